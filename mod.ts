@@ -1,0 +1,50 @@
+/**
+ * Telemetry and cost data of AI/ML clusters that is never lost, never counted twice and exact to the last
+ * digit, in memory or in SQLite.
+ *
+ * {@linkcode ObservabilityHub} keeps system and service metrics, {@linkcode CostObservatory} keeps cost
+ * entries. Importing this module opens nothing and needs no permission.
+ *
+ * @example Keep metrics and costs in one file
+ * ```ts no-eval
+ * import { CostObservatory, ObservabilityHub } from "@openfinops/telemetry";
+ *
+ * const config = { connectionString: "sqlite:///openfinops.db" };
+ * await using hub = await ObservabilityHub.open(config);
+ * await using costs = await CostObservatory.open(config);
+ * await hub.collectSystemMetrics({ timestamp: Date.now(), clusterId: "prod", cpuUsage: 41.2 });
+ * ```
+ *
+ * @module
+ */
+export { CostObservatory, type ObservatoryCleanup } from "./src/observatory.ts";
+export { type HubCleanup, ObservabilityHub } from "./src/hub.ts";
+export { openBackend, type PersistenceConfig } from "./src/config.ts";
+export type { CleanupOptions, CloseOptions, SinkOptions, StoreStats } from "./src/store.ts";
+export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
+export type { BackendErrorOptions, ValidationErrorOptions } from "./src/errors.ts";
+export { StorageBackend } from "./src/backends/backend.ts";
+export type {
+  Backend,
+  BackendStats,
+  ConflictPolicy,
+  CurrencyTotal,
+  DatasetStats,
+  OpenMode,
+  ProbeReport,
+} from "./src/backends/backend.ts";
+export type { SqliteDriverName } from "./src/backends/sqlite_driver.ts";
+export type { CloseReport, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
+export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
+export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
+export { Decimal } from "./src/records/decimal.ts";
+export { CostCategory, type CostEntry, type CostEntryInput } from "./src/records/cost_entry.ts";
+export type { ServiceMetrics, ServiceMetricsInput } from "./src/records/service_metrics.ts";
+export type { HealthStatus, SystemMetrics, SystemMetricsInput } from "./src/records/system_metrics.ts";
+export type {
+  CostEntriesQuery,
+  RecordQuery,
+  ServiceMetricsQuery,
+  SystemMetricsQuery,
+  TimeRangeQuery,
+} from "./src/records/query.ts";

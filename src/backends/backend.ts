@@ -1,0 +1,115 @@
+/**
+ * The port: what a place where records rest has to do. Its write side is the pipeline's {@linkcode Sink}.
+ *
+ * @module
+ */
+import type { Sink } from "../pipeline/sink.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
+
+/** The names of the backends. */
+export type StorageBackend = "memory" | "sqlite" | "postgresql" | "timescaledb";
+
+/** The names of the backends as constants. */
+export const StorageBackend: {
+  readonly MEMORY: "memory";
+  readonly SQLITE: "sqlite";
+  readonly POSTGRESQL: "postgresql";
+  readonly TIMESCALEDB: "timescaledb";
+} = {
+  MEMORY: "memory",
+  SQLITE: "sqlite",
+  POSTGRESQL: "postgresql",
+  TIMESCALEDB: "timescaledb",
+};
+
+/** What to do with a record whose key exists: count a duplicate, or restate it. */
+export type ConflictPolicy = "ignore" | "replace";
+
+/** How the database is opened: made and migrated where needed, only if it is there, or only to read. */
+export type OpenMode = "create" | "existing" | "read";
+
+/** What is kept of one dataset. */
+export interface DatasetStats {
+  /** The number of records. */
+  rows: number;
+  /** The time of the oldest record, in epoch milliseconds. */
+  oldest?: number;
+  /** The time of the newest record, in epoch milliseconds. */
+  newest?: number;
+}
+
+/** The exact total of one currency. */
+export interface CurrencyTotal {
+  /** The currency. */
+  currency: string;
+  /** The exact sum, a canonical decimal string. */
+  total: string;
+  /** The number of entries in it. */
+  count: number;
+}
+
+/** What is kept, and where. */
+export interface BackendStats {
+  /** What is kept of each dataset. */
+  datasets: Record<DatasetName, DatasetStats>;
+  /** The exact total of each currency. */
+  totals: CurrencyTotal[];
+  /** What else the backend knows of its storage, as in `fileSizeBytes`. */
+  storage: Record<string, string | number>;
+}
+
+/** What a round trip to the backend found. */
+export interface ProbeReport {
+  /** Whether records could be written now. */
+  writable: boolean;
+  /** What the backend says of itself: driver, versions, file. */
+  details: Record<string, string | number>;
+  /** What an operator should know and mend. */
+  warnings: string[];
+}
+
+/** A place where records rest. */
+export interface Backend extends Sink {
+  /** Which backend it is. */
+  readonly name: StorageBackend;
+  /** Whether what is written outlives the process. If not, there is nothing to gain from batching. */
+  readonly isDurable: boolean;
+  /**
+   * Reads records in the order of time, in pages, in flat memory. Ending the iteration early frees all.
+   *
+   * @throws {BackendError} If the backend could not be read.
+   */
+  read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncIterable<T[]>;
+  /**
+   * The exact sum of a decimal field, by currency, ordered by currency.
+   *
+   * @throws {BackendError} If the backend could not be read.
+   */
+  total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]>;
+  /**
+   * Deletes the records before a time, in bounded steps, and gives their space back.
+   *
+   * @returns How many records were deleted, or would be in a dry run.
+   * @throws {BackendError} If it failed; what was deleted up to then stays deleted.
+   */
+  deleteBefore(
+    dataset: Dataset<unknown>,
+    before: number,
+    options: { dryRun: boolean },
+  ): Promise<number>;
+  /**
+   * What is kept, and where.
+   *
+   * @throws {BackendError} If the backend could not be read.
+   */
+  stats(): Promise<BackendStats>;
+  /**
+   * Makes a round trip and tells what is there.
+   *
+   * @throws {BackendError} If there is no way through.
+   */
+  probe(): Promise<ProbeReport>;
+  /** Frees all it holds. Safe to call again. */
+  close(): Promise<void>;
+}

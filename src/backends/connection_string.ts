@@ -1,0 +1,44 @@
+import { ConfigError } from "../errors.ts";
+import type { StorageBackend } from "./backend.ts";
+
+/** Where a backend keeps its records. */
+export interface ConnectionTarget {
+  /** Which backend the connection string names. */
+  readonly backend: StorageBackend;
+  /** The path of the SQLite file; empty in memory. */
+  readonly path: string;
+}
+
+const FORMS = "sqlite:///relative.db, sqlite:////absolute.db or sqlite:// (in memory)";
+
+/**
+ * Reads a connection string in the style of SQLAlchemy.
+ *
+ * @throws {ConfigError} If its scheme is unknown or its form is wrong.
+ */
+export function parseConnectionString(text: string): ConnectionTarget {
+  const [, scheme, rest] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(text) ?? [];
+  if (scheme === "sqlite") return { backend: "sqlite", path: sqlitePath(rest) };
+  // The text may hold a password, so no more of it is shown than its scheme.
+  const found = scheme === undefined ? "no scheme" : `scheme "${scheme}"`;
+  throw new ConfigError(
+    `Cannot read the connection string: ${FORMS} is wanted: it has ${found}`,
+  );
+}
+
+function sqlitePath(rest: string): string {
+  if (rest === "" || rest === "/" || rest === "/:memory:") return "";
+  if (!rest.startsWith("/")) {
+    throw new ConfigError(
+      `Cannot read the connection string: ${FORMS} is wanted: ` +
+        `it has ${rest.split("/").length === 1 ? "two" : "only two"} slashes before "${rest}"`,
+    );
+  }
+  if (rest.includes("?") || rest.includes("\0")) {
+    throw new ConfigError(
+      `Cannot read the connection string: a plain file path is wanted, without parameters: ` +
+        `it has "${rest.slice(1)}"`,
+    );
+  }
+  return rest.slice(1);
+}

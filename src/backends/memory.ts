@@ -1,0 +1,141 @@
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { Decimal } from "../records/decimal.ts";
+import type { RecordQuery } from "../records/query.ts";
+import { acceptQuery } from "../records/query.ts";
+import { DATASETS } from "../records/datasets.ts";
+import type { Backend, BackendStats, ConflictPolicy, CurrencyTotal, ProbeReport } from "./backend.ts";
+import { Ring } from "../records/ring.ts";
+
+const PAGE_RECORDS = 1_000;
+/** Batch ids that are remembered. Nothing outlives the process, so only a retry can come again. */
+const LEDGER_LENGTH = 1_000;
+
+/** Any record, as its fields. */
+type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
+
+/** Records in process: the newest `maxMemoryEntries` of each dataset. */
+export class MemoryBackend implements Backend {
+  readonly name = "memory";
+  readonly isDurable = false;
+  readonly #onConflict: ConflictPolicy;
+  readonly #rings: Record<DatasetName, Ring<Fields>>;
+  readonly #ledger = new Map<string, WriteResult>();
+
+  /**
+   * Makes an empty backend.
+   *
+   * @param options How many records to keep of each dataset, and what to do about a key that exists.
+   */
+  constructor(options: { maxMemoryEntries: number; onConflict: ConflictPolicy }) {
+    this.#onConflict = options.onConflict;
+    const ring = (dataset: Dataset<unknown>) =>
+      new Ring<Fields>(
+        options.maxMemoryEntries,
+        dataset.key.length > 0 ? (record) => keyOf(dataset, record) : undefined,
+      );
+    this.#rings = {
+      system_metrics: ring(DATASETS.system_metrics),
+      service_metrics: ring(DATASETS.service_metrics),
+      cost_entries: ring(DATASETS.cost_entries),
+    };
+  }
+
+  write(batch: Batch): Promise<WriteResult> {
+    const known = this.#ledger.get(batch.id);
+    if (known) return Promise.resolve(known);
+    const ring = this.#rings[batch.dataset.name];
+    let duplicates = 0;
+    let restated = 0;
+    for (const record of batch.records as readonly Fields[]) {
+      if (!ring.has(record)) ring.push(record);
+      else if (this.#onConflict === "replace") {
+        ring.replace(record);
+        restated++;
+      } else duplicates++;
+    }
+    const result = { committed: batch.records.length - duplicates, duplicates, restated };
+    this.#ledger.set(batch.id, result);
+    if (this.#ledger.size > LEDGER_LENGTH) this.#ledger.delete(this.#ledger.keys().next().value!);
+    return Promise.resolve(result);
+  }
+
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+    const found = this.#select(dataset, query) as unknown as T[];
+    for (let i = 0; i < found.length; i += PAGE_RECORDS) yield found.slice(i, i + PAGE_RECORDS);
+  }
+
+  total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
+    const sums = new Map<string, { sum: Decimal; count: number }>();
+    for (const { currency, amount } of this.#select(dataset, query)) {
+      const { sum, count } = sums.get(currency as string) ?? { sum: Decimal.ZERO, count: 0 };
+      sums.set(currency as string, {
+        sum: sum.plus(Decimal.from(amount as string)),
+        count: count + 1,
+      });
+    }
+    const currencies = [...sums].sort(([a], [b]) => a < b ? -1 : 1);
+    return Promise.resolve(
+      currencies.map(([currency, { sum, count }]) => ({ currency, total: sum.toString(), count })),
+    );
+  }
+
+  deleteBefore(
+    dataset: Dataset<unknown>,
+    before: number,
+    { dryRun }: { dryRun: boolean },
+  ): Promise<number> {
+    const ring = this.#rings[dataset.name];
+    const isOld = ({ timestamp }: Fields) => timestamp < before;
+    return Promise.resolve(dryRun ? ring.values().filter(isOld).length : ring.remove(isOld));
+  }
+
+  async stats(): Promise<BackendStats> {
+    const of = (dataset: DatasetName) => {
+      let oldest = Infinity;
+      let newest = -Infinity;
+      const records = this.#rings[dataset].values();
+      for (const { timestamp } of records) {
+        oldest = Math.min(oldest, timestamp);
+        newest = Math.max(newest, timestamp);
+      }
+      return { rows: records.length, ...(records.length > 0 ? { oldest, newest } : {}) };
+    };
+    return {
+      datasets: {
+        system_metrics: of("system_metrics"),
+        service_metrics: of("service_metrics"),
+        cost_entries: of("cost_entries"),
+      },
+      totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
+      storage: {},
+    };
+  }
+
+  probe(): Promise<ProbeReport> {
+    return Promise.resolve({ writable: true, details: {}, warnings: [] });
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #select(dataset: Dataset<unknown>, query: RecordQuery): Fields[] {
+    const { startTime = -Infinity, endTime = Infinity, limit, order } = query;
+    const equals = Object.entries(query.equals);
+    const entries = Object.entries(query.entries);
+    const found = this.#rings[dataset.name].values().filter((record) => {
+      if (record.timestamp < startTime || record.timestamp >= endTime) return false;
+      if (!equals.every(([field, value]) => record[field] === value)) return false;
+      const map = record[dataset.mapFilter ?? ""] as Record<string, string> | undefined;
+      return entries.every(([key, value]) => map !== undefined && map[key] === value);
+    });
+    found.sort((a, b) => a.timestamp - b.timestamp);
+    if (order === "desc") found.reverse();
+    return limit === undefined ? found : found.slice(0, limit);
+  }
+}
+
+function keyOf(dataset: Dataset<unknown>, record: Fields): string {
+  return dataset.key.map((field) => record[field]).join("\0");
+}

@@ -1,0 +1,378 @@
+import { setImmediate } from "node:timers";
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { Decimal } from "../records/decimal.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import type {
+  Backend,
+  BackendStats,
+  ConflictPolicy,
+  CurrencyTotal,
+  DatasetStats,
+  OpenMode,
+  ProbeReport,
+} from "./backend.ts";
+import { type SelectDialect, whereClause } from "./sql/select.ts";
+import {
+  loadSqliteDriver,
+  type SqliteDatabase,
+  type SqliteDriver,
+  type SqliteDriverName,
+  type SqliteStatement,
+  type SqliteValue,
+} from "./sqlite_driver.ts";
+import { asBackendError, openSqliteFile } from "./sqlite_file.ts";
+import {
+  decodeRow,
+  encodeRow,
+  insertStatement,
+  restateStatement,
+  SCHEMA_VERSION,
+  selectList,
+} from "./sqlite_schema.ts";
+
+const PAGE_RECORDS = 1_000;
+/** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
+const STEP_ROWS = 10_000;
+const STEP_PAGES = 1_000;
+/** How long the ledger remembers a batch: 30 days. */
+const LEDGER_MS = 30 * 24 * 60 * 60 * 1_000;
+/** SQLite before this can corrupt a database when a write-ahead log is reset. */
+const SOUND_SQLITE_VERSION = "3.51.3";
+
+const DIALECT: SelectDialect = {
+  placeholder: () => "?",
+  hasEntry: (column, key, value) =>
+    `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
+};
+
+/** How a {@linkcode SqliteBackend} is opened. */
+export interface SqliteBackendOptions {
+  /** The path of the file; empty for a database in memory. */
+  path: string;
+  /** Whether to make the file, to expect it, or only to read. */
+  mode: OpenMode;
+  /** The driver, or `auto`. */
+  driver: "auto" | SqliteDriverName;
+  /** What to do with a record whose key exists. */
+  onConflict: ConflictPolicy;
+}
+
+/** The prepared statements of a dataset. */
+interface Statements {
+  insert: SqliteStatement;
+  restate?: SqliteStatement;
+}
+
+/** Records in an SQLite file, or in an SQLite database in memory. */
+export class SqliteBackend implements Backend {
+  readonly name = "sqlite";
+  readonly isDurable: boolean;
+  readonly #path: string;
+  readonly #driver: SqliteDriver;
+  readonly #database: SqliteDatabase;
+  readonly #onConflict: ConflictPolicy;
+  readonly #statements = new Map<DatasetName, Statements>();
+  #isClosed = false;
+
+  /**
+   * Opens the database.
+   *
+   * @throws {BackendError} If the file is missing, is no database, is newer than this program, or cannot be
+   * written.
+   */
+  static async open(options: SqliteBackendOptions): Promise<SqliteBackend> {
+    const driver = await loadSqliteDriver(options.driver);
+    const database = openSqliteFile(driver, options.path, options.mode);
+    const backend = new SqliteBackend(driver, database, options);
+    if (options.mode !== "read") await backend.#pruneLedger();
+    return backend;
+  }
+
+  private constructor(
+    driver: SqliteDriver,
+    database: SqliteDatabase,
+    { path, onConflict }: SqliteBackendOptions,
+  ) {
+    this.#driver = driver;
+    this.#database = database;
+    this.#path = path;
+    this.#onConflict = onConflict;
+    this.isDurable = path !== "";
+  }
+
+  write(batch: Batch): Promise<WriteResult> {
+    return this.#do("write", () => {
+      this.#database.exec("BEGIN IMMEDIATE");
+      try {
+        const known = this.#lookUp(batch.id);
+        const result = known ?? this.#insert(batch);
+        this.#database.exec("COMMIT");
+        return result;
+      } catch (error) {
+        this.#rollBack();
+        throw error;
+      }
+    });
+  }
+
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+    const { sql, parameters } = whereClause(dataset, query, DIALECT);
+    const limit = query.limit === undefined ? "" : `LIMIT ${query.limit}`;
+    const reader = await this.#do("read", () => this.#openReader());
+    let select: SqliteStatement | undefined;
+    let rows: Iterator<SqliteValue[]> | undefined;
+    try {
+      rows = await this.#do("read", () => {
+        select = reader.prepare(
+          `SELECT ${selectList(dataset)} FROM ${dataset.name} ${sql} ` +
+            `ORDER BY timestamp ${query.order}, rowid ${query.order} ${limit}`,
+        );
+        return select.iterate(parameters)[Symbol.iterator]();
+      });
+      for (;;) {
+        const page = await this.#do("read", () => nextPage(dataset, rows!));
+        if (page.length > 0) yield page;
+        if (page.length < PAGE_RECORDS) return;
+      }
+    } finally {
+      rows?.return?.();
+      select?.finalize();
+      if (reader !== this.#database) reader.close();
+    }
+  }
+
+  total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
+    const { sql, parameters } = whereClause(dataset, query, DIALECT);
+    // An integer sum that overflows is an error in SQLite, so halves of nine digits are summed apart.
+    const halves = ["units", "parts"].flatMap((part) => [
+      `CAST(sum(amount_${part} / 1000000000) AS TEXT)`,
+      `CAST(sum(amount_${part} % 1000000000) AS TEXT)`,
+    ]);
+    return this.#do("read", () => {
+      const rows = this.#all(
+        `SELECT currency, count(*), ${halves.join(", ")} FROM ${dataset.name} ${sql} ` +
+          `GROUP BY currency ORDER BY currency`,
+        parameters,
+      );
+      return rows.map(([currency, count, ...sums]) => {
+        const [unitsHigh, unitsLow, partsHigh, partsLow] = sums.map((sum) => BigInt(sum as string));
+        const total = Decimal.fromParts(
+          unitsHigh * 1_000_000_000n + unitsLow,
+          partsHigh * 1_000_000_000n + partsLow,
+        );
+        return { currency: currency as string, total: total.toString(), count: count as number };
+      });
+    });
+  }
+
+  async deleteBefore(
+    dataset: Dataset<unknown>,
+    before: number,
+    { dryRun }: { dryRun: boolean },
+  ): Promise<number> {
+    const { name } = dataset;
+    if (dryRun) {
+      return await this.#do("delete", () => {
+        const sql = `SELECT count(*) FROM ${name} WHERE timestamp < ?`;
+        return this.#all(sql, [before])[0][0] as number;
+      });
+    }
+    const deleted = await this.#deleteInSteps(name, before);
+    await this.#pruneLedger();
+    await this.#giveSpaceBack();
+    return deleted;
+  }
+
+  stats(): Promise<BackendStats> {
+    return this.#do("read", async () => ({
+      datasets: {
+        system_metrics: this.#datasetStats("system_metrics"),
+        service_metrics: this.#datasetStats("service_metrics"),
+        cost_entries: this.#datasetStats("cost_entries"),
+      },
+      totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
+      storage: { ...this.#about(), fileSizeBytes: this.#fileSize() },
+    }));
+  }
+
+  probe(): Promise<ProbeReport> {
+    return this.#do("probe", () => {
+      const details = { ...this.#about(), schemaVersion: SCHEMA_VERSION };
+      const { sqliteVersion } = details;
+      const warnings = compareVersions(sqliteVersion, SOUND_SQLITE_VERSION) >= 0 ? [] : [
+        `SQLite ${sqliteVersion} can corrupt a file that several connections write while its ` +
+        `write-ahead log is reset; mended in ${SOUND_SQLITE_VERSION}`,
+      ];
+      return { writable: this.#isWritable(), details, warnings };
+    });
+  }
+
+  close(): Promise<void> {
+    if (this.#isClosed) return Promise.resolve();
+    this.#isClosed = true;
+    return this.#do("close", () => this.#database.close());
+  }
+
+  /** Runs something and turns what it throws into a {@linkcode BackendError}. */
+  async #do<T>(operation: string, run: () => T | Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      throw asBackendError(operation, this.#path, error);
+    }
+  }
+
+  #lookUp(batchId: string): WriteResult | undefined {
+    const sql = "SELECT committed, duplicates, restated FROM ledger WHERE batch_id = ?";
+    const [row] = this.#all(sql, [batchId]);
+    if (!row) return undefined;
+    const [committed, duplicates, restated] = row as number[];
+    return { committed, duplicates, restated };
+  }
+
+  #insert(batch: Batch): WriteResult {
+    const { dataset, records } = batch;
+    const { insert, restate } = this.#statementsOf(dataset);
+    let duplicates = 0;
+    let restated = 0;
+    for (const record of records) {
+      const row = encodeRow(dataset, record);
+      if (insert.run(row) > 0) continue;
+      if (restate) restated += restate.run(row);
+      else duplicates++;
+    }
+    const committed = records.length - duplicates;
+    this.#run(
+      "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)",
+      [batch.id, dataset.name, committed, duplicates, restated, Date.now()],
+    );
+    return { committed, duplicates, restated };
+  }
+
+  #statementsOf(dataset: Dataset<unknown>): Statements {
+    let statements = this.#statements.get(dataset.name);
+    if (!statements) {
+      statements = { insert: this.#database.prepare(insertStatement(dataset)) };
+      if (dataset.key.length > 0 && this.#onConflict === "replace") {
+        statements.restate = this.#database.prepare(restateStatement(dataset));
+      }
+      this.#statements.set(dataset.name, statements);
+    }
+    return statements;
+  }
+
+  #rollBack(): void {
+    try {
+      this.#database.exec("ROLLBACK");
+    } catch {
+      // SQLite has rolled back by itself; the error that led here is the one to tell.
+    }
+  }
+
+  /**
+   * A connection of its own for a read, so that it sees one state of the file however long it takes, and
+   * does not hold up the writer. A database in memory has only the one connection.
+   */
+  #openReader(): SqliteDatabase {
+    return this.#path === "" ? this.#database : openSqliteFile(this.#driver, this.#path, "read");
+  }
+
+  #all(sql: string, values: readonly SqliteValue[] = []): SqliteValue[][] {
+    const statement = this.#database.prepare(sql);
+    try {
+      return [...statement.iterate(values)];
+    } finally {
+      statement.finalize();
+    }
+  }
+
+  #run(sql: string, values: readonly SqliteValue[]): number {
+    const statement = this.#database.prepare(sql);
+    try {
+      return statement.run(values);
+    } finally {
+      statement.finalize();
+    }
+  }
+
+  #datasetStats(name: DatasetName): DatasetStats {
+    const [[rows]] = this.#all(`SELECT count(*) FROM ${name}`);
+    // Each in a query of its own: SQLite takes one of them from the end of the index, not both at once.
+    const [[oldest]] = this.#all(`SELECT min(timestamp) FROM ${name}`);
+    const [[newest]] = this.#all(`SELECT max(timestamp) FROM ${name}`);
+    if (oldest === null) return { rows: 0 };
+    return { rows: rows as number, oldest: oldest as number, newest: newest as number };
+  }
+
+  #about() {
+    const [[sqliteVersion]] = this.#all("SELECT sqlite_version()");
+    return {
+      file: this.#path || "(in memory)",
+      driver: this.#driver.name as string,
+      sqliteVersion: sqliteVersion as string,
+    };
+  }
+
+  #fileSize(): number {
+    if (this.#path !== "") return Deno.statSync(this.#path).size;
+    const [[pages]] = this.#all("PRAGMA page_count");
+    const [[size]] = this.#all("PRAGMA page_size");
+    return (pages as number) * (size as number);
+  }
+
+  #isWritable(): boolean {
+    try {
+      this.#database.exec("BEGIN IMMEDIATE");
+      this.#database.exec("ROLLBACK");
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async #deleteInSteps(table: string, before: number): Promise<number> {
+    const sql = `DELETE FROM ${table} WHERE rowid IN ` +
+      `(SELECT rowid FROM ${table} WHERE timestamp < ? LIMIT ${STEP_ROWS})`;
+    let deleted = 0;
+    for (;;) {
+      const rows = await this.#do("delete", () => this.#run(sql, [before]));
+      deleted += rows;
+      if (rows < STEP_ROWS) return deleted;
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /** Forgets batches that nobody will send again. */
+  async #pruneLedger(): Promise<void> {
+    const sql = "DELETE FROM ledger WHERE committed_at < ?";
+    await this.#do("delete", () => this.#run(sql, [Date.now() - LEDGER_MS]));
+  }
+
+  /** Cuts free pages off the file, in steps, and the write-ahead log as well. */
+  async #giveSpaceBack(): Promise<void> {
+    await this.#do("vacuum", async () => {
+      while ((this.#all("PRAGMA freelist_count")[0][0] as number) > 0) {
+        this.#database.exec(`PRAGMA incremental_vacuum(${STEP_PAGES})`);
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    });
+  }
+}
+
+function nextPage<T>(dataset: Dataset<T>, rows: Iterator<SqliteValue[]>): T[] {
+  const page: T[] = [];
+  while (page.length < PAGE_RECORDS) {
+    const { done, value } = rows.next();
+    if (done) break;
+    page.push(decodeRow(dataset, value));
+  }
+  return page;
+}
+
+/** Negative, zero or positive, as for `sort`. */
+function compareVersions(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
+}

@@ -1,0 +1,148 @@
+/**
+ * The two drivers of SQLite behind one shape. `@db/sqlite` comes from JSR, which not every network reaches,
+ * and loads a native library when it is imported; `node:sqlite` is built in.
+ *
+ * @module
+ */
+import { BackendError } from "../errors.ts";
+
+/** The drivers that can be asked for by name. */
+export type SqliteDriverName = "@db/sqlite" | "node:sqlite";
+
+/** What SQLite stores. */
+export type SqliteValue = number | string | bigint | null;
+
+/** A prepared statement. */
+export interface SqliteStatement {
+  /** Runs it and gives the number of rows that changed. */
+  run(values: readonly SqliteValue[]): number;
+  /** Gives the rows, one at a time, each as an array. */
+  iterate(values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
+  /** Frees it. What is not freed goes with the database. */
+  finalize(): void;
+}
+
+/** An open database. */
+export interface SqliteDatabase {
+  /** Runs statements that return nothing. */
+  exec(sql: string): void;
+  /** Prepares a statement. */
+  prepare(sql: string): SqliteStatement;
+  /** Finalizes all statements and closes. */
+  close(): void;
+}
+
+/** A driver that has been loaded. */
+export interface SqliteDriver {
+  /** Which one it is. */
+  readonly name: SqliteDriverName;
+  /** Opens a file that exists, `:memory:`, or a `file:` URI. */
+  open(path: string, options: { readOnly: boolean }): SqliteDatabase;
+}
+
+/**
+ * Loads a driver. `auto` takes `@db/sqlite` where it can be had and `node:sqlite` otherwise.
+ *
+ * @throws {BackendError} If the driver that is asked for cannot be loaded.
+ */
+export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promise<SqliteDriver> {
+  if (choice === "node:sqlite") return await loadBuiltIn();
+  try {
+    return await loadJsr();
+  } catch (cause) {
+    if (choice === "auto") return await loadBuiltIn();
+    throw new BackendError(
+      `Cannot load the SQLite driver @db/sqlite: JSR (or its cache), the FFI permission and its native ` +
+        `library are wanted; DENO_SQLITE_PATH can name a library: ${(cause as Error).message}`,
+      { operation: "open", retryable: false, cause },
+    );
+  }
+}
+
+/** As much of `@db/sqlite` as is used here; its own types are there only where JSR is. */
+interface JsrModule {
+  Database: new (
+    path: string,
+    options: { flags: number; int64: boolean; parseJson: boolean },
+  ) => JsrDatabase;
+}
+interface JsrDatabase {
+  exec(sql: string): number;
+  prepare(sql: string): JsrStatement;
+  close(): void;
+}
+interface JsrStatement {
+  run(values: readonly SqliteValue[]): number;
+  iter(values: readonly SqliteValue[]): Iterable<Record<string, SqliteValue>>;
+  finalize(): void;
+}
+
+const SQLITE_OPEN_READONLY = 0x01;
+const SQLITE_OPEN_READWRITE = 0x02;
+const SQLITE_OPEN_CREATE = 0x04;
+const SQLITE_OPEN_URI = 0x40;
+
+async function loadJsr(): Promise<SqliteDriver> {
+  const { Database } = await import("@db/sqlite") as unknown as JsrModule;
+  return {
+    name: "@db/sqlite",
+    open(path, { readOnly }) {
+      const access = readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+      const flags = access | SQLITE_OPEN_URI;
+      const database = new Database(path, { flags, int64: true, parseJson: false });
+      const statements = new Set<JsrStatement>();
+      return {
+        exec: (sql) => void database.exec(sql),
+        prepare(sql) {
+          const statement = database.prepare(sql);
+          statements.add(statement);
+          return {
+            run: (values) => statement.run(values),
+            *iterate(values) {
+              for (const row of statement.iter(values)) yield Object.values(row);
+            },
+            finalize() {
+              statements.delete(statement);
+              statement.finalize();
+            },
+          };
+        },
+        close() {
+          // A statement that is left open would keep the file open behind its back.
+          for (const statement of statements) statement.finalize();
+          database.close();
+        },
+      };
+    },
+  };
+}
+
+interface BuiltInStatement {
+  setReturnArrays(enabled: boolean): void;
+  run(...values: readonly SqliteValue[]): { changes: number };
+  iterate(...values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
+}
+
+async function loadBuiltIn(): Promise<SqliteDriver> {
+  const { DatabaseSync } = await import("node:sqlite");
+  return {
+    name: "node:sqlite",
+    open(path, { readOnly }) {
+      const database = new DatabaseSync(path, { readOnly });
+      return {
+        exec: (sql) => database.exec(sql),
+        prepare(sql) {
+          // Deno's types do not know setReturnArrays() yet.
+          const statement = database.prepare(sql) as unknown as BuiltInStatement;
+          statement.setReturnArrays(true);
+          return {
+            run: (values) => statement.run(...values).changes,
+            iterate: (values) => statement.iterate(...values),
+            finalize() {}, // left to the garbage collector; close() finalizes what is left
+          };
+        },
+        close: () => database.close(),
+      };
+    },
+  };
+}

@@ -1,0 +1,202 @@
+import { BackendError } from "../errors.ts";
+import type { OpenMode } from "./backend.ts";
+import type { SqliteDatabase, SqliteDriver } from "./sqlite_driver.ts";
+import { createSchema, SCHEMA_VERSION } from "./sqlite_schema.ts";
+
+/** How long SQLite itself waits for another writer before we back off. It blocks the event loop. */
+const BUSY_TIMEOUT_MS = 5_000;
+
+/**
+ * Opens a database file (or one in memory, for an empty path) and sees to its schema.
+ *
+ * @throws {BackendError} If the file is missing, is no database, is newer than this program, or cannot be
+ * written. A file that was made by the failed attempt is gone again.
+ */
+export function openSqliteFile(
+  driver: SqliteDriver,
+  path: string,
+  mode: OpenMode,
+): SqliteDatabase {
+  const isNew = path !== "" && prepareFile(path, mode);
+  let database: SqliteDatabase | undefined;
+  try {
+    database = mode === "read" ? openToRead(driver, path) : openToWrite(driver, path, mode);
+    return database;
+  } catch (error) {
+    if (isNew) Deno.removeSync(path);
+    throw asBackendError("open", path, error);
+  }
+}
+
+/** Makes the file where it may be made; gives whether it did. */
+function prepareFile(path: string, mode: OpenMode): boolean {
+  const refuse = (wanted: string, state: string): never => {
+    throw new BackendError(`Cannot open ${path}: ${wanted}: ${state}`, {
+      operation: "open",
+      retryable: false,
+    });
+  };
+  try {
+    if (Deno.statSync(path).isFile) return false;
+    return refuse("an SQLite database file is wanted", "this is a folder or a device");
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  if (mode !== "create") {
+    return refuse(
+      "an existing database is wanted (`database init` makes one)",
+      "there is no such file",
+    );
+  }
+  try {
+    // Telemetry and costs are nobody else's business; SQLite gives its -wal and -shm files the same mode.
+    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.AlreadyExists) return false; // another process was faster
+    if (error instanceof Deno.errors.NotFound) {
+      return refuse("a file in an existing folder is wanted", "the folder does not exist");
+    }
+    throw error;
+  }
+}
+
+function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
+  try {
+    return readable(driver.open(path, { readOnly: true }), path);
+  } catch (error) {
+    // Who may not write the folder cannot make the shared-memory file that reading beside writers needs.
+    // Without a write-ahead log there is no writer, and the file can be read as it lies there.
+    if (!/unable to open database file|readonly/.test(String(error)) || exists(`${path}-wal`)) {
+      throw error;
+    }
+    const uri = `file:${encodeURI(path).replaceAll("?", "%3f").replaceAll("#", "%23")}?immutable=1`;
+    return readable(driver.open(uri, { readOnly: true }), path);
+  }
+}
+
+function readable(database: SqliteDatabase, path: string): SqliteDatabase {
+  try {
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    if (readVersion(database, path) === undefined) throw noSchema(path);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): SqliteDatabase {
+  const database = driver.open(path || ":memory:", { readOnly: false });
+  try {
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    const version = readVersion(database, path);
+    if (version === undefined && mode === "existing") throw noSchema(path);
+    // Can only be chosen before the first table; does nothing afterwards.
+    if (version === undefined) database.exec("PRAGMA auto_vacuum = INCREMENTAL");
+    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+    migrate(database, path);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** Makes the schema in one transaction. It also shows whether the file can be written at all. */
+function migrate(database: SqliteDatabase, path: string): void {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    if (readVersion(database, path) === undefined) { // nobody else has made it meanwhile
+      for (const statement of createSchema()) database.exec(statement);
+      database.prepare("INSERT INTO schema_version VALUES (?, ?)")
+        .run([SCHEMA_VERSION, Date.now()]);
+    }
+    database.exec("COMMIT");
+  } catch (error) {
+    database.exec("ROLLBACK");
+    throw error;
+  }
+}
+
+/** The version of the schema, or undefined where there is none. */
+function readVersion(database: SqliteDatabase, path: string): number | undefined {
+  const tables = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'";
+  if ([...database.prepare(tables).iterate([])].length === 0) return undefined;
+  const [[version]] = database.prepare("SELECT max(version) FROM schema_version").iterate([]);
+  if ((version as number) > SCHEMA_VERSION) {
+    throw new BackendError(
+      `Cannot open ${path}: schema version ${SCHEMA_VERSION} or older is wanted (a newer release of ` +
+        `openfinops reads it): it has version ${version}; nothing was changed`,
+      { operation: "open", retryable: false },
+    );
+  }
+  return version as number;
+}
+
+function noSchema(path: string): BackendError {
+  return new BackendError(
+    `Cannot open ${path}: a database of openfinops is wanted (\`database init\` makes one): ` +
+      `it has no schema_version table`,
+    { operation: "open", retryable: false },
+  );
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * What a failure means: its sign in the driver's message (neither driver gives the code), whether trying
+ * again can help, and what to do.
+ */
+const FAILURES: readonly { sign: RegExp; retryable: boolean; advice: string }[] = [
+  {
+    sign: /database (table )?is locked|busy/,
+    retryable: true,
+    advice: "another process keeps it locked; find it with `fuser FILE` if this lasts",
+  },
+  {
+    sign: /disk is full/,
+    retryable: true,
+    advice: "free some space on the disk",
+  },
+  {
+    sign: /readonly|read-only|EACCES|Permission denied/,
+    retryable: false,
+    advice: "permission to write the file and its folder is wanted",
+  },
+  {
+    sign: /not a database|malformed/,
+    retryable: false,
+    advice: "an SQLite database is wanted; restore it from a backup or choose another file",
+  },
+  {
+    sign: /unable to open/,
+    retryable: false,
+    advice: "a file and a folder that this user may read and write are wanted",
+  },
+  {
+    sign: /no such (table|column)|has no column|already exists/,
+    retryable: false,
+    advice: "the tables of openfinops are wanted; somebody else made or altered them",
+  },
+];
+
+/** The {@linkcode BackendError} for anything that was thrown while working on a file. */
+export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
+  if (cause instanceof BackendError) return cause;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const failure = FAILURES.find(({ sign }) => sign.test(reason));
+  const advice = failure ? `${failure.advice}: ` : "";
+  return new BackendError(`Cannot ${operation} ${path || "sqlite://"}: ${advice}${reason}`, {
+    operation,
+    retryable: failure?.retryable ?? false,
+    cause,
+  });
+}

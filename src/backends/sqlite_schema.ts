@@ -1,0 +1,135 @@
+import { columnOf, type ColumnType, type Dataset } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { Decimal } from "../records/decimal.ts";
+import type { SqliteValue } from "./sqlite_driver.ts";
+
+/** The schema that this program reads and writes. */
+export const SCHEMA_VERSION = 1;
+
+/** How a column of a record is kept in columns of a table. Values are never absent here. */
+interface Storage {
+  /** The suffixes of the table's columns and their types. */
+  readonly columns: readonly { readonly suffix: string; readonly type: string }[];
+  /** Appends what is bound. */
+  encode(value: unknown, row: SqliteValue[]): void;
+  /** Reads the value from the row, at the position of its first column. */
+  decode(row: readonly SqliteValue[], at: number): unknown;
+}
+
+/** A value that SQLite stores as it is. */
+function plain(type: string): Storage {
+  return {
+    columns: [{ suffix: "", type }],
+    encode: (value, row) => row.push(value as SqliteValue),
+    decode: (row, at) => row[at],
+  };
+}
+
+const STORAGE: Record<ColumnType, Storage> = {
+  timestamp: plain("INTEGER"),
+  text: plain("TEXT"),
+  real: plain("REAL"),
+  integer: plain("INTEGER"),
+  boolean: {
+    columns: [{ suffix: "", type: "INTEGER" }],
+    encode: (value, row) => row.push(value ? 1 : 0),
+    decode: (row, at) => row[at] !== 0,
+  },
+  map: {
+    columns: [{ suffix: "", type: "TEXT" }],
+    encode: (value, row) => row.push(JSON.stringify(value)),
+    decode: (row, at) => JSON.parse(row[at] as string),
+  },
+  // Two integers, so that sums are exact: whole units, and the rest in units of 10⁻¹⁸ with the same sign.
+  decimal: {
+    columns: [{ suffix: "_units", type: "INTEGER" }, { suffix: "_parts", type: "INTEGER" }],
+    encode(value, row) {
+      const { units, parts } = Decimal.from(value as string);
+      row.push(units, parts);
+    },
+    decode: (row, at) =>
+      Decimal.fromParts(BigInt(row[at] as string), BigInt(row[at + 1] as string)).toString(),
+  },
+};
+
+/** The statements that make schema version 1. */
+export function createSchema(): string[] {
+  const statements = [
+    "CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at INTEGER NOT NULL)",
+    "CREATE TABLE ledger (batch_id TEXT PRIMARY KEY, dataset TEXT NOT NULL, " +
+    "committed INTEGER NOT NULL, duplicates INTEGER NOT NULL, restated INTEGER NOT NULL, " +
+    "committed_at INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
+  ];
+  for (const dataset of Object.values(DATASETS)) {
+    const columns = dataset.columns.flatMap((column) =>
+      STORAGE[column.type].columns.map(({ suffix, type }) =>
+        `${column.name}${suffix} ${type}${column.required ? " NOT NULL" : ""}`
+      )
+    );
+    if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
+    statements.push(`CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)`);
+    for (const fields of dataset.indexes) {
+      const names = columnNames(dataset, fields);
+      const index = `${dataset.name}_${names.replaceAll(", ", "_")}`;
+      statements.push(`CREATE INDEX ${index} ON ${dataset.name} (${names})`);
+    }
+  }
+  return statements;
+}
+
+/** The statement that inserts one record; a record whose key exists changes nothing. */
+export function insertStatement(dataset: Dataset<unknown>): string {
+  const names = storedNames(dataset);
+  const values = names.map(() => "?").join(", ");
+  const conflict = dataset.key.length > 0 ? " ON CONFLICT DO NOTHING" : "";
+  return `INSERT INTO ${dataset.name} (${names.join(", ")}) VALUES (${values})${conflict}`;
+}
+
+/** The statement that writes a record over the one that has its key. */
+export function restateStatement(dataset: Dataset<unknown>): string {
+  const set = storedNames(dataset).map((name) => `${name} = excluded.${name}`).join(", ");
+  const key = columnNames(dataset, dataset.key);
+  return insertStatement(dataset).replace("DO NOTHING", `(${key}) DO UPDATE SET ${set}`);
+}
+
+/** The columns as they are selected. Halves of a decimal come as text: they may pass 2⁵³. */
+export function selectList(dataset: Dataset<unknown>): string {
+  return dataset.columns.flatMap(({ name, type }) =>
+    STORAGE[type].columns.map(({ suffix }) => type === "decimal" ? `CAST(${name}${suffix} AS TEXT)` : name)
+  ).join(", ");
+}
+
+/** What is bound to insert a record. */
+export function encodeRow(dataset: Dataset<unknown>, record: unknown): SqliteValue[] {
+  const values = record as Record<string, unknown>;
+  const row: SqliteValue[] = [];
+  for (const { field, type } of dataset.columns) {
+    const value = values[field];
+    if (value === undefined) row.push(null);
+    else STORAGE[type].encode(value, row);
+  }
+  return row;
+}
+
+/** The record that a selected row holds. */
+export function decodeRow<T>(dataset: Dataset<T>, row: readonly SqliteValue[]): T {
+  const record: Record<string, unknown> = {};
+  let at = 0;
+  for (const { field, type } of dataset.columns) {
+    const { columns, decode } = STORAGE[type];
+    if (row[at] !== null) record[field] = decode(row, at);
+    at += columns.length;
+  }
+  return record as T;
+}
+
+function storedNames(dataset: Dataset<unknown>): string[] {
+  return dataset.columns.flatMap(({ name, type }) =>
+    STORAGE[type].columns.map(({ suffix }) => name + suffix)
+  );
+}
+
+function columnNames(dataset: Dataset<unknown>, fields: readonly string[]): string {
+  return fields.map((field) => columnOf(dataset, field).name).join(", ");
+}

@@ -1,0 +1,210 @@
+import type { Backend, ConflictPolicy, StorageBackend } from "./backends/backend.ts";
+import type { OpenMode } from "./backends/backend.ts";
+import { parseConnectionString } from "./backends/connection_string.ts";
+import type { SqliteDriverName } from "./backends/sqlite_driver.ts";
+import { ConfigError, describe } from "./errors.ts";
+import type { OverflowPolicy } from "./pipeline/pipeline.ts";
+
+/** How records are kept. All fields are optional. */
+export interface PersistenceConfig {
+  /**
+   * The backend by name, or one that {@linkcode openBackend} has opened and that is to be shared.
+   * Where the connection string names a backend, that one.
+   *
+   * @default {"memory"}
+   */
+  backend?: StorageBackend | Backend;
+  /**
+   * Where records are kept: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory.
+   *
+   * @default {"sqlite:///openfinops_telemetry.db"}
+   */
+  connectionString?: string;
+  /**
+   * Days after which cleanup deletes a record.
+   *
+   * @default {90}
+   */
+  retentionDays?: number;
+  /**
+   * Records that trigger a flush. Not a cap: a batch takes all that has arrived.
+   *
+   * @default {100}
+   */
+  batchSize?: number;
+  /**
+   * The longest that an accepted record waits for its batch, in seconds.
+   *
+   * @default {60}
+   */
+  batchIntervalSeconds?: number;
+  /**
+   * Whether TimescaleDB compresses. The other backends have nothing to switch on.
+   *
+   * @default {false}
+   */
+  enableCompression?: boolean;
+  /**
+   * Records that stay in process for live views, per dataset. With the memory backend, all there are.
+   *
+   * @default {10000}
+   */
+  maxMemoryEntries?: number;
+  /**
+   * What to do when buffers are full: wait, or drop and count.
+   *
+   * @default {"block"}
+   */
+  overflow?: OverflowPolicy;
+  /**
+   * What to do with a cost entry whose key exists: count a duplicate, or restate it.
+   *
+   * @default {"ignore"}
+   */
+  onConflict?: ConflictPolicy;
+  /**
+   * The driver of SQLite. `auto` takes `@db/sqlite` where it can be had, else the built-in `node:sqlite`.
+   *
+   * @default {"auto"}
+   */
+  sqliteDriver?: "auto" | SqliteDriverName;
+}
+
+/** A configuration with nothing left open. */
+export interface ResolvedConfig extends Required<Omit<PersistenceConfig, "connectionString">> {
+  /** The path of the SQLite file; empty in memory. */
+  readonly path: string;
+}
+
+const DEFAULTS = {
+  backend: "memory",
+  retentionDays: 90,
+  batchSize: 100,
+  batchIntervalSeconds: 60,
+  enableCompression: false,
+  maxMemoryEntries: 10_000,
+  overflow: "block",
+  onConflict: "ignore",
+  sqliteDriver: "auto",
+} as const;
+
+/** The connection string of a SQLite backend that is given none. */
+export const DEFAULT_SQLITE = "sqlite:///openfinops_telemetry.db";
+
+/** The longest interval that a timer can wait: 24.8 days. */
+const MAX_INTERVAL_SECONDS = 2_147_483;
+
+const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
+const isOneOf = (...names: string[]) => ({
+  test: (value: unknown) => names.includes(value as string),
+  wanted: `one of ${names.join(", ")}`,
+});
+
+/** What each field must be. */
+const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wanted: string }> = {
+  backend: {
+    test: (value) =>
+      ["memory", "sqlite"].includes(value as string) ||
+      (typeof value === "object" && value !== null && "write" in value && "read" in value),
+    wanted: "memory, sqlite or an opened backend (postgresql and timescaledb are not built yet)",
+  },
+  connectionString: { test: (value) => typeof value === "string", wanted: "a string" },
+  retentionDays: {
+    test: (value) => Number.isFinite(value) && value as number >= 0,
+    wanted: "a number of days from 0",
+  },
+  batchSize: { test: isCount, wanted: "a whole number from 1" },
+  batchIntervalSeconds: {
+    test: (value) => Number.isFinite(value) && value as number > 0 && value as number <= MAX_INTERVAL_SECONDS,
+    wanted: `a number of seconds above 0 and up to ${MAX_INTERVAL_SECONDS}`,
+  },
+  enableCompression: { test: (value) => typeof value === "boolean", wanted: "true or false" },
+  maxMemoryEntries: { test: isCount, wanted: "a whole number from 1" },
+  overflow: isOneOf("block", "drop-oldest", "drop-newest"),
+  onConflict: isOneOf("ignore", "replace"),
+  sqliteDriver: isOneOf("auto", "@db/sqlite", "node:sqlite"),
+};
+
+/**
+ * Checks a configuration and fills in what is left open.
+ *
+ * @throws {ConfigError} If a field is unknown, its value is wrong, or two fields disagree.
+ */
+export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
+  for (const [field, value] of Object.entries(config)) {
+    const rule = RULES[field as keyof PersistenceConfig];
+    if (!rule) {
+      throw new ConfigError(
+        `Cannot use the configuration: ${Object.keys(RULES).join(", ")} are known: it has ${field}`,
+      );
+    }
+    if (value === undefined || rule.test(value)) continue;
+    // A connection string may hold a password, whatever is wrong with it.
+    const shown = field === "connectionString" ? typeof value : describe(value);
+    throw new ConfigError(
+      `Cannot use the configuration: ${field} must be ${rule.wanted}: current value is ${shown}`,
+    );
+  }
+  const { connectionString, ...given } = config;
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return { ...DEFAULTS, ...set, ...whereTo(given.backend, connectionString) };
+}
+
+/** The backend and its path, from the name, the connection string, or both where they agree. */
+function whereTo(
+  backend: PersistenceConfig["backend"],
+  connectionString: string | undefined,
+): Pick<ResolvedConfig, "backend" | "path"> {
+  if (typeof backend === "object") {
+    if (connectionString === undefined) return { backend, path: "" };
+    throw new ConfigError(
+      "Cannot use the configuration: an opened backend or a connection string is wanted: it has both",
+    );
+  }
+  if (connectionString === undefined && backend !== "sqlite") return { backend: "memory", path: "" };
+  const target = parseConnectionString(connectionString ?? DEFAULT_SQLITE);
+  if (backend !== undefined && backend !== target.backend) {
+    throw new ConfigError(
+      `Cannot use the configuration: a connection string of backend ${backend} is wanted: ` +
+        `it names ${target.backend}`,
+    );
+  }
+  return target;
+}
+
+/**
+ * Opens the backend that a configuration names, so that a hub and an observatory can share it.
+ * Whoever opens it closes it, after those who use it.
+ *
+ * @param config The configuration.
+ * @param options How to open it; `create` where not given.
+ * @returns The opened backend.
+ * @throws {ConfigError} If the configuration cannot be used.
+ * @throws {BackendError} If the backend cannot be opened.
+ *
+ * @example Share one file between a hub and an observatory
+ * ```ts
+ * import { CostObservatory, ObservabilityHub, openBackend } from "@openfinops/telemetry";
+ *
+ * const backend = await openBackend({ connectionString: "sqlite://" });
+ * const hub = await ObservabilityHub.open({ backend });
+ * const costs = await CostObservatory.open({ backend });
+ * await hub.close();
+ * await costs.close();
+ * await backend.close();
+ * ```
+ */
+export async function openBackend(
+  config: PersistenceConfig,
+  options: { mode?: OpenMode } = {},
+): Promise<Backend> {
+  const { backend, path, maxMemoryEntries, onConflict, sqliteDriver } = resolveConfig(config);
+  if (typeof backend === "object") return backend;
+  const { mode = "create" } = options;
+  if (backend === "memory") {
+    const { MemoryBackend } = await import("./backends/memory.ts");
+    return new MemoryBackend({ maxMemoryEntries, onConflict });
+  }
+  const { SqliteBackend } = await import("./backends/sqlite.ts");
+  return await SqliteBackend.open({ path, mode, driver: sqliteDriver, onConflict });
+}

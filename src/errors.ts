@@ -1,0 +1,111 @@
+/**
+ * The three error classes of the library. Each has a stable `name`; messages say what could not be
+ * done, then what is wanted, then the current state, and never hold a password.
+ *
+ * @module
+ */
+
+/** A value as it is shown in a message: short, on one line, never a whole document. */
+export function describe(value: unknown): string {
+  let text: string;
+  if (typeof value === "string") text = JSON.stringify(value);
+  else if (typeof value === "bigint") text = `${value}n`;
+  else if (value instanceof Date) {
+    text = `Date(${Number.isNaN(value.getTime()) ? "invalid" : value.toISOString()})`;
+  } else if (typeof value === "object" && value !== null) {
+    text = Array.isArray(value) ? "an array" : "an object";
+  } else text = String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+}
+
+/** The parts of a {@linkcode ValidationError}. */
+export interface ValidationErrorOptions {
+  /** What was being accepted, as in "system metrics". */
+  subject: string;
+  /** The field that is wrong, in camelCase. */
+  field: string;
+  /** The value that was given. */
+  value: unknown;
+  /** What is wanted instead, as in "a finite number". */
+  wanted: string;
+}
+
+/**
+ * A record, a query or an option holds a value that cannot be taken. Nothing was queued.
+ *
+ * @example It names the field, what is wanted and the value
+ * ```ts
+ * import { ObservabilityHub, ValidationError } from "@openfinops/telemetry";
+ *
+ * const hub = new ObservabilityHub();
+ * try {
+ *   await hub.collectSystemMetrics({ timestamp: Date.now(), cpuUsage: NaN });
+ * } catch (error) {
+ *   if (!(error instanceof ValidationError)) throw error;
+ *   console.log(error.field, error.wanted); // cpuUsage a finite number
+ * }
+ * ```
+ */
+export class ValidationError extends Error {
+  /** Always `"ValidationError"`. */
+  override readonly name = "ValidationError";
+  /** The field that is wrong, in camelCase. */
+  readonly field: string;
+  /** The value that was given. */
+  readonly value: unknown;
+  /** What is wanted instead. */
+  readonly wanted: string;
+
+  /**
+   * Makes the error and its message from the parts.
+   *
+   * @param options The field, the value and what is wanted instead.
+   */
+  constructor(options: ValidationErrorOptions) {
+    const { subject, field, value, wanted } = options;
+    super(
+      `Cannot accept ${subject}: ${field} must be ${wanted}: current value is ${describe(value)}`,
+    );
+    this.field = field;
+    this.value = value;
+    this.wanted = wanted;
+  }
+}
+
+/** The configuration cannot be used: an unknown name, a bad connection string, a wrong value. */
+export class ConfigError extends Error {
+  /** Always `"ConfigError"`. */
+  override readonly name = "ConfigError";
+}
+
+/** The parts of a {@linkcode BackendError} beside its message. */
+export interface BackendErrorOptions {
+  /** What was being done, as in `"write"`. */
+  operation: string;
+  /** Whether the same call may succeed later without anybody mending anything. */
+  retryable: boolean;
+  /** The error of the driver. */
+  cause?: unknown;
+}
+
+/** The backend could not do what was asked of it. */
+export class BackendError extends Error {
+  /** Always `"BackendError"`. */
+  override readonly name = "BackendError";
+  /** What was being done, as in `"write"`. */
+  readonly operation: string;
+  /** Whether the same call may succeed later without anybody mending anything. */
+  readonly retryable: boolean;
+
+  /**
+   * Makes the error.
+   *
+   * @param message What could not be done, what is wanted, and the current state.
+   * @param options The operation, whether to retry, and the cause.
+   */
+  constructor(message: string, options: BackendErrorOptions) {
+    super(message, { cause: options.cause });
+    this.operation = options.operation;
+    this.retryable = options.retryable;
+  }
+}

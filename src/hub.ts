@@ -1,0 +1,233 @@
+import { MemoryBackend } from "./backends/memory.ts";
+import { openBackend, type PersistenceConfig, resolveConfig } from "./config.ts";
+import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
+import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
+import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";
+import {
+  type CleanupOptions,
+  type CloseOptions,
+  RecordStore,
+  type SinkOptions,
+  type StoreStats,
+} from "./store.ts";
+
+const DATASETS = [systemMetrics, serviceMetrics];
+
+/** How many records a cleanup deleted, or would delete. */
+export interface HubCleanup {
+  /** System metrics. */
+  system_metrics: number;
+  /** Service metrics. */
+  service_metrics: number;
+}
+
+/**
+ * Takes in system and service metrics and keeps them in a backend.
+ *
+ * @example Collect, flush, read back
+ * ```ts
+ * import { ObservabilityHub } from "@openfinops/telemetry";
+ * import { strict as assert } from "node:assert";
+ *
+ * await using hub = await ObservabilityHub.open({ connectionString: "sqlite://" });
+ * await hub.collectSystemMetrics({ timestamp: Date.now(), clusterId: "prod", cpuUsage: 41.2 });
+ * await hub.flush();
+ * const [metrics] = await hub.queryHistoricalMetrics({ clusterId: "prod" });
+ * assert.equal(metrics.cpuUsage, 41.2);
+ * ```
+ */
+export class ObservabilityHub implements AsyncDisposable {
+  #store: RecordStore;
+
+  /** Makes a hub that keeps its records in memory only. For all else: {@linkcode ObservabilityHub.open}. */
+  constructor() {
+    const config = resolveConfig();
+    const backend = new MemoryBackend(config);
+    this.#store = new RecordStore(config, { backend, datasets: DATASETS });
+  }
+
+  /**
+   * Opens a hub, and the backend that the configuration names.
+   *
+   * @param config Where and how records are kept; in memory where it is not given.
+   * @returns The opened hub.
+   * @throws {ConfigError} If the configuration cannot be used.
+   * @throws {BackendError} If the backend cannot be opened.
+   */
+  static async open(config: PersistenceConfig = {}): Promise<ObservabilityHub> {
+    const backend = await openBackend(config);
+    const hub = new ObservabilityHub();
+    hub.#store = new RecordStore(resolveConfig(config), { backend, datasets: DATASETS });
+    return hub;
+  }
+
+  /**
+   * Takes in one observation of a node. Waits only while buffers are full.
+   *
+   * @param metrics The observation.
+   * @returns A promise that resolves when it is accepted; see {@linkcode ObservabilityHub.flush}.
+   * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
+   */
+  collectSystemMetrics(metrics: SystemMetricsInput): Promise<void> {
+    return this.#store.add(systemMetrics, metrics);
+  }
+
+  /**
+   * Takes in one observation of a service. Waits only while buffers are full.
+   *
+   * @param metrics The observation.
+   * @returns A promise that resolves when it is accepted; see {@linkcode ObservabilityHub.flush}.
+   * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
+   */
+  collectServiceMetrics(metrics: ServiceMetricsInput): Promise<void> {
+    return this.#store.add(serviceMetrics, metrics);
+  }
+
+  /**
+   * A stream that takes in system metrics, for pipelines. When it has closed, all are committed.
+   *
+   * @param options Who is told of records that are refused.
+   * @returns The stream.
+   *
+   * @example Pipe records in
+   * ```ts
+   * import { ObservabilityHub } from "@openfinops/telemetry";
+   *
+   * await using hub = new ObservabilityHub();
+   * await ReadableStream.from([{ timestamp: Date.now(), cpuUsage: 12.5 }])
+   *   .pipeTo(hub.systemMetricsSink());
+   * ```
+   */
+  systemMetricsSink(options?: SinkOptions): WritableStream<SystemMetricsInput> {
+    return this.#store.sink(systemMetrics, options);
+  }
+
+  /**
+   * A stream that takes in service metrics, for pipelines. When it has closed, all are committed.
+   *
+   * @param options Who is told of records that are refused.
+   * @returns The stream.
+   */
+  serviceMetricsSink(options?: SinkOptions): WritableStream<ServiceMetricsInput> {
+    return this.#store.sink(serviceMetrics, options);
+  }
+
+  /**
+   * Reads committed system metrics. Use {@linkcode ObservabilityHub.streamHistoricalMetrics} for many.
+   *
+   * @param query What to read; all where it is not given.
+   * @returns The records, by time.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  queryHistoricalMetrics(query?: SystemMetricsQuery): Promise<SystemMetrics[]> {
+    return this.#store.query(systemMetrics, query);
+  }
+
+  /**
+   * Reads committed service metrics.
+   *
+   * @param query What to read; all where it is not given.
+   * @returns The records, by time.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  queryHistoricalServiceMetrics(query?: ServiceMetricsQuery): Promise<ServiceMetrics[]> {
+    return this.#store.query(serviceMetrics, query);
+  }
+
+  /**
+   * Streams committed system metrics, in flat memory. To stop early, leave the loop or cancel the stream.
+   *
+   * @param query What to read; all where it is not given.
+   * @returns The records, by time.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   */
+  streamHistoricalMetrics(query?: SystemMetricsQuery): ReadableStream<SystemMetrics> {
+    return this.#store.stream(systemMetrics, query);
+  }
+
+  /**
+   * Streams committed service metrics, in flat memory.
+   *
+   * @param query What to read; all where it is not given.
+   * @returns The records, by time.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   */
+  streamHistoricalServiceMetrics(query?: ServiceMetricsQuery): ReadableStream<ServiceMetrics> {
+    return this.#store.stream(serviceMetrics, query);
+  }
+
+  /**
+   * The newest system metrics that this process has accepted, up to `maxMemoryEntries`, without asking the
+   * backend.
+   *
+   * @returns The records, in the order of their acceptance.
+   */
+  recentSystemMetrics(): SystemMetrics[] {
+    return this.#store.newest(systemMetrics);
+  }
+
+  /**
+   * The newest service metrics that this process has accepted, up to `maxMemoryEntries`, without asking the
+   * backend.
+   *
+   * @returns The records, in the order of their acceptance.
+   */
+  recentServiceMetrics(): ServiceMetrics[] {
+    return this.#store.newest(serviceMetrics);
+  }
+
+  /**
+   * Deletes metrics that are older than the retention and gives their space back.
+   *
+   * @param options The retention in days, and whether to only count.
+   * @returns How many records of each dataset.
+   * @throws {ValidationError} If the retention is no number of days from 0.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  async cleanupOldData(options?: CleanupOptions): Promise<HubCleanup> {
+    const { system_metrics = 0, service_metrics = 0 } = await this.#store.cleanup(options);
+    return { system_metrics, service_metrics };
+  }
+
+  /**
+   * Commits all that was accepted before.
+   *
+   * @returns A promise that resolves when it is committed.
+   * @throws {BackendError} If the backend is in a state that somebody has to mend. The records are kept and
+   * written as soon as it is mended.
+   */
+  flush(): Promise<void> {
+    return this.#store.flush();
+  }
+
+  /**
+   * What was taken in, and what became of it.
+   *
+   * @returns Counters since the start, by dataset.
+   */
+  stats(): StoreStats {
+    return this.#store.stats();
+  }
+
+  /**
+   * Ends the intake, commits what is left, and frees what the hub has opened. Safe to call again.
+   *
+   * @param options When to give up.
+   * @returns What was committed and what was not.
+   */
+  close(options?: CloseOptions): Promise<CloseReport> {
+    return this.#store.close(options);
+  }
+
+  /**
+   * Closes, for `await using`.
+   *
+   * @throws {BackendError} If records were not committed before the deadline.
+   */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#store.dispose();
+  }
+}

@@ -1,0 +1,56 @@
+/** How long to wait between attempts. */
+export interface RetryOptions {
+  /** Ends the waiting: the promise rejects with its reason. */
+  signal: AbortSignal;
+  /** Is told of each failure before the wait. */
+  onFailure: (error: unknown) => void;
+  /**
+   * The ceiling of the first wait, in milliseconds; it doubles with each failure.
+   *
+   * @default {50}
+   */
+  baseMs?: number;
+  /**
+   * The ceiling of all waits, in milliseconds.
+   *
+   * @default {30_000}
+   */
+  maxMs?: number;
+}
+
+/**
+ * Repeats an operation until it succeeds or the signal ends it, with full-jitter backoff between attempts,
+ * so that many writers that failed together do not come back together.
+ *
+ * @param operation What to do; gets called again after each rejection.
+ * @param options The signal, who is told of failures, and the waits.
+ * @returns What the operation gave in the end.
+ */
+export async function retry<T>(operation: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const { signal, onFailure, baseMs = 50, maxMs = 30_000 } = options;
+  for (let attempt = 0;; attempt++) {
+    signal.throwIfAborted();
+    try {
+      return await operation();
+    } catch (error) {
+      onFailure(error);
+    }
+    await delay(Math.random() * Math.min(maxMs, baseMs * 2 ** attempt), signal);
+  }
+}
+
+/** Waits, or rejects with the signal's reason as soon as that is aborted. */
+function delay(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}

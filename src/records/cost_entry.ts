@@ -1,0 +1,95 @@
+import { column, type Dataset } from "./dataset.ts";
+
+/** One cost, exact. Its identity is `(entryId, timestamp)`. */
+export interface CostEntry {
+  /** The id, unique together with the timestamp. */
+  entryId: string;
+  /** When the cost arose, in epoch milliseconds. */
+  timestamp: number;
+  /** What cost it. */
+  resourceId: string;
+  /** The category: one of {@linkcode CostCategory} or any other non-empty name. */
+  category: string;
+  /** The amount, a canonical decimal string with up to 18 digits after the point. */
+  amount: string;
+  /** The currency of the amount, as in ISO 4217. */
+  currency: string;
+  /** The region. */
+  region?: string;
+  /** Free tags. */
+  tags?: Record<string, string>;
+  /** What it was, in words. */
+  description?: string;
+  /** The billing period it belongs to. */
+  billingPeriod?: string;
+}
+
+/** A {@linkcode CostEntry} as it is handed in. */
+export interface CostEntryInput extends Omit<CostEntry, "timestamp" | "amount" | "currency"> {
+  /** When the cost arose: epoch milliseconds or a `Date`. */
+  timestamp: number | Date;
+  /**
+   * The amount. A number is taken by its shortest decimal form; digits beyond the 18th after the point
+   * are rounded half to even; at most 18 digits stand before it.
+   */
+  amount: number | string;
+  /**
+   * The currency of the amount.
+   *
+   * @default {"USD"}
+   */
+  currency?: string;
+}
+
+/** The categories known to OpenFinOps. Any other non-empty name is allowed as well. */
+export const CostCategory = {
+  COMPUTE: "compute",
+  STORAGE: "storage",
+  NETWORK: "network",
+  GPU: "gpu",
+  MEMORY: "memory",
+  SOFTWARE_LICENSES: "software_licenses",
+  DATA_TRANSFER: "data_transfer",
+  SUPPORT: "support",
+  DATABRICKS: "databricks",
+  DATABRICKS_DBU: "databricks_dbu",
+  DATABRICKS_JOBS: "databricks_jobs",
+  DATABRICKS_SQL: "databricks_sql",
+  SNOWFLAKE: "snowflake",
+  SNOWFLAKE_COMPUTE: "snowflake_compute",
+  SNOWFLAKE_STORAGE: "snowflake_storage",
+  MONGODB_ATLAS: "mongodb_atlas",
+  REDIS_CLOUD: "redis_cloud",
+  GITHUB_ACTIONS: "github_actions",
+  DATADOG: "datadog",
+  ELASTICSEARCH: "elasticsearch",
+  CONFLUENT_KAFKA: "confluent_kafka",
+  DATABASE: "database",
+  DATABASE_COMPUTE: "database_compute",
+  DATABASE_STORAGE: "database_storage",
+  DATABASE_BACKUP: "database_backup",
+} as const;
+
+/** The dataset of {@linkcode CostEntry}. */
+export const costEntries: Dataset<CostEntry> = {
+  name: "cost_entries",
+  noun: "a cost entry",
+  columns: [
+    // Ids are bounded so that PostgreSQL can index them (2,704 bytes an index entry).
+    column("text", "entryId", { required: true, maxLength: 800, summary: true }),
+    column("timestamp", "timestamp", { required: true, summary: true }),
+    column("text", "resourceId", { required: true, maxLength: 800, summary: true }),
+    column("text", "category", { required: true, maxLength: 255, summary: true }),
+    column("decimal", "amount", { required: true, summary: true }),
+    column("text", "currency", { default: "USD", maxLength: 64, summary: true }),
+    column("text", "region", { summary: true }),
+    column("map", "tags"),
+    column("text", "description"),
+    column("text", "billingPeriod"),
+  ],
+  // Time first: the index of the key then serves time ranges too, and one index less is written.
+  key: ["timestamp", "entryId"],
+  indexes: [["category", "timestamp"], ["resourceId", "timestamp"]],
+  filters: ["category", "resourceId", "region", "currency"],
+  mapFilter: "tags",
+};

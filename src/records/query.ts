@@ -1,0 +1,106 @@
+import { ValidationError } from "../errors.ts";
+import type { Dataset } from "./dataset.ts";
+import { acceptMap, acceptTime } from "./validation.ts";
+
+/** What every query can ask for. Ranges are half-open: `[startTime, endTime)`. */
+export interface TimeRangeQuery {
+  /** The earliest time, inclusive: epoch milliseconds or a `Date`. */
+  startTime?: number | Date;
+  /** The latest time, exclusive: epoch milliseconds or a `Date`. */
+  endTime?: number | Date;
+  /** The most records to return; all where it is not given. */
+  limit?: number;
+  /**
+   * By time, oldest first or newest first.
+   *
+   * @default {"asc"}
+   */
+  order?: "asc" | "desc";
+}
+
+/** A query over system metrics. */
+export interface SystemMetricsQuery extends TimeRangeQuery {
+  /** Only this cluster. */
+  clusterId?: string;
+  /** Only this node. */
+  nodeId?: string;
+}
+
+/** A query over service metrics. */
+export interface ServiceMetricsQuery extends TimeRangeQuery {
+  /** Only this service. */
+  serviceName?: string;
+}
+
+/** A query over cost entries. */
+export interface CostEntriesQuery extends TimeRangeQuery {
+  /** Only this category. */
+  category?: string;
+  /** Only this resource. */
+  resourceId?: string;
+  /** Only this region. */
+  region?: string;
+  /** Only this currency. */
+  currency?: string;
+  /** Only entries that have all of these tags. */
+  tags?: Record<string, string>;
+}
+
+/** A query that has been checked; what backends get. */
+export interface RecordQuery {
+  /** The earliest time, inclusive, in epoch milliseconds. */
+  readonly startTime?: number;
+  /** The latest time, exclusive, in epoch milliseconds. */
+  readonly endTime?: number;
+  /** Text fields and the value each must have. */
+  readonly equals: Readonly<Record<string, string>>;
+  /** What the dataset's `mapFilter` must hold. */
+  readonly entries: Readonly<Record<string, string>>;
+  /** The most records to return. */
+  readonly limit?: number;
+  /** By time, oldest first or newest first. */
+  readonly order: "asc" | "desc";
+}
+
+/**
+ * Checks a query against the dataset.
+ *
+ * @throws {ValidationError} If a field is unknown or its value is wrong.
+ */
+export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): RecordQuery {
+  const subject = `a query of ${dataset.name}`;
+  const refuse = (field: string, value: unknown, wanted: string): never => {
+    throw new ValidationError({ subject, field, value, wanted });
+  };
+  const query: { -readonly [K in keyof RecordQuery]: RecordQuery[K] } = {
+    equals: {},
+    entries: {},
+    order: "asc",
+  };
+  const equals: Record<string, string> = {};
+  for (const [field, value] of Object.entries(input)) {
+    if (value === undefined) continue;
+    if (field === "startTime" || field === "endTime") {
+      query[field] = acceptTime(subject, field, value);
+    } else if (field === "limit") {
+      if (!Number.isSafeInteger(value) || value < 1) refuse(field, value, "a whole number from 1");
+      query.limit = value;
+    } else if (field === "order") {
+      if (value !== "asc" && value !== "desc") refuse(field, value, "asc or desc");
+      query.order = value;
+    } else if (dataset.filters.includes(field)) {
+      equals[field] = typeof value === "string" ? value : refuse(field, value, "a string");
+    } else if (field === dataset.mapFilter) {
+      query.entries = acceptMap(subject, field, value);
+    } else refuse(field, value, `one of ${queryFields(dataset).join(", ")}`);
+  }
+  if ((query.startTime ?? 0) > (query.endTime ?? Infinity)) {
+    refuse("startTime", query.startTime, `no later than endTime (${query.endTime})`);
+  }
+  return { ...query, equals };
+}
+
+function queryFields(dataset: Dataset<unknown>): string[] {
+  const map = dataset.mapFilter ? [dataset.mapFilter] : [];
+  return ["startTime", "endTime", "limit", "order", ...dataset.filters, ...map];
+}

@@ -1,0 +1,194 @@
+import { describe, ValidationError } from "../errors.ts";
+import type { Column, ColumnType, Dataset } from "./dataset.ts";
+import { Decimal, isCanonicalAmount } from "./decimal.ts";
+
+/** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
+const EARLIEST_TIME = 100_000_000_000;
+/** The end of the year 9999, which every backend can hold. */
+const LATEST_TIME = 253_402_300_799_999;
+
+/** Thrown by the checks; becomes a {@linkcode ValidationError} that names the field. */
+class Refusal {
+  constructor(readonly wanted: string, readonly value: unknown, readonly key = "") {}
+}
+
+/** What each kind of value must be, and what is kept of it. */
+const checks: Record<ColumnType, (value: unknown, column: Column) => unknown> = {
+  timestamp: checkTime,
+  text: checkText,
+  real: (value) => Number.isFinite(value) ? value : refuse("a finite number", value),
+  integer: (value) => Number.isSafeInteger(value) ? value : refuse("a whole number", value),
+  boolean: (value) => typeof value === "boolean" ? value : refuse("true or false", value),
+  decimal: checkAmount,
+  map: checkMap,
+};
+
+/**
+ * Checks a record and makes the copy that is kept: defaults filled in, times as epoch milliseconds,
+ * amounts in canonical form, absent and null fields left out.
+ *
+ * @throws {ValidationError} If any field is missing, unknown or wrong.
+ */
+export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
+  if (typeof input !== "object" || input === null || Array.isArray(input)) {
+    throw new ValidationError({
+      subject: dataset.noun,
+      field: "record",
+      value: input,
+      wanted: "an object",
+    });
+  }
+  const given = input as Record<string, unknown>;
+  const record: Record<string, unknown> = {};
+  let taken = 0;
+  for (const column of dataset.columns) {
+    const value = given[column.field];
+    if (value !== undefined && value !== null) {
+      taken++;
+      record[column.field] = checkColumn(dataset, column, value);
+    } else if (column.default !== undefined) record[column.field] = column.default;
+    else if (column.required) throw fieldError(dataset, column.field, value, "given");
+  }
+  if (countFields(given) !== taken) refuseUnknownFields(dataset, given);
+  return record as T;
+}
+
+/**
+ * Checks a time: epoch milliseconds or a `Date`.
+ *
+ * @throws {ValidationError} If it is no time, or looks like seconds, microseconds or nanoseconds.
+ */
+export function acceptTime(subject: string, field: string, value: unknown): number {
+  try {
+    return checkTime(value);
+  } catch (refusal) {
+    throw asValidationError(subject, field, refusal);
+  }
+}
+
+/**
+ * Checks a map of strings.
+ *
+ * @throws {ValidationError} If it is not a plain object whose values are all strings.
+ */
+export function acceptMap(subject: string, field: string, value: unknown): Record<string, string> {
+  try {
+    return checkMap(value);
+  } catch (refusal) {
+    throw asValidationError(subject, field, refusal);
+  }
+}
+
+function checkColumn(dataset: Dataset<unknown>, column: Column, value: unknown): unknown {
+  try {
+    return checks[column.type](value, column);
+  } catch (refusal) {
+    throw asValidationError(dataset.noun, column.field, refusal);
+  }
+}
+
+function asValidationError(subject: string, field: string, refusal: unknown): unknown {
+  if (!(refusal instanceof Refusal)) return refusal;
+  const { wanted, value, key } = refusal;
+  return new ValidationError({ subject, field: field + key, value, wanted });
+}
+
+function refuse(wanted: string, value: unknown, key?: string): never {
+  throw new Refusal(wanted, value, key);
+}
+
+function checkTime(value: unknown): number {
+  const time = value instanceof Date ? value.getTime() : value;
+  if (!Number.isSafeInteger(time)) {
+    return refuse("a time in whole epoch milliseconds or a Date", value);
+  }
+  const ms = time as number;
+  if (ms >= EARLIEST_TIME && ms <= LATEST_TIME) return ms;
+  if (ms > LATEST_TIME) {
+    return refuse("a time in epoch milliseconds (this looks like micro- or nanoseconds)", value);
+  }
+  return refuse(
+    `a time in epoch milliseconds (this looks like seconds; multiply by 1000)`,
+    value,
+  );
+}
+
+function checkText(value: unknown, column: Column): string {
+  if (typeof value !== "string") return refuse("a string", value);
+  if (value === "" && column.required) return refuse("a non-empty string", value);
+  if (column.oneOf && !column.oneOf.includes(value)) {
+    return refuse(`one of ${column.oneOf.join(", ")}`, value);
+  }
+  if (value.length > column.maxLength) {
+    return refuse(`at most ${column.maxLength} characters (this has ${value.length})`, value);
+  }
+  return checkStorable(value);
+}
+
+function checkStorable(text: string, key?: string): string {
+  if (text.includes("\0")) return refuse("free of NUL characters", text, key);
+  if (!text.isWellFormed()) return refuse("well-formed Unicode (no lone surrogates)", text, key);
+  return text;
+}
+
+function checkAmount(value: unknown): string {
+  if (typeof value === "string" && isCanonicalAmount(value)) return value;
+  if (typeof value !== "string" && !Number.isFinite(value)) {
+    return refuse("a decimal number or string", value);
+  }
+  let amount: Decimal;
+  try {
+    amount = Decimal.from(value as string | number);
+  } catch {
+    return refuse("a decimal number or string", value);
+  }
+  if (!amount.isStorable) return refuse("a decimal with at most 18 digits before the point", value);
+  return amount.toString();
+}
+
+function checkMap(value: unknown): Record<string, string> {
+  const prototype = typeof value === "object" && value !== null && Object.getPrototypeOf(value);
+  if (prototype !== null && prototype !== Object.prototype) {
+    return refuse("a plain object of strings", value);
+  }
+  const map: Record<string, string> = { ...value as Record<string, string> };
+  for (const key of Object.keys(map)) {
+    const path = `[${describe(key)}]`;
+    checkStorable(key, path);
+    if (typeof map[key] !== "string") return refuse("a string", map[key], path);
+    checkStorable(map[key], path);
+  }
+  return map;
+}
+
+/** How many fields hold something. */
+function countFields(given: Record<string, unknown>): number {
+  let count = 0;
+  for (const field in given) {
+    if (given[field] !== undefined && given[field] !== null) count++;
+  }
+  return count;
+}
+
+function refuseUnknownFields(dataset: Dataset<unknown>, given: Record<string, unknown>): void {
+  for (const field in given) {
+    if (dataset.columns.some((column) => column.field === field)) continue;
+    if (given[field] === undefined || given[field] === null) continue;
+    const near = dataset.columns.find((column) => plain(column.field) === plain(field));
+    const wanted = near ? `spelled ${near.field}` : `a field of ${dataset.name}`;
+    throw fieldError(dataset, field, given[field], wanted);
+  }
+}
+
+function plain(field: string): string {
+  return field.replaceAll("_", "").toLowerCase();
+}
+
+function fieldError(
+  dataset: Dataset<unknown>,
+  field: string,
+  value: unknown,
+  wanted: string,
+): ValidationError {
+  return new ValidationError({ subject: dataset.noun, field, value, wanted });
+}

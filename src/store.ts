@@ -1,0 +1,211 @@
+import type { Backend, StorageBackend } from "./backends/backend.ts";
+import type { ResolvedConfig } from "./config.ts";
+import { BackendError, ValidationError } from "./errors.ts";
+import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
+import type { Dataset, DatasetName } from "./records/dataset.ts";
+import { acceptQuery } from "./records/query.ts";
+import { Ring } from "./records/ring.ts";
+import { acceptRecord } from "./records/validation.ts";
+
+/** What a hub or an observatory has taken in, and what became of it. */
+export interface StoreStats {
+  /** The backend. */
+  backend: StorageBackend;
+  /** The counters of each dataset. */
+  datasets: Partial<Record<DatasetName, PipelineStats>>;
+}
+
+/** How records that cannot be accepted are dealt with in a stream. */
+export interface SinkOptions {
+  /**
+   * Is told of each record that was refused. Without it, closing the stream rejects with the first error,
+   * after all valid records were committed.
+   */
+  onInvalid?: (error: ValidationError, record: unknown) => void;
+}
+
+/** What cleanup deletes. */
+export interface CleanupOptions {
+  /** Records older than this many days are deleted; where not given, as the configuration says. */
+  retentionDays?: number;
+  /**
+   * Only count.
+   *
+   * @default {false}
+   */
+  dryRun?: boolean;
+}
+
+/** When closing gives up. */
+export interface CloseOptions {
+  /**
+   * How long to go on trying to commit, in milliseconds.
+   *
+   * @default {10_000}
+   */
+  deadlineMs?: number;
+}
+
+const DAY_MS = 24 * 60 * 60 * 1_000;
+
+/** What a dataset has in a store: its way in, and its newest records. */
+interface Room<T> {
+  pipeline: Pipeline<T>;
+  newest: Ring<T>;
+}
+
+/**
+ * What the hub and the observatory have in common: a pipeline and a memory layer for each of their datasets,
+ * in front of one backend.
+ */
+export class RecordStore {
+  readonly backend: Backend;
+  readonly #config: ResolvedConfig;
+  readonly #ownsBackend: boolean;
+  readonly #rooms = new Map<Dataset<unknown>, Room<unknown>>();
+
+  /** Makes the pipelines; the backend is closed with the store only if it owns it. */
+  constructor(
+    config: ResolvedConfig,
+    { backend, datasets }: { backend: Backend; datasets: readonly Dataset<unknown>[] },
+  ) {
+    this.backend = backend;
+    this.#config = config;
+    this.#ownsBackend = backend !== config.backend;
+    for (const dataset of datasets) {
+      const pipeline = new Pipeline<unknown>({
+        dataset,
+        sink: backend,
+        // What does not outlive the process gains nothing by waiting for a batch.
+        batchSize: backend.isDurable ? config.batchSize : 1,
+        batchIntervalMs: config.batchIntervalSeconds * 1_000,
+        overflow: config.overflow,
+      });
+      this.#rooms.set(dataset, { pipeline, newest: new Ring(config.maxMemoryEntries) });
+    }
+  }
+
+  /** Checks a record and takes it in. */
+  async add<T>(dataset: Dataset<T>, input: unknown): Promise<void> {
+    const { pipeline, newest } = this.#room(dataset);
+    let record: T;
+    try {
+      record = acceptRecord(dataset, input);
+    } catch (error) {
+      pipeline.countRefused();
+      throw error;
+    }
+    await pipeline.accept(record);
+    newest.push(record);
+  }
+
+  /** A stream into the dataset. Closing it flushes. */
+  sink<T, Input>(dataset: Dataset<T>, options: SinkOptions = {}): WritableStream<Input> {
+    let firstRefusal: ValidationError | undefined;
+    return new WritableStream<Input>({
+      write: async (input) => {
+        try {
+          await this.add(dataset, input);
+        } catch (error) {
+          // A stream that throws loses what is queued behind: one bad record must not cost its neighbours.
+          if (!(error instanceof ValidationError)) throw error;
+          if (options.onInvalid) return options.onInvalid(error, input);
+          firstRefusal ??= error;
+        }
+      },
+      close: async () => {
+        await this.#room(dataset).pipeline.flush();
+        if (firstRefusal) throw firstRefusal;
+      },
+    }, { highWaterMark: 1_000 });
+  }
+
+  /** The newest records that were accepted by this process, newest last. */
+  newest<T>(dataset: Dataset<T>): T[] {
+    return this.#room(dataset).newest.values();
+  }
+
+  /** The records that a query finds. */
+  async query<T>(dataset: Dataset<T>, query: object | undefined): Promise<T[]> {
+    const found: T[] = [];
+    for await (const page of this.backend.read(dataset, acceptQuery(dataset, query))) {
+      for (const record of page) found.push(record);
+    }
+    return found;
+  }
+
+  /** The records that a query finds, as a stream. */
+  stream<T>(dataset: Dataset<T>, query: object | undefined): ReadableStream<T> {
+    const pages = this.backend.read(dataset, acceptQuery(dataset, query))[Symbol.asyncIterator]();
+    return new ReadableStream<T>({
+      async pull(controller) {
+        const { done, value } = await pages.next();
+        if (done) return controller.close();
+        for (const record of value) controller.enqueue(record);
+      },
+      async cancel() {
+        await pages.return?.();
+      },
+    }, { highWaterMark: 0 });
+  }
+
+  /** Deletes old records of all datasets; gives how many of each. */
+  async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
+    const { retentionDays = this.#config.retentionDays, dryRun = false } = options;
+    if (!Number.isFinite(retentionDays) || retentionDays < 0) {
+      throw new ValidationError({
+        subject: "a cleanup",
+        field: "retentionDays",
+        value: retentionDays,
+        wanted: "a number of days from 0",
+      });
+    }
+    const before = Math.floor(Date.now() - retentionDays * DAY_MS);
+    const deleted: Partial<Record<DatasetName, number>> = {};
+    for (const dataset of this.#rooms.keys()) {
+      deleted[dataset.name] = await this.backend.deleteBefore(dataset, before, { dryRun });
+    }
+    return deleted;
+  }
+
+  /** Waits until all that was accepted before is committed. */
+  async flush(): Promise<void> {
+    await Promise.all([...this.#rooms.values()].map(({ pipeline }) => pipeline.flush()));
+  }
+
+  /** What was taken in, and what became of it. */
+  stats(): StoreStats {
+    const datasets: Partial<Record<DatasetName, PipelineStats>> = {};
+    for (const [dataset, { pipeline }] of this.#rooms) datasets[dataset.name] = pipeline.stats();
+    return { backend: this.backend.name, datasets };
+  }
+
+  /** Ends the intake, commits what is left until the deadline, and closes the backend if it is its own. */
+  async close({ deadlineMs = 10_000 }: CloseOptions = {}): Promise<CloseReport> {
+    const reports = await Promise.all(
+      [...this.#rooms.values()].map(({ pipeline }) => pipeline.close({ deadlineMs })),
+    );
+    if (this.#ownsBackend) await this.backend.close();
+    const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
+    return {
+      committed: sum("committed"),
+      spooled: sum("spooled"),
+      deadLettered: sum("deadLettered"),
+      lost: sum("lost"),
+    };
+  }
+
+  /** As {@linkcode RecordStore.close}, for `await using`: nobody reads a report there, so a loss throws. */
+  async dispose(): Promise<void> {
+    const { lost } = await this.close();
+    if (lost === 0) return;
+    throw new BackendError(
+      `Cannot close cleanly: a backend that takes all records is wanted: ${lost} were not committed`,
+      { operation: "close", retryable: false },
+    );
+  }
+
+  #room<T>(dataset: Dataset<T>): Room<T> {
+    return this.#rooms.get(dataset) as unknown as Room<T>;
+  }
+}
