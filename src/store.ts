@@ -48,6 +48,36 @@ export interface CloseOptions {
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
+/**
+ * The time before which records are older than this many days.
+ *
+ * @throws {ValidationError} If it is no number of days from 0.
+ */
+export function retentionCutoff(retentionDays: number): number {
+  if (Number.isFinite(retentionDays) && retentionDays >= 0) {
+    return Math.floor(Date.now() - retentionDays * DAY_MS);
+  }
+  throw new ValidationError({
+    subject: "a cleanup",
+    field: "retentionDays",
+    value: retentionDays,
+    wanted: "a number of days from 0",
+  });
+}
+
+/** Deletes the records of some datasets before a time; gives how many of each. */
+export async function deleteBefore(
+  backend: Backend,
+  datasets: readonly Dataset<unknown>[],
+  { before, dryRun }: { before: number; dryRun: boolean },
+): Promise<Partial<Record<DatasetName, number>>> {
+  const deleted: Partial<Record<DatasetName, number>> = {};
+  for (const dataset of datasets) {
+    deleted[dataset.name] = await backend.deleteBefore(dataset, before, { dryRun });
+  }
+  return deleted;
+}
+
 /** What a dataset has in a store: its way in, and its newest records. */
 interface Room<T> {
   pipeline: Pipeline<T>;
@@ -86,31 +116,26 @@ export class RecordStore {
   }
 
   /** Checks a record and takes it in. */
-  async add<T>(dataset: Dataset<T>, input: unknown): Promise<void> {
-    const { pipeline, newest } = this.#room(dataset);
-    let record: T;
+  add(dataset: Dataset<unknown>, input: unknown): Promise<void> {
     try {
-      record = acceptRecord(dataset, input);
+      return this.#accept(dataset, input);
     } catch (error) {
-      pipeline.countRefused();
-      throw error;
+      return Promise.reject(error);
     }
-    await pipeline.accept(record);
-    newest.push(record);
   }
 
   /** A stream into the dataset. Closing it flushes. */
   sink<T, Input>(dataset: Dataset<T>, options: SinkOptions = {}): WritableStream<Input> {
     let firstRefusal: ValidationError | undefined;
     return new WritableStream<Input>({
-      write: async (input) => {
+      write: (input) => {
         try {
-          await this.add(dataset, input);
+          return this.#accept(dataset, input);
         } catch (error) {
           // A stream that throws loses what is queued behind: one bad record must not cost its neighbours.
           if (!(error instanceof ValidationError)) throw error;
-          if (options.onInvalid) return options.onInvalid(error, input);
-          firstRefusal ??= error;
+          if (options.onInvalid) options.onInvalid(error, input);
+          else firstRefusal ??= error;
         }
       },
       close: async () => {
@@ -152,20 +177,8 @@ export class RecordStore {
   /** Deletes old records of all datasets; gives how many of each. */
   async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
     const { retentionDays = this.#config.retentionDays, dryRun = false } = options;
-    if (!Number.isFinite(retentionDays) || retentionDays < 0) {
-      throw new ValidationError({
-        subject: "a cleanup",
-        field: "retentionDays",
-        value: retentionDays,
-        wanted: "a number of days from 0",
-      });
-    }
-    const before = Math.floor(Date.now() - retentionDays * DAY_MS);
-    const deleted: Partial<Record<DatasetName, number>> = {};
-    for (const dataset of this.#rooms.keys()) {
-      deleted[dataset.name] = await this.backend.deleteBefore(dataset, before, { dryRun });
-    }
-    return deleted;
+    const before = retentionCutoff(retentionDays);
+    return await deleteBefore(this.backend, [...this.#rooms.keys()], { before, dryRun });
   }
 
   /** Waits until all that was accepted before is committed. */
@@ -203,6 +216,20 @@ export class RecordStore {
       `Cannot close cleanly: a backend that takes all records is wanted: ${lost} were not committed`,
       { operation: "close", retryable: false },
     );
+  }
+
+  /** Not async, so that a record costs no promise of its own unless it has to wait. */
+  #accept(dataset: Dataset<unknown>, input: unknown): Promise<void> {
+    const { pipeline, newest } = this.#room(dataset);
+    let record: unknown;
+    try {
+      record = acceptRecord(dataset, input);
+    } catch (error) {
+      pipeline.countRefused();
+      throw error;
+    }
+    newest.push(record);
+    return pipeline.accept(record);
   }
 
   #room<T>(dataset: Dataset<T>): Room<T> {

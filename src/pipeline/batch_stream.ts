@@ -39,7 +39,7 @@ export const MAX_TIMER_MS = 2 ** 31 - 1;
  *
  * @typeParam T The type of the records.
  */
-export class BatchStream<T> extends TransformStream<readonly T[], T[]> {
+export class BatchStream<T> extends TransformStream<readonly T[], readonly T[]> {
   /**
    * Makes the stream.
    *
@@ -59,11 +59,11 @@ export class BatchStream<T> extends TransformStream<readonly T[], T[]> {
           `current value is ${intervalMs}`,
       );
     }
-    let held: T[] = [];
+    let held: readonly T[] = [];
     let bytes = 0;
     let timer: ReturnType<typeof setTimeout> | undefined;
 
-    function emit(controller: TransformStreamDefaultController<T[]>): void {
+    function emit(controller: TransformStreamDefaultController<readonly T[]>): void {
       clearTimeout(timer);
       timer = undefined;
       if (held.length === 0) return;
@@ -75,11 +75,12 @@ export class BatchStream<T> extends TransformStream<readonly T[], T[]> {
 
     super({
       transform(arrivals, controller) {
-        for (const record of arrivals) {
-          held.push(record);
-          bytes += byteLength(record);
+        held = held.length === 0 ? arrivals : held.concat(arrivals);
+        let isDue = arrivals.length === 0 || held.length >= size;
+        if (!isDue && maxBytes < Infinity) {
+          for (const record of arrivals) bytes += byteLength(record);
+          isDue = bytes >= maxBytes;
         }
-        const isDue = arrivals.length === 0 || held.length >= size || bytes >= maxBytes;
         if (isDue) emit(controller);
         else timer ??= setTimeout(emit, intervalMs, controller);
       },

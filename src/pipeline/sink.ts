@@ -57,9 +57,9 @@ export interface SinkStreamOptions {
 export function sinkStream<T>(
   { dataset, sink }: { dataset: Dataset<T>; sink: Sink },
   options: SinkStreamOptions,
-): WritableStream<T[]> {
+): WritableStream<readonly T[]> {
   const { signal, onTaken, onCommitted, onFailure } = options;
-  return new WritableStream<T[]>({
+  return new WritableStream<readonly T[]>({
     async write(records) {
       onTaken(records.length);
       const batch: Batch<T> = { id: crypto.randomUUID(), dataset, records };

@@ -1,4 +1,4 @@
-import { column, type Dataset } from "./dataset.ts";
+import { column, type Dataset, defineDataset } from "./dataset.ts";
 
 /** One cost, exact. Its identity is `(entryId, timestamp)`. */
 export interface CostEntry {
@@ -71,7 +71,7 @@ export const CostCategory = {
 } as const;
 
 /** The dataset of {@linkcode CostEntry}. */
-export const costEntries: Dataset<CostEntry> = {
+export const costEntries: Dataset<CostEntry> = defineDataset({
   name: "cost_entries",
   noun: "a cost entry",
   columns: [
@@ -92,4 +92,4 @@ export const costEntries: Dataset<CostEntry> = {
   indexes: [["category", "timestamp"], ["resourceId", "timestamp"]],
   filters: ["category", "resourceId", "region", "currency"],
   mapFilter: "tags",
-};
+});

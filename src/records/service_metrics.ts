@@ -1,4 +1,4 @@
-import { column, type Dataset } from "./dataset.ts";
+import { column, type Dataset, defineDataset } from "./dataset.ts";
 
 /** One observation of a service. A measure that was not taken is absent, never 0. */
 export interface ServiceMetrics {
@@ -43,7 +43,7 @@ export interface ServiceMetricsInput extends Omit<ServiceMetrics, "timestamp"> {
 }
 
 /** The dataset of {@linkcode ServiceMetrics}. */
-export const serviceMetrics: Dataset<ServiceMetrics> = {
+export const serviceMetrics: Dataset<ServiceMetrics> = defineDataset({
   name: "service_metrics",
   noun: "service metrics",
   columns: [
@@ -67,4 +67,4 @@ export const serviceMetrics: Dataset<ServiceMetrics> = {
   key: [],
   indexes: [["timestamp"], ["serviceName", "timestamp"]],
   filters: ["serviceName"],
-};
+});

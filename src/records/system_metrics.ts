@@ -1,4 +1,4 @@
-import { column, type Dataset } from "./dataset.ts";
+import { column, type Dataset, defineDataset } from "./dataset.ts";
 
 /** The health states of OpenFinOps. */
 export type HealthStatus = "healthy" | "warning" | "critical" | "down";
@@ -85,7 +85,7 @@ export interface SystemMetricsInput extends Omit<SystemMetrics, "timestamp" | "c
 }
 
 /** The dataset of {@linkcode SystemMetrics}. */
-export const systemMetrics: Dataset<SystemMetrics> = {
+export const systemMetrics: Dataset<SystemMetrics> = defineDataset({
   name: "system_metrics",
   noun: "system metrics",
   columns: [
@@ -121,4 +121,4 @@ export const systemMetrics: Dataset<SystemMetrics> = {
   key: [],
   indexes: [["timestamp"], ["clusterId", "nodeId", "timestamp"]],
   filters: ["clusterId", "nodeId"],
-};
+});

@@ -1,0 +1,105 @@
+/**
+ * Reads the command line. `@std/cli` does it where JSR can be reached, `node:util` otherwise.
+ *
+ * @module
+ */
+import { nearest, UsageError } from "./usage.ts";
+
+/** An option of a command. */
+export interface Option {
+  /** The name without dashes. */
+  readonly name: string;
+  /** How its value is called in the help; none for a switch. */
+  readonly value?: string;
+  /** What it does, in a few words. */
+  readonly summary: string;
+}
+
+/** What was given on the command line. */
+export interface Arguments {
+  /** The value of an option, or undefined. */
+  text(name: string): string | undefined;
+  /** Whether a switch is set. */
+  has(name: string): boolean;
+  /** What is not an option. */
+  readonly positionals: readonly string[];
+}
+
+/** What both parsers give: the options as they were written, and the rest. */
+interface Parsed {
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly positionals: readonly string[];
+}
+
+/**
+ * Reads the arguments by the options of a command.
+ *
+ * @throws {UsageError} If an option is unknown or lacks its value.
+ */
+export async function readArguments(
+  args: readonly string[],
+  options: readonly Option[],
+): Promise<Arguments> {
+  const names = options.map(({ name }) => name);
+  const { options: given, positionals } = await parse(args, options);
+  const values = new Map<string, string | true>();
+  for (const [name, value] of Object.entries(given)) {
+    const option = options.find((option) => option.name === name);
+    if (!option) {
+      const hint = nearest(name, names);
+      throw new UsageError(`unknown option --${name}${hint && `: did you mean --${hint}?`}`);
+    }
+    const isText = typeof value === "string" && value !== "";
+    if (option.value !== undefined && !isText) {
+      throw new UsageError(`option --${name} wants a value: --${name} ${option.value}`);
+    }
+    if (option.value === undefined && value !== true) {
+      throw new UsageError(`option --${name} takes no value`);
+    }
+    values.set(name, isText ? value : true);
+  }
+  return {
+    text(name) {
+      const value = values.get(name);
+      return value === true ? undefined : value;
+    },
+    has: (name) => values.has(name),
+    positionals,
+  };
+}
+
+async function parse(args: readonly string[], options: readonly Option[]): Promise<Parsed> {
+  const texts = options.filter(({ value }) => value !== undefined).map(({ name }) => name);
+  const std = await import("@std/cli/parse-args").catch(() => undefined) as StdModule | undefined;
+  return std ? parseWithStd(std, args, texts) : await parseWithNode(args, texts);
+}
+
+/** As much of `@std/cli` as is used here; its own types are there only where JSR is. */
+interface StdModule {
+  parseArgs(
+    args: readonly string[],
+    options: { string: string[] },
+  ): Record<string, unknown> & { _: string[] };
+}
+
+function parseWithStd(
+  { parseArgs }: StdModule,
+  args: readonly string[],
+  texts: string[],
+): Parsed {
+  const { _: positionals, ...options } = parseArgs(args, { string: ["_", ...texts] });
+  // Options that may have a text are listed as undefined where they were not given.
+  for (const name in options) if (options[name] === undefined) delete options[name];
+  return { options, positionals };
+}
+
+async function parseWithNode(args: readonly string[], texts: string[]): Promise<Parsed> {
+  const { parseArgs } = await import("node:util");
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: Object.fromEntries(texts.map((name) => [name, { type: "string" as const }])),
+    strict: false,
+    allowPositionals: true,
+  });
+  return { options: values, positionals };
+}

@@ -1,0 +1,71 @@
+import { resolveConfig } from "../config.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { deleteBefore, retentionCutoff } from "../store.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  databaseName,
+  FORMAT_OPTION,
+  readFormat,
+  withBackend,
+} from "./command.ts";
+import { type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
+import { readNumber, UsageError } from "./usage.ts";
+
+const ALL = Object.values(DATASETS);
+
+/** `openfinops database cleanup` */
+export const cleanup: Command = {
+  name: "database cleanup",
+  summary: "delete old records and give their space back; asks first",
+  options: [
+    ...CONNECTION_OPTIONS,
+    FORMAT_OPTION,
+    {
+      name: "retention-days",
+      value: "N",
+      summary: `keep this many days (default ${resolveConfig().retentionDays})`,
+    },
+    { name: "dry-run", summary: "only count what would be deleted" },
+    { name: "yes", summary: "do not ask" },
+  ],
+  examples: [
+    "openfinops database cleanup --retention-days 30 --dry-run",
+    "openfinops database cleanup --retention-days 30 --yes",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const text = given.text("retention-days");
+    const days = text === undefined ? resolveConfig().retentionDays : readNumber("retention-days", text);
+    const before = retentionCutoff(days);
+    const isDryRun = given.has("dry-run");
+    if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
+      throw new UsageError("cleanup deletes for good: pass --yes, or --dry-run to see what would go");
+    }
+    await withBackend(given, isDryRun ? "read" : "existing", async (backend) => {
+      const found = await deleteBefore(backend, ALL, { before, dryRun: true });
+      if (isDryRun) return report(format, found, `Would be deleted (before ${isoTime(before)}):`);
+      const count = Object.values(found).reduce((sum, rows) => sum + rows);
+      if (count > 0 && !given.has("yes")) {
+        const question = `Delete ${formatCount(count)} records before ${isoTime(before)} from ` +
+          `${databaseName(given)} for good?`;
+        if (!confirm(question)) return note("Nothing was deleted.");
+      }
+      const deleted = await deleteBefore(backend, ALL, { before, dryRun: false });
+      report(format, deleted, `Deleted (before ${isoTime(before)}):`);
+    });
+  },
+};
+
+function report(format: Format, deleted: Record<string, number>, title: string): void {
+  const rows = Object.entries(deleted);
+  if (format === "json") print(JSON.stringify(deleted, null, 2));
+  else if (format === "ndjson") print(JSON.stringify(deleted));
+  else if (format === "csv") {
+    print("dataset,rows");
+    for (const [dataset, count] of rows) print(formatCsv([dataset, String(count)]));
+  } else {
+    print(title);
+    print(formatTable(["dataset", "rows"], rows.map(([name, count]) => [name, formatCount(count)])));
+  }
+}

@@ -1,0 +1,176 @@
+import { CostObservatory } from "../observatory.ts";
+import { ObservabilityHub } from "../hub.ts";
+import { Decimal } from "../records/decimal.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
+import { type Host, openHost } from "./host.ts";
+import { bold, formatCount, note, print, redraw, sparkline } from "./output.ts";
+import { readDurationMs, UsageError } from "./usage.ts";
+
+const HOUR_MS = 3_600_000n;
+const SPARKLINE_LENGTH = 30;
+
+/** What the options ask for. */
+interface Plan {
+  intervalMs: number;
+  durationMs: number;
+  clusterId: string;
+  nodeId?: string;
+  costPerHour?: Decimal;
+  currency: string;
+}
+
+/** `openfinops collect` */
+export const collect: Command = {
+  name: "collect",
+  summary: "sample this machine, and what it costs, into the database until Ctrl-C",
+  options: [
+    ...CONNECTION_OPTIONS,
+    { name: "interval", value: "TIME", summary: "time between samples (default 1s)" },
+    { name: "duration", value: "TIME", summary: "stop after this time (default: until Ctrl-C)" },
+    { name: "cluster-id", value: "ID", summary: "the cluster (default default)" },
+    { name: "node-id", value: "ID", summary: "the node (default: the host's name)" },
+    { name: "cost-per-hour", value: "AMOUNT", summary: "also add what the machine costs, exactly" },
+    { name: "currency", value: "CODE", summary: "the currency of the cost (default USD)" },
+  ],
+  examples: [
+    "openfinops collect --duration 10s --connection-string sqlite:///openfinops.db",
+    "openfinops collect --interval 15s --cluster-id prod --cost-per-hour 2.50",
+  ],
+  async run(given) {
+    const plan = readPlan(given);
+    await withBackend(given, "create", async (backend) => {
+      const config = { ...readConfig(given), backend, connectionString: undefined };
+      const hub = await ObservabilityHub.open(config);
+      const costs = await CostObservatory.open(config);
+      const host = await openHost();
+      const stop = stopSignal(plan.durationMs);
+      try {
+        await sampleUntil(stop.signal, plan, { hub, costs, host });
+      } finally {
+        stop.dispose();
+      }
+      const samples = await hub.close();
+      const entries = await costs.close();
+      summarize(given, plan, { samples, entries });
+    });
+  },
+};
+
+function readPlan(given: Arguments): Plan {
+  const duration = given.text("duration");
+  const cost = given.text("cost-per-hour");
+  const intervalMs = readDurationMs("interval", given.text("interval") ?? "1s");
+  if (intervalMs < 100) throw new UsageError("--interval wants at least 100ms");
+  return {
+    intervalMs,
+    durationMs: duration === undefined ? Infinity : readDurationMs("duration", duration),
+    clusterId: given.text("cluster-id") ?? "default",
+    nodeId: given.text("node-id"),
+    costPerHour: cost === undefined ? undefined : readAmount(cost),
+    currency: given.text("currency") ?? "USD",
+  };
+}
+
+function readAmount(text: string): Decimal {
+  try {
+    return Decimal.from(text);
+  } catch {
+    throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not "${text}"`);
+  }
+}
+
+/** Aborts after the duration, on Ctrl-C and when the system asks the process to end. */
+function stopSignal(durationMs: number): { signal: AbortSignal; dispose(): void } {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, abort);
+  const timer = durationMs < 2 ** 31 ? setTimeout(abort, durationMs) : undefined;
+  return {
+    signal: controller.signal,
+    dispose() {
+      clearTimeout(timer);
+      for (const signal of signals) Deno.removeSignalListener(signal, abort);
+    },
+  };
+}
+
+/** Samples on the beat of the interval, however long a sample takes. */
+async function sampleUntil(
+  signal: AbortSignal,
+  plan: Plan,
+  { hub, costs, host }: { hub: ObservabilityHub; costs: CostObservatory; host: Host },
+): Promise<void> {
+  const start = Date.now();
+  const nodeId = plan.nodeId ?? host.name;
+  let charged = Decimal.ZERO;
+  for (let beat = 1; !signal.aborted; beat++) {
+    const sample = await host.sample();
+    const timestamp = Date.now();
+    const { clusterId, costPerHour, currency } = plan;
+    await hub.collectSystemMetrics({ ...sample, timestamp, clusterId, nodeId });
+    if (costPerHour) {
+      // Each entry is the cost up to now less what was charged before, so that they add up exactly.
+      const due = costPerHour.timesFraction(BigInt(timestamp - start), HOUR_MS);
+      await costs.addCostEntry({
+        entryId: `${clusterId}/${nodeId}/${timestamp}`,
+        timestamp,
+        resourceId: nodeId,
+        category: "compute",
+        amount: due.minus(charged).toString(),
+        currency,
+        description: `${nodeId} at ${costPerHour} ${currency} an hour`,
+      });
+      charged = due;
+    }
+    if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
+    await wait(start + beat * plan.intervalMs - Date.now(), signal);
+  }
+  if (Deno.stderr.isTerminal()) redraw("");
+}
+
+function liveLine(hub: ObservabilityHub): string {
+  const { accepted, committed } = hub.stats().datasets.system_metrics!;
+  const cpu = hub.recentSystemMetrics().slice(-SPARKLINE_LENGTH).map(({ cpuUsage = 0 }) => cpuUsage);
+  const now = cpu.at(-1)!.toFixed(0).padStart(3);
+  return `${accepted} samples, ${committed} committed  CPU ${now} % ${sparkline(cpu)}`;
+}
+
+function wait(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, Math.max(0, ms));
+    signal.addEventListener("abort", done);
+  });
+}
+
+/** How many records a dataset has stored and lost. */
+interface Outcome {
+  committed: number;
+  lost: number;
+}
+
+function summarize(
+  given: Arguments,
+  plan: Plan,
+  { samples, entries }: { samples: Outcome; entries: Outcome },
+): void {
+  const name = databaseName(given);
+  const costs = plan.costPerHour ? ` and ${formatCount(entries.committed)} cost entries` : "";
+  print(`Stored ${formatCount(samples.committed)} samples${costs} in ${name}.`);
+  const lost = samples.lost + entries.lost;
+  if (lost > 0) note(`Lost ${formatCount(lost)} records: the database did not take them in time.`);
+  const connection = `--connection-string ${name}`;
+  print("");
+  print(bold("Try next:"));
+  const program = Deno.build.standalone ? "openfinops" : "deno run -A cli.ts";
+  print(`  ${program} database query metrics --limit 5 ${connection}`);
+  if (plan.costPerHour) print(`  ${program} database query costs --limit 5 ${connection}`);
+  print(`  ${program} database stats ${connection}`);
+}

@@ -1,0 +1,114 @@
+import { BackendError, ConfigError, ValidationError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
+import { cleanup } from "./cleanup.ts";
+import { collect } from "./collect.ts";
+import type { Command } from "./command.ts";
+import { examples } from "./examples.ts";
+import { init } from "./init.ts";
+import { bold, note, print } from "./output.ts";
+import { query } from "./query.ts";
+import { stats } from "./stats.ts";
+import { testConnection } from "./test_connection.ts";
+import { nearest, UsageError } from "./usage.ts";
+
+const COMMANDS: readonly Command[] = [collect, init, testConnection, stats, query, cleanup, examples];
+const HELP = { name: "help", summary: "print this" };
+
+/**
+ * Runs the command line.
+ *
+ * @param args The arguments, without the program.
+ * @returns The exit code: 0 done, 1 failed, 2 wrong usage.
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  let command: Command | undefined;
+  try {
+    const words = args.findIndex((arg) => arg.startsWith("-"));
+    const leading = words < 0 ? args : args.slice(0, words);
+    if (leading.length === 0) {
+      const { has } = await readArguments(args, [HELP]);
+      if (!has("help")) throw new UsageError("a command is wanted");
+      print(programHelp());
+      return 0;
+    }
+    command = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
+    if (!command) return unknownCommand(leading, args);
+    const rest = args.slice(command.name.split(" ").length);
+    const given = await readArguments(rest, [...command.options, HELP]);
+    if (given.has("help")) {
+      print(commandHelp(command));
+      return 0;
+    }
+    const extra = given.positionals[command.maxPositionals ?? 0];
+    if (extra !== undefined) throw new UsageError(`unexpected argument "${extra}"`);
+    await command.run(given);
+    return 0;
+  } catch (error) {
+    return report(error, command);
+  }
+}
+
+/** A group such as `database` prints its commands; anything else is an error. */
+function unknownCommand(leading: readonly string[], args: readonly string[]): number {
+  const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
+  if (group.length > 0 && leading.length === 1) {
+    if (!args.includes("--help")) throw new UsageError(`a command after "${leading[0]}" is wanted`);
+    print(commandList(group));
+    return 0;
+  }
+  const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
+  throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`);
+}
+
+function report(error: unknown, command: Command | undefined): number {
+  if (error instanceof Deno.errors.BrokenPipe) return 0; // as in `openfinops … | head`
+  const isUsage = error instanceof UsageError || error instanceof ConfigError ||
+    error instanceof ValidationError;
+  if (!isUsage && !(error instanceof BackendError)) throw error;
+  note(`openfinops: ${error.message}`);
+  if (error instanceof UsageError) {
+    note(`Try: openfinops ${command ? `${command.name} ` : ""}--help`);
+  }
+  return isUsage ? 2 : 1;
+}
+
+function programHelp(): string {
+  return [
+    "Telemetry and cost data that is never lost, never counted twice and exact to the last digit.",
+    "",
+    `${bold("Usage:")} openfinops <command> [options]`,
+    "",
+    bold("Commands:"),
+    commandList(COMMANDS),
+    "",
+    "`openfinops <command> --help` tells more. OPENFINOPS_CONNECTION_STRING and OPENFINOPS_BACKEND",
+    "stand in for the options of the same names.",
+  ].join("\n");
+}
+
+function commandList(commands: readonly Command[]): string {
+  return columns(commands.map(({ name, summary }) => [name, summary]));
+}
+
+function commandHelp({ name, summary, positionals = "", options, examples }: Command): string {
+  const all = [...options, HELP];
+  return [
+    `${summary[0].toUpperCase()}${summary.slice(1)}.`,
+    "",
+    `${bold("Usage:")} openfinops ${name} ${positionals && `${positionals} `}[options]`,
+    "",
+    bold("Options:"),
+    columns(all.map((option) => {
+      const value = "value" in option && option.value ? ` ${option.value}` : "";
+      return [`--${option.name}${value}`, option.summary];
+    })),
+    "",
+    bold("Examples:"),
+    ...examples.map((example) => `  ${example}`),
+  ].join("\n");
+}
+
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
+}

@@ -1,0 +1,106 @@
+/**
+ * What commands print: results on stdout as table, JSON, NDJSON or CSV, and everything else on stderr.
+ *
+ * @module
+ */
+import type { Column } from "../records/dataset.ts";
+
+/** The formats of results. */
+export const FORMATS = ["table", "json", "ndjson", "csv"] as const;
+/** A format of results. */
+export type Format = typeof FORMATS[number];
+
+const encoder = new TextEncoder();
+
+/** Writes a line of results to stdout. */
+export function print(line: string): void {
+  write(`${line}\n`);
+}
+
+/** Writes results to stdout as they are. */
+export function write(text: string): void {
+  writeAll(Deno.stdout, text);
+}
+
+/** Writes a line that is no result to stderr. */
+export function note(line: string): void {
+  writeAll(Deno.stderr, `${line}\n`);
+}
+
+/** Writes over the current line of the terminal on stderr. */
+export function redraw(line: string): void {
+  writeAll(Deno.stderr, `\r\x1b[K${line}`);
+}
+
+function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  let bytes = encoder.encode(text);
+  while (bytes.length > 0) bytes = bytes.subarray(to.writeSync(bytes));
+}
+
+/** The text in bold, on a terminal that wants colour. */
+export function bold(text: string): string {
+  return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
+}
+
+/** Epoch milliseconds as ISO 8601 in UTC. */
+export function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** A number of bytes as people read it. */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; bytes >= 1024 && unit < units.length - 1; unit++) bytes /= 1024;
+  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+/** A whole number with its thousands apart. */
+export function formatCount(count: number): string {
+  return count.toLocaleString("en-US");
+}
+
+/** A table with aligned columns; numbers stand to the right. */
+export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = header.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i].length)));
+  const isNumeric = header.map((_, i) =>
+    rows.length > 0 && rows.every((row) => /^(-?[\d,]+(\.\d+)?|)$/.test(row[i]))
+  );
+  const line = (cells: readonly string[]) =>
+    cells.map((cell, i) => isNumeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))
+      .join("  ").trimEnd();
+  return [bold(line(header)), ...rows.map(line)].join("\n");
+}
+
+/** A record as JSON has it: times as ISO 8601, all else as it is. */
+export function toJsonRecord(columns: readonly Column[], record: unknown): Record<string, unknown> {
+  const json = { ...record as Record<string, unknown> };
+  for (const { field, type } of columns) {
+    if (type === "timestamp") json[field] = isoTime(json[field] as number);
+  }
+  return json;
+}
+
+/** A line of CSV, as RFC 4180 quotes it. */
+export function formatCsv(cells: readonly string[]): string {
+  return cells.map((cell) => /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell).join(",");
+}
+
+/** The cells of a record, for a table or for CSV. */
+export function toCells(columns: readonly Column[], record: unknown): string[] {
+  const json = toJsonRecord(columns, record);
+  return columns.map(({ field, type }) => {
+    const value = json[field];
+    if (value === undefined) return "";
+    return type === "map" ? JSON.stringify(value) : String(value);
+  });
+}
+
+const BARS = "▁▂▃▄▅▆▇█";
+
+/** Percentages as a line of bars. */
+export function sparkline(percentages: readonly number[]): string {
+  return percentages
+    .map((percent) => BARS[Math.min(BARS.length - 1, Math.max(0, Math.floor(percent / 12.5)))])
+    .join("");
+}

@@ -1,0 +1,125 @@
+import type { Backend } from "../backends/backend.ts";
+import { costEntries } from "../records/cost_entry.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import { serviceMetrics } from "../records/service_metrics.ts";
+import { systemMetrics } from "../records/system_metrics.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Format, formatCsv, formatTable, note, print, toCells, toJsonRecord, write } from "./output.ts";
+import { readCount, readName, readTime, UsageError } from "./usage.ts";
+
+/** The datasets by the names that the command line gives them. */
+const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
+  metrics: systemMetrics,
+  services: serviceMetrics,
+  costs: costEntries,
+};
+
+const DEFAULT_LIMIT = 100;
+
+/** The options that filter by a field, of whichever dataset has it. */
+const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => filters))]
+  .map((field) => ({ field, name: field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }));
+
+/** `openfinops database query` */
+export const query: Command = {
+  name: "database query",
+  summary: "print records, newest first",
+  positionals: "[metrics|services|costs]",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    FORMAT_OPTION,
+    { name: "since", value: "TIME", summary: "from this time on: ISO 8601, or a duration ago (7d)" },
+    { name: "until", value: "TIME", summary: "before this time: ISO 8601, or a duration ago" },
+    ...FILTERS.map(({ field, name }) => ({ name, value: "ID", summary: `only this ${field}` })),
+    { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },
+    { name: "order", value: "asc|desc", summary: "oldest or newest first (default desc)" },
+  ],
+  examples: [
+    "openfinops database query metrics --since 24h --limit 5",
+    "openfinops database query costs --category gpu --format csv --limit 0",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const what = given.positionals[0] ?? "metrics";
+    const dataset = DATASETS[readName("dataset", what, Object.keys(DATASETS))];
+    const asked = readQuery(given, dataset);
+    await withBackend(given, "read", async (backend) => {
+      const rows = await PRINTERS[format](dataset, records(backend, dataset, asked));
+      if (rows === 0) note(`No ${what} match.`);
+      else if (rows === DEFAULT_LIMIT && given.text("limit") === undefined) {
+        note(`Stopped at ${rows} records; --limit 0 prints all.`);
+      }
+    });
+  },
+};
+
+function readQuery(given: Arguments, dataset: Dataset<unknown>): RecordQuery {
+  const asked: Record<string, unknown> = {
+    order: readName("order", given.text("order") ?? "desc", ["asc", "desc"]),
+  };
+  const since = given.text("since");
+  const until = given.text("until");
+  if (since !== undefined) asked.startTime = readTime("since", since);
+  if (until !== undefined) asked.endTime = readTime("until", until);
+  const limit = readCount("limit", given.text("limit") ?? String(DEFAULT_LIMIT), 0);
+  if (limit > 0) asked.limit = limit;
+  for (const { field, name } of FILTERS) {
+    const value = given.text(name);
+    if (value === undefined) continue;
+    if (!dataset.filters.includes(field)) {
+      throw new UsageError(`--${name} does not apply to ${dataset.name}`);
+    }
+    asked[field] = value;
+  }
+  return acceptQuery(dataset, asked);
+}
+
+async function* records(
+  backend: Backend,
+  dataset: Dataset<unknown>,
+  asked: RecordQuery,
+): AsyncGenerator<unknown> {
+  for await (const page of backend.read(dataset, asked)) yield* page;
+}
+
+type Printer = (dataset: Dataset<unknown>, records: AsyncIterable<unknown>) => Promise<number>;
+
+/** How each format prints records; each gives their number. All but the table stream. */
+const PRINTERS: Record<Format, Printer> = {
+  async table(dataset, records) {
+    const columns = dataset.columns.filter(({ summary }) => summary);
+    const rows: string[][] = [];
+    for await (const record of records) rows.push(toCells(columns, record));
+    if (rows.length > 0) print(formatTable(columns.map(({ field }) => field), rows));
+    return rows.length;
+  },
+  async json(dataset, records) {
+    let count = 0;
+    for await (const record of records) {
+      const json = JSON.stringify(toJsonRecord(dataset.columns, record), null, 2);
+      write(`${count++ === 0 ? "[" : ","}\n${json.replace(/^/gm, "  ")}`);
+    }
+    print(count === 0 ? "[]" : "\n]");
+    return count;
+  },
+  async ndjson(dataset, records) {
+    let count = 0;
+    for await (const record of records) {
+      print(JSON.stringify(toJsonRecord(dataset.columns, record)));
+      count++;
+    }
+    return count;
+  },
+  async csv(dataset, records) {
+    let count = 0;
+    print(formatCsv(dataset.columns.map(({ field }) => field)));
+    for await (const record of records) {
+      print(formatCsv(toCells(dataset.columns, record)));
+      count++;
+    }
+    return count;
+  },
+};

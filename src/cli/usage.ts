@@ -1,0 +1,94 @@
+import { distance } from "fastest-levenshtein";
+
+/** The command line was used wrongly. The program ends with exit code 2. */
+export class UsageError extends Error {
+  /** Always `"UsageError"`. */
+  override readonly name = "UsageError";
+}
+
+/** The name that is closest to what was written, or nothing if none is close. */
+export function nearest(written: string, names: readonly string[]): string {
+  let best = "";
+  let least = Math.max(2, Math.ceil(written.length / 2));
+  for (const name of names) {
+    const edits = distance(written, name);
+    if (edits < least) [best, least] = [name, edits];
+  }
+  return best;
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/**
+ * Reads a duration: `250ms`, `30s`, `15m`, `24h`, `7d`.
+ *
+ * @throws {UsageError} If it is none.
+ */
+export function readDurationMs(option: string, text: string): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
+  if (number === undefined) {
+    throw new UsageError(`--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not "${text}"`);
+  }
+  return Number(number) * UNITS_MS[unit];
+}
+
+/**
+ * Reads a time: ISO 8601 (without a zone: UTC), or a duration ago.
+ *
+ * @throws {UsageError} If it is neither.
+ */
+export function readTime(option: string, text: string): number {
+  if (/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.now() - readDurationMs(option, text);
+  const isDate = /^\d{4}-\d\d-\d\d$/.test(text);
+  const isLocal = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$/.test(text);
+  const time = isDate || isLocal || /^\d{4}-\d\d-\d\d[T ].*(Z|[+-]\d\d:?\d\d)$/.test(text)
+    ? Date.parse(isLocal ? `${text}Z` : text)
+    : NaN;
+  if (Number.isNaN(time)) {
+    throw new UsageError(
+      `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not "${text}"`,
+    );
+  }
+  return time;
+}
+
+/**
+ * Reads a whole number.
+ *
+ * @throws {UsageError} If it is none, or below the least.
+ */
+export function readCount(option: string, text: string, least: number): number {
+  const count = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (Number.isSafeInteger(count) && count >= least) return count;
+  throw new UsageError(`--${option} wants a whole number from ${least}, not "${text}"`);
+}
+
+/**
+ * Reads a number from 0.
+ *
+ * @throws {UsageError} If it is none.
+ */
+export function readNumber(option: string, text: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  throw new UsageError(`--${option} wants a number from 0, not "${text}"`);
+}
+
+/**
+ * Reads one of some names.
+ *
+ * @throws {UsageError} If it is none of them.
+ */
+export function readName<T extends string>(what: string, text: string, names: readonly T[]): T {
+  const found = names.find((name) => name === text);
+  if (found) return found;
+  const hint = nearest(text, names);
+  throw new UsageError(
+    `unknown ${what} "${text}"${hint && `: did you mean ${hint}?`} (known: ${names.join(", ")})`,
+  );
+}
