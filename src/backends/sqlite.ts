@@ -129,7 +129,9 @@ export class SqliteBackend implements Backend {
           `SELECT ${selectList(dataset)} FROM ${dataset.name} ${sql} ` +
             `ORDER BY timestamp ${query.order}, rowid ${query.order} ${limit}`,
         );
-        return select.iterate(parameters)[Symbol.iterator]();
+        const found = select.iterate(parameters);
+        // The one connection of a database in memory writes as well, so its rows are taken at once.
+        return (this.#path === "" ? [...found] : found)[Symbol.iterator]();
       });
       for (;;) {
         const page = await this.#do("read", () => nextPage(dataset, rows!));

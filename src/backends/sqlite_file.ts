@@ -29,8 +29,10 @@ export function openSqliteFile(
     database = mode === "read" ? openToRead(driver, path) : openToWrite(driver, path, mode);
     return database;
   } catch (error) {
-    if (isNew) Deno.removeSync(path);
-    throw asBackendError("open", path, error);
+    const failure = asBackendError("open", path, error);
+    // Nothing half-made stays behind; but what another process may have begun to fill is not ours to remove.
+    if (isNew && !failure.retryable && Deno.statSync(path).size === 0) Deno.removeSync(path);
+    throw failure;
   }
 }
 
@@ -100,9 +102,9 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
     if (version === undefined && mode === "existing") throw noSchema(path);
     // Can only be chosen before the first table; does nothing afterwards.
     if (version === undefined) database.exec("PRAGMA auto_vacuum = INCREMENTAL");
+    migrate(database, path); // before anything else is changed: it may find that the file is not ours
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
     database.exec(WRITER_MEMORY);
-    migrate(database, path);
     return database;
   } catch (error) {
     database.close();
@@ -198,7 +200,7 @@ const FAILURES: readonly { sign: RegExp; retryable: boolean; advice: string }[] 
 /** The {@linkcode BackendError} for anything that was thrown while working on a file. */
 export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
   const failure = FAILURES.find(({ sign }) => sign.test(reason));
   const advice = failure ? `${failure.advice}: ` : "";
   return new BackendError(`Cannot ${operation} ${path || "sqlite://"}: ${advice}${reason}`, {

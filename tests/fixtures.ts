@@ -1,0 +1,90 @@
+/** Records and places that several tests use. */
+import type { CostEntryInput } from "../src/records/cost_entry.ts";
+import type { ServiceMetrics } from "../src/records/service_metrics.ts";
+import type { SystemMetrics } from "../src/records/system_metrics.ts";
+
+/** 1 January 2026, UTC. */
+export const NEW_YEAR = Date.UTC(2026, 0, 1);
+
+/** System metrics in which every field holds something else. */
+export const FULL_SYSTEM_METRICS: SystemMetrics = {
+  timestamp: NEW_YEAR,
+  clusterId: "prod",
+  nodeId: "gpu-01",
+  cpuUsage: 41.2,
+  memoryUsage: 63.000000001,
+  diskUsage: 40,
+  gpuUsage: 99.9,
+  networkIo: 0.1,
+  activeConnections: 17,
+  errorCount: 0,
+  warningCount: 3,
+  throughput: 1e21,
+  latencyP50: 1.5,
+  latencyP95: 12.25,
+  latencyP99: 1e-7,
+  errorRate: 0.5,
+  trainingActive: true,
+  modelLoading: false,
+  dataLoading: true,
+  gradientSync: false,
+  checkpointSaving: true,
+  temperature: -3.5,
+  powerConsumption: 312.4,
+  fanSpeed: 2400,
+  healthStatus: "warning",
+  costPerHour: 2.5,
+  estimatedDailyCost: 60.1,
+  labels: { team: "nlp", "quote\"'\\": "ünï 😀", "": "empty key", __proto: "x" },
+};
+
+/** Service metrics in which every field holds something else. */
+export const FULL_SERVICE_METRICS: ServiceMetrics = {
+  serviceName: "inference",
+  timestamp: NEW_YEAR + 1,
+  status: "running",
+  uptime: 3600.5,
+  restartCount: Number.MAX_SAFE_INTEGER,
+  requestRate: 120.25,
+  responseTime: 8.5,
+  successRate: 99.99,
+  cpuLimit: 4,
+  memoryLimit: 16,
+  cpuRequest: 2,
+  memoryRequest: 8,
+  dependencyHealth: { database: "healthy" },
+  trainingJobsActive: 1,
+  trainingJobsQueued: 2,
+  trainingJobsFailed: 3,
+};
+
+/** A cost entry that is as short as it may be. */
+export function costEntry(overrides: Partial<CostEntryInput> = {}): CostEntryInput {
+  return {
+    entryId: "e1",
+    timestamp: NEW_YEAR,
+    resourceId: "gpu-01",
+    category: "gpu",
+    amount: "1",
+    ...overrides,
+  };
+}
+
+/** A folder that is gone when the test is over. */
+export class TemporaryFolder implements Disposable {
+  readonly path: string = Deno.makeTempDirSync({ prefix: "openfinops-" });
+
+  /** The path of a file in it. */
+  file(name: string): string {
+    return `${this.path}/${name}`;
+  }
+
+  /** The connection string of an SQLite file in it. */
+  sqlite(name = "test.db"): string {
+    return `sqlite:///${this.file(name)}`;
+  }
+
+  [Symbol.dispose](): void {
+    Deno.removeSync(this.path, { recursive: true });
+  }
+}
