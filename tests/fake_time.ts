@@ -15,10 +15,10 @@ export class FakeTime implements Disposable {
     globalThis.setTimeout = ((run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) => {
       this.#timers.set(++this.#lastId, { due: this.#now + ms, run: () => run(...args) });
       return this.#lastId;
-    }) as typeof setTimeout;
+    }) as unknown as typeof setTimeout;
     globalThis.clearTimeout = ((id?: number) => {
       this.#timers.delete(id ?? 0);
-    }) as typeof clearTimeout;
+    }) as unknown as typeof clearTimeout;
   }
 
   /** The timers that are set. */

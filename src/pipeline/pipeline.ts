@@ -6,7 +6,7 @@ import { type Sink, sinkStream, type WriteResult } from "./sink.ts";
 /** What to do with a record when the buffer is full. */
 export type OverflowPolicy = "block" | "drop-oldest" | "drop-newest";
 
-/** The upper bounds of a batch: group commit takes all that waits, up to here. */
+/** The upper bounds of what a batch takes at once (group commit), beside the less that it may hold already. */
 const MAX_BATCH_RECORDS = 5_000;
 const MAX_BATCH_BYTES = 8 * 2 ** 20;
 /** The bounds of what waits for its batch. */

@@ -1,0 +1,277 @@
+/**
+ * What every backend has to do, whatever its engine. A backend's own test calls this, and adds what only that
+ * backend can do.
+ *
+ * @module
+ */
+import type { Backend, ConflictPolicy } from "../src/backends/backend.ts";
+import type { WriteResult } from "../src/pipeline/sink.ts";
+import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
+import type { Dataset } from "../src/records/dataset.ts";
+import { DATASETS } from "../src/records/datasets.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { serviceMetrics } from "../src/records/service_metrics.ts";
+import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
+import { acceptRecord } from "../src/records/validation.ts";
+import { assert, assertEquals } from "./assert.ts";
+import { costEntry, FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
+
+/** Opens an empty backend; disposing of it closes it and removes what it left. */
+export type OpenEmpty = (
+  options: { onConflict: ConflictPolicy },
+) => Promise<AsyncDisposable & { backend: Backend }>;
+
+const HOUR = 3_600_000;
+
+/** Registers the tests of the contract. */
+export function backendContract(name: string, openEmpty: OpenEmpty): void {
+  function test(
+    title: string,
+    run: (backend: Backend) => Promise<void>,
+    onConflict: ConflictPolicy = "ignore",
+  ): void {
+    Deno.test(`${name} ${title}`, async () => {
+      await using opened = await openEmpty({ onConflict });
+      await run(opened.backend);
+    });
+  }
+
+  test("gives back every field of every dataset as it was stored", async (backend) => {
+    await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
+    await write(backend, serviceMetrics, [FULL_SERVICE_METRICS]);
+    const entry = costEntry({
+      amount: "-123456789012345678.000000000000000009",
+      currency: "EUR",
+      region: "eu-west-1",
+      tags: { team: "nlp", "a.b[0]": "$.x" },
+      description: 'line 1\nline 2, "quoted"',
+      billingPeriod: "2026-01",
+    }) as CostEntry;
+    await write(backend, costEntries, [entry]);
+    assertEquals(await read(backend, systemMetrics), [FULL_SYSTEM_METRICS]);
+    assertEquals(await read(backend, serviceMetrics), [FULL_SERVICE_METRICS]);
+    assertEquals(await read(backend, costEntries), [entry]);
+  });
+
+  test("leaves absent what was absent, and keeps empty what was empty", async (backend) => {
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, labels: {} }]);
+    await write(backend, costEntries, [costEntry({ description: "", tags: {} })]);
+    assertEquals(await read(backend, systemMetrics), [
+      { timestamp: NEW_YEAR, clusterId: "default", nodeId: "default", labels: {} } as SystemMetrics,
+    ]);
+    const [{ description, tags, region }] = await read(backend, costEntries);
+    assertEquals([description, tags, region], ["", {}, undefined]);
+  });
+
+  test("keeps extreme numbers exactly", async (backend) => {
+    const reals = [0, -0.5, 1e-300, 1.7976931348623157e308, 0.1 + 0.2, 2 ** 53, 5e-324];
+    await write(backend, systemMetrics, reals.map((cpuUsage, i) => ({ timestamp: NEW_YEAR + i, cpuUsage })));
+    assertEquals((await read(backend, systemMetrics)).map(({ cpuUsage }) => cpuUsage), reals);
+  });
+
+  test("writes a batch that comes again only once, with the same result", async (backend) => {
+    const batch = {
+      id: crypto.randomUUID(),
+      dataset: systemMetrics,
+      records: [FULL_SYSTEM_METRICS, FULL_SYSTEM_METRICS],
+    };
+    const first = await backend.write(batch);
+    assertEquals(first, { committed: 2, duplicates: 0, restated: 0 });
+    assertEquals(await backend.write(batch), first);
+    assertEquals((await read(backend, systemMetrics)).length, 2);
+  });
+
+  test("gives a cost batch that comes again its first result, not duplicates", async (backend) => {
+    const record = acceptRecord(costEntries, costEntry());
+    const batch = { id: crypto.randomUUID(), dataset: costEntries, records: [record, record] };
+    const first = await backend.write(batch);
+    assertEquals(first, { committed: 1, duplicates: 1, restated: 0 });
+    assertEquals(await backend.write(batch), first);
+  });
+
+  test("reads half-open ranges of time", async (backend) => {
+    await writeHours(backend, 5);
+    const found = await read(backend, systemMetrics, {
+      startTime: NEW_YEAR + HOUR,
+      endTime: NEW_YEAR + 3 * HOUR,
+    });
+    assertEquals(hours(found), [1, 2]);
+    assertEquals(await read(backend, systemMetrics, { startTime: NEW_YEAR, endTime: NEW_YEAR }), []);
+  });
+
+  test("reads in either order of time, whatever the order of arrival, up to a limit", async (backend) => {
+    await write(backend, systemMetrics, [3, 0, 4, 1, 2].map(atHour));
+    assertEquals(hours(await read(backend, systemMetrics)), [0, 1, 2, 3, 4]);
+    assertEquals(hours(await read(backend, systemMetrics, { order: "desc", limit: 2 })), [4, 3]);
+    assertEquals(hours(await read(backend, systemMetrics, { limit: 2 })), [0, 1]);
+  });
+
+  for (const dataset of Object.values(DATASETS)) {
+    for (const field of dataset.filters) {
+      test(`filters ${dataset.name} by ${field}`, async (backend) => {
+        const base = dataset === costEntries ? costEntry() : { timestamp: NEW_YEAR, serviceName: "s" };
+        const given = (value: string, i: number) => {
+          const record = { ...base, timestamp: NEW_YEAR + i, [field]: value };
+          if (dataset === systemMetrics) delete (record as { serviceName?: string }).serviceName;
+          return record;
+        };
+        await write(backend, dataset, ["a", "A", "a'b", "a%", "ä"].map(given));
+        for (const value of ["a", "a'b", "a%", "ä", "none"]) {
+          const found = await read(backend, dataset, { [field]: value }) as Record<string, unknown>[];
+          assertEquals(found.map((record) => record[field]), value === "none" ? [] : [value]);
+        }
+      });
+    }
+  }
+
+  test("filters costs by all of the tags that are asked for, whatever their characters", async (backend) => {
+    const tags: (Record<string, string> | undefined)[] = [{ team: "nlp", "a.b": "1" }, { team: "nlp" }, {
+      team: "vision",
+      "q\"'": "é",
+    }, undefined];
+    await write(backend, costEntries, tags.map((tags, i) => costEntry({ entryId: `e${i}`, tags })));
+    const ids = async (wanted: Record<string, string>) =>
+      (await read(backend, costEntries, { tags: wanted })).map(({ entryId }) => entryId);
+    assertEquals(await ids({ team: "nlp" }), ["e0", "e1"]);
+    assertEquals(await ids({ team: "nlp", "a.b": "1" }), ["e0"]);
+    assertEquals(await ids({ "q\"'": "é" }), ["e2"]);
+    assertEquals(await ids({ team: "NLP" }), []);
+  });
+
+  test("ignores a cost entry whose key exists, and counts it", async (backend) => {
+    await write(backend, costEntries, [costEntry()]);
+    const result = await write(backend, costEntries, [
+      costEntry({ amount: "2" }),
+      costEntry({ timestamp: NEW_YEAR + 1 }),
+    ]);
+    assertEquals(result, { committed: 1, duplicates: 1, restated: 0 });
+    assertEquals((await read(backend, costEntries)).map(({ amount }) => amount), ["1", "1"]);
+  });
+
+  test("restates a cost entry whose key exists, and counts it", async (backend) => {
+    await write(backend, costEntries, [costEntry({ region: "eu" }), costEntry({ entryId: "e2" })]);
+    const result = await write(backend, costEntries, [
+      costEntry({ amount: "2" }),
+      costEntry({ amount: "3" }),
+      costEntry({ entryId: "e3" }),
+    ]);
+    assertEquals(result, { committed: 3, duplicates: 0, restated: 2 });
+    const found = await read(backend, costEntries);
+    assertEquals(
+      found.map(({ entryId, amount, region }) => [entryId, amount, region]).sort(),
+      [["e1", "3", undefined], ["e2", "1", undefined], ["e3", "1", undefined]],
+    );
+  }, "replace");
+
+  test("adds up to the last digit, each currency by itself", async (backend) => {
+    const largest = "999999999999999999.999999999999999999";
+    const entries = [
+      ...Array.from({ length: 20 }, () => ({ amount: largest, currency: "XXX" })),
+      { amount: "0.1", currency: "USD" },
+      { amount: "0.2", currency: "USD" },
+      { amount: "-0.000000000000000001", currency: "USD" },
+      { amount: "-1.5", currency: "EUR" },
+      { amount: "1.25", currency: "EUR" },
+    ];
+    await write(backend, costEntries, entries.map((entry, i) => costEntry({ ...entry, entryId: `e${i}` })));
+    assertEquals(await backend.total(costEntries, acceptQuery(costEntries)), [
+      { currency: "EUR", total: "-0.25", count: 2 },
+      { currency: "USD", total: "0.299999999999999999", count: 3 },
+      { currency: "XXX", total: "19999999999999999999.99999999999999998", count: 20 },
+    ]);
+  });
+
+  test("adds up only what a query asks for", async (backend) => {
+    await write(backend, costEntries, [
+      costEntry({ tags: { team: "nlp" } }),
+      costEntry({ entryId: "e2", category: "storage" }),
+      costEntry({ entryId: "e3", timestamp: NEW_YEAR + HOUR, tags: { team: "nlp" } }),
+    ]);
+    const asked = { endTime: NEW_YEAR + 1, tags: { team: "nlp" }, category: "gpu" };
+    assertEquals(await backend.total(costEntries, acceptQuery(costEntries, asked)), [
+      { currency: "USD", total: "1", count: 1 },
+    ]);
+    assertEquals(await backend.total(costEntries, acceptQuery(costEntries, { region: "none" })), []);
+  });
+
+  test("deletes what is before a time and nothing else; a dry run only counts", async (backend) => {
+    await writeHours(backend, 5);
+    const before = NEW_YEAR + 2 * HOUR;
+    assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: true }), 2);
+    assertEquals((await read(backend, systemMetrics)).length, 5);
+    assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: false }), 2);
+    assertEquals(hours(await read(backend, systemMetrics)), [2, 3, 4]);
+    assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: false }), 0);
+  });
+
+  test("tells rows, oldest, newest and totals", async (backend) => {
+    await writeHours(backend, 3);
+    await write(backend, costEntries, [costEntry()]);
+    const { datasets, totals } = await backend.stats();
+    assertEquals(datasets, {
+      system_metrics: { rows: 3, oldest: NEW_YEAR, newest: NEW_YEAR + 2 * HOUR },
+      service_metrics: { rows: 0 },
+      cost_entries: { rows: 1, oldest: NEW_YEAR, newest: NEW_YEAR },
+    });
+    assertEquals(totals, [{ currency: "USD", total: "1", count: 1 }]);
+  });
+
+  test("streams more than a page without losing or doubling a record", async (backend) => {
+    await writeHours(backend, 2_500);
+    assertEquals(hours(await read(backend, systemMetrics)), Array.from({ length: 2_500 }, (_, i) => i));
+  });
+
+  test("reads one state, however much is written meanwhile", async (backend) => {
+    await writeHours(backend, 2_500);
+    let count = 0;
+    for await (const page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
+      count += page.length;
+      await write(backend, systemMetrics, [atHour(5_000 + count)]);
+    }
+    assertEquals(count, 2_500);
+    assert((await read(backend, systemMetrics)).length > 2_500);
+  });
+
+  test("can be written and closed after a read was given up", async (backend) => {
+    await writeHours(backend, 2_500);
+    for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) break;
+    await writeHours(backend, 1);
+    assertEquals((await read(backend, systemMetrics)).length, 2_501);
+  });
+
+  test("says that it can be written", async (backend) => {
+    assertEquals((await backend.probe()).writable, true);
+  });
+
+  test("can be closed twice", async (backend) => {
+    await backend.close();
+    await backend.close();
+  });
+}
+
+/** Writes records, given as a caller gives them, as one batch. */
+export function write(
+  backend: Backend,
+  dataset: Dataset<unknown>,
+  inputs: readonly unknown[],
+): Promise<WriteResult> {
+  const records = inputs.map((input) => acceptRecord(dataset, input));
+  return backend.write({ id: crypto.randomUUID(), dataset, records });
+}
+
+/** All records that a query finds. */
+export async function read<T>(backend: Backend, dataset: Dataset<T>, query: object = {}): Promise<T[]> {
+  return (await Array.fromAsync(backend.read(dataset, acceptQuery(dataset, query)))).flat();
+}
+
+function atHour(hour: number) {
+  return { timestamp: NEW_YEAR + hour * HOUR, activeConnections: hour };
+}
+
+function writeHours(backend: Backend, count: number): Promise<WriteResult> {
+  return write(backend, systemMetrics, Array.from({ length: count }, (_, hour) => atHour(hour)));
+}
+
+function hours(records: readonly SystemMetrics[]): number[] {
+  return records.map(({ activeConnections }) => activeConnections!);
+}

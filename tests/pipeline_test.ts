@@ -1,0 +1,234 @@
+import { BackendError } from "../src/errors.ts";
+import { Pipeline, type PipelineOptions, type PipelineStats } from "../src/pipeline/pipeline.ts";
+import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
+import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { settle } from "./fake_time.ts";
+import { NEW_YEAR } from "./fixtures.ts";
+
+const BUFFER = 10_000;
+
+/** A sink whose writes wait until they are let through, or fail as told. */
+class GatedSink implements Sink {
+  readonly batches: Batch[] = [];
+  readonly attempts: Batch[] = [];
+  failures: Error[] = [];
+  #gate = Promise.withResolvers<void>();
+  isOpen: boolean;
+
+  constructor({ isOpen = true } = {}) {
+    this.isOpen = isOpen;
+  }
+
+  open(): void {
+    this.isOpen = true;
+    this.#gate.resolve();
+  }
+
+  async write(batch: Batch): Promise<WriteResult> {
+    this.attempts.push(batch);
+    if (!this.isOpen) await this.#gate.promise;
+    const failure = this.failures.shift();
+    if (failure) throw failure;
+    this.batches.push(batch);
+    return { committed: batch.records.length, duplicates: 0, restated: 0 };
+  }
+
+  get numbers(): number[] {
+    return this.batches.flatMap(({ records }) =>
+      (records as SystemMetrics[]).map(({ activeConnections }) => activeConnections!)
+    );
+  }
+}
+
+function pipelineInto(sink: Sink, options: Partial<PipelineOptions<SystemMetrics>> = {}) {
+  return new Pipeline<SystemMetrics>({
+    dataset: systemMetrics,
+    sink,
+    batchSize: 100,
+    batchIntervalMs: 60_000,
+    overflow: "block",
+    ...options,
+  });
+}
+
+function metrics(number: number): SystemMetrics {
+  return { timestamp: NEW_YEAR, clusterId: "c", nodeId: "n", activeConnections: number };
+}
+
+function assertConserved(stats: PipelineStats): void {
+  const { accepted, committed, duplicates, dropped, buffered, inFlight } = stats;
+  assertEquals(accepted, committed + duplicates + dropped + buffered + inFlight);
+  for (const count of [buffered, inFlight]) assert(count >= 0, JSON.stringify(stats));
+}
+
+const outage = (retryable: boolean) => new BackendError("down", { operation: "write", retryable });
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+Deno.test("Pipeline.flush() resolves when all accepted before it is committed, in order", async () => {
+  const sink = new GatedSink();
+  const pipeline = pipelineInto(sink);
+  for (const number of range(0, 7)) await pipeline.accept(metrics(number));
+  await pipeline.flush();
+  assertEquals(sink.numbers, range(0, 7));
+  assertConserved(pipeline.stats());
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline.flush() with nothing to commit resolves at once", async () => {
+  const pipeline = pipelineInto(new GatedSink());
+  await pipeline.flush();
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline commits by itself when there are batchSize records", async () => {
+  const sink = new GatedSink();
+  const pipeline = pipelineInto(sink, { batchSize: 5 });
+  for (const number of range(0, 5)) await pipeline.accept(metrics(number));
+  await settle();
+  assertEquals(sink.numbers, range(0, 5));
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline takes all that arrived during a write into the next batch (group commit)", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 5 });
+  for (const number of range(0, 5)) await pipeline.accept(metrics(number));
+  await settle();
+  for (const number of range(5, 4_000)) await pipeline.accept(metrics(number));
+  sink.open();
+  await pipeline.flush();
+  assertEquals(sink.numbers, range(0, 4_000));
+  assert(sink.batches.length <= 3, `${sink.batches.length} batches`);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline bounds a batch by records and by bytes", async () => {
+  const sink = new GatedSink();
+  const pipeline = pipelineInto(sink);
+  const huge = "x".repeat(2 ** 20);
+  for (const number of range(0, 30)) pipeline.accept({ ...metrics(number), labels: { huge } });
+  for (const number of range(30, BUFFER)) pipeline.accept(metrics(number));
+  await pipeline.flush();
+  assertEquals(sink.numbers, range(0, BUFFER));
+  for (const { records } of sink.batches) {
+    assert(records.length <= 5_100);
+    const bytes = (records as SystemMetrics[]).reduce(
+      (sum, { labels }) => sum + (labels?.huge.length ?? 0),
+      0,
+    );
+    assert(bytes < 2 * 8 * 2 ** 20, `${bytes} bytes in a batch`);
+  }
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline with overflow block makes callers wait while the buffer is full, and keeps their order", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  let accepted = 0;
+  const calls = range(1, 2 * BUFFER).map((number) => pipeline.accept(metrics(number)).then(() => accepted++));
+  await settle();
+  assert(accepted >= BUFFER && accepted < 1.6 * BUFFER, `${accepted} accepted`);
+  assertConserved(pipeline.stats());
+  sink.open();
+  await pipeline.flush();
+  await Promise.all(calls);
+  assertEquals(sink.numbers, range(0, 2 * BUFFER));
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline with overflow drop-newest keeps the oldest and counts what it drops", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1, overflow: "drop-newest" });
+  for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
+  assertConserved(pipeline.stats());
+  sink.open();
+  await pipeline.flush();
+  const { accepted, committed, dropped } = pipeline.stats();
+  assertEquals([accepted, committed + dropped], [3 * BUFFER, 3 * BUFFER]);
+  assertEquals(sink.numbers.slice(0, BUFFER), range(0, BUFFER));
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline with overflow drop-oldest keeps the newest and counts what it drops", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1, overflow: "drop-oldest" });
+  for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
+  const { dropped } = pipeline.stats();
+  assert(dropped > 0);
+  assertConserved(pipeline.stats());
+  sink.open();
+  await pipeline.flush();
+  assertEquals(sink.numbers.slice(-BUFFER), range(2 * BUFFER, 3 * BUFFER));
+  assertEquals(pipeline.stats().committed, 3 * BUFFER - dropped);
+  assertConserved(pipeline.stats());
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tells nobody who collects", async () => {
+  const sink = new GatedSink();
+  sink.failures = [outage(true), outage(true)];
+  const pipeline = pipelineInto(sink);
+  await pipeline.accept(metrics(1));
+  await pipeline.flush();
+  assertEquals(sink.attempts.length, 3);
+  assertEquals(new Set(sink.attempts).size, 1);
+  const { retries, lastError, committed } = pipeline.stats();
+  assertEquals([retries, lastError, committed], [2, undefined, 1]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline.flush() rejects with an error that somebody has to mend, and nothing is lost by it", async () => {
+  const sink = new GatedSink();
+  sink.failures = [outage(false), outage(false)];
+  const pipeline = pipelineInto(sink);
+  await pipeline.accept(metrics(1));
+  await assertRejects(() => pipeline.flush(), BackendError, "down");
+  assertEquals(pipeline.stats().lastError, "down");
+  await pipeline.accept(metrics(2));
+  assertConserved(pipeline.stats());
+  await pipeline.close({ deadlineMs: 5_000 });
+  assertEquals(sink.numbers, [1, 2]);
+});
+
+Deno.test("Pipeline.close() commits what is left", async () => {
+  const sink = new GatedSink();
+  const pipeline = pipelineInto(sink);
+  for (const number of range(0, 7_000)) await pipeline.accept(metrics(number));
+  const report = await pipeline.close({ deadlineMs: 5_000 });
+  assertEquals(report, { committed: 7_000, spooled: 0, deadLettered: 0, lost: 0 });
+  assertEquals(sink.numbers, range(0, 7_000));
+});
+
+Deno.test("Pipeline.close() gives up at the deadline and says how many records are lost", async () => {
+  for (const sink of [new GatedSink({ isOpen: false }), new GatedSink()]) {
+    sink.failures = Array.from({ length: 1_000 }, () => outage(true));
+    const pipeline = pipelineInto(sink, { batchSize: 2 });
+    for (const number of range(0, 7)) await pipeline.accept(metrics(number));
+    await settle();
+    const flush = pipeline.flush().catch((error) => error);
+    assertEquals((await pipeline.close({ deadlineMs: 20 })).lost, 7);
+    assert(await flush instanceof BackendError);
+    assertConserved(pipeline.stats());
+    sink.open();
+    await settle();
+  }
+});
+
+Deno.test("Pipeline refuses records once closed, and those that wait for room", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  const calls = range(0, 3 * BUFFER).map((number) =>
+    pipeline.accept(metrics(number)).catch((error) => error)
+  );
+  await settle();
+  const closing = pipeline.close({ deadlineMs: 5_000 });
+  await assertRejects(() => pipeline.accept(metrics(1)), BackendError, "closed");
+  sink.open();
+  const { committed, lost } = await closing;
+  const outcomes = await Promise.all(calls);
+  const refused = outcomes.filter((outcome) => outcome instanceof BackendError).length;
+  assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
+});

@@ -1,0 +1,242 @@
+import type { OpenMode } from "../src/backends/backend.ts";
+import { SqliteBackend } from "../src/backends/sqlite.ts";
+import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite_driver.ts";
+import { BackendError } from "../src/errors.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { backendContract, read, write } from "./backend_contract.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { sqliteDrivers } from "./sqlite_drivers.ts";
+
+const { present } = await sqliteDrivers();
+
+for (const driver of present) {
+  const open = (path: string, mode: OpenMode = "create") =>
+    SqliteBackend.open({ path, mode, driver, onConflict: "ignore" });
+
+  backendContract(`SqliteBackend (${driver}, file)`, async ({ onConflict }) => {
+    const folder = new TemporaryFolder();
+    const path = folder.file("test.db");
+    const backend = await SqliteBackend.open({ path, mode: "create", driver, onConflict });
+    return {
+      backend,
+      async [Symbol.asyncDispose]() {
+        await backend.close();
+        folder[Symbol.dispose]();
+      },
+    };
+  });
+
+  backendContract(`SqliteBackend (${driver}, in memory)`, async ({ onConflict }) => {
+    const backend = await SqliteBackend.open({ path: "", mode: "create", driver, onConflict });
+    return { backend, [Symbol.asyncDispose]: () => backend.close() };
+  });
+
+  const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
+    Deno.test(`SqliteBackend (${driver}) ${title}`, async () => {
+      using folder = new TemporaryFolder();
+      await run(folder);
+    });
+
+  test("keeps records from one opening to the next, and leaves one file", async (folder) => {
+    const path = folder.file("a.db");
+    for (const i of [1, 2]) {
+      const backend = await open(path);
+      await write(backend, systemMetrics, [{ timestamp: NEW_YEAR + i }]);
+      assertEquals((await read(backend, systemMetrics)).length, i);
+      await backend.close();
+    }
+    assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
+  });
+
+  test("gives disk back when rows are deleted", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    const rows = Array.from({ length: 25_000 }, (_, i) => ({
+      timestamp: NEW_YEAR + i,
+      labels: { text: "x".repeat(50) },
+    }));
+    await write(backend, systemMetrics, rows);
+    await backend.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false });
+    const before = Deno.statSync(path).size;
+    assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 24_000, { dryRun: false }), 24_000);
+    const after = Deno.statSync(path).size;
+    assert(after < before / 5, `${before} bytes before, ${after} after`);
+    await backend.close();
+  });
+
+  test("forgets batches in the ledger after 30 days", async (folder) => {
+    const path = folder.file("a.db");
+    const first = await open(path);
+    const batch = { dataset: systemMetrics, records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }] };
+    await first.write({ ...batch, id: "old" });
+    await first.write({ ...batch, id: "new" });
+    await first.close();
+    await execute(driver, path, `UPDATE ledger SET committed_at = 0 WHERE batch_id = 'old'`);
+    const second = await open(path);
+    await second.write({ ...batch, id: "old" });
+    await second.write({ ...batch, id: "new" });
+    assertEquals((await read(second, systemMetrics)).length, 3);
+    await second.close();
+  });
+
+  test("rolls back a batch that fails halfway and takes it whole afterwards", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    const trigger = "CREATE TRIGGER t BEFORE INSERT ON system_metrics WHEN new.node_id = 'bad' " +
+      "BEGIN SELECT RAISE(ABORT, 'refused by trigger'); END";
+    await execute(driver, path, trigger);
+    const batch = {
+      id: "b",
+      dataset: systemMetrics,
+      records: ["good", "bad"].map((nodeId) => ({ timestamp: NEW_YEAR, clusterId: "c", nodeId })),
+    };
+    await assertRejects(() => backend.write(batch), BackendError, "refused by trigger");
+    assertEquals(await read(backend, systemMetrics), []);
+    await execute(driver, path, "DROP TRIGGER t");
+    assertEquals((await backend.write(batch)).committed, 2);
+    await backend.close();
+  });
+
+  test("reports a table that somebody altered, writes nothing, and names the reason", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await execute(driver, path, "ALTER TABLE system_metrics RENAME COLUMN cpu_usage TO cpu");
+    const error = await assertRejects(
+      () => write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]),
+      BackendError,
+      "cpu_usage",
+    ) as BackendError;
+    assertEquals([error.retryable, error.operation], [false, "write"]);
+    await backend.close();
+  });
+
+  test("calls a locked file retryable", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    const { open: openRaw } = await loadSqliteDriver(driver);
+    const other = openRaw(path, { readOnly: false });
+    other.exec("BEGIN IMMEDIATE");
+    const error = await assertRejects(
+      () => write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]),
+      BackendError,
+      "locked",
+    ) as BackendError;
+    assertEquals(error.retryable, true);
+    other.exec("ROLLBACK");
+    other.close();
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    await backend.close();
+  });
+
+  test("opens for reading only what is there, and makes no file", async (folder) => {
+    for (const mode of ["read", "existing"] as const) {
+      await assertRejects(() => open(folder.file("none.db"), mode), BackendError, "there is no such file");
+    }
+    assertEquals([...Deno.readDirSync(folder.path)], []);
+  });
+
+  test("refuses a folder that does not exist, and a folder in place of a file", async (folder) => {
+    await assertRejects(() => open(folder.file("no/a.db")), BackendError, "the folder does not exist");
+    await assertRejects(() => open(folder.path), BackendError, "this is a folder");
+  });
+
+  test("refuses a file that is no database, and leaves it as it is", async (folder) => {
+    const path = folder.file("a.db");
+    Deno.writeTextFileSync(path, "timestamp,value\n".repeat(1_000));
+    for (const mode of ["create", "existing", "read"] as const) {
+      await assertRejects(() => open(path, mode), BackendError, "not a database");
+    }
+    assertEquals(Deno.readTextFileSync(path), "timestamp,value\n".repeat(1_000));
+  });
+
+  test("refuses a database of a newer schema, and leaves it as it is", async (folder) => {
+    const path = folder.file("a.db");
+    await (await open(path)).close();
+    await execute(driver, path, "INSERT INTO schema_version VALUES (2, 0)");
+    const before = Deno.readFileSync(path);
+    for (const mode of ["create", "existing", "read"] as const) {
+      await assertRejects(() => open(path, mode), BackendError, "it has version 2; nothing was changed");
+    }
+    assertEquals(Deno.readFileSync(path), before);
+  });
+
+  test("refuses a database of somebody else's that has a table of the same name, unchanged", async (folder) => {
+    const path = folder.file("a.db");
+    Deno.createSync(path).close();
+    await execute(driver, path, "CREATE TABLE cost_entries (a)");
+    const before = Deno.readFileSync(path);
+    await assertRejects(() => open(path), BackendError, "already exists");
+    await assertRejects(() => open(path, "existing"), BackendError, "no schema_version table");
+    assertEquals(Deno.readFileSync(path), before);
+  });
+
+  test("makes files that nobody else can read", async (folder) => {
+    if (Deno.build.os === "windows") return; // has no such modes
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    const files = [...Deno.readDirSync(folder.path)].map(({ name }) => name).sort();
+    assertEquals(files, ["a.db", "a.db-shm", "a.db-wal"]);
+    for (const file of files) {
+      assertEquals(Deno.statSync(folder.file(file)).mode! & 0o777, 0o600, file);
+    }
+    await backend.close();
+  });
+
+  test("takes a path with spaces, quotes, a percent sign and a hash", async (folder) => {
+    const path = folder.file('it\'s 100% #1 "ä".db');
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    assertEquals((await read(backend, systemMetrics)).length, 1);
+    await backend.close();
+  });
+
+  test("reports its driver, version and file, and warns of a version with a known fault", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    const { details, warnings } = await backend.probe();
+    assertEquals([details.driver, details.file, details.schemaVersion], [driver, path, 1]);
+    const isSound = String(details.sqliteVersion).localeCompare("3.51.3", "en", { numeric: true }) >= 0;
+    assertEquals(warnings.length, isSound ? 0 : 1);
+    await backend.close();
+  });
+
+  test("uses the index of time for a range, and that of the node for a node", async (folder) => {
+    const path = folder.file("a.db");
+    await (await open(path)).close();
+    const plan = (where: string) =>
+      execute(
+        driver,
+        path,
+        `EXPLAIN QUERY PLAN SELECT * FROM system_metrics WHERE ${where} ORDER BY timestamp`,
+      );
+    assert((await plan("timestamp >= 1 AND timestamp < 2")).includes("system_metrics_timestamp "));
+    const byNode = await plan("cluster_id = 'c' AND node_id = 'n' AND timestamp >= 1");
+    assert(byNode.includes("system_metrics_cluster_id_node_id_timestamp "), byNode);
+    assert(!byNode.includes("TEMP B-TREE"), byNode);
+  });
+
+  test("ends a read that is waited for with an error when the file is gone", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await backend.close();
+    Deno.removeSync(path);
+    await assertRejects(
+      () => Array.fromAsync(backend.read(systemMetrics, acceptQuery(systemMetrics))),
+      BackendError,
+      "there is no such file",
+    );
+  });
+}
+
+/** Runs SQL on a file behind the backend's back; gives the rows as text. */
+async function execute(driver: SqliteDriverName, path: string, sql: string): Promise<string> {
+  const database = (await loadSqliteDriver(driver)).open(path, { readOnly: false });
+  try {
+    return [...database.prepare(sql).iterate([])].join("\n");
+  } finally {
+    database.close();
+  }
+}
