@@ -3,8 +3,12 @@ import type { OpenMode } from "./backend.ts";
 import type { SqliteDatabase, SqliteDriver } from "./sqlite_driver.ts";
 import { createSchema, SCHEMA_VERSION } from "./sqlite_schema.ts";
 
-/** How long SQLite itself waits for another writer before we back off. It blocks the event loop. */
-const BUSY_TIMEOUT_MS = 5_000;
+/**
+ * How long SQLite itself waits for another writer. It blocks the event loop meanwhile, so that once a database
+ * is open, the pipeline's backoff does the longer waiting.
+ */
+const OPEN_TIMEOUT_MS = 10_000;
+const BUSY_TIMEOUT_MS = 1_000;
 
 /**
  * 16 MiB of page cache and as much write-ahead log between checkpoints (4,000 pages), instead of 2 and 4:
@@ -97,14 +101,14 @@ function readable(database: SqliteDatabase, path: string): SqliteDatabase {
 function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): SqliteDatabase {
   const database = driver.open(path || ":memory:", { readOnly: false });
   try {
-    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    database.exec(`PRAGMA busy_timeout = ${OPEN_TIMEOUT_MS}`);
     const version = readVersion(database, path);
     if (version === undefined && mode === "existing") throw noSchema(path);
     // Can only be chosen before the first table; does nothing afterwards.
     if (version === undefined) database.exec("PRAGMA auto_vacuum = INCREMENTAL");
     migrate(database, path); // before anything else is changed: it may find that the file is not ours
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
-    database.exec(WRITER_MEMORY);
+    database.exec(`${WRITER_MEMORY}; PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
     return database;
   } catch (error) {
     database.close();

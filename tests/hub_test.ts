@@ -1,0 +1,191 @@
+import { BackendError, CostObservatory, ObservabilityHub, openBackend, ValidationError } from "../mod.ts";
+import type { SystemMetricsInput } from "../mod.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import {
+  costEntry,
+  FULL_SERVICE_METRICS,
+  FULL_SYSTEM_METRICS,
+  NEW_YEAR,
+  TemporaryFolder,
+} from "./fixtures.ts";
+
+const DAY = 24 * 3_600_000;
+const at = (i: number): SystemMetricsInput => ({ timestamp: NEW_YEAR + i, activeConnections: i });
+
+Deno.test("ObservabilityHub() without a configuration keeps records in memory at once", async () => {
+  await using hub = new ObservabilityHub();
+  await hub.collectSystemMetrics(FULL_SYSTEM_METRICS);
+  await hub.collectServiceMetrics(FULL_SERVICE_METRICS);
+  await hub.flush();
+  assertEquals(await hub.queryHistoricalMetrics(), [FULL_SYSTEM_METRICS]);
+  assertEquals(await hub.queryHistoricalServiceMetrics(), [FULL_SERVICE_METRICS]);
+  assertEquals(hub.stats().backend, "memory");
+});
+
+Deno.test("ObservabilityHub keeps records in a file beyond its own life", async () => {
+  using folder = new TemporaryFolder();
+  const config = { connectionString: folder.sqlite() };
+  const first = await ObservabilityHub.open(config);
+  await first.collectSystemMetrics(FULL_SYSTEM_METRICS);
+  assertEquals(await first.close(), { committed: 1, spooled: 0, deadLettered: 0, lost: 0 });
+  await using second = await ObservabilityHub.open(config);
+  assertEquals(await second.queryHistoricalMetrics({ clusterId: "prod", nodeId: "gpu-01" }), [
+    FULL_SYSTEM_METRICS,
+  ]);
+});
+
+Deno.test("ObservabilityHub rejects a bad record, counts it and takes its neighbours", async () => {
+  await using hub = new ObservabilityHub();
+  await hub.collectSystemMetrics(at(1));
+  await assertRejects(() => hub.collectSystemMetrics({ timestamp: NaN }), ValidationError, "timestamp");
+  await hub.collectSystemMetrics(at(2));
+  await hub.flush();
+  const { accepted, committed, refused } = hub.stats().datasets.system_metrics!;
+  assertEquals([accepted, committed, refused], [2, 2, 1]);
+});
+
+Deno.test("ObservabilityHub.systemMetricsSink() has committed all when its pipe is done", async () => {
+  using folder = new TemporaryFolder();
+  await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+  const records = Array.from({ length: 12_345 }, (_, i) => at(i));
+  await ReadableStream.from(records).pipeTo(hub.systemMetricsSink());
+  assertEquals(hub.stats().datasets.system_metrics!.committed, 12_345);
+  let next = 0;
+  for await (const { activeConnections } of hub.streamHistoricalMetrics()) {
+    assertEquals(activeConnections, next++);
+  }
+  assertEquals(next, 12_345);
+});
+
+Deno.test("ObservabilityHub.systemMetricsSink() takes all valid records, then rejects with the first refusal", async () => {
+  await using hub = new ObservabilityHub();
+  const records = [at(1), { timestamp: 5 }, at(2), { timestamp: NEW_YEAR, cpuUsage: NaN }, at(3)];
+  const error = await assertRejects(
+    () => ReadableStream.from(records).pipeTo(hub.systemMetricsSink()),
+    ValidationError,
+  ) as ValidationError;
+  assertEquals(error.value, 5);
+  assertEquals((await hub.queryHistoricalMetrics()).length, 3);
+});
+
+Deno.test("ObservabilityHub.systemMetricsSink() hands refused records to onInvalid and closes well", async () => {
+  await using hub = new ObservabilityHub();
+  const refused: unknown[] = [];
+  const bad = { timestamp: 5 };
+  await ReadableStream.from([at(1), bad, at(2)]).pipeTo(
+    hub.systemMetricsSink({ onInvalid: (_error, record) => refused.push(record) }),
+  );
+  assertEquals([refused, (await hub.queryHistoricalMetrics()).length], [[bad], 2]);
+});
+
+Deno.test("ObservabilityHub.recentSystemMetrics() gives the newest accepted records without a flush", async () => {
+  await using hub = await ObservabilityHub.open({ connectionString: "sqlite://", maxMemoryEntries: 2 });
+  for (const i of [1, 2, 3]) await hub.collectSystemMetrics(at(i));
+  await hub.collectServiceMetrics(FULL_SERVICE_METRICS);
+  assertEquals(hub.recentSystemMetrics().map(({ activeConnections }) => activeConnections), [2, 3]);
+  assertEquals(hub.recentServiceMetrics(), [FULL_SERVICE_METRICS]);
+});
+
+Deno.test("ObservabilityHub refuses a wrong query", async () => {
+  await using hub = new ObservabilityHub();
+  await assertRejects(() => hub.queryHistoricalMetrics({ limit: -1 }), ValidationError, "limit");
+  assertThrows(() => hub.streamHistoricalMetrics({ startTime: 5 }), ValidationError, "startTime");
+});
+
+Deno.test("ObservabilityHub.streamHistoricalMetrics() can be cancelled early", async () => {
+  using folder = new TemporaryFolder();
+  await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+  for (let i = 0; i < 3_000; i++) await hub.collectSystemMetrics(at(i));
+  await hub.flush();
+  for await (const _ of hub.streamHistoricalMetrics()) break;
+  await hub.streamHistoricalMetrics().cancel();
+  await hub.collectSystemMetrics(at(3_000));
+  await hub.flush();
+});
+
+Deno.test("ObservabilityHub.cleanupOldData() deletes what is older than the retention", async () => {
+  await using hub = await ObservabilityHub.open({ connectionString: "sqlite://", retentionDays: 30 });
+  for (const days of [1, 29, 31, 100]) await hub.collectSystemMetrics({ timestamp: Date.now() - days * DAY });
+  await hub.flush();
+  assertEquals(await hub.cleanupOldData({ dryRun: true }), { system_metrics: 2, service_metrics: 0 });
+  assertEquals(await hub.cleanupOldData({ retentionDays: 50 }), { system_metrics: 1, service_metrics: 0 });
+  assertEquals(await hub.cleanupOldData(), { system_metrics: 1, service_metrics: 0 });
+  assertEquals((await hub.queryHistoricalMetrics()).length, 2);
+  await assertRejects(() => hub.cleanupOldData({ retentionDays: -1 }), ValidationError, "retentionDays");
+});
+
+Deno.test("ObservabilityHub refuses records once closed, and can be closed again", async () => {
+  const hub = new ObservabilityHub();
+  await hub.close();
+  await hub.close();
+  await assertRejects(() => hub.collectSystemMetrics(at(1)), BackendError, "closed");
+});
+
+Deno.test("ObservabilityHub and CostObservatory share one opened backend, which outlives them", async () => {
+  const backend = await openBackend({ connectionString: "sqlite://" });
+  const hub = await ObservabilityHub.open({ backend });
+  const costs = await CostObservatory.open({ backend });
+  await hub.collectSystemMetrics(at(1));
+  await costs.addCostEntry(costEntry());
+  await hub.close();
+  await costs.close();
+  const { datasets } = await backend.stats();
+  assertEquals([datasets.system_metrics.rows, datasets.cost_entries.rows], [1, 1]);
+  await backend.close();
+});
+
+Deno.test("ObservabilityHub and CostObservatory share one file", async () => {
+  using folder = new TemporaryFolder();
+  const config = { connectionString: folder.sqlite() };
+  await using hub = await ObservabilityHub.open(config);
+  await using costs = await CostObservatory.open(config);
+  for (let i = 0; i < 500; i++) {
+    await hub.collectSystemMetrics(at(i));
+    await costs.addCostEntry(costEntry({ entryId: `e${i}` }));
+  }
+  await Promise.all([hub.flush(), costs.flush()]);
+  assertEquals((await hub.queryHistoricalMetrics()).length, 500);
+  assertEquals((await costs.aggregateCosts())[0].total, "500");
+});
+
+Deno.test("ObservabilityHub does not lose records when its table cannot be written, and recovers", async () => {
+  using folder = new TemporaryFolder();
+  await using hub = await ObservabilityHub.open({
+    connectionString: folder.sqlite(),
+    sqliteDriver: "node:sqlite",
+  });
+  const { DatabaseSync } = await import("node:sqlite");
+  const other = new DatabaseSync(folder.file("test.db"));
+  other.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  await hub.collectSystemMetrics(at(1));
+  await assertRejects(() => hub.flush(), BackendError, "no such table");
+  const { buffered, inFlight, lastError } = hub.stats().datasets.system_metrics!;
+  assertEquals(buffered + inFlight, 1);
+  assert(lastError?.includes("no such table"));
+  other.exec("ALTER TABLE hidden RENAME TO system_metrics");
+  other.close();
+  assertEquals((await hub.close()).committed, 1);
+});
+
+Deno.test("importing mod.ts opens nothing and needs no permission", async () => {
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "--no-prompt", new URL("../mod.ts", import.meta.url).href],
+  }).output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+});
+
+Deno.test("ObservabilityHub in memory needs no permission", async () => {
+  const program = `import { ObservabilityHub } from ${
+    JSON.stringify(new URL("../mod.ts", import.meta.url).href)
+  };
+    const hub = new ObservabilityHub();
+    await hub.collectSystemMetrics({ timestamp: Date.now() });
+    await hub.flush();
+    console.log((await hub.queryHistoricalMetrics()).length);`;
+  using folder = new TemporaryFolder();
+  Deno.writeTextFileSync(folder.file("program.ts"), program);
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "--no-prompt", "--no-check", folder.file("program.ts")],
+  }).output();
+  assertEquals([code, new TextDecoder().decode(stdout)], [0, "1\n"]);
+});
