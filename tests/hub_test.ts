@@ -169,7 +169,7 @@ Deno.test("ObservabilityHub does not lose records when its table cannot be writt
 
 Deno.test("importing mod.ts opens nothing and needs no permission", async () => {
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", new URL("../mod.ts", import.meta.url).href],
+    args: ["run", "-q", "--cached-only", "--no-prompt", new URL("../mod.ts", import.meta.url).href],
   }).output();
   assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
 });
@@ -185,7 +185,7 @@ Deno.test("ObservabilityHub in memory needs no permission", async () => {
   using folder = new TemporaryFolder();
   Deno.writeTextFileSync(folder.file("program.ts"), program);
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", "--no-check", folder.file("program.ts")],
+    args: ["run", "-q", "--cached-only", "--no-prompt", "--no-check", folder.file("program.ts")],
   }).output();
   assertEquals([code, new TextDecoder().decode(stdout)], [0, "1\n"]);
 });

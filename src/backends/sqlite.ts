@@ -22,7 +22,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./sqlite_driver.ts";
-import { asBackendError, openSqliteFile } from "./sqlite_file.ts";
+import { asBackendError, openSqliteFile, WRITE_NOTHING } from "./sqlite_file.ts";
 import {
   decodeRow,
   encodeRow,
@@ -327,8 +327,7 @@ export class SqliteBackend implements Backend {
 
   #isWritable(): boolean {
     try {
-      this.#database.exec("BEGIN IMMEDIATE");
-      this.#database.exec("ROLLBACK");
+      this.#database.exec(WRITE_NOTHING);
       return true;
     } catch {
       return false;

@@ -75,7 +75,8 @@ function prepareFile(path: string, mode: OpenMode): boolean {
 
 function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
   try {
-    return readable(driver.open(path, { readOnly: true }), path);
+    // Not opened read-only where it can be helped: such a connection leaves its -wal and -shm files behind.
+    return readable(driver.open(path, { readOnly: false }), path);
   } catch (error) {
     // Who may not write the folder cannot make the shared-memory file that reading beside writers needs.
     // Without a write-ahead log there is no writer, and the file can be read as it lies there.
@@ -89,7 +90,7 @@ function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
 
 function readable(database: SqliteDatabase, path: string): SqliteDatabase {
   try {
-    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    database.exec(`PRAGMA busy_timeout = ${OPEN_TIMEOUT_MS}; PRAGMA query_only = ON`);
     if (readVersion(database, path) === undefined) throw noSchema(path);
     return database;
   } catch (error) {
@@ -116,6 +117,12 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
   }
 }
 
+/**
+ * Changes nothing, but fails where a change would fail: `BEGIN IMMEDIATE` succeeds on a file that may only be
+ * read.
+ */
+export const WRITE_NOTHING = "UPDATE schema_version SET version = version WHERE false";
+
 /** Makes the schema in one transaction. It also shows whether the file can be written at all. */
 function migrate(database: SqliteDatabase, path: string): void {
   database.exec("BEGIN IMMEDIATE");
@@ -125,6 +132,7 @@ function migrate(database: SqliteDatabase, path: string): void {
       database.prepare("INSERT INTO schema_version VALUES (?, ?)")
         .run([SCHEMA_VERSION, Date.now()]);
     }
+    database.exec(WRITE_NOTHING);
     database.exec("COMMIT");
   } catch (error) {
     database.exec("ROLLBACK");

@@ -2,7 +2,7 @@ import { CostObservatory } from "../observatory.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatCount, note, print, redraw, sparkline } from "./output.ts";
 import { readDurationMs, UsageError } from "./usage.ts";
@@ -39,21 +39,19 @@ export const collect: Command = {
   ],
   async run(given) {
     const plan = readPlan(given);
-    await withBackend(given, "create", async (backend) => {
-      const config = { ...readConfig(given), backend, connectionString: undefined };
-      const hub = await ObservabilityHub.open(config);
-      const costs = await CostObservatory.open(config);
-      const host = await openHost();
-      const stop = stopSignal(plan.durationMs);
-      try {
-        await sampleUntil(stop.signal, plan, { hub, costs, host });
-      } finally {
-        stop.dispose();
-      }
-      const samples = await hub.close();
-      const entries = await costs.close();
-      summarize(given, plan, { samples, entries });
-    });
+    const stop = listenForStop();
+    try {
+      await withBackend(given, "create", async (backend) => {
+        const hub = await ObservabilityHub.open({ backend });
+        const costs = await CostObservatory.open({ backend });
+        await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost() });
+        const samples = await hub.close();
+        const entries = await costs.close();
+        summarize(given, plan, { samples, entries });
+      });
+    } finally {
+      stop.dispose();
+    }
   },
 };
 
@@ -80,23 +78,21 @@ function readAmount(text: string): Decimal {
   }
 }
 
-/** Aborts after the duration, on Ctrl-C and when the system asks the process to end. */
-function stopSignal(durationMs: number): { signal: AbortSignal; dispose(): void } {
+/** Aborts on Ctrl-C and when the system asks the process to end. */
+function listenForStop(): { signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
   for (const signal of signals) Deno.addSignalListener(signal, abort);
-  const timer = durationMs < 2 ** 31 ? setTimeout(abort, durationMs) : undefined;
   return {
     signal: controller.signal,
     dispose() {
-      clearTimeout(timer);
       for (const signal of signals) Deno.removeSignalListener(signal, abort);
     },
   };
 }
 
-/** Samples on the beat of the interval, however long a sample takes. */
+/** Samples on the beat of the interval, however long a sample takes, until the duration is over. */
 async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
@@ -105,7 +101,8 @@ async function sampleUntil(
   const start = Date.now();
   const nodeId = plan.nodeId ?? host.name;
   let charged = Decimal.ZERO;
-  for (let beat = 1; !signal.aborted; beat++) {
+  const end = start + plan.durationMs;
+  for (let beat = 1; !signal.aborted && Date.now() < end; beat++) {
     const sample = await host.sample();
     const timestamp = Date.now();
     const { clusterId, costPerHour, currency } = plan;
@@ -125,7 +122,7 @@ async function sampleUntil(
       charged = due;
     }
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
-    await wait(start + beat * plan.intervalMs - Date.now(), signal);
+    await wait(Math.min(start + beat * plan.intervalMs, end) - Date.now(), signal);
   }
   if (Deno.stderr.isTerminal()) redraw("");
 }

@@ -9,7 +9,7 @@ export class UsageError extends Error {
 /** The name that is closest to what was written, or nothing if none is close. */
 export function nearest(written: string, names: readonly string[]): string {
   let best = "";
-  let least = Math.max(2, Math.ceil(written.length / 2));
+  let least = Math.max(3, written.length / 2 + 1); // more edits than that are another word
   for (const name of names) {
     const edits = distance(written, name);
     if (edits < least) [best, least] = [name, edits];

@@ -1,0 +1,300 @@
+import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+
+const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+
+interface Run {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Runs the command as a user would, without a terminal. */
+async function openfinops(
+  args: string[],
+  { cwd, env = {}, wrap = [] }: { cwd: string; env?: Record<string, string>; wrap?: string[] },
+): Promise<Run> {
+  const [command, ...rest] = [...wrap, Deno.execPath(), ...RUN, ...args];
+  const { code, stdout, stderr } = await new Deno.Command(command, { args: rest, cwd, env, stdin: "null" })
+    .output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
+  Deno.test(`openfinops ${title}`, async () => {
+    using folder = new TemporaryFolder();
+    await run(folder);
+  });
+
+const AT = ["--connection-string", "sqlite:///a.db"];
+
+/** A database with three metrics and three costs. */
+async function fill(folder: TemporaryFolder): Promise<void> {
+  const config = { connectionString: folder.sqlite("a.db") };
+  await using hub = await ObservabilityHub.open(config);
+  await using costs = await CostObservatory.open(config);
+  for (let i = 0; i < 3; i++) {
+    await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i * 1000, nodeId: `n${i}`, cpuUsage: i + 0.5 });
+    await costs.addCostEntry(costEntry({ entryId: `e${i}`, amount: "0.0000008", description: 'a "b", c' }));
+  }
+}
+
+test("--help tells every command, and each command its options and examples", async ({ path: cwd }) => {
+  const { code, out, err } = await openfinops(["--help"], { cwd });
+  assertEquals([code, err], [0, ""]);
+  const commands = [...out.matchAll(/^ {2}((?:database )?[a-z-]+) {2,}/gm)].map(([, name]) => name);
+  assertEquals(commands, [
+    "collect",
+    "database init",
+    "database test-connection",
+    "database stats",
+    "database query",
+    "database cleanup",
+    "database examples",
+  ]);
+  for (const name of commands) {
+    const help = await openfinops([...name.split(" "), "--help"], { cwd });
+    assertEquals([help.code, help.err], [0, ""]);
+    assert(help.out.includes(`openfinops ${name}`) && help.out.includes("Examples:"), help.out);
+  }
+  assert((await openfinops(["database", "--help"], { cwd })).out.includes("database init"));
+});
+
+test("ends with 2 and the nearest name for what it does not know", async ({ path: cwd }) => {
+  const wrong: [string[], string][] = [
+    [[], "a command is wanted"],
+    [["database"], 'a command after "database" is wanted'],
+    [["databse", "init"], 'did you mean "database init"?'],
+    [["colect"], 'did you mean "collect"?'],
+    [["database", "query", "--limt", "5"], "did you mean --limit?"],
+    [["database", "query", "metrcs"], "did you mean metrics?"],
+    [["database", "query", "metrics", "costs"], 'unexpected argument "costs"'],
+    [["database", "query", "--limit"], "--limit N"],
+    [["database", "query", "--limit", "-1"], "limit"],
+    [["database", "query", "--limit", "many"], "a whole number from 0"],
+    [["database", "query", "--since", "yesterday"], "such as 7d"],
+    [["database", "query", "--since", "1d", "--until", "2d", ...AT], "startTime"],
+    [["database", "query", "--format", "cvs"], "did you mean csv?"],
+    [["database", "query", "costs", "--node-id", "n"], "does not apply to cost_entries"],
+    [["database", "cleanup", "--yes=1"], "takes no value"],
+    [["database", "cleanup", "--retention-days", "x"], "a number from 0"],
+    [["database", "cleanup"], "pass --yes"],
+    [["collect", "--interval", "1"], "such as 250ms"],
+    [["collect", "--interval", "1ms"], "at least 100ms"],
+    [["collect", "--cost-per-hour", "2,50"], "2.50"],
+    [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
+    [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
+    [["database", "examples", "costss"], "did you mean costs?"],
+  ];
+  const runs = wrong.map(async ([args, wanted]) => {
+    const { code, out, err } = await openfinops(args, { cwd });
+    assertEquals([code, out], [2, ""], args.join(" "));
+    assert(err.includes(wanted), `${args.join(" ")}: ${err}`);
+    assert(!err.includes("secret"), err);
+  });
+  await Promise.all(runs);
+  assertEquals([...Deno.readDirSync(cwd)], []);
+});
+
+test("ends with 1 for a database that is not there, and makes none", async ({ path: cwd }) => {
+  for (const command of [["stats"], ["query"], ["test-connection"], ["cleanup", "--yes"]]) {
+    const { code, out, err } = await openfinops(["database", ...command, ...AT], { cwd });
+    assertEquals([code, out], [1, ""]);
+    assert(err.includes("`database init` makes one"), err);
+  }
+  assertEquals([...Deno.readDirSync(cwd)], []);
+});
+
+test("database init makes a database once and again", async ({ path: cwd }) => {
+  for (let i = 0; i < 2; i++) {
+    const { code, out } = await openfinops(["database", "init", ...AT], { cwd });
+    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 1)\n"]);
+  }
+});
+
+test("takes the connection string from the environment", async ({ path: cwd }) => {
+  const env = { OPENFINOPS_CONNECTION_STRING: "sqlite:///env.db" };
+  await openfinops(["database", "init"], { cwd, env });
+  assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["env.db"]);
+});
+
+test("database test-connection tells driver, version, writability and time", async (folder) => {
+  const cwd = folder.path;
+  await fill(folder);
+  const { code, out } = await openfinops(["database", "test-connection", ...AT, "--format", "json"], { cwd });
+  const { backend, writable, milliseconds, driver, sqliteVersion } = JSON.parse(out);
+  assertEquals([code, backend, writable], [0, "sqlite", true]);
+  assert(milliseconds >= 0 && ["node:sqlite", "@db/sqlite"].includes(driver));
+  assertMatch(sqliteVersion, /^3\.\d+\.\d+$/);
+  assertMatch((await openfinops(["database", "test-connection", ...AT], { cwd })).out, /writable +yes/);
+});
+
+test("database stats tells rows, times, totals and size in every format", async (folder) => {
+  const cwd = folder.path;
+  await fill(folder);
+  const stats = async (format: string) =>
+    (await openfinops(["database", "stats", ...AT, "--format", format], { cwd })).out;
+  const { datasets, totals, storage } = JSON.parse(await stats("json"));
+  assertEquals(datasets.system_metrics, {
+    rows: 3,
+    oldest: "2026-01-01T00:00:00.000Z",
+    newest: "2026-01-01T00:00:02.000Z",
+  });
+  assertEquals(totals, [{ currency: "USD", total: "0.0000024", count: 3 }]);
+  assert(storage.fileSizeBytes > 0);
+  assertMatch(await stats("table"), /system_metrics +3 +2026-01-01T00:00:00.000Z/);
+  assertEquals((await stats("csv")).split("\n")[2], "service_metrics,0,,");
+  assertEquals(JSON.parse((await stats("ndjson")).split("\n")[1]), { dataset: "service_metrics", rows: 0 });
+});
+
+test("database query prints the newest records first, in every format", async (folder) => {
+  const cwd = folder.path;
+  await fill(folder);
+  const query = async (...args: string[]) =>
+    (await openfinops(["database", "query", ...AT, ...args], { cwd })).out;
+  assertEquals(JSON.parse(await query("metrics", "--limit", "2", "--format", "json")), [
+    { timestamp: "2026-01-01T00:00:02.000Z", clusterId: "default", nodeId: "n2", cpuUsage: 2.5 },
+    { timestamp: "2026-01-01T00:00:01.000Z", clusterId: "default", nodeId: "n1", cpuUsage: 1.5 },
+  ]);
+  assertEquals(JSON.parse(await query("--node-id", "nobody", "--format", "json")), []);
+  const oldest = await query("metrics", "--order", "asc", "--limit", "1", "--format", "ndjson");
+  assertEquals(JSON.parse(oldest).nodeId, "n0");
+  const until = await query("metrics", "--until", "2026-01-01T00:00:01Z", "--format", "ndjson");
+  assertEquals(JSON.parse(until).nodeId, "n0");
+  const [header, first] = (await query("costs", "--format", "csv")).split("\n");
+  assertEquals(
+    header,
+    "entryId,timestamp,resourceId,category,amount,currency,region,tags,description,billingPeriod",
+  );
+  assertEquals(first, 'e2,2026-01-01T00:00:00.000Z,gpu-01,gpu,0.0000008,USD,,,"a ""b"", c",');
+  assertMatch(await query("costs"), /^entryId +timestamp +resourceId +category +amount/);
+});
+
+test("database query says when it stopped at its default limit, and --limit 0 prints all", async (folder) => {
+  const cwd = folder.path;
+  const hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
+  for (let i = 0; i < 150; i++) await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i });
+  await hub.close();
+  const some = await openfinops(["database", "query", ...AT, "--format", "ndjson"], { cwd });
+  assertEquals(some.out.trimEnd().split("\n").length, 100);
+  assertEquals(some.err, "Stopped at 100 records; --limit 0 prints all.\n");
+  const all = await openfinops(["database", "query", ...AT, "--format", "ndjson", "--limit", "0"], { cwd });
+  assertEquals([all.out.trimEnd().split("\n").length, all.err], [150, ""]);
+});
+
+test("database cleanup counts in a dry run and deletes with --yes", async (folder) => {
+  const cwd = folder.path;
+  await fill(folder);
+  const cleanup = async (...args: string[]) => {
+    const { code, out } = await openfinops(
+      ["database", "cleanup", ...AT, "--retention-days", "0", "--format", "json", ...args],
+      { cwd },
+    );
+    assertEquals(code, 0);
+    return JSON.parse(out);
+  };
+  const wanted = { system_metrics: 3, service_metrics: 0, cost_entries: 3 };
+  assertEquals(await cleanup("--dry-run"), wanted);
+  assertEquals(await cleanup("--yes"), wanted);
+  assertEquals(await cleanup("--yes"), { system_metrics: 0, service_metrics: 0, cost_entries: 0 });
+});
+
+test("collect stores real samples and exact costs of this machine, and says what to do next", async ({ path: cwd }) => {
+  const { code, out, err } = await openfinops(
+    [
+      "collect",
+      ...AT,
+      "--duration",
+      "700ms",
+      "--interval",
+      "200ms",
+      "--cluster-id",
+      "c",
+      "--cost-per-hour",
+      "3600",
+    ],
+    { cwd },
+  );
+  assertEquals([code, err], [0, ""]);
+  assertMatch(out, /^Stored \d+ samples and \d+ cost entries in sqlite:\/\/\/a\.db\.\n\nTry next:\n/);
+  const metrics = JSON.parse(
+    (await openfinops(["database", "query", ...AT, "--format", "json"], { cwd })).out,
+  );
+  assert(metrics.length >= 1);
+  for (const { clusterId, nodeId, memoryUsage } of metrics) {
+    assertEquals([clusterId, nodeId], ["c", Deno.hostname()]);
+    assert(memoryUsage > 0 && memoryUsage < 100);
+  }
+  // At 3600 an hour each millisecond costs 0.001: the entries add up to the time they cover, exactly.
+  const { datasets, totals: [{ total, count }] } = JSON.parse(
+    (await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd })).out,
+  );
+  assertEquals(count, datasets.system_metrics.rows);
+  assertMatch(total, /^\d+(\.\d{1,3})?$/);
+});
+
+test("collect closes cleanly on SIGINT and SIGTERM", async ({ path: cwd }) => {
+  if (Deno.build.os === "windows") return; // has no signals to send
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: [...RUN, "collect", "--interval", "100ms", "--connection-string", `sqlite:///${signal}.db`],
+      cwd,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    while (!exists(`${cwd}/${signal}.db-wal`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    process.kill(signal);
+    const { code, stdout } = await process.output();
+    assertEquals(code, 0);
+    const [, samples] = /^Stored (\d+) samples/.exec(new TextDecoder().decode(stdout))!;
+    const at = ["--connection-string", `sqlite:///${signal}.db`];
+    const { out } = await openfinops(["database", "stats", ...at, "--format", "json"], { cwd });
+    assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(samples));
+    assert(!exists(`${cwd}/${signal}.db-wal`));
+  }
+});
+
+test("reads a file that may only be read, and says that it cannot be written", async (folder) => {
+  if (Deno.build.os === "windows") return; // chmod has no such meaning there
+  const cwd = folder.path;
+  await fill(folder);
+  const before = Deno.readFileSync(folder.file("a.db"));
+  Deno.chmodSync(folder.file("a.db"), 0o444);
+  Deno.chmodSync(cwd, 0o555);
+  try {
+    // Root may write whatever the mode says, unless it gives that capability up.
+    const wrap = Deno.uid() === 0 ? ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] : [];
+    const query = await openfinops(["database", "query", "costs", ...AT, "--format", "ndjson"], {
+      cwd,
+      wrap,
+    });
+    assertEquals([query.code, query.out.trimEnd().split("\n").length, query.err], [0, 3, ""]);
+    const stats = await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd, wrap });
+    assertEquals(JSON.parse(stats.out).datasets.cost_entries.rows, 3);
+    const probe = await openfinops(["database", "test-connection", ...AT, "--format", "json"], { cwd, wrap });
+    assertEquals([probe.code, JSON.parse(probe.out).writable], [0, false]);
+    for (
+      const args of [["database", "init"], ["collect", "--duration", "1s"], ["database", "cleanup", "--yes"]]
+    ) {
+      const { code, err } = await openfinops([...args, ...AT], { cwd, wrap });
+      assertEquals(code, 1, err);
+      assert(err.includes("permission to write"), err);
+    }
+  } finally {
+    Deno.chmodSync(cwd, 0o700);
+  }
+  assertEquals(Deno.readFileSync(folder.file("a.db")), before);
+});
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * Runs all checks and all tests, and ends with a line `N passed, N failed`. It is what `deno task test` does.
+ *
+ * @module
+ */
+import { sqliteDrivers } from "./sqlite_drivers.ts";
+
+const CHECKS: readonly (readonly string[])[] = [
+  ["fmt", "--check"],
+  ["lint"],
+  ["task", "check"],
+];
+
+/** Runs deno, with its output shown. */
+async function deno(args: readonly string[]): Promise<boolean> {
+  console.log(`\n> deno ${args.join(" ")}`);
+  const { success } = await new Deno.Command(Deno.execPath(), { args: [...args] }).spawn().status;
+  return success;
+}
+
+/** The numbers of tests in a JUnit report. */
+function readReport(path: string): { tests: number; failed: number } {
+  const report = Deno.readTextFileSync(path);
+  const [header] = /<testsuites[^>]*>/.exec(report) ?? [""];
+  const count = (name: string) => Number(new RegExp(` ${name}="(\\d+)"`).exec(header)?.[1] ?? 0);
+  return { tests: count("tests"), failed: count("failures") + count("errors") };
+}
+
+async function runTests(): Promise<{ passed: number; failed: number }> {
+  const folder = Deno.makeTempDirSync({ prefix: "openfinops-" });
+  try {
+    const path = `${folder}/report.xml`;
+    const success = await deno(["test", "-q", "-A", "--doc", "--parallel", `--junit-path=${path}`]);
+    const { tests, failed } = readReport(path);
+    // A module that does not load fails the run without being counted as a test.
+    return { passed: tests - failed, failed: success ? failed : Math.max(1, failed) };
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+let passed = 0;
+let failed = 0;
+for (const args of CHECKS) {
+  if (await deno(args)) passed++;
+  else failed++;
+}
+const tests = await runTests();
+passed += tests.passed;
+failed += tests.failed;
+
+const { present, absent } = await sqliteDrivers();
+console.log(`\nBackends: memory, ${present.map((name) => `sqlite (${name})`).join(", ")}`);
+for (const { name, reason } of absent) console.log(`Not run: sqlite (${name}): ${reason}`);
+console.log(`${passed} passed, ${failed} failed`);
+Deno.exitCode = failed === 0 ? 0 : 1;

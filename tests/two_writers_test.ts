@@ -1,0 +1,48 @@
+import { ObservabilityHub } from "../mod.ts";
+import { assertEquals } from "./assert.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+
+const WRITERS = 4;
+const RECORDS = 2_000;
+
+/** A process that writes numbered records in many small batches. */
+const program = (mod: string) => `
+import { ObservabilityHub } from ${JSON.stringify(mod)};
+const [connectionString, nodeId] = Deno.args;
+const hub = await ObservabilityHub.open({ connectionString, batchSize: 10 });
+for (let i = 0; i < ${RECORDS}; i++) {
+  await hub.collectSystemMetrics({ timestamp: Date.now(), nodeId, activeConnections: i });
+  if (i % 50 === 0) await hub.flush();
+}
+const { committed, lost } = await hub.close();
+console.log(committed, lost);
+`;
+
+Deno.test("processes that open and write one new file at once lose and double nothing", async () => {
+  using folder = new TemporaryFolder();
+  const mod = new URL("../mod.ts", import.meta.url).href;
+  Deno.writeTextFileSync(folder.file("writer.ts"), program(mod));
+  const writers = Array.from({ length: WRITERS }, (_, i) =>
+    new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-q",
+        "-A",
+        "--cached-only",
+        "--no-check",
+        folder.file("writer.ts"),
+        folder.sqlite(),
+        `node-${i}`,
+      ],
+    }).output());
+  for (const { code, stdout, stderr } of await Promise.all(writers)) {
+    const decoder = new TextDecoder();
+    assertEquals([code, decoder.decode(stdout)], [0, `${RECORDS} 0\n`], decoder.decode(stderr));
+  }
+  await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+  for (let i = 0; i < WRITERS; i++) {
+    const found = await hub.queryHistoricalMetrics({ clusterId: "default", nodeId: `node-${i}` });
+    const numbers = found.map(({ activeConnections }) => activeConnections!).sort((a, b) => a - b);
+    assertEquals(numbers, Array.from({ length: RECORDS }, (_, number) => number));
+  }
+});
