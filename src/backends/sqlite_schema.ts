@@ -1,4 +1,4 @@
-import { columnOf, type ColumnType, type Dataset } from "../records/dataset.ts";
+import { columnOf, type ColumnType, type Dataset, positionOf } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { SqliteValue } from "./sqlite_driver.ts";
@@ -10,8 +10,8 @@ export const SCHEMA_VERSION = 1;
 interface Storage {
   /** The suffixes of the table's columns and their types. */
   readonly columns: readonly { readonly suffix: string; readonly type: string }[];
-  /** Appends what is bound. */
-  encode(value: unknown, row: SqliteValue[]): void;
+  /** Puts what is bound into the row, from the position of its first column; none where it is the value. */
+  readonly encode?: (value: unknown, row: SqliteValue[], at: number) => void;
   /** Reads the value from the row, at the position of its first column. */
   decode(row: readonly SqliteValue[], at: number): unknown;
 }
@@ -20,7 +20,6 @@ interface Storage {
 function plain(type: string): Storage {
   return {
     columns: [{ suffix: "", type }],
-    encode: (value, row) => row.push(value as SqliteValue),
     decode: (row, at) => row[at],
   };
 }
@@ -32,20 +31,21 @@ const STORAGE: Record<ColumnType, Storage> = {
   integer: plain("INTEGER"),
   boolean: {
     columns: [{ suffix: "", type: "INTEGER" }],
-    encode: (value, row) => row.push(value ? 1 : 0),
+    encode: (value, row, at) => row[at] = value ? 1 : 0,
     decode: (row, at) => row[at] !== 0,
   },
   map: {
     columns: [{ suffix: "", type: "TEXT" }],
-    encode: (value, row) => row.push(JSON.stringify(value)),
+    encode: (value, row, at) => row[at] = JSON.stringify(value),
     decode: (row, at) => JSON.parse(row[at] as string),
   },
   // Two integers, so that sums are exact: whole units, and the rest in units of 10⁻¹⁸ with the same sign.
   decimal: {
     columns: [{ suffix: "_units", type: "INTEGER" }, { suffix: "_parts", type: "INTEGER" }],
-    encode(value, row) {
+    encode(value, row, at) {
       const { units, parts } = Decimal.from(value as string);
-      row.push(units, parts);
+      row[at] = units;
+      row[at + 1] = parts;
     },
     decode: (row, at) =>
       Decimal.fromParts(BigInt(row[at] as string), BigInt(row[at + 1] as string)).toString(),
@@ -100,16 +100,29 @@ export function selectList(dataset: Dataset<unknown>): string {
   ).join(", ");
 }
 
-/** Puts what is bound to insert a record into `row`, which is used again for each record of a batch. */
-export function encodeRow(dataset: Dataset<unknown>, record: unknown, row: SqliteValue[]): void {
-  const values = record as Record<string, unknown>;
-  row.length = 0;
-  for (const { field, type } of dataset.columns) {
-    const value = values[field];
-    if (value === undefined) row.push(null);
-    else if (type === "real") row.push(value as number); // most columns by far
-    else STORAGE[type].encode(value, row);
-  }
+/**
+ * Makes the function that gives what is bound to insert a record. It gives the same array each time, filled
+ * anew. Reading a record in its own order takes half the time of looking up each column in it (0.5 of 1.0 µs
+ * for system metrics).
+ */
+export function rowEncoder(dataset: Dataset<unknown>): (record: unknown) => SqliteValue[] {
+  const row: SqliteValue[] = storedNames(dataset).map(() => null);
+  const starts = dataset.columns.map((_, i) =>
+    dataset.columns.slice(0, i).reduce((sum, { type }) => sum + STORAGE[type].columns.length, 0)
+  );
+  const encoders = dataset.columns.map(({ type }) => STORAGE[type].encode);
+  return (record) => {
+    const values = record as Record<string, unknown>;
+    row.fill(null);
+    let position = -1;
+    for (const field in values) {
+      position = positionOf(dataset, field, position + 1);
+      const encode = encoders[position];
+      if (encode) encode(values[field], row, starts[position]);
+      else row[starts[position]] = values[field] as SqliteValue;
+    }
+    return row;
+  };
 }
 
 /** The record that a selected row holds. */

@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers";
 import type { Dataset } from "../records/dataset.ts";
 import { retry } from "./retry.ts";
 
@@ -63,9 +62,6 @@ export function sinkStream<T>(
     async write(records) {
       onTaken(records.length);
       const batch: Batch<T> = { id: crypto.randomUUID(), dataset, records };
-      // A turn of the event loop: an embedded database writes without one, and what could not arrive
-      // meanwhile could not be gathered for the next batch (6 µs, measured, against 2 ms of setTimeout).
-      await new Promise<void>((resolve) => setImmediate(resolve));
       onCommitted(await retry(() => sink.write(batch), { signal, onFailure }));
     },
   });

@@ -91,6 +91,15 @@ export function columnOf(dataset: Dataset<unknown>, field: string): Column {
   return found;
 }
 
+/**
+ * The position of a field in the columns, or -1. Records mostly have their fields in the order of the columns,
+ * so a loop over a record hands in where the field is expected, and saves a look-up.
+ */
+export function positionOf(dataset: Dataset<unknown>, field: string, expected: number): number {
+  if (dataset.columns[expected]?.field === field) return expected;
+  return dataset.positions.get(field) ?? -1;
+}
+
 /** What of a dataset is not derived. */
 type Description<T> = Omit<Dataset<T>, "positions" | "required" | "sized" | "_record">;
 

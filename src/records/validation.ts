@@ -1,5 +1,5 @@
 import { describe, ValidationError } from "../errors.ts";
-import type { Column, ColumnType, Dataset } from "./dataset.ts";
+import { type Column, type ColumnType, type Dataset, positionOf } from "./dataset.ts";
 import { Decimal, isCanonicalAmount } from "./decimal.ts";
 
 /** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
@@ -43,7 +43,7 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
   const record = { ...input } as Record<string, unknown>;
   let next = 0;
   for (const field in record) {
-    const position = dataset.columns[next]?.field === field ? next : positionOf(dataset, field);
+    const position = positionOf(dataset, field, next);
     next = position + 1;
     const value = record[field];
     if (value === undefined || value === null) delete record[field];
@@ -169,10 +169,6 @@ function checkMap(value: unknown): Record<string, string> {
     checkStorable(map[key], path);
   }
   return map;
-}
-
-function positionOf(dataset: Dataset<unknown>, field: string): number {
-  return dataset.positions.get(field) ?? -1;
 }
 
 /** A field that is unknown is refused, so that nobody loses what they misspell. */
