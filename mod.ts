@@ -6,7 +6,7 @@
  * entries. Importing this module opens nothing and needs no permission.
  *
  * @example Keep metrics and costs in one file
- * ```ts no-eval
+ * ```ts
  * import { CostObservatory, ObservabilityHub } from "@openfinops/telemetry";
  *
  * const config = { connectionString: "sqlite:///openfinops.db" };

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { fileURLToPath as fromFileUrl } from "node:url";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
 const CHECKS: readonly (readonly string[])[] = [
@@ -11,10 +12,12 @@ const CHECKS: readonly (readonly string[])[] = [
   ["task", "check"],
 ];
 
+const ROOT = new URL("..", import.meta.url);
+
 /** Runs deno, with its output shown. */
-async function deno(args: readonly string[]): Promise<boolean> {
+async function deno(args: readonly string[], cwd: string | URL = ROOT): Promise<boolean> {
   console.log(`\n> deno ${args.join(" ")}`);
-  const { success } = await new Deno.Command(Deno.execPath(), { args: [...args] }).spawn().status;
+  const { success } = await new Deno.Command(Deno.execPath(), { args: [...args], cwd }).spawn().status;
   return success;
 }
 
@@ -30,7 +33,10 @@ async function runTests(): Promise<{ passed: number; failed: number }> {
   const folder = Deno.makeTempDirSync({ prefix: "openfinops-" });
   try {
     const path = `${folder}/report.xml`;
-    const success = await deno(["test", "-q", "-A", "--doc", "--parallel", `--junit-path=${path}`]);
+    const options = ["-q", "-A", "--doc", "--parallel", `--junit-path=${path}`];
+    const config = fromFileUrl(new URL("deno.json", ROOT));
+    // In the temporary folder, because the examples of the documents write files where they run.
+    const success = await deno(["test", ...options, "--config", config, fromFileUrl(ROOT)], folder);
     const { tests, failed } = readReport(path);
     // A module that does not load fails the run without being counted as a test.
     return { passed: tests - failed, failed: success ? failed : Math.max(1, failed) };

@@ -135,10 +135,15 @@ function checkText(value: unknown, column: Column): string {
   return checkStorable(value);
 }
 
-function checkStorable(text: string, key?: string): string {
-  if (text.includes("\0")) return refuse("free of NUL characters", text, key);
-  if (!text.isWellFormed()) return refuse("well-formed Unicode (no lone surrogates)", text, key);
-  return text;
+function checkStorable(text: string): string {
+  const wanted = whatIsUnstorable(text);
+  return wanted === undefined ? text : refuse(wanted, text);
+}
+
+/** What a text must be that PostgreSQL could not store, or nothing where it can. */
+function whatIsUnstorable(text: string): string | undefined {
+  if (text.includes("\0")) return "free of NUL characters";
+  if (!text.isWellFormed()) return "well-formed Unicode (no lone surrogates)";
 }
 
 function checkAmount(value: unknown): string {
@@ -162,11 +167,10 @@ function checkMap(value: unknown): Record<string, string> {
     return refuse("a plain object of strings", value);
   }
   const map: Record<string, string> = { ...value as Record<string, string> };
-  for (const key of Object.keys(map)) {
-    const path = `[${describe(key)}]`;
-    checkStorable(key, path);
-    if (typeof map[key] !== "string") return refuse("a string", map[key], path);
-    checkStorable(map[key], path);
+  for (const key in map) {
+    const value = map[key];
+    const wanted = typeof value !== "string" ? "a string" : whatIsUnstorable(key) ?? whatIsUnstorable(value);
+    if (wanted !== undefined) return refuse(wanted, value, `[${describe(key)}]`);
   }
   return map;
 }
