@@ -73,7 +73,7 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["database", "query", "metrcs"], "did you mean metrics?"],
     [["database", "query", "metrics", "costs"], 'unexpected argument "costs"'],
     [["database", "query", "--limit"], "--limit N"],
-    [["database", "query", "--limit", "-1"], "limit"],
+    [["database", "query", "--limit", "-1"], 'from 0, not "-1"'],
     [["database", "query", "--limit", "many"], "a whole number from 0"],
     [["database", "query", "--since", "yesterday"], "such as 7d"],
     [["database", "query", "--since", "1d", "--until", "2d", ...AT], "startTime"],
@@ -89,13 +89,14 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
     [["database", "examples", "costss"], "did you mean costs?"],
   ];
-  const runs = wrong.map(async ([args, wanted]) => {
-    const { code, out, err } = await openfinops(args, { cwd });
+  const runs = await Promise.all(
+    wrong.map(async ([args, wanted]) => ({ args, wanted, ...await openfinops(args, { cwd }) })),
+  );
+  for (const { args, wanted, code, out, err } of runs) {
     assertEquals([code, out], [2, ""], args.join(" "));
     assert(err.includes(wanted), `${args.join(" ")}: ${err}`);
     assert(!err.includes("secret"), err);
-  });
-  await Promise.all(runs);
+  }
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 

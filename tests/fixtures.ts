@@ -2,6 +2,10 @@
 import type { CostEntryInput } from "../src/records/cost_entry.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
+import { loadSqliteDriver } from "../src/backends/sqlite_driver.ts";
+
+// The native library of @db/sqlite stays loaded for good: not within a test that is watched for leaks.
+await loadSqliteDriver("auto");
 
 /** 1 January 2026, UTC. */
 export const NEW_YEAR = Date.UTC(2026, 0, 1);

@@ -16,6 +16,8 @@ import type {
 import { type SelectDialect, whereClause } from "./sql/select.ts";
 import {
   loadSqliteDriver,
+  queryAll,
+  runOnce,
   type SqliteDatabase,
   type SqliteDriver,
   type SqliteDriverName,
@@ -286,21 +288,11 @@ export class SqliteBackend implements Backend {
   }
 
   #all(sql: string, values: readonly SqliteValue[] = []): SqliteValue[][] {
-    const statement = this.#database.prepare(sql);
-    try {
-      return [...statement.iterate(values)];
-    } finally {
-      statement.finalize();
-    }
+    return queryAll(this.#database, sql, values);
   }
 
   #run(sql: string, values: readonly SqliteValue[]): number {
-    const statement = this.#database.prepare(sql);
-    try {
-      return statement.run(values);
-    } finally {
-      statement.finalize();
-    }
+    return runOnce(this.#database, sql, values);
   }
 
   #datasetStats(name: DatasetName): DatasetStats {

@@ -59,6 +59,34 @@ export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promi
   }
 }
 
+/** All rows of a query. */
+export function queryAll(
+  database: SqliteDatabase,
+  sql: string,
+  values: readonly SqliteValue[] = [],
+): SqliteValue[][] {
+  const statement = database.prepare(sql);
+  try {
+    return [...statement.iterate(values)];
+  } finally {
+    statement.finalize();
+  }
+}
+
+/** Runs a statement once and gives the number of rows that changed. */
+export function runOnce(
+  database: SqliteDatabase,
+  sql: string,
+  values: readonly SqliteValue[],
+): number {
+  const statement = database.prepare(sql);
+  try {
+    return statement.run(values);
+  } finally {
+    statement.finalize();
+  }
+}
+
 /** As much of `@db/sqlite` as is used here; its own types are there only where JSR is. */
 interface JsrModule {
   Database: new (
@@ -96,15 +124,23 @@ async function loadJsr(): Promise<SqliteDriver> {
         prepare(sql) {
           const statement = database.prepare(sql);
           statements.add(statement);
+          const finalize = () => {
+            statements.delete(statement);
+            statement.finalize();
+          };
           return {
-            run: (values) => statement.run(values),
+            run: (values) => statement.run(values.map(toBindable)),
             *iterate(values) {
-              for (const row of statement.iter(values)) yield Object.values(row);
+              let isDone = false;
+              try {
+                for (const row of statement.iter(values)) yield Object.values(row);
+                isDone = true;
+              } finally {
+                // An iteration that is given up would keep its read transaction open for good.
+                if (!isDone) finalize();
+              }
             },
-            finalize() {
-              statements.delete(statement);
-              statement.finalize();
-            },
+            finalize,
           };
         },
         close() {
@@ -115,6 +151,11 @@ async function loadJsr(): Promise<SqliteDriver> {
       };
     },
   };
+}
+
+/** `@db/sqlite` binds whole numbers as 64-bit integers and lets greater ones overflow; as text they keep. */
+function toBindable(value: SqliteValue): SqliteValue {
+  return typeof value === "number" && Math.abs(value) >= 2 ** 63 ? String(value) : value;
 }
 
 interface BuiltInStatement {

@@ -1,6 +1,6 @@
 import { BackendError } from "../errors.ts";
 import type { OpenMode } from "./backend.ts";
-import type { SqliteDatabase, SqliteDriver } from "./sqlite_driver.ts";
+import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./sqlite_driver.ts";
 import { createSchema, SCHEMA_VERSION } from "./sqlite_schema.ts";
 
 /**
@@ -129,8 +129,7 @@ function migrate(database: SqliteDatabase, path: string): void {
   try {
     if (readVersion(database, path) === undefined) { // nobody else has made it meanwhile
       for (const statement of createSchema()) database.exec(statement);
-      database.prepare("INSERT INTO schema_version VALUES (?, ?)")
-        .run([SCHEMA_VERSION, Date.now()]);
+      runOnce(database, "INSERT INTO schema_version VALUES (?, ?)", [SCHEMA_VERSION, Date.now()]);
     }
     database.exec(WRITE_NOTHING);
     database.exec("COMMIT");
@@ -143,8 +142,8 @@ function migrate(database: SqliteDatabase, path: string): void {
 /** The version of the schema, or undefined where there is none. */
 function readVersion(database: SqliteDatabase, path: string): number | undefined {
   const tables = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'";
-  if ([...database.prepare(tables).iterate([])].length === 0) return undefined;
-  const [[version]] = database.prepare("SELECT max(version) FROM schema_version").iterate([]);
+  if (queryAll(database, tables).length === 0) return undefined;
+  const [[version]] = queryAll(database, "SELECT max(version) FROM schema_version");
   if ((version as number) > SCHEMA_VERSION) {
     throw new BackendError(
       `Cannot open ${path}: schema version ${SCHEMA_VERSION} or older is wanted (a newer release of ` +

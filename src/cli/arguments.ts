@@ -68,10 +68,22 @@ export async function readArguments(
   };
 }
 
-async function parse(args: readonly string[], options: readonly Option[]): Promise<Parsed> {
+async function parse(given: readonly string[], options: readonly Option[]): Promise<Parsed> {
   const texts = options.filter(({ value }) => value !== undefined).map(({ name }) => name);
+  const args = joinValues(given, texts);
   const std = await import("@std/cli/parse-args").catch(() => undefined) as StdModule | undefined;
   return std ? parseWithStd(std, args, texts) : await parseWithNode(args, texts);
+}
+
+/** Writes `--name value` as `--name=value`, the form that both parsers read alike, as for `-1`. */
+function joinValues(args: readonly string[], texts: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const hasValue = args[i + 1] !== undefined && !args[i + 1].startsWith("--");
+    if (hasValue && texts.some((name) => args[i] === `--${name}`)) joined.push(`${args[i]}=${args[++i]}`);
+    else joined.push(args[i]);
+  }
+  return joined;
 }
 
 /** As much of `@std/cli` as is used here; its own types are there only where JSR is. */
