@@ -133,7 +133,7 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
 export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
   for (const [field, value] of Object.entries(config)) {
     const rule = RULES[field as keyof PersistenceConfig];
-    if (!rule) {
+    if (!Object.hasOwn(RULES, field)) {
       throw new ConfigError(
         `Cannot use the configuration: ${Object.keys(RULES).join(", ")} are known: it has ${field}`,
       );

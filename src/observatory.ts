@@ -113,8 +113,8 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
-  aggregateCosts(query?: Omit<CostEntriesQuery, "limit" | "order">): Promise<CurrencyTotal[]> {
-    return this.#store.backend.total(costEntries, acceptQuery(costEntries, query));
+  async aggregateCosts(query?: Omit<CostEntriesQuery, "limit" | "order">): Promise<CurrencyTotal[]> {
+    return await this.#store.backend.total(costEntries, acceptQuery(costEntries, query));
   }
 
   /**

@@ -2,7 +2,7 @@ import type { Backend, StorageBackend } from "./backends/backend.ts";
 import type { ResolvedConfig } from "./config.ts";
 import { BackendError, ValidationError } from "./errors.ts";
 import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
-import type { Dataset, DatasetName } from "./records/dataset.ts";
+import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
 import { acceptQuery } from "./records/query.ts";
 import { Ring } from "./records/ring.ts";
 import { acceptRecord } from "./records/validation.ts";
@@ -55,7 +55,7 @@ const DAY_MS = 24 * 60 * 60 * 1_000;
  */
 export function retentionCutoff(retentionDays: number): number {
   if (Number.isFinite(retentionDays) && retentionDays >= 0) {
-    return Math.floor(Date.now() - retentionDays * DAY_MS);
+    return Math.max(0, Math.floor(Date.now() - retentionDays * DAY_MS));
   }
   throw new ValidationError({
     subject: "a cleanup",
@@ -103,6 +103,7 @@ export class RecordStore {
     this.#config = config;
     this.#ownsBackend = backend !== config.backend;
     for (const dataset of datasets) {
+      const newest = new Ring<unknown>(config.maxMemoryEntries);
       const pipeline = new Pipeline<unknown>({
         dataset,
         sink: backend,
@@ -110,8 +111,9 @@ export class RecordStore {
         // What does not outlive the process gains nothing by waiting for a batch.
         batchIntervalMs: backend.isDurable ? config.batchIntervalSeconds * 1_000 : 0,
         overflow: config.overflow,
+        onAccepted: (record) => newest.push(record),
       });
-      this.#rooms.set(dataset, { pipeline, newest: new Ring(config.maxMemoryEntries) });
+      this.#rooms.set(dataset, { pipeline, newest });
     }
   }
 
@@ -147,7 +149,7 @@ export class RecordStore {
 
   /** The newest records that were accepted by this process, newest last. */
   newest<T>(dataset: Dataset<T>): T[] {
-    return this.#room(dataset).newest.values();
+    return this.#room(dataset).newest.values().map((record) => copyRecord(dataset, record));
   }
 
   /** The records that a query finds. */
@@ -195,6 +197,14 @@ export class RecordStore {
 
   /** Ends the intake, commits what is left until the deadline, and closes the backend if it is its own. */
   async close({ deadlineMs = 10_000 }: CloseOptions = {}): Promise<CloseReport> {
+    if (!(deadlineMs >= 0)) {
+      throw new ValidationError({
+        subject: "a close",
+        field: "deadlineMs",
+        value: deadlineMs,
+        wanted: "a number of milliseconds from 0",
+      });
+    }
     const reports = await Promise.all(
       [...this.#rooms.values()].map(({ pipeline }) => pipeline.close({ deadlineMs })),
     );
@@ -220,7 +230,7 @@ export class RecordStore {
 
   /** Not async, so that a record costs no promise of its own unless it has to wait. */
   #accept(dataset: Dataset<unknown>, input: unknown): Promise<void> {
-    const { pipeline, newest } = this.#room(dataset);
+    const { pipeline } = this.#room(dataset);
     let record: unknown;
     try {
       record = acceptRecord(dataset, input);
@@ -228,7 +238,6 @@ export class RecordStore {
       pipeline.countRefused();
       throw error;
     }
-    newest.push(record);
     return pipeline.accept(record);
   }
 

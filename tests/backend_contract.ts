@@ -192,6 +192,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       { currency: "USD", total: "1", count: 1 },
     ]);
     assertEquals(await backend.total(costEntries, acceptQuery(costEntries, { region: "none" })), []);
+    const [{ total }] = await backend.total(costEntries, acceptQuery(costEntries, { limit: 1 }));
+    assertEquals(total, "3"); // a limit is for records, a total is of all that match
   });
 
   test("deletes what is before a time and nothing else; a dry run only counts", async (backend) => {
@@ -237,6 +239,14 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) break;
     await writeHours(backend, 1);
     assertEquals((await read(backend, systemMetrics)).length, 2_501);
+  });
+
+  test("is not changed by what is done to the records that it gave", async (backend) => {
+    await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
+    const [record] = await read(backend, systemMetrics);
+    record.cpuUsage = 999;
+    record.labels!.team = "other";
+    assertEquals(await read(backend, systemMetrics), [FULL_SYSTEM_METRICS]);
   });
 
   test("says that it can be written", async (backend) => {

@@ -84,7 +84,9 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["database", "cleanup"], "pass --yes"],
     [["collect", "--interval", "1"], "such as 250ms"],
     [["collect", "--interval", "1ms"], "at least 100ms"],
+    [["collect", "--interval", "30d"], "at most 24d"],
     [["collect", "--cost-per-hour", "2,50"], "2.50"],
+    [["collect", "--cost-per-hour", "1e30"], "2.50"],
     [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
     [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
     [["database", "examples", "costss"], "did you mean costs?"],
@@ -237,6 +239,25 @@ test("collect stores real samples and exact costs of this machine, and says what
   assertMatch(total, /^\d+(\.\d{1,3})?$/);
 });
 
+test("collect ends when a sample cannot be taken in, and says why", async ({ path: cwd }) => {
+  const long = "x".repeat(300);
+  const { code, err } = await openfinops(["collect", ...AT, "--duration", "5s", "--node-id", long], { cwd });
+  assertEquals(code, 2);
+  assert(err.includes("nodeId must be at most 255 characters"), err);
+});
+
+test("database test-connection tells a locked database from one that may not be written", async (folder) => {
+  await fill(folder);
+  const { DatabaseSync } = await import("node:sqlite");
+  const other = new DatabaseSync(folder.file("a.db"));
+  other.exec("BEGIN IMMEDIATE");
+  const { code, err } = await openfinops(["database", "test-connection", ...AT], { cwd: folder.path });
+  assertEquals(code, 1);
+  assert(err.includes("another process keeps it locked"), err);
+  other.exec("ROLLBACK");
+  other.close();
+});
+
 test("collect closes cleanly on SIGINT and SIGTERM", async ({ path: cwd }) => {
   if (Deno.build.os === "windows") return; // has no signals to send
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -264,11 +285,17 @@ test("reads a file that may only be read, and says that it cannot be written", a
   const cwd = folder.path;
   await fill(folder);
   const before = Deno.readFileSync(folder.file("a.db"));
+  // Root may write whatever the mode says, unless it gives that capability up.
+  const wrap = Deno.uid() === 0 ? ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] : [];
   Deno.chmodSync(folder.file("a.db"), 0o444);
+  assertEquals((await openfinops(["database", "stats", ...AT], { cwd, wrap })).code, 0);
+  assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["a.db"]);
   Deno.chmodSync(cwd, 0o555);
   try {
-    // Root may write whatever the mode says, unless it gives that capability up.
-    const wrap = Deno.uid() === 0 ? ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] : [];
+    const none = ["--connection-string", "sqlite:///none.db"];
+    const init = await openfinops(["database", "init", ...none], { cwd, wrap });
+    assertEquals(init.code, 1, init.err);
+    assert(init.err.includes("permission to write"), init.err);
     const query = await openfinops(["database", "query", "costs", ...AT, "--format", "ndjson"], {
       cwd,
       wrap,

@@ -34,6 +34,11 @@ Deno.test("resolveConfig() refuses a backend and a connection string that disagr
 Deno.test("resolveConfig() refuses unknown fields and names the known ones", () => {
   const config = { spoolDir: "x" } as PersistenceConfig;
   assertThrows(() => resolveConfig(config), ConfigError, "retentionDays, batchSize");
+  assertThrows(
+    () => resolveConfig({ constructor: 1 } as PersistenceConfig),
+    ConfigError,
+    "it has constructor",
+  );
 });
 
 Deno.test("resolveConfig() refuses values that cannot be, and says what is wanted", () => {

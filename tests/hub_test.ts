@@ -86,6 +86,22 @@ Deno.test("ObservabilityHub.recentSystemMetrics() gives the newest accepted reco
   assertEquals(hub.recentServiceMetrics(), [FULL_SERVICE_METRICS]);
 });
 
+Deno.test("ObservabilityHub.recentSystemMetrics() gives copies: to change them changes nothing that is stored", async () => {
+  await using hub = await ObservabilityHub.open({ connectionString: "sqlite://" });
+  await hub.collectSystemMetrics(FULL_SYSTEM_METRICS);
+  const [record] = hub.recentSystemMetrics();
+  record.cpuUsage = 999;
+  record.labels!.team = "other";
+  await hub.flush();
+  assertEquals(await hub.queryHistoricalMetrics(), [FULL_SYSTEM_METRICS]);
+});
+
+Deno.test("ObservabilityHub.close() refuses a deadline that is no time, and stays open", async () => {
+  await using hub = new ObservabilityHub();
+  await assertRejects(() => hub.close({ deadlineMs: NaN }), ValidationError, "deadlineMs");
+  await hub.collectSystemMetrics(at(1));
+});
+
 Deno.test("ObservabilityHub refuses a wrong query", async () => {
   await using hub = new ObservabilityHub();
   await assertRejects(() => hub.queryHistoricalMetrics({ limit: -1 }), ValidationError, "limit");

@@ -167,6 +167,56 @@ Deno.test("Pipeline with overflow drop-oldest keeps the newest and counts what i
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
+Deno.test("Pipeline.flush() waits for what is being written, however much is dropped meanwhile", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 100, overflow: "drop-oldest" });
+  for (const number of range(0, 100)) await pipeline.accept(metrics(number));
+  await settle();
+  let isFlushed = false;
+  const flush = pipeline.flush().then(() => isFlushed = true);
+  for (const number of range(100, 3 * BUFFER)) await pipeline.accept(metrics(number));
+  await settle();
+  assert(pipeline.stats().dropped > 100);
+  assertEquals(isFlushed, false);
+  sink.open();
+  await flush;
+  assertEquals(sink.numbers.slice(0, 100), range(0, 100));
+  await pipeline.close({ deadlineMs: 1_000 });
+  assertConserved(pipeline.stats());
+});
+
+Deno.test("Pipeline.flush() and close() try again at once, however long the backoff has become", async () => {
+  const random = Math.random;
+  Math.random = () => 1e6; // each wait would be hours
+  try {
+    for (const end of ["flush", "close"] as const) {
+      const sink = new GatedSink();
+      sink.failures = [outage(false)];
+      const pipeline = pipelineInto(sink, { batchSize: 1 });
+      await pipeline.accept(metrics(1));
+      await settle();
+      assertEquals([sink.attempts.length, pipeline.stats().lastError], [1, "down"]);
+      if (end === "flush") await pipeline.flush();
+      assertEquals((await pipeline.close({ deadlineMs: 10_000 })).committed, 1);
+    }
+  } finally {
+    Math.random = random;
+  }
+});
+
+Deno.test("Pipeline hands on only records that it has accepted", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  let accepted = 0;
+  const pipeline = pipelineInto(sink, { overflow: "drop-newest", onAccepted: () => accepted++ });
+  for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
+  const { dropped } = pipeline.stats();
+  assertEquals(accepted, 3 * BUFFER - dropped);
+  sink.open();
+  await pipeline.close({ deadlineMs: 5_000 });
+  await pipeline.accept(metrics(0)).catch(() => {});
+  assertEquals(accepted, 3 * BUFFER - dropped);
+});
+
 Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tells nobody who collects", async () => {
   const sink = new GatedSink();
   sink.failures = [outage(true), outage(true)];

@@ -35,6 +35,7 @@ async function runTests(): Promise<{ passed: number; failed: number }> {
     const path = `${folder}/report.xml`;
     const options = ["-q", "-A", "--doc", "--parallel", `--junit-path=${path}`];
     const config = fromFileUrl(new URL("deno.json", ROOT));
+    options.push("--preload", fromFileUrl(new URL("tests/fixtures.ts", ROOT)));
     // In the temporary folder, because the examples of the documents write files where they run.
     const success = await deno(["test", ...options, "--config", config, fromFileUrl(ROOT)], folder);
     const { tests, failed } = readReport(path);

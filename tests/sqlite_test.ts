@@ -1,6 +1,7 @@
 import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite_driver.ts";
+import { createSchema } from "../src/backends/sqlite_schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
@@ -137,9 +138,21 @@ for (const driver of present) {
     assertEquals([...Deno.readDirSync(folder.path)], []);
   });
 
+  test("refuses to change an empty database that it may not make", async (folder) => {
+    const path = folder.file("a.db");
+    Deno.createSync(path).close();
+    for (const mode of ["existing", "read"] as const) {
+      await assertRejects(() => open(path, mode), BackendError, "it is empty");
+    }
+    assertEquals(Deno.statSync(path).size, 0);
+  });
+
   test("refuses a folder that does not exist, and a folder in place of a file", async (folder) => {
     await assertRejects(() => open(folder.file("no/a.db")), BackendError, "the folder does not exist");
     await assertRejects(() => open(folder.path), BackendError, "this is a folder");
+    Deno.writeTextFileSync(folder.file("file"), "");
+    await assertRejects(() => open(folder.file("file/a.db")), BackendError, "Cannot open");
+    await assertRejects(() => open(folder.file("x".repeat(300))), BackendError, "Cannot open");
   });
 
   test("refuses a file that is no database, and leaves it as it is", async (folder) => {
@@ -162,14 +175,47 @@ for (const driver of present) {
     assertEquals(Deno.readFileSync(path), before);
   });
 
-  test("refuses a database of somebody else's that has a table of the same name, unchanged", async (folder) => {
+  test("refuses a database of another program, even one with tables of the same names, unchanged", async (folder) => {
     const path = folder.file("a.db");
     Deno.createSync(path).close();
-    await execute(driver, path, "CREATE TABLE cost_entries (a)");
+    await execute(driver, path, "CREATE TABLE schema_version (version INTEGER)");
+    await execute(driver, path, "INSERT INTO schema_version VALUES (1)");
     const before = Deno.readFileSync(path);
-    await assertRejects(() => open(path), BackendError, "already exists");
-    await assertRejects(() => open(path, "existing"), BackendError, "no schema_version table");
+    for (const mode of ["create", "existing", "read"] as const) {
+      await assertRejects(() => open(path, mode), BackendError, "holds tables of another program");
+    }
     assertEquals(Deno.readFileSync(path), before);
+    assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
+  });
+
+  test("opens a database that was dumped and restored, and cleans it up although disk stays", async (folder) => {
+    const path = folder.file("a.db");
+    const { open: openRaw } = await loadSqliteDriver(driver);
+    Deno.createSync(path).close();
+    const restored = openRaw(path, { readOnly: false });
+    for (const statement of createSchema()) restored.exec(statement); // without auto_vacuum, as .dump has it
+    restored.exec("INSERT INTO schema_version VALUES (1, 0)");
+    restored.close();
+    const backend = await open(path);
+    const rows = Array.from({ length: 2_000 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
+    await write(backend, systemMetrics, rows);
+    assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 1_999, { dryRun: false }), 1_999);
+    assert((await backend.probe()).warnings.some((warning) => warning.includes("auto_vacuum")));
+    await backend.close();
+  });
+
+  test("cleans up beside a writer that keeps the file busy for a while", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    const { open: openRaw } = await loadSqliteDriver(driver);
+    const other = openRaw(path, { readOnly: false });
+    other.exec("BEGIN IMMEDIATE");
+    const deleting = backend.deleteBefore(systemMetrics, NEW_YEAR + 1, { dryRun: false });
+    setTimeout(() => other.exec("ROLLBACK"), 0); // comes after the first attempt: that blocks the event loop
+    assertEquals(await deleting, 1);
+    other.close();
+    await backend.close();
   });
 
   test("makes files that nobody else can read", async (folder) => {

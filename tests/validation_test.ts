@@ -101,6 +101,11 @@ Deno.test("acceptRecord() refuses ids that are too long to index, and names the 
   assertEquals(wanted, "at most 800 characters (this has 801)");
 });
 
+Deno.test("acceptRecord() refuses maps that are too large", () => {
+  const { field, wanted } = refusal(() => acceptSystem({ labels: { a: "x".repeat(65_535), b: "y" } }));
+  assertEquals([field, wanted], ["labels", "at most 65536 characters in all (this has 65538)"]);
+});
+
 Deno.test("acceptRecord() refuses unknown health states", () => {
   const { wanted } = refusal(() => acceptSystem({ healthStatus: "fine" }));
   assertEquals(wanted, "one of healthy, warning, critical, down");

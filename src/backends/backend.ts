@@ -82,7 +82,7 @@ export interface Backend extends Sink {
    */
   read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncIterable<T[]>;
   /**
-   * The exact sum of a decimal field, by currency, ordered by currency.
+   * The exact sum of the amounts that a query finds, whatever its limit and order, ordered by currency.
    *
    * @throws {BackendError} If the backend could not be read.
    */

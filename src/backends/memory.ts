@@ -1,5 +1,5 @@
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
-import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { copyRecord, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import { acceptQuery } from "../records/query.ts";
@@ -62,12 +62,14 @@ export class MemoryBackend implements Backend {
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
     const found = this.#select(dataset, query) as unknown as T[];
-    for (let i = 0; i < found.length; i += PAGE_RECORDS) yield found.slice(i, i + PAGE_RECORDS);
+    for (let i = 0; i < found.length; i += PAGE_RECORDS) {
+      yield found.slice(i, i + PAGE_RECORDS).map((record) => copyRecord(dataset, record));
+    }
   }
 
   total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
     const sums = new Map<string, { sum: Decimal; count: number }>();
-    for (const { currency, amount } of this.#select(dataset, query)) {
+    for (const { currency, amount } of this.#select(dataset, { ...query, limit: undefined })) {
       const { sum, count } = sums.get(currency as string) ?? { sum: Decimal.ZERO, count: 0 };
       sums.set(currency as string, {
         sum: sum.plus(Decimal.from(amount as string)),

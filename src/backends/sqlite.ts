@@ -1,4 +1,6 @@
 import { setImmediate } from "node:timers";
+import type { BackendError } from "../errors.ts";
+import { retry } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -38,6 +40,8 @@ const PAGE_RECORDS = 1_000;
 /** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
 const STEP_ROWS = 10_000;
 const STEP_PAGES = 1_000;
+/** How often cleanup tries a step again while other writers keep the file busy. */
+const MAX_ATTEMPTS = 20;
 /** How long the ledger remembers a batch: 30 days. */
 const LEDGER_MS = 30 * 24 * 60 * 60 * 1_000;
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
@@ -89,7 +93,7 @@ export class SqliteBackend implements Backend {
     const driver = await loadSqliteDriver(options.driver);
     const database = openSqliteFile(driver, options.path, options.mode);
     const backend = new SqliteBackend(driver, database, options);
-    if (options.mode !== "read") await backend.#pruneLedger();
+    if (options.mode !== "read") await backend.#pruneLedger().catch(() => {}); // whoever comes next prunes
     return backend;
   }
 
@@ -188,8 +192,8 @@ export class SqliteBackend implements Backend {
       });
     }
     const deleted = await this.#deleteInSteps(name, before);
-    await this.#pruneLedger();
-    await this.#giveSpaceBack();
+    // What is deleted is deleted: if the file is too busy for the rest, the next cleanup does it.
+    await this.#pruneLedger().then(() => this.#giveSpaceBack()).catch(() => {});
     return deleted;
   }
 
@@ -213,6 +217,12 @@ export class SqliteBackend implements Backend {
         `SQLite ${sqliteVersion} can corrupt a file that several connections write while its ` +
         `write-ahead log is reset; mended in ${SOUND_SQLITE_VERSION}`,
       ];
+      if (this.#all("PRAGMA auto_vacuum")[0][0] !== 2) {
+        warnings.push(
+          "cleanup cannot give disk back, because this file was made without incremental auto-vacuum; " +
+            "`PRAGMA auto_vacuum = 2; VACUUM` mends that",
+        );
+      }
       return { writable: this.#isWritable(), details, warnings };
     });
   }
@@ -324,8 +334,9 @@ export class SqliteBackend implements Backend {
     try {
       this.#database.exec(WRITE_NOTHING);
       return true;
-    } catch {
-      return false;
+    } catch (error) {
+      if (/readonly/.test(String(error))) return false;
+      throw error;
     }
   }
 
@@ -334,7 +345,7 @@ export class SqliteBackend implements Backend {
       `(SELECT rowid FROM ${table} WHERE timestamp < ? LIMIT ${STEP_ROWS})`;
     let deleted = 0;
     for (;;) {
-      const rows = await this.#do("delete", () => this.#run(sql, [before]));
+      const rows = await this.#persist(() => this.#do("delete", () => this.#run(sql, [before])));
       deleted += rows;
       if (rows < STEP_ROWS) return deleted;
       await nextTurn();
@@ -350,11 +361,31 @@ export class SqliteBackend implements Backend {
   /** Cuts free pages off the file, in steps, and the write-ahead log as well. */
   async #giveSpaceBack(): Promise<void> {
     await this.#do("vacuum", async () => {
-      while ((this.#all("PRAGMA freelist_count")[0][0] as number) > 0) {
+      let free = this.#freePages();
+      while (free > 0) {
         this.#database.exec(`PRAGMA incremental_vacuum(${STEP_PAGES})`);
+        const left = this.#freePages();
+        if (left >= free) break; // the file was not made with incremental auto-vacuum
+        free = left;
         await nextTurn();
       }
       this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    });
+  }
+
+  #freePages(): number {
+    return this.#all("PRAGMA freelist_count")[0][0] as number;
+  }
+
+  /** Repeats what fails because the file is busy, some 20 times. */
+  #persist<T>(operation: () => Promise<T>): Promise<T> {
+    let failures = 0;
+    return retry(operation, {
+      signal: new AbortController().signal,
+      maxMs: () => 1_000,
+      onFailure(error) {
+        if (++failures === MAX_ATTEMPTS || !(error as BackendError).retryable) throw error;
+      },
     });
   }
 }

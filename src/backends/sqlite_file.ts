@@ -1,7 +1,7 @@
 import { BackendError } from "../errors.ts";
 import type { OpenMode } from "./backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./sqlite_driver.ts";
-import { createSchema, SCHEMA_VERSION } from "./sqlite_schema.ts";
+import { createSchema, SCHEMA_VERSION, TABLES } from "./sqlite_schema.ts";
 
 /**
  * How long SQLite itself waits for another writer. It blocks the event loop meanwhile, so that once a database
@@ -27,16 +27,22 @@ export function openSqliteFile(
   path: string,
   mode: OpenMode,
 ): SqliteDatabase {
-  const isNew = path !== "" && prepareFile(path, mode);
-  let database: SqliteDatabase | undefined;
+  let isNew = false;
   try {
-    database = mode === "read" ? openToRead(driver, path) : openToWrite(driver, path, mode);
-    return database;
+    isNew = path !== "" && prepareFile(path, mode);
+    return mode === "read" ? openToRead(driver, path) : openToWrite(driver, path, mode);
   } catch (error) {
-    const failure = asBackendError("open", path, error);
     // Nothing half-made stays behind; but what another process may have begun to fill is not ours to remove.
-    if (isNew && !failure.retryable && Deno.statSync(path).size === 0) Deno.removeSync(path);
-    throw failure;
+    if (isNew && !LOCKED.test(String(error))) removeIfEmpty(path);
+    throw asBackendError("open", path, error);
+  }
+}
+
+function removeIfEmpty(path: string): void {
+  try {
+    if (Deno.statSync(path).size === 0) Deno.removeSync(path);
+  } catch {
+    // The error that led here is the one to tell.
   }
 }
 
@@ -74,17 +80,33 @@ function prepareFile(path: string, mode: OpenMode): boolean {
 }
 
 function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
-  try {
-    // Not opened read-only where it can be helped: such a connection leaves its -wal and -shm files behind.
-    return readable(driver.open(path, { readOnly: false }), path);
-  } catch (error) {
-    // Who may not write the folder cannot make the shared-memory file that reading beside writers needs.
-    // Without a write-ahead log there is no writer, and the file can be read as it lies there.
-    if (!/unable to open database file|readonly/.test(String(error)) || exists(`${path}-wal`)) {
-      throw error;
+  let failure: unknown;
+  // Opened to write even so, where that may be: only such a connection takes its -wal and -shm files away.
+  if (path === "" || mayWrite(path)) {
+    try {
+      return readable(driver.open(path || ":memory:", { readOnly: false }), path);
+    } catch (error) {
+      // Who may not write the folder cannot make the files that reading beside writers needs.
+      if (!/unable to open database file|readonly/.test(String(error))) throw error;
+      failure = error;
     }
-    const uri = `file:${encodeURI(path).replaceAll("?", "%3f").replaceAll("#", "%23")}?immutable=1`;
-    return readable(driver.open(uri, { readOnly: true }), path);
+  }
+  if (exists(`${path}-wal`)) {
+    if (failure) throw failure;
+    return readable(driver.open(path, { readOnly: true }), path);
+  }
+  // Without a write-ahead log there is no writer: the file can be read as it lies there, leaving no trace.
+  const uri = `file:${encodeURI(path).replaceAll("?", "%3f").replaceAll("#", "%23")}?immutable=1`;
+  return readable(driver.open(uri, { readOnly: true }), path);
+}
+
+/** Whether this process may write the file. */
+function mayWrite(path: string): boolean {
+  try {
+    Deno.openSync(path, { write: true }).close();
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -139,10 +161,19 @@ function migrate(database: SqliteDatabase, path: string): void {
   }
 }
 
-/** The version of the schema, or undefined where there is none. */
+/** The version of the schema, or undefined where the database is empty. */
 function readVersion(database: SqliteDatabase, path: string): number | undefined {
-  const tables = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'";
-  if (queryAll(database, tables).length === 0) return undefined;
+  const tables = queryAll(database, "SELECT name FROM sqlite_schema WHERE type = 'table'").map(([name]) =>
+    name
+  );
+  if (tables.length === 0) return undefined;
+  if (!TABLES.every((name) => tables.includes(name))) {
+    throw new BackendError(
+      `Cannot open ${path}: a new file or a database of openfinops is wanted: ` +
+        `it holds tables of another program; nothing was changed`,
+      { operation: "open", retryable: false },
+    );
+  }
   const [[version]] = queryAll(database, "SELECT max(version) FROM schema_version");
   if ((version as number) > SCHEMA_VERSION) {
     throw new BackendError(
@@ -157,7 +188,7 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
 function noSchema(path: string): BackendError {
   return new BackendError(
     `Cannot open ${path}: a database of openfinops is wanted (\`database init\` makes one): ` +
-      `it has no schema_version table`,
+      `it is empty`,
     { operation: "open", retryable: false },
   );
 }
@@ -171,13 +202,16 @@ function exists(path: string): boolean {
   }
 }
 
+/** The sign of a file that another process keeps locked. */
+const LOCKED = /database (table )?is locked|busy/;
+
 /**
  * What a failure means: its sign in the driver's message (neither driver gives the code), whether trying
  * again can help, and what to do.
  */
 const FAILURES: readonly { sign: RegExp; retryable: boolean; advice: string }[] = [
   {
-    sign: /database (table )?is locked|busy/,
+    sign: LOCKED,
     retryable: true,
     advice: "another process keeps it locked; find it with `fuser FILE` if this lasts",
   },
@@ -187,7 +221,7 @@ const FAILURES: readonly { sign: RegExp; retryable: boolean; advice: string }[] 
     advice: "free some space on the disk",
   },
   {
-    sign: /readonly|read-only|EACCES|Permission denied/,
+    sign: /readonly|read-only|Permission denied|Requires (read|write) access/i,
     retryable: false,
     advice: "permission to write the file and its folder is wanted",
   },

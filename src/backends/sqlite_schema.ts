@@ -6,6 +6,9 @@ import type { SqliteValue } from "./sqlite_driver.ts";
 /** The schema that this program reads and writes. */
 export const SCHEMA_VERSION = 1;
 
+/** The tables of the schema, by which a database is known to be ours. */
+export const TABLES: readonly string[] = ["schema_version", "ledger", ...Object.keys(DATASETS)];
+
 /** How a column of a record is kept in columns of a table. Values are never absent here. */
 interface Storage {
   /** The suffixes of the table's columns and their types. */

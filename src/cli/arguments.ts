@@ -72,7 +72,8 @@ async function parse(given: readonly string[], options: readonly Option[]): Prom
   const texts = options.filter(({ value }) => value !== undefined).map(({ name }) => name);
   const args = joinValues(given, texts);
   const std = await import("@std/cli/parse-args").catch(() => undefined) as StdModule | undefined;
-  return std ? parseWithStd(std, args, texts) : await parseWithNode(args, texts);
+  const switches = options.filter(({ value }) => value === undefined).map(({ name }) => name);
+  return std ? parseWithStd(std, args, { texts, switches }) : await parseWithNode(args, texts);
 }
 
 /** Writes `--name value` as `--name=value`, the form that both parsers read alike, as for `-1`. */
@@ -90,18 +91,20 @@ function joinValues(args: readonly string[], texts: readonly string[]): string[]
 interface StdModule {
   parseArgs(
     args: readonly string[],
-    options: { string: string[] },
+    options: { string: string[]; boolean: string[] },
   ): Record<string, unknown> & { _: string[] };
 }
 
 function parseWithStd(
   { parseArgs }: StdModule,
   args: readonly string[],
-  texts: string[],
+  { texts, switches }: { texts: string[]; switches: string[] },
 ): Parsed {
-  const { _: positionals, ...options } = parseArgs(args, { string: ["_", ...texts] });
-  // Options that may have a text are listed as undefined where they were not given.
-  for (const name in options) if (options[name] === undefined) delete options[name];
+  const { _: positionals, ...options } = parseArgs(args, { string: ["_", ...texts], boolean: switches });
+  // Options that were not given are listed as well.
+  for (const name in options) {
+    if (options[name] === undefined || options[name] === false) delete options[name];
+  }
   return { options, positionals };
 }
 

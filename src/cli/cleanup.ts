@@ -9,7 +9,7 @@ import {
   readFormat,
   withBackend,
 } from "./command.ts";
-import { type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
+import { ask, type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
 import { readNumber, UsageError } from "./usage.ts";
 
 const ALL = Object.values(DATASETS);
@@ -49,7 +49,7 @@ export const cleanup: Command = {
       if (count > 0 && !given.has("yes")) {
         const question = `Delete ${formatCount(count)} records before ${isoTime(before)} from ` +
           `${databaseName(given)} for good?`;
-        if (!confirm(question)) return note("Nothing was deleted.");
+        if (!ask(question)) return note("Nothing was deleted.");
       }
       const deleted = await deleteBefore(backend, ALL, { before, dryRun: false });
       report(format, deleted, `Deleted (before ${isoTime(before)}):`);

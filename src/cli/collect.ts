@@ -1,13 +1,15 @@
 import { CostObservatory } from "../observatory.ts";
+import { BackendError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { type Host, openHost } from "./host.ts";
-import { bold, formatCount, note, print, redraw, sparkline } from "./output.ts";
+import { bold, formatCount, print, redraw, sparkline } from "./output.ts";
 import { readDurationMs, UsageError } from "./usage.ts";
 
 const HOUR_MS = 3_600_000n;
+const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;
 const SPARKLINE_LENGTH = 30;
 
 /** What the options ask for. */
@@ -44,10 +46,11 @@ export const collect: Command = {
       await withBackend(given, "create", async (backend) => {
         const hub = await ObservabilityHub.open({ backend });
         const costs = await CostObservatory.open({ backend });
-        await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost() });
-        const samples = await hub.close();
-        const entries = await costs.close();
-        summarize(given, plan, { samples, entries });
+        try {
+          await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost() });
+        } finally {
+          summarize(given, plan, { samples: await hub.close(), entries: await costs.close() });
+        }
       });
     } finally {
       stop.dispose();
@@ -59,7 +62,9 @@ function readPlan(given: Arguments): Plan {
   const duration = given.text("duration");
   const cost = given.text("cost-per-hour");
   const intervalMs = readDurationMs("interval", given.text("interval") ?? "1s");
-  if (intervalMs < 100) throw new UsageError("--interval wants at least 100ms");
+  if (intervalMs < 100 || intervalMs > MAX_INTERVAL_MS) {
+    throw new UsageError("--interval wants at least 100ms and at most 24d");
+  }
   return {
     intervalMs,
     durationMs: duration === undefined ? Infinity : readDurationMs("duration", duration),
@@ -72,10 +77,12 @@ function readPlan(given: Arguments): Plan {
 
 function readAmount(text: string): Decimal {
   try {
-    return Decimal.from(text);
+    const amount = Decimal.from(text);
+    if (amount.isStorable) return amount;
   } catch {
-    throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not "${text}"`);
+    // said below
   }
+  throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not "${text}"`);
 }
 
 /** Aborts on Ctrl-C and when the system asks the process to end. */
@@ -92,24 +99,25 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
   };
 }
 
-/** Samples on the beat of the interval, however long a sample takes, until the duration is over. */
+/** Samples on the beat of the interval until the duration is over; beats that a long sample missed are left out. */
 async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
   { hub, costs, host }: { hub: ObservabilityHub; costs: CostObservatory; host: Host },
 ): Promise<void> {
-  const start = Date.now();
+  const start = performance.now();
   const nodeId = plan.nodeId ?? host.name;
   let charged = Decimal.ZERO;
   const end = start + plan.durationMs;
-  for (let beat = 1; !signal.aborted && Date.now() < end; beat++) {
+  for (let beat = start; !signal.aborted && beat < end;) {
     const sample = await host.sample();
     const timestamp = Date.now();
     const { clusterId, costPerHour, currency } = plan;
     await hub.collectSystemMetrics({ ...sample, timestamp, clusterId, nodeId });
     if (costPerHour) {
       // Each entry is the cost up to now less what was charged before, so that they add up exactly.
-      const due = costPerHour.timesFraction(BigInt(timestamp - start), HOUR_MS);
+      const elapsedMs = BigInt(Math.round(performance.now() - start));
+      const due = costPerHour.timesFraction(elapsedMs, HOUR_MS);
       await costs.addCostEntry({
         entryId: `${clusterId}/${nodeId}/${timestamp}`,
         timestamp,
@@ -122,7 +130,9 @@ async function sampleUntil(
       charged = due;
     }
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
-    await wait(Math.min(start + beat * plan.intervalMs, end) - Date.now(), signal);
+    const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
+    beat += (missed + 1) * plan.intervalMs;
+    await wait(Math.min(beat, end) - performance.now(), signal);
   }
   if (Deno.stderr.isTerminal()) redraw("");
 }
@@ -162,7 +172,14 @@ function summarize(
   const costs = plan.costPerHour ? ` and ${formatCount(entries.committed)} cost entries` : "";
   print(`Stored ${formatCount(samples.committed)} samples${costs} in ${name}.`);
   const lost = samples.lost + entries.lost;
-  if (lost > 0) note(`Lost ${formatCount(lost)} records: the database did not take them in time.`);
+  if (lost > 0) {
+    throw new BackendError(
+      `Cannot store ${
+        formatCount(lost)
+      } records: a database that takes them in time is wanted: they are lost`,
+      { operation: "close", retryable: false },
+    );
+  }
   const connection = `--connection-string ${name}`;
   print("");
   print(bold("Try next:"));

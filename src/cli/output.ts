@@ -37,6 +37,14 @@ function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): v
   while (bytes.length > 0) bytes = bytes.subarray(to.writeSync(bytes));
 }
 
+/** Asks a question on stderr; gives whether the answer on stdin is yes. */
+export function ask(question: string): boolean {
+  writeAll(Deno.stderr, `${question} [y/N] `);
+  const answer = new Uint8Array(64);
+  const length = Deno.stdin.readSync(answer) ?? 0;
+  return /^y(es)?\s*$/i.test(new TextDecoder().decode(answer.subarray(0, length)));
+}
+
 /** The text in bold, on a terminal that wants colour. */
 export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
@@ -62,7 +70,9 @@ export function formatCount(count: number): string {
 
 /** A table with aligned columns; numbers stand to the right. */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = header.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i].length)));
+  const widths = header.map((name, i) =>
+    rows.reduce((width, row) => Math.max(width, row[i].length), name.length)
+  );
   const isNumeric = header.map((_, i) =>
     rows.length > 0 && rows.every((row) => /^(-?[\d,]+(\.\d+)?|)$/.test(row[i]))
   );

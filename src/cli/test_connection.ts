@@ -48,7 +48,7 @@ async function probe(given: Arguments): Promise<Finding> {
   try {
     return await probeAs(given, "existing");
   } catch (error) {
-    if (!(error instanceof BackendError)) throw error;
+    if (!(error instanceof BackendError) || error.retryable) throw error;
     try {
       return await probeAs(given, "read");
     } catch {

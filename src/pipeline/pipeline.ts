@@ -26,6 +26,8 @@ export interface PipelineOptions<T> {
   batchIntervalMs: number;
   /** What to do when the buffer is full. */
   overflow: OverflowPolicy;
+  /** Is handed each record as it is accepted. */
+  onAccepted?: (record: T) => void;
 }
 
 /**
@@ -74,14 +76,25 @@ interface Waiting<T> {
   refused: (error: Error) => void;
 }
 
-/** Somebody who waits until the first `target` records have left the pipeline. */
+/** Somebody who waits until no record that was admitted before the one at `target` is left. */
 interface Flushing {
   target: number;
   resolve: () => void;
   reject: (error: unknown) => void;
 }
 
+/** Records that were taken out of the buffer together and are not all settled. */
+interface Taken {
+  /** How many are left. */
+  count: number;
+  /** The position after the last of them, in the order of admission. */
+  readonly end: number;
+}
+
 const ADMITTED: Promise<void> = Promise.resolve();
+/** The longest wait between attempts, and the same once the pipeline is closing and has not much time left. */
+const MAX_RETRY_MS = 30_000;
+const MAX_CLOSING_RETRY_MS = 250;
 
 /**
  * The way of the records of one dataset: a bounded buffer, a {@linkcode BatchStream}, the backend's sink.
@@ -94,6 +107,7 @@ const ADMITTED: Promise<void> = Promise.resolve();
 export class Pipeline<T> {
   readonly #dataset: Dataset<T>;
   readonly #overflow: OverflowPolicy;
+  readonly #onAccepted: (record: T) => void;
   readonly #batchSize: number;
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
@@ -109,9 +123,10 @@ export class Pipeline<T> {
   };
   #arrivals: T[] = [];
   #arrivedBytes = 0;
-  /** Records that went through the buffer, and those that have left the pipeline, in order. */
+  /** Records that were put into the buffer so far; a record's position is this number before it. */
   #admitted = 0;
-  #settled = 0;
+  /** What has left the buffer for the stream, oldest first. Positions that were dropped are not in it. */
+  readonly #taken: Taken[] = [];
   readonly #waiting: Waiting<T>[] = [];
   readonly #flushing: Flushing[] = [];
   /** Whether the batch stream has been asked for what it holds. */
@@ -119,6 +134,8 @@ export class Pipeline<T> {
   #isClosed = false;
   #wakeSource: (() => void) | undefined;
   #isWaking = false;
+  /** Ends the wait before the next attempt, where there is one. */
+  #tryNow: () => void = () => {};
   #lastError: unknown;
 
   /**
@@ -130,6 +147,7 @@ export class Pipeline<T> {
     const { dataset, sink, batchSize, batchIntervalMs, overflow } = options;
     this.#dataset = dataset;
     this.#overflow = overflow;
+    this.#onAccepted = options.onAccepted ?? (() => {});
     this.#batchSize = batchSize;
     const { signal } = this.#abort;
     this.#done = this.#source()
@@ -148,6 +166,8 @@ export class Pipeline<T> {
           onTaken: (records) => this.#counters.inFlight += records,
           onCommitted: (result) => this.#onCommitted(result),
           onFailure: (error) => this.#onFailure(error),
+          onWait: (tryNow) => this.#tryNow = tryNow,
+          maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
         }),
         { signal },
       );
@@ -192,10 +212,10 @@ export class Pipeline<T> {
    */
   flush(): Promise<void> {
     const target = this.#admitted + this.#waiting.length;
-    if (this.#settled >= target) return Promise.resolve();
-    if (!isRetryable(this.#lastError)) return Promise.reject(this.#lastError);
+    if (this.#settledPosition() >= target) return Promise.resolve();
     this.#flushAsked = true;
     this.#wakeSource?.();
+    this.#tryNow();
     return new Promise((resolve, reject) => this.#flushing.push({ target, resolve, reject }));
   }
 
@@ -209,6 +229,7 @@ export class Pipeline<T> {
     this.#isClosed = true;
     for (const { refused } of this.#waiting.splice(0)) refused(this.#closedError());
     this.#wakeSource?.();
+    this.#tryNow();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const deadline = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, Math.min(deadlineMs, MAX_TIMER_MS));
@@ -224,7 +245,8 @@ export class Pipeline<T> {
   /** The counters and gauges as they stand. */
   stats(): PipelineStats {
     const { inFlight } = this.#counters;
-    const buffered = this.#admitted - this.#settled - inFlight;
+    const taken = this.#taken.reduce((sum, { count }) => sum + count, 0);
+    const buffered = this.#arrivals.length + taken - inFlight;
     const error = this.#lastError;
     return {
       ...this.#counters,
@@ -266,6 +288,7 @@ export class Pipeline<T> {
       taken = this.#arrivals.splice(0, this.#batchLength());
       for (const record of taken) this.#arrivedBytes -= byteLength(this.#dataset, record);
     }
+    this.#taken.push({ count: taken.length, end: this.#admitted - this.#arrivals.length });
     while (this.#waiting.length > 0 && this.#hasRoom()) {
       const { record, admitted } = this.#waiting.shift()!;
       this.#admit(record);
@@ -294,6 +317,7 @@ export class Pipeline<T> {
     this.#arrivedBytes += byteLength(this.#dataset, record);
     this.#counters.accepted++;
     this.#admitted++;
+    this.#onAccepted(record);
     if (this.#wakeSource) this.#wakeSoon();
   }
 
@@ -316,7 +340,7 @@ export class Pipeline<T> {
     const oldest = this.#arrivals.shift()!;
     this.#arrivedBytes -= byteLength(this.#dataset, oldest);
     this.#counters.dropped++;
-    this.#settle(1);
+    this.#endFlushes();
   }
 
   #onCommitted({ committed, duplicates, restated }: WriteResult): void {
@@ -325,7 +349,14 @@ export class Pipeline<T> {
     this.#counters.restated += restated;
     this.#counters.inFlight -= committed + duplicates;
     this.#lastError = undefined;
-    this.#settle(committed + duplicates);
+    for (let left = committed + duplicates; left > 0;) {
+      const oldest = this.#taken[0];
+      const settled = Math.min(left, oldest.count);
+      oldest.count -= settled;
+      left -= settled;
+      if (oldest.count === 0) this.#taken.shift();
+    }
+    this.#endFlushes();
   }
 
   #onFailure(error: unknown): void {
@@ -335,9 +366,15 @@ export class Pipeline<T> {
     for (const { reject } of this.#flushing.splice(0)) reject(error);
   }
 
-  #settle(records: number): void {
-    this.#settled += records;
-    while (this.#flushing.length > 0 && this.#flushing[0].target <= this.#settled) {
+  /** The position before which every record has left the pipeline. Batches settle in order, drops do not. */
+  #settledPosition(): number {
+    const oldest = this.#taken[0];
+    return oldest ? oldest.end - oldest.count : this.#admitted - this.#arrivals.length;
+  }
+
+  #endFlushes(): void {
+    const settled = this.#settledPosition();
+    while (this.#flushing.length > 0 && this.#flushing[0].target <= settled) {
       this.#flushing.shift()!.resolve();
     }
   }

@@ -2,8 +2,10 @@
 export interface RetryOptions {
   /** Ends the waiting: the promise rejects with its reason. */
   signal: AbortSignal;
-  /** Is told of each failure before the wait. */
+  /** Is told of each failure before the wait. What it throws ends the retries. */
   onFailure: (error: unknown) => void;
+  /** Is handed, for each wait, what ends that wait at once. */
+  onWait?: (tryNow: () => void) => void;
   /**
    * The ceiling of the first wait, in milliseconds; it doubles with each failure.
    *
@@ -11,11 +13,11 @@ export interface RetryOptions {
    */
   baseMs?: number;
   /**
-   * The ceiling of all waits, in milliseconds.
+   * The ceiling of all waits, in milliseconds, asked for before each.
    *
-   * @default {30_000}
+   * @default {() => 30_000}
    */
-  maxMs?: number;
+  maxMs?: () => number;
 }
 
 /**
@@ -27,7 +29,7 @@ export interface RetryOptions {
  * @returns What the operation gave in the end.
  */
 export async function retry<T>(operation: () => Promise<T>, options: RetryOptions): Promise<T> {
-  const { signal, onFailure, baseMs = 50, maxMs = 30_000 } = options;
+  const { signal, onFailure, onWait = () => {}, baseMs = 50, maxMs = () => 30_000 } = options;
   for (let attempt = 0;; attempt++) {
     signal.throwIfAborted();
     try {
@@ -35,22 +37,22 @@ export async function retry<T>(operation: () => Promise<T>, options: RetryOption
     } catch (error) {
       onFailure(error);
     }
-    await delay(Math.random() * Math.min(maxMs, baseMs * 2 ** attempt), signal);
+    await wait(Math.random() * Math.min(maxMs(), baseMs * 2 ** attempt), signal, onWait);
   }
 }
 
-/** Waits, or rejects with the signal's reason as soon as that is aborted. */
-function delay(ms: number, signal: AbortSignal): Promise<void> {
+/** Waits; rejects with the signal's reason as soon as that is aborted. */
+function wait(ms: number, signal: AbortSignal, onWait: (tryNow: () => void) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    const onAbort = () => {
+    const end = () => {
       clearTimeout(timer);
-      reject(signal.reason);
+      signal.removeEventListener("abort", end);
+      if (signal.aborted) reject(signal.reason);
+      else resolve();
     };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", onAbort);
-      resolve();
-    }, ms);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+    onWait(end);
+    if (signal.aborted) end();
   });
 }

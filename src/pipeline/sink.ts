@@ -1,5 +1,5 @@
 import type { Dataset } from "../records/dataset.ts";
-import { retry } from "./retry.ts";
+import { retry, type RetryOptions } from "./retry.ts";
 
 /** Records of one dataset that are written in one transaction. Frozen together with its id. */
 export interface Batch<T = unknown> {
@@ -32,16 +32,12 @@ export interface Sink {
   write(batch: Batch): Promise<WriteResult>;
 }
 
-/** Who is told what a {@linkcode sinkStream} does. */
-export interface SinkStreamOptions {
-  /** Ends the retries, at a deadline. */
-  signal: AbortSignal;
+/** Who is told what a {@linkcode sinkStream} does, and how it retries. */
+export interface SinkStreamOptions extends RetryOptions {
   /** A batch has been taken over. */
   onTaken: (records: number) => void;
   /** A batch has been committed. */
   onCommitted: (result: WriteResult) => void;
-  /** An attempt has failed and will be repeated. */
-  onFailure: (error: unknown) => void;
 }
 
 /**
@@ -50,19 +46,19 @@ export interface SinkStreamOptions {
  *
  * @param dataset The dataset of the records.
  * @param sink Where batches are written.
- * @param options Who is told, and the signal that ends retries.
+ * @param options Who is told, and how it retries.
  * @returns The stream.
  */
 export function sinkStream<T>(
   { dataset, sink }: { dataset: Dataset<T>; sink: Sink },
   options: SinkStreamOptions,
 ): WritableStream<readonly T[]> {
-  const { signal, onTaken, onCommitted, onFailure } = options;
+  const { onTaken, onCommitted, ...retries } = options;
   return new WritableStream<readonly T[]>({
     async write(records) {
       onTaken(records.length);
       const batch: Batch<T> = { id: crypto.randomUUID(), dataset, records };
-      onCommitted(await retry(() => sink.write(batch), { signal, onFailure }));
+      onCommitted(await retry(() => sink.write(batch), retries));
     },
   });
 }

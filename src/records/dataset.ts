@@ -114,6 +114,15 @@ export function defineDataset<T>(description: Description<T>): Dataset<T> {
   };
 }
 
+/** A copy that can be given away: what is kept must not be changed from outside. */
+export function copyRecord<T>(dataset: Dataset<T>, record: T): T {
+  const copy = { ...record } as Record<string, unknown>;
+  for (const { field, type } of dataset.sized) {
+    if (type === "map" && copy[field] !== undefined) copy[field] = { ...copy[field] as object };
+  }
+  return copy as T;
+}
+
 /** About how many bytes a record takes, for the bounds of buffers and batches. */
 export function byteLength(dataset: Dataset<unknown>, record: unknown): number {
   const values = record as Record<string, unknown>;

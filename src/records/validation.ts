@@ -7,6 +7,9 @@ const EARLIEST_TIME = 100_000_000_000;
 /** The end of the year 9999, which every backend can hold. */
 const LATEST_TIME = 253_402_300_799_999;
 
+/** The most UTF-16 code units that the keys and values of a map may have together. */
+const MAX_MAP_LENGTH = 65_536;
+
 /** Thrown by the checks; becomes a {@linkcode ValidationError} that names the field. */
 class Refusal {
   constructor(readonly wanted: string, readonly value: unknown, readonly key = "") {}
@@ -167,10 +170,16 @@ function checkMap(value: unknown): Record<string, string> {
     return refuse("a plain object of strings", value);
   }
   const map: Record<string, string> = { ...value as Record<string, string> };
+  let length = 0;
   for (const key in map) {
     const value = map[key];
-    const wanted = typeof value !== "string" ? "a string" : whatIsUnstorable(key) ?? whatIsUnstorable(value);
+    const isText = typeof value === "string";
+    const wanted = isText ? whatIsUnstorable(key) ?? whatIsUnstorable(value) : "a string";
     if (wanted !== undefined) return refuse(wanted, value, `[${describe(key)}]`);
+    length += key.length + value.length;
+  }
+  if (length > MAX_MAP_LENGTH) {
+    return refuse(`at most ${MAX_MAP_LENGTH} characters in all (this has ${length})`, value);
   }
   return map;
 }
