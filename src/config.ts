@@ -45,7 +45,8 @@ export interface PersistenceConfig {
    */
   enableCompression?: boolean;
   /**
-   * Records that stay in process for live views, per dataset. With the memory backend, all there are.
+   * Records that stay in process for live views, per dataset. The memory backend has no other records: it
+   * forgets the oldest beyond this number, and its stats count them as `evicted`.
    *
    * @default {10000}
    */

@@ -19,7 +19,7 @@ export interface StoreStats {
 export interface SinkOptions {
   /**
    * Is told of each record that was refused. Without it, closing the stream rejects with the first error,
-   * after all valid records were committed.
+   * after all valid records were committed. What it throws errors the stream.
    */
   onInvalid?: (error: ValidationError, record: unknown) => void;
 }

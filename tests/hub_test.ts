@@ -105,6 +105,7 @@ Deno.test("ObservabilityHub.close() refuses a deadline that is no time, and stay
 Deno.test("ObservabilityHub refuses a wrong query", async () => {
   await using hub = new ObservabilityHub();
   await assertRejects(() => hub.queryHistoricalMetrics({ limit: -1 }), ValidationError, "limit");
+  assertEquals(await hub.queryHistoricalMetrics({ startTime: 0 }), []);
   assertThrows(() => hub.streamHistoricalMetrics({ startTime: 5 }), ValidationError, "startTime");
 });
 
@@ -132,8 +133,8 @@ Deno.test("ObservabilityHub.cleanupOldData() deletes what is older than the rete
 
 Deno.test("ObservabilityHub refuses records once closed, and can be closed again", async () => {
   const hub = new ObservabilityHub();
-  await hub.close();
-  await hub.close();
+  await hub.collectSystemMetrics(at(1));
+  assertEquals(await hub.close(), await hub.close());
   await assertRejects(() => hub.collectSystemMetrics(at(1)), BackendError, "closed");
 });
 

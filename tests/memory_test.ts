@@ -15,6 +15,7 @@ Deno.test("MemoryBackend keeps only the newest records of each dataset", async (
   const times = [1, 2, 3, 4, 5].map((i) => ({ timestamp: NEW_YEAR + i }));
   await write(backend, systemMetrics, times);
   assertEquals((await read(backend, systemMetrics)).map(({ timestamp }) => timestamp - NEW_YEAR), [3, 4, 5]);
+  assertEquals((await backend.stats()).storage, { maxMemoryEntries: 3, evicted: 2 });
 });
 
 Deno.test("MemoryBackend takes a cost entry again after it made way", async () => {

@@ -3,7 +3,7 @@ import { assertEquals } from "./assert.ts";
 
 Deno.test("Ring keeps the newest records, oldest first", () => {
   const ring = new Ring<number>(3);
-  for (const value of [1, 2, 3, 4, 5]) ring.push(value);
+  assertEquals([1, 2, 3, 4, 5].map((value) => ring.push(value)), [0, 0, 0, 1, 1]);
   assertEquals(ring.values(), [3, 4, 5]);
   assertEquals(ring.length, 3);
 });

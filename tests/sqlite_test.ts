@@ -131,6 +131,23 @@ for (const driver of present) {
     await backend.close();
   });
 
+  test("refuses to write into a file that was deleted or replaced, instead of losing records", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    Deno.renameSync(path, folder.file("b.db"));
+    const error = await assertRejects(
+      () => write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]),
+      BackendError,
+      "deleted or replaced",
+    ) as BackendError;
+    assertEquals(error.retryable, false);
+    Deno.renameSync(folder.file("b.db"), path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    assertEquals((await read(backend, systemMetrics)).length, 2);
+    await backend.close();
+  });
+
   test("opens for reading only what is there, and makes no file", async (folder) => {
     for (const mode of ["read", "existing"] as const) {
       await assertRejects(() => open(folder.file("none.db"), mode), BackendError, "there is no such file");

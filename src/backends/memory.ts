@@ -21,6 +21,9 @@ export class MemoryBackend implements Backend {
   readonly #onConflict: ConflictPolicy;
   readonly #rings: Record<DatasetName, Ring<Fields>>;
   readonly #ledger = new Map<string, WriteResult>();
+  readonly #capacity: number;
+  /** Committed records that made way for newer ones. */
+  #evicted = 0;
 
   /**
    * Makes an empty backend.
@@ -29,6 +32,7 @@ export class MemoryBackend implements Backend {
    */
   constructor(options: { maxMemoryEntries: number; onConflict: ConflictPolicy }) {
     this.#onConflict = options.onConflict;
+    this.#capacity = options.maxMemoryEntries;
     const ring = (dataset: Dataset<unknown>) =>
       new Ring<Fields>(
         options.maxMemoryEntries,
@@ -48,7 +52,7 @@ export class MemoryBackend implements Backend {
     let duplicates = 0;
     let restated = 0;
     for (const record of batch.records as readonly Fields[]) {
-      if (!ring.has(record)) ring.push(record);
+      if (!ring.has(record)) this.#evicted += ring.push(record);
       else if (this.#onConflict === "replace") {
         ring.replace(record);
         restated++;
@@ -110,7 +114,7 @@ export class MemoryBackend implements Backend {
         cost_entries: of("cost_entries"),
       },
       totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
-      storage: {},
+      storage: { maxMemoryEntries: this.#capacity, evicted: this.#evicted },
     };
   }
 

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers";
-import type { BackendError } from "../errors.ts";
+import { BackendError } from "../errors.ts";
 import { retry } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
@@ -81,6 +81,7 @@ export class SqliteBackend implements Backend {
   readonly #database: SqliteDatabase;
   readonly #onConflict: ConflictPolicy;
   readonly #statements = new Map<DatasetName, Statements>();
+  readonly #inode: number | null;
   #isClosed = false;
 
   /**
@@ -106,6 +107,7 @@ export class SqliteBackend implements Backend {
     this.#database = database;
     this.#path = path;
     this.#onConflict = onConflict;
+    this.#inode = path === "" ? null : Deno.statSync(path).ino;
     this.isDurable = path !== "";
   }
 
@@ -114,6 +116,7 @@ export class SqliteBackend implements Backend {
     // gathered for the next batch.
     await nextTurn();
     return await this.#do("write", () => {
+      this.#assertFileIsThere();
       this.#database.exec("BEGIN IMMEDIATE");
       try {
         const known = this.#lookUp(batch.id);
@@ -240,6 +243,21 @@ export class SqliteBackend implements Backend {
     } catch (error) {
       throw asBackendError(operation, this.#path, error);
     }
+  }
+
+  /** SQLite would go on writing into a file that was deleted or replaced, and report success. */
+  #assertFileIsThere(): void {
+    if (this.#path === "") return;
+    try {
+      if (Deno.statSync(this.#path).ino === this.#inode) return;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+    throw new BackendError(
+      `Cannot write ${this.#path}: the file that was opened is wanted: it was deleted or replaced; ` +
+        `put it back, or close and open again`,
+      { operation: "write", retryable: false },
+    );
   }
 
   #lookUp(batchId: string): WriteResult | undefined {

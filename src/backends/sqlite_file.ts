@@ -8,7 +8,7 @@ import { createSchema, SCHEMA_VERSION, TABLES } from "./sqlite_schema.ts";
  * is open, the pipeline's backoff does the longer waiting.
  */
 const OPEN_TIMEOUT_MS = 10_000;
-const BUSY_TIMEOUT_MS = 1_000;
+const BUSY_TIMEOUT_MS = 250;
 
 /**
  * 32 MiB of page cache and as much write-ahead log between checkpoints (8,000 pages), instead of 2 and 4: pages
@@ -219,6 +219,11 @@ const FAILURES: readonly { sign: RegExp; retryable: boolean; advice: string }[] 
     sign: /disk is full/,
     retryable: true,
     advice: "free some space on the disk",
+  },
+  {
+    sign: /disk I\/O error/,
+    retryable: true,
+    advice: "a disk that works and has space is wanted",
   },
   {
     sign: /readonly|read-only|Permission denied|Requires (read|write) access/i,

@@ -41,6 +41,11 @@ export async function readArguments(
   options: readonly Option[],
 ): Promise<Arguments> {
   const names = options.map(({ name }) => name);
+  for (const { name } of options.filter(({ value }) => value === undefined)) {
+    if (args.some((arg) => arg.startsWith(`--${name}=`))) {
+      throw new UsageError(`option --${name} takes no value`);
+    }
+  }
   const { options: given, positionals } = await parse(args, options);
   const values = new Map<string, string | true>();
   for (const [name, value] of Object.entries(given)) {
@@ -52,9 +57,6 @@ export async function readArguments(
     const isText = typeof value === "string" && value !== "";
     if (option.value !== undefined && !isText) {
       throw new UsageError(`option --${name} wants a value: --${name} ${option.value}`);
-    }
-    if (option.value === undefined && value !== true) {
-      throw new UsageError(`option --${name} takes no value`);
     }
     values.set(name, isText ? value : true);
   }

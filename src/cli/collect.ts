@@ -5,11 +5,13 @@ import { Decimal } from "../records/decimal.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { type Host, openHost } from "./host.ts";
-import { bold, formatCount, print, redraw, sparkline } from "./output.ts";
+import { bold, formatThings, print, redraw, sparkline } from "./output.ts";
 import { readDurationMs, UsageError } from "./usage.ts";
 
 const HOUR_MS = 3_600_000n;
 const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;
+/** The most that a crash can lose: an agent has few records, so that a batch would take long to fill. */
+const COMMIT_SECONDS = 5;
 const SPARKLINE_LENGTH = 30;
 
 /** What the options ask for. */
@@ -44,12 +46,18 @@ export const collect: Command = {
     const stop = listenForStop();
     try {
       await withBackend(given, "create", async (backend) => {
-        const hub = await ObservabilityHub.open({ backend });
-        const costs = await CostObservatory.open({ backend });
+        const config = { backend, batchIntervalSeconds: COMMIT_SECONDS };
+        const hub = await ObservabilityHub.open(config);
+        const costs = await CostObservatory.open(config);
         try {
           await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost() });
         } finally {
-          summarize(given, plan, { samples: await hub.close(), entries: await costs.close() });
+          const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
+          const { lastError } = {
+            ...hub.stats().datasets.system_metrics,
+            ...costs.stats().datasets.cost_entries,
+          };
+          summarize(given, plan, { samples, entries, lastError });
         }
       });
     } finally {
@@ -78,7 +86,7 @@ function readPlan(given: Arguments): Plan {
 function readAmount(text: string): Decimal {
   try {
     const amount = Decimal.from(text);
-    if (amount.isStorable) return amount;
+    if (amount.isStorable && !text.startsWith("-")) return amount;
   } catch {
     // said below
   }
@@ -89,7 +97,7 @@ function readAmount(text: string): Decimal {
 function listenForStop(): { signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, abort);
   return {
     signal: controller.signal,
@@ -105,40 +113,58 @@ async function sampleUntil(
   plan: Plan,
   { hub, costs, host }: { hub: ObservabilityHub; costs: CostObservatory; host: Host },
 ): Promise<void> {
-  const start = performance.now();
   const nodeId = plan.nodeId ?? host.name;
-  let charged = Decimal.ZERO;
+  const meter = new Meter(costs, plan, nodeId);
+  const start = performance.now();
   const end = start + plan.durationMs;
   for (let beat = start; !signal.aborted && beat < end;) {
     const sample = await host.sample();
     const timestamp = Date.now();
-    const { clusterId, costPerHour, currency } = plan;
-    await hub.collectSystemMetrics({ ...sample, timestamp, clusterId, nodeId });
-    if (costPerHour) {
-      // Each entry is the cost up to now less what was charged before, so that they add up exactly.
-      const elapsedMs = BigInt(Math.round(performance.now() - start));
-      const due = costPerHour.timesFraction(elapsedMs, HOUR_MS);
-      await costs.addCostEntry({
-        entryId: `${clusterId}/${nodeId}/${timestamp}`,
-        timestamp,
-        resourceId: nodeId,
-        category: "compute",
-        amount: due.minus(charged).toString(),
-        currency,
-        description: `${nodeId} at ${costPerHour} ${currency} an hour`,
-      });
-      charged = due;
-    }
+    await hub.collectSystemMetrics({ ...sample, timestamp, clusterId: plan.clusterId, nodeId });
+    await meter.charge(timestamp, performance.now() - start);
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
     await wait(Math.min(beat, end) - performance.now(), signal);
   }
+  await meter.charge(Date.now(), performance.now() - start); // what came after the last sample
   if (Deno.stderr.isTerminal()) redraw("");
 }
 
+/** Charges what the machine costs for the time that it runs. */
+class Meter {
+  readonly #costs: CostObservatory;
+  readonly #plan: Plan;
+  readonly #nodeId: string;
+  #charged = Decimal.ZERO;
+
+  constructor(costs: CostObservatory, plan: Plan, nodeId: string) {
+    this.#costs = costs;
+    this.#plan = plan;
+    this.#nodeId = nodeId;
+  }
+
+  /** Adds the cost of all the time up to now, less what was charged before: so entries add up exactly. */
+  async charge(timestamp: number, elapsedMs: number): Promise<void> {
+    const { clusterId, costPerHour, currency } = this.#plan;
+    if (!costPerHour) return;
+    const due = costPerHour.timesFraction(BigInt(Math.round(elapsedMs)), HOUR_MS);
+    await this.#costs.addCostEntry({
+      entryId: `${clusterId}/${this.#nodeId}/${timestamp}`,
+      timestamp,
+      resourceId: this.#nodeId,
+      category: "compute",
+      amount: due.minus(this.#charged).toString(),
+      currency,
+      description: `${this.#nodeId} at ${costPerHour} ${currency} an hour`,
+    });
+    this.#charged = due;
+  }
+}
+
 function liveLine(hub: ObservabilityHub): string {
-  const { accepted, committed } = hub.stats().datasets.system_metrics!;
+  const { accepted, committed, lastError } = hub.stats().datasets.system_metrics!;
+  if (lastError !== undefined) return `${accepted} samples, ${committed} committed  ${lastError}`;
   const cpu = hub.recentSystemMetrics().slice(-SPARKLINE_LENGTH).map(({ cpuUsage = 0 }) => cpuUsage);
   const now = cpu.at(-1)!.toFixed(0).padStart(3);
   return `${accepted} samples, ${committed} committed  CPU ${now} % ${sparkline(cpu)}`;
@@ -166,24 +192,26 @@ interface Outcome {
 function summarize(
   given: Arguments,
   plan: Plan,
-  { samples, entries }: { samples: Outcome; entries: Outcome },
+  { samples, entries, lastError }: { samples: Outcome; entries: Outcome; lastError?: string },
 ): void {
   const name = databaseName(given);
-  const costs = plan.costPerHour ? ` and ${formatCount(entries.committed)} cost entries` : "";
-  print(`Stored ${formatCount(samples.committed)} samples${costs} in ${name}.`);
+  const stored = [formatThings(samples.committed, "sample", "samples")];
+  if (plan.costPerHour) stored.push(formatThings(entries.committed, "cost entry", "cost entries"));
+  print(`Stored ${stored.join(" and ")} in ${name}.`);
   const lost = samples.lost + entries.lost;
   if (lost > 0) {
     throw new BackendError(
-      `Cannot store ${
-        formatCount(lost)
-      } records: a database that takes them in time is wanted: they are lost`,
+      `Cannot store ${formatThings(lost, "record", "records")}, lost: ${lastError ?? "no time was left"}`,
       { operation: "close", retryable: false },
     );
   }
-  const connection = `--connection-string ${name}`;
+  if (name === "memory") return; // gone with this process
+  const connection = `--connection-string ${
+    /^[\w:/.-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`
+  }`;
   print("");
   print(bold("Try next:"));
-  const program = Deno.build.standalone ? "openfinops" : "deno run -A cli.ts";
+  const program = Deno.build.standalone ? "openfinops" : "deno run -q -A cli.ts";
   print(`  ${program} database query metrics --limit 5 ${connection}`);
   if (plan.costPerHour) print(`  ${program} database query costs --limit 5 ${connection}`);
   print(`  ${program} database stats ${connection}`);

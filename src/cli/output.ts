@@ -27,9 +27,9 @@ export function note(line: string): void {
   writeAll(Deno.stderr, `${line}\n`);
 }
 
-/** Writes over the current line of the terminal on stderr. */
+/** Writes over the current line of the terminal on stderr, as much as fits. */
 export function redraw(line: string): void {
-  writeAll(Deno.stderr, `\r\x1b[K${line}`);
+  writeAll(Deno.stderr, `\r\x1b[K${line.slice(0, Deno.consoleSize().columns - 1)}`);
 }
 
 function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
@@ -55,6 +55,11 @@ export function isoTime(ms: number): string {
   return new Date(ms).toISOString();
 }
 
+/** A number of things, as in "1 sample" and "1,000 samples". */
+export function formatThings(count: number, one: string, many: string): string {
+  return `${formatCount(count)} ${count === 1 ? one : many}`;
+}
+
 /** A number of bytes as people read it. */
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -69,7 +74,8 @@ export function formatCount(count: number): string {
 }
 
 /** A table with aligned columns; numbers stand to the right. */
-export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+export function formatTable(header: readonly string[], cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(escapeControls));
   const widths = header.map((name, i) =>
     rows.reduce((width, row) => Math.max(width, row[i].length), name.length)
   );
@@ -80,6 +86,11 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
     cells.map((cell, i) => isNumeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))
       .join("  ").trimEnd();
   return [bold(line(header)), ...rows.map(line)].join("\n");
+}
+
+/** Control characters as `\xNN`: a stored name must not move the cursor of whoever reads it. */
+function escapeControls(text: string): string {
+  return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 /** A record as JSON has it: times as ISO 8601, all else as it is. */

@@ -61,11 +61,11 @@ export interface PipelineStats {
 export interface CloseReport {
   /** Records stored since the start. */
   committed: number;
-  /** Records that are kept on disk for the next start. */
+  /** Records that are kept on disk for the next start; 0, as there is no spool yet. */
   spooled: number;
-  /** Records that the backend refused. */
+  /** Records that were set aside as refused by the backend; 0, as nothing is set aside yet. */
   deadLettered: number;
-  /** Records that were accepted and not committed before the deadline. */
+  /** Records that were accepted and are not known to be committed at the deadline. */
   lost: number;
 }
 
@@ -137,6 +137,7 @@ export class Pipeline<T> {
   /** Ends the wait before the next attempt, where there is one. */
   #tryNow: () => void = () => {};
   #lastError: unknown;
+  #closing: Promise<CloseReport> | undefined;
 
   /**
    * Starts the pipeline; it opens nothing by itself.
@@ -220,12 +221,17 @@ export class Pipeline<T> {
   }
 
   /**
-   * Ends the intake and commits what is left, until the deadline.
+   * Ends the intake and commits what is left, until the deadline. Another call gives the same report.
    *
    * @param options The deadline, in milliseconds from now.
    * @returns What was committed and what was not.
    */
-  async close({ deadlineMs }: { deadlineMs: number }): Promise<CloseReport> {
+  close({ deadlineMs }: { deadlineMs: number }): Promise<CloseReport> {
+    this.#closing ??= this.#close(deadlineMs);
+    return this.#closing;
+  }
+
+  async #close(deadlineMs: number): Promise<CloseReport> {
     this.#isClosed = true;
     for (const { refused } of this.#waiting.splice(0)) refused(this.#closedError());
     this.#wakeSource?.();
@@ -238,7 +244,7 @@ export class Pipeline<T> {
     clearTimeout(timer);
     this.#abort.abort(this.#closedError());
     const { committed, buffered, inFlight } = this.stats();
-    for (const { reject } of this.#flushing.splice(0)) reject(this.#closedError());
+    for (const { reject } of this.#flushing.splice(0)) reject(this.#lastError ?? this.#closedError());
     return { committed, spooled: 0, deadLettered: 0, lost: buffered + inFlight };
   }
 

@@ -81,7 +81,8 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
   for (const [field, value] of Object.entries(input)) {
     if (value === undefined) continue;
     if (field === "startTime" || field === "endTime") {
-      query[field] = acceptTime(subject, field, value);
+      // 0 says "from the beginning" often enough not to be taken for a time in seconds.
+      query[field] = Number(value) === 0 && value !== "" ? 0 : acceptTime(subject, field, value);
     } else if (field === "limit") {
       if (!Number.isSafeInteger(value) || value < 1) refuse(field, value, "a whole number from 1");
       query.limit = value;

@@ -33,10 +33,11 @@ export class Ring<T> {
     return this.#keyOf !== undefined && this.#slots.has(this.#keyOf(record));
   }
 
-  /** Adds a record; the oldest goes if there is no room. */
-  push(record: T): void {
+  /** Adds a record; the oldest goes if there is no room. Gives how many went. */
+  push(record: T): number {
     let slot = this.#items.length;
-    if (slot < this.#capacity) this.#items.push(record);
+    const isFull = slot >= this.#capacity;
+    if (!isFull) this.#items.push(record);
     else {
       slot = this.#start;
       if (this.#keyOf) this.#slots.delete(this.#keyOf(this.#items[slot]));
@@ -44,6 +45,7 @@ export class Ring<T> {
       this.#start = (slot + 1) % this.#capacity;
     }
     if (this.#keyOf) this.#slots.set(this.#keyOf(record), slot);
+    return isFull ? 1 : 0;
   }
 
   /** Puts a record in the place of the one with the same key. */

@@ -49,7 +49,7 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
     const position = positionOf(dataset, field, next);
     next = position + 1;
     const value = record[field];
-    if (value === undefined || value === null) delete record[field];
+    if (value === undefined || value === null) delete record[field]; // absent is absent
     else if (position < 0) throw unknownField(dataset, field, value);
     else {
       const kept = checkColumn(dataset, dataset.columns[position], value);
