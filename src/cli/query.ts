@@ -1,6 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
 import { costEntries } from "../records/cost_entry.ts";
-import type { Dataset } from "../records/dataset.ts";
+import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
@@ -90,9 +90,11 @@ type Printer = (dataset: Dataset<unknown>, records: AsyncIterable<unknown>) => P
 /** How each format prints records; each gives their number. All but the table stream. */
 const PRINTERS: Record<Format, Printer> = {
   async table(dataset, records) {
-    const columns = dataset.columns.filter(({ summary }) => summary);
-    const rows: string[][] = [];
-    for await (const record of records) rows.push(toCells(columns, record));
+    const found = await Array.fromAsync(records) as Record<string, unknown>[];
+    const isShown = ({ field, summary, required }: Column) =>
+      summary && (required || found.some((record) => record[field] !== undefined));
+    const columns = dataset.columns.filter(isShown);
+    const rows = found.map((record) => toCells(columns, record));
     if (rows.length > 0) print(formatTable(columns.map(({ field }) => field), rows));
     return rows.length;
   },
