@@ -48,12 +48,16 @@ function metrics(i: number): SystemMetricsInput {
   };
 }
 
+/** Made beforehand, for what is so fast that making records would be most of the time. */
+const READY = Array.from({ length: 1_000 }, (_, i) => metrics(i));
+const ready = (i: number) => READY[i % READY.length];
+
 /** A stream of so many metrics, made as they are asked for. */
-function source(records: number): ReadableStream<SystemMetricsInput> {
+function source(records: number, make = metrics): ReadableStream<SystemMetricsInput> {
   let i = 0;
   return new ReadableStream({
     pull(controller) {
-      for (const end = Math.min(i + 100, records); i < end; i++) controller.enqueue(metrics(i));
+      for (const end = Math.min(i + 100, records); i < end; i++) controller.enqueue(make(i));
       if (i === records) controller.close();
     },
   });
@@ -66,26 +70,15 @@ async function rate(records: number, run: () => Promise<void> | void): Promise<n
   return records / (performance.now() - start) * 1_000;
 }
 
-function remove(path: string): void {
-  for (const suffix of ["", "-wal", "-shm"]) {
-    try {
-      Deno.removeSync(path + suffix);
-    } catch {
-      // was not there
-    }
-  }
-}
-
 /** The yardstick: a loop that inserts the same rows into the same table, as durably. */
-function bareLoop(path: string): number | Promise<number> {
-  remove(path);
+function bareLoop(path: string, records: number): Promise<number> {
   const database = new DatabaseSync(path);
   database.exec("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
   for (const statement of createSchema()) database.exec(statement);
   const fields = systemMetrics.columns.map(({ field }) => field as keyof SystemMetricsInput);
   const insert = database.prepare(`INSERT INTO system_metrics VALUES (${fields.map(() => "?").join(", ")})`);
-  return rate(RECORDS, () => {
-    for (let i = 0; i < RECORDS; i += 5_000) {
+  return rate(records, () => {
+    for (let i = 0; i < records; i += 5_000) {
       database.exec("BEGIN IMMEDIATE");
       for (let k = i; k < i + 5_000; k++) {
         const record = metrics(k);
@@ -101,56 +94,84 @@ function bareLoop(path: string): number | Promise<number> {
   });
 }
 
-async function intoSqlite(path: string, batchSize: number): Promise<number> {
-  remove(path);
+async function intoSqlite(path: string, records: number, batchSize = 100): Promise<number> {
   const hub = await ObservabilityHub.open({ connectionString: `sqlite:///${path}`, batchSize });
-  const measured = await rate(RECORDS, async () => {
-    await source(RECORDS).pipeTo(hub.systemMetricsSink());
+  return await rate(records, async () => {
+    await source(records).pipeTo(hub.systemMetricsSink());
     await hub.close();
   });
-  return measured;
 }
 
-async function intoMemory(): Promise<number> {
-  await using hub = new ObservabilityHub();
-  return await rate(RECORDS, () => source(RECORDS).pipeTo(hub.systemMetricsSink()));
+async function readBack(path: string, records: number): Promise<number> {
+  await intoSqlite(path, records);
+  await using hub = await ObservabilityHub.open({ connectionString: `sqlite:///${path}` });
+  return await rate(records, async () => {
+    let count = 0;
+    for await (const _ of hub.streamHistoricalMetrics()) count++;
+    if (count !== records) throw new Error(`${count} of ${records} records came back`);
+  });
 }
 
-async function collectIntoMemory(): Promise<number> {
+/** The yardstick in memory: a loop that pushes copies. */
+function pushCopies(_path: string, records: number): Promise<number> {
+  const copies: SystemMetricsInput[] = [];
+  return rate(records, () => {
+    for (let i = 0; i < records; i++) copies.push({ ...ready(i) });
+  });
+}
+
+async function intoMemory(_path: string, records: number): Promise<number> {
   await using hub = new ObservabilityHub();
-  return await rate(RECORDS, async () => {
-    for (let i = 0; i < RECORDS; i++) await hub.collectSystemMetrics(metrics(i));
+  return await rate(records, () => source(records, ready).pipeTo(hub.systemMetricsSink()));
+}
+
+async function collectIntoMemory(_path: string, records: number): Promise<number> {
+  await using hub = new ObservabilityHub();
+  return await rate(records, async () => {
+    for (let i = 0; i < records; i++) await hub.collectSystemMetrics(ready(i));
     await hub.flush();
   });
 }
 
-async function readBack(path: string): Promise<number> {
-  await using hub = await ObservabilityHub.open({ connectionString: `sqlite:///${path}` });
-  return await rate(RECORDS, async () => {
-    let count = 0;
-    for await (const _ of hub.streamHistoricalMetrics()) count++;
-    if (count !== RECORDS) throw new Error(`${count} of ${RECORDS} records came back`);
-  });
+/** The most memory that it takes to store so many records, in MiB. */
+async function peakMemory(path: string, records: number): Promise<number> {
+  let peak = 0;
+  const watch = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
+  await intoSqlite(path, records);
+  clearInterval(watch);
+  return peak / 2 ** 20;
 }
 
-/** The most memory that a process of its own takes to store so many records, in MiB. */
-async function peakMemory(path: string, records: number): Promise<number> {
-  remove(path);
+/** What is measured. Each gives records a second, but for the memory. */
+const MEASURES: Readonly<Record<string, (path: string, records: number) => Promise<number>>> = {
+  bareLoop,
+  intoSqlite,
+  intoSqlite5000: (path, records) => intoSqlite(path, records, 5_000),
+  readBack,
+  pushCopies,
+  intoMemory,
+  collectIntoMemory,
+  peakMemory,
+};
+
+/** Measures in a process of its own, so that nothing is left of what was measured before. */
+async function measure(name: string, records = RECORDS): Promise<number> {
   const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-A", "--cached-only", import.meta.url, "memory", path, String(records)],
+    args: ["run", "-q", "-A", "--cached-only", import.meta.url, name, String(records)],
     stderr: "inherit",
   }).output();
   return Number(new TextDecoder().decode(stdout));
 }
 
-async function storeAndPrintPeak([path, records]: string[]): Promise<void> {
-  const hub = await ObservabilityHub.open({ connectionString: `sqlite:///${path}` });
-  let peak = 0;
-  const watch = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
-  await source(Number(records)).pipeTo(hub.systemMetricsSink());
-  clearInterval(watch);
-  await hub.close();
-  console.log(peak / 2 ** 20);
+/** What the process of {@linkcode measure} does: a short warm-up, and the measure. */
+async function measureHere(name: string, records: number): Promise<void> {
+  const folder = Deno.makeTempDirSync({ prefix: "openfinops-bench-" });
+  try {
+    if (name !== "peakMemory") await MEASURES[name](`${folder}/warm-up.db`, 100_000);
+    console.log(await MEASURES[name](`${folder}/bench.db`, records));
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 }
 
 function median(values: readonly number[]): number {
@@ -161,54 +182,34 @@ function show(title: string, rates: readonly number[], against?: readonly number
   const thousands = (value: number) => `${Math.round(value / 1_000)}k`;
   const spread = `${thousands(Math.min(...rates))} to ${thousands(Math.max(...rates))}`;
   const ratio = against ? median(rates.map((value, i) => value / against[i])).toFixed(2) : "";
-  console.log(`${title.padEnd(44)} ${thousands(median(rates)).padStart(6)}/s  (${spread})  ${ratio}`);
+  console.log(`${title.padEnd(46)} ${thousands(median(rates)).padStart(6)}/s  (${spread})  ${ratio}`);
 }
 
 async function main(): Promise<void> {
-  const folder = Deno.makeTempDirSync({ prefix: "openfinops-bench-" });
-  const path = `${folder}/bench.db`;
-  try {
-    const results: Record<"bare" | "hub" | "large" | "read" | "memory" | "collect", number[]> = {
-      bare: [],
-      hub: [],
-      large: [],
-      read: [],
-      memory: [],
-      collect: [],
-    };
-    for (let round = 0; round <= ROUNDS; round++) {
-      const found = {
-        bare: await bareLoop(path),
-        hub: await intoSqlite(path, 100),
-        read: await readBack(path),
-        large: await intoSqlite(path, 5_000),
-        memory: await intoMemory(),
-        collect: await collectIntoMemory(),
-      };
-      if (round === 0) continue; // warm-up
-      for (const [name, value] of Object.entries(found)) results[name as keyof typeof results].push(value);
-    }
-    console.log(
-      `${RECORDS} SystemMetrics, median (least to most) of ${ROUNDS} rounds, ratio to the line named\n`,
-    );
-    show("SQLite, bare node:sqlite loop", results.bare);
-    show("SQLite, systemMetricsSink(), to the bare loop", results.hub, results.bare);
-    show("  with batchSize 5000, to batchSize 100", results.large, results.hub);
-    show("SQLite, streamHistoricalMetrics()", results.read);
-    show("memory, systemMetricsSink()", results.memory);
-    show("memory, collectSystemMetrics()", results.collect);
-    const few = await peakMemory(path, RECORDS);
-    const many = await peakMemory(path, 10 * RECORDS);
-    console.log(
-      `\npeak memory: ${few.toFixed(0)} MiB for ${RECORDS} records, ${many.toFixed(0)} MiB for ${
-        10 * RECORDS
-      }: ` +
-        `${(many / few).toFixed(2)} times`,
-    );
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
+  const names = Object.keys(MEASURES).filter((name) => name !== "peakMemory");
+  const found = Object.fromEntries(names.map((name) => [name, [] as number[]]));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const name of names) found[name].push(await measure(name));
   }
+  console.log(
+    `${RECORDS} SystemMetrics, median (least to most) of ${ROUNDS} rounds, ratio to the line named\n`,
+  );
+  show("SQLite, bare node:sqlite loop", found.bareLoop);
+  show("SQLite, systemMetricsSink(), to the bare loop", found.intoSqlite, found.bareLoop);
+  show("  with batchSize 5000, to batchSize 100", found.intoSqlite5000, found.intoSqlite);
+  show("SQLite, streamHistoricalMetrics()", found.readBack);
+  show("memory, bare loop that pushes copies", found.pushCopies);
+  show("memory, systemMetricsSink(), to the bare loop", found.intoMemory, found.pushCopies);
+  show("memory, collectSystemMetrics(), to the same", found.collectIntoMemory, found.pushCopies);
+  const few = await measure("peakMemory");
+  const many = await measure("peakMemory", 10 * RECORDS);
+  console.log(
+    `\npeak memory: ${few.toFixed(0)} MiB for ${RECORDS} records, ${many.toFixed(0)} MiB for ${
+      10 * RECORDS
+    }: ` +
+      `${(many / few).toFixed(2)} times`,
+  );
 }
 
-if (Deno.args[0] === "memory") await storeAndPrintPeak(Deno.args.slice(1));
+if (Deno.args.length > 0) await measureHere(Deno.args[0], Number(Deno.args[1]));
 else await main();

@@ -44,15 +44,17 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
   // Measured on system metrics: a spread copies them in 52 ns, storing 28 fields one by one takes 3 µs; and
   // values are read fastest in the order of `for in`, so that goes first and looks for their columns.
   const record = { ...input } as Record<string, unknown>;
-  let next = 0;
+  const { columns } = dataset;
+  let position = -1;
   for (const field in record) {
-    const position = positionOf(dataset, field, next);
-    next = position + 1;
+    position = positionOf(dataset, field, position + 1);
     const value = record[field];
+    // Most values are reals: to ask here saves a fifth of the time.
+    if (position >= 0 && columns[position].type === "real" && Number.isFinite(value)) continue;
     if (value === undefined || value === null) delete record[field]; // absent is absent
     else if (position < 0) throw unknownField(dataset, field, value);
     else {
-      const kept = checkColumn(dataset, dataset.columns[position], value);
+      const kept = checkColumn(dataset, columns[position], value);
       if (kept !== value) record[field] = kept;
     }
   }
@@ -92,8 +94,6 @@ export function acceptMap(subject: string, field: string, value: unknown): Recor
 
 function checkColumn(dataset: Dataset<unknown>, column: Column, value: unknown): unknown {
   try {
-    // Most values are reals: to ask here saves 120 of 720 ns a record.
-    if (column.type === "real" && Number.isFinite(value)) return value;
     return checks[column.type](value, column);
   } catch (refusal) {
     throw asValidationError(dataset.noun, column.field, refusal);
