@@ -64,7 +64,8 @@ export interface PersistenceConfig {
    */
   onConflict?: ConflictPolicy;
   /**
-   * The driver of SQLite. `auto` takes `@db/sqlite` where it can be had, else the built-in `node:sqlite`.
+   * The driver of SQLite. `auto` takes `@db/sqlite` where it can be had and FFI is allowed, else the built-in
+   * `node:sqlite`.
    *
    * @default {"auto"}
    */

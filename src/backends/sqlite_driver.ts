@@ -41,12 +41,15 @@ export interface SqliteDriver {
 }
 
 /**
- * Loads a driver. `auto` takes `@db/sqlite` where it can be had and `node:sqlite` otherwise.
+ * Loads a driver. `auto` takes `@db/sqlite` where it can be had and FFI is allowed, and `node:sqlite` otherwise.
  *
  * @throws {BackendError} If the driver that is asked for cannot be loaded.
  */
 export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promise<SqliteDriver> {
   if (choice === "node:sqlite") return await loadBuiltIn();
+  // To import it without the permission would ask for it on a terminal.
+  const { state } = await Deno.permissions.query({ name: "ffi" });
+  if (choice === "auto" && state !== "granted") return await loadBuiltIn();
   try {
     return await loadJsr();
   } catch (cause) {
