@@ -1,5 +1,4 @@
-import type { Backend, ConflictPolicy, StorageBackend } from "./backends/backend.ts";
-import type { OpenMode } from "./backends/backend.ts";
+import type { Backend, ConflictPolicy, OpenMode, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
 import type { SqliteDriverName } from "./backends/sqlite_driver.ts";
 import { ConfigError, describe } from "./errors.ts";
@@ -65,7 +64,8 @@ export interface PersistenceConfig {
   onConflict?: ConflictPolicy;
   /**
    * The driver of SQLite. `auto` takes `@db/sqlite` where it can be had and FFI is allowed, else the built-in
-   * `node:sqlite`.
+   * `node:sqlite`. Within one process, open a file with one driver only: two copies of SQLite would let go of
+   * each other's locks.
    *
    * @default {"auto"}
    */

@@ -148,6 +148,22 @@ for (const driver of present) {
     await backend.close();
   });
 
+  test("keeps its lock on the file while it reads beside writing", async (folder) => {
+    if (Deno.build.os !== "linux") return; // only there can the locks be looked at
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    const locks = () => {
+      const file = `:${Deno.statSync(path).ino} `;
+      return Deno.readTextFileSync("/proc/locks").split("\n").filter((lock) => lock.includes(file)).length;
+    };
+    assertEquals(locks(), 1);
+    await read(backend, systemMetrics);
+    assertEquals(locks(), 1);
+    await backend.close();
+    assertEquals(locks(), 0);
+  });
+
   test("opens for reading only what is there, and makes no file", async (folder) => {
     for (const mode of ["read", "existing"] as const) {
       await assertRejects(() => open(folder.file("none.db"), mode), BackendError, "there is no such file");

@@ -46,3 +46,34 @@ Deno.test("processes that open and write one new file at once lose and double no
     assertEquals(numbers, Array.from({ length: RECORDS }, (_, number) => number));
   }
 });
+
+Deno.test("a process that comes and goes does not take the file from one that reads and writes it", async () => {
+  using folder = new TemporaryFolder();
+  const mod = new URL("../mod.ts", import.meta.url).href;
+  Deno.writeTextFileSync(folder.file("writer.ts"), program(mod));
+  const hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+  for (let round = 0; round < 2; round++) {
+    await hub.collectSystemMetrics({ timestamp: Date.now(), nodeId: "here" });
+    await hub.flush();
+    assertEquals((await hub.queryHistoricalMetrics({ nodeId: "here" })).length, round + 1);
+    // If the query had let go of a lock of this process, the other would remove the log that we write.
+    const { code } = await new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-q",
+        "-A",
+        "--cached-only",
+        "--no-check",
+        folder.file("writer.ts"),
+        folder.sqlite(),
+        "there",
+      ],
+    }).output();
+    assertEquals(code, 0);
+  }
+  await hub.collectSystemMetrics({ timestamp: Date.now(), nodeId: "here" });
+  await hub.close();
+  await using reader = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+  assertEquals((await reader.queryHistoricalMetrics({ nodeId: "here" })).length, 3);
+  assertEquals((await reader.queryHistoricalMetrics({ nodeId: "there" })).length, 2 * RECORDS);
+});

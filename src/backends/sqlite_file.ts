@@ -1,3 +1,4 @@
+import { accessSync, constants } from "node:fs";
 import { BackendError } from "../errors.ts";
 import type { OpenMode } from "./backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./sqlite_driver.ts";
@@ -100,10 +101,13 @@ function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
   return readable(driver.open(uri, { readOnly: true }), path);
 }
 
-/** Whether this process may write the file. */
+/**
+ * Whether this process may write the file, by its mode. Not by opening it: to close a file lets go of all POSIX
+ * locks that the process has on it, those of SQLite's connections as well.
+ */
 function mayWrite(path: string): boolean {
   try {
-    Deno.openSync(path, { write: true }).close();
+    accessSync(path, constants.W_OK);
     return true;
   } catch {
     return false;
