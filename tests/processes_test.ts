@@ -1,5 +1,5 @@
 import { ObservabilityHub } from "../mod.ts";
-import { assertEquals } from "./assert.ts";
+import { assert, assertEquals } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 
 const WRITERS = 4;
@@ -76,4 +76,49 @@ Deno.test("a process that comes and goes does not take the file from one that re
   await using reader = await ObservabilityHub.open({ connectionString: folder.sqlite() });
   assertEquals((await reader.queryHistoricalMetrics({ nodeId: "here" })).length, 3);
   assertEquals((await reader.queryHistoricalMetrics({ nodeId: "there" })).length, 2 * RECORDS);
+});
+
+Deno.test("a process that is killed while it writes loses nothing that was flushed, and doubles nothing", async () => {
+  if (Deno.build.os === "windows") return; // has no SIGKILL to send
+  using folder = new TemporaryFolder();
+  const mod = new URL("../mod.ts", import.meta.url).href;
+  Deno.writeTextFileSync(
+    folder.file("endless.ts"),
+    `import { ObservabilityHub } from ${JSON.stringify(mod)};
+    const hub = await ObservabilityHub.open({ connectionString: Deno.args[0], batchSize: 10 });
+    for (let i = 0;; i++) {
+      await hub.collectSystemMetrics({ timestamp: Date.now(), activeConnections: i });
+      if (i % 25 !== 24) continue;
+      await hub.flush();
+      console.log(i + 1);
+    }`,
+  );
+  let flushed = 0;
+  for (let kills = 1; kills <= 3; kills++) {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-q", "-A", "--cached-only", "--no-check", folder.file("endless.ts"), folder.sqlite()],
+      stdout: "piped",
+    }).spawn();
+    const reports = process.stdout.pipeThrough(new TextDecoderStream());
+    let seen = "";
+    for await (const text of reports) {
+      seen += text;
+      if (seen.split("\n").length > 20 * kills) break;
+    }
+    process.kill("SIGKILL");
+    await process.status;
+    flushed += Number(seen.split("\n").at(-2));
+    await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+    const found = (await hub.queryHistoricalMetrics()).length;
+    assert(found >= flushed, `${flushed} flushed, ${found} found`);
+    flushed = found; // what was committed beyond the last report is there as well, and stays
+  }
+  await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
+  const numbers = (await hub.queryHistoricalMetrics()).map(({ activeConnections }) => activeConnections!);
+  const times = new Map<number, number>();
+  for (const number of numbers) times.set(number, (times.get(number) ?? 0) + 1);
+  assert(
+    [...times.values()].every((count) => count <= 3),
+    "a record is there more often than it was collected",
+  );
 });
