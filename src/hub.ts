@@ -1,5 +1,4 @@
-import { MemoryBackend } from "./backends/memory.ts";
-import { openBackend, type PersistenceConfig, resolveConfig } from "./config.ts";
+import type { PersistenceConfig } from "./config.ts";
 import type { CloseReport } from "./pipeline/pipeline.ts";
 import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
@@ -7,7 +6,9 @@ import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./re
 import {
   type CleanupOptions,
   type CloseOptions,
-  RecordStore,
+  memoryStore,
+  openStore,
+  type RecordStore,
   type SinkOptions,
   type StoreStats,
 } from "./store.ts";
@@ -38,13 +39,17 @@ export interface HubCleanup {
  * ```
  */
 export class ObservabilityHub implements AsyncDisposable {
-  #store: RecordStore;
+  readonly #store: RecordStore;
 
   /** Makes a hub that keeps its records in memory only. For all else: {@linkcode ObservabilityHub.open}. */
-  constructor() {
-    const config = resolveConfig();
-    const backend = new MemoryBackend(config);
-    this.#store = new RecordStore(config, { backend, datasets: DATASETS });
+  constructor();
+  /**
+   * @internal
+   * @param store What {@linkcode ObservabilityHub.open} has opened.
+   */
+  constructor(store: RecordStore);
+  constructor(store: RecordStore = memoryStore(DATASETS)) {
+    this.#store = store;
   }
 
   /**
@@ -56,10 +61,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * @throws {BackendError} If the backend cannot be opened.
    */
   static async open(config: PersistenceConfig = {}): Promise<ObservabilityHub> {
-    const backend = await openBackend(config);
-    const hub = new ObservabilityHub();
-    hub.#store = new RecordStore(resolveConfig(config), { backend, datasets: DATASETS });
-    return hub;
+    return new ObservabilityHub(await openStore(config, DATASETS));
   }
 
   /**

@@ -1,13 +1,14 @@
 import type { CurrencyTotal } from "./backends/backend.ts";
-import { MemoryBackend } from "./backends/memory.ts";
-import { openBackend, type PersistenceConfig, resolveConfig } from "./config.ts";
+import type { PersistenceConfig } from "./config.ts";
 import type { CloseReport } from "./pipeline/pipeline.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
 import { acceptQuery, type CostEntriesQuery } from "./records/query.ts";
 import {
   type CleanupOptions,
   type CloseOptions,
-  RecordStore,
+  memoryStore,
+  openStore,
+  type RecordStore,
   type SinkOptions,
   type StoreStats,
 } from "./store.ts";
@@ -37,13 +38,17 @@ export interface ObservatoryCleanup {
  * ```
  */
 export class CostObservatory implements AsyncDisposable {
-  #store: RecordStore;
+  readonly #store: RecordStore;
 
   /** Makes an observatory in memory only. For all else: {@linkcode CostObservatory.open}. */
-  constructor() {
-    const config = resolveConfig();
-    const backend = new MemoryBackend(config);
-    this.#store = new RecordStore(config, { backend, datasets: DATASETS });
+  constructor();
+  /**
+   * @internal
+   * @param store What {@linkcode CostObservatory.open} has opened.
+   */
+  constructor(store: RecordStore);
+  constructor(store: RecordStore = memoryStore(DATASETS)) {
+    this.#store = store;
   }
 
   /**
@@ -55,10 +60,7 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {BackendError} If the backend cannot be opened.
    */
   static async open(config: PersistenceConfig = {}): Promise<CostObservatory> {
-    const backend = await openBackend(config);
-    const observatory = new CostObservatory();
-    observatory.#store = new RecordStore(resolveConfig(config), { backend, datasets: DATASETS });
-    return observatory;
+    return new CostObservatory(await openStore(config, DATASETS));
   }
 
   /**

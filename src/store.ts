@@ -1,5 +1,6 @@
 import type { Backend, StorageBackend } from "./backends/backend.ts";
-import type { ResolvedConfig } from "./config.ts";
+import { MemoryBackend } from "./backends/memory.ts";
+import { openBackend, type PersistenceConfig, resolveConfig, type ResolvedConfig } from "./config.ts";
 import { BackendError, ValidationError } from "./errors.ts";
 import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
 import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
@@ -244,4 +245,24 @@ export class RecordStore {
   #room<T>(dataset: Dataset<T>): Room<T> {
     return this.#rooms.get(dataset) as unknown as Room<T>;
   }
+}
+
+/** A store in memory, which needs no opening. */
+export function memoryStore(datasets: readonly Dataset<unknown>[]): RecordStore {
+  const config = resolveConfig();
+  return new RecordStore(config, { backend: new MemoryBackend(config), datasets });
+}
+
+/**
+ * A store in front of the backend that the configuration names.
+ *
+ * @throws {ConfigError} If the configuration cannot be used.
+ * @throws {BackendError} If the backend cannot be opened.
+ */
+export async function openStore(
+  config: PersistenceConfig,
+  datasets: readonly Dataset<unknown>[],
+): Promise<RecordStore> {
+  const backend = await openBackend(config);
+  return new RecordStore(resolveConfig(config), { backend, datasets });
 }
