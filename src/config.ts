@@ -14,7 +14,9 @@ export interface PersistenceConfig {
    */
   backend?: StorageBackend | Backend;
   /**
-   * Where records are kept: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory.
+   * Where records are kept: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
+   * `postgresql://user:password@host:5432/database?sslmode=verify-full`. What a `postgresql://` leaves open comes
+   * from the `PG*` variables and the password file, as for psql; the host is then localhost.
    *
    * @default {"sqlite:///openfinops_telemetry.db"}
    */
@@ -70,12 +72,26 @@ export interface PersistenceConfig {
    * @default {"auto"}
    */
   sqliteDriver?: "auto" | SqliteDriverName;
+  /**
+   * The most connections to PostgreSQL. They are opened as they are needed, and closed after a minute without use.
+   * Streams that read leave one over for writing.
+   *
+   * @default {5}
+   */
+  maxConnections?: number;
+  /**
+   * The longest that a statement which writes into PostgreSQL may take, in seconds. A batch that takes longer is
+   * rolled back and written again.
+   *
+   * @default {60}
+   */
+  statementTimeoutSeconds?: number;
 }
 
 /** A configuration with nothing left open. */
 export interface ResolvedConfig extends Required<Omit<PersistenceConfig, "connectionString">> {
-  /** The path of the SQLite file; empty in memory. */
-  readonly path: string;
+  /** The path of the SQLite file, or the connection string of PostgreSQL; empty in memory. */
+  readonly location: string;
 }
 
 const DEFAULTS = {
@@ -88,13 +104,23 @@ const DEFAULTS = {
   overflow: "block",
   onConflict: "ignore",
   sqliteDriver: "auto",
+  maxConnections: 5,
+  statementTimeoutSeconds: 60,
 } as const;
 
 /** The connection string of a SQLite backend that is given none. */
 export const DEFAULT_SQLITE = "sqlite:///openfinops_telemetry.db";
 
+/** The connection string of a backend that is given none. For PostgreSQL all comes from the environment. */
+export function defaultConnectionString(backend: unknown): string | undefined {
+  if (backend === "memory") return undefined;
+  return backend === "postgresql" ? "postgresql://" : DEFAULT_SQLITE;
+}
+
 /** The longest interval that a timer can wait: 24.8 days. */
 const MAX_INTERVAL_SECONDS = 2_147_483;
+/** The longest statement timeout: twice of it is waited for. */
+const MAX_STATEMENT_SECONDS = 1_000_000;
 
 const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
 const isOneOf = (...names: string[]) => ({
@@ -106,9 +132,9 @@ const isOneOf = (...names: string[]) => ({
 const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wanted: string }> = {
   backend: {
     test: (value) =>
-      ["memory", "sqlite"].includes(value as string) ||
+      ["memory", "sqlite", "postgresql"].includes(value as string) ||
       (typeof value === "object" && value !== null && "write" in value && "read" in value),
-    wanted: "memory, sqlite or an opened backend (postgresql and timescaledb are not built yet)",
+    wanted: "memory, sqlite, postgresql or an opened backend (timescaledb is not built yet)",
   },
   connectionString: { test: (value) => typeof value === "string", wanted: "a string" },
   retentionDays: {
@@ -125,6 +151,15 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
   overflow: isOneOf("block", "drop-oldest", "drop-newest"),
   onConflict: isOneOf("ignore", "replace"),
   sqliteDriver: isOneOf("auto", "@db/sqlite", "node:sqlite"),
+  maxConnections: {
+    test: (value) => isCount(value) && value as number >= 2,
+    wanted: "a whole number from 2",
+  },
+  statementTimeoutSeconds: {
+    test: (value) =>
+      Number.isFinite(value) && value as number >= 0.001 && value as number <= MAX_STATEMENT_SECONDS,
+    wanted: `a number of seconds above 0 and up to ${MAX_STATEMENT_SECONDS}`,
+  },
 };
 
 /**
@@ -152,19 +187,20 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
   return { ...DEFAULTS, ...set, ...whereTo(given.backend, connectionString) };
 }
 
-/** The backend and its path, from the name, the connection string, or both where they agree. */
+/** The backend and where it is, from the name, the connection string, or both where they agree. */
 function whereTo(
   backend: PersistenceConfig["backend"],
   connectionString: string | undefined,
-): Pick<ResolvedConfig, "backend" | "path"> {
+): Pick<ResolvedConfig, "backend" | "location"> {
   if (typeof backend === "object") {
-    if (connectionString === undefined) return { backend, path: "" };
+    if (connectionString === undefined) return { backend, location: "" };
     throw new ConfigError(
       "Cannot use the configuration: an opened backend or a connection string is wanted: it has both",
     );
   }
-  if (connectionString === undefined && backend !== "sqlite") return { backend: "memory", path: "" };
-  const target = parseConnectionString(connectionString ?? DEFAULT_SQLITE);
+  const text = connectionString ?? defaultConnectionString(backend ?? "memory");
+  if (text === undefined) return { backend: "memory", location: "" };
+  const target = parseConnectionString(text);
   if (backend !== undefined && backend !== target.backend) {
     throw new ConfigError(
       `Cannot use the configuration: a connection string of backend ${backend} is wanted: ` +
@@ -200,13 +236,26 @@ export async function openBackend(
   config: PersistenceConfig,
   options: { mode?: OpenMode } = {},
 ): Promise<Backend> {
-  const { backend, path, maxMemoryEntries, onConflict, sqliteDriver } = resolveConfig(config);
+  const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...postgres } = resolveConfig(
+    config,
+  );
   if (typeof backend === "object") return backend;
   const { mode = "create" } = options;
   if (backend === "memory") {
     const { MemoryBackend } = await import("./backends/memory.ts");
     return new MemoryBackend({ maxMemoryEntries, onConflict });
   }
+  if (backend === "postgresql") {
+    const { PostgresBackend } = await import("./backends/postgres.ts");
+    const { maxConnections, statementTimeoutSeconds } = postgres;
+    return await PostgresBackend.open({
+      connectionString: location,
+      mode,
+      onConflict,
+      maxConnections,
+      statementTimeoutSeconds,
+    });
+  }
   const { SqliteBackend } = await import("./backends/sqlite.ts");
-  return await SqliteBackend.open({ path, mode, driver: sqliteDriver, onConflict });
+  return await SqliteBackend.open({ path: location, mode, driver: sqliteDriver, onConflict });
 }

@@ -86,6 +86,8 @@ export interface BackendErrorOptions {
   retryable: boolean;
   /** The error of the driver. */
   cause?: unknown;
+  /** The SQLSTATE of the server's error, where a server answered with one. */
+  sqlState?: string;
 }
 
 /** The backend could not do what was asked of it. */
@@ -96,16 +98,19 @@ export class BackendError extends Error {
   readonly operation: string;
   /** Whether the same call may succeed later without anybody mending anything. */
   readonly retryable: boolean;
+  /** The SQLSTATE of the server's error, where a server answered with one. */
+  readonly sqlState?: string;
 
   /**
    * Makes the error.
    *
    * @param message What could not be done, what is wanted, and the current state.
-   * @param options The operation, whether to retry, and the cause.
+   * @param options The operation, whether to retry, the cause, and the server's SQLSTATE.
    */
   constructor(message: string, options: BackendErrorOptions) {
     super(message, { cause: options.cause });
     this.operation = options.operation;
     this.retryable = options.retryable;
+    this.sqlState = options.sqlState;
   }
 }

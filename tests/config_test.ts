@@ -6,7 +6,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 Deno.test("resolveConfig() gives the documented defaults", () => {
   assertEquals(resolveConfig(), {
     backend: "memory",
-    path: "",
+    location: "",
     retentionDays: 90,
     batchSize: 100,
     batchIntervalSeconds: 60,
@@ -15,13 +15,15 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
     overflow: "block",
     onConflict: "ignore",
     sqliteDriver: "auto",
+    maxConnections: 5,
+    statementTimeoutSeconds: 60,
   });
   assertEquals(resolveConfig({ batchSize: undefined }).batchSize, 100);
 });
 
 Deno.test("resolveConfig() takes the backend from the connection string", () => {
   assertEquals(resolveConfig({ connectionString: "sqlite:///a.db" }).backend, "sqlite");
-  assertEquals(resolveConfig({ backend: "sqlite" }).path, "openfinops_telemetry.db");
+  assertEquals(resolveConfig({ backend: "sqlite" }).location, "openfinops_telemetry.db");
 });
 
 Deno.test("resolveConfig() refuses a backend and a connection string that disagree", async () => {
@@ -45,7 +47,9 @@ Deno.test("resolveConfig() refuses values that cannot be, and says what is wante
   const wrong: [object, string][] = [
     [{ backend: "oracle" }, "memory, sqlite"],
     [{ backend: {} }, "memory, sqlite"],
-    [{ backend: "postgresql" }, "not built yet"],
+    [{ backend: "timescaledb" }, "not built yet"],
+    [{ maxConnections: 1 }, "a whole number from 2"],
+    [{ statementTimeoutSeconds: 0 }, "a number of seconds above 0"],
     [{ batchSize: 0 }, "a whole number from 1"],
     [{ batchSize: 1.5 }, "a whole number from 1"],
     [{ maxMemoryEntries: -1 }, "a whole number from 1"],
@@ -61,7 +65,7 @@ Deno.test("resolveConfig() refuses values that cannot be, and says what is wante
 });
 
 Deno.test("parseConnectionString() reads relative, absolute and in-memory SQLite", () => {
-  const paths: [string, string][] = [
+  const locations: [string, string][] = [
     ["sqlite:///a.db", "a.db"],
     ["sqlite:///data/a b.db", "data/a b.db"],
     ["sqlite:////var/lib/a.db", "/var/lib/a.db"],
@@ -69,8 +73,8 @@ Deno.test("parseConnectionString() reads relative, absolute and in-memory SQLite
     ["sqlite://", ""],
     ["sqlite:///:memory:", ""],
   ];
-  for (const [text, path] of paths) {
-    assertEquals(parseConnectionString(text), { backend: "sqlite", path }, text);
+  for (const [text, location] of locations) {
+    assertEquals(parseConnectionString(text), { backend: "sqlite", location }, text);
   }
 });
 

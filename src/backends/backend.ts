@@ -37,6 +37,12 @@ export interface DatasetStats {
   oldest?: number;
   /** The time of the newest record, in epoch milliseconds. */
   newest?: number;
+  /** The number of partitions, where the backend has them. */
+  partitions?: number;
+  /** What its tables take on disk, where the backend knows. */
+  tableBytes?: number;
+  /** What its indexes take on disk, where the backend knows. */
+  indexBytes?: number;
 }
 
 /** The exact total of one currency. */
@@ -57,6 +63,18 @@ export interface BackendStats {
   totals: CurrencyTotal[];
   /** What else the backend knows of its storage, as in `fileSizeBytes`. */
   storage: Record<string, string | number>;
+}
+
+/** How records are deleted. */
+export interface DeleteOptions {
+  /** Only count. */
+  dryRun: boolean;
+  /**
+   * After this time no further step is begun, in milliseconds; the next cleanup does the rest.
+   *
+   * @default {Infinity}
+   */
+  timeBudgetMs?: number;
 }
 
 /** What a round trip to the backend found. */
@@ -96,7 +114,7 @@ export interface Backend extends Sink {
   deleteBefore(
     dataset: Dataset<unknown>,
     before: number,
-    options: { dryRun: boolean },
+    options: DeleteOptions,
   ): Promise<number>;
   /**
    * What is kept, and where.

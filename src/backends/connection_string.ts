@@ -5,11 +5,12 @@ import type { StorageBackend } from "./backend.ts";
 export interface ConnectionTarget {
   /** Which backend the connection string names. */
   readonly backend: StorageBackend;
-  /** The path of the SQLite file; empty in memory. */
-  readonly path: string;
+  /** The path of the SQLite file, empty in memory; or the connection string of PostgreSQL. */
+  readonly location: string;
 }
 
-const FORMS = "sqlite:///relative.db, sqlite:////absolute.db or sqlite:// (in memory)";
+const FORMS = "sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory) or " +
+  "postgresql://user@host:5432/database";
 
 /**
  * Reads a connection string in the style of SQLAlchemy.
@@ -18,7 +19,9 @@ const FORMS = "sqlite:///relative.db, sqlite:////absolute.db or sqlite:// (in me
  */
 export function parseConnectionString(text: string): ConnectionTarget {
   const [, scheme, rest] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(text) ?? [];
-  if (scheme === "sqlite") return { backend: "sqlite", path: sqlitePath(rest) };
+  if (scheme === "sqlite") return { backend: "sqlite", location: sqlitePath(rest) };
+  // SQLAlchemy also names a driver there, as in postgresql+psycopg2.
+  if (/^postgres(ql)?(\+\w+)?$/.test(scheme ?? "")) return { backend: "postgresql", location: text };
   // The text may hold a password, so no more of it is shown than its scheme.
   const found = scheme === undefined ? "no scheme" : `scheme "${scheme}"`;
   throw new ConfigError(
@@ -39,4 +42,9 @@ function sqlitePath(rest: string): string {
     );
   }
   return rest.slice(1);
+}
+
+/** A connection string as it may be shown: without passwords. */
+export function hidePassword(text: string): string {
+  return text.replace(/\/\/([^/@:]*):.*@/s, "//$1:***@").replace(/([?&]password=)[^&]*/gi, "$1***");
 }

@@ -4,7 +4,14 @@ import { Decimal } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import { acceptQuery } from "../records/query.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type { Backend, BackendStats, ConflictPolicy, CurrencyTotal, ProbeReport } from "./backend.ts";
+import type {
+  Backend,
+  BackendStats,
+  ConflictPolicy,
+  CurrencyTotal,
+  DeleteOptions,
+  ProbeReport,
+} from "./backend.ts";
 import { Ring } from "../records/ring.ts";
 
 const PAGE_RECORDS = 1_000;
@@ -89,7 +96,7 @@ export class MemoryBackend implements Backend {
   deleteBefore(
     dataset: Dataset<unknown>,
     before: number,
-    { dryRun }: { dryRun: boolean },
+    { dryRun }: DeleteOptions,
   ): Promise<number> {
     const ring = this.#rings[dataset.name];
     const isOld = ({ timestamp }: Fields) => timestamp < before;

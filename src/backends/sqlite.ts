@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers";
 import { BackendError } from "../errors.ts";
-import { retry } from "../pipeline/retry.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -12,10 +12,11 @@ import type {
   ConflictPolicy,
   CurrencyTotal,
   DatasetStats,
+  DeleteOptions,
   OpenMode,
   ProbeReport,
 } from "./backend.ts";
-import { type SelectDialect, whereClause } from "./sql/select.ts";
+import { whereClause } from "./sql/select.ts";
 import {
   loadSqliteDriver,
   queryAll,
@@ -40,18 +41,24 @@ const PAGE_RECORDS = 1_000;
 /** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
 const STEP_ROWS = 10_000;
 const STEP_PAGES = 1_000;
-/** How often cleanup tries a step again while other writers keep the file busy. */
-const MAX_ATTEMPTS = 20;
 /** How long the ledger remembers a batch: 30 days. */
 const LEDGER_MS = 30 * 24 * 60 * 60 * 1_000;
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
 const SOUND_SQLITE_VERSION = "3.51.3";
 
-const DIALECT: SelectDialect = {
-  placeholder: () => "?",
-  hasEntry: (column, key, value) =>
-    `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
-};
+/** The `WHERE` clause of a query, and what is bound to it. */
+function condition(
+  dataset: Dataset<unknown>,
+  query: RecordQuery,
+): { sql: string; parameters: SqliteValue[] } {
+  const parameters: SqliteValue[] = [];
+  const sql = whereClause(dataset, query, {
+    value: (value) => `?${parameters.push(value)}`,
+    hasEntry: (column, key, value) =>
+      `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
+  });
+  return { sql, parameters };
+}
 
 /** How a {@linkcode SqliteBackend} is opened. */
 export interface SqliteBackendOptions {
@@ -131,7 +138,7 @@ export class SqliteBackend implements Backend {
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
-    const { sql, parameters } = whereClause(dataset, query, DIALECT);
+    const { sql, parameters } = condition(dataset, query);
     const limit = query.limit === undefined ? "" : `LIMIT ${query.limit}`;
     const reader = await this.#do("read", () => this.#openReader());
     let select: SqliteStatement | undefined;
@@ -159,7 +166,7 @@ export class SqliteBackend implements Backend {
   }
 
   total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
-    const { sql, parameters } = whereClause(dataset, query, DIALECT);
+    const { sql, parameters } = condition(dataset, query);
     // An integer sum that overflows is an error in SQLite, so halves of nine digits are summed apart.
     const halves = ["units", "parts"].flatMap((part) => [
       `CAST(sum(amount_${part} / 1000000000) AS TEXT)`,
@@ -185,7 +192,7 @@ export class SqliteBackend implements Backend {
   async deleteBefore(
     dataset: Dataset<unknown>,
     before: number,
-    { dryRun }: { dryRun: boolean },
+    { dryRun, timeBudgetMs = Infinity }: DeleteOptions,
   ): Promise<number> {
     const { name } = dataset;
     if (dryRun) {
@@ -194,7 +201,7 @@ export class SqliteBackend implements Backend {
         return this.#all(sql, [before])[0][0] as number;
       });
     }
-    const deleted = await this.#deleteInSteps(name, before);
+    const deleted = await this.#deleteInSteps(name, before, performance.now() + timeBudgetMs);
     // What is deleted is deleted: if the file is too busy for the rest, the next cleanup does it.
     await this.#pruneLedger().then(() => this.#giveSpaceBack()).catch(() => {});
     return deleted;
@@ -358,14 +365,14 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  async #deleteInSteps(table: string, before: number): Promise<number> {
+  async #deleteInSteps(table: string, before: number, end: number): Promise<number> {
     const sql = `DELETE FROM ${table} WHERE rowid IN ` +
       `(SELECT rowid FROM ${table} WHERE timestamp < ? LIMIT ${STEP_ROWS})`;
     let deleted = 0;
     for (;;) {
-      const rows = await this.#persist(() => this.#do("delete", () => this.#run(sql, [before])));
+      const rows = await retryBriefly(() => this.#do("delete", () => this.#run(sql, [before])));
       deleted += rows;
-      if (rows < STEP_ROWS) return deleted;
+      if (rows < STEP_ROWS || performance.now() >= end) return deleted;
       await nextTurn();
     }
   }
@@ -393,18 +400,6 @@ export class SqliteBackend implements Backend {
 
   #freePages(): number {
     return this.#all("PRAGMA freelist_count")[0][0] as number;
-  }
-
-  /** Repeats what fails because the file is busy, some 20 times. */
-  #persist<T>(operation: () => Promise<T>): Promise<T> {
-    let failures = 0;
-    return retry(operation, {
-      signal: new AbortController().signal,
-      maxMs: () => 1_000,
-      onFailure(error) {
-        if (++failures === MAX_ATTEMPTS || !(error as BackendError).retryable) throw error;
-      },
-    });
   }
 }
 

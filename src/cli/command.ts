@@ -1,5 +1,6 @@
 import type { Backend, OpenMode } from "../backends/backend.ts";
-import { DEFAULT_SQLITE, openBackend, type PersistenceConfig } from "../config.ts";
+import { hidePassword } from "../backends/connection_string.ts";
+import { DEFAULT_SQLITE, defaultConnectionString, openBackend, type PersistenceConfig } from "../config.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS } from "./output.ts";
 import { readName } from "./usage.ts";
@@ -25,7 +26,11 @@ export interface Command {
 /** The options of every command that works on a database. */
 export const CONNECTION_OPTIONS: readonly Option[] = [
   { name: "connection-string", value: "URL", summary: `the database (default ${DEFAULT_SQLITE})` },
-  { name: "backend", value: "NAME", summary: "memory or sqlite; seldom needed, the URL names it" },
+  {
+    name: "backend",
+    value: "NAME",
+    summary: "memory, sqlite or postgresql; seldom needed, the URL names it",
+  },
   {
     name: "sqlite-driver",
     value: "NAME",
@@ -47,7 +52,7 @@ export function readConfig(given: Arguments): PersistenceConfig {
   return {
     backend: backend as PersistenceConfig["backend"],
     // On the command line nothing is gained by a database that ends with the command.
-    connectionString: connectionString ?? (backend === "memory" ? undefined : DEFAULT_SQLITE),
+    connectionString: connectionString ?? defaultConnectionString(backend),
     sqliteDriver: given.text("sqlite-driver") as PersistenceConfig["sqliteDriver"],
   };
 }
@@ -55,7 +60,7 @@ export function readConfig(given: Arguments): PersistenceConfig {
 /** The database as messages call it: without a password, should there be one. */
 export function databaseName(given: Arguments): string {
   const { connectionString = "memory" } = readConfig(given);
-  return connectionString.replace(/\/\/([^/@]*):[^@]*@/, "//$1:***@");
+  return hidePassword(connectionString);
 }
 
 /** Opens the database that is asked for, runs something with it, and closes it. */

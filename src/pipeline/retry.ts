@@ -1,3 +1,8 @@
+import { BackendError } from "../errors.ts";
+
+/** How often {@linkcode retryBriefly} tries. */
+const MAX_BRIEF_ATTEMPTS = 20;
+
 /** How long to wait between attempts. */
 export interface RetryOptions {
   /** Ends the waiting: the promise rejects with its reason. */
@@ -39,6 +44,20 @@ export async function retry<T>(operation: () => Promise<T>, options: RetryOption
     }
     await wait(Math.random() * Math.min(maxMs(), baseMs * 2 ** attempt), signal, onWait);
   }
+}
+
+/** Repeats an operation that fails with what may pass by itself, some 20 times within 20 seconds. */
+export function retryBriefly<T>(operation: () => Promise<T>): Promise<T> {
+  let failures = 0;
+  return retry(operation, {
+    signal: new AbortController().signal,
+    maxMs: () => 1_000,
+    onFailure(error) {
+      if (++failures === MAX_BRIEF_ATTEMPTS || !(error instanceof BackendError && error.retryable)) {
+        throw error;
+      }
+    },
+  });
 }
 
 /** Waits; rejects with the signal's reason as soon as that is aborted. */

@@ -90,6 +90,7 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
   // Time first: the index of the key then serves time ranges too, and one index less is written.
   key: ["timestamp", "entryId"],
   indexes: [["category", "timestamp"], ["resourceId", "timestamp"]],
+  partitionBy: "month",
   filters: ["category", "resourceId", "region", "currency"],
   mapFilter: "tags",
 });

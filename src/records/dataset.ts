@@ -50,6 +50,8 @@ export interface Dataset<T> {
   readonly key: readonly string[];
   /** The fields of each index beside the key. */
   readonly indexes: readonly (readonly string[])[];
+  /** The span of time that is kept and dropped together where a backend has partitions. */
+  readonly partitionBy: "week" | "month";
   /** The text fields that queries filter by. */
   readonly filters: readonly string[];
   /** The map field that queries filter by, if any. */

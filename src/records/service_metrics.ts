@@ -66,5 +66,6 @@ export const serviceMetrics: Dataset<ServiceMetrics> = defineDataset({
   ],
   key: [],
   indexes: [["timestamp"], ["serviceName", "timestamp"]],
+  partitionBy: "week",
   filters: ["serviceName"],
 });

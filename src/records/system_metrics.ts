@@ -120,5 +120,6 @@ export const systemMetrics: Dataset<SystemMetrics> = defineDataset({
   ],
   key: [],
   indexes: [["timestamp"], ["clusterId", "nodeId", "timestamp"]],
+  partitionBy: "week",
   filters: ["clusterId", "nodeId"],
 });

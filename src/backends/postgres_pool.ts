@@ -1,0 +1,305 @@
+import type { Buffer } from "node:buffer";
+import type { Socket } from "node:net";
+import type { Readable, Writable } from "node:stream";
+import { setImmediate } from "node:timers";
+import type { Sql } from "postgres";
+import { BackendError } from "../errors.ts";
+import { asPostgresError, codeOf, isSqlState } from "./postgres_errors.ts";
+import { openPostgresSocket } from "./postgres_socket.ts";
+import { nameOfTarget, type PostgresTarget } from "./postgres_target.ts";
+
+/** A row: its values as the server writes them, or null. */
+export type Row = readonly (string | null)[];
+
+/** How long an idle connection stays open: thousands of agents share one server. */
+const IDLE_MS = 60_000;
+
+/**
+ * One connection. It ends for good when it is lost: what was open on it (a transaction, a COPY) must never go on
+ * unseen on another one, which is what the driver's own pool would let it do; and a transaction that the driver
+ * manages (`begin`, in 3.4.9) throws out of reach of any handler when its connection is lost.
+ */
+export class PostgresSession {
+  readonly #sql: Sql;
+  #socket: Socket | undefined;
+  /** Rejects when the connection is gone. */
+  readonly #lost: Promise<never>;
+  #isLost = false;
+
+  /** Makes the session; it connects with its first query. */
+  static async open(target: PostgresTarget): Promise<PostgresSession> {
+    const { default: postgres } = await import("postgres");
+    return new PostgresSession(postgres, target);
+  }
+
+  private constructor(postgres: typeof import("postgres"), target: PostgresTarget) {
+    let lose: (reason: Error) => void;
+    this.#lost = new Promise((_, reject) => lose = reject);
+    this.#lost.catch(() => {}); // nobody may be waiting
+    const fail = () => {
+      this.#isLost = true;
+      lose(Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" }));
+    };
+    // The types of the driver do not know that `socket` may give a promise, nor all of these options.
+    const options = {
+      host: target.host,
+      port: target.port,
+      user: target.user,
+      pass: target.password,
+      database: target.database,
+      max: 1,
+      ssl: false, // the socket comes with TLS
+      socket: async () => {
+        if (this.#socket) {
+          throw Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" });
+        }
+        return this.#socket = await openPostgresSocket(target);
+      },
+      connect_timeout: target.connectTimeoutMs / 1_000,
+      idle_timeout: 0,
+      max_lifetime: 0,
+      fetch_types: false,
+      prepare: false, // PgBouncer may give each transaction another connection
+      no_subscribe: true,
+      connection: {
+        application_name: target.applicationName,
+        ...(target.options ? { options: target.options } : {}),
+      },
+      onnotice: () => {},
+      onclose: fail,
+    };
+    this.#sql = postgres(options as unknown as Parameters<typeof postgres>[0]);
+  }
+
+  /** Whether the connection is gone. */
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** Runs a statement, or several at once where there are no parameters; gives the rows of the last. */
+  async query(sql: string, parameters: readonly string[] = []): Promise<Row[]> {
+    return (await this.#run(sql, parameters)).rows;
+  }
+
+  /** Runs a statement; gives how many rows it touched. */
+  async execute(sql: string, parameters: readonly string[] = []): Promise<number> {
+    return (await this.#run(sql, parameters)).count;
+  }
+
+  async #run(sql: string, parameters: readonly string[]): Promise<{ rows: Row[]; count: number }> {
+    const query = this.#sql.unsafe(sql, [...parameters])
+      .values();
+    const results = await this.#unlessLost(query) as unknown as Result | Result[];
+    const last = Array.isArray(results[0]) && "command" in results[0]
+      ? (results as Result[]).at(-1)!
+      : results as Result;
+    return { rows: [...last] as Row[], count: last.count ?? 0 };
+  }
+
+  /**
+   * Streams bytes into `COPY … FROM STDIN`. It resolves when all is sent, which says nothing of what the server
+   * makes of it: only the next statement of the transaction tells.
+   */
+  async copyIn(sql: string, chunks: Iterable<Uint8Array>): Promise<void> {
+    const stream: Writable = await this.#unlessLost(this.#sql.unsafe(sql).writable());
+    let failure: Error | undefined;
+    stream.on("error", (error) => failure ??= error); // else it would be thrown where nobody can catch it
+    for (const chunk of chunks) {
+      if (failure) throw failure;
+      await this.#unlessLost(written(stream, chunk));
+    }
+    if (failure) throw failure;
+    stream.end();
+    // The driver takes no statement before it has sent the end, which it does in the next turn; and it tells of the
+    // end only where the server liked it, so that is not what to wait for.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** What `COPY … TO STDOUT` gives: each chunk holds whole rows. Ending early needs the session to be destroyed. */
+  async *copyOut(sql: string): AsyncGenerator<Buffer> {
+    const stream: Readable = await this.#unlessLost(this.#sql.unsafe(sql).readable());
+    yield* stream;
+    // The driver pauses the socket when the stream is full, and forgets to go on where that was the end.
+    this.#socket?.resume();
+    if (this.#isLost) await this.#lost;
+  }
+
+  /** Closes the connection at once, whatever goes on in it. */
+  destroy(): void {
+    this.#isLost = true;
+    this.#socket?.destroy();
+    void this.#sql.end({ timeout: 0 }).catch(() => {});
+  }
+
+  /** Says goodbye to the server. */
+  async close(): Promise<void> {
+    await this.#sql.end({ timeout: 1 });
+    this.#socket?.destroy();
+  }
+
+  #unlessLost<T>(promise: PromiseLike<T>): Promise<T> {
+    return Promise.race([promise, this.#lost]);
+  }
+}
+
+/** What the driver gives for a statement. */
+interface Result extends Array<(string | null)[]> {
+  count: number | null;
+  command: string;
+}
+
+/** Resolves when the chunk is on its way, or the stream has failed. */
+function written(stream: Writable, chunk: Uint8Array): Promise<void> {
+  return new Promise((resolve) => stream.write(chunk, () => resolve()));
+}
+
+/** The connections of a backend: opened as they are needed, closed when they are idle. */
+export class PostgresPool {
+  readonly #target: PostgresTarget;
+  readonly #maxConnections: number;
+  readonly #idle: { session: PostgresSession; timer: ReturnType<typeof setTimeout> }[] = [];
+  readonly #inUse = new Set<PostgresSession>();
+  readonly #waiting: (() => void)[] = [];
+  #opening = 0;
+  #isClosed = false;
+
+  constructor(target: PostgresTarget, options: { maxConnections: number }) {
+    this.#target = target;
+    this.#maxConnections = options.maxConnections;
+  }
+
+  /** The server as messages call it. */
+  get name(): string {
+    return nameOfTarget(this.#target);
+  }
+
+  /**
+   * Runs something on a connection of its own, and turns what it throws into a {@linkcode BackendError}.
+   *
+   * @param operation What it is, as in "write".
+   * @param run Is given the connection; when it has settled, no transaction may be left open.
+   * @param limitMs After this time the connection is cut: a server that has gone silent must not hold us up.
+   */
+  async use<T>(
+    operation: string,
+    run: (session: PostgresSession) => Promise<T>,
+    limitMs = Infinity,
+  ): Promise<T> {
+    const session = await this.acquire(operation);
+    const timer = limitMs < Infinity ? setTimeout(() => session.destroy(), limitMs) : undefined;
+    try {
+      const result = await run(session);
+      this.release(session);
+      return result;
+    } catch (error) {
+      await this.#rescue(session, error);
+      throw asPostgresError(operation, this.name, error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Runs something in a transaction. */
+  transaction<T>(
+    operation: string,
+    run: (session: PostgresSession) => Promise<T>,
+    options: { limitMs?: number; settings?: string } = {},
+  ): Promise<T> {
+    return this.use(operation, async (session) => {
+      await session.query(`BEGIN; ${options.settings ?? ""}`);
+      const result = await run(session);
+      await session.query("COMMIT");
+      return result;
+    }, options.limitMs);
+  }
+
+  /** A connection of one's own, to be released or destroyed. */
+  async acquire(operation: string, { isStream = false } = {}): Promise<PostgresSession> {
+    // Streams leave one connection over, so that who reads can write what it reads.
+    const most = isStream ? this.#maxConnections - 1 : this.#maxConnections;
+    for (;;) {
+      if (this.#isClosed) {
+        throw new BackendError(
+          `Cannot ${operation} ${this.name}: an open backend is wanted: this one is closed`,
+          { operation, retryable: false },
+        );
+      }
+      const inUse = this.#inUse.size + this.#opening;
+      const found = inUse < most ? this.#idle.pop() : undefined;
+      if (found) {
+        clearTimeout(found.timer);
+        if (found.session.isLost) {
+          found.session.destroy();
+          continue;
+        }
+        this.#inUse.add(found.session);
+        return found.session;
+      }
+      if (inUse < most) break;
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    this.#opening++;
+    try {
+      const session = await PostgresSession.open(this.#target);
+      this.#inUse.add(session);
+      return session;
+    } finally {
+      this.#opening--;
+    }
+  }
+
+  /** Gives a connection back, or up if it is lost. */
+  release(session: PostgresSession): void {
+    this.#inUse.delete(session);
+    if (session.isLost || this.#isClosed) session.destroy();
+    else {
+      const timer = setTimeout(() => {
+        this.#idle.splice(this.#idle.findIndex((idle) => idle.session === session), 1);
+        void session.close();
+      }, IDLE_MS);
+      Deno.unrefTimer(timer);
+      this.#idle.push({ session, timer });
+    }
+    this.#wake();
+  }
+
+  /** Gives up a connection on which something is still under way. */
+  discard(session: PostgresSession): void {
+    this.#inUse.delete(session);
+    session.destroy();
+    this.#wake();
+  }
+
+  /** All look whether there is a connection for them now: not everybody may have the last one. */
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  /** Closes all connections. What is under way on them fails. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const session of this.#inUse) session.destroy();
+    this.#inUse.clear();
+    this.#wake();
+    await Promise.all(
+      this.#idle.splice(0).map(({ session, timer }) => {
+        clearTimeout(timer);
+        return session.close();
+      }),
+    );
+  }
+
+  /** After a failure: a connection on which the server itself answered can go on, all others are given up. */
+  async #rescue(session: PostgresSession, error: unknown): Promise<void> {
+    const code = codeOf(error);
+    if (isSqlState(code) && !/^(08|57P|28|3D)/.test(code) && !session.isLost) {
+      try {
+        await session.query("ROLLBACK");
+        return this.release(session);
+      } catch {
+        // given up below
+      }
+    }
+    this.discard(session);
+  }
+}

@@ -1,0 +1,152 @@
+import { columnOf, type ColumnType, type Dataset } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import type { SelectDialect } from "./sql/select.ts";
+
+/** The schema that this program reads and writes. */
+export const SCHEMA_VERSION = 1;
+
+/** The type of a column on the server, and how the catalog has it: its OID, and its modifier where it has one. */
+const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: number }>> = {
+  timestamp: { sql: "timestamptz", oid: 1184 },
+  text: { sql: "text", oid: 25 },
+  real: { sql: "double precision", oid: 701 },
+  integer: { sql: "bigint", oid: 20 },
+  boolean: { sql: "boolean", oid: 16 },
+  decimal: { sql: "numeric(38,18)", oid: 1700, modifier: (38 << 16) + 18 + 4 },
+  map: { sql: "jsonb", oid: 3802 },
+};
+
+/** The statements that make schema version 1. */
+export function createSchema(): string[] {
+  const statements = [
+    "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+    "CREATE TABLE ledger (batch_id text PRIMARY KEY, dataset text NOT NULL, committed bigint NOT NULL, " +
+    "duplicates bigint NOT NULL, restated bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now())",
+    "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
+  ];
+  for (const dataset of Object.values(DATASETS)) {
+    const columns = dataset.columns.map(({ name, type, required }) =>
+      `${name} ${TYPES[type].sql}${required ? " NOT NULL" : ""}`
+    );
+    if (dataset.key.length > 0) columns.push(`UNIQUE (${names(dataset, dataset.key)})`);
+    statements.push(
+      `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n) PARTITION BY RANGE (timestamp)`,
+    );
+    for (const fields of dataset.indexes) {
+      statements.push(`CREATE INDEX ON ${dataset.name} (${names(dataset, fields)})`);
+    }
+    if (dataset.mapFilter) {
+      const { name } = columnOf(dataset, dataset.mapFilter);
+      statements.push(`CREATE INDEX ON ${dataset.name} USING gin (${name} jsonb_path_ops)`);
+    }
+  }
+  return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
+}
+
+/** The columns by name, as a list. */
+export function columnList(dataset: Dataset<unknown>): string {
+  return dataset.columns.map(({ name }) => name).join(", ");
+}
+
+/** The columns as they are read. The types are named, so that what somebody altered is never misread. */
+export function selectList(dataset: Dataset<unknown>): string {
+  return dataset.columns.map(({ name, type }) =>
+    type === "decimal" ? `trim_scale(${name})::text` : `${name}::${TYPES[type].sql}`
+  ).join(", ");
+}
+
+/**
+ * A query whose only value is what a table must look like for binary COPY to write into it: with another type of
+ * the same length it would store nonsense, and without its unique key it would store doubles.
+ */
+export function shapeQuery(dataset: Dataset<unknown>): string {
+  const columns = dataset.columns.map(({ name }) => literal(name)).join(", ");
+  return `SELECT (SELECT string_agg(concat(attname, ' ', atttypid, ' ', atttypmod), ', ' ORDER BY attname COLLATE "C")
+    FROM pg_catalog.pg_attribute
+    WHERE attrelid = ${literal(dataset.name)}::regclass AND attname IN (${columns}) AND NOT attisdropped)
+    || (SELECT ', unique ' || count(*) FROM pg_catalog.pg_constraint
+    WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u')`;
+}
+
+/** What {@linkcode shapeQuery} gives where nobody has altered the table. */
+export function expectedShape(dataset: Dataset<unknown>): string {
+  const columns = dataset.columns
+    .map(({ name, type }) => `${name} ${TYPES[type].oid} ${TYPES[type].modifier ?? -1}`)
+    .sort();
+  return [...columns, `unique ${dataset.key.length > 0 ? 1 : 0}`].join(", ");
+}
+
+/** The records of a JSON array, the one parameter of the statement, as rows named `r`. */
+function recordset(dataset: Dataset<unknown>): string {
+  const columns = dataset.columns.map(({ name, type }) => `${name} ${TYPES[type].sql}`).join(", ");
+  return `json_to_recordset($1::text::json) AS r (${columns})`;
+}
+
+/** Inserts the records whose key does not exist; gives the keys of the inserted ones where there are keys. */
+export function insertStatement(dataset: Dataset<unknown>): string {
+  const insert = `INSERT INTO ${dataset.name} (${columnList(dataset)}) ` +
+    `SELECT ${columnList(dataset)} FROM ${recordset(dataset)}`;
+  if (dataset.key.length === 0) return insert;
+  const key = names(dataset, dataset.key);
+  return `${insert} ON CONFLICT (${key}) DO NOTHING RETURNING ${jsonKey(dataset)}`;
+}
+
+/** Writes records over those that have their keys. */
+export function restateStatement(dataset: Dataset<unknown>): string {
+  const key = dataset.key.map((field) => columnOf(dataset, field).name);
+  const set = dataset.columns.filter(({ field }) => !dataset.key.includes(field))
+    .map(({ name }) => `${name} = r.${name}`);
+  const where = key.map((name) => `t.${name} = r.${name}`);
+  return `UPDATE ${dataset.name} AS t SET ${set.join(", ")} FROM ${recordset(dataset)} WHERE ${
+    where.join(" AND ")
+  }`;
+}
+
+/** A record as {@linkcode insertStatement} wants it, with the names of the table's columns. */
+export function jsonRow(dataset: Dataset<unknown>, record: unknown): Record<string, unknown> {
+  const values = record as Record<string, unknown>;
+  const row: Record<string, unknown> = {};
+  for (const { field, name, type } of dataset.columns) {
+    const value = values[field];
+    if (value !== undefined) row[name] = type === "timestamp" ? isoTime(value as number) : value;
+  }
+  return row;
+}
+
+/** The key of a record, written as the server writes what {@linkcode insertStatement} returns. */
+export function keyOf(dataset: Dataset<unknown>, record: unknown): string {
+  return dataset.key.map((field) => String((record as Record<string, unknown>)[field])).join(" ");
+}
+
+function jsonKey(dataset: Dataset<unknown>): string {
+  const parts = dataset.key.map((field) => {
+    const { name, type } = columnOf(dataset, field);
+    return type === "timestamp" ? `(extract(epoch FROM ${name}) * 1000)::bigint` : name;
+  });
+  return `concat_ws(' ', ${parts.join(", ")})`;
+}
+
+function names(dataset: Dataset<unknown>, fields: readonly string[]): string {
+  return fields.map((field) => columnOf(dataset, field).name).join(", ");
+}
+
+/** A text as SQL has it, whatever `standard_conforming_strings` is set to. */
+export function literal(text: string): string {
+  return `E'${text.replace(/[\\']/g, "\\$&")}'`;
+}
+
+/** A time as SQL has it. */
+export function timeLiteral(ms: number): string {
+  return `'${isoTime(ms)}'::timestamptz`;
+}
+
+/** ISO 8601; beyond the year 9999 without the sign, which PostgreSQL does not read. */
+function isoTime(ms: number): string {
+  return new Date(ms).toISOString().replace(/^\+0?/, "");
+}
+
+/** COPY takes no parameters, so values stand in the text. */
+export const DIALECT: SelectDialect = {
+  value: (value) => typeof value === "number" ? timeLiteral(value) : `${literal(value)}::text`,
+  hasEntry: (column, key, value) => `${column} @> jsonb_build_object(${key}, ${value})`,
+};

