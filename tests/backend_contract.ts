@@ -210,7 +210,9 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     await writeHours(backend, 3);
     await write(backend, costEntries, [costEntry()]);
     const { datasets, totals } = await backend.stats();
-    const found = Object.entries(datasets).map(([name, { rows, oldest, newest }]) => [name, rows, oldest, newest]);
+    const found = Object.entries(datasets).map((
+      [name, { rows, oldest, newest }],
+    ) => [name, rows, oldest, newest]);
     assertEquals(found, [
       ["system_metrics", 3, NEW_YEAR, NEW_YEAR + 2 * HOUR],
       ["service_metrics", 0, undefined, undefined],

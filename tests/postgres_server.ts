@@ -255,7 +255,9 @@ export function databaseUrl(server: string, database: string, user?: string, pas
 export async function runSql(url: string, text: string): Promise<Record<string, unknown>[]> {
   const sql = postgres(url, { max: 1, prepare: false, onnotice: () => {} });
   try {
-    return [...await sql.unsafe(text)];
+    const results = await sql.unsafe(text);
+    const isSeveral = Array.isArray(results[0]);
+    return [...(isSeveral ? results.at(-1) as unknown as typeof results : results)];
   } finally {
     await sql.end({ timeout: 5 });
   }

@@ -1,16 +1,31 @@
+import { Socket } from "node:net";
 import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
-import { backendContract } from "./backend_contract.ts";
-import { TestDatabase } from "./postgres_server.ts";
+import { partitionOf } from "../src/backends/postgres_partitions.ts";
+import { openPostgresSocket } from "../src/backends/postgres_socket.ts";
+import { resolvePostgresTarget } from "../src/backends/postgres_target.ts";
+import { BackendError } from "../src/errors.ts";
+import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { DATASETS } from "../src/records/datasets.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { serviceMetrics } from "../src/records/service_metrics.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { backendContract, read, write } from "./backend_contract.ts";
+import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { databaseUrl, TestDatabase } from "./postgres_server.ts";
 
-const OPTIONS = {
-  mode: "create",
-  onConflict: "ignore",
-  maxConnections: 5,
-  statementTimeoutSeconds: 60,
-} as const;
+const DAY = 24 * 3_600_000;
 
 const open = (url: string, options: Partial<PostgresBackendOptions> = {}) =>
-  PostgresBackend.open({ ...OPTIONS, connectionString: url, ...options });
+  PostgresBackend.open({
+    connectionString: url,
+    mode: "create",
+    onConflict: "ignore",
+    maxConnections: 5,
+    statementTimeoutSeconds: 60,
+    ...options,
+  });
 
 backendContract("PostgresBackend", async ({ onConflict }) => {
   const database = await TestDatabase.create();
@@ -23,3 +38,553 @@ backendContract("PostgresBackend", async ({ onConflict }) => {
     },
   };
 });
+
+/** Registers a test with an empty database, and a backend on it. */
+function test(
+  title: string,
+  run: (backend: PostgresBackend, database: TestDatabase) => Promise<void>,
+  options: Partial<PostgresBackendOptions> = {},
+): void {
+  Deno.test(`PostgresBackend ${title}`, async () => {
+    await using database = await TestDatabase.create();
+    const backend = await open(database.url, options);
+    try {
+      await run(backend, database);
+    } finally {
+      await backend.close();
+    }
+  });
+}
+
+const rowsIn = async (database: TestDatabase, table: string) =>
+  Number((await database.sql(`SELECT count(*) AS rows FROM ${table}`))[0].rows);
+
+/** The connections to a database beside the one that asks. */
+const connectionsTo = async (database: TestDatabase) =>
+  Number(
+    (await database.sql(
+      `SELECT count(*) AS n FROM pg_stat_activity WHERE datname = '${database.name}' AND pid <> pg_backend_pid()`,
+    ))[0].n,
+  );
+
+const metrics = (count: number, overrides: object = {}) =>
+  Array.from({ length: count }, (_, i) => ({ timestamp: NEW_YEAR + i, activeConnections: i, ...overrides }));
+
+// --- Ingest
+
+test("switches Nagle's algorithm off, which would hold up every batch", async (_backend, database) => {
+  const { setNoDelay } = Socket.prototype;
+  const settings: unknown[] = [];
+  Socket.prototype.setNoDelay = function (value) {
+    settings.push(value);
+    return setNoDelay.call(this, value);
+  };
+  try {
+    const socket = await openPostgresSocket(resolvePostgresTarget(database.url));
+    socket.destroy();
+  } finally {
+    Socket.prototype.setNoDelay = setNoDelay;
+  }
+  assert(settings.includes(true));
+});
+
+test(
+  "tells the server's SQLSTATE and message when it refuses a value, and names the one record",
+  async (backend, database) => {
+    await database.sql("ALTER TABLE system_metrics ADD CONSTRAINT sane CHECK (cpu_usage < 100)");
+    for (const bad of [0, 70, 999]) {
+      const records = metrics(1_000).map((record, i) => ({
+        ...record,
+        nodeId: `n${i}`,
+        cpuUsage: i === bad ? 150 : 1,
+      }));
+      const error = await assertRejects(
+        () => write(backend, systemMetrics, records),
+        BackendError,
+        "sane",
+      ) as BackendError;
+      assertEquals([error.operation, error.retryable, error.sqlState], ["write", false, "23514"]);
+      assert(
+        error.message.includes(`record ${bad + 1} of 1000 (`) && error.message.includes(`"n${bad}"`),
+        error.message,
+      );
+    }
+    assertEquals(await rowsIn(database, "system_metrics"), 0);
+    assertEquals(await rowsIn(database, "ledger"), 0);
+  },
+);
+
+test("leaks no connection when batches fail, and goes on", async (backend, database) => {
+  await database.sql("ALTER TABLE system_metrics ADD CONSTRAINT sane CHECK (cpu_usage < 100)");
+  for (let i = 0; i < 10; i++) {
+    await assertRejects(() => write(backend, systemMetrics, metrics(3, { cpuUsage: 150 })), BackendError);
+  }
+  assert(await connectionsTo(database) <= 2);
+  await write(backend, systemMetrics, metrics(3, { cpuUsage: 50 }));
+  assertEquals(await rowsIn(database, "system_metrics"), 3);
+});
+
+const ALTERATIONS: readonly { by: string; wanted: string }[] = [
+  { by: "ALTER TABLE system_metrics ALTER cpu_usage TYPE bigint", wanted: "cpu_usage" },
+  { by: "ALTER TABLE system_metrics DROP cpu_usage", wanted: "cpu_usage" },
+  { by: "ALTER TABLE cost_entries ALTER amount TYPE numeric(38,2)", wanted: "amount" },
+  { by: "ALTER TABLE cost_entries DROP CONSTRAINT cost_entries_timestamp_entry_id_key", wanted: "unique" },
+  {
+    by: "DROP TABLE system_metrics, cost_entries",
+    wanted: "somebody else made or altered|tables of openfinops",
+  },
+  { by: "ALTER TABLE ledger DROP restated", wanted: "altered them" },
+];
+
+for (const { by, wanted } of ALTERATIONS) {
+  test(`writes nothing, and says so, after somebody's ${by}`, async (backend, database) => {
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    await database.sql(by);
+    const dataset = by.includes("cost_entries ") ? costEntries : systemMetrics;
+    const record = dataset === costEntries
+      ? costEntry({ amount: "0.001" })
+      : { timestamp: NEW_YEAR, cpuUsage: 5 };
+    const error = await assertRejects(() => write(backend, dataset, [record]), BackendError) as BackendError;
+    assertMatch(error.message, new RegExp(wanted));
+    assertEquals(error.retryable, false);
+    if (!by.startsWith("DROP")) {
+      assertEquals(await rowsIn(database, dataset.name), dataset === systemMetrics ? 1 : 0);
+    }
+  });
+}
+
+test("keeps what a new column of somebody's makes no difference to", async (backend, database) => {
+  await database.sql("ALTER TABLE system_metrics ADD rack text DEFAULT 'r1'");
+  await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, cpuUsage: 5 }]);
+  assertEquals((await read(backend, systemMetrics))[0].cpuUsage, 5);
+});
+
+test(
+  "loses and doubles nothing while its connections are cut again and again",
+  async (_backend, database) => {
+    const hub = await ObservabilityHub.open({ connectionString: database.url, batchSize: 50 });
+    let isOver = false;
+    const cutting = (async () => {
+      for (let cuts = 0; !isOver || cuts === 0; cuts++) {
+        await database.sql(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity ` +
+            `WHERE datname = '${database.name}' AND pid <> pg_backend_pid() AND query NOT LIKE '%test%'`,
+        );
+        await new Promise((resolve) => setTimeout(resolve, 15));
+      }
+    })();
+    for (let i = 0; i < 10_000; i++) {
+      await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i, activeConnections: i });
+      if (i % 500 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    isOver = true;
+    await cutting;
+    await hub.flush();
+    const { retries, committed } = hub.stats().datasets.system_metrics!;
+    await hub.close();
+    assertEquals(committed, 10_000);
+    assert(retries > 0, "no write was cut");
+    const [found] = await database.sql(
+      "SELECT count(*)::int AS rows, count(DISTINCT active_connections)::int AS numbers FROM system_metrics",
+    );
+    assertEquals(found, { rows: 10_000, numbers: 10_000 });
+  },
+);
+
+test(
+  "waits for the outcome of a first attempt that still goes on, instead of writing twice",
+  async (backend, database) => {
+    const id = crypto.randomUUID();
+    const insert = `INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) ` +
+      `VALUES ('${id}', 'system_metrics', 7, 0, 0)`;
+    const first = database.sql(`BEGIN; ${insert}; SELECT pg_sleep(0.3); COMMIT`);
+    await until(async () =>
+      (await database.sql(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%ledger%'",
+      )).length > 0
+    );
+    const again = await backend.write({ id, dataset: systemMetrics, records: [{ timestamp: NEW_YEAR }] });
+    await first;
+    assertEquals(again, { committed: 7, duplicates: 0, restated: 0 });
+    assertEquals(await rowsIn(database, "system_metrics"), 0);
+  },
+);
+
+test("gives up a statement that takes too long, and can be told to try again", async (backend, database) => {
+  const locked = database.sql("BEGIN; LOCK TABLE ledger; SELECT pg_sleep(1); COMMIT");
+  await until(async () =>
+    (await database.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).length > 0
+  );
+  const error = await assertRejects(
+    () => write(backend, systemMetrics, metrics(1)),
+    BackendError,
+  ) as BackendError;
+  assertEquals([error.sqlState, error.retryable], ["57014", true]);
+  await locked;
+  await write(backend, systemMetrics, metrics(1));
+}, { statementTimeoutSeconds: 0.1 });
+
+test("says when the server has no connection left, and goes on when it has", async (backend, database) => {
+  const role = `few_${database.name}`;
+  await database.sql(
+    `CREATE ROLE ${role} LOGIN CONNECTION LIMIT 1; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`,
+  );
+  try {
+    await write(backend, systemMetrics, metrics(1));
+    const url = databaseUrl(database.url, database.name, role);
+    const first = await open(url);
+    const error = await assertRejects(() => open(url), BackendError, "max_connections") as BackendError;
+    assertEquals([error.sqlState, error.retryable], ["53300", true]);
+    await first.close();
+    const second = await open(url);
+    assertEquals((await read(second, systemMetrics)).length, 1);
+    await second.close();
+  } finally {
+    await database.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
+});
+
+// --- Partitions and retention
+
+Deno.test("partitionOf() gives weeks from Monday for metrics and months for costs", () => {
+  const shown = (time: number, dataset = DATASETS.system_metrics) => {
+    const { name, start, end } = partitionOf(dataset, time);
+    return [name, new Date(start).toISOString().slice(0, 10), new Date(end).toISOString().slice(0, 10)];
+  };
+  const week = ["system_metrics_2025_12_29", "2025-12-29", "2026-01-05"];
+  assertEquals(shown(NEW_YEAR), week);
+  assertEquals(shown(Date.UTC(2025, 11, 29)), week);
+  assertEquals(shown(Date.UTC(2026, 0, 5) - 1), week);
+  assertEquals(shown(Date.UTC(2026, 0, 5))[0], "system_metrics_2026_01_05");
+  assertEquals(shown(Date.UTC(2025, 11, 31), DATASETS.cost_entries), [
+    "cost_entries_2025_12_01",
+    "2025-12-01",
+    "2026-01-01",
+  ]);
+});
+
+test("takes records of any time, from many writers at once", async (backend, database) => {
+  const times = [
+    100_000_000_000,
+    NEW_YEAR,
+    253_402_300_799_999,
+    ...Array.from({ length: 30 }, (_, i) => NEW_YEAR - (i + 1) * 5 * DAY),
+  ];
+  const writers = await Promise.all(Array.from({ length: 6 }, () => open(database.url)));
+  await Promise.all(
+    writers.map((writer) => write(writer, systemMetrics, times.map((timestamp) => ({ timestamp })))),
+  );
+  await Promise.all(
+    writers.map((writer) => write(writer, costEntries, times.map((timestamp) => costEntry({ timestamp })))),
+  );
+  await Promise.all(writers.map((writer) => writer.close()));
+  const found = (await read(backend, systemMetrics)).map(({ timestamp }) => timestamp);
+  assertEquals(found, times.flatMap((time) => Array(6).fill(time)).sort((a, b) => a - b));
+  assertEquals((await read(backend, costEntries)).length, times.length);
+});
+
+test("makes a partition while somebody reads, without waiting for the end of that", async (backend) => {
+  await write(backend, systemMetrics, metrics(3_000));
+  for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR + 100 * DAY }]);
+    break;
+  }
+});
+
+test("drops whole partitions, deletes at the edge, and gives the disk back", async (backend, database) => {
+  const rows = Array.from(
+    { length: 40_000 },
+    (_, i) => ({ timestamp: NEW_YEAR + i * DAY / 1_000, labels: { x: "y".repeat(50) } }),
+  );
+  await write(backend, systemMetrics, rows); // 1,000 a day for 40 days
+  const before = (await backend.stats()).datasets.system_metrics;
+  assertEquals(before.partitions, 7);
+  const cutoff = NEW_YEAR + 30 * DAY;
+  assertEquals(await backend.deleteBefore(systemMetrics, cutoff, { dryRun: true }), 30_000);
+  assertEquals(await backend.deleteBefore(systemMetrics, cutoff, { dryRun: false }), 30_000);
+  const after = (await backend.stats()).datasets.system_metrics;
+  assertEquals([after.rows, after.oldest, after.partitions], [10_000, cutoff, 3]);
+  assert(
+    after.tableBytes! < before.tableBytes! / 2,
+    `${before.tableBytes} bytes before, ${after.tableBytes} after`,
+  );
+  const names = await database.sql(
+    "SELECT relid::text AS name FROM pg_partition_tree('system_metrics') WHERE isleaf",
+  );
+  assertEquals(names.map(({ name }) => name).sort()[0], "system_metrics_2026_01_26");
+  // What was dropped is made again for a late record, also by a writer that saw it before.
+  await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+  assertEquals((await backend.stats()).datasets.system_metrics.rows, 10_001);
+});
+
+test("writes into a partition that another process has dropped meanwhile", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(1));
+  await database.sql("DROP TABLE system_metrics_2025_12_29");
+  assertEquals(await write(backend, systemMetrics, metrics(2)), { committed: 2, duplicates: 0, restated: 0 });
+  assertEquals(await rowsIn(database, "system_metrics"), 2);
+});
+
+test("begins no further step of a cleanup when its time is over", async (backend) => {
+  await write(backend, systemMetrics, metrics(10));
+  const options = { dryRun: false, timeBudgetMs: 0 };
+  assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + DAY, options), 0);
+  assertEquals((await read(backend, systemMetrics)).length, 10);
+});
+
+test("forgets batches in the ledger after 30 days", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(1));
+  await write(backend, systemMetrics, metrics(1));
+  await database.sql(
+    "UPDATE ledger SET committed_at = now() - interval '31 days' WHERE ctid = (SELECT min(ctid) FROM ledger)",
+  );
+  await backend.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false });
+  assertEquals(await rowsIn(database, "ledger"), 1);
+});
+
+// --- Reading
+
+test("prunes partitions and uses an index in each documented query", async (backend, database) => {
+  const time = (i: number) => NEW_YEAR + i * DAY / 50;
+  await write(
+    backend,
+    systemMetrics,
+    Array.from(
+      { length: 5_000 },
+      (_, i) => ({ timestamp: time(i), clusterId: `c${i % 5}`, nodeId: `n${i % 50}` }),
+    ),
+  );
+  await write(
+    backend,
+    serviceMetrics,
+    Array.from({ length: 5_000 }, (_, i) => ({ timestamp: time(i), serviceName: `s${i % 50}` })),
+  );
+  await write(
+    backend,
+    costEntries,
+    Array.from({ length: 5_000 }, (_, i) =>
+      costEntry({
+        timestamp: time(i),
+        entryId: `e${i}`,
+        category: `c${i % 20}`,
+        resourceId: `r${i % 50}`,
+        tags: { team: `t${i % 50}` },
+      })),
+  );
+  await database.sql("ANALYZE");
+  const range = { startTime: NEW_YEAR + 40 * DAY, endTime: NEW_YEAR + 41 * DAY };
+  const queries: [string, object, RegExp][] = [
+    ["system_metrics", {}, /_timestamp_idx/],
+    ["system_metrics", { clusterId: "c1", nodeId: "n1" }, /cluster_id_node_id_timestamp_idx|_timestamp_idx/],
+    ["service_metrics", { serviceName: "s1" }, /service_name_timestamp_idx|_timestamp_idx/],
+    ["cost_entries", {}, /_timestamp_entry_id_key/],
+    ["cost_entries", { category: "c1" }, /category_timestamp_idx/],
+    ["cost_entries", { resourceId: "r1" }, /resource_id_timestamp_idx/],
+    ["cost_entries", { region: "eu" }, /_timestamp_entry_id_key/],
+    ["cost_entries", { currency: "USD" }, /_timestamp_entry_id_key/],
+    ["cost_entries", { tags: { team: "t1" } }, /_tags_idx|_timestamp_entry_id_key/],
+  ];
+  for (const [name, filters, index] of queries) {
+    const dataset = DATASETS[name as keyof typeof DATASETS];
+    const plan = (await database.sql(
+      `EXPLAIN ${backend.selectStatement(dataset, acceptQuery(dataset, { ...range, ...filters }))}`,
+    ))
+      .map((row) => row["QUERY PLAN"]).join("\n");
+    const scanned = new Set(
+      [...plan.matchAll(/(?:Heap Scan|Seq Scan|Scan using \w+) on (\w+)/g)].map(([, name]) => name),
+    );
+    assertEquals(scanned.size, 1, `${name} ${JSON.stringify(filters)}\n${plan}`);
+    assertMatch(plan, index);
+    assert(!plan.includes("Seq Scan"), plan);
+  }
+  // Tags without a range of time: the index of the tags serves in every partition.
+  const plan = (await database.sql(
+    `SET enable_seqscan = off; EXPLAIN ${
+      backend.selectStatement(costEntries, acceptQuery(costEntries, { tags: { team: "t1" } }))
+    }`,
+  )).map((row) => row["QUERY PLAN"]).join("\n");
+  assertMatch(plan, /Bitmap Index Scan on cost_entries_\w+_tags_idx/);
+});
+
+test(
+  "frees the connection of a stream that is given up, and stops the server's work on it",
+  async (backend, database) => {
+    await write(backend, systemMetrics, metrics(30_000, { labels: { text: "x".repeat(200) } }));
+    for (let i = 0; i < 5; i++) {
+      for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) break;
+    }
+    assertEquals((await read(backend, systemMetrics, { limit: 10 })).length, 10);
+    await until(async () => await connectionsTo(database) <= 1);
+  },
+  { maxConnections: 2 },
+);
+
+test("leaves a connection for writing, however many streams are open", async (backend) => {
+  await write(backend, systemMetrics, metrics(5_000));
+  const streams = Array.from({ length: 3 }, () => backend.read(systemMetrics, acceptQuery(systemMetrics)));
+  await streams[0].next();
+  await streams[1].next();
+  const third = streams[2].next();
+  await write(backend, systemMetrics, metrics(1));
+  await Promise.all([streams[0].return(undefined), streams[1].return(undefined)]);
+  assertEquals((await third).done, false);
+  await streams[2].return(undefined);
+}, { maxConnections: 3 });
+
+test("gives a stream the error of the server in the middle of it", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(30_000, { labels: { text: "x".repeat(200) } }));
+  const error = await assertRejects(async () => {
+    for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
+      await database.sql(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${database.name}' AND query LIKE 'COPY%'`,
+      );
+    }
+  }, BackendError) as BackendError;
+  assertEquals([error.operation, error.retryable], ["read", true]);
+});
+
+// --- Opening
+
+Deno.test("PostgresBackend can be opened by ten at once on an empty database", async () => {
+  await using database = await TestDatabase.create();
+  const backends = await Promise.all(Array.from({ length: 10 }, () => open(database.url)));
+  await Promise.all(
+    backends.map((backend, i) => write(backend, costEntries, [costEntry({ entryId: `e${i}` }), costEntry()])),
+  );
+  assertEquals(await rowsIn(database, "cost_entries"), 10); // e1 came eleven times
+  assertEquals(await rowsIn(database, "schema_version"), 1);
+  await Promise.all(backends.map((backend) => backend.close()));
+});
+
+test("refuses a schema that is newer, and touches nothing", async (_backend, database) => {
+  await database.sql("INSERT INTO schema_version (version) VALUES (99)");
+  await assertRejects(() => open(database.url), BackendError, "it has version 99");
+});
+
+Deno.test("PostgresBackend makes no tables unless it may, and takes none of another program", async () => {
+  await using database = await TestDatabase.create();
+  for (const mode of ["existing", "read"] as const) {
+    await assertRejects(() => open(database.url, { mode }), BackendError, "`database init`");
+  }
+  await database.sql("CREATE TABLE ledger (account text)");
+  await assertRejects(() => open(database.url), BackendError, "they belong to another program");
+  assertEquals((await database.sql("SELECT relname FROM pg_class WHERE relname = 'cost_entries'")).length, 0);
+});
+
+test("can be read, and only read, by a role that may only select", async (backend, database) => {
+  const role = `reader_${database.name}`;
+  await write(backend, systemMetrics, metrics(2));
+  await database.sql(
+    `CREATE ROLE ${role} LOGIN; GRANT SELECT ON schema_version, system_metrics, service_metrics, cost_entries TO ${role}`,
+  );
+  try {
+    const url = databaseUrl(database.url, database.name, role);
+    const reader = await open(url, { mode: "read" });
+    assertEquals((await read(reader, systemMetrics)).length, 2);
+    const { datasets } = await reader.stats();
+    assertEquals([datasets.system_metrics.rows, datasets.system_metrics.partitions], [2, 1]);
+    assertEquals((await reader.probe()).writable, false);
+    const error = await assertRejects(
+      () => write(reader, systemMetrics, metrics(1)),
+      BackendError,
+    ) as BackendError;
+    assertEquals(error.sqlState, "42501");
+    await reader.close();
+  } finally {
+    await database.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
+});
+
+Deno.test("PostgresBackend needs no superuser, and what members of a role make belongs to the role", async () => {
+  await using database = await TestDatabase.create();
+  const [owner, agent, keeper] = ["owner", "agent", "keeper"].map((name) => `${name}_${database.name}`);
+  await database.sql(
+    `CREATE ROLE ${owner} NOLOGIN; CREATE ROLE ${agent} LOGIN IN ROLE ${owner}; CREATE ROLE ${keeper} LOGIN IN ROLE ${owner};
+    GRANT CREATE ON SCHEMA public TO ${owner}`,
+  );
+  try {
+    await database.sql(`SET ROLE ${owner}; CREATE TABLE unused (); DROP TABLE unused`);
+    const first = await open(
+      `${databaseUrl(database.url, database.name, agent)}?options=-c%20role%3D${owner}`,
+    );
+    await first.close();
+    const writer = await open(databaseUrl(database.url, database.name, agent));
+    await write(writer, systemMetrics, metrics(3));
+    await writer.close();
+    const cleaner = await open(databaseUrl(database.url, database.name, keeper));
+    assertEquals(await cleaner.deleteBefore(systemMetrics, NEW_YEAR + 30 * DAY, { dryRun: false }), 3);
+    assertEquals((await cleaner.stats()).datasets.system_metrics.partitions, 0);
+    await cleaner.close();
+  } finally {
+    await database.sql([owner, agent, keeper].map((role) => `DROP OWNED BY ${role} CASCADE`).join("; "));
+    await database.sql([agent, keeper, owner].map((role) => `DROP ROLE ${role}`).join("; "));
+  }
+});
+
+// --- Money
+
+test(
+  "restates the same entries from two writers at once without a deadlock or a loss",
+  async (backend, database) => {
+    const other = await open(database.url, { onConflict: "replace" });
+    const entries = (amount: string) =>
+      Array.from({ length: 200 }, (_, i) => costEntry({ entryId: `e${i}`, amount }));
+    await write(backend, costEntries, entries("1"));
+    for (let round = 0; round < 5; round++) {
+      const results = await Promise.all([
+        write(backend, costEntries, entries("2")),
+        write(other, costEntries, entries("2").reverse()),
+      ]);
+      for (const result of results) assertEquals(result, { committed: 200, duplicates: 0, restated: 200 });
+    }
+    assertEquals(await backend.total(costEntries, acceptQuery(costEntries)), [{
+      currency: "USD",
+      total: "400",
+      count: 200,
+    }]);
+    await other.close();
+  },
+  { onConflict: "replace" },
+);
+
+test("keeps 100,000 amounts of the least size exactly", async (_backend, database) => {
+  const costs = await CostObservatory.open({ connectionString: database.url });
+  const entry = { timestamp: NEW_YEAR, resourceId: "r", category: "gpu", amount: "0.000000000000000001" };
+  for (let i = 0; i < 100_000; i++) await costs.addCostEntry({ ...entry, entryId: `e${i}` });
+  await costs.close();
+  const again = await CostObservatory.open({ connectionString: database.url });
+  assertEquals(await again.aggregateCosts(), [{ currency: "USD", total: "0.0000000000001", count: 100_000 }]);
+  await again.close();
+});
+
+test("gives back every amount as it was stored", async (backend) => {
+  const amounts = [
+    "0",
+    "1",
+    "-1",
+    "10000",
+    "9999",
+    "0.0001",
+    "0.00001",
+    "100000000",
+    "0.000000000000000001",
+    "-999999999999999999.999999999999999999",
+    "120000.00034",
+    "1000000000000",
+    "0.1",
+    "12345.678901234567890123",
+  ];
+  const exact = amounts.map((amount) =>
+    amount.replace(/(\.\d{18})\d+$/, "$1").replace(/(\.\d*[1-9])0+$/, "$1")
+  );
+  await write(
+    backend,
+    costEntries,
+    exact.map((amount, i) => costEntry({ entryId: `e${String(i).padStart(2, "0")}`, amount })),
+  );
+  assertEquals((await read(backend, costEntries)).map(({ amount }) => amount), exact);
+});
+
+/** Waits for a state that comes by itself. */
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
+}

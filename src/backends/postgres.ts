@@ -110,11 +110,7 @@ export class PostgresBackend implements Backend {
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
-    const order = (dataset.key.length > 0 ? dataset.key : ["timestamp"])
-      .map((field) => `${columnOf(dataset, field).name} ${query.order}`);
-    const limit = query.limit === undefined ? "" : ` LIMIT ${query.limit}`;
-    const select = `SELECT ${selectList(dataset)} FROM ${dataset.name} ` +
-      `${whereClause(dataset, query, DIALECT)} ORDER BY ${order.join(", ")}${limit}`;
+    const select = this.selectStatement(dataset, query);
     // One statement sees one state of the database, however long it takes.
     const session = await this.#pool.acquire("read", { isStream: true });
     let isOver = false;
@@ -135,6 +131,15 @@ export class PostgresBackend implements Backend {
       if (isOver) this.#pool.release(session);
       else this.#pool.discard(session); // the server stops sending when the connection is cut
     }
+  }
+
+  /** The statement that reads the records that a query asks for. */
+  selectStatement(dataset: Dataset<unknown>, query: RecordQuery): string {
+    const order = (dataset.key.length > 0 ? dataset.key : ["timestamp"])
+      .map((field) => `${columnOf(dataset, field).name} ${query.order}`);
+    const limit = query.limit === undefined ? "" : ` LIMIT ${query.limit}`;
+    return `SELECT ${selectList(dataset)} FROM ${dataset.name} ` +
+      `${whereClause(dataset, query, DIALECT)} ORDER BY ${order.join(", ")}${limit}`;
   }
 
   async total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {

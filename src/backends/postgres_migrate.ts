@@ -1,7 +1,7 @@
 import { BackendError } from "../errors.ts";
 import type { OpenMode } from "./backend.ts";
 import type { PostgresPool, PostgresSession } from "./postgres_pool.ts";
-import { createSchema, SCHEMA_VERSION } from "./postgres_schema.ts";
+import { createSchema, SCHEMA_VERSION, tableQuery } from "./postgres_schema.ts";
 
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;
@@ -38,8 +38,8 @@ export async function migrate(pool: PostgresPool, mode: OpenMode): Promise<void>
 
 /** The version of the schema, or undefined where there is none. */
 async function readVersion(session: PostgresSession): Promise<number | undefined> {
-  const [[table]] = await session.query("SELECT to_regclass('schema_version')::text");
-  if (table === null) return undefined;
+  const tables = await session.query(tableQuery("schema_version"));
+  if (tables.length === 0) return undefined;
   const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
   return Number(version);
 }

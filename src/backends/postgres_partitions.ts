@@ -1,6 +1,6 @@
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { PostgresPool, PostgresSession } from "./postgres_pool.ts";
-import { literal, timeLiteral } from "./postgres_schema.ts";
+import { literal, tableQuery, timeLiteral } from "./postgres_schema.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 /** 1 January 1970 was a Thursday, and weeks begin on Monday. */
@@ -106,8 +106,7 @@ async function makePartition(session: PostgresSession, dataset: Dataset<unknown>
   await session.query(
     `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
   );
-  const [[found]] = await session.query(`SELECT to_regclass(${literal(name)})::text`);
-  if (found !== null) return;
+  if ((await session.query(tableQuery(name))).length > 0) return;
   await session.query(
     `CREATE TABLE ${name} (LIKE ${dataset.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); ` +
       `ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +

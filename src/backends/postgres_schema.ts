@@ -43,6 +43,16 @@ export function createSchema(): string[] {
   return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
 }
 
+/**
+ * A query that gives a row where there is such a table. Not `to_regclass()`: that may answer from what the session
+ * has cached, from before another process made the table.
+ */
+export function tableQuery(name: string): string {
+  return `SELECT relname::text FROM pg_catalog.pg_class WHERE relname = ${
+    literal(name)
+  } AND pg_table_is_visible(oid)`;
+}
+
 /** The columns by name, as a list. */
 export function columnList(dataset: Dataset<unknown>): string {
   return dataset.columns.map(({ name }) => name).join(", ");
