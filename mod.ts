@@ -30,6 +30,7 @@ export type {
   ConflictPolicy,
   CurrencyTotal,
   DatasetStats,
+  DeleteOptions,
   OpenMode,
   ProbeReport,
 } from "./src/backends/backend.ts";

@@ -1,4 +1,4 @@
-import type { Backend, StorageBackend } from "./backends/backend.ts";
+import type { Backend, DeleteOptions, StorageBackend } from "./backends/backend.ts";
 import { MemoryBackend } from "./backends/memory.ts";
 import { openBackend, type PersistenceConfig, resolveConfig, type ResolvedConfig } from "./config.ts";
 import { BackendError, ValidationError } from "./errors.ts";
@@ -35,6 +35,12 @@ export interface CleanupOptions {
    * @default {false}
    */
   dryRun?: boolean;
+  /**
+   * After this time no further step is begun, in milliseconds; the next cleanup does the rest.
+   *
+   * @default {Infinity}
+   */
+  timeBudgetMs?: number;
 }
 
 /** When closing gives up. */
@@ -70,11 +76,13 @@ export function retentionCutoff(retentionDays: number): number {
 export async function deleteBefore(
   backend: Backend,
   datasets: readonly Dataset<unknown>[],
-  { before, dryRun }: { before: number; dryRun: boolean },
+  { before, dryRun, timeBudgetMs = Infinity }: DeleteOptions & { before: number },
 ): Promise<Partial<Record<DatasetName, number>>> {
   const deleted: Partial<Record<DatasetName, number>> = {};
+  const end = performance.now() + timeBudgetMs;
   for (const dataset of datasets) {
-    deleted[dataset.name] = await backend.deleteBefore(dataset, before, { dryRun });
+    const options = { dryRun, timeBudgetMs: end - performance.now() };
+    deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
   }
   return deleted;
 }
@@ -179,9 +187,9 @@ export class RecordStore {
 
   /** Deletes old records of all datasets; gives how many of each. */
   async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
-    const { retentionDays = this.#config.retentionDays, dryRun = false } = options;
+    const { retentionDays = this.#config.retentionDays, dryRun = false, timeBudgetMs } = options;
     const before = retentionCutoff(retentionDays);
-    return await deleteBefore(this.backend, [...this.#rooms.keys()], { before, dryRun });
+    return await deleteBefore(this.backend, [...this.#rooms.keys()], { before, dryRun, timeBudgetMs });
   }
 
   /** Waits until all that was accepted before is committed. */

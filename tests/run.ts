@@ -4,6 +4,7 @@
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
+import { PostgresServer, serverVersion } from "./postgres_server.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
 const CHECKS: readonly (readonly string[])[] = [
@@ -52,12 +53,21 @@ for (const args of CHECKS) {
   if (await deno(args)) passed++;
   else failed++;
 }
+// One server for all tests, each of which makes a database of its own; one that is given is used as it is.
+const given = Deno.env.get("TEST_POSTGRESQL_URL");
+const server = given ? undefined : await PostgresServer.start();
+if (server) Deno.env.set("TEST_POSTGRESQL_URL", server.url());
+const postgresql = `postgresql (${await serverVersion()}${
+  server ? `, ${server.binaries.from}` : ", as given"
+})`;
 const tests = await runTests();
+await server?.[Symbol.asyncDispose]();
 passed += tests.passed;
 failed += tests.failed;
 
 const { present, absent } = await sqliteDrivers();
-console.log(`\nBackends: memory, ${present.map((name) => `sqlite (${name})`).join(", ")}`);
+const backends = ["memory", ...present.map((name) => `sqlite (${name})`), postgresql];
+console.log(`\nBackends: ${backends.join(", ")}`);
 for (const { name, reason } of absent) console.log(`Not run: sqlite (${name}): ${reason}`);
 console.log(`${passed} passed, ${failed} failed`);
 Deno.exitCode = failed === 0 ? 0 : 1;

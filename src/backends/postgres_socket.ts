@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { connect, isIP, type Socket } from "node:net";
-import { connect as startTls, type ConnectionOptions } from "node:tls";
+import { checkServerIdentity, connect as startTls, type ConnectionOptions } from "node:tls";
 import type { PostgresTarget } from "./postgres_target.ts";
 
 /** Asks the server whether it speaks TLS. */
@@ -61,7 +61,9 @@ function tlsOptions(target: PostgresTarget): ConnectionOptions {
     cert: read(sslCert),
     key: read(sslKey),
     rejectUnauthorized: sslMode.startsWith("verify") || (sslMode === "require" && sslRootCert !== undefined),
-    ...(sslMode === "verify-full" ? {} : { checkServerIdentity: () => undefined }),
+    // By itself it would compare with "localhost" where the host is an address.
+    checkServerIdentity: (_, certificate) =>
+      sslMode === "verify-full" ? checkServerIdentity(host, certificate) : undefined,
   };
 }
 

@@ -10,7 +10,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { ask, type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
-import { readNumber, UsageError } from "./usage.ts";
+import { readDurationMs, readNumber, UsageError } from "./usage.ts";
 
 const ALL = Object.values(DATASETS);
 
@@ -26,6 +26,11 @@ export const cleanup: Command = {
       value: "N",
       summary: `keep this many days (default ${resolveConfig().retentionDays})`,
     },
+    {
+      name: "time-budget",
+      value: "TIME",
+      summary: "begin no further step after this time (default: no limit)",
+    },
     { name: "dry-run", summary: "only count what would be deleted" },
     { name: "yes", summary: "do not ask" },
   ],
@@ -38,20 +43,22 @@ export const cleanup: Command = {
     const text = given.text("retention-days");
     const days = text === undefined ? resolveConfig().retentionDays : readNumber("retention-days", text);
     const before = retentionCutoff(days);
+    const budget = given.text("time-budget");
+    const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = given.has("dry-run");
     if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
       throw new UsageError("cleanup deletes for good: pass --yes, or --dry-run to see what would go");
     }
     await withBackend(given, isDryRun ? "read" : "existing", async (backend) => {
-      const found = await deleteBefore(backend, ALL, { before, dryRun: true });
-      if (isDryRun) return report(format, found, `Would be deleted (before ${isoTime(before)}):`);
-      const count = Object.values(found).reduce((sum, rows) => sum + rows);
-      if (count > 0 && !given.has("yes")) {
-        const question = `Delete ${formatCount(count)} records before ${isoTime(before)} from ` +
+      const count = () => deleteBefore(backend, ALL, { before, dryRun: true });
+      if (isDryRun) return report(format, await count(), `Would be deleted (before ${isoTime(before)}):`);
+      const found = given.has("yes") ? 0 : Object.values(await count()).reduce((sum, rows) => sum + rows);
+      if (found > 0) {
+        const question = `Delete ${formatCount(found)} records before ${isoTime(before)} from ` +
           `${databaseName(given)} for good?`;
         if (!ask(question)) return note("Nothing was deleted.");
       }
-      const deleted = await deleteBefore(backend, ALL, { before, dryRun: false });
+      const deleted = await deleteBefore(backend, ALL, { before, dryRun: false, timeBudgetMs });
       report(format, deleted, `Deleted (before ${isoTime(before)}):`);
     });
   },

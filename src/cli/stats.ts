@@ -37,9 +37,9 @@ export const stats: Command = {
 
 /** The datasets with their times as ISO 8601. */
 function datasetsOf({ datasets }: BackendStats) {
-  return Object.entries(datasets).map(([dataset, { rows, oldest, newest }]) => ({
+  return Object.entries(datasets).map(([dataset, { oldest, newest, ...rest }]) => ({
     dataset,
-    rows,
+    ...rest,
     ...(oldest === undefined ? {} : { oldest: isoTime(oldest) }),
     ...(newest === undefined ? {} : { newest: isoTime(newest) }),
   }));
@@ -48,13 +48,19 @@ function datasetsOf({ datasets }: BackendStats) {
 function printTables(name: string, found: BackendStats): void {
   print(name);
   print("");
-  const rows = datasetsOf(found).map(({ dataset, rows, oldest = "", newest = "" }) => [
+  const datasets = datasetsOf(found);
+  const sizes = datasets.some(({ partitions }) => partitions !== undefined);
+  const rows = datasets.map((
+    { dataset, rows, oldest = "", newest = "", partitions, tableBytes, indexBytes },
+  ) => [
     dataset,
     formatCount(rows),
     oldest,
     newest,
+    ...(sizes ? [formatCount(partitions!), formatBytes(tableBytes!), formatBytes(indexBytes!)] : []),
   ]);
-  print(formatTable(["dataset", "rows", "oldest", "newest"], rows));
+  const header = ["dataset", "rows", "oldest", "newest"];
+  print(formatTable(sizes ? [...header, "partitions", "table", "indexes"] : header, rows));
   if (found.totals.length > 0) {
     print("");
     const totals = found.totals.map(({ currency, total, count }) => [currency, total, formatCount(count)]);
@@ -62,6 +68,6 @@ function printTables(name: string, found: BackendStats): void {
   }
   print("");
   for (const [field, value] of Object.entries(found.storage)) {
-    print(field === "fileSizeBytes" ? `size: ${formatBytes(value as number)}` : `${field}: ${value}`);
+    print(field.endsWith("SizeBytes") ? `size: ${formatBytes(value as number)}` : `${field}: ${value}`);
   }
 }
