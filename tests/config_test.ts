@@ -1,7 +1,9 @@
-import { parseConnectionString } from "../src/backends/connection_string.ts";
+import { hidePassword, parseConnectionString } from "../src/backends/connection_string.ts";
+import { resolvePostgresTarget } from "../src/backends/postgres_target.ts";
 import { openBackend, type PersistenceConfig, resolveConfig } from "../src/config.ts";
 import { ConfigError } from "../src/errors.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import { TemporaryFolder } from "./fixtures.ts";
 
 Deno.test("resolveConfig() gives the documented defaults", () => {
   assertEquals(resolveConfig(), {
@@ -93,4 +95,89 @@ Deno.test("openBackend() refuses a driver that is not known before it touches a 
     sqliteDriver: "x",
   } as unknown as PersistenceConfig;
   await assertRejects(() => openBackend(config), ConfigError, "sqliteDriver");
+});
+
+/** A target of PostgreSQL with an environment of its own. */
+const targetOf = (url: string, env: Record<string, string> = {}) =>
+  resolvePostgresTarget(url, (name) => ({ PGUSER: "me", ...env })[name]);
+
+Deno.test("resolvePostgresTarget() reads what a connection string says", () => {
+  const { host, port, user, password, database, sslMode, connectTimeoutMs } = targetOf(
+    "postgresql+psycopg2://a%40b:p%2Fw@db.example:6432/tele%20metry?sslmode=verify-full&connect_timeout=3",
+  );
+  assertEquals([host, port, user, password, database, sslMode], [
+    "db.example",
+    6432,
+    "a@b",
+    "p/w",
+    "tele metry",
+    "verify-full",
+  ]);
+  assertEquals(connectTimeoutMs, 3_000);
+  assertEquals(targetOf("postgres://[::1]:5433/d").host, "::1");
+  assertEquals(targetOf("postgresql://%2Frun%2Fpostgresql/d").host, "/run/postgresql");
+  assertEquals(targetOf("postgresql://me@/d?host=/tmp").host, "/tmp");
+  assertEquals(targetOf("postgresql://:5433/d").port, 5433);
+});
+
+Deno.test("resolvePostgresTarget() takes from the PG variables what is left open, as psql does", () => {
+  const env = {
+    PGHOST: "h",
+    PGPORT: "1",
+    PGUSER: "u",
+    PGPASSWORD: "w",
+    PGDATABASE: "d",
+    PGSSLMODE: "require",
+    PGAPPNAME: "app",
+    PGOPTIONS: "-c x=y",
+  };
+  const { host, port, user, password, database, sslMode, applicationName, options } = targetOf(
+    "postgresql://",
+    env,
+  );
+  assertEquals([host, port, user, password, database, sslMode], ["h", 1, "u", "w", "d", "require"]);
+  assertEquals([applicationName, options], ["app", "-c x=y"]);
+  assertEquals(targetOf("postgresql://x:y@z:2/e?sslmode=disable", env).host, "z");
+  const plain = targetOf("postgresql://");
+  assertEquals([plain.host, plain.port, plain.database, plain.sslMode], ["localhost", 5432, "me", "prefer"]);
+});
+
+Deno.test("resolvePostgresTarget() finds the password in libpq's file, unless others may read it", () => {
+  using folder = new TemporaryFolder();
+  const PGPASSFILE = folder.file("pgpass");
+  const lines = ["# comment", "other:*:*:*:no", "h:5432:*:me:pa\\:ss\\\\word", "*:*:*:*:any"];
+  Deno.writeTextFileSync(PGPASSFILE, lines.join("\n"), { mode: 0o600 });
+  assertEquals(targetOf("postgresql://h", { PGPASSFILE }).password, "pa:ss\\word");
+  assertEquals(targetOf("postgresql://g", { PGPASSFILE }).password, "any");
+  assertEquals(targetOf("postgresql://me:mine@h", { PGPASSFILE }).password, "mine");
+  if (Deno.build.os === "windows") return; // files have no such mode there
+  Deno.chmodSync(PGPASSFILE, 0o644);
+  assertEquals(targetOf("postgresql://h", { PGPASSFILE }).password, "");
+});
+
+Deno.test("resolvePostgresTarget() refuses what it cannot use and never shows a password", () => {
+  const wrong: [string, string][] = [
+    ["postgresql://u:secret@h:99999/d", "no URL"],
+    ["postgresql://u:se%cret@h/d", "no URL"],
+    ["postgresql://u:secret@h/d?port=0", "a port from 1"],
+    ["postgresql://u:secret@h/d?sslmode=on", "verify-full"],
+    ["postgresql://u:secret@h/d?mode=1", "it has mode"],
+    ["postgresql://u:secret@h,i/d", "one host"],
+    ["postgresql://u:secret@h/d?host=h,i", "one host"],
+  ];
+  for (const [url, wanted] of wrong) {
+    const error = assertThrows(() => targetOf(url), ConfigError, wanted) as ConfigError;
+    assert(!error.message.includes("secret@") && !error.message.includes(":secret"), error.message);
+  }
+});
+
+Deno.test("hidePassword() leaves no password in a connection string, whatever its form", () => {
+  const forms: [string, string][] = [
+    ["postgresql://u:secret@h/d", "postgresql://u:***@h/d"],
+    ["postgresql://u:sec@ret@h/d", "postgresql://u:***@h/d"],
+    ["postgresql://u@h/d?password=secret&sslmode=require", "postgresql://u@h/d?password=***&sslmode=require"],
+    ["postgresql://u@h/d", "postgresql://u@h/d"],
+    ["sqlite:////var/a.db", "sqlite:////var/a.db"],
+  ];
+  for (const [text, shown] of forms) assertEquals(hidePassword(text), shown);
 });

