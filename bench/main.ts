@@ -8,8 +8,10 @@ import { ObservabilityHub } from "../mod.ts";
 import type { SystemMetricsInput } from "../mod.ts";
 import { createSchema } from "../src/backends/sqlite_schema.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { PostgresServer, runSql, serverVersion, TestDatabase } from "../tests/postgres_server.ts";
 
 const RECORDS = 300_000;
+const POSTGRES_RECORDS = 500_000;
 const ROUNDS = 5;
 const START = Date.UTC(2026, 0, 1);
 
@@ -94,22 +96,43 @@ function bareLoop(path: string, records: number): Promise<number> {
   });
 }
 
-async function intoSqlite(path: string, records: number, batchSize = 100): Promise<number> {
-  const hub = await ObservabilityHub.open({ connectionString: `sqlite:///${path}`, batchSize });
+async function ingest(connectionString: string, records: number, batchSize = 100): Promise<number> {
+  const hub = await ObservabilityHub.open({ connectionString, batchSize });
   return await rate(records, async () => {
     await source(records).pipeTo(hub.systemMetricsSink());
     await hub.close();
   });
 }
 
-async function readBack(path: string, records: number): Promise<number> {
-  await intoSqlite(path, records);
-  await using hub = await ObservabilityHub.open({ connectionString: `sqlite:///${path}` });
+async function readBack(connectionString: string, records: number): Promise<number> {
+  await ingest(connectionString, records);
+  await using hub = await ObservabilityHub.open({ connectionString });
   return await rate(records, async () => {
     let count = 0;
     for await (const _ of hub.streamHistoricalMetrics()) count++;
     if (count !== records) throw new Error(`${count} of ${records} records came back`);
   });
+}
+
+/** The yardsticks of PostgreSQL: its own client copies the same rows out of the same table, and into it again. */
+async function psql(connectionString: string, records: number, direction: "in" | "out"): Promise<number> {
+  await ingest(connectionString, records);
+  const file = Deno.makeTempFileSync();
+  try {
+    const copyOut = `\\copy (SELECT * FROM system_metrics ORDER BY timestamp) TO '${file}'`;
+    if (direction === "out") return await rate(records, () => runPsql(connectionString, copyOut));
+    await runPsql(connectionString, copyOut);
+    await runSql(connectionString, "TRUNCATE system_metrics");
+    return await rate(records, () => runPsql(connectionString, `\\copy system_metrics FROM '${file}'`));
+  } finally {
+    Deno.removeSync(file);
+  }
+}
+
+async function runPsql(connectionString: string, command: string): Promise<void> {
+  const args = ["-X", "-q", connectionString, "-c", command];
+  const { success, stderr } = await new Deno.Command("psql", { args }).output();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
 }
 
 /** The yardstick in memory: a loop that pushes copies. */
@@ -134,28 +157,38 @@ async function collectIntoMemory(_path: string, records: number): Promise<number
 }
 
 /** The most memory that it takes to store so many records, in MiB. */
-async function peakMemory(path: string, records: number): Promise<number> {
+async function peakMemory(connectionString: string, records: number): Promise<number> {
   let peak = 0;
   const watch = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
-  await intoSqlite(path, records);
+  await ingest(connectionString, records);
   clearInterval(watch);
   return peak / 2 ** 20;
 }
 
-/** What is measured. Each gives records a second, but for the memory. */
-const MEASURES: Readonly<Record<string, (path: string, records: number) => Promise<number>>> = {
-  bareLoop,
-  intoSqlite,
-  intoSqlite5000: (path, records) => intoSqlite(path, records, 5_000),
-  readBack,
-  pushCopies,
-  intoMemory,
-  collectIntoMemory,
-  peakMemory,
+type Measure = (connectionString: string, records: number) => Promise<number>;
+
+const IN_MEMORY: Readonly<Record<string, Measure>> = { pushCopies, intoMemory, collectIntoMemory };
+const ON_SQLITE: Readonly<Record<string, Measure>> = {
+  bareLoop: (connectionString, records) => bareLoop(connectionString.replace("sqlite:///", ""), records),
+  intoSqlite: ingest,
+  intoSqlite5000: (connectionString, records) => ingest(connectionString, records, 5_000),
+  outOfSqlite: readBack,
+  peakOfSqlite: peakMemory,
+};
+const ON_POSTGRESQL: Readonly<Record<string, Measure>> = {
+  psqlIn: (connectionString, records) => psql(connectionString, records, "in"),
+  psqlOut: (connectionString, records) => psql(connectionString, records, "out"),
+  intoPostgresql: ingest,
+  intoPostgresql5000: (connectionString, records) => ingest(connectionString, records, 5_000),
+  outOfPostgresql: readBack,
+  peakOfPostgresql: peakMemory,
 };
 
 /** Measures in a process of its own, so that nothing is left of what was measured before. */
-async function measure(name: string, records = RECORDS): Promise<number> {
+async function measure(
+  name: string,
+  records = name in ON_POSTGRESQL ? POSTGRES_RECORDS : RECORDS,
+): Promise<number> {
   const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "-A", "--cached-only", import.meta.url, name, String(records)],
     stderr: "inherit",
@@ -163,15 +196,27 @@ async function measure(name: string, records = RECORDS): Promise<number> {
   return Number(new TextDecoder().decode(stdout));
 }
 
-/** What the process of {@linkcode measure} does: a short warm-up, and the measure. */
+/** What the process of {@linkcode measure} does: a short warm-up, and the measure. Each has a database of its own. */
 async function measureHere(name: string, records: number): Promise<void> {
+  const warmUp = name.startsWith("peak") || name.startsWith("psql") ? [] : [100_000];
+  for (const count of [...warmUp, records]) {
+    const found = name in ON_POSTGRESQL ? await onPostgresql(name, count) : await onFile(name, count);
+    if (count === records) console.log(found);
+  }
+}
+
+async function onFile(name: string, records: number): Promise<number> {
   const folder = Deno.makeTempDirSync({ prefix: "openfinops-bench-" });
   try {
-    if (name !== "peakMemory") await MEASURES[name](`${folder}/warm-up.db`, 100_000);
-    console.log(await MEASURES[name](`${folder}/bench.db`, records));
+    return await { ...IN_MEMORY, ...ON_SQLITE }[name](`sqlite:///${folder}/bench.db`, records);
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
+}
+
+async function onPostgresql(name: string, records: number): Promise<number> {
+  await using database = await TestDatabase.create();
+  return await ON_POSTGRESQL[name](database.url, records);
 }
 
 function median(values: readonly number[]): number {
@@ -185,30 +230,64 @@ function show(title: string, rates: readonly number[], against?: readonly number
   console.log(`${title.padEnd(46)} ${thousands(median(rates)).padStart(6)}/s  (${spread})  ${ratio}`);
 }
 
-async function main(): Promise<void> {
-  const names = Object.keys(MEASURES).filter((name) => name !== "peakMemory");
+/** Measures some things in turn, over some rounds; gives the figures of each. */
+async function rounds(names: readonly string[]): Promise<Record<string, number[]>> {
   const found = Object.fromEntries(names.map((name) => [name, [] as number[]]));
   for (let round = 0; round < ROUNDS; round++) {
     for (const name of names) found[name].push(await measure(name));
   }
+  return found;
+}
+
+async function showPeak(name: string, records: number): Promise<void> {
+  const few = await measure(name, records);
+  const many = await measure(name, 10 * records);
   console.log(
-    `${RECORDS} SystemMetrics, median (least to most) of ${ROUNDS} rounds, ratio to the line named\n`,
-  );
-  show("SQLite, bare node:sqlite loop", found.bareLoop);
-  show("SQLite, systemMetricsSink(), to the bare loop", found.intoSqlite, found.bareLoop);
-  show("  with batchSize 5000, to batchSize 100", found.intoSqlite5000, found.intoSqlite);
-  show("SQLite, streamHistoricalMetrics()", found.readBack);
-  show("memory, bare loop that pushes copies", found.pushCopies);
-  show("memory, systemMetricsSink(), to the bare loop", found.intoMemory, found.pushCopies);
-  show("memory, collectSystemMetrics(), to the same", found.collectIntoMemory, found.pushCopies);
-  const few = await measure("peakMemory");
-  const many = await measure("peakMemory", 10 * RECORDS);
-  console.log(
-    `\npeak memory: ${few.toFixed(0)} MiB for ${RECORDS} records, ${many.toFixed(0)} MiB for ${
-      10 * RECORDS
+    `  peak memory: ${few.toFixed(0)} MiB for ${records} records, ${many.toFixed(0)} MiB for ${
+      10 * records
     }: ` +
       `${(many / few).toFixed(2)} times`,
   );
+}
+
+async function compareOnPostgresql(): Promise<void> {
+  await using server = await PostgresServer.start({ settings: ["fsync = on", "max_wal_size = 4GB"] });
+  Deno.env.set("TEST_POSTGRESQL_URL", server.url());
+  const version = await serverVersion();
+  const hasPsql = await new Deno.Command("psql", { args: ["--version"] }).output().then(
+    () => true,
+    () => false,
+  );
+  if (!hasPsql) console.log("Not run: psql, which this machine does not have");
+  const names = Object.keys(ON_POSTGRESQL).filter((name) =>
+    !name.startsWith("peak") && (hasPsql || !name.startsWith("psql"))
+  );
+  const found = await rounds(names);
+  console.log(`\nPostgreSQL ${version}, ${POSTGRES_RECORDS} records`);
+  if (hasPsql) show("psql \\copy FROM", found.psqlIn);
+  show("systemMetricsSink(), to psql", found.intoPostgresql, found.psqlIn);
+  show("  with batchSize 5000, to batchSize 100", found.intoPostgresql5000, found.intoPostgresql);
+  if (hasPsql) show("psql \\copy (SELECT …) TO", found.psqlOut);
+  show("streamHistoricalMetrics(), to psql", found.outOfPostgresql, found.psqlOut);
+  await showPeak("peakOfPostgresql", POSTGRES_RECORDS);
+}
+
+async function main(): Promise<void> {
+  console.log(`SystemMetrics: median a second (least to most) of ${ROUNDS} rounds, ratio to the line named`);
+  await compareOnPostgresql();
+  const found = await rounds(
+    [...Object.keys(ON_SQLITE), ...Object.keys(IN_MEMORY)].filter((name) => !name.startsWith("peak")),
+  );
+  console.log(`\nSQLite, ${RECORDS} records`);
+  show("bare node:sqlite loop", found.bareLoop);
+  show("systemMetricsSink(), to the bare loop", found.intoSqlite, found.bareLoop);
+  show("  with batchSize 5000, to batchSize 100", found.intoSqlite5000, found.intoSqlite);
+  show("streamHistoricalMetrics()", found.outOfSqlite);
+  await showPeak("peakOfSqlite", RECORDS);
+  console.log(`\nIn memory, ${RECORDS} records`);
+  show("bare loop that pushes copies", found.pushCopies);
+  show("systemMetricsSink(), to the bare loop", found.intoMemory, found.pushCopies);
+  show("collectSystemMetrics(), to the same", found.collectIntoMemory, found.pushCopies);
 }
 
 if (Deno.args.length > 0) await measureHere(Deno.args[0], Number(Deno.args[1]));

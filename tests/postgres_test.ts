@@ -1,3 +1,4 @@
+import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { Socket } from "node:net";
 import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
 import { partitionOf } from "../src/backends/postgres_partitions.ts";
@@ -470,27 +471,43 @@ Deno.test("PostgresBackend makes no tables unless it may, and takes none of anot
   assertEquals((await database.sql("SELECT relname FROM pg_class WHERE relname = 'cost_entries'")).length, 0);
 });
 
-test("can be read, and only read, by a role that may only select", async (backend, database) => {
-  const role = `reader_${database.name}`;
-  await write(backend, systemMetrics, metrics(2));
-  await database.sql(
-    `CREATE ROLE ${role} LOGIN; GRANT SELECT ON schema_version, system_metrics, service_metrics, cost_entries TO ${role}`,
+Deno.test("PostgresBackend needs no more privileges than docs/PERSISTENCE.md names", async () => {
+  await using database = await TestDatabase.create();
+  const document = Deno.readTextFileSync(new URL("../docs/PERSISTENCE.md", import.meta.url));
+  const roleNames = {
+    owner: `owner_${database.name}`,
+    agent: `agent_${database.name}`,
+    reader: `reader_${database.name}`,
+  };
+  const [forWriting, forReading] = [...document.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) =>
+    sql.replaceAll(/\bopenfinops(?:_(agent|reader))?\b/g, (_, role = "owner") => roleNames[role as "owner"])
   );
+  const { owner, agent, reader } = roleNames;
   try {
-    const url = databaseUrl(database.url, database.name, role);
-    const reader = await open(url, { mode: "read" });
-    assertEquals((await read(reader, systemMetrics)).length, 2);
-    const { datasets } = await reader.stats();
+    await database.sql(forWriting);
+    const writer = await open(databaseUrl(database.url, database.name, agent));
+    await write(writer, systemMetrics, metrics(2));
+    await write(writer, costEntries, [costEntry()]);
+    assertEquals(await writer.deleteBefore(costEntries, NEW_YEAR + DAY, { dryRun: false }), 1);
+    assertEquals((await writer.probe()).warnings.filter((warning) => warning.includes("may not")), []);
+    await writer.close();
+
+    await database.sql(forReading);
+    const backend = await open(databaseUrl(database.url, database.name, reader), { mode: "read" });
+    assertEquals((await read(backend, systemMetrics)).length, 2);
+    const { datasets } = await backend.stats();
     assertEquals([datasets.system_metrics.rows, datasets.system_metrics.partitions], [2, 1]);
-    assertEquals((await reader.probe()).writable, false);
+    assertEquals((await backend.probe()).writable, false);
+    assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + DAY, { dryRun: true }), 2);
     const error = await assertRejects(
-      () => write(reader, systemMetrics, metrics(1)),
+      () => write(backend, systemMetrics, metrics(1)),
       BackendError,
     ) as BackendError;
     assertEquals(error.sqlState, "42501");
-    await reader.close();
+    await backend.close();
   } finally {
-    await database.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+    await database.sql([owner, agent, reader].map((role) => `DROP OWNED BY ${role} CASCADE`).join("; "));
+    await database.sql([agent, reader, owner].map((role) => `DROP ROLE ${role}`).join("; "));
   }
 });
 
@@ -588,3 +605,71 @@ test("gives back every amount as it was stored", async (backend) => {
 async function until(isSo: () => Promise<boolean>): Promise<void> {
   while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
 }
+
+// --- The command
+
+/** Runs the command as a user would, with these permissions; gives the exit code and what it prints. */
+async function openfinops(
+  args: string[],
+  permissions = ["-A"],
+): Promise<{ code: number; out: string; err: string }> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-q",
+      "--no-prompt",
+      "--cached-only",
+      ...permissions,
+      new URL("../cli.ts", import.meta.url).href,
+      ...args,
+    ],
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+Deno.test("openfinops works on PostgreSQL as on SQLite, and stats adds sizes and partitions", async () => {
+  await using database = await TestDatabase.create();
+  const at = ["--connection-string", database.url];
+  const init = await openfinops(["database", "init", ...at]);
+  assertEquals([init.code, init.err], [0, ""]);
+  await using costs = await CostObservatory.open({ connectionString: database.url });
+  for (const [entryId, amount] of [["a", "0.1"], ["b", "0.2"]]) {
+    await costs.addCostEntry(costEntry({ entryId, amount }));
+  }
+  await costs.flush();
+  const query = await openfinops(["database", "query", "costs", "--format", "csv", "--order", "asc", ...at]);
+  assertEquals([query.code, query.out.split("\n").length, query.err], [0, 4, ""]);
+  assertMatch(query.out, /^a,2026-01-01T00:00:00\.000Z,gpu-01,gpu,0\.1,USD/m);
+  const stats = JSON.parse((await openfinops(["database", "stats", "--format", "json", ...at])).out);
+  assertEquals(stats.totals, [{ currency: "USD", total: "0.3", count: 2 }]);
+  const { partitions, tableBytes, indexBytes } = stats.datasets.cost_entries;
+  assert(partitions === 1 && tableBytes > 0 && indexBytes > 0);
+  assertMatch(stats.storage.serverVersion, /^\d+/);
+  assertMatch((await openfinops(["database", "stats", ...at])).out, /partitions +table +indexes/);
+  const cleanup = await openfinops([
+    "database",
+    "cleanup",
+    "--retention-days",
+    "0",
+    "--yes",
+    "--time-budget",
+    "1m",
+    ...at,
+  ]);
+  assertMatch(cleanup.out, /cost_entries +2/);
+  assertEquals((await openfinops(["database", "cleanup", "--time-budget", "soon", "--yes", ...at])).code, 2);
+});
+
+Deno.test("openfinops needs no more permissions on PostgreSQL than the network and the environment", async () => {
+  await using database = await TestDatabase.create();
+  const { hostname, port } = new URL(database.url);
+  const permissions = [`--allow-net=${hostname}:${port}`, "--allow-env"];
+  const { code, out, err } = await openfinops(
+    ["database", "init", "--connection-string", database.url],
+    permissions,
+  );
+  assertEquals([code, err], [0, ""]);
+  assertMatch(out, /^Ready: /);
+});

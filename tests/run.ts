@@ -4,7 +4,7 @@
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
-import { PostgresServer, serverVersion } from "./postgres_server.ts";
+import { PostgresServer, serverVersion, TestDatabase } from "./postgres_server.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
 const CHECKS: readonly (readonly string[])[] = [
@@ -60,7 +60,10 @@ if (server) Deno.env.set("TEST_POSTGRESQL_URL", server.url());
 const postgresql = `postgresql (${await serverVersion()}${
   server ? `, ${server.binaries.from}` : ", as given"
 })`;
+const documents = await TestDatabase.create(); // what the examples in the documents write into
+Deno.env.set("DATABASE_URL", documents.url);
 const tests = await runTests();
+await documents[Symbol.asyncDispose]();
 await server?.[Symbol.asyncDispose]();
 passed += tests.passed;
 failed += tests.failed;

@@ -116,7 +116,7 @@ function readUrl(text: string): Partial<Record<Parameter, string>> {
     };
     for (const [name, value] of url.searchParams) {
       if (!Object.hasOwn(PARAMETERS, name)) {
-        throw refuse(`parameters of ${Object.keys(PARAMETERS).join(", ")}`, `it has ${name}`);
+        throw refuse(`one of the parameters ${Object.keys(PARAMETERS).join(", ")}`, `it has ${name}`);
       }
       given[name] = value;
     }
