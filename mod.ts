@@ -34,7 +34,7 @@ export type {
   OpenMode,
   ProbeReport,
 } from "./src/backends/backend.ts";
-export type { SqliteDriverName } from "./src/backends/sqlite_driver.ts";
+export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
 export type { CloseReport, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";

@@ -6,7 +6,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { ObservabilityHub } from "../mod.ts";
 import type { SystemMetricsInput } from "../mod.ts";
-import { createSchema } from "../src/backends/sqlite_schema.ts";
+import { createSchema } from "../src/backends/sqlite/schema.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { PostgresServer, runSql, serverVersion, TestDatabase } from "../tests/postgres_server.ts";
 

@@ -1,6 +1,6 @@
 import type { Backend, ConflictPolicy, OpenMode, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
-import type { SqliteDriverName } from "./backends/sqlite_driver.ts";
+import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
 import { ConfigError, describe } from "./errors.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
 

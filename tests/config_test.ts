@@ -1,5 +1,5 @@
 import { hidePassword, parseConnectionString } from "../src/backends/connection_string.ts";
-import { resolvePostgresTarget } from "../src/backends/postgres_target.ts";
+import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { openBackend, type PersistenceConfig, resolveConfig } from "../src/config.ts";
 import { ConfigError } from "../src/errors.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";

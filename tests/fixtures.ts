@@ -2,7 +2,7 @@
 import type { CostEntryInput } from "../src/records/cost_entry.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
-import { loadSqliteDriver } from "../src/backends/sqlite_driver.ts";
+import { loadSqliteDriver } from "../src/backends/sqlite/driver.ts";
 
 // The native library of @db/sqlite stays loaded for good: not within a test that is watched for leaks.
 await loadSqliteDriver("auto");

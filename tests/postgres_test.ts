@@ -1,9 +1,9 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { Socket } from "node:net";
 import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
-import { partitionOf } from "../src/backends/postgres_partitions.ts";
-import { openPostgresSocket } from "../src/backends/postgres_socket.ts";
-import { resolvePostgresTarget } from "../src/backends/postgres_target.ts";
+import { partitionOf } from "../src/backends/postgres/partitions.ts";
+import { openPostgresSocket } from "../src/backends/postgres/socket.ts";
+import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { BackendError } from "../src/errors.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";

@@ -1,4 +1,4 @@
-import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite_driver.ts";
+import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/driver.ts";
 
 /** The drivers that can be loaded here, and why the others cannot. */
 export async function sqliteDrivers(): Promise<{

@@ -1,7 +1,7 @@
 import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
-import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite_driver.ts";
-import { createSchema } from "../src/backends/sqlite_schema.ts";
+import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/driver.ts";
+import { createSchema } from "../src/backends/sqlite/schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";

@@ -26,8 +26,8 @@ import {
   type SqliteDriverName,
   type SqliteStatement,
   type SqliteValue,
-} from "./sqlite_driver.ts";
-import { asBackendError, openSqliteFile, WRITE_NOTHING } from "./sqlite_file.ts";
+} from "./sqlite/driver.ts";
+import { asBackendError, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
 import {
   decodeRow,
   insertStatement,
@@ -35,7 +35,7 @@ import {
   rowEncoder,
   SCHEMA_VERSION,
   selectList,
-} from "./sqlite_schema.ts";
+} from "./sqlite/schema.ts";
 
 const PAGE_RECORDS = 1_000;
 /** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */

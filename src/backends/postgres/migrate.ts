@@ -1,7 +1,7 @@
-import { BackendError } from "../errors.ts";
-import type { OpenMode } from "./backend.ts";
-import type { PostgresPool, PostgresSession } from "./postgres_pool.ts";
-import { createSchema, SCHEMA_VERSION, tableQuery } from "./postgres_schema.ts";
+import { BackendError } from "../../errors.ts";
+import type { OpenMode } from "../backend.ts";
+import type { PostgresPool, PostgresSession } from "./pool.ts";
+import { createSchema, SCHEMA_VERSION, tableQuery } from "./schema.ts";
 
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { BackendError } from "../errors.ts";
+import { BackendError } from "../../errors.ts";
 
 /** The drivers that can be asked for by name. */
 export type SqliteDriverName = "@db/sqlite" | "node:sqlite";

@@ -1,7 +1,7 @@
-import { columnOf, type ColumnType, type Dataset, positionOf } from "../records/dataset.ts";
-import { DATASETS } from "../records/datasets.ts";
-import { Decimal } from "../records/decimal.ts";
-import type { SqliteValue } from "./sqlite_driver.ts";
+import { columnOf, type ColumnType, type Dataset, positionOf } from "../../records/dataset.ts";
+import { DATASETS } from "../../records/datasets.ts";
+import { Decimal } from "../../records/decimal.ts";
+import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
 export const SCHEMA_VERSION = 1;

@@ -3,10 +3,10 @@ import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import { setImmediate } from "node:timers";
 import type { Sql } from "postgres";
-import { BackendError } from "../errors.ts";
-import { asPostgresError, codeOf, isSqlState } from "./postgres_errors.ts";
-import { openPostgresSocket } from "./postgres_socket.ts";
-import { nameOfTarget, type PostgresTarget } from "./postgres_target.ts";
+import { BackendError } from "../../errors.ts";
+import { asPostgresError, codeOf, isSqlState } from "./errors.ts";
+import { openPostgresSocket } from "./socket.ts";
+import { nameOfTarget, type PostgresTarget } from "./target.ts";
 
 /** A row: its values as the server writes them, or null. */
 export type Row = readonly (string | null)[];

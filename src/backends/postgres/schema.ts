@@ -1,6 +1,6 @@
-import { columnOf, type ColumnType, type Dataset } from "../records/dataset.ts";
-import { DATASETS } from "../records/datasets.ts";
-import type { SelectDialect } from "./sql/select.ts";
+import { columnOf, type ColumnType, type Dataset } from "../../records/dataset.ts";
+import { DATASETS } from "../../records/datasets.ts";
+import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
 export const SCHEMA_VERSION = 1;

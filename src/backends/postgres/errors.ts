@@ -1,4 +1,4 @@
-import { BackendError } from "../errors.ts";
+import { BackendError } from "../../errors.ts";
 
 /** What a failure means: whether trying again can help, and what to do. */
 interface Meaning {

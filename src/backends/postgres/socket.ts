@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { connect, isIP, type Socket } from "node:net";
 import { checkServerIdentity, connect as startTls, type ConnectionOptions } from "node:tls";
-import type { PostgresTarget } from "./postgres_target.ts";
+import type { PostgresTarget } from "./target.ts";
 
 /** Asks the server whether it speaks TLS. */
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);

@@ -5,7 +5,7 @@
  * @module
  */
 import { userInfo } from "node:os";
-import { ConfigError } from "../errors.ts";
+import { ConfigError } from "../../errors.ts";
 
 /** How TLS is used, in the words of libpq. */
 export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full";

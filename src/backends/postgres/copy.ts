@@ -5,7 +5,7 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
-import { byteLength, type ColumnType, type Dataset } from "../records/dataset.ts";
+import { byteLength, type ColumnType, type Dataset } from "../../records/dataset.ts";
 
 /** What a file begins with: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
 const HEADER = Uint8Array.of(80, 71, 67, 79, 80, 89, 10, 255, 13, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0);

@@ -1,8 +1,8 @@
 import { accessSync, constants } from "node:fs";
-import { BackendError } from "../errors.ts";
-import type { OpenMode } from "./backend.ts";
-import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./sqlite_driver.ts";
-import { createSchema, SCHEMA_VERSION, TABLES } from "./sqlite_schema.ts";
+import { BackendError } from "../../errors.ts";
+import type { OpenMode } from "../backend.ts";
+import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
+import { createSchema, SCHEMA_VERSION, TABLES } from "./schema.ts";
 
 /**
  * How long SQLite itself waits for another writer. It blocks the event loop meanwhile, so that once a database

@@ -1,6 +1,6 @@
-import type { Dataset, DatasetName } from "../records/dataset.ts";
-import type { PostgresPool, PostgresSession } from "./postgres_pool.ts";
-import { literal, tableQuery, timeLiteral } from "./postgres_schema.ts";
+import type { Dataset, DatasetName } from "../../records/dataset.ts";
+import type { PostgresPool, PostgresSession } from "./pool.ts";
+import { literal, tableQuery, timeLiteral } from "./schema.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 /** 1 January 1970 was a Thursday, and weeks begin on Monday. */
@@ -8,6 +8,9 @@ const FIRST_MONDAY_MS = 4 * DAY_MS;
 const WEEK_MS = 7 * DAY_MS;
 /** Partitions that are made in one transaction: each takes some locks, of which a server has not many. */
 const STEP_PARTITIONS = 20;
+
+/** How long dropping a partition waits for its lock, and has others wait behind it, before it gives up. */
+const DROP_LOCK_MS = 500;
 
 /** A partition of a dataset: the records from one time until before another. */
 export interface Partition {
@@ -45,7 +48,7 @@ export async function listPartitions(
   return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));
 }
 
-/** Makes partitions as records need them. */
+/** Makes partitions as records need them, and drops them. */
 export class Partitions {
   readonly #pool: PostgresPool;
   /** The starts of the partitions that are known to be there. */
@@ -77,6 +80,18 @@ export class Partitions {
   /** Forgets what is there, as somebody else may have dropped some of it. */
   forget(): void {
     this.#known.clear();
+  }
+
+  /** Drops a partition; gives how many records it had. */
+  drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {
+    return this.#pool.transaction("delete", async (session) => {
+      await becomeOwner(session, dataset);
+      await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // nobody adds what would go uncounted
+      const [[count]] = await session.query(`SELECT count(*)::text FROM ${name}`);
+      await session.query(`DROP TABLE ${name}`);
+      this.forget();
+      return Number(count);
+    }, { settings: `SET LOCAL lock_timeout = ${DROP_LOCK_MS}` });
   }
 
   async #make(dataset: Dataset<unknown>, wanted: readonly Partition[]): Promise<void> {
@@ -115,7 +130,7 @@ async function makePartition(session: PostgresSession, dataset: Dataset<unknown>
 }
 
 /** Lets all that is made in this transaction belong to who owns the table, so that any member of it can drop it. */
-export async function becomeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<void> {
+async function becomeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<void> {
   await session.query(
     `SELECT set_config('role', rolname, true) FROM pg_catalog.pg_class JOIN pg_catalog.pg_roles r ON r.oid = relowner ` +
       `WHERE pg_class.oid = ${literal(dataset.name)}::regclass AND rolname <> current_user ` +

@@ -1,0 +1,72 @@
+import { retryBriefly } from "../../pipeline/retry.ts";
+import type { Dataset } from "../../records/dataset.ts";
+import { listPartitions, type Partition, type Partitions } from "./partitions.ts";
+import type { PostgresPool } from "./pool.ts";
+import { timeLiteral } from "./schema.ts";
+
+/** Rows that are deleted in one transaction. */
+const STEP_ROWS = 10_000;
+/** How long the ledger remembers a batch. */
+const LEDGER_DAYS = 30;
+
+/** Deletes what is old: whole partitions where all is, the rows in the edge. */
+export class Retention {
+  readonly #pool: PostgresPool;
+  readonly #partitions: Partitions;
+
+  constructor(pool: PostgresPool, partitions: Partitions) {
+    this.#pool = pool;
+    this.#partitions = partitions;
+  }
+
+  /**
+   * Deletes the records before a time, the oldest first.
+   *
+   * @param end When to stop at the latest, by `performance.now()`: the next call goes on from there.
+   * @returns How many were deleted.
+   */
+  async deleteBefore(dataset: Dataset<unknown>, before: number, end: number): Promise<number> {
+    const partitions = await this.#pool.use("delete", (session) => listPartitions(session, dataset));
+    let deleted = 0;
+    for (const partition of partitions) {
+      if (partition.start >= before || performance.now() >= end) break;
+      deleted += partition.end <= before
+        ? await retryBriefly(() => this.#partitions.drop(dataset, partition))
+        : await this.#deleteInSteps(partition, before, end);
+    }
+    // What is deleted is deleted: the next cleanup does what did not succeed of this.
+    await this.#pruneLedger(end).catch(() => {});
+    return deleted;
+  }
+
+  async #deleteInSteps({ name }: Partition, before: number, end: number): Promise<number> {
+    const sql = `DELETE FROM ${name} WHERE ctid = ANY(ARRAY(` +
+      `SELECT ctid FROM ${name} WHERE timestamp < ${timeLiteral(before)} LIMIT ${STEP_ROWS}))`;
+    const deleted = await this.#repeat(sql, end);
+    if (deleted === 0) return 0;
+    // Room for the rows to come; the rest of the disk comes back when the whole partition goes.
+    const vacuum = `VACUUM (SKIP_LOCKED) ${name}`;
+    await this.#pool.use("vacuum", (session) => session.query(vacuum)).catch(() => {});
+    return deleted;
+  }
+
+  /** Forgets batches that nobody will send again. */
+  async #pruneLedger(end: number): Promise<void> {
+    const old = `committed_at < now() - interval '${LEDGER_DAYS} days'`;
+    await this.#repeat(
+      "DELETE FROM ledger WHERE batch_id IN (SELECT batch_id FROM ledger " +
+        `WHERE ${old} LIMIT ${STEP_ROWS} FOR UPDATE SKIP LOCKED)`,
+      end,
+    );
+  }
+
+  /** Runs a statement that deletes a step until nothing is left, or the time is over; gives how many rows went. */
+  async #repeat(sql: string, end: number): Promise<number> {
+    let deleted = 0;
+    for (;;) {
+      const rows = await retryBriefly(() => this.#pool.use("delete", (session) => session.execute(sql)));
+      deleted += rows;
+      if (rows < STEP_ROWS || performance.now() >= end) return deleted;
+    }
+  }
+}
