@@ -22,8 +22,8 @@ const IDLE_MS = 60_000;
 export class PostgresSession {
   readonly #sql: Sql;
   #socket: Socket | undefined;
-  /** Rejects when the connection is gone. */
-  readonly #lost: Promise<never>;
+  /** Rejects what is waited for when the connection is gone. */
+  readonly #waiting = new Set<(reason: Error) => void>();
   #isLost = false;
 
   /** Makes the session; it connects with its first query. */
@@ -33,13 +33,6 @@ export class PostgresSession {
   }
 
   private constructor(postgres: typeof import("postgres"), target: PostgresTarget) {
-    let lose: (reason: Error) => void;
-    this.#lost = new Promise((_, reject) => lose = reject);
-    this.#lost.catch(() => {}); // nobody may be waiting
-    const fail = () => {
-      this.#isLost = true;
-      lose(Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" }));
-    };
     // The types of the driver do not know that `socket` may give a promise, nor all of these options.
     const options = {
       host: target.host,
@@ -50,9 +43,7 @@ export class PostgresSession {
       max: 1,
       ssl: false, // the socket comes with TLS
       socket: async () => {
-        if (this.#socket) {
-          throw Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" });
-        }
+        if (this.#socket) throw closedError();
         return this.#socket = await openPostgresSocket(target);
       },
       connect_timeout: target.connectTimeoutMs / 1_000,
@@ -66,7 +57,10 @@ export class PostgresSession {
         ...(target.options ? { options: target.options } : {}),
       },
       onnotice: () => {},
-      onclose: fail,
+      onclose: () => {
+        this.#isLost = true;
+        for (const reject of this.#waiting) reject(closedError());
+      },
     };
     this.#sql = postgres(options as unknown as Parameters<typeof postgres>[0]);
   }
@@ -121,7 +115,7 @@ export class PostgresSession {
     yield* stream;
     // The driver pauses the socket when the stream is full, and forgets to go on where that was the end.
     this.#socket?.resume();
-    if (this.#isLost) await this.#lost;
+    if (this.#isLost) throw closedError();
   }
 
   /** Closes the connection at once, whatever goes on in it. */
@@ -137,9 +131,20 @@ export class PostgresSession {
     this.#socket?.destroy();
   }
 
-  #unlessLost<T>(promise: PromiseLike<T>): Promise<T> {
-    return Promise.race([promise, this.#lost]);
+  /** Not `Promise.race` with one promise of the loss: that would keep all that was ever raced with it. */
+  async #unlessLost<T>(promise: PromiseLike<T>): Promise<T> {
+    const { promise: lost, reject } = Promise.withResolvers<never>();
+    this.#waiting.add(reject);
+    try {
+      return await Promise.race([promise, lost]);
+    } finally {
+      this.#waiting.delete(reject);
+    }
   }
+}
+
+function closedError(): Error {
+  return Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" });
 }
 
 /** What the driver gives for a statement. */
