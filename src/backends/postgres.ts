@@ -11,16 +11,17 @@ import type {
   DeleteOptions,
   OpenMode,
   ProbeReport,
+  StorageBackend,
 } from "./backend.ts";
 import { recordDecoder } from "./postgres/copy.ts";
 import { asPostgresError } from "./postgres/errors.ts";
-import { migrate } from "./postgres/migrate.ts";
-import { Partitions } from "./postgres/partitions.ts";
-import { PostgresPool } from "./postgres/pool.ts";
+import { migrate, PARTITIONED } from "./postgres/migrate.ts";
+import { Partitions, type TimeParts } from "./postgres/partitions.ts";
+import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
 import { DIALECT, literal, SCHEMA_VERSION, selectList, timeLiteral } from "./postgres/schema.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
-import { PostgresWriter } from "./postgres/writer.ts";
+import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { whereClause } from "./sql/select.ts";
 
 const PAGE_RECORDS = 1_000;
@@ -41,9 +42,10 @@ export interface PostgresBackendOptions {
 
 /** Records in a PostgreSQL database, in tables that are partitioned by time. */
 export class PostgresBackend implements Backend {
-  readonly name = "postgresql";
+  readonly name: StorageBackend = "postgresql";
   readonly isDurable = true;
-  readonly #pool: PostgresPool;
+  /** The connections to the server. */
+  protected readonly pool: PostgresPool;
   readonly #writer: PostgresWriter;
   readonly #retention: Retention;
 
@@ -54,22 +56,22 @@ export class PostgresBackend implements Backend {
    * @throws {BackendError} If the server cannot be reached, or the schema is missing, newer or somebody else's.
    */
   static async open(options: PostgresBackendOptions): Promise<PostgresBackend> {
-    const { connectionString, maxConnections, mode } = options;
-    const pool = new PostgresPool(resolvePostgresTarget(connectionString), { maxConnections });
-    try {
-      await migrate(pool, mode);
-      return new PostgresBackend(pool, options);
-    } catch (error) {
-      await pool.close();
-      throw error;
-    }
+    return await withPool(options, async (pool) => {
+      await migrate(pool, options.mode, PARTITIONED);
+      const parts = new Partitions(pool);
+      return new PostgresBackend(pool, options, { parts, retention: new Retention(pool, parts) });
+    });
   }
 
-  private constructor(pool: PostgresPool, options: PostgresBackendOptions) {
-    this.#pool = pool;
-    const partitions = new Partitions(pool);
-    this.#writer = new PostgresWriter(pool, partitions, options);
-    this.#retention = new Retention(pool, partitions);
+  /** Puts a backend together whose schema has been seen to. */
+  protected constructor(
+    pool: PostgresPool,
+    options: PostgresBackendOptions & WriterOptions,
+    { parts, retention }: { parts: TimeParts; retention: Retention },
+  ) {
+    this.pool = pool;
+    this.#writer = new PostgresWriter(pool, parts, options);
+    this.#retention = retention;
   }
 
   write(batch: Batch): Promise<WriteResult> {
@@ -79,7 +81,7 @@ export class PostgresBackend implements Backend {
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
     const select = this.selectStatement(dataset, query);
     // One statement sees one state of the database, however long it takes.
-    const session = await this.#pool.acquire("read", { isStream: true });
+    const session = await this.pool.acquire("read", { isStream: true });
     let isOver = false;
     try {
       const decode = recordDecoder(dataset);
@@ -93,10 +95,10 @@ export class PostgresBackend implements Backend {
       if (page.length > 0) yield page;
       isOver = true;
     } catch (error) {
-      throw asPostgresError("read", this.#pool.name, error);
+      throw asPostgresError("read", this.pool.name, error);
     } finally {
-      if (isOver) this.#pool.release(session);
-      else this.#pool.discard(session); // the server stops sending when the connection is cut
+      if (isOver) this.pool.release(session);
+      else this.pool.discard(session); // the server stops sending when the connection is cut
     }
   }
 
@@ -112,7 +114,7 @@ export class PostgresBackend implements Backend {
   async total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
     const sql = `SELECT currency, trim_scale(sum(amount))::text, count(*)::text FROM ${dataset.name} ` +
       `${whereClause(dataset, query, DIALECT)} GROUP BY currency ORDER BY currency COLLATE "C"`;
-    const rows = await this.#pool.use("read", (session) => session.query(sql));
+    const rows = await this.pool.use("read", (session) => session.query(sql));
     return rows.map(([currency, total, count]) => ({
       currency: currency!,
       total: total!,
@@ -134,21 +136,21 @@ export class PostgresBackend implements Backend {
 
   async stats(): Promise<BackendStats> {
     const datasets = {} as Record<DatasetName, DatasetStats>;
-    for (const dataset of Object.values(DATASETS)) datasets[dataset.name] = await this.#datasetStats(dataset);
+    for (const dataset of Object.values(DATASETS)) datasets[dataset.name] = await this.datasetStats(dataset);
     return {
       datasets,
       totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
-      storage: await this.#pool.use("read", async (session) => {
+      storage: await this.pool.use("read", async (session) => {
         const [[version, bytes]] = await session.query(
           "SELECT current_setting('server_version'), pg_database_size(current_database())::text",
         );
-        return { server: this.#pool.name, serverVersion: version!, databaseSizeBytes: Number(bytes) };
+        return { server: this.pool.name, serverVersion: version!, databaseSizeBytes: Number(bytes) };
       }),
     };
   }
 
   probe(): Promise<ProbeReport> {
-    return this.#pool.use("probe", async (session) => {
+    return this.pool.use("probe", async (session) => {
       const tables = ["ledger", ...Object.keys(DATASETS)];
       const [[version, encoding, fsync, commit, isReadOnly, mayWrite, mayCreate, tls]] = await session.query(
         `SELECT current_setting('server_version'), current_setting('server_encoding'), current_setting('fsync'),
@@ -173,7 +175,7 @@ export class PostgresBackend implements Backend {
       return {
         writable,
         details: {
-          server: this.#pool.name,
+          server: this.pool.name,
           serverVersion: version!,
           tls: tls ?? "none",
           schemaVersion: SCHEMA_VERSION,
@@ -184,30 +186,52 @@ export class PostgresBackend implements Backend {
   }
 
   close(): Promise<void> {
-    return this.#pool.close();
+    return this.pool.close();
   }
 
   #count(operation: string, sql: string): Promise<number> {
-    return this.#pool.use(operation, async (session) => Number((await session.query(sql))[0][0]));
+    return this.pool.use(operation, async (session) => Number((await session.query(sql))[0][0]));
   }
 
-  #datasetStats({ name }: Dataset<unknown>): Promise<DatasetStats> {
-    return this.#pool.use("read", async (session) => {
+  /** What is kept of one dataset. */
+  protected datasetStats({ name }: Dataset<unknown>): Promise<DatasetStats> {
+    return this.pool.use("read", async (session) => {
       const epochMs = (time: string) => `(extract(epoch FROM ${time}) * 1000)::bigint::text`;
       const [[rows, oldest, newest]] = await session.query(
         `SELECT count(*)::text, ${epochMs("min(timestamp)")}, ${epochMs("max(timestamp)")} FROM ${name}`,
       );
-      const [[partitions, tableBytes, indexBytes]] = await session.query(
-        "SELECT count(*) FILTER (WHERE isleaf)::text, coalesce(sum(pg_table_size(relid)), 0)::text, " +
-          `coalesce(sum(pg_indexes_size(relid)), 0)::text FROM pg_partition_tree(${literal(name)})`,
-      );
       return {
         rows: Number(rows),
         ...(oldest === null ? {} : { oldest: Number(oldest), newest: Number(newest) }),
-        partitions: Number(partitions),
-        tableBytes: Number(tableBytes),
-        indexBytes: Number(indexBytes),
+        ...await this.partStats(session, name),
       };
     });
+  }
+
+  /** The parts of a table and their sizes. */
+  protected async partStats(session: PostgresSession, table: DatasetName): Promise<Partial<DatasetStats>> {
+    const [[partitions, tableBytes, indexBytes]] = await session.query(
+      "SELECT count(*) FILTER (WHERE isleaf)::text, coalesce(sum(pg_table_size(relid)), 0)::text, " +
+        `coalesce(sum(pg_indexes_size(relid)), 0)::text FROM pg_partition_tree(${literal(table)})`,
+    );
+    return {
+      partitions: Number(partitions),
+      tableBytes: Number(tableBytes),
+      indexBytes: Number(indexBytes),
+    };
+  }
+}
+
+/** Runs what opens a backend; where that fails, no connection is left over. */
+export async function withPool<T>(
+  { connectionString, maxConnections }: PostgresBackendOptions,
+  open: (pool: PostgresPool) => Promise<T>,
+): Promise<T> {
+  const pool = new PostgresPool(resolvePostgresTarget(connectionString), { maxConnections });
+  try {
+    return await open(pool);
+  } catch (error) {
+    await pool.close();
+    throw error;
   }
 }

@@ -6,51 +6,80 @@ import { createSchema, SCHEMA_VERSION, tableQuery } from "./schema.ts";
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;
 
+/** How tables are divided by time, which is a choice for the whole database. */
+export interface Division {
+  /** What the catalog calls a table of this kind: partitioned, or ordinary. */
+  readonly relationKind: "p" | "r";
+  /** The statements that make the tables. */
+  createSchema(): string[];
+  /** Brings tables that are divided in another way, and all that is in them, into this form. */
+  adopt?(session: PostgresSession): Promise<void>;
+  /** What to do about tables that are divided in another way. */
+  readonly advice: string;
+}
+
+/** Tables in PostgreSQL's own partitions. */
+export const PARTITIONED: Division = {
+  relationKind: "p",
+  createSchema: () => createSchema(" PARTITION BY RANGE (timestamp)"),
+  advice: "tables in partitions are wanted (`--backend timescaledb` reads hypertables)",
+};
+
+/** What of a schema is there. */
+interface Found {
+  readonly version: number;
+  readonly relationKind?: string | null;
+}
+
 /**
  * Sees to the schema: makes it where it is missing and may be made.
  *
  * @throws {BackendError} If it is missing and may not be made, or is newer than this program.
  */
-export async function migrate(pool: PostgresPool, mode: OpenMode): Promise<void> {
-  const version = await pool.use("open", async (session) => {
+export async function migrate(pool: PostgresPool, mode: OpenMode, division: Division): Promise<void> {
+  const found = await pool.use("open", async (session) => {
     const [[server]] = await session.query("SELECT current_setting('server_version_num')");
     if (Number(server) < OLDEST_SERVER * 10_000) {
       throw refuse(pool, `a server of PostgreSQL ${OLDEST_SERVER} or later is wanted`, `it has ${server}`);
     }
-    return await readVersion(session);
+    return await readSchema(session);
   });
-  if (version !== undefined) return assertNotNewer(pool, version);
+  if (isReady(pool, found, division)) return;
   if (mode !== "create") {
-    throw refuse(
-      pool,
-      "a database of openfinops is wanted (`database init` makes its tables)",
-      "it has none",
-    );
+    const wanted = found
+      ? division.advice
+      : "a database of openfinops is wanted (`database init` makes its tables)";
+    throw refuse(pool, wanted, found ? "it has others" : "it has none");
   }
   await pool.transaction("open", async (session) => {
     // Whoever comes second waits here, and then finds all done.
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
-    const version = await readVersion(session);
-    if (version !== undefined) return assertNotNewer(pool, version);
-    await session.query(createSchema().join("; "));
+    const found = await readSchema(session);
+    if (isReady(pool, found, division)) return;
+    if (!found) await session.query(division.createSchema().join("; "));
+    else if (division.adopt) await division.adopt(session);
+    else throw refuse(pool, division.advice, "it has others");
   });
 }
 
-/** The version of the schema, or undefined where there is none. */
-async function readVersion(session: PostgresSession): Promise<number | undefined> {
-  const tables = await session.query(tableQuery("schema_version"));
-  if (tables.length === 0) return undefined;
+/** What there is of the schema, if anything. */
+async function readSchema(session: PostgresSession): Promise<Found | undefined> {
+  if ((await session.query(tableQuery("schema_version"))).length === 0) return undefined;
   const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
-  return Number(version);
+  const [table] = await session.query(tableQuery("system_metrics", "relkind"));
+  return { version: Number(version), relationKind: table?.[0] };
 }
 
-function assertNotNewer(pool: PostgresPool, version: number): void {
-  if (version <= SCHEMA_VERSION) return;
-  throw refuse(
-    pool,
-    `schema version ${SCHEMA_VERSION} or older is wanted (a newer release of openfinops reads it)`,
-    `it has version ${version}; nothing was changed`,
-  );
+function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Division): boolean {
+  if (found && found.version > SCHEMA_VERSION) {
+    throw refuse(
+      pool,
+      `schema version ${SCHEMA_VERSION} or older is wanted (a newer release of openfinops reads it)`,
+      `it has version ${found.version}; nothing was changed`,
+    );
+  }
+  // Where somebody dropped the table, whoever needs it says so.
+  return found !== undefined && (found.relationKind ?? relationKind) === relationKind;
 }
 
 function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {

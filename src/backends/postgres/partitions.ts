@@ -19,6 +19,18 @@ export interface Partition {
   readonly end: number;
 }
 
+/** The parts of the tables by time, which are kept and dropped whole. */
+export interface TimeParts {
+  /** Sees to it that there is a part for each of the records. */
+  ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void>;
+  /** Forgets what is there, as somebody else may have dropped some of it. */
+  forget(): void;
+  /** The parts that a dataset has, oldest first. */
+  list(dataset: Dataset<unknown>): Promise<Partition[]>;
+  /** Drops a part; gives how many records it had. */
+  drop(dataset: Dataset<unknown>, partition: Partition): Promise<number>;
+}
+
 /** The partition that a time belongs to: a week for metrics, of which there are many, a month for costs. */
 export function partitionOf(dataset: Dataset<unknown>, time: number): Partition {
   let start = Math.floor((time - FIRST_MONDAY_MS) / WEEK_MS) * WEEK_MS + FIRST_MONDAY_MS;
@@ -32,24 +44,8 @@ export function partitionOf(dataset: Dataset<unknown>, time: number): Partition 
   return { name: `${dataset.name}_${day}`, start, end };
 }
 
-/** The partitions that a dataset has, oldest first. */
-export async function listPartitions(
-  session: PostgresSession,
-  dataset: Dataset<unknown>,
-): Promise<Partition[]> {
-  const bound = (side: string) =>
-    `(extract(epoch FROM substring(pg_get_expr(c.relpartbound, c.oid) FROM '${side} \\(''([^'']+)''\\)')` +
-    `::timestamptz) * 1000)::bigint`;
-  const rows = await session.query(
-    `SELECT c.oid::regclass::text, ${bound("FROM")}::text, ${bound("TO")}::text ` +
-      `FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
-      `WHERE inhparent = ${literal(dataset.name)}::regclass ORDER BY ${bound("FROM")}`,
-  );
-  return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));
-}
-
 /** Makes partitions as records need them, and drops them. */
-export class Partitions {
+export class Partitions implements TimeParts {
   readonly #pool: PostgresPool;
   /** The starts of the partitions that are known to be there. */
   readonly #known = new Map<DatasetName, Set<number>>();
@@ -58,7 +54,6 @@ export class Partitions {
     this.#pool = pool;
   }
 
-  /** Sees to it that there is a partition for each of the records. */
   async ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void> {
     let known = this.#known.get(dataset.name);
     if (!known) this.#known.set(dataset.name, known = new Set());
@@ -77,21 +72,25 @@ export class Partitions {
     }
   }
 
-  /** Forgets what is there, as somebody else may have dropped some of it. */
   forget(): void {
     this.#known.clear();
   }
 
-  /** Drops a partition; gives how many records it had. */
-  drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {
-    return this.#pool.transaction("delete", async (session) => {
-      await becomeOwner(session, dataset);
-      await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // nobody adds what would go uncounted
-      const [[count]] = await session.query(`SELECT count(*)::text FROM ${name}`);
-      await session.query(`DROP TABLE ${name}`);
-      this.forget();
-      return Number(count);
-    }, { settings: `SET LOCAL lock_timeout = ${DROP_LOCK_MS}` });
+  async list(dataset: Dataset<unknown>): Promise<Partition[]> {
+    const bound = (side: string) =>
+      `(extract(epoch FROM substring(pg_get_expr(c.relpartbound, c.oid) FROM '${side} \\(''([^'']+)''\\)')` +
+      `::timestamptz) * 1000)::bigint`;
+    const sql = `SELECT c.oid::regclass::text, ${bound("FROM")}::text, ${bound("TO")}::text ` +
+      `FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
+      `WHERE inhparent = ${literal(dataset.name)}::regclass ORDER BY ${bound("FROM")}`;
+    const rows = await this.#pool.use("read", (session) => session.query(sql));
+    return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));
+  }
+
+  async drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {
+    const count = await dropCounted(this.#pool, { dataset, name, drop: `DROP TABLE ${name}` });
+    this.forget();
+    return count;
   }
 
   async #make(dataset: Dataset<unknown>, wanted: readonly Partition[]): Promise<void> {
@@ -110,6 +109,20 @@ export class Partitions {
       await session.query("COMMIT");
     });
   }
+}
+
+/** Drops a part of a table; gives how many records it had. */
+export function dropCounted(
+  pool: PostgresPool,
+  { dataset, name, drop }: { dataset: Dataset<unknown>; name: string; drop: string },
+): Promise<number> {
+  return pool.transaction("delete", async (session) => {
+    await becomeOwner(session, dataset);
+    await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // nobody adds what would go uncounted
+    const [[count]] = await session.query(`SELECT count(*)::text FROM ${name}`);
+    await session.query(drop);
+    return Number(count);
+  }, { settings: `SET LOCAL lock_timeout = ${DROP_LOCK_MS}` });
 }
 
 /**

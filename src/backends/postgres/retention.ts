@@ -1,6 +1,6 @@
 import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Dataset } from "../../records/dataset.ts";
-import { listPartitions, type Partition, type Partitions } from "./partitions.ts";
+import type { Partition, TimeParts } from "./partitions.ts";
 import type { PostgresPool } from "./pool.ts";
 import { timeLiteral } from "./schema.ts";
 
@@ -9,14 +9,23 @@ const STEP_ROWS = 10_000;
 /** How long the ledger remembers a batch. */
 const LEDGER_DAYS = 30;
 
+/** What {@linkcode Retention} deletes of a part that stays. */
+export interface Edge {
+  readonly partition: Partition;
+  /** The records before this time, in epoch milliseconds. */
+  readonly before: number;
+  /** When to stop at the latest, by `performance.now()`. */
+  readonly end: number;
+}
+
 /** Deletes what is old: whole partitions where all is, the rows in the edge. */
 export class Retention {
   readonly #pool: PostgresPool;
-  readonly #partitions: Partitions;
+  readonly #parts: TimeParts;
 
-  constructor(pool: PostgresPool, partitions: Partitions) {
+  constructor(pool: PostgresPool, parts: TimeParts) {
     this.#pool = pool;
-    this.#partitions = partitions;
+    this.#parts = parts;
   }
 
   /**
@@ -26,20 +35,23 @@ export class Retention {
    * @returns How many were deleted.
    */
   async deleteBefore(dataset: Dataset<unknown>, before: number, end: number): Promise<number> {
-    const partitions = await this.#pool.use("delete", (session) => listPartitions(session, dataset));
     let deleted = 0;
-    for (const partition of partitions) {
+    for (const partition of await this.#parts.list(dataset)) {
       if (partition.start >= before || performance.now() >= end) break;
       deleted += partition.end <= before
-        ? await retryBriefly(() => this.#partitions.drop(dataset, partition))
-        : await this.#deleteInSteps(partition, before, end);
+        ? await retryBriefly(() => this.#parts.drop(dataset, partition))
+        : await this.deleteEdge(dataset, { partition, before, end });
     }
     // What is deleted is deleted: the next cleanup does what did not succeed of this.
     await this.#pruneLedger(end).catch(() => {});
     return deleted;
   }
 
-  async #deleteInSteps({ name }: Partition, before: number, end: number): Promise<number> {
+  /** Deletes the records before a time from the part in which it lies, in steps; gives how many. */
+  protected async deleteEdge(
+    _dataset: Dataset<unknown>,
+    { partition: { name }, before, end }: Edge,
+  ): Promise<number> {
     const sql = `DELETE FROM ${name} WHERE ctid = ANY(ARRAY(` +
       `SELECT ctid FROM ${name} WHERE timestamp < ${timeLiteral(before)} LIMIT ${STEP_ROWS}))`;
     const deleted = await this.#repeat(sql, end);

@@ -16,8 +16,8 @@ const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: 
   map: { sql: "jsonb", oid: 3802 },
 };
 
-/** The statements that make schema version 1. */
-export function createSchema(): string[] {
+/** The statements that make schema version 1; the tables of the datasets are divided by time. */
+export function createSchema(division: string): string[] {
   const statements = [
     "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
     "CREATE TABLE ledger (batch_id text PRIMARY KEY, dataset text NOT NULL, committed bigint NOT NULL, " +
@@ -25,30 +25,38 @@ export function createSchema(): string[] {
     "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
   ];
   for (const dataset of Object.values(DATASETS)) {
-    const columns = dataset.columns.map(({ name, type, required }) =>
-      `${name} ${TYPES[type].sql}${required ? " NOT NULL" : ""}`
-    );
-    if (dataset.key.length > 0) columns.push(`UNIQUE (${names(dataset, dataset.key)})`);
-    statements.push(
-      `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n) PARTITION BY RANGE (timestamp)`,
-    );
-    for (const fields of dataset.indexes) {
-      statements.push(`CREATE INDEX ON ${dataset.name} (${names(dataset, fields)})`);
-    }
-    if (dataset.mapFilter) {
-      const { name } = columnOf(dataset, dataset.mapFilter);
-      statements.push(`CREATE INDEX ON ${dataset.name} USING gin (${name} jsonb_path_ops)`);
-    }
+    statements.push(createTable(dataset) + division, ...createIndexes(dataset));
   }
   return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
 }
 
+/** The statement that makes the table of a dataset; how it is divided by time may follow. */
+export function createTable(dataset: Dataset<unknown>): string {
+  const columns = dataset.columns.map(({ name, type, required }) =>
+    `${name} ${TYPES[type].sql}${required ? " NOT NULL" : ""}`
+  );
+  if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
+  return `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)`;
+}
+
+/** The statements that make the indexes beside that of the key. */
+export function createIndexes(dataset: Dataset<unknown>): string[] {
+  const statements = dataset.indexes.map((fields) =>
+    `CREATE INDEX ON ${dataset.name} (${columnNames(dataset, fields)})`
+  );
+  if (dataset.mapFilter) {
+    const { name } = columnOf(dataset, dataset.mapFilter);
+    statements.push(`CREATE INDEX ON ${dataset.name} USING gin (${name} jsonb_path_ops)`);
+  }
+  return statements;
+}
+
 /**
- * A query that gives a row where there is such a table. Not `to_regclass()`: that may answer from what the session
+ * A query that gives a row, with a column of the catalog, where there is such a table. Not `to_regclass()`: that may answer from what the session
  * has cached, from before another process made the table.
  */
-export function tableQuery(name: string): string {
-  return `SELECT relname::text FROM pg_catalog.pg_class WHERE relname = ${
+export function tableQuery(name: string, column = "relname"): string {
+  return `SELECT ${column}::text FROM pg_catalog.pg_class WHERE relname = ${
     literal(name)
   } AND pg_table_is_visible(oid)`;
 }
@@ -97,19 +105,18 @@ export function insertStatement(dataset: Dataset<unknown>): string {
   const insert = `INSERT INTO ${dataset.name} (${columnList(dataset)}) ` +
     `SELECT ${columnList(dataset)} FROM ${recordset(dataset)}`;
   if (dataset.key.length === 0) return insert;
-  const key = names(dataset, dataset.key);
+  const key = columnNames(dataset, dataset.key);
   return `${insert} ON CONFLICT (${key}) DO NOTHING RETURNING ${jsonKey(dataset)}`;
 }
 
-/** Writes records over those that have their keys. */
+/**
+ * Writes records over those that have their keys. Not by UPDATE, which would have TimescaleDB decompress whole
+ * chunks to find them.
+ */
 export function restateStatement(dataset: Dataset<unknown>): string {
-  const key = dataset.key.map((field) => columnOf(dataset, field).name);
   const set = dataset.columns.filter(({ field }) => !dataset.key.includes(field))
-    .map(({ name }) => `${name} = r.${name}`);
-  const where = key.map((name) => `t.${name} = r.${name}`);
-  return `UPDATE ${dataset.name} AS t SET ${set.join(", ")} FROM ${recordset(dataset)} WHERE ${
-    where.join(" AND ")
-  }`;
+    .map(({ name }) => `${name} = excluded.${name}`);
+  return insertStatement(dataset).replace(/DO NOTHING.*$/, `DO UPDATE SET ${set.join(", ")}`);
 }
 
 /** A record as {@linkcode insertStatement} wants it, with the names of the table's columns. */
@@ -136,7 +143,8 @@ function jsonKey(dataset: Dataset<unknown>): string {
   return `concat_ws(' ', ${parts.join(", ")})`;
 }
 
-function names(dataset: Dataset<unknown>, fields: readonly string[]): string {
+/** The columns of some fields, as a list. */
+export function columnNames(dataset: Dataset<unknown>, fields: readonly string[]): string {
   return fields.map((field) => columnOf(dataset, field).name).join(", ");
 }
 

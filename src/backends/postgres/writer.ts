@@ -3,7 +3,7 @@ import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
-import type { Partitions } from "./partitions.ts";
+import type { TimeParts } from "./partitions.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import {
   columnList,
@@ -24,33 +24,37 @@ export interface WriterOptions {
   readonly onConflict: ConflictPolicy;
   /** The longest that a statement may take, in seconds. */
   readonly statementTimeoutSeconds: number;
+  /** Further settings of the transaction that writes so many records. */
+  readonly settingsFor?: (records: number) => string;
 }
 
 /** Writes batches effectively once: the rows and the entry in the ledger in one transaction, confirmed. */
 export class PostgresWriter {
   readonly #pool: PostgresPool;
-  readonly #partitions: Partitions;
+  readonly #parts: TimeParts;
   readonly #onConflict: ConflictPolicy;
   readonly #statementTimeoutMs: number;
+  readonly #settingsFor: (records: number) => string;
   /** The datasets whose last batch held keys that existed: COPY would fail on them. */
   readonly #conflicting = new Set<DatasetName>();
 
-  constructor(pool: PostgresPool, partitions: Partitions, options: WriterOptions) {
+  constructor(pool: PostgresPool, parts: TimeParts, options: WriterOptions) {
     this.#pool = pool;
-    this.#partitions = partitions;
+    this.#parts = parts;
     this.#onConflict = options.onConflict;
     this.#statementTimeoutMs = 1_000 * options.statementTimeoutSeconds;
+    this.#settingsFor = options.settingsFor ?? (() => "");
   }
 
   async write(batch: Batch): Promise<WriteResult> {
     for (let attempt = 1;; attempt++) {
-      await this.#partitions.ensure(batch.dataset, batch.records);
+      await this.#parts.ensure(batch.dataset, batch.records);
       try {
         return await this.#copyOrInsert(batch);
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
         if (attempt > 1 || !/no partition of relation/.test(String(error))) throw error;
-        this.#partitions.forget();
+        this.#parts.forget();
       }
     }
   }
@@ -84,7 +88,8 @@ export class PostgresWriter {
   #transact(batch: Batch, write: (session: PostgresSession) => Promise<WriteResult>): Promise<WriteResult> {
     const { id, dataset, records } = batch;
     const operation = "write";
-    const limits = `SET LOCAL statement_timeout = ${this.#statementTimeoutMs}`;
+    const settings = `SET LOCAL statement_timeout = ${this.#statementTimeoutMs}; ` +
+      this.#settingsFor(records.length);
     return this.#pool.transaction(operation, async (session) => {
       // First of all, so that a second attempt waits for the outcome of the first, should that still go on.
       const isNew = await session.execute(
@@ -105,7 +110,7 @@ export class PostgresWriter {
         );
       }
       return result;
-    }, { settings: limits, limitMs: 2 * this.#statementTimeoutMs + SLACK_MS });
+    }, { settings, limitMs: 2 * this.#statementTimeoutMs + SLACK_MS });
   }
 
   async #insert(session: PostgresSession, { dataset, records }: Batch): Promise<WriteResult> {
@@ -126,10 +131,7 @@ export class PostgresWriter {
     if (!isReplacing) return { committed: inserted.length, duplicates: others, restated: 0 };
     for (const [key] of inserted) byKey.delete(key!);
     const rest = sorted.filter(([key]) => byKey.has(key)).map(([, record]) => record);
-    if (rest.length > 0) {
-      const updated = await session.execute(restateStatement(dataset), [json(dataset, rest)]);
-      if (updated !== rest.length) throw this.#vanishedError();
-    }
+    if (rest.length > 0) await session.execute(restateStatement(dataset), [json(dataset, rest)]);
     return { committed: records.length, duplicates: 0, restated: others };
   }
 
@@ -184,13 +186,6 @@ export class PostgresWriter {
       `Cannot write ${this.#pool.name}: the table ${dataset.name} as openfinops made it is wanted: ` +
         `somebody altered ${differing.join(", ")}; nothing was written`,
       { operation: "write", retryable: false },
-    );
-  }
-
-  #vanishedError(): BackendError {
-    return new BackendError(
-      `Cannot write ${this.#pool.name}: entries that stay are wanted: some were deleted while they were restated`,
-      { operation: "write", retryable: true },
     );
   }
 }
