@@ -32,6 +32,7 @@ export type {
   DatasetStats,
   DeleteOptions,
   OpenMode,
+  PolicyStats,
   ProbeReport,
 } from "./src/backends/backend.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";

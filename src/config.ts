@@ -1,8 +1,10 @@
-import type { Backend, ConflictPolicy, OpenMode, StorageBackend } from "./backends/backend.ts";
+import { type Backend, type ConflictPolicy, type OpenMode, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
 import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
 import { ConfigError, describe } from "./errors.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
+import type { DatasetName } from "./records/dataset.ts";
+import { DATASETS } from "./records/datasets.ts";
 
 /** How records are kept. All fields are optional. */
 export interface PersistenceConfig {
@@ -15,14 +17,16 @@ export interface PersistenceConfig {
   backend?: StorageBackend | Backend;
   /**
    * Where records are kept: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
-   * `postgresql://user:password@host:5432/database?sslmode=verify-full`. What a `postgresql://` leaves open comes
-   * from the `PG*` variables and the password file, as for psql; the host is then localhost.
+   * `postgresql://user:password@host:5432/database?sslmode=verify-full`; for TimescaleDB the same with
+   * `timescaledb://`, or with the backend named. What a `postgresql://` leaves open comes from the `PG*` variables
+   * and the password file, as for psql; the host is then localhost.
    *
    * @default {"sqlite:///openfinops_telemetry.db"}
    */
   connectionString?: string;
   /**
-   * Days after which cleanup deletes a record.
+   * Days after which cleanup deletes a record; `Infinity` for never. On TimescaleDB, where it is given, the server
+   * drops by itself what is older, from now on; where it is not given, the server's policy stays as it is.
    *
    * @default {90}
    */
@@ -40,11 +44,25 @@ export interface PersistenceConfig {
    */
   batchIntervalSeconds?: number;
   /**
-   * Whether TimescaleDB compresses. The other backends have nothing to switch on.
+   * Whether TimescaleDB keeps what is older than `compressAfterDays` in columns, at a tenth of the disk or less, and
+   * takes large batches of metrics into columns at once. The other backends have nothing to switch on.
    *
    * @default {false}
    */
   enableCompression?: boolean;
+  /**
+   * The age at which TimescaleDB compresses a chunk, in days.
+   *
+   * @default {7}
+   */
+  compressAfterDays?: number;
+  /**
+   * The days of records in one chunk of TimescaleDB, by dataset; for the chunks to come. Where it is not given, what
+   * the database has, which begins with 1 for system metrics, 7 for service metrics and 30 for costs.
+   *
+   * @default {{}}
+   */
+  chunkDays?: Partial<Record<DatasetName, number>>;
   /**
    * Records that stay in process for live views, per dataset. The memory backend has no other records: it
    * forgets the oldest beyond this number, and its stats count them as `evicted`.
@@ -100,6 +118,8 @@ const DEFAULTS = {
   batchSize: 100,
   batchIntervalSeconds: 60,
   enableCompression: false,
+  compressAfterDays: 7,
+  chunkDays: {},
   maxMemoryEntries: 10_000,
   overflow: "block",
   onConflict: "ignore",
@@ -114,6 +134,7 @@ export const DEFAULT_SQLITE = "sqlite:///openfinops_telemetry.db";
 /** The connection string of a backend that is given none. For PostgreSQL all comes from the environment. */
 export function defaultConnectionString(backend: unknown): string | undefined {
   if (backend === "memory") return undefined;
+  if (backend === "timescaledb") return "timescaledb://";
   return backend === "postgresql" ? "postgresql://" : DEFAULT_SQLITE;
 }
 
@@ -121,6 +142,8 @@ export function defaultConnectionString(backend: unknown): string | undefined {
 const MAX_INTERVAL_SECONDS = 2_147_483;
 /** The longest statement timeout: twice of it is waited for. */
 const MAX_STATEMENT_SECONDS = 1_000_000;
+
+const BACKENDS: readonly StorageBackend[] = Object.values(StorageBackend);
 
 const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
 const isOneOf = (...names: string[]) => ({
@@ -132,14 +155,14 @@ const isOneOf = (...names: string[]) => ({
 const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wanted: string }> = {
   backend: {
     test: (value) =>
-      ["memory", "sqlite", "postgresql"].includes(value as string) ||
+      BACKENDS.includes(value as StorageBackend) ||
       (typeof value === "object" && value !== null && "write" in value && "read" in value),
-    wanted: "memory, sqlite, postgresql or an opened backend (timescaledb is not built yet)",
+    wanted: `${BACKENDS.join(", ")} or an opened backend`,
   },
   connectionString: { test: (value) => typeof value === "string", wanted: "a string" },
   retentionDays: {
-    test: (value) => Number.isFinite(value) && value as number >= 0,
-    wanted: "a number of days from 0",
+    test: (value) => typeof value === "number" && value >= 0,
+    wanted: "a number of days from 0, or Infinity",
   },
   batchSize: { test: isCount, wanted: "a whole number from 1" },
   batchIntervalSeconds: {
@@ -147,6 +170,16 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
     wanted: `a number of seconds above 0 and up to ${MAX_INTERVAL_SECONDS}`,
   },
   enableCompression: { test: (value) => typeof value === "boolean", wanted: "true or false" },
+  compressAfterDays: {
+    test: (value) => Number.isFinite(value) && value as number >= 0,
+    wanted: "a number of days from 0",
+  },
+  chunkDays: {
+    test: (value) =>
+      typeof value === "object" && value !== null &&
+      Object.entries(value).every(([name, days]) => Object.hasOwn(DATASETS, name) && isCount(days)),
+    wanted: `whole numbers of days from 1 by dataset (${Object.keys(DATASETS).join(", ")})`,
+  },
   maxMemoryEntries: { test: isCount, wanted: "a whole number from 1" },
   overflow: isOneOf("block", "drop-oldest", "drop-newest"),
   onConflict: isOneOf("ignore", "replace"),
@@ -201,6 +234,8 @@ function whereTo(
   const text = connectionString ?? defaultConnectionString(backend ?? "memory");
   if (text === undefined) return { backend: "memory", location: "" };
   const target = parseConnectionString(text);
+  // The same servers: a URL of PostgreSQL's names TimescaleDB only together with the backend.
+  if (backend === "timescaledb" && target.backend === "postgresql") return { ...target, backend };
   if (backend !== undefined && backend !== target.backend) {
     throw new ConfigError(
       `Cannot use the configuration: a connection string of backend ${backend} is wanted: ` +
@@ -236,7 +271,7 @@ export async function openBackend(
   config: PersistenceConfig,
   options: { mode?: OpenMode } = {},
 ): Promise<Backend> {
-  const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...postgres } = resolveConfig(
+  const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...resolved } = resolveConfig(
     config,
   );
   if (typeof backend === "object") return backend;
@@ -245,15 +280,22 @@ export async function openBackend(
     const { MemoryBackend } = await import("./backends/memory.ts");
     return new MemoryBackend({ maxMemoryEntries, onConflict });
   }
+  const { maxConnections, statementTimeoutSeconds, enableCompression } = resolved;
+  const server = { connectionString: location, mode, onConflict, maxConnections, statementTimeoutSeconds };
   if (backend === "postgresql") {
     const { PostgresBackend } = await import("./backends/postgres.ts");
-    const { maxConnections, statementTimeoutSeconds } = postgres;
-    return await PostgresBackend.open({
-      connectionString: location,
-      mode,
-      onConflict,
-      maxConnections,
-      statementTimeoutSeconds,
+    return await PostgresBackend.open(server);
+  }
+  if (backend === "timescaledb") {
+    const { TimescaleBackend } = await import("./backends/timescale.ts");
+    // Only what is given: a default must not change what somebody has set the server to.
+    const { retentionDays, compressAfterDays, chunkDays } = config;
+    return await TimescaleBackend.open({
+      ...server,
+      retentionDays,
+      enableCompression,
+      compressAfterDays,
+      chunkDays,
     });
   }
   const { SqliteBackend } = await import("./backends/sqlite.ts");

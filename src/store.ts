@@ -61,14 +61,14 @@ const DAY_MS = 24 * 60 * 60 * 1_000;
  * @throws {ValidationError} If it is no number of days from 0.
  */
 export function retentionCutoff(retentionDays: number): number {
-  if (Number.isFinite(retentionDays) && retentionDays >= 0) {
+  if (retentionDays >= 0) {
     return Math.max(0, Math.floor(Date.now() - retentionDays * DAY_MS));
   }
   throw new ValidationError({
     subject: "a cleanup",
     field: "retentionDays",
     value: retentionDays,
-    wanted: "a number of days from 0",
+    wanted: "a number of days from 0, or Infinity",
   });
 }
 

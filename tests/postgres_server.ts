@@ -182,6 +182,23 @@ export class PostgresServer implements AsyncDisposable {
     throw new Error("the PostgreSQL server for the tests did not start");
   }
 
+  /** Has it load TimescaleDB, where it has the extension. */
+  async loadTimescale(license = "timescale"): Promise<void> {
+    if (
+      !(await runSql(this.url(), "SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'")).length
+    ) return;
+    await this.stop();
+    const lines = [
+      "shared_preload_libraries = 'timescaledb'",
+      "timescaledb.telemetry_level = off",
+      `timescaledb.license = '${license}'`,
+      // The tests run policies themselves: nothing depends on when the server gets round to them.
+      "timescaledb.max_background_workers = 0",
+    ];
+    this.configure("postgresql.auto.conf", `${lines.join("\n")}\n`);
+    await this.resume();
+  }
+
   /** Stops it: at once and cleanly, or as if it had crashed. */
   async stop(how: "fast" | "immediate" = "fast"): Promise<void> {
     this.#process?.kill(how === "fast" ? "SIGINT" : "SIGQUIT");
@@ -260,6 +277,20 @@ export function sharedServer(): string {
 export async function serverVersion(): Promise<string> {
   const [{ version }] = await runSql(sharedServer(), "SELECT current_setting('server_version') AS version");
   return String(version).split(" ")[0];
+}
+
+/** The release of TimescaleDB that the shared server can make, or why it cannot. */
+export async function timescaleVersion(): Promise<{ version?: string; reason: string }> {
+  const [found] = await runSql(
+    sharedServer(),
+    `SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS version,
+      current_setting('timescaledb.license', true) AS license`,
+  );
+  if (found.version === null) return { reason: "the PostgreSQL server has no such extension" };
+  if (found.license !== "timescale") {
+    return { reason: "the PostgreSQL server does not load it, or it is the Apache edition" };
+  }
+  return { version: String(found.version), reason: "" };
 }
 
 /** The same server with another database, and perhaps another user. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
-import { PostgresServer, serverVersion, TestDatabase } from "./postgres_server.ts";
+import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
 const CHECKS: readonly (readonly string[])[] = [
@@ -56,10 +56,12 @@ for (const args of CHECKS) {
 // One server for all tests, each of which makes a database of its own; one that is given is used as it is.
 const given = Deno.env.get("TEST_POSTGRESQL_URL");
 const server = given ? undefined : await PostgresServer.start();
+await server?.loadTimescale();
 if (server) Deno.env.set("TEST_POSTGRESQL_URL", server.url());
 const postgresql = `postgresql (${await serverVersion()}${
   server ? `, ${server.binaries.from}` : ", as given"
 })`;
+const timescale = await timescaleVersion();
 const documents = await TestDatabase.create(); // what the examples in the documents write into
 Deno.env.set("DATABASE_URL", documents.url);
 const tests = await runTests();
@@ -70,7 +72,9 @@ failed += tests.failed;
 
 const { present, absent } = await sqliteDrivers();
 const backends = ["memory", ...present.map((name) => `sqlite (${name})`), postgresql];
+if (timescale.version) backends.push(`timescaledb (${timescale.version})`);
 console.log(`\nBackends: ${backends.join(", ")}`);
 for (const { name, reason } of absent) console.log(`Not run: sqlite (${name}): ${reason}`);
+if (!timescale.version) console.log(`Not run: timescaledb: ${timescale.reason}`);
 console.log(`${passed} passed, ${failed} failed`);
 Deno.exitCode = failed === 0 ? 0 : 1;

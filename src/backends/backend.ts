@@ -39,6 +39,14 @@ export interface DatasetStats {
   newest?: number;
   /** The number of partitions, where the backend has them. */
   partitions?: number;
+  /** The number of chunks, where the backend has them. */
+  chunks?: number;
+  /** How many of the chunks are compressed. */
+  compressedChunks?: number;
+  /** What the compressed chunks took on disk before, where the server has measured that. */
+  bytesBeforeCompression?: number;
+  /** What the same chunks take now. */
+  bytesAfterCompression?: number;
   /** What its tables take on disk, where the backend knows. */
   tableBytes?: number;
   /** What its indexes take on disk, where the backend knows. */
@@ -55,12 +63,32 @@ export interface CurrencyTotal {
   count: number;
 }
 
+/** Something that the database does by itself, again and again. */
+export interface PolicyStats {
+  /** What it does, as in `retention`. */
+  policy: string;
+  /** The table or view that it is about. */
+  table: string;
+  /** How often, as an interval. */
+  every: string;
+  /** Its settings, as JSON. */
+  settings: string;
+  /** When it began to do so last, in epoch milliseconds. */
+  lastRun?: number;
+  /** How that ended. */
+  lastStatus?: string;
+  /** How often it has failed. */
+  failures: number;
+}
+
 /** What is kept, and where. */
 export interface BackendStats {
   /** What is kept of each dataset. */
   datasets: Record<DatasetName, DatasetStats>;
   /** The exact total of each currency. */
   totals: CurrencyTotal[];
+  /** What the database does by itself, where it does. */
+  policies?: PolicyStats[];
   /** What else the backend knows of its storage, as in `fileSizeBytes`. */
   storage: Record<string, string | number>;
 }

@@ -5,12 +5,12 @@ import type { StorageBackend } from "./backend.ts";
 export interface ConnectionTarget {
   /** Which backend the connection string names. */
   readonly backend: StorageBackend;
-  /** The path of the SQLite file, empty in memory; or the connection string of PostgreSQL. */
+  /** The path of the SQLite file, empty in memory; or the connection string of the server. */
   readonly location: string;
 }
 
-const FORMS = "sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory) or " +
-  "postgresql://user@host:5432/database";
+const FORMS = "sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory), " +
+  "postgresql://user@host:5432/database or timescaledb://user@host:5432/database";
 
 /**
  * Reads a connection string in the style of SQLAlchemy.
@@ -22,6 +22,7 @@ export function parseConnectionString(text: string): ConnectionTarget {
   if (scheme === "sqlite") return { backend: "sqlite", location: sqlitePath(rest) };
   // SQLAlchemy also names a driver there, as in postgresql+psycopg2.
   if (/^postgres(ql)?(\+\w+)?$/.test(scheme ?? "")) return { backend: "postgresql", location: text };
+  if (/^timescaledb(\+\w+)?$/.test(scheme ?? "")) return { backend: "timescaledb", location: text };
   // The text may hold a password, so no more of it is shown than its scheme.
   const found = scheme === undefined ? "no scheme" : `scheme "${scheme}"`;
   throw new ConfigError(

@@ -29,7 +29,7 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
   {
     name: "backend",
     value: "NAME",
-    summary: "memory, sqlite or postgresql; seldom needed, the URL names it",
+    summary: "memory, sqlite, postgresql or timescaledb; seldom needed, the URL names it",
   },
   {
     name: "sqlite-driver",

@@ -91,6 +91,9 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
   key: ["timestamp", "entryId"],
   indexes: [["category", "timestamp"], ["resourceId", "timestamp"]],
   partitionBy: "month",
+  chunkDays: 30,
+  sortBy: ["timestamp", "entryId"], // the key, by which conflicts are looked for
+  rollUpBy: ["category", "currency", "region"],
   filters: ["category", "resourceId", "region", "currency"],
   mapFilter: "tags",
 });

@@ -52,6 +52,12 @@ export interface Dataset<T> {
   readonly indexes: readonly (readonly string[])[];
   /** The span of time that is kept and dropped together where a backend has partitions. */
   readonly partitionBy: "week" | "month";
+  /** The days of records in one chunk, where a backend has chunks; a default. */
+  readonly chunkDays: number;
+  /** The fields by which records are sorted where they are stored in columns: what queries filter by, then time. */
+  readonly sortBy: readonly string[];
+  /** The fields by which roll-ups are grouped, beside time. */
+  readonly rollUpBy: readonly string[];
   /** The text fields that queries filter by. */
   readonly filters: readonly string[];
   /** The map field that queries filter by, if any. */

@@ -67,5 +67,8 @@ export const serviceMetrics: Dataset<ServiceMetrics> = defineDataset({
   key: [],
   indexes: [["timestamp"], ["serviceName", "timestamp"]],
   partitionBy: "week",
+  chunkDays: 7,
+  sortBy: ["serviceName", "timestamp"],
+  rollUpBy: ["serviceName"],
   filters: ["serviceName"],
 });

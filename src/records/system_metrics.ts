@@ -121,5 +121,8 @@ export const systemMetrics: Dataset<SystemMetrics> = defineDataset({
   key: [],
   indexes: [["timestamp"], ["clusterId", "nodeId", "timestamp"]],
   partitionBy: "week",
+  chunkDays: 1,
+  sortBy: ["clusterId", "nodeId", "timestamp"],
+  rollUpBy: ["clusterId", "nodeId"],
   filters: ["clusterId", "nodeId"],
 });

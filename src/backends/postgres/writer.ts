@@ -24,8 +24,8 @@ export interface WriterOptions {
   readonly onConflict: ConflictPolicy;
   /** The longest that a statement may take, in seconds. */
   readonly statementTimeoutSeconds: number;
-  /** Further settings of the transaction that writes so many records. */
-  readonly settingsFor?: (records: number) => string;
+  /** Further settings of the transaction that writes a batch. */
+  readonly settingsFor?: (batch: Batch) => string;
 }
 
 /** Writes batches effectively once: the rows and the entry in the ledger in one transaction, confirmed. */
@@ -34,7 +34,7 @@ export class PostgresWriter {
   readonly #parts: TimeParts;
   readonly #onConflict: ConflictPolicy;
   readonly #statementTimeoutMs: number;
-  readonly #settingsFor: (records: number) => string;
+  readonly #settingsFor: (batch: Batch) => string;
   /** The datasets whose last batch held keys that existed: COPY would fail on them. */
   readonly #conflicting = new Set<DatasetName>();
 
@@ -89,7 +89,7 @@ export class PostgresWriter {
     const { id, dataset, records } = batch;
     const operation = "write";
     const settings = `SET LOCAL statement_timeout = ${this.#statementTimeoutMs}; ` +
-      this.#settingsFor(records.length);
+      this.#settingsFor(batch);
     return this.#pool.transaction(operation, async (session) => {
       // First of all, so that a second attempt waits for the outcome of the first, should that still go on.
       const isNew = await session.execute(

@@ -1,0 +1,130 @@
+import type { Batch } from "../pipeline/sink.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
+import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport } from "./backend.ts";
+import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
+import { migrate } from "./postgres/migrate.ts";
+import type { PostgresPool, PostgresSession } from "./postgres/pool.ts";
+import { literal } from "./postgres/schema.ts";
+import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT } from "./timescale/chunks.ts";
+import { type Extension, HYPERTABLES, refuse, requireExtension } from "./timescale/hypertables.ts";
+import { Policies, type PolicySettings } from "./timescale/policies.ts";
+
+/** Records from which it pays to compress a batch as it arrives: a compressed row holds up to 1,000. */
+const MIN_COMPRESSED_BATCH = 1_000;
+
+/** How a {@linkcode TimescaleBackend} is opened. */
+export type TimescaleBackendOptions = PostgresBackendOptions & PolicySettings;
+
+/** Records in hypertables of TimescaleDB: PostgreSQL, with chunks, compression, roll-ups and policies. */
+export class TimescaleBackend extends PostgresBackend {
+  override readonly name = "timescaledb";
+  readonly #extension: Extension;
+  readonly #policies: Policies;
+
+  /**
+   * Opens the database and sees to its extension, its schema and its policies.
+   *
+   * @throws {ConfigError} If the connection string cannot be read.
+   * @throws {BackendError} If the server cannot be reached, has no such extension, or lacks what the settings want.
+   */
+  static override async open(options: TimescaleBackendOptions): Promise<TimescaleBackend> {
+    return await withPool(options, async (pool) => {
+      const extension = await requireExtension(pool, options.mode);
+      if (options.enableCompression && !extension.isComplete) {
+        throw refuse(
+          pool,
+          "TimescaleDB under its own licence is wanted to compress (timescaledb.license = 'timescale')",
+          "it is the Apache edition, which takes, reads and deletes records all the same",
+        );
+      }
+      await migrate(pool, options.mode, HYPERTABLES);
+      const policies = new Policies(pool);
+      if (options.mode === "create" && extension.isComplete) await policies.apply(options);
+      return new TimescaleBackend(pool, options, { extension, policies });
+    });
+  }
+
+  private constructor(
+    pool: PostgresPool,
+    options: TimescaleBackendOptions,
+    { extension, policies }: { extension: Extension; policies: Policies },
+  ) {
+    const chunks = new Chunks(pool);
+    // A unique index rules it out.
+    const isForColumns = ({ dataset, records }: Batch) =>
+      options.enableCompression && dataset.key.length === 0 && records.length >= MIN_COMPRESSED_BATCH;
+    const settingsFor = (batch: Batch) =>
+      NO_DECOMPRESSION_LIMIT +
+      (isForColumns(batch) ? "SET LOCAL timescaledb.enable_direct_compress_copy = on; " : "");
+    super(pool, { ...options, settingsFor }, { parts: chunks, retention: new ChunkRetention(pool, chunks) });
+    this.#extension = extension;
+    this.#policies = policies;
+  }
+
+  override async deleteBefore(
+    dataset: Dataset<unknown>,
+    before: number,
+    options: DeleteOptions,
+  ): Promise<number> {
+    if (!options.dryRun && this.#extension.isComplete) await this.#policies.beforeDeletion(dataset, before);
+    return await super.deleteBefore(dataset, before, options);
+  }
+
+  override async stats(): Promise<BackendStats> {
+    const { storage, ...found } = await super.stats();
+    const { version, license } = this.#extension;
+    return {
+      ...found,
+      policies: await this.pool.use("read", (session) => this.#policies.stats(session)),
+      storage: { ...storage, timescaledbVersion: version, timescaledbLicense: license },
+    };
+  }
+
+  override async probe(): Promise<ProbeReport> {
+    const { details, warnings, ...found } = await super.probe();
+    const { version, license, isComplete } = this.#extension;
+    return {
+      ...found,
+      details: { ...details, timescaledbVersion: version, timescaledbLicense: license },
+      warnings: isComplete ? warnings : [
+        ...warnings,
+        "this is the Apache edition of TimescaleDB: it has no compression, no roll-ups and no retention policy; " +
+        "taking, reading and `database cleanup` work",
+      ],
+    };
+  }
+
+  protected override async partStats(
+    session: PostgresSession,
+    table: DatasetName,
+  ): Promise<Partial<DatasetStats>> {
+    const [[chunks, compressed]] = await session.query(
+      "SELECT count(*)::text, count(*) FILTER (WHERE is_compressed)::text FROM timescaledb_information.chunks " +
+        `WHERE ${isAbout(table)}`,
+    );
+    const [[tableBytes, indexBytes]] = await session.query(
+      `SELECT (table_bytes + coalesce(toast_bytes, 0))::text, index_bytes::text ` +
+        `FROM hypertable_detailed_size(${literal(table)})`,
+    );
+    return {
+      chunks: Number(chunks),
+      compressedChunks: Number(compressed),
+      tableBytes: Number(tableBytes),
+      indexBytes: Number(indexBytes),
+      ...(this.#extension.isComplete ? await compressionStats(session, table) : {}),
+    };
+  }
+}
+
+async function compressionStats(
+  session: PostgresSession,
+  table: DatasetName,
+): Promise<Partial<DatasetStats>> {
+  // Chunks that were compressed as they arrived have never been measured otherwise.
+  const [[before, after]] = await session.query(
+    "SELECT sum(before_compression_total_bytes)::text, sum(after_compression_total_bytes)::text " +
+      `FROM chunk_columnstore_stats(${literal(table)}) WHERE before_compression_total_bytes > 0`,
+  );
+  if (before === null) return {};
+  return { bytesBeforeCompression: Number(before), bytesAfterCompression: Number(after) };
+}

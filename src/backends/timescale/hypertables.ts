@@ -1,0 +1,132 @@
+import { BackendError } from "../../errors.ts";
+import type { Dataset } from "../../records/dataset.ts";
+import { DATASETS } from "../../records/datasets.ts";
+import type { OpenMode } from "../backend.ts";
+import type { Division } from "../postgres/migrate.ts";
+import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
+import { columnList, createIndexes, createSchema, createTable, literal } from "../postgres/schema.ts";
+
+/** The oldest release that has all that is used here: the columnstore under its present name. */
+const OLDEST_EXTENSION = "2.18";
+
+/** The extension as a server has it. */
+export interface Extension {
+  /** The version, as in `2.25.2`. */
+  readonly version: string;
+  /** Whether it has the columnstore, policies and continuous aggregates: the Apache edition has not. */
+  readonly isComplete: boolean;
+  /** What its licence is called: `timescale` or `apache`. */
+  readonly license: string;
+}
+
+/** Hypertables in place of partitioned tables. */
+export const HYPERTABLES: Division = {
+  relationKind: "r",
+  createSchema: () => [
+    ...createSchema(""),
+    ...Object.values(DATASETS).map(makeHypertable),
+  ],
+  adopt,
+  advice: "hypertables are wanted (`database init --backend timescaledb` makes them of tables in partitions)",
+};
+
+function makeHypertable({ name, chunkDays }: Dataset<unknown>): string {
+  const dimension = `by_range('timestamp', INTERVAL '${chunkDays} days')`;
+  return `SELECT create_hypertable(${literal(name)}, ${dimension}, create_default_indexes => false)`;
+}
+
+/** Moves what tables in partitions hold into hypertables of the same names. */
+async function adopt(session: PostgresSession): Promise<void> {
+  for (const dataset of Object.values(DATASETS)) {
+    const { name } = dataset;
+    const columns = columnList(dataset);
+    // The grants of the old table go over to the new one with the owner's name on it.
+    await session.query(
+      `LOCK TABLE ${name} IN ACCESS EXCLUSIVE MODE; ALTER TABLE ${name} RENAME TO ${name}_in_partitions; ` +
+        `${createTable(dataset)}; ${makeHypertable(dataset)}`,
+    );
+    await session.query(
+      `INSERT INTO ${name} (${columns}) SELECT ${columns} FROM ${name}_in_partitions; ` +
+        `${createIndexes(dataset).join("; ")}; ${copyGrants(name)}; DROP TABLE ${name}_in_partitions`,
+    );
+  }
+}
+
+/** A statement that gives a table the owner and the grants of the one that it takes the place of. */
+function copyGrants(table: string): string {
+  return `DO $$ DECLARE granted record; BEGIN
+    EXECUTE (SELECT format('ALTER TABLE ${table} OWNER TO %I', pg_get_userbyid(relowner))
+      FROM pg_catalog.pg_class WHERE oid = '${table}_in_partitions'::regclass);
+    FOR granted IN SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS grantee
+      FROM pg_catalog.pg_class, aclexplode(relacl)
+      WHERE oid = '${table}_in_partitions'::regclass AND grantee <> relowner LOOP
+      EXECUTE format('GRANT %s ON ${table} TO %s', granted.privilege_type, granted.grantee);
+    END LOOP;
+  END $$`;
+}
+
+/**
+ * Sees to it that the database has the extension.
+ *
+ * @throws {BackendError} If it is missing and may not be made, is not loaded, or is too old.
+ */
+export async function requireExtension(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
+  let found = await pool.use("open", readExtension);
+  if (found === undefined && mode === "create") {
+    await pool.transaction("open", (session) => createExtension(pool, session));
+    found = await pool.use("open", readExtension); // a session that made it may still have the loader's answers
+  }
+  if (found === undefined) {
+    throw refuse(
+      pool,
+      "the extension timescaledb is wanted (`database init` makes it)",
+      "this database has not",
+    );
+  }
+  if (found.version.localeCompare(OLDEST_EXTENSION, "en", { numeric: true }) < 0) {
+    throw refuse(
+      pool,
+      `TimescaleDB ${OLDEST_EXTENSION} or later is wanted (ALTER EXTENSION timescaledb UPDATE)`,
+      `it has ${found.version}`,
+    );
+  }
+  return found;
+}
+
+async function readExtension(session: PostgresSession): Promise<Extension | undefined> {
+  const [row] = await session.query(
+    "SELECT extversion, coalesce(current_setting('timescaledb.license', true), 'apache') " +
+      "FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'",
+  );
+  if (!row) return undefined;
+  const [version, license] = row;
+  return { version: version!, license: license!, isComplete: license === "timescale" };
+}
+
+async function createExtension(pool: PostgresPool, session: PostgresSession): Promise<void> {
+  const [[isInstalled, isLoaded]] = await session.query(
+    "SELECT (SELECT count(*) FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb')::text, " +
+      "current_setting('timescaledb.max_background_workers', true)",
+  );
+  if (isInstalled === "0") {
+    throw refuse(pool, "a server with the extension timescaledb is wanted", "it has none");
+  }
+  if (isLoaded === null) {
+    throw refuse(
+      pool,
+      "a server that loads timescaledb is wanted (shared_preload_libraries, and a restart)",
+      "it does not",
+    );
+  }
+  // Two that make it at once would fail, in spite of IF NOT EXISTS.
+  await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops extension', 0))");
+  await session.query("CREATE EXTENSION IF NOT EXISTS timescaledb");
+}
+
+/** An error of a server that lacks something, with what it can do all the same. */
+export function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
+  return new BackendError(
+    `Cannot open ${pool.name}: ${wanted}: ${state}; \`--backend postgresql\` works on this server as it is`,
+    { operation: "open", retryable: false },
+  );
+}

@@ -1,0 +1,508 @@
+import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
+import { PostgresBackend } from "../src/backends/postgres.ts";
+import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
+import { BackendError } from "../src/errors.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { DATASETS } from "../src/records/datasets.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { serviceMetrics } from "../src/records/service_metrics.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { backendContract, read, write } from "./backend_contract.ts";
+import { costEntry, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
+import { databaseUrl, PostgresServer, TestDatabase, timescaleVersion } from "./postgres_server.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** Where the server has no TimescaleDB, `tests/run.ts` says that these were not run, and why. */
+const isPresent = (await timescaleVersion()).version !== undefined;
+
+const OPTIONS = {
+  mode: "create",
+  onConflict: "ignore",
+  maxConnections: 5,
+  statementTimeoutSeconds: 60,
+} as const;
+
+const open = (url: string, options: Partial<TimescaleBackendOptions> = {}) =>
+  TimescaleBackend.open({ ...OPTIONS, connectionString: url, ...options });
+
+for (const enableCompression of isPresent ? [false, true] : []) {
+  const name = `TimescaleBackend${enableCompression ? " (with compression)" : ""}`;
+  backendContract(name, async ({ onConflict }) => {
+    const database = await TestDatabase.create();
+    const backend = await open(database.url, { onConflict, enableCompression });
+    return {
+      backend,
+      async [Symbol.asyncDispose]() {
+        await backend.close();
+        await database[Symbol.asyncDispose]();
+      },
+    };
+  });
+}
+
+/** Registers a test with an empty database, where there is TimescaleDB. */
+function test(title: string, run: (database: TestDatabase) => Promise<void>): void {
+  if (!isPresent) return;
+  Deno.test(`TimescaleBackend ${title}`, async () => {
+    await using database = await TestDatabase.create();
+    await run(database);
+  });
+}
+
+const metrics = (count: number, stepMs = 1_000, start = NEW_YEAR) =>
+  Array.from({ length: count }, (_, i) => ({
+    timestamp: start + i * stepMs,
+    clusterId: "prod",
+    nodeId: `n${i % 4}`,
+    cpuUsage: i % 100,
+    activeConnections: i,
+  }));
+
+const compressAll = (database: TestDatabase, table: string) =>
+  database.sql(`SELECT compress_chunk(chunk, if_not_compressed => true) FROM show_chunks('${table}') chunk`);
+
+/** Runs the server's own work of a kind, as its scheduler would. */
+async function runPolicies(database: TestDatabase, kind: string): Promise<void> {
+  const jobs = await database.sql(
+    `SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'policy_${kind}' ORDER BY job_id`,
+  );
+  for (const { job_id } of jobs) await database.sql(`CALL run_job(${job_id})`);
+}
+
+const REFRESH = "refresh_continuous_aggregate";
+
+/** How many records the days of a roll-up stand for. */
+async function recordsIn(database: TestDatabase, view: string): Promise<number> {
+  return Number((await database.sql(`SELECT coalesce(sum(records), 0) AS n FROM ${view}`))[0].n);
+}
+
+const ids = (records: readonly { activeConnections?: number }[]) =>
+  records.map(({ activeConnections }) => activeConnections).sort((a, b) => a! - b!);
+
+// --- Opening
+
+test("makes hypertables, and is safe when ten open at once on an empty database", async (database) => {
+  const options = { enableCompression: true, retentionDays: 36_500 };
+  const backends = await Promise.all(Array.from({ length: 10 }, () => open(database.url, options)));
+  await Promise.all(
+    backends.map((backend, i) => write(backend, costEntries, [costEntry({ entryId: `e${i}` })])),
+  );
+  await Promise.all(backends.map((backend) => backend.close()));
+  const [{ n }] = await database.sql("SELECT count(*)::int AS n FROM timescaledb_information.hypertables");
+  assertEquals(n, 3);
+  const jobs = await database.sql(
+    "SELECT proc_name FROM timescaledb_information.jobs WHERE job_id >= 1000 ORDER BY 1",
+  );
+  assertEquals(jobs.length, 3 + 3 + ROLL_UPS.length); // compression, retention, refresh: each once
+});
+
+test("adopts the tables of the plain backend with all that is in them and all grants on them", async (database) => {
+  const reader = `reader_${database.name}`;
+  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  await write(plain, systemMetrics, metrics(3_000, HOUR));
+  await write(plain, costEntries, [
+    costEntry({ amount: "0.000000000000000001" }),
+    costEntry({ entryId: "e2" }),
+  ]);
+  await plain.close();
+  await database.sql(`CREATE ROLE ${reader} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`);
+  try {
+    await assertRejects(() => open(database.url, { mode: "existing" }), BackendError, "timescaledb");
+    const backend = await open(database.url, { retentionDays: 36_500 });
+    assertEquals((await read(backend, systemMetrics)).length, 3_000);
+    const [{ total }] = await backend.total(costEntries, acceptQuery(costEntries));
+    assertEquals(total, "1.000000000000000001");
+    assertEquals(await write(backend, costEntries, [costEntry()]), {
+      committed: 0,
+      duplicates: 1,
+      restated: 0,
+    });
+    assertEquals(await recordsIn(database, "system_metrics_daily"), 3_000);
+    await backend.close();
+    const url = databaseUrl(database.url, database.name, reader);
+    const forReading = await open(url, { mode: "read" });
+    assertEquals((await read(forReading, systemMetrics, { limit: 1 })).length, 1);
+    await forReading.close();
+  } finally {
+    await database.sql(`DROP OWNED BY ${reader}; DROP ROLE ${reader}`);
+  }
+});
+
+test("leaves everything as it was when tables cannot be adopted", async (database) => {
+  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  await write(plain, systemMetrics, metrics(10));
+  await database.sql("CREATE VIEW mine AS SELECT * FROM system_metrics"); // keeps the table from being dropped
+  await assertRejects(() => open(database.url), BackendError, "mine");
+  assertEquals((await read(plain, systemMetrics)).length, 10);
+  await write(plain, systemMetrics, metrics(1));
+  await plain.close();
+});
+
+test("is not taken for a plain database, which would make partitions of its own", async (database) => {
+  await (await open(database.url)).close();
+  await assertRejects(
+    () => PostgresBackend.open({ ...OPTIONS, connectionString: database.url }),
+    BackendError,
+    "`--backend timescaledb` reads hypertables",
+  );
+});
+
+Deno.test("TimescaleBackend says what the server lacks, and what works all the same", async () => {
+  await using server = await PostgresServer.start();
+  const error = await assertRejects(() => open(server.url()), BackendError) as BackendError;
+  assertMatch(error.message, /a server (with the extension timescaledb|that loads timescaledb).* is wanted/);
+  assert(error.message.includes("`--backend postgresql` works on this server as it is"), error.message);
+  assertEquals(error.retryable, false);
+  await assertRejects(() => open(server.url(), { mode: "read" }), BackendError, "`database init` makes it");
+});
+
+if (isPresent) {
+  Deno.test("TimescaleBackend works on the Apache edition without compression, roll-ups and policies, and says so", async () => {
+    await using server = await PostgresServer.start();
+    await server.loadTimescale("apache");
+    await assertRejects(
+      () => open(server.url(), { enableCompression: true }),
+      BackendError,
+      "timescaledb.license = 'timescale'",
+    );
+    const backend = await open(server.url(), { retentionDays: 30 });
+    await write(backend, systemMetrics, metrics(100, HOUR));
+    assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 50 * HOUR, { dryRun: false }), 50);
+    assertEquals((await backend.stats()).datasets.system_metrics.rows, 50);
+    const { warnings, details } = await backend.probe();
+    assertEquals(details.timescaledbLicense, "apache");
+    assert(warnings.some((warning) => warning.includes("Apache edition")), String(warnings));
+    await backend.close();
+  });
+}
+
+// --- Compression
+
+test("takes a large batch into columns at once, and gives it back as it was", async (database) => {
+  const backend = await open(database.url, { enableCompression: true });
+  const records = metrics(5_000);
+  await write(backend, systemMetrics, [...records, FULL_SYSTEM_METRICS]);
+  const { chunks, compressedChunks } = (await backend.stats()).datasets.system_metrics;
+  assertEquals([chunks, compressedChunks], [1, 1]);
+  const found = await read(backend, systemMetrics);
+  assertEquals(found.length, 5_001);
+  assertEquals(found.filter(({ labels }) => labels), [FULL_SYSTEM_METRICS]);
+  assertEquals((await read(backend, systemMetrics, { nodeId: "n1" })).length, 1_250);
+  await backend.close();
+});
+
+test("takes late records into compressed chunks, doubles none, and compresses them later", async (database) => {
+  const backend = await open(database.url, { enableCompression: true });
+  await write(backend, systemMetrics, metrics(5_000));
+  const late = {
+    id: crypto.randomUUID(),
+    dataset: systemMetrics,
+    records: metrics(300).map((record) => ({
+      ...record,
+      activeConnections: record.activeConnections + 5_000,
+    })),
+  };
+  await backend.write(late);
+  await backend.write(late);
+  assertEquals(ids(await read(backend, systemMetrics)), Array.from({ length: 5_300 }, (_, i) => i));
+  await runPolicies(database, "compression");
+  assertEquals(ids(await read(backend, systemMetrics)), Array.from({ length: 5_300 }, (_, i) => i));
+  await backend.close();
+});
+
+test("restates and ignores costs in compressed chunks, exactly", async (database) => {
+  const entries = Array.from({ length: 3_000 }, (_, i) =>
+    costEntry({
+      entryId: `e${i}`,
+      timestamp: NEW_YEAR + i * HOUR,
+      amount: "0.000000000000000001",
+      tags: { i: String(i) },
+    }));
+  const backend = await open(database.url, { enableCompression: true, onConflict: "replace" });
+  await write(backend, costEntries, entries);
+  await compressAll(database, "cost_entries");
+  const restated = await write(backend, costEntries, [
+    ...entries.slice(1_000, 1_010).map((entry) => ({ ...entry, amount: "2" })),
+    costEntry({ entryId: "new" }),
+  ]);
+  assertEquals(restated, { committed: 11, duplicates: 0, restated: 10 });
+  await backend.close();
+  const ignoring = await open(database.url);
+  const ignored = await write(ignoring, costEntries, entries.map((entry) => ({ ...entry, amount: "9" })));
+  assertEquals(ignored, { committed: 0, duplicates: 3_000, restated: 0 });
+  assertEquals(await ignoring.total(costEntries, acceptQuery(costEntries)), [
+    { currency: "USD", total: "21.00000000000000299", count: 3_001 },
+  ]);
+  assertEquals((await read(ignoring, costEntries, { tags: { i: "1005" } })).map(({ amount }) => amount), [
+    "2",
+  ]);
+  await ignoring.close();
+});
+
+test("restates more compressed records in one batch than the server allows by default", async (database) => {
+  const entries = Array.from(
+    { length: 10_000 },
+    (_, i) => costEntry({ entryId: `e${i}`, timestamp: NEW_YEAR + i * 60_000 }),
+  );
+  const backend = await open(database.url, { enableCompression: true, onConflict: "replace" });
+  await write(backend, costEntries, entries);
+  await compressAll(database, "cost_entries");
+  await database.sql(
+    `ALTER DATABASE ${database.name} SET timescaledb.max_tuples_decompressed_per_dml_transaction = 100`,
+  );
+  await backend.close();
+  const again = await open(database.url, { onConflict: "replace" });
+  const result = await write(again, costEntries, entries.map((entry) => ({ ...entry, amount: "3" })));
+  assertEquals(result, { committed: 10_000, duplicates: 0, restated: 10_000 });
+  await again.close();
+});
+
+test("compresses even one node that is sampled seldom to less than it took", async (database) => {
+  const backend = await open(database.url, { enableCompression: true });
+  const seldom = Array.from({ length: 20 * 288 }, (_, i) => ({
+    ...FULL_SYSTEM_METRICS,
+    timestamp: NEW_YEAR + i * 300_000,
+    cpuUsage: Math.round(500 + 400 * Math.sin(i / 40)) / 10,
+  }));
+  for (let i = 0; i < seldom.length; i += 288) {
+    await write(backend, systemMetrics, seldom.slice(i, i + 288)); // a day at a time, too few for columns
+  }
+  assertEquals((await backend.stats()).datasets.system_metrics.compressedChunks, 0);
+  await runPolicies(database, "compression");
+  const { chunks, compressedChunks, bytesBeforeCompression, bytesAfterCompression } =
+    (await backend.stats()).datasets.system_metrics;
+  assertEquals([chunks, compressedChunks], [20, 20]);
+  assert(
+    bytesAfterCompression! < bytesBeforeCompression!,
+    `${bytesBeforeCompression} to ${bytesAfterCompression}`,
+  );
+  await backend.close();
+});
+
+// --- Retention
+
+const dropAfter = async (database: TestDatabase) =>
+  (await database.sql(
+    "SELECT config->>'drop_after' AS age FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'",
+  )).map(({ age }) => age);
+
+test("sets, changes and removes the server's retention as it is told, and else leaves it alone", async (database) => {
+  const openWith = async (retentionDays?: number) =>
+    await (await open(database.url, { retentionDays })).close();
+  await openWith(undefined);
+  assertEquals(await dropAfter(database), []); // nothing is dropped that nobody asked to be dropped
+  await openWith(30);
+  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
+  await openWith(undefined);
+  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
+  await openWith(1.5);
+  assertEquals(new Set(await dropAfter(database)), new Set(["1 day 12:00:00"]));
+  await openWith(Infinity);
+  assertEquals(await dropAfter(database), []);
+});
+
+test("drops whole chunks, deletes at the edge also of compressed ones, and counts", async (database) => {
+  const backend = await open(database.url, { enableCompression: true });
+  await write(backend, systemMetrics, metrics(5_000, 60_000)); // three and a half days, in columns
+  const before = NEW_YEAR + 2 * DAY + 90 * 60_000;
+  const count = Math.ceil((before - NEW_YEAR) / 60_000);
+  assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: true }), count);
+  assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: false }), count);
+  const { rows, oldest, chunks } = (await backend.stats()).datasets.system_metrics;
+  assertEquals([rows, oldest, chunks], [5_000 - count, before, 2]);
+  assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: false, timeBudgetMs: 0 }), 0);
+  await backend.close();
+});
+
+// --- Roll-ups
+
+test("rolls metrics up by hour and day, each value as often as it was there", async (database) => {
+  const backend = await open(database.url);
+  await write(backend, systemMetrics, [
+    { timestamp: NEW_YEAR, clusterId: "a", nodeId: "n", cpuUsage: 10, errorCount: 1 },
+    { timestamp: NEW_YEAR + 60_000, clusterId: "a", nodeId: "n", cpuUsage: 20 },
+    { timestamp: NEW_YEAR + HOUR, clusterId: "a", nodeId: "n", cpuUsage: 60, errorCount: 5 },
+    { timestamp: NEW_YEAR + HOUR, clusterId: "a", nodeId: "m", cpuUsage: 1 },
+  ]);
+  await write(backend, serviceMetrics, [{ timestamp: NEW_YEAR, serviceName: "s", responseTime: 8.5 }]);
+  const columns =
+    "cluster_id, node_id, records::int, cpu_usage_avg, cpu_usage_min, cpu_usage_max, cpu_usage_count::int, error_count_avg";
+  const days = [
+    {
+      cluster_id: "a",
+      node_id: "m",
+      records: 1,
+      cpu_usage_avg: 1,
+      cpu_usage_min: 1,
+      cpu_usage_max: 1,
+      cpu_usage_count: 1,
+      error_count_avg: null,
+    },
+    {
+      cluster_id: "a",
+      node_id: "n",
+      records: 3,
+      cpu_usage_avg: 30,
+      cpu_usage_min: 10,
+      cpu_usage_max: 60,
+      cpu_usage_count: 3,
+      error_count_avg: 3,
+    },
+  ];
+  for (let refreshed = 0; refreshed < 2; refreshed++) { // before a refresh, in real time, and after it
+    assertEquals(await database.sql(`SELECT ${columns} FROM system_metrics_daily ORDER BY node_id`), days);
+    assertEquals((await database.sql("SELECT * FROM system_metrics_hourly")).length, 3);
+    const [{ response_time_max }] = await database.sql("SELECT response_time_max FROM service_metrics_daily");
+    assertEquals(response_time_max, 8.5);
+    await runPolicies(database, REFRESH);
+  }
+  await backend.close();
+});
+
+test("rolls costs up exactly, by category, currency and region", async (database) => {
+  const costs = await CostObservatory.open({ backend: "timescaledb", connectionString: database.url });
+  const smallest = { amount: "0.000000000000000001", currency: "EUR" };
+  for (let i = 0; i < 100; i++) await costs.addCostEntry(costEntry({ ...smallest, entryId: `e${i}` }));
+  await costs.addCostEntry(costEntry({ entryId: "a", amount: "0.1", region: "eu" }));
+  await costs.addCostEntry(
+    costEntry({ entryId: "b", amount: "0.2", region: "eu", timestamp: NEW_YEAR + HOUR }),
+  );
+  await costs.close();
+  await runPolicies(database, REFRESH);
+  const rows = await database.sql(
+    "SELECT category, currency, region, records::int, trim_scale(amount)::text AS amount FROM cost_entries_daily ORDER BY currency",
+  );
+  assertEquals(rows, [
+    { category: "gpu", currency: "EUR", region: null, records: 100, amount: "0.0000000000000001" },
+    { category: "gpu", currency: "USD", region: "eu", records: 2, amount: "0.3" },
+  ]);
+});
+
+/** Ways in which old records go. */
+const WAYS: Readonly<Record<string, (backend: TimescaleBackend, database: TestDatabase) => Promise<void>>> = {
+  "a cleanup": async (backend) => {
+    await backend.deleteBefore(systemMetrics, Date.now() - 30 * DAY, { dryRun: false });
+  },
+  "the server's retention": async (_, database) => {
+    await (await open(database.url, { retentionDays: 30 })).close();
+    await runPolicies(database, "retention");
+  },
+  "a cleanup of nearly all": async (backend) => {
+    await backend.deleteBefore(systemMetrics, Date.now() - HOUR / 2, { dryRun: false });
+  },
+};
+
+for (const [way, take] of Object.entries(WAYS)) {
+  test(`keeps the history of records that ${way} took, also when roll-ups are refreshed`, async (database) => {
+    const backend = await open(database.url);
+    const start = Math.floor(Date.now() / HOUR) * HOUR - 100 * DAY + HOUR / 2;
+    await write(backend, systemMetrics, metrics(100 * 24, HOUR, start)); // one an hour, up to half an hour ago
+    await take(backend, database);
+    const left = (await read(backend, systemMetrics)).length;
+    assert(left < 800, `${left} records are left`);
+    await write(backend, systemMetrics, metrics(1, HOUR, start)); // late, into a time that is gone
+    for (const clock of [false, true]) {
+      const due =
+        "SELECT count(*)::int AS n FROM timescaledb_information.jobs WHERE next_start > now() + interval '3 hours'";
+      const [{ n }] = await database.sql(due);
+      // What is due later is not run before its time by the server, so it is not here.
+      if (!clock && n === 0) await runPolicies(database, REFRESH);
+    }
+    assertEquals(await recordsIn(database, "system_metrics_hourly"), 2_400);
+    assertEquals(await recordsIn(database, "system_metrics_daily"), 2_400);
+    await backend.close();
+  });
+}
+
+// --- Reading and knowing
+
+test("reads no chunk out of the range of a query, and uses an index", async (database) => {
+  const backend = await open(database.url);
+  const times = (i: number) => NEW_YEAR + i * DAY / 500;
+  await write(
+    backend,
+    systemMetrics,
+    Array.from({ length: 1_000 }, (_, i) => ({
+      timestamp: times(i),
+      clusterId: `c${i % 5}`,
+      nodeId: `n${i % 50}`,
+    })),
+  );
+  await write(
+    backend,
+    costEntries,
+    Array.from(
+      { length: 5_000 },
+      (_, i) =>
+        costEntry({
+          timestamp: times(i),
+          entryId: `e${i}`,
+          category: `c${i % 20}`,
+          resourceId: `r${i % 50}`,
+        }),
+    ),
+  );
+  await database.sql("ANALYZE");
+  const range = { startTime: NEW_YEAR + 5 * DAY, endTime: NEW_YEAR + 5 * DAY + HOUR };
+  const queries: [keyof typeof DATASETS, object][] = [
+    ["system_metrics", {}],
+    ["system_metrics", { clusterId: "c1", nodeId: "n1" }],
+    ["cost_entries", { category: "c1" }],
+    ["cost_entries", { resourceId: "r1" }],
+  ];
+  for (const [name, filters] of queries) {
+    const dataset = DATASETS[name];
+    const select = backend.selectStatement(dataset, acceptQuery(dataset, { ...range, ...filters }));
+    const plan = (await database.sql(`EXPLAIN ${select}`)).map((row) => row["QUERY PLAN"]).join("\n");
+    assertEquals(new Set(plan.match(/ on _hyper_\w+_chunk/g)).size, 1, plan);
+    assert(plan.includes("Index"), plan);
+  }
+  await backend.close();
+});
+
+test("tells chunks, compression, policies and their last runs, releases and licence", async (database) => {
+  const backend = await open(database.url, { enableCompression: true, retentionDays: 36_500 });
+  for (let day = 0; day < 3; day++) {
+    await write(backend, systemMetrics, metrics(900, 60_000, NEW_YEAR + day * DAY));
+  }
+  await compressAll(database, "system_metrics");
+  await runPolicies(database, "retention");
+  const { datasets, policies, storage } = await backend.stats();
+  const { chunks, compressedChunks, bytesBeforeCompression, bytesAfterCompression } = datasets.system_metrics;
+  assertEquals([chunks, compressedChunks], [3, 3]);
+  assert(bytesBeforeCompression! > bytesAfterCompression! && bytesAfterCompression! > 0);
+  assertEquals(policies!.length, 3 + 3 + ROLL_UPS.length);
+  const retention = policies!.find(({ policy, table }) =>
+    policy === "retention" && table === "system_metrics"
+  )!;
+  assertEquals(retention.settings, '{"drop_after": "36500 days"}');
+  const { version } = await timescaleVersion();
+  assertEquals([storage.timescaledbVersion, storage.timescaledbLicense], [version, "timescale"]);
+  assertEquals((await backend.probe()).details.timescaledbVersion, version);
+  await backend.close();
+});
+
+test("keeps the days of chunks and the age of compression that it is told, for the chunks to come", async (database) => {
+  const settings = { enableCompression: true, compressAfterDays: 3, chunkDays: { system_metrics: 7 } };
+  await (await open(database.url, settings)).close();
+  const backend = await open(database.url, { enableCompression: true }); // nothing given: nothing changed
+  await write(backend, systemMetrics, metrics(20, 12 * HOUR));
+  const { datasets, policies } = await backend.stats();
+  assertEquals(datasets.system_metrics.chunks, 2);
+  const ages = policies!.filter(({ policy }) => policy === "compression").map(({ settings }) => settings);
+  assertEquals(new Set(ages), new Set(['{"compress_after": "3 days"}']));
+  await backend.close();
+});
+
+test("takes a stream of metrics and costs that come with nothing but another backend's name", async (database) => {
+  const url = database.url.replace(/^postgres(ql)?:/, "timescaledb:");
+  const hub = await ObservabilityHub.open({ connectionString: url, enableCompression: true });
+  await ReadableStream.from(metrics(25_000)).pipeTo(hub.systemMetricsSink());
+  let count = 0;
+  for await (const _ of hub.streamHistoricalMetrics({ startTime: NEW_YEAR })) count++;
+  assertEquals([count, hub.stats().backend], [25_000, "timescaledb"]);
+  await hub.close();
+});
