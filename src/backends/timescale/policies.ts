@@ -37,8 +37,7 @@ export class Policies {
   /** Brings the server's work in line with the settings; touches nothing where it is. */
   async apply(settings: PolicySettings): Promise<void> {
     if ((await this.#missing(settings)).length > 0) {
-      await this.#pool.transaction("open", async (session) => {
-        await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops policies', 0))");
+      await this.#alone("open", async (session) => {
         for (const statement of await missingStatements(session, settings)) await session.query(statement);
       });
     }
@@ -55,7 +54,7 @@ export class Policies {
     for (const rollUp of ROLL_UPS.filter(({ dataset }) => dataset === name)) {
       await this.#refresh(rollUp, before);
     }
-    await this.#pool.transaction("delete", (session) => narrowRefresh(session, name, Date.now() - before));
+    await this.#alone("delete", (session) => narrowRefresh(session, name, Date.now() - before));
   }
 
   /** What the server does by itself, and when it did so last. */
@@ -87,14 +86,23 @@ export class Policies {
 
   async #setRetention(dataset: Dataset<unknown>, days: number): Promise<void> {
     const { name } = dataset;
-    const current = await this.#pool.use("open", (session) => readPolicy(session, "policy_retention", name));
-    if ((current?.days ?? Infinity) === days) return;
+    const isSet = async (session: PostgresSession) =>
+      ((await readPolicy(session, "policy_retention", name))?.days ?? Infinity) === days;
+    if (await this.#pool.use("open", isSet)) return;
     if (days < Infinity) await this.beforeDeletion(dataset, Date.now() - days * DAY_MS);
     const set = days < Infinity ? `; SELECT add_retention_policy('${name}', INTERVAL '${days} days')` : "";
-    await this.#pool.transaction(
-      "open",
-      (session) => session.query(`SELECT remove_retention_policy('${name}', if_exists => true)${set}`),
-    );
+    await this.#alone("open", async (session) => {
+      if (await isSet(session)) return; // another process was faster
+      await session.query(`SELECT remove_retention_policy('${name}', if_exists => true)${set}`);
+    });
+  }
+
+  /** Runs something in a transaction while no other process of ours changes policies. */
+  #alone(operation: string, run: (session: PostgresSession) => Promise<void>): Promise<void> {
+    return this.#pool.transaction(operation, async (session) => {
+      await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops policies', 0))");
+      await run(session);
+    });
   }
 
   /** Brings a roll-up up to date as far as a time, in all that it still looks at. */
