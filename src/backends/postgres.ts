@@ -1,3 +1,4 @@
+import { retryBriefly } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -136,7 +137,9 @@ export class PostgresBackend implements Backend {
 
   async stats(): Promise<BackendStats> {
     const datasets = {} as Record<DatasetName, DatasetStats>;
-    for (const dataset of Object.values(DATASETS)) datasets[dataset.name] = await this.datasetStats(dataset);
+    for (const dataset of Object.values(DATASETS)) {
+      datasets[dataset.name] = await retryBriefly(() => this.#datasetStats(dataset));
+    }
     return {
       datasets,
       totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
@@ -194,7 +197,7 @@ export class PostgresBackend implements Backend {
   }
 
   /** What is kept of one dataset. */
-  protected datasetStats({ name }: Dataset<unknown>): Promise<DatasetStats> {
+  #datasetStats({ name }: Dataset<unknown>): Promise<DatasetStats> {
     return this.pool.use("read", async (session) => {
       const epochMs = (time: string) => `(extract(epoch FROM ${time}) * 1000)::bigint::text`;
       const [[rows, oldest, newest]] = await session.query(

@@ -1,4 +1,4 @@
-import type { BackendStats } from "../backends/backend.ts";
+import type { BackendStats, DatasetStats, PolicyStats } from "../backends/backend.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -24,7 +24,7 @@ export const stats: Command = {
     if (format === "table") printTables(databaseName(given), found);
     else if (format === "json") {
       const datasets = Object.fromEntries(datasetsOf(found).map(({ dataset, ...rest }) => [dataset, rest]));
-      print(JSON.stringify({ ...found, datasets }, null, 2));
+      print(JSON.stringify({ ...found, datasets, policies: policiesOf(found) }, null, 2));
     } else if (format === "ndjson") { for (const row of datasetsOf(found)) print(JSON.stringify(row)); }
     else {
       print(formatCsv(["dataset", "rows", "oldest", "newest"]));
@@ -45,29 +45,82 @@ function datasetsOf({ datasets }: BackendStats) {
   }));
 }
 
+function policiesOf({ policies }: BackendStats) {
+  return policies?.map(({ lastRun, settings, ...rest }) => ({
+    ...rest,
+    settings: JSON.parse(settings),
+    ...(lastRun === undefined ? {} : { lastRun: isoTime(lastRun) }),
+  }));
+}
+
+/** Columns that only some backends can fill. */
+const MORE_COLUMNS: readonly { title: string; show(stats: DatasetStats): string | undefined }[] = [
+  {
+    title: "partitions",
+    show: ({ partitions }) => partitions === undefined ? undefined : formatCount(partitions),
+  },
+  { title: "chunks", show: ({ chunks }) => chunks === undefined ? undefined : formatCount(chunks) },
+  {
+    title: "compressed",
+    show: ({ compressedChunks }) =>
+      compressedChunks === undefined ? undefined : formatCount(compressedChunks),
+  },
+  {
+    title: "to",
+    show: ({ bytesBeforeCompression: before, bytesAfterCompression: after }) =>
+      before === undefined ? undefined : `${(after! / before * 100).toFixed(1)} %`,
+  },
+  {
+    title: "table",
+    show: ({ tableBytes }) => tableBytes === undefined ? undefined : formatBytes(tableBytes),
+  },
+  {
+    title: "indexes",
+    show: ({ indexBytes }) => indexBytes === undefined ? undefined : formatBytes(indexBytes),
+  },
+];
+
 function printTables(name: string, found: BackendStats): void {
   print(name);
   print("");
   const datasets = datasetsOf(found);
-  const sizes = datasets.some(({ partitions }) => partitions !== undefined);
-  const rows = datasets.map((
-    { dataset, rows, oldest = "", newest = "", partitions, tableBytes, indexBytes },
-  ) => [
+  const all = Object.values(found.datasets);
+  const more = MORE_COLUMNS.filter(({ show }) => all.some((stats) => show(stats) !== undefined));
+  const rows = datasets.map(({ dataset, rows, oldest = "", newest = "" }, i) => [
     dataset,
     formatCount(rows),
     oldest,
     newest,
-    ...(sizes ? [formatCount(partitions!), formatBytes(tableBytes!), formatBytes(indexBytes!)] : []),
+    ...more.map(({ show }) => show(all[i]) ?? ""),
   ]);
-  const header = ["dataset", "rows", "oldest", "newest"];
-  print(formatTable(sizes ? [...header, "partitions", "table", "indexes"] : header, rows));
+  print(formatTable(["dataset", "rows", "oldest", "newest", ...more.map(({ title }) => title)], rows));
   if (found.totals.length > 0) {
     print("");
     const totals = found.totals.map(({ currency, total, count }) => [currency, total, formatCount(count)]);
     print(formatTable(["currency", "total", "entries"], totals));
   }
+  if (found.policies) printPolicies(found.policies);
   print("");
   for (const [field, value] of Object.entries(found.storage)) {
     print(field.endsWith("SizeBytes") ? `size: ${formatBytes(value as number)}` : `${field}: ${value}`);
   }
+}
+
+/** Settings in JSON as words, as in `drop_after 30 days`. */
+function showSettings(json: string): string {
+  const settings = Object.entries(JSON.parse(json) as Record<string, unknown>);
+  return settings.filter(([, value]) => value !== null).map(([name, value]) => `${name} ${value}`).join(", ");
+}
+
+function printPolicies(policies: readonly PolicyStats[]): void {
+  print("");
+  const rows = policies.map(({ policy, table, every, settings, lastRun, lastStatus, failures }) => [
+    policy.replaceAll("_", " "),
+    table,
+    every,
+    showSettings(settings),
+    lastRun === undefined ? "not yet" : `${isoTime(lastRun)} ${lastStatus}`,
+    formatCount(failures),
+  ]);
+  print(formatTable(["policy", "of", "every", "settings", "last run", "failures"], rows));
 }

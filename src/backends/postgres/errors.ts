@@ -51,6 +51,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "58": again("a server whose disk works is wanted; see its log"),
 };
 
+/** TimescaleDB compresses a chunk again by putting another table in the place of the one that was just found. */
+const REPLACED_CHUNK = /relation "_timescaledb_internal\.\S+" does not exist/;
+const REPLACED_CHUNK_MEANING = again("the same again is wanted; TimescaleDB was compressing a chunk");
+
 function again(advice: string): Meaning {
   return { retryable: true, advice };
 }
@@ -75,7 +79,10 @@ export function isSqlState(code: string): boolean {
 export function asPostgresError(operation: string, name: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
   const code = codeOf(cause);
-  const meaning = MEANINGS[code] ?? MEANINGS[code.slice(0, 3)] ?? MEANINGS[code.slice(0, 2)];
+  const isReplaced = REPLACED_CHUNK.test(String((cause as Error | null)?.message));
+  const meaning = isReplaced
+    ? REPLACED_CHUNK_MEANING
+    : MEANINGS[code] ?? MEANINGS[code.slice(0, 3)] ?? MEANINGS[code.slice(0, 2)];
   const fields = cause as { message?: string; detail?: string; hint?: string } | null;
   const reason = String(fields?.message ?? cause).split("\n", 1)[0];
   const more = [fields?.detail, fields?.hint].filter(Boolean).map((text) => `; ${text}`).join("");

@@ -110,13 +110,15 @@ export class Policies {
     await retryBriefly(() =>
       this.#pool.use("refresh", async (session) => {
         const policy = await readPolicy(session, "policy_refresh_continuous_aggregate", name);
-        const start = policy?.startOffset ? `now() - INTERVAL '${policy.startOffset}'` : "NULL::timestamptz";
+        const start = policy?.startOffset
+          ? `(now() - INTERVAL '${policy.startOffset}')`
+          : "NULL::timestamptz";
         // Up to the end of the span in which the time lies, but no span that is not over yet.
         const end =
           `least(time_bucket(INTERVAL '${bucket}', to_timestamp(${until / 1_000})) + INTERVAL '${bucket}', ` +
           `time_bucket(INTERVAL '${bucket}', now()))`;
         const [[from, to, isLongEnough]] = await session.query(
-          `SELECT (${start})::text, (${end})::text, (${start} IS NULL OR ${end} - ${start} > 2 * INTERVAL '${bucket}')::text`,
+          `SELECT ${start}::text, ${end}::text, (${start} IS NULL OR ${end} - ${start} > 2 * INTERVAL '${bucket}')::text`,
         );
         if (isLongEnough !== "true") return;
         const range = [from, to].map((time) => time === null ? "NULL" : `'${time}'::timestamptz`).join(", ");
