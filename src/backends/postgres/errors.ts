@@ -51,9 +51,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "58": again("a server whose disk works is wanted; see its log"),
 };
 
-/** TimescaleDB compresses a chunk again by putting another table in the place of the one that was just found. */
-const REPLACED_CHUNK = /relation "_timescaledb_internal\.\S+" does not exist/;
-const REPLACED_CHUNK_MEANING = again("the same again is wanted; TimescaleDB was compressing a chunk");
+/**
+ * The signs that TimescaleDB was at work on the same data, which no SQLSTATE tells: it compresses a chunk again by
+ * putting another table in the place of the one that was just found, and does not wait for another refresh.
+ */
+const AT_WORK = /relation "_timescaledb_internal\.\S+" does not exist|overlaps with existing range/;
+const AT_WORK_MEANING = again("the same again is wanted; TimescaleDB was at work on the same data");
 
 function again(advice: string): Meaning {
   return { retryable: true, advice };
@@ -79,9 +82,9 @@ export function isSqlState(code: string): boolean {
 export function asPostgresError(operation: string, name: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
   const code = codeOf(cause);
-  const isReplaced = REPLACED_CHUNK.test(String((cause as Error | null)?.message));
-  const meaning = isReplaced
-    ? REPLACED_CHUNK_MEANING
+  const isAtWork = AT_WORK.test(String((cause as Error | null)?.message));
+  const meaning = isAtWork
+    ? AT_WORK_MEANING
     : MEANINGS[code] ?? MEANINGS[code.slice(0, 3)] ?? MEANINGS[code.slice(0, 2)];
   const fields = cause as { message?: string; detail?: string; hint?: string } | null;
   const reason = String(fields?.message ?? cause).split("\n", 1)[0];

@@ -21,7 +21,7 @@ export interface Division {
 /** Tables in PostgreSQL's own partitions. */
 export const PARTITIONED: Division = {
   relationKind: "p",
-  createSchema: () => createSchema(" PARTITION BY RANGE (timestamp)"),
+  createSchema: () => createSchema({ division: " PARTITION BY RANGE (timestamp)" }),
   advice: "tables in partitions are wanted (`--backend timescaledb` reads hypertables)",
 };
 

@@ -16,8 +16,16 @@ const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: 
   map: { sql: "jsonb", oid: 3802 },
 };
 
-/** The statements that make schema version 1; the tables of the datasets are divided by time. */
-export function createSchema(division: string): string[] {
+/** What databases may have each in their own way. */
+export interface TableForm {
+  /** What follows on a table for it to be divided by time. */
+  readonly division?: string;
+  /** The type of measures: `double precision`, or a domain over it. */
+  readonly measure?: string;
+}
+
+/** The statements that make schema version 1. */
+export function createSchema(form: TableForm): string[] {
   const statements = [
     "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
     "CREATE TABLE ledger (batch_id text PRIMARY KEY, dataset text NOT NULL, committed bigint NOT NULL, " +
@@ -25,18 +33,21 @@ export function createSchema(division: string): string[] {
     "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
   ];
   for (const dataset of Object.values(DATASETS)) {
-    statements.push(createTable(dataset) + division, ...createIndexes(dataset));
+    statements.push(createTable(dataset, form), ...createIndexes(dataset));
   }
   return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
 }
 
-/** The statement that makes the table of a dataset; how it is divided by time may follow. */
-export function createTable(dataset: Dataset<unknown>): string {
+/** The statement that makes the table of a dataset. */
+export function createTable(
+  dataset: Dataset<unknown>,
+  { division = "", measure = TYPES.real.sql }: TableForm,
+): string {
   const columns = dataset.columns.map(({ name, type, required }) =>
-    `${name} ${TYPES[type].sql}${required ? " NOT NULL" : ""}`
+    `${name} ${type === "real" ? measure : TYPES[type].sql}${required ? " NOT NULL" : ""}`
   );
   if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
-  return `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)`;
+  return `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)${division}`;
 }
 
 /** The statements that make the indexes beside that of the key. */
@@ -79,8 +90,9 @@ export function selectList(dataset: Dataset<unknown>): string {
  */
 export function shapeQuery(dataset: Dataset<unknown>): string {
   const columns = dataset.columns.map(({ name }) => literal(name)).join(", ");
-  return `SELECT (SELECT string_agg(concat(attname, ' ', atttypid, ' ', atttypmod), ', ' ORDER BY attname COLLATE "C")
-    FROM pg_catalog.pg_attribute
+  return `SELECT (SELECT string_agg(concat(attname, ' ', coalesce(nullif(typbasetype, 0), atttypid), ' ', atttypmod),
+      ', ' ORDER BY attname COLLATE "C")
+    FROM pg_catalog.pg_attribute JOIN pg_catalog.pg_type t ON t.oid = atttypid
     WHERE attrelid = ${literal(dataset.name)}::regclass AND attname IN (${columns}) AND NOT attisdropped)
     || (SELECT ', unique ' || count(*) FROM pg_catalog.pg_constraint
     WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u')`;

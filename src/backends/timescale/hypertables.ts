@@ -9,6 +9,14 @@ import { columnList, createIndexes, createSchema, createTable, literal } from ".
 /** The oldest release that has all that is used here: the columnstore under its present name. */
 const OLDEST_EXTENSION = "2.18";
 
+/**
+ * A type of its own for measures. The columnstore keeps the bits of a `double precision` (5 bytes a value that has
+ * one decimal and some noise), but of every other type a dictionary of the values that occur (1 to 3 bytes): with it
+ * system metrics take a third of the disk. Queries see `double precision` all the same.
+ */
+const MEASURE = "openfinops_measure";
+const CREATE_MEASURE = `CREATE DOMAIN ${MEASURE} AS double precision`;
+
 /** The extension as a server has it. */
 export interface Extension {
   /** The version, as in `2.25.2`. */
@@ -23,7 +31,8 @@ export interface Extension {
 export const HYPERTABLES: Division = {
   relationKind: "r",
   createSchema: () => [
-    ...createSchema(""),
+    CREATE_MEASURE,
+    ...createSchema({ measure: MEASURE }),
     ...Object.values(DATASETS).map(makeHypertable),
   ],
   adopt,
@@ -37,13 +46,14 @@ function makeHypertable({ name, chunkDays }: Dataset<unknown>): string {
 
 /** Moves what tables in partitions hold into hypertables of the same names. */
 async function adopt(session: PostgresSession): Promise<void> {
+  await session.query(CREATE_MEASURE);
   for (const dataset of Object.values(DATASETS)) {
     const { name } = dataset;
     const columns = columnList(dataset);
     // The grants of the old table go over to the new one with the owner's name on it.
     await session.query(
       `LOCK TABLE ${name} IN ACCESS EXCLUSIVE MODE; ALTER TABLE ${name} RENAME TO ${name}_in_partitions; ` +
-        `${createTable(dataset)}; ${makeHypertable(dataset)}`,
+        `${createTable(dataset, { measure: MEASURE })}; ${makeHypertable(dataset)}`,
     );
     await session.query(
       `INSERT INTO ${name} (${columns}) SELECT ${columns} FROM ${name}_in_partitions; ` +
