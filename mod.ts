@@ -1,6 +1,6 @@
 /**
  * Telemetry and cost data of AI/ML clusters that is never lost, never counted twice and exact to the last
- * digit, in memory, in SQLite or in PostgreSQL.
+ * digit, in memory, in SQLite, in PostgreSQL or in TimescaleDB.
  *
  * {@linkcode ObservabilityHub} keeps system and service metrics, {@linkcode CostObservatory} keeps cost
  * entries. Importing this module opens nothing and needs no permission.

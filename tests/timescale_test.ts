@@ -11,7 +11,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { costEntry, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
-import { databaseUrl, PostgresServer, TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -178,6 +178,41 @@ if (isPresent) {
     await backend.close();
   });
 }
+
+test("needs no superuser: an agent that only writes, a reader that only reads", async (database) => {
+  const [owner, agent, reader] = ["owner", "agent", "reader"].map((name) => `${name}_${database.name}`);
+  await database.sql(
+    `CREATE ROLE ${owner} LOGIN; CREATE ROLE ${agent} LOGIN; CREATE ROLE ${reader} LOGIN;
+    ALTER DATABASE ${database.name} OWNER TO ${owner}; GRANT CREATE ON SCHEMA public TO ${owner}`,
+  );
+  const as = (role: string) => databaseUrl(database.url, database.name, role);
+  try {
+    await (await open(as(owner), { enableCompression: true, retentionDays: 36_500 })).close();
+    await database.sql(
+      `GRANT SELECT, INSERT ON ledger, schema_version, system_metrics, cost_entries, service_metrics TO ${agent};
+      GRANT UPDATE ON ledger, cost_entries TO ${agent};
+      GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`,
+    );
+    const writer = await open(as(agent), { enableCompression: true, onConflict: "replace" });
+    await write(writer, systemMetrics, metrics(2_000));
+    await write(writer, costEntries, [costEntry()]);
+    assertEquals((await write(writer, costEntries, [costEntry({ amount: "2" })])).restated, 1);
+    await writer.close();
+    const backend = await open(as(reader), { mode: "read" });
+    assertEquals((await read(backend, systemMetrics)).length, 2_000);
+    assertEquals((await backend.stats()).datasets.system_metrics.compressedChunks, 1);
+    assertEquals((await backend.probe()).writable, false);
+    await backend.close();
+    const records = "SELECT sum(records)::int AS n FROM system_metrics_daily";
+    assertEquals(await runSql(as(reader), records), [{ n: 2_000 }]);
+  } finally {
+    await database.sql(`DROP OWNED BY ${agent}, ${reader} CASCADE`);
+    await database.sql(
+      `ALTER DATABASE ${database.name} OWNER TO CURRENT_USER; REASSIGN OWNED BY ${owner} TO CURRENT_USER`,
+    );
+    await database.sql(`DROP OWNED BY ${owner} CASCADE; DROP ROLE ${agent}, ${reader}, ${owner}`);
+  }
+});
 
 // --- Compression
 
