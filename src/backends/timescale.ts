@@ -52,7 +52,8 @@ export class TimescaleBackend extends PostgresBackend {
     const chunks = new Chunks(pool);
     // A unique index rules it out.
     const isForColumns = ({ dataset, records }: Batch) =>
-      options.enableCompression && dataset.key.length === 0 && records.length >= MIN_COMPRESSED_BATCH;
+      options.enableCompression && extension.copiesIntoColumns && dataset.key.length === 0 &&
+      records.length >= MIN_COMPRESSED_BATCH;
     const settingsFor = (batch: Batch) =>
       NO_DECOMPRESSION_LIMIT +
       (isForColumns(batch) ? "SET LOCAL timescaledb.enable_direct_compress_copy = on; " : "");

@@ -25,6 +25,8 @@ export interface Extension {
   readonly isComplete: boolean;
   /** What its licence is called: `timescale` or `apache`. */
   readonly license: string;
+  /** Whether COPY can write into columns at once. */
+  readonly copiesIntoColumns: boolean;
 }
 
 /** Hypertables in place of partitioned tables. */
@@ -105,12 +107,18 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
 
 async function readExtension(session: PostgresSession): Promise<Extension | undefined> {
   const [row] = await session.query(
-    "SELECT extversion, coalesce(current_setting('timescaledb.license', true), 'apache') " +
+    "SELECT extversion, coalesce(current_setting('timescaledb.license', true), 'apache'), " +
+      "current_setting('timescaledb.enable_direct_compress_copy', true) " +
       "FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'",
   );
   if (!row) return undefined;
-  const [version, license] = row;
-  return { version: version!, license: license!, isComplete: license === "timescale" };
+  const [version, license, directCopy] = row;
+  return {
+    version: version!,
+    license: license!,
+    isComplete: license === "timescale",
+    copiesIntoColumns: directCopy !== null,
+  };
 }
 
 async function createExtension(pool: PostgresPool, session: PostgresSession): Promise<void> {
