@@ -92,5 +92,6 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
   indexes: [["category", "timestamp"], ["resourceId", "timestamp"]],
   partitionBy: "month",
   filters: ["category", "resourceId", "region", "currency"],
+  groups: ["currency"],
   mapFilter: "tags",
 });

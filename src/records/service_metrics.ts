@@ -68,4 +68,5 @@ export const serviceMetrics: Dataset<ServiceMetrics> = defineDataset({
   indexes: [["timestamp"], ["serviceName", "timestamp"]],
   partitionBy: "week",
   filters: ["serviceName"],
+  groups: ["serviceName"],
 });

@@ -122,4 +122,5 @@ export const systemMetrics: Dataset<SystemMetrics> = defineDataset({
   indexes: [["timestamp"], ["clusterId", "nodeId", "timestamp"]],
   partitionBy: "week",
   filters: ["clusterId", "nodeId"],
+  groups: ["clusterId", "nodeId"],
 });
