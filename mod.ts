@@ -33,6 +33,7 @@ export type {
   DeleteOptions,
   OpenMode,
   ProbeReport,
+  Tally,
 } from "./src/backends/backend.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
 export type { CloseReport, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
@@ -49,3 +50,21 @@ export type {
   SystemMetricsQuery,
   TimeRangeQuery,
 } from "./src/records/query.ts";
+export { TransferError } from "./src/transfer/errors.ts";
+export { type ExportFormat, type ExportOptions, exportRecords } from "./src/transfer/export.ts";
+export type { FocusOptions } from "./src/transfer/focus.ts";
+export {
+  type ImportOptions,
+  type ImportProgress,
+  importRecords,
+  type ImportReport,
+} from "./src/transfer/import.ts";
+export type { ImportFormat, MappingOptions } from "./src/transfer/mapping.ts";
+export {
+  type DatasetMigration,
+  type Holdings,
+  migrate,
+  type MigrateOptions,
+  type MigrateProgress,
+} from "./src/transfer/migrate.ts";
+export type { Reject } from "./src/transfer/record_stream.ts";

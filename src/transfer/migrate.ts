@@ -1,0 +1,351 @@
+import type { Backend, CurrencyTotal, Tally } from "../backends/backend.ts";
+import { ValidationError } from "../errors.ts";
+import { byteLength, type Dataset, type DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { Decimal } from "../records/decimal.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import { batchSink, FixedBatches } from "./batches.ts";
+
+/** Into how many spans of time a range is divided to find where source and target differ. */
+const SPANS = 64;
+/** So many records and fewer are compared one by one. */
+const SMALL = 20_000;
+/** How often what a source that is being written to got meanwhile is brought over as well. */
+const MAX_ROUNDS = 5;
+const SAMPLE_RECORDS = 1_000;
+
+/** How records are migrated. */
+export interface MigrateOptions {
+  /** Which datasets; all where it is not given. */
+  datasets?: readonly DatasetName[];
+  /** Only records from this time on: epoch milliseconds or a `Date`. */
+  startTime?: number | Date;
+  /** Only records before this time. */
+  endTime?: number | Date;
+  /**
+   * Only count what would be copied.
+   *
+   * @default {false}
+   */
+  dryRun?: boolean;
+  /** Is told how far it got, about every batch. */
+  onProgress?: (progress: MigrateProgress) => void;
+}
+
+/** How far a migration got. */
+export interface MigrateProgress {
+  /** What is being copied. */
+  dataset: DatasetName;
+  /** Records that were copied. */
+  copied: number;
+  /** Records that were found to be missing. */
+  missing: number;
+}
+
+/** What one side holds of what was to be migrated. */
+export interface Holdings {
+  /** The number of records. */
+  rows: number;
+  /** The exact total of each currency. */
+  totals: CurrencyTotal[];
+}
+
+/** What was done about a dataset, and how source and target compare after it. */
+export interface DatasetMigration {
+  /** The dataset. */
+  dataset: DatasetName;
+  /** Records that were copied, or in a dry run would be. */
+  copied: number;
+  /** About how many bytes these take. */
+  bytes: number;
+  /** What the source holds. */
+  source: Holdings;
+  /** What the target holds of the same clusters and nodes, services or currencies, in the same time. */
+  target: Holdings;
+  /** Whether both are the same, to the last row and digit. */
+  isSame: boolean;
+}
+
+/**
+ * Copies the records of one backend into another, as a stream and in flat memory, so that the target holds what the
+ * source holds: no record is lost, and none is there twice.
+ *
+ * There is nothing to resume: each run finds out what the target lacks and copies that. The rows are their own
+ * checkpoint, so it can be killed at any moment, the source may be written to meanwhile, and a second run brings the
+ * rest. One migration at a time may write into a target.
+ *
+ * @param from The source.
+ * @param to The target. Opened with `onConflict: "replace"` it also takes over costs that the source has restated.
+ * @param options What is migrated.
+ * @returns What was done, and how both compare.
+ * @throws {BackendError} If the source cannot be read or the target cannot be written. What is copied stays.
+ *
+ * @example Move from one file to another
+ * ```ts
+ * import { migrate, ObservabilityHub, openBackend } from "@openfinops/telemetry";
+ * import { strict as assert } from "node:assert";
+ *
+ * const from = await openBackend({ connectionString: "sqlite://" });
+ * const to = await openBackend({ connectionString: "sqlite://" });
+ * const hub = await ObservabilityHub.open({ backend: from });
+ * await hub.collectSystemMetrics({ timestamp: Date.now(), cpuUsage: 41.2 });
+ * await hub.close();
+ *
+ * for (const copied of [1, 0]) {
+ *   const [metrics] = await migrate(from, to, { datasets: ["system_metrics"] });
+ *   assert.deepEqual([metrics.copied, metrics.isSame], [copied, true]);
+ * }
+ * await from.close();
+ * await to.close();
+ * ```
+ */
+export async function migrate(
+  from: Backend,
+  to: Backend,
+  options: MigrateOptions = {},
+): Promise<DatasetMigration[]> {
+  const { datasets = Object.keys(DATASETS) as DatasetName[], startTime, endTime } = options;
+  const migrations = datasets.map((name) => {
+    const dataset = DATASETS[name];
+    if (!dataset) {
+      const wanted = `one of ${Object.keys(DATASETS).join(", ")}`;
+      throw new ValidationError({ subject: "a migration", field: "datasets", value: name, wanted });
+    }
+    return { dataset, query: acceptQuery(dataset, { startTime, endTime }) };
+  });
+  const done: DatasetMigration[] = [];
+  for (const { dataset, query } of migrations) {
+    done.push(await new Migration({ from, to, dataset, options }).run(query));
+  }
+  return done;
+}
+
+/** From one time until before another. */
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** What source and target hold of a span of time. */
+interface Span extends Range {
+  readonly source: Tally[];
+  readonly target: Tally[];
+}
+
+class Migration {
+  readonly #from: Backend;
+  readonly #to: Backend;
+  readonly #dataset: Dataset<unknown>;
+  readonly #options: MigrateOptions;
+  #copied = 0;
+  #missing = 0;
+
+  constructor(
+    { from, to, dataset, options }: {
+      from: Backend;
+      to: Backend;
+      dataset: Dataset<unknown>;
+      options: MigrateOptions;
+    },
+  ) {
+    this.#from = from;
+    this.#to = to;
+    this.#dataset = dataset;
+    this.#options = options;
+  }
+
+  async run(query: RecordQuery): Promise<DatasetMigration> {
+    const range = await this.#range(query);
+    if (!range) return this.#report([], 0);
+    if (this.#options.dryRun) {
+      const spans = await this.#compare(range);
+      this.#copied = sum(spans.map(missingRows));
+      return this.#report(spans, this.#copied * await this.#recordBytes(range));
+    }
+    for (let round = 1;; round++) {
+      // A process that was killed may have left a batch behind that the server is still about to commit.
+      await this.#to.settle(this.#dataset);
+      const spans = await this.#compare(range);
+      if (round === 1) this.#missing = sum(spans.map(missingRows));
+      if (round > MAX_ROUNDS || spans.every(isSame)) return this.#report(spans, 0);
+      if (await this.#copy(spans) === 0 && round > 1) return this.#report(spans, 0);
+    }
+  }
+
+  /** From the oldest record to the newest: what comes later is for the next run. */
+  async #range(query: RecordQuery): Promise<Range | undefined> {
+    const oldest = await this.#first({ ...query, limit: 1 });
+    const newest = await this.#first({ ...query, limit: 1, order: "desc" });
+    return oldest && newest && { start: oldest.timestamp, end: newest.timestamp + 1 };
+  }
+
+  async #first(query: RecordQuery): Promise<{ timestamp: number } | undefined> {
+    for await (const [record] of this.#from.read(this.#dataset, query)) {
+      return record as { timestamp: number };
+    }
+  }
+
+  /** What both hold, span by span. */
+  async #compare({ start, end }: Range): Promise<Span[]> {
+    const spanMs = Math.max(1, Math.ceil((end - start) / SPANS));
+    const query = { ...acceptQuery(this.#dataset), startTime: start, endTime: end };
+    const [sources, targets] = await Promise.all(
+      [this.#from, this.#to].map((backend) => backend.tally(this.#dataset, query, spanMs)),
+    );
+    const spans = new Map<number, Span>();
+    for (const tally of sources) spanAt(spans, tally, { spanMs, end }).source.push(tally);
+    const wanted = new Set(sources.map(({ group }) => nameOf(group)));
+    for (const tally of targets) {
+      // What the target holds of others is none of our business.
+      if (wanted.has(nameOf(tally.group))) spanAt(spans, tally, { spanMs, end }).target.push(tally);
+    }
+    return [...spans.values()].sort((a, b) => a.start - b.start);
+  }
+
+  /** Copies what the target lacks of some spans; gives how many records that were. */
+  async #copy(spans: readonly Span[]): Promise<number> {
+    const before = this.#copied;
+    let absent: Range | undefined; // spans of which the target has nothing are copied in one go
+    const copyAbsent = async () => {
+      if (absent) await this.#write(this.#from.read(this.#dataset, this.#query(absent)));
+      absent = undefined;
+    };
+    for (const span of spans) {
+      if (span.source.length === 0 || isSame(span)) continue;
+      if (span.target.length === 0) {
+        const follows = absent?.end === span.start;
+        if (!follows) await copyAbsent();
+        absent = { start: follows ? absent!.start : span.start, end: span.end };
+        continue;
+      }
+      await copyAbsent();
+      const isSmall = span.end - span.start === 1 ||
+        Math.max(rowsIn(span.source), rowsIn(span.target)) <= SMALL;
+      if (isSmall) await this.#write(this.#lacking(span));
+      else await this.#copy(await this.#compare(span));
+    }
+    await copyAbsent();
+    return this.#copied - before;
+  }
+
+  /** The records of a range that the target does not have, or not as often. */
+  async *#lacking(range: Range): AsyncGenerator<unknown[]> {
+    const query = this.#query(range);
+    const present = new Map<string, number>();
+    for await (const page of this.#to.read(this.#dataset, query)) {
+      for (const record of page) {
+        const content = contentOf(this.#dataset, record);
+        present.set(content, (present.get(content) ?? 0) + 1);
+      }
+    }
+    for await (const page of this.#from.read(this.#dataset, query)) {
+      yield page.filter((record) => {
+        const content = contentOf(this.#dataset, record);
+        const count = present.get(content) ?? 0;
+        present.set(content, count - 1);
+        return count <= 0;
+      });
+    }
+  }
+
+  async #write(pages: AsyncIterable<unknown[]>): Promise<void> {
+    const sink = batchSink<unknown>({
+      dataset: this.#dataset,
+      sink: this.#to,
+      idOf: () => crypto.randomUUID(), // what was deleted in the target since is to come back
+      onWritten: ({ committed }) => {
+        this.#copied += committed;
+        const { name: dataset } = this.#dataset;
+        this.#options.onProgress?.({ dataset, copied: this.#copied, missing: this.#missing });
+      },
+    });
+    await ReadableStream.from(pages).pipeThrough(new FixedBatches(this.#dataset)).pipeTo(sink);
+  }
+
+  #query({ start, end }: Range): RecordQuery {
+    return { ...acceptQuery(this.#dataset), startTime: start, endTime: end };
+  }
+
+  /** About how many bytes a record takes, by the first ones. */
+  async #recordBytes(range: Range): Promise<number> {
+    const sizes: number[] = [];
+    for await (
+      const page of this.#from.read(this.#dataset, { ...this.#query(range), limit: SAMPLE_RECORDS })
+    ) {
+      for (const record of page) sizes.push(byteLength(this.#dataset, record));
+    }
+    return sum(sizes) / Math.max(1, sizes.length);
+  }
+
+  #report(spans: readonly Span[], bytes: number): DatasetMigration {
+    return {
+      dataset: this.#dataset.name,
+      copied: this.#copied,
+      bytes: Math.round(bytes),
+      source: holdings(spans.flatMap(({ source }) => source)),
+      target: holdings(spans.flatMap(({ target }) => target)),
+      isSame: spans.every(isSame),
+    };
+  }
+}
+
+function spanAt(
+  spans: Map<number, Span>,
+  { start }: Tally,
+  { spanMs, end }: { spanMs: number; end: number },
+): Span {
+  let span = spans.get(start);
+  if (!span) spans.set(start, span = { start, end: Math.min(start + spanMs, end), source: [], target: [] });
+  return span;
+}
+
+function nameOf(group: readonly string[]): string {
+  return group.join("\0");
+}
+
+/** Whether source and target hold as much of each group. */
+function isSame({ source, target }: Span): boolean {
+  const inTarget = new Map(target.map((tally) => [nameOf(tally.group), tally]));
+  return source.length === target.length && source.every(({ group, rows, total }) => {
+    const other = inTarget.get(nameOf(group));
+    return other?.rows === rows && other.total === total;
+  });
+}
+
+/** How many rows the target lacks at the least. */
+function missingRows({ source, target }: Span): number {
+  const inTarget = new Map(target.map(({ group, rows }) => [nameOf(group), rows]));
+  return sum(source.map(({ group, rows }) => Math.max(0, rows - (inTarget.get(nameOf(group)) ?? 0))));
+}
+
+function rowsIn(tallies: readonly Tally[]): number {
+  return sum(tallies.map(({ rows }) => rows));
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+/** What some tallies come to: rows, and where there are amounts, totals by what they are grouped by: currencies. */
+function holdings(tallies: readonly Tally[]): Holdings {
+  const totals = new Map<string, { sum: Decimal; count: number }>();
+  for (const { group: [currency], rows, total } of tallies) {
+    if (total === undefined) continue;
+    const { sum, count } = totals.get(currency) ?? { sum: Decimal.ZERO, count: 0 };
+    totals.set(currency, { sum: sum.plus(Decimal.from(total)), count: count + rows });
+  }
+  const currencies = [...totals].sort(([a], [b]) => a < b ? -1 : 1);
+  return {
+    rows: rowsIn(tallies),
+    totals: currencies.map(([currency, { sum, count }]) => ({ currency, total: sum.toString(), count })),
+  };
+}
+
+/** All that a record says, whatever the order of its fields and of the keys in its maps. */
+function contentOf(dataset: Dataset<unknown>, record: unknown): string {
+  const values = record as Record<string, unknown>;
+  return JSON.stringify(dataset.columns.map(({ field, type }) => {
+    const value = values[field];
+    return type === "map" && value !== undefined ? Object.entries(value as object).sort() : value;
+  }));
+}
