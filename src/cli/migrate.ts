@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import { openBackend } from "../config.ts";
+import { openBackend, resolveConfig } from "../config.ts";
 import { BackendError } from "../errors.ts";
 import { MemoryBackend } from "../backends/memory.ts";
 import { Decimal } from "../records/decimal.ts";
@@ -62,8 +62,9 @@ export const migrateCommand: Command = {
 
 function readUrl(given: Arguments, option: string): string {
   const url = given.text(option);
-  if (url !== undefined) return url;
-  throw new UsageError(`--${option} is wanted: the connection string of a database`);
+  if (url === undefined) throw new UsageError(`--${option} is wanted: the connection string of a database`);
+  resolveConfig({ connectionString: url }); // what cannot be read is told before anything is opened
+  return url;
 }
 
 /** What the source has restated is restated in the target. A dry run makes nothing, so there may be no target yet. */
