@@ -6,6 +6,19 @@ import type { Encoder } from "./export.ts";
 const GROUP_RECORDS = 20_000;
 const ONE = 10n ** 18n;
 
+/** As much of `hyparquet-writer` as is used here; its own types do not resolve in every program that imports this. */
+interface ParquetModule {
+  ByteWriter: new () => ByteWriter;
+  ParquetWriter: new (options: { writer: ByteWriter; schema: object[] }) => {
+    write(options: { columnData: { name: string; data: unknown[] }[]; rowGroupSize: number }): void;
+    finish(): void;
+  };
+}
+interface ByteWriter {
+  index: number;
+  getBytes(): Uint8Array;
+}
+
 /** How a column is stored: its element of the schema, and what is written for a value. */
 interface Storage {
   readonly element: object;
@@ -40,11 +53,8 @@ const STORAGE: Readonly<Record<ColumnType, Storage>> = {
 
 /** A `TransformStream` of records into a file of Parquet: money as DECIMAL(38,18), maps as JSON. */
 export async function parquetEncoder({ columns }: Dataset<unknown>): Promise<Encoder> {
-  const { ByteWriter, ParquetWriter } = await import("hyparquet-writer");
-  const root = { name: "root", num_children: columns.length };
-  const schema = [root, ...columns.map(toElement)] as ConstructorParameters<
-    typeof ParquetWriter
-  >[0]["schema"];
+  const { ByteWriter, ParquetWriter } = await import("hyparquet-writer") as unknown as ParquetModule;
+  const schema = [{ name: "root", num_children: columns.length }, ...columns.map(toElement)];
   const bytes = new ByteWriter();
   const file = new ParquetWriter({ writer: bytes, schema });
   let held: unknown[] = [];
