@@ -71,9 +71,9 @@ test("import reads stdin, maps columns, and restates where it is told to", async
   const more = ["--id-column", "Id", "--on-conflict", "replace", ...AT];
   const header = "Id,timestamp,resourceId,Cost,Team\n";
   const first = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,1,nlp\n` });
-  assertEquals([first.code, first.out], [0, "-: 1 record stored\n"]);
+  assertEquals([first.code, first.out], [0, "stdin: 1 record stored\n"]);
   const second = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,2.50,nlp\n` });
-  assertEquals([second.code, second.out], [0, "-: 1 record stored (1 of them restated)\n"]);
+  assertEquals([second.code, second.out], [0, "stdin: 1 record stored (1 of them restated)\n"]);
   const { out } = await database(["query", "costs", "--format", "ndjson", ...AT], { cwd });
   assertEquals(JSON.parse(out), {
     entryId: "1",
@@ -125,7 +125,10 @@ test("import names bad lines, keeps them, stores all others, and ends with 1", a
 test("import makes no database for a file that is not there", async ({ path: cwd }) => {
   const { code, err } = await database(["import", "costs", "none.csv", ...AT], { cwd });
   assertEquals(code, 1);
-  assertMatch(err, /^openfinops: Cannot read none.csv: a file is wanted: /);
+  assertMatch(
+    err,
+    /^openfinops: Cannot read none.csv: a file that can be read is wanted: No such file or directory\n$/,
+  );
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
@@ -146,6 +149,22 @@ test("export gives what import takes: to stdout, into a file, packed", async (fo
   assertEquals(Deno.readTextFileSync(folder.file("out.csv")), direct.out);
   assertEquals((Deno.statSync(folder.file("out.csv")).mode ?? 0) & 0o777, 0o600);
   assertEquals([...Deno.readDirSync(cwd)].filter(({ name }) => name.endsWith(".part")), []);
+});
+
+test("export says where it cannot write, and leaves nothing there", async (folder) => {
+  await database(["init", ...AT], { cwd: folder.path });
+  Deno.mkdirSync(folder.file("out"));
+  for (const path of ["none/out.csv", "out"]) {
+    const { code, err } = await database(["export", "costs", "--output", path, ...AT], { cwd: folder.path });
+    assertEquals(code, 1);
+    assertMatch(
+      err,
+      new RegExp(
+        `^openfinops: Cannot write ${path}: a file that can be written in an existing folder is wanted: .+\n$`,
+      ),
+    );
+  }
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["a.db", "out"]);
 });
 
 test("migrate ends with a table that compares both sides, and with 1 where they differ", async (folder) => {

@@ -1,4 +1,5 @@
 import { TransferError } from "../transfer/errors.ts";
+import { asFileError } from "../transfer/file.ts";
 import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
@@ -74,9 +75,9 @@ export const importCommand: Command = {
           format,
           ...mapping,
           isStrict: given.has("strict"),
-          onReject: (reject) => rejects.add(path, reject),
+          onReject: (reject) => rejects.add(nameOf(path), reject),
         });
-        print(`${path}: ${describeReport(report)}`);
+        print(`${nameOf(path)}: ${describeReport(report)}`);
       }
     }, { onConflict });
     rejects.summarize();
@@ -93,8 +94,8 @@ async function importFile(path: string, options: ImportOptions): Promise<ImportR
       onProgress: ({ stored, known, bytes }) => progress.show(stored + known, size && bytes / size),
     });
   } catch (error) {
-    if (!(error instanceof TransferError)) throw error;
-    throw new TransferError(`${path}: ${error.message}`, error);
+    if (!(error instanceof TransferError)) throw asFileError("read", path, error);
+    throw new TransferError(`${nameOf(path)}: ${error.message}`, error);
   }
 }
 
@@ -129,9 +130,14 @@ function assertReadable(path: string): void {
   try {
     if (!Deno.statSync(path).isDirectory) return Deno.openSync(path).close();
   } catch (error) {
-    throw new TransferError(`Cannot read ${path}: a file is wanted: ${(error as Error).message}`);
+    throw asFileError("read", path, error);
   }
   throw new TransferError(`Cannot read ${path}: a file is wanted: it is a folder`);
+}
+
+/** How messages call a file. */
+function nameOf(path: string): string {
+  return path === STDIN ? "stdin" : path;
 }
 
 function describeReport({ stored, known, restated, rejected }: ImportReport): string {
@@ -152,9 +158,12 @@ class Rejects implements Disposable {
 
   constructor(path: string | undefined) {
     this.#path = path;
-    this.#file = path === undefined
-      ? undefined
-      : Deno.openSync(path, { write: true, create: true, truncate: true, mode: 0o600 });
+    try {
+      const options = { write: true, create: true, truncate: true, mode: 0o600 };
+      this.#file = path === undefined ? undefined : Deno.openSync(path, options);
+    } catch (error) {
+      throw asFileError("write", path!, error);
+    }
   }
 
   add(path: string, reject: Reject): void {

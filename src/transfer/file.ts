@@ -1,4 +1,16 @@
 import { basename, dirname, join } from "node:path";
+import { TransferError } from "./errors.ts";
+
+/** What the system says of a file, as an error that names the file; all other errors as they are. */
+export function asFileError(operation: "read" | "write", path: string, error: unknown): unknown {
+  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
+  if (typeof code !== "string" || !/^E[A-Z]+$/.test(code) || code === "EPIPE") return error;
+  const [reason] = (error as Error).message.split(/ \(os error|: /, 1);
+  const wanted = operation === "read"
+    ? "a file that can be read"
+    : "a file that can be written in an existing folder";
+  return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, { cause: error });
+}
 
 /**
  * Writes a file all at once: until every byte of it is on the disk it has another name, in the same folder, so that
@@ -6,23 +18,21 @@ import { basename, dirname, join } from "node:path";
  */
 export async function writeWholeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
   const part = join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.part`);
-  // What is kept in the database is nobody else's business here either.
-  const file = await Deno.open(part, { write: true, createNew: true, mode: 0o600 });
   try {
-    await writeBytes(file, bytes);
-    await file.sync();
-    file.close();
+    await writeSynced(part, bytes);
     await Deno.rename(part, path);
+    await syncFolder(dirname(path));
   } catch (error) {
-    try {
-      file.close();
-    } catch {
-      // it is closed
-    }
     await Deno.remove(part).catch(() => {}); // the error that led here is the one to tell
-    throw error;
+    throw asFileError("write", path, error);
   }
-  await syncFolder(dirname(path));
+}
+
+async function writeSynced(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  // What is kept in the database is nobody else's business here either.
+  using file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
+  await writeBytes(file, bytes);
+  await file.sync();
 }
 
 /**
