@@ -358,3 +358,29 @@ Deno.test("migrate() goes from PostgreSQL to SQLite while the source is written 
     await to.close();
   }
 });
+
+Deno.test("migrate() waits for what a killed run has left to the server to commit", async () => {
+  await using database = await TestDatabase.create();
+  const [from, to] = [await empty(), await openBackend({ connectionString: database.url })];
+  try {
+    await fill(from, systemMetrics, metrics(700));
+    await write(to, systemMetrics, [{ timestamp: NEW_YEAR, nodeId: "other" }]); // makes the partition
+    const { timestamp, nodeId, clusterId, activeConnections } = (await read(from, systemMetrics))[0];
+    const values = `to_timestamp(${timestamp / 1_000}), '${clusterId}', '${nodeId}', ${activeConnections}`;
+    const left = database.sql(
+      `BEGIN; INSERT INTO system_metrics (timestamp, cluster_id, node_id, active_connections) VALUES (${values}); ` +
+        "SELECT pg_sleep(0.8); COMMIT",
+    );
+    const isUnderWay =
+      "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%active_conn%'";
+    let isOver = false;
+    void left.then(() => isOver = true);
+    while (!isOver && (await database.sql(isUnderWay)).length === 0);
+    const [found] = await migrate(from, to, { datasets: ["system_metrics"] });
+    await left;
+    assertEquals(figures(found), ["system_metrics", 699, 700, 700, true]);
+  } finally {
+    await from.close();
+    await to.close();
+  }
+});

@@ -128,7 +128,7 @@ export interface Backend extends Sink {
    * Waits for the writes to a dataset that are under way, of whatever process: one that was killed may have left
    * a write behind that is still to be committed.
    *
-   * @throws {BackendError} If it may not be written.
+   * @throws {BackendError} If it may not be written; retryable where they take long.
    */
   settle(dataset: Dataset<unknown>): Promise<void>;
   /**

@@ -25,6 +25,8 @@ import { PostgresWriter } from "./postgres/writer.ts";
 import { whereClause } from "./sql/select.ts";
 
 const PAGE_RECORDS = 1_000;
+/** How long to wait for the writes under way before giving way to those that wait behind. */
+const SETTLE_LOCK_MS = 500;
 
 /** How a {@linkcode PostgresBackend} is opened. */
 export interface PostgresBackendOptions {
@@ -140,10 +142,10 @@ export class PostgresBackend implements Backend {
   }
 
   async settle({ name }: Dataset<unknown>): Promise<void> {
-    await this.#pool.transaction(
-      "write",
-      (session) => session.query(`LOCK TABLE ONLY ${name} IN SHARE MODE`),
-    );
+    // Briefly, and then an error that may be tried again: whoever wants to write meanwhile has to wait behind.
+    const settings = `SET LOCAL lock_timeout = ${SETTLE_LOCK_MS}`;
+    const lock = `LOCK TABLE ONLY ${name} IN SHARE MODE`;
+    await this.#pool.transaction("write", (session) => session.query(lock), { settings });
   }
 
   async deleteBefore(

@@ -1,5 +1,6 @@
 import type { Backend, CurrencyTotal, Tally } from "../backends/backend.ts";
 import { ValidationError } from "../errors.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
 import { byteLength, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
@@ -164,7 +165,7 @@ class Migration {
     }
     for (let round = 1;; round++) {
       // A process that was killed may have left a batch behind that the server is still about to commit.
-      await this.#to.settle(this.#dataset);
+      await retryBriefly(() => this.#to.settle(this.#dataset));
       const spans = await this.#compare(range);
       if (round === 1) this.#missing = sum(spans.map(missingRows));
       if (round > MAX_ROUNDS || spans.every(isSame)) return this.#report(spans, 0);
