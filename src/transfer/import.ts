@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { Duplex } from "node:stream";
+import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import type { Sink } from "../pipeline/sink.ts";
 import type { DatasetName } from "../records/dataset.ts";
@@ -183,7 +183,7 @@ async function unpack(input: ReadableStream<Uint8Array>): Promise<ReadableStream
   }, { highWaterMark: 0 });
   if (start[0] !== 0x1f || start[1] !== 0x8b) return whole;
   // Not DecompressionStream: it refuses a file of several members, as `cat a.gz b.gz` makes them.
-  return whole.pipeThrough(
-    Duplex.toWeb(createGunzip()) as unknown as TransformStream<Uint8Array, Uint8Array>,
-  );
+  const gunzip = createGunzip();
+  pipeline(Readable.from(whole), gunzip, () => {}); // an error comes out where the bytes are read
+  return ReadableStream.from(gunzip as AsyncIterable<Uint8Array>);
 }
