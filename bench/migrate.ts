@@ -98,7 +98,7 @@ async function main(records: number): Promise<void> {
   await using server = await PostgresServer.start({ settings: ["fsync = on", "max_wal_size = 4GB"] });
   Deno.env.set("TEST_POSTGRESQL_URL", server.url());
   try {
-    const [few, many] = [records / 10, records].map((count) => ({ count, path: `${folder}/${count}.db` }));
+    const [few, many] = [records / 4, records].map((count) => ({ count, path: `${folder}/${count}.db` }));
     await makeFile(few.path, few.count);
     await makeFile(many.path, many.count);
     console.log(

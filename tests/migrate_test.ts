@@ -162,6 +162,20 @@ test(
   },
 );
 
+for (const nodes of [1, 20]) {
+  test(`finds what is missing of ${nodes} nodes among those of others in the target`, async (from, to) => {
+    const all = metrics(3_000).map((record, i) => ({ ...record, nodeId: `n${i % nodes}` }));
+    await fill(from, systemMetrics, all);
+    await fill(to, systemMetrics, metrics(6_000, { nodeId: "other" }));
+    await fill(to, systemMetrics, all.filter((_, i) => i % 10 > 2));
+    const [found] = await migrate(from, to);
+    assertEquals(figures(found), ["system_metrics", 900, 3_000, 3_000, true]);
+    const ours = (records: { nodeId: string }[]) => records.filter(({ nodeId }) => nodeId !== "other").length;
+    assertEquals(ours(await read(to, systemMetrics)), 3_000);
+    assertEquals((await read(to, systemMetrics)).length, 9_000);
+  });
+}
+
 test("brings back what was deleted in the target since", async (from, to) => {
   await fill(from, systemMetrics, metrics(3_000));
   await migrate(from, to);

@@ -13,6 +13,8 @@ const SPANS = 64;
 const SMALL = 20_000;
 /** How often what a source that is being written to got meanwhile is brought over as well. */
 const MAX_ROUNDS = 5;
+/** So many groups and fewer are read each by itself. */
+const FEW_GROUPS = 8;
 const SAMPLE_RECORDS = 1_000;
 
 /** How records are migrated. */
@@ -229,24 +231,37 @@ class Migration {
     return this.#copied - before;
   }
 
-  /** The records of a range that the target does not have, or not as often. */
-  async *#lacking(range: Range): AsyncGenerator<unknown[]> {
-    const query = this.#query(range);
+  /** The records of a span that the target does not have, or not as often. */
+  async *#lacking(span: Span): AsyncGenerator<unknown[]> {
+    const groups = differingGroups(span);
+    const names = new Set(groups.map(nameOf));
+    const queries = groups.length <= FEW_GROUPS
+      ? groups.map((group) => ({ ...this.#query(span), equals: this.#equals(group) }))
+      : [this.#query(span)];
     const present = new Map<string, number>();
-    for await (const page of this.#to.read(this.#dataset, query)) {
-      for (const record of page) {
-        const content = contentOf(this.#dataset, record);
-        present.set(content, (present.get(content) ?? 0) + 1);
-      }
+    for await (const record of this.#records(this.#to, queries)) {
+      // What the target has of others may be a great deal, and is not held.
+      if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
+      const content = contentOf(this.#dataset, record);
+      present.set(content, (present.get(content) ?? 0) + 1);
     }
-    for await (const page of this.#from.read(this.#dataset, query)) {
-      yield page.filter((record) => {
-        const content = contentOf(this.#dataset, record);
-        const count = present.get(content) ?? 0;
-        present.set(content, count - 1);
-        return count <= 0;
-      });
+    for await (const record of this.#records(this.#from, queries)) {
+      if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
+      const content = contentOf(this.#dataset, record);
+      const count = present.get(content) ?? 0;
+      present.set(content, count - 1);
+      if (count <= 0) yield [record];
     }
+  }
+
+  async *#records(backend: Backend, queries: readonly RecordQuery[]): AsyncGenerator<unknown> {
+    for (const query of queries) {
+      for await (const page of backend.read(this.#dataset, query)) yield* page;
+    }
+  }
+
+  #equals(group: readonly string[]): Record<string, string> {
+    return Object.fromEntries(this.#dataset.groups.map((field, i) => [field, group[i]]));
   }
 
   async #write(pages: AsyncIterable<unknown[]>): Promise<void> {
@@ -304,13 +319,22 @@ function nameOf(group: readonly string[]): string {
   return group.join("\0");
 }
 
-/** Whether source and target hold as much of each group. */
-function isSame({ source, target }: Span): boolean {
+function groupOf(dataset: Dataset<unknown>, record: unknown): string[] {
+  return dataset.groups.map((field) => (record as Record<string, string>)[field]);
+}
+
+/** The groups of the source of which the target does not hold as much. */
+function differingGroups({ source, target }: Span): (readonly string[])[] {
   const inTarget = new Map(target.map((tally) => [nameOf(tally.group), tally]));
-  return source.length === target.length && source.every(({ group, rows, total }) => {
+  return source.filter(({ group, rows, total }) => {
     const other = inTarget.get(nameOf(group));
-    return other?.rows === rows && other.total === total;
-  });
+    return other?.rows !== rows || other.total !== total;
+  }).map(({ group }) => group);
+}
+
+/** Whether source and target hold as much of each group. */
+function isSame(span: Span): boolean {
+  return span.source.length === span.target.length && differingGroups(span).length === 0;
 }
 
 /** How many rows the target lacks at the least. */
