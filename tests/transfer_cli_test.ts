@@ -192,6 +192,57 @@ test("migrate ends with a table that compares both sides, and with 1 where they 
   assertMatch(differing.err, /the same on both sides is wanted/);
 });
 
+/** Starts a database command, and kills it when it has got somewhere; gives whether it was still running. */
+async function kill(args: string[], { cwd, when }: { cwd: string; when: () => boolean }): Promise<boolean> {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, "database", ...args],
+    cwd,
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  let isOver = false;
+  const status = process.status.finally(() => isOver = true);
+  while (!isOver && !when()) await new Promise((resolve) => setTimeout(resolve, 5));
+  if (!isOver) process.kill("SIGKILL");
+  return (await status).signal === "SIGKILL";
+}
+
+test("import and export that are killed leave nothing half, and can be run again", async (folder) => {
+  if (Deno.build.os === "windows") return; // has no SIGKILL to send
+  const { path: cwd } = folder;
+  const count = 60_000;
+  const lines = Array.from({ length: count }, (_, i) => `2026-01-01T00:00Z,${i % 100}\n`).join("");
+  Deno.writeTextFileSync(folder.file("m.csv"), `timestamp,activeConnections\n${lines}`);
+  const rows = async () => {
+    const { code, out } = await database(["stats", "--format", "ndjson", ...AT], { cwd });
+    return code === 0 ? JSON.parse(out.split("\n")[0]).rows as number : 0;
+  };
+  const sizeOfLog = () => {
+    try {
+      return Deno.statSync(folder.file("a.db-wal")).size;
+    } catch {
+      return 0;
+    }
+  };
+  const wasKilled = await kill(["import", "metrics", "m.csv", ...AT], {
+    cwd,
+    when: () => sizeOfLog() > 2_000_000,
+  });
+  const stored = await rows();
+  assert(!wasKilled || (stored < count && stored % 5_000 === 0), `${stored} records`);
+  const { out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
+  assertMatch(out, wasKilled ? /stored, [\d,]+ there already/ : /nothing new/);
+  assertEquals(await rows(), count);
+
+  const files = () => [...Deno.readDirSync(cwd)].map(({ name }) => name);
+  const args = ["export", "metrics", "--output", "out.ndjson", ...AT];
+  await kill(args, { cwd, when: () => files().some((name) => name.endsWith(".part")) });
+  const isThere = files().includes("out.ndjson");
+  assert(!isThere || Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length === count + 1);
+  assertEquals((await database(args, { cwd })).code, 0);
+  assertEquals(Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length, count + 1);
+});
+
 test("import, export and migrate end with 2 and what is wanted for wrong usage", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
     [["import"], "a dataset (metrics, services, costs) and files are wanted"],
