@@ -3,7 +3,8 @@
  * digit, in memory, in SQLite or in PostgreSQL.
  *
  * {@linkcode ObservabilityHub} keeps system and service metrics, {@linkcode CostObservatory} keeps cost
- * entries. Importing this module opens nothing and needs no permission.
+ * entries; {@linkcode importRecords}, {@linkcode exportRecords} and {@linkcode migrate} move both. Importing this
+ * module opens nothing and needs no permission.
  *
  * @example Keep metrics and costs in one file
  * ```ts
@@ -62,9 +63,9 @@ export {
 export type { ImportFormat, MappingOptions } from "./src/transfer/mapping.ts";
 export {
   type DatasetMigration,
-  type Holdings,
   migrate,
   type MigrateOptions,
   type MigrateProgress,
 } from "./src/transfer/migrate.ts";
+export type { Holdings } from "./src/transfer/span.ts";
 export type { Reject } from "./src/transfer/record_stream.ts";

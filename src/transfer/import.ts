@@ -1,6 +1,4 @@
 import { createHash } from "node:crypto";
-import { pipeline, Readable } from "node:stream";
-import { createGunzip } from "node:zlib";
 import type { Sink } from "../pipeline/sink.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -8,7 +6,8 @@ import { batchSink, FixedBatches } from "./batches.ts";
 import { TransferError } from "./errors.ts";
 import { LineStream } from "./lines.ts";
 import type { MappingOptions } from "./mapping.ts";
-import { RecordStream, type Reject } from "./record_stream.ts";
+import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
+import { unpack } from "./unpack.ts";
 
 /** How records are imported. */
 export interface ImportOptions extends MappingOptions {
@@ -82,31 +81,9 @@ export async function importRecords(
   input: ReadableStream<Uint8Array>,
   options: ImportOptions,
 ): Promise<ImportReport> {
-  const { backend, isStrict = false, onReject, onProgress } = options;
+  const { backend, onProgress } = options;
   const dataset = DATASETS[options.dataset];
   const progress: ImportProgress = { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0 };
-  const count = new TransformStream<Uint8Array, Uint8Array>({
-    transform(chunk, controller) {
-      progress.bytes += chunk.length;
-      controller.enqueue(chunk);
-    },
-  });
-  const sort = new TransformStream<readonly ({ record: unknown } | Reject)[], unknown[]>({
-    transform(outcomes, controller) {
-      const records: unknown[] = [];
-      for (const outcome of outcomes) {
-        if ("record" in outcome) records.push(outcome.record);
-        else {
-          if (isStrict) {
-            throw new TransferError(`line ${outcome.line}: ${outcome.reason}`, { line: outcome.line });
-          }
-          progress.rejected++;
-          onReject?.(outcome);
-        }
-      }
-      if (records.length > 0) controller.enqueue(records);
-    },
-  });
   const sink = batchSink<unknown>({
     dataset,
     sink: backend,
@@ -119,10 +96,10 @@ export async function importRecords(
     },
   });
   try {
-    await (await unpack(input.pipeThrough(count)))
+    await (await unpack(input.pipeThrough(counter(progress))))
       .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }))
       .pipeThrough(new RecordStream(dataset, options))
-      .pipeThrough(sort)
+      .pipeThrough(sorter(progress, options))
       .pipeThrough(new FixedBatches(dataset))
       .pipeTo(sink);
   } catch (error) {
@@ -132,20 +109,50 @@ export async function importRecords(
   return report;
 }
 
+/** Counts the bytes of the file as it is. */
+function counter(progress: ImportProgress): TransformStream<Uint8Array, Uint8Array> {
+  return new TransformStream({
+    transform(chunk, controller) {
+      progress.bytes += chunk.length;
+      controller.enqueue(chunk);
+    },
+  });
+}
+
+/** Passes records on, and sees to the lines that are none. */
+function sorter(
+  progress: ImportProgress,
+  { isStrict = false, onReject }: ImportOptions,
+): TransformStream<readonly Outcome[], unknown[]> {
+  const reject = (reject: Reject) => {
+    const { line, reason } = reject;
+    if (isStrict) throw new TransferError(`line ${line}: ${reason}`, { line });
+    progress.rejected++;
+    onReject?.(reject);
+  };
+  return new TransformStream({
+    transform(outcomes, controller) {
+      const records: unknown[] = [];
+      for (const outcome of outcomes) {
+        if ("record" in outcome) records.push(outcome.record);
+        else reject(outcome);
+      }
+      if (records.length > 0) controller.enqueue(records);
+    },
+  });
+}
+
 /** The error as the caller gets it: what was stored before it stays so, and has to be known. */
 function afterwards(error: unknown, stored: number): unknown {
-  const isGzip = error instanceof Error && /^Z_/.test((error as { code?: string }).code ?? "");
-  if (isGzip) {
-    const wanted = `a whole file of gzip is wanted: ${error.message}`;
-    return new TransferError(`Cannot import all: ${wanted}; ${stored} records before it are stored`, {
-      cause: error,
-    });
-  }
-  if (!(error instanceof TransferError) || error.message.startsWith("Cannot import")) return error;
-  return new TransferError(
-    `Cannot import all: ${error.message}; ${stored} records before it are stored`,
-    error,
-  );
+  const code = error instanceof Error ? (error as { code?: string }).code : undefined;
+  const isFault = error instanceof TransferError && !error.message.startsWith("Cannot import");
+  if (!isFault && !code?.startsWith("Z_")) return error;
+  const { message } = error as Error;
+  const reason = isFault ? message : `a whole file of gzip is wanted: ${message}`;
+  return new TransferError(`Cannot import all: ${reason}; ${stored} records before it are stored`, {
+    line: isFault ? error.line : undefined,
+    cause: error,
+  });
 }
 
 /** Ids by what a batch holds and where it is among the others: the same file gives the same again. */
@@ -155,35 +162,4 @@ function contentIds(dataset: DatasetName): (records: readonly unknown[]) => stri
     const hash = createHash("sha256").update(`${dataset} ${position++} `).update(JSON.stringify(records));
     return `import-${hash.digest("hex")}`;
   };
-}
-
-/** The bytes of the file, unpacked where it begins as gzip does. */
-async function unpack(input: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
-  const reader = input.getReader();
-  const first: Uint8Array[] = [];
-  let isOver = false;
-  for (let length = 0; length < 2 && !isOver;) {
-    const { done, value } = await reader.read();
-    if (done) isOver = true;
-    else {
-      first.push(value);
-      length += value.length;
-    }
-  }
-  const start = first.flatMap((chunk) => [...chunk.subarray(0, 2)]);
-  const whole = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const chunk = first.shift();
-      if (chunk) return controller.enqueue(chunk);
-      const { done, value } = await reader.read();
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: (reason) => reader.cancel(reason),
-  }, { highWaterMark: 0 });
-  if (start[0] !== 0x1f || start[1] !== 0x8b) return whole;
-  // Not DecompressionStream: it refuses a file of several members, as `cat a.gz b.gz` makes them.
-  const gunzip = createGunzip();
-  pipeline(Readable.from(whole), gunzip, () => {}); // an error comes out where the bytes are read
-  return ReadableStream.from(gunzip as AsyncIterable<Uint8Array>);
 }

@@ -1,11 +1,23 @@
-import type { Backend, CurrencyTotal, Tally } from "../backends/backend.ts";
+import type { Backend } from "../backends/backend.ts";
 import { ValidationError } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import { byteLength, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { Decimal } from "../records/decimal.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { batchSink, FixedBatches } from "./batches.ts";
+import {
+  differingGroups,
+  type Holdings,
+  holdings,
+  isSame,
+  missingRows,
+  nameOf,
+  type Range,
+  rowsIn,
+  type Span,
+  sum,
+  toSpans,
+} from "./span.ts";
 
 /** Into how many spans of time a range is divided to find where source and target differ. */
 const SPANS = 64;
@@ -43,14 +55,6 @@ export interface MigrateProgress {
   copied: number;
   /** Records that were found to be missing. */
   missing: number;
-}
-
-/** What one side holds of what was to be migrated. */
-export interface Holdings {
-  /** The number of records. */
-  rows: number;
-  /** The exact total of each currency. */
-  totals: CurrencyTotal[];
 }
 
 /** What was done about a dataset, and how source and target compare after it. */
@@ -123,18 +127,6 @@ export async function migrate(
   return done;
 }
 
-/** From one time until before another. */
-interface Range {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** What source and target hold of a span of time. */
-interface Span extends Range {
-  readonly source: Tally[];
-  readonly target: Tally[];
-}
-
 class Migration {
   readonly #from: Backend;
   readonly #to: Backend;
@@ -192,17 +184,10 @@ class Migration {
   async #compare({ start, end }: Range): Promise<Span[]> {
     const spanMs = Math.max(1, Math.ceil((end - start) / SPANS));
     const query = { ...acceptQuery(this.#dataset), startTime: start, endTime: end };
-    const [sources, targets] = await Promise.all(
+    const [source, target] = await Promise.all(
       [this.#from, this.#to].map((backend) => backend.tally(this.#dataset, query, spanMs)),
     );
-    const spans = new Map<number, Span>();
-    for (const tally of sources) spanAt(spans, tally, { spanMs, end }).source.push(tally);
-    const wanted = new Set(sources.map(({ group }) => nameOf(group)));
-    for (const tally of targets) {
-      // What the target holds of others is none of our business.
-      if (wanted.has(nameOf(tally.group))) spanAt(spans, tally, { spanMs, end }).target.push(tally);
-    }
-    return [...spans.values()].sort((a, b) => a.start - b.start);
+    return toSpans({ source, target }, { spanMs, end });
   }
 
   /** Copies what the target lacks of some spans; gives how many records that were. */
@@ -214,7 +199,7 @@ class Migration {
       absent = undefined;
     };
     for (const span of spans) {
-      if (span.source.length === 0 || isSame(span)) continue;
+      if (differingGroups(span).length === 0) continue;
       if (span.target.length === 0) {
         const follows = absent?.end === span.start;
         if (!follows) await copyAbsent();
@@ -305,67 +290,6 @@ class Migration {
   }
 }
 
-function spanAt(
-  spans: Map<number, Span>,
-  { start }: Tally,
-  { spanMs, end }: { spanMs: number; end: number },
-): Span {
-  let span = spans.get(start);
-  if (!span) spans.set(start, span = { start, end: Math.min(start + spanMs, end), source: [], target: [] });
-  return span;
-}
-
-function nameOf(group: readonly string[]): string {
-  return group.join("\0");
-}
-
-function groupOf(dataset: Dataset<unknown>, record: unknown): string[] {
-  return dataset.groups.map((field) => (record as Record<string, string>)[field]);
-}
-
-/** The groups of the source of which the target does not hold as much. */
-function differingGroups({ source, target }: Span): (readonly string[])[] {
-  const inTarget = new Map(target.map((tally) => [nameOf(tally.group), tally]));
-  return source.filter(({ group, rows, total }) => {
-    const other = inTarget.get(nameOf(group));
-    return other?.rows !== rows || other.total !== total;
-  }).map(({ group }) => group);
-}
-
-/** Whether source and target hold as much of each group. */
-function isSame(span: Span): boolean {
-  return span.source.length === span.target.length && differingGroups(span).length === 0;
-}
-
-/** How many rows the target lacks at the least. */
-function missingRows({ source, target }: Span): number {
-  const inTarget = new Map(target.map(({ group, rows }) => [nameOf(group), rows]));
-  return sum(source.map(({ group, rows }) => Math.max(0, rows - (inTarget.get(nameOf(group)) ?? 0))));
-}
-
-function rowsIn(tallies: readonly Tally[]): number {
-  return sum(tallies.map(({ rows }) => rows));
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
-}
-
-/** What some tallies come to: rows, and where there are amounts, totals by what they are grouped by: currencies. */
-function holdings(tallies: readonly Tally[]): Holdings {
-  const totals = new Map<string, { sum: Decimal; count: number }>();
-  for (const { group: [currency], rows, total } of tallies) {
-    if (total === undefined) continue;
-    const { sum, count } = totals.get(currency) ?? { sum: Decimal.ZERO, count: 0 };
-    totals.set(currency, { sum: sum.plus(Decimal.from(total)), count: count + rows });
-  }
-  const currencies = [...totals].sort(([a], [b]) => a < b ? -1 : 1);
-  return {
-    rows: rowsIn(tallies),
-    totals: currencies.map(([currency, { sum, count }]) => ({ currency, total: sum.toString(), count })),
-  };
-}
-
 /** All that a record says, whatever the order of its fields and of the keys in its maps. */
 function contentOf(dataset: Dataset<unknown>, record: unknown): string {
   const values = record as Record<string, unknown>;
@@ -373,4 +297,8 @@ function contentOf(dataset: Dataset<unknown>, record: unknown): string {
     const value = values[field];
     return type === "map" && value !== undefined ? Object.entries(value as object).sort() : value;
   }));
+}
+
+function groupOf(dataset: Dataset<unknown>, record: unknown): string[] {
+  return dataset.groups.map((field) => (record as Record<string, string>)[field]);
 }
