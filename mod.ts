@@ -3,7 +3,8 @@
  * digit, in memory, in SQLite, in PostgreSQL or in TimescaleDB.
  *
  * {@linkcode ObservabilityHub} keeps system and service metrics, {@linkcode CostObservatory} keeps cost
- * entries. Importing this module opens nothing and needs no permission.
+ * entries; {@linkcode importRecords}, {@linkcode exportRecords} and {@linkcode migrate} move both. Importing this
+ * module opens nothing and needs no permission.
  *
  * @example Keep metrics and costs in one file
  * ```ts
@@ -34,6 +35,7 @@ export type {
   OpenMode,
   PolicyStats,
   ProbeReport,
+  Tally,
 } from "./src/backends/backend.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
 export type { CloseReport, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
@@ -50,3 +52,21 @@ export type {
   SystemMetricsQuery,
   TimeRangeQuery,
 } from "./src/records/query.ts";
+export { TransferError } from "./src/transfer/errors.ts";
+export { type ExportFormat, type ExportOptions, exportRecords } from "./src/transfer/export.ts";
+export type { FocusOptions } from "./src/transfer/focus.ts";
+export {
+  type ImportOptions,
+  type ImportProgress,
+  importRecords,
+  type ImportReport,
+} from "./src/transfer/import.ts";
+export type { ImportFormat, MappingOptions } from "./src/transfer/mapping.ts";
+export {
+  type DatasetMigration,
+  migrate,
+  type MigrateOptions,
+  type MigrateProgress,
+} from "./src/transfer/migrate.ts";
+export type { Holdings } from "./src/transfer/span.ts";
+export type { Reject } from "./src/transfer/record_stream.ts";

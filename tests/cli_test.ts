@@ -52,6 +52,9 @@ test("--help tells every command, and each command its options and examples", as
     "database test-connection",
     "database stats",
     "database query",
+    "database import",
+    "database export",
+    "database migrate",
     "database cleanup",
     "database examples",
   ]);

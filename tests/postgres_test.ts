@@ -206,7 +206,7 @@ test(
     );
     const again = await backend.write({ id, dataset: systemMetrics, records: [{ timestamp: NEW_YEAR }] });
     await first;
-    assertEquals(again, { committed: 7, duplicates: 0, restated: 0 });
+    assertEquals(again, { committed: 7, duplicates: 0, restated: 0, isReplay: true });
     assertEquals(await rowsIn(database, "system_metrics"), 0);
   },
 );

@@ -81,6 +81,18 @@ export interface PolicyStats {
   failures: number;
 }
 
+/** What a backend holds of one group within one span of time, in numbers that can be compared with another's. */
+export interface Tally {
+  /** Where the span begins, in epoch milliseconds. */
+  start: number;
+  /** The values of the fields that the dataset is grouped by. */
+  group: readonly string[];
+  /** The number of records. */
+  rows: number;
+  /** The exact sum of their amounts, where the records have one. */
+  total?: string;
+}
+
 /** What is kept, and where. */
 export interface BackendStats {
   /** What is kept of each dataset. */
@@ -133,6 +145,20 @@ export interface Backend extends Sink {
    * @throws {BackendError} If the backend could not be read.
    */
   total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]>;
+  /**
+   * Counts and adds up the records that a query finds, whatever its limit and order, for each group and each span
+   * of time that holds any. Spans begin at the query's `startTime`, which has to be given.
+   *
+   * @throws {BackendError} If the backend could not be read.
+   */
+  tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]>;
+  /**
+   * Waits for the writes to a dataset that are under way, of whatever process: one that was killed may have left
+   * a write behind that is still to be committed.
+   *
+   * @throws {BackendError} If it may not be written; retryable where they take long.
+   */
+  settle(dataset: Dataset<unknown>): Promise<void>;
   /**
    * Deletes the records before a time, in bounded steps, and gives their space back.
    *

@@ -11,6 +11,7 @@ import type {
   CurrencyTotal,
   DeleteOptions,
   ProbeReport,
+  Tally,
 } from "./backend.ts";
 import { Ring } from "../records/ring.ts";
 
@@ -54,7 +55,7 @@ export class MemoryBackend implements Backend {
 
   write(batch: Batch): Promise<WriteResult> {
     const known = this.#ledger.get(batch.id);
-    if (known) return Promise.resolve(known);
+    if (known) return Promise.resolve({ ...known, isReplay: true });
     const ring = this.#rings[batch.dataset.name];
     let duplicates = 0;
     let restated = 0;
@@ -91,6 +92,25 @@ export class MemoryBackend implements Backend {
     return Promise.resolve(
       currencies.map(([currency, { sum, count }]) => ({ currency, total: sum.toString(), count })),
     );
+  }
+
+  tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
+    const from = query.startTime!;
+    const amount = dataset.columns.find(({ type }) => type === "decimal");
+    const found = new Map<string, Tally>();
+    for (const record of this.#select(dataset, { ...query, limit: undefined })) {
+      const start = from + Math.floor((record.timestamp - from) / spanMs) * spanMs;
+      const group = dataset.groups.map((field) => record[field] as string);
+      const key = [start, ...group].join("\0");
+      const { rows, total } = found.get(key) ?? { rows: 0, total: "0" };
+      const sum = amount && Decimal.from(total!).plus(Decimal.from(record[amount.field] as string));
+      found.set(key, { start, group, rows: rows + 1, ...(sum ? { total: sum.toString() } : {}) });
+    }
+    return Promise.resolve([...found.values()]);
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
   }
 
   deleteBefore(

@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers";
 import { BackendError } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
-import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
@@ -15,6 +15,7 @@ import type {
   DeleteOptions,
   OpenMode,
   ProbeReport,
+  Tally,
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
 import {
@@ -58,6 +59,22 @@ function condition(
       `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
   });
   return { sql, parameters };
+}
+
+/**
+ * The columns that give the sum of the amounts: an integer sum that overflows is an error in SQLite, so halves of
+ * nine digits are summed apart.
+ */
+const AMOUNT_SUMS = ["units", "parts"].flatMap((part) => [
+  `CAST(sum(amount_${part} / 1000000000) AS TEXT)`,
+  `CAST(sum(amount_${part} % 1000000000) AS TEXT)`,
+]).join(", ");
+
+/** The sum that {@linkcode AMOUNT_SUMS} stand for. */
+function addUp(sums: readonly string[]): string {
+  const [unitsHigh, unitsLow, partsHigh, partsLow] = sums.map(BigInt);
+  const billion = 1_000_000_000n;
+  return Decimal.fromParts(unitsHigh * billion + unitsLow, partsHigh * billion + partsLow).toString();
 }
 
 /** How a {@linkcode SqliteBackend} is opened. */
@@ -167,26 +184,42 @@ export class SqliteBackend implements Backend {
 
   total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
     const { sql, parameters } = condition(dataset, query);
-    // An integer sum that overflows is an error in SQLite, so halves of nine digits are summed apart.
-    const halves = ["units", "parts"].flatMap((part) => [
-      `CAST(sum(amount_${part} / 1000000000) AS TEXT)`,
-      `CAST(sum(amount_${part} % 1000000000) AS TEXT)`,
-    ]);
     return this.#do("read", () => {
       const rows = this.#all(
-        `SELECT currency, count(*), ${halves.join(", ")} FROM ${dataset.name} ${sql} ` +
+        `SELECT currency, count(*), ${AMOUNT_SUMS} FROM ${dataset.name} ${sql} ` +
           `GROUP BY currency ORDER BY currency`,
         parameters,
       );
-      return rows.map(([currency, count, ...sums]) => {
-        const [unitsHigh, unitsLow, partsHigh, partsLow] = sums.map((sum) => BigInt(sum as string));
-        const total = Decimal.fromParts(
-          unitsHigh * 1_000_000_000n + unitsLow,
-          partsHigh * 1_000_000_000n + partsLow,
-        );
-        return { currency: currency as string, total: total.toString(), count: count as number };
-      });
+      return rows.map(([currency, count, ...sums]) => ({
+        currency: currency as string,
+        total: addUp(sums as string[]),
+        count: count as number,
+      }));
     });
+  }
+
+  tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
+    const { sql, parameters } = condition(dataset, query);
+    const from = query.startTime!;
+    const groups = dataset.groups.map((field) => columnOf(dataset, field).name);
+    const sums = dataset.columns.some(({ type }) => type === "decimal") ? [AMOUNT_SUMS] : [];
+    return this.#do("read", () => {
+      const rows = this.#all(
+        `SELECT (timestamp - ${from}) / ${spanMs}, count(*), ${[...groups, ...sums].join(", ")} ` +
+          `FROM ${dataset.name} ${sql} GROUP BY 1, ${groups.join(", ")}`,
+        parameters,
+      );
+      return rows.map(([span, count, ...rest]) => ({
+        start: from + (span as number) * spanMs,
+        group: rest.slice(0, groups.length) as string[],
+        rows: count as number,
+        ...(sums.length > 0 ? { total: addUp(rest.slice(groups.length) as string[]) } : {}),
+      }));
+    });
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve(); // what a killed process has not committed goes with its locks
   }
 
   async deleteBefore(
@@ -272,7 +305,7 @@ export class SqliteBackend implements Backend {
     const [row] = this.#all(sql, [batchId]);
     if (!row) return undefined;
     const [committed, duplicates, restated] = row as number[];
-    return { committed, duplicates, restated };
+    return { committed, duplicates, restated, isReplay: true };
   }
 
   #insert(batch: Batch): WriteResult {

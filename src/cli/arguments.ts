@@ -13,12 +13,16 @@ export interface Option {
   readonly value?: string;
   /** What it does, in a few words. */
   readonly summary: string;
+  /** Whether it may be given more than once. */
+  readonly isRepeatable?: boolean;
 }
 
 /** What was given on the command line. */
 export interface Arguments {
   /** The value of an option, or undefined. */
   text(name: string): string | undefined;
+  /** The values of an option that may be given more than once. */
+  texts(name: string): readonly string[];
   /** Whether a switch is set. */
   has(name: string): boolean;
   /** What is not an option. */
@@ -47,23 +51,27 @@ export async function readArguments(
     }
   }
   const { options: given, positionals } = await parse(args, options);
-  const values = new Map<string, string | true>();
-  for (const [name, value] of Object.entries(given)) {
+  const values = new Map<string, readonly string[] | true>();
+  for (const [name, found] of Object.entries(given)) {
     const option = options.find((option) => option.name === name);
     if (!option) {
       const hint = nearest(name, names);
       throw new UsageError(`unknown option --${name}${hint && `: did you mean --${hint}?`}`);
     }
-    const isText = typeof value === "string" && value !== "";
-    if (option.value !== undefined && !isText) {
+    const texts = [found].flat().filter((value) => typeof value === "string" && value !== "") as string[];
+    if (option.value !== undefined && texts.length < [found].flat().length) {
       throw new UsageError(`option --${name} wants a value: --${name} ${option.value}`);
     }
-    values.set(name, isText ? value : true);
+    values.set(name, option.value === undefined ? true : texts);
   }
   return {
     text(name) {
       const value = values.get(name);
-      return value === true ? undefined : value;
+      return value === true ? undefined : value?.at(-1);
+    },
+    texts(name) {
+      const value = values.get(name);
+      return value === true ? [] : value ?? [];
     },
     has: (name) => values.has(name),
     positionals,
@@ -75,7 +83,10 @@ async function parse(given: readonly string[], options: readonly Option[]): Prom
   const args = joinValues(given, texts);
   const std = await import("@std/cli/parse-args").catch(() => undefined) as StdModule | undefined;
   const switches = options.filter(({ value }) => value === undefined).map(({ name }) => name);
-  return std ? parseWithStd(std, args, { texts, switches }) : await parseWithNode(args, texts);
+  const repeatable = options.filter(({ isRepeatable }) => isRepeatable).map(({ name }) => name);
+  return std
+    ? parseWithStd(std, args, { texts, switches, repeatable })
+    : await parseWithNode(args, { texts, repeatable });
 }
 
 /** Writes `--name value` as `--name=value`, the form that both parsers read alike, as for `-1`. */
@@ -93,28 +104,36 @@ function joinValues(args: readonly string[], texts: readonly string[]): string[]
 interface StdModule {
   parseArgs(
     args: readonly string[],
-    options: { string: string[]; boolean: string[] },
+    options: { string: string[]; boolean: string[]; collect: string[] },
   ): Record<string, unknown> & { _: string[] };
 }
 
 function parseWithStd(
   { parseArgs }: StdModule,
   args: readonly string[],
-  { texts, switches }: { texts: string[]; switches: string[] },
+  { texts, switches, repeatable }: { texts: string[]; switches: string[]; repeatable: string[] },
 ): Parsed {
-  const { _: positionals, ...options } = parseArgs(args, { string: ["_", ...texts], boolean: switches });
+  const known = { string: ["_", ...texts], boolean: switches, collect: repeatable };
+  const { _: positionals, ...options } = parseArgs(args, known);
   // Options that were not given are listed as well.
   for (const name in options) {
-    if (options[name] === undefined || options[name] === false) delete options[name];
+    const value = options[name];
+    const isGiven = value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
+    if (!isGiven) delete options[name];
   }
   return { options, positionals };
 }
 
-async function parseWithNode(args: readonly string[], texts: string[]): Promise<Parsed> {
+async function parseWithNode(
+  args: readonly string[],
+  { texts, repeatable }: { texts: string[]; repeatable: string[] },
+): Promise<Parsed> {
   const { parseArgs } = await import("node:util");
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: Object.fromEntries(texts.map((name) => [name, { type: "string" as const }])),
+    options: Object.fromEntries(
+      texts.map((name) => [name, { type: "string" as const, multiple: repeatable.includes(name) }]),
+    ),
     strict: false,
     allowPositionals: true,
   });

@@ -68,8 +68,9 @@ export async function withBackend<T>(
   given: Arguments,
   mode: OpenMode,
   run: (backend: Backend) => Promise<T>,
+  more: PersistenceConfig = {},
 ): Promise<T> {
-  const backend = await openBackend(readConfig(given), { mode });
+  const backend = await openBackend({ ...readConfig(given), ...more }, { mode });
   try {
     return await run(backend);
   } finally {

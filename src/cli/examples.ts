@@ -88,6 +88,31 @@ await lines
 console.log(hub.stats().datasets.system_metrics);
 `,
   },
+  {
+    topic: "moving",
+    title: "Import a vendor's CSV, move to another database, and export for finance",
+    code: `import { exportRecords, importRecords, migrate, openBackend } from "jsr:@openfinops/telemetry";
+
+const from = await openBackend({ connectionString: "sqlite:///vendor.db" });
+const csv = "Id,Hour,Cost,What\\n1,2026-01-31T12:00Z,8e-7,gpu-01\\n2,2026-01-31T12:00Z,one,gpu-02\\n";
+const report = await importRecords(new Blob([csv]).stream(), {
+  backend: from,
+  dataset: "cost_entries",
+  format: "csv",
+  map: { entryId: "Id", timestamp: "Hour", amount: "Cost", resourceId: "What" },
+  set: { category: "gpu" },
+  onReject: ({ line, reason }) => console.error(line, reason),
+});
+console.log(report); // stored: 1, rejected: 1
+
+const to = await openBackend({ connectionString: "sqlite:///example.db" });
+console.log(await migrate(from, to, { datasets: ["cost_entries"] }));
+const focus = await exportRecords({ backend: to, dataset: "cost_entries", format: "focus" });
+for await (const text of focus.pipeThrough(new TextDecoderStream())) console.log(text);
+await from.close();
+await to.close();
+`,
+  },
 ];
 
 /** `openfinops database examples` */

@@ -1,6 +1,6 @@
-import { openBackend, type PersistenceConfig, resolveConfig } from "../config.ts";
+import { type PersistenceConfig, resolveConfig } from "../config.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, readConfig } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { print } from "./output.ts";
 import { readNumber, UsageError } from "./usage.ts";
 
@@ -22,14 +22,11 @@ export const init: Command = {
     "openfinops database init --connection-string timescaledb://localhost/telemetry --enable-compression",
   ],
   async run(given) {
-    const backend = await openBackend({ ...readConfig(given), ...readPolicies(given) });
-    try {
+    await withBackend(given, "create", async (backend) => {
       const { details } = await backend.probe();
       const version = details.schemaVersion === undefined ? "" : `, schema version ${details.schemaVersion}`;
       print(`Ready: ${databaseName(given)} (${backend.name}${version})`);
-    } finally {
-      await backend.close();
-    }
+    }, readPolicies(given));
   },
 };
 

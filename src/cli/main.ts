@@ -1,17 +1,32 @@
 import { BackendError, ConfigError, ValidationError } from "../errors.ts";
+import { TransferError } from "../transfer/errors.ts";
 import { readArguments } from "./arguments.ts";
 import { cleanup } from "./cleanup.ts";
 import { collect } from "./collect.ts";
 import type { Command } from "./command.ts";
 import { examples } from "./examples.ts";
+import { exportCommand } from "./export.ts";
+import { importCommand } from "./import.ts";
 import { init } from "./init.ts";
+import { migrateCommand } from "./migrate.ts";
 import { bold, note, print } from "./output.ts";
 import { query } from "./query.ts";
 import { stats } from "./stats.ts";
 import { testConnection } from "./test_connection.ts";
 import { nearest, UsageError } from "./usage.ts";
 
-const COMMANDS: readonly Command[] = [collect, init, testConnection, stats, query, cleanup, examples];
+const COMMANDS: readonly Command[] = [
+  collect,
+  init,
+  testConnection,
+  stats,
+  query,
+  importCommand,
+  exportCommand,
+  migrateCommand,
+  cleanup,
+  examples,
+];
 const HELP = { name: "help", summary: "print this" };
 
 /**
@@ -64,7 +79,7 @@ function report(error: unknown, command: Command | undefined): number {
   if (error instanceof Deno.errors.BrokenPipe) return 0; // as in `openfinops … | head`
   const isUsage = error instanceof UsageError || error instanceof ConfigError ||
     error instanceof ValidationError;
-  if (!isUsage && !(error instanceof BackendError)) throw error;
+  if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
   note(`openfinops: ${error.message}`);
   if (error instanceof UsageError) {
     note(`Try: openfinops ${command ? `${command.name} ` : ""}--help`);

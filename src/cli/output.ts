@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Column } from "../records/dataset.ts";
+export { formatCsv } from "../transfer/csv.ts";
+export { isoTime, toCells, toJsonRecord } from "../transfer/values.ts";
 
 /** The formats of results. */
 export const FORMATS = ["table", "json", "ndjson", "csv"] as const;
@@ -50,11 +51,6 @@ export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
 }
 
-/** Epoch milliseconds as ISO 8601 in UTC. */
-export function isoTime(ms: number): string {
-  return new Date(ms).toISOString();
-}
-
 /** A number of things, as in "1 sample" and "1,000 samples". */
 export function formatThings(count: number, one: string, many: string): string {
   return `${formatCount(count)} ${count === 1 ? one : many}`;
@@ -91,30 +87,6 @@ export function formatTable(header: readonly string[], cells: readonly (readonly
 /** Control characters as `\xNN`: a stored name must not move the cursor of whoever reads it. */
 function escapeControls(text: string): string {
   return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
-}
-
-/** A record as JSON has it: times as ISO 8601, all else as it is. */
-export function toJsonRecord(columns: readonly Column[], record: unknown): Record<string, unknown> {
-  const json = { ...record as Record<string, unknown> };
-  for (const { field, type } of columns) {
-    if (type === "timestamp") json[field] = isoTime(json[field] as number);
-  }
-  return json;
-}
-
-/** A line of CSV, as RFC 4180 quotes it. */
-export function formatCsv(cells: readonly string[]): string {
-  return cells.map((cell) => /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell).join(",");
-}
-
-/** The cells of a record, for a table or for CSV. */
-export function toCells(columns: readonly Column[], record: unknown): string[] {
-  const json = toJsonRecord(columns, record);
-  return columns.map(({ field, type }) => {
-    const value = json[field];
-    if (value === undefined) return "";
-    return type === "map" ? JSON.stringify(value) : String(value);
-  });
 }
 
 const BARS = "▁▂▃▄▅▆▇█";

@@ -1,26 +1,13 @@
 import type { Backend } from "../backends/backend.ts";
-import { costEntries } from "../records/cost_entry.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { serviceMetrics } from "../records/service_metrics.ts";
-import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { type Format, formatCsv, formatTable, note, print, toCells, toJsonRecord, write } from "./output.ts";
-import { readCount, readName, readTime, UsageError } from "./usage.ts";
-
-/** The datasets by the names that the command line gives them. */
-const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
-  metrics: systemMetrics,
-  services: serviceMetrics,
-  costs: costEntries,
-};
+import { readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import { readCount, readName } from "./usage.ts";
 
 const DEFAULT_LIMIT = 100;
-
-/** The options that filter by a field, of whichever dataset has it. */
-const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => filters))]
-  .map((field) => ({ field, name: field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }));
 
 /** `openfinops database query` */
 export const query: Command = {
@@ -31,9 +18,7 @@ export const query: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,
-    { name: "since", value: "TIME", summary: "from this time on: ISO 8601, or a duration ago (7d)" },
-    { name: "until", value: "TIME", summary: "before this time: ISO 8601, or a duration ago" },
-    ...FILTERS.map(({ field, name }) => ({ name, value: "ID", summary: `only this ${field}` })),
+    ...SELECTION_OPTIONS,
     { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },
     { name: "order", value: "asc|desc", summary: "oldest or newest first (default desc)" },
   ],
@@ -44,7 +29,7 @@ export const query: Command = {
   async run(given) {
     const format = readFormat(given);
     const what = given.positionals[0] ?? "metrics";
-    const dataset = DATASETS[readName("dataset", what, Object.keys(DATASETS))];
+    const dataset = readDataset(what);
     const asked = readQuery(given, dataset);
     await withBackend(given, "read", async (backend) => {
       const rows = await PRINTERS[format](dataset, records(backend, dataset, asked));
@@ -57,23 +42,10 @@ export const query: Command = {
 };
 
 function readQuery(given: Arguments, dataset: Dataset<unknown>): RecordQuery {
-  const asked: Record<string, unknown> = {
-    order: readName("order", given.text("order") ?? "desc", ["asc", "desc"]),
-  };
-  const since = given.text("since");
-  const until = given.text("until");
-  if (since !== undefined) asked.startTime = readTime("since", since);
-  if (until !== undefined) asked.endTime = readTime("until", until);
+  const asked = readSelection(given, dataset);
+  asked.order = readName("order", given.text("order") ?? "desc", ["asc", "desc"]);
   const limit = readCount("limit", given.text("limit") ?? String(DEFAULT_LIMIT), 0);
   if (limit > 0) asked.limit = limit;
-  for (const { field, name } of FILTERS) {
-    const value = given.text(name);
-    if (value === undefined) continue;
-    if (!dataset.filters.includes(field)) {
-      throw new UsageError(`--${name} does not apply to ${dataset.name}`);
-    }
-    asked[field] = value;
-  }
   return acceptQuery(dataset, asked);
 }
 
@@ -94,7 +66,7 @@ const PRINTERS: Record<Format, Printer> = {
     const isShown = ({ field, summary, required }: Column) =>
       summary && (required || found.some((record) => record[field] !== undefined));
     const columns = dataset.columns.filter(isShown);
-    const rows = found.map((record) => toCells(columns, record));
+    const rows = found.map((record) => toCells(columns, record).map((cell) => cell ?? ""));
     if (rows.length > 0) print(formatTable(columns.map(({ field }) => field), rows));
     return rows.length;
   },

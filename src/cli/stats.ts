@@ -28,7 +28,7 @@ export const stats: Command = {
     } else if (format === "ndjson") { for (const row of datasetsOf(found)) print(JSON.stringify(row)); }
     else {
       print(formatCsv(["dataset", "rows", "oldest", "newest"]));
-      for (const { dataset, rows, oldest = "", newest = "" } of datasetsOf(found)) {
+      for (const { dataset, rows, oldest, newest } of datasetsOf(found)) {
         print(formatCsv([dataset, String(rows), oldest, newest]));
       }
     }

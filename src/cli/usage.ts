@@ -1,4 +1,5 @@
 import { distance } from "fastest-levenshtein";
+import { parseTime } from "../transfer/values.ts";
 
 /** The command line was used wrongly. The program ends with exit code 2. */
 export class UsageError extends Error {
@@ -45,17 +46,11 @@ export function readDurationMs(option: string, text: string): number {
  */
 export function readTime(option: string, text: string): number {
   if (/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.now() - readDurationMs(option, text);
-  const isDate = /^\d{4}-\d\d-\d\d$/.test(text);
-  const isLocal = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$/.test(text);
-  const time = isDate || isLocal || /^\d{4}-\d\d-\d\d[T ].*(Z|[+-]\d\d:?\d\d)$/.test(text)
-    ? Date.parse(isLocal ? `${text}Z` : text)
-    : NaN;
-  if (Number.isNaN(time)) {
-    throw new UsageError(
-      `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not "${text}"`,
-    );
-  }
-  return time;
+  const time = parseTime(text);
+  if (time !== undefined) return time;
+  throw new UsageError(
+    `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not "${text}"`,
+  );
 }
 
 /**

@@ -19,13 +19,15 @@ export interface WriteResult {
   readonly duplicates: number;
   /** Those of the committed that took the place of an older record with their key. */
   readonly restated: number;
+  /** Set where the ledger knew the batch: nothing was written, and the numbers are those of the first time. */
+  readonly isReplay?: true;
 }
 
 /** The write side of a backend. */
 export interface Sink {
   /**
    * Writes a batch in one transaction together with its id. To write the same batch again changes nothing
-   * and gives the same result.
+   * and gives the same result, marked as a replay.
    *
    * @throws {BackendError} If it was not written, or if that is unknown.
    */

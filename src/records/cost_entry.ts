@@ -95,5 +95,6 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
   sortBy: ["timestamp", "entryId"], // the key, by which conflicts are looked for
   rollUpBy: ["category", "currency", "region"],
   filters: ["category", "resourceId", "region", "currency"],
+  groups: ["currency"],
   mapFilter: "tags",
 });

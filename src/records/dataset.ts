@@ -60,6 +60,8 @@ export interface Dataset<T> {
   readonly rollUpBy: readonly string[];
   /** The text fields that queries filter by. */
   readonly filters: readonly string[];
+  /** The fields of which each combination is counted by itself when two databases are compared. */
+  readonly groups: readonly string[];
   /** The map field that queries filter by, if any. */
   readonly mapFilter?: string;
   /** The position of each field in the columns; derived. */

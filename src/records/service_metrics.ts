@@ -71,4 +71,5 @@ export const serviceMetrics: Dataset<ServiceMetrics> = defineDataset({
   sortBy: ["serviceName", "timestamp"],
   rollUpBy: ["serviceName"],
   filters: ["serviceName"],
+  groups: ["serviceName"],
 });

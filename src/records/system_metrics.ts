@@ -125,4 +125,5 @@ export const systemMetrics: Dataset<SystemMetrics> = defineDataset({
   sortBy: ["clusterId", "nodeId", "timestamp"],
   rollUpBy: ["clusterId", "nodeId"],
   filters: ["clusterId", "nodeId"],
+  groups: ["clusterId", "nodeId"],
 });

@@ -196,7 +196,7 @@ async function lookUp(session: PostgresSession, batchId: string): Promise<WriteR
     [batchId],
   );
   const [committed, duplicates, restated] = row.map(Number);
-  return { committed, duplicates, restated };
+  return { committed, duplicates, restated, isReplay: true };
 }
 
 function json(dataset: Dataset<unknown>, records: readonly unknown[]): string {

@@ -1,0 +1,114 @@
+import { EXPORT_FORMATS, type ExportFormat, exportRecords } from "../transfer/export.ts";
+import { writeBytes, writeWholeFile } from "../transfer/file.ts";
+import type { FocusOptions } from "../transfer/focus.ts";
+import type { Arguments, Option } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
+import { formatThings, note } from "./output.ts";
+import { ProgressLine } from "./progress.ts";
+import { DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import { readDurationMs, readName, UsageError } from "./usage.ts";
+
+/** What a cost entry does not know, and FOCUS wants to be told. */
+const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
+  {
+    field: "billingAccountId",
+    name: "billing-account-id",
+    value: "ID",
+    summary: "FOCUS: the account billed",
+  },
+  { field: "billingAccountName", name: "billing-account-name", value: "NAME", summary: "FOCUS: its name" },
+  {
+    field: "providerName",
+    name: "provider",
+    value: "NAME",
+    summary: "FOCUS: who made the services available",
+  },
+  { field: "publisherName", name: "publisher", value: "NAME", summary: "FOCUS: who made them" },
+  {
+    field: "invoiceIssuerName",
+    name: "invoice-issuer",
+    value: "NAME",
+    summary: "FOCUS: who sends the invoice",
+  },
+  { field: "invoiceId", name: "invoice-id", value: "ID", summary: "FOCUS: the invoice" },
+];
+
+/** `openfinops database export` */
+export const exportCommand: Command = {
+  name: "database export",
+  summary: "give out records as NDJSON, CSV, FOCUS 1.2 or Parquet, oldest first",
+  positionals: "<metrics|services|costs>",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...SELECTION_OPTIONS,
+    {
+      name: "format",
+      value: "F",
+      summary: `${EXPORT_FORMATS.join(", ")} (default: by the file's name, else ndjson)`,
+    },
+    {
+      name: "output",
+      value: "FILE",
+      summary: "into this file, whole or not at all; .gz packs it (default stdout)",
+    },
+    ...FOCUS_OPTIONS,
+    { name: "charge-period", value: "TIME", summary: "FOCUS: how long a charge's period is (default 1h)" },
+  ],
+  examples: [
+    "openfinops database export metrics --since 7d --output metrics.ndjson.gz",
+    "openfinops database export costs --format focus --provider AWS --output focus.csv",
+    "openfinops database export costs --format parquet --output costs.parquet",
+  ],
+  async run(given) {
+    const [what] = given.positionals;
+    if (what === undefined) throw new UsageError(`a dataset is wanted (${Object.keys(DATASETS).join(", ")})`);
+    const dataset = readDataset(what);
+    const path = given.text("output");
+    const format = readFormat(given, path);
+    if (path === undefined && format === "parquet" && Deno.stdout.isTerminal()) {
+      throw new UsageError("parquet is nothing to read: pass --output FILE");
+    }
+    const query = readSelection(given, dataset);
+    const focus = readFocus(given);
+    await withBackend(given, "read", async (backend) => {
+      using progress = new ProgressLine();
+      let records = 0;
+      const bytes = await exportRecords({
+        backend,
+        dataset: dataset.name,
+        format,
+        query,
+        focus,
+        onProgress(count) {
+          records = count;
+          progress.show(count);
+        },
+      });
+      if (path === undefined) await writeBytes(Deno.stdout, bytes);
+      else await writeWholeFile(path, path.endsWith(".gz") ? pack(bytes) : bytes);
+      progress[Symbol.dispose]();
+      note(`${formatThings(records, "record", "records")} exported.`);
+    });
+  },
+};
+
+function readFormat(given: Arguments, path = ""): ExportFormat {
+  const [, byName] = /\.(csv|parquet)(?:\.gz)?$/i.exec(path) ?? [];
+  return readName("format", given.text("format") ?? byName?.toLowerCase() ?? "ndjson", EXPORT_FORMATS);
+}
+
+function readFocus(given: Arguments): FocusOptions {
+  const texts = FOCUS_OPTIONS.map(({ field, name }) => [field, given.text(name)]);
+  const period = given.text("charge-period");
+  return {
+    ...Object.fromEntries(texts.filter(([, value]) => value !== undefined)),
+    ...(period === undefined ? {} : { chargePeriodMs: readDurationMs("charge-period", period) }),
+  };
+}
+
+function pack(bytes: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  return bytes.pipeThrough(
+    new CompressionStream("gzip") as unknown as TransformStream<Uint8Array, Uint8Array>,
+  );
+}

@@ -1,0 +1,189 @@
+import { TransferError } from "../transfer/errors.ts";
+import { asFileError } from "../transfer/file.ts";
+import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
+import { IMPORT_FORMATS, type ImportFormat } from "../transfer/mapping.ts";
+import type { Reject } from "../transfer/record_stream.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
+import { formatCount, formatThings, note, print } from "./output.ts";
+import { ProgressLine } from "./progress.ts";
+import { DATASETS, readDataset } from "./selection.ts";
+import { readName, UsageError } from "./usage.ts";
+
+/** Bad lines that are told one by one. */
+const SHOWN_REJECTS = 10;
+const STDIN = "-";
+
+/** `openfinops database import` */
+export const importCommand: Command = {
+  name: "database import",
+  summary: "take in records from files of FOCUS, CSV or NDJSON, also of gzip, or from stdin",
+  positionals: "<metrics|services|costs> FILE…",
+  maxPositionals: Infinity,
+  options: [
+    ...CONNECTION_OPTIONS,
+    { name: "format", value: "F", summary: "focus, csv or ndjson (default: by the file's name, else csv)" },
+    {
+      name: "map",
+      value: "FIELD=COLUMN",
+      summary: "the column of a field, or of one tag (tags.team=…); may be given again",
+      isRepeatable: true,
+    },
+    {
+      name: "set",
+      value: "FIELD=VALUE",
+      summary: "the value of a field that the file lacks; may be given again",
+      isRepeatable: true,
+    },
+    { name: "id-column", value: "COLUMN", summary: "what identifies a cost (default: a hash of its row)" },
+    {
+      name: "cost-column",
+      value: "COLUMN",
+      summary: "the amount in FOCUS, as in EffectiveCost (default BilledCost)",
+    },
+    {
+      name: "on-conflict",
+      value: "ignore|replace",
+      summary: "what to do with a cost that is there (default ignore)",
+    },
+    { name: "strict", summary: "stop at the first bad line" },
+    { name: "rejects", value: "FILE", summary: "keep bad lines there, with their reasons, as NDJSON" },
+  ],
+  examples: [
+    "openfinops database import costs focus.csv.gz --format focus --id-column Id",
+    "openfinops database import metrics cpu.csv --map cpuUsage=value --set nodeId=i-24ae8d",
+    "zcat *.ndjson.gz | openfinops database import services - --format ndjson",
+  ],
+  async run(given) {
+    const [what, ...paths] = given.positionals;
+    if (what === undefined || paths.length === 0) {
+      throw new UsageError(
+        `a dataset (${Object.keys(DATASETS).join(", ")}) and files are wanted; - stands for stdin`,
+      );
+    }
+    const dataset = readDataset(what).name;
+    const mapping = readMapping(given);
+    const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
+    const files = paths.map((path) => ({ path, format: readFormat(given, path) }));
+    for (const { path } of files) assertReadable(path);
+    using rejects = new Rejects(given.text("rejects"));
+    await withBackend(given, "create", async (backend) => {
+      for (const { path, format } of files) {
+        const report = await importFile(path, {
+          backend,
+          dataset,
+          format,
+          ...mapping,
+          isStrict: given.has("strict"),
+          onReject: (reject) => rejects.add(nameOf(path), reject),
+        });
+        print(`${nameOf(path)}: ${describeReport(report)}`);
+      }
+    }, { onConflict });
+    rejects.summarize();
+  },
+};
+
+async function importFile(path: string, options: ImportOptions): Promise<ImportReport> {
+  using progress = new ProgressLine();
+  const size = path === STDIN ? undefined : Deno.statSync(path).size;
+  const input = path === STDIN ? Deno.stdin.readable : (await Deno.open(path)).readable;
+  try {
+    return await importRecords(input, {
+      ...options,
+      onProgress: ({ stored, known, bytes }) => progress.show(stored + known, size && bytes / size),
+    });
+  } catch (error) {
+    if (!(error instanceof TransferError)) throw asFileError("read", path, error);
+    throw new TransferError(`${nameOf(path)}: ${error.message}`, error);
+  }
+}
+
+function readMapping(given: Arguments): Pick<ImportOptions, "map" | "set" | "idColumn" | "costColumn"> {
+  return {
+    map: readPairs(given, "map"),
+    set: readPairs(given, "set"),
+    idColumn: given.text("id-column"),
+    costColumn: given.text("cost-column"),
+  };
+}
+
+function readPairs(given: Arguments, option: string): Record<string, string> | undefined {
+  const pairs = given.texts(option).map((text) => {
+    const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+    if (field === undefined) {
+      throw new UsageError(`--${option} wants a field, = and what it is, not "${text}"`);
+    }
+    return [field, value];
+  });
+  return pairs.length === 0 ? undefined : Object.fromEntries(pairs);
+}
+
+function readFormat(given: Arguments, path: string): ImportFormat {
+  const byName = /\.(ndjson|jsonl)(\.gz)?$/i.test(path) ? "ndjson" : "csv";
+  return readName("format", given.text("format") ?? byName, IMPORT_FORMATS);
+}
+
+/** Before anything is made: a name that is misspelled must not leave an empty database behind. */
+function assertReadable(path: string): void {
+  if (path === STDIN) return;
+  try {
+    if (!Deno.statSync(path).isDirectory) return Deno.openSync(path).close();
+  } catch (error) {
+    throw asFileError("read", path, error);
+  }
+  throw new TransferError(`Cannot read ${path}: a file is wanted: it is a folder`);
+}
+
+/** How messages call a file. */
+function nameOf(path: string): string {
+  return path === STDIN ? "stdin" : path;
+}
+
+function describeReport({ stored, known, restated, rejected }: ImportReport): string {
+  const bad = rejected > 0 ? `, ${formatThings(rejected, "bad line", "bad lines")}` : "";
+  if (stored === 0 && known > 0) {
+    return `nothing new: ${formatThings(known, "record was", "records were")} there already${bad}`;
+  }
+  return `${formatThings(stored, "record", "records")} stored` +
+    (restated > 0 ? ` (${formatCount(restated)} of them restated)` : "") +
+    (known > 0 ? `, ${formatCount(known)} there already` : "") + bad;
+}
+
+/** The bad lines: the first are told, all are counted, and kept where there is a file for them. */
+class Rejects implements Disposable {
+  readonly #file: Deno.FsFile | undefined;
+  readonly #path: string | undefined;
+  #count = 0;
+
+  constructor(path: string | undefined) {
+    this.#path = path;
+    try {
+      const options = { write: true, create: true, truncate: true, mode: 0o600 };
+      this.#file = path === undefined ? undefined : Deno.openSync(path, options);
+    } catch (error) {
+      throw asFileError("write", path!, error);
+    }
+  }
+
+  add(path: string, reject: Reject): void {
+    if (++this.#count <= SHOWN_REJECTS) note(`${path}:${reject.line}: ${reject.reason}`);
+    if (!this.#file) return;
+    let bytes = new TextEncoder().encode(`${JSON.stringify({ file: path, ...reject })}\n`);
+    while (bytes.length > 0) bytes = bytes.subarray(this.#file.writeSync(bytes));
+  }
+
+  /** A file with bad lines is not done. */
+  summarize(): void {
+    if (this.#count === 0) return;
+    const hint = this.#path === undefined ? "; --rejects FILE keeps them" : `; ${this.#path} has them`;
+    const more = this.#count > SHOWN_REJECTS ? ` (the first ${SHOWN_REJECTS} are named above)` : "";
+    throw new TransferError(
+      `Cannot import all: ${formatThings(this.#count, "line is", "lines are")} bad${more}${hint}`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.#file?.close();
+  }
+}

@@ -1,0 +1,130 @@
+import type { Backend } from "../backends/backend.ts";
+import { openBackend, resolveConfig } from "../config.ts";
+import { BackendError } from "../errors.ts";
+import { MemoryBackend } from "../backends/memory.ts";
+import { Decimal } from "../records/decimal.ts";
+import { TransferError } from "../transfer/errors.ts";
+import { type DatasetMigration, migrate } from "../transfer/migrate.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, FORMAT_OPTION, readFormat } from "./command.ts";
+import { type Format, formatBytes, formatCount, formatCsv, formatTable, note, print } from "./output.ts";
+import { ProgressLine } from "./progress.ts";
+import { RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
+import { UsageError } from "./usage.ts";
+
+/** `openfinops database migrate` */
+export const migrateCommand: Command = {
+  name: "database migrate",
+  summary: "copy what a database holds into another, of whatever backend; run again, it brings the rest",
+  options: [
+    { name: "from", value: "URL", summary: "the database to read" },
+    { name: "to", value: "URL", summary: "the database to write; made where it is missing" },
+    {
+      name: "dataset",
+      value: "NAME",
+      summary: "only metrics, services or costs; may be given again",
+      isRepeatable: true,
+    },
+    ...RANGE_OPTIONS,
+    { name: "dry-run", summary: "only count what would be copied" },
+    FORMAT_OPTION,
+  ],
+  examples: [
+    "openfinops database migrate --from sqlite:///openfinops.db --to postgresql://agent@db.example/telemetry",
+    "openfinops database migrate --from sqlite:///a.db --to sqlite:///b.db --dataset costs --since 90d --dry-run",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const [fromUrl, toUrl] = [readUrl(given, "from"), readUrl(given, "to")];
+    const datasets = given.texts("dataset").map((name) => readDataset(name).name);
+    const dryRun = given.has("dry-run");
+    const from = await openBackend({ connectionString: fromUrl }, { mode: "read" });
+    try {
+      const to = await openTarget(toUrl, dryRun);
+      try {
+        using progress = new ProgressLine();
+        const found = await migrate(from, to, {
+          ...readRange(given),
+          ...(datasets.length > 0 ? { datasets } : {}),
+          dryRun,
+          onProgress: ({ copied, missing }) => progress.show(copied, copied / Math.max(copied, missing)),
+        });
+        progress[Symbol.dispose]();
+        report(format, found, dryRun);
+      } finally {
+        await to.close();
+      }
+    } finally {
+      await from.close();
+    }
+  },
+};
+
+function readUrl(given: Arguments, option: string): string {
+  const url = given.text(option);
+  if (url === undefined) throw new UsageError(`--${option} is wanted: the connection string of a database`);
+  resolveConfig({ connectionString: url }); // what cannot be read is told before anything is opened
+  return url;
+}
+
+/** What the source has restated is restated in the target. A dry run makes nothing, so there may be no target yet. */
+async function openTarget(connectionString: string, dryRun: boolean): Promise<Backend> {
+  const config = { connectionString, onConflict: "replace" } as const;
+  if (!dryRun) return await openBackend(config);
+  try {
+    return await openBackend(config, { mode: "read" });
+  } catch (error) {
+    if (!(error instanceof BackendError) || error.retryable) throw error;
+    note(`Taken for empty: ${error.message}`);
+    return new MemoryBackend({ maxMemoryEntries: 1, onConflict: "replace" });
+  }
+}
+
+/** A line of the table at the end: rows, or the total of a currency. */
+interface Comparison {
+  dataset: string;
+  of: string;
+  source: string;
+  target: string;
+  difference: string;
+}
+
+function compare({ dataset, source, target }: DatasetMigration): Comparison[] {
+  const minus = (a: string, b: string) => Decimal.from(a).minus(Decimal.from(b)).toString();
+  const line = (of: string, source: string, target: string) => (
+    { dataset, of, source, target, difference: minus(target, source) }
+  );
+  const totals = (side: typeof source) =>
+    new Map(side.totals.map(({ currency, total }) => [currency, total]));
+  const [inSource, inTarget] = [totals(source), totals(target)];
+  return [
+    line("rows", String(source.rows), String(target.rows)),
+    ...[...inSource].map(([currency, total]) => line(currency, total, inTarget.get(currency) ?? "0")),
+  ];
+}
+
+function report(format: Format, found: readonly DatasetMigration[], dryRun: boolean): void {
+  const lines = found.flatMap(compare);
+  if (format === "json") print(JSON.stringify(found, null, 2));
+  else if (format === "ndjson") { for (const migration of found) print(JSON.stringify(migration)); }
+  else if (format === "csv") {
+    print("dataset,of,source,target,difference");
+    for (const line of lines) print(formatCsv(Object.values(line)));
+  } else {
+    const cells = lines.map(({ of, ...line }) => {
+      const show = (value: string) => of === "rows" ? formatCount(Number(value)) : value;
+      return [line.dataset, of, show(line.source), show(line.target), show(line.difference)];
+    });
+    print(formatTable(["dataset", "", "source", "target", "difference"], cells));
+  }
+  for (const { dataset, copied, bytes } of found) {
+    if (dryRun) {
+      note(`${dataset}: ${formatCount(copied)} records would be copied, about ${formatBytes(bytes)}`);
+    } else if (copied > 0) note(`${dataset}: ${formatCount(copied)} records copied`);
+  }
+  if (dryRun || found.every(({ isSame }) => isSame)) return;
+  throw new TransferError(
+    "Cannot migrate all: the same on both sides is wanted: they differ, see above; where the source is still " +
+      "being written to, a second run brings the rest",
+  );
+}

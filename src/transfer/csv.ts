@@ -1,0 +1,35 @@
+/**
+ * CSV as RFC 4180 has it. Nothing between two commas is an absent value, and `""` is an empty text, so that both come
+ * back as they were.
+ *
+ * @module
+ */
+
+/** The cells of a line whose quotes are known to be right; null where there is nothing. */
+export function readCsvLine(text: string): (string | null)[] {
+  const cells: (string | null)[] = [];
+  for (let at = 0;; at++) {
+    if (text[at] === '"') {
+      let end = text.indexOf('"', at + 1);
+      let isEscaped = false;
+      for (; text[end + 1] === '"'; end = text.indexOf('"', end + 2)) isEscaped = true;
+      const cell = text.slice(at + 1, end);
+      cells.push(isEscaped ? cell.replaceAll('""', '"') : cell);
+      at = end + 1;
+    } else {
+      const comma = text.indexOf(",", at);
+      const end = comma < 0 ? text.length : comma;
+      cells.push(end === at ? null : text.slice(at, end));
+      at = end;
+    }
+    if (at >= text.length) return cells;
+  }
+}
+
+/** A line of CSV; `undefined` is written as nothing. */
+export function formatCsv(cells: readonly (string | undefined)[]): string {
+  return cells.map((cell) => {
+    if (cell === undefined) return "";
+    return cell === "" || /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+  }).join(",");
+}

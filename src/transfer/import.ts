@@ -1,0 +1,165 @@
+import { createHash } from "node:crypto";
+import type { Sink } from "../pipeline/sink.ts";
+import type { DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { batchSink, FixedBatches } from "./batches.ts";
+import { TransferError } from "./errors.ts";
+import { LineStream } from "./lines.ts";
+import type { MappingOptions } from "./mapping.ts";
+import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
+import { unpack } from "./unpack.ts";
+
+/** How records are imported. */
+export interface ImportOptions extends MappingOptions {
+  /** Where they go: a backend that `openBackend()` opened. */
+  backend: Sink;
+  /** What they are. */
+  dataset: DatasetName;
+  /**
+   * Whether to stop at the first bad line.
+   *
+   * @default {false}
+   */
+  isStrict?: boolean;
+  /** Is told of each bad line. */
+  onReject?: (reject: Reject) => void;
+  /** Is told how far it got, about every batch. */
+  onProgress?: (progress: ImportProgress) => void;
+}
+
+/** What became of the lines of a file: `stored`, `known` and `rejected` add up to it. */
+export interface ImportReport {
+  /** Records that are new in the backend, restated ones included. */
+  stored: number;
+  /** Records that the backend had already. */
+  known: number;
+  /** Those of the stored that took the place of an older record with their key. */
+  restated: number;
+  /** Lines that could not be taken. */
+  rejected: number;
+}
+
+/** How far an import got. */
+export interface ImportProgress extends ImportReport {
+  /** Bytes that were read, of the file as it is. */
+  bytes: number;
+}
+
+/**
+ * Imports the records of a file into a backend, as a stream and in flat memory. Files of gzip are recognised.
+ *
+ * To import the same file again changes nothing: cost entries are known by their key, batches of metrics, which have
+ * none, by the backend's ledger for 30 days.
+ *
+ * @param input The bytes of the file.
+ * @param options Where they go, what they are, and how columns become fields.
+ * @returns What became of them.
+ * @throws {TransferError} If the file cannot be read (to its end), or in strict mode has a bad line. What it tells
+ * to be stored stays stored.
+ * @throws {BackendError} If the backend cannot take them.
+ *
+ * @example Import a file of costs, twice
+ * ```ts
+ * import { importRecords, openBackend } from "@openfinops/telemetry";
+ * import { strict as assert } from "node:assert";
+ *
+ * const backend = await openBackend({ connectionString: "sqlite://" });
+ * const file = "Id,Hour,Cost,What,Kind\n1,2026-01-31T12:00Z,8e-7,gpu-01,gpu\n";
+ * for (const known of [0, 1]) {
+ *   const report = await importRecords(new Blob([file]).stream(), {
+ *     backend,
+ *     dataset: "cost_entries",
+ *     format: "csv",
+ *     map: { entryId: "Id", timestamp: "Hour", amount: "Cost", resourceId: "What", category: "Kind" },
+ *   });
+ *   assert.equal(report.known, known);
+ * }
+ * await backend.close();
+ * ```
+ */
+export async function importRecords(
+  input: ReadableStream<Uint8Array>,
+  options: ImportOptions,
+): Promise<ImportReport> {
+  const { backend, onProgress } = options;
+  const dataset = DATASETS[options.dataset];
+  const progress: ImportProgress = { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0 };
+  const sink = batchSink<unknown>({
+    dataset,
+    sink: backend,
+    idOf: dataset.key.length > 0 ? () => crypto.randomUUID() : contentIds(dataset.name),
+    onWritten({ committed, duplicates, restated, isReplay }) {
+      progress.stored += isReplay ? 0 : committed;
+      progress.known += isReplay ? committed + duplicates : duplicates;
+      progress.restated += isReplay ? 0 : restated;
+      onProgress?.({ ...progress });
+    },
+  });
+  try {
+    await (await unpack(input.pipeThrough(counter(progress))))
+      .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }))
+      .pipeThrough(new RecordStream(dataset, options))
+      .pipeThrough(sorter(progress, options))
+      .pipeThrough(new FixedBatches(dataset))
+      .pipeTo(sink);
+  } catch (error) {
+    throw afterwards(error, progress.stored);
+  }
+  const { bytes: _, ...report } = progress;
+  return report;
+}
+
+/** Counts the bytes of the file as it is. */
+function counter(progress: ImportProgress): TransformStream<Uint8Array, Uint8Array> {
+  return new TransformStream({
+    transform(chunk, controller) {
+      progress.bytes += chunk.length;
+      controller.enqueue(chunk);
+    },
+  });
+}
+
+/** Passes records on, and sees to the lines that are none. */
+function sorter(
+  progress: ImportProgress,
+  { isStrict = false, onReject }: ImportOptions,
+): TransformStream<readonly Outcome[], unknown[]> {
+  const reject = (reject: Reject) => {
+    const { line, reason } = reject;
+    if (isStrict) throw new TransferError(`line ${line}: ${reason}`, { line });
+    progress.rejected++;
+    onReject?.(reject);
+  };
+  return new TransformStream({
+    transform(outcomes, controller) {
+      const records: unknown[] = [];
+      for (const outcome of outcomes) {
+        if ("record" in outcome) records.push(outcome.record);
+        else reject(outcome);
+      }
+      if (records.length > 0) controller.enqueue(records);
+    },
+  });
+}
+
+/** The error as the caller gets it: what was stored before it stays so, and has to be known. */
+function afterwards(error: unknown, stored: number): unknown {
+  const code = error instanceof Error ? (error as { code?: string }).code : undefined;
+  const isFault = error instanceof TransferError && !error.message.startsWith("Cannot import");
+  if (!isFault && !code?.startsWith("Z_")) return error;
+  const { message } = error as Error;
+  const reason = isFault ? message : `a whole file of gzip is wanted: ${message}`;
+  return new TransferError(`Cannot import all: ${reason}; ${stored} records before it are stored`, {
+    line: isFault ? error.line : undefined,
+    cause: error,
+  });
+}
+
+/** Ids by what a batch holds and where it is among the others: the same file gives the same again. */
+function contentIds(dataset: DatasetName): (records: readonly unknown[]) => string {
+  let position = 0;
+  return (records) => {
+    const hash = createHash("sha256").update(`${dataset} ${position++} `).update(JSON.stringify(records));
+    return `import-${hash.digest("hex")}`;
+  };
+}

@@ -1,0 +1,177 @@
+/**
+ * Which column of a file becomes which field of a record.
+ *
+ * @module
+ */
+import { ValidationError } from "../errors.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { TransferError } from "./errors.ts";
+import { focusPlan, isFocusNull } from "./focus.ts";
+import { READERS, Unreadable } from "./values.ts";
+
+/** A format that can be read. */
+export type ImportFormat = "focus" | "csv" | "ndjson";
+/** The formats that can be read. */
+export const IMPORT_FORMATS: readonly ImportFormat[] = ["focus", "csv", "ndjson"];
+
+/** How a field is filled. */
+export interface FieldPlan {
+  /** The field of the record. */
+  readonly field: string;
+  /** The key, where the plan is for one entry of a map field. */
+  readonly key?: string;
+  /** The columns that it is taken from, the first that has a value, and how each is read. */
+  readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
+  /** Whether the file has to have one of the columns. */
+  readonly isWanted?: boolean;
+}
+
+/** What an import says of the file. */
+export interface MappingOptions {
+  /** The format of the file. */
+  format: ImportFormat;
+  /** The column of each field that is not called like the field; `tags.team` is one entry of a map. */
+  map?: Readonly<Record<string, string>>;
+  /** The value of each field that the file has no column for. */
+  set?: Readonly<Record<string, string>>;
+  /** The column that identifies a cost entry. */
+  idColumn?: string;
+  /** The column of the amount in a file of FOCUS. */
+  costColumn?: string;
+}
+
+/** The plan that the options make for a dataset, field by field. */
+export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): FieldPlan[] {
+  const { format, idColumn, costColumn } = options;
+  if (format === "focus" && dataset.name !== "cost_entries") {
+    throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`);
+  }
+  const plans = new Map<string, FieldPlan>();
+  const ownPlan = dataset.columns.map(({ field, name, type }) => ({
+    field,
+    sources: [[field, READERS[type]], [name, READERS[type]]] as const,
+  }));
+  for (const plan of format === "focus" ? focusPlan(costColumn) : ownPlan) plans.set(plan.field, plan);
+  const map = { ...options.map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
+  for (const [target, column] of Object.entries(map)) {
+    plans.set(target, { ...aim(dataset, target, (read) => [[column, read]]), isWanted: true });
+  }
+  for (const [target, value] of Object.entries(options.set ?? {})) {
+    plans.set(target, aim(dataset, target, (read) => [["", () => read(value)]]));
+  }
+  // A record without these would be refused, and so would all the others.
+  const needed = dataset.required.filter((column) =>
+    column.default === undefined && column.field !== "entryId"
+  );
+  return [...plans.values()].map((plan) =>
+    needed.some(({ field }) => field === plan.field) ? { ...plan, isWanted: true } : plan
+  );
+}
+
+/** The plan for a field, or for an entry of a map field. */
+function aim(
+  dataset: Dataset<unknown>,
+  target: string,
+  sources: (read: (value: unknown) => unknown) => FieldPlan["sources"],
+): FieldPlan {
+  const [, start, key] = /^([^.]*)(?:\.(.+))?$/s.exec(target) ?? [];
+  const column = dataset.columns.find(({ field }) => field === start);
+  if (!column || (key !== undefined && column.type !== "map")) {
+    const fields = dataset.columns.map(({ field, type }) =>
+      type === "map" ? `${field}, ${field}.KEY` : field
+    );
+    throw new TransferError(
+      `Cannot import ${dataset.name}: one of its fields is wanted (${
+        fields.join(", ")
+      }): it has no ${target}`,
+    );
+  }
+  return {
+    field: column.field,
+    key,
+    sources: sources(key === undefined ? READERS[column.type] : READERS.text),
+  };
+}
+
+/** Makes the input for validation from a row; the row gives the value of a column. */
+export type RowReader = (row: (column: string) => unknown) => Record<string, unknown>;
+
+/**
+ * The reader of rows whose columns are known, if they are: those of NDJSON differ from line to line.
+ *
+ * @throws {TransferError} If a column is missing, or one would be lost unseen.
+ */
+export function makeReader(
+  dataset: Dataset<unknown>,
+  options: MappingOptions,
+  columns?: readonly string[],
+): RowReader {
+  const plans = makePlan(dataset, options);
+  if (columns) assertColumns(dataset, { options, plans, columns });
+  const present = new Set(columns);
+  const used = plans.map((plan) => ({
+    ...plan,
+    sources: plan.sources.filter(([column]) => !columns || column === "" || present.has(column)),
+  }));
+  const isAbsent = options.format === "focus"
+    ? (value: unknown) => value === null || value === undefined || isFocusNull(value)
+    : (value: unknown) => value === null || value === undefined;
+  return (row) => {
+    const record: Record<string, unknown> = {};
+    for (const { field, key, sources } of used) {
+      for (const [column, read] of sources) {
+        const value = column === "" ? "" : row(column);
+        if (column !== "" && isAbsent(value)) continue;
+        const kept = readValue(dataset, field, { value, read });
+        if (key === undefined) record[field] = kept;
+        else record[field] = { ...record[field] as object, [key]: kept };
+        break;
+      }
+    }
+    return record;
+  };
+}
+
+function readValue(
+  dataset: Dataset<unknown>,
+  field: string,
+  { value, read }: { value: unknown; read: (value: unknown) => unknown },
+): unknown {
+  try {
+    return read(value);
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    throw new ValidationError({ subject: dataset.noun, field, value, wanted: error.wanted });
+  }
+}
+
+function assertColumns(
+  dataset: Dataset<unknown>,
+  { options, plans, columns }: { options: MappingOptions; plans: FieldPlan[]; columns: readonly string[] },
+): void {
+  const present = new Set(columns);
+  const refuse = (wanted: string, state: string): never => {
+    throw new TransferError(`Cannot import ${dataset.name}: ${wanted}: ${state}`, { line: 1 });
+  };
+  const found = `the columns are ${columns.slice(0, 50).join(", ")}`;
+  const twice = columns.find((column, i) => columns.indexOf(column) < i);
+  if (twice !== undefined) refuse("columns of different names are wanted", `${twice} is there twice`);
+  for (const { field, sources, isWanted } of plans) {
+    const names = sources.map(([column]) => column);
+    if (!isWanted || names.some((name) => name === "" || present.has(name))) continue;
+    const column = names.includes(field)
+      ? `a column ${field}`
+      : `a column ${names.join(" or ")} for ${field}`;
+    const isFocus = options.format === "csv" && present.has("ChargePeriodStart");
+    refuse(`${column} is wanted${isFocus ? " (or the format focus, as which it looks)" : ""}`, found);
+  }
+  // Whoever maps columns has said which ones count; else nothing may get lost that is only misspelled.
+  if (options.format === "focus" || options.map || options.set || options.idColumn) return;
+  const known = new Set(plans.flatMap(({ sources }) => sources.map(([column]) => column)));
+  const unknown = columns.filter((column) => !known.has(column));
+  if (unknown.length === 0) return;
+  refuse(
+    `only columns that are fields of ${dataset.name} are wanted (or a map, which leaves the others out)`,
+    `it has ${unknown.join(", ")}`,
+  );
+}

@@ -1,0 +1,304 @@
+import type { Backend } from "../backends/backend.ts";
+import { ValidationError } from "../errors.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
+import { byteLength, type Dataset, type DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import { batchSink, FixedBatches } from "./batches.ts";
+import {
+  differingGroups,
+  type Holdings,
+  holdings,
+  isSame,
+  missingRows,
+  nameOf,
+  type Range,
+  rowsIn,
+  type Span,
+  sum,
+  toSpans,
+} from "./span.ts";
+
+/** Into how many spans of time a range is divided to find where source and target differ. */
+const SPANS = 64;
+/** So many records and fewer are compared one by one. */
+const SMALL = 20_000;
+/** How often what a source that is being written to got meanwhile is brought over as well. */
+const MAX_ROUNDS = 5;
+/** So many groups and fewer are read each by itself. */
+const FEW_GROUPS = 8;
+const SAMPLE_RECORDS = 1_000;
+
+/** How records are migrated. */
+export interface MigrateOptions {
+  /** Which datasets; all where it is not given. */
+  datasets?: readonly DatasetName[];
+  /** Only records from this time on: epoch milliseconds or a `Date`. */
+  startTime?: number | Date;
+  /** Only records before this time. */
+  endTime?: number | Date;
+  /**
+   * Only count what would be copied.
+   *
+   * @default {false}
+   */
+  dryRun?: boolean;
+  /** Is told how far it got, about every batch. */
+  onProgress?: (progress: MigrateProgress) => void;
+}
+
+/** How far a migration got. */
+export interface MigrateProgress {
+  /** What is being copied. */
+  dataset: DatasetName;
+  /** Records that were copied. */
+  copied: number;
+  /** Records that were found to be missing. */
+  missing: number;
+}
+
+/** What was done about a dataset, and how source and target compare after it. */
+export interface DatasetMigration {
+  /** The dataset. */
+  dataset: DatasetName;
+  /** Records that were copied, or in a dry run would be. */
+  copied: number;
+  /** About how many bytes these take. */
+  bytes: number;
+  /** What the source holds. */
+  source: Holdings;
+  /** What the target holds of the same clusters and nodes, services or currencies, in the same time. */
+  target: Holdings;
+  /** Whether both are the same, to the last row and digit. */
+  isSame: boolean;
+}
+
+/**
+ * Copies the records of one backend into another, as a stream and in flat memory, so that the target holds what the
+ * source holds: no record is lost, and none is there twice.
+ *
+ * There is nothing to resume: each run finds out what the target lacks and copies that. The rows are their own
+ * checkpoint, so it can be killed at any moment, the source may be written to meanwhile, and a second run brings the
+ * rest. One migration at a time may write into a target.
+ *
+ * @param from The source.
+ * @param to The target. Opened with `onConflict: "replace"` it also takes over costs that the source has restated.
+ * @param options What is migrated.
+ * @returns What was done, and how both compare.
+ * @throws {BackendError} If the source cannot be read or the target cannot be written. What is copied stays.
+ *
+ * @example Move from one file to another
+ * ```ts
+ * import { migrate, ObservabilityHub, openBackend } from "@openfinops/telemetry";
+ * import { strict as assert } from "node:assert";
+ *
+ * const from = await openBackend({ connectionString: "sqlite://" });
+ * const to = await openBackend({ connectionString: "sqlite://" });
+ * const hub = await ObservabilityHub.open({ backend: from });
+ * await hub.collectSystemMetrics({ timestamp: Date.now(), cpuUsage: 41.2 });
+ * await hub.close();
+ *
+ * for (const copied of [1, 0]) {
+ *   const [metrics] = await migrate(from, to, { datasets: ["system_metrics"] });
+ *   assert.deepEqual([metrics.copied, metrics.isSame], [copied, true]);
+ * }
+ * await from.close();
+ * await to.close();
+ * ```
+ */
+export async function migrate(
+  from: Backend,
+  to: Backend,
+  options: MigrateOptions = {},
+): Promise<DatasetMigration[]> {
+  const { datasets = Object.keys(DATASETS) as DatasetName[], startTime, endTime } = options;
+  const migrations = datasets.map((name) => {
+    const dataset = DATASETS[name];
+    if (!dataset) {
+      const wanted = `one of ${Object.keys(DATASETS).join(", ")}`;
+      throw new ValidationError({ subject: "a migration", field: "datasets", value: name, wanted });
+    }
+    return { dataset, query: acceptQuery(dataset, { startTime, endTime }) };
+  });
+  const done: DatasetMigration[] = [];
+  for (const { dataset, query } of migrations) {
+    done.push(await new Migration({ from, to, dataset, options }).run(query));
+  }
+  return done;
+}
+
+class Migration {
+  readonly #from: Backend;
+  readonly #to: Backend;
+  readonly #dataset: Dataset<unknown>;
+  readonly #options: MigrateOptions;
+  #copied = 0;
+  #missing = 0;
+
+  constructor(
+    { from, to, dataset, options }: {
+      from: Backend;
+      to: Backend;
+      dataset: Dataset<unknown>;
+      options: MigrateOptions;
+    },
+  ) {
+    this.#from = from;
+    this.#to = to;
+    this.#dataset = dataset;
+    this.#options = options;
+  }
+
+  async run(query: RecordQuery): Promise<DatasetMigration> {
+    const range = await this.#range(query);
+    if (!range) return this.#report([], 0);
+    if (this.#options.dryRun) {
+      const spans = await this.#compare(range);
+      this.#copied = sum(spans.map(missingRows));
+      return this.#report(spans, this.#copied * await this.#recordBytes(range));
+    }
+    for (let round = 1;; round++) {
+      // A process that was killed may have left a batch behind that the server is still about to commit.
+      await retryBriefly(() => this.#to.settle(this.#dataset));
+      const spans = await this.#compare(range);
+      if (round === 1) this.#missing = sum(spans.map(missingRows));
+      if (round > MAX_ROUNDS || spans.every(isSame)) return this.#report(spans, 0);
+      if (await this.#copy(spans) === 0 && round > 1) return this.#report(spans, 0);
+    }
+  }
+
+  /** From the oldest record to the newest: what comes later is for the next run. */
+  async #range(query: RecordQuery): Promise<Range | undefined> {
+    const oldest = await this.#first({ ...query, limit: 1 });
+    const newest = await this.#first({ ...query, limit: 1, order: "desc" });
+    return oldest && newest && { start: oldest.timestamp, end: newest.timestamp + 1 };
+  }
+
+  async #first(query: RecordQuery): Promise<{ timestamp: number } | undefined> {
+    for await (const [record] of this.#from.read(this.#dataset, query)) {
+      return record as { timestamp: number };
+    }
+  }
+
+  /** What both hold, span by span. */
+  async #compare({ start, end }: Range): Promise<Span[]> {
+    const spanMs = Math.max(1, Math.ceil((end - start) / SPANS));
+    const query = { ...acceptQuery(this.#dataset), startTime: start, endTime: end };
+    const [source, target] = await Promise.all(
+      [this.#from, this.#to].map((backend) => backend.tally(this.#dataset, query, spanMs)),
+    );
+    return toSpans({ source, target }, { spanMs, end });
+  }
+
+  /** Copies what the target lacks of some spans; gives how many records that were. */
+  async #copy(spans: readonly Span[]): Promise<number> {
+    const before = this.#copied;
+    let absent: Range | undefined; // spans of which the target has nothing are copied in one go
+    const copyAbsent = async () => {
+      if (absent) await this.#write(this.#from.read(this.#dataset, this.#query(absent)));
+      absent = undefined;
+    };
+    for (const span of spans) {
+      if (differingGroups(span).length === 0) continue;
+      if (span.target.length === 0) {
+        const follows = absent?.end === span.start;
+        if (!follows) await copyAbsent();
+        absent = { start: follows ? absent!.start : span.start, end: span.end };
+        continue;
+      }
+      await copyAbsent();
+      const isSmall = span.end - span.start === 1 ||
+        Math.max(rowsIn(span.source), rowsIn(span.target)) <= SMALL;
+      if (isSmall) await this.#write(this.#lacking(span));
+      else await this.#copy(await this.#compare(span));
+    }
+    await copyAbsent();
+    return this.#copied - before;
+  }
+
+  /** The records of a span that the target does not have, or not as often. */
+  async *#lacking(span: Span): AsyncGenerator<unknown[]> {
+    const groups = differingGroups(span);
+    const names = new Set(groups.map(nameOf));
+    const queries = groups.length <= FEW_GROUPS
+      ? groups.map((group) => ({ ...this.#query(span), equals: this.#equals(group) }))
+      : [this.#query(span)];
+    const present = new Map<string, number>();
+    for await (const record of this.#records(this.#to, queries)) {
+      // What the target has of others may be a great deal, and is not held.
+      if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
+      const content = contentOf(this.#dataset, record);
+      present.set(content, (present.get(content) ?? 0) + 1);
+    }
+    for await (const record of this.#records(this.#from, queries)) {
+      if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
+      const content = contentOf(this.#dataset, record);
+      const count = present.get(content) ?? 0;
+      present.set(content, count - 1);
+      if (count <= 0) yield [record];
+    }
+  }
+
+  async *#records(backend: Backend, queries: readonly RecordQuery[]): AsyncGenerator<unknown> {
+    for (const query of queries) {
+      for await (const page of backend.read(this.#dataset, query)) yield* page;
+    }
+  }
+
+  #equals(group: readonly string[]): Record<string, string> {
+    return Object.fromEntries(this.#dataset.groups.map((field, i) => [field, group[i]]));
+  }
+
+  async #write(pages: AsyncIterable<unknown[]>): Promise<void> {
+    const sink = batchSink<unknown>({
+      dataset: this.#dataset,
+      sink: this.#to,
+      idOf: () => crypto.randomUUID(), // what was deleted in the target since is to come back
+      onWritten: ({ committed }) => {
+        this.#copied += committed;
+        const { name: dataset } = this.#dataset;
+        this.#options.onProgress?.({ dataset, copied: this.#copied, missing: this.#missing });
+      },
+    });
+    await ReadableStream.from(pages).pipeThrough(new FixedBatches(this.#dataset)).pipeTo(sink);
+  }
+
+  #query({ start, end }: Range): RecordQuery {
+    return { ...acceptQuery(this.#dataset), startTime: start, endTime: end };
+  }
+
+  /** About how many bytes a record takes, by the first ones. */
+  async #recordBytes(range: Range): Promise<number> {
+    const sizes: number[] = [];
+    for await (
+      const page of this.#from.read(this.#dataset, { ...this.#query(range), limit: SAMPLE_RECORDS })
+    ) {
+      for (const record of page) sizes.push(byteLength(this.#dataset, record));
+    }
+    return sum(sizes) / Math.max(1, sizes.length);
+  }
+
+  #report(spans: readonly Span[], bytes: number): DatasetMigration {
+    return {
+      dataset: this.#dataset.name,
+      copied: this.#copied,
+      bytes: Math.round(bytes),
+      source: holdings(spans.flatMap(({ source }) => source)),
+      target: holdings(spans.flatMap(({ target }) => target)),
+      isSame: spans.every(isSame),
+    };
+  }
+}
+
+/** All that a record says, whatever the order of its fields and of the keys in its maps. */
+function contentOf(dataset: Dataset<unknown>, record: unknown): string {
+  const values = record as Record<string, unknown>;
+  return JSON.stringify(dataset.columns.map(({ field, type }) => {
+    const value = values[field];
+    return type === "map" && value !== undefined ? Object.entries(value as object).sort() : value;
+  }));
+}
+
+function groupOf(dataset: Dataset<unknown>, record: unknown): string[] {
+  return dataset.groups.map((field) => (record as Record<string, string>)[field]);
+}

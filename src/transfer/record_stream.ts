@@ -1,0 +1,152 @@
+import { ValidationError } from "../errors.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { acceptRecord } from "../records/validation.ts";
+import { readCsvLine } from "./csv.ts";
+import { TransferError } from "./errors.ts";
+import type { Line } from "./lines.ts";
+import { makeReader, type MappingOptions, type RowReader } from "./mapping.ts";
+import { RowIds } from "./row_id.ts";
+
+/** A line that could not be taken. */
+export interface Reject {
+  /** The number of the line, from 1. */
+  readonly line: number;
+  /** What is wrong with it. */
+  readonly reason: string;
+  /** What it says; of a line that is too long or no UTF-8, as much as can be shown. */
+  readonly text: string;
+}
+
+/** What became of a line. */
+export type Outcome = { readonly record: unknown } | Reject;
+
+/**
+ * A `TransformStream` of lines into records, or into what is wrong with the line: one bad line costs no other. The
+ * first line of a file of CSV names its columns; without it the stream errors.
+ */
+export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
+  /** Makes the stream. */
+  constructor(dataset: Dataset<unknown>, options: MappingOptions) {
+    const isNdjson = options.format === "ndjson";
+    let reader: LineReader | undefined = isNdjson ? new NdjsonReader(dataset, options) : undefined;
+    super({
+      transform(lines, controller) {
+        const outcomes: Outcome[] = [];
+        for (const line of lines) {
+          if (reader) outcomes.push(take(line, reader));
+          else reader = new CsvReader(dataset, options, line);
+        }
+        if (outcomes.length > 0) controller.enqueue(outcomes);
+      },
+      flush() {
+        if (reader) return;
+        throw new TransferError(
+          `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: the file is empty`,
+        );
+      },
+    });
+  }
+}
+
+/** Makes a record from a line. */
+interface LineReader {
+  read(text: string): unknown;
+}
+
+function take({ line, text, fault }: Line, reader: LineReader): Outcome {
+  if (fault !== undefined) return { line, reason: fault, text };
+  try {
+    return { record: reader.read(text) };
+  } catch (error) {
+    if (error instanceof ValidationError || error instanceof TransferError) {
+      return { line, reason: error.message, text };
+    }
+    throw error;
+  }
+}
+
+/** What both formats have in common: ids for cost entries that have none. */
+class Records {
+  readonly dataset: Dataset<unknown>;
+  readonly #ids = new RowIds();
+  readonly #needsId: boolean;
+
+  constructor(dataset: Dataset<unknown>) {
+    this.dataset = dataset;
+    this.#needsId = dataset.key.includes("entryId");
+  }
+
+  accept(record: Record<string, unknown>, row: () => string): unknown {
+    if (this.#needsId) record.entryId ??= this.#ids.next(row());
+    return acceptRecord(this.dataset, record);
+  }
+}
+
+class CsvReader implements LineReader {
+  readonly #records: Records;
+  readonly #columns: ReadonlyMap<string, number>;
+  readonly #read: RowReader;
+
+  constructor(dataset: Dataset<unknown>, options: MappingOptions, header: Line) {
+    if (header.fault !== undefined) {
+      throw new TransferError(
+        `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: ${header.fault}`,
+        { line: header.line },
+      );
+    }
+    const names = readCsvLine(header.text).map((name) => (name ?? "").trim());
+    this.#records = new Records(dataset);
+    this.#columns = new Map(names.map((name, i) => [name, i]));
+    this.#read = makeReader(dataset, options, names);
+  }
+
+  read(text: string): unknown {
+    const cells = readCsvLine(text);
+    if (cells.length !== this.#columns.size) {
+      throw new TransferError(
+        `${this.#columns.size} columns are wanted, as in the first line: it has ${cells.length}`,
+      );
+    }
+    const record = this.#read((column) => cells[this.#columns.get(column)!]);
+    return this.#records.accept(record, () => cells.join("\x1f"));
+  }
+}
+
+class NdjsonReader implements LineReader {
+  readonly #records: Records;
+  readonly #read: RowReader;
+  /** Where no columns are mapped, those that are no field are left to validation to refuse. */
+  readonly #known: ReadonlySet<string> | undefined;
+
+  constructor(dataset: Dataset<unknown>, options: MappingOptions) {
+    this.#records = new Records(dataset);
+    this.#read = makeReader(dataset, options);
+    const isMapped = options.map || options.set || options.idColumn;
+    this.#known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
+  }
+
+  read(text: string): unknown {
+    let row: Record<string, unknown>;
+    try {
+      row = JSON.parse(text, keepDigits);
+    } catch (error) {
+      throw new TransferError(`a line of JSON is wanted: ${(error as Error).message}`);
+    }
+    if (typeof row !== "object" || row === null || Array.isArray(row)) {
+      throw new TransferError("a JSON object is wanted: it is something else");
+    }
+    const record = this.#read((column) => Object.hasOwn(row, column) ? row[column] : undefined);
+    if (this.#known) {
+      for (const name in row) {
+        if (!this.#known.has(name)) record[name] = row[name];
+      }
+    }
+    return this.#records.accept(record, () => text);
+  }
+}
+
+/** A number with more digits than a float can hold stays the text that it is in the file. */
+function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {
+  const source = context?.source;
+  return typeof value === "number" && source !== undefined && source.length > 15 ? source : value;
+}

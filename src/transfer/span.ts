@@ -1,0 +1,99 @@
+/**
+ * How source and target compare, span of time by span of time.
+ *
+ * @module
+ */
+import type { CurrencyTotal, Tally } from "../backends/backend.ts";
+import { Decimal } from "../records/decimal.ts";
+
+/** What one side holds of what was to be migrated. */
+export interface Holdings {
+  /** The number of records. */
+  rows: number;
+  /** The exact total of each currency. */
+  totals: CurrencyTotal[];
+}
+
+/** From one time until before another. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** What source and target hold of a span of time. */
+export interface Span extends Range {
+  readonly source: Tally[];
+  readonly target: Tally[];
+}
+
+/** The spans that tallies of both sides are of, in the order of time. */
+export function toSpans(
+  { source, target }: { source: readonly Tally[]; target: readonly Tally[] },
+  { spanMs, end }: { spanMs: number; end: number },
+): Span[] {
+  const spans = new Map<number, Span>();
+  const spanOf = ({ start }: Tally) => {
+    let span = spans.get(start);
+    if (!span) {
+      spans.set(start, span = { start, end: Math.min(start + spanMs, end), source: [], target: [] });
+    }
+    return span;
+  };
+  for (const tally of source) spanOf(tally).source.push(tally);
+  const wanted = new Set(source.map(({ group }) => nameOf(group)));
+  for (const tally of target) {
+    // What the target holds of others is none of our business.
+    if (wanted.has(nameOf(tally.group))) spanOf(tally).target.push(tally);
+  }
+  return [...spans.values()].sort((a, b) => a.start - b.start);
+}
+
+/** A group as a key. */
+export function nameOf(group: readonly string[]): string {
+  return group.join("\0");
+}
+
+/** The groups of the source of which the target does not hold as much. */
+export function differingGroups({ source, target }: Span): (readonly string[])[] {
+  const inTarget = new Map(target.map((tally) => [nameOf(tally.group), tally]));
+  return source.filter(({ group, rows, total }) => {
+    const other = inTarget.get(nameOf(group));
+    return other?.rows !== rows || other.total !== total;
+  }).map(({ group }) => group);
+}
+
+/** Whether source and target hold as much of each group. */
+export function isSame(span: Span): boolean {
+  return span.source.length === span.target.length && differingGroups(span).length === 0;
+}
+
+/** How many rows the target lacks at the least. */
+export function missingRows({ source, target }: Span): number {
+  const inTarget = new Map(target.map(({ group, rows }) => [nameOf(group), rows]));
+  return sum(source.map(({ group, rows }) => Math.max(0, rows - (inTarget.get(nameOf(group)) ?? 0))));
+}
+
+/** The rows of some tallies. */
+export function rowsIn(tallies: readonly Tally[]): number {
+  return sum(tallies.map(({ rows }) => rows));
+}
+
+/** The sum of some numbers. */
+export function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+/** What some tallies come to: rows, and where there are amounts, totals by what they are grouped by: currencies. */
+export function holdings(tallies: readonly Tally[]): Holdings {
+  const totals = new Map<string, { sum: Decimal; count: number }>();
+  for (const { group: [currency], rows, total } of tallies) {
+    if (total === undefined) continue;
+    const { sum, count } = totals.get(currency) ?? { sum: Decimal.ZERO, count: 0 };
+    totals.set(currency, { sum: sum.plus(Decimal.from(total)), count: count + rows });
+  }
+  const currencies = [...totals].sort(([a], [b]) => a < b ? -1 : 1);
+  return {
+    rows: rowsIn(tallies),
+    totals: currencies.map(([currency, { sum, count }]) => ({ currency, total: sum.toString(), count })),
+  };
+}

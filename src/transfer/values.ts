@@ -1,0 +1,113 @@
+/**
+ * Values as files have them: texts, or what JSON knows.
+ *
+ * @module
+ */
+import type { Column, ColumnType } from "../records/dataset.ts";
+
+/** What a file holds is not what a field wants. Becomes a `ValidationError` that names the field. */
+export class Unreadable extends Error {
+  /** Says what is wanted. */
+  constructor(readonly wanted: string) {
+    super(wanted);
+  }
+}
+
+const TIME =
+  /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/;
+
+/** Reads an ISO 8601 time; without a zone it is UTC, and digits beyond milliseconds are cut. */
+export function parseTime(text: string): number | undefined {
+  const match = TIME.exec(text);
+  if (!match) return undefined;
+  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((digits) => Number(digits ?? 0));
+  const ms = Number((match[7] ?? "").padEnd(3, "0").slice(0, 3));
+  const date = new Date(Date.UTC(year, month - 1, day));
+  const isDate = date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
+  if (!isDate || hour > 23 || minute > 59 || second > 59) return undefined;
+  const [, sign, hours = "0", minutes = "0"] = /^([+-])(\d\d):?(\d\d)?$/.exec(match[8] ?? "") ?? [];
+  const offset = (sign === "-" ? -60_000 : 60_000) * (60 * Number(hours) + Number(minutes));
+  return date.getTime() + 3_600_000 * hour + 60_000 * minute + 1_000 * second + ms - offset;
+}
+
+/** Epoch milliseconds as ISO 8601 in UTC. */
+export function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+function readTime(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  if (/^\d{12,15}$/.test(value)) return Number(value);
+  return parseTime(value) ?? refuse("a time as in 2026-01-31T12:00:00Z, or in epoch milliseconds");
+}
+
+function readNumber(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value);
+  return isNumber ? Number(value) : refuse("a number as in 41.2");
+}
+
+function readBoolean(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  const text = value.toLowerCase();
+  return text === "true" || text === "false" ? text === "true" : refuse("true or false");
+}
+
+/** Reads a JSON object; what its values are beside texts (a number, `true`, `null`) is kept as JSON writes it. */
+export function readMap(value: unknown): unknown {
+  let map = value;
+  if (typeof value === "string") {
+    try {
+      map = JSON.parse(value);
+    } catch {
+      refuse('a JSON object as in {"team": "nlp"}');
+    }
+  }
+  if (typeof map !== "object" || map === null || Array.isArray(map)) {
+    return refuse('a JSON object as in {"team": "nlp"}');
+  }
+  return Object.fromEntries(
+    Object.entries(map).map((
+      [key, value],
+    ) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
+  );
+}
+
+/** A text may have come as a number. */
+function readText(value: unknown): unknown {
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : value;
+}
+
+/** How a value of each kind is read. What is neither text nor of that kind is left to validation to refuse. */
+export const READERS: Readonly<Record<ColumnType, (value: unknown) => unknown>> = {
+  timestamp: readTime,
+  text: readText,
+  real: readNumber,
+  integer: readNumber,
+  boolean: readBoolean,
+  decimal: (value) => value,
+  map: readMap,
+};
+
+function refuse(wanted: string): never {
+  throw new Unreadable(wanted);
+}
+
+/** A record as JSON has it: times as ISO 8601, all else as it is. */
+export function toJsonRecord(columns: readonly Column[], record: unknown): Record<string, unknown> {
+  const json = { ...record as Record<string, unknown> };
+  for (const { field, type } of columns) {
+    if (type === "timestamp") json[field] = isoTime(json[field] as number);
+  }
+  return json;
+}
+
+/** The cells of a record, for a table or for CSV; `undefined` where it has no value. */
+export function toCells(columns: readonly Column[], record: unknown): (string | undefined)[] {
+  const json = toJsonRecord(columns, record);
+  return columns.map(({ field, type }) => {
+    const value = json[field];
+    if (value === undefined) return undefined;
+    return type === "map" ? JSON.stringify(value) : String(value);
+  });
+}

@@ -1,0 +1,226 @@
+import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
+import { type ExportFormat, exportRecords, importRecords, openBackend, TransferError } from "../mod.ts";
+import type { Backend } from "../src/backends/backend.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import type { Dataset } from "../src/records/dataset.ts";
+import { DATASETS } from "../src/records/datasets.ts";
+import { serviceMetrics } from "../src/records/service_metrics.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
+import { readCsvLine } from "../src/transfer/csv.ts";
+import { writeWholeFile } from "../src/transfer/file.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { read, write } from "./backend_contract.ts";
+import {
+  costEntry,
+  FULL_SERVICE_METRICS,
+  FULL_SYSTEM_METRICS,
+  NEW_YEAR,
+  TemporaryFolder,
+} from "./fixtures.ts";
+
+const AWKWARD = 'a "b", c\r\nd,NULL,\u2028é😀';
+const ENTRIES = [
+  costEntry({ amount: "-123456789012345678.000000000000000009", timestamp: NEW_YEAR + 1, description: "" }),
+  costEntry({ entryId: AWKWARD, amount: "0.000000000000000001", tags: { [AWKWARD]: AWKWARD, "": "" } }),
+  costEntry({
+    entryId: "e3",
+    amount: "2",
+    region: "eu",
+    tags: {},
+    description: AWKWARD,
+    billingPeriod: "2025-12",
+  }),
+];
+
+const test = (title: string, run: (backend: Backend) => Promise<void>) =>
+  Deno.test(`exportRecords() ${title}`, async () => {
+    const backend = await openBackend({ connectionString: "sqlite://" });
+    try {
+      await write(backend, systemMetrics, [FULL_SYSTEM_METRICS, { timestamp: NEW_YEAR, labels: {} }]);
+      await write(backend, serviceMetrics, [FULL_SERVICE_METRICS, {
+        timestamp: NEW_YEAR,
+        serviceName: AWKWARD,
+      }]);
+      await write(backend, costEntries, ENTRIES);
+      await run(backend);
+    } finally {
+      await backend.close();
+    }
+  });
+
+async function bytesOf(backend: Backend, dataset: Dataset<unknown>, format: ExportFormat) {
+  const bytes = await exportRecords({ backend, dataset: dataset.name, format });
+  return await new Response(bytes as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer();
+}
+
+for (const format of ["ndjson", "csv"] as const) {
+  for (const dataset of Object.values(DATASETS)) {
+    test(`gives ${dataset.name} as ${format} that is identical when it is imported`, async (backend) => {
+      const bytes = await bytesOf(backend, dataset, format);
+      const other = await openBackend({ connectionString: "sqlite://" });
+      const report = await importRecords(new Blob([bytes]).stream(), {
+        backend: other,
+        dataset: dataset.name,
+        format,
+      });
+      assertEquals(report.rejected, 0);
+      assertEquals(await read(other, dataset), await read(backend, dataset));
+      await other.close();
+    });
+  }
+}
+
+/** A file of FOCUS as rows by column. */
+async function focusRows(backend: Backend): Promise<Record<string, string | null>[]> {
+  const text = new TextDecoder().decode(await bytesOf(backend, costEntries, "focus"));
+  const lines = text.replaceAll('""', "\0").match(/(?:"[^"]*"|[^"\n])+\n/g)!
+    .map((line) => readCsvLine(line.slice(0, -1).replaceAll("\0", '""')));
+  return lines.slice(1).map((cells) => Object.fromEntries(cells.map((cell, i) => [lines[0][i]!, cell])));
+}
+
+test("writes the mandatory columns of FOCUS 1.2, and its formats", async (backend) => {
+  const rows = await focusRows(backend);
+  const columns = Object.keys(rows[0]);
+  // specification/columns of v1.2, those whose feature level is Mandatory
+  const mandatory =
+    ("BilledCost BillingAccountId BillingAccountName BillingCurrency BillingPeriodEnd BillingPeriodStart " +
+      "ChargeCategory ChargeClass ChargeDescription ChargePeriodEnd ChargePeriodStart ContractedCost EffectiveCost " +
+      "InvoiceIssuerName ListCost PricingQuantity PricingUnit ProviderName PublisherName ServiceCategory ServiceName")
+      .split(" ");
+  assertEquals(mandatory.length, 21);
+  for (const name of [...mandatory, "ChargeFrequency", "InvoiceId", "ServiceSubcategory"]) {
+    assert(columns.includes(name), name);
+  }
+  const nullable = ["ChargeClass", "ChargeDescription", "InvoiceId", "RegionId", "Tags", "x_BillingPeriod"];
+  for (const row of rows) {
+    for (const [name, value] of Object.entries(row)) {
+      assert(value === null ? nullable.includes(name) : value !== "", name);
+      if (/Cost$/.test(name)) assert(/^-?\d+\.\d+$/.test(value!), value!);
+      if (/^(Billing|Charge)Period(Start|End)$/.test(name)) {
+        assert(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value!), value!);
+      }
+    }
+  }
+  const {
+    BilledCost,
+    BillingPeriodStart,
+    BillingPeriodEnd,
+    ServiceCategory,
+    ServiceSubcategory,
+    ProviderName,
+  } = rows.find(({ x_EntryId }) => x_EntryId === "e3")!;
+  assertEquals(
+    [BilledCost, BillingPeriodStart, BillingPeriodEnd, ServiceCategory, ServiceSubcategory, ProviderName],
+    ["2.0", "2025-12-01T00:00:00Z", "2026-01-01T00:00:00Z", "Compute", "Other (Compute)", "unknown"],
+  );
+});
+
+test("gives FOCUS that is the same when it is imported, but for empty texts, which FOCUS forbids", async (backend) => {
+  const bytes = await bytesOf(backend, costEntries, "focus");
+  const other = await openBackend({ connectionString: "sqlite://" });
+  await importRecords(new Blob([bytes]).stream(), {
+    backend: other,
+    dataset: "cost_entries",
+    format: "focus",
+  });
+  const periods = new Map([["e3", "2025-12"]]);
+  const wanted = (await read(backend, costEntries)).map(({ description, ...entry }) => ({
+    ...entry,
+    ...(description ? { description } : {}),
+    billingPeriod: periods.get(entry.entryId) ?? "2026-01",
+  }));
+  assertEquals(await read(other, costEntries), wanted);
+  await other.close();
+});
+
+test("fills in for FOCUS what an entry cannot know", async (backend) => {
+  const focus = {
+    billingAccountId: "1",
+    billingAccountName: "Acme",
+    providerName: "AWS",
+    publisherName: "AWS Marketplace",
+    invoiceIssuerName: "AWS Inc.",
+    invoiceId: "INV-1",
+    chargePeriodMs: 24 * 3_600_000,
+  };
+  const text = await new Response(
+    await exportRecords({
+      backend,
+      dataset: "cost_entries",
+      format: "focus",
+      focus,
+      query: { region: "eu" },
+    }) as ReadableStream<Uint8Array<ArrayBuffer>>,
+  ).text();
+  assertEquals(text.split("\n").length > 2, true);
+  for (const value of [",1,Acme,", "AWS,AWS Marketplace", ",INV-1,AWS Inc.,", "2026-01-02T00:00:00Z"]) {
+    assert(text.includes(value), value);
+  }
+});
+
+test("writes Parquet in which money, times and maps are exact", async (backend) => {
+  const file = await bytesOf(backend, costEntries, "parquet");
+  const metadata = await parquetMetadataAsync(file);
+  const amount = metadata.schema.find(({ name }) => name === "amount")!;
+  assertEquals([amount.converted_type, amount.precision, amount.scale], ["DECIMAL", 38, 18]);
+  delete amount.converted_type; // the reader would make floats of them
+  delete amount.logical_type;
+  const rows = await parquetReadObjects({ file, metadata, utf8: false });
+  const entries = await read(backend, costEntries);
+  assertEquals(rows.map(({ amount }) => unscaled(amount)), [
+    1n,
+    2_000_000_000_000_000_000n,
+    -123456789012345678000000000000000009n,
+  ]);
+  assertEquals(
+    rows.map((
+      { timestamp, entryId, tags, region },
+    ) => [timestamp.getTime(), entryId, tags ?? undefined, region ?? undefined]),
+    entries.map(({ timestamp, entryId, tags, region }) => [timestamp, entryId, tags, region]),
+  );
+});
+
+/** A big-endian number in two's complement. */
+function unscaled(bytes: Uint8Array): bigint {
+  return BigInt.asIntN(128, bytes.reduce((sum, byte) => sum << 8n | BigInt(byte), 0n));
+}
+
+test("writes Parquet in groups, and one without records", async (backend) => {
+  const metrics = Array.from(
+    { length: 45_000 },
+    (_, i) => ({ timestamp: NEW_YEAR + 2 + i, activeConnections: i }),
+  );
+  for (let i = 0; i < metrics.length; i += 5_000) {
+    await write(backend, systemMetrics, metrics.slice(i, i + 5_000));
+  }
+  const file = await bytesOf(backend, systemMetrics, "parquet");
+  assertEquals((await parquetMetadataAsync(file)).row_groups.map(({ num_rows }) => num_rows), [
+    20_000n,
+    20_000n,
+    5_002n,
+  ]);
+  const rows = await parquetReadObjects({ file, columns: ["activeConnections"] });
+  assertEquals(
+    rows.slice(2).map(({ activeConnections }) => Number(activeConnections)),
+    metrics.map((_, i) => i),
+  );
+  await backend.deleteBefore(systemMetrics, NEW_YEAR + 10 ** 9, { dryRun: false });
+  assertEquals(await parquetReadObjects({ file: await bytesOf(backend, systemMetrics, "parquet") }), []);
+});
+
+test("refuses FOCUS for what is no cost", async (backend) => {
+  await assertRejects(() => bytesOf(backend, systemMetrics, "focus"), TransferError, "focus is for costs");
+});
+
+Deno.test("writeWholeFile() leaves nothing behind when it fails, and what was there before as it was", async () => {
+  using folder = new TemporaryFolder();
+  const path = folder.file("out.csv");
+  await writeWholeFile(path, ReadableStream.from([new TextEncoder().encode("old")]));
+  const broken = ReadableStream.from((function* () {
+    yield new Uint8Array(100_000);
+    throw new Error("broken");
+  })());
+  await assertRejects(() => writeWholeFile(path, broken), Error, "broken");
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["out.csv"]);
+  assertEquals(Deno.readTextFileSync(path), "old");
+});

@@ -1,0 +1,422 @@
+import {
+  type ImportOptions,
+  importRecords,
+  type ImportReport,
+  openBackend,
+  type Reject,
+  TransferError,
+} from "../mod.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
+import { LineStream } from "../src/transfer/lines.ts";
+import { RowIds } from "../src/transfer/row_id.ts";
+import { parseTime } from "../src/transfer/values.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { read } from "./backend_contract.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+
+type Part = string | Uint8Array<ArrayBuffer>;
+
+/** What a file holds, in chunks of so many bytes. */
+function file(parts: Part[], chunkBytes = 65_536): ReadableStream<Uint8Array> {
+  return ReadableStream.from((async function* () {
+    const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
+    for (let i = 0; i < bytes.length; i += chunkBytes) yield bytes.subarray(i, i + chunkBytes);
+  })());
+}
+
+async function gzip(text: string): Promise<Uint8Array<ArrayBuffer>> {
+  const packed = new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Uint8Array(await new Response(packed).arrayBuffer());
+}
+
+const LATIN1 = new Uint8Array([0x63, 0x61, 0x66, 0xe9]);
+
+/** Imports a file into a memory backend; gives the report, the bad lines and what is stored. */
+async function imported(
+  parts: Part[],
+  options: Partial<ImportOptions> = {},
+): Promise<{ report: ImportReport; rejects: Reject[]; records: Record<string, unknown>[] }> {
+  const backend = new MemoryBackend({ maxMemoryEntries: 100_000, onConflict: "ignore" });
+  const rejects: Reject[] = [];
+  const report = await importRecords(file(parts), {
+    backend,
+    dataset: "cost_entries",
+    format: "csv",
+    onReject: (reject) => rejects.push(reject),
+    ...options,
+  });
+  const dataset = options.dataset === "system_metrics" ? systemMetrics : costEntries;
+  const records = await read(backend, dataset as typeof costEntries) as unknown as Record<string, unknown>[];
+  return { report, rejects, records };
+}
+
+const HEADER = "entryId,timestamp,resourceId,category,amount\n";
+const row = (id: string, amount = "1") => `${id},2026-01-01T00:00Z,gpu-01,gpu,${amount}\n`;
+const lineOf = ({ line, reason }: Reject) => `${line}: ${reason}`;
+
+// --- Lines
+
+Deno.test("LineStream() finds the same lines however the bytes are cut", async () => {
+  const parts = ['\ufeff"a",b\r\n1,"x\ny""z"\r\n\r\n3,5" disk\n4,"no"pe\n', LATIN1, '\n5,"open\n6,7\n8,9'];
+  for (const bytes of [1, 2, 3, 7, 1_000]) {
+    const lines = (await Array.fromAsync(file(parts, bytes).pipeThrough(new LineStream({ isQuoted: true }))))
+      .flat();
+    assertEquals(lines.map(({ line, text, fault }) => [line, fault ?? text]), [
+      [1, '"a",b'],
+      [2, '1,"x\ny""z"'],
+      [5, '3,5" disk'],
+      [6, "a comma or the end of the line is wanted after a closing quote"],
+      [7, "UTF-8 is wanted (`iconv -f latin1 -t utf-8` makes it from Latin-1): it has other bytes"],
+      [8, "a closing quote is wanted"],
+      [9, "6,7"],
+      [10, "8,9"],
+    ]);
+  }
+});
+
+Deno.test("LineStream() passes over a line of 50 MB in flat memory, and over nothing else", async () => {
+  const megabyte = new Uint8Array(2 ** 20).fill(120);
+  let rounds = 0;
+  const bytes = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      if (rounds === 0) controller.enqueue(new TextEncoder().encode("a,b\n1,"));
+      else if (rounds <= 50) controller.enqueue(megabyte);
+      else {
+        controller.enqueue(new TextEncoder().encode("\n2,3\n"));
+        controller.close();
+      }
+      rounds++;
+    },
+  });
+  const lines = (await Array.fromAsync(bytes.pipeThrough(new LineStream({ isQuoted: true })))).flat();
+  assertEquals(lines.map(({ line, fault }) => [line, fault]), [
+    [1, undefined],
+    [2, "at most 1048576 bytes in a line are wanted"],
+    [3, undefined],
+  ]);
+  assert(lines[1].text.length <= 1_000);
+});
+
+Deno.test("LineStream() goes on behind the first line of a quote that does not close within the limit", async () => {
+  const bytes = file(['1,"open\n', `${"x".repeat(40)}\n`.repeat(3), '2,"b"\n']);
+  const lines = (await Array.fromAsync(bytes.pipeThrough(new LineStream({ isQuoted: true, maxBytes: 64 }))))
+    .flat();
+  assertEquals(lines.map(({ line, fault }) => [line, fault]), [
+    [1, "a closing quote is wanted within 64 bytes"],
+    [2, undefined],
+    [3, undefined],
+    [4, undefined],
+    [5, undefined],
+  ]);
+});
+
+// --- Values
+
+Deno.test("parseTime() reads the times of billing files, in UTC where they name no zone", () => {
+  const times: Record<string, string | undefined> = {
+    "2024-09-18 22:00:00": "2024-09-18T22:00:00.000Z",
+    "2023-11-13T10:00Z": "2023-11-13T10:00:00.000Z",
+    "2023-11-13": "2023-11-13T00:00:00.000Z",
+    "2023-11-13T10:00:01.123456789+05:30": "2023-11-13T04:30:01.123Z",
+    "2023-11-13 10:00:00 UTC": "2023-11-13T10:00:00.000Z",
+    "2023-11-13 10:00:00-0800": "2023-11-13T18:00:00.000Z",
+    "2024-02-30": undefined,
+    "2023-11-13T24:00": undefined,
+    "13/11/2023": undefined,
+    "NULL": undefined,
+  };
+  for (const [text, wanted] of Object.entries(times)) {
+    const ms = parseTime(text);
+    assertEquals(ms === undefined ? undefined : new Date(ms).toISOString(), wanted, text);
+  }
+});
+
+Deno.test("RowIds() keeps true repeats apart, and gives the same ids for the same rows again", () => {
+  const rows = Array.from({ length: 20_000 }, (_, i) => `row ${i % 9_999}`);
+  const idsOf = () => {
+    const ids = new RowIds();
+    return rows.map((row) => ids.next(row));
+  };
+  const first = idsOf();
+  assertEquals(new Set(first).size, rows.length);
+  assertEquals(idsOf(), first);
+  assertEquals([first[9_999], first[19_998]], [`${first[0]}-2`, `${first[0]}-3`]);
+});
+
+// --- CSV
+
+Deno.test("importRecords() takes a BOM, CRLF, quotes with newlines, scientific notation and 18 decimals", async () => {
+  const { report, records } = await imported([
+    "\ufeffentryId,timestamp,resourceId,category,amount,description,tags\r\n",
+    'e1,2023-11-13T10:00Z,r,gpu,8E-7,"two\r\nlines, ""quoted""","{""team"": ""nlp"", ""n"": 1, ""t"": true}"\r\n',
+    "e1,2023-11-13T11:00Z,r,gpu,-0.123456789012345678,,\r\n", // ids repeat across intervals
+    'e2,1699869600000,r,gpu,1,"",{}\r\n',
+  ]);
+  assertEquals(report, { stored: 3, known: 0, restated: 0, rejected: 0 });
+  assertEquals(records, [
+    {
+      entryId: "e1",
+      timestamp: Date.UTC(2023, 10, 13, 10),
+      resourceId: "r",
+      category: "gpu",
+      amount: "0.0000008",
+      currency: "USD",
+      description: 'two\r\nlines, "quoted"',
+      tags: { team: "nlp", n: "1", t: "true" },
+    },
+    {
+      entryId: "e2",
+      timestamp: Date.UTC(2023, 10, 13, 10),
+      resourceId: "r",
+      category: "gpu",
+      amount: "1",
+      currency: "USD",
+      description: "",
+      tags: {},
+    },
+    {
+      entryId: "e1",
+      timestamp: Date.UTC(2023, 10, 13, 11),
+      resourceId: "r",
+      category: "gpu",
+      amount: "-0.123456789012345678",
+      currency: "USD",
+    },
+  ]);
+});
+
+Deno.test("importRecords() names bad lines with their reason, and they cost no other line", async () => {
+  const { report, rejects, records } = await imported([
+    HEADER,
+    row("a"),
+    "b,2026-01-01,gpu-01,gpu\n",
+    row("c", "1,5"),
+    row("d", "NaN"),
+    'e,yesterday,"gpu\n01",gpu,1\n',
+    "f,2026-01-01,,gpu,1\n",
+    LATIN1,
+    ",2026-01-01,gpu,gpu,1\n",
+    "g,2026-01-01,gpu,gpu,1e30\n",
+    '"h,2026-01-01,gpu,gpu,1\n',
+    row("i"),
+  ]);
+  assertEquals(rejects.map(lineOf), [
+    "3: 5 columns are wanted, as in the first line: it has 4",
+    "4: 5 columns are wanted, as in the first line: it has 6",
+    '5: Cannot accept a cost entry: amount must be a decimal number or string: current value is "NaN"',
+    "6: Cannot accept a cost entry: timestamp must be a time as in 2026-01-31T12:00:00Z, or in epoch " +
+    'milliseconds: current value is "yesterday"',
+    "8: Cannot accept a cost entry: resourceId must be given: current value is undefined",
+    "9: UTF-8 is wanted (`iconv -f latin1 -t utf-8` makes it from Latin-1): it has other bytes",
+    "10: Cannot accept a cost entry: amount must be a decimal with at most 18 digits before the point: " +
+    'current value is "1e30"',
+    "11: a closing quote is wanted",
+  ]);
+  assertEquals(records.map(({ entryId }) => entryId), ["a", "i"]);
+  assertEquals(report, { stored: 2, known: 0, restated: 0, rejected: 8 });
+  assertEquals(rejects[0].text, "b,2026-01-01,gpu-01,gpu");
+});
+
+Deno.test("importRecords() stops at the first bad line where that is asked for", async () => {
+  const error = await assertRejects(
+    () => imported([HEADER, row("a"), row("b", "x"), row("c")], { isStrict: true }),
+    TransferError,
+    "line 3: Cannot accept a cost entry: amount",
+  ) as TransferError;
+  assertEquals(error.line, 3);
+});
+
+Deno.test("importRecords() refuses what is no file of the dataset, and says what is wanted", async () => {
+  const refused: [Part[], Partial<ImportOptions>, string][] = [
+    [[""], {}, "the file is empty"],
+    [[LATIN1, "\n1\n"], {}, "UTF-8 is wanted"],
+    [["timestamp,resourceId,category\n"], {}, "a column amount is wanted: the columns are timestamp"],
+    [[HEADER.replace("entryId", "timestamp")], {}, "timestamp is there twice"],
+    [[HEADER.replace("entryId", "entry")], {}, "it has entry"],
+    [[HEADER], { map: { amount: "Cost" } }, "a column Cost for amount is wanted"],
+    [[HEADER], { idColumn: "Id" }, "a column Id for entryId is wanted"],
+    [[HEADER], { map: { cost: "amount" } }, "it has no cost"],
+    [[HEADER], { map: { "region.x": "amount" } }, "it has no region.x"],
+    [["ChargePeriodStart,BilledCost\n"], {}, "the format focus, as which it looks"],
+    [
+      ["ChargePeriodStart,BilledCost\n"],
+      { format: "focus" },
+      "ResourceId or ServiceName or ServiceCategory for resourceId",
+    ],
+    [[HEADER], { format: "focus", dataset: "system_metrics" }, "focus is for costs"],
+  ];
+  for (const [parts, options, wanted] of refused) {
+    await assertRejects(() => imported(parts, options), TransferError, wanted);
+  }
+});
+
+Deno.test("importRecords() takes a header without lines for a file without records", async () => {
+  assertEquals((await imported([HEADER])).report, { stored: 0, known: 0, restated: 0, rejected: 0 });
+});
+
+Deno.test("importRecords() maps columns, entries of maps and fixed values, and leaves the other columns out", async () => {
+  const { records } = await imported(
+    ["Id,Start,Cost,What,resourceTags/user:team,Env,Other\n", "1,2026-01-01T00:00Z,2.50,vm-1,nlp,,x\n"],
+    {
+      map: {
+        timestamp: "Start",
+        amount: "Cost",
+        resourceId: "What",
+        "tags.team": "resourceTags/user:team",
+        "tags.env": "Env",
+      },
+      set: { category: "compute", currency: "EUR", "tags.source": "csv" },
+      idColumn: "Id",
+    },
+  );
+  assertEquals(records, [{
+    entryId: "1",
+    timestamp: NEW_YEAR,
+    resourceId: "vm-1",
+    category: "compute",
+    amount: "2.5",
+    currency: "EUR",
+    tags: { team: "nlp", source: "csv" },
+  }]);
+});
+
+// --- The same again
+
+Deno.test("importRecords() changes nothing when the same file of costs comes again, even in another order", async () => {
+  const lines = [row("", "1"), row("", "2"), row("", "1")];
+  await using backend = await openDisposable();
+  const options = { backend, dataset: "cost_entries", format: "csv" } as const;
+  const first = await importRecords(file([HEADER, ...lines]), options);
+  assertEquals(first, { stored: 3, known: 0, restated: 0, rejected: 0 }); // two of them are the same, and both count
+  const second = await importRecords(file([HEADER, ...lines.toReversed()]), options);
+  assertEquals(second, { stored: 0, known: 3, restated: 0, rejected: 0 });
+});
+
+Deno.test("importRecords() changes nothing when the same file of metrics comes again", async () => {
+  const text = "timestamp,cpuUsage\n" + "2026-01-01T00:00Z,0.1\n".repeat(12_000);
+  await using backend = await openDisposable();
+  for (const [stored, known] of [[12_000, 0], [0, 12_000]]) {
+    const report = await importRecords(file([text]), { backend, dataset: "system_metrics", format: "csv" });
+    assertEquals(report, { stored, known, restated: 0, rejected: 0 });
+  }
+  assertEquals((await backend.stats()).datasets.system_metrics.rows, 12_000);
+});
+
+Deno.test("importRecords() stores the rest of a file of which an import broke off", async () => {
+  const text = "timestamp,activeConnections\n" +
+    Array.from({ length: 25_000 }, (_, i) => `2026-01-01T00:00Z,${i}\n`).join("");
+  const packed = await gzip(text);
+  await using backend = await openDisposable();
+  const options = { backend, dataset: "system_metrics", format: "csv" } as const;
+  const error = await assertRejects(
+    () => importRecords(file([packed.slice(0, packed.length * 0.7)], 1_000), options),
+    TransferError,
+    "a whole file of gzip is wanted: unexpected end of file",
+  ) as TransferError;
+  const known = Number(/; (\d+) records before it are stored$/.exec(error.message)![1]);
+  assert(known > 0 && known < 25_000);
+  const report = await importRecords(file([packed]), options);
+  assertEquals(report, { stored: 25_000 - known, known, restated: 0, rejected: 0 });
+  const numbers = new Set(
+    (await read(backend, systemMetrics)).map(({ activeConnections }) => activeConnections),
+  );
+  assertEquals(numbers.size, 25_000);
+});
+
+Deno.test("importRecords() reads gzip of several members, by its first bytes", async () => {
+  const { report } = await imported([await gzip(HEADER + row("a")), await gzip(row("b"))]);
+  assertEquals(report.stored, 2);
+});
+
+Deno.test("importRecords() closes the file of which it takes only the beginning", async () => {
+  using folder = new TemporaryFolder();
+  const text = HEADER + row("a", "x") + row("b").repeat(100_000);
+  for (const bytes of [new TextEncoder().encode(text), await gzip(text)]) {
+    Deno.writeFileSync(folder.file("f"), bytes);
+    const { readable } = await Deno.open(folder.file("f"));
+    await using backend = await openDisposable();
+    const options = { backend, dataset: "cost_entries", format: "csv", isStrict: true } as const;
+    await assertRejects(() => importRecords(readable, options), TransferError, "line 2");
+  }
+});
+
+async function openDisposable() {
+  const backend = await openBackend({ connectionString: "sqlite://" });
+  return Object.assign(backend, { [Symbol.asyncDispose]: () => backend.close() });
+}
+
+// --- NDJSON
+
+Deno.test("importRecords() reads NDJSON, and numbers in it to their last digit", async () => {
+  const { records, rejects } = await imported([
+    '{"entryId":"a","timestamp":"2026-01-01T00:00:00Z","resourceId":"r","category":"c","amount":0.123456789012345678}\n',
+    '{"entryId":"b","timestamp":1767225600000,"resource_id":"r","category":"c","amount":-1e-18,"region":null}\r\n',
+    '{"entryId":"c","timestamp":1767225600000,"resourceId":"r","category":"c","amount":1,"regoin":"eu"}\n',
+    '{"entryId":\n',
+    "[1]\n",
+  ], { format: "ndjson" });
+  assertEquals(records.map(({ amount }) => amount), ["0.123456789012345678", "-0.000000000000000001"]);
+  assertEquals(rejects.map(({ line }) => line), [3, 4, 5]);
+  assert(rejects[0].reason.includes("regoin must be a field of cost_entries"), rejects[0].reason);
+});
+
+// --- FOCUS
+
+/** As the clouds write them: no zone, NULL written out, amounts with needless zeros, true repeats. */
+const FOCUS = [
+  "BilledCost,EffectiveCost,BillingCurrency,BillingPeriodStart,ChargeDescription,ChargePeriodStart,RegionId,ResourceId,ServiceCategory,ServiceName,Tags,Id\n",
+  '0.00000080000,0.5,"USD","2024-09-01 00:00:00","SQS","2024-09-18 22:00:00","us-west-2","arn:1","Integration","SQS",NULL,1\n',
+  '-1.50000000000,0,"USD","2024-09-01 00:00:00",NULL,"2024-09-18 22:00:00",NULL,NULL,"Compute","EC2","{""test"": "",NULL,NULL,"", ""n"": null}",2\n',
+  '0.1,0,EUR,2024-09-15T00:00:00Z,,2024-09-18T22:00:00Z,"",,,Tax,,3\n',
+  '0.1,0,EUR,2024-09-15T00:00:00Z,,2024-09-18T22:00:00Z,"",,,Tax,,3\n',
+];
+
+Deno.test("importRecords() reads FOCUS as the clouds write it", async () => {
+  const { records, report } = await imported(FOCUS, { format: "focus" });
+  assertEquals(report, { stored: 4, known: 0, restated: 0, rejected: 0 });
+  const timestamp = Date.UTC(2024, 8, 18, 22);
+  assertEquals(records.map(({ entryId: _, ...rest }) => rest), [
+    {
+      timestamp,
+      resourceId: "arn:1",
+      category: "Integration",
+      amount: "0.0000008",
+      currency: "USD",
+      region: "us-west-2",
+      description: "SQS",
+      billingPeriod: "2024-09",
+    },
+    {
+      timestamp,
+      resourceId: "EC2",
+      category: "Compute",
+      amount: "-1.5",
+      currency: "USD",
+      tags: { test: ",NULL,NULL,", n: "null" },
+      billingPeriod: "2024-09",
+    },
+    ...[1, 2].map(() => ({
+      timestamp,
+      resourceId: "Tax",
+      category: "Tax",
+      amount: "0.1",
+      currency: "EUR",
+      billingPeriod: "2024-09-15",
+    })),
+  ]);
+});
+
+Deno.test("importRecords() takes the amount and the id of FOCUS from the columns that are asked for", async () => {
+  const { records, report } = await imported(FOCUS, {
+    format: "focus",
+    idColumn: "Id",
+    costColumn: "EffectiveCost",
+  });
+  assertEquals(records.map(({ entryId, amount }) => [entryId, amount]), [["1", "0.5"], ["2", "0"], [
+    "3",
+    "0",
+  ]]);
+  assertEquals(report.known, 1);
+});

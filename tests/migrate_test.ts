@@ -1,0 +1,400 @@
+import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { type DatasetMigration, migrate, openBackend, ValidationError } from "../mod.ts";
+import type { Backend } from "../src/backends/backend.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import type { Dataset } from "../src/records/dataset.ts";
+import { DATASETS } from "../src/records/datasets.ts";
+import { serviceMetrics } from "../src/records/service_metrics.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { read, write } from "./backend_contract.ts";
+import {
+  costEntry,
+  FULL_SERVICE_METRICS,
+  FULL_SYSTEM_METRICS,
+  NEW_YEAR,
+  TemporaryFolder,
+} from "./fixtures.ts";
+import { TestDatabase } from "./postgres_server.ts";
+
+const HOUR = 3_600_000;
+
+/** An empty SQLite database in memory. */
+function empty(onConflict: "ignore" | "replace" = "replace"): Promise<Backend> {
+  return openBackend({ connectionString: "sqlite://", onConflict });
+}
+
+/** Metrics of some nodes with many of the same time, and true repeats. */
+function metrics(count: number, overrides: object = {}): object[] {
+  return Array.from({ length: count }, (_, i) => ({
+    timestamp: NEW_YEAR + Math.floor(i / 7) * 1_000,
+    nodeId: `n${i % 3}`,
+    activeConnections: i % 5,
+    ...overrides,
+  }));
+}
+
+async function fill(backend: Backend, dataset: Dataset<unknown>, records: readonly object[]): Promise<void> {
+  for (let i = 0; i < records.length; i += 5_000) await write(backend, dataset, records.slice(i, i + 5_000));
+}
+
+/** All records of a dataset, whatever their order and that of the keys in their maps. */
+async function contentOf(backend: Backend, dataset: Dataset<unknown>): Promise<string[]> {
+  const text = (value: unknown): string =>
+    JSON.stringify(
+      value,
+      (_, value) =>
+        typeof value === "object" && !Array.isArray(value)
+          ? Object.fromEntries(Object.entries(value).sort())
+          : value,
+    );
+  return (await read(backend, dataset)).map(text).sort();
+}
+
+async function assertSame(from: Backend, to: Backend): Promise<void> {
+  for (const dataset of Object.values(DATASETS)) {
+    assertEquals(await contentOf(to, dataset), await contentOf(from, dataset), dataset.name);
+  }
+}
+
+function test(title: string, run: (from: Backend, to: Backend) => Promise<void>): void {
+  Deno.test(`migrate() ${title}`, async () => {
+    const [from, to] = [await empty(), await empty()];
+    try {
+      await run(from, to);
+    } finally {
+      await from.close();
+      await to.close();
+    }
+  });
+}
+
+const figures = ({ dataset, copied, source, target, isSame }: DatasetMigration) => [
+  dataset,
+  copied,
+  source.rows,
+  target.rows,
+  isSame,
+];
+
+test("copies every field of every dataset, and nothing the second time", async (from, to) => {
+  await write(from, systemMetrics, [FULL_SYSTEM_METRICS, FULL_SYSTEM_METRICS, {
+    timestamp: NEW_YEAR,
+    labels: {},
+  }]);
+  await write(from, serviceMetrics, [FULL_SERVICE_METRICS]);
+  await write(from, costEntries, [
+    costEntry({ amount: "-123456789012345678.000000000000000009", currency: "EUR", tags: { b: "1", a: "" } }),
+    costEntry({ entryId: "e2", amount: "0.000000000000000001", description: "" }),
+  ]);
+  for (const isFirst of [true, false]) {
+    const found = await migrate(from, to);
+    assertEquals(found.map(figures), [
+      ["system_metrics", isFirst ? 3 : 0, 3, 3, true],
+      ["service_metrics", isFirst ? 1 : 0, 1, 1, true],
+      ["cost_entries", isFirst ? 2 : 0, 2, 2, true],
+    ]);
+    assertEquals(found[2].target.totals, [
+      { currency: "EUR", total: "-123456789012345678.000000000000000009", count: 1 },
+      { currency: "USD", total: "0.000000000000000001", count: 1 },
+    ]);
+  }
+  await assertSame(from, to);
+});
+
+test("finds nothing to do between empty databases", async (from, to) => {
+  assertEquals((await migrate(from, to)).map(figures), [
+    ["system_metrics", 0, 0, 0, true],
+    ["service_metrics", 0, 0, 0, true],
+    ["cost_entries", 0, 0, 0, true],
+  ]);
+});
+
+test("brings the rest in a second run, late records and repeats of what is there too", async (from, to) => {
+  await fill(from, systemMetrics, metrics(50_000));
+  await migrate(from, to);
+  await write(from, systemMetrics, [
+    { timestamp: NEW_YEAR - HOUR, nodeId: "late" },
+    ...metrics(10),
+    { timestamp: NEW_YEAR + 1_000 * HOUR },
+  ]);
+  const [found] = await migrate(from, to);
+  assertEquals(figures(found), ["system_metrics", 12, 50_012, 50_012, true]);
+  await assertSame(from, to);
+});
+
+test("is exact whatever part of the source the target has", async (from, to) => {
+  const all = metrics(30_000);
+  await fill(from, systemMetrics, all);
+  // Deterministic holes of all sizes, within and across the spans that are compared.
+  await fill(
+    to,
+    systemMetrics,
+    all.filter((_, i) => i % 1_000 > 3 && (i < 4_000 || i > 9_123) && i < 25_001),
+  );
+  const [found] = await migrate(from, to);
+  assert(found.isSame);
+  await assertSame(from, to);
+});
+
+test("copies many records of one and the same millisecond exactly, in pieces", async (from, to) => {
+  const all = Array.from(
+    { length: 45_000 },
+    (_, i) => ({ timestamp: NEW_YEAR, activeConnections: i % 40_000 }),
+  );
+  await fill(from, systemMetrics, all);
+  await fill(to, systemMetrics, all.slice(0, 20_001));
+  const [found] = await migrate(from, to);
+  assertEquals(figures(found), ["system_metrics", 24_999, 45_000, 45_000, true]);
+  await assertSame(from, to);
+});
+
+test(
+  "leaves alone what the target has of other nodes, at the same times and in the same number",
+  async (from, to) => {
+    await fill(from, systemMetrics, metrics(3_000, { nodeId: "a" }));
+    const others = metrics(3_000, { nodeId: "b" });
+    await fill(to, systemMetrics, others);
+    const [found] = await migrate(from, to);
+    assertEquals(figures(found), ["system_metrics", 3_000, 3_000, 3_000, true]);
+    assertEquals((await read(to, systemMetrics, { nodeId: "a" })).length, 3_000);
+    assertEquals((await read(to, systemMetrics, { nodeId: "b" })).length, others.length);
+  },
+);
+
+for (const nodes of [1, 20]) {
+  test(`finds what is missing of ${nodes} nodes among those of others in the target`, async (from, to) => {
+    const all = metrics(3_000).map((record, i) => ({ ...record, nodeId: `n${i % nodes}` }));
+    await fill(from, systemMetrics, all);
+    await fill(to, systemMetrics, metrics(6_000, { nodeId: "other" }));
+    await fill(to, systemMetrics, all.filter((_, i) => i % 10 > 2));
+    const [found] = await migrate(from, to);
+    assertEquals(figures(found), ["system_metrics", 900, 3_000, 3_000, true]);
+    const ours = (records: { nodeId: string }[]) => records.filter(({ nodeId }) => nodeId !== "other").length;
+    assertEquals(ours(await read(to, systemMetrics)), 3_000);
+    assertEquals((await read(to, systemMetrics)).length, 9_000);
+  });
+}
+
+test("brings back what was deleted in the target since", async (from, to) => {
+  await fill(from, systemMetrics, metrics(3_000));
+  await migrate(from, to);
+  await to.deleteBefore(systemMetrics, NEW_YEAR + HOUR / 20, { dryRun: false });
+  await migrate(from, to);
+  await assertSame(from, to);
+});
+
+test("tells of records that the target has beyond those of the source", async (from, to) => {
+  await fill(from, systemMetrics, metrics(3_000));
+  await migrate(from, to);
+  await write(to, systemMetrics, [{ timestamp: NEW_YEAR + 1, nodeId: "n0" }]);
+  const [found] = await migrate(from, to);
+  assertEquals(figures(found), ["system_metrics", 0, 3_000, 3_001, false]);
+});
+
+test("takes over costs that the source has restated, where the target replaces", async (from, to) => {
+  await write(from, costEntries, [costEntry(), costEntry({ entryId: "e2" })]);
+  const ignoring = await empty("ignore");
+  await migrate(from, to);
+  await migrate(from, ignoring);
+  await write(from, costEntries, [costEntry({ amount: "2" })]);
+  const [replaced] = await migrate(from, to, { datasets: ["cost_entries"] });
+  assertEquals([replaced.copied, replaced.isSame], [1, true]);
+  await assertSame(from, to);
+  const [ignored] = await migrate(from, ignoring, { datasets: ["cost_entries"] });
+  assertEquals([ignored.isSame, ignored.source.totals[0].total, ignored.target.totals[0].total], [
+    false,
+    "3",
+    "2",
+  ]);
+  await ignoring.close();
+});
+
+test("copies only what is asked for", async (from, to) => {
+  await fill(from, systemMetrics, metrics(700));
+  await write(from, serviceMetrics, [FULL_SERVICE_METRICS]);
+  const range = { startTime: NEW_YEAR + 10_000, endTime: new Date(NEW_YEAR + 20_000) };
+  const found = await migrate(from, to, { ...range, datasets: ["system_metrics"] });
+  assertEquals(found.map(figures), [["system_metrics", 70, 70, 70, true]]);
+  assertEquals(await read(to, systemMetrics), await read(from, systemMetrics, range));
+  assertEquals(await read(to, serviceMetrics), []);
+  await assertRejects(
+    () => migrate(from, to, { datasets: ["costs" as "cost_entries"] }),
+    ValidationError,
+    "datasets",
+  );
+});
+
+test("counts in a dry run what it would copy, and copies nothing", async (from, to) => {
+  await fill(from, systemMetrics, metrics(3_000));
+  await fill(to, systemMetrics, metrics(1_000));
+  const [found] = await migrate(from, to, { dryRun: true });
+  assertEquals(figures(found), ["system_metrics", 2_000, 3_000, 1_000, false]);
+  assert(found.bytes > 2_000 * 8);
+  assertEquals((await read(to, systemMetrics)).length, 1_000);
+});
+
+test("is exact when it failed at any batch, before or after that was committed", async (from, to) => {
+  await fill(from, systemMetrics, metrics(60_000));
+  await fill(
+    from,
+    costEntries,
+    Array.from(
+      { length: 25_000 },
+      (_, i) =>
+        costEntry({ entryId: `e${i}`, timestamp: NEW_YEAR + Math.floor(i / 9), amount: `0.${i + 1}` }),
+    ),
+  );
+  let failures = 0;
+  for (let batches = 0;; batches = failures % 3) {
+    let left = batches;
+    const isCommitted = failures % 2 === 0;
+    const breaking = new Proxy(to, {
+      get(target, name) {
+        if (name === "write" && left-- === 0) {
+          return async (batch: Parameters<Backend["write"]>[0]) => {
+            if (isCommitted) await target.write(batch);
+            throw new Error("killed");
+          };
+        }
+        const value = Reflect.get(target, name);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    try {
+      const found = await migrate(from, breaking);
+      assert(found.every(({ isSame }) => isSame));
+      break;
+    } catch (error) {
+      assertEquals((error as Error).message, "killed");
+      failures++;
+    }
+  }
+  assert(failures > 3);
+  await assertSame(from, to);
+});
+
+/** Runs `database migrate` again and again, killing it after random times, until it gets through. */
+async function migrateUnderFire(from: string, to: string): Promise<number> {
+  const cli = new URL("../cli.ts", import.meta.url).href;
+  for (let kills = 0;; kills++) {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-q",
+        "-A",
+        "--cached-only",
+        "--no-check",
+        cli,
+        "database",
+        "migrate",
+        "--from",
+        from,
+        "--to",
+        to,
+      ],
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    const stderr = new Response(process.stderr).text();
+    // Longer each time, so that it gets through on the slowest machine too.
+    const timer = setTimeout(() => {
+      try {
+        process.kill("SIGKILL");
+      } catch {
+        // it has just ended
+      }
+    }, 300 + Math.random() * 250 * (kills + 1));
+    const { code, signal } = await process.status;
+    clearTimeout(timer);
+    if (signal !== "SIGKILL") {
+      assertEquals(code, 0, await stderr);
+      return kills;
+    }
+    await stderr;
+  }
+}
+
+async function fillWithAll(connectionString: string): Promise<Backend> {
+  const from = await openBackend({ connectionString });
+  await fill(from, systemMetrics, metrics(60_000, { labels: { team: "nlp", "": "é" } }));
+  await fill(
+    from,
+    costEntries,
+    Array.from({ length: 12_000 }, (_, i) =>
+      costEntry({
+        entryId: `e${i}`,
+        timestamp: NEW_YEAR + i * HOUR / 10,
+        amount: `0.${i + 1}`,
+        tags: { b: "1", a: "2" },
+      })),
+  );
+  return from;
+}
+
+for (const kind of ["SQLite", "PostgreSQL"]) {
+  Deno.test(`migrate() is exact after kills at random moments, into ${kind}`, async () => {
+    if (Deno.build.os === "windows") return; // has no SIGKILL to send
+    using folder = new TemporaryFolder();
+    await using database = kind === "PostgreSQL" ? await TestDatabase.create() : undefined;
+    const to = database?.url ?? folder.sqlite("to.db");
+    const source = await fillWithAll(folder.sqlite("from.db"));
+    await migrateUnderFire(folder.sqlite("from.db"), to);
+    const target = await openBackend({ connectionString: to });
+    try {
+      await assertSame(source, target);
+    } finally {
+      await source.close();
+      await target.close();
+    }
+  });
+}
+
+Deno.test("migrate() goes from PostgreSQL to SQLite while the source is written to", async () => {
+  await using database = await TestDatabase.create();
+  const [from, to] = [await openBackend({ connectionString: database.url }), await empty()];
+  try {
+    await fill(from, systemMetrics, metrics(20_000));
+    const late: Promise<unknown>[] = [];
+    const [found] = await migrate(from, to, {
+      datasets: ["system_metrics"],
+      onProgress() {
+        const record = { timestamp: NEW_YEAR + 5_000, nodeId: "late" };
+        if (late.length < 2) late.push(write(from, systemMetrics, [record]));
+      },
+    });
+    assert(found.isSame);
+    await Promise.all(late);
+    await migrate(from, to);
+    await assertSame(from, to);
+  } finally {
+    await from.close();
+    await to.close();
+  }
+});
+
+Deno.test("migrate() waits for what a killed run has left to the server to commit", async () => {
+  await using database = await TestDatabase.create();
+  const [from, to] = [await empty(), await openBackend({ connectionString: database.url })];
+  try {
+    await fill(from, systemMetrics, metrics(700));
+    await write(to, systemMetrics, [{ timestamp: NEW_YEAR, nodeId: "other" }]); // makes the partition
+    const { timestamp, nodeId, clusterId, activeConnections } = (await read(from, systemMetrics))[0];
+    const values = `to_timestamp(${timestamp / 1_000}), '${clusterId}', '${nodeId}', ${activeConnections}`;
+    const left = database.sql(
+      `BEGIN; INSERT INTO system_metrics (timestamp, cluster_id, node_id, active_connections) VALUES (${values}); ` +
+        "SELECT pg_sleep(0.8); COMMIT",
+    );
+    const isUnderWay =
+      "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%active_conn%'";
+    let isOver = false;
+    void left.then(() => isOver = true);
+    while (!isOver && (await database.sql(isUnderWay)).length === 0);
+    const [found] = await migrate(from, to, { datasets: ["system_metrics"] });
+    await left;
+    assertEquals(figures(found), ["system_metrics", 699, 700, 700, true]);
+  } finally {
+    await from.close();
+    await to.close();
+  }
+});

@@ -1,0 +1,279 @@
+import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { progressText } from "../src/cli/progress.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+
+const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+const AT = ["--connection-string", "sqlite:///a.db"];
+
+interface Run {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Runs a database command as a user would, with a file on stdin. */
+async function database(args: string[], { cwd, input = "" }: { cwd: string; input?: string }): Promise<Run> {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, "database", ...args],
+    cwd,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = process.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(input)).catch(() => {});
+  await writer.close().catch(() => {});
+  const { code, stdout, stderr } = await process.output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
+  Deno.test(`openfinops database ${title}`, async () => {
+    using folder = new TemporaryFolder();
+    await run(folder);
+  });
+
+const FOCUS = "BilledCost,BillingCurrency,ChargePeriodStart,ResourceId,ServiceCategory\n" +
+  '0.00000080000,USD,2024-09-18 22:00:00,"arn:1",Compute\n' +
+  '20.5,USD,2024-09-18 22:00:00,"arn:1",Compute\n';
+
+test("import takes files and says when there is nothing new", async (folder) => {
+  Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
+  const args = ["import", "costs", "f.csv", "--format", "focus", ...AT];
+  assertEquals(await database(args, { cwd: folder.path }), {
+    code: 0,
+    out: "f.csv: 2 records stored\n",
+    err: "",
+  });
+  assertEquals(await database(args, { cwd: folder.path }), {
+    code: 0,
+    out: "f.csv: nothing new: 2 records were there already\n",
+    err: "",
+  });
+  const { out } = await database(["stats", ...AT], { cwd: folder.path });
+  assert(out.includes("20.5000008"), out);
+});
+
+test("import reads stdin, maps columns, and restates where it is told to", async ({ path: cwd }) => {
+  const args = [
+    "import",
+    "costs",
+    "-",
+    "--map",
+    "amount=Cost",
+    "--map",
+    "tags.team=Team",
+    "--set",
+    "category=gpu",
+  ];
+  const more = ["--id-column", "Id", "--on-conflict", "replace", ...AT];
+  const header = "Id,timestamp,resourceId,Cost,Team\n";
+  const first = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,1,nlp\n` });
+  assertEquals([first.code, first.out], [0, "stdin: 1 record stored\n"]);
+  const second = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,2.50,nlp\n` });
+  assertEquals([second.code, second.out], [0, "stdin: 1 record stored (1 of them restated)\n"]);
+  const { out } = await database(["query", "costs", "--format", "ndjson", ...AT], { cwd });
+  assertEquals(JSON.parse(out), {
+    entryId: "1",
+    timestamp: "2026-01-01T00:00:00.000Z",
+    resourceId: "r",
+    category: "gpu",
+    amount: "2.5",
+    currency: "USD",
+    tags: { team: "nlp" },
+  });
+});
+
+test("import names bad lines, keeps them, stores all others, and ends with 1", async (folder) => {
+  const lines = Array.from({ length: 15 }, (_, i) => `2026-01-01T00:00Z,x${i}\n`).join("");
+  Deno.writeTextFileSync(folder.file("m.csv"), `timestamp,cpuUsage\n2026-01-01T00:00Z,1\n${lines}`);
+  const args = ["import", "metrics", "m.csv", "--rejects", "bad.ndjson", ...AT];
+  const { code, out, err } = await database(args, { cwd: folder.path });
+  assertEquals([code, out], [1, "m.csv: 1 record stored, 15 bad lines\n"]);
+  const told = err.trimEnd().split("\n");
+  assertEquals(told.length, 11);
+  assertEquals(
+    told[0],
+    "m.csv:3: Cannot accept system metrics: cpuUsage must be a number as in 41.2: " +
+      'current value is "x0"',
+  );
+  assertMatch(told[10], /15 lines are bad \(the first 10 are named above\); bad.ndjson has them$/);
+  const kept = Deno.readTextFileSync(folder.file("bad.ndjson")).trimEnd().split("\n").map((line) =>
+    JSON.parse(line)
+  );
+  assertEquals([kept.length, kept[14].line, kept[14].text], [15, 17, "2026-01-01T00:00Z,x14"]);
+
+  const strict = await database([
+    "import",
+    "metrics",
+    "m.csv",
+    "--strict",
+    "--connection-string",
+    "sqlite:///b.db",
+  ], {
+    cwd: folder.path,
+  });
+  assertEquals([strict.code, strict.out], [1, ""]);
+  assertMatch(
+    strict.err,
+    /^openfinops: m.csv: Cannot import all: line 3: .* 0 records before it are stored\n$/,
+  );
+});
+
+test("import makes no database for a file that is not there", async ({ path: cwd }) => {
+  const { code, err } = await database(["import", "costs", "none.csv", ...AT], { cwd });
+  assertEquals(code, 1);
+  assertMatch(
+    err,
+    /^openfinops: Cannot read none.csv: a file that can be read is wanted: No such file or directory\n$/,
+  );
+  assertEquals([...Deno.readDirSync(cwd)], []);
+});
+
+test("export gives what import takes: to stdout, into a file, packed", async (folder) => {
+  const { path: cwd } = folder;
+  Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
+  await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
+  const direct = await database(["export", "costs", "--format", "csv", ...AT], { cwd });
+  assertEquals([direct.code, direct.err], [0, "2 records exported.\n"]);
+  for (const name of ["out.csv", "out.ndjson.gz", "out.focus.csv"]) {
+    const format = name.includes("focus") ? ["--format", "focus"] : [];
+    assertEquals((await database(["export", "costs", "--output", name, ...format, ...AT], { cwd })).code, 0);
+    const other = ["--connection-string", `sqlite:///${name}.db`];
+    assertEquals((await database(["import", "costs", name, ...format, ...other], { cwd })).code, 0);
+    const { out } = await database(["export", "costs", "--format", "csv", ...other], { cwd });
+    assertEquals(out.replaceAll(",2024-09\n", ",\n"), direct.out, name); // FOCUS has to have a billing period
+  }
+  assertEquals(Deno.readTextFileSync(folder.file("out.csv")), direct.out);
+  assertEquals((Deno.statSync(folder.file("out.csv")).mode ?? 0) & 0o777, 0o600);
+  assertEquals([...Deno.readDirSync(cwd)].filter(({ name }) => name.endsWith(".part")), []);
+});
+
+test("export says where it cannot write, and leaves nothing there", async (folder) => {
+  await database(["init", ...AT], { cwd: folder.path });
+  Deno.mkdirSync(folder.file("out"));
+  for (const path of ["none/out.csv", "out"]) {
+    const { code, err } = await database(["export", "costs", "--output", path, ...AT], { cwd: folder.path });
+    assertEquals(code, 1);
+    assertMatch(
+      err,
+      new RegExp(
+        `^openfinops: Cannot write ${path}: a file that can be written in an existing folder is wanted: .+\n$`,
+      ),
+    );
+  }
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["a.db", "out"]);
+});
+
+test("migrate ends with a table that compares both sides, and with 1 where they differ", async (folder) => {
+  const { path: cwd } = folder;
+  Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
+  await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
+  const args = ["migrate", "--from", "sqlite:///a.db", "--to", "sqlite:///b.db", "--dataset", "costs"];
+  const dry = await database([...args, "--dry-run"], { cwd });
+  assertEquals(dry.code, 0, dry.err);
+  assertMatch(dry.err, /cost_entries: 2 records would be copied, about \d+ B\n$/);
+  assertEquals([...Deno.readDirSync(cwd)].some(({ name }) => name === "b.db"), false);
+  assertEquals((await database(args, { cwd })).code, 0);
+  const again = await database([...args, "--format", "csv"], { cwd });
+  assertEquals(again, {
+    code: 0,
+    out:
+      "dataset,of,source,target,difference\ncost_entries,rows,2,2,0\ncost_entries,USD,20.5000008,20.5000008,0\n",
+    err: "",
+  });
+  const input = "entryId,timestamp,resourceId,category,amount\nx,2024-09-18T22:00Z,r,c,1\n";
+  await database(["import", "costs", "-", "--connection-string", "sqlite:///b.db"], { cwd, input });
+  const differing = await database(args, { cwd });
+  assertEquals(differing.code, 1);
+  assertMatch(differing.out, /cost_entries\s+USD\s+20\.5000008\s+21\.5000008\s+1\n/);
+  assertMatch(differing.err, /the same on both sides is wanted/);
+});
+
+/** Starts a database command, and kills it when it has got somewhere; gives whether it was still running. */
+async function kill(args: string[], { cwd, when }: { cwd: string; when: () => boolean }): Promise<boolean> {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, "database", ...args],
+    cwd,
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  let isOver = false;
+  const status = process.status.finally(() => isOver = true);
+  while (!isOver && !when()) await new Promise((resolve) => setTimeout(resolve, 5));
+  if (!isOver) process.kill("SIGKILL");
+  return (await status).signal === "SIGKILL";
+}
+
+test("import and export that are killed leave nothing half, and can be run again", async (folder) => {
+  if (Deno.build.os === "windows") return; // has no SIGKILL to send
+  const { path: cwd } = folder;
+  const count = 60_000;
+  const lines = Array.from({ length: count }, (_, i) => `2026-01-01T00:00Z,${i % 100}\n`).join("");
+  Deno.writeTextFileSync(folder.file("m.csv"), `timestamp,activeConnections\n${lines}`);
+  const rows = async () => {
+    const { code, out } = await database(["stats", "--format", "ndjson", ...AT], { cwd });
+    return code === 0 ? JSON.parse(out.split("\n")[0]).rows as number : 0;
+  };
+  const sizeOfLog = () => {
+    try {
+      return Deno.statSync(folder.file("a.db-wal")).size;
+    } catch {
+      return 0;
+    }
+  };
+  const wasKilled = await kill(["import", "metrics", "m.csv", ...AT], {
+    cwd,
+    when: () => sizeOfLog() > 2_000_000,
+  });
+  const stored = await rows();
+  assert(!wasKilled || (stored < count && stored % 5_000 === 0), `${stored} records`);
+  const { out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
+  assertMatch(out, wasKilled ? /stored, [\d,]+ there already/ : /nothing new/);
+  assertEquals(await rows(), count);
+
+  const files = () => [...Deno.readDirSync(cwd)].map(({ name }) => name);
+  const args = ["export", "metrics", "--output", "out.ndjson", ...AT];
+  await kill(args, { cwd, when: () => files().some((name) => name.endsWith(".part")) });
+  const isThere = files().includes("out.ndjson");
+  assert(!isThere || Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length === count + 1);
+  assertEquals((await database(args, { cwd })).code, 0);
+  assertEquals(Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length, count + 1);
+});
+
+test("import, export and migrate end with 2 and what is wanted for wrong usage", async ({ path: cwd }) => {
+  const wrong: [string[], string][] = [
+    [["import"], "a dataset (metrics, services, costs) and files are wanted"],
+    [["import", "costs"], "and files are wanted"],
+    [["import", "cost", "a.csv"], "did you mean costs?"],
+    [["import", "costs", "a.csv", "--format", "focs"], "did you mean focus?"],
+    [["import", "costs", "a.csv", "--map", "amount"], "--map wants a field"],
+    [["import", "costs", "a.csv", "--on-conflict", "no"], "ignore, replace"],
+    [["import", "costs", "a.csv", "--map"], "--map FIELD=COLUMN"],
+    [["export"], "a dataset is wanted"],
+    [["export", "costs", "--node-id", "n"], "does not apply to cost_entries"],
+    [["export", "costs", "--format", "parqet"], "did you mean parquet?"],
+    [["export", "costs", "--charge-period", "1"], "such as 250ms"],
+    [["migrate", "--to", "sqlite:///b.db"], "--from is wanted"],
+    [["migrate", "--from", "sqlite:///a.db"], "--to is wanted"],
+    [["migrate", "--from", "sqlite:///a.db", "--to", "mysql://u:secret@h/d"], 'scheme "mysql"'],
+  ];
+  const runs = await Promise.all(
+    wrong.map(async ([args, wanted]) => ({ args, wanted, ...await database(args, { cwd }) })),
+  );
+  for (const { args, wanted, code, out, err } of runs) {
+    assertEquals([code, out], [2, ""], args.join(" "));
+    assert(err.includes(wanted) && !err.includes("secret"), `${args.join(" ")}: ${err}`);
+  }
+  assertEquals([...Deno.readDirSync(cwd)], []);
+});
+
+Deno.test("progressText() tells records, rate and time left", () => {
+  assertEquals(
+    progressText({ records: 50_000, share: 0.25, elapsedMs: 2_000 }),
+    "50,000 records, 25,000 a second, 25 %, 6 s left",
+  );
+  assertEquals(progressText({ records: 10, elapsedMs: 1_000 }), "10 records, 10 a second");
+});
