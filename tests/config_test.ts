@@ -15,6 +15,8 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
     enableCompression: false,
     maxMemoryEntries: 10_000,
     overflow: "block",
+    maxSpoolBytes: 2 ** 30,
+    fsync: "batch",
     onConflict: "ignore",
     sqliteDriver: "auto",
     maxConnections: 5,

@@ -1,4 +1,4 @@
-import { BackendError } from "../src/errors.ts";
+import { BackendError, type FailureKind } from "../src/errors.ts";
 import { Pipeline, type PipelineOptions, type PipelineStats } from "../src/pipeline/pipeline.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
@@ -57,12 +57,12 @@ function metrics(number: number): SystemMetrics {
 }
 
 function assertConserved(stats: PipelineStats): void {
-  const { accepted, committed, duplicates, dropped, buffered, inFlight } = stats;
-  assertEquals(accepted, committed + duplicates + dropped + buffered + inFlight);
+  const { accepted, committed, duplicates, deadLettered, dropped, spooled, buffered, inFlight } = stats;
+  assertEquals(accepted, committed + duplicates + deadLettered + dropped + spooled + buffered + inFlight);
   for (const count of [buffered, inFlight]) assert(count >= 0, JSON.stringify(stats));
 }
 
-const outage = (retryable: boolean) => new BackendError("down", { operation: "write", retryable });
+const failure = (kind: FailureKind) => new BackendError("down", { operation: "write", kind });
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
 Deno.test("Pipeline.flush() resolves when all accepted before it is committed, in order", async () => {
@@ -191,7 +191,7 @@ Deno.test("Pipeline.flush() and close() try again at once, however long the back
   try {
     for (const end of ["flush", "close"] as const) {
       const sink = new GatedSink();
-      sink.failures = [outage(false)];
+      sink.failures = [failure("operator")];
       const pipeline = pipelineInto(sink, { batchSize: 1 });
       await pipeline.accept(metrics(1));
       await settle();
@@ -219,7 +219,7 @@ Deno.test("Pipeline hands on only records that it has accepted", async () => {
 
 Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tells nobody who collects", async () => {
   const sink = new GatedSink();
-  sink.failures = [outage(true), outage(true)];
+  sink.failures = [failure("transient"), failure("transient")];
   const pipeline = pipelineInto(sink);
   await pipeline.accept(metrics(1));
   await pipeline.flush();
@@ -232,7 +232,7 @@ Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tel
 
 Deno.test("Pipeline.flush() rejects with an error that somebody has to mend, and nothing is lost by it", async () => {
   const sink = new GatedSink();
-  sink.failures = [outage(false), outage(false)];
+  sink.failures = [failure("operator"), failure("operator")];
   const pipeline = pipelineInto(sink);
   await pipeline.accept(metrics(1));
   await assertRejects(() => pipeline.flush(), BackendError, "down");
@@ -254,7 +254,7 @@ Deno.test("Pipeline.close() commits what is left", async () => {
 
 Deno.test("Pipeline.close() gives up at the deadline and says how many records are lost", async () => {
   for (const sink of [new GatedSink({ isOpen: false }), new GatedSink()]) {
-    sink.failures = Array.from({ length: 1_000 }, () => outage(true));
+    sink.failures = Array.from({ length: 1_000 }, () => failure("transient"));
     const pipeline = pipelineInto(sink, { batchSize: 2 });
     for (const number of range(0, 7)) await pipeline.accept(metrics(number));
     await settle();

@@ -202,7 +202,7 @@ function summarize(
   if (lost > 0) {
     throw new BackendError(
       `Cannot store ${formatThings(lost, "record", "records")}, lost: ${lastError ?? "no time was left"}`,
-      { operation: "close", retryable: false },
+      { operation: "close", kind: "operator" },
     );
   }
   if (name === "memory") return; // gone with this process

@@ -56,6 +56,6 @@ function assertNotNewer(pool: PostgresPool, version: number): void {
 function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
   return new BackendError(`Cannot open ${pool.name}: ${wanted}: ${state}`, {
     operation: "open",
-    retryable: false,
+    kind: "operator",
   });
 }
