@@ -257,3 +257,18 @@ export async function closeInOutage(chance: Chance, { spool }: { spool: boolean 
   await next.hub.close();
   await assertStored(database.url, load.acknowledged);
 }
+
+/** Fills a small disk under the spool or under SQLite; gives "done", or what went wrong. */
+export async function fillDisk(what: "spool" | "sqlite"): Promise<string> {
+  if (Deno.build.os !== "linux") {
+    console.log(`Not run: a full disk under ${what}: only Linux can mount one for a test`);
+    return "done";
+  }
+  const program = new URL("full_disk.ts", import.meta.url).href;
+  const deno = [Deno.execPath(), "run", "-q", "-A", "--cached-only", "--no-check", program, what];
+  // Who is not root may mount a disk within a user namespace of one's own.
+  const [command, ...args] = Deno.uid() === 0 ? deno : ["unshare", "-Urm", ...deno];
+  const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
+  const decoder = new TextDecoder();
+  return success ? decoder.decode(stdout).trim() : decoder.decode(stderr);
+}
