@@ -1,4 +1,5 @@
 import { BackendError, type FailureKind } from "../src/errors.ts";
+import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.ts";
 import { Pipeline, type PipelineOptions, type PipelineStats } from "../src/pipeline/pipeline.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
@@ -281,4 +282,108 @@ Deno.test("Pipeline refuses records once closed, and those that wait for room", 
   const outcomes = await Promise.all(calls);
   const refused = outcomes.filter((outcome) => outcome instanceof BackendError).length;
   assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
+});
+
+/** A sink that refuses a batch as long as this gives an error for it. */
+function refusing(refusal: (batch: Batch) => Error | undefined) {
+  const sink = new GatedSink();
+  const write = sink.write.bind(sink);
+  sink.write = (batch) => {
+    const error = refusal(batch);
+    if (!error) return write(batch);
+    sink.attempts.push(batch);
+    return Promise.reject(error);
+  };
+  return sink;
+}
+
+const holds = ({ records }: Batch, ...numbers: number[]) =>
+  (records as SystemMetrics[]).some(({ activeConnections }) => numbers.includes(activeConnections!));
+
+for (const kind of ["data", "unknown"] as const) {
+  Deno.test(`Pipeline isolates records that are refused with ${kind}, and costs no neighbour`, async () => {
+    const sink = refusing((batch) => holds(batch, 3, 17) ? failure(kind) : undefined);
+    const events: TelemetryEvent[] = [];
+    const pipeline = pipelineInto(sink, { onEvent: (event) => events.push(event) });
+    for (const number of range(0, 40)) await pipeline.accept(metrics(number));
+    await pipeline.flush();
+    assertEquals(sink.numbers, range(0, 40).filter((number) => number !== 3 && number !== 17));
+    const { deadLettered, committed, lastError } = pipeline.stats();
+    assertEquals([deadLettered, committed, lastError], [2, 38, undefined]);
+    assertConserved(pipeline.stats());
+    const told = events.filter(({ type }) => type === "dead-lettered") as DeadLetteredEvent[];
+    assertEquals(told.map(({ record }) => record), [metrics(3), metrics(17)]);
+    assertEquals((await pipeline.close({ deadlineMs: 1_000 })).deadLettered, 2);
+    // The halves have ids of their own, which follow from the id of the whole.
+    const ids = sink.attempts.map(({ id }) => id);
+    assertEquals(ids.slice(0, kind === "data" ? 1 : 5), Array(kind === "data" ? 1 : 5).fill(ids[0]));
+    assert(ids.every((id) => id.startsWith(ids[0])) && ids.includes(`${ids[0]}/0/0`), ids.join());
+  });
+}
+
+Deno.test("Pipeline halves a batch that takes too long, and never gives up a record for that", async () => {
+  let patience = 3;
+  const sink = refusing(({ records }) =>
+    records.length > 10 || (records.length === 1 && patience-- > 0) ? failure("timeout") : undefined
+  );
+  const pipeline = pipelineInto(sink);
+  for (const number of range(0, 40)) await pipeline.accept(metrics(number));
+  await pipeline.flush();
+  assertEquals(sink.numbers, range(0, 40));
+  await pipeline.accept(metrics(40)); // alone, it is tried again and again
+  await pipeline.flush();
+  assertEquals([sink.numbers.length, pipeline.stats().deadLettered], [41, 0]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+for (const kind of ["operator", "disk-full"] as const) {
+  Deno.test(`Pipeline raises one alarm for ${kind}, whatever the number of attempts, and clears it`, async () => {
+    const sink = new GatedSink();
+    sink.failures = [failure(kind), failure(kind), failure(kind)];
+    const told: string[] = [];
+    const pipeline = pipelineInto(sink, {
+      onEvent({ type }) {
+        told.push(`${type} ${pipeline.stats().alarm}`);
+      },
+    });
+    await pipeline.accept(metrics(1));
+    while (pipeline.stats().committed === 0) { // each flush tries again at once
+      void pipeline.flush().catch(() => {});
+      await settle();
+    }
+    assertEquals(told, ["paused down", "resumed undefined"]);
+    await pipeline.close({ deadlineMs: 1_000 });
+  });
+}
+
+Deno.test("Pipeline tells of drops once for each time that the buffer is full", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const told: number[] = [];
+  const pipeline = pipelineInto(sink, {
+    batchSize: 1,
+    overflow: "drop-newest",
+    onEvent(event) {
+      if (event.type === "dropped") told.push(event.dropped);
+    },
+  });
+  for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
+  assertEquals(told, [1]);
+  sink.open();
+  await pipeline.close({ deadlineMs: 5_000 });
+});
+
+Deno.test("Pipeline tells how old the oldest record is that is not settled, and how long commits take", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  assertEquals([pipeline.stats().oldestUnacknowledgedMs, pipeline.stats().commitMs], [0, undefined]);
+  await pipeline.accept(metrics(1));
+  await settle();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert(pipeline.stats().oldestUnacknowledgedMs >= 15);
+  sink.open();
+  await pipeline.flush();
+  const { oldestUnacknowledgedMs, commitMs } = pipeline.stats();
+  assertEquals(oldestUnacknowledgedMs, 0);
+  assert(commitMs!.last >= 15 && commitMs!.p50 === commitMs!.p95, JSON.stringify(commitMs));
+  await pipeline.close({ deadlineMs: 1_000 });
 });
