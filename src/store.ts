@@ -13,6 +13,7 @@ import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import { Spool } from "./pipeline/spool.ts";
+import { publish } from "./open_telemetry.ts";
 import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
 import { acceptQuery } from "./records/query.ts";
 import { Ring } from "./records/ring.ts";
@@ -124,6 +125,7 @@ export class RecordStore {
   readonly #config: ResolvedConfig;
   readonly #ownsBackend: boolean;
   readonly #rooms = new Map<Dataset<unknown>, Room<unknown>>();
+  readonly #unpublish: () => void;
 
   /** Makes the pipelines; the backend is closed with the store only if it owns it. */
   constructor(
@@ -151,6 +153,7 @@ export class RecordStore {
       });
       this.#rooms.set(dataset, { pipeline, newest });
     }
+    this.#unpublish = publish(() => this.stats());
   }
 
   /** Checks a record and takes it in. */
@@ -244,6 +247,7 @@ export class RecordStore {
     const reports = await Promise.all(
       [...this.#rooms.values()].map(({ pipeline }) => pipeline.close({ deadlineMs })),
     );
+    this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
     const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
     return {

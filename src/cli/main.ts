@@ -3,6 +3,7 @@ import { readArguments } from "./arguments.ts";
 import { cleanup } from "./cleanup.ts";
 import { collect } from "./collect.ts";
 import type { Command } from "./command.ts";
+import { deadLetter } from "./dead_letter.ts";
 import { examples } from "./examples.ts";
 import { init } from "./init.ts";
 import { bold, note, print } from "./output.ts";
@@ -11,7 +12,16 @@ import { stats } from "./stats.ts";
 import { testConnection } from "./test_connection.ts";
 import { nearest, UsageError } from "./usage.ts";
 
-const COMMANDS: readonly Command[] = [collect, init, testConnection, stats, query, cleanup, examples];
+const COMMANDS: readonly Command[] = [
+  collect,
+  init,
+  testConnection,
+  stats,
+  query,
+  cleanup,
+  deadLetter,
+  examples,
+];
 const HELP = { name: "help", summary: "print this" };
 
 /**
