@@ -118,15 +118,11 @@ export class Journal {
     }
   }
 
-  /** Removes a segment. */
-  remove(segment: Segment): void {
+  /** Removes a segment. It is no longer counted from now on, and its file is gone when this resolves. */
+  async remove(segment: Segment): Promise<void> {
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.#bytes -= segment.bytes;
-    try {
-      Deno.removeSync(segment.path);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+    await Deno.remove(segment.path).catch(() => {}); // what stays is found by the next start, and is settled
   }
 
   /** Cuts a segment of an earlier process off. */

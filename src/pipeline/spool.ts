@@ -278,8 +278,8 @@ export class Spool<T> implements Queue<T> {
     }
     this.#takenTo = end;
     if (this.#window.length === 0) this.#reader.jump({ segment: segments[last + 1], offset: 0 }, end);
-    this.#journal.remove(segments[last]);
-    this.#tryNow();
+    const removal = this.#journal.remove(segments[last]);
+    void this.#exclusive(() => removal).then(() => this.#tryNow());
     return dropped;
   }
 
@@ -504,7 +504,7 @@ export class Spool<T> implements Queue<T> {
         break; // nothing is lost by that; it is done again with the next batch
       }
       this.#savedTo = settled;
-      this.#removeSettled();
+      await this.#removeSettled();
       await this.#folder.keepReserve().catch(() => {});
       this.#tryNow();
       this.#hooks.onRoom();
@@ -522,13 +522,11 @@ export class Spool<T> implements Queue<T> {
     }
   }
 
-  #removeSettled(): void {
+  async #removeSettled(): Promise<void> {
     const { segments, active } = this.#journal;
-    for (const segment of [...segments]) {
-      if (segment !== active && segment.end <= this.#savedTo && segment.pins === 0) {
-        this.#journal.remove(segment);
-      }
-    }
+    const isSettled = ({ end, pins }: Segment) => end <= this.#savedTo && pins === 0;
+    const settled = segments.filter((segment) => segment !== active && isSettled(segment));
+    await Promise.all(settled.map((segment) => this.#journal.remove(segment)));
   }
 
   // --- Reading back
@@ -610,7 +608,7 @@ export class Spool<T> implements Queue<T> {
       this.#found.push(batch);
       at = batch.end;
     }
-    this.#removeSettled();
+    await this.#removeSettled();
   }
 
   #findFrame(segment: Segment, { kind, sequence, count, time, payload }: Frame, batches: Found[]): void {
