@@ -92,7 +92,9 @@ function observe(meter: Meter): void {
       isCounter ? meter.createObservableCounter(name, options) : meter.createObservableGauge(name, options),
     );
   }
-  meter.addBatchObservableCallback((result) => report(instruments, result), [...instruments.values()]);
+  meter.addBatchObservableCallback((result: BatchObservableResult) => report(instruments, result), [
+    ...instruments.values(),
+  ]);
 }
 
 /** Several stores of one process with the same attributes are one to whoever reads the metrics. */
