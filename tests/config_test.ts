@@ -64,6 +64,12 @@ Deno.test("resolveConfig() refuses values that cannot be, and says what is wante
     [{ onConflict: "update" }, "ignore, replace"],
     [{ sqliteDriver: "sqlite3" }, "auto, @db/sqlite, node:sqlite"],
     [{ connectionString: 5 }, "a string"],
+    [{ spoolDirectory: "" }, "the path of a folder"],
+    [{ maxSpoolBytes: 1_000 }, "bytes from 65536"],
+    [{ fsync: "always" }, "batch, interval, none"],
+    [{ deadLetterDirectory: 5 }, "the path of a folder"],
+    [{ onEvent: "log" }, "a function"],
+    [{ spoolDirectory: "spool" }, "it is memory"],
   ];
   for (const [config, wanted] of wrong) assertThrows(() => resolveConfig(config), ConfigError, wanted);
 });

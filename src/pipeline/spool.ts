@@ -116,6 +116,8 @@ export class Spool<T> implements Queue<T> {
   #found: Found[] = [];
   readonly #splits = new Set<string>();
   readonly #unsettled: Unsettled[] = [];
+  /** Batches that are settled, which a later process could not know yet. */
+  readonly #settled: Unsettled[] = [];
   #settledTo: number;
   #savedTo: number;
   #saving: Promise<void> | undefined;
@@ -331,8 +333,9 @@ export class Spool<T> implements Queue<T> {
 
   settle(): void {
     if (this.#abort.signal.aborted) return; // too late: the next process finds out by itself
-    const { id, end, pinned } = this.#unsettled.shift()!;
-    for (const segment of pinned) segment.pins--;
+    const batch = this.#unsettled.shift()!;
+    const { id, end } = batch;
+    this.#settled.push(batch);
     for (const split of this.#splits) if (split.startsWith(id)) this.#splits.delete(split);
     this.#settledTo = end;
     this.#saving ??= this.#saveProgress();
@@ -504,6 +507,9 @@ export class Spool<T> implements Queue<T> {
         break; // nothing is lost by that; it is done again with the next batch
       }
       this.#savedTo = settled;
+      while (this.#settled[0]?.end <= settled) {
+        for (const segment of this.#settled.shift()!.pinned) segment.pins--;
+      }
       await this.#removeSettled();
       await this.#folder.keepReserve().catch(() => {});
       this.#tryNow();
