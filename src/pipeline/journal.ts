@@ -118,10 +118,15 @@ export class Journal {
     }
   }
 
-  /** Removes a segment. It is no longer counted from now on, and its file is gone when this resolves. */
-  async remove(segment: Segment): Promise<void> {
+  /** Counts a segment no longer. */
+  forget(segment: Segment): void {
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.#bytes -= segment.bytes;
+  }
+
+  /** Removes a segment. It is no longer counted from now on, and its file is gone when this resolves. */
+  async remove(segment: Segment): Promise<void> {
+    this.forget(segment);
     await Deno.remove(segment.path).catch(() => {}); // what stays is found by the next start, and is settled
   }
 

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers";
 import { byteLength, type Dataset } from "../records/dataset.ts";
-import { Alarm, type EventListener } from "./events.ts";
+import { Alarm, type EventListener, type SpoolDamagedEvent } from "./events.ts";
 import { type Frame, FrameKind } from "./frame.ts";
 import { Journal, type Segment } from "./journal.ts";
 import {
@@ -15,6 +15,7 @@ import {
 } from "./queue.ts";
 import { retry } from "./retry.ts";
 import { SpoolFolder } from "./spool_folder.ts";
+import { findRemains, type FoundBatch, type Remains } from "./spool_remains.ts";
 import { type Group, SpoolReader } from "./spool_reader.ts";
 import { storageError } from "./storage.ts";
 
@@ -56,13 +57,13 @@ interface Written<T> {
   readonly offset: number;
 }
 
-/** A batch of an earlier process: the records from `first` to before `end`. */
-interface Found {
-  readonly id: string;
-  readonly first: number;
-  readonly end: number;
-  /** The segments that tell of it; none where its frame was damaged. */
-  readonly pinned: Segment[];
+/** What a {@linkcode Spool} is made of. */
+interface SpoolParts {
+  readonly folder: SpoolFolder;
+  readonly journal: Journal;
+  readonly options: SpoolOptions;
+  readonly settled: number;
+  readonly remains: Remains;
 }
 
 /** A batch that is not settled, and the segments that tell of it. */
@@ -105,7 +106,7 @@ export class Spool<T> implements Queue<T> {
   #windowRecords = 0;
   #windowBytes = 0;
   /** Written records that are on disk only; they come after those in the window. */
-  #onDisk = 0;
+  #onDisk: number;
   #oldestOnDisk: number | undefined;
   readonly #reader: SpoolReader<T>;
   #isReading = false;
@@ -113,8 +114,9 @@ export class Spool<T> implements Queue<T> {
   readonly #taken: { count: number; readonly end: number }[] = [];
   /** The number after the last record that was taken. */
   #takenTo: number;
-  #found: Found[] = [];
-  readonly #splits = new Set<string>();
+  /** Batches of an earlier process. */
+  readonly #found: FoundBatch[];
+  readonly #splits: Set<string>;
   readonly #unsettled: Unsettled[] = [];
   /** Batches that are settled, which a later process could not know yet. */
   readonly #settled: Unsettled[] = [];
@@ -132,13 +134,35 @@ export class Spool<T> implements Queue<T> {
    * @throws {BackendError} If the folder cannot be used, or another process uses it.
    */
   static async open<T>(dataset: Dataset<T>, options: SpoolOptions): Promise<Spool<T>> {
-    const path = `${options.directory}/${dataset.name}`;
+    const { directory, onEvent } = options;
+    const path = `${directory}/${dataset.name}`;
     let folder: SpoolFolder | undefined;
     try {
       folder = await SpoolFolder.open(path);
       const segmentBytes = Math.min(MAX_SEGMENT_BYTES, options.maxBytes / MIN_SEGMENTS);
-      const spool = new Spool<T>(dataset, { folder, journal: new Journal(path, segmentBytes), options });
-      await spool.#find();
+      const journal = new Journal(path, segmentBytes);
+      const settled = folder.readCursor();
+      const remains = await findRemains(journal, {
+        settled,
+        onDamage(segment, part) {
+          const file = folder!.setAside(segment.path, part);
+          const { offset, length } = part;
+          onEvent(
+            damageEvent(dataset, {
+              what: `${length} bytes at ${offset} of ${segment.path}`,
+              bytes: length,
+              file,
+            }),
+          );
+          const isTail = segment === journal.segments.at(-1) && offset + length === segment.bytes;
+          if (isTail && file) journal.cut(segment, offset);
+        },
+        onUnreadable({ path, bytes }) {
+          onEvent(damageEvent(dataset, { what: path, bytes, file: folder!.moveAside(path) }));
+        },
+      });
+      const spool = new Spool<T>(dataset, { folder, journal, options, settled, remains });
+      await spool.#removeSettled();
       await folder.keepReserve().catch(() => {}); // done again once there is space
       return spool;
     } catch (error) {
@@ -149,7 +173,7 @@ export class Spool<T> implements Queue<T> {
 
   private constructor(
     dataset: Dataset<T>,
-    { folder, journal, options }: { folder: SpoolFolder; journal: Journal; options: SpoolOptions },
+    { folder, journal, options, settled, remains }: SpoolParts,
   ) {
     this.#dataset = dataset;
     this.#folder = folder;
@@ -157,12 +181,12 @@ export class Spool<T> implements Queue<T> {
     this.#options = options;
     this.#intakeAlarm = new Alarm(dataset.name, options.onEvent);
     this.#batchAlarm = new Alarm(dataset.name, options.onEvent);
-    const settled = folder.readCursor();
-    this.#next =
-      this.#takenTo =
-      this.#settledTo =
-      this.#savedTo =
-        settled;
+    this.#takenTo = this.#settledTo = this.#savedTo = settled;
+    this.#next = remains.next;
+    this.#onDisk = remains.records;
+    this.#oldestOnDisk = remains.oldestTime;
+    this.#found = remains.batches;
+    this.#splits = remains.splits;
     this.#reader = new SpoolReader(journal, settled);
     if (options.fsync === "interval") {
       const sync = () => void this.#exclusive(() => journal.sync()).catch(() => {});
@@ -589,71 +613,14 @@ export class Spool<T> implements Queue<T> {
     this.#hooks.onTaken(all.length, groups[0].time);
     return all;
   }
+}
 
-  // --- Finding what is there
-
-  async #find(): Promise<void> {
-    const batches: Found[] = [];
-    this.#journal.find();
-    for (const segment of this.#journal.segments) {
-      try {
-        for await (const piece of this.#journal.read(segment)) {
-          if (piece.frame) this.#findFrame(segment, piece.frame, batches);
-          else this.#reportDamage(segment, piece);
-        }
-      } catch {
-        this.#reportDamage(segment, { offset: 0, length: segment.bytes });
-      }
-    }
-    let at = this.#settledTo;
-    for (const batch of batches.sort((a, b) => a.first - b.first)) {
-      // The frame of a batch was damaged: it may come as a new one, under a new id.
-      if (batch.first > at) {
-        this.#found.push({ id: crypto.randomUUID(), first: at, end: batch.first, pinned: [] });
-      }
-      this.#found.push(batch);
-      at = batch.end;
-    }
-    await this.#removeSettled();
-  }
-
-  #findFrame(segment: Segment, { kind, sequence, count, time, payload }: Frame, batches: Found[]): void {
-    const end = sequence + count;
-    if (kind === FrameKind.RECORDS) {
-      if (segment.end === segment.start) segment.start = sequence;
-      segment.end = Math.max(segment.end, end);
-      const fresh = Math.min(count, end - this.#next); // the rest is settled, or was written twice
-      if (fresh <= 0) return;
-      this.#oldestOnDisk ??= time;
-      this.#onDisk += fresh;
-      segment.unread += fresh;
-      this.#next = end;
-    } else if (kind === FrameKind.BATCH && end > this.#settledTo) {
-      segment.pins++;
-      batches.push({ id: payload, first: sequence, end, pinned: [segment] });
-    } else if (kind === FrameKind.SPLIT) {
-      const batch = batches.find(({ id }) => payload.startsWith(id));
-      if (!batch) return;
-      segment.pins++;
-      batch.pinned.push(segment);
-      this.#splits.add(payload);
-    }
-  }
-
-  /** Bytes that are no frame are set aside; at the end of the journal they are cut off. */
-  #reportDamage(segment: Segment, { offset, length }: { offset: number; length: number }): void {
-    const name = `${segment.path.slice(segment.path.lastIndexOf("/") + 1)}-${offset}`;
-    const file = this.#folder.setAside(name, { path: segment.path, offset, length });
-    const message = `Cannot read ${length} bytes at ${offset} of ${segment.path}: whole frames are wanted; ` +
-      `they are ${file ? `set aside in ${file}` : "skipped"}`;
-    this.#options.onEvent({
-      type: "spool-damaged",
-      dataset: this.#dataset.name,
-      message,
-      bytes: length,
-      ...(file ? { file } : {}),
-    });
-    const isTail = segment === this.#journal.segments.at(-1) && offset + length === segment.bytes;
-    if (isTail) this.#journal.cut(segment, offset);
-  }
+/** What is told of bytes that are no frame. */
+function damageEvent(
+  { name: dataset }: Dataset<unknown>,
+  { what, bytes, file }: { what: string; bytes: number; file: string | undefined },
+): SpoolDamagedEvent {
+  const message = `Cannot read ${what}: whole frames are wanted; ` +
+    (file ? `it is set aside in ${file}` : "it is skipped");
+  return { type: "spool-damaged", dataset, message, bytes, ...(file ? { file } : {}) };
 }

@@ -72,16 +72,13 @@ export class SpoolFolder {
   }
 
   /** Sets a part of a file aside that cannot be read; gives the path where that could be done. */
-  setAside(
-    name: string,
-    part: { path: string; offset: number; length: number },
-  ): string | undefined {
-    const path = `${this.path}/damaged/${name}`;
+  setAside(source: string, { offset, length }: { offset: number; length: number }): string | undefined {
+    const path = `${this.path}/damaged/${source.slice(source.lastIndexOf("/") + 1)}-${offset}`;
     try {
-      const bytes = new Uint8Array(part.length);
+      const bytes = new Uint8Array(length);
       {
-        using file = Deno.openSync(part.path);
-        file.seekSync(part.offset, Deno.SeekMode.Start);
+        using file = Deno.openSync(source);
+        file.seekSync(offset, Deno.SeekMode.Start);
         for (let read = 0, got; read < bytes.length && (got = file.readSync(bytes.subarray(read)));) {
           read += got;
         }
@@ -89,6 +86,18 @@ export class SpoolFolder {
       Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });
       Deno.writeFileSync(path, bytes, { mode: 0o600 });
       return path;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Sets a whole file aside; gives the path where that could be done. */
+  moveAside(path: string): string | undefined {
+    const aside = `${this.path}/damaged/${crypto.randomUUID()}-${path.slice(path.lastIndexOf("/") + 1)}`;
+    try {
+      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });
+      Deno.renameSync(path, aside);
+      return aside;
     } catch {
       return undefined;
     }

@@ -1,4 +1,5 @@
 /** A spool of which parts were cut off or overwritten. */
+import "../../cli.ts"; // brings all that its run below needs into the cache
 import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
 import { decodeFrame, FrameKind, HEADER_BYTES } from "../../src/pipeline/frame.ts";
@@ -140,6 +141,31 @@ Deno.test("a spool loses nothing with its small files: a later start does some t
     () => Deno.writeTextFileSync(small("notes.txt"), "hello"),
   ];
   for (const harm of harms) await damaged(folder, { journal, harm, missing: [] });
+});
+
+Deno.test("a spool of which a file cannot be opened sets it aside, and it can be put back by hand", async () => {
+  if (Deno.build.os === "windows") return; // chmod has no such meaning there
+  using folder = new TemporaryFolder();
+  const { journal } = await fillSpool(folder);
+  Deno.chmodSync(journal, 0o000);
+  // Root may read whatever the mode says, unless it gives that capability up.
+  const wrap = Deno.uid() === 0
+    ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    : [];
+  const cli = new URL("../../cli.ts", import.meta.url).href;
+  const at = ["--connection-string", folder.sqlite(), "--spool-directory", folder.file("spool")];
+  const collect = ["collect", "--duration", "100ms", "--interval", "100ms", ...at];
+  const [command, ...args] = [...wrap, Deno.execPath(), "run", "-q", "-A", "--cached-only", cli, ...collect];
+  const { code, stderr } = await new Deno.Command(command, { args }).output();
+  const [, file] = /spool-damaged: .* set aside in (\S+)/.exec(new TextDecoder().decode(stderr))!;
+  assertEquals(code, 0);
+  const byHand = folder.file("by-hand/system_metrics");
+  Deno.mkdirSync(byHand, { recursive: true });
+  Deno.chmodSync(file, 0o600);
+  Deno.renameSync(file, `${byHand}/000000000001.journal`);
+  Deno.removeSync(folder.file("spool"), { recursive: true });
+  Deno.renameSync(folder.file("by-hand"), folder.file("spool"));
+  await endsWithout(folder, []);
 });
 
 Deno.test("a spool that was written in part already is written once, also when its cursor is gone", async () => {
