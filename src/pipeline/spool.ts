@@ -95,8 +95,11 @@ export class Spool<T> implements Queue<T> {
   #hooks!: QueueHooks;
   /** The number of the next record that is written. */
   #next: number;
-  /** What gathers while a round is being written. */
-  #round: Round<T> | undefined;
+  /**
+   * What gathers while a round is being written. A round is one frame: who freezes a batch must not wait for more,
+   * since the backend has nothing to do meanwhile.
+   */
+  readonly #rounds: Round<T>[] = [];
   #unwritten = 0;
   #unwrittenBytes = 0;
   #oldestUnwritten: number | undefined;
@@ -246,19 +249,26 @@ export class Spool<T> implements Queue<T> {
   }
 
   push(record: T): Promise<void> {
-    if (!this.#round) {
-      const time = Date.now();
-      this.#oldestUnwritten ??= time;
-      this.#round = { records: [], bytes: 0, time, safe: Promise.withResolvers() };
-      this.#round.safe.promise.catch(() => {}); // not everybody waits for it
-    }
+    const round = this.#openRound();
     const bytes = byteLength(this.#dataset, record);
-    this.#round.records.push(record);
-    this.#round.bytes += bytes;
+    round.records.push(record);
+    round.bytes += bytes;
     this.#unwritten++;
     this.#unwrittenBytes += bytes;
     this.#writing ??= this.#writeRounds();
-    return this.#round.safe.promise;
+    return round.safe.promise;
+  }
+
+  /** The last round while it has room, else a new one. */
+  #openRound(): Round<T> {
+    const last = this.#rounds.at(-1);
+    if (last && last.records.length < MAX_FRAME_RECORDS && last.bytes < MAX_FRAME_BYTES) return last;
+    const time = Date.now();
+    this.#oldestUnwritten ??= time;
+    const round = { records: [], bytes: 0, time, safe: Promise.withResolvers<void>() };
+    round.safe.promise.catch(() => {}); // not everybody waits for it
+    this.#rounds.push(round);
+    return round;
   }
 
   take(): readonly T[] | Promise<readonly T[]> {
@@ -384,15 +394,14 @@ export class Spool<T> implements Queue<T> {
   /** Writes round after round, until nobody waits. */
   async #writeRounds(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve)); // those who come in the same turn come along
-    while (this.#round) {
-      const round: Round<T> = this.#round;
-      this.#round = undefined;
+    while (this.#rounds.length > 0) {
+      const round = this.#rounds.shift()!;
       try {
         const written = await this.#persist(() => this.#writeRound(round), { isIntake: true });
         this.#unwritten -= round.records.length;
         this.#unwrittenBytes -= round.bytes;
-        this.#oldestUnwritten = this.#roundTime();
-        for (const found of written) this.#keep(found);
+        this.#oldestUnwritten = this.#rounds[0]?.time;
+        this.#keep(written);
         round.safe.resolve();
       } catch (error) {
         this.#giveUp(round, error); // it was closed
@@ -404,39 +413,18 @@ export class Spool<T> implements Queue<T> {
     this.#writing = undefined;
   }
 
-  #roundTime(): number | undefined {
-    return this.#round?.time;
-  }
-
   #giveUp(round: Round<T>, error: unknown): void {
-    round.safe.reject(error);
-    this.#round?.safe.reject(error);
-    this.#round = undefined;
+    for (const { safe } of [round, ...this.#rounds.splice(0)]) safe.reject(error);
   }
 
-  async #writeRound({ records, time }: Round<T>): Promise<Written<T>[]> {
-    const written: Written<T>[] = [];
-    for (let from = 0; from < records.length;) {
-      let to = from;
-      for (
-        let bytes = 0;
-        to < records.length && to - from < MAX_FRAME_RECORDS && bytes < MAX_FRAME_BYTES;
-        to++
-      ) {
-        bytes += byteLength(this.#dataset, records[to]);
-      }
-      const part = to - from === records.length ? records : records.slice(from, to);
-      const payload = JSON.stringify(part);
-      const first = this.#next + from;
-      const frame = { kind: FrameKind.RECORDS, sequence: first, count: to - from, time, payload };
-      const { segment, offset } = await this.#journal.append(frame);
-      const group = { first, records: part, bytes: payload.length, time, segment };
-      written.push({ group, offset });
-      from = to;
-    }
+  async #writeRound({ records, time }: Round<T>): Promise<Written<T>> {
+    const first = this.#next;
+    const payload = JSON.stringify(records);
+    const frame = { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
+    const { segment, offset } = await this.#journal.append(frame);
     await this.#sync();
     this.#next += records.length;
-    return written;
+    return { group: { first, records, bytes: payload.length, time, segment }, offset };
   }
 
   /** Keeps what was written in memory as long as all older records are there as well, and there is room. */
