@@ -23,7 +23,7 @@ export { type HubCleanup, ObservabilityHub } from "./src/hub.ts";
 export { openBackend, type PersistenceConfig } from "./src/config.ts";
 export type { CleanupOptions, CloseOptions, SinkOptions, StoreStats } from "./src/store.ts";
 export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
-export type { BackendErrorOptions, ValidationErrorOptions } from "./src/errors.ts";
+export type { BackendErrorOptions, FailureKind, ValidationErrorOptions } from "./src/errors.ts";
 export { StorageBackend } from "./src/backends/backend.ts";
 export type {
   Backend,
@@ -38,7 +38,20 @@ export type {
   Tally,
 } from "./src/backends/backend.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
-export type { CloseReport, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
+export type {
+  DeadLetteredEvent,
+  DroppedEvent,
+  EventListener,
+  EventOf,
+  PausedEvent,
+  ResumedEvent,
+  RetryEvent,
+  SpoolDamagedEvent,
+  SpoolUnusableEvent,
+  TelemetryEvent,
+} from "./src/pipeline/events.ts";
+export type { CloseReport, CommitLatency, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
+export type { FsyncPolicy } from "./src/pipeline/spool.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
 export { Decimal } from "./src/records/decimal.ts";

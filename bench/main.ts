@@ -96,12 +96,26 @@ function bareLoop(path: string, records: number): Promise<number> {
   });
 }
 
-async function ingest(connectionString: string, records: number, batchSize = 100): Promise<number> {
-  const hub = await ObservabilityHub.open({ connectionString, batchSize });
+async function ingest(
+  connectionString: string,
+  records: number,
+  { batchSize = 100, spoolDirectory }: { batchSize?: number; spoolDirectory?: string } = {},
+): Promise<number> {
+  const hub = await ObservabilityHub.open({ connectionString, batchSize, spoolDirectory });
   return await rate(records, async () => {
     await source(records).pipeTo(hub.systemMetricsSink());
     await hub.close();
   });
+}
+
+/** With a spool that is synced by batch. */
+async function ingestSpooled(connectionString: string, records: number): Promise<number> {
+  const spoolDirectory = Deno.makeTempDirSync({ prefix: "openfinops-bench-" });
+  try {
+    return await ingest(connectionString, records, { spoolDirectory });
+  } finally {
+    Deno.removeSync(spoolDirectory, { recursive: true });
+  }
 }
 
 async function readBack(connectionString: string, records: number): Promise<number> {
@@ -170,16 +184,18 @@ type Measure = (connectionString: string, records: number) => Promise<number>;
 const IN_MEMORY: Readonly<Record<string, Measure>> = { pushCopies, intoMemory, collectIntoMemory };
 const ON_SQLITE: Readonly<Record<string, Measure>> = {
   bareLoop: (connectionString, records) => bareLoop(connectionString.replace("sqlite:///", ""), records),
-  intoSqlite: ingest,
-  intoSqlite5000: (connectionString, records) => ingest(connectionString, records, 5_000),
+  intoSqlite: (connectionString, records) => ingest(connectionString, records),
+  intoSqlite5000: (connectionString, records) => ingest(connectionString, records, { batchSize: 5_000 }),
+  intoSqliteSpooled: ingestSpooled,
   outOfSqlite: readBack,
   peakOfSqlite: peakMemory,
 };
 const ON_POSTGRESQL: Readonly<Record<string, Measure>> = {
   psqlIn: (connectionString, records) => psql(connectionString, records, "in"),
   psqlOut: (connectionString, records) => psql(connectionString, records, "out"),
-  intoPostgresql: ingest,
-  intoPostgresql5000: (connectionString, records) => ingest(connectionString, records, 5_000),
+  intoPostgresql: (connectionString, records) => ingest(connectionString, records),
+  intoPostgresql5000: (connectionString, records) => ingest(connectionString, records, { batchSize: 5_000 }),
+  intoPostgresqlSpooled: ingestSpooled,
   outOfPostgresql: readBack,
   peakOfPostgresql: peakMemory,
 };
@@ -267,6 +283,7 @@ async function compareOnPostgresql(): Promise<void> {
   if (hasPsql) show("psql \\copy FROM", found.psqlIn);
   show("systemMetricsSink(), to psql", found.intoPostgresql, found.psqlIn);
   show("  with batchSize 5000, to batchSize 100", found.intoPostgresql5000, found.intoPostgresql);
+  show("  with a spool, to without", found.intoPostgresqlSpooled, found.intoPostgresql);
   if (hasPsql) show("psql \\copy (SELECT …) TO", found.psqlOut);
   show("streamHistoricalMetrics(), to psql", found.outOfPostgresql, found.psqlOut);
   await showPeak("peakOfPostgresql", POSTGRES_RECORDS);
@@ -282,6 +299,7 @@ async function main(): Promise<void> {
   show("bare node:sqlite loop", found.bareLoop);
   show("systemMetricsSink(), to the bare loop", found.intoSqlite, found.bareLoop);
   show("  with batchSize 5000, to batchSize 100", found.intoSqlite5000, found.intoSqlite);
+  show("  with a spool, to without", found.intoSqliteSpooled, found.intoSqlite);
   show("streamHistoricalMetrics()", found.outOfSqlite);
   await showPeak("peakOfSqlite", RECORDS);
   console.log(`\nIn memory, ${RECORDS} records`);

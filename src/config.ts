@@ -2,7 +2,9 @@ import { type Backend, type ConflictPolicy, type OpenMode, StorageBackend } from
 import { parseConnectionString } from "./backends/connection_string.ts";
 import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
 import { ConfigError, describe } from "./errors.ts";
+import type { EventListener } from "./pipeline/events.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
+import type { FsyncPolicy } from "./pipeline/spool.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS } from "./records/datasets.ts";
 
@@ -77,6 +79,39 @@ export interface PersistenceConfig {
    */
   overflow?: OverflowPolicy;
   /**
+   * A folder in which accepted records are journaled before they are acknowledged, so that they outlive the process.
+   * One process at a time uses it: each wants a folder of its own.
+   *
+   * @default {none}
+   */
+  spoolDirectory?: string;
+  /**
+   * The most bytes that the spool of a dataset takes. When it is full, `overflow` says what to do.
+   *
+   * @default {1073741824}
+   */
+  maxSpoolBytes?: number;
+  /**
+   * When the spool is made safe against a crash of the machine: with each `batch` of records, before they are
+   * acknowledged; at an `interval` of a second; or `none`, whenever the system does. A crash of the process alone
+   * loses nothing with any of them.
+   *
+   * @default {"batch"}
+   */
+  fsync?: FsyncPolicy;
+  /**
+   * The folder for records that the backend refuses for their data, a file for each dataset. Without one, such a
+   * record is in the event that tells of it, and nowhere else.
+   *
+   * @default {`dead-letters` in the spoolDirectory}
+   */
+  deadLetterDirectory?: string;
+  /**
+   * Is told what happens on the way of the records: failures, alarms, what was set aside or dropped. What it throws
+   * makes no difference.
+   */
+  onEvent?: EventListener;
+  /**
    * What to do with a cost entry whose key exists: count a duplicate, or restate it.
    *
    * @default {"ignore"}
@@ -106,8 +141,14 @@ export interface PersistenceConfig {
   statementTimeoutSeconds?: number;
 }
 
+/** The fields that may be left open for good. */
+type Optional = "spoolDirectory" | "deadLetterDirectory" | "onEvent";
+
 /** A configuration with nothing left open. */
-export interface ResolvedConfig extends Required<Omit<PersistenceConfig, "connectionString">> {
+export interface ResolvedConfig
+  extends
+    Required<Omit<PersistenceConfig, "connectionString" | Optional>>,
+    Pick<PersistenceConfig, Optional> {
   /** The path of the SQLite file, or the connection string of PostgreSQL; empty in memory. */
   readonly location: string;
 }
@@ -122,6 +163,8 @@ const DEFAULTS = {
   chunkDays: {},
   maxMemoryEntries: 10_000,
   overflow: "block",
+  maxSpoolBytes: 2 ** 30,
+  fsync: "batch",
   onConflict: "ignore",
   sqliteDriver: "auto",
   maxConnections: 5,
@@ -138,6 +181,8 @@ export function defaultConnectionString(backend: unknown): string | undefined {
   return backend === "postgresql" ? "postgresql://" : DEFAULT_SQLITE;
 }
 
+/** The least that a spool may be bounded to. */
+const MIN_SPOOL_BYTES = 65_536;
 /** The longest interval that a timer can wait: 24.8 days. */
 const MAX_INTERVAL_SECONDS = 2_147_483;
 /** The longest statement timeout: twice of it is waited for. */
@@ -146,6 +191,10 @@ const MAX_STATEMENT_SECONDS = 1_000_000;
 const BACKENDS: readonly StorageBackend[] = Object.values(StorageBackend);
 
 const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
+const isFolder = {
+  test: (value: unknown) => typeof value === "string" && value !== "",
+  wanted: "the path of a folder",
+};
 const isOneOf = (...names: string[]) => ({
   test: (value: unknown) => names.includes(value as string),
   wanted: `one of ${names.join(", ")}`,
@@ -182,6 +231,14 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
   },
   maxMemoryEntries: { test: isCount, wanted: "a whole number from 1" },
   overflow: isOneOf("block", "drop-oldest", "drop-newest"),
+  spoolDirectory: isFolder,
+  maxSpoolBytes: {
+    test: (value) => isCount(value) && value as number >= MIN_SPOOL_BYTES,
+    wanted: `a whole number of bytes from ${MIN_SPOOL_BYTES}`,
+  },
+  fsync: isOneOf("batch", "interval", "none"),
+  deadLetterDirectory: isFolder,
+  onEvent: { test: (value) => typeof value === "function", wanted: "a function" },
   onConflict: isOneOf("ignore", "replace"),
   sqliteDriver: isOneOf("auto", "@db/sqlite", "node:sqlite"),
   maxConnections: {
@@ -217,7 +274,21 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
   }
   const { connectionString, ...given } = config;
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  return { ...DEFAULTS, ...set, ...whereTo(given.backend, connectionString) };
+  const target = whereTo(given.backend, connectionString);
+  if (target.backend === "memory" && given.spoolDirectory !== undefined) {
+    throw new ConfigError(
+      "Cannot use the configuration: a backend that outlives the process is wanted for a spoolDirectory: " +
+        "it is memory",
+    );
+  }
+  return { ...DEFAULTS, ...set, ...target };
+}
+
+/** The folder for records that the backend refuses, if there is one. */
+export function deadLetterFolder(
+  { spoolDirectory, deadLetterDirectory }: Pick<PersistenceConfig, "spoolDirectory" | "deadLetterDirectory">,
+): string | undefined {
+  return deadLetterDirectory ?? (spoolDirectory && `${spoolDirectory}/dead-letters`);
 }
 
 /** The backend and where it is, from the name, the connection string, or both where they agree. */

@@ -78,16 +78,38 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
+/**
+ * What a failure of a backend means for whoever wanted something of it:
+ *
+ * - `transient`: it passes by itself, as a lost connection or a lock does. What was written may be stored or not.
+ * - `disk-full`: it passes when there is room again.
+ * - `timeout`: it took too long. Nothing was stored; less at once may do.
+ * - `operator`: somebody has to mend something, as a password, a privilege or a table.
+ * - `data`: the records themselves were refused. Nothing was stored.
+ * - `unknown`: nobody knows.
+ */
+export type FailureKind = "transient" | "disk-full" | "timeout" | "operator" | "data" | "unknown";
+
 /** The parts of a {@linkcode BackendError} beside its message. */
 export interface BackendErrorOptions {
   /** What was being done, as in `"write"`. */
   operation: string;
-  /** Whether the same call may succeed later without anybody mending anything. */
-  retryable: boolean;
+  /** What it means: whether to try again, and how. */
+  kind: FailureKind;
   /** The error of the driver. */
   cause?: unknown;
   /** The SQLSTATE of the server's error, where a server answered with one. */
   sqlState?: string;
+}
+
+/** What a failure means, whoever threw it. */
+export function kindOf(error: unknown): FailureKind {
+  return error instanceof BackendError ? error.kind : "unknown";
+}
+
+/** What was thrown, in words. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** The backend could not do what was asked of it. */
@@ -96,8 +118,8 @@ export class BackendError extends Error {
   override readonly name = "BackendError";
   /** What was being done, as in `"write"`. */
   readonly operation: string;
-  /** Whether the same call may succeed later without anybody mending anything. */
-  readonly retryable: boolean;
+  /** What it means: whether to try again, and how. */
+  readonly kind: FailureKind;
   /** The SQLSTATE of the server's error, where a server answered with one. */
   readonly sqlState?: string;
 
@@ -105,12 +127,17 @@ export class BackendError extends Error {
    * Makes the error.
    *
    * @param message What could not be done, what is wanted, and the current state.
-   * @param options The operation, whether to retry, the cause, and the server's SQLSTATE.
+   * @param options The operation, the kind of failure, the cause, and the server's SQLSTATE.
    */
   constructor(message: string, options: BackendErrorOptions) {
     super(message, { cause: options.cause });
     this.operation = options.operation;
-    this.retryable = options.retryable;
+    this.kind = options.kind;
     this.sqlState = options.sqlState;
+  }
+
+  /** Whether the same call may succeed later as it is. */
+  get retryable(): boolean {
+    return this.kind === "transient" || this.kind === "disk-full" || this.kind === "timeout";
   }
 }

@@ -218,7 +218,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * Ends the intake, commits what is left, and frees what the hub has opened. Safe to call again.
    *
    * @param options When to give up.
-   * @returns What was committed and what was not.
+   * @returns What was committed, kept on disk, set aside and lost.
    */
   close(options?: CloseOptions): Promise<CloseReport> {
     return this.#store.close(options);
@@ -227,7 +227,7 @@ export class ObservabilityHub implements AsyncDisposable {
   /**
    * Closes, for `await using`.
    *
-   * @throws {BackendError} If records were not committed before the deadline.
+   * @throws {BackendError} If records were lost: neither committed before the deadline, nor in a spool.
    */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#store.dispose();

@@ -166,7 +166,7 @@ export class CostObservatory implements AsyncDisposable {
    * Ends the intake, commits what is left, and frees what the observatory has opened. Safe to call again.
    *
    * @param options When to give up.
-   * @returns What was committed and what was not.
+   * @returns What was committed, kept on disk, set aside and lost.
    */
   close(options?: CloseOptions): Promise<CloseReport> {
     return this.#store.close(options);
@@ -175,7 +175,7 @@ export class CostObservatory implements AsyncDisposable {
   /**
    * Closes, for `await using`.
    *
-   * @throws {BackendError} If entries were not committed before the deadline.
+   * @throws {BackendError} If entries were lost: neither committed before the deadline, nor in a spool.
    */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#store.dispose();

@@ -1,8 +1,19 @@
 import type { Backend, DeleteOptions, StorageBackend } from "./backends/backend.ts";
 import { MemoryBackend } from "./backends/memory.ts";
-import { openBackend, type PersistenceConfig, resolveConfig, type ResolvedConfig } from "./config.ts";
-import { BackendError, ValidationError } from "./errors.ts";
+import {
+  deadLetterFolder,
+  openBackend,
+  type PersistenceConfig,
+  resolveConfig,
+  type ResolvedConfig,
+} from "./config.ts";
+import { BackendError, messageOf, ValidationError } from "./errors.ts";
+import { DeadLetters } from "./pipeline/dead_letters.ts";
+import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
+import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
+import { Spool } from "./pipeline/spool.ts";
+import { publish } from "./open_telemetry.ts";
 import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
 import { acceptQuery } from "./records/query.ts";
 import { Ring } from "./records/ring.ts";
@@ -53,6 +64,7 @@ export interface CloseOptions {
   deadlineMs?: number;
 }
 
+const NO_STREAM = { isStream: false };
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /**
@@ -87,6 +99,17 @@ export async function deleteBefore(
   return deleted;
 }
 
+/** Makes the queue in which the records of a dataset wait. */
+type QueueMaker = (hooks: QueueHooks) => Queue<unknown>;
+
+/** What a {@linkcode RecordStore} is made of. */
+interface StoreParts {
+  backend: Backend;
+  datasets: readonly Dataset<unknown>[];
+  /** Queues other than in memory. */
+  queues?: ReadonlyMap<Dataset<unknown>, QueueMaker>;
+}
+
 /** What a dataset has in a store: its way in, and its newest records. */
 interface Room<T> {
   pipeline: Pipeline<T>;
@@ -102,15 +125,18 @@ export class RecordStore {
   readonly #config: ResolvedConfig;
   readonly #ownsBackend: boolean;
   readonly #rooms = new Map<Dataset<unknown>, Room<unknown>>();
+  readonly #unpublish: () => void;
 
   /** Makes the pipelines; the backend is closed with the store only if it owns it. */
   constructor(
     config: ResolvedConfig,
-    { backend, datasets }: { backend: Backend; datasets: readonly Dataset<unknown>[] },
+    { backend, datasets, queues }: StoreParts,
   ) {
     this.backend = backend;
     this.#config = config;
     this.#ownsBackend = backend !== config.backend;
+    const letters = deadLetterFolder(config);
+    const onEvent = safeListener(config.onEvent);
     for (const dataset of datasets) {
       const newest = new Ring<unknown>(config.maxMemoryEntries);
       const pipeline = new Pipeline<unknown>({
@@ -121,9 +147,13 @@ export class RecordStore {
         batchIntervalMs: backend.isDurable ? config.batchIntervalSeconds * 1_000 : 0,
         overflow: config.overflow,
         onAccepted: (record) => newest.push(record),
+        onEvent,
+        queue: queues?.get(dataset),
+        deadLetters: letters === undefined ? undefined : new DeadLetters(letters, dataset.name),
       });
       this.#rooms.set(dataset, { pipeline, newest });
     }
+    this.#unpublish = publish(() => this.stats());
   }
 
   /** Checks a record and takes it in. */
@@ -141,7 +171,7 @@ export class RecordStore {
     return new WritableStream<Input>({
       write: (input) => {
         try {
-          return this.#accept(dataset, input);
+          return this.#accept(dataset, input, { isStream: true });
         } catch (error) {
           // A stream that throws loses what is queued behind: one bad record must not cost its neighbours.
           if (!(error instanceof ValidationError)) throw error;
@@ -217,6 +247,7 @@ export class RecordStore {
     const reports = await Promise.all(
       [...this.#rooms.values()].map(({ pipeline }) => pipeline.close({ deadlineMs })),
     );
+    this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
     const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
     return {
@@ -232,13 +263,13 @@ export class RecordStore {
     const { lost } = await this.close();
     if (lost === 0) return;
     throw new BackendError(
-      `Cannot close cleanly: a backend that takes all records is wanted: ${lost} were not committed`,
-      { operation: "close", retryable: false },
+      `Cannot close cleanly: a backend that takes all records, or a spool, is wanted: ${lost} were lost`,
+      { operation: "close", kind: "operator" },
     );
   }
 
   /** Not async, so that a record costs no promise of its own unless it has to wait. */
-  #accept(dataset: Dataset<unknown>, input: unknown): Promise<void> {
+  #accept(dataset: Dataset<unknown>, input: unknown, { isStream } = NO_STREAM): Promise<void> {
     const { pipeline } = this.#room(dataset);
     let record: unknown;
     try {
@@ -247,7 +278,7 @@ export class RecordStore {
       pipeline.countRefused();
       throw error;
     }
-    return pipeline.accept(record);
+    return isStream ? pipeline.offer(record) : pipeline.accept(record);
   }
 
   #room<T>(dataset: Dataset<T>): Room<T> {
@@ -271,6 +302,25 @@ export async function openStore(
   config: PersistenceConfig,
   datasets: readonly Dataset<unknown>[],
 ): Promise<RecordStore> {
+  const resolved = resolveConfig(config);
   const backend = await openBackend(config);
-  return new RecordStore(resolveConfig(config), { backend, datasets });
+  const queues = new Map<Dataset<unknown>, QueueMaker>();
+  for (const dataset of datasets) {
+    if (resolved.spoolDirectory !== undefined) queues.set(dataset, await openSpool(dataset, resolved));
+  }
+  return new RecordStore(resolved, { backend, datasets, queues });
+}
+
+/** The spool of a dataset. Where it cannot be used, an alarm is raised, and the program starts without it. */
+async function openSpool(dataset: Dataset<unknown>, config: ResolvedConfig): Promise<QueueMaker> {
+  const onEvent: EventListener = safeListener(config.onEvent);
+  const { spoolDirectory: directory, maxSpoolBytes: maxBytes, fsync } = config;
+  try {
+    const spool = await Spool.open(dataset, { directory: directory!, maxBytes, fsync, onEvent });
+    return (hooks) => spool.attach(hooks);
+  } catch (error) {
+    const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;
+    onEvent({ type: "spool-unusable", dataset: dataset.name, message, error });
+    return (hooks) => new MemoryQueue(dataset, hooks, { alarm: message });
+  }
 }

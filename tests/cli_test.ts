@@ -56,6 +56,7 @@ test("--help tells every command, and each command its options and examples", as
     "database export",
     "database migrate",
     "database cleanup",
+    "database dead-letter",
     "database examples",
   ]);
   for (const name of commands) {
@@ -85,6 +86,9 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["database", "cleanup", "--yes=1"], "takes no value"],
     [["database", "cleanup", "--retention-days", "x"], "a number from 0"],
     [["database", "cleanup"], "pass --yes"],
+    [["database", "dead-letter"], "one of list, retry, purge"],
+    [["database", "dead-letter", "lst", "--spool-directory", "s"], "did you mean list?"],
+    [["database", "dead-letter", "list"], "--dead-letter-directory or --spool-directory"],
     [["collect", "--interval", "1"], "such as 250ms"],
     [["collect", "--interval", "1ms"], "at least 100ms"],
     [["collect", "--interval", "30d"], "at most 24d"],
@@ -307,6 +311,68 @@ test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd 
     assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(samples));
     assert(!exists(`${cwd}/${signal}.db-wal`));
   }
+});
+
+test("collect with a spool leaves to the next start what it could not store", async (folder) => {
+  const { path: cwd } = folder;
+  const args = ["collect", "--interval", "100ms", "--duration", "300ms", "--spool-directory", "spool", ...AT];
+  await openfinops(["database", "init", ...AT], { cwd });
+  const { DatabaseSync } = await import("node:sqlite");
+  const database = new DatabaseSync(folder.file("a.db"));
+  // Whoever reads cannot tell, whoever writes is refused, for reasons that an operator has to mend.
+  database.exec(
+    "CREATE TRIGGER t BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly'); END",
+  );
+  const first = await openfinops(args, { cwd });
+  assertEquals(first.code, 0, first.err);
+  assert(first.err.includes("paused: "), first.err);
+  const [, kept] = /^Kept (\d+) records in the spool/m.exec(first.out)!;
+  assertMatch(first.out, /^Stored 0 samples/);
+  database.exec("DROP TRIGGER t");
+  database.close();
+  const second = await openfinops(args, { cwd });
+  const [, stored] = /^Stored (\d+) samples/.exec(second.out)!;
+  assert(Number(stored) > Number(kept), second.out);
+  const { out } = await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd });
+  assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(stored));
+});
+
+test("database dead-letter lists, retries and purges what was refused", async (folder) => {
+  const { path: cwd } = folder;
+  const { DatabaseSync } = await import("node:sqlite");
+  const deadLetterDirectory = folder.file("letters");
+  const costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db"), deadLetterDirectory });
+  const database = new DatabaseSync(folder.file("a.db"));
+  const refuse = (name: string) =>
+    `CREATE TRIGGER ${name} BEFORE INSERT ON cost_entries WHEN new.entry_id = '${name}' ` +
+    `BEGIN SELECT RAISE(ABORT, '${name}: a constraint failed'); END;`;
+  database.exec(refuse("e1") + refuse("e2"));
+  for (const i of [0, 1, 2]) await costs.addCostEntry(costEntry({ entryId: `e${i}`, amount: "0.1" }));
+  await costs.flush();
+  assertEquals((await costs.close()).deadLettered, 2);
+  const run = (...args: string[]) =>
+    openfinops(["database", "dead-letter", ...args, "--dead-letter-directory", "letters"], { cwd });
+  const listed = JSON.parse((await run("list", "--format", "json")).out);
+  assertEquals(listed.map(({ record }: { record: { entryId: string } }) => record.entryId), ["e1", "e2"]);
+  assert(listed[0].message.includes("e1: a constraint failed") && listed[0].dataset === "cost_entries");
+  assertMatch((await run("list")).out, /^time +dataset +sqlState +message/);
+  database.exec("DROP TRIGGER e1");
+  const retried = await run("retry", ...AT);
+  assertEquals([retried.code, retried.out], [0, "Stored 1 record, 1 still refused.\n"]);
+  assert(retried.err.includes("e2: a constraint failed"), retried.err);
+  database.exec("DROP TRIGGER e2");
+  database.close();
+  // A crash between storing and taking note: the same letter comes again, and is stored once.
+  Deno.copyFileSync(folder.file("letters/cost_entries.ndjson"), folder.file("copy"));
+  for (let i = 0; i < 2; i++) {
+    assertEquals((await run("retry", ...AT)).out, "Stored 1 record, 0 still refused.\n");
+    Deno.copyFileSync(folder.file("copy"), folder.file("letters/cost_entries.ndjson"));
+  }
+  const { out } = await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd });
+  assertEquals(JSON.parse(out).totals, [{ currency: "USD", total: "0.3", count: 3 }]);
+  assert((await run("purge")).err.includes("pass --yes"));
+  assertEquals((await run("purge", "--yes")).out, "Deleted 1 record.\n");
+  assertEquals((await run("list", "--format", "ndjson")).out, "");
 });
 
 test("reads a file that may only be read, and says that it cannot be written", async (folder) => {

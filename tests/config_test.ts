@@ -17,6 +17,8 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
     chunkDays: {},
     maxMemoryEntries: 10_000,
     overflow: "block",
+    maxSpoolBytes: 2 ** 30,
+    fsync: "batch",
     onConflict: "ignore",
     sqliteDriver: "auto",
     maxConnections: 5,
@@ -68,6 +70,12 @@ Deno.test("resolveConfig() refuses values that cannot be, and says what is wante
     [{ onConflict: "update" }, "ignore, replace"],
     [{ sqliteDriver: "sqlite3" }, "auto, @db/sqlite, node:sqlite"],
     [{ connectionString: 5 }, "a string"],
+    [{ spoolDirectory: "" }, "the path of a folder"],
+    [{ maxSpoolBytes: 1_000 }, "bytes from 65536"],
+    [{ fsync: "always" }, "batch, interval, none"],
+    [{ deadLetterDirectory: 5 }, "the path of a folder"],
+    [{ onEvent: "log" }, "a function"],
+    [{ spoolDirectory: "spool" }, "it is memory"],
   ];
   for (const [config, wanted] of wrong) assertThrows(() => resolveConfig(config), ConfigError, wanted);
 });

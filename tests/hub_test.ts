@@ -184,6 +184,36 @@ Deno.test("ObservabilityHub does not lose records when its table cannot be writt
   assertEquals((await hub.close()).committed, 1);
 });
 
+Deno.test("ObservabilityHub waits with a refused record until its folder can be written, and tells so", async () => {
+  using folder = new TemporaryFolder();
+  Deno.writeTextFileSync(folder.file("letters"), "not a folder");
+  const told: string[] = [];
+  await using hub = await ObservabilityHub.open({
+    connectionString: folder.sqlite(),
+    deadLetterDirectory: folder.file("letters"),
+    onEvent: ({ type }) => told.push(type),
+  });
+  const { DatabaseSync } = await import("node:sqlite");
+  const other = new DatabaseSync(folder.file("test.db"));
+  other.exec(
+    "CREATE TRIGGER t BEFORE INSERT ON system_metrics BEGIN SELECT RAISE(ABORT, 'a constraint failed'); END",
+  );
+  other.close();
+  await hub.collectSystemMetrics(at(1));
+  const flushing = hub.flush();
+  while (hub.stats().datasets.system_metrics!.alarm === undefined) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  assertEquals(hub.stats().datasets.system_metrics!.inFlight, 1);
+  Deno.removeSync(folder.file("letters"));
+  await hub.flush(); // tries at once
+  await flushing;
+  assertEquals(told, ["retry", "paused", "resumed", "dead-lettered"]);
+  const [letter] = Deno.readTextFileSync(folder.file("letters/system_metrics.ndjson")).split("\n");
+  assertEquals(JSON.parse(letter).record.activeConnections, 1);
+  assertEquals(hub.stats().datasets.system_metrics!.deadLettered, 1);
+});
+
 Deno.test("importing mod.ts opens nothing and needs no permission", async () => {
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "--cached-only", "--no-prompt", new URL("../mod.ts", import.meta.url).href],

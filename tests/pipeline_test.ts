@@ -1,4 +1,5 @@
-import { BackendError } from "../src/errors.ts";
+import { BackendError, type FailureKind } from "../src/errors.ts";
+import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.ts";
 import { Pipeline, type PipelineOptions, type PipelineStats } from "../src/pipeline/pipeline.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
@@ -57,12 +58,12 @@ function metrics(number: number): SystemMetrics {
 }
 
 function assertConserved(stats: PipelineStats): void {
-  const { accepted, committed, duplicates, dropped, buffered, inFlight } = stats;
-  assertEquals(accepted, committed + duplicates + dropped + buffered + inFlight);
+  const { accepted, committed, duplicates, deadLettered, dropped, spooled, buffered, inFlight } = stats;
+  assertEquals(accepted, committed + duplicates + deadLettered + dropped + spooled + buffered + inFlight);
   for (const count of [buffered, inFlight]) assert(count >= 0, JSON.stringify(stats));
 }
 
-const outage = (retryable: boolean) => new BackendError("down", { operation: "write", retryable });
+const failure = (kind: FailureKind) => new BackendError("down", { operation: "write", kind });
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
 Deno.test("Pipeline.flush() resolves when all accepted before it is committed, in order", async () => {
@@ -191,7 +192,7 @@ Deno.test("Pipeline.flush() and close() try again at once, however long the back
   try {
     for (const end of ["flush", "close"] as const) {
       const sink = new GatedSink();
-      sink.failures = [outage(false)];
+      sink.failures = [failure("operator")];
       const pipeline = pipelineInto(sink, { batchSize: 1 });
       await pipeline.accept(metrics(1));
       await settle();
@@ -219,7 +220,7 @@ Deno.test("Pipeline hands on only records that it has accepted", async () => {
 
 Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tells nobody who collects", async () => {
   const sink = new GatedSink();
-  sink.failures = [outage(true), outage(true)];
+  sink.failures = [failure("transient"), failure("transient")];
   const pipeline = pipelineInto(sink);
   await pipeline.accept(metrics(1));
   await pipeline.flush();
@@ -232,7 +233,7 @@ Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tel
 
 Deno.test("Pipeline.flush() rejects with an error that somebody has to mend, and nothing is lost by it", async () => {
   const sink = new GatedSink();
-  sink.failures = [outage(false), outage(false)];
+  sink.failures = [failure("operator"), failure("operator")];
   const pipeline = pipelineInto(sink);
   await pipeline.accept(metrics(1));
   await assertRejects(() => pipeline.flush(), BackendError, "down");
@@ -254,7 +255,7 @@ Deno.test("Pipeline.close() commits what is left", async () => {
 
 Deno.test("Pipeline.close() gives up at the deadline and says how many records are lost", async () => {
   for (const sink of [new GatedSink({ isOpen: false }), new GatedSink()]) {
-    sink.failures = Array.from({ length: 1_000 }, () => outage(true));
+    sink.failures = Array.from({ length: 1_000 }, () => failure("transient"));
     const pipeline = pipelineInto(sink, { batchSize: 2 });
     for (const number of range(0, 7)) await pipeline.accept(metrics(number));
     await settle();
@@ -281,4 +282,108 @@ Deno.test("Pipeline refuses records once closed, and those that wait for room", 
   const outcomes = await Promise.all(calls);
   const refused = outcomes.filter((outcome) => outcome instanceof BackendError).length;
   assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
+});
+
+/** A sink that refuses a batch as long as this gives an error for it. */
+function refusing(refusal: (batch: Batch) => Error | undefined) {
+  const sink = new GatedSink();
+  const write = sink.write.bind(sink);
+  sink.write = (batch) => {
+    const error = refusal(batch);
+    if (!error) return write(batch);
+    sink.attempts.push(batch);
+    return Promise.reject(error);
+  };
+  return sink;
+}
+
+const holds = ({ records }: Batch, ...numbers: number[]) =>
+  (records as SystemMetrics[]).some(({ activeConnections }) => numbers.includes(activeConnections!));
+
+for (const kind of ["data", "unknown"] as const) {
+  Deno.test(`Pipeline isolates records that are refused with ${kind}, and costs no neighbour`, async () => {
+    const sink = refusing((batch) => holds(batch, 3, 17) ? failure(kind) : undefined);
+    const events: TelemetryEvent[] = [];
+    const pipeline = pipelineInto(sink, { onEvent: (event) => events.push(event) });
+    for (const number of range(0, 40)) await pipeline.accept(metrics(number));
+    await pipeline.flush();
+    assertEquals(sink.numbers, range(0, 40).filter((number) => number !== 3 && number !== 17));
+    const { deadLettered, committed, lastError } = pipeline.stats();
+    assertEquals([deadLettered, committed, lastError], [2, 38, undefined]);
+    assertConserved(pipeline.stats());
+    const told = events.filter(({ type }) => type === "dead-lettered") as DeadLetteredEvent[];
+    assertEquals(told.map(({ record }) => record), [metrics(3), metrics(17)]);
+    assertEquals((await pipeline.close({ deadlineMs: 1_000 })).deadLettered, 2);
+    // The halves have ids of their own, which follow from the id of the whole.
+    const ids = sink.attempts.map(({ id }) => id);
+    assertEquals(ids.slice(0, kind === "data" ? 1 : 5), Array(kind === "data" ? 1 : 5).fill(ids[0]));
+    assert(ids.every((id) => id.startsWith(ids[0])) && ids.includes(`${ids[0]}/0/0`), ids.join());
+  });
+}
+
+Deno.test("Pipeline halves a batch that takes too long, and never gives up a record for that", async () => {
+  let patience = 3;
+  const sink = refusing(({ records }) =>
+    records.length > 10 || (records.length === 1 && patience-- > 0) ? failure("timeout") : undefined
+  );
+  const pipeline = pipelineInto(sink);
+  for (const number of range(0, 40)) await pipeline.accept(metrics(number));
+  await pipeline.flush();
+  assertEquals(sink.numbers, range(0, 40));
+  await pipeline.accept(metrics(40)); // alone, it is tried again and again
+  await pipeline.flush();
+  assertEquals([sink.numbers.length, pipeline.stats().deadLettered], [41, 0]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+for (const kind of ["operator", "disk-full"] as const) {
+  Deno.test(`Pipeline raises one alarm for ${kind}, whatever the number of attempts, and clears it`, async () => {
+    const sink = new GatedSink();
+    sink.failures = [failure(kind), failure(kind), failure(kind)];
+    const told: string[] = [];
+    const pipeline = pipelineInto(sink, {
+      onEvent({ type }) {
+        told.push(`${type} ${pipeline.stats().alarm}`);
+      },
+    });
+    await pipeline.accept(metrics(1));
+    while (pipeline.stats().committed === 0) { // each flush tries again at once
+      void pipeline.flush().catch(() => {});
+      await settle();
+    }
+    assertEquals(told, ["paused down", "resumed undefined"]);
+    await pipeline.close({ deadlineMs: 1_000 });
+  });
+}
+
+Deno.test("Pipeline tells of drops once for each time that the buffer is full", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const told: number[] = [];
+  const pipeline = pipelineInto(sink, {
+    batchSize: 1,
+    overflow: "drop-newest",
+    onEvent(event) {
+      if (event.type === "dropped") told.push(event.dropped);
+    },
+  });
+  for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
+  assertEquals(told, [1]);
+  sink.open();
+  await pipeline.close({ deadlineMs: 5_000 });
+});
+
+Deno.test("Pipeline tells how old the oldest record is that is not settled, and how long commits take", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  assertEquals([pipeline.stats().oldestUnacknowledgedMs, pipeline.stats().commitMs], [0, undefined]);
+  await pipeline.accept(metrics(1));
+  await settle();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert(pipeline.stats().oldestUnacknowledgedMs >= 15);
+  sink.open();
+  await pipeline.flush();
+  const { oldestUnacknowledgedMs, commitMs } = pipeline.stats();
+  assertEquals(oldestUnacknowledgedMs, 0);
+  assert(commitMs!.last >= 15 && commitMs!.p50 === commitMs!.p95, JSON.stringify(commitMs));
+  await pipeline.close({ deadlineMs: 1_000 });
 });

@@ -296,7 +296,7 @@ export class SqliteBackend implements Backend {
     throw new BackendError(
       `Cannot write ${this.#path}: the file that was opened is wanted: it was deleted or replaced; ` +
         `put it back, or close and open again`,
-      { operation: "write", retryable: false },
+      { operation: "write", kind: "operator" },
     );
   }
 

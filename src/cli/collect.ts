@@ -1,11 +1,13 @@
 import { CostObservatory } from "../observatory.ts";
 import { BackendError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
+import type { TelemetryEvent } from "../pipeline/events.ts";
+import type { CloseReport } from "../pipeline/pipeline.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { type Host, openHost } from "./host.ts";
-import { bold, formatThings, print, redraw, sparkline } from "./output.ts";
+import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { readDurationMs, UsageError } from "./usage.ts";
 
 const HOUR_MS = 3_600_000n;
@@ -36,6 +38,11 @@ export const collect: Command = {
     { name: "node-id", value: "ID", summary: "the node (default: the host's name)" },
     { name: "cost-per-hour", value: "AMOUNT", summary: "also add what the machine costs, exactly" },
     { name: "currency", value: "CODE", summary: "the currency of the cost (default USD)" },
+    {
+      name: "spool-directory",
+      value: "DIR",
+      summary: "journal samples here first, so that they outlive this process and outages",
+    },
   ],
   examples: [
     "openfinops collect --duration 10s --connection-string sqlite:///openfinops.db",
@@ -46,7 +53,8 @@ export const collect: Command = {
     const stop = listenForStop();
     try {
       await withBackend(given, "create", async (backend) => {
-        const config = { backend, batchIntervalSeconds: COMMIT_SECONDS };
+        const spoolDirectory = given.text("spool-directory");
+        const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent: tell };
         const hub = await ObservabilityHub.open(config);
         const costs = await CostObservatory.open(config);
         try {
@@ -65,6 +73,14 @@ export const collect: Command = {
     }
   },
 };
+
+/** Tells of what somebody should know; that an attempt failed is no news before it is an alarm. */
+function tell(event: TelemetryEvent): void {
+  if (event.type === "retry") return;
+  note(`${event.type}: ${event.message}`);
+  // Without a folder for refused records there is no other place for it.
+  if (event.type === "dead-lettered" && !event.file) note(JSON.stringify(event.record));
+}
 
 function readPlan(given: Arguments): Plan {
   const duration = given.text("duration");
@@ -120,14 +136,15 @@ async function sampleUntil(
   for (let beat = start; !signal.aborted && beat < end;) {
     const sample = await host.sample();
     const timestamp = Date.now();
-    await hub.collectSystemMetrics({ ...sample, timestamp, clusterId: plan.clusterId, nodeId });
-    await meter.charge(timestamp, performance.now() - start);
+    const accepted = hub.collectSystemMetrics({ ...sample, timestamp, clusterId: plan.clusterId, nodeId });
+    await unlessStopped(accepted, signal);
+    await unlessStopped(meter.charge(timestamp, performance.now() - start), signal);
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
     await wait(Math.min(beat, end) - performance.now(), signal);
   }
-  await meter.charge(Date.now(), performance.now() - start); // what came after the last sample
+  await unlessStopped(meter.charge(Date.now(), performance.now() - start), signal); // since the last sample
   if (Deno.stderr.isTerminal()) redraw("");
 }
 
@@ -170,6 +187,19 @@ function liveLine(hub: ObservabilityHub): string {
   return `${accepted} samples, ${committed} committed  CPU ${now} % ${sparkline(cpu)}`;
 }
 
+/** Waits for buffers that are full only until it is told to stop: closing says what becomes of what waits. */
+async function unlessStopped(accepted: Promise<void>, signal: AbortSignal): Promise<void> {
+  const { promise: stopped, resolve: stop } = Promise.withResolvers<unknown>();
+  if (signal.aborted) stop(undefined);
+  signal.addEventListener("abort", stop);
+  accepted.catch(() => {}); // once stopped, it is no longer waited for
+  try {
+    await Promise.race([accepted, stopped]);
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}
+
 function wait(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
@@ -183,26 +213,28 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** How many records a dataset has stored and lost. */
-interface Outcome {
-  committed: number;
-  lost: number;
-}
-
 function summarize(
   given: Arguments,
   plan: Plan,
-  { samples, entries, lastError }: { samples: Outcome; entries: Outcome; lastError?: string },
+  { samples, entries, lastError }: { samples: CloseReport; entries: CloseReport; lastError?: string },
 ): void {
   const name = databaseName(given);
   const stored = [formatThings(samples.committed, "sample", "samples")];
   if (plan.costPerHour) stored.push(formatThings(entries.committed, "cost entry", "cost entries"));
   print(`Stored ${stored.join(" and ")} in ${name}.`);
+  const spooled = samples.spooled + entries.spooled;
+  if (spooled > 0) {
+    print(`Kept ${formatThings(spooled, "record", "records")} in the spool for the next start.`);
+  }
+  const refused = samples.deadLettered + entries.deadLettered;
+  if (refused > 0) {
+    print(`Set ${formatThings(refused, "record", "records")} aside that the database refused.`);
+  }
   const lost = samples.lost + entries.lost;
   if (lost > 0) {
     throw new BackendError(
       `Cannot store ${formatThings(lost, "record", "records")}, lost: ${lastError ?? "no time was left"}`,
-      { operation: "close", retryable: false },
+      { operation: "close", kind: "operator" },
     );
   }
   if (name === "memory") return; // gone with this process

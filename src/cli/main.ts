@@ -4,6 +4,7 @@ import { readArguments } from "./arguments.ts";
 import { cleanup } from "./cleanup.ts";
 import { collect } from "./collect.ts";
 import type { Command } from "./command.ts";
+import { deadLetter } from "./dead_letter.ts";
 import { examples } from "./examples.ts";
 import { exportCommand } from "./export.ts";
 import { importCommand } from "./import.ts";
@@ -25,6 +26,7 @@ const COMMANDS: readonly Command[] = [
   exportCommand,
   migrateCommand,
   cleanup,
+  deadLetter,
   examples,
 ];
 const HELP = { name: "help", summary: "print this" };

@@ -1,18 +1,16 @@
 import { setImmediate } from "node:timers";
-import { BackendError } from "../errors.ts";
+import { BackendError, kindOf, messageOf } from "../errors.ts";
 import { byteLength, type Dataset } from "../records/dataset.ts";
 import { BatchStream, MAX_TIMER_MS } from "./batch_stream.ts";
-import { type Sink, sinkStream, type WriteResult } from "./sink.ts";
+import type { DeadLetters } from "./dead_letters.ts";
+import { Delivery } from "./delivery.ts";
+import { Alarm, type EventListener } from "./events.ts";
+import { MAX_BATCH_BYTES, MemoryQueue, type Queue, type QueueHooks } from "./queue.ts";
+import { retry } from "./retry.ts";
+import type { Batch, Sink, WriteResult } from "./sink.ts";
 
 /** What to do with a record when the buffer is full. */
 export type OverflowPolicy = "block" | "drop-oldest" | "drop-newest";
-
-/** The upper bounds of what a batch takes at once (group commit), beside the less that it may hold already. */
-const MAX_BATCH_RECORDS = 10_000;
-const MAX_BATCH_BYTES = 8 * 2 ** 20;
-/** The bounds of what waits for its batch. */
-const MAX_BUFFERED_RECORDS = MAX_BATCH_RECORDS;
-const MAX_BUFFERED_BYTES = 64 * 2 ** 20;
 
 /** How a {@linkcode Pipeline} works. */
 export interface PipelineOptions<T> {
@@ -28,14 +26,20 @@ export interface PipelineOptions<T> {
   overflow: OverflowPolicy;
   /** Is handed each record as it is accepted. */
   onAccepted?: (record: T) => void;
+  /** Is told of what happens. It does not throw. */
+  onEvent?: EventListener;
+  /** Where records wait; in memory where not given. */
+  queue?: (hooks: QueueHooks) => Queue<T>;
+  /** Where records go that the backend refuses; they are only told of where not given. */
+  deadLetters?: DeadLetters;
 }
 
 /**
- * What became of the records of a dataset. At every moment
- * `accepted = committed + duplicates + dropped + buffered + inFlight`.
+ * What became of the records of a dataset. At every moment `accepted = committed + duplicates + deadLettered +
+ * dropped + spooled + buffered + inFlight`.
  */
 export interface PipelineStats {
-  /** Records taken in. */
+  /** Records taken in; what an earlier process has left in the spool is taken in at the start. */
   accepted: number;
   /** Records that the backend has stored. */
   committed: number;
@@ -43,9 +47,13 @@ export interface PipelineStats {
   duplicates: number;
   /** Those of the committed that took the place of an older record with their key. */
   restated: number;
-  /** Records given up because the buffer was full. */
+  /** Records that the backend refused, and that were set aside. */
+  deadLettered: number;
+  /** Records given up because buffers were full, or because the spool could not be read back. */
   dropped: number;
-  /** Records that wait for their batch. */
+  /** Records that wait on disk only. */
+  spooled: number;
+  /** Records in memory that wait for their batch; with a spool, they are on disk as well. */
   buffered: number;
   /** Records in the batch that is being written. */
   inFlight: number;
@@ -53,26 +61,44 @@ export interface PipelineStats {
   refused: number;
   /** Attempts to write that failed and were repeated. */
   retries: number;
+  /** The bytes that the spool takes on disk. */
+  spoolBytes: number;
+  /** How long ago the oldest record was accepted that is not settled, in milliseconds; 0 if there is none. */
+  oldestUnacknowledgedMs: number;
+  /** How long the last writes took that succeeded, in milliseconds; absent before the first. */
+  commitMs?: CommitLatency;
   /** What stands in the way of the batch in flight, if anything. */
   lastError?: string;
+  /** What somebody has to mend before anything goes on, if anything. */
+  alarm?: string;
+}
+
+/** How long the last 100 successful writes took, in milliseconds. */
+export interface CommitLatency {
+  /** The last one. */
+  last: number;
+  /** The median. */
+  p50: number;
+  /** The 95th percentile. */
+  p95: number;
 }
 
 /** What {@linkcode Pipeline.close} left behind. */
 export interface CloseReport {
   /** Records stored since the start. */
   committed: number;
-  /** Records that are kept on disk for the next start; 0, as there is no spool yet. */
+  /** Records that are kept on disk for the next start. */
   spooled: number;
-  /** Records that were set aside as refused by the backend; 0, as nothing is set aside yet. */
+  /** Records that were set aside since the start because the backend refused them. */
   deadLettered: number;
-  /** Records that were accepted and are not known to be committed at the deadline. */
+  /** Records that were accepted and are not known to be committed at the deadline, nor kept on disk. */
   lost: number;
 }
 
 /** Somebody who waits until the buffer has room. */
 interface Waiting<T> {
   record: T;
-  admitted: () => void;
+  admitted: (safe: Promise<void>) => void;
   refused: (error: Error) => void;
 }
 
@@ -83,24 +109,33 @@ interface Flushing {
   reject: (error: unknown) => void;
 }
 
-/** Records that were taken out of the buffer together and are not all settled. */
+/** Records that were taken out of the queue together and are not all settled. */
 interface Taken {
   /** How many are left. */
   count: number;
   /** The position after the last of them, in the order of admission. */
   readonly end: number;
+  /** When the oldest of them was accepted, in epoch milliseconds. */
+  readonly time: number;
 }
 
 const ADMITTED: Promise<void> = Promise.resolve();
 /** The longest wait between attempts, and the same once the pipeline is closing and has not much time left. */
 const MAX_RETRY_MS = 30_000;
 const MAX_CLOSING_RETRY_MS = 250;
+/**
+ * How long those who are asked to wait do so for room in memory where there is room on disk. What goes by disk only
+ * is read back, and so costs twice; but who collects must not wait for a backend that is gone.
+ */
+const PATIENCE_MS = 1_000;
+/** The writes whose time is remembered. */
+const LATENCIES = 100;
 
 /**
- * The way of the records of one dataset: a bounded buffer, a {@linkcode BatchStream}, the backend's sink.
+ * The way of the records of one dataset: a bounded queue, a {@linkcode BatchStream}, the backend's sink.
  *
- * While the sink writes, the stream is under back-pressure and arrivals gather in the buffer; the next
- * batch takes them all. So the cost of a commit is shared by as many records as there are (group commit).
+ * While the sink writes, the stream is under back-pressure and arrivals gather in the queue; the next batch takes
+ * them all. So the cost of a commit is shared by as many records as there are (group commit).
  *
  * @typeParam T The type of the records.
  */
@@ -108,7 +143,12 @@ export class Pipeline<T> {
   readonly #dataset: Dataset<T>;
   readonly #overflow: OverflowPolicy;
   readonly #onAccepted: (record: T) => void;
+  readonly #emit: EventListener;
   readonly #batchSize: number;
+  readonly #queue: Queue<T>;
+  readonly #deadLetters: DeadLetters | undefined;
+  readonly #delivery: Delivery<T>;
+  readonly #alarm: Alarm;
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
   readonly #counters = {
@@ -116,22 +156,30 @@ export class Pipeline<T> {
     committed: 0,
     duplicates: 0,
     restated: 0,
+    deadLettered: 0,
     dropped: 0,
     inFlight: 0,
     refused: 0,
     retries: 0,
   };
-  #arrivals: T[] = [];
-  #arrivedBytes = 0;
-  /** Records that were put into the buffer so far; a record's position is this number before it. */
+  readonly #latencies: number[] = [];
+  /** Records that were put into the queue so far; a record's position is this number before it. */
   #admitted = 0;
-  /** What has left the buffer for the stream, oldest first. Positions that were dropped are not in it. */
+  /** The position of the next record to be taken out of the queue. */
+  #head = 0;
+  /** What has left the queue for the stream, oldest first. Positions that were dropped are not in it. */
   readonly #taken: Taken[] = [];
   readonly #waiting: Waiting<T>[] = [];
   readonly #flushing: Flushing[] = [];
   /** Whether the batch stream has been asked for what it holds. */
   #flushAsked = false;
+  #isDropping = false;
+  /** Whether records need not wait for room in memory. */
+  #isSpilling = false;
+  #patience: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
+  /** Whether closing is over, so that nothing that is left will be written. */
+  #isOver = false;
   #wakeSource: (() => void) | undefined;
   #isWaking = false;
   /** Ends the wait before the next attempt, where there is one. */
@@ -149,29 +197,38 @@ export class Pipeline<T> {
     this.#dataset = dataset;
     this.#overflow = overflow;
     this.#onAccepted = options.onAccepted ?? (() => {});
+    this.#emit = options.onEvent ?? (() => {});
     this.#batchSize = batchSize;
+    this.#deadLetters = options.deadLetters;
+    this.#alarm = new Alarm(dataset.name, this.#emit);
+    const hooks: QueueHooks = {
+      onReady: () => this.#wakeSoon(),
+      onRoom: () => this.#letIn(),
+      onTaken: (records, time) => this.#onTaken(records, time),
+      onMissing: (records) => this.#giveUp(records),
+    };
+    this.#queue = options.queue?.(hooks) ?? new MemoryQueue(dataset, hooks);
+    this.#admitted = this.#counters.accepted = this.#queue.spooled;
     const { signal } = this.#abort;
-    this.#done = this.#source()
-      .pipeThrough(
-        new BatchStream<T>({
-          size: batchSize,
-          intervalMs: batchIntervalMs,
-          maxBytes: MAX_BATCH_BYTES,
-          byteLength: (record) => byteLength(dataset, record),
-        }),
-        { signal },
-      )
-      .pipeTo(
-        sinkStream({ dataset, sink }, {
-          signal,
-          onTaken: (records) => this.#counters.inFlight += records,
-          onCommitted: (result) => this.#onCommitted(result),
-          onFailure: (error) => this.#onFailure(error),
-          onWait: (tryNow) => this.#tryNow = tryNow,
-          maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
-        }),
-        { signal },
-      );
+    this.#delivery = new Delivery({
+      sink,
+      queue: this.#queue,
+      signal,
+      onFailure: (error) => this.#onFailure(error),
+      onWait: (tryNow) => this.#tryNow = tryNow,
+      maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
+      onCommitted: (result, ms) => this.#onCommitted(result, ms),
+      setAside: (batch, error) => this.#setAside(batch, error),
+    });
+    const stream = new BatchStream<T>({
+      size: batchSize,
+      intervalMs: batchIntervalMs,
+      maxBytes: MAX_BATCH_BYTES,
+      byteLength: (record) => byteLength(dataset, record),
+    });
+    this.#done = this.#deliverFrozen().then(() =>
+      this.#source().pipeThrough(stream, { signal }).pipeTo(this.#batches(), { signal })
+    );
     this.#done.catch(() => {}); // only an abort at the deadline of close() ends it this way
   }
 
@@ -179,24 +236,36 @@ export class Pipeline<T> {
    * Takes a record in, or waits until there is room, as the overflow policy says.
    *
    * @param record A record that has been checked. It must not be changed afterwards.
-   * @returns A promise that resolves when the record is accepted; it rejects only once closed.
+   * @returns A promise that resolves when the record is accepted: in memory, or on disk where there is a spool. It
+   * rejects only once closed.
    */
   accept(record: T): Promise<void> {
     if (this.#isClosed) return Promise.reject(this.#closedError());
-    if (this.#hasRoom()) {
-      this.#admit(record);
-      return ADMITTED;
+    if (this.#hasRoom) {
+      this.#isDropping = false;
+      return this.#admit(record);
     }
     if (this.#overflow === "block") {
+      this.#bePatient();
       return new Promise((admitted, refused) => this.#waiting.push({ record, admitted, refused }));
     }
-    if (this.#overflow === "drop-oldest" && this.#arrivals.length > 0) {
-      this.#dropOldest();
-      this.#admit(record);
-    } else {
-      this.#counters.accepted++;
-      this.#counters.dropped++;
+    const dropped = this.#overflow === "drop-oldest" ? this.#queue.dropOldest() : 0;
+    if (dropped > 0) {
+      this.#giveUp(dropped);
+      this.#tellOfDrop();
+      return this.#admit(record);
     }
+    this.#counters.accepted++;
+    this.#counters.dropped++;
+    this.#tellOfDrop();
+    return ADMITTED;
+  }
+
+  /** As {@linkcode Pipeline.accept}, but waits only for room: for streams, which are safe once they are closed. */
+  offer(record: T): Promise<void> {
+    if (this.#isClosed || !this.#hasRoom) return this.accept(record);
+    this.#isDropping = false;
+    this.#admit(record);
     return ADMITTED;
   }
 
@@ -206,7 +275,7 @@ export class Pipeline<T> {
   }
 
   /**
-   * Waits until all that was accepted before is committed, without waiting for size or interval.
+   * Waits until all that was accepted before is settled, without waiting for size or interval.
    *
    * @throws {BackendError} If the backend is in a state that somebody has to mend. Nothing is lost by that:
    * the records stay, and are written as soon as it is mended.
@@ -234,6 +303,7 @@ export class Pipeline<T> {
   async #close(deadlineMs: number): Promise<CloseReport> {
     this.#isClosed = true;
     for (const { refused } of this.#waiting.splice(0)) refused(this.#closedError());
+    clearTimeout(this.#patience);
     this.#wakeSource?.();
     this.#tryNow();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -243,88 +313,136 @@ export class Pipeline<T> {
     await Promise.race([this.#done, deadline]);
     clearTimeout(timer);
     this.#abort.abort(this.#closedError());
-    const { committed, buffered, inFlight } = this.stats();
+    await this.#queue.close();
+    this.#isOver = true;
+    const { committed, spooled, deadLettered, buffered, inFlight } = this.stats();
     for (const { reject } of this.#flushing.splice(0)) reject(this.#lastError ?? this.#closedError());
-    return { committed, spooled: 0, deadLettered: 0, lost: buffered + inFlight };
+    return { committed, spooled, deadLettered, lost: buffered + inFlight };
   }
 
   /** The counters and gauges as they stand. */
   stats(): PipelineStats {
-    const { inFlight } = this.#counters;
+    const queue = this.#queue;
     const taken = this.#taken.reduce((sum, { count }) => sum + count, 0);
-    const buffered = this.#arrivals.length + taken - inFlight;
+    const { inFlight } = this.#counters;
+    const waits = { buffered: queue.buffered + taken - inFlight, spooled: queue.spooled, inFlight };
+    if (this.#isOver && queue.isDurable) { // all is left to the next start
+      waits.spooled += waits.buffered + inFlight - queue.unsafe;
+      waits.buffered = queue.unsafe;
+      waits.inFlight = 0;
+    }
+    const oldest = this.#taken[0]?.time ?? queue.oldestTime;
     const error = this.#lastError;
+    const alarm = this.#alarm.message ?? queue.alarm;
     return {
       ...this.#counters,
-      buffered,
+      ...waits,
+      spoolBytes: queue.bytes,
+      oldestUnacknowledgedMs: oldest === undefined ? 0 : Math.max(0, Date.now() - oldest),
+      ...(this.#latencies.length === 0 ? {} : { commitMs: this.#commitMs() }),
       ...(error === undefined ? {} : { lastError: messageOf(error) }),
+      ...(alarm === undefined ? {} : { alarm }),
     };
   }
 
-  /** What has arrived, whenever the batch stream asks for more. */
+  #commitMs(): CommitLatency {
+    const sorted = this.#latencies.toSorted((a, b) => a - b);
+    const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))];
+    return { last: this.#latencies.at(-1)!, p50: at(0.5), p95: at(0.95) };
+  }
+
+  /** What an earlier process has frozen goes first, batch by batch, as it was. */
+  async #deliverFrozen(): Promise<void> {
+    for await (const { id, records } of this.#queue.frozen()) {
+      await this.#deliver({ id, dataset: this.#dataset, records });
+    }
+  }
+
+  /** What waits in the queue, whenever the batch stream asks for more. */
   #source(): ReadableStream<readonly T[]> {
     return new ReadableStream({
       pull: async (controller) => {
-        // A pull that ends without a chunk would not be called again.
-        while (!this.#hasWork()) await new Promise<void>((resolve) => this.#wakeSource = resolve);
-        this.#wakeSource = undefined;
-        if (this.#arrivals.length > 0) controller.enqueue(this.#take());
-        else if (this.#flushAsked) {
-          this.#flushAsked = false;
-          controller.enqueue([]);
-        } else controller.close();
+        for (;;) { // a pull that ends without a chunk would not be called again
+          while (!this.#hasWork()) await new Promise<void>((resolve) => this.#wakeSource = resolve);
+          this.#wakeSource = undefined;
+          if (!this.#queue.isEmpty) {
+            const found = this.#queue.take();
+            const records = found instanceof Promise ? await found : found;
+            this.#letIn();
+            if (records.length > 0) return controller.enqueue(records);
+          } else if (this.#flushAsked) {
+            this.#flushAsked = false;
+            return controller.enqueue([]);
+          } else return controller.close();
+        }
       },
     }, { highWaterMark: 0 });
   }
 
+  get #hasRoom(): boolean {
+    const { hasRoom, hasMemoryRoom } = this.#queue;
+    return hasRoom && (hasMemoryRoom || this.#isSpilling || this.#overflow !== "block");
+  }
+
+  #bePatient(): void {
+    if (this.#isSpilling || !this.#queue.hasRoom) return;
+    this.#patience ??= setTimeout(() => {
+      this.#patience = undefined;
+      this.#isSpilling = true;
+      this.#letIn();
+    }, PATIENCE_MS);
+  }
+
   #hasWork(): boolean {
-    return this.#arrivals.length > 0 || this.#flushAsked || this.#isClosed;
+    return !this.#queue.isEmpty || (this.#queue.isDrained && (this.#flushAsked || this.#isClosed));
   }
 
-  /** All arrivals up to the bounds of a batch; those who waited for room move up. */
-  #take(): T[] {
-    let taken: T[];
-    if (
-      this.#arrivals.length <= MAX_BATCH_RECORDS && this.#arrivedBytes <= MAX_BATCH_BYTES
-    ) {
-      taken = this.#arrivals;
-      this.#arrivals = [];
-      this.#arrivedBytes = 0;
-    } else {
-      taken = this.#arrivals.splice(0, this.#batchLength());
-      for (const record of taken) this.#arrivedBytes -= byteLength(this.#dataset, record);
-    }
-    this.#taken.push({ count: taken.length, end: this.#admitted - this.#arrivals.length });
-    while (this.#waiting.length > 0 && this.#hasRoom()) {
+  /**
+   * Batches on their way into the backend. A stream that throws would drop all that is queued behind the failed
+   * batch, so failures are dealt with in here and never reach the stream.
+   */
+  #batches(): WritableStream<readonly T[]> {
+    return new WritableStream({
+      write: async (records) => {
+        let from = 0;
+        for (const { id, count } of await this.#queue.freeze(records.length)) {
+          const part = count === records.length ? records : records.slice(from, from + count);
+          await this.#deliver({ id, dataset: this.#dataset, records: part });
+          from += count;
+        }
+      },
+    });
+  }
+
+  async #deliver(batch: Batch<T>): Promise<void> {
+    this.#counters.inFlight += batch.records.length;
+    await this.#delivery.deliver(batch);
+    await this.#queue.settle();
+  }
+
+  #onTaken(count: number, time: number): void {
+    this.#head += count;
+    this.#taken.push({ count, end: this.#head, time });
+  }
+
+  /** Those who waited for room move up. */
+  #letIn(): void {
+    if (this.#queue.hasMemoryRoom) this.#isSpilling = false;
+    while (this.#waiting.length > 0 && this.#hasRoom) {
       const { record, admitted } = this.#waiting.shift()!;
-      this.#admit(record);
-      admitted();
+      admitted(this.#admit(record));
     }
-    return taken;
+    if (this.#waiting.length > 0) return this.#bePatient();
+    clearTimeout(this.#patience);
+    this.#patience = undefined;
   }
 
-  /** How many arrivals fit the bounds of a batch: at least one. */
-  #batchLength(): number {
-    let bytes = 0;
-    const most = Math.min(this.#arrivals.length, MAX_BATCH_RECORDS);
-    for (let i = 0; i < most; i++) {
-      bytes += byteLength(this.#dataset, this.#arrivals[i]);
-      if (bytes > MAX_BATCH_BYTES) return Math.max(i, 1);
-    }
-    return most;
-  }
-
-  #hasRoom(): boolean {
-    return this.#arrivals.length < MAX_BUFFERED_RECORDS && this.#arrivedBytes < MAX_BUFFERED_BYTES;
-  }
-
-  #admit(record: T): void {
-    this.#arrivals.push(record);
-    this.#arrivedBytes += byteLength(this.#dataset, record);
+  #admit(record: T): Promise<void> {
     this.#counters.accepted++;
     this.#admitted++;
+    const safe = this.#queue.push(record);
     this.#onAccepted(record);
-    if (this.#wakeSource) this.#wakeSoon();
+    return safe;
   }
 
   /**
@@ -332,7 +450,8 @@ export class Pipeline<T> {
    * costs 2 µs, too much to spend on each record of a caller that has more at hand.
    */
   #wakeSoon(): void {
-    if (this.#arrivals.length >= this.#batchSize) this.#wakeSource?.();
+    if (!this.#wakeSource) return;
+    if (this.#queue.buffered >= this.#batchSize) this.#wakeSource();
     else if (!this.#isWaking) {
       this.#isWaking = true;
       setImmediate(() => {
@@ -342,20 +461,63 @@ export class Pipeline<T> {
     }
   }
 
-  #dropOldest(): void {
-    const oldest = this.#arrivals.shift()!;
-    this.#arrivedBytes -= byteLength(this.#dataset, oldest);
-    this.#counters.dropped++;
+  /** Records at the head of the queue are gone. */
+  #giveUp(records: number): void {
+    this.#counters.dropped += records;
+    this.#head += records;
     this.#endFlushes();
   }
 
-  #onCommitted({ committed, duplicates, restated }: WriteResult): void {
+  #tellOfDrop(): void {
+    if (this.#isDropping) return;
+    this.#isDropping = true;
+    const { name: dataset, noun } = this.#dataset;
+    const { dropped } = this.#counters;
+    const message = `Dropping ${noun}: room for more is wanted: ${dropped} dropped so far`;
+    this.#emit({ type: "dropped", dataset, message, dropped });
+  }
+
+  #onCommitted({ committed, duplicates, restated }: WriteResult, ms: number): void {
     this.#counters.committed += committed;
     this.#counters.duplicates += duplicates;
     this.#counters.restated += restated;
-    this.#counters.inFlight -= committed + duplicates;
+    if (this.#latencies.push(ms) > LATENCIES) this.#latencies.shift();
     this.#lastError = undefined;
-    for (let left = committed + duplicates; left > 0;) {
+    this.#alarm.clear();
+    this.#onSettled(committed + duplicates);
+  }
+
+  /** Sees to it that a refused record is not lost. Where it cannot be written anywhere, that is waited for. */
+  async #setAside({ id: batchId, dataset, records: [record] }: Batch<T>, error: unknown): Promise<void> {
+    const letters = this.#deadLetters;
+    const message = messageOf(error);
+    const sqlState = error instanceof BackendError ? error.sqlState : undefined;
+    if (letters) {
+      await retry(() => letters.append({ batchId, sqlState, message, record }), {
+        signal: this.#abort.signal,
+        onFailure: (failure) => this.#alarm.raise(failure),
+        onWait: (tryNow) => this.#tryNow = tryNow,
+        maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
+      });
+      this.#alarm.clear();
+    }
+    this.#counters.deadLettered++;
+    this.#lastError = undefined;
+    this.#onSettled(1);
+    const file = letters?.path;
+    this.#emit({
+      type: "dead-lettered",
+      dataset: dataset.name,
+      message,
+      error,
+      record,
+      ...(file ? { file } : {}),
+    });
+  }
+
+  #onSettled(records: number): void {
+    this.#counters.inFlight -= records;
+    for (let left = records; left > 0;) {
       const oldest = this.#taken[0];
       const settled = Math.min(left, oldest.count);
       oldest.count -= settled;
@@ -368,14 +530,17 @@ export class Pipeline<T> {
   #onFailure(error: unknown): void {
     this.#counters.retries++;
     this.#lastError = error;
-    if (isRetryable(error)) return;
+    const kind = kindOf(error);
+    if (kind === "operator" || kind === "disk-full") this.#alarm.raise(error);
+    else this.#emit({ type: "retry", dataset: this.#dataset.name, message: messageOf(error), error });
+    if (kind !== "operator") return;
     for (const { reject } of this.#flushing.splice(0)) reject(error);
   }
 
   /** The position before which every record has left the pipeline. Batches settle in order, drops do not. */
   #settledPosition(): number {
     const oldest = this.#taken[0];
-    return oldest ? oldest.end - oldest.count : this.#admitted - this.#arrivals.length;
+    return oldest ? oldest.end - oldest.count : this.#head;
   }
 
   #endFlushes(): void {
@@ -388,15 +553,7 @@ export class Pipeline<T> {
   #closedError(): BackendError {
     return new BackendError(
       `Cannot accept ${this.#dataset.noun}: an open hub or observatory is wanted: this one is closed`,
-      { operation: "accept", retryable: false },
+      { operation: "accept", kind: "operator" },
     );
   }
-}
-
-function isRetryable(error: unknown): boolean {
-  return error === undefined || (error instanceof BackendError && error.retryable);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,20 @@
-import { BackendError } from "../errors.ts";
+import { BackendError, type FailureKind, kindOf } from "../errors.ts";
 
 /** How often {@linkcode retryBriefly} tries. */
 const MAX_BRIEF_ATTEMPTS = 20;
+
+/**
+ * The ceiling of the first wait after each kind of failure, in milliseconds; it doubles with each failure. Where
+ * somebody has to do something first, nothing is gained by asking often.
+ */
+const FIRST_WAIT_MS: Readonly<Record<FailureKind, number>> = {
+  transient: 50,
+  timeout: 50,
+  data: 50,
+  unknown: 50,
+  "disk-full": 1_000,
+  operator: 1_000,
+};
 
 /** How long to wait between attempts. */
 export interface RetryOptions {
@@ -11,12 +24,6 @@ export interface RetryOptions {
   onFailure: (error: unknown) => void;
   /** Is handed, for each wait, what ends that wait at once. */
   onWait?: (tryNow: () => void) => void;
-  /**
-   * The ceiling of the first wait, in milliseconds; it doubles with each failure.
-   *
-   * @default {50}
-   */
-  baseMs?: number;
   /**
    * The ceiling of all waits, in milliseconds, asked for before each.
    *
@@ -34,15 +41,17 @@ export interface RetryOptions {
  * @returns What the operation gave in the end.
  */
 export async function retry<T>(operation: () => Promise<T>, options: RetryOptions): Promise<T> {
-  const { signal, onFailure, onWait = () => {}, baseMs = 50, maxMs = () => 30_000 } = options;
+  const { signal, onFailure, onWait = () => {}, maxMs = () => 30_000 } = options;
   for (let attempt = 0;; attempt++) {
     signal.throwIfAborted();
+    let ceilingMs: number;
     try {
       return await operation();
     } catch (error) {
       onFailure(error);
+      ceilingMs = Math.min(maxMs(), FIRST_WAIT_MS[kindOf(error)] * 2 ** attempt);
     }
-    await wait(Math.random() * Math.min(maxMs(), baseMs * 2 ** attempt), signal, onWait);
+    await wait(Math.random() * ceilingMs, signal, onWait);
   }
 }
 

@@ -1,8 +1,8 @@
-import { BackendError } from "../../errors.ts";
+import { BackendError, type FailureKind } from "../../errors.ts";
 
-/** What a failure means: whether trying again can help, and what to do. */
+/** What a failure means: its kind, and what to do. */
 interface Meaning {
-  readonly retryable: boolean;
+  readonly kind: FailureKind;
   readonly advice: string;
 }
 
@@ -28,8 +28,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   TLS_FAILED: mend("a certificate that can be trusted is wanted; check sslrootcert, the host and sslmode"),
   "08": again("an unbroken connection is wanted; see the server's log"),
   "0A": mend("a server of PostgreSQL 13 or later is wanted"),
-  "22": mend("values that the columns can hold are wanted"),
-  "23": mend("records that the constraints of the table allow are wanted"),
+  "22": data("values that the columns can hold are wanted"),
+  "23": data("records that the constraints of the table allow are wanted"),
   "28000": mend("a line in pg_hba.conf that lets this user in is wanted"),
   "28P01": mend("the user's right password is wanted; check the connection string, PGPASSWORD or ~/.pgpass"),
   "25006": mend("a server that takes writes is wanted; this one is a standby, or read-only by its settings"),
@@ -40,15 +40,21 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "42P01": mend("the tables of openfinops are wanted; `database init` makes them"),
   "42P07": mend("a schema without tables of these names is wanted; they belong to another program"),
   "42": mend("the tables of openfinops are wanted; somebody else made or altered them"),
-  "53100": again("free space on the server's disk is wanted"),
+  "44": data("records that the check option of the view allows are wanted"),
+  "53100": { kind: "disk-full", advice: "free space on the server's disk is wanted" },
   "53300": again("a free connection is wanted; raise the server's max_connections or lower maxConnections"),
   "53": again("a server with free resources is wanted; see its log"),
   "53400": mend("another setting of the server is wanted"),
   "55P03": again("the lock on a table is wanted; another session holds it"),
-  "57014": again("more time is wanted; raise the statement timeout, or find what holds the server up"),
+  "54": data("records that are less complex are wanted"),
+  "57014": {
+    kind: "timeout",
+    advice: "more time is wanted; raise the statement timeout, or find what holds the server up",
+  },
   "57P03": again("a server that is ready is wanted; it is starting up or shutting down"),
   "57P": again("a server that stays up is wanted; an operator ended the connection"),
   "58": again("a server whose disk works is wanted; see its log"),
+  "P0": data("records that the triggers of the table allow are wanted"),
 };
 
 /**
@@ -59,11 +65,15 @@ const AT_WORK = /relation "_timescaledb_internal\.\S+" does not exist|overlaps w
 const AT_WORK_MEANING = again("the same again is wanted; TimescaleDB was at work on the same data");
 
 function again(advice: string): Meaning {
-  return { retryable: true, advice };
+  return { kind: "transient", advice };
 }
 
 function mend(advice: string): Meaning {
-  return { retryable: false, advice };
+  return { kind: "operator", advice };
+}
+
+function data(advice: string): Meaning {
+  return { kind: "data", advice };
 }
 
 /** The SQLSTATE of the server's error, or the code of the driver's or the network's; empty if it has none. */
@@ -94,7 +104,8 @@ export function asPostgresError(operation: string, name: string, cause: unknown)
   const advice = meaning ? `${meaning.advice}: ` : "";
   return new BackendError(`Cannot ${operation} ${name}: ${advice}${reason}${more}${shown}`, {
     operation,
-    retryable: meaning?.retryable ?? false,
+    // An unknown code of the network's or the driver's: it never came to the records.
+    kind: meaning?.kind ?? (code !== "" && !sqlState ? "transient" : "unknown"),
     cause,
     sqlState,
   });

@@ -85,6 +85,6 @@ function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }:
 function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
   return new BackendError(`Cannot open ${pool.name}: ${wanted}: ${state}`, {
     operation: "open",
-    retryable: false,
+    kind: "operator",
   });
 }

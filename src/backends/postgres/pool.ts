@@ -226,7 +226,7 @@ export class PostgresPool {
       if (this.#isClosed) {
         throw new BackendError(
           `Cannot ${operation} ${this.name}: an open backend is wanted: this one is closed`,
-          { operation, retryable: false },
+          { operation, kind: "operator" },
         );
       }
       const inUse = this.#inUse.size + this.#opening;

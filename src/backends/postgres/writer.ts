@@ -1,8 +1,9 @@
-import { BackendError, describe } from "../../errors.ts";
+import { BackendError } from "../../errors.ts";
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
+import { asPostgresError } from "./errors.ts";
 import type { TimeParts } from "./partitions.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import {
@@ -53,11 +54,13 @@ export class PostgresWriter {
         return await this.#copyOrInsert(batch);
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
-        if (attempt > 1 || !/no partition of relation/.test(String(error))) throw error;
+        if (!/no partition of relation/.test(String(error))) throw error;
         this.#parts.forget();
+        if (attempt > 1) throw asTransient(error);
       }
     }
   }
+
   /** By COPY, which is fastest; what the server refuses of it, by INSERT. */
   async #copyOrInsert(batch: Batch): Promise<WriteResult> {
     const { name } = batch.dataset;
@@ -74,14 +77,10 @@ export class PostgresWriter {
         // The driver does not give the error of every failed COPY; INSERT meets the same, or knows what to do.
       }
     }
-    try {
-      const result = await this.#transact(batch, (session) => this.#insert(session, batch));
-      if (result.duplicates + result.restated > 0) this.#conflicting.add(name);
-      else this.#conflicting.delete(name);
-      return result;
-    } catch (error) {
-      throw await this.#nameRecord(batch, error);
-    }
+    const result = await this.#transact(batch, (session) => this.#insert(session, batch));
+    if (result.duplicates + result.restated > 0) this.#conflicting.add(name);
+    else this.#conflicting.delete(name);
+    return result;
   }
 
   /** Writes a batch in one transaction with its entry in the ledger, unless that is there already. */
@@ -96,7 +95,11 @@ export class PostgresWriter {
         "INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) " +
           `VALUES ($1, '${dataset.name}', ${records.length}, 0, 0) ON CONFLICT DO NOTHING`,
         [id],
-      );
+      ).catch((cause) => {
+        // What takes so long is that first attempt, whose outcome is not known.
+        const error = asPostgresError("write", this.#pool.name, cause);
+        throw error.kind === "timeout" ? asTransient(error) : error;
+      });
       if (isNew === 0) return await lookUp(session, id);
       const result = await write(session);
       // It also confirms: after a COPY that failed unseen the server refuses any statement.
@@ -135,49 +138,6 @@ export class PostgresWriter {
     return { committed: records.length, duplicates: 0, restated: others };
   }
 
-  /** Where values were refused, the same error with the first record that the server refuses by itself. */
-  async #nameRecord(batch: Batch, error: unknown): Promise<unknown> {
-    if (!(error instanceof BackendError) || !/^2[23]/.test(error.sqlState ?? "")) return error;
-    const { dataset, records } = batch;
-    let refusal: BackendError | undefined;
-    const isRefused = async (from: number, to: number) => {
-      try {
-        await this.#pool.use("write", async (session) => {
-          await session.query("BEGIN");
-          await this.#insert(session, { ...batch, records: records.slice(from, to) });
-          await session.query("ROLLBACK");
-        });
-        return false;
-      } catch (cause) {
-        if (!(cause instanceof BackendError) || !/^2[23]/.test(cause.sqlState ?? "")) throw cause;
-        refusal = cause;
-        return true;
-      }
-    };
-    try {
-      let from = 0;
-      for (let to = records.length; to - from > 1;) {
-        const middle = (from + to) >> 1;
-        if (await isRefused(from, middle)) to = middle;
-        else from = middle;
-      }
-      if (!await isRefused(from, from + 1)) return error;
-      const fields = dataset.required.filter(({ type }) => type !== "decimal").map(({ field }) =>
-        `${field} ${describe((records[from] as Record<string, unknown>)[field])}`
-      );
-      const { sqlState, cause, message } = refusal!;
-      const which = `record ${from + 1} of ${records.length} (${fields.join(", ")})`;
-      return new BackendError(message.replace("Cannot write ", `Cannot write ${which} to `), {
-        operation: "write",
-        retryable: false,
-        sqlState,
-        cause,
-      });
-    } catch {
-      return error; // the search met with something else
-    }
-  }
-
   #alteredError(dataset: Dataset<unknown>, shape: string | null): BackendError {
     const wanted = expectedShape(dataset).split(", ");
     const found = (shape ?? "").split(", ");
@@ -185,9 +145,16 @@ export class PostgresWriter {
     return new BackendError(
       `Cannot write ${this.#pool.name}: the table ${dataset.name} as openfinops made it is wanted: ` +
         `somebody altered ${differing.join(", ")}; nothing was written`,
-      { operation: "write", retryable: false },
+      { operation: "write", kind: "operator" },
     );
   }
+}
+
+/** The same failure as one that passes by itself. */
+function asTransient(error: unknown): unknown {
+  if (!(error instanceof BackendError)) return error;
+  const { operation, sqlState, cause, message } = error;
+  return new BackendError(message, { operation, kind: "transient", sqlState, cause });
 }
 
 async function lookUp(session: PostgresSession, batchId: string): Promise<WriteResult> {

@@ -1,5 +1,5 @@
 import { accessSync, constants } from "node:fs";
-import { BackendError } from "../../errors.ts";
+import { BackendError, type FailureKind } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { createSchema, SCHEMA_VERSION, TABLES } from "./schema.ts";
@@ -52,7 +52,7 @@ function prepareFile(path: string, mode: OpenMode): boolean {
   const refuse = (wanted: string, state: string): never => {
     throw new BackendError(`Cannot open ${path}: ${wanted}: ${state}`, {
       operation: "open",
-      retryable: false,
+      kind: "operator",
     });
   };
   try {
@@ -175,7 +175,7 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
     throw new BackendError(
       `Cannot open ${path}: a new file or a database of openfinops is wanted: ` +
         `it holds tables of another program; nothing was changed`,
-      { operation: "open", retryable: false },
+      { operation: "open", kind: "operator" },
     );
   }
   const [[version]] = queryAll(database, "SELECT max(version) FROM schema_version");
@@ -183,7 +183,7 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
     throw new BackendError(
       `Cannot open ${path}: schema version ${SCHEMA_VERSION} or older is wanted (a newer release of ` +
         `openfinops reads it): it has version ${version}; nothing was changed`,
-      { operation: "open", retryable: false },
+      { operation: "open", kind: "operator" },
     );
   }
   return version as number;
@@ -193,7 +193,7 @@ function noSchema(path: string): BackendError {
   return new BackendError(
     `Cannot open ${path}: a database of openfinops is wanted (\`database init\` makes one): ` +
       `it is empty`,
-    { operation: "open", retryable: false },
+    { operation: "open", kind: "operator" },
   );
 }
 
@@ -210,43 +210,48 @@ function exists(path: string): boolean {
 const LOCKED = /database (table )?is locked|busy/;
 
 /**
- * What a failure means: its sign in the driver's message (neither driver gives the code), whether trying
- * again can help, and what to do.
+ * What a failure means: its sign in the driver's message (neither driver gives the code), its kind, and
+ * what to do.
  */
-const FAILURES: readonly { sign: RegExp; retryable: boolean; advice: string }[] = [
+const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] = [
   {
     sign: LOCKED,
-    retryable: true,
+    kind: "transient",
     advice: "another process keeps it locked; find it with `fuser FILE` if this lasts",
   },
   {
     sign: /disk is full/,
-    retryable: true,
+    kind: "disk-full",
     advice: "free some space on the disk",
   },
   {
     sign: /disk I\/O error/,
-    retryable: true,
+    kind: "disk-full",
     advice: "a disk that works and has space is wanted",
   },
   {
+    sign: /constraint failed|datatype mismatch|too big/,
+    kind: "data",
+    advice: "records that the table takes are wanted",
+  },
+  {
     sign: /readonly|read-only|Permission denied|Requires (read|write) access/i,
-    retryable: false,
+    kind: "operator",
     advice: "permission to write the file and its folder is wanted",
   },
   {
     sign: /not a database|malformed/,
-    retryable: false,
+    kind: "operator",
     advice: "an SQLite database is wanted; restore it from a backup or choose another file",
   },
   {
     sign: /unable to open/,
-    retryable: false,
+    kind: "operator",
     advice: "a file and a folder that this user may read and write are wanted",
   },
   {
     sign: /no such (table|column)|has no column|already exists/,
-    retryable: false,
+    kind: "operator",
     advice: "the tables of openfinops are wanted; somebody else made or altered them",
   },
 ];
@@ -259,7 +264,7 @@ export function asBackendError(operation: string, path: string, cause: unknown):
   const advice = failure ? `${failure.advice}: ` : "";
   return new BackendError(`Cannot ${operation} ${path || "sqlite://"}: ${advice}${reason}`, {
     operation,
-    retryable: failure?.retryable ?? false,
+    kind: failure?.kind ?? "unknown",
     cause,
   });
 }

@@ -145,6 +145,6 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
 export function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
   return new BackendError(
     `Cannot open ${pool.name}: ${wanted}: ${state}; \`--backend postgresql\` works on this server as it is`,
-    { operation: "open", retryable: false },
+    { operation: "open", kind: "operator" },
   );
 }

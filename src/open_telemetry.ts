@@ -1,0 +1,124 @@
+import type { BatchObservableResult, Meter, Observable } from "@opentelemetry/api";
+import type { PipelineStats } from "./pipeline/pipeline.ts";
+import type { StoreStats } from "./store.ts";
+
+/** A metric: its name, unit and meaning, and its value. Counters only ever rise; all else are gauges. */
+interface Metric {
+  readonly name: string;
+  readonly unit: string;
+  readonly description: string;
+  readonly isCounter: boolean;
+  readonly value: (stats: PipelineStats) => number;
+}
+
+const METRICS: readonly Metric[] = [
+  count("records.accepted", "Records taken in", ({ accepted }) => accepted),
+  count("records.committed", "Records stored", ({ committed }) => committed),
+  count("records.duplicates", "Records whose key was there already", ({ duplicates }) => duplicates),
+  count("records.dead_lettered", "Records set aside as refused", ({ deadLettered }) => deadLettered),
+  count("records.dropped", "Records given up", ({ dropped }) => dropped),
+  count("records.refused", "Invalid records that were never accepted", ({ refused }) => refused),
+  { ...count("writes.failed", "Attempts to write that failed", ({ retries }) => retries), unit: "{attempt}" },
+  gauge("records.buffered", "{record}", "Records in memory", ({ buffered }) => buffered),
+  gauge("records.in_flight", "{record}", "Records being written", ({ inFlight }) => inFlight),
+  gauge("records.spooled", "{record}", "Records on disk only", ({ spooled }) => spooled),
+  gauge(
+    "records.age",
+    "s",
+    "Age of the oldest record that is not settled",
+    (stats) => stats.oldestUnacknowledgedMs / 1_000,
+  ),
+  gauge("spool.size", "By", "Bytes of the spool", ({ spoolBytes }) => spoolBytes),
+  gauge(
+    "commit.duration.p50",
+    "s",
+    "Median of the last commits",
+    ({ commitMs }) => (commitMs?.p50 ?? 0) / 1_000,
+  ),
+  gauge(
+    "commit.duration.p95",
+    "s",
+    "95th percentile of the last commits",
+    ({ commitMs }) => (commitMs?.p95 ?? 0) / 1_000,
+  ),
+  gauge("alarm", "1", "1 while somebody has to mend something", ({ alarm }) => alarm === undefined ? 0 : 1),
+];
+
+function count(name: string, description: string, value: Metric["value"]): Metric {
+  return { name: `openfinops.${name}`, unit: "{record}", description, isCounter: true, value };
+}
+
+function gauge(name: string, unit: string, description: string, value: Metric["value"]): Metric {
+  return { name: `openfinops.${name}`, unit, description, isCounter: false, value };
+}
+
+/** Where `@opentelemetry/api` of any release 1.x keeps who was registered; Deno does that with OTEL_DENO=true. */
+const REGISTRY = Symbol.for("opentelemetry.js.api.1");
+
+/** The stores of this process that are open, by what tells their counters. */
+const open = new Set<() => StoreStats>();
+/** What the counters of those that are closed add up to, by their attributes and the metric. */
+const past = new Map<string, number>();
+let meter: Promise<void> | undefined;
+
+/**
+ * Publishes the counters of a store as OpenTelemetry metrics, if anybody in this process takes those.
+ *
+ * @param stats Tells the counters.
+ * @returns Ends it.
+ */
+export function publish(stats: () => StoreStats): () => void {
+  const { metrics } = (globalThis as { [REGISTRY]?: { metrics?: unknown } })[REGISTRY] ?? {};
+  if (metrics === undefined) return () => {};
+  open.add(stats);
+  meter ??= import("@opentelemetry/api").then(
+    ({ metrics }) => observe(metrics.getMeter("openfinops")),
+    () => {}, // nobody's telemetry is worth a failure of ours
+  );
+  return () => {
+    if (!open.delete(stats)) return;
+    for (const [key, value] of totals(stats(), ({ isCounter }) => isCounter)) {
+      past.set(key, (past.get(key) ?? 0) + value);
+    }
+  };
+}
+
+function observe(meter: Meter): void {
+  const instruments = new Map<string, Observable>();
+  for (const { name, unit, description, isCounter } of METRICS) {
+    const options = { unit, description };
+    instruments.set(
+      name,
+      isCounter ? meter.createObservableCounter(name, options) : meter.createObservableGauge(name, options),
+    );
+  }
+  meter.addBatchObservableCallback((result: BatchObservableResult) => report(instruments, result), [
+    ...instruments.values(),
+  ]);
+}
+
+/** Several stores of one process with the same attributes are one to whoever reads the metrics. */
+function report(instruments: ReadonlyMap<string, Observable>, result: BatchObservableResult): void {
+  const sums = new Map(past);
+  for (const stats of open) {
+    for (const [key, value] of totals(stats(), () => true)) sums.set(key, (sums.get(key) ?? 0) + value);
+  }
+  for (const [key, value] of sums) {
+    const [name, backend, dataset] = key.split(" ");
+    result.observe(instruments.get(name)!, value, {
+      "openfinops.backend": backend,
+      "openfinops.dataset": dataset,
+    });
+  }
+}
+
+function* totals(
+  { backend, datasets }: StoreStats,
+  isWanted: (metric: Metric) => boolean,
+): Generator<[string, number]> {
+  for (const [dataset, stats] of Object.entries(datasets)) {
+    for (const metric of METRICS) {
+      if (isWanted(metric)) yield [`${metric.name} ${backend} ${dataset}`, metric.value(stats)];
+    }
+  }
+}

@@ -1,0 +1,122 @@
+import type { DatasetName } from "../records/dataset.ts";
+import { replaceFile, storageError, writeAll } from "./storage.ts";
+
+const encoder = new TextEncoder();
+
+/** A record that the backend refused, and why. */
+export interface DeadLetter {
+  /** When it was set aside, as ISO 8601. */
+  time: string;
+  /** The kind of record. */
+  dataset: DatasetName;
+  /** The id of the batch that held nothing but this record. To write it under this id again is harmless. */
+  batchId: string;
+  /** The SQLSTATE of the refusal, where the server gave one. */
+  sqlState?: string;
+  /** The refusal in words. */
+  message: string;
+  /** The record. */
+  record: unknown;
+}
+
+/** What a pipeline knows of a {@linkcode DeadLetter}. */
+export type Refusal = Pick<DeadLetter, "batchId" | "sqlState" | "message" | "record">;
+
+/** The file of the refused records of one dataset, one JSON document a line. */
+export class DeadLetters {
+  /** The path of the file. */
+  readonly path: string;
+  readonly #folder: string;
+  readonly #dataset: DatasetName;
+
+  /** Names the file; it is made when it is needed. */
+  constructor(folder: string, dataset: DatasetName) {
+    this.#folder = folder;
+    this.#dataset = dataset;
+    this.path = `${folder}/${dataset}.ndjson`;
+  }
+
+  /**
+   * Adds a record. It is on disk when this resolves.
+   *
+   * @throws {BackendError} If it could not be written.
+   */
+  async append({ batchId, sqlState, message, record }: Refusal): Promise<void> {
+    const time = new Date().toISOString();
+    const letter: DeadLetter = { time, dataset: this.#dataset, batchId, sqlState, message, record };
+    try {
+      await Deno.mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      using file = await this.#open({ create: true });
+      const before = await file.seek(0, Deno.SeekMode.End);
+      try {
+        // The line begins anew where a crash has left half of one.
+        await writeAll(file, encoder.encode(`${before > 0 ? "\n" : ""}${JSON.stringify(letter)}`));
+        await file.sync();
+      } catch (error) {
+        await file.truncate(before).catch(() => {}); // half a letter would spoil the next one
+        throw error;
+      }
+    } catch (error) {
+      throw storageError("write", this.path, error);
+    }
+  }
+
+  /** All letters, oldest first; one that was written twice after a crash comes once. */
+  async list(): Promise<DeadLetter[]> {
+    try {
+      return readLetters(await Deno.readTextFile(this.path));
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw storageError("read", this.path, error);
+    }
+  }
+
+  /**
+   * Works the letters off. What comes in meanwhile waits.
+   *
+   * @param settle Is given each letter; gives whether it can go.
+   * @returns How many went, and how many are left.
+   */
+  async workOff(
+    settle: (letter: DeadLetter) => boolean | Promise<boolean>,
+  ): Promise<{ gone: number; left: number }> {
+    try {
+      using _locked = await this.#open({ create: false });
+      const letters = await this.list();
+      const left: DeadLetter[] = [];
+      for (const letter of letters) if (!await settle(letter)) left.push(letter);
+      const text = left.map((letter) => JSON.stringify(letter)).join("\n");
+      if (text === "") await Deno.remove(this.path);
+      else await replaceFile(this.path, encoder.encode(text));
+      return { gone: letters.length - left.length, left: left.length };
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return { gone: 0, left: 0 };
+      throw storageError("work off", this.path, error);
+    }
+  }
+
+  /** The file, locked: by whoever adds to it and whoever works it off. Not the one that was there before, if it was replaced. */
+  async #open({ create }: { create: boolean }): Promise<Deno.FsFile> {
+    for (;;) {
+      const file = await Deno.open(this.path, { read: true, write: true, create, mode: 0o600 });
+      await file.lock(true);
+      const { ino } = await file.stat();
+      const found = await Deno.stat(this.path).catch(() => undefined);
+      if (found?.ino === ino) return file;
+      file.close();
+    }
+  }
+}
+
+function readLetters(text: string): DeadLetter[] {
+  const byId = new Map<string, DeadLetter>();
+  for (const line of text.split("\n")) {
+    try {
+      const letter: DeadLetter = JSON.parse(line);
+      byId.set(letter.batchId, letter);
+    } catch {
+      // Half a line: the process ended while it wrote it, and has not taken the record for set aside.
+    }
+  }
+  return [...byId.values()];
+}

@@ -1,0 +1,117 @@
+import { messageOf } from "../errors.ts";
+import type { DatasetName } from "../records/dataset.ts";
+
+/** What every {@linkcode TelemetryEvent} tells. */
+export interface EventOf<Type extends string> {
+  /** What happened. */
+  type: Type;
+  /** To records of which dataset. */
+  dataset: DatasetName;
+  /** The same in words. */
+  message: string;
+}
+
+/** An attempt to write failed; it is made again by itself. */
+export interface RetryEvent extends EventOf<"retry"> {
+  /** Why it failed. */
+  error: unknown;
+}
+
+/** An alarm: nothing goes on until somebody mends something. Told once, whatever the number of attempts. */
+export interface PausedEvent extends EventOf<"paused"> {
+  /** What stands in the way. */
+  error: unknown;
+}
+
+/** What a {@linkcode PausedEvent} told of is mended. */
+export type ResumedEvent = EventOf<"resumed">;
+
+/** A record that the backend refuses was set aside. */
+export interface DeadLetteredEvent extends EventOf<"dead-lettered"> {
+  /** Why it is refused. */
+  error: unknown;
+  /** The record. */
+  record: unknown;
+  /** The file that it went into; none where no folder is configured: then it is nowhere but here. */
+  file?: string;
+}
+
+/** Records are being dropped as the overflow policy says. Told once for each time that buffers are full. */
+export interface DroppedEvent extends EventOf<"dropped"> {
+  /** Records dropped so far. */
+  dropped: number;
+}
+
+/** A part of the spool could not be read back. */
+export interface SpoolDamagedEvent extends EventOf<"spool-damaged"> {
+  /** The bytes that could not be read. */
+  bytes: number;
+  /** Where they were set aside, if they could be. */
+  file?: string;
+}
+
+/** An alarm: the folder of the spool cannot be used, and records are kept in memory only. */
+export interface SpoolUnusableEvent extends EventOf<"spool-unusable"> {
+  /** What stands in the way. */
+  error: unknown;
+}
+
+/** What happens on the way of records, for logs and alarms. */
+export type TelemetryEvent =
+  | RetryEvent
+  | PausedEvent
+  | ResumedEvent
+  | DeadLetteredEvent
+  | DroppedEvent
+  | SpoolDamagedEvent
+  | SpoolUnusableEvent;
+
+/** Is told of events. What it throws is nobody's business. */
+export type EventListener = (event: TelemetryEvent) => void;
+
+/** The listener made safe: whatever it does, records go on. */
+export function safeListener(listener: EventListener | undefined): EventListener {
+  if (!listener) return () => {};
+  return (event) => {
+    try {
+      const result: unknown = listener(event);
+      if (result instanceof Promise) result.catch(() => {});
+    } catch {
+      // as promised
+    }
+  };
+}
+
+/** An alarm that is raised once and cleared once, however often its cause is met with. */
+export class Alarm {
+  readonly #dataset: DatasetName;
+  readonly #emit: EventListener;
+  #message: string | undefined;
+
+  /** Makes a silent alarm. */
+  constructor(dataset: DatasetName, emit: EventListener) {
+    this.#dataset = dataset;
+    this.#emit = emit;
+  }
+
+  /** What stands in the way, if anything. */
+  get message(): string | undefined {
+    return this.#message;
+  }
+
+  /** Raises it, unless it is raised for the same. */
+  raise(error: unknown): void {
+    const message = messageOf(error);
+    if (this.#message === message) return;
+    this.#message = message;
+    this.#emit({ type: "paused", dataset: this.#dataset, message, error });
+  }
+
+  /** Clears it, if it is raised. */
+  clear(): void {
+    if (this.#message === undefined) return;
+    const message = `goes on: ${this.#message}`;
+    this.#message = undefined;
+    this.#emit({ type: "resumed", dataset: this.#dataset, message });
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The frames of which the files of the spool are made:
+ *
+ * | bytes |                                                               |
+ * | ----- | ------------------------------------------------------------- |
+ * | 4     | mark, which cannot occur in UTF-8, so not in a payload either |
+ * | 4     | CRC-32C of all that follows                                   |
+ * | 4     | length of the payload                                         |
+ * | 4     | kind                                                          |
+ * | 8     | sequence: the number of its first record                      |
+ * | 8     | count of records                                              |
+ * | 8     | time, epoch milliseconds                                      |
+ * | …     | payload, UTF-8                                                |
+ *
+ * Numbers are little-endian, those of 8 bytes are float64.
+ *
+ * @module
+ */
+import { crc32c } from "./crc32c.ts";
+
+/** What a frame can be: its payload is said in brackets. */
+export const FrameKind = {
+  /** Records, in the order of their acceptance (a JSON array). */
+  RECORDS: 1,
+  /** A batch is frozen: `count` records from `sequence`, less what was dropped or damaged (its id). */
+  BATCH: 2,
+  /** The halves of a batch have taken its place (its id). */
+  SPLIT: 3,
+  /** All records before `sequence` are settled (nothing). */
+  CURSOR: 4,
+} as const;
+
+/** A frame. */
+export interface Frame {
+  /** One of {@linkcode FrameKind}. */
+  readonly kind: number;
+  /** The number of its first record. */
+  readonly sequence: number;
+  /** How many records it holds, or speaks of. */
+  readonly count: number;
+  /** When it was made, in epoch milliseconds. */
+  readonly time: number;
+  /** What it holds. */
+  readonly payload: string;
+}
+
+const MARK = [0xf5, 0x4f, 0x46, 0x01];
+const CRC_START = 8;
+/** The bytes of a frame before its payload. */
+export const HEADER_BYTES = 40;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** A frame as bytes. */
+export function encodeFrame({ kind, sequence, count, time, payload }: Frame): Uint8Array<ArrayBuffer> {
+  const body = encoder.encode(payload);
+  const bytes = new Uint8Array(HEADER_BYTES + body.length);
+  bytes.set(MARK);
+  bytes.set(body, HEADER_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(8, body.length, true);
+  view.setUint32(12, kind, true);
+  view.setFloat64(16, sequence, true);
+  view.setFloat64(24, count, true);
+  view.setFloat64(32, time, true);
+  view.setUint32(4, crc32c(bytes.subarray(CRC_START)), true);
+  return bytes;
+}
+
+/** What stands at a place of a file: a frame with its bytes; `bad` if none does; or how many bytes are wanted. */
+export type Found =
+  | { readonly frame: Frame; readonly length: number }
+  | { readonly wanted: number }
+  | "bad";
+
+/** Reads the frame that begins at an offset. */
+export function decodeFrame(bytes: Uint8Array, offset: number): Found {
+  const left = bytes.length - offset;
+  if (!MARK.every((byte, i) => i >= left || bytes[offset + i] === byte)) return "bad";
+  if (left < HEADER_BYTES) return { wanted: HEADER_BYTES };
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset);
+  const length = HEADER_BYTES + view.getUint32(8, true);
+  if (left < length) return { wanted: length };
+  const end = offset + length;
+  if (crc32c(bytes.subarray(offset + CRC_START, end)) !== view.getUint32(4, true)) return "bad";
+  return {
+    length,
+    frame: {
+      kind: view.getUint32(12, true),
+      sequence: view.getFloat64(16, true),
+      count: view.getFloat64(24, true),
+      time: view.getFloat64(32, true),
+      payload: decoder.decode(bytes.subarray(offset + HEADER_BYTES, end)),
+    },
+  };
+}
+
+/** Where the next frame may begin, at or after an offset; the end where none does. */
+export function findMark(bytes: Uint8Array, offset: number): number {
+  for (let at = bytes.indexOf(MARK[0], offset); at >= 0; at = bytes.indexOf(MARK[0], at + 1)) {
+    if (MARK.every((byte, i) => at + i >= bytes.length || bytes[at + i] === byte)) return at;
+  }
+  return bytes.length;
+}

@@ -1,0 +1,203 @@
+import { byteLength, type Dataset } from "../records/dataset.ts";
+
+/** The upper bounds of what a batch takes at once (group commit), beside the less that it may hold already. */
+export const MAX_BATCH_RECORDS = 10_000;
+/** The same in bytes. */
+export const MAX_BATCH_BYTES = 8 * 2 ** 20;
+/** The bounds of what waits in memory. */
+export const MAX_BUFFERED_RECORDS = MAX_BATCH_RECORDS;
+/** The same in bytes. */
+export const MAX_BUFFERED_BYTES = 64 * 2 ** 20;
+
+/** What a {@linkcode Queue} tells whoever takes records out of it. */
+export interface QueueHooks {
+  /** There is more to take. */
+  onReady: () => void;
+  /** There is room again. */
+  onRoom: () => void;
+  /** So many records have left the queue just now; the oldest was accepted at this time. */
+  onTaken: (records: number, time: number) => void;
+  /** So many records that it held cannot be read back. */
+  onMissing: (records: number) => void;
+}
+
+/** What {@linkcode Queue.freeze} gives. */
+export interface BatchName {
+  /** The id of the batch. */
+  readonly id: string;
+  /** How many records it has. */
+  readonly count: number;
+}
+
+/** A batch that is frozen. */
+export interface FrozenBatch<T> {
+  /** Its id. */
+  readonly id: string;
+  /** Its records. */
+  readonly records: readonly T[];
+}
+
+/**
+ * Where accepted records wait for their batch, oldest first. What was taken out of it stays its business until
+ * it is settled: a queue on disk has to keep it until then.
+ *
+ * @typeParam T The type of the records.
+ */
+export interface Queue<T> {
+  /** Whether what is in it outlives the process. */
+  readonly isDurable: boolean;
+  /** Whether another record may come. */
+  readonly hasRoom: boolean;
+  /** Whether that record would find room in memory. */
+  readonly hasMemoryRoom: boolean;
+  /** Whether there is nothing to take now. */
+  readonly isEmpty: boolean;
+  /** Whether there is nothing to take, and nothing on its way there. */
+  readonly isDrained: boolean;
+  /** Records in it that wait in memory. */
+  readonly buffered: number;
+  /** Those of them that would be lost with the process. */
+  readonly unsafe: number;
+  /** Records in it that wait on disk only. */
+  readonly spooled: number;
+  /** The bytes that it takes on disk. */
+  readonly bytes: number;
+  /** When the oldest record in it was accepted, in epoch milliseconds. */
+  readonly oldestTime: number | undefined;
+  /** What somebody has to mend before it takes records in again, if anything. */
+  readonly alarm: string | undefined;
+
+  /** Takes a record in. The promise resolves when the record is as safe as this queue makes it. */
+  push(record: T): Promise<void>;
+  /** Gives the oldest records, up to the bounds of a batch. */
+  take(): readonly T[] | Promise<readonly T[]>;
+  /** Gives up the oldest records; gives how many, 0 where that cannot be done. */
+  dropOldest(): number;
+
+  /** The batches that an earlier process has frozen and may have written, oldest first. */
+  frozen(): AsyncIterable<FrozenBatch<T>>;
+  /** Makes the next so many of the taken records a batch for good, or several; gives their ids and lengths. */
+  freeze(count: number): BatchName[] | Promise<BatchName[]>;
+  /** Whether the halves of a batch have taken its place. */
+  isSplit(batchId: string): boolean;
+  /** Has the halves of a batch take its place, for good. */
+  split(batchId: string): void | Promise<void>;
+  /** Forgets the oldest frozen batch: nothing of it is left to do. */
+  settle(): void | Promise<void>;
+  /** Lets go of all that it holds open. */
+  close(): Promise<void>;
+}
+
+const DONE: Promise<void> = Promise.resolve();
+
+/**
+ * A {@linkcode Queue} in memory.
+ *
+ * @typeParam T The type of the records.
+ */
+export class MemoryQueue<T> implements Queue<T> {
+  readonly isDurable = false;
+  readonly hasMemoryRoom = true;
+  readonly spooled = 0;
+  readonly bytes = 0;
+  readonly alarm: string | undefined;
+  readonly #dataset: Dataset<T>;
+  readonly #hooks: QueueHooks;
+  #records: T[] = [];
+  #bytes = 0;
+  #oldestTime: number | undefined;
+
+  /**
+   * Makes an empty queue.
+   *
+   * @param dataset The kind of record.
+   * @param hooks Who takes records out of it.
+   * @param alarm What somebody has to mend before there can be a better queue, if anything.
+   */
+  constructor(dataset: Dataset<T>, hooks: QueueHooks, { alarm }: { alarm?: string } = {}) {
+    this.#dataset = dataset;
+    this.#hooks = hooks;
+    this.alarm = alarm;
+  }
+
+  get hasRoom(): boolean {
+    return this.#records.length < MAX_BUFFERED_RECORDS && this.#bytes < MAX_BUFFERED_BYTES;
+  }
+
+  get isEmpty(): boolean {
+    return this.#records.length === 0;
+  }
+
+  get isDrained(): boolean {
+    return this.isEmpty;
+  }
+
+  get buffered(): number {
+    return this.#records.length;
+  }
+
+  get unsafe(): number {
+    return this.#records.length;
+  }
+
+  get oldestTime(): number | undefined {
+    return this.#oldestTime;
+  }
+
+  push(record: T): Promise<void> {
+    if (this.#records.push(record) === 1) this.#oldestTime = Date.now();
+    this.#bytes += byteLength(this.#dataset, record);
+    this.#hooks.onReady();
+    return DONE;
+  }
+
+  take(): readonly T[] {
+    let taken = this.#records;
+    const time = this.#oldestTime!;
+    if (taken.length <= MAX_BATCH_RECORDS && this.#bytes <= MAX_BATCH_BYTES) {
+      this.#records = [];
+      this.#bytes = 0;
+    } else {
+      taken = taken.splice(0, this.#batchLength());
+      for (const record of taken) this.#bytes -= byteLength(this.#dataset, record);
+    }
+    if (this.#records.length === 0) this.#oldestTime = undefined;
+    this.#hooks.onTaken(taken.length, time);
+    return taken;
+  }
+
+  dropOldest(): number {
+    if (this.#records.length === 0) return 0;
+    this.#bytes -= byteLength(this.#dataset, this.#records.shift()!);
+    return 1;
+  }
+
+  async *frozen(): AsyncGenerator<FrozenBatch<T>> {}
+
+  freeze(count: number): BatchName[] {
+    return [{ id: crypto.randomUUID(), count }];
+  }
+
+  isSplit(): boolean {
+    return false;
+  }
+
+  split(): void {}
+
+  settle(): void {}
+
+  close(): Promise<void> {
+    return DONE;
+  }
+
+  /** How many records fit the bounds of a batch: at least one. */
+  #batchLength(): number {
+    let bytes = 0;
+    const most = Math.min(this.#records.length, MAX_BATCH_RECORDS);
+    for (let i = 0; i < most; i++) {
+      bytes += byteLength(this.#dataset, this.#records[i]);
+      if (bytes > MAX_BATCH_BYTES) return Math.max(i, 1);
+    }
+    return most;
+  }
+}

@@ -1,0 +1,103 @@
+import { FrameKind } from "./frame.ts";
+import type { Journal, Piece, Segment } from "./journal.ts";
+
+/** Records that were accepted together. */
+export interface Group<T> {
+  /** The number of the first of them. */
+  readonly first: number;
+  /** The records. */
+  readonly records: readonly T[];
+  /** The bytes that they took. */
+  readonly bytes: number;
+  /** When they were accepted, in epoch milliseconds. */
+  readonly time: number;
+  /** Where they are on disk. */
+  readonly segment: Segment;
+}
+
+/** Reads the records of a journal back, in their order, each once. */
+export class SpoolReader<T> {
+  readonly #journal: Journal;
+  #segment: Segment | undefined;
+  #offset = 0;
+  #pieces: AsyncGenerator<Piece> | undefined;
+  /** The number of the next record that is wanted. */
+  #wanted: number;
+  #peeked: Group<T> | undefined;
+
+  /** Makes a reader that begins with the first record from a number on. */
+  constructor(journal: Journal, wanted: number) {
+    this.#journal = journal;
+    this.#wanted = wanted;
+  }
+
+  /** Goes on at another place, with a record from a number on. */
+  jump({ segment, offset }: { segment: Segment | undefined; offset: number }, wanted: number): void {
+    this.#segment = segment;
+    this.#offset = offset;
+    this.#pieces = undefined;
+    this.#peeked = undefined;
+    this.#wanted = wanted;
+  }
+
+  /** The next records, of those before a number; undefined where there are none. */
+  async next(before = Infinity): Promise<Group<T> | undefined> {
+    const group = this.#peeked ?? await this.#read();
+    this.#peeked = undefined;
+    if (!group) return undefined;
+    const fitting = before - group.first;
+    if (fitting >= group.records.length) return group;
+    this.#peeked = fitting <= 0 ? group : { ...group, first: before, records: group.records.slice(fitting) };
+    return fitting <= 0 ? undefined : { ...group, records: group.records.slice(0, fitting) };
+  }
+
+  async #read(): Promise<Group<T> | undefined> {
+    for (;;) {
+      this.#segment ??= this.#journal.segments[0];
+      const segment = this.#segment;
+      if (!segment) return undefined;
+      const piece = await this.#nextPiece(segment);
+      if (piece) {
+        const group = this.#groupIn(segment, piece);
+        if (group) return group;
+        continue;
+      }
+      if (this.#offset < segment.bytes) continue; // more was written meanwhile
+      const next = this.#journal.segments[this.#journal.segments.indexOf(segment) + 1];
+      if (!next) return undefined;
+      this.#segment = next;
+      this.#offset = 0;
+    }
+  }
+
+  async #nextPiece(segment: Segment): Promise<Piece | undefined> {
+    if (this.#offset >= segment.bytes) return undefined;
+    this.#pieces ??= this.#journal.read(segment, this.#offset);
+    try {
+      const { value } = await this.#pieces.next();
+      if (value) this.#offset = value.offset + value.length;
+      else this.#pieces = undefined;
+      return value ?? undefined;
+    } catch {
+      this.#pieces = undefined;
+      this.#offset = segment.bytes; // the file is gone or cannot be read; whoever counts will miss its records
+      return undefined;
+    }
+  }
+
+  #groupIn(segment: Segment, { frame, length }: Piece): Group<T> | undefined {
+    if (frame?.kind !== FrameKind.RECORDS) return undefined;
+    const end = frame.sequence + frame.count;
+    if (end <= this.#wanted) return undefined; // written twice, or settled
+    const known = Math.max(0, this.#wanted - frame.sequence);
+    this.#wanted = end;
+    const records: T[] = JSON.parse(frame.payload);
+    return {
+      first: frame.sequence + known,
+      records: known > 0 ? records.slice(known) : records,
+      bytes: length,
+      time: frame.time,
+      segment,
+    };
+  }
+}

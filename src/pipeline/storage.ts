@@ -1,0 +1,53 @@
+/**
+ * Files that have to be safe when the machine stops.
+ *
+ * @module
+ */
+import { BackendError, type FailureKind, messageOf } from "../errors.ts";
+
+/** Writes all of it, however many calls that takes. */
+export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
+}
+
+/** Replaces a file as a whole: after a crash there is the old one or the new one. */
+export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
+  const temporary = `${path}.new`;
+  {
+    using file = await Deno.open(temporary, { write: true, create: true, truncate: true, mode: 0o600 });
+    await writeAll(file, bytes);
+    await file.sync();
+  }
+  await Deno.rename(temporary, path);
+  await syncFolder(path.slice(0, path.lastIndexOf("/")));
+}
+
+/** Sees to it that files that were made, renamed or removed in a folder stay so. */
+export async function syncFolder(path: string): Promise<void> {
+  if (Deno.build.os === "windows") return; // has no such thing
+  using folder = await Deno.open(path);
+  await folder.sync();
+}
+
+/** What a failure of the file system means: its sign, its kind, and what to do. */
+const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] = [
+  { sign: /os error (28|122|27)\)/, kind: "disk-full", advice: "free space on the disk is wanted" },
+  {
+    sign: /os error (13|1|30)\)|Requires (read|write) access/,
+    kind: "operator",
+    advice: "permission to write the folder is wanted",
+  },
+];
+
+/** The {@linkcode BackendError} for anything that was thrown while working on a file. */
+export function storageError(operation: string, path: string, cause: unknown): BackendError {
+  if (cause instanceof BackendError) return cause;
+  const reason = messageOf(cause).split("\n", 1)[0];
+  const failure = FAILURES.find(({ sign }) => sign.test(reason));
+  const advice = failure?.advice ?? "a folder that can be written is wanted";
+  return new BackendError(`Cannot ${operation} ${path}: ${advice}: ${reason}`, {
+    operation,
+    kind: failure?.kind ?? "operator",
+    cause,
+  });
+}

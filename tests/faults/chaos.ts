@@ -1,0 +1,91 @@
+/**
+ * Faults at random, for some minutes: `deno task chaos --minutes N [--seed S]`. Each ends in an exact comparison of
+ * what was acknowledged with what is stored. It prints the seed of each fault; that seed alone brings the same fault
+ * again, with the same choices (not with the same timing: the machine has a say in that).
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { TemporaryFolder } from "../fixtures.ts";
+import { PostgresServer, TestDatabase } from "../postgres_server.ts";
+import { Chance } from "./chance.ts";
+import {
+  breakNetwork,
+  closeInOutage,
+  crashServer,
+  endSessions,
+  fillDisk,
+  killWriter,
+  lockFile,
+  outlastBuffers,
+  poison,
+} from "./scenarios.ts";
+
+const OVERFLOW = ["block", "drop-oldest", "drop-newest"] as const;
+
+/** Runs something with the connection string of an empty database, of either kind. */
+async function withDatabase(chance: Chance, run: (connectionString: string) => Promise<void>): Promise<void> {
+  if (chance.next() < 0.5) {
+    await using database = await TestDatabase.create();
+    await run(database.url);
+  } else {
+    using folder = new TemporaryFolder();
+    await run(folder.sqlite());
+  }
+}
+
+const flip = (chance: Chance) => chance.next() < 0.5;
+
+const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
+  killWriter: (chance) =>
+    withDatabase(
+      chance,
+      (connectionString) => killWriter(chance, { connectionString, kills: chance.between(3, 12) }),
+    ),
+  crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
+  breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
+  endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),
+  lockFile: (chance) => lockFile(chance, { locks: chance.between(2, 8) }),
+  outlastBuffers: (chance) => outlastBuffers(chance, { overflow: chance.of(OVERFLOW), spool: flip(chance) }),
+  closeInOutage: (chance) => closeInOutage(chance, { spool: flip(chance) }),
+  poison: (chance) =>
+    withDatabase(chance, (connectionString) => {
+      const share = chance.of([0.001, 0.01, 0.1, 1]);
+      const records = chance.between(1, share === 1 ? 100 : 2_000);
+      return poison(chance, { connectionString, records, share, spool: flip(chance) });
+    }),
+  fillDisk: async (chance) => {
+    const said = await fillDisk(chance.of(["spool", "sqlite"]));
+    if (said !== "done") throw new Error(said);
+  },
+};
+
+/** Causes the fault that a seed stands for. */
+async function cause(seed: number): Promise<void> {
+  const chance = new Chance(seed);
+  const name = chance.of(Object.keys(FAULTS));
+  const start = performance.now();
+  const shown = `--seed ${String(seed).padEnd(10)}  ${name.padEnd(14)}`;
+  try {
+    await FAULTS[name](chance);
+    console.log(`${shown}  ok  ${Math.round(performance.now() - start)} ms`);
+  } catch (error) {
+    console.log(`${shown}  FAILED`);
+    throw error;
+  }
+}
+
+const { values } = parseArgs({ options: { minutes: { type: "string" }, seed: { type: "string" } } });
+const minutes = Number(values.minutes ?? (values.seed === undefined ? 1 : 0));
+const given = values.seed === undefined ? undefined : Number(values.seed);
+if (!(minutes >= 0) || (given !== undefined && !Number.isSafeInteger(given))) {
+  console.error("deno task chaos --minutes N [--seed S]: N is a number, S is a whole number");
+  Deno.exit(2);
+}
+const seeds = new Chance(given ?? crypto.getRandomValues(new Uint32Array(1))[0]);
+console.log(`Seed ${seeds.seed}: replay all with --minutes ${minutes} --seed ${seeds.seed}`);
+await using server = await PostgresServer.start();
+Deno.env.set("TEST_POSTGRESQL_URL", server.url());
+const end = performance.now() + minutes * 60_000;
+if (minutes === 0) await cause(seeds.seed); // the seed of one fault
+else while (performance.now() < end) await cause(seeds.between(0, 2 ** 32));

@@ -1,0 +1,96 @@
+/**
+ * Full disks, in a process of its own that may mount one: `full_disk.ts spool|sqlite`. It ends with "done".
+ *
+ * @module
+ */
+import type { TelemetryEvent } from "../../mod.ts";
+import { assert, assertEquals } from "../assert.ts";
+import { TemporaryFolder } from "../fixtures.ts";
+import { DatabaseSync } from "node:sqlite";
+import { conserved, Load, sleep, until } from "./load.ts";
+
+/** A disk of so many KiB, where there is the right to mount one. */
+async function mount(path: string, kibibytes: number): Promise<void> {
+  const { success, stderr } = await new Deno.Command("mount", {
+    args: ["-t", "tmpfs", "-o", `size=${kibibytes}k`, "openfinops", path],
+  }).output();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+}
+
+/** The spool fills its disk while the backend is down. When that is back, the spool drains by itself. */
+async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
+  const events: TelemetryEvent[] = [];
+  const connectionString = folder.sqlite();
+  const load = await Load.open({
+    connectionString,
+    sqliteDriver: "node:sqlite",
+    spoolDirectory: disk,
+    onEvent: (event) => events.push(event),
+  });
+  const table = new DatabaseSync(folder.file("test.db"));
+  table.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  let added = 0;
+  const adding = (async () => {
+    for (; added < 60; added++) await load.add(200);
+  })();
+  await until(() => events.some((event) => isDiskFull(event)), "the disk is full");
+  await sleep(50);
+  const before = added;
+  assert(before < 60, "all was accepted on a full disk");
+  assert(conserved(load.hub).alarm !== undefined, "no alarm");
+  table.exec("ALTER TABLE hidden RENAME TO system_metrics");
+  table.close();
+  await load.hub.flush().catch(() => {});
+  await adding;
+  await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
+  assert(events.some(({ type }) => type === "resumed"), "nobody was told that it goes on");
+  await load.endsExactly(connectionString);
+}
+
+/** SQLite's disk is full. When there is room again, all is written. */
+async function fullSqlite(_folder: TemporaryFolder, disk: string): Promise<void> {
+  const events: TelemetryEvent[] = [];
+  const connectionString = `sqlite:///${disk}/test.db`;
+  const load = await Load.open({ connectionString, onEvent: (event) => events.push(event) });
+  await load.add(50);
+  await load.hub.flush();
+  const ballast = await Deno.open(`${disk}/ballast`, { write: true, create: true });
+  try {
+    for (;;) await ballast.write(new Uint8Array(4_096));
+  } catch {
+    ballast.close(); // full
+  }
+  await load.add(5_000);
+  void load.hub.flush();
+  await until(() => events.some((event) => isDiskFull(event)), "the disk is full");
+  await load.add(50);
+  assert(conserved(load.hub).alarm !== undefined, "no alarm");
+  Deno.removeSync(`${disk}/ballast`);
+  await load.endsExactly(connectionString);
+  assertEquals(events.filter(({ type }) => type === "paused" || type === "resumed").map(({ type }) => type), [
+    "paused",
+    "resumed",
+  ]);
+}
+
+function isDiskFull(event: TelemetryEvent): boolean {
+  const { kind } = (event.type === "paused" ? event.error : {}) as { kind?: string };
+  return kind === "disk-full";
+}
+
+const SCENARIOS: Record<string, [kibibytes: number, run: typeof fullSpool]> = {
+  spool: [512, fullSpool],
+  sqlite: [3_072, fullSqlite],
+};
+
+const [kibibytes, run] = SCENARIOS[Deno.args[0]];
+using folder = new TemporaryFolder();
+const disk = folder.file("disk");
+Deno.mkdirSync(disk);
+await mount(disk, kibibytes);
+try {
+  await run(folder, disk);
+  console.log("done");
+} finally {
+  await new Deno.Command("umount", { args: ["-l", disk] }).output();
+}

@@ -1,0 +1,68 @@
+/** Backends that fail, stop, fall silent and come back. */
+import type { OverflowPolicy } from "../../mod.ts";
+import { TemporaryFolder } from "../fixtures.ts";
+import { TestDatabase } from "../postgres_server.ts";
+import { Chance } from "./chance.ts";
+import {
+  breakNetwork,
+  closeInOutage,
+  crashServer,
+  endSessions,
+  lockFile,
+  outlastBuffers,
+  poison,
+} from "./scenarios.ts";
+
+for (const spool of [false, true]) {
+  const how = spool ? "with a spool" : "without a spool";
+
+  Deno.test(`a server that is stopped at once and started again loses and doubles nothing, ${how}`, async () => {
+    await crashServer(new Chance(1), { crashes: 2, spool });
+  });
+
+  for (const overflow of ["block", "drop-oldest", "drop-newest"] as const satisfies OverflowPolicy[]) {
+    Deno.test(`an outage longer than buffers hold ends as overflow ${overflow} says, ${how}`, async () => {
+      await outlastBuffers(new Chance(2), { overflow, spool });
+    });
+  }
+
+  Deno.test(`closing with a deadline during an outage accounts for every record, ${how}`, async () => {
+    for (const seed of [3, 4, 5]) await closeInOutage(new Chance(seed), { spool });
+  });
+}
+
+Deno.test("a network that cuts, stalls and cuts before the reply to COMMIT loses and doubles nothing", async () => {
+  await breakNetwork(new Chance(6), { faults: 12 });
+});
+
+Deno.test("sessions that are ended on every write for a while lose and double nothing", async () => {
+  await endSessions(new Chance(7), { forMs: 1_000 });
+});
+
+Deno.test("a locked SQLite file loses and doubles nothing", async () => {
+  await lockFile(new Chance(8), { locks: 5 });
+});
+
+Deno.test("1 % of poison is set aside and costs no neighbour in PostgreSQL", async () => {
+  await using database = await TestDatabase.create();
+  const { url: connectionString } = database;
+  await poison(new Chance(9), { connectionString, records: 2_000, share: 0.01, spool: true });
+});
+
+Deno.test("1 % of poison is set aside and costs no neighbour in SQLite", async () => {
+  using folder = new TemporaryFolder();
+  await poison(new Chance(10), {
+    connectionString: folder.sqlite(),
+    records: 5_000,
+    share: 0.01,
+    spool: false,
+  });
+});
+
+Deno.test("nothing but poison is set aside record by record", async () => {
+  await using database = await TestDatabase.create();
+  using folder = new TemporaryFolder();
+  for (const connectionString of [database.url, folder.sqlite()]) {
+    await poison(new Chance(11), { connectionString, records: 150, share: 1, spool: true });
+  }
+});

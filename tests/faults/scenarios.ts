@@ -1,0 +1,274 @@
+/**
+ * Faults, each of which ends in the conservation rule and in an exact comparison of what was acknowledged with what
+ * is stored. The tests run them one by one, and `chaos.ts` at random.
+ *
+ * @module
+ */
+import { DatabaseSync } from "node:sqlite";
+import type { OverflowPolicy } from "../../mod.ts";
+import { DeadLetters } from "../../src/pipeline/dead_letters.ts";
+import type { SystemMetrics } from "../../src/records/system_metrics.ts";
+import { assert, assertEquals } from "../assert.ts";
+import { TemporaryFolder } from "../fixtures.ts";
+import { PostgresServer, runSql, TestDatabase } from "../postgres_server.ts";
+import type { Chance } from "./chance.ts";
+import { assertStored, conserved, Load, sleep, storedNumbers, until } from "./load.ts";
+import { Proxy } from "./proxy.ts";
+
+/** Numbers that a life of a process may use. */
+const LIFE = 1_000_000;
+
+/** Kills a process that writes, at random moments; the next one goes on with its spool. */
+export async function killWriter(
+  chance: Chance,
+  { connectionString, kills }: { connectionString: string; kills: number },
+): Promise<void> {
+  using folder = new TemporaryFolder();
+  const acknowledged: number[] = [];
+  for (let life = 0; life < kills; life++) {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-q",
+        "-A",
+        "--cached-only",
+        "--no-check",
+        new URL("writer.ts", import.meta.url).href,
+        connectionString,
+        folder.path,
+        String(life * LIFE),
+      ],
+      stdout: "piped",
+    }).spawn();
+    let seen = "";
+    for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) {
+      if (seen === "") setTimeout(() => process.kill("SIGKILL"), chance.between(0, 150));
+      seen += text;
+    }
+    await process.status;
+    acknowledged.push(...seen.split("\n").slice(0, -1).map(Number));
+  }
+  assert(acknowledged.length >= 10 * kills, `only ${acknowledged.length} were acknowledged`);
+  // What is left in the spool is written by a process that is not killed.
+  const last = await Load.open({ connectionString, spoolDirectory: folder.path });
+  await last.hub.flush();
+  conserved(last.hub);
+  await last.hub.close();
+  await assertStored(connectionString, acknowledged, { also: (number) => number < kills * LIFE });
+}
+
+/** Stops the server at once in the middle of writing, and starts it again, so many times. */
+export async function crashServer(chance: Chance, { crashes, spool }: { crashes: number; spool: boolean }) {
+  using folder = new TemporaryFolder();
+  await using server = await PostgresServer.start({ settings: ["fsync = on"] });
+  const load = await Load.open({
+    connectionString: server.url(),
+    ...(spool ? { spoolDirectory: folder.path } : {}),
+  });
+  await load.addUntil((async () => {
+    for (let i = 0; i < crashes; i++) {
+      await sleep(chance.between(20, 200));
+      await server.stop("immediate");
+      await sleep(chance.between(0, 100));
+      await server.resume();
+    }
+  })());
+  assert(conserved(load.hub).retries > 0, "no write met a crash");
+  await load.endsExactly(server.url());
+}
+
+/** A network that cuts connections, falls silent, and cuts them just before the reply to COMMIT. */
+export async function breakNetwork(chance: Chance, { faults }: { faults: number }): Promise<void> {
+  await using database = await TestDatabase.create();
+  await using proxy = await Proxy.start(Number(new URL(database.url).port));
+  const load = await Load.open({ connectionString: proxy.url(database.url) });
+  await load.addUntil((async () => {
+    for (let i = 0; i < faults; i++) {
+      await sleep(chance.between(5, 60));
+      const fault = i % 3;
+      if (fault === 0) proxy.cut();
+      else if (fault === 1) {
+        proxy.cutCommits(1);
+        await until(() => proxy.hasCutCommits, "a commit is cut");
+      } else {
+        proxy.stall();
+        await sleep(chance.between(20, 100));
+        proxy.resume();
+      }
+    }
+  })());
+  assert(proxy.cuts > 0 && conserved(load.hub).retries > 0, "no write met a fault");
+  await load.endsExactly(database.url);
+}
+
+/** An administrator who ends every session that writes, for a while. */
+export async function endSessions(_chance: Chance, { forMs }: { forMs: number }): Promise<void> {
+  await using database = await TestDatabase.create();
+  const load = await Load.open({ connectionString: database.url });
+  await load.addUntil((async () => {
+    for (const end = performance.now() + forMs; performance.now() < end;) {
+      await database.sql(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${database.name}' ` +
+          "AND pid <> pg_backend_pid() AND (query LIKE 'COPY%' OR query LIKE '%ledger%' OR query = 'COMMIT')",
+      );
+    }
+  })());
+  await load.endsExactly(database.url);
+}
+
+/** A SQLite file that somebody else keeps locked for a while. */
+export async function lockFile(chance: Chance, { locks }: { locks: number }): Promise<void> {
+  using folder = new TemporaryFolder();
+  const load = await Load.open({ connectionString: folder.sqlite(), sqliteDriver: "node:sqlite" });
+  const other = new DatabaseSync(folder.file("test.db"));
+  await load.addUntil((async () => {
+    for (let i = 0; i < locks; i++) {
+      other.exec("BEGIN IMMEDIATE");
+      await sleep(chance.between(1, 50)); // SQLite itself waits in vain meanwhile, without giving way
+      other.exec("ROLLBACK");
+      await sleep(chance.between(1, 20));
+    }
+  })());
+  other.close();
+  assert(conserved(load.hub).retries > 0, "no write met a lock");
+  await load.endsExactly(folder.sqlite());
+}
+
+/** Records that the table refuses, among others or nothing else: they are set aside, and cost no neighbour. */
+export async function poison(
+  chance: Chance,
+  { connectionString, records, share, spool }: {
+    connectionString: string;
+    records: number;
+    share: number;
+    spool: boolean;
+  },
+): Promise<void> {
+  using folder = new TemporaryFolder();
+  const load = await Load.open({
+    connectionString,
+    batchSize: records,
+    deadLetterDirectory: folder.file("letters"),
+    ...(spool ? { spoolDirectory: folder.file("spool") } : {}),
+  });
+  await refusePoison(connectionString);
+  const bad = new Set<number>();
+  await load.add(records, (number) => {
+    if (chance.next() >= share) return "good";
+    bad.add(number);
+    return "poison";
+  });
+  await load.hub.flush();
+  assertEquals(conserved(load.hub).deadLettered, bad.size);
+  assertEquals((await load.hub.close()).lost, 0);
+  await assertStored(connectionString, [...load.acknowledged].filter((number) => !bad.has(number)));
+  const letters = await new DeadLetters(folder.file("letters"), "system_metrics").list();
+  const numbers = letters.map(({ record }) => (record as SystemMetrics).activeConnections);
+  assertEquals(new Set(numbers), bad);
+  assertEquals(numbers.length, bad.size);
+}
+
+/** Has the table of system metrics refuse some records. */
+async function refusePoison(connectionString: string): Promise<void> {
+  if (connectionString.startsWith("postgresql:")) {
+    await runSql(connectionString, "ALTER TABLE system_metrics ADD CHECK (node_id <> 'poison')");
+    return;
+  }
+  const database = new DatabaseSync(connectionString.replace("sqlite:///", ""));
+  database.exec(
+    "CREATE TRIGGER refuse BEFORE INSERT ON system_metrics WHEN new.node_id = 'poison' " +
+      "BEGIN SELECT RAISE(ABORT, 'poison is refused'); END",
+  );
+  database.close();
+}
+
+/** A backend that is away for longer than buffers hold, and then comes back. */
+export async function outlastBuffers(
+  _chance: Chance,
+  { overflow, spool }: { overflow: OverflowPolicy; spool: boolean },
+): Promise<void> {
+  using folder = new TemporaryFolder();
+  const maxSpoolBytes = 1_000_000; // some 7,000 records
+  const load = await Load.open({
+    connectionString: folder.sqlite(),
+    sqliteDriver: "node:sqlite",
+    overflow,
+    ...(spool ? { spoolDirectory: folder.file("spool"), maxSpoolBytes } : {}),
+  });
+  const table = new DatabaseSync(folder.file("test.db"));
+  table.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  let isWaiting = true;
+  const adding = (async () => {
+    for (let i = 0; i < 80; i++) await load.add(500);
+    isWaiting = false;
+  })();
+  if (overflow === "block") await sleep(500);
+  else await adding;
+  assertEquals(isWaiting, overflow === "block");
+  const { dropped, spoolBytes } = conserved(load.hub);
+  assertEquals(dropped > 0, overflow !== "block");
+  assert(spoolBytes < 1.5 * maxSpoolBytes, `${spoolBytes} bytes in the spool`);
+  table.exec("ALTER TABLE hidden RENAME TO system_metrics");
+  table.close();
+  await load.hub.flush().catch(() => {});
+  await adding;
+  await load.hub.flush();
+  assertEquals((await load.hub.close()).lost, 0);
+  const stats = conserved(load.hub);
+  assertEquals(stats.committed + stats.dropped, 40_000);
+  const found = await storedNumbers(folder.sqlite());
+  assertEquals(found.length, stats.committed);
+  await assertStored(folder.sqlite(), found); // none twice
+  if (overflow === "block") await assertStored(folder.sqlite(), load.acknowledged);
+  // The ends tell which ones were dropped: the first batch was on its way, the last records came last.
+  if (overflow === "drop-newest") assertEquals(found.slice(0, 5_000), range(0, 5_000));
+  if (overflow === "drop-oldest") assertEquals(found.slice(-2_000), range(38_000, 40_000));
+}
+
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+/** Closing with a deadline while the backend is away: what is left goes into the spool, or is told as lost. */
+export async function closeInOutage(chance: Chance, { spool }: { spool: boolean }): Promise<void> {
+  using folder = new TemporaryFolder();
+  await using database = await TestDatabase.create();
+  await using proxy = await Proxy.start(Number(new URL(database.url).port));
+  const config = spool ? { spoolDirectory: folder.path } : {};
+  const load = await Load.open({ connectionString: proxy.url(database.url), ...config });
+  await load.add(chance.between(10, 200));
+  await load.hub.flush();
+  if (chance.next() < 0.5) proxy.stall();
+  else await proxy[Symbol.asyncDispose]();
+  await load.add(chance.between(10, 2_000));
+  const report = await load.hub.close({ deadlineMs: 50 });
+  conserved(load.hub);
+  proxy.resume();
+  const found = await storedNumbers(database.url);
+  assertEquals(report.committed + report.spooled + report.lost, load.acknowledged.size);
+  if (!spool) {
+    assertEquals(report.spooled, 0);
+    // A batch whose commit was under way at the deadline may be stored and yet be told as lost: that is not known.
+    assert(found.length >= report.committed && report.lost > 0);
+    return await assertStored(database.url, found);
+  }
+  assertEquals(report.lost, 0);
+  const next = await Load.open({ connectionString: database.url, ...config });
+  assertEquals(conserved(next.hub).accepted, report.spooled);
+  await next.hub.flush();
+  await next.hub.close();
+  await assertStored(database.url, load.acknowledged);
+}
+
+/** Fills a small disk under the spool or under SQLite; gives "done", or what went wrong. */
+export async function fillDisk(what: "spool" | "sqlite"): Promise<string> {
+  if (Deno.build.os !== "linux") {
+    console.log(`Not run: a full disk under ${what}: only Linux can mount one for a test`);
+    return "done";
+  }
+  const program = new URL("full_disk.ts", import.meta.url).href;
+  const deno = [Deno.execPath(), "run", "-q", "-A", "--cached-only", "--no-check", program, what];
+  // Who is not root may mount a disk within a user namespace of one's own.
+  const [command, ...args] = Deno.uid() === 0 ? deno : ["unshare", "-Urm", ...deno];
+  const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
+  const decoder = new TextDecoder();
+  return success ? decoder.decode(stdout).trim() : decoder.decode(stderr);
+}

@@ -1,0 +1,234 @@
+import { crc32c } from "../src/pipeline/crc32c.ts";
+import { BackendError } from "../src/errors.ts";
+import { decodeFrame, encodeFrame, FrameKind } from "../src/pipeline/frame.ts";
+import { Pipeline } from "../src/pipeline/pipeline.ts";
+import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
+import { type FsyncPolicy, Spool } from "../src/pipeline/spool.ts";
+import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+
+/** A sink that remembers what it has written, by id as a ledger does, and refuses what it is told to. */
+class LedgerSink implements Sink {
+  readonly ledger = new Map<string, readonly SystemMetrics[]>();
+  readonly attempts: string[] = [];
+  refuse: (batch: Batch) => Promise<unknown> | undefined = () => undefined;
+
+  async write(batch: Batch): Promise<WriteResult> {
+    this.attempts.push(batch.id);
+    const refusal = await this.refuse(batch);
+    if (refusal) throw refusal;
+    if (!this.ledger.has(batch.id)) this.ledger.set(batch.id, batch.records as SystemMetrics[]);
+    return { committed: batch.records.length, duplicates: 0, restated: 0 };
+  }
+
+  get numbers(): number[] {
+    return [...this.ledger.values()].flat().map(({ activeConnections }) => activeConnections!).sort((a, b) =>
+      a - b
+    );
+  }
+}
+
+const failure = (kind: "data" | "transient") => new BackendError("refused", { operation: "write", kind });
+const never = new Promise<never>(() => {});
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+const metrics = (number: number): SystemMetrics => ({
+  timestamp: NEW_YEAR,
+  clusterId: "c",
+  nodeId: "n",
+  activeConnections: number,
+});
+
+interface Given {
+  maxBytes?: number;
+  overflow?: "block" | "drop-oldest";
+  fsync?: FsyncPolicy;
+}
+
+/** A pipeline with a spool, into a sink. */
+async function open(
+  directory: string,
+  sink: Sink,
+  { maxBytes = 2 ** 20, overflow = "block", fsync = "batch" }: Given = {},
+) {
+  const spool = await Spool.open<SystemMetrics>(systemMetrics, {
+    directory,
+    maxBytes,
+    fsync,
+    onEvent: () => {},
+  });
+  return new Pipeline<SystemMetrics>({
+    dataset: systemMetrics,
+    sink,
+    batchSize: 4,
+    batchIntervalMs: 10,
+    overflow,
+    queue: (hooks) => spool.attach(hooks),
+  });
+}
+
+/** What a process leaves behind that ends at this moment, without a word. */
+function crash(folder: TemporaryFolder): string {
+  const copy = folder.file(crypto.randomUUID());
+  new Deno.Command("cp", { args: ["-r", folder.file("spool"), copy] }).outputSync();
+  return copy;
+}
+
+Deno.test("crc32c() gives the known values", () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  assertEquals(crc32c(bytes("")), 0);
+  assertEquals(crc32c(bytes("a")), 0xc1d04330);
+  assertEquals(crc32c(bytes("123456789")), 0xe3069283);
+  assertEquals(crc32c(new Uint8Array(32)), 0x8a9136aa);
+  assertEquals(crc32c(new Uint8Array(32).fill(255)), 0x62a8ab43);
+});
+
+Deno.test("decodeFrame() gives back what encodeFrame() was given, and nothing of a frame that is not whole", () => {
+  const frame = {
+    kind: FrameKind.RECORDS,
+    sequence: 2 ** 53 - 1,
+    count: 2,
+    time: NEW_YEAR,
+    payload: '["ü 😀"]',
+  };
+  const bytes = encodeFrame(frame);
+  assertEquals(decodeFrame(bytes, 0), { frame, length: bytes.length });
+  for (let length = 0; length < bytes.length; length++) {
+    const found = decodeFrame(bytes.subarray(0, length), 0);
+    assert(typeof found === "object" && "wanted" in found, `${length} bytes are taken for a frame`);
+  }
+  for (let bit = 0; bit < 8 * bytes.length; bit++) {
+    const flipped = bytes.slice();
+    flipped[bit >> 3] ^= 1 << (bit & 7);
+    const found = decodeFrame(flipped, 0);
+    assert(found === "bad" || "wanted" in found, `bit ${bit} makes no difference`);
+  }
+});
+
+Deno.test("Spool gives what one process has accepted to the next, under the ids that it may have been written with", async () => {
+  using folder = new TemporaryFolder();
+  const first = new LedgerSink();
+  const pipeline = await open(folder.file("spool"), first);
+  for (const number of range(0, 4)) void pipeline.accept(metrics(number));
+  await pipeline.flush();
+  let isWritten = false;
+  first.refuse = async (batch) => { // it is written, but nobody hears of it
+    first.refuse = () => never;
+    first.ledger.set(batch.id, batch.records as SystemMetrics[]);
+    isWritten = true;
+    return await never;
+  };
+  for (const number of range(4, 8)) await pipeline.accept(metrics(number));
+  while (!isWritten) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (const number of range(8, 10)) await pipeline.accept(metrics(number));
+  const second = new LedgerSink();
+  for (const [id, records] of first.ledger) second.ledger.set(id, records);
+  const next = await open(crash(folder), second);
+  await next.flush();
+  assertEquals(second.numbers, range(0, 10));
+  assertEquals((await next.close({ deadlineMs: 1_000 })).lost, 0);
+  await pipeline.close({ deadlineMs: 0 });
+});
+
+Deno.test("Spool never lets a batch be written as a whole once its halves may be", async () => {
+  using folder = new TemporaryFolder();
+  const first = new LedgerSink();
+  const pipeline = await open(folder.file("spool"), first);
+  let isHalf = false;
+  first.refuse = ({ id }) => {
+    if (!id.includes("/")) return Promise.resolve(failure("data"));
+    if (id.endsWith("/1")) {
+      isHalf = true;
+      return never; // the first half is stored, and then the process ends
+    }
+  };
+  for (const number of range(0, 8)) void pipeline.accept(metrics(number));
+  const flushing = pipeline.flush().catch(() => {});
+  while (!isHalf) await new Promise((resolve) => setTimeout(resolve, 5));
+  assertEquals(first.numbers, range(0, 4));
+  const second = new LedgerSink(); // takes all: what was wrong with the records is mended
+  for (const [id, records] of first.ledger) second.ledger.set(id, records);
+  const next = await open(crash(folder), second);
+  await next.flush();
+  assertEquals(second.numbers, range(0, 8));
+  assert(second.attempts.every((id) => id.includes("/")), second.attempts.join());
+  await next.close({ deadlineMs: 1_000 });
+  await pipeline.close({ deadlineMs: 0 });
+  await flushing;
+});
+
+Deno.test("Spool writes with one frame for all who came while it wrote (group commit), and acknowledges none before", async () => {
+  using folder = new TemporaryFolder();
+  const sink = new LedgerSink();
+  sink.refuse = () => never;
+  const pipeline = await open(folder.file("spool"), sink);
+  const journal = folder.file("spool/system_metrics/000000000001.journal");
+  const acknowledged = range(0, 1_000).map((number) => pipeline.accept(metrics(number)));
+  let size = -1;
+  await acknowledged[0].then(() => size = Deno.statSync(journal).size);
+  assert(size > 1_000 * 50, `${size} bytes when the first was acknowledged`);
+  await Promise.all(acknowledged);
+  const bytes = Deno.readFileSync(journal);
+  const found = decodeFrame(bytes, 0);
+  assert(typeof found === "object" && "frame" in found && found.frame.count === 1_000);
+  await pipeline.close({ deadlineMs: 0 });
+});
+
+Deno.test("Spool removes what is settled, and is empty when it is closed with all settled", async () => {
+  using folder = new TemporaryFolder();
+  for (const fsync of ["batch", "interval", "none"] as const) {
+    const pipeline = await open(folder.file("spool"), new LedgerSink(), { maxBytes: 65_536, fsync });
+    for (let round = 0; round < 40; round++) {
+      await Promise.all(range(0, 100).map((number) => pipeline.accept(metrics(number))));
+      assert(pipeline.stats().spoolBytes < 100_000);
+    }
+    assertEquals(await pipeline.close({ deadlineMs: 5_000 }), {
+      committed: 4_000,
+      spooled: 0,
+      deadLettered: 0,
+      lost: 0,
+    });
+    const names = [...Deno.readDirSync(folder.file("spool/system_metrics"))].map(({ name }) => name).sort();
+    assertEquals(names, ["cursor", "lock", "reserve"]);
+  }
+});
+
+Deno.test("Spool holds more than memory does, in order, and reads it back", async () => {
+  using folder = new TemporaryFolder();
+  const sink = new LedgerSink();
+  let release = () => {};
+  const gate = new Promise<undefined>((resolve) => release = () => resolve(undefined));
+  sink.refuse = () => gate;
+  const pipeline = await open(folder.file("spool"), sink, { maxBytes: 2 ** 26 });
+  for (let round = 0; round < 50; round++) {
+    await Promise.all(range(0, 1_000).map((i) => pipeline.accept(metrics(1_000 * round + i))));
+  }
+  const { spooled, buffered, inFlight, accepted } = pipeline.stats();
+  assert(spooled > 20_000 && buffered < 30_000, JSON.stringify(pipeline.stats()));
+  assertEquals(spooled + buffered + inFlight, accepted);
+  release();
+  await pipeline.flush();
+  assertEquals(
+    [...sink.ledger.values()].flat().map(({ activeConnections }) => activeConnections),
+    range(0, 50_000),
+  );
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Spool with a record that cannot be journaled in time tells who waits, and counts it as lost", async () => {
+  using folder = new TemporaryFolder();
+  const pipeline = await open(folder.file("spool"), new LedgerSink());
+  Deno.removeSync(folder.file("spool"), { recursive: true });
+  const refused = assertRejects(() => pipeline.accept(metrics(1)), BackendError, "Cannot write");
+  while (pipeline.stats().alarm === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+  assertEquals((await pipeline.close({ deadlineMs: 20 })).lost, 1);
+  await refused;
+});
+
+Deno.test("Spool lets one process at a time in", async () => {
+  using folder = new TemporaryFolder();
+  const pipeline = await open(folder.file("spool"), new LedgerSink());
+  await assertRejects(() => open(folder.file("spool"), new LedgerSink()), BackendError, "another process");
+  await pipeline.close({ deadlineMs: 1_000 });
+  await (await open(folder.file("spool"), new LedgerSink())).close({ deadlineMs: 1_000 });
+});
