@@ -28,7 +28,8 @@ export interface PersistenceConfig {
   connectionString?: string;
   /**
    * Days after which cleanup deletes a record; `Infinity` for never. On TimescaleDB, where it is given, the server
-   * drops by itself what is older, from now on; where it is not given, the server's policy stays as it is.
+   * drops by itself what is older, from now on: metrics as a hub says, costs as an observatory says, and all as
+   * `openBackend` says. Where it is not given, the server's policies stay as they are.
    *
    * @default {90}
    */
@@ -183,6 +184,8 @@ export function defaultConnectionString(backend: unknown): string | undefined {
 
 /** The least that a spool may be bounded to. */
 const MIN_SPOOL_BYTES = 65_536;
+/** The most days that are any use. */
+const MAX_DAYS = 100_000;
 /** The longest interval that a timer can wait: 24.8 days. */
 const MAX_INTERVAL_SECONDS = 2_147_483;
 /** The longest statement timeout: twice of it is waited for. */
@@ -190,6 +193,7 @@ const MAX_STATEMENT_SECONDS = 1_000_000;
 
 const BACKENDS: readonly StorageBackend[] = Object.values(StorageBackend);
 
+const isDays = (value: unknown) => typeof value === "number" && value >= 0 && value <= MAX_DAYS;
 const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
 const isFolder = {
   test: (value: unknown) => typeof value === "string" && value !== "",
@@ -210,8 +214,8 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
   },
   connectionString: { test: (value) => typeof value === "string", wanted: "a string" },
   retentionDays: {
-    test: (value) => typeof value === "number" && value >= 0,
-    wanted: "a number of days from 0, or Infinity",
+    test: (value) => isDays(value) || value === Infinity,
+    wanted: `a number of days from 0 to ${MAX_DAYS}, or Infinity`,
   },
   batchSize: { test: isCount, wanted: "a whole number from 1" },
   batchIntervalSeconds: {
@@ -220,8 +224,8 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
   },
   enableCompression: { test: (value) => typeof value === "boolean", wanted: "true or false" },
   compressAfterDays: {
-    test: (value) => Number.isFinite(value) && value as number >= 0,
-    wanted: "a number of days from 0",
+    test: isDays,
+    wanted: `a number of days from 0 to ${MAX_DAYS}`,
   },
   chunkDays: {
     test: (value) =>
@@ -321,7 +325,8 @@ function whereTo(
  * Whoever opens it closes it, after those who use it.
  *
  * @param config The configuration.
- * @param options How to open it; `create` where not given.
+ * @param options How to open it, `create` where not given; and the datasets whose `retentionDays` are meant, all where
+ * not given.
  * @returns The opened backend.
  * @throws {ConfigError} If the configuration cannot be used.
  * @throws {BackendError} If the backend cannot be opened.
@@ -340,13 +345,13 @@ function whereTo(
  */
 export async function openBackend(
   config: PersistenceConfig,
-  options: { mode?: OpenMode } = {},
+  options: { mode?: OpenMode; retentionOf?: readonly DatasetName[] } = {},
 ): Promise<Backend> {
   const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...resolved } = resolveConfig(
     config,
   );
   if (typeof backend === "object") return backend;
-  const { mode = "create" } = options;
+  const { mode = "create", retentionOf } = options;
   if (backend === "memory") {
     const { MemoryBackend } = await import("./backends/memory.ts");
     return new MemoryBackend({ maxMemoryEntries, onConflict });
@@ -364,6 +369,7 @@ export async function openBackend(
     return await TimescaleBackend.open({
       ...server,
       retentionDays,
+      retentionOf,
       enableCompression,
       compressAfterDays,
       chunkDays,

@@ -303,7 +303,7 @@ export async function openStore(
   datasets: readonly Dataset<unknown>[],
 ): Promise<RecordStore> {
   const resolved = resolveConfig(config);
-  const backend = await openBackend(config);
+  const backend = await openBackend(config, { retentionOf: datasets.map(({ name }) => name) });
   const queues = new Map<Dataset<unknown>, QueueMaker>();
   for (const dataset of datasets) {
     if (resolved.spoolDirectory !== undefined) queues.set(dataset, await openSpool(dataset, resolved));

@@ -284,12 +284,12 @@ export async function timescaleVersion(): Promise<{ version?: string; reason: st
   const [found] = await runSql(
     sharedServer(),
     `SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS version,
-      current_setting('timescaledb.license', true) AS license`,
+      current_setting('timescaledb.max_background_workers', true) AS loaded,
+      coalesce(current_setting('timescaledb.license', true), 'timescale') AS license`,
   );
   if (found.version === null) return { reason: "the PostgreSQL server has no such extension" };
-  if (found.license !== "timescale") {
-    return { reason: "the PostgreSQL server does not load it, or it is the Apache edition" };
-  }
+  if (found.loaded === null) return { reason: "the PostgreSQL server does not load it" };
+  if (found.license !== "timescale") return { reason: "the PostgreSQL server has its Apache edition" };
   return { version: String(found.version), reason: "" };
 }
 

@@ -131,6 +131,55 @@ test("adopts the tables of the plain backend with all that is in them and all gr
   }
 });
 
+const ADDITIONS: readonly { sql: string; named: string }[] = [
+  { sql: "ALTER TABLE system_metrics ADD rack text", named: "the column rack of system_metrics" },
+  { sql: "ALTER TABLE cost_entries ENABLE ROW LEVEL SECURITY", named: "row security of cost_entries" },
+  { sql: "GRANT SELECT (amount) ON cost_entries TO PUBLIC", named: "a grant on the column amount" },
+  {
+    sql: "ALTER TABLE service_metrics ADD CONSTRAINT sane CHECK (uptime >= 0)",
+    named: "the constraint sane",
+  },
+];
+
+for (const { sql, named } of ADDITIONS) {
+  test(`adopts no tables that would lose something by it: ${named}`, async (database) => {
+    const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+    await database.sql(sql);
+    const error = await assertRejects(
+      () => open(database.url),
+      BackendError,
+      "would be lost",
+    ) as BackendError;
+    assert(error.message.includes(named), error.message);
+    await write(plain, systemMetrics, metrics(10));
+    assertEquals((await read(plain, systemMetrics)).length, 10);
+    await plain.close();
+  });
+}
+
+test("loses nothing to a plain process that was open before its tables were adopted", async (database) => {
+  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  await write(plain, systemMetrics, metrics(3_000, HOUR));
+  const backend = await open(database.url);
+  assertEquals(await plain.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false }), 0);
+  assertEquals((await read(backend, systemMetrics)).length, 3_000);
+  await plain.close();
+  await backend.close();
+});
+
+test("says that its search_path leaves the extension out", async (database) => {
+  await database.sql("CREATE EXTENSION timescaledb; CREATE SCHEMA telemetry");
+  const url = `${database.url}?options=${encodeURIComponent("-c search_path=telemetry")}`;
+  await assertRejects(() => open(url), BackendError, "search_path=telemetry,public");
+  const both = `${database.url}?options=${encodeURIComponent("-c search_path=telemetry,public")}`;
+  const backend = await open(both);
+  await write(backend, systemMetrics, metrics(3));
+  assertEquals(await database.sql("SELECT count(*)::int AS n FROM telemetry.system_metrics_daily"), [{
+    n: 3,
+  }]);
+  await backend.close();
+});
+
 test("leaves everything as it was when tables cannot be adopted", async (database) => {
   const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
   await write(plain, systemMetrics, metrics(10));
@@ -305,7 +354,6 @@ test("compresses even one node that is sampled seldom to less than it took", asy
   for (let i = 0; i < seldom.length; i += 288) {
     await write(backend, systemMetrics, seldom.slice(i, i + 288)); // a day at a time, too few for columns
   }
-  assertEquals((await backend.stats()).datasets.system_metrics.compressedChunks, 0);
   await runPolicies(database, "compression");
   const { chunks, compressedChunks, bytesBeforeCompression, bytesAfterCompression } =
     (await backend.stats()).datasets.system_metrics;
@@ -334,12 +382,40 @@ test("sets, changes and removes the server's retention as it is told, and else l
   await openWith(undefined);
   assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
   await openWith(1.5);
-  assertEquals(new Set(await dropAfter(database)), new Set(["1 day 12:00:00"]));
+  assertEquals(new Set(await dropAfter(database)), new Set(["36:00:00"]));
   await openWith(Infinity);
   assertEquals(await dropAfter(database), []);
 });
 
+test("has a hub decide on metrics, and an observatory on costs", async (database) => {
+  const config = { backend: "timescaledb", connectionString: database.url } as const;
+  await (await CostObservatory.open({ ...config, retentionDays: 3_650 })).close();
+  await (await ObservabilityHub.open({ ...config, retentionDays: 7 })).close();
+  const ages = await database.sql(
+    `SELECT hypertable_name AS of, config->>'drop_after' AS age FROM timescaledb_information.jobs
+    WHERE proc_name = 'policy_retention' ORDER BY 1`,
+  );
+  assertEquals(ages, [
+    { of: "cost_entries", age: "3650 days" },
+    { of: "service_metrics", age: "7 days" },
+    { of: "system_metrics", age: "7 days" },
+  ]);
+});
+
+test("cleans up beside other cleanups, each record counted once", async (database) => {
+  const backends = await Promise.all([1, 2, 3].map(() => open(database.url)));
+  await write(backends[0], systemMetrics, metrics(500, HOUR));
+  const counts = await Promise.all(
+    backends.map((backend) => backend.deleteBefore(systemMetrics, NEW_YEAR + 400 * HOUR, { dryRun: false })),
+  );
+  assertEquals(counts.reduce((sum, count) => sum + count), 400);
+  await Promise.all(backends.map((backend) => backend.close()));
+});
+
 test("drops whole chunks, deletes at the edge also of compressed ones, and counts", async (database) => {
+  await database.sql(
+    `ALTER DATABASE ${database.name} SET timescaledb.max_tuples_decompressed_per_dml_transaction = 10`,
+  );
   const backend = await open(database.url, { enableCompression: true });
   await write(backend, systemMetrics, metrics(5_000, 60_000)); // three and a half days, in columns
   const before = NEW_YEAR + 2 * DAY + 90 * 60_000;
@@ -441,7 +517,7 @@ for (const [way, take] of Object.entries(WAYS)) {
     await write(backend, systemMetrics, metrics(1, HOUR, start)); // late, into a time that is gone
     // As the server's scheduler would: what is put off is not run before its time.
     const [{ late }] = await database.sql(
-      "SELECT count(*)::int AS late FROM timescaledb_information.jobs WHERE next_start > now() + interval '3 hours'",
+      "SELECT count(*)::int AS late FROM timescaledb_information.jobs WHERE next_start > now() + interval '2 hours'",
     );
     if (late === 0) await runPolicies(database, REFRESH);
     assertEquals(await recordsIn(database, "system_metrics_hourly"), 2_400);
@@ -449,6 +525,21 @@ for (const [way, take] of Object.entries(WAYS)) {
     await backend.close();
   });
 }
+
+test("rolls late records up again as far back as all records are there", async (database) => {
+  const startOffset = async () =>
+    (await database.sql(
+      `SELECT config->>'start_offset' AS hours FROM timescaledb_information.jobs WHERE hypertable_name = 'system_metrics_hourly'`,
+    ))[0].hours;
+  const backend = await open(database.url, { retentionDays: 2 });
+  assertEquals(await startOffset(), "48 hours");
+  await (await open(database.url, { retentionDays: Infinity })).close();
+  assertEquals(await startOffset(), "48 hours"); // what the server may have dropped
+  await database.sql("UPDATE roll_up_floors SET since = since - interval '8 days'"); // as time goes by
+  await backend.deleteBefore(systemMetrics, Date.now() - 365 * DAY, { dryRun: false });
+  assertEquals(await startOffset(), "240 hours");
+  await backend.close();
+});
 
 // --- Reading and knowing
 

@@ -21,7 +21,7 @@ import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { Partitions, type TimeParts } from "./postgres/partitions.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
-import { DIALECT, literal, SCHEMA_VERSION, selectList, timeLiteral } from "./postgres/schema.ts";
+import { DIALECT, epochMs, literal, SCHEMA_VERSION, selectList, timeLiteral } from "./postgres/schema.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { whereClause } from "./sql/select.ts";
@@ -50,6 +50,8 @@ export class PostgresBackend implements Backend {
   readonly isDurable = true;
   /** The connections to the server. */
   protected readonly pool: PostgresPool;
+  /** Whether it makes the parts of its tables itself, for which a user needs a privilege. */
+  protected readonly makesPartitions: boolean = true;
   readonly #writer: PostgresWriter;
   readonly #retention: Retention;
 
@@ -200,7 +202,7 @@ export class PostgresBackend implements Backend {
       warn(fsync === "off", "fsync is off: a crash of the server's machine can destroy the database");
       warn(commit === "off", "synchronous_commit is off: a crash of the server can lose what was committed");
       warn(
-        writable && mayCreate !== "true",
+        writable && mayCreate !== "true" && this.makesPartitions,
         "this user may not make tables, and so no partition for a new week",
       );
       return {
@@ -227,7 +229,6 @@ export class PostgresBackend implements Backend {
   /** What is kept of one dataset. */
   #datasetStats({ name }: Dataset<unknown>): Promise<DatasetStats> {
     return this.pool.use("read", async (session) => {
-      const epochMs = (time: string) => `(extract(epoch FROM ${time}) * 1000)::bigint::text`;
       const [[rows, oldest, newest]] = await session.query(
         `SELECT count(*)::text, ${epochMs("min(timestamp)")}, ${epochMs("max(timestamp)")} FROM ${name}`,
       );

@@ -8,6 +8,7 @@ import { literal } from "./postgres/schema.ts";
 import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT } from "./timescale/chunks.ts";
 import { type Extension, HYPERTABLES, refuse, requireExtension } from "./timescale/hypertables.ts";
 import { Policies, type PolicySettings } from "./timescale/policies.ts";
+import { RollUps } from "./timescale/roll_ups.ts";
 
 /** Records from which it pays to compress a batch as it arrives: a compressed row holds up to 1,000. */
 const MIN_COMPRESSED_BATCH = 1_000;
@@ -20,6 +21,8 @@ export class TimescaleBackend extends PostgresBackend {
   override readonly name = "timescaledb";
   readonly #extension: Extension;
   readonly #policies: Policies;
+  readonly #rollUps: RollUps;
+  protected override readonly makesPartitions = false;
 
   /**
    * Opens the database and sees to its extension, its schema and its policies.
@@ -38,16 +41,20 @@ export class TimescaleBackend extends PostgresBackend {
         );
       }
       await migrate(pool, options.mode, HYPERTABLES);
-      const policies = new Policies(pool);
-      if (options.mode === "create" && extension.isComplete) await policies.apply(options);
-      return new TimescaleBackend(pool, options, { extension, policies });
+      const rollUps = new RollUps(pool);
+      const policies = new Policies(pool, rollUps);
+      if (options.mode === "create" && extension.isComplete) {
+        await rollUps.ensure();
+        await policies.apply(options);
+      }
+      return new TimescaleBackend(pool, options, { extension, policies, rollUps });
     });
   }
 
   private constructor(
     pool: PostgresPool,
     options: TimescaleBackendOptions,
-    { extension, policies }: { extension: Extension; policies: Policies },
+    { extension, policies, rollUps }: { extension: Extension; policies: Policies; rollUps: RollUps },
   ) {
     const chunks = new Chunks(pool);
     // A unique index rules it out.
@@ -60,6 +67,7 @@ export class TimescaleBackend extends PostgresBackend {
     super(pool, { ...options, settingsFor }, { parts: chunks, retention: new ChunkRetention(pool, chunks) });
     this.#extension = extension;
     this.#policies = policies;
+    this.#rollUps = rollUps;
   }
 
   override async deleteBefore(
@@ -67,7 +75,8 @@ export class TimescaleBackend extends PostgresBackend {
     before: number,
     options: DeleteOptions,
   ): Promise<number> {
-    if (!options.dryRun && this.#extension.isComplete) await this.#policies.beforeDeletion(dataset, before);
+    const { dryRun, timeBudgetMs = Infinity } = options;
+    if (!dryRun && timeBudgetMs > 0 && this.#extension.isComplete) await this.#rollUps.keep(dataset, before);
     return await super.deleteBefore(dataset, before, options);
   }
 

@@ -59,9 +59,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 
 /**
  * The signs that TimescaleDB was at work on the same data, which no SQLSTATE tells: it compresses a chunk again by
- * putting another table in the place of the one that was just found, and does not wait for another refresh.
+ * putting another table in the place of the one that was just found, and does not wait for another job.
  */
-const AT_WORK = /relation "_timescaledb_internal\.\S+" does not exist|overlaps with existing range/;
+const AT_WORK =
+  /relation "_timescaledb_internal\.\S+" does not exist|overlaps with existing range|tuple concurrently (updated|deleted)/;
 const AT_WORK_MEANING = again("the same again is wanted; TimescaleDB was at work on the same data");
 
 function again(advice: string): Meaning {

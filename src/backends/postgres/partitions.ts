@@ -82,9 +82,14 @@ export class Partitions implements TimeParts {
       `::timestamptz) * 1000)::bigint`;
     const sql = `SELECT c.oid::regclass::text, ${bound("FROM")}::text, ${bound("TO")}::text ` +
       `FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
-      `WHERE inhparent = ${literal(dataset.name)}::regclass ORDER BY ${bound("FROM")}`;
+      `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relispartition ORDER BY ${bound("FROM")}`;
     const rows = await this.#pool.use("read", (session) => session.query(sql));
-    return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));
+    // Somebody's DEFAULT partition has no bounds.
+    return rows.filter(([, start]) => start !== null).map(([name, start, end]) => ({
+      name: name!,
+      start: Number(start),
+      end: Number(end),
+    }));
   }
 
   async drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {
@@ -118,6 +123,8 @@ export function dropCounted(
 ): Promise<number> {
   return pool.transaction("delete", async (session) => {
     await becomeOwner(session, dataset);
+    const [[found]] = await session.query(`SELECT to_regclass(${literal(name)})::text`);
+    if (found === null) return 0; // another cleanup was faster
     await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // nobody adds what would go uncounted
     const [[count]] = await session.query(`SELECT count(*)::text FROM ${name}`);
     await session.query(drop);

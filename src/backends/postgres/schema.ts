@@ -170,6 +170,11 @@ export function timeLiteral(ms: number): string {
   return `'${isoTime(ms)}'::timestamptz`;
 }
 
+/** A time as epoch milliseconds in a text, which no driver changes. */
+export function epochMs(time: string): string {
+  return `(extract(epoch FROM ${time}) * 1000)::bigint::text`;
+}
+
 /** ISO 8601; beyond the year 9999 without the sign, which PostgreSQL does not read. */
 function isoTime(ms: number): string {
   return new Date(ms).toISOString().replace(/^\+0?/, "");

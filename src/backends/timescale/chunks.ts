@@ -1,8 +1,9 @@
+import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { dropCounted, type Partition, type TimeParts } from "../postgres/partitions.ts";
 import type { PostgresPool } from "../postgres/pool.ts";
 import { type Edge, Retention } from "../postgres/retention.ts";
-import { literal, timeLiteral } from "../postgres/schema.ts";
+import { epochMs, literal, timeLiteral } from "../postgres/schema.ts";
 
 /** Steps in which the records of one chunk are deleted. */
 const EDGE_STEPS = 24;
@@ -32,7 +33,6 @@ export class Chunks implements TimeParts {
   forget(): void {}
 
   async list({ name }: Dataset<unknown>): Promise<Partition[]> {
-    const epochMs = (time: string) => `(extract(epoch FROM ${time}) * 1000)::bigint::text`;
     const rows = await this.#pool.use("read", (session) =>
       session.query(
         `SELECT format('%I.%I', chunk_schema, chunk_name), ${epochMs("range_start")}, ${
@@ -72,9 +72,11 @@ export class ChunkRetention extends Retention {
       const until = Math.min(from + step, before);
       const sql = `DELETE FROM ${name} ` +
         `WHERE timestamp >= ${timeLiteral(from)} AND timestamp < ${timeLiteral(until)}`;
-      deleted += await this.#pool.transaction("delete", (session) => session.execute(sql), {
-        settings: NO_DECOMPRESSION_LIMIT,
-      });
+      deleted += await retryBriefly(() =>
+        this.#pool.transaction("delete", (session) => session.execute(sql), {
+          settings: NO_DECOMPRESSION_LIMIT,
+        })
+      );
     }
     return deleted;
   }

@@ -25,6 +25,8 @@ export interface Extension {
   readonly isComplete: boolean;
   /** What its licence is called: `timescale` or `apache`. */
   readonly license: string;
+  /** The schema of its functions, where the search_path leaves it out. */
+  readonly hiddenIn?: string;
   /** Whether COPY can write into columns at once. */
   readonly copiesIntoColumns: boolean;
 }
@@ -48,6 +50,16 @@ function makeHypertable({ name, chunkDays }: Dataset<unknown>): string {
 
 /** Moves what tables in partitions hold into hypertables of the same names. */
 async function adopt(session: PostgresSession): Promise<void> {
+  const foreign = await Promise.all(Object.values(DATASETS).map((dataset) => foreignTo(session, dataset)));
+  if (foreign.flat().length > 0) {
+    throw new BackendError(
+      "Cannot open the database: tables in partitions as openfinops made them are wanted to be adopted as " +
+        `hypertables: there is ${
+          foreign.flat().join(", ")
+        }, which would be lost; remove it, and add it again later`,
+      { operation: "open", kind: "operator" },
+    );
+  }
   await session.query(CREATE_MEASURE);
   for (const dataset of Object.values(DATASETS)) {
     const { name } = dataset;
@@ -64,15 +76,32 @@ async function adopt(session: PostgresSession): Promise<void> {
   }
 }
 
+/** What somebody has added to a table that a new table would not have. */
+async function foreignTo(session: PostgresSession, { name, columns }: Dataset<unknown>): Promise<string[]> {
+  const ours = columns.map(({ name }) => literal(name)).join(", ");
+  const rows = await session.query(
+    `SELECT 'the column ' || attname FROM pg_catalog.pg_attribute
+      WHERE attrelid = '${name}'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN (${ours})
+    UNION ALL SELECT 'a grant on the column ' || attname FROM pg_catalog.pg_attribute
+      WHERE attrelid = '${name}'::regclass AND attacl IS NOT NULL
+    UNION ALL SELECT 'row security' FROM pg_catalog.pg_class WHERE oid = '${name}'::regclass AND relrowsecurity
+    UNION ALL SELECT 'the trigger ' || tgname FROM pg_catalog.pg_trigger
+      WHERE tgrelid = '${name}'::regclass AND NOT tgisinternal
+    UNION ALL SELECT 'the constraint ' || conname FROM pg_catalog.pg_constraint
+      WHERE conrelid = '${name}'::regclass AND contype NOT IN ('u', 'n')`,
+  );
+  return rows.map(([what]) => `${what} of ${name}`);
+}
+
 /** A statement that gives a table the owner and the grants of the one that it takes the place of. */
 function copyGrants(table: string): string {
   return `DO $$ DECLARE granted record; BEGIN
     EXECUTE (SELECT format('ALTER TABLE ${table} OWNER TO %I', pg_get_userbyid(relowner))
       FROM pg_catalog.pg_class WHERE oid = '${table}_in_partitions'::regclass);
-    FOR granted IN SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS grantee
+    FOR granted IN SELECT privilege_type, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS more, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS grantee
       FROM pg_catalog.pg_class, aclexplode(relacl)
       WHERE oid = '${table}_in_partitions'::regclass AND grantee <> relowner LOOP
-      EXECUTE format('GRANT %s ON ${table} TO %s', granted.privilege_type, granted.grantee);
+      EXECUTE format('GRANT %s ON ${table} TO %s%s', granted.privilege_type, granted.grantee, granted.more);
     END LOOP;
   END $$`;
 }
@@ -102,19 +131,29 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
       `it has ${found.version}`,
     );
   }
+  if (found.hiddenIn !== undefined) {
+    const { hiddenIn } = found;
+    throw refuse(
+      pool,
+      `the schema ${hiddenIn}, in which the extension timescaledb is, is wanted in the search_path`,
+      `it leaves it out (options=-c search_path=telemetry,${hiddenIn})`,
+    );
+  }
   return found;
 }
 
 async function readExtension(session: PostgresSession): Promise<Extension | undefined> {
   const [row] = await session.query(
-    "SELECT extversion, coalesce(current_setting('timescaledb.license', true), 'apache'), " +
+    "SELECT extversion, extnamespace::regnamespace::text, " +
+      "(extnamespace::regnamespace::name = ANY(current_schemas(true)))::text, coalesce(current_setting('timescaledb.license', true), 'apache'), " +
       "current_setting('timescaledb.enable_direct_compress_copy', true) " +
       "FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'",
   );
   if (!row) return undefined;
-  const [version, license, directCopy] = row;
+  const [version, schema, isFound, license, directCopy] = row;
   return {
     version: version!,
+    ...(isFound === "true" ? {} : { hiddenIn: schema! }),
     license: license!,
     isComplete: license === "timescale",
     copiesIntoColumns: directCopy !== null,
@@ -138,7 +177,7 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
   }
   // Two that make it at once would fail, in spite of IF NOT EXISTS.
   await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops extension', 0))");
-  await session.query("CREATE EXTENSION IF NOT EXISTS timescaledb");
+  await session.query("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public");
 }
 
 /** An error of a server that lacks something, with what it can do all the same. */

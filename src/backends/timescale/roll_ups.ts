@@ -1,6 +1,12 @@
+import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Column, Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import { columnNames } from "../postgres/schema.ts";
+import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
+import { columnNames, literal, timeLiteral } from "../postgres/schema.ts";
+import { alone, daysInterval, readPolicy } from "./jobs.ts";
+
+/** The least that a refresh looks back, in hours: two spans of an hour, after the hour that is not over. */
+const MIN_WINDOW_HOURS = 3;
 
 /** A continuous aggregate: a dataset by spans of time, kept for good, whatever becomes of the records. */
 export interface RollUp {
@@ -86,3 +92,128 @@ export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
 
 /** All roll-ups, each after what it comes from. */
 export const ROLL_UPS: readonly RollUp[] = Object.values(DATASETS).flatMap(rollUpsOf);
+
+/**
+ * Before which time the records of a dataset have gone. To refresh a roll-up there would erase what it keeps of them.
+ */
+const CREATE_FLOORS = "CREATE TABLE IF NOT EXISTS roll_up_floors (" +
+  "dataset text PRIMARY KEY, since timestamptz NOT NULL)";
+
+/** Makes roll-ups, and sees to it that they keep what becomes of no record any more. */
+export class RollUps {
+  readonly #pool: PostgresPool;
+
+  constructor(pool: PostgresPool) {
+    this.#pool = pool;
+  }
+
+  /** Makes those that are missing, and rolls up what there is. */
+  async ensure(): Promise<void> {
+    if ((await this.#pool.use("open", missing)).length === 0) return;
+    let made: RollUp[] = [];
+    await alone(this.#pool, "open", async (session) => {
+      made = await missing(session);
+      if (made.length > 0) await session.query(CREATE_FLOORS);
+      for (const rollUp of made) {
+        await session.query(rollUp.create);
+        await session.query(refreshStatement(rollUp));
+        if (rollUp.isFromRecords) await setWindow(session, rollUp);
+      }
+    });
+    // Not left to the server, whose first runs would show parts of it for a while; hours come before their days.
+    for (const rollUp of made) await this.#refresh(rollUp, Date.now());
+  }
+
+  /** Gets ready for the records before a time to go: takes them in, and looks at none of that time again. */
+  async keep({ name }: Dataset<unknown>, before: number): Promise<void> {
+    const hours = hoursOf(name);
+    await this.#refresh(hours, before);
+    await alone(this.#pool, "delete", async (session) => {
+      await raiseFloor(session, name, timeLiteral(before));
+      await setWindow(session, hours);
+    });
+  }
+
+  /** Looks back as far as the retention of the server does, which is another now; it was this many days. */
+  async followRetention(session: PostgresSession, name: DatasetName, daysBefore?: number): Promise<void> {
+    if (daysBefore !== undefined) await raiseFloor(session, name, `now() - ${daysInterval(daysBefore)}`);
+    await setWindow(session, hoursOf(name));
+  }
+
+  /** Brings a roll-up up to date as far as a time, in all that it still looks at. */
+  async #refresh(rollUp: RollUp, until: number): Promise<void> {
+    const { name, bucket } = rollUp;
+    await retryBriefly(() =>
+      this.#pool.use("refresh", async (session) => {
+        const policy = await readPolicy(session, REFRESH, name);
+        const start = policy?.startOffset
+          ? `(now() - INTERVAL '${policy.startOffset}')`
+          : "NULL::timestamptz";
+        // Up to the end of the span in which the time lies, but no span that is not over yet.
+        const end =
+          `least(time_bucket(INTERVAL '${bucket}', ${timeLiteral(until)}) + INTERVAL '${bucket}', ` +
+          `time_bucket(INTERVAL '${bucket}', now()))`;
+        const [[from, to, isLongEnough]] = await session.query(
+          `SELECT ${start}::text, ${end}::text, (${start} IS NULL OR ${end} - ${start} > 2 * INTERVAL '${bucket}')::text`,
+        );
+        if (isLongEnough !== "true") return;
+        const range = [from, to].map((time) => time === null ? "NULL" : `'${time}'::timestamptz`).join(", ");
+        await session.query(`CALL refresh_continuous_aggregate('${name}', ${range})`);
+      })
+    );
+  }
+}
+
+const REFRESH = "policy_refresh_continuous_aggregate";
+
+/** The roll-up that comes from the records of a dataset. */
+function hoursOf(name: DatasetName): RollUp {
+  return ROLL_UPS.find(({ dataset, isFromRecords }) => dataset === name && isFromRecords)!;
+}
+
+async function missing(session: PostgresSession): Promise<RollUp[]> {
+  const names = ROLL_UPS.map(({ name }) => literal(name)).join(", ");
+  const rows = await session.query(
+    `SELECT relname::text FROM pg_catalog.pg_class WHERE relname IN (${names}) AND pg_table_is_visible(oid)`,
+  );
+  const present = new Set(rows.map(([name]) => name));
+  return ROLL_UPS.filter(({ name }) => !present.has(name));
+}
+
+/** The statement that has the server bring a roll-up up to date, as far back as there is anything. */
+function refreshStatement({ name, bucket, refreshEvery }: RollUp): string {
+  return `SELECT add_continuous_aggregate_policy('${name}', start_offset => NULL, ` +
+    `end_offset => INTERVAL '${bucket}', schedule_interval => INTERVAL '${refreshEvery}', ` +
+    `initial_start => now() + INTERVAL '${refreshEvery}')`;
+}
+
+/** Notes that records before a time have gone, or may have. */
+async function raiseFloor(session: PostgresSession, name: DatasetName, since: string): Promise<void> {
+  await session.query(
+    `INSERT INTO roll_up_floors VALUES ('${name}', ${since}) ` +
+      "ON CONFLICT (dataset) DO UPDATE SET since = greatest(roll_up_floors.since, excluded.since)",
+  );
+}
+
+/** Has the server look back as far as all records are there, and no further. */
+async function setWindow(session: PostgresSession, { name, dataset }: RollUp): Promise<void> {
+  const policy = await readPolicy(session, REFRESH, name);
+  if (!policy) return; // somebody refreshes it by other means
+  const retention = await readPolicy(session, "policy_retention", dataset);
+  const [[age] = [null]] = await session.query(
+    `SELECT extract(epoch FROM now() - since)::double precision::text FROM roll_up_floors WHERE dataset = '${dataset}'`,
+  );
+  const ages = [retention && 24 * retention.days!, age === null ? undefined : Number(age) / 3_600]
+    .filter((hours) => hours !== undefined);
+  const least = Math.min(...ages);
+  const hours = Math.max(MIN_WINDOW_HOURS, Math.floor(least));
+  const offset = ages.length === 0 ? "null" : `"${hours} hours"`;
+  // What went that is younger than the window leaves it in time, before the next refresh.
+  const wait = least < MIN_WINDOW_HOURS
+    ? `, next_start => now() + INTERVAL '${Math.ceil((MIN_WINDOW_HOURS - least) * 60)} minutes'`
+    : "";
+  await session.query(
+    `SELECT alter_job(job_id, config => jsonb_set(config, '{start_offset}', '${offset}')${wait}) ` +
+      `FROM timescaledb_information.jobs WHERE job_id = ${policy.jobId}`,
+  );
+}
