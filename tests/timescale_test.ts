@@ -1,6 +1,7 @@
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
+import { JOBS } from "../src/backends/timescale/jobs.ts";
 import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
 import { BackendError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
@@ -249,7 +250,7 @@ test("needs no superuser: an agent that only writes, a reader that only reads", 
     await writer.close();
     const backend = await open(as(reader), { mode: "read" });
     assertEquals((await read(backend, systemMetrics)).length, 2_000);
-    assertEquals((await backend.stats()).datasets.system_metrics.compressedChunks, 1);
+    assertEquals((await backend.stats()).datasets.system_metrics.rows, 2_000);
     assertEquals((await backend.probe()).writable, false);
     await backend.close();
     const records = "SELECT sum(records)::int AS n FROM system_metrics_daily";
@@ -270,7 +271,10 @@ test("takes a large batch into columns at once, and gives it back as it was", as
   const records = metrics(5_000);
   await write(backend, systemMetrics, [...records, FULL_SYSTEM_METRICS]);
   const { chunks, compressedChunks } = (await backend.stats()).datasets.system_metrics;
-  assertEquals([chunks, compressedChunks], [1, 1]);
+  const [{ can }] = await database.sql(
+    "SELECT current_setting('timescaledb.enable_direct_compress_copy', true) IS NOT NULL AS can",
+  );
+  assertEquals([chunks, compressedChunks], [1, can ? 1 : 0]); // older releases take it into rows
   const found = await read(backend, systemMetrics);
   assertEquals(found.length, 5_001);
   assertEquals(found.filter(({ labels }) => labels), [FULL_SYSTEM_METRICS]);
@@ -529,7 +533,7 @@ for (const [way, take] of Object.entries(WAYS)) {
 test("rolls late records up again as far back as all records are there", async (database) => {
   const startOffset = async () =>
     (await database.sql(
-      `SELECT config->>'start_offset' AS hours FROM timescaledb_information.jobs WHERE hypertable_name = 'system_metrics_hourly'`,
+      `SELECT config->>'start_offset' AS hours FROM ${JOBS} WHERE subject = 'system_metrics_hourly'`,
     ))[0].hours;
   const backend = await open(database.url, { retentionDays: 2 });
   assertEquals(await startOffset(), "48 hours");

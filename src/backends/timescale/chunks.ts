@@ -12,10 +12,14 @@ const EDGE_STEPS = 24;
 export const NO_DECOMPRESSION_LIMIT =
   "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0; ";
 
-/** A condition that a row of `timescaledb_information` is about this hypertable or roll-up. */
+/** A condition that a row of `timescaledb_information` is about this hypertable. */
 export function isAbout(name: string): string {
-  return "to_regclass(quote_ident(hypertable_schema) || '.' || quote_ident(hypertable_name)) = " +
-    `to_regclass(${literal(name)})`;
+  return `${relation("hypertable")} = to_regclass(${literal(name)})`;
+}
+
+/** The relation that a row of `timescaledb_information` names in two columns. */
+export function relation(kind: string): string {
+  return `to_regclass(quote_ident(${kind}_schema) || '.' || quote_ident(${kind}_name))`;
 }
 
 /** The chunks of hypertables, which the server makes by itself. */

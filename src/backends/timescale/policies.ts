@@ -4,7 +4,7 @@ import type { PolicyStats } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnNames, epochMs } from "../postgres/schema.ts";
 import { isAbout } from "./chunks.ts";
-import { alone, daysInterval, readPolicy } from "./jobs.ts";
+import { alone, daysInterval, JOBS, readPolicy } from "./jobs.ts";
 import { ROLL_UPS, type RollUps } from "./roll_ups.ts";
 
 const DAY_MS = 24 * 3_600_000;
@@ -49,15 +49,15 @@ export class Policies {
 
   /** What the server does by itself, and when it did so last. */
   async stats(session: PostgresSession): Promise<PolicyStats[]> {
-    const isOurs = [...Object.keys(DATASETS), ...ROLL_UPS.map(({ name }) => name)].map(isAbout).join(" OR ");
+    const names = [...Object.keys(DATASETS), ...ROLL_UPS.map(({ name }) => name)];
     const rows = await session.query(
-      `SELECT replace(proc_name, 'policy_', ''), j.hypertable_name, schedule_interval::text, (config - 'hypertable_id' - 'mat_hypertable_id')::text,
-        CASE WHEN isfinite(last_run_started_at) THEN ${
-        epochMs("last_run_started_at")
-      } END, last_run_status, total_failures::text
-      FROM (SELECT * FROM timescaledb_information.jobs WHERE ${isOurs}) j
-      LEFT JOIN timescaledb_information.job_stats USING (job_id)
-      WHERE proc_schema = '_timescaledb_functions' ORDER BY 1, 2`,
+      `SELECT replace(proc_name, 'policy_', ''), subject, schedule_interval::text,
+        (config - 'hypertable_id' - 'mat_hypertable_id')::text,
+        CASE WHEN isfinite(last_run_started_at) THEN ${epochMs("last_run_started_at")} END,
+        last_run_status, total_failures::text
+      FROM ${JOBS} LEFT JOIN (SELECT job_id, last_run_started_at, last_run_status, total_failures
+        FROM timescaledb_information.job_stats) stats USING (job_id)
+      WHERE relation IN (${names.map((name) => `to_regclass('${name}')`).join(", ")}) ORDER BY 1, 2`,
     );
     return rows.map(([policy, table, every, settings, lastRun, lastStatus, failures]) => ({
       policy: policy!,
