@@ -20,7 +20,7 @@
  */
 export { CostObservatory, type ObservatoryCleanup } from "./src/observatory.ts";
 export { type HubCleanup, ObservabilityHub } from "./src/hub.ts";
-export { openBackend, type PersistenceConfig } from "./src/config.ts";
+export { openBackend, type OpenOptions, type PersistenceConfig } from "./src/config.ts";
 export type { CleanupOptions, CloseOptions, SinkOptions, StoreStats } from "./src/store.ts";
 export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
 export type { BackendErrorOptions, FailureKind, ValidationErrorOptions } from "./src/errors.ts";

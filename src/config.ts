@@ -1,7 +1,8 @@
 import { type Backend, type ConflictPolicy, type OpenMode, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
 import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
-import { ConfigError, describe } from "./errors.ts";
+import { LateBackend } from "./backends/late.ts";
+import { ConfigError, describe, kindOf } from "./errors.ts";
 import type { EventListener } from "./pipeline/events.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
 import type { FsyncPolicy } from "./pipeline/spool.ts";
@@ -320,13 +321,27 @@ function whereTo(
   return target;
 }
 
+/** How {@linkcode openBackend} opens. */
+export interface OpenOptions {
+  /**
+   * Whether to make and migrate what is missing, to open only what is there, or only to read.
+   *
+   * @default {"create"}
+   */
+  mode?: OpenMode;
+  /** The datasets whose retention `retentionDays` is, on TimescaleDB; all where not given. */
+  retentionOf?: readonly DatasetName[];
+}
+
 /**
  * Opens the backend that a configuration names, so that a hub and an observatory can share it.
  * Whoever opens it closes it, after those who use it.
  *
+ * Where there is a `spoolDirectory`, a database that is away for a while does not keep a program from starting: what
+ * is opened then opens it with the first call that succeeds.
+ *
  * @param config The configuration.
- * @param options How to open it, `create` where not given; and the datasets whose `retentionDays` are meant, all where
- * not given.
+ * @param options How to open it.
  * @returns The opened backend.
  * @throws {ConfigError} If the configuration cannot be used.
  * @throws {BackendError} If the backend cannot be opened.
@@ -345,8 +360,20 @@ function whereTo(
  */
 export async function openBackend(
   config: PersistenceConfig,
-  options: { mode?: OpenMode; retentionOf?: readonly DatasetName[] } = {},
+  options: OpenOptions = {},
 ): Promise<Backend> {
+  try {
+    return await openNow(config, options);
+  } catch (error) {
+    const { backend, spoolDirectory } = resolveConfig(config);
+    const { mode = "create" } = options;
+    const canWait = spoolDirectory !== undefined && mode === "create" && kindOf(error) === "transient";
+    if (!canWait || typeof backend === "object") throw error;
+    return new LateBackend(backend, () => openNow(config, options));
+  }
+}
+
+async function openNow(config: PersistenceConfig, options: OpenOptions): Promise<Backend> {
   const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...resolved } = resolveConfig(
     config,
   );

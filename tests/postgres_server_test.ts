@@ -57,6 +57,31 @@ Deno.test("ObservabilityHub loses and doubles nothing when the server crashes wh
   assertEquals(found, { rows: count, numbers: count });
 });
 
+Deno.test("ObservabilityHub starts with a spool while its server is away, and stores all once it is back", async () => {
+  using folder = new TemporaryFolder();
+  await using server = await PostgresServer.start();
+  await server.stop();
+  const config = { connectionString: server.url(), spoolDirectory: folder.file("spool") };
+  await assertRejects(() => ObservabilityHub.open({ ...config, spoolDirectory: undefined }), BackendError);
+  const hub = await ObservabilityHub.open(config);
+  for (let i = 0; i < 100; i++) {
+    await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i, activeConnections: i });
+  }
+  await assertRejects(() => hub.queryHistoricalMetrics(), BackendError, "a server that listens there");
+  const { spooled, lost } = await hub.close({ deadlineMs: 100 });
+  assertEquals([spooled, lost], [100, 0]);
+  const again = await ObservabilityHub.open(config);
+  await again.collectSystemMetrics({ timestamp: NEW_YEAR + 100, activeConnections: 100 });
+  await server.resume();
+  await again.flush();
+  const found = await again.queryHistoricalMetrics();
+  assertEquals(
+    found.map(({ activeConnections }) => activeConnections),
+    Array.from({ length: 101 }, (_, i) => i),
+  );
+  assertEquals((await again.close()).committed, 101);
+});
+
 /** Runs `database test-connection` as a user would; gives the exit code and what it says. */
 async function testConnection(
   url: string,

@@ -52,8 +52,8 @@ export const collect: Command = {
     const plan = readPlan(given);
     const stop = listenForStop();
     try {
+      const spoolDirectory = given.text("spool-directory");
       await withBackend(given, "create", async (backend) => {
-        const spoolDirectory = given.text("spool-directory");
         const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent: tell };
         const hub = await ObservabilityHub.open(config);
         const costs = await CostObservatory.open(config);
@@ -67,7 +67,7 @@ export const collect: Command = {
           };
           summarize(given, plan, { samples, entries, lastError });
         }
-      });
+      }, { spoolDirectory });
     } finally {
       stop.dispose();
     }

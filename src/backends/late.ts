@@ -1,0 +1,76 @@
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
+import type {
+  Backend,
+  BackendStats,
+  CurrencyTotal,
+  DeleteOptions,
+  ProbeReport,
+  StorageBackend,
+  Tally,
+} from "./backend.ts";
+
+/**
+ * A backend that could not be opened yet. Each call tries again until it is open, so that a program with a spool
+ * can start, and take records in, while its database is away.
+ */
+export class LateBackend implements Backend {
+  readonly name: StorageBackend;
+  readonly isDurable = true;
+  readonly #openNow: () => Promise<Backend>;
+  #opening: Promise<Backend> | undefined;
+  #isClosed = false;
+
+  /** Names the backend, and how it is opened. */
+  constructor(name: StorageBackend, openNow: () => Promise<Backend>) {
+    this.name = name;
+    this.#openNow = openNow;
+  }
+
+  async write(batch: Batch): Promise<WriteResult> {
+    return await (await this.#open()).write(batch);
+  }
+
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+    yield* (await this.#open()).read(dataset, query);
+  }
+
+  async total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
+    return await (await this.#open()).total(dataset, query);
+  }
+
+  async tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
+    return await (await this.#open()).tally(dataset, query, spanMs);
+  }
+
+  async settle(dataset: Dataset<unknown>): Promise<void> {
+    await (await this.#open()).settle(dataset);
+  }
+
+  async deleteBefore(dataset: Dataset<unknown>, before: number, options: DeleteOptions): Promise<number> {
+    return await (await this.#open()).deleteBefore(dataset, before, options);
+  }
+
+  async stats(): Promise<BackendStats> {
+    return await (await this.#open()).stats();
+  }
+
+  async probe(): Promise<ProbeReport> {
+    return await (await this.#open()).probe();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await (await this.#opening?.catch(() => undefined))?.close();
+  }
+
+  /** The opened backend; what is tried together is tried once. */
+  #open(): Promise<Backend> {
+    this.#opening ??= this.#openNow().catch((error) => {
+      if (!this.#isClosed) this.#opening = undefined;
+      throw error;
+    });
+    return this.#opening;
+  }
+}
