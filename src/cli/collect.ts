@@ -225,6 +225,7 @@ function summarize(
   const spooled = samples.spooled + entries.spooled;
   if (spooled > 0) {
     print(`Kept ${formatThings(spooled, "record", "records")} in the spool for the next start.`);
+    if (lastError !== undefined) note(lastError);
   }
   const refused = samples.deadLettered + entries.deadLettered;
   if (refused > 0) {
