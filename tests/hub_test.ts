@@ -200,14 +200,11 @@ Deno.test("ObservabilityHub waits with a refused record until its folder can be 
   );
   other.close();
   await hub.collectSystemMetrics(at(1));
-  const flushing = hub.flush();
-  while (hub.stats().datasets.system_metrics!.alarm === undefined) {
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-  assertEquals(hub.stats().datasets.system_metrics!.inFlight, 1);
+  await assertRejects(() => hub.flush(), BackendError, "File exists");
+  const { inFlight, alarm } = hub.stats().datasets.system_metrics!;
+  assertEquals([inFlight, alarm?.includes("File exists")], [1, true]);
   Deno.removeSync(folder.file("letters"));
   await hub.flush(); // tries at once
-  await flushing;
   assertEquals(told, ["retry", "paused", "resumed", "dead-lettered"]);
   const [letter] = Deno.readTextFileSync(folder.file("letters/system_metrics.ndjson")).split("\n");
   assertEquals(JSON.parse(letter).record.activeConnections, 1);

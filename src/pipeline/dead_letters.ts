@@ -64,7 +64,7 @@ export class DeadLetters {
   /** All letters, oldest first; one that was written twice after a crash comes once. */
   async list(): Promise<DeadLetter[]> {
     try {
-      return readLetters(await Deno.readTextFile(this.path));
+      return readLetters(await Deno.readTextFile(this.path)).letters;
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return [];
       throw storageError("read", this.path, error);
@@ -72,7 +72,7 @@ export class DeadLetters {
   }
 
   /**
-   * Works the letters off. What comes in meanwhile waits.
+   * Works the letters off. What comes in meanwhile waits; lines that are no letters stay as they are.
    *
    * @param settle Is given each letter; gives whether it can go.
    * @returns How many went, and how many are left.
@@ -82,13 +82,13 @@ export class DeadLetters {
   ): Promise<{ gone: number; left: number }> {
     try {
       using _locked = await this.#open({ create: false });
-      const letters = await this.list();
-      const left: DeadLetter[] = [];
-      for (const letter of letters) if (!await settle(letter)) left.push(letter);
-      const text = left.map((letter) => JSON.stringify(letter)).join("\n");
+      const { letters, others } = readLetters(await Deno.readTextFile(this.path));
+      const left = [...others];
+      for (const letter of letters) if (!await settle(letter)) left.push(JSON.stringify(letter));
+      const text = left.join("\n");
       if (text === "") await Deno.remove(this.path);
       else await replaceFile(this.path, encoder.encode(text));
-      return { gone: letters.length - left.length, left: left.length };
+      return { gone: letters.length + others.length - left.length, left: left.length };
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return { gone: 0, left: 0 };
       throw storageError("work off", this.path, error);
@@ -108,15 +108,17 @@ export class DeadLetters {
   }
 }
 
-function readLetters(text: string): DeadLetter[] {
+/** The letters; and the lines that are none: half of one, by a process that ended, or what somebody edited. */
+function readLetters(text: string): { letters: DeadLetter[]; others: string[] } {
   const byId = new Map<string, DeadLetter>();
-  for (const line of text.split("\n")) {
+  const others: string[] = [];
+  for (const line of text.split("\n").filter((line) => line.trim() !== "")) {
     try {
       const letter: DeadLetter = JSON.parse(line);
       byId.set(letter.batchId, letter);
     } catch {
-      // Half a line: the process ended while it wrote it, and has not taken the record for set aside.
+      others.push(line);
     }
   }
-  return [...byId.values()];
+  return { letters: [...byId.values()], others };
 }

@@ -1,4 +1,4 @@
-import { messageOf } from "../errors.ts";
+import { BackendError, messageOf } from "../errors.ts";
 import type { DatasetName } from "../records/dataset.ts";
 
 /** What every {@linkcode TelemetryEvent} tells. */
@@ -87,6 +87,7 @@ export class Alarm {
   readonly #dataset: DatasetName;
   readonly #emit: EventListener;
   #message: string | undefined;
+  #cause: string | undefined;
 
   /** Makes a silent alarm. */
   constructor(dataset: DatasetName, emit: EventListener) {
@@ -102,7 +103,12 @@ export class Alarm {
   /** Raises it, unless it is raised for the same. */
   raise(error: unknown): void {
     const message = messageOf(error);
-    if (this.#message === message) return;
+    // A message may tell of other files, or of another moment, each time.
+    const cause = error instanceof BackendError
+      ? `${error.operation} ${error.kind} ${error.sqlState}`
+      : message;
+    if (this.#message !== undefined && this.#cause === cause) return;
+    this.#cause = cause;
     this.#message = message;
     this.#emit({ type: "paused", dataset: this.#dataset, message, error });
   }

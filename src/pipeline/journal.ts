@@ -166,6 +166,7 @@ export class Journal {
     const { active } = this;
     await this.#file?.truncate(active?.bytes).catch(() => {});
     this.seal();
+    if (active?.bytes === 0) await this.remove(active); // on a full disk there would be one for each attempt
   }
 }
 

@@ -245,7 +245,7 @@ export class Pipeline<T> {
       this.#isDropping = false;
       return this.#admit(record);
     }
-    if (this.#overflow === "block") {
+    if (this.#overflow === "block" || this.#queue.isBusy) {
       this.#bePatient();
       return new Promise((admitted, refused) => this.#waiting.push({ record, admitted, refused }));
     }
@@ -283,6 +283,7 @@ export class Pipeline<T> {
   flush(): Promise<void> {
     const target = this.#admitted + this.#waiting.length;
     if (this.#settledPosition() >= target) return Promise.resolve();
+    if (this.#isOver) return Promise.reject(this.#lastError ?? this.#closedError());
     this.#flushAsked = true;
     this.#wakeSource?.();
     this.#tryNow();
@@ -495,12 +496,15 @@ export class Pipeline<T> {
     if (letters) {
       await retry(() => letters.append({ batchId, sqlState, message, record }), {
         signal: this.#abort.signal,
-        onFailure: (failure) => this.#alarm.raise(failure),
+        onFailure: (failure) => {
+          this.#alarm.raise(failure);
+          this.#refuseFlushes(failure);
+        },
         onWait: (tryNow) => this.#tryNow = tryNow,
         maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
       });
-      this.#alarm.clear();
     }
+    this.#alarm.clear();
     this.#counters.deadLettered++;
     this.#lastError = undefined;
     this.#onSettled(1);
@@ -533,7 +537,10 @@ export class Pipeline<T> {
     const kind = kindOf(error);
     if (kind === "operator" || kind === "disk-full") this.#alarm.raise(error);
     else this.#emit({ type: "retry", dataset: this.#dataset.name, message: messageOf(error), error });
-    if (kind !== "operator") return;
+    if (kind === "operator") this.#refuseFlushes(error);
+  }
+
+  #refuseFlushes(error: unknown): void {
     for (const { reject } of this.#flushing.splice(0)) reject(error);
   }
 

@@ -48,6 +48,8 @@ export interface Queue<T> {
   readonly isDurable: boolean;
   /** Whether another record may come. */
   readonly hasRoom: boolean;
+  /** Whether there is no room just now only because the disk has to keep up. */
+  readonly isBusy: boolean;
   /** Whether that record would find room in memory. */
   readonly hasMemoryRoom: boolean;
   /** Whether there is nothing to take now. */
@@ -97,6 +99,7 @@ const DONE: Promise<void> = Promise.resolve();
  */
 export class MemoryQueue<T> implements Queue<T> {
   readonly isDurable = false;
+  readonly isBusy = false;
   readonly hasMemoryRoom = true;
   readonly spooled = 0;
   readonly bytes = 0;

@@ -28,7 +28,7 @@ export interface Sink {
    * Writes a batch in one transaction together with its id. To write the same batch again changes nothing
    * and gives the same result, marked as a replay.
    *
-   * @throws {BackendError} If it was not written, or if that is unknown. Of kind `data` and `timeout` only where it
+   * @throws {BackendError} If it was not written, or if that is unknown. Of kind `data`, `timeout` and `unknown` only where it
    * is known that neither this attempt nor an earlier one has stored or will store anything.
    */
   write(batch: Batch): Promise<WriteResult>;

@@ -110,6 +110,8 @@ export class Spool<T> implements Queue<T> {
   #oldestOnDisk: number | undefined;
   readonly #reader: SpoolReader<T>;
   #isReading = false;
+  /** The number after the last record that was kept: beyond, the reader may find what is only being written. */
+  #keptTo!: number;
   /** What was taken and is in no batch yet, oldest first. */
   readonly #taken: { count: number; readonly end: number }[] = [];
   /** The number after the last record that was taken. */
@@ -127,6 +129,7 @@ export class Spool<T> implements Queue<T> {
   #turn: Promise<unknown> = Promise.resolve();
   /** Ends the wait before the next attempt to write, where there is one. */
   #tryNow: () => void = () => {};
+  #isClosing = false;
 
   /**
    * Opens the spool of a dataset, and finds what an earlier process has left in it.
@@ -182,14 +185,17 @@ export class Spool<T> implements Queue<T> {
     this.#intakeAlarm = new Alarm(dataset.name, options.onEvent);
     this.#batchAlarm = new Alarm(dataset.name, options.onEvent);
     this.#takenTo = this.#settledTo = this.#savedTo = settled;
-    this.#next = remains.next;
+    this.#next = this.#keptTo = remains.next;
     this.#onDisk = remains.records;
     this.#oldestOnDisk = remains.oldestTime;
     this.#found = remains.batches;
     this.#splits = remains.splits;
     this.#reader = new SpoolReader(journal, settled);
     if (options.fsync === "interval") {
-      const sync = () => void this.#exclusive(() => journal.sync()).catch(() => {});
+      const sync = () =>
+        void this.#exclusive(() => journal.sync()).catch((error) =>
+          this.#batchAlarm.raise(storageError("write", folder.path, error))
+        );
       this.#syncTimer = setInterval(sync, SYNC_INTERVAL_MS);
     }
   }
@@ -202,6 +208,11 @@ export class Spool<T> implements Queue<T> {
 
   get hasRoom(): boolean {
     return this.#canGather && this.#journal.bytes + this.#unwrittenBytes < this.#options.maxBytes;
+  }
+
+  get isBusy(): boolean {
+    const hasDisk = this.#journal.bytes + this.#unwrittenBytes < this.#options.maxBytes;
+    return !this.#canGather && hasDisk && this.#intakeAlarm.message === undefined;
   }
 
   get hasMemoryRoom(): boolean {
@@ -317,12 +328,18 @@ export class Spool<T> implements Queue<T> {
   }
 
   async *frozen(): AsyncGenerator<FrozenBatch<T>> {
-    for (; this.#found.length > 0; this.#found.shift()) {
+    while (this.#found.length > 0) {
       const { id, first, end, pinned } = this.#found[0];
+      this.#isReading = true;
       const groups = await this.#readGroups(end);
-      if (groups.length === 0) continue;
       if (pinned.length > 0) this.#unsettled.push({ id, end, pinned });
-      else await this.#freezeAs({ id, first, end });
+      else if (groups.length > 0) await this.#freezeAs({ id, first, end });
+      this.#isReading = false;
+      this.#found.shift();
+      if (groups.length === 0) {
+        if (pinned.length > 0) this.settle();
+        continue;
+      }
       const records = this.#handOut(groups, { areOnDisk: true });
       this.#taken.length = 0; // it is a batch already
       yield { id, records };
@@ -374,6 +391,7 @@ export class Spool<T> implements Queue<T> {
 
   async close(): Promise<void> {
     clearInterval(this.#syncTimer);
+    this.#isClosing = true;
     if (this.#intakeAlarm.message === undefined) await this.#writing;
     this.#abort.abort(storageError("write", this.#folder.path, new Error("it was closed")));
     await this.#writing;
@@ -428,7 +446,7 @@ export class Spool<T> implements Queue<T> {
   #keep({ group, offset }: Written<T>): void {
     const { segment, first, records, bytes, time } = group;
     if (segment.end === segment.start) segment.start = first;
-    segment.end = first + records.length;
+    segment.end = this.#keptTo = first + records.length;
     const fits = this.#windowRecords + records.length <= MAX_BUFFERED_RECORDS &&
       this.#windowBytes + bytes <= MAX_BUFFERED_BYTES;
     if (this.#onDisk === 0 && fits) {
@@ -459,7 +477,7 @@ export class Spool<T> implements Queue<T> {
   #note(frame: Omit<Frame, "time">): Promise<Segment> {
     return this.#persist(async () => {
       const { segment } = await this.#journal.append({ ...frame, time: Date.now() });
-      await this.#sync();
+      if (this.#options.fsync !== "none") await this.#journal.sync();
       segment.pins++;
       return segment;
     }, { isIntake: false });
@@ -489,7 +507,10 @@ export class Spool<T> implements Queue<T> {
     };
     const result = await retry(() => this.#exclusive(attempt), {
       signal: this.#abort.signal,
-      onFailure: (error) => alarm.raise(error),
+      onFailure: (error) => {
+        alarm.raise(error);
+        if (this.#isClosing) throw error;
+      },
       onWait: (tryNow) => {
         if (isIntake) this.#tryNow = tryNow;
       },
@@ -512,15 +533,17 @@ export class Spool<T> implements Queue<T> {
       const settled = this.#settledTo;
       try {
         await this.#exclusive(() => this.#saveCursor(settled));
-      } catch {
+      } catch (error) {
+        this.#batchAlarm.raise(storageError("write", this.#folder.path, error));
         break; // nothing is lost by that; it is done again with the next batch
       }
+      this.#batchAlarm.clear();
       this.#savedTo = settled;
       while (this.#settled[0]?.end <= settled) {
         for (const segment of this.#settled.shift()!.pinned) segment.pins--;
       }
       await this.#removeSettled();
-      await this.#folder.keepReserve().catch(() => {});
+      await this.#exclusive(() => this.#folder.keepReserve()).catch(() => {});
       this.#tryNow();
       this.#hooks.onRoom();
     }
@@ -559,7 +582,7 @@ export class Spool<T> implements Queue<T> {
     const isEnough = (records: number, bytes: number) =>
       before === Infinity && (records >= MAX_BATCH_RECORDS || bytes >= MAX_BATCH_BYTES);
     for (let records = 0, bytes = 0; records < this.#onDisk && !isEnough(records, bytes);) {
-      const group = await this.#reader.next(before);
+      const group = await this.#read(Math.min(before, this.#keptTo));
       if (!group) {
         if (before === Infinity) this.#giveUpUnread(groups);
         break;
@@ -569,6 +592,22 @@ export class Spool<T> implements Queue<T> {
       bytes += group.bytes;
     }
     return groups;
+  }
+
+  #read(before: number): Promise<Group<T> | undefined> {
+    return retry(async () => {
+      try {
+        const group = await this.#reader.next(before);
+        this.#batchAlarm.clear();
+        return group;
+      } catch (cause) {
+        throw storageError("read", this.#folder.path, cause);
+      }
+    }, {
+      signal: this.#abort.signal,
+      onFailure: (error) => this.#batchAlarm.raise(error),
+      maxMs: () => MAX_RETRY_MS,
+    });
   }
 
   /** What should be on disk and is not in these groups is nowhere. */

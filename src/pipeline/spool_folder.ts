@@ -29,12 +29,24 @@ export class SpoolFolder {
       }
       await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
     }
-    return new SpoolFolder(path, lock);
+    const folder = new SpoolFolder(path, lock);
+    for (const name of ["cursor", "cursor.new", "reserve"]) folder.#freeName(name);
+    return folder;
   }
 
   private constructor(path: string, lock: Deno.FsFile) {
     this.path = path;
     this.#lock = lock;
+  }
+
+  /** Makes way for a file where somebody has put something else. */
+  #freeName(name: string): void {
+    const path = `${this.path}/${name}`;
+    try {
+      if (!Deno.lstatSync(path).isFile) this.moveAside(path);
+    } catch {
+      // nothing is there
+    }
   }
 
   /** Before which record all are settled: 0 where that cannot be read. Nothing is lost by that, only done again. */
@@ -61,7 +73,12 @@ export class SpoolFolder {
   /** Keeps space back, unless that is done. */
   async keepReserve(): Promise<void> {
     if (this.#hasReserve) return;
-    await Deno.writeFile(`${this.path}/reserve`, new Uint8Array(RESERVE_BYTES), { mode: 0o600 });
+    try {
+      await Deno.writeFile(`${this.path}/reserve`, new Uint8Array(RESERVE_BYTES), { mode: 0o600 });
+    } catch (error) {
+      await this.useReserve(); // a part of it would only take the space that batches want
+      throw error;
+    }
     this.#hasReserve = true;
   }
 
@@ -73,7 +90,8 @@ export class SpoolFolder {
 
   /** Sets a part of a file aside that cannot be read; gives the path where that could be done. */
   setAside(source: string, { offset, length }: { offset: number; length: number }): string | undefined {
-    const path = `${this.path}/damaged/${source.slice(source.lastIndexOf("/") + 1)}-${offset}`;
+    const name = `${source.slice(source.lastIndexOf("/") + 1)}-${offset}`;
+    const path = `${this.path}/damaged/${crypto.randomUUID()}-${name}`; // segments' numbers begin anew
     try {
       const bytes = new Uint8Array(length);
       {

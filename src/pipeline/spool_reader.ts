@@ -78,9 +78,10 @@ export class SpoolReader<T> {
       if (value) this.#offset = value.offset + value.length;
       else this.#pieces = undefined;
       return value ?? undefined;
-    } catch {
+    } catch (error) {
       this.#pieces = undefined;
-      this.#offset = segment.bytes; // the file is gone or cannot be read; whoever counts will miss its records
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // it may be read the next time
+      this.#offset = segment.bytes; // the file is gone; whoever counts will miss its records
       return undefined;
     }
   }

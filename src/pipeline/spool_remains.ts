@@ -1,5 +1,14 @@
 import { type Frame, FrameKind } from "./frame.ts";
-import type { Journal, Segment } from "./journal.ts";
+import type { Journal, Piece, Segment } from "./journal.ts";
+
+/**
+ * Numbers that are left out after damage: what cannot be read may have had them, and may come back by hand. No later
+ * record may have the number of an earlier one.
+ */
+const LEFT_OUT = 2 ** 32;
+/** How often a file is opened that cannot be: a process may have too many open for a moment. */
+const READ_ATTEMPTS = 3;
+const READ_WAIT_MS = 100;
 
 /** A part of a file. */
 export interface Part {
@@ -59,20 +68,40 @@ export async function findRemains(
     next: settled,
   };
   journal.find();
+  let isDamaged = false;
   for (const segment of [...journal.segments]) {
-    try {
-      for await (const piece of journal.read(segment)) {
-        if (piece.frame) note(remains, { segment, frame: piece.frame, settled });
-        else onDamage(segment, piece);
-      }
-    } catch {
-      // It cannot even be opened. Its numbers will be given to others, so it must not come back by itself.
+    const pieces = await readPieces(journal, segment);
+    isDamaged ||= !pieces || pieces.some(({ frame }) => !frame);
+    if (!pieces) {
       journal.forget(segment);
       onUnreadable(segment);
+      continue;
+    }
+    for (const piece of pieces) {
+      if (piece.frame) note(remains, { segment, frame: piece.frame, settled });
+      else onDamage(segment, piece);
     }
   }
+  if (isDamaged) remains.next += LEFT_OUT;
   const found = remains.batches.sort((a, b) => a.first - b.first);
   return { ...remains, batches: withGaps(found, settled) };
+}
+
+/** What stands in a segment, without the records themselves; undefined where it cannot be read. */
+async function readPieces(journal: Journal, segment: Segment): Promise<Piece[] | undefined> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      const pieces: Piece[] = [];
+      for await (const piece of journal.read(segment)) {
+        const isRecords = piece.frame?.kind === FrameKind.RECORDS;
+        pieces.push(isRecords ? { ...piece, frame: { ...piece.frame!, payload: "" } } : piece);
+      }
+      return pieces;
+    } catch {
+      if (attempt === READ_ATTEMPTS) return undefined;
+      await new Promise((resolve) => setTimeout(resolve, READ_WAIT_MS));
+    }
+  }
 }
 
 function note(
@@ -93,6 +122,7 @@ function note(
   } else if (kind === FrameKind.BATCH && end > settled) {
     segment.pins++;
     remains.batches.push({ id: payload, first: sequence, end, pinned: [segment] });
+    remains.next = Math.max(remains.next, end); // its records may be damaged: no others may have their numbers
   } else if (kind === FrameKind.SPLIT) {
     const batch = remains.batches.find(({ id }) => payload.startsWith(id));
     if (!batch) return;

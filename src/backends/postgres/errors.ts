@@ -32,6 +32,11 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "23": data("records that the constraints of the table allow are wanted"),
   "28000": mend("a line in pg_hba.conf that lets this user in is wanted"),
   "28P01": mend("the user's right password is wanted; check the connection string, PGPASSWORD or ~/.pgpass"),
+  "25P03": again("an open transaction is wanted; the server ended it"),
+  "25P04": {
+    kind: "timeout",
+    advice: "more time is wanted; raise transaction_timeout, or find what holds the server up",
+  },
   "25006": mend("a server that takes writes is wanted; this one is a standby, or read-only by its settings"),
   "3D000": mend("an existing database is wanted; `createdb NAME` makes one"),
   "3F000": mend("an existing schema is wanted; check the user's search_path"),
@@ -45,6 +50,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "53300": again("a free connection is wanted; raise the server's max_connections or lower maxConnections"),
   "53": again("a server with free resources is wanted; see its log"),
   "53400": mend("another setting of the server is wanted"),
+  "55": again("an object that is free is wanted; another session uses it"),
   "55P03": again("the lock on a table is wanted; another session holds it"),
   "54": data("records that are less complex are wanted"),
   "57014": {

@@ -96,9 +96,9 @@ export class PostgresWriter {
           `VALUES ($1, '${dataset.name}', ${records.length}, 0, 0) ON CONFLICT DO NOTHING`,
         [id],
       ).catch((cause) => {
-        // What takes so long is that first attempt, whose outcome is not known.
+        // It says nothing of the records, nor of an earlier attempt, whose outcome is not known.
         const error = asPostgresError("write", this.#pool.name, cause);
-        throw error.kind === "timeout" ? asTransient(error) : error;
+        throw ["timeout", "data", "unknown"].includes(error.kind) ? asTransient(error) : error;
       });
       if (isNew === 0) return await lookUp(session, id);
       const result = await write(session);
