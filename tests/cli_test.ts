@@ -358,7 +358,7 @@ test("database dead-letter lists, retries and purges what was refused", async (f
   assertMatch((await run("list")).out, /^time +dataset +sqlState +message/);
   database.exec("DROP TRIGGER e1");
   const retried = await run("retry", ...AT);
-  assertEquals([retried.code, retried.out], [0, "Stored 1 record, 1 still refused.\n"]);
+  assertEquals([retried.code, retried.out], [1, "Stored 1 record, 1 still refused.\n"]);
   assert(retried.err.includes("e2: a constraint failed"), retried.err);
   database.exec("DROP TRIGGER e2");
   database.close();

@@ -127,7 +127,7 @@ Deno.test("openfinops database test-connection tells apart what stands in the wa
     [`postgresql://postgres@127.0.0.1:1/telemetry`, "check host and port, and that it runs"],
     [`${at("postgres", "telemetry")}?sslmode=require`, "choose sslmode=disable or prefer"],
     [at("agent:open", "telemetry"), "the user's right password is wanted"],
-    [at("nobody:open", "telemetry"), "a line in pg_hba.conf"],
+    [at("nobody:open", "telemetry"), "a line in pg_hba.conf that lets it in"],
     [at("postgres", "nowhere"), "`createdb NAME` makes one"],
     [at("postgres", "postgres"), "`database init` makes its tables"],
     [at("stranger", "telemetry"), "an owner can grant it"],

@@ -204,7 +204,10 @@ Deno.test("TimescaleBackend says what the server lacks, and what works all the s
   await using server = await PostgresServer.start();
   const error = await assertRejects(() => open(server.url()), BackendError) as BackendError;
   assertMatch(error.message, /a server (with the extension timescaledb|that loads timescaledb).* is wanted/);
-  assert(error.message.includes("`--backend postgresql` works on this server as it is"), error.message);
+  assert(
+    error.message.includes("the backend postgresql (postgresql://…) works on this server as it is"),
+    error.message,
+  );
   assertEquals(error.retryable, false);
   await assertRejects(() => open(server.url(), { mode: "read" }), BackendError, "`database init` makes it");
 });

@@ -49,7 +49,7 @@ test("import takes files and says when there is nothing new", async (folder) => 
   });
   assertEquals(await database(args, { cwd: folder.path }), {
     code: 0,
-    out: "f.csv: nothing new: 2 records were there already\n",
+    out: "f.csv: nothing new: 2 records are known already\n",
     err: "",
   });
   const { out } = await database(["stats", ...AT], { cwd: folder.path });
@@ -231,7 +231,7 @@ test("import and export that are killed leave nothing half, and can be run again
   const stored = await rows();
   assert(!wasKilled || (stored < count && stored % 5_000 === 0), `${stored} records`);
   const { out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
-  assertMatch(out, wasKilled ? /stored, [\d,]+ there already/ : /nothing new/);
+  assertMatch(out, wasKilled ? /stored, [\d,]+ known already/ : /nothing new/);
   assertEquals(await rows(), count);
 
   const files = () => [...Deno.readDirSync(cwd)].map(({ name }) => name);

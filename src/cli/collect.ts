@@ -4,6 +4,7 @@ import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline.ts";
 import { Decimal } from "../records/decimal.ts";
+import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { type Host, openHost } from "./host.ts";
@@ -15,6 +16,8 @@ const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;
 /** The most that a crash can lose: an agent has few records, so that a batch would take long to fill. */
 const COMMIT_SECONDS = 5;
 const SPARKLINE_LENGTH = 30;
+/** Attempts in a row that fail before it is called an outage. */
+const MIN_FAILURES = 3;
 
 /** What the options ask for. */
 interface Plan {
@@ -54,12 +57,15 @@ export const collect: Command = {
     try {
       const spoolDirectory = given.text("spool-directory");
       await withBackend(given, "create", async (backend) => {
-        const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent: tell };
+        const watch = new Watch();
+        const onEvent = (event: TelemetryEvent) => watch.tell(event);
+        const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
         const hub = await ObservabilityHub.open(config);
         const costs = await CostObservatory.open(config);
         try {
-          await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost() });
+          await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost(), watch });
         } finally {
+          watch.tellOfEnd();
           const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
           const { lastError } = {
             ...hub.stats().datasets.system_metrics,
@@ -74,12 +80,34 @@ export const collect: Command = {
   },
 };
 
-/** Tells of what somebody should know; that an attempt failed is no news before it is an alarm. */
-function tell(event: TelemetryEvent): void {
-  if (event.type === "retry") return;
-  note(`${event.type}: ${event.message}`);
-  // Without a folder for refused records there is no other place for it.
-  if (event.type === "dead-lettered" && !event.file) note(JSON.stringify(event.record));
+/** Tells of what somebody should know: of an outage once, and once that it is over. */
+class Watch {
+  /** Attempts that failed since the last success. */
+  #failures = 0;
+
+  tell(event: TelemetryEvent): void {
+    if (event.type === "retry") {
+      // One that fails is no news: it is made again at once.
+      if (++this.#failures === MIN_FAILURES) {
+        note(`Records wait, and are written once it works: ${event.message}`);
+      }
+      return;
+    }
+    note(`${event.type}: ${event.message}`);
+    // Without a folder for refused records there is no other place for it.
+    if (event.type === "dead-lettered" && !event.file) note(JSON.stringify(event.record));
+  }
+
+  /** Looks whether an outage is over. */
+  look({ datasets: { system_metrics } }: StoreStats): void {
+    if (system_metrics?.lastError !== undefined) return;
+    if (this.#failures >= MIN_FAILURES) note("The database takes records again.");
+    this.#failures = 0;
+  }
+
+  tellOfEnd(): void {
+    if (this.#failures >= MIN_FAILURES) note("Stopping; up to 10 s to write what is left.");
+  }
 }
 
 function readPlan(given: Arguments): Plan {
@@ -127,7 +155,7 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
 async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
-  { hub, costs, host }: { hub: ObservabilityHub; costs: CostObservatory; host: Host },
+  { hub, costs, host, watch }: { hub: ObservabilityHub; costs: CostObservatory; host: Host; watch: Watch },
 ): Promise<void> {
   const nodeId = plan.nodeId ?? host.name;
   const meter = new Meter(costs, plan, nodeId);
@@ -139,6 +167,7 @@ async function sampleUntil(
     const accepted = hub.collectSystemMetrics({ ...sample, timestamp, clusterId: plan.clusterId, nodeId });
     await unlessStopped(accepted, signal);
     await unlessStopped(meter.charge(timestamp, performance.now() - start), signal);
+    watch.look(hub.stats());
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
@@ -219,6 +248,7 @@ function summarize(
   { samples, entries, lastError }: { samples: CloseReport; entries: CloseReport; lastError?: string },
 ): void {
   const name = databaseName(given);
+  const spoolDirectory = given.text("spool-directory");
   const stored = [formatThings(samples.committed, "sample", "samples")];
   if (plan.costPerHour) stored.push(formatThings(entries.committed, "cost entry", "cost entries"));
   print(`Stored ${stored.join(" and ")} in ${name}.`);
@@ -229,7 +259,8 @@ function summarize(
   }
   const refused = samples.deadLettered + entries.deadLettered;
   if (refused > 0) {
-    print(`Set ${formatThings(refused, "record", "records")} aside that the database refused.`);
+    const next = spoolDirectory === undefined ? "" : "; `openfinops database dead-letter list` shows them";
+    print(`Set ${formatThings(refused, "record", "records")} aside that the database refused${next}.`);
   }
   const lost = samples.lost + entries.lost;
   if (lost > 0) {

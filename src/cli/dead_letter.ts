@@ -1,6 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
 import { deadLetterFolder } from "../config.ts";
-import { kindOf, messageOf, ValidationError } from "../errors.ts";
+import { BackendError, kindOf, messageOf, ValidationError } from "../errors.ts";
 import { type DeadLetter, DeadLetters } from "../pipeline/dead_letters.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -78,6 +78,7 @@ async function list(files: readonly DeadLetters[], format: Format): Promise<void
       return typeof value === "string" ? value : JSON.stringify(value);
     })
   );
+  if (format === "table" && letters.length === 0) return note("There are no dead letters.");
   if (format === "table") return print(formatTable(COLUMNS, rows));
   for (const row of [COLUMNS, ...rows]) print(formatCsv(row));
 }
@@ -92,6 +93,15 @@ async function retry(files: readonly DeadLetters[], backend: Backend): Promise<v
     refused += left;
   }
   print(`Stored ${formatThings(stored, "record", "records")}, ${refused} still refused.`);
+  if (refused > 0) {
+    throw new BackendError(
+      `Cannot store ${
+        formatThings(refused, "record", "records")
+      }: records that the database takes are wanted; ` +
+        "edit the file, or change the table",
+      { operation: "retry", kind: "data" },
+    );
+  }
 }
 
 async function isStored({ batchId, dataset: name, record }: DeadLetter, backend: Backend): Promise<boolean> {

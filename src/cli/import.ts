@@ -143,11 +143,11 @@ function nameOf(path: string): string {
 function describeReport({ stored, known, restated, rejected }: ImportReport): string {
   const bad = rejected > 0 ? `, ${formatThings(rejected, "bad line", "bad lines")}` : "";
   if (stored === 0 && known > 0) {
-    return `nothing new: ${formatThings(known, "record was", "records were")} there already${bad}`;
+    return `nothing new: ${formatThings(known, "record is", "records are")} known already${bad}`;
   }
   return `${formatThings(stored, "record", "records")} stored` +
     (restated > 0 ? ` (${formatCount(restated)} of them restated)` : "") +
-    (known > 0 ? `, ${formatCount(known)} there already` : "") + bad;
+    (known > 0 ? `, ${formatCount(known)} known already` : "") + bad;
 }
 
 /** The bad lines: the first are told, all are counted, and kept where there is a file for them. */

@@ -1,32 +1,40 @@
 import { type PersistenceConfig, resolveConfig } from "../config.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { deleteBefore, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
-import { print } from "./output.ts";
+import { ask, formatThings, isoTime, note, print } from "./output.ts";
 import { readNumber, UsageError } from "./usage.ts";
 
 /** `openfinops database init` */
 export const init: Command = {
   name: "database init",
-  summary: "make the database and its tables, or bring them up to date",
+  summary: "make the tables (of SQLite the file, too), or bring them up to date",
   options: [
     ...CONNECTION_OPTIONS,
     {
       name: "retention-days",
       value: "N",
-      summary: "TimescaleDB: from now on drop by itself what is older; `never` ends that",
+      summary: "TimescaleDB: have the server drop what is older, at once and from now on; `never` ends that",
     },
-    { name: "enable-compression", summary: "TimescaleDB: from now on compress what is older than a week" },
+    {
+      name: "enable-compression",
+      summary: "TimescaleDB: have the server compress what is older than a week",
+    },
+    { name: "yes", summary: "do not ask before a retention that drops something" },
   ],
   examples: [
     "openfinops database init --connection-string sqlite:///openfinops.db",
     "openfinops database init --connection-string timescaledb://localhost/telemetry --enable-compression",
   ],
   async run(given) {
+    const policies = readPolicies(given);
+    if (!await mayDrop(given, policies)) return note("Nothing was changed.");
     await withBackend(given, "create", async (backend) => {
       const { details } = await backend.probe();
       const version = details.schemaVersion === undefined ? "" : `, schema version ${details.schemaVersion}`;
       print(`Ready: ${databaseName(given)} (${backend.name}${version})`);
-    }, readPolicies(given));
+    }, policies);
   },
 };
 
@@ -43,4 +51,20 @@ function readPolicies(given: Arguments): PersistenceConfig {
     enableCompression,
     retentionDays: days === "never" ? Infinity : readNumber("retention-days", days),
   };
+}
+
+/** Whether a retention may be set: it drops at once what is older. */
+async function mayDrop(given: Arguments, { retentionDays = Infinity }: PersistenceConfig): Promise<boolean> {
+  if (retentionDays === Infinity || given.has("yes")) return true;
+  const before = retentionCutoff(retentionDays);
+  const found = await withBackend(
+    given,
+    "create",
+    (backend) => deleteBefore(backend, Object.values(DATASETS), { before, dryRun: true }),
+  );
+  const rows = Object.values(found).reduce((sum, rows) => sum + rows);
+  if (rows === 0) return true;
+  const what = `${formatThings(rows, "record", "records")} before ${isoTime(before)}`;
+  if (!Deno.stdin.isTerminal()) throw new UsageError(`that drops ${what} for good: pass --yes`);
+  return ask(`Have the server drop ${what} from ${databaseName(given)} for good?`);
 }

@@ -43,14 +43,14 @@ export async function main(args: readonly string[]): Promise<number> {
     const words = args.findIndex((arg) => arg.startsWith("-"));
     const leading = words < 0 ? args : args.slice(0, words);
     if (leading.length === 0) {
-      const { has } = await readArguments(args, [HELP]);
+      const { has } = await readArguments(args.map(longForm), [HELP]);
       if (!has("help")) throw new UsageError("a command is wanted");
       print(programHelp());
       return 0;
     }
     command = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
     if (!command) return unknownCommand(leading, args);
-    const rest = args.slice(command.name.split(" ").length);
+    const rest = args.slice(command.name.split(" ").length).map(longForm);
     const given = await readArguments(rest, [...command.options, HELP]);
     if (given.has("help")) {
       print(commandHelp(command));
@@ -65,11 +65,18 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
+/** The one option that has a short form, which everybody knows. */
+function longForm(arg: string): string {
+  return arg === "-h" ? "--help" : arg;
+}
+
 /** A group such as `database` prints its commands; anything else is an error. */
 function unknownCommand(leading: readonly string[], args: readonly string[]): number {
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
-    if (!args.includes("--help")) throw new UsageError(`a command after "${leading[0]}" is wanted`);
+    if (!args.map(longForm).includes("--help")) {
+      throw new UsageError(`a command after "${leading[0]}" is wanted`);
+    }
     print(commandList(group));
     return 0;
   }

@@ -30,7 +30,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "0A": mend("a server of PostgreSQL 13 or later is wanted"),
   "22": data("values that the columns can hold are wanted"),
   "23": data("records that the constraints of the table allow are wanted"),
-  "28000": mend("a line in pg_hba.conf that lets this user in is wanted"),
+  "28000": mend("an existing user, and a line in pg_hba.conf that lets it in, are wanted"),
   "28P01": mend("the user's right password is wanted; check the connection string, PGPASSWORD or ~/.pgpass"),
   "25P03": again("an open transaction is wanted; the server ended it"),
   "25P04": {

@@ -1,6 +1,7 @@
 import { BackendError } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
+import { DATASETS } from "../../records/datasets.ts";
 import { createSchema, SCHEMA_VERSION, tableQuery } from "./schema.ts";
 
 /** The oldest server that has all that is used here. */
@@ -29,6 +30,8 @@ export const PARTITIONED: Division = {
 interface Found {
   readonly version: number;
   readonly relationKind?: string | null;
+  /** Tables that somebody dropped. */
+  readonly dropped: readonly string[];
 }
 
 /**
@@ -67,7 +70,14 @@ async function readSchema(session: PostgresSession): Promise<Found | undefined> 
   if ((await session.query(tableQuery("schema_version"))).length === 0) return undefined;
   const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
   const [table] = await session.query(tableQuery("system_metrics", "relkind"));
-  return { version: Number(version), relationKind: table?.[0] };
+  const names = ["ledger", ...Object.keys(DATASETS)];
+  const rows = await session.query(names.map((name) => tableQuery(name)).join(" UNION ALL "));
+  const present = new Set(rows.map(([name]) => name));
+  return {
+    version: Number(version),
+    relationKind: table?.[0],
+    dropped: names.filter((name) => !present.has(name)),
+  };
 }
 
 function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Division): boolean {
@@ -78,8 +88,14 @@ function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }:
       `it has version ${found.version}; nothing was changed`,
     );
   }
-  // Where somebody dropped the table, whoever needs it says so.
-  return found !== undefined && (found.relationKind ?? relationKind) === relationKind;
+  if (found && found.dropped.length > 0) {
+    throw refuse(
+      pool,
+      "all tables of openfinops are wanted; restore a backup, or begin anew in an empty database",
+      `somebody dropped ${found.dropped.join(", ")}`,
+    );
+  }
+  return found?.relationKind === relationKind;
 }
 
 function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {

@@ -121,7 +121,7 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
     throw refuse(
       pool,
       "the extension timescaledb is wanted (`database init` makes it)",
-      "this database has not",
+      "this database has none",
     );
   }
   if (found.version.localeCompare(OLDEST_EXTENSION, "en", { numeric: true }) < 0) {
@@ -183,7 +183,7 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
 /** An error of a server that lacks something, with what it can do all the same. */
 export function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
   return new BackendError(
-    `Cannot open ${pool.name}: ${wanted}: ${state}; \`--backend postgresql\` works on this server as it is`,
+    `Cannot open ${pool.name}: ${wanted}: ${state}; the backend postgresql (postgresql://…) works on this server as it is`,
     { operation: "open", kind: "operator" },
   );
 }
