@@ -12,7 +12,6 @@ import {
   partsOf,
   type Question,
   refusal,
-  type Wanted,
 } from "./query.ts";
 import { type AnswerRow, compareRows, fillEmpty, keepTop, type Ranking, type RowForm } from "./rows.ts";
 
@@ -89,19 +88,24 @@ export async function aggregateMetrics(
 ): Promise<MetricsAggregate[]> {
   const question = acceptQuestion(dataset, query);
   const measures = distinct([{ function: "count" }, ...question.wanted.flatMap(partsOf)]);
-  const positions = new Map(measures.map((measure, i) => [JSON.stringify(measure), i]));
-  const valueOf = (wanted: Wanted, values: AnswerRow["values"]) =>
-    fromParts(wanted, partsOf(wanted).map((part) => values[positions.get(JSON.stringify(part))!]));
+  const names = measures.map((measure) => JSON.stringify(measure));
+  const readers = question.wanted.map((wanted) => {
+    const [value, count] = partsOf(wanted).map((part) => names.indexOf(JSON.stringify(part)));
+    return {
+      ...wanted,
+      read: ({ values }: Pick<AnswerRow, "values">) => fromParts(values[value], values[count]),
+    };
+  });
   // Percentiles of what is put together are not known, so groups are not ranked by them either.
-  const ranking = question.wanted.find((wanted) => partsOf(wanted)[0].function !== "percentile");
-  const rank = (values: AnswerRow["values"]) => ranking ? valueOf(ranking, values) : values[0];
+  const ranking = readers.find((wanted) => partsOf(wanted)[0].function !== "percentile");
+  const rank: Ranking = (values) => ranking ? ranking.read({ values }) : values[0];
   const { rows, stretches } = await ask(backend, dataset, { question, measures, rank });
   return rows.map((row) => {
     const fields: MetricsAggregate["fields"] = {};
-    for (const wanted of question.wanted) {
-      const value = valueOf(wanted, row.values);
-      fields[wanted.field] ??= {};
-      if (value !== undefined) fields[wanted.field][wanted.measure] = value;
+    for (const { field, measure, read } of readers) {
+      const value = read(row);
+      fields[field] ??= {};
+      if (value !== undefined) fields[field][measure] = value;
     }
     return { ...spanOf(question, row, stretches), count: row.values[0] as number, fields };
   });
@@ -182,11 +186,13 @@ function spanOf(question: Question, row: AnswerRow, stretches: readonly Stretch[
   };
 }
 
-/** What was wanted, of what the backend gave for it. */
-function fromParts({ measure }: Wanted, parts: AnswerRow["values"]): number | null | undefined {
-  const [value, count] = parts as (number | null | undefined)[];
-  if (measure !== "avg") return value;
-  return typeof value === "number" && count ? value / count : null;
+/** What was wanted, of what the backend gave for it: a value as it is, or a sum and the count to divide it by. */
+function fromParts(
+  value: AnswerRow["values"][number],
+  ...[count]: AnswerRow["values"]
+): number | null | undefined {
+  if (count === undefined || value === null) return value as number | null | undefined;
+  return (value as number) / (count as number);
 }
 
 function distinct(measures: readonly Measure[]): Measure[] {

@@ -16,7 +16,7 @@ type Percentile = Extract<Measure, { function: "percentile" }>;
 
 const DIALECT: GroupDialect = { epochMs: "timestamp", value: String, entry };
 
-/** Paths find a key four times as fast as a join does (measured), but not every key can be written in one. */
+/** A path saves a join for each record, but not every key can be written in one. */
 function entry(column: string, key: string): string {
   if (/^[^"\\\p{Cc}]+$/u.test(key)) return `json_extract(${column}, ${literal(`$."${key}"`)})`;
   // As a path to the key with escapes would be read differently by different versions.
@@ -76,7 +76,9 @@ function partOf(dataset: Dataset<unknown>, measure: Measure): Part {
   if (measure.field === undefined) return { columns: ["count(*)"], read };
   const { name, type } = columnOf(dataset, measure.field);
   if (type === "decimal") return { columns: amountSums(name), read: (sums) => addUp(sums) };
-  if (measure.function !== "sum") return { columns: [`${measure.function}(${name})`], read };
+  if (measure.function !== "sum" || type === "real") {
+    return { columns: [`${measure.function}(${name})`], read };
+  }
   // An integer sum that overflows is an error; `total` goes on in floats, but takes nothing for 0.
   return { columns: [`CASE WHEN count(${name}) > 0 THEN total(${name}) END`], read };
 }
