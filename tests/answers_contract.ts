@@ -142,6 +142,11 @@ export function answersContract(test: Register): void {
       costEntry({ entryId: "e4", amount: "0.125" }),
     ]);
     const groupBy = ["category", "tags.team"];
+    const byCurrency = await aggregateCosts(backend, { groupBy: ["currency", "currency"] });
+    assertEquals(
+      byCurrency.map(({ group, currency, count }) => [group!.currency, currency, count]),
+      [["EUR", "EUR", 1], ["USD", "USD", 6]],
+    );
     const found = await aggregateCosts(backend, { groupBy, bucket: "1d", endTime: NEW_YEAR + DAY });
     const day = { startTime: NEW_YEAR, endTime: NEW_YEAR + DAY };
     const group = { category: "gpu", "tags.team": "nlp" };

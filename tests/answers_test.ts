@@ -1,5 +1,9 @@
 import { CostObservatory, ObservabilityHub, ValidationError } from "../mod.ts";
+import { aggregateMetrics } from "../src/answers/answer.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals } from "./assert.ts";
+import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
 const HOUR = 3_600_000;
@@ -154,4 +158,19 @@ Deno.test("aggregateCosts() fills empty buckets on request, for each group, also
     [3, "storage", "0", 0],
   ]);
   assertEquals((await costs.aggregateCosts(asked)).length, 2);
+});
+
+Deno.test("aggregateMetrics() leaves out what comes while it asks and lies beyond its buckets", async () => {
+  const memory = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  await write(memory, systemMetrics, [{ timestamp: NEW_YEAR }]);
+  // A record that arrives between the question for the newest and the question itself.
+  const { aggregate } = memory;
+  let asked = 0;
+  memory.aggregate = async function (...given) {
+    if (++asked === 3) await write(memory, systemMetrics, [{ timestamp: NEW_YEAR + 3 * HOUR }]);
+    return await aggregate.apply(this, given);
+  };
+  const found = await aggregateMetrics(memory, systemMetrics, { bucket: "1h" });
+  assertEquals(asked, 3);
+  assertEquals(found.map(({ startTime, count }) => [startTime, count]), [[NEW_YEAR, 1]]);
 });

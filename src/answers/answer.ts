@@ -128,7 +128,7 @@ async function ask(
   if (question.bucket && stretches.length === 0) return { rows: [], stretches }; // there is no record
   const currency = hasMoney(dataset) ? [{ field: "currency" }] : [];
   const form: RowForm = { measures, apart: currency.length };
-  const found = await backend.aggregate(dataset, question.query, {
+  const found = await backend.aggregate(dataset, within(question.query, stretches), {
     stretches,
     groupBy: [...currency, ...question.groupBy],
     measures,
@@ -139,6 +139,17 @@ async function ask(
   const always = currency.length === 0 && question.groupBy.length === 0;
   if (emptyBuckets) rows = fillEmpty(rows, { form, stretches, always });
   return { rows: rows.toSorted(compareRows), stretches };
+}
+
+/** The query bounded by its buckets: a record that comes meanwhile may lie beyond them. */
+function within(query: RecordQuery, stretches: readonly Stretch[]): RecordQuery {
+  if (stretches.length === 0) return query;
+  const { startTime, endTime } = query;
+  return {
+    ...query,
+    startTime: startTime || stretches[0].start,
+    endTime: endTime ?? stretches.at(-1)!.end,
+  };
 }
 
 /** The buckets of a question, from the oldest to the newest record where it names no times. */

@@ -172,7 +172,15 @@ export class SqliteBackend implements Backend {
   ): Promise<AggregateRow[]> {
     const { sql, parameters } = condition(dataset, query);
     const source = { where: sql, all: (statement: string) => this.#all(statement, parameters) };
-    return this.#do("read", () => aggregate(dataset, aggregation, source));
+    return this.#do("read", () => {
+      // Percentiles take statements of their own, and all have to see one state of the file.
+      this.#database.exec("BEGIN");
+      try {
+        return aggregate(dataset, aggregation, source);
+      } finally {
+        this.#rollBack();
+      }
+    });
   }
 
   settle(): Promise<void> {

@@ -35,7 +35,10 @@ export function aggregate(
 ): AggregateRow[] {
   const groups = groupExpressions(dataset, aggregation, DIALECT);
   const parts = aggregation.measures.map((measure) => partOf(dataset, measure));
-  const columns = [...groups, ...parts.flatMap(({ columns }) => columns)];
+  // With names of their own: one driver gives rows as objects, in which columns of one name would be one.
+  const columns = [...groups, ...parts.flatMap(({ columns }) => columns)].map((column, i) =>
+    `${column} AS c${i}`
+  );
   const sql = `SELECT ${columns.join(", ") || "1"} FROM ${dataset.name} ${source.where} ${grouping(groups)}`;
   const percentiles = readPercentiles(dataset, aggregation, { source, groups });
   return source.all(sql).map((row) => {
