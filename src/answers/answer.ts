@@ -87,10 +87,13 @@ export async function aggregateMetrics(
   query?: object,
 ): Promise<MetricsAggregate[]> {
   const question = acceptQuestion(dataset, query);
-  const measures = distinct([{ function: "count" }, ...question.wanted.flatMap(partsOf)]);
+  const measures = distinct([
+    { function: "count" },
+    ...question.wanted.flatMap((wanted) => partsOf(wanted, question.top)),
+  ]);
   const names = measures.map((measure) => JSON.stringify(measure));
   const readers = question.wanted.map((wanted) => {
-    const [value, count] = partsOf(wanted).map((part) => names.indexOf(JSON.stringify(part)));
+    const [value, count] = partsOf(wanted, question.top).map((part) => names.indexOf(JSON.stringify(part)));
     return {
       ...wanted,
       read: ({ values }: Pick<AnswerRow, "values">) => fromParts(values[value], values[count]),

@@ -154,9 +154,14 @@ export function hasMoney({ columns }: Dataset<unknown>): boolean {
   return columns.some(({ type }) => type === "decimal");
 }
 
-/** What a backend is asked for to answer what is wanted of a field. */
-export function partsOf({ field, measure }: Wanted): Measure[] {
-  if (measure === "avg") return [{ function: "sum", field }, { function: "count", field }];
+/**
+ * What a backend is asked for to answer what is wanted of a field. Averages that are to be put together are asked for as
+ * sums and counts; else databases are faster with the average itself.
+ */
+export function partsOf({ field, measure }: Wanted, top?: number): Measure[] {
+  if (measure === "avg" && top !== undefined) {
+    return [{ function: "sum", field }, { function: "count", field }];
+  }
   const fraction = fractionOf(measure);
   if (fraction !== undefined) return [{ function: "percentile", field, fraction }];
   return [{ function: measure as "sum", field }];

@@ -13,12 +13,12 @@ export interface GroupKey {
   readonly key?: string;
 }
 
-/** What is asked of each group. Averages are sums divided by counts, so no backend need know of them. */
+/** What is asked of each group. */
 export type Measure =
   /** The number of records, or of those that have the field. */
   | { readonly function: "count"; readonly field?: string }
-  /** Over the values that are there; null where there is none. The sum of amounts is exact, a decimal string. */
-  | { readonly function: "sum" | "min" | "max"; readonly field: string }
+  /** Over the values that are there; null where there is none. The sum of amounts is exact, a decimal string; nothing but it is asked of them. */
+  | { readonly function: "avg" | "sum" | "min" | "max"; readonly field: string }
   /**
    * The value that this fraction of the values does not exceed; between two values in proportion, as `percentile_cont`
    * of SQL has it.

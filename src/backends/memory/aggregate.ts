@@ -54,6 +54,8 @@ function measureOf(
     numbers.sort((a, b) => a - b);
     return interpolate(measure.fraction, numbers.length, [numbers[at], numbers[at + 1] ?? numbers[at]]);
   }
-  if (measure.function === "sum") return numbers.reduce((sum, value) => sum + value, 0);
+  const sum = () => numbers.reduce((sum, value) => sum + value, 0);
+  if (measure.function === "sum") return sum();
+  if (measure.function === "avg") return sum() / numbers.length;
   return numbers.reduce((found, value) => (measure.function === "min" ? Math.min : Math.max)(found, value));
 }

@@ -33,7 +33,7 @@ export function measureOfRecords(dataset: Dataset<unknown>, measure: Measure): s
   const value = `${measure.function}(${name})`;
   if (type === "timestamp") return epochMs(value);
   if (type === "decimal") return `trim_scale(${value})`;
-  return type === "integer" && measure.function === "sum" ? `${value}::double precision` : value;
+  return type === "integer" ? `${value}::double precision` : value;
 }
 
 /** The statement that counts and adds up. */

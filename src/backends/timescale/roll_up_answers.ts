@@ -51,8 +51,12 @@ function measureOfHours(dataset: Dataset<unknown>, measure: Measure): string {
   const { name, type } = columnOf(dataset, measure.field);
   if (type === "decimal") return `trim_scale(sum(${name}))`;
   if (measure.function === "count") return `coalesce(sum(${name}_count), 0)`;
-  if (measure.function !== "sum") return `${measure.function}(${name}_${measure.function})`;
+  if (measure.function === "min" || measure.function === "max") {
+    return `${measure.function}(${name}_${measure.function})`;
+  }
   const sum = `${name}_avg * ${name}_count`;
+  // Each average counts as often as there were values in it.
+  if (measure.function === "avg") return `sum(${sum}) / nullif(sum(${name}_count), 0)::double precision`;
   return `sum(${type === "integer" ? `round(${sum})` : sum})`;
 }
 
