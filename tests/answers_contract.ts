@@ -6,10 +6,12 @@
 import { aggregateCosts, aggregateMetrics } from "../src/answers/answer.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
+import { acceptQuery } from "../src/records/query.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { assert, assertEquals } from "./assert.ts";
+import { ValidationError } from "../src/errors.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
@@ -127,6 +129,38 @@ export function answersContract(test: Register): void {
     assertEquals(await counts("1mo"), ["2025-12-01: 1", "2026-01-01: 3", "2026-02-01: 1", "2026-03-01: 1"]);
     assertEquals(await counts("3mo"), ["2025-10-01: 1", "2026-01-01: 5"]);
     assertEquals(await counts("1y"), ["2025-01-01: 1", "2026-01-01: 5"]);
+  });
+
+  test("counts what lies beside the spans for spans of its own", async (backend) => {
+    const beside = [-25, -11, -10, -1, 0, 9, 10, 19, 20, 21, 30];
+    await write(backend, systemMetrics, beside.map((ms) => ({ timestamp: NEW_YEAR + ms })));
+    const rows = await backend.aggregate(systemMetrics, acceptQuery(systemMetrics), {
+      stretches: [
+        { start: NEW_YEAR, end: NEW_YEAR + 10, stepMs: 10 },
+        { start: NEW_YEAR + 10, end: NEW_YEAR + 20, stepMs: 5 },
+      ],
+      groupBy: [],
+      measures: [{ function: "count" }],
+    });
+    const counts = new Map(rows.map(({ start, values }) => [start! - NEW_YEAR, values[0]]));
+    assertEquals([0, 10, 15].map((start) => counts.get(start)), [2, 1, 1]);
+    assertEquals([...counts.keys()].filter((start) => start >= 0 && start < 20).length, 3);
+  });
+
+  test("counts the months of 800 years, and refuses those of more", async (backend) => {
+    const last = Date.UTC(2773, 11, 31, 23);
+    await write(backend, costEntries, [
+      costEntry({ timestamp: Date.UTC(1974, 0, 1) }),
+      costEntry({ entryId: "e2", timestamp: last }),
+    ]);
+    assertEquals((await aggregateCosts(backend, { bucket: "1mo" })).map(({ startTime }) => startTime), [
+      Date.UTC(1974, 0, 1),
+      Date.UTC(2773, 11, 1),
+    ]);
+    await write(backend, costEntries, [costEntry({ entryId: "e3", timestamp: Date.UTC(9999, 0, 1) })]);
+    await assertRejects(() => aggregateCosts(backend, { bucket: "1mo" }), ValidationError, "bucket must be");
+    assertEquals((await aggregateCosts(backend, { bucket: "1y" })).length, 3);
+    assertEquals((await aggregateCosts(backend, { bucket: "1mo", endTime: last })).length, 1);
   });
 
   test("adds each currency up by itself, to the last digit, by category and tag", async (backend) => {

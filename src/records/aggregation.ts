@@ -27,7 +27,10 @@ export type Measure =
 
 /** What a backend counts and adds up of the records that a query finds, whatever the query's limit and order. */
 export interface Aggregation {
-  /** The spans of time, one after the other; they hold all times of the query. All time where not given. */
+  /**
+   * The spans of time, one after the other; all time where not given. Records before the first or after the last count
+   * for spans that begin there: who asks leaves those out, or has a query that finds no such records.
+   */
   readonly stretches?: readonly Stretch[];
   /** What is told apart. */
   readonly groupBy: readonly GroupKey[];

@@ -33,7 +33,8 @@ function bucketOf(stretches: readonly Stretch[], dialect: GroupDialect): string 
       .map((half) => bucketOf(half, dialect));
     return `CASE WHEN timestamp < ${dialect.value(stretches[middle].start)} THEN ${before} ELSE ${after} END`;
   }
-  const [{ start, end, stepMs }] = stretches;
-  if (end - start <= stepMs) return String(start);
-  return `${start} + (${dialect.epochMs} - ${start}) / ${stepMs} * ${stepMs}`;
+  const [{ start, stepMs }] = stretches;
+  // Counted from a step earlier: whole numbers are cut towards zero, which for earlier times would be up.
+  const from = start - stepMs;
+  return `${from} + (${dialect.epochMs} - ${from}) / ${stepMs} * ${stepMs}`;
 }
