@@ -35,8 +35,19 @@ export type {
   OpenMode,
   PolicyStats,
   ProbeReport,
-  Tally,
 } from "./src/backends/backend.ts";
+export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/answers/answer.ts";
+export type {
+  CostAggregateQuery,
+  GroupingOptions,
+  MeasureName,
+  MeasuresOf,
+  NumericField,
+  ServiceMetricsAggregateQuery,
+  SystemMetricsAggregateQuery,
+} from "./src/answers/query.ts";
+export type { AggregateRow, Aggregation, GroupKey, Measure } from "./src/records/aggregation.ts";
+export type { Stretch } from "./src/records/calendar.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
 export type {
   DeadLetteredEvent,

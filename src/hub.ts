@@ -1,3 +1,5 @@
+import { aggregateMetrics, type MetricsAggregate } from "./answers/answer.ts";
+import type { ServiceMetricsAggregateQuery, SystemMetricsAggregateQuery } from "./answers/query.ts";
 import type { PersistenceConfig } from "./config.ts";
 import type { CloseReport } from "./pipeline/pipeline.ts";
 import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
@@ -159,6 +161,50 @@ export class ObservabilityHub implements AsyncDisposable {
    */
   streamHistoricalServiceMetrics(query?: ServiceMetricsQuery): ReadableStream<ServiceMetrics> {
     return this.#store.stream(serviceMetrics, query);
+  }
+
+  /**
+   * Puts committed system metrics together where they rest: by time, by what they have in common, or both.
+   *
+   * @param query Which metrics, how they are told apart, and what is wanted of which fields.
+   * @returns A row for each bucket and group, by time and then by group.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   * @throws {BackendError} If the backend cannot be read.
+   *
+   * @example The load of each cluster, hour by hour
+   * ```ts
+   * import { ObservabilityHub } from "@openfinops/telemetry";
+   * import { strict as assert } from "node:assert";
+   *
+   * await using hub = new ObservabilityHub();
+   * const timestamp = Date.UTC(2026, 0, 1, 12, 30);
+   * await hub.collectSystemMetrics({ timestamp, clusterId: "prod", cpuUsage: 40 });
+   * await hub.collectSystemMetrics({ timestamp, clusterId: "prod", cpuUsage: 60 });
+   * await hub.flush();
+   * const [hour] = await hub.aggregateMetrics({
+   *   bucket: "1h",
+   *   groupBy: ["clusterId"],
+   *   fields: { cpuUsage: ["avg", "max", "p95"] },
+   * });
+   * assert.equal(hour.startTime, Date.UTC(2026, 0, 1, 12));
+   * assert.deepEqual(hour.group, { clusterId: "prod" });
+   * assert.deepEqual(hour.fields.cpuUsage, { avg: 50, max: 60, p95: 59 });
+   * ```
+   */
+  aggregateMetrics(query?: SystemMetricsAggregateQuery): Promise<MetricsAggregate[]> {
+    return aggregateMetrics(this.#store.backend, systemMetrics, query);
+  }
+
+  /**
+   * Puts committed service metrics together, as {@linkcode ObservabilityHub.aggregateMetrics} does.
+   *
+   * @param query Which metrics, how they are told apart, and what is wanted of which fields.
+   * @returns A row for each bucket and group, by time and then by group.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  aggregateServiceMetrics(query?: ServiceMetricsAggregateQuery): Promise<MetricsAggregate[]> {
+    return aggregateMetrics(this.#store.backend, serviceMetrics, query);
   }
 
   /**

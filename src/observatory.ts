@@ -1,8 +1,9 @@
-import type { CurrencyTotal } from "./backends/backend.ts";
+import { aggregateCosts, type CostAggregate } from "./answers/answer.ts";
+import type { CostAggregateQuery } from "./answers/query.ts";
 import type { PersistenceConfig } from "./config.ts";
 import type { CloseReport } from "./pipeline/pipeline.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
-import { acceptQuery, type CostEntriesQuery } from "./records/query.ts";
+import type { CostEntriesQuery } from "./records/query.ts";
 import {
   type CleanupOptions,
   type CloseOptions,
@@ -108,15 +109,41 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * The exact total of committed cost entries, summed by the backend. Currencies are never added together.
+   * The exact totals of committed cost entries, added up where they rest: over all, by time, by what they have in
+   * common, or both. Currencies are never added together.
    *
-   * @param query Which entries; all where it is not given.
-   * @returns A total for each currency, in the order of their names.
+   * @param query Which entries, and how they are told apart; all in one where it is not given.
+   * @returns A total for each bucket, currency and group, by time, then currency, then group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
+   *
+   * @example What each team costs a day
+   * ```ts
+   * import { CostObservatory } from "@openfinops/telemetry";
+   * import { strict as assert } from "node:assert";
+   *
+   * await using costs = new CostObservatory();
+   * const entry = { timestamp: Date.UTC(2026, 2, 8, 12), resourceId: "gpu-01", category: "gpu" };
+   * await costs.addCostEntry({ ...entry, entryId: "a", amount: "0.1", tags: { team: "nlp" } });
+   * await costs.addCostEntry({ ...entry, entryId: "b", amount: "0.2", tags: { team: "nlp" } });
+   * await costs.flush();
+   * const [day] = await costs.aggregateCosts({
+   *   bucket: "1d",
+   *   timeZone: "America/New_York",
+   *   groupBy: ["category", "tags.team"],
+   * });
+   * assert.deepEqual(day, {
+   *   startTime: Date.UTC(2026, 2, 8, 5), // midnight in New York
+   *   endTime: Date.UTC(2026, 2, 9, 4), // 23 hours later
+   *   group: { category: "gpu", "tags.team": "nlp" },
+   *   currency: "USD",
+   *   total: "0.3",
+   *   count: 2,
+   * });
+   * ```
    */
-  async aggregateCosts(query?: Omit<CostEntriesQuery, "limit" | "order">): Promise<CurrencyTotal[]> {
-    return await this.#store.backend.total(costEntries, acceptQuery(costEntries, query));
+  aggregateCosts(query?: CostAggregateQuery): Promise<CostAggregate[]> {
+    return aggregateCosts(this.#store.backend, query);
   }
 
   /**

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { Backend, ConflictPolicy, Tally } from "../src/backends/backend.ts";
+import type { Backend, ConflictPolicy } from "../src/backends/backend.ts";
+import { totalsOf } from "../src/backends/totals.ts";
 import type { WriteResult } from "../src/pipeline/sink.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
@@ -13,6 +14,8 @@ import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { acceptRecord } from "../src/records/validation.ts";
+import { type Tally, tally } from "../src/transfer/span.ts";
+import { answersContract } from "./answers_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { costEntry, FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
 
@@ -174,7 +177,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       { amount: "1.25", currency: "EUR" },
     ];
     await write(backend, costEntries, entries.map((entry, i) => costEntry({ ...entry, entryId: `e${i}` })));
-    assertEquals(await backend.total(costEntries, acceptQuery(costEntries)), [
+    assertEquals(await totalsOf(backend), [
       { currency: "EUR", total: "-0.25", count: 2 },
       { currency: "USD", total: "0.299999999999999999", count: 3 },
       { currency: "XTS", total: "19999999999999999999.99999999999999998", count: 20 },
@@ -188,11 +191,11 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       costEntry({ entryId: "e3", timestamp: NEW_YEAR + HOUR, tags: { team: "nlp" } }),
     ]);
     const asked = { endTime: NEW_YEAR + 1, tags: { team: "nlp" }, category: "gpu" };
-    assertEquals(await backend.total(costEntries, acceptQuery(costEntries, asked)), [
+    assertEquals(await totalsOf(backend, acceptQuery(costEntries, asked)), [
       { currency: "USD", total: "1", count: 1 },
     ]);
-    assertEquals(await backend.total(costEntries, acceptQuery(costEntries, { region: "none" })), []);
-    const [{ total }] = await backend.total(costEntries, acceptQuery(costEntries, { limit: 1 }));
+    assertEquals(await totalsOf(backend, acceptQuery(costEntries, { region: "none" })), []);
+    const [{ total }] = await totalsOf(backend, acceptQuery(costEntries, { limit: 1 }));
     assertEquals(total, "3"); // a limit is for records, a total is of all that match
   });
 
@@ -206,16 +209,19 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       at(13, "b"),
       at(14, "b"),
     ]);
-    const query = acceptQuery(systemMetrics, { startTime: NEW_YEAR, endTime: NEW_YEAR + 14, limit: 1 });
-    assertEquals(sorted(await backend.tally(systemMetrics, query, 7)), [
+    const range = { start: NEW_YEAR, end: NEW_YEAR + 14 };
+    assertEquals(sorted(await tally(backend, systemMetrics, { ...range, spanMs: 7 })), [
       { start: NEW_YEAR, group: ["ä'b", "a"], rows: 2 },
       { start: NEW_YEAR + 7, group: ["ä'b", "a"], rows: 1 },
       { start: NEW_YEAR + 7, group: ["ä'b", "b"], rows: 2 },
     ]);
-    const one = acceptQuery(systemMetrics, { startTime: NEW_YEAR + 1, nodeId: "b" });
-    assertEquals(await backend.tally(systemMetrics, one, 1_000), [
-      { start: NEW_YEAR + 1, group: ["ä'b", "b"], rows: 3 },
-    ]);
+    assertEquals(
+      sorted(await tally(backend, systemMetrics, { ...range, start: NEW_YEAR + 7, spanMs: 1_000 })),
+      [
+        { start: NEW_YEAR + 7, group: ["ä'b", "a"], rows: 1 },
+        { start: NEW_YEAR + 7, group: ["ä'b", "b"], rows: 2 },
+      ],
+    );
   });
 
   test("tallies costs with the exact total of each currency", async (backend) => {
@@ -225,12 +231,14 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       timestamp: NEW_YEAR + HOUR,
     }];
     await write(backend, costEntries, entries.map((entry, i) => costEntry({ ...entry, entryId: `e${i}` })));
-    const query = acceptQuery(costEntries, { startTime: NEW_YEAR });
-    assertEquals(sorted(await backend.tally(costEntries, query, HOUR)), [
+    const range = { start: NEW_YEAR, end: NEW_YEAR + 2 * HOUR };
+    assertEquals(sorted(await tally(backend, costEntries, { ...range, spanMs: HOUR })), [
       { start: NEW_YEAR, group: ["USD"], rows: 4, total: "1000000000000000000.299999999999999998" },
       { start: NEW_YEAR + HOUR, group: ["EUR"], rows: 1, total: "1" },
     ]);
   });
+
+  answersContract(test);
 
   test("settles when nothing is under way", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);

@@ -1,5 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { trendsOf } from "../src/cli/answer.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
@@ -82,6 +83,15 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["database", "query", "--since", "yesterday"], "such as 7d"],
     [["database", "query", "--since", "1d", "--until", "2d", ...AT], "startTime"],
     [["database", "query", "--format", "cvs"], "did you mean csv?"],
+    [["database", "query", "costs", "--group-by", "team"], "groupBy must be one of"],
+    [["database", "query", "costs", "--group-by", "category", "--limit", "5"], "--top N"],
+    [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
+    [["database", "query", "--bucket", "1d", "--time-zone", "Mars"], "timeZone must be the name"],
+    [["database", "query", "--bucket", "1d", "--since", "1d", "--until", "2d"], "startTime"],
+    [["database", "query", "--top", "0"], "--top wants a whole number from 1"],
+    [["database", "query", "--measure", "cpuUsage"], "such as cpuUsage.avg"],
+    [["database", "query", "--measure", "cpuUsage.mean"], "such as p95"],
+    [["database", "query", "costs", "--measure", "amount.avg"], "does not apply to cost_entries"],
     [["database", "query", "costs", "--node-id", "n"], "does not apply to cost_entries"],
     [["database", "cleanup", "--yes=1"], "takes no value"],
     [["database", "cleanup", "--retention-days", "x"], "a number from 0"],
@@ -182,6 +192,73 @@ test("database query prints the newest records first, in every format", async (f
   );
   assertEquals(first, 'e2,2026-01-01T00:00:00.000Z,gpu-01,gpu,0.0000008,USD,,,"a ""b"", c",');
   assertMatch(await query("costs"), /^entryId +timestamp +resourceId +category +amount/);
+});
+
+test("database query gives answers by time and group, in every format", async (folder) => {
+  const cwd = folder.path;
+  await fill(folder);
+  const query = async (...args: string[]) => {
+    const { code, out, err } = await openfinops(["database", "query", ...AT, ...args], { cwd });
+    assertEquals([code, err], [0, ""]);
+    return out;
+  };
+  const costs = [
+    "costs",
+    "--group-by",
+    "category,tags.team",
+    "--bucket",
+    "1d",
+    "--time-zone",
+    "America/New_York",
+  ];
+  assertEquals(JSON.parse(await query(...costs, "--format", "json")), [{
+    startTime: "2025-12-31T05:00:00.000Z",
+    endTime: "2026-01-01T05:00:00.000Z",
+    group: { category: "gpu", "tags.team": null },
+    currency: "USD",
+    total: "0.0000024",
+    count: 3,
+  }]);
+  assertEquals(JSON.parse(await query(...costs, "--format", "ndjson")).total, "0.0000024");
+  assertEquals(
+    await query(...costs, "--format", "csv"),
+    "startTime,category,tags.team,currency,total,count\n2025-12-31T05:00:00.000Z,gpu,,USD,0.0000024,3\n",
+  );
+  assertMatch(
+    await query(...costs),
+    /^startTime +category +tags.team +currency +total +count\n.* 0.0000024 +3\n$/,
+  );
+  const metrics = ["metrics", "--group-by", "nodeId", "--measure", "cpuUsage.avg,cpuUsage.p95", "--top", "1"];
+  assertEquals(
+    await query(...metrics, "--format", "csv"),
+    "nodeId,others,count,cpuUsage.avg,cpuUsage.p95\nn2,,1,2.5,2.5\n,yes,2,1,\n",
+  );
+  const empty = [
+    "--bucket",
+    "1d",
+    "--empty-buckets",
+    "--since",
+    "2026-01-01T00:00Z",
+    "--until",
+    "2026-01-03T00:00Z",
+  ];
+  const days = JSON.parse(await query("metrics", ...empty, "--format", "json")) as { count: number }[];
+  assertEquals(days.map(({ count }) => count), [3, 0]);
+});
+
+Deno.test("trendsOf() draws each group over time as bars, and puts buckets together where there are many", () => {
+  const rows = Array.from({ length: 120 }, (_, i) => ({
+    startTime: i,
+    group: { category: i % 2 ? "gpu" : null },
+    currency: "USD",
+    total: String(i % 2 ? i : 0),
+  }));
+  const trends = trendsOf(rows);
+  assertEquals(trends.map(([name, bars]) => [name, bars.length]), [["(none) USD", 60], ["gpu USD", 60]]);
+  assertEquals([trends[0][1], trends[1][1][0], trends[1][1].at(-1)], ["▁".repeat(60), "▁", "█"]);
+  const hours = [10, null, 40].map((avg, i) => ({ startTime: i, count: 1, fields: { cpuUsage: { avg } } }));
+  assertEquals(trendsOf(hours), [["(all)", "▃▁█"]]);
+  assertEquals(trendsOf([{ group: { category: "gpu" }, currency: "USD", total: "1" }]), []);
 });
 
 test("database query says when it stopped at its default limit, and --limit 0 prints all", async (folder) => {

@@ -4,6 +4,7 @@ import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/po
 import { partitionOf } from "../src/backends/postgres/partitions.ts";
 import { openPostgresSocket } from "../src/backends/postgres/socket.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
+import { totalsOf } from "../src/backends/totals.ts";
 import { BackendError } from "../src/errors.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
@@ -550,7 +551,7 @@ test(
       ]);
       for (const result of results) assertEquals(result, { committed: 200, duplicates: 0, restated: 200 });
     }
-    assertEquals(await backend.total(costEntries, acceptQuery(costEntries)), [{
+    assertEquals(await totalsOf(backend), [{
       currency: "USD",
       total: "400",
       count: 200,

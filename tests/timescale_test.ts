@@ -1,8 +1,12 @@
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { aggregateCosts, aggregateMetrics } from "../src/answers/answer.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
 import { JOBS } from "../src/backends/timescale/jobs.ts";
 import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
+import { totalsOf } from "../src/backends/totals.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
+import { PostgresSession } from "../src/backends/postgres/pool.ts";
 import { BackendError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { DATASETS } from "../src/records/datasets.ts";
@@ -114,7 +118,7 @@ test("adopts the tables of the plain backend with all that is in them and all gr
     await assertRejects(() => open(database.url, { mode: "existing" }), BackendError, "timescaledb");
     const backend = await open(database.url, { retentionDays: 36_500 });
     assertEquals((await read(backend, systemMetrics)).length, 3_000);
-    const [{ total }] = await backend.total(costEntries, acceptQuery(costEntries));
+    const [{ total }] = await totalsOf(backend);
     assertEquals(total, "1.000000000000000001");
     assertEquals(await write(backend, costEntries, [costEntry()]), {
       committed: 0,
@@ -324,7 +328,7 @@ test("restates and ignores costs in compressed chunks, exactly", async (database
   const ignoring = await open(database.url);
   const ignored = await write(ignoring, costEntries, entries.map((entry) => ({ ...entry, amount: "9" })));
   assertEquals(ignored, { committed: 0, duplicates: 3_000, restated: 0 });
-  assertEquals(await ignoring.total(costEntries, acceptQuery(costEntries)), [
+  assertEquals(await totalsOf(ignoring), [
     { currency: "USD", total: "21.00000000000000299", count: 3_001 },
   ]);
   assertEquals((await read(ignoring, costEntries, { tags: { i: "1005" } })).map(({ amount }) => amount), [
@@ -477,6 +481,93 @@ test("rolls metrics up by hour and day, each value as often as it was there", as
     assertEquals(response_time_max, 8.5);
     await runPolicies(database, REFRESH);
   }
+  await backend.close();
+});
+
+/** Runs something, and tells how many statements that read a roll-up it took. */
+async function countRollUps<T>(run: () => Promise<T>): Promise<[T, number]> {
+  const { query } = PostgresSession.prototype;
+  let count = 0;
+  PostgresSession.prototype.query = function (sql, parameters) {
+    if (/FROM \(SELECT bucket AS timestamp/.test(sql)) count++;
+    return query.call(this, sql, parameters);
+  };
+  try {
+    return [await run(), count];
+  } finally {
+    PostgresSession.prototype.query = query;
+  }
+}
+
+test("answers from roll-ups where they say what the records say, and else from the records", async (database) => {
+  const start = Math.floor(Date.now() / DAY) * DAY - 30 * DAY;
+  const entries = Array.from({ length: 500 }, (_, i) =>
+    costEntry({
+      entryId: `e${i}`,
+      timestamp: start + i * HOUR,
+      category: `c${i % 3}`,
+      region: i % 2 ? "eu" : undefined,
+      amount: "0.000000000000000001",
+    }));
+  const memory = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "replace" });
+  const backend = await open(database.url, { onConflict: "replace" });
+  const take = async (dataset: typeof costEntries | typeof systemMetrics, records: readonly object[]) => {
+    for (const one of [memory, backend]) await write(one, dataset, records);
+  };
+  const assertAnswers = async (asked: object, isFromRollUp: boolean) => {
+    const [found, rollUps] = await countRollUps(() => aggregateCosts(backend, asked));
+    assertEquals(found, await aggregateCosts(memory, asked), JSON.stringify(asked));
+    assertEquals(rollUps, isFromRollUp ? 1 : 0, JSON.stringify(asked));
+  };
+  await take(costEntries, entries);
+  await take(systemMetrics, metrics(2_000, 600_000, start));
+  const byDay = { bucket: "1d", timeZone: "America/New_York", groupBy: ["category", "region"] };
+  await assertAnswers(byDay, true); // nothing is rolled up yet: all of it comes from the records through the view
+  await runPolicies(database, REFRESH);
+  await assertAnswers(byDay, true);
+  await assertAnswers({ ...byDay, category: "c1", startTime: start + DAY, endTime: start + 9 * DAY }, true);
+  await assertAnswers({ bucket: "1h", emptyBuckets: true, top: 1, groupBy: ["category"] }, true);
+  await assertAnswers({ ...byDay, bucket: "30m" }, false);
+  await assertAnswers({ ...byDay, timeZone: "Asia/Kathmandu" }, false); // a quarter of an hour beside UTC
+  await assertAnswers({ ...byDay, startTime: start + 1 }, false);
+  await assertAnswers({ ...byDay, groupBy: ["tags.team"] }, false);
+  await assertAnswers({ ...byDay, resourceId: "gpu-01" }, false);
+  const fields = { cpuUsage: ["avg", "min", "max", "count"], activeConnections: ["sum"] };
+  const byCluster = { bucket: "1d", groupBy: ["clusterId", "nodeId"], fields };
+  assertEquals(
+    await countRollUps(() => aggregateMetrics(backend, systemMetrics, byCluster)),
+    [await aggregateMetrics(memory, systemMetrics, byCluster), 1],
+  );
+
+  // What is restated, late or deleted is on the server's list until it is rolled up anew, or for good.
+  await take(costEntries, [costEntry({ ...entries[24], amount: "5" })]);
+  await assertAnswers(byDay, false);
+  await assertAnswers({ ...byDay, startTime: start + 3 * DAY }, true); // where nothing was changed
+  await runPolicies(database, REFRESH);
+  await assertAnswers(byDay, true);
+  await take(costEntries, [costEntry({ entryId: "late", timestamp: start - 40 * DAY })]);
+  await assertAnswers(byDay, false);
+  await runPolicies(database, REFRESH);
+  await assertAnswers(byDay, true);
+  for (const one of [memory, backend]) {
+    await one.deleteBefore(costEntries, start + 2 * DAY, { dryRun: false });
+  }
+  await assertAnswers(byDay, false);
+  await runPolicies(database, REFRESH);
+  await assertAnswers(byDay, false);
+  await assertAnswers({ ...byDay, startTime: start + 3 * DAY }, true);
+  await backend.close();
+});
+
+test("answers from the records where a roll-up is not complete, or gone", async (database) => {
+  const backend = await open(database.url);
+  await write(backend, costEntries, [costEntry()]);
+  await database.sql(
+    "ALTER MATERIALIZED VIEW cost_entries_hourly SET (timescaledb.materialized_only = true)",
+  );
+  assertEquals((await aggregateCosts(backend, { bucket: "1d" })).map(({ total }) => total), ["1"]);
+  await database.sql("DROP MATERIALIZED VIEW cost_entries_hourly CASCADE");
+  assertEquals((await aggregateCosts(backend, { bucket: "1d" })).map(({ total }) => total), ["1"]);
   await backend.close();
 });
 

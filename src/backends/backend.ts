@@ -4,6 +4,7 @@
  * @module
  */
 import type { Sink } from "../pipeline/sink.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 
@@ -81,18 +82,6 @@ export interface PolicyStats {
   failures: number;
 }
 
-/** What a backend holds of one group within one span of time, in numbers that can be compared with another's. */
-export interface Tally {
-  /** Where the span begins, in epoch milliseconds. */
-  start: number;
-  /** The values of the fields that the dataset is grouped by. */
-  group: readonly string[];
-  /** The number of records. */
-  rows: number;
-  /** The exact sum of their amounts, where the records have one. */
-  total?: string;
-}
-
 /** What is kept, and where. */
 export interface BackendStats {
   /** What is kept of each dataset. */
@@ -140,18 +129,16 @@ export interface Backend extends Sink {
    */
   read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncIterable<T[]>;
   /**
-   * The exact sum of the amounts that a query finds, whatever its limit and order, ordered by currency.
+   * Counts and adds up the records that a query finds, whatever its limit and order, where they rest. Rows come in no
+   * order; without spans and groups there is one, also where no record is found.
    *
    * @throws {BackendError} If the backend could not be read.
    */
-  total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]>;
-  /**
-   * Counts and adds up the records that a query finds, whatever its limit and order, for each group and each span
-   * of time that holds any. Spans begin at the query's `startTime`, which has to be given.
-   *
-   * @throws {BackendError} If the backend could not be read.
-   */
-  tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]>;
+  aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]>;
   /**
    * Waits for the writes to a dataset that are under way, of whatever process: one that was killed may have left
    * a write behind that is still to be committed.

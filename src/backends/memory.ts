@@ -1,19 +1,12 @@
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { copyRecord, type Dataset, type DatasetName } from "../records/dataset.ts";
-import { Decimal } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
-import { acceptQuery } from "../records/query.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type {
-  Backend,
-  BackendStats,
-  ConflictPolicy,
-  CurrencyTotal,
-  DeleteOptions,
-  ProbeReport,
-  Tally,
-} from "./backend.ts";
+import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport } from "./backend.ts";
 import { Ring } from "../records/ring.ts";
+import { aggregate } from "./memory/aggregate.ts";
+import { totalsOf } from "./totals.ts";
 
 const PAGE_RECORDS = 1_000;
 /** Batch ids that are remembered. Nothing outlives the process, so only a retry can come again. */
@@ -79,34 +72,13 @@ export class MemoryBackend implements Backend {
     }
   }
 
-  total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
-    const sums = new Map<string, { sum: Decimal; count: number }>();
-    for (const { currency, amount } of this.#select(dataset, { ...query, limit: undefined })) {
-      const { sum, count } = sums.get(currency as string) ?? { sum: Decimal.ZERO, count: 0 };
-      sums.set(currency as string, {
-        sum: sum.plus(Decimal.from(amount as string)),
-        count: count + 1,
-      });
-    }
-    const currencies = [...sums].sort(([a], [b]) => a < b ? -1 : 1);
-    return Promise.resolve(
-      currencies.map(([currency, { sum, count }]) => ({ currency, total: sum.toString(), count })),
-    );
-  }
-
-  tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
-    const from = query.startTime!;
-    const amount = dataset.columns.find(({ type }) => type === "decimal");
-    const found = new Map<string, Tally>();
-    for (const record of this.#select(dataset, { ...query, limit: undefined })) {
-      const start = from + Math.floor((record.timestamp - from) / spanMs) * spanMs;
-      const group = dataset.groups.map((field) => record[field] as string);
-      const key = [start, ...group].join("\0");
-      const { rows, total } = found.get(key) ?? { rows: 0, total: "0" };
-      const sum = amount && Decimal.from(total!).plus(Decimal.from(record[amount.field] as string));
-      found.set(key, { start, group, rows: rows + 1, ...(sum ? { total: sum.toString() } : {}) });
-    }
-    return Promise.resolve([...found.values()]);
+  aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
+    const records = this.#select(dataset, { ...query, limit: undefined });
+    return Promise.resolve(aggregate(dataset, aggregation, records));
   }
 
   settle(): Promise<void> {
@@ -140,7 +112,7 @@ export class MemoryBackend implements Backend {
         service_metrics: of("service_metrics"),
         cost_entries: of("cost_entries"),
       },
-      totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
+      totals: await totalsOf(this),
       storage: { maxMemoryEntries: this.#capacity, evicted: this.#evicted },
     };
   }

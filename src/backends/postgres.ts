@@ -1,20 +1,20 @@
 import { retryBriefly } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import type { RecordQuery } from "../records/query.ts";
 import type {
   Backend,
   BackendStats,
   ConflictPolicy,
-  CurrencyTotal,
   DatasetStats,
   DeleteOptions,
   OpenMode,
   ProbeReport,
   StorageBackend,
-  Tally,
 } from "./backend.ts";
+import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
 import { recordDecoder } from "./postgres/copy.ts";
 import { asPostgresError } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
@@ -25,6 +25,7 @@ import { DIALECT, epochMs, literal, SCHEMA_VERSION, selectList, timeLiteral } fr
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { whereClause } from "./sql/select.ts";
+import { totalsOf } from "./totals.ts";
 
 const PAGE_RECORDS = 1_000;
 /** How long to wait for the writes under way before giving way to those that wait behind. */
@@ -117,33 +118,16 @@ export class PostgresBackend implements Backend {
       `${whereClause(dataset, query, DIALECT)} ORDER BY ${order.join(", ")}${limit}`;
   }
 
-  async total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
-    const sql = `SELECT currency, trim_scale(sum(amount))::text, count(*)::text FROM ${dataset.name} ` +
-      `${whereClause(dataset, query, DIALECT)} GROUP BY currency ORDER BY currency COLLATE "C"`;
+  async aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
+    const where = whereClause(dataset, query, DIALECT);
+    const source = { from: dataset.name, where, measure: measureOfRecords };
+    const sql = aggregateStatement(dataset, aggregation, source);
     const rows = await this.pool.use("read", (session) => session.query(sql));
-    return rows.map(([currency, total, count]) => ({
-      currency: currency!,
-      total: total!,
-      count: Number(count),
-    }));
-  }
-
-  async tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
-    const from = query.startTime!;
-    const groups = dataset.groups.map((field) => columnOf(dataset, field).name);
-    const amount = dataset.columns.find(({ type }) => type === "decimal");
-    const sums = amount ? [`trim_scale(sum(${amount.name}))::text`] : [];
-    // In whole milliseconds before it is divided: servers before 14 count seconds as a float.
-    const span = `(extract(epoch FROM timestamp - ${timeLiteral(from)}) * 1000)::bigint / ${spanMs}`;
-    const sql = `SELECT (${span})::text, count(*)::text, ${[...groups, ...sums].join(", ")} ` +
-      `FROM ${dataset.name} ${whereClause(dataset, query, DIALECT)} GROUP BY ${span}, ${groups.join(", ")}`;
-    const rows = await this.pool.use("read", (session) => session.query(sql));
-    return rows.map(([span, count, ...rest]) => ({
-      start: from + Number(span) * spanMs,
-      group: rest.slice(0, groups.length) as string[],
-      rows: Number(count),
-      ...(amount ? { total: rest.at(-1)! } : {}),
-    }));
+    return rows.map((row) => readAggregateRow(dataset, aggregation, row));
   }
 
   async settle({ name }: Dataset<unknown>): Promise<void> {
@@ -172,7 +156,7 @@ export class PostgresBackend implements Backend {
     }
     return {
       datasets,
-      totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
+      totals: await totalsOf(this),
       storage: await this.pool.use("read", async (session) => {
         const [[version, bytes]] = await session.query(
           "SELECT current_setting('server_version'), pg_database_size(current_database())::text",

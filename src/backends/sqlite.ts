@@ -2,22 +2,20 @@ import { setImmediate } from "node:timers";
 import { BackendError } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
-import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
-import { DATASETS } from "../records/datasets.ts";
-import { Decimal } from "../records/decimal.ts";
-import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
 import type {
   Backend,
   BackendStats,
   ConflictPolicy,
-  CurrencyTotal,
   DatasetStats,
   DeleteOptions,
   OpenMode,
   ProbeReport,
-  Tally,
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
+import { aggregate } from "./sqlite/aggregate.ts";
 import {
   loadSqliteDriver,
   queryAll,
@@ -37,6 +35,7 @@ import {
   SCHEMA_VERSION,
   selectList,
 } from "./sqlite/schema.ts";
+import { totalsOf } from "./totals.ts";
 
 const PAGE_RECORDS = 1_000;
 /** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
@@ -59,22 +58,6 @@ function condition(
       `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
   });
   return { sql, parameters };
-}
-
-/**
- * The columns that give the sum of the amounts: an integer sum that overflows is an error in SQLite, so halves of
- * nine digits are summed apart.
- */
-const AMOUNT_SUMS = ["units", "parts"].flatMap((part) => [
-  `CAST(sum(amount_${part} / 1000000000) AS TEXT)`,
-  `CAST(sum(amount_${part} % 1000000000) AS TEXT)`,
-]).join(", ");
-
-/** The sum that {@linkcode AMOUNT_SUMS} stand for. */
-function addUp(sums: readonly string[]): string {
-  const [unitsHigh, unitsLow, partsHigh, partsLow] = sums.map(BigInt);
-  const billion = 1_000_000_000n;
-  return Decimal.fromParts(unitsHigh * billion + unitsLow, partsHigh * billion + partsLow).toString();
 }
 
 /** How a {@linkcode SqliteBackend} is opened. */
@@ -182,39 +165,21 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
+  aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
     const { sql, parameters } = condition(dataset, query);
+    const source = { where: sql, all: (statement: string) => this.#all(statement, parameters) };
     return this.#do("read", () => {
-      const rows = this.#all(
-        `SELECT currency, count(*), ${AMOUNT_SUMS} FROM ${dataset.name} ${sql} ` +
-          `GROUP BY currency ORDER BY currency`,
-        parameters,
-      );
-      return rows.map(([currency, count, ...sums]) => ({
-        currency: currency as string,
-        total: addUp(sums as string[]),
-        count: count as number,
-      }));
-    });
-  }
-
-  tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
-    const { sql, parameters } = condition(dataset, query);
-    const from = query.startTime!;
-    const groups = dataset.groups.map((field) => columnOf(dataset, field).name);
-    const sums = dataset.columns.some(({ type }) => type === "decimal") ? [AMOUNT_SUMS] : [];
-    return this.#do("read", () => {
-      const rows = this.#all(
-        `SELECT (timestamp - ${from}) / ${spanMs}, count(*), ${[...groups, ...sums].join(", ")} ` +
-          `FROM ${dataset.name} ${sql} GROUP BY 1, ${groups.join(", ")}`,
-        parameters,
-      );
-      return rows.map(([span, count, ...rest]) => ({
-        start: from + (span as number) * spanMs,
-        group: rest.slice(0, groups.length) as string[],
-        rows: count as number,
-        ...(sums.length > 0 ? { total: addUp(rest.slice(groups.length) as string[]) } : {}),
-      }));
+      // Percentiles take statements of their own, and all have to see one state of the file.
+      this.#database.exec("BEGIN");
+      try {
+        return aggregate(dataset, aggregation, source);
+      } finally {
+        this.#rollBack();
+      }
     });
   }
 
@@ -247,7 +212,7 @@ export class SqliteBackend implements Backend {
         service_metrics: this.#datasetStats("service_metrics"),
         cost_entries: this.#datasetStats("cost_entries"),
       },
-      totals: await this.total(DATASETS.cost_entries, acceptQuery(DATASETS.cost_entries)),
+      totals: await totalsOf(this),
       storage: { ...this.#about(), fileSizeBytes: this.#fileSize() },
     }));
   }

@@ -1,12 +1,17 @@
 import type { Batch } from "../pipeline/sink.ts";
+import { BackendError } from "../errors.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
 import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport } from "./backend.ts";
 import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { migrate } from "./postgres/migrate.ts";
-import type { PostgresPool, PostgresSession } from "./postgres/pool.ts";
+import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
+import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
 import { literal } from "./postgres/schema.ts";
 import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT } from "./timescale/chunks.ts";
 import { type Extension, HYPERTABLES, refuse, requireExtension } from "./timescale/hypertables.ts";
+import { freshnessQuery, rollUpSource } from "./timescale/roll_up_answers.ts";
 import { Policies, type PolicySettings } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 
@@ -68,6 +73,35 @@ export class TimescaleBackend extends PostgresBackend {
     this.#extension = extension;
     this.#policies = policies;
     this.#rollUps = rollUps;
+  }
+
+  override async aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
+    const mayAsk = aggregation.mayUseRollUps && this.#extension.isComplete;
+    const source = mayAsk ? rollUpSource(dataset, query, aggregation) : undefined;
+    const rows = source &&
+      await this.#readFresh(dataset, query, aggregateStatement(dataset, aggregation, source));
+    return rows
+      ? rows.map((row) => readAggregateRow(dataset, aggregation, row))
+      : await super.aggregate(dataset, query, aggregation);
+  }
+
+  /** Reads from a roll-up, in one state of the database; nothing where it does not say what the records say. */
+  async #readFresh(dataset: Dataset<unknown>, query: RecordQuery, sql: string): Promise<Row[] | undefined> {
+    const settings = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+    try {
+      return await this.pool.transaction("read", async (session) => {
+        const [[isFresh]] = await session.query(freshnessQuery(dataset, query));
+        return isFresh === "true" ? await session.query(sql) : undefined;
+      }, { settings });
+    } catch (error) {
+      // Who may not read roll-ups, or whose release keeps its lists elsewhere, is answered from the records.
+      if (error instanceof BackendError && /^42/.test(error.sqlState ?? "")) return undefined;
+      throw error;
+    }
   }
 
   override async deleteBefore(

@@ -1,6 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import { ANSWER_OPTIONS, asksForAnswers, printAnswer, readQuestion } from "./answer.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { type Format, formatCsv, formatTable, note, print, toCells, toJsonRecord, write } from "./output.ts";
@@ -12,7 +13,7 @@ const DEFAULT_LIMIT = 100;
 /** `openfinops database query` */
 export const query: Command = {
   name: "database query",
-  summary: "print records, newest first",
+  summary: "print records, newest first; or what they come to, by time and group",
   positionals: "[metrics|services|costs]",
   maxPositionals: 1,
   options: [
@@ -21,15 +22,24 @@ export const query: Command = {
     ...SELECTION_OPTIONS,
     { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },
     { name: "order", value: "asc|desc", summary: "oldest or newest first (default desc)" },
+    ...ANSWER_OPTIONS,
   ],
   examples: [
     "openfinops database query metrics --since 24h --limit 5",
     "openfinops database query costs --category gpu --format csv --limit 0",
+    "openfinops database query costs --since 30d --group-by category,tags.team --bucket 1d --top 5",
+    "openfinops database query metrics --bucket 1h --group-by clusterId --measure cpuUsage.avg,cpuUsage.p95",
   ],
   async run(given) {
     const format = readFormat(given);
     const what = given.positionals[0] ?? "metrics";
     const dataset = readDataset(what);
+    if (asksForAnswers(given)) {
+      const question = readQuestion(given, dataset);
+      return await withBackend(given, "read", async (backend) => {
+        if (await printAnswer(backend, dataset, { question, format }) === 0) note(`No ${what} match.`);
+      });
+    }
     const asked = readQuery(given, dataset);
     await withBackend(given, "read", async (backend) => {
       const rows = await PRINTERS[format](dataset, records(backend, dataset, asked));

@@ -101,7 +101,8 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
   return { ...query, equals };
 }
 
-function queryFields(dataset: Dataset<unknown>): string[] {
+/** What a query of a dataset can ask for. */
+export function queryFields(dataset: Dataset<unknown>): string[] {
   const map = dataset.mapFilter ? [dataset.mapFilter] : [];
   return ["startTime", "endTime", "limit", "order", ...dataset.filters, ...map];
 }

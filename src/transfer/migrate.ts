@@ -16,6 +16,7 @@ import {
   rowsIn,
   type Span,
   sum,
+  tally,
   toSpans,
 } from "./span.ts";
 
@@ -183,9 +184,8 @@ class Migration {
   /** What both hold, span by span. */
   async #compare({ start, end }: Range): Promise<Span[]> {
     const spanMs = Math.max(1, Math.ceil((end - start) / SPANS));
-    const query = { ...acceptQuery(this.#dataset), startTime: start, endTime: end };
     const [source, target] = await Promise.all(
-      [this.#from, this.#to].map((backend) => backend.tally(this.#dataset, query, spanMs)),
+      [this.#from, this.#to].map((backend) => tally(backend, this.#dataset, { start, end, spanMs })),
     );
     return toSpans({ source, target }, { spanMs, end });
   }

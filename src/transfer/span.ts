@@ -3,8 +3,10 @@
  *
  * @module
  */
-import type { CurrencyTotal, Tally } from "../backends/backend.ts";
+import type { Backend, CurrencyTotal } from "../backends/backend.ts";
+import type { Dataset } from "../records/dataset.ts";
 import { Decimal } from "../records/decimal.ts";
+import { acceptQuery } from "../records/query.ts";
 
 /** What one side holds of what was to be migrated. */
 export interface Holdings {
@@ -12,6 +14,39 @@ export interface Holdings {
   rows: number;
   /** The exact total of each currency. */
   totals: CurrencyTotal[];
+}
+
+/** What a backend holds of one group within one span of time, in numbers that can be compared with another's. */
+export interface Tally {
+  /** Where the span begins, in epoch milliseconds. */
+  readonly start: number;
+  /** The values of the fields that the dataset is grouped by. */
+  readonly group: readonly string[];
+  /** The number of records. */
+  readonly rows: number;
+  /** The exact sum of their amounts, where the records have one. */
+  readonly total?: string;
+}
+
+/** Counts and adds up the records of a range, for each group and each span of time that holds any. */
+export async function tally(
+  backend: Backend,
+  dataset: Dataset<unknown>,
+  { start, end, spanMs }: Range & { spanMs: number },
+): Promise<Tally[]> {
+  const amount = dataset.columns.find(({ type }) => type === "decimal");
+  const query = { ...acceptQuery(dataset), startTime: start, endTime: end };
+  const rows = await backend.aggregate(dataset, query, {
+    stretches: [{ start, end, stepMs: spanMs }],
+    groupBy: dataset.groups.map((field) => ({ field })),
+    measures: [{ function: "count" }, ...(amount ? [{ function: "sum", field: amount.field } as const] : [])],
+  });
+  return rows.map(({ start, group, values: [rows, total] }) => ({
+    start: start!,
+    group: group as string[],
+    rows: rows as number,
+    ...(amount ? { total: total as string } : {}),
+  }));
 }
 
 /** From one time until before another. */

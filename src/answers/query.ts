@@ -1,0 +1,224 @@
+import { ValidationError } from "../errors.ts";
+import type { GroupKey, Measure } from "../records/aggregation.ts";
+import { type Bucket, BUCKET_WANTED, isTimeZone, parseBucket } from "../records/calendar.ts";
+import type { Dataset } from "../records/dataset.ts";
+import {
+  acceptQuery,
+  type CostEntriesQuery,
+  queryFields,
+  type RecordQuery,
+  type ServiceMetricsQuery,
+  type SystemMetricsQuery,
+} from "../records/query.ts";
+import type { ServiceMetrics } from "../records/service_metrics.ts";
+import type { SystemMetrics } from "../records/system_metrics.ts";
+
+/** How records are grouped into answers. */
+export interface GroupingOptions {
+  /**
+   * The spans of time that are told apart: `30s`, `15m`, `6h`, `1d`, `1w` (from Monday), `1mo`, `3mo`, `1y`; all time
+   * where it is not given.
+   */
+  bucket?: string;
+  /**
+   * The time zone in which days begin, as in `America/New_York`.
+   *
+   * @default {"UTC"}
+   */
+  timeZone?: string;
+  /** Text fields that are told apart, and keys of maps, as in `tags.team`. */
+  groupBy?: readonly string[];
+  /**
+   * Whether spans without records are there as well, with a count of 0, for each group that has any.
+   *
+   * @default {false}
+   */
+  emptyBuckets?: boolean;
+  /**
+   * Only so many groups, of each currency those that cost the most, of metrics those with the highest first measure
+   * that is no percentile (else with the most records); all others are put together in one.
+   */
+  top?: number;
+}
+
+/** What can be asked of a numeric field: `p95` is a percentile, any from `p0` to `p100`. */
+export type MeasureName = "avg" | "min" | "max" | "sum" | "count" | `p${number}`;
+
+/** The fields of a record that are numbers, beside its time. */
+export type NumericField<T> = Exclude<
+  { [K in keyof T]-?: NonNullable<T[K]> extends number ? K : never }[keyof T],
+  "timestamp"
+>;
+
+/** What of which fields. */
+export type MeasuresOf<T> = Partial<Record<NumericField<T>, readonly MeasureName[]>>;
+
+/** Which costs are added up, and how they are told apart. */
+export interface CostAggregateQuery extends Omit<CostEntriesQuery, "limit" | "order">, GroupingOptions {}
+
+/** Which system metrics are put together, and how. */
+export interface SystemMetricsAggregateQuery
+  extends Omit<SystemMetricsQuery, "limit" | "order">, GroupingOptions {
+  /** What is wanted of which fields. */
+  fields?: MeasuresOf<SystemMetrics>;
+}
+
+/** Which service metrics are put together, and how. */
+export interface ServiceMetricsAggregateQuery
+  extends Omit<ServiceMetricsQuery, "limit" | "order">, GroupingOptions {
+  /** What is wanted of which fields. */
+  fields?: MeasuresOf<ServiceMetrics>;
+}
+
+/** A field and what is wanted of it, by name. */
+export interface Wanted {
+  readonly field: string;
+  readonly measure: MeasureName;
+}
+
+/** A question that has been checked. */
+export interface Question {
+  readonly query: RecordQuery;
+  readonly bucket?: Bucket;
+  readonly timeZone: string;
+  /** The names by which groups were asked for, as in `tags.team`. */
+  readonly groupNames: readonly string[];
+  readonly groupBy: readonly GroupKey[];
+  readonly wanted: readonly Wanted[];
+  readonly emptyBuckets: boolean;
+  readonly top?: number;
+}
+
+/** What can be asked beside what every query can. */
+const ASKED = ["bucket", "timeZone", "groupBy", "emptyBuckets", "top"];
+
+/**
+ * Checks a question against the dataset.
+ *
+ * @throws {ValidationError} If a field is unknown or its value is wrong.
+ */
+export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Question {
+  const known = [...ASKED, ...(hasMoney(dataset) ? [] : ["fields"])];
+  const asked: Record<string, unknown> = {};
+  const selection: Record<string, unknown> = {};
+  for (const [field, value] of Object.entries(input)) {
+    if (value === undefined) continue;
+    if (known.includes(field)) asked[field] = value;
+    else if (queryFields(dataset).includes(field)) selection[field] = value;
+    else {throw refusal(dataset, {
+        field,
+        value,
+        wanted: `one of ${[...queryFields(dataset), ...known].join(", ")}`,
+      });}
+  }
+  const { bucket, timeZone = "UTC", groupBy = [], emptyBuckets = false, top, fields = {} } = asked;
+  const check = (isRight: boolean, field: string, wanted: string) => {
+    if (!isRight) throw refusal(dataset, { field, value: asked[field], wanted });
+  };
+  const parsed = typeof bucket === "string" ? parseBucket(bucket) : undefined;
+  check(bucket === undefined || parsed !== undefined, "bucket", BUCKET_WANTED);
+  check(
+    typeof timeZone === "string" && isTimeZone(timeZone),
+    "timeZone",
+    "the name of a time zone, such as America/New_York",
+  );
+  check(Array.isArray(groupBy), "groupBy", "an array of fields");
+  check(typeof emptyBuckets === "boolean", "emptyBuckets", "true or false");
+  check(!emptyBuckets || parsed !== undefined, "emptyBuckets", "false where no bucket is given");
+  check(
+    top === undefined || (Number.isSafeInteger(top) && (top as number) > 0),
+    "top",
+    "a whole number from 1",
+  );
+  return {
+    query: acceptQuery(dataset, selection),
+    ...(parsed ? { bucket: parsed } : {}),
+    timeZone: timeZone as string,
+    groupNames: groupBy as string[],
+    groupBy: (groupBy as unknown[]).map((name) => acceptGroup(dataset, name)),
+    wanted: acceptFields(dataset, fields),
+    emptyBuckets: emptyBuckets as boolean,
+    ...(top === undefined ? {} : { top: top as number }),
+  };
+}
+
+/** The fields that records of a dataset can be grouped by, and `map.…` for the keys of a map. */
+export function groupableFields(dataset: Dataset<unknown>): string[] {
+  const fields = dataset.columns.filter(({ field, type }) => type === "text" && !dataset.key.includes(field));
+  const maps = dataset.columns.filter(({ type }) => type === "map");
+  return [...fields.map(({ field }) => field), ...maps.map(({ field }) => `${field}.…`)];
+}
+
+/** Whether the records of a dataset have amounts; those are told apart by currency, and only ever added up. */
+export function hasMoney({ columns }: Dataset<unknown>): boolean {
+  return columns.some(({ type }) => type === "decimal");
+}
+
+/**
+ * What a backend is asked for to answer what is wanted of a field. Averages that are to be put together are asked for as
+ * sums and counts; else databases are faster with the average itself.
+ */
+export function partsOf({ field, measure }: Wanted, top?: number): Measure[] {
+  if (measure === "avg" && top !== undefined) {
+    return [{ function: "sum", field }, { function: "count", field }];
+  }
+  const fraction = fractionOf(measure);
+  if (fraction !== undefined) return [{ function: "percentile", field, fraction }];
+  return [{ function: measure as "sum", field }];
+}
+
+/** The fraction that a percentile such as `p99.9` means. */
+function fractionOf(name: string): number | undefined {
+  const [, percent] = /^p(\d{1,2}(?:\.\d{1,6})?|100)$/.exec(name) ?? [];
+  return percent === undefined ? undefined : Number(percent) / 100;
+}
+
+function acceptGroup(dataset: Dataset<unknown>, name: unknown): GroupKey {
+  const [, map, key] = /^([^.]+)\.(.+)$/s.exec(String(name)) ?? [];
+  const groupable = groupableFields(dataset);
+  const isText = typeof name === "string" && !name.includes("\0") && name.isWellFormed();
+  if (isText && map !== undefined && groupable.includes(`${map}.…`)) return { field: map, key };
+  if (isText && map === undefined && groupable.includes(name)) return { field: name };
+  throw refusal(dataset, { field: "groupBy", value: name, wanted: `one of ${groupable.join(", ")}` });
+}
+
+function acceptFields(dataset: Dataset<unknown>, fields: unknown): Wanted[] {
+  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
+    throw refusal(dataset, {
+      field: "fields",
+      value: fields,
+      wanted: 'an object such as { cpuUsage: ["avg"] }',
+    });
+  }
+  const numeric = dataset.columns.filter(({ type }) => type === "real" || type === "integer")
+    .map(({ field }) => field);
+  return Object.entries(fields).filter(([, measures]) => measures !== undefined).flatMap(
+    ([field, measures]) => {
+      if (!numeric.includes(field)) {
+        throw refusal(dataset, {
+          field: `fields.${field}`,
+          value: measures,
+          wanted: `of one of ${numeric.join(", ")}`,
+        });
+      }
+      if (!Array.isArray(measures)) {
+        throw refusal(dataset, { field: `fields.${field}`, value: measures, wanted: "an array of measures" });
+      }
+      return measures.map((measure) => {
+        const isKnown = ["avg", "min", "max", "sum", "count"].includes(measure) ||
+          fractionOf(String(measure)) !== undefined;
+        if (isKnown) return { field, measure };
+        const wanted = "one of avg, min, max, sum, count, or a percentile such as p95";
+        throw refusal(dataset, { field: `fields.${field}`, value: measure, wanted });
+      });
+    },
+  );
+}
+
+/** The error that tells what of a question cannot be answered. */
+export function refusal(
+  dataset: Dataset<unknown>,
+  { field, value, wanted }: { field: string; value: unknown; wanted: string },
+): ValidationError {
+  return new ValidationError({ subject: `a question about ${dataset.name}`, field, value, wanted });
+}

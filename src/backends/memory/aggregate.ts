@@ -1,0 +1,61 @@
+import { type AggregateRow, type Aggregation, interpolate, type Measure } from "../../records/aggregation.ts";
+import { bucketAt } from "../../records/calendar.ts";
+import { columnOf, type Dataset } from "../../records/dataset.ts";
+import { Decimal } from "../../records/decimal.ts";
+
+type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
+
+/** Counts and adds up records in process, as databases do. */
+export function aggregate(
+  dataset: Dataset<unknown>,
+  { stretches, groupBy, measures }: Aggregation,
+  records: readonly Fields[],
+): AggregateRow[] {
+  const groups = new Map<string, { start?: number; group: (string | null)[]; records: Fields[] }>();
+  const hasStart = stretches !== undefined && stretches.length > 0;
+  // Without anything to tell apart there is one group, also of no records.
+  if (!hasStart && groupBy.length === 0) groups.set("[null]", { group: [], records: [] });
+  for (const record of records) {
+    const start = hasStart ? bucketAt(stretches, record.timestamp).start : undefined;
+    const group = groupBy.map(({ field, key }) => textOf(record[field], key));
+    const name = JSON.stringify([start, ...group]);
+    let found = groups.get(name);
+    if (!found) groups.set(name, found = { ...(hasStart ? { start } : {}), group, records: [] });
+    found.records.push(record);
+  }
+  return [...groups.values()].map(({ records, ...key }) => ({
+    ...key,
+    values: measures.map((measure) => measureOf(dataset, measure, records)),
+  }));
+}
+
+function textOf(value: unknown, key: string | undefined): string | null {
+  if (value === undefined || key === undefined) return (value as string | undefined) ?? null;
+  return Object.hasOwn(value as object, key) ? (value as Record<string, string>)[key] : null;
+}
+
+function measureOf(
+  dataset: Dataset<unknown>,
+  measure: Measure,
+  records: readonly Fields[],
+): number | string | null {
+  const { field } = measure;
+  if (field === undefined) return records.length;
+  const values = records.map((record) => record[field]).filter((value) => value !== undefined);
+  if (measure.function === "count") return values.length;
+  if (values.length === 0) return null;
+  if (columnOf(dataset, field).type === "decimal") {
+    return (values as string[]).reduce((sum, value) => sum.plus(Decimal.from(value)), Decimal.ZERO)
+      .toString();
+  }
+  const numbers = values as number[];
+  if (measure.function === "percentile") {
+    const at = Math.floor(measure.fraction * (numbers.length - 1));
+    numbers.sort((a, b) => a - b);
+    return interpolate(measure.fraction, numbers.length, [numbers[at], numbers[at + 1] ?? numbers[at]]);
+  }
+  const sum = () => numbers.reduce((sum, value) => sum + value, 0);
+  if (measure.function === "sum") return sum();
+  if (measure.function === "avg") return sum() / numbers.length;
+  return numbers.reduce((found, value) => (measure.function === "min" ? Math.min : Math.max)(found, value));
+}

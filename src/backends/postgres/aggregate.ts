@@ -1,0 +1,72 @@
+import type { AggregateRow, Aggregation, Measure } from "../../records/aggregation.ts";
+import { columnOf, type Dataset } from "../../records/dataset.ts";
+import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
+import type { Row } from "./pool.ts";
+import { literal, timeLiteral } from "./schema.ts";
+
+/** Not `extract`, which counts in decimals since version 14; a float holds the milliseconds of all times we take. */
+const epochMs = (time: string) => `(date_part('epoch', ${time}) * 1000)::bigint`;
+
+const DIALECT: GroupDialect = {
+  epochMs: epochMs("timestamp"),
+  value: timeLiteral,
+  entry: (column, key) => `${column} ->> ${literal(key)}`,
+};
+
+/** Where rows come from, and how a measure of them is written. */
+export interface AggregateSource {
+  /** The table, or a query in parentheses with a name. */
+  readonly from: string;
+  /** The `WHERE` clause, or nothing. */
+  readonly where: string;
+  /** A measure as an expression; of a text that is a number, or of null. */
+  measure(dataset: Dataset<unknown>, measure: Measure): string;
+}
+
+/** A measure of the records themselves. */
+export function measureOfRecords(dataset: Dataset<unknown>, measure: Measure): string {
+  if (measure.function === "count" && measure.field === undefined) return "count(*)";
+  const { name, type } = columnOf(dataset, measure.field!);
+  if (measure.function === "percentile") {
+    return `percentile_cont(${measure.fraction}) WITHIN GROUP (ORDER BY ${name}::double precision)`;
+  }
+  const value = `${measure.function}(${name})`;
+  if (type === "timestamp") return epochMs(value);
+  if (type === "decimal") return `trim_scale(${value})`;
+  return type === "integer" ? `${value}::double precision` : value;
+}
+
+/** The statement that counts and adds up. */
+export function aggregateStatement(
+  dataset: Dataset<unknown>,
+  aggregation: Aggregation,
+  { from, where, measure }: AggregateSource,
+): string {
+  // With the cast no expression is a bare number, which would be taken for the position of a column.
+  const groups = groupExpressions(dataset, aggregation, DIALECT)
+    .map((group, i) => i === 0 && aggregation.stretches?.length ? `(${group})::bigint` : group);
+  const measures = aggregation.measures.map((wanted) => measure(dataset, wanted));
+  const columns = [...groups, ...measures].map((column) => `(${column})::text`);
+  const grouping = groups.length > 0 ? `GROUP BY ${groups.join(", ")}` : "";
+  return `SELECT ${columns.join(", ")} FROM ${from} ${where} ${grouping}`;
+}
+
+/** Reads a row of {@linkcode aggregateStatement}. */
+export function readAggregateRow(
+  dataset: Dataset<unknown>,
+  { stretches, groupBy, measures }: Aggregation,
+  row: Row,
+): AggregateRow {
+  const hasStart = stretches !== undefined && stretches.length > 0;
+  const first = hasStart ? 1 : 0;
+  const values = row.slice(first + groupBy.length).map((value, i) => {
+    const { field } = measures[i];
+    const isDecimal = field !== undefined && columnOf(dataset, field).type === "decimal";
+    return value === null || isDecimal ? value : Number(value);
+  });
+  return {
+    ...(hasStart ? { start: Number(row[0]) } : {}),
+    group: row.slice(first, first + groupBy.length),
+    values,
+  };
+}

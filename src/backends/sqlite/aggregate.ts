@@ -1,0 +1,160 @@
+import { type AggregateRow, type Aggregation, interpolate, type Measure } from "../../records/aggregation.ts";
+import { columnOf, type Dataset } from "../../records/dataset.ts";
+import { Decimal } from "../../records/decimal.ts";
+import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
+import type { SqliteValue } from "./driver.ts";
+
+/** Where rows come from: a table and a condition on it. */
+export interface SqliteSource {
+  /** The `WHERE` clause, or nothing. */
+  readonly where: string;
+  /** Runs a statement with what the condition has bound. */
+  all(sql: string): SqliteValue[][];
+}
+
+type Percentile = Extract<Measure, { function: "percentile" }>;
+
+const DIALECT: GroupDialect = { epochMs: "timestamp", value: String, entry };
+
+/** A path saves a join for each record, but not every key can be written in one. */
+function entry(column: string, key: string): string {
+  if (/^[^"\\\p{Cc}]+$/u.test(key)) return `json_extract(${column}, ${literal(`$."${key}"`)})`;
+  // As a path to the key with escapes would be read differently by different versions.
+  return `(SELECT e.value FROM json_each(${column}) AS e WHERE e.key = ${literal(key)})`;
+}
+
+function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/** What a query finds, counted and added up by SQLite. */
+export function aggregate(
+  dataset: Dataset<unknown>,
+  aggregation: Aggregation,
+  source: SqliteSource,
+): AggregateRow[] {
+  const groups = groupExpressions(dataset, aggregation, DIALECT);
+  const parts = aggregation.measures.map((measure) => partOf(dataset, measure));
+  // With names of their own: one driver gives rows as objects, in which columns of one name would be one.
+  const columns = [...groups, ...parts.flatMap(({ columns }) => columns)].map((column, i) =>
+    `${column} AS c${i}`
+  );
+  const sql = `SELECT ${columns.join(", ") || "1"} FROM ${dataset.name} ${source.where} ${grouping(groups)}`;
+  const percentiles = readPercentiles(dataset, aggregation, { source, groups });
+  return source.all(sql).map((row) => {
+    const key = row.slice(0, groups.length);
+    let at = groups.length;
+    const values = aggregation.measures.map((measure, i) => {
+      if (measure.function === "percentile") return percentiles(measure, key);
+      const { columns, read } = parts[i];
+      at += columns.length;
+      return read(row.slice(at - columns.length, at));
+    });
+    return { ...splitKey(aggregation, key), values };
+  });
+}
+
+function grouping(groups: readonly string[]): string {
+  return groups.length > 0 ? `GROUP BY ${groups.map((_, i) => i + 1).join(", ")}` : "";
+}
+
+function splitKey(
+  { stretches }: Aggregation,
+  key: readonly SqliteValue[],
+): { start?: number; group: (string | null)[] } {
+  if (!stretches || stretches.length === 0) return { group: key as (string | null)[] };
+  const [start, ...group] = key;
+  return { start: start as number, group: group as (string | null)[] };
+}
+
+/** A measure as columns of a statement, and what they come to. */
+interface Part {
+  readonly columns: readonly string[];
+  read(values: readonly SqliteValue[]): number | string | null;
+}
+
+function partOf(dataset: Dataset<unknown>, measure: Measure): Part {
+  const read = ([value]: readonly SqliteValue[]) => value as number | null;
+  if (measure.function === "percentile") return { columns: [], read: () => null };
+  if (measure.field === undefined) return { columns: ["count(*)"], read };
+  const { name, type } = columnOf(dataset, measure.field);
+  if (type === "decimal") return { columns: amountSums(name), read: (sums) => addUp(sums) };
+  if (measure.function !== "sum" || type === "real") {
+    return { columns: [`${measure.function}(${name})`], read };
+  }
+  // An integer sum that overflows is an error; `total` goes on in floats, but takes nothing for 0.
+  return { columns: [`CASE WHEN count(${name}) > 0 THEN total(${name}) END`], read };
+}
+
+/** The columns that give the sum of amounts: halves of nine digits are summed apart, so that no sum overflows. */
+function amountSums(name: string): string[] {
+  return ["units", "parts"].flatMap((part) => [
+    `CAST(sum(${name}_${part} / 1000000000) AS TEXT)`,
+    `CAST(sum(${name}_${part} % 1000000000) AS TEXT)`,
+  ]);
+}
+
+/** The sum that {@linkcode amountSums} stand for. */
+function addUp(sums: readonly SqliteValue[]): string | null {
+  if (sums[0] === null) return null;
+  const [unitsHigh, unitsLow, partsHigh, partsLow] = (sums as string[]).map(BigInt);
+  const billion = 1_000_000_000n;
+  return Decimal.fromParts(unitsHigh * billion + unitsLow, partsHigh * billion + partsLow).toString();
+}
+
+/** Reads the neighbours of all percentiles, field by field; gives what looks one up. */
+function readPercentiles(
+  dataset: Dataset<unknown>,
+  { measures }: Aggregation,
+  { source, groups }: { source: SqliteSource; groups: readonly string[] },
+): (wanted: Percentile, key: readonly SqliteValue[]) => number | null {
+  const wanted = measures.filter((measure) => measure.function === "percentile");
+  const fields = [...new Set(wanted.map(({ field }) => field))];
+  const found = new Map(fields.map((field) => {
+    const fractions = wanted.filter((percentile) => percentile.field === field).map(({ fraction }) =>
+      fraction
+    );
+    const sql = neighbours(columnOf(dataset, field).name, fractions, { dataset, source, groups });
+    const byKey = new Map<string, Ranked>();
+    for (const row of source.all(sql)) {
+      const [count, rank, value] = row.slice(groups.length) as number[];
+      const key = JSON.stringify(row.slice(0, groups.length));
+      const ranked = byKey.get(key) ?? { count, values: new Map() };
+      byKey.set(key, ranked);
+      ranked.values.set(rank, value);
+    }
+    return [field, byKey];
+  }));
+  return ({ field, fraction }, key) => {
+    const ranked = found.get(field)!.get(JSON.stringify(key));
+    if (!ranked) return null;
+    const { count, values } = ranked;
+    const at = Math.floor(fraction * (count - 1));
+    const low = values.get(at)!;
+    return interpolate(fraction, count, [low, values.get(at + 1) ?? low]);
+  };
+}
+
+/** The values of a group that were read, by their rank from 0, and how many there are in all. */
+interface Ranked {
+  readonly count: number;
+  readonly values: Map<number, number>;
+}
+
+/** The statement that gives of each group the values to both sides of each fraction. */
+function neighbours(
+  column: string,
+  fractions: readonly number[],
+  { dataset, source, groups }: { dataset: Dataset<unknown>; source: SqliteSource; groups: readonly string[] },
+): string {
+  const names = groups.map((_, i) => `g${i}`);
+  const partition = names.length > 0 ? `PARTITION BY ${names.join(", ")} ` : "";
+  const rows = `SELECT ${[...groups.map((group, i) => `${group} AS g${i}`), `${column} AS x`].join(", ")} ` +
+    `FROM ${dataset.name} ${source.where ? `${source.where} AND` : "WHERE"} ${column} IS NOT NULL`;
+  // One order for both, so that it is sorted once.
+  const ranked =
+    `SELECT *, row_number() OVER (${partition}ORDER BY x) - 1 AS i, count(*) OVER (${partition}` +
+    `ORDER BY x ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS n FROM (${rows})`;
+  const isNear = fractions.map((fraction) => `i - CAST(${fraction} * (n - 1) AS INTEGER) IN (0, 1)`);
+  return `SELECT ${[...names, "n", "i", "x"].join(", ")} FROM (${ranked}) WHERE ${isNear.join(" OR ")}`;
+}

@@ -1,0 +1,87 @@
+/**
+ * Answers from roll-ups, where those say what the records say.
+ *
+ * @module
+ */
+import type { Aggregation, Measure } from "../../records/aggregation.ts";
+import { columnOf, type Dataset } from "../../records/dataset.ts";
+import type { RecordQuery } from "../../records/query.ts";
+import type { AggregateSource } from "../postgres/aggregate.ts";
+import { DIALECT, literal } from "../postgres/schema.ts";
+import { whereClause } from "../sql/select.ts";
+
+const HOUR_MS = 3_600_000;
+
+/** Days are put together from hours as well: so they may begin at midnight of a time zone. */
+const hourlyOf = (dataset: Dataset<unknown>) => `${dataset.name}_hourly`;
+
+/** The hourly roll-up in place of the records, or nothing where it does not know what is asked. */
+export function rollUpSource(
+  dataset: Dataset<unknown>,
+  query: RecordQuery,
+  { stretches = [], groupBy, measures }: Aggregation,
+): AggregateSource | undefined {
+  const times = [
+    query.startTime,
+    query.endTime,
+    ...stretches.flatMap(({ start, end, stepMs }) => [start, end, stepMs]),
+  ];
+  const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)];
+  const isKnown = times.every((time = 0) => time % HOUR_MS === 0) &&
+    Object.keys(query.entries).length === 0 &&
+    fields.every((field) => dataset.rollUpBy.includes(field)) &&
+    measures.every((measure) => isRolledUp(dataset, measure));
+  if (!isKnown) return undefined;
+  return {
+    from: `(SELECT bucket AS timestamp, * FROM ${hourlyOf(dataset)}) AS hours`,
+    where: whereClause(dataset, query, DIALECT),
+    measure: measureOfHours,
+  };
+}
+
+function isRolledUp(dataset: Dataset<unknown>, measure: Measure): boolean {
+  if (measure.field === undefined) return true;
+  const { type } = columnOf(dataset, measure.field);
+  if (type === "decimal") return measure.function === "sum";
+  return measure.function !== "percentile" && (type === "real" || type === "integer");
+}
+
+function measureOfHours(dataset: Dataset<unknown>, measure: Measure): string {
+  if (measure.field === undefined) return "coalesce(sum(records), 0)";
+  const { name, type } = columnOf(dataset, measure.field);
+  if (type === "decimal") return `trim_scale(sum(${name}))`;
+  if (measure.function === "count") return `coalesce(sum(${name}_count), 0)`;
+  if (measure.function === "min" || measure.function === "max") {
+    return `${measure.function}(${name}_${measure.function})`;
+  }
+  const sum = `${name}_avg * ${name}_count`;
+  // Each average counts as often as there were values in it.
+  if (measure.function === "avg") return `sum(${sum}) / nullif(sum(${name}_count), 0)::double precision`;
+  return `sum(${type === "integer" ? `round(${sum})` : sum})`;
+}
+
+/**
+ * A query that says whether the hourly roll-up has taken in all changes of the time that is asked about. What is newer
+ * than the watermark is read from the records; what was changed, or deleted, before it is on the server's list until it
+ * is rolled up anew, or for good.
+ */
+export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTime }: RecordQuery): string {
+  const log = (table: string, id: string) =>
+    `SELECT lowest_modified_value AS first, greatest_modified_value AS last FROM _timescaledb_catalog.${table} ` +
+    `WHERE ${id}`;
+  const start = startTime * 1_000;
+  const end = endTime === undefined ? "watermark" : `least(watermark, ${endTime * 1_000})`;
+  return `WITH hourly AS (SELECT mat_hypertable_id, raw_hypertable_id,
+      _timescaledb_functions.cagg_watermark(mat_hypertable_id) AS watermark
+    FROM _timescaledb_catalog.continuous_agg
+    WHERE user_view_name = ${
+    literal(hourlyOf(dataset))
+  } AND user_view_schema = current_schema() AND NOT materialized_only)
+  SELECT (EXISTS (SELECT FROM hourly) AND NOT EXISTS (SELECT FROM hourly, LATERAL (
+      ${log("continuous_aggs_hypertable_invalidation_log", "hypertable_id = raw_hypertable_id")}
+      UNION ALL ${
+    log("continuous_aggs_materialization_invalidation_log", "materialization_id = mat_hypertable_id")
+  }
+      UNION ALL ${log("continuous_aggs_materialization_ranges", "materialization_id = mat_hypertable_id")}
+    ) AS changed WHERE ${start} < ${end} AND first < ${end} AND last >= ${start}))::text`;
+}

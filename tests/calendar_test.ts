@@ -1,0 +1,112 @@
+import { bucketAt, bucketStarts, parseBucket, stretchesOf } from "../src/records/calendar.ts";
+import { assertEquals } from "./assert.ts";
+
+const HOUR = 3_600_000;
+
+/** The buckets of a range: the local time at which each begins, and its hours. */
+function buckets(bucket: string, [from, to]: [string, string], timeZone = "UTC"): string[] {
+  const at = (text: string) => Temporal.PlainDateTime.from(text).toZonedDateTime(timeZone).epochMilliseconds;
+  const stretches = stretchesOf(parseBucket(bucket)!, { start: at(from), end: at(to), timeZone });
+  return [...bucketStarts(stretches)].map((start) => {
+    const local = Temporal.Instant.fromEpochMilliseconds(start).toZonedDateTimeISO(timeZone);
+    const { end } = bucketAt(stretches, start);
+    return `${local.toPlainDateTime().toString({ smallestUnit: "minute" })} ${(end - start) / HOUR}`;
+  });
+}
+
+Deno.test("stretchesOf() has a day of 23 and one of 25 hours where clocks change", () => {
+  assertEquals(buckets("1d", ["2026-03-07T12:00", "2026-03-09T12:00"], "America/New_York"), [
+    "2026-03-07T00:00 24",
+    "2026-03-08T00:00 23",
+    "2026-03-09T00:00 24",
+  ]);
+  assertEquals(buckets("1d", ["2026-10-31T00:00", "2026-11-02T00:00"], "America/New_York"), [
+    "2026-10-31T00:00 24",
+    "2026-11-01T00:00 25",
+  ]);
+  assertEquals(buckets("1w", ["2026-03-08T00:00", "2026-03-09T00:01"], "America/New_York"), [
+    "2026-03-02T00:00 167",
+    "2026-03-09T00:00 168",
+  ]);
+});
+
+Deno.test("stretchesOf() counts spans below a day anew from each midnight", () => {
+  assertEquals(buckets("6h", ["2026-11-01T17:00", "2026-11-02T06:00"], "America/New_York"), [
+    "2026-11-01T17:00 6",
+    "2026-11-01T23:00 1",
+    "2026-11-02T00:00 6",
+  ]);
+  assertEquals(buckets("5h", ["2026-01-01T16:00", "2026-01-02T01:00"]), [
+    "2026-01-01T15:00 5",
+    "2026-01-01T20:00 4",
+    "2026-01-02T00:00 5",
+  ]);
+  assertEquals(buckets("1h", ["2026-01-01T00:30", "2026-01-01T01:30"], "Asia/Kathmandu"), [
+    "2026-01-01T00:00 1",
+    "2026-01-01T01:00 1",
+  ]);
+});
+
+Deno.test("stretchesOf() begins a day without midnight when it begins", () => {
+  assertEquals(buckets("1d", ["2018-11-03T12:00", "2018-11-05T12:00"], "America/Sao_Paulo"), [
+    "2018-11-03T00:00 24",
+    "2018-11-04T01:00 23",
+    "2018-11-05T00:00 24",
+  ]);
+  assertEquals(buckets("1d", ["2011-12-29T00:00", "2012-01-01T00:00"], "Pacific/Apia"), [
+    "2011-12-29T00:00 24",
+    "2011-12-31T00:00 24", // there was no 30 December
+  ]);
+  assertEquals(buckets("1d", ["2026-10-31T00:00", "2026-11-02T00:00"], "America/Havana"), [
+    "2026-10-31T00:00 24",
+    "2026-11-01T00:00 25",
+  ]);
+});
+
+Deno.test("stretchesOf() counts months, quarters and years by the calendar, leap years too", () => {
+  assertEquals(buckets("1mo", ["2028-01-31T00:00", "2028-04-01T00:00"]), [
+    "2028-01-01T00:00 744",
+    "2028-02-01T00:00 696",
+    "2028-03-01T00:00 744",
+  ]);
+  assertEquals(buckets("3mo", ["2026-02-01T00:00", "2026-04-02T00:00"], "Europe/Berlin"), [
+    "2026-01-01T00:00 2159",
+    "2026-04-01T00:00 2184",
+  ]);
+  assertEquals(buckets("1y", ["2027-05-01T00:00", "2028-05-01T00:00"]), [
+    "2027-01-01T00:00 8760",
+    "2028-01-01T00:00 8784",
+  ]);
+});
+
+Deno.test("stretchesOf() gives few stretches of many buckets", () => {
+  const range = { start: Date.UTC(2000, 0, 1), end: Date.UTC(2026, 0, 1) };
+  const count = (bucket: string, timeZone: string) =>
+    stretchesOf(parseBucket(bucket)!, { ...range, timeZone }).length;
+  assertEquals(count("1m", "America/New_York"), 1);
+  assertEquals(count("1d", "UTC"), 1);
+  assertEquals(count("1d", "America/New_York"), 26 * 4 + 1); // two odd days a year, and what lies between
+});
+
+Deno.test("parseBucket() takes whole parts of a day and of a year, and nothing else", () => {
+  const right = ["1s", "90s", "15m", "1440m", "24h", "1d", "1w", "1mo", "2mo", "3mo", "6mo", "12mo", "1y"];
+  const wrong = [
+    "",
+    "1",
+    "h",
+    "0h",
+    "-1h",
+    "1.5h",
+    "25h",
+    "2d",
+    "5mo",
+    "13mo",
+    "2y",
+    "1M",
+    "1 h",
+    "1day",
+    "9999s",
+  ];
+  assertEquals(right.filter((text) => !parseBucket(text)), []);
+  assertEquals(wrong.filter((text) => parseBucket(text)), []);
+});
