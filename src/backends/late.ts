@@ -1,15 +1,8 @@
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
-import type {
-  Backend,
-  BackendStats,
-  CurrencyTotal,
-  DeleteOptions,
-  ProbeReport,
-  StorageBackend,
-  Tally,
-} from "./backend.ts";
+import type { Backend, BackendStats, DeleteOptions, ProbeReport, StorageBackend } from "./backend.ts";
 
 /**
  * A backend that could not be opened yet. Each call tries again until it is open, so that a program with a spool
@@ -36,12 +29,12 @@ export class LateBackend implements Backend {
     yield* (await this.#open()).read(dataset, query);
   }
 
-  async total(dataset: Dataset<unknown>, query: RecordQuery): Promise<CurrencyTotal[]> {
-    return await (await this.#open()).total(dataset, query);
-  }
-
-  async tally(dataset: Dataset<unknown>, query: RecordQuery, spanMs: number): Promise<Tally[]> {
-    return await (await this.#open()).tally(dataset, query, spanMs);
+  async aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
+    return await (await this.#open()).aggregate(dataset, query, aggregation);
   }
 
   async settle(dataset: Dataset<unknown>): Promise<void> {
