@@ -8,18 +8,9 @@ import { type SystemMetrics, systemMetrics } from "../../src/records/system_metr
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
-import { until } from "./load.ts";
+import { inTime, until } from "./load.ts";
 
 const NO_DEADLINE = { deadlineMs: 30_000 };
-
-/** What a promise gives; a failure of the test where it gives nothing. */
-async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
-  let isOver = false;
-  const end = () => isOver = true;
-  promise.then(end, end);
-  await until(() => isOver, what);
-  return await promise;
-}
 
 /** Has attempts to open a file fail as long as it is told to; waits before another attempt take no time. */
 function failToOpen(isFailing: (path: string, options?: Deno.OpenOptions) => boolean): Disposable {
@@ -28,7 +19,7 @@ function failToOpen(isFailing: (path: string, options?: Deno.OpenOptions) => boo
   Math.random = () => 0;
   Deno.open = (path, options) =>
     isFailing(String(path), options)
-      ? Promise.reject(new Error("Too many open files (os error 24)"))
+      ? Promise.reject(new Error(`Too many open files (os error 24): open '${path}'`))
       : open(path, options);
   return {
     [Symbol.dispose]() {
