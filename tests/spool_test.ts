@@ -1,78 +1,12 @@
 import { crc32c } from "../src/pipeline/crc32c.ts";
 import { BackendError } from "../src/errors.ts";
 import { decodeFrame, encodeFrame, FrameKind } from "../src/pipeline/frame.ts";
-import { Pipeline } from "../src/pipeline/pipeline.ts";
-import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
-import { type FsyncPolicy, Spool } from "../src/pipeline/spool.ts";
-import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
+import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
-
-/** A sink that remembers what it has written, by id as a ledger does, and refuses what it is told to. */
-class LedgerSink implements Sink {
-  readonly ledger = new Map<string, readonly SystemMetrics[]>();
-  readonly attempts: string[] = [];
-  refuse: (batch: Batch) => Promise<unknown> | undefined = () => undefined;
-
-  async write(batch: Batch): Promise<WriteResult> {
-    this.attempts.push(batch.id);
-    const refusal = await this.refuse(batch);
-    if (refusal) throw refusal;
-    if (!this.ledger.has(batch.id)) this.ledger.set(batch.id, batch.records as SystemMetrics[]);
-    return { committed: batch.records.length, duplicates: 0, restated: 0 };
-  }
-
-  get numbers(): number[] {
-    return [...this.ledger.values()].flat().map(({ activeConnections }) => activeConnections!).sort((a, b) =>
-      a - b
-    );
-  }
-}
+import { crash, LedgerSink, metrics, never, open, range } from "./spooled.ts";
 
 const failure = (kind: "data" | "transient") => new BackendError("refused", { operation: "write", kind });
-const never = new Promise<never>(() => {});
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-const metrics = (number: number): SystemMetrics => ({
-  timestamp: NEW_YEAR,
-  clusterId: "c",
-  nodeId: "n",
-  activeConnections: number,
-});
-
-interface Given {
-  maxBytes?: number;
-  overflow?: "block" | "drop-oldest";
-  fsync?: FsyncPolicy;
-}
-
-/** A pipeline with a spool, into a sink. */
-async function open(
-  directory: string,
-  sink: Sink,
-  { maxBytes = 2 ** 20, overflow = "block", fsync = "batch" }: Given = {},
-) {
-  const spool = await Spool.open<SystemMetrics>(systemMetrics, {
-    directory,
-    maxBytes,
-    fsync,
-    onEvent: () => {},
-  });
-  return new Pipeline<SystemMetrics>({
-    dataset: systemMetrics,
-    sink,
-    batchSize: 4,
-    batchIntervalMs: 10,
-    overflow,
-    queue: (hooks) => spool.attach(hooks),
-  });
-}
-
-/** What a process leaves behind that ends at this moment, without a word. */
-function crash(folder: TemporaryFolder): string {
-  const copy = folder.file(crypto.randomUUID());
-  new Deno.Command("cp", { args: ["-r", folder.file("spool"), copy] }).outputSync();
-  return copy;
-}
 
 Deno.test("crc32c() gives the known values", () => {
   const bytes = (text: string) => new TextEncoder().encode(text);
@@ -121,8 +55,7 @@ Deno.test("Spool gives what one process has accepted to the next, under the ids 
   for (const number of range(4, 8)) await pipeline.accept(metrics(number));
   while (!isWritten) await new Promise((resolve) => setTimeout(resolve, 5));
   for (const number of range(8, 10)) await pipeline.accept(metrics(number));
-  const second = new LedgerSink();
-  for (const [id, records] of first.ledger) second.ledger.set(id, records);
+  const second = new LedgerSink(first);
   const next = await open(crash(folder), second);
   await next.flush();
   assertEquals(second.numbers, range(0, 10));
@@ -146,8 +79,7 @@ Deno.test("Spool never lets a batch be written as a whole once its halves may be
   const flushing = pipeline.flush().catch(() => {});
   while (!isHalf) await new Promise((resolve) => setTimeout(resolve, 5));
   assertEquals(first.numbers, range(0, 4));
-  const second = new LedgerSink(); // takes all: what was wrong with the records is mended
-  for (const [id, records] of first.ledger) second.ledger.set(id, records);
+  const second = new LedgerSink(first); // takes all: what was wrong with the records is mended
   const next = await open(crash(folder), second);
   await next.flush();
   assertEquals(second.numbers, range(0, 8));

@@ -55,7 +55,7 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
       return poison(chance, { connectionString, records, share, spool: flip(chance) });
     }),
   fillDisk: async (chance) => {
-    const said = await fillDisk(chance.of(["spool", "sqlite"]));
+    const said = await fillDisk(chance.of(["spool", "shared", "sqlite"]));
     if (said !== "done") throw new Error(said);
   },
 };

@@ -7,6 +7,10 @@ Deno.test("a full disk under the spool makes callers wait, raises an alarm and d
   assertEquals(await fillDisk("spool"), "done");
 });
 
+Deno.test("a disk that others have filled under the spool drains by itself, and takes what waits", async () => {
+  assertEquals(await fillDisk("shared"), "done");
+});
+
 Deno.test("a full disk under SQLite raises an alarm and loses nothing", async () => {
   assertEquals(await fillDisk("sqlite"), "done");
 });

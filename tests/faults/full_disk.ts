@@ -1,5 +1,5 @@
 /**
- * Full disks, in a process of its own that may mount one: `full_disk.ts spool|sqlite`. It ends with "done".
+ * Full disks, in a process of its own that may mount one: `full_disk.ts spool|shared|sqlite`. It ends with "done".
  *
  * @module
  */
@@ -7,7 +7,7 @@ import type { TelemetryEvent } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { DatabaseSync } from "node:sqlite";
-import { conserved, Load, sleep, until } from "./load.ts";
+import { conserved, inTime, Load, sleep, until } from "./load.ts";
 
 /** A disk of so many KiB, where there is the right to mount one. */
 async function mount(path: string, kibibytes: number): Promise<void> {
@@ -47,6 +47,40 @@ async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
   await load.endsExactly(connectionString);
 }
 
+/** Others fill the disk of the spool, and it stays full: what is spooled makes room for what waits. */
+async function sharedSpool(folder: TemporaryFolder, disk: string): Promise<void> {
+  const events: TelemetryEvent[] = [];
+  const connectionString = folder.sqlite();
+  const load = await Load.open({
+    connectionString,
+    sqliteDriver: "node:sqlite",
+    spoolDirectory: disk,
+    onEvent: (event) => events.push(event),
+  });
+  const table = new DatabaseSync(folder.file("test.db"));
+  table.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  for (let i = 0; i < 30; i++) await load.add(1_000);
+  await fill(disk);
+  const adding = load.add(2_000);
+  await until(() => events.some((event) => isDiskFull(event)), "the disk is full");
+  table.exec("ALTER TABLE hidden RENAME TO system_metrics");
+  table.close();
+  await load.hub.flush().catch(() => {});
+  await inTime(adding, "there is room for all");
+  await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
+  await load.endsExactly(connectionString);
+}
+
+/** Takes all space that is left. */
+async function fill(disk: string): Promise<void> {
+  using ballast = await Deno.open(`${disk}/ballast`, { write: true, create: true });
+  try {
+    for (;;) await ballast.write(new Uint8Array(4_096));
+  } catch {
+    // it is full
+  }
+}
+
 /** SQLite's disk is full. When there is room again, all is written. */
 async function fullSqlite(_folder: TemporaryFolder, disk: string): Promise<void> {
   const events: TelemetryEvent[] = [];
@@ -54,12 +88,7 @@ async function fullSqlite(_folder: TemporaryFolder, disk: string): Promise<void>
   const load = await Load.open({ connectionString, onEvent: (event) => events.push(event) });
   await load.add(50);
   await load.hub.flush();
-  const ballast = await Deno.open(`${disk}/ballast`, { write: true, create: true });
-  try {
-    for (;;) await ballast.write(new Uint8Array(4_096));
-  } catch {
-    ballast.close(); // full
-  }
+  await fill(disk);
   await load.add(5_000);
   void load.hub.flush();
   await until(() => events.some((event) => isDiskFull(event)), "the disk is full");
@@ -80,6 +109,7 @@ function isDiskFull(event: TelemetryEvent): boolean {
 
 const SCENARIOS: Record<string, [kibibytes: number, run: typeof fullSpool]> = {
   spool: [512, fullSpool],
+  shared: [16_384, sharedSpool],
   sqlite: [3_072, fullSqlite],
 };
 

@@ -16,6 +16,15 @@ export async function until(isSo: () => boolean | Promise<boolean>, what: string
   }
 }
 
+/** What a promise gives; an error where it gives nothing. */
+export async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
+  let isOver = false;
+  const end = () => isOver = true;
+  promise.then(end, end);
+  await until(() => isOver, what);
+  return await promise;
+}
+
 /** The counters of a hub's system metrics, of which the conservation rule must be true. */
 export function conserved(hub: ObservabilityHub): PipelineStats {
   const stats = hub.stats().datasets.system_metrics!;
