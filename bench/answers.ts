@@ -10,6 +10,7 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { PostgresServer, runSql, serverVersion, TestDatabase } from "../tests/postgres_server.ts";
+import { median } from "./median.ts";
 
 const METRICS = 1_000_000;
 const ROUNDS = 5;
@@ -145,10 +146,6 @@ async function milliseconds(what: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await what();
   return performance.now() - start;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
 /** Asks all questions on both sides, in turn, and prints the medians. */

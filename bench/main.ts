@@ -9,6 +9,7 @@ import type { SystemMetricsInput } from "../mod.ts";
 import { createSchema } from "../src/backends/sqlite/schema.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { PostgresServer, runSql, serverVersion, TestDatabase } from "../tests/postgres_server.ts";
+import { median } from "./median.ts";
 
 const RECORDS = 300_000;
 const POSTGRES_RECORDS = 500_000;
@@ -233,10 +234,6 @@ async function onFile(name: string, records: number): Promise<number> {
 async function onPostgresql(name: string, records: number): Promise<number> {
   await using database = await TestDatabase.create();
   return await ON_POSTGRESQL[name](database.url, records);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
 function show(title: string, rates: readonly number[], against?: readonly number[]): void {

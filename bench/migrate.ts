@@ -8,6 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import { migrate, openBackend } from "../mod.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { PostgresServer, runSql, serverVersion, TestDatabase } from "../tests/postgres_server.ts";
+import { median } from "./median.ts";
 
 const RECORDS = 2_000_000;
 const ROUNDS = 3;
@@ -83,10 +84,6 @@ async function measure(run: typeof byMigrate, path: string, records: number): Pr
   const [{ rows }] = await runSql(database.url, "SELECT count(*) AS rows FROM system_metrics");
   if (Number(rows) !== records) throw new Error(`${rows} of ${records} records came over`);
   return found;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
 async function main(records: number): Promise<void> {

@@ -6,7 +6,8 @@
  */
 import { ObservabilityHub, openBackend } from "../mod.ts";
 import type { SystemMetricsInput } from "../mod.ts";
-import { PostgresServer, runSql, TestDatabase, timescaleVersion } from "../tests/postgres_server.ts";
+import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "../tests/postgres_server.ts";
+import { median } from "./median.ts";
 
 const DAYS = Number(Deno.args[0] ?? 30);
 const NODES = 64;
@@ -108,7 +109,6 @@ const HOURLY_FROM_ROLL_UP = "SELECT bucket, cluster_id, " +
   "sum(cpu_usage_avg * cpu_usage_count) / sum(cpu_usage_count), max(gpu_usage_max), sum(records) " +
   "FROM system_metrics_hourly GROUP BY 1, 2 ORDER BY 1, 2";
 
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1];
 const thousands = (value: number) => `${Math.round(value / 1_000)}k`;
 const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20).toLocaleString("en")} MiB`;
 
@@ -169,10 +169,7 @@ Deno.env.set("TEST_POSTGRESQL_URL", server.url());
 const { version, reason } = await timescaleVersion();
 if (version === undefined) console.log(`Not run: timescaledb: ${reason}`);
 else {
-  const [{ server: release }] = await runSql(server.url(), "SHOW server_version").then(([row]) => [
-    { server: row.server_version },
-  ]);
-  console.log(`TimescaleDB ${version}, PostgreSQL ${release}\n`);
+  console.log(`TimescaleDB ${version}, PostgreSQL ${await serverVersion()}\n`);
   await compareIngest();
   await compareDisk();
 }

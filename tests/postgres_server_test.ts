@@ -70,6 +70,7 @@ Deno.test("ObservabilityHub starts with a spool while its server is away, and st
   await assertRejects(() => hub.queryHistoricalMetrics(), BackendError, "a server that listens there");
   const { spooled, lost } = await hub.close({ deadlineMs: 100 });
   assertEquals([spooled, lost], [100, 0]);
+  await assertRejects(() => hub.flush(), BackendError); // nobody will write them any more
   const again = await ObservabilityHub.open(config);
   await again.collectSystemMetrics({ timestamp: NEW_YEAR + 100, activeConnections: 100 });
   await server.resume();

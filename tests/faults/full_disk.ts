@@ -17,18 +17,27 @@ async function mount(path: string, kibibytes: number): Promise<void> {
   if (!success) throw new Error(new TextDecoder().decode(stderr));
 }
 
-/** The spool fills its disk while the backend is down. When that is back, the spool drains by itself. */
-async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
+/** A load with its spool on a disk, and a backend that is down until it is told to come back. */
+async function startInOutage(folder: TemporaryFolder, disk: string) {
   const events: TelemetryEvent[] = [];
-  const connectionString = folder.sqlite();
   const load = await Load.open({
-    connectionString,
+    connectionString: folder.sqlite(),
     sqliteDriver: "node:sqlite",
     spoolDirectory: disk,
     onEvent: (event) => events.push(event),
   });
   const table = new DatabaseSync(folder.file("test.db"));
   table.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  const comeBack = () => {
+    table.exec("ALTER TABLE hidden RENAME TO system_metrics");
+    table.close();
+  };
+  return { load, events, comeBack };
+}
+
+/** The spool fills its disk while the backend is down. When that is back, the spool drains by itself. */
+async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
+  const { load, events, comeBack } = await startInOutage(folder, disk);
   let added = 0;
   const adding = (async () => {
     for (; added < 60; added++) await load.add(200);
@@ -38,37 +47,26 @@ async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
   const before = added;
   assert(before < 60, "all was accepted on a full disk");
   assert(conserved(load.hub).alarm !== undefined, "no alarm");
-  table.exec("ALTER TABLE hidden RENAME TO system_metrics");
-  table.close();
+  comeBack();
   await load.hub.flush().catch(() => {});
   await adding;
   await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
   assert(events.some(({ type }) => type === "resumed"), "nobody was told that it goes on");
-  await load.endsExactly(connectionString);
+  await load.endsExactly(folder.sqlite());
 }
 
 /** Others fill the disk of the spool, and it stays full: what is spooled makes room for what waits. */
 async function sharedSpool(folder: TemporaryFolder, disk: string): Promise<void> {
-  const events: TelemetryEvent[] = [];
-  const connectionString = folder.sqlite();
-  const load = await Load.open({
-    connectionString,
-    sqliteDriver: "node:sqlite",
-    spoolDirectory: disk,
-    onEvent: (event) => events.push(event),
-  });
-  const table = new DatabaseSync(folder.file("test.db"));
-  table.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  const { load, events, comeBack } = await startInOutage(folder, disk);
   for (let i = 0; i < 30; i++) await load.add(1_000);
   await fill(disk);
   const adding = load.add(2_000);
   await until(() => events.some((event) => isDiskFull(event)), "the disk is full");
-  table.exec("ALTER TABLE hidden RENAME TO system_metrics");
-  table.close();
+  comeBack();
   await load.hub.flush().catch(() => {});
   await inTime(adding, "there is room for all");
   await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
-  await load.endsExactly(connectionString);
+  await load.endsExactly(folder.sqlite());
 }
 
 /** Takes all space that is left. */

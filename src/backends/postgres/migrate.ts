@@ -2,7 +2,7 @@ import { BackendError } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import { createSchema, SCHEMA_VERSION, tableQuery } from "./schema.ts";
+import { createSchema, SCHEMA_VERSION, tablesQuery } from "./schema.ts";
 
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;
@@ -67,16 +67,15 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
 
 /** What there is of the schema, if anything. */
 async function readSchema(session: PostgresSession): Promise<Found | undefined> {
-  if ((await session.query(tableQuery("schema_version"))).length === 0) return undefined;
+  const names = ["schema_version", "ledger", ...Object.keys(DATASETS)];
+  const rows = await session.query(tablesQuery(names));
+  const kinds = new Map(rows.map(([name, kind]) => [name, kind]));
+  if (!kinds.has("schema_version")) return undefined;
   const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
-  const [table] = await session.query(tableQuery("system_metrics", "relkind"));
-  const names = ["ledger", ...Object.keys(DATASETS)];
-  const rows = await session.query(names.map((name) => tableQuery(name)).join(" UNION ALL "));
-  const present = new Set(rows.map(([name]) => name));
   return {
     version: Number(version),
-    relationKind: table?.[0],
-    dropped: names.filter((name) => !present.has(name)),
+    relationKind: kinds.get("system_metrics"),
+    dropped: names.filter((name) => !kinds.has(name)),
   };
 }
 

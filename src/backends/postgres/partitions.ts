@@ -1,6 +1,6 @@
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
-import { literal, tableQuery, timeLiteral } from "./schema.ts";
+import { literal, tablesQuery, timeLiteral } from "./schema.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 /** 1 January 1970 was a Thursday, and weeks begin on Monday. */
@@ -141,7 +141,7 @@ async function makePartition(session: PostgresSession, dataset: Dataset<unknown>
   await session.query(
     `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
   );
-  if ((await session.query(tableQuery(name))).length > 0) return;
+  if ((await session.query(tablesQuery([name]))).length > 0) return;
   await session.query(
     `CREATE TABLE ${name} (LIKE ${dataset.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); ` +
       `ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +

@@ -63,13 +63,12 @@ export function createIndexes(dataset: Dataset<unknown>): string[] {
 }
 
 /**
- * A query that gives a row, with a column of the catalog, where there is such a table. Not `to_regclass()`: that may answer from what the session
- * has cached, from before another process made the table.
+ * A query that gives a row for each of these tables and views that is there: its name, and its kind in the catalog.
+ * Not `to_regclass()`: that may answer from what the session has cached, from before another process made the table.
  */
-export function tableQuery(name: string, column = "relname"): string {
-  return `SELECT ${column}::text FROM pg_catalog.pg_class WHERE relname = ${
-    literal(name)
-  } AND pg_table_is_visible(oid)`;
+export function tablesQuery(names: readonly string[]): string {
+  return "SELECT relname::text, relkind::text FROM pg_catalog.pg_class " +
+    `WHERE relname IN (${names.map(literal).join(", ")}) AND pg_table_is_visible(oid)`;
 }
 
 /** The columns by name, as a list. */

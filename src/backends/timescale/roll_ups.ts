@@ -2,7 +2,7 @@ import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Column, Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
-import { columnNames, literal, timeLiteral } from "../postgres/schema.ts";
+import { columnNames, tablesQuery, timeLiteral } from "../postgres/schema.ts";
 import { alone, daysInterval, readPolicy } from "./jobs.ts";
 
 /** The least that a refresh looks back, in hours: two spans of an hour, after the hour that is not over. */
@@ -172,10 +172,7 @@ function hoursOf(name: DatasetName): RollUp {
 }
 
 async function missing(session: PostgresSession): Promise<RollUp[]> {
-  const names = ROLL_UPS.map(({ name }) => literal(name)).join(", ");
-  const rows = await session.query(
-    `SELECT relname::text FROM pg_catalog.pg_class WHERE relname IN (${names}) AND pg_table_is_visible(oid)`,
-  );
+  const rows = await session.query(tablesQuery(ROLL_UPS.map(({ name }) => name)));
   const present = new Set(rows.map(([name]) => name));
   return ROLL_UPS.filter(({ name }) => !present.has(name));
 }
