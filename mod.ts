@@ -32,9 +32,11 @@ export type {
   CurrencyTotal,
   DatasetStats,
   DeleteOptions,
+  DocumentStore,
   OpenMode,
   PolicyStats,
   ProbeReport,
+  StoredDocument,
 } from "./src/backends/backend.ts";
 export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/answers/answer.ts";
 export type {

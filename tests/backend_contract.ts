@@ -72,6 +72,30 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals((await read(backend, systemMetrics)).map(({ cpuUsage }) => cpuUsage), reals);
   });
 
+  test("keeps documents by kind and id, and tells exactly one of many that its is the first", async (backend) => {
+    const { documents } = backend;
+    const body = { amount: "0.000000000000000001", names: ["ä", "\"'\\"], none: null };
+    const firsts = await Promise.all(
+      ["a", "b", "c"].map((by) =>
+        documents.write({ kind: "budget", id: "x", body: { ...body, by } }, { ifAbsent: true })
+      ),
+    );
+    assertEquals(firsts.filter((isFirst) => isFirst).length, 1);
+    assertEquals(await documents.write({ kind: "budget", id: "x", body }), true);
+    await documents.write({ kind: "budget", id: "B", body: [] });
+    await documents.write({ kind: "alert", id: "x", body: 1 });
+    assertEquals(await documents.read("budget"), [
+      { kind: "budget", id: "B", body: [] },
+      { kind: "budget", id: "x", body },
+    ]);
+    assertEquals(await documents.delete("budget", "x"), true);
+    assertEquals(await documents.delete("budget", "x"), false);
+    assertEquals((await documents.read()).map(({ kind, id }) => [kind, id]), [["alert", "x"], [
+      "budget",
+      "B",
+    ]]);
+  });
+
   test("writes a batch that comes again only once, with the same result as a replay", async (backend) => {
     const batch = {
       id: crypto.randomUUID(),

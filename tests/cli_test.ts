@@ -132,7 +132,7 @@ test("ends with 1 for a database that is not there, and makes none", async ({ pa
 test("database init makes a database once and again", async ({ path: cwd }) => {
   for (let i = 0; i < 2; i++) {
     const { code, out } = await openfinops(["database", "init", ...AT], { cwd });
-    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 1)\n"]);
+    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 2)\n"]);
   }
 });
 

@@ -459,6 +459,28 @@ test("refuses a schema that is newer, and touches nothing", async (_backend, dat
   await assertRejects(() => open(database.url), BackendError, "it has version 99");
 });
 
+test(
+  "brings a database of schema version 1 up to date, once; read only, it reads it as it is",
+  async (backend, database) => {
+    await write(backend, systemMetrics, metrics(1));
+    await database.sql("DROP TABLE live_documents; UPDATE schema_version SET version = 1");
+    const reader = await open(database.url, { mode: "read" });
+    assertEquals(await reader.documents.read(), []);
+    assertEquals((await read(reader, systemMetrics)).length, 1);
+    await reader.close();
+    await assertRejects(
+      () => open(database.url, { mode: "existing" }),
+      BackendError,
+      "`database init` brings it there",
+    );
+    const writers = await Promise.all(Array.from({ length: 5 }, () => open(database.url)));
+    await writers[4].documents.write({ kind: "budget", id: "x", body: 1 });
+    assertEquals(await writers[0].documents.read(), [{ kind: "budget", id: "x", body: 1 }]);
+    assertEquals(await rowsIn(database, "schema_version"), 2);
+    await Promise.all(writers.map((writer) => writer.close()));
+  },
+);
+
 Deno.test("PostgresBackend makes no tables unless it may, and takes none of another program", async () => {
   await using database = await TestDatabase.create();
   for (const mode of ["existing", "read"] as const) {

@@ -1,7 +1,7 @@
 import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/driver.ts";
-import { createSchema } from "../src/backends/sqlite/schema.ts";
+import { createSchema, SCHEMA_VERSION } from "../src/backends/sqlite/schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
@@ -200,12 +200,33 @@ for (const driver of present) {
   test("refuses a database of a newer schema, and leaves it as it is", async (folder) => {
     const path = folder.file("a.db");
     await (await open(path)).close();
-    await execute(driver, path, "INSERT INTO schema_version VALUES (2, 0)");
+    await execute(driver, path, "INSERT INTO schema_version VALUES (99, 0)");
     const before = Deno.readFileSync(path);
     for (const mode of ["create", "existing", "read"] as const) {
-      await assertRejects(() => open(path, mode), BackendError, "it has version 2; nothing was changed");
+      await assertRejects(() => open(path, mode), BackendError, "it has version 99; nothing was changed");
     }
     assertEquals(Deno.readFileSync(path), before);
+  });
+
+  test("brings a database of schema version 1 up to date, once; read only, it reads it as it is", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    await backend.close();
+    await execute(driver, path, "DROP TABLE live_documents");
+    await execute(driver, path, "UPDATE schema_version SET version = 1");
+    const before = Deno.readFileSync(path);
+    const reader = await open(path, "read");
+    assertEquals(await reader.documents.read(), []);
+    assertEquals((await read(reader, systemMetrics)).length, 1);
+    await reader.close();
+    assertEquals(Deno.readFileSync(path), before);
+    const writers = await Promise.all(Array.from({ length: 3 }, () => open(path)));
+    await writers[2].documents.write({ kind: "budget", id: "x", body: 1 });
+    assertEquals(await writers[0].documents.read(), [{ kind: "budget", id: "x", body: 1 }]);
+    assertEquals((await read(writers[1], systemMetrics)).length, 1);
+    assertEquals((await writers[0].probe()).details.schemaVersion, SCHEMA_VERSION);
+    await Promise.all(writers.map((writer) => writer.close()));
   });
 
   test("refuses a database of another program, even one with tables of the same names, unchanged", async (folder) => {
@@ -227,7 +248,7 @@ for (const driver of present) {
     Deno.createSync(path).close();
     const restored = openRaw(path, { readOnly: false });
     for (const statement of createSchema()) restored.exec(statement); // without auto_vacuum, as .dump has it
-    restored.exec("INSERT INTO schema_version VALUES (1, 0)");
+    restored.exec(`INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, 0)`);
     restored.close();
     const backend = await open(path);
     const rows = Array.from({ length: 2_000 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
@@ -276,7 +297,7 @@ for (const driver of present) {
     const path = folder.file("a.db");
     const backend = await open(path);
     const { details, warnings } = await backend.probe();
-    assertEquals([details.driver, details.file, details.schemaVersion], [driver, path, 1]);
+    assertEquals([details.driver, details.file, details.schemaVersion], [driver, path, SCHEMA_VERSION]);
     const isSound = String(details.sqliteVersion).localeCompare("3.51.3", "en", { numeric: true }) >= 0;
     assertEquals(warnings.length, isSound ? 0 : 1);
     await backend.close();

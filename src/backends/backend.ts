@@ -116,12 +116,48 @@ export interface ProbeReport {
   warnings: string[];
 }
 
+/** Something that is kept beside the records: a budget, an alert. */
+export interface StoredDocument {
+  /** What it is, as in `budget`. */
+  readonly kind: string;
+  /** The id, unique within its kind. */
+  readonly id: string;
+  /** What it says; whatever JSON can hold. */
+  readonly body: unknown;
+}
+
+/** Where the few documents are kept that there are beside the records. */
+export interface DocumentStore {
+  /**
+   * Reads those of a kind, or all, by kind and id. A database that an older release has made has none.
+   *
+   * @throws {BackendError} If the backend could not be read.
+   */
+  read(kind?: string): Promise<StoredDocument[]>;
+  /**
+   * Writes one, over the one that has its kind and id; or, with `ifAbsent`, only where there is none.
+   *
+   * @returns Whether it was written. Of several that write with `ifAbsent` at once, exactly one hears that it did.
+   * @throws {BackendError} If the backend could not be written.
+   */
+  write(document: StoredDocument, options?: { ifAbsent?: boolean }): Promise<boolean>;
+  /**
+   * Deletes one.
+   *
+   * @returns Whether it was there.
+   * @throws {BackendError} If the backend could not be written.
+   */
+  delete(kind: string, id: string): Promise<boolean>;
+}
+
 /** A place where records rest. */
 export interface Backend extends Sink {
   /** Which backend it is. */
   readonly name: StorageBackend;
   /** Whether what is written outlives the process. If not, there is nothing to gain from batching. */
   readonly isDurable: boolean;
+  /** What is kept beside the records. */
+  readonly documents: DocumentStore;
   /**
    * Reads records in the order of time, in pages, in flat memory. Ending the iteration early frees all.
    *

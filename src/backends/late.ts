@@ -2,7 +2,14 @@ import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
-import type { Backend, BackendStats, DeleteOptions, ProbeReport, StorageBackend } from "./backend.ts";
+import type {
+  Backend,
+  BackendStats,
+  DeleteOptions,
+  DocumentStore,
+  ProbeReport,
+  StorageBackend,
+} from "./backend.ts";
 
 /**
  * A backend that could not be opened yet. Each call tries again until it is open, so that a program with a spool
@@ -11,6 +18,11 @@ import type { Backend, BackendStats, DeleteOptions, ProbeReport, StorageBackend 
 export class LateBackend implements Backend {
   readonly name: StorageBackend;
   readonly isDurable = true;
+  readonly documents: DocumentStore = {
+    read: async (...query) => await (await this.#open()).documents.read(...query),
+    write: async (...document) => await (await this.#open()).documents.write(...document),
+    delete: async (...name) => await (await this.#open()).documents.delete(...name),
+  };
   readonly #openNow: () => Promise<Backend>;
   #opening: Promise<Backend> | undefined;
   #isClosed = false;

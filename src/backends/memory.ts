@@ -6,6 +6,7 @@ import { DATASETS } from "../records/datasets.ts";
 import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport } from "./backend.ts";
 import { Ring } from "../records/ring.ts";
 import { aggregate } from "./memory/aggregate.ts";
+import { MemoryDocuments } from "./memory/documents.ts";
 import { totalsOf } from "./totals.ts";
 
 const PAGE_RECORDS = 1_000;
@@ -19,6 +20,7 @@ type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>
 export class MemoryBackend implements Backend {
   readonly name = "memory";
   readonly isDurable = false;
+  readonly documents: MemoryDocuments = new MemoryDocuments();
   readonly #onConflict: ConflictPolicy;
   readonly #rings: Record<DatasetName, Ring<Fields>>;
   readonly #ledger = new Map<string, WriteResult>();

@@ -16,6 +16,7 @@ import type {
 } from "./backend.ts";
 import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
 import { recordDecoder } from "./postgres/copy.ts";
+import { PostgresDocuments } from "./postgres/documents.ts";
 import { asPostgresError } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { Partitions, type TimeParts } from "./postgres/partitions.ts";
@@ -49,6 +50,7 @@ export interface PostgresBackendOptions {
 export class PostgresBackend implements Backend {
   readonly name: StorageBackend = "postgresql";
   readonly isDurable = true;
+  readonly documents: PostgresDocuments;
   /** The connections to the server. */
   protected readonly pool: PostgresPool;
   /** Whether it makes the parts of its tables itself, for which a user needs a privilege. */
@@ -77,6 +79,7 @@ export class PostgresBackend implements Backend {
     { parts, retention }: { parts: TimeParts; retention: Retention },
   ) {
     this.pool = pool;
+    this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
     this.#retention = retention;
   }

@@ -16,6 +16,7 @@ import type {
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
 import { aggregate } from "./sqlite/aggregate.ts";
+import { SqliteDocuments } from "./sqlite/documents.ts";
 import {
   loadSqliteDriver,
   queryAll,
@@ -83,6 +84,7 @@ interface Statements {
 export class SqliteBackend implements Backend {
   readonly name = "sqlite";
   readonly isDurable: boolean;
+  readonly documents: SqliteDocuments;
   readonly #path: string;
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
@@ -116,6 +118,7 @@ export class SqliteBackend implements Backend {
     this.#onConflict = onConflict;
     this.#inode = path === "" ? null : Deno.statSync(path).ino;
     this.isDurable = path !== "";
+    this.documents = new SqliteDocuments(database, (operation, run) => this.#do(operation, run));
   }
 
   async write(batch: Batch): Promise<WriteResult> {

@@ -1,8 +1,7 @@
 import { BackendError } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
-import { DATASETS } from "../../records/datasets.ts";
-import { createSchema, SCHEMA_VERSION, tablesQuery } from "./schema.ts";
+import { createSchema, SCHEMA_VERSION, tablesOf, tablesQuery, upgradesFrom } from "./schema.ts";
 
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;
@@ -48,34 +47,53 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
     return await readSchema(session);
   });
   if (isReady(pool, found, division)) return;
-  if (mode !== "create") {
-    const wanted = found
-      ? division.advice
-      : "a database of openfinops is wanted (`database init` makes its tables)";
-    throw refuse(pool, wanted, found ? "it has others" : "it has none");
-  }
+  // What an older release has made lacks only what is new.
+  if (mode === "read" && found?.relationKind === division.relationKind) return;
+  if (mode !== "create") throw unready(pool, found, division);
   await pool.transaction("open", async (session) => {
     // Whoever comes second waits here, and then finds all done.
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
     const found = await readSchema(session);
     if (isReady(pool, found, division)) return;
-    if (!found) await session.query(division.createSchema().join("; "));
-    else if (division.adopt) await division.adopt(session);
-    else throw refuse(pool, division.advice, "it has others");
+    if (!found) return void await session.query(division.createSchema().join("; "));
+    if (found.version < SCHEMA_VERSION) await session.query(upgradesFrom(found.version).join("; "));
+    if (found.relationKind === division.relationKind) return;
+    if (!division.adopt) throw unready(pool, found, division);
+    await division.adopt(session);
   });
+}
+
+/** What is to be said of a schema that may not be made or brought up to date. */
+function unready(
+  pool: PostgresPool,
+  found: Found | undefined,
+  { relationKind, advice }: Division,
+): BackendError {
+  if (!found) {
+    return refuse(
+      pool,
+      "a database of openfinops is wanted (`database init` makes its tables)",
+      "it has none",
+    );
+  }
+  if (found.relationKind !== relationKind) return refuse(pool, advice, "it has others");
+  return refuse(
+    pool,
+    `schema version ${SCHEMA_VERSION} is wanted (\`database init\` brings it there)`,
+    `it has version ${found.version}`,
+  );
 }
 
 /** What there is of the schema, if anything. */
 async function readSchema(session: PostgresSession): Promise<Found | undefined> {
-  const names = ["schema_version", "ledger", ...Object.keys(DATASETS)];
-  const rows = await session.query(tablesQuery(names));
+  const rows = await session.query(tablesQuery(tablesOf(SCHEMA_VERSION)));
   const kinds = new Map(rows.map(([name, kind]) => [name, kind]));
   if (!kinds.has("schema_version")) return undefined;
   const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
   return {
     version: Number(version),
     relationKind: kinds.get("system_metrics"),
-    dropped: names.filter((name) => !kinds.has(name)),
+    dropped: tablesOf(Number(version)).filter((name) => !kinds.has(name)),
   };
 }
 
@@ -94,7 +112,7 @@ function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }:
       `somebody dropped ${found.dropped.join(", ")}`,
     );
   }
-  return found?.relationKind === relationKind;
+  return found?.version === SCHEMA_VERSION && found.relationKind === relationKind;
 }
 
 function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {

@@ -3,7 +3,26 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
+
+/** The tables of each schema version. */
+export function tablesOf(version: number): string[] {
+  return ["schema_version", "ledger", ...Object.keys(DATASETS), ...(version >= 2 ? ["live_documents"] : [])];
+}
+
+/** The statements that lead to each schema version from the one before. */
+const UPGRADES: Readonly<Record<number, readonly string[]>> = {
+  2: [
+    "CREATE TABLE live_documents (kind text NOT NULL, id text NOT NULL, body jsonb NOT NULL, " +
+    "updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, id))",
+  ],
+};
+
+/** The statements that lead from a schema version to that of this program. */
+export function upgradesFrom(version: number): string[] {
+  const statements = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
+  return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
+}
 
 /** The type of a column on the server, and how the catalog has it: its OID, and its modifier where it has one. */
 const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: number }>> = {
@@ -24,7 +43,7 @@ export interface TableForm {
   readonly measure?: string;
 }
 
-/** The statements that make schema version 1. */
+/** The statements that make the schema in an empty database. */
 export function createSchema(form: TableForm): string[] {
   const statements = [
     "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
@@ -35,7 +54,7 @@ export function createSchema(form: TableForm): string[] {
   for (const dataset of Object.values(DATASETS)) {
     statements.push(createTable(dataset, form), ...createIndexes(dataset));
   }
-  return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
+  return [...statements, ...upgradesFrom(1)];
 }
 
 /** The statement that makes the table of a dataset. */

@@ -2,7 +2,7 @@ import { accessSync, constants } from "node:fs";
 import { BackendError, type FailureKind } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
-import { createSchema, SCHEMA_VERSION, TABLES } from "./schema.ts";
+import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
 
 /**
  * How long SQLite itself waits for another writer. It blocks the event loop meanwhile, so that once a database
@@ -149,12 +149,16 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
  */
 export const WRITE_NOTHING = "UPDATE schema_version SET version = version WHERE false";
 
-/** Makes the schema in one transaction. It also shows whether the file can be written at all. */
+/**
+ * Makes the schema, or brings it up to date, in one transaction. It also shows whether the file can be written at all.
+ */
 function migrate(database: SqliteDatabase, path: string): void {
   database.exec("BEGIN IMMEDIATE");
   try {
-    if (readVersion(database, path) === undefined) { // nobody else has made it meanwhile
-      for (const statement of createSchema()) database.exec(statement);
+    const version = readVersion(database, path); // somebody else may have seen to it meanwhile
+    if (version !== SCHEMA_VERSION) {
+      const statements = version === undefined ? createSchema() : upgradesFrom(version);
+      for (const statement of statements) database.exec(statement);
       runOnce(database, "INSERT INTO schema_version VALUES (?, ?)", [SCHEMA_VERSION, Date.now()]);
     }
     database.exec(WRITE_NOTHING);

@@ -4,10 +4,23 @@ import { Decimal } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
-/** The tables of the schema, by which a database is known to be ours. */
+/** The tables of schema version 1, by which a database is known to be ours. */
 export const TABLES: readonly string[] = ["schema_version", "ledger", ...Object.keys(DATASETS)];
+
+/** The statements that lead to each schema version from the one before. */
+const UPGRADES: Readonly<Record<number, readonly string[]>> = {
+  2: [
+    "CREATE TABLE live_documents (kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, " +
+    "updated_at INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID",
+  ],
+};
+
+/** The statements that lead from a schema version to that of this program. */
+export function upgradesFrom(version: number): string[] {
+  return Object.entries(UPGRADES).flatMap(([to, statements]) => Number(to) > version ? statements : []);
+}
 
 /** How a column of a record is kept in columns of a table. Values are never absent here. */
 interface Storage {
@@ -55,7 +68,7 @@ const STORAGE: Record<ColumnType, Storage> = {
   },
 };
 
-/** The statements that make schema version 1. */
+/** The statements that make the schema in an empty database. */
 export function createSchema(): string[] {
   const statements = [
     "CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at INTEGER NOT NULL)",
@@ -78,7 +91,7 @@ export function createSchema(): string[] {
       statements.push(`CREATE INDEX ${index} ON ${dataset.name} (${names})`);
     }
   }
-  return statements;
+  return [...statements, ...upgradesFrom(1)];
 }
 
 /** The statement that inserts one record; a record whose key exists changes nothing. */

@@ -1,0 +1,25 @@
+import type { DocumentStore, StoredDocument } from "../backend.ts";
+
+/** Documents in process. They are kept as JSON, so that nobody changes one from outside. */
+export class MemoryDocuments implements DocumentStore {
+  readonly #bodies = new Map<string, string>();
+
+  read(kind?: string): Promise<StoredDocument[]> {
+    const all = [...this.#bodies].toSorted(([a], [b]) => a < b ? -1 : 1).map(([key, body]) => {
+      const [kind, id] = key.split("\0");
+      return { kind, id, body: JSON.parse(body) };
+    });
+    return Promise.resolve(kind === undefined ? all : all.filter((document) => document.kind === kind));
+  }
+
+  write({ kind, id, body }: StoredDocument, { ifAbsent = false } = {}): Promise<boolean> {
+    const key = `${kind}\0${id}`;
+    if (ifAbsent && this.#bodies.has(key)) return Promise.resolve(false);
+    this.#bodies.set(key, JSON.stringify(body));
+    return Promise.resolve(true);
+  }
+
+  delete(kind: string, id: string): Promise<boolean> {
+    return Promise.resolve(this.#bodies.delete(`${kind}\0${id}`));
+  }
+}

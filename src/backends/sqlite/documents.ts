@@ -1,0 +1,44 @@
+import type { DocumentStore, StoredDocument } from "../backend.ts";
+import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
+
+/** Runs something and turns what it throws into an error of the backend. */
+type Run = <T>(operation: string, run: () => T) => Promise<T>;
+
+/** Documents in a table of their own. */
+export class SqliteDocuments implements DocumentStore {
+  readonly #database: SqliteDatabase;
+  readonly #run: Run;
+
+  constructor(database: SqliteDatabase, run: Run) {
+    this.#database = database;
+    this.#run = run;
+  }
+
+  read(kind?: string): Promise<StoredDocument[]> {
+    return this.#run("read", () => {
+      // A file that an older release has made, and that was opened only to read.
+      const made = "SELECT 1 FROM sqlite_schema WHERE name = 'live_documents'";
+      if (queryAll(this.#database, made).length === 0) return [];
+      const where = kind === undefined ? "" : "WHERE kind = ?";
+      const sql = `SELECT kind, id, body FROM live_documents ${where} ORDER BY kind, id`;
+      return queryAll(this.#database, sql, kind === undefined ? [] : [kind]).map((row) => {
+        const [kind, id, body] = row as string[];
+        return { kind, id, body: JSON.parse(body) };
+      });
+    });
+  }
+
+  write({ kind, id, body }: StoredDocument, { ifAbsent = false } = {}): Promise<boolean> {
+    const conflict = ifAbsent
+      ? "DO NOTHING"
+      : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at";
+    const sql = `INSERT INTO live_documents VALUES (?, ?, ?, ?) ON CONFLICT ${conflict}`;
+    const values = [kind, id, JSON.stringify(body), Date.now()];
+    return this.#run("write", () => runOnce(this.#database, sql, values) > 0);
+  }
+
+  delete(kind: string, id: string): Promise<boolean> {
+    const sql = "DELETE FROM live_documents WHERE kind = ? AND id = ?";
+    return this.#run("delete", () => runOnce(this.#database, sql, [kind, id]) > 0);
+  }
+}
