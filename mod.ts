@@ -38,6 +38,20 @@ export type {
   ProbeReport,
   StoredDocument,
 } from "./src/backends/backend.ts";
+export type { AlertRule, AlertRuleInput } from "./src/live/alert_rules.ts";
+export type { AlertsQuery } from "./src/live/alerts.ts";
+export type {
+  Cluster,
+  ClusterHealth,
+  ClusterHealthSummary,
+  HealthOptions,
+  Service,
+  ServiceDependencyMap,
+  ServiceNode,
+} from "./src/live/health.ts";
+export type { Alert, AlertSeverity, AlertSubject } from "./src/records/alert.ts";
+export type { CostAnomaly } from "./src/records/anomaly.ts";
+export type { Budget, BudgetCrossing } from "./src/records/budget.ts";
 export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/answers/answer.ts";
 export type {
   CostAggregateQuery,
@@ -52,6 +66,9 @@ export type { AggregateRow, Aggregation, GroupKey, Measure } from "./src/records
 export type { Stretch } from "./src/records/calendar.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
 export type {
+  AlertEvent,
+  AnomalyEvent,
+  BudgetEvent,
   DeadLetteredEvent,
   DroppedEvent,
   EventListener,

@@ -1,7 +1,24 @@
 import { aggregateMetrics, type MetricsAggregate } from "./answers/answer.ts";
 import type { ServiceMetricsAggregateQuery, SystemMetricsAggregateQuery } from "./answers/query.ts";
 import type { PersistenceConfig } from "./config.ts";
+import type { AlertRule, AlertRuleInput } from "./live/alert_rules.ts";
+import { AlertWatch, allRules } from "./live/alert_watch.ts";
+import { Alerts, type AlertsQuery } from "./live/alerts.ts";
+import {
+  acceptCluster,
+  acceptService,
+  type Cluster,
+  type ClusterHealthSummary,
+  clusterHealthSummary,
+  type HealthOptions,
+  healthWindow,
+  type Service,
+  type ServiceDependencyMap,
+  serviceDependencyMap,
+} from "./live/health.ts";
+import { CLUSTER, SERVICE } from "./live/kinds.ts";
 import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { Alert } from "./records/alert.ts";
 import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";
@@ -16,6 +33,9 @@ import {
 } from "./store.ts";
 
 const DATASETS = [systemMetrics, serviceMetrics];
+
+/** Metrics as a watch looks at them. */
+type Watched = Parameters<AlertWatch["observe"]>[1];
 
 /** How many records a cleanup deleted, or would delete. */
 export interface HubCleanup {
@@ -42,6 +62,8 @@ export interface HubCleanup {
  */
 export class ObservabilityHub implements AsyncDisposable {
   readonly #store: RecordStore;
+  readonly #watch: AlertWatch;
+  readonly #alerts: Alerts;
 
   /** Makes a hub that keeps its records in memory only. For all else: {@linkcode ObservabilityHub.open}. */
   constructor();
@@ -51,7 +73,14 @@ export class ObservabilityHub implements AsyncDisposable {
    */
   constructor(store: RecordStore);
   constructor(store: RecordStore = memoryStore(DATASETS)) {
+    const { documents } = store.backend;
     this.#store = store;
+    this.#watch = new AlertWatch(documents, store.emit);
+    this.#alerts = new Alerts(documents, this.#watch);
+    for (const dataset of DATASETS) {
+      const name = dataset.name as AlertRule["dataset"];
+      store.watch(dataset, { onAccepted: (metrics) => this.#watch.observe(name, metrics as Watched) });
+    }
   }
 
   /**
@@ -63,7 +92,9 @@ export class ObservabilityHub implements AsyncDisposable {
    * @throws {BackendError} If the backend cannot be opened.
    */
   static async open(config: PersistenceConfig = {}): Promise<ObservabilityHub> {
-    return new ObservabilityHub(await openStore(config, DATASETS));
+    const hub = new ObservabilityHub(await openStore(config, DATASETS));
+    await hub.#watch.load();
+    return hub;
   }
 
   /**
@@ -228,6 +259,174 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
+   * Tells of a cluster: its region, and the nodes that it should have. Stored in the backend.
+   *
+   * @param cluster The cluster; it takes the place of the one that was registered with this id.
+   * @returns A promise that resolves when it is stored.
+   * @throws {ValidationError} If a field is missing, unknown or wrong.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  async registerCluster(cluster: Cluster): Promise<void> {
+    const body = acceptCluster(cluster);
+    await this.#store.backend.documents.write({ kind: CLUSTER, id: body.clusterId, body });
+  }
+
+  /**
+   * Tells of a service: where it runs, and what it depends on. Stored in the backend.
+   *
+   * @param service The service; it takes the place of the one that was registered with this name.
+   * @returns A promise that resolves when it is stored.
+   * @throws {ValidationError} If a field is missing, unknown or wrong.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  async registerService(service: Service): Promise<void> {
+    const body = acceptService(service);
+    await this.#store.backend.documents.write({ kind: SERVICE, id: body.serviceName, body });
+  }
+
+  /**
+   * How clusters fare: the newest metrics of each node that are committed or in this process, and the active alerts.
+   *
+   * @param options Of when, and how long a node may be silent.
+   * @returns Each cluster, by id, and the active alerts.
+   * @throws {ValidationError} If an option is wrong.
+   * @throws {BackendError} If the backend cannot be read.
+   *
+   * @example A node that overheats
+   * ```ts
+   * import { ObservabilityHub } from "@openfinops/telemetry";
+   * import { strict as assert } from "node:assert";
+   *
+   * await using hub = new ObservabilityHub();
+   * await hub.registerCluster({ clusterId: "prod", nodes: ["gpu-01", "gpu-02"] });
+   * const now = Date.now();
+   * for (const ms of [60_000, 30_000, 0]) { // hot for a minute
+   *   await hub.collectSystemMetrics({
+   *     timestamp: now - ms,
+   *     clusterId: "prod",
+   *     nodeId: "gpu-01",
+   *     temperature: 91,
+   *   });
+   * }
+   * const { clusters: [prod], alerts: [alert] } = await hub.getClusterHealthSummary();
+   * assert.equal(prod.status, "critical");
+   * assert.deepEqual(prod.nodesBy, { healthy: 0, warning: 0, critical: 1, down: 1 });
+   * assert.deepEqual(prod.silentNodes, ["gpu-02"]);
+   * assert.equal(alert.rule, "gpu_overheating");
+   * ```
+   */
+  async getClusterHealthSummary(options?: HealthOptions): Promise<ClusterHealthSummary> {
+    return await clusterHealthSummary(this.#store.backend, {
+      window: healthWindow(options),
+      atHand: this.#store.newest(systemMetrics),
+      alerts: await this.#alerts.list(),
+    });
+  }
+
+  /**
+   * The services and what they depend on, with the state that each has told last.
+   *
+   * @param options Of when, and how long a service may be silent.
+   * @returns Services as nodes, dependencies as edges.
+   * @throws {ValidationError} If an option is wrong.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  async getServiceDependencyMap(options?: HealthOptions): Promise<ServiceDependencyMap> {
+    return await serviceDependencyMap(this.#store.backend, {
+      window: healthWindow(options),
+      atHand: this.#store.newest(serviceMetrics),
+    });
+  }
+
+  /**
+   * Sets when an alert fires. Stored in the backend; other processes heed it from their next start on. There are rules
+   * without anybody's doing: `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`,
+   * `low_success_rate` and `service_down`.
+   *
+   * @param rule The rule; it takes the place of the one with this name.
+   * @returns The rule with nothing left open.
+   * @throws {ValidationError} If a field is missing, unknown or wrong.
+   * @throws {BackendError} If the backend cannot be written.
+   *
+   * @example A rule of one's own
+   * ```ts
+   * import { ObservabilityHub } from "@openfinops/telemetry";
+   *
+   * await using hub = new ObservabilityHub();
+   * await hub.setAlertRule({
+   *   name: "idle_gpu",
+   *   field: "gpuUsage",
+   *   below: 5,
+   *   durationMs: 30 * 60_000,
+   *   severity: "info",
+   *   description: "A GPU that is paid for and not used",
+   * });
+   * await hub.setAlertRule({ name: "high_cpu_usage", field: "cpuUsage", above: 90, isEnabled: false });
+   * ```
+   */
+  setAlertRule(rule: AlertRuleInput): Promise<AlertRule> {
+    return this.#alerts.setRule(rule);
+  }
+
+  /**
+   * Removes a rule that was set; a default rule of this name is in use again.
+   *
+   * @param name The name of the rule.
+   * @returns Whether there was one.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  removeAlertRule(name: string): Promise<boolean> {
+    return this.#alerts.removeRule(name);
+  }
+
+  /**
+   * The rules by which alerts fire: the default rules, and those that were set.
+   *
+   * @returns The rules.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  getAlertRules(): Promise<AlertRule[]> {
+    return allRules(this.#store.backend.documents);
+  }
+
+  /**
+   * The alerts that are active, of this process and of others. There is one for each rule and each node or service; it
+   * fires once, is told to `onEvent`, and is resolved by the first metrics that do not break the rule.
+   *
+   * @param query Whether those that are resolved are wanted as well.
+   * @returns The alerts, the worst first.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  getAlerts(query?: AlertsQuery): Promise<Alert[]> {
+    return this.#alerts.list(query);
+  }
+
+  /**
+   * Takes note of an active alert. It stays active, and counts as not acknowledged when it fires again.
+   *
+   * @param alertId The id of the alert.
+   * @param options Who takes note.
+   * @returns The alert.
+   * @throws {ValidationError} If there is no such active alert.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  acknowledgeAlert(alertId: string, options?: { by?: string }): Promise<Alert> {
+    return this.#alerts.acknowledge(alertId, options);
+  }
+
+  /**
+   * Resolves an alert by hand, as of a node that is gone. It fires again if metrics break the rule again.
+   *
+   * @param alertId The id of the alert.
+   * @returns The alert.
+   * @throws {ValidationError} If there is no such active alert.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  resolveAlert(alertId: string): Promise<Alert> {
+    return this.#alerts.resolve(alertId);
+  }
+
+  /**
    * Deletes metrics that are older than the retention and gives their space back.
    *
    * @param options The retention in days, and whether to only count.
@@ -266,8 +465,9 @@ export class ObservabilityHub implements AsyncDisposable {
    * @param options When to give up.
    * @returns What was committed, kept on disk, set aside and lost.
    */
-  close(options?: CloseOptions): Promise<CloseReport> {
-    return this.#store.close(options);
+  async close(options?: CloseOptions): Promise<CloseReport> {
+    await this.#watch.close();
+    return await this.#store.close(options);
   }
 
   /**
@@ -275,7 +475,8 @@ export class ObservabilityHub implements AsyncDisposable {
    *
    * @throws {BackendError} If records were lost: neither committed before the deadline, nor in a spool.
    */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#store.dispose();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#watch.close();
+    await this.#store.dispose();
   }
 }

@@ -12,6 +12,7 @@ import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
+import type { Batch, WriteResult } from "./pipeline/sink.ts";
 import { Spool } from "./pipeline/spool.ts";
 import { publish } from "./open_telemetry.ts";
 import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
@@ -110,10 +111,19 @@ interface StoreParts {
   queues?: ReadonlyMap<Dataset<unknown>, QueueMaker>;
 }
 
+/** Who looks on as the records of a dataset go by. None of it may throw. */
+export interface Watcher {
+  /** A record was accepted. */
+  onAccepted?(record: unknown): void;
+  /** Writes a batch by what is handed in, and learns what became of it. The next batch waits. */
+  write?(batch: Batch, write: () => Promise<WriteResult>): Promise<WriteResult>;
+}
+
 /** What a dataset has in a store: its way in, and its newest records. */
 interface Room<T> {
   pipeline: Pipeline<T>;
   newest: Ring<T>;
+  watcher: Watcher;
 }
 
 /**
@@ -122,6 +132,8 @@ interface Room<T> {
  */
 export class RecordStore {
   readonly backend: Backend;
+  /** Tells the listener of the configuration, if there is one. */
+  readonly emit: EventListener;
   readonly #config: ResolvedConfig;
   readonly #ownsBackend: boolean;
   readonly #rooms = new Map<Dataset<unknown>, Room<unknown>>();
@@ -136,24 +148,36 @@ export class RecordStore {
     this.#config = config;
     this.#ownsBackend = backend !== config.backend;
     const letters = deadLetterFolder(config);
-    const onEvent = safeListener(config.onEvent);
+    this.emit = safeListener(config.onEvent);
     for (const dataset of datasets) {
       const newest = new Ring<unknown>(config.maxMemoryEntries);
-      const pipeline = new Pipeline<unknown>({
+      const room = { newest, watcher: {} } as Room<unknown>;
+      const write = (batch: Batch) => backend.write(batch);
+      room.pipeline = new Pipeline<unknown>({
         dataset,
-        sink: backend,
+        sink: {
+          write: (batch) => room.watcher.write?.(batch, () => write(batch)) ?? write(batch),
+        },
         batchSize: config.batchSize,
         // What does not outlive the process gains nothing by waiting for a batch.
         batchIntervalMs: backend.isDurable ? config.batchIntervalSeconds * 1_000 : 0,
         overflow: config.overflow,
-        onAccepted: (record) => newest.push(record),
-        onEvent,
+        onAccepted: (record) => {
+          newest.push(record);
+          room.watcher.onAccepted?.(record);
+        },
+        onEvent: this.emit,
         queue: queues?.get(dataset),
         deadLetters: letters === undefined ? undefined : new DeadLetters(letters, dataset.name),
       });
-      this.#rooms.set(dataset, { pipeline, newest });
+      this.#rooms.set(dataset, room);
     }
     this.#unpublish = publish(() => this.stats());
+  }
+
+  /** Has somebody look on as records go by. */
+  watch(dataset: Dataset<unknown>, watcher: Watcher): void {
+    this.#room(dataset).watcher = watcher;
   }
 
   /** Checks a record and takes it in. */

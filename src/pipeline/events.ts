@@ -1,4 +1,7 @@
 import { BackendError, messageOf } from "../errors.ts";
+import type { Alert } from "../records/alert.ts";
+import type { CostAnomaly } from "../records/anomaly.ts";
+import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import type { DatasetName } from "../records/dataset.ts";
 
 /** What every {@linkcode TelemetryEvent} tells. */
@@ -56,7 +59,27 @@ export interface SpoolUnusableEvent extends EventOf<"spool-unusable"> {
   error: unknown;
 }
 
-/** What happens on the way of records, for logs and alarms. */
+/** A node or a service has broken a rule for as long as the rule allows, or does so no longer. */
+export interface AlertEvent extends EventOf<"alert-fired" | "alert-resolved"> {
+  /** The alert. */
+  alert: Alert;
+}
+
+/** What was spent has reached a threshold of a budget: told once in each period, whatever the number of processes. */
+export interface BudgetEvent extends EventOf<"budget-threshold"> {
+  /** The budget. */
+  budget: Budget;
+  /** The threshold, and what was spent. */
+  crossing: BudgetCrossing;
+}
+
+/** A day costs far more or far less than the like days before. */
+export interface AnomalyEvent extends EventOf<"cost-anomaly"> {
+  /** The day, and what it costs. */
+  anomaly: CostAnomaly;
+}
+
+/** What happens on the way of records, and what is seen in them, for logs and alarms. */
 export type TelemetryEvent =
   | RetryEvent
   | PausedEvent
@@ -64,7 +87,10 @@ export type TelemetryEvent =
   | DeadLetteredEvent
   | DroppedEvent
   | SpoolDamagedEvent
-  | SpoolUnusableEvent;
+  | SpoolUnusableEvent
+  | AlertEvent
+  | BudgetEvent
+  | AnomalyEvent;
 
 /** Is told of events. What it throws is nobody's business. */
 export type EventListener = (event: TelemetryEvent) => void;

@@ -1,0 +1,191 @@
+import type { DocumentStore } from "../backends/backend.ts";
+import type { EventListener } from "../pipeline/events.ts";
+import { retry } from "../pipeline/retry.ts";
+import type { Alert, AlertSubject } from "../records/alert.ts";
+import { type AlertRule, DEFAULT_RULES, isBroken } from "./alert_rules.ts";
+import { ALERT, ALERT_RULE, bodiesOf } from "./kinds.ts";
+import { DocumentSaver } from "./saver.ts";
+
+/** Without metrics for longer than this nobody knows whether a condition went on holding. */
+const MAX_GAP_MS = 5 * 60_000;
+/** Conditions that hold and have not fired are forgotten beyond this number, the oldest first. */
+const MAX_PENDING = 10_000;
+
+/** A condition that holds for a node or a service. */
+interface Broken {
+  /** Since when, by the times of the metrics. */
+  since: number;
+  /** The newest metrics that said so. */
+  last: number;
+  /** What it has led to, once it has held for long enough. */
+  alert?: Alert;
+}
+
+/** Metrics of either kind, as their fields. */
+type Metrics = AlertSubject & { readonly timestamp: number } & Readonly<Record<string, unknown>>;
+
+/**
+ * Looks at metrics as they are accepted. An alert fires once, when its condition has held for as long as its rule
+ * says, and is resolved by the first metrics for which it does not hold. Time is that of the metrics; what comes late
+ * makes no difference.
+ */
+export class AlertWatch {
+  readonly #documents: DocumentStore;
+  readonly #saver: DocumentSaver;
+  readonly #emit: EventListener;
+  readonly #abort = new AbortController();
+  readonly #broken = new Map<string, Broken>();
+  #rules = byDataset(DEFAULT_RULES);
+
+  /** Makes a watch with the default rules. */
+  constructor(documents: DocumentStore, emit: EventListener) {
+    this.#documents = documents;
+    this.#saver = new DocumentSaver(documents);
+    this.#emit = emit;
+  }
+
+  /** Takes over what is stored. Where the backend is away, that is done as soon as it is back. */
+  async load(): Promise<void> {
+    const first = Promise.withResolvers<void>();
+    const { signal } = this.#abort;
+    const loading = retry(() => this.#load(), { signal, onFailure: () => first.resolve() }).catch(() => {});
+    await Promise.race([loading, first.promise]);
+  }
+
+  /** The alerts that are stored, and those on their way there. */
+  async alerts(): Promise<Alert[]> {
+    const stored = await bodiesOf<Alert>(this.#documents, ALERT);
+    const newer = this.#saver.pending.map(({ body }) => body as Alert);
+    return [...new Map([...stored, ...newer].map((alert) => [alert.alertId, alert])).values()];
+  }
+
+  /** From now on watches for these rules. */
+  use(rules: readonly AlertRule[]): void {
+    this.#rules = byDataset(rules.filter(({ isEnabled }) => isEnabled));
+  }
+
+  /** Takes it that the condition of an alert holds no longer. */
+  end(alertId: string): void {
+    this.#broken.delete(alertId);
+  }
+
+  /** Looks at metrics that were accepted. */
+  observe(dataset: AlertRule["dataset"], metrics: Metrics): void {
+    for (const rule of this.#rules[dataset]) {
+      const value = metrics[rule.field];
+      if (value === undefined) continue; // a measure that was not taken says nothing
+      const isHolding = isBroken(rule, value);
+      // Nearly all metrics end here, so that watching costs little.
+      if (!isHolding && this.#broken.size === 0) continue;
+      if (!isAbout(rule, metrics)) continue;
+      const id = alertIdOf(rule, metrics);
+      if (isHolding) this.#hold(rule, { id, metrics, value: value as Alert["value"] });
+      else this.#end(id, metrics.timestamp);
+    }
+  }
+
+  /** Saves what is not saved yet, if that can be done. */
+  async close(): Promise<void> {
+    this.#abort.abort();
+    await this.#saver.close();
+  }
+
+  async #load(): Promise<void> {
+    this.use(await allRules(this.#documents));
+    for (const alert of await bodiesOf<Alert>(this.#documents, ALERT)) {
+      if (alert.resolvedAt !== undefined || this.#broken.get(alert.alertId)?.alert) continue;
+      this.#broken.set(alert.alertId, { since: alert.since, last: alert.firedAt, alert });
+    }
+  }
+
+  #hold(
+    rule: AlertRule,
+    { id, metrics, value }: { id: string; metrics: Metrics; value: Alert["value"] },
+  ): void {
+    const { timestamp } = metrics;
+    let broken = this.#broken.get(id);
+    if (!broken) {
+      this.#forgetPending();
+      broken = { since: timestamp, last: timestamp };
+      this.#broken.set(id, broken);
+    }
+    if (timestamp < broken.last) return; // it came late
+    if (!broken.alert && timestamp - broken.last > MAX_GAP_MS) broken.since = timestamp;
+    broken.last = timestamp;
+    if (broken.alert || timestamp - broken.since < rule.durationMs) return;
+    broken.alert = {
+      alertId: id,
+      rule: rule.name,
+      severity: rule.severity,
+      ...subjectOf(metrics),
+      description: rule.description,
+      field: rule.field,
+      value,
+      since: broken.since,
+      firedAt: timestamp,
+    };
+    this.#tell("alert-fired", broken.alert, rule.dataset);
+  }
+
+  #end(id: string, timestamp: number): void {
+    const broken = this.#broken.get(id);
+    if (!broken || timestamp < broken.last) return;
+    this.#broken.delete(id);
+    if (!broken.alert) return;
+    const dataset = broken.alert.serviceName === undefined ? "system_metrics" : "service_metrics";
+    this.#tell("alert-resolved", { ...broken.alert, resolvedAt: timestamp }, dataset);
+  }
+
+  #tell(type: "alert-fired" | "alert-resolved", alert: Alert, dataset: AlertRule["dataset"]): void {
+    this.#saver.save({ kind: ALERT, id: alert.alertId, body: alert });
+    this.#emit({ type, dataset, message: describeAlert(alert), alert: { ...alert } });
+  }
+
+  /** Makes room where nodes break rules and are never heard of again. */
+  #forgetPending(): void {
+    if (this.#broken.size < MAX_PENDING) return;
+    for (const [id, { alert }] of this.#broken) {
+      if (alert) continue;
+      this.#broken.delete(id);
+      return;
+    }
+  }
+}
+
+/** The default rules, and those that are stored, which take the place of default rules of the same names. */
+export async function allRules(documents: DocumentStore): Promise<AlertRule[]> {
+  const stored = await bodiesOf<AlertRule>(documents, ALERT_RULE);
+  return [...new Map([...DEFAULT_RULES, ...stored].map((rule) => [rule.name, rule])).values()];
+}
+
+/** An alert in words, as in "critical: GPU overheating: prod/gpu-01, temperature 91". */
+export function describeAlert(
+  { severity, description, field, value, resolvedAt, ...subject }: Alert,
+): string {
+  const what = resolvedAt === undefined ? severity : "resolved";
+  return `${what}: ${description}: ${nameOf(subject)}, ${field} ${value}`;
+}
+
+/** A node or a service by name. */
+export function nameOf({ clusterId, nodeId, serviceName }: AlertSubject): string {
+  return serviceName ?? `${clusterId}/${nodeId}`;
+}
+
+function byDataset(rules: readonly AlertRule[]): Record<AlertRule["dataset"], readonly AlertRule[]> {
+  const of = (dataset: AlertRule["dataset"]) => rules.filter((rule) => rule.dataset === dataset);
+  return { system_metrics: of("system_metrics"), service_metrics: of("service_metrics") };
+}
+
+function isAbout({ clusterId, nodeId, serviceName }: AlertSubject, metrics: AlertSubject): boolean {
+  return (clusterId === undefined || clusterId === metrics.clusterId) &&
+    (nodeId === undefined || nodeId === metrics.nodeId) &&
+    (serviceName === undefined || serviceName === metrics.serviceName);
+}
+
+function subjectOf({ clusterId, nodeId, serviceName }: AlertSubject): AlertSubject {
+  return serviceName === undefined ? { clusterId, nodeId } : { serviceName };
+}
+
+function alertIdOf({ name }: AlertRule, subject: AlertSubject): string {
+  return `${name}/${nameOf(subject)}`;
+}

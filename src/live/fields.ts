@@ -1,0 +1,66 @@
+/**
+ * Checks the fields of what people set up: budgets, rules, clusters.
+ *
+ * @module
+ */
+import { ValidationError } from "../errors.ts";
+
+/** What a field must be. */
+export interface Check {
+  /** Whether a value is that. */
+  test(value: unknown): boolean;
+  /** The same in words. */
+  readonly wanted: string;
+}
+
+/** A text that every backend can store. */
+export function isTextUpTo(length: number): Check {
+  return {
+    test: (value) =>
+      typeof value === "string" && value !== "" && value.length <= length && !value.includes("\0") &&
+      value.isWellFormed(),
+    wanted: `a non-empty string of at most ${length} characters, without NUL characters or lone surrogates`,
+  };
+}
+
+/** A name, as short as those of clusters and services: three of them together are an id that can be indexed. */
+export const isText: Check = isTextUpTo(255);
+
+/** Several such texts. */
+export const isTexts: Check = {
+  test: (value) => Array.isArray(value) && value.every(isText.test),
+  wanted: "an array of non-empty strings",
+};
+
+/** One of some names. */
+export function isOneOf(...names: readonly string[]): Check {
+  return { test: (value) => names.includes(value as string), wanted: `one of ${names.join(", ")}` };
+}
+
+/**
+ * The fields that are given, checked; absent and null ones left out.
+ *
+ * @throws {ValidationError} If one is missing, unknown or wrong.
+ */
+export function takeFields(
+  subject: string,
+  input: object,
+  { fields, required }: { fields: Readonly<Record<string, Check>>; required: readonly string[] },
+): Record<string, unknown> {
+  if (typeof input !== "object" || input === null || Array.isArray(input)) {
+    throw new ValidationError({ subject, field: "value", value: input, wanted: "an object" });
+  }
+  const taken: Record<string, unknown> = {};
+  for (const [field, value] of Object.entries(input)) {
+    if (value === undefined || value === null) continue;
+    const check = Object.hasOwn(fields, field) ? fields[field] : undefined;
+    const wanted = check ? check.wanted : `absent; known are ${Object.keys(fields).join(", ")}`;
+    if (!check?.test(value)) throw new ValidationError({ subject, field, value, wanted });
+    taken[field] = value;
+  }
+  for (const field of required) {
+    if (taken[field] !== undefined) continue;
+    throw new ValidationError({ subject, field, value: undefined, wanted: "given" });
+  }
+  return taken;
+}

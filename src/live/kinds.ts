@@ -1,0 +1,28 @@
+/**
+ * What is kept beside the records, by kind.
+ *
+ * @module
+ */
+import type { DocumentStore } from "../backends/backend.ts";
+
+/** An `AlertRule`, by name. */
+export const ALERT_RULE = "alert_rule";
+/** An `Alert`, by its id. */
+export const ALERT = "alert";
+/** Who has taken note of an alert, by its id. Apart from the alert, which another process may write at the same time. */
+export const ACKNOWLEDGEMENT = "alert_acknowledgement";
+/** A `Cluster`, by its id. */
+export const CLUSTER = "cluster";
+/** A `Service`, by its name. */
+export const SERVICE = "service";
+/** A `Budget`, by its id. */
+export const BUDGET = "budget";
+/** A `BudgetCrossing`, by budget, period and threshold. */
+export const CROSSING = "budget_crossing";
+/** The times of a `TrainingRun`, by its id. */
+export const TRAINING_RUN = "training_run";
+
+/** What the documents of a kind say. */
+export async function bodiesOf<T>(documents: DocumentStore, kind: string): Promise<T[]> {
+  return (await documents.read(kind)).map(({ body }) => body as T);
+}

@@ -1,0 +1,49 @@
+import type { DocumentStore, StoredDocument } from "../backends/backend.ts";
+import { retry } from "../pipeline/retry.ts";
+
+/** Saves documents in the background, of each the newest state, until it is stored: whoever makes them does not wait. */
+export class DocumentSaver {
+  readonly #documents: DocumentStore;
+  readonly #pending = new Map<string, StoredDocument>();
+  readonly #abort = new AbortController();
+  #running: Promise<void> | undefined;
+
+  /** Makes an idle saver. */
+  constructor(documents: DocumentStore) {
+    this.#documents = documents;
+  }
+
+  /** What is not stored yet. */
+  get pending(): StoredDocument[] {
+    return [...this.#pending.values()];
+  }
+
+  /** Has a document stored. */
+  save(document: StoredDocument): void {
+    const name = `${document.kind} ${document.id}`;
+    this.#pending.delete(name); // to the end of the line
+    this.#pending.set(name, document);
+    this.#running ??= this.#run().finally(() => this.#running = undefined);
+  }
+
+  /** Tries once more what is not stored yet, and ends. */
+  async close(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+    for (const document of this.pending) await this.#documents.write(document).catch(() => {});
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (const [name, document] of this.#pending) {
+        await retry(() => this.#documents.write(document), {
+          signal: this.#abort.signal,
+          onFailure: () => {},
+        });
+        if (this.#pending.get(name) === document) this.#pending.delete(name);
+      }
+    } catch {
+      // closed meanwhile
+    }
+  }
+}

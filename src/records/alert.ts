@@ -1,0 +1,41 @@
+/** How bad it is, as OpenFinOps has it. */
+export type AlertSeverity = "info" | "warning" | "critical" | "emergency";
+
+/** The severities, the worst last. */
+export const ALERT_SEVERITIES: readonly AlertSeverity[] = ["info", "warning", "critical", "emergency"];
+
+/** What or whom something is about. */
+export interface AlertSubject {
+  /** The cluster, of system metrics. */
+  clusterId?: string;
+  /** The node within the cluster, of system metrics. */
+  nodeId?: string;
+  /** The service, of service metrics. */
+  serviceName?: string;
+}
+
+/** A rule that a node or a service has broken for as long as the rule allows. */
+export interface Alert extends AlertSubject {
+  /** The id: there is one alert for each rule and each node or service, which tells of the last time. */
+  alertId: string;
+  /** The name of the rule. */
+  rule: string;
+  /** How bad it is. */
+  severity: AlertSeverity;
+  /** What it means, in words. */
+  description: string;
+  /** The field of the metrics. */
+  field: string;
+  /** The value with which it fired. */
+  value: number | string | boolean;
+  /** Since when the condition has held, in epoch milliseconds. */
+  since: number;
+  /** When it fired: the time of the metrics that made it so. */
+  firedAt: number;
+  /** When the condition ceased to hold; absent while it is active. */
+  resolvedAt?: number;
+  /** When somebody has taken note of it. */
+  acknowledgedAt?: number;
+  /** Who that was. */
+  acknowledgedBy?: string;
+}
