@@ -40,6 +40,12 @@ export type {
 } from "./src/backends/backend.ts";
 export type { AlertRule, AlertRuleInput } from "./src/live/alert_rules.ts";
 export type { AlertsQuery } from "./src/live/alerts.ts";
+export type { AnomalyQuery } from "./src/live/anomalies.ts";
+export type { BudgetInput } from "./src/live/budget.ts";
+export type { BudgetState, BudgetStatus } from "./src/live/budget_status.ts";
+export type { BudgetChanges, BudgetQuery } from "./src/live/budgets.ts";
+export type { CostShare, CostSummary, CostSummaryOptions, CurrencySummary } from "./src/live/cost_summary.ts";
+export type { TrainingRun, TrainingRunTimes } from "./src/live/training_runs.ts";
 export type {
   Cluster,
   ClusterHealth,

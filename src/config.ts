@@ -109,6 +109,13 @@ export interface PersistenceConfig {
    */
   deadLetterDirectory?: string;
   /**
+   * Whether an observatory looks for days on which something costs far more or far less than on the like days before,
+   * and tells of them as events. For that it reads the daily costs of five weeks when it begins.
+   *
+   * @default {false}
+   */
+  anomalyDetection?: boolean;
+  /**
    * Is told what happens on the way of the records: failures, alarms, what was set aside or dropped. What it throws
    * makes no difference.
    */
@@ -167,6 +174,7 @@ const DEFAULTS = {
   overflow: "block",
   maxSpoolBytes: 2 ** 30,
   fsync: "batch",
+  anomalyDetection: false,
   onConflict: "ignore",
   sqliteDriver: "auto",
   maxConnections: 5,
@@ -243,6 +251,7 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
   },
   fsync: isOneOf("batch", "interval", "none"),
   deadLetterDirectory: isFolder,
+  anomalyDetection: { test: (value) => typeof value === "boolean", wanted: "true or false" },
   onEvent: { test: (value) => typeof value === "function", wanted: "a function" },
   onConflict: isOneOf("ignore", "replace"),
   sqliteDriver: isOneOf("auto", "@db/sqlite", "node:sqlite"),

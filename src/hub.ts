@@ -77,10 +77,13 @@ export class ObservabilityHub implements AsyncDisposable {
     this.#store = store;
     this.#watch = new AlertWatch(documents, store.emit);
     this.#alerts = new Alerts(documents, this.#watch);
-    for (const dataset of DATASETS) {
-      const name = dataset.name as AlertRule["dataset"];
-      store.watch(dataset, { onAccepted: (metrics) => this.#watch.observe(name, metrics as Watched) });
-    }
+    store.watch(systemMetrics, {
+      onAccepted: (metrics) => this.#watch.observe("system_metrics", metrics as Watched),
+      close: () => this.#watch.close(),
+    });
+    store.watch(serviceMetrics, {
+      onAccepted: (metrics) => this.#watch.observe("service_metrics", metrics as Watched),
+    });
   }
 
   /**
@@ -465,9 +468,8 @@ export class ObservabilityHub implements AsyncDisposable {
    * @param options When to give up.
    * @returns What was committed, kept on disk, set aside and lost.
    */
-  async close(options?: CloseOptions): Promise<CloseReport> {
-    await this.#watch.close();
-    return await this.#store.close(options);
+  close(options?: CloseOptions): Promise<CloseReport> {
+    return this.#store.close(options);
   }
 
   /**
@@ -475,8 +477,7 @@ export class ObservabilityHub implements AsyncDisposable {
    *
    * @throws {BackendError} If records were lost: neither committed before the deadline, nor in a spool.
    */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#watch.close();
-    await this.#store.dispose();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#store.dispose();
   }
 }

@@ -1,7 +1,22 @@
 import { aggregateCosts, type CostAggregate } from "./answers/answer.ts";
 import type { CostAggregateQuery } from "./answers/query.ts";
 import type { PersistenceConfig } from "./config.ts";
+import { type AnomalyQuery, findAnomalies } from "./live/anomalies.ts";
+import type { BudgetInput } from "./live/budget.ts";
+import type { BudgetStatus } from "./live/budget_status.ts";
+import { type BudgetChanges, type BudgetQuery, Budgets } from "./live/budgets.ts";
+import { type CostSummary, costSummary, type CostSummaryOptions } from "./live/cost_summary.ts";
+import { CostWatch } from "./live/cost_watch.ts";
+import {
+  costsOfRuns,
+  startRun,
+  stopRun,
+  type TrainingRun,
+  type TrainingRunTimes,
+} from "./live/training_runs.ts";
 import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { CostAnomaly } from "./records/anomaly.ts";
+import type { Budget } from "./records/budget.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
 import type { CostEntriesQuery } from "./records/query.ts";
 import {
@@ -40,6 +55,7 @@ export interface ObservatoryCleanup {
  */
 export class CostObservatory implements AsyncDisposable {
   readonly #store: RecordStore;
+  readonly #budgets: Budgets;
 
   /** Makes an observatory in memory only. For all else: {@linkcode CostObservatory.open}. */
   constructor();
@@ -49,7 +65,11 @@ export class CostObservatory implements AsyncDisposable {
    */
   constructor(store: RecordStore);
   constructor(store: RecordStore = memoryStore(DATASETS)) {
+    const { backend, emit, config: { anomalyDetection } } = store;
     this.#store = store;
+    const watch = new CostWatch(backend, { emit, anomalies: anomalyDetection });
+    this.#budgets = new Budgets(backend, { emit, onChange: () => watch.changed() });
+    store.watch(costEntries, watch);
   }
 
   /**
@@ -154,6 +174,176 @@ export class CostObservatory implements AsyncDisposable {
    */
   recentCosts(): CostEntry[] {
     return this.#store.newest(costEntries);
+  }
+
+  /**
+   * Makes a budget, and stores it in the backend. When what is spent reaches a threshold, `onEvent` is told, once in
+   * each period, whatever the number of processes and restarts.
+   *
+   * @param budget What may be spent, on what, and when.
+   * @returns The budget with nothing left open.
+   * @throws {ValidationError} If a field is missing, unknown or wrong, or there is a budget of this id.
+   * @throws {BackendError} If the backend cannot be written.
+   *
+   * @example A budget of a team
+   * ```ts
+   * import { CostObservatory } from "@openfinops/telemetry";
+   * import { strict as assert } from "node:assert";
+   *
+   * const told: string[] = [];
+   * await using costs = await CostObservatory.open({
+   *   connectionString: "sqlite://",
+   *   onEvent: ({ type, message }) => void (type === "budget-threshold" && told.push(message)),
+   * });
+   * await costs.createBudget({ budgetId: "nlp", amount: "100", tags: { team: "nlp" } });
+   * await costs.addCostEntry({
+   *   entryId: "a",
+   *   timestamp: Date.now(),
+   *   resourceId: "gpu-01",
+   *   category: "gpu",
+   *   amount: "80.5",
+   *   tags: { team: "nlp" },
+   * });
+   * await costs.flush();
+   * const [nlp] = await costs.getBudgetStatus({ budgetId: "nlp" });
+   * assert.deepEqual([nlp.status, nlp.spent, nlp.remaining], ["approaching_limit", "80.5", "19.5"]);
+   * assert.deepEqual(nlp.crossed.map(({ threshold }) => threshold), [50, 80]);
+   * assert.equal(told[1], "Budget nlp has reached 80 %: 80.5 of 100 USD are spent");
+   * ```
+   */
+  createBudget(budget: BudgetInput): Promise<Budget> {
+    return this.#budgets.create(budget);
+  }
+
+  /**
+   * Changes a budget. Thresholds that are no longer reached by it can be crossed again.
+   *
+   * @param budgetId The id of the budget.
+   * @param changes The fields that change; null takes one back to its default.
+   * @returns The changed budget.
+   * @throws {ValidationError} If there is no such budget, or a field is unknown or wrong.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  updateBudget(budgetId: string, changes: BudgetChanges): Promise<Budget> {
+    return this.#budgets.update(budgetId, changes);
+  }
+
+  /**
+   * Deletes a budget, and what is known of its thresholds. Costs stay.
+   *
+   * @param budgetId The id of the budget.
+   * @returns Whether there was one.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  deleteBudget(budgetId: string): Promise<boolean> {
+    return this.#budgets.delete(budgetId);
+  }
+
+  /**
+   * How budgets stand: what is spent, exactly, by the costs that are committed, of this process and of others.
+   *
+   * @param query Which budgets, and of when.
+   * @returns Each budget, by id.
+   * @throws {ValidationError} If there is no such budget, or the time is none.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  getBudgetStatus(query?: BudgetQuery): Promise<BudgetStatus[]> {
+    return this.#budgets.status(query);
+  }
+
+  /**
+   * What was spent: totals, the change since the span before, categories and the costliest resources, by the costs that
+   * are committed.
+   *
+   * @param options Of which time; the last 24 hours where it is not given.
+   * @returns A summary of each currency.
+   * @throws {ValidationError} If an option is wrong.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  getCostSummary(options?: CostSummaryOptions): Promise<CostSummary> {
+    return costSummary(this.#store.backend, options);
+  }
+
+  /**
+   * The days on which something cost far more or far less than on the like days before: by the five weeks before each
+   * day, weekday by weekday, by medians. With `anomalyDetection` in the configuration, `onEvent` is told of such a day
+   * while it lasts.
+   *
+   * @param query Which days and costs, and what is told apart; the last 30 days, by category and resource, where it is
+   * not given.
+   * @returns The days, by time.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  getCostAnomalies(query?: AnomalyQuery): Promise<CostAnomaly[]> {
+    return findAnomalies(this.#store.backend, query);
+  }
+
+  /**
+   * Begins to track what a training run costs: all costs with the tag `training_run_id`, from now on. Stored in the
+   * backend, so that another process can end it.
+   *
+   * @param trainingRunId The id; a run of this id that was tracked before begins anew.
+   * @param options When it began; now where it is not given.
+   * @returns When it began.
+   * @throws {ValidationError} If the id or the time is none.
+   * @throws {BackendError} If the backend cannot be written.
+   *
+   * @example What a run costs
+   * ```ts
+   * import { CostObservatory } from "@openfinops/telemetry";
+   * import { strict as assert } from "node:assert";
+   *
+   * await using costs = new CostObservatory();
+   * const startTime = Date.UTC(2026, 0, 1);
+   * await costs.startTrainingRunTracking("llm-7b", { startTime });
+   * await costs.addCostEntry({
+   *   entryId: "a",
+   *   timestamp: startTime,
+   *   resourceId: "gpu-01",
+   *   category: "gpu",
+   *   amount: "12.5",
+   *   tags: { training_run_id: "llm-7b" },
+   * });
+   * await costs.flush();
+   * const run = await costs.stopTrainingRunTracking("llm-7b", { endTime: Date.UTC(2026, 0, 1, 5) });
+   * assert.deepEqual(run.totals, [{ currency: "USD", total: "12.5", count: 1, costPerHour: "2.5" }]);
+   * ```
+   */
+  startTrainingRunTracking(
+    trainingRunId: string,
+    options?: { startTime?: number | Date },
+  ): Promise<TrainingRunTimes> {
+    return startRun(this.#store.backend, trainingRunId, options);
+  }
+
+  /**
+   * Ends the tracking of a training run. Costs of the run that come in later are in what
+   * {@linkcode CostObservatory.getTrainingRuns} gives.
+   *
+   * @param trainingRunId The id.
+   * @param options When it ended; now where it is not given.
+   * @returns What it has cost so far, by the costs that are committed.
+   * @throws {ValidationError} If there is no such run, or the time is none.
+   * @throws {BackendError} If the backend cannot be written or read.
+   */
+  stopTrainingRunTracking(
+    trainingRunId: string,
+    options?: { endTime?: number | Date },
+  ): Promise<TrainingRun> {
+    return stopRun(this.#store.backend, trainingRunId, options);
+  }
+
+  /**
+   * What training runs cost, by the costs that are committed.
+   *
+   * @param trainingRunId Only this one; all where it is not given.
+   * @returns Each run, by id.
+   * @throws {ValidationError} If there is no such run.
+   * @throws {BackendError} If the backend cannot be read.
+   */
+  getTrainingRuns(trainingRunId?: string): Promise<TrainingRun[]> {
+    return costsOfRuns(this.#store.backend, trainingRunId);
   }
 
   /**

@@ -115,8 +115,12 @@ interface StoreParts {
 export interface Watcher {
   /** A record was accepted. */
   onAccepted?(record: unknown): void;
-  /** Writes a batch by what is handed in, and learns what became of it. The next batch waits. */
+  /** Writes a batch by what is handed in, and learns what became of it. */
   write?(batch: Batch, write: () => Promise<WriteResult>): Promise<WriteResult>;
+  /** Resolves when nothing of what was written is left to be looked at. */
+  settle?(): Promise<void>;
+  /** Looks on no longer, and stores what is not stored yet. */
+  close?(): Promise<void>;
 }
 
 /** What a dataset has in a store: its way in, and its newest records. */
@@ -134,7 +138,8 @@ export class RecordStore {
   readonly backend: Backend;
   /** Tells the listener of the configuration, if there is one. */
   readonly emit: EventListener;
-  readonly #config: ResolvedConfig;
+  /** How it was opened. */
+  readonly config: ResolvedConfig;
   readonly #ownsBackend: boolean;
   readonly #rooms = new Map<Dataset<unknown>, Room<unknown>>();
   readonly #unpublish: () => void;
@@ -145,7 +150,7 @@ export class RecordStore {
     { backend, datasets, queues }: StoreParts,
   ) {
     this.backend = backend;
-    this.#config = config;
+    this.config = config;
     this.#ownsBackend = backend !== config.backend;
     const letters = deadLetterFolder(config);
     this.emit = safeListener(config.onEvent);
@@ -204,7 +209,9 @@ export class RecordStore {
         }
       },
       close: async () => {
-        await this.#room(dataset).pipeline.flush();
+        const { pipeline, watcher } = this.#room(dataset);
+        await pipeline.flush();
+        await watcher.settle?.();
         if (firstRefusal) throw firstRefusal;
       },
     }); // with a longer queue than the default of 1, writes took twice as long (measured)
@@ -241,14 +248,17 @@ export class RecordStore {
 
   /** Deletes old records of all datasets; gives how many of each. */
   async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
-    const { retentionDays = this.#config.retentionDays, dryRun = false, timeBudgetMs } = options;
+    const { retentionDays = this.config.retentionDays, dryRun = false, timeBudgetMs } = options;
     const before = retentionCutoff(retentionDays);
     return await deleteBefore(this.backend, [...this.#rooms.keys()], { before, dryRun, timeBudgetMs });
   }
 
   /** Waits until all that was accepted before is committed. */
   async flush(): Promise<void> {
-    await Promise.all([...this.#rooms.values()].map(({ pipeline }) => pipeline.flush()));
+    await Promise.all([...this.#rooms.values()].map(async ({ pipeline, watcher }) => {
+      await pipeline.flush();
+      await watcher.settle?.();
+    }));
   }
 
   /** What was taken in, and what became of it. */
@@ -271,6 +281,7 @@ export class RecordStore {
     const reports = await Promise.all(
       [...this.#rooms.values()].map(({ pipeline }) => pipeline.close({ deadlineMs })),
     );
+    for (const { watcher } of this.#rooms.values()) await watcher.close?.();
     this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
     const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);

@@ -114,9 +114,6 @@ function merge(measure: Measure, a: Value, b: Value): Value {
 }
 
 function compareValues(a: Value, b: Value): number {
-  if (typeof a === "string" && typeof b === "string") {
-    const difference = Decimal.from(a).minus(Decimal.from(b));
-    return Number(difference.toString());
-  }
+  if (typeof a === "string" && typeof b === "string") return Decimal.from(a).compare(Decimal.from(b));
   return Number(a ?? -Infinity) - Number(b ?? -Infinity) || 0;
 }

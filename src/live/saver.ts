@@ -30,7 +30,11 @@ export class DocumentSaver {
   async close(): Promise<void> {
     this.#abort.abort();
     await this.#running;
-    for (const document of this.pending) await this.#documents.write(document).catch(() => {});
+    try {
+      for (const document of this.pending) await this.#documents.write(document);
+    } catch {
+      // The backend is away; whoever closes does not wait for it.
+    }
   }
 
   async #run(): Promise<void> {

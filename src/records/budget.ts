@@ -30,6 +30,10 @@ export interface Budget {
 
 /** A threshold that was crossed in a period. */
 export interface BudgetCrossing {
+  /** The budget. */
+  budgetId: string;
+  /** Where the period begins, in epoch milliseconds. */
+  startTime: number;
   /** The percentage. */
   threshold: number;
   /** When that was noticed, in epoch milliseconds. */

@@ -88,6 +88,16 @@ export class Decimal {
   }
 
   /**
+   * Compares, as for `sort`.
+   *
+   * @param other The other decimal.
+   * @returns Below zero if this one is less, zero if both are equal, above zero if it is greater.
+   */
+  compare(other: Decimal): number {
+    return this.#scaled < other.#scaled ? -1 : this.#scaled > other.#scaled ? 1 : 0;
+  }
+
+  /**
    * Multiplies by a fraction of whole numbers, as in a price an hour times milliseconds over 3,600,000.
    *
    * @param numerator The whole number to multiply by.

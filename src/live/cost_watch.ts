@@ -1,0 +1,123 @@
+import type { Backend } from "../backends/backend.ts";
+import type { EventListener } from "../pipeline/events.ts";
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { CostEntry } from "../records/cost_entry.ts";
+import { AnomalyWatch } from "./anomaly_watch.ts";
+import { BudgetWatch } from "./budget_watch.ts";
+
+/** How often what other processes do is taken in. */
+const REFRESH_MS = 5 * 60_000;
+/** What is counted anew again and again takes no more than a twentieth of the time. */
+const LEAST_WAIT_MS = 1_000;
+const WAIT_FACTOR = 20;
+
+/**
+ * Counts costs as they are committed, each once: where a batch held duplicates, or nobody knows whether it was counted,
+ * all is taken from the backend anew, between two batches.
+ */
+export class CostWatch {
+  readonly #budgets: BudgetWatch;
+  readonly #anomalies: AnomalyWatch | undefined;
+  /** What has to be over before the next thing begins. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #isStale = true;
+  #refreshedAt = -Infinity;
+  #mayRefreshAt = -Infinity;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isClosed = false;
+
+  /** Makes a watch, which first learns what there is when a batch is written. */
+  constructor(backend: Backend, { emit, anomalies }: { emit: EventListener; anomalies: boolean }) {
+    this.#budgets = new BudgetWatch(backend, emit);
+    this.#anomalies = anomalies ? new AnomalyWatch(backend, emit) : undefined;
+  }
+
+  /** Writes a batch by what is handed in, and counts it. What has to be taken anew holds up the next batch only. */
+  write({ records }: Batch, write: () => Promise<WriteResult>): Promise<WriteResult> {
+    const written = this.#inTurn(async () => {
+      try {
+        const result = await write();
+        this.#count(records as readonly CostEntry[], result);
+        return result;
+      } catch (error) {
+        this.#isStale = true; // it may be stored or not
+        throw error;
+      }
+    });
+    void this.#inTurn(() => this.#catchUp());
+    return written;
+  }
+
+  /** Resolves when all is told that follows from what was written. */
+  async settle(): Promise<void> {
+    await this.#turn;
+  }
+
+  /** A budget was made, changed or deleted. */
+  changed(): void {
+    this.#budgets.forget();
+    this.#isStale = true;
+    this.#mayRefreshAt = -Infinity;
+  }
+
+  /** Tells of what is left to tell, and ends. */
+  async close(): Promise<void> {
+    await this.#turn;
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #count(entries: readonly CostEntry[], { isReplay, duplicates, restated }: WriteResult): void {
+    const isPlain = !isReplay && duplicates === 0 && restated === 0;
+    const isDue = this.#budgets.isOver || performance.now() > this.#refreshedAt + REFRESH_MS;
+    if (!isPlain || isDue) this.#isStale = true;
+    if (this.#isStale) return;
+    this.#budgets.count(entries);
+    this.#anomalies?.count(entries);
+  }
+
+  /** Refreshes what is stale, now or later, and tells of what was crossed. A failure is for the next time. */
+  async #catchUp(): Promise<void> {
+    if (this.#isClosed) return;
+    try {
+      if (this.#isStale) {
+        const wait = this.#mayRefreshAt - performance.now();
+        if (wait > 0) return this.#later(wait);
+        await this.#refresh();
+      }
+      await this.#budgets.tell();
+      await this.#anomalies?.tell();
+    } catch {
+      this.#isStale = true;
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const start = performance.now();
+    try {
+      await this.#budgets.refresh();
+      await this.#anomalies?.refresh();
+      this.#isStale = false;
+      this.#refreshedAt = performance.now();
+    } finally {
+      const tookMs = performance.now() - start;
+      this.#mayRefreshAt = performance.now() + Math.max(LEAST_WAIT_MS, WAIT_FACTOR * tookMs);
+    }
+  }
+
+  #later(ms: number): void {
+    if (this.#timer !== undefined) return;
+    const timer = setTimeout(() => {
+      this.#timer = undefined;
+      void this.#inTurn(() => this.#catchUp());
+    }, ms);
+    Deno.unrefTimer(timer);
+    this.#timer = timer;
+  }
+
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(run);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+}
