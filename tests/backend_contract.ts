@@ -17,6 +17,7 @@ import { acceptRecord } from "../src/records/validation.ts";
 import { type Tally, tally } from "../src/transfer/span.ts";
 import { answersContract } from "./answers_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
+import { liveContract } from "./live_contract.ts";
 import { costEntry, FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
 
 /** Opens an empty backend; disposing of it closes it and removes what it left. */
@@ -263,6 +264,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
   });
 
   answersContract(test);
+  liveContract(test);
 
   test("settles when nothing is under way", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);

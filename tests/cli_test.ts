@@ -46,7 +46,9 @@ async function fill(folder: TemporaryFolder): Promise<void> {
 test("--help tells every command, and each command its options and examples", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(["--help"], { cwd });
   assertEquals([code, err], [0, ""]);
-  const commands = [...out.matchAll(/^ {2}((?:database )?[a-z-]+) {2,}/gm)].map(([, name]) => name);
+  const commands = [...out.matchAll(/^ {2}((?:(?:database|metrics|costs) )?[a-z-]+) {2,}/gm)].map((
+    [, name],
+  ) => name);
   assertEquals(commands, [
     "collect",
     "database init",
@@ -59,6 +61,10 @@ test("--help tells every command, and each command its options and examples", as
     "database cleanup",
     "database dead-letter",
     "database examples",
+    "metrics health",
+    "costs summary",
+    "costs budgets",
+    "costs set-budget",
   ]);
   for (const name of commands) {
     const help = await openfinops([...name.split(" "), "--help"], { cwd });

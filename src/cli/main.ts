@@ -4,11 +4,15 @@ import { readArguments } from "./arguments.ts";
 import { cleanup } from "./cleanup.ts";
 import { collect } from "./collect.ts";
 import type { Command } from "./command.ts";
+import { costsBudgets } from "./costs_budgets.ts";
+import { costsSetBudget } from "./costs_set_budget.ts";
+import { costsSummary } from "./costs_summary.ts";
 import { deadLetter } from "./dead_letter.ts";
 import { examples } from "./examples.ts";
 import { exportCommand } from "./export.ts";
 import { importCommand } from "./import.ts";
 import { init } from "./init.ts";
+import { metricsHealth } from "./metrics_health.ts";
 import { migrateCommand } from "./migrate.ts";
 import { bold, note, print } from "./output.ts";
 import { query } from "./query.ts";
@@ -28,6 +32,10 @@ const COMMANDS: readonly Command[] = [
   cleanup,
   deadLetter,
   examples,
+  metricsHealth,
+  costsSummary,
+  costsBudgets,
+  costsSetBudget,
 ];
 const HELP = { name: "help", summary: "print this" };
 

@@ -3,8 +3,11 @@
  *
  * @module
  */
-export { formatCsv } from "../transfer/csv.ts";
-export { isoTime, toCells, toJsonRecord } from "../transfer/values.ts";
+import { formatCsv } from "../transfer/csv.ts";
+import { isoTime } from "../transfer/values.ts";
+
+export { formatCsv, isoTime };
+export { toCells, toJsonRecord } from "../transfer/values.ts";
 
 /** The formats of results. */
 export const FORMATS = ["table", "json", "ndjson", "csv"] as const;
@@ -49,6 +52,47 @@ export function ask(question: string): boolean {
 /** The text in bold, on a terminal that wants colour. */
 export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
+}
+
+/** Prints rows as CSV with a header, or as an object a line. */
+export function printRows(
+  format: "csv" | "ndjson",
+  header: readonly string[],
+  rows: readonly (readonly (string | number | undefined)[])[],
+): void {
+  if (format === "ndjson") {
+    for (const row of rows) {
+      print(JSON.stringify(Object.fromEntries(header.map((name, i) => [name, row[i]]))));
+    }
+  } else {
+    print(formatCsv(header));
+    for (const row of rows) {
+      print(formatCsv(row.map((value) => value === undefined ? undefined : String(value))));
+    }
+  }
+}
+
+/** The fields that are times wherever they occur. */
+const TIMES = [
+  "startTime",
+  "endTime",
+  "at",
+  "since",
+  "firedAt",
+  "acknowledgedAt",
+  "lastSeen",
+  "projectedExhaustion",
+];
+
+/** The same with all times as ISO 8601, for JSON. */
+export function withIsoTimes(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withIsoTimes);
+  if (typeof value !== "object" || value === null) return value;
+  const fields = Object.entries(value).map(([name, field]) => [
+    name,
+    TIMES.includes(name) && typeof field === "number" ? isoTime(field) : withIsoTimes(field),
+  ]);
+  return Object.fromEntries(fields);
 }
 
 /** A number of things, as in "1 sample" and "1,000 samples". */

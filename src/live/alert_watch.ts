@@ -54,9 +54,15 @@ export class AlertWatch {
 
   /** The alerts that are stored, and those on their way there. */
   async alerts(): Promise<Alert[]> {
-    const stored = await bodiesOf<Alert>(this.#documents, ALERT);
-    const newer = this.#saver.pending.map(({ body }) => body as Alert);
-    return [...new Map([...stored, ...newer].map((alert) => [alert.alertId, alert])).values()];
+    const onTheirWay = this.#saver.pending; // before the others: meanwhile they arrive there
+    const stored = await this.#documents.read(ALERT);
+    const newest = new Map<string, Alert>();
+    for (const { body } of [...stored, ...onTheirWay]) {
+      const alert = body as Alert;
+      const known = newest.get(alert.alertId);
+      if (!known || lastChange(known) <= lastChange(alert)) newest.set(alert.alertId, alert);
+    }
+    return [...newest.values()];
   }
 
   /** From now on watches for these rules. */
@@ -150,6 +156,10 @@ export class AlertWatch {
       return;
     }
   }
+}
+
+function lastChange({ firedAt, resolvedAt = 0 }: Alert): number {
+  return Math.max(firedAt, resolvedAt);
 }
 
 /** The default rules, and those that are stored, which take the place of default rules of the same names. */

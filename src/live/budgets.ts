@@ -57,7 +57,7 @@ export class Budgets {
   }
 
   async update(budgetId: string, changes: BudgetChanges): Promise<Budget> {
-    const [stored] = await this.#budgets(budgetId);
+    const [stored] = await storedBudgets(this.#backend, budgetId);
     const budget = acceptBudget({ ...stored, ...changes as BudgetInput, budgetId });
     await this.#backend.documents.write({ kind: BUDGET, id: budgetId, body: budget });
     await this.#takeBack(budget);
@@ -73,50 +73,26 @@ export class Budgets {
   }
 
   /** Also tells of thresholds that were crossed unseen, as by what another process has imported. */
-  async status({ budgetId, at: given = Date.now() }: BudgetQuery = {}): Promise<BudgetStatus[]> {
-    const at = acceptTime("a question about budgets", "at", given);
-    const found: { budget: Budget; window: BudgetWindow; spending: Spending }[] = [];
-    for (const budget of await this.#budgets(budgetId)) {
-      const window = windowAt(budget, at);
-      found.push({ budget, window, spending: await spendingOf(this.#backend, budget, window) });
-    }
-    let crossings = await this.#crossings();
-    if (await this.#tell(found, crossings)) crossings = await this.#crossings();
-    return found.map(({ budget, ...rest }) => budgetStatus(budget, { at, crossings, ...rest }));
+  async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
+    const found = await findSpent(this.#backend, query);
+    // Who may only read is told how budgets stand all the same.
+    await this.#tell(found).catch(() => {});
+    return await reportOf(this.#backend, found);
   }
 
-  async #budgets(budgetId?: string): Promise<Budget[]> {
-    const all = await bodiesOf<Budget>(this.#backend.documents, BUDGET);
-    if (budgetId === undefined) return all;
-    const found = all.filter((budget) => budget.budgetId === budgetId);
-    if (found.length > 0) return found;
-    throw refusal(
-      budgetId,
-      `one of ${all.map((budget) => budget.budgetId).join(", ") || "none, as there are none"}`,
-    );
-  }
-
-  /** Tells of what was crossed in periods that are not over; gives whether there was any such. */
-  async #tell(
-    found: readonly { budget: Budget; window: BudgetWindow; spending: Spending }[],
-    crossings: readonly BudgetCrossing[],
-  ): Promise<boolean> {
-    let hasTold = false;
+  /** Tells of what was crossed in periods that are not over. */
+  async #tell(found: readonly Spent[]): Promise<void> {
+    const crossings = await crossingsIn(this.#backend);
     for (const { budget, window, spending: { spent } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
+      const told = crossings.filter((crossing) => isOf(crossing, budget, window)).map((crossing) =>
+        crossing.threshold
+      );
       for (const threshold of reached(budget, spent)) {
-        if (
-          crossings.some((crossing) => isOf(crossing, budget, window) && crossing.threshold === threshold)
-        ) continue;
+        if (told.includes(threshold)) continue;
         await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
-        hasTold = true;
       }
     }
-    return hasTold;
-  }
-
-  #crossings(): Promise<BudgetCrossing[]> {
-    return bodiesOf<BudgetCrossing>(this.#backend.documents, CROSSING);
   }
 
   /** What a changed budget has not reached by now can be crossed again. */
@@ -132,6 +108,52 @@ export class Budgets {
       if (isUnwanted(body as BudgetCrossing)) await documents.delete(CROSSING, id);
     }
   }
+}
+
+/** How budgets stand; nobody is told of anything. */
+export async function budgetStatuses(backend: Backend, query?: BudgetQuery): Promise<BudgetStatus[]> {
+  return await reportOf(backend, await findSpent(backend, query));
+}
+
+/** A budget at a time, and what is spent in the window that holds it. */
+interface Spent {
+  readonly budget: Budget;
+  readonly at: number;
+  readonly window: BudgetWindow;
+  readonly spending: Spending;
+}
+
+async function findSpent(
+  backend: Backend,
+  { budgetId, at: given = Date.now() }: BudgetQuery = {},
+): Promise<Spent[]> {
+  const at = acceptTime("a question about budgets", "at", given);
+  const found: Spent[] = [];
+  for (const budget of await storedBudgets(backend, budgetId)) {
+    const window = windowAt(budget, at);
+    found.push({ budget, at, window, spending: await spendingOf(backend, budget, window) });
+  }
+  return found;
+}
+
+async function reportOf(backend: Backend, found: readonly Spent[]): Promise<BudgetStatus[]> {
+  const crossings = await crossingsIn(backend);
+  return found.map(({ budget, ...rest }) => budgetStatus(budget, { ...rest, crossings }));
+}
+
+async function storedBudgets({ documents }: Backend, budgetId?: string): Promise<Budget[]> {
+  const all = await bodiesOf<Budget>(documents, BUDGET);
+  if (budgetId === undefined) return all;
+  const found = all.filter((budget) => budget.budgetId === budgetId);
+  if (found.length > 0) return found;
+  throw refusal(
+    budgetId,
+    `one of ${all.map((budget) => budget.budgetId).join(", ") || "none, as there are none"}`,
+  );
+}
+
+function crossingsIn({ documents }: Backend): Promise<BudgetCrossing[]> {
+  return bodiesOf<BudgetCrossing>(documents, CROSSING);
 }
 
 /** The thresholds of a budget that an amount reaches. */

@@ -62,6 +62,10 @@ export class CostWatch {
 
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
+    if (this.#timer !== undefined) {
+      this.#mayRefreshAt = -Infinity; // what was to be done later is done now
+      void this.#inTurn(() => this.#catchUp());
+    }
     await this.#turn;
     this.#isClosed = true;
     clearTimeout(this.#timer);

@@ -1,0 +1,97 @@
+import type { BudgetStatus } from "../live/budget_status.ts";
+import { budgetStatuses } from "../live/budgets.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { formatTable, isoTime, note, print, printRows, sparkline, withIsoTimes } from "./output.ts";
+import { readTime } from "./usage.ts";
+
+/** `openfinops costs budgets` */
+export const costsBudgets: Command = {
+  name: "costs budgets",
+  summary: "how budgets stand: what is spent, what is left, where it will end",
+  positionals: "[budget-id]",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    FORMAT_OPTION,
+    { name: "at", value: "TIME", summary: "in the period that holds this time (default now)" },
+  ],
+  examples: [
+    "openfinops costs budgets",
+    "openfinops costs budgets nlp --at 2026-01-31 --format json",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const [budgetId] = given.positionals;
+    const at = given.text("at");
+    const query = {
+      ...(budgetId === undefined ? {} : { budgetId }),
+      ...(at === undefined ? {} : { at: readTime("at", at) }),
+    };
+    const found = await withBackend(given, "read", (backend) => budgetStatuses(backend, query));
+    if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
+    else if (format !== "table") printRows(format, HEADER, found.map(rowOf));
+    else if (found.length > 0) printTable(found);
+    if (found.length === 0) note("No budgets. `openfinops costs set-budget` makes one.");
+  },
+};
+
+const HEADER = [
+  "budgetId",
+  "status",
+  "amount",
+  "spent",
+  "remaining",
+  "currency",
+  "entries",
+  "startTime",
+  "endTime",
+  "burnRatePerDay",
+  "projectedSpend",
+  "projectedExhaustion",
+  "crossed",
+] as const;
+
+function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
+  const { projectedExhaustion, crossed } = budget;
+  const shown: Record<typeof HEADER[number], string | number | undefined> = {
+    ...budget,
+    startTime: isoTime(budget.startTime),
+    endTime: isoTime(budget.endTime),
+    projectedSpend: budget.projectedSpend,
+    projectedExhaustion: projectedExhaustion === undefined ? undefined : isoTime(projectedExhaustion),
+    crossed: crossed.map(({ threshold }) => threshold).join(" "),
+  };
+  return HEADER.map((field) => shown[field]);
+}
+
+function printTable(found: readonly BudgetStatus[]): void {
+  const header = ["budget", "status", "spent", "of", "", "%", "left", "a day", "at the end", "until"];
+  print(formatTable(
+    header,
+    found.map((budget) => {
+      const { budgetId, status, spent, amount, currency, utilization, remaining, burnRatePerDay } = budget;
+      return [
+        budgetId,
+        status.replaceAll("_", " "),
+        spent,
+        `${amount} ${currency}`,
+        sparkline([utilization]),
+        utilization.toFixed(1),
+        remaining,
+        rounded(burnRatePerDay),
+        budget.projectedSpend === undefined ? "too early" : rounded(budget.projectedSpend),
+        isoTime(budget.endTime).slice(0, 10),
+      ];
+    }),
+  ));
+  for (const { budgetId, otherCurrencies } of found) {
+    for (const { currency, total } of otherCurrencies) {
+      note(`${budgetId}: ${total} ${currency} are not counted, being in another currency.`);
+    }
+  }
+}
+
+/** An estimate with as many digits as mean anything. */
+function rounded(amount: string): string {
+  return String(Number(Number(amount).toPrecision(4)));
+}

@@ -1,0 +1,109 @@
+import { acceptBudget, type BudgetInput } from "../live/budget.ts";
+import { Budgets } from "../live/budgets.ts";
+import { bodiesOf, BUDGET } from "../live/kinds.ts";
+import type { Budget } from "../records/budget.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
+import { note } from "./output.ts";
+import { readTime, UsageError } from "./usage.ts";
+
+/** `openfinops costs set-budget` */
+export const costsSetBudget: Command = {
+  name: "costs set-budget",
+  summary: "make a budget, change it, or delete it",
+  positionals: "<budget-id>",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    { name: "amount", value: "N", summary: "what may be spent in each period" },
+    { name: "currency", value: "C", summary: "the currency (default USD)" },
+    { name: "name", value: "TEXT", summary: "what people call it (default the id)" },
+    {
+      name: "period",
+      value: "SPAN",
+      summary: "1d, 1w, 1mo, 3mo, 1y (default 1mo, or none with --since and --until)",
+    },
+    { name: "time-zone", value: "ZONE", summary: "periods begin in this zone (default UTC)" },
+    { name: "since", value: "TIME", summary: "costs before this do not count" },
+    { name: "until", value: "TIME", summary: "costs from this on do not count" },
+    { name: "category", value: "NAME", summary: "only costs of this category", isRepeatable: true },
+    { name: "resource-id", value: "ID", summary: "only costs of this resource" },
+    { name: "region", value: "NAME", summary: "only costs of this region" },
+    { name: "tag", value: "KEY=VALUE", summary: "only costs with this tag", isRepeatable: true },
+    {
+      name: "threshold",
+      value: "PERCENT",
+      summary: "tell when so much is spent (default 50, 80, 100)",
+      isRepeatable: true,
+    },
+    { name: "delete", summary: "delete it; costs stay" },
+  ],
+  examples: [
+    "openfinops costs set-budget nlp --amount 2500 --tag team=nlp",
+    "openfinops costs set-budget gpus --amount 800 --currency EUR --category gpu --period 1w --threshold 90",
+    "openfinops costs set-budget nlp --delete",
+  ],
+  async run(given) {
+    const [budgetId] = given.positionals;
+    if (budgetId === undefined) throw new UsageError("the id of a budget is wanted");
+    const changes = readChanges(given);
+    const isDeleted = given.has("delete");
+    if (isDeleted && Object.keys(changes).length > 0) throw new UsageError("--delete goes with nothing else");
+    await withBackend(given, isDeleted ? "existing" : "create", async (backend) => {
+      const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
+      if (isDeleted) {
+        return note(
+          await budgets.delete(budgetId) ? `Deleted: ${budgetId}.` : `There is no budget ${budgetId}.`,
+        );
+      }
+      const stored = await bodiesOf<Budget>(backend.documents, BUDGET);
+      const isNew = !stored.some((budget) => budget.budgetId === budgetId);
+      const budget = isNew
+        ? await budgets.create({ budgetId, ...changes } as BudgetInput)
+        : await budgets.update(budgetId, changes);
+      note(`${isNew ? "Made" : "Changed"}: ${describeBudget(budget)}.`);
+    });
+  },
+};
+
+function readChanges(given: Arguments): Partial<BudgetInput> {
+  const since = given.text("since");
+  const until = given.text("until");
+  const list = (name: string) => given.texts(name).length === 0 ? undefined : [...given.texts(name)];
+  const changes = {
+    amount: given.text("amount"),
+    currency: given.text("currency"),
+    name: given.text("name"),
+    period: given.text("period"),
+    timeZone: given.text("time-zone"),
+    startTime: since === undefined ? undefined : readTime("since", since),
+    endTime: until === undefined ? undefined : readTime("until", until),
+    categories: list("category"),
+    resourceId: given.text("resource-id"),
+    region: given.text("region"),
+    tags: list("tag") && Object.fromEntries(list("tag")!.map(readTag)),
+    thresholds: list("threshold")?.map(Number),
+  };
+  const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  if (Object.keys(set).length > 0) acceptBudget({ amount: "1", ...set, budgetId: "any" }); // before a database is opened
+  return set;
+}
+
+function readTag(text: string): [string, string] {
+  const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+  if (key === undefined) throw new UsageError(`--tag wants KEY=VALUE such as team=nlp, not "${text}"`);
+  return [key, value];
+}
+
+function describeBudget(
+  { budgetId, amount, currency, period, categories, resourceId, region, tags }: Budget,
+): string {
+  const of = [
+    ...categories ?? [],
+    ...resourceId === undefined ? [] : [resourceId],
+    ...region === undefined ? [] : [region],
+    ...Object.entries(tags ?? {}).map(([key, value]) => `${key}=${value}`),
+  ];
+  return `${budgetId}, ${amount} ${currency}${period === undefined ? "" : ` each ${period}`}` +
+    (of.length === 0 ? ", for all costs" : `, for ${of.join(", ")}`);
+}

@@ -1,0 +1,97 @@
+import { type CostShare, type CostSummary, costSummary, type CurrencySummary } from "../live/cost_summary.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import {
+  bold,
+  formatCount,
+  formatTable,
+  isoTime,
+  note,
+  print,
+  printRows,
+  sparkline,
+  withIsoTimes,
+} from "./output.ts";
+import { RANGE_OPTIONS, readRange } from "./selection.ts";
+import { readCount } from "./usage.ts";
+
+/** `openfinops costs summary` */
+export const costsSummary: Command = {
+  name: "costs summary",
+  summary: "what was spent: totals, the change, categories, the costliest resources",
+  options: [
+    ...CONNECTION_OPTIONS,
+    FORMAT_OPTION,
+    ...RANGE_OPTIONS.map((option) =>
+      option.name === "since" ? { ...option, summary: `${option.summary} (default 24h before)` } : option
+    ),
+    { name: "top", value: "N", summary: "name the N costliest resources (default 10)" },
+  ],
+  examples: [
+    "openfinops costs summary",
+    "openfinops costs summary --since 30d --top 5 --format json",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const top = given.text("top");
+    const options = { ...readRange(given), ...(top === undefined ? {} : { top: readCount("top", top, 1) }) };
+    const found = await withBackend(given, "read", (backend) => costSummary(backend, options));
+    if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
+    else if (format === "table") printTables(found);
+    else {printRows(
+        format,
+        ["currency", "of", "name", "total", "count", "percent"],
+        found.currencies.flatMap(rowsOf),
+      );}
+    if (found.currencies.length === 0) {
+      note(
+        `No costs from ${isoTime(found.startTime)} to ${
+          isoTime(found.endTime)
+        }; --since 30d looks further back.`,
+      );
+    }
+  },
+};
+
+function rowsOf({ currency, total, count, categories, resources }: CurrencySummary) {
+  const row = (of: string) => ({ name, total, count, percent }: CostShare) => [
+    currency,
+    of,
+    name,
+    total,
+    count,
+    percent,
+  ];
+  return [
+    row("all")({ total, count, percent: 100 }),
+    ...categories.map(row("category")),
+    ...resources.map(row("resource")),
+  ];
+}
+
+function printTables({ startTime, endTime, currencies }: CostSummary): void {
+  if (currencies.length > 0) print(`${isoTime(startTime)} to ${isoTime(endTime)}`);
+  for (const summary of currencies) {
+    const { currency, total, count, previousTotal, change, projectedPer30Days, trend } = summary;
+    print("");
+    print(bold(`${total} ${currency} in ${formatCount(count)} ${count === 1 ? "cost" : "costs"}`));
+    const changed = change === undefined ? "" : `: ${change > 0 ? "+" : ""}${change.toFixed(1)} %`;
+    print(`the same time before: ${previousTotal}${changed}; within this time ${trend}`);
+    print(`30 days at this rate: about ${Number(Number(projectedPer30Days).toPrecision(4))}`);
+    printShares("category", summary.categories);
+    printShares("resource", summary.resources);
+  }
+}
+
+function printShares(title: string, shares: readonly CostShare[]): void {
+  print("");
+  print(formatTable(
+    [title, "total", "%", "", "costs"],
+    shares.map(({ name = "(others)", total, percent, count }) => [
+      name,
+      total,
+      percent.toFixed(1),
+      sparkline([percent]),
+      formatCount(count),
+    ]),
+  ));
+}

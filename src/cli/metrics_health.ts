@@ -1,0 +1,125 @@
+import { AlertWatch, nameOf } from "../live/alert_watch.ts";
+import { Alerts } from "../live/alerts.ts";
+import {
+  type ClusterHealth,
+  type ClusterHealthSummary,
+  clusterHealthSummary,
+  healthWindow,
+} from "../live/health.ts";
+import { HEALTH_STATUSES } from "../records/system_metrics.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { formatTable, formatThings, isoTime, note, print, printRows, withIsoTimes } from "./output.ts";
+import { readDurationMs, readTime } from "./usage.ts";
+
+/** `openfinops metrics health` */
+export const metricsHealth: Command = {
+  name: "metrics health",
+  summary: "how clusters fare, by the newest metrics of each node, and the active alerts",
+  options: [
+    ...CONNECTION_OPTIONS,
+    FORMAT_OPTION,
+    { name: "at", value: "TIME", summary: "at this time (default now)" },
+    { name: "window", value: "TIME", summary: "what was silent for this long is down (default 5m)" },
+  ],
+  examples: [
+    "openfinops metrics health",
+    "openfinops metrics health --window 15m --format json",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const at = given.text("at");
+    const text = given.text("window");
+    const window = healthWindow({
+      ...(at === undefined ? {} : { at: readTime("at", at) }),
+      ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
+    });
+    const found = await withBackend(given, "read", async (backend) => {
+      const alerts = new Alerts(backend.documents, new AlertWatch(backend.documents, () => {}));
+      return await clusterHealthSummary(backend, { window, atHand: [], alerts: await alerts.list() });
+    });
+    if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
+    else if (format === "table") printTables(found);
+    else printRows(format, HEADER, found.clusters.map(rowOf));
+    if (found.clusters.length === 0) {
+      note(
+        `No metrics from ${isoTime(window.since)} to ${isoTime(window.at)}; --window 1h looks further back.`,
+      );
+    }
+  },
+};
+
+const HEADER = [
+  "clusterId",
+  "status",
+  "score",
+  "nodes",
+  ...HEALTH_STATUSES,
+  "cpuUsage",
+  "memoryUsage",
+  "gpuUsage",
+  "latencyP95",
+  "throughput",
+  "powerConsumption",
+  "costPerHour",
+  "trainingNodes",
+  "lastSeen",
+];
+
+function rowOf({ nodesBy, lastSeen, ...cluster }: ClusterHealth): (string | number | undefined)[] {
+  const shown: Record<string, unknown> = { // also what has no column
+    ...cluster,
+    ...nodesBy,
+    lastSeen: lastSeen === undefined ? undefined : isoTime(lastSeen),
+  };
+  return HEADER.map((field) => shown[field] as string | number | undefined);
+}
+
+function printTables({ clusters, alerts }: ClusterHealthSummary): void {
+  const percent = (value: number | undefined) => value === undefined ? "" : value.toFixed(1);
+  if (clusters.length > 0) {
+    print(formatTable(
+      [
+        "cluster",
+        "status",
+        "score",
+        "nodes",
+        "not healthy",
+        "cpu %",
+        "memory %",
+        "gpu %",
+        "training",
+        "last seen",
+      ],
+      clusters.map((cluster) => [
+        cluster.clusterId,
+        cluster.status,
+        String(cluster.score),
+        String(cluster.nodes),
+        HEALTH_STATUSES.slice(1).filter((status) => cluster.nodesBy[status] > 0)
+          .map((status) => `${cluster.nodesBy[status]} ${status}`).join(", "),
+        percent(cluster.cpuUsage),
+        percent(cluster.memoryUsage),
+        percent(cluster.gpuUsage),
+        String(cluster.trainingNodes),
+        cluster.lastSeen === undefined ? "never" : isoTime(cluster.lastSeen),
+      ]),
+    ));
+  }
+  for (const { clusterId, silentNodes } of clusters) {
+    if (silentNodes.length > 0) note(`${clusterId}: silent: ${silentNodes.join(", ")}`);
+  }
+  if (alerts.length === 0) return;
+  print("");
+  print(formatThings(alerts.length, "active alert:", "active alerts:"));
+  print(formatTable(
+    ["severity", "alert", "of", "value", "since", "acknowledged"],
+    alerts.map((alert) => [
+      alert.severity,
+      alert.description,
+      nameOf(alert),
+      `${alert.field} ${alert.value}`,
+      isoTime(alert.since),
+      alert.acknowledgedAt === undefined ? "no" : alert.acknowledgedBy ?? "yes",
+    ]),
+  ));
+}

@@ -1,0 +1,301 @@
+/**
+ * The part of the contract that is about what is watched: budgets, alerts and health are the same with every backend,
+ * and outlive the process.
+ *
+ * @module
+ */
+import type { Backend } from "../src/backends/backend.ts";
+import { ValidationError } from "../src/errors.ts";
+import { ObservabilityHub } from "../src/hub.ts";
+import { CostObservatory } from "../src/observatory.ts";
+import type { TelemetryEvent } from "../src/pipeline/events.ts";
+import { assertEquals, assertRejects } from "./assert.ts";
+import { costEntry } from "./fixtures.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+type Register = (title: string, run: (backend: Backend) => Promise<void>) => void;
+
+/** What was told, and who is told. */
+function listener(type: TelemetryEvent["type"]) {
+  const told: TelemetryEvent[] = [];
+  return { told, onEvent: (event: TelemetryEvent) => void (event.type === type && told.push(event)) };
+}
+
+function thresholdsOf(events: readonly TelemetryEvent[]): number[] {
+  return events.map((event) => event.type === "budget-threshold" ? event.crossing.threshold : NaN);
+}
+
+/** Registers the tests. */
+export function liveContract(test: Register): void {
+  test("has budgets count exactly, in their own currency, each cost once, over a restart", async (backend) => {
+    const now = Date.now();
+    const { told, onEvent } = listener("budget-threshold");
+    const first = await CostObservatory.open({ backend, onEvent });
+    await first.createBudget({
+      budgetId: "b",
+      amount: "1",
+      thresholds: [100, 50],
+      categories: ["gpu", "cpu"],
+    });
+    const add = async (costs: CostObservatory, entryId: string, overrides = {}) => {
+      await costs.addCostEntry(costEntry({ entryId, timestamp: now, ...overrides }));
+      await costs.flush();
+    };
+    await add(first, "a", { amount: "0.499999999999999999" });
+    await add(first, "eur", { amount: "5", currency: "EUR" });
+    await add(first, "disk", { amount: "5", category: "storage" });
+    assertEquals(thresholdsOf(told), []);
+    await add(first, "b", { amount: "0.000000000000000001", category: "cpu" });
+    assertEquals(thresholdsOf(told), [50]);
+    await add(first, "a", { amount: "0.499999999999999999" }); // a duplicate
+    await first.close();
+    assertEquals(thresholdsOf(told), [50]);
+
+    const second = await CostObservatory.open({ backend, onEvent });
+    await add(second, "c", { amount: "0.5" });
+    await add(second, "d", { amount: "0" });
+    assertEquals(thresholdsOf(told), [50, 100]);
+    const [status] = await second.getBudgetStatus();
+    assertEquals([status.status, status.spent, status.remaining, status.entries], [
+      "budget_exhausted",
+      "1",
+      "0",
+      4,
+    ]);
+    assertEquals(status.crossed.map(({ threshold }) => threshold), [50, 100]);
+    assertEquals(status.otherCurrencies, [{ currency: "EUR", total: "5", count: 1 }]);
+
+    await second.updateBudget("b", { amount: "1.5" });
+    assertEquals((await second.getBudgetStatus())[0].crossed.map(({ threshold }) => threshold), [50]);
+    await add(second, "e", { amount: "0.6" });
+    assertEquals(thresholdsOf(told), [50, 100, 100]);
+    assertEquals((await second.getBudgetStatus())[0].status, "over_budget");
+    await assertRejects(
+      () => second.createBudget({ budgetId: "b", amount: 1 }),
+      ValidationError,
+      "must be new",
+    );
+    assertEquals([await second.deleteBudget("b"), await second.deleteBudget("b")], [true, false]);
+    assertEquals(await second.getBudgetStatus(), []);
+    await second.close();
+  });
+
+  test("has one of several processes tell of a threshold, whoever crosses it", async (backend) => {
+    const timestamp = Date.now();
+    const { told, onEvent } = listener("budget-threshold");
+    const all = await Promise.all([1, 2, 3].map(() => CostObservatory.open({ backend, onEvent })));
+    await all[0].createBudget({ budgetId: "b", amount: "10" });
+    await Promise.all(
+      all.map((costs, i) => costs.addCostEntry(costEntry({ entryId: `e${i}`, timestamp, amount: "4" }))),
+    );
+    await Promise.all(all.map((costs) => costs.flush()));
+    await Promise.all(all.map((costs) => costs.getBudgetStatus()));
+    assertEquals(thresholdsOf(told).toSorted((a, b) => a - b), [50, 80, 100]);
+    await Promise.all(all.map((costs) => costs.close()));
+  });
+
+  test("tells of days that are out of order, by weekday and in spite of earlier ones", async (backend) => {
+    const today = Math.floor(Date.now() / DAY) * DAY;
+    const { told, onEvent } = listener("cost-anomaly");
+    const costs = await CostObservatory.open({ backend, onEvent, anomalyDetection: true });
+    // Six weeks: half as much on days 5 and 6 of each, some noise, and two days far out of order.
+    for (let day = 42; day >= 1; day--) {
+      const amount = (day % 7 > 4 ? 50 : 100) + day * 13 % 5;
+      const timestamp = today - day * DAY;
+      const outlier = day === 20 ? 900 : day === 9 ? 0 : amount;
+      await costs.addCostEntry(costEntry({ entryId: `e${day}`, timestamp, amount: outlier }));
+    }
+    await costs.flush();
+    assertEquals(told, []); // that is long ago
+    const found = await costs.getCostAnomalies({ startTime: today - 30 * DAY });
+    assertEquals(found.map(({ startTime, amount }) => [(today - startTime) / DAY, amount]), [[20, "900"], [
+      9,
+      "0",
+    ]]);
+    assertEquals(found[0].severity, "high");
+    await costs.close();
+
+    const restarted = await CostObservatory.open({ backend, onEvent, anomalyDetection: true });
+    await restarted.addCostEntry(costEntry({ entryId: "t1", timestamp: today, amount: "150" }));
+    await restarted.addCostEntry(costEntry({ entryId: "t2", timestamp: today + 1, amount: "150.5" }));
+    await restarted.flush();
+    await restarted.addCostEntry(costEntry({ entryId: "t3", timestamp: today + 2, amount: "1" }));
+    await restarted.close();
+    const again = await CostObservatory.open({ backend, onEvent, anomalyDetection: true });
+    await again.addCostEntry(costEntry({ entryId: "t4", timestamp: today + 3, amount: "1" }));
+    await again.close();
+    assertEquals(told.map((event) => event.type === "cost-anomaly" && event.anomaly.amount), ["300.5"]);
+  });
+
+  test("keeps what a training run costs, for whichever process ends it", async (backend) => {
+    const start = Math.floor(Date.now() / HOUR) * HOUR - 5 * HOUR;
+    const tags = { training_run_id: "llm" };
+    const costs = await CostObservatory.open({ backend });
+    await costs.startTrainingRunTracking("llm", { startTime: start });
+    const entries = [
+      { entryId: "before", timestamp: start - 1, tags },
+      { entryId: "a", timestamp: start, tags, amount: "0.000000000000000001" },
+      { entryId: "b", timestamp: start + HOUR, tags, amount: "10" },
+      { entryId: "other", timestamp: start + HOUR, tags: { training_run_id: "other" } },
+      { entryId: "eur", timestamp: start + HOUR, tags, currency: "EUR", amount: "4" },
+      { entryId: "after", timestamp: start + 4 * HOUR, tags },
+    ];
+    for (const entry of entries) await costs.addCostEntry(costEntry(entry));
+    await costs.close();
+    const other = await CostObservatory.open({ backend });
+    const run = await other.stopTrainingRunTracking("llm", { endTime: start + 4 * HOUR });
+    assertEquals(run, {
+      trainingRunId: "llm",
+      startTime: start,
+      endTime: start + 4 * HOUR,
+      durationHours: 4,
+      totals: [
+        { currency: "EUR", total: "4", count: 1, costPerHour: "1" },
+        { currency: "USD", total: "10.000000000000000001", count: 2, costPerHour: "2.5" },
+      ],
+    });
+    assertEquals(await other.getTrainingRuns(), [run]);
+    await assertRejects(
+      () => other.stopTrainingRunTracking("llm2"),
+      ValidationError,
+      "startTrainingRunTracking",
+    );
+    await other.close();
+  });
+
+  test("sums costs up by currency, with shares, the change and the trend", async (backend) => {
+    const end = Math.floor(Date.now() / HOUR) * HOUR;
+    const costs = await CostObservatory.open({ backend });
+    const entries = [
+      { entryId: "p", timestamp: end - 30 * HOUR, amount: "8" },
+      { entryId: "a", timestamp: end - 20 * HOUR, amount: "1", resourceId: "r1" },
+      { entryId: "b", timestamp: end - 2 * HOUR, amount: "2", resourceId: "r2" },
+      { entryId: "c", timestamp: end - HOUR, amount: "7", resourceId: "r3", category: "cpu" },
+      { entryId: "e", timestamp: end - HOUR, amount: "3", currency: "EUR" },
+    ];
+    for (const entry of entries) await costs.addCostEntry(costEntry(entry));
+    await costs.flush();
+    const { currencies: [eur, usd] } = await costs.getCostSummary({ endTime: end, top: 2 });
+    assertEquals([eur.currency, eur.total, eur.previousTotal, eur.change], ["EUR", "3", "0", undefined]);
+    assertEquals([usd.total, usd.count, usd.previousTotal, usd.change, usd.trend], [
+      "10",
+      3,
+      "8",
+      25,
+      "increasing",
+    ]);
+    assertEquals([usd.averagePerHour, usd.projectedPer30Days], ["0.416666666666666667", "300"]);
+    assertEquals(usd.categories.map(({ name, total, percent }) => [name, total, percent]), [
+      ["cpu", "7", 70],
+      ["gpu", "3", 30],
+    ]);
+    assertEquals(usd.resources.map(({ name, total }) => [name, total]), [["r3", "7"], ["r2", "2"], [
+      undefined,
+      "1",
+    ]]);
+    await costs.close();
+  });
+
+  test("has an alert fire once, outlive a restart, be acknowledged and resolve", async (backend) => {
+    const start = Date.now() - HOUR;
+    const { told, onEvent } = listener("alert-fired");
+    const heat = (hub: ObservabilityHub, minutes: number, temperature: number) =>
+      hub.collectSystemMetrics({
+        timestamp: start + minutes * MINUTE,
+        clusterId: "prod",
+        nodeId: "n1",
+        temperature,
+      });
+    const first = await ObservabilityHub.open({ backend, onEvent });
+    for (let minute = 0; minute < 5; minute++) await heat(first, minute, 90);
+    assertEquals(told.length, 1);
+    await first.close();
+
+    const second = await ObservabilityHub.open({ backend, onEvent });
+    await heat(second, 5, 91);
+    assertEquals(told.length, 1); // it is the same alert
+    const [alert] = await second.getAlerts();
+    assertEquals([alert.rule, alert.nodeId, alert.since, alert.firedAt], [
+      "gpu_overheating",
+      "n1",
+      start,
+      start + MINUTE,
+    ]);
+    await second.acknowledgeAlert(alert.alertId, { by: "kim" });
+    assertEquals((await second.getAlerts())[0].acknowledgedBy, "kim");
+    await heat(second, 6, 50);
+    assertEquals(await second.getAlerts(), []);
+    const [resolved] = await second.getAlerts({ includeResolved: true });
+    assertEquals([resolved.resolvedAt, resolved.acknowledgedBy], [start + 6 * MINUTE, "kim"]);
+    await assertRejects(() => second.acknowledgeAlert(alert.alertId), ValidationError, "an active alert");
+    for (let minute = 7; minute < 10; minute++) await heat(second, minute, 90);
+    assertEquals((await second.getAlerts()).map(({ acknowledgedBy }) => acknowledgedBy), [undefined]);
+    assertEquals(told.length, 2);
+    await second.close();
+  });
+
+  test("keeps rules, and heeds them after a restart", async (backend) => {
+    const { told, onEvent } = listener("alert-fired");
+    const first = await ObservabilityHub.open({ backend });
+    await first.setAlertRule({ name: "idle", field: "gpuUsage", below: 5, clusterId: "prod" });
+    await first.setAlertRule({ name: "high_cpu_usage", field: "cpuUsage", above: 90, isEnabled: false });
+    await first.close();
+    const second = await ObservabilityHub.open({ backend, onEvent });
+    for (const timestamp of [Date.now() - HOUR, Date.now()]) {
+      await second.collectSystemMetrics({ timestamp, clusterId: "prod", gpuUsage: 1, cpuUsage: 99 });
+      await second.collectSystemMetrics({ timestamp, clusterId: "test", gpuUsage: 1 });
+    }
+    assertEquals(told.map(({ message }) => message), ["warning: gpuUsage below 5: prod/default, gpuUsage 1"]);
+    assertEquals([await second.removeAlertRule("idle"), await second.removeAlertRule("idle")], [true, false]);
+    assertEquals((await second.getAlertRules()).find(({ name }) => name === "idle"), undefined);
+    await second.close();
+  });
+
+  test("tells how clusters and services fare, also to a process that has seen none of it", async (backend) => {
+    const at = Date.now();
+    const writer = await ObservabilityHub.open({ backend });
+    await writer.registerCluster({ clusterId: "prod", nodes: ["n1", "n2", "n3"], region: "eu" });
+    await writer.registerService({ serviceName: "api", clusterId: "prod", dependencies: ["queue"] });
+    await writer.registerService({ serviceName: "queue", dependencies: ["db", "api"] });
+    const node = (nodeId: string, ago: number, more: object) =>
+      writer.collectSystemMetrics({ timestamp: at - ago, clusterId: "prod", nodeId, ...more });
+    await node("n1", 2 * MINUTE, { cpuUsage: 99, healthStatus: "down" });
+    await node("n1", MINUTE, { cpuUsage: 10, powerConsumption: 100, trainingActive: true });
+    await node("n2", MINUTE, { cpuUsage: 30, healthStatus: "warning", powerConsumption: 200 });
+    await node("n3", HOUR, { cpuUsage: 99 });
+    await writer.collectServiceMetrics({ serviceName: "db", timestamp: at, status: "down" });
+    await writer.collectServiceMetrics({ serviceName: "api", timestamp: at, status: "running" });
+    await writer.close();
+
+    const reader = await ObservabilityHub.open({ backend });
+    const { clusters: [prod] } = await reader.getClusterHealthSummary({ at });
+    assertEquals(prod, {
+      clusterId: "prod",
+      region: "eu",
+      status: "critical", // 100, 70 and 0
+      score: 57,
+      nodes: 3,
+      nodesBy: { healthy: 1, warning: 1, critical: 0, down: 1 },
+      silentNodes: ["n3"],
+      cpuUsage: 20,
+      powerConsumption: 300,
+      trainingNodes: 1,
+      lastSeen: at - MINUTE,
+    });
+    const { nodes, edges } = await reader.getServiceDependencyMap({ at });
+    assertEquals(nodes, [
+      { serviceName: "api", clusterId: "prod", status: "running", downDependencies: ["db"] },
+      { serviceName: "db", status: "down", downDependencies: [] },
+      { serviceName: "queue", status: "unknown", downDependencies: ["db"] },
+    ]);
+    assertEquals(edges, [
+      { source: "queue", target: "api" },
+      { source: "api", target: "queue" },
+      { source: "db", target: "queue" },
+    ]);
+    await reader.close();
+  });
+}
