@@ -203,10 +203,3 @@ export function acceptRule(input: AlertRuleInput): AlertRule {
     description: given.description as string ?? `${rule.field} ${others[0]} ${rule[others[0]]}`,
   };
 }
-
-/** Whether a value breaks a rule. */
-export function isBroken({ above, below, equals }: AlertRule, value: unknown): boolean {
-  if (above !== undefined) return value as number > above;
-  if (below !== undefined) return value as number < below;
-  return value === equals;
-}
