@@ -504,3 +504,84 @@ function exists(path: string): boolean {
     return false;
   }
 }
+
+test("costs set-budget makes, changes and deletes budgets, and costs budgets tells how they stand", async ({ path: cwd }) => {
+  const run = (...args: string[]) => openfinops([...args, ...AT], { cwd });
+  const none = await run("costs", "budgets");
+  assertMatch(none.err, /an existing database is wanted/);
+  for (
+    const [args, message] of [
+      [["nlp"], /amount must be given/],
+      [["nlp", "--amount", "0"], /amount must be a decimal above 0/],
+      [["nlp", "--amount", "1", "--tag", "team"], /KEY=VALUE/],
+      [["nlp", "--amount", "1", "--threshold", "x"], /thresholds must be an array of percentages/],
+      [["nlp", "--amount", "1", "--delete"], /goes with nothing else/],
+      [[], /the id of a budget is wanted/],
+    ] as [string[], RegExp][]
+  ) {
+    const { code, err } = await run("costs", "set-budget", ...args);
+    assertEquals(code, 2, err);
+    assertMatch(err, message);
+  }
+  const made = await run(
+    "costs",
+    "set-budget",
+    "nlp",
+    "--amount",
+    "2.5",
+    "--tag",
+    "team=nlp",
+    "--threshold",
+    "40",
+  );
+  assertEquals([made.code, made.err], [0, "Made: nlp, 2.5 USD each 1mo, for team=nlp.\n"]);
+  {
+    await using costs = await CostObservatory.open({ connectionString: `sqlite:///${cwd}/a.db` });
+    const entry = costEntry({ amount: "1.000000000000000001", tags: { team: "nlp" } });
+    await costs.addCostEntry(entry);
+  }
+  const budgets = ["costs", "budgets", "nlp", "--at", "2026-01-15"];
+  const [status] = JSON.parse((await run(...budgets, "--format", "json")).out);
+  assertEquals([status.spent, status.remaining, status.status, status.startTime], [
+    "1.000000000000000001",
+    "1.499999999999999999",
+    "under_budget",
+    "2026-01-01T00:00:00.000Z",
+  ]);
+  const changed = await run("costs", "set-budget", "nlp", "--amount", "1");
+  assertEquals(changed.err, "Changed: nlp, 1 USD each 1mo, for team=nlp.\n");
+  const table = await run(...budgets);
+  assertMatch(table.out, /nlp +over budget +1\.000000000000000001 +1 USD +█ +100\.0 +-0\.000000000000000001/);
+  const [header, row] = (await run(...budgets, "--format", "csv")).out.split("\n");
+  assertEquals(header.split(",").length, row.split(",").length);
+  assertEquals((await run("costs", "budgets", "nlq")).code, 2);
+  assertEquals((await run("costs", "set-budget", "nlp", "--delete")).err, "Deleted: nlp.\n");
+  assertEquals((await run("costs", "budgets")).err, "No budgets. `openfinops costs set-budget` makes one.\n");
+});
+
+test("costs summary and metrics health answer for a time, as table, JSON, NDJSON and CSV", async (folder) => {
+  await fill(folder);
+  const { path: cwd } = folder;
+  const run = (...args: string[]) => openfinops([...args, ...AT], { cwd });
+  const summary = ["costs", "summary", "--since", "2026-01-01", "--until", "2026-01-02"];
+  assertMatch((await run(...summary)).out, /0\.0000024 USD in 3 costs\n[^]*gpu +0\.0000024 +100\.0 +█ +3\n/);
+  const { currencies: [usd] } = JSON.parse((await run(...summary, "--format", "json")).out);
+  assertEquals([usd.total, usd.averagePerHour, usd.resources[0].name], ["0.0000024", "0.0000001", "gpu-01"]);
+  const lines = (await run(...summary, "--format", "ndjson")).out.trim().split("\n").map((line) =>
+    JSON.parse(line)
+  );
+  assertEquals(lines.map(({ of, count }) => [of, count]), [["all", 3], ["category", 3], ["resource", 3]]);
+  assertMatch((await run("costs", "summary")).err, /No costs from .* --since 30d/);
+  assertEquals((await run(...summary, "--until", "2025-12-31")).code, 2);
+
+  const health = ["metrics", "health", "--at", "2026-01-01T00:00:02Z"];
+  assertMatch((await run(...health)).out, /default +healthy +100 +3 +1\.5 +0 +2026-01-01T00:00:02\.000Z\n/);
+  const { clusters } = JSON.parse((await run(...health, "--format", "json")).out);
+  assertEquals([clusters[0].nodes, clusters[0].cpuUsage], [3, 1.5]);
+  assertMatch(
+    (await run(...health, "--format", "csv")).out,
+    /^clusterId,status,score,nodes,healthy,[^]*\ndefault,healthy,100,3,3,/,
+  );
+  assertMatch((await run("metrics", "health")).err, /No metrics from .* --window 1h/);
+  assertEquals((await run(...health, "--window", "0s")).code, 2);
+});

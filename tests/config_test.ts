@@ -11,6 +11,7 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
     location: "",
     retentionDays: 90,
     batchSize: 100,
+    anomalyDetection: false,
     batchIntervalSeconds: 60,
     enableCompression: false,
     compressAfterDays: 7,

@@ -398,3 +398,17 @@ Deno.test("migrate() waits for what a killed run has left to the server to commi
     await to.close();
   }
 });
+
+test(
+  "takes budgets and the like along, except over those of the target, and not with a part of the records",
+  async (from, to) => {
+    const budget = (id: string, body: unknown) => ({ kind: "budget", id, body });
+    for (const id of ["a", "b"]) await from.documents.write(budget(id, "from"));
+    await to.documents.write(budget("a", "to"));
+    await migrate(from, to, { datasets: ["cost_entries"] });
+    await migrate(from, to, { dryRun: true });
+    assertEquals(await to.documents.read(), [budget("a", "to")]);
+    await migrate(from, to);
+    assertEquals(await to.documents.read(), [budget("a", "to"), budget("b", "from")]);
+  },
+);

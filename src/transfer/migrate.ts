@@ -82,6 +82,9 @@ export interface DatasetMigration {
  * checkpoint, so it can be killed at any moment, the source may be written to meanwhile, and a second run brings the
  * rest. One migration at a time may write into a target.
  *
+ * Budgets, alerts, rules and the like come along where neither datasets nor times are named; those that the target has
+ * already stay as they are.
+ *
  * @param from The source.
  * @param to The target. Opened with `onConflict: "replace"` it also takes over costs that the source has restated.
  * @param options What is migrated.
@@ -125,7 +128,14 @@ export async function migrate(
   for (const { dataset, query } of migrations) {
     done.push(await new Migration({ from, to, dataset, options }).run(query));
   }
+  const isWhole = options.datasets === undefined && startTime === undefined && endTime === undefined;
+  if (isWhole && !options.dryRun) await copyDocuments(from, to);
   return done;
+}
+
+/** Budgets, alerts and the like come along; what the target knows of already stays as it is there. */
+async function copyDocuments(from: Backend, to: Backend): Promise<void> {
+  for (const document of await from.documents.read()) await to.documents.write(document, { ifAbsent: true });
 }
 
 class Migration {
