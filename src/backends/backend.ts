@@ -122,6 +122,8 @@ export interface Backend extends Sink {
   readonly name: StorageBackend;
   /** Whether what is written outlives the process. If not, there is nothing to gain from batching. */
   readonly isDurable: boolean;
+  /** Where the database is, without user and password: what is spooled for it must not go into another. */
+  readonly location?: string;
   /**
    * Reads records in the order of time, in pages, in flat memory. Ending the iteration early frees all.
    *

@@ -11,13 +11,18 @@ import type { Backend, BackendStats, DeleteOptions, ProbeReport, StorageBackend 
 export class LateBackend implements Backend {
   readonly name: StorageBackend;
   readonly isDurable = true;
+  readonly location: string | undefined;
   readonly #openNow: () => Promise<Backend>;
   #opening: Promise<Backend> | undefined;
   #isClosed = false;
 
   /** Names the backend, and how it is opened. */
-  constructor(name: StorageBackend, openNow: () => Promise<Backend>) {
+  constructor(
+    name: StorageBackend,
+    { location, openNow }: { location: string | undefined; openNow: () => Promise<Backend> },
+  ) {
     this.name = name;
+    this.location = location;
     this.#openNow = openNow;
   }
 

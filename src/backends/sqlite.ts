@@ -26,7 +26,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./sqlite/driver.ts";
-import { asBackendError, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
+import { asBackendError, locationOfFile, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
 import {
   decodeRow,
   insertStatement,
@@ -116,6 +116,10 @@ export class SqliteBackend implements Backend {
     this.#onConflict = onConflict;
     this.#inode = path === "" ? null : Deno.statSync(path).ino;
     this.isDurable = path !== "";
+  }
+
+  get location(): string | undefined {
+    return locationOfFile(this.#path);
   }
 
   async write(batch: Batch): Promise<WriteResult> {

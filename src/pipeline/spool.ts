@@ -1,4 +1,5 @@
 import type { Dataset } from "../records/dataset.ts";
+import { ConfigError } from "../errors.ts";
 import type { EventListener, SpoolDamagedEvent } from "./events.ts";
 import { Journal } from "./journal.ts";
 import {
@@ -24,6 +25,8 @@ export type FsyncPolicy = "batch" | "interval" | "none";
 export interface SpoolOptions {
   /** The folder of all datasets. */
   directory: string;
+  /** Which database its records are for, where that is known. */
+  database?: string;
   /** The most bytes that it may take. */
   maxBytes: number;
   /** When it is made safe against a crash of the machine. */
@@ -71,6 +74,7 @@ export class Spool<T> implements Queue<T> {
    * Opens the spool of a dataset, and finds what an earlier process has left in it.
    *
    * @throws {BackendError} If the folder cannot be used, or another process uses it.
+   * @throws {ConfigError} If it holds records that are for another database.
    */
   static async open<T>(dataset: Dataset<T>, options: SpoolOptions): Promise<Spool<T>> {
     const { directory, onEvent } = options;
@@ -100,13 +104,14 @@ export class Spool<T> implements Queue<T> {
           onEvent(damageEvent(dataset, { what: path, bytes, file: folder!.moveAside(path) }));
         },
       });
+      await assertOwner(folder, options, remains);
       const spool = new Spool<T>(dataset, { folder, journal, options, settled, remains });
       await spool.#batches.removeSettled();
       await folder.keepReserve().catch(() => {}); // done again once there is space
       return spool;
     } catch (error) {
       folder?.close();
-      throw storageError("open", path, error);
+      throw error instanceof ConfigError ? error : storageError("open", path, error);
     }
   }
 
@@ -269,6 +274,24 @@ export class Spool<T> implements Queue<T> {
     const message = `Cannot read ${records} records back from ${this.#folder.path}: they are damaged or gone`;
     this.#options.onEvent({ type: "spool-damaged", dataset: this.#dataset.name, message, bytes: 0 });
   }
+}
+
+/** What was accepted for one database must not go into another. With nothing left in it, a spool is anybody's. */
+async function assertOwner(
+  folder: SpoolFolder,
+  { database }: SpoolOptions,
+  { records, batches }: Remains,
+): Promise<void> {
+  const owner = folder.readOwner();
+  if (database === undefined || owner === database) return;
+  if (owner !== undefined && (records > 0 || batches.length > 0)) {
+    throw new ConfigError(
+      `Cannot use the spool ${folder.path}: the database that its records were accepted for is wanted: ` +
+        `that was ${owner}, and this is ${database}; if they are to go there (the database has moved), ` +
+        `remove ${folder.ownerPath}`,
+    );
+  }
+  await folder.saveOwner(database);
 }
 
 /** What is told of bytes that are no frame. */

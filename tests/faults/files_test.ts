@@ -1,6 +1,7 @@
 /** Files of a spool that fail, vanish or stand in the way; and what the next process makes of what is left. */
+import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
-import { BackendError } from "../../src/errors.ts";
+import { BackendError, ConfigError } from "../../src/errors.ts";
 import { DeadLetters } from "../../src/pipeline/dead_letters.ts";
 import { decodeFrame, FrameKind, HEADER_BYTES } from "../../src/pipeline/frame.ts";
 import { type FsyncPolicy, Spool } from "../../src/pipeline/spool.ts";
@@ -8,7 +9,7 @@ import { type SystemMetrics, systemMetrics } from "../../src/records/system_metr
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
-import { inTime, until } from "./load.ts";
+import { inTime, Load, storedNumbers, until } from "./load.ts";
 
 const NO_DEADLINE = { deadlineMs: 30_000 };
 
@@ -65,6 +66,41 @@ function flipBit(path: string, offset: number): void {
   bytes[offset] ^= 1;
   Deno.writeFileSync(path, bytes);
 }
+
+Deno.test("a spool keeps what it holds for one database out of another, and tells so, until it is told that it has moved", async () => {
+  using folder = new TemporaryFolder();
+  const events: TelemetryEvent[] = [];
+  const openAt = (name: string) =>
+    Load.open({
+      connectionString: folder.sqlite(name),
+      sqliteDriver: "node:sqlite",
+      spoolDirectory: folder.file("spool"),
+      onEvent: (event) => events.push(event),
+    });
+  const first = await openAt("a.db");
+  await first.add(5);
+  assertEquals((await first.hub.close()).committed, 5);
+  const second = await openAt("b.db"); // nothing was left, so it is anybody's
+  const table = new DatabaseSync(folder.file("b.db"));
+  table.exec("DROP TABLE system_metrics");
+  table.close();
+  await second.add(5);
+  assertEquals((await second.hub.close({ deadlineMs: 20 })).spooled, 5);
+  events.length = 0;
+  const third = await openAt("a.db");
+  const [told, ...others] = events;
+  assert(told.type === "spool-unusable" && told.error instanceof ConfigError && others.length === 0);
+  for (const name of ["a.db", "b.db", "spool/system_metrics/database"]) {
+    assert(told.message.includes(folder.file(name)), told.message);
+  }
+  await third.add(3); // the program goes on in memory
+  assertEquals((await third.hub.close()).committed, 3);
+  Deno.removeSync(folder.file("spool/system_metrics/database")); // as it says
+  const fourth = await openAt("a.db");
+  await fourth.hub.flush();
+  assertEquals((await fourth.hub.close()).committed, 5);
+  assertEquals((await storedNumbers(folder.sqlite("a.db"))).length, 13);
+});
 
 Deno.test("a segment that cannot be opened for a moment when it is read back costs nothing", async () => {
   using folder = new TemporaryFolder();
