@@ -1,7 +1,7 @@
 import { aggregateMetrics, type MetricsAggregate } from "./answers/answer.ts";
 import type { ServiceMetricsAggregateQuery, SystemMetricsAggregateQuery } from "./answers/query.ts";
 import type { PersistenceConfig } from "./config.ts";
-import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";

@@ -1,7 +1,7 @@
 import { aggregateCosts, type CostAggregate } from "./answers/answer.ts";
 import type { CostAggregateQuery } from "./answers/query.ts";
 import type { PersistenceConfig } from "./config.ts";
-import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
 import type { CostEntriesQuery } from "./records/query.ts";
 import {

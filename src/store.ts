@@ -10,7 +10,8 @@ import {
 import { BackendError, messageOf, ValidationError } from "./errors.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
-import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
+import { Pipeline } from "./pipeline/pipeline.ts";
+import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import { Spool } from "./pipeline/spool.ts";
 import { publish } from "./open_telemetry.ts";

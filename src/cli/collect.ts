@@ -2,7 +2,7 @@ import { CostObservatory } from "../observatory.ts";
 import { BackendError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
-import type { CloseReport } from "../pipeline/pipeline.ts";
+import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptValue } from "../records/validation.ts";
