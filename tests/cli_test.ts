@@ -333,7 +333,7 @@ test("collect stores real samples and exact costs of this machine, and says what
     { cwd },
   );
   assertEquals([code, err], [0, ""]);
-  assertMatch(out, /^Stored \d+ samples and \d+ cost entries in sqlite:\/\/\/a\.db\.\n\nTry next:\n/);
+  assertMatch(out, /^Stored \d+ samples? and \d+ cost entr(y|ies) in sqlite:\/\/\/a\.db\.\n\nTry next:\n/);
   const metrics = JSON.parse(
     (await openfinops(["database", "query", ...AT, "--format", "json"], { cwd })).out,
   );
@@ -446,12 +446,12 @@ test("collect with a spool leaves to the next start what it could not store", as
   const first = await openfinops(args, { cwd });
   assertEquals(first.code, 0, first.err);
   assert(first.err.includes("paused: "), first.err);
-  const [, kept] = /^Kept (\d+) records in the spool/m.exec(first.out)!;
+  const [, kept] = /^Kept (\d+) records? in the spool/m.exec(first.out)!; // one, on a slow machine
   assertMatch(first.out, /^Stored 0 samples/);
   database.exec("DROP TRIGGER t");
   database.close();
   const second = await openfinops(args, { cwd });
-  const [, stored] = /^Stored (\d+) samples/.exec(second.out)!;
+  const [, stored] = /^Stored (\d+) samples?/.exec(second.out)!;
   assert(Number(stored) > Number(kept), second.out);
   const { out } = await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd });
   assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(stored));
@@ -461,7 +461,11 @@ test("database dead-letter lists, retries and purges what was refused", async (f
   const { path: cwd } = folder;
   const { DatabaseSync } = await import("node:sqlite");
   const deadLetterDirectory = folder.file("letters");
-  const costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db"), deadLetterDirectory });
+  const costs = await CostObservatory.open({
+    connectionString: folder.sqlite("a.db"),
+    sqliteDriver: "node:sqlite", // as below: one process opens a file with one driver only
+    deadLetterDirectory,
+  });
   const database = new DatabaseSync(folder.file("a.db"));
   const refuse = (name: string) =>
     `CREATE TRIGGER ${name} BEFORE INSERT ON cost_entries WHEN new.entry_id = '${name}' ` +
