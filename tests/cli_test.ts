@@ -425,7 +425,7 @@ test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd 
     process.kill(signal);
     const { code, stdout } = await process.output();
     assertEquals(code, 0);
-    const [, samples] = /^Stored (\d+) samples/.exec(new TextDecoder().decode(stdout))!;
+    const [, samples] = /^Stored (\d+) samples?/.exec(new TextDecoder().decode(stdout))!;
     const at = ["--connection-string", `sqlite:///${signal}.db`];
     const { out } = await openfinops(["database", "stats", ...at, "--format", "json"], { cwd });
     assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(samples));
