@@ -86,7 +86,8 @@ export type {
   SpoolUnusableEvent,
   TelemetryEvent,
 } from "./src/pipeline/events.ts";
-export type { CloseReport, CommitLatency, OverflowPolicy, PipelineStats } from "./src/pipeline/pipeline.ts";
+export type { OverflowPolicy } from "./src/pipeline/pipeline.ts";
+export type { CloseReport, CommitLatency, PipelineStats } from "./src/pipeline/pipeline_stats.ts";
 export type { FsyncPolicy } from "./src/pipeline/spool.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";

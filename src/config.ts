@@ -378,8 +378,17 @@ export async function openBackend(
     const { mode = "create" } = options;
     const canWait = spoolDirectory !== undefined && mode === "create" && kindOf(error) === "transient";
     if (!canWait || typeof backend === "object") throw error;
-    return new LateBackend(backend, () => openNow(config, options));
+    const location = await locationOf(config);
+    return new LateBackend(backend, { location, openNow: () => openNow(config, options) });
   }
+}
+
+/** Where a database is that could not be opened. */
+async function locationOf(config: PersistenceConfig): Promise<string | undefined> {
+  const { backend, location } = resolveConfig(config);
+  if (backend === "sqlite") return (await import("./backends/sqlite/file.ts")).locationOfFile(location);
+  const { locationOfTarget, resolvePostgresTarget } = await import("./backends/postgres/target.ts");
+  return locationOfTarget(resolvePostgresTarget(location));
 }
 
 async function openNow(config: PersistenceConfig, options: OpenOptions): Promise<Backend> {

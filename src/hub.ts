@@ -17,7 +17,7 @@ import {
   serviceDependencyMap,
 } from "./live/health.ts";
 import { CLUSTER, SERVICE } from "./live/kinds.ts";
-import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { Alert } from "./records/alert.ts";
 import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";

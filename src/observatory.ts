@@ -14,7 +14,7 @@ import {
   type TrainingRun,
   type TrainingRunTimes,
 } from "./live/training_runs.ts";
-import type { CloseReport } from "./pipeline/pipeline.ts";
+import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { CostAnomaly } from "./records/anomaly.ts";
 import type { Budget } from "./records/budget.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";

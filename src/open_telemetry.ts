@@ -1,5 +1,5 @@
 import type { BatchObservableResult, Meter, Observable } from "@opentelemetry/api";
-import type { PipelineStats } from "./pipeline/pipeline.ts";
+import type { PipelineStats } from "./pipeline/pipeline_stats.ts";
 import type { StoreStats } from "./store.ts";
 
 /** A metric: its name, unit and meaning, and its value. Counters only ever rise; all else are gauges. */

@@ -10,7 +10,8 @@ import {
 import { BackendError, messageOf, ValidationError } from "./errors.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
-import { type CloseReport, Pipeline, type PipelineStats } from "./pipeline/pipeline.ts";
+import { Pipeline } from "./pipeline/pipeline.ts";
+import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import type { Batch, WriteResult } from "./pipeline/sink.ts";
 import { Spool } from "./pipeline/spool.ts";
@@ -341,17 +342,23 @@ export async function openStore(
   const backend = await openBackend(config, { retentionOf: datasets.map(({ name }) => name) });
   const queues = new Map<Dataset<unknown>, QueueMaker>();
   for (const dataset of datasets) {
-    if (resolved.spoolDirectory !== undefined) queues.set(dataset, await openSpool(dataset, resolved));
+    if (resolved.spoolDirectory !== undefined) {
+      queues.set(dataset, await openSpool(dataset, resolved, backend));
+    }
   }
   return new RecordStore(resolved, { backend, datasets, queues });
 }
 
 /** The spool of a dataset. Where it cannot be used, an alarm is raised, and the program starts without it. */
-async function openSpool(dataset: Dataset<unknown>, config: ResolvedConfig): Promise<QueueMaker> {
+async function openSpool(
+  dataset: Dataset<unknown>,
+  config: ResolvedConfig,
+  { location: database }: Backend,
+): Promise<QueueMaker> {
   const onEvent: EventListener = safeListener(config.onEvent);
   const { spoolDirectory: directory, maxSpoolBytes: maxBytes, fsync } = config;
   try {
-    const spool = await Spool.open(dataset, { directory: directory!, maxBytes, fsync, onEvent });
+    const spool = await Spool.open(dataset, { directory: directory!, database, maxBytes, fsync, onEvent });
     return (hooks) => spool.attach(hooks);
   } catch (error) {
     const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;

@@ -1,9 +1,11 @@
+import { relative } from "node:path";
 import { hidePassword, parseConnectionString } from "../src/backends/connection_string.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { openBackend, type PersistenceConfig, resolveConfig } from "../src/config.ts";
 import { ConfigError } from "../src/errors.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { TestDatabase } from "./postgres_server.ts";
 
 Deno.test("resolveConfig() gives the documented defaults", () => {
   assertEquals(resolveConfig(), {
@@ -195,4 +197,23 @@ Deno.test("hidePassword() leaves no password in a connection string, whatever it
     ["sqlite:////var/a.db", "sqlite:////var/a.db"],
   ];
   for (const [text, shown] of forms) assertEquals(hidePassword(text), shown);
+});
+
+Deno.test("openBackend() gives where a database is without user and password, also of one that is away", async () => {
+  using folder = new TemporaryFolder();
+  const locationOf = async (config: PersistenceConfig) => {
+    const backend = await openBackend(config);
+    await backend.close();
+    return backend.location;
+  };
+  const path = folder.file("a.db");
+  const fromHere = relative(Deno.cwd(), path);
+  assertEquals(await locationOf({ connectionString: `sqlite:///${path}` }), `sqlite:///${path}`);
+  assertEquals(await locationOf({ connectionString: `sqlite:///${fromHere}` }), `sqlite:///${path}`);
+  assertEquals(await locationOf({ connectionString: "sqlite://" }), undefined);
+  const away = { connectionString: "timescaledb://me:secret@127.0.0.1:1/d", spoolDirectory: folder.path };
+  assertEquals(await locationOf(away), "postgresql://127.0.0.1:1/d");
+  await using database = await TestDatabase.create();
+  const { host, pathname } = new URL(database.url);
+  assertEquals(await locationOf({ connectionString: database.url }), `postgresql://${host}${pathname}`);
 });

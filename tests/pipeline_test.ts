@@ -1,6 +1,7 @@
 import { BackendError, type FailureKind } from "../src/errors.ts";
 import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.ts";
-import { Pipeline, type PipelineOptions, type PipelineStats } from "../src/pipeline/pipeline.ts";
+import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
+import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";

@@ -223,6 +223,29 @@ test("gives up a statement that takes too long, and can be told to try again", a
   await write(backend, systemMetrics, metrics(1));
 }, { statementTimeoutSeconds: 0.1 });
 
+test(
+  "takes no failure of the ledger for one of the records: what became of an earlier attempt is not known",
+  async (backend, database) => {
+    await database.sql(
+      "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS " +
+        "$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = TG_ARGV[0]; END $$",
+    );
+    for (const code of ["23514", "ZZ001"]) { // one that means the data elsewhere, and one that nobody knows
+      await database.sql(
+        `CREATE TRIGGER refuse BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION refuse('${code}')`,
+      );
+      const error = await assertRejects(
+        () => write(backend, systemMetrics, metrics(3)),
+        BackendError,
+      ) as BackendError;
+      assertEquals([error.sqlState, error.kind], [code, "transient"]);
+      await database.sql("DROP TRIGGER refuse ON ledger");
+    }
+    await write(backend, systemMetrics, metrics(3));
+    assertEquals(await rowsIn(database, "system_metrics"), 3);
+  },
+);
+
 test("says when the server has no connection left, and goes on when it has", async (backend, database) => {
   const role = `few_${database.name}`;
   await database.sql(

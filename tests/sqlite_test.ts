@@ -51,6 +51,29 @@ for (const driver of present) {
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
+  test("tells a refusal in the words of the file, goes on after it, and closes", async (folder) => {
+    const path = folder.file("a.db");
+    for (const table of ["system_metrics", "ledger"]) { // by a statement that is kept, and by one that is not
+      const backend = await open(path);
+      const { exec, close } = (await loadSqliteDriver(driver)).open(path, { readOnly: false });
+      exec(
+        `CREATE TRIGGER refuse BEFORE INSERT ON ${table} BEGIN SELECT RAISE(ABORT, 'not on a Sunday'); END`,
+      );
+      await assertRejects(
+        () => write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]),
+        BackendError,
+        "not on a Sunday",
+      );
+      exec("DROP TRIGGER refuse");
+      close();
+      await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+      await backend.close();
+    }
+    const backend = await open(path);
+    assertEquals((await read(backend, systemMetrics)).length, 2);
+    await backend.close();
+  });
+
   test("gives disk back when rows are deleted", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);

@@ -131,6 +131,17 @@ Deno.test("acceptRecord() refuses amounts that are no decimals or have too many 
   }
 });
 
+Deno.test("acceptRecord() takes a currency by its code of ISO 4217 only, and any other for a virtual one", () => {
+  for (const currency of ["USD", "XTS", "credits", "DBU", "Snowflake Credits", "₿"]) {
+    assertEquals(acceptCost({ currency }).currency, currency);
+  }
+  for (const [currency, code] of [["usd", "USD"], ["Eur", "EUR"], [" USD", "USD"], ["euro", "EUR"]]) {
+    assertEquals(refusal(() => acceptCost({ currency })).wanted, `spelled ${code}, the code of ISO 4217`);
+  }
+  assertEquals(refusal(() => acceptCost({ currency: " " })).wanted, "a code such as USD");
+  assertEquals(refusal(() => acceptCost({ currency: "credits " })).wanted, "free of white space around it");
+});
+
 Deno.test("acceptRecord() refuses unknown fields and tells the spelling", () => {
   assertEquals(refusal(() => acceptSystem({ cpu_usage: 1 })).wanted, "spelled cpuUsage");
   assertEquals(refusal(() => acceptSystem({ colour: "red" })).wanted, "a field of system_metrics");

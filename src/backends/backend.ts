@@ -158,6 +158,8 @@ export interface Backend extends Sink {
   readonly isDurable: boolean;
   /** What is kept beside the records. */
   readonly documents: DocumentStore;
+  /** Where the database is, without user and password: what is spooled for it must not go into another. */
+  readonly location?: string;
   /**
    * Reads records in the order of time, in pages, in flat memory. Ending the iteration early frees all.
    *

@@ -23,13 +23,18 @@ export class LateBackend implements Backend {
     write: async (...document) => await (await this.#open()).documents.write(...document),
     delete: async (...name) => await (await this.#open()).documents.delete(...name),
   };
+  readonly location: string | undefined;
   readonly #openNow: () => Promise<Backend>;
   #opening: Promise<Backend> | undefined;
   #isClosed = false;
 
   /** Names the backend, and how it is opened. */
-  constructor(name: StorageBackend, openNow: () => Promise<Backend>) {
+  constructor(
+    name: StorageBackend,
+    { location, openNow }: { location: string | undefined; openNow: () => Promise<Backend> },
+  ) {
     this.name = name;
+    this.location = location;
     this.#openNow = openNow;
   }
 

@@ -84,6 +84,10 @@ export class PostgresBackend implements Backend {
     this.#retention = retention;
   }
 
+  get location(): string {
+    return this.pool.location;
+  }
+
   write(batch: Batch): Promise<WriteResult> {
     return this.#writer.write(batch);
   }

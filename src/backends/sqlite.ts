@@ -27,7 +27,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./sqlite/driver.ts";
-import { asBackendError, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
+import { asBackendError, locationOfFile, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
 import {
   decodeRow,
   insertStatement,
@@ -119,6 +119,10 @@ export class SqliteBackend implements Backend {
     this.#inode = path === "" ? null : Deno.statSync(path).ino;
     this.isDurable = path !== "";
     this.documents = new SqliteDocuments(database, (operation, run) => this.#do(operation, run));
+  }
+
+  get location(): string | undefined {
+    return locationOfFile(this.#path);
   }
 
   async write(batch: Batch): Promise<WriteResult> {

@@ -2,8 +2,10 @@ import { CostObservatory } from "../observatory.ts";
 import { BackendError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
-import type { CloseReport } from "../pipeline/pipeline.ts";
+import type { CloseReport } from "../pipeline/pipeline_stats.ts";
+import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
+import { acceptValue } from "../records/validation.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
@@ -123,7 +125,7 @@ function readPlan(given: Arguments): Plan {
     clusterId: given.text("cluster-id") ?? "default",
     nodeId: given.text("node-id"),
     costPerHour: cost === undefined ? undefined : readAmount(cost),
-    currency: given.text("currency") ?? "USD",
+    currency: acceptValue(costEntries, "currency", given.text("currency") ?? "USD") as string,
   };
 }
 
@@ -269,14 +271,23 @@ function summarize(
       { operation: "close", kind: "operator" },
     );
   }
-  if (name === "memory") return; // gone with this process
-  const connection = `--connection-string ${
-    /^[\w:/.-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`
-  }`;
+  if (name !== "memory") tellWhatIsNext(given, plan); // which is gone with this process
+}
+
+/** Commands that work as they stand. None has a password in it, which would end up in the history of the shell. */
+function tellWhatIsNext(given: Arguments, { costPerHour }: Plan): void {
+  const text = given.text("connection-string");
+  const isSecret = text !== undefined && text !== databaseName(given);
+  const connection = text === undefined || isSecret ? "" : ` --connection-string ${quote(text)}`;
   print("");
-  print(bold("Try next:"));
+  print(bold(isSecret ? "Try next, with OPENFINOPS_CONNECTION_STRING set to the same:" : "Try next:"));
   const program = Deno.build.standalone ? "openfinops" : "deno run -q -A cli.ts";
-  print(`  ${program} database query metrics --limit 5 ${connection}`);
-  if (plan.costPerHour) print(`  ${program} database query costs --limit 5 ${connection}`);
-  print(`  ${program} database stats ${connection}`);
+  print(`  ${program} database query metrics --limit 5${connection}`);
+  if (costPerHour) print(`  ${program} database query costs --limit 5${connection}`);
+  print(`  ${program} database stats${connection}`);
+}
+
+/** A text as a shell takes it. */
+function quote(text: string): string {
+  return /^[\w:/.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -52,7 +52,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const leading = words < 0 ? args : args.slice(0, words);
     if (leading.length === 0) {
       const { has } = await readArguments(args.map(longForm), [HELP]);
-      if (!has("help")) throw new UsageError("a command is wanted");
+      if (!has("help")) return wantCommand("a command", COMMANDS);
       print(programHelp());
       return 0;
     }
@@ -83,13 +83,21 @@ function unknownCommand(leading: readonly string[], args: readonly string[]): nu
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
     if (!args.map(longForm).includes("--help")) {
-      throw new UsageError(`a command after "${leading[0]}" is wanted`);
+      return wantCommand(`a command after "${leading[0]}"`, group);
     }
     print(commandList(group));
     return 0;
   }
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
   throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`);
+}
+
+/** Whoever asks for no command has not found one yet. */
+function wantCommand(what: string, commands: readonly Command[]): number {
+  note(`openfinops: ${what} is wanted:`);
+  note(commandList(commands));
+  note("Try: openfinops --help");
+  return 2;
 }
 
 function report(error: unknown, command: Command | undefined): number {

@@ -37,6 +37,7 @@ export const migrateCommand: Command = {
     const format = readFormat(given);
     const [fromUrl, toUrl] = [readUrl(given, "from"), readUrl(given, "to")];
     const datasets = given.texts("dataset").map((name) => readDataset(name).name);
+    const range = readRange(given);
     const dryRun = given.has("dry-run");
     const from = await openBackend({ connectionString: fromUrl }, { mode: "read" });
     try {
@@ -44,7 +45,7 @@ export const migrateCommand: Command = {
       try {
         using progress = new ProgressLine();
         const found = await migrate(from, to, {
-          ...readRange(given),
+          ...range,
           ...(datasets.length > 0 ? { datasets } : {}),
           dryRun,
           onProgress: ({ copied, missing }) => progress.show(copied, copied / Math.max(copied, missing)),

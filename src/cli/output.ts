@@ -113,15 +113,16 @@ export function formatCount(count: number): string {
   return count.toLocaleString("en-US");
 }
 
+/** A number in a table, also of bytes or in percent. */
+const NUMBER = /^(-?[\d,]+(\.\d+)?(e[+-]?\d+)?( ([KMGT]i)?B| %)?|)$/;
+
 /** A table with aligned columns; numbers stand to the right. */
 export function formatTable(header: readonly string[], cells: readonly (readonly string[])[]): string {
   const rows = cells.map((row) => row.map(escapeControls));
   const widths = header.map((name, i) =>
     rows.reduce((width, row) => Math.max(width, row[i].length), name.length)
   );
-  const isNumeric = header.map((_, i) =>
-    rows.length > 0 && rows.every((row) => /^(-?[\d,]+(\.\d+)?|)$/.test(row[i]))
-  );
+  const isNumeric = header.map((_, i) => rows.length > 0 && rows.every((row) => NUMBER.test(row[i])));
   const line = (cells: readonly string[]) =>
     cells.map((cell, i) => isNumeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))
       .join("  ").trimEnd();

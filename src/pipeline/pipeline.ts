@@ -5,6 +5,8 @@ import { BatchStream, MAX_TIMER_MS } from "./batch_stream.ts";
 import type { DeadLetters } from "./dead_letters.ts";
 import { Delivery } from "./delivery.ts";
 import { Alarm, type EventListener } from "./events.ts";
+import { type CloseReport, Latencies, type PipelineStats } from "./pipeline_stats.ts";
+import { Positions } from "./positions.ts";
 import { MAX_BATCH_BYTES, MemoryQueue, type Queue, type QueueHooks } from "./queue.ts";
 import { retry } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
@@ -34,89 +36,11 @@ export interface PipelineOptions<T> {
   deadLetters?: DeadLetters;
 }
 
-/**
- * What became of the records of a dataset. At every moment `accepted = committed + duplicates + deadLettered +
- * dropped + spooled + buffered + inFlight`.
- */
-export interface PipelineStats {
-  /** Records taken in; what an earlier process has left in the spool is taken in at the start. */
-  accepted: number;
-  /** Records that the backend has stored. */
-  committed: number;
-  /** Records whose key the backend had already. */
-  duplicates: number;
-  /** Those of the committed that took the place of an older record with their key. */
-  restated: number;
-  /** Records that the backend refused, and that were set aside. */
-  deadLettered: number;
-  /** Records given up because buffers were full, or because the spool could not be read back. */
-  dropped: number;
-  /** Records that wait on disk only. */
-  spooled: number;
-  /** Records in memory that wait for their batch; with a spool, they are on disk as well. */
-  buffered: number;
-  /** Records in the batch that is being written. */
-  inFlight: number;
-  /** Records refused as invalid. They were never accepted. */
-  refused: number;
-  /** Attempts to write that failed and were repeated. */
-  retries: number;
-  /** The bytes that the spool takes on disk. */
-  spoolBytes: number;
-  /** How long ago the oldest record was accepted that is not settled, in milliseconds; 0 if there is none. */
-  oldestUnacknowledgedMs: number;
-  /** How long the last writes took that succeeded, in milliseconds; absent before the first. */
-  commitMs?: CommitLatency;
-  /** What stands in the way of the batch in flight, if anything. */
-  lastError?: string;
-  /** What somebody has to mend before anything goes on, if anything. */
-  alarm?: string;
-}
-
-/** How long the last 100 successful writes took, in milliseconds. */
-export interface CommitLatency {
-  /** The last one. */
-  last: number;
-  /** The median. */
-  p50: number;
-  /** The 95th percentile. */
-  p95: number;
-}
-
-/** What {@linkcode Pipeline.close} left behind. */
-export interface CloseReport {
-  /** Records stored since the start. */
-  committed: number;
-  /** Records that are kept on disk for the next start. */
-  spooled: number;
-  /** Records that were set aside since the start because the backend refused them. */
-  deadLettered: number;
-  /** Records that were accepted and are not known to be committed at the deadline, nor kept on disk. */
-  lost: number;
-}
-
 /** Somebody who waits until the buffer has room. */
 interface Waiting<T> {
   record: T;
   admitted: (safe: Promise<void>) => void;
   refused: (error: Error) => void;
-}
-
-/** Somebody who waits until no record that was admitted before the one at `target` is left. */
-interface Flushing {
-  target: number;
-  resolve: () => void;
-  reject: (error: unknown) => void;
-}
-
-/** Records that were taken out of the queue together and are not all settled. */
-interface Taken {
-  /** How many are left. */
-  count: number;
-  /** The position after the last of them, in the order of admission. */
-  readonly end: number;
-  /** When the oldest of them was accepted, in epoch milliseconds. */
-  readonly time: number;
 }
 
 const ADMITTED: Promise<void> = Promise.resolve();
@@ -128,8 +52,6 @@ const MAX_CLOSING_RETRY_MS = 250;
  * is read back, and so costs twice; but who collects must not wait for a backend that is gone.
  */
 const PATIENCE_MS = 1_000;
-/** The writes whose time is remembered. */
-const LATENCIES = 100;
 
 /**
  * The way of the records of one dataset: a bounded queue, a {@linkcode BatchStream}, the backend's sink.
@@ -162,15 +84,9 @@ export class Pipeline<T> {
     refused: 0,
     retries: 0,
   };
-  readonly #latencies: number[] = [];
-  /** Records that were put into the queue so far; a record's position is this number before it. */
-  #admitted = 0;
-  /** The position of the next record to be taken out of the queue. */
-  #head = 0;
-  /** What has left the queue for the stream, oldest first. Positions that were dropped are not in it. */
-  readonly #taken: Taken[] = [];
+  readonly #latencies = new Latencies();
+  readonly #positions: Positions;
   readonly #waiting: Waiting<T>[] = [];
-  readonly #flushing: Flushing[] = [];
   /** Whether the batch stream has been asked for what it holds. */
   #flushAsked = false;
   #isDropping = false;
@@ -204,11 +120,12 @@ export class Pipeline<T> {
     const hooks: QueueHooks = {
       onReady: () => this.#wakeSoon(),
       onRoom: () => this.#letIn(),
-      onTaken: (records, time) => this.#onTaken(records, time),
+      onTaken: (records, time) => this.#positions.take(records, time),
       onMissing: (records) => this.#giveUp(records),
     };
     this.#queue = options.queue?.(hooks) ?? new MemoryQueue(dataset, hooks);
-    this.#admitted = this.#counters.accepted = this.#queue.spooled;
+    this.#counters.accepted = this.#queue.spooled;
+    this.#positions = new Positions(this.#queue.spooled);
     const { signal } = this.#abort;
     this.#delivery = new Delivery({
       sink,
@@ -281,13 +198,13 @@ export class Pipeline<T> {
    * the records stay, and are written as soon as it is mended.
    */
   flush(): Promise<void> {
-    const target = this.#admitted + this.#waiting.length;
-    if (this.#settledPosition() >= target) return Promise.resolve();
+    const target = this.#positions.admitted + this.#waiting.length;
+    if (this.#positions.settled >= target) return Promise.resolve();
     if (this.#isOver) return Promise.reject(this.#lastError ?? this.#closedError());
     this.#flushAsked = true;
     this.#wakeSource?.();
     this.#tryNow();
-    return new Promise((resolve, reject) => this.#flushing.push({ target, resolve, reject }));
+    return this.#positions.wait(target);
   }
 
   /**
@@ -317,39 +234,37 @@ export class Pipeline<T> {
     await this.#queue.close();
     this.#isOver = true;
     const { committed, spooled, deadLettered, buffered, inFlight } = this.stats();
-    for (const { reject } of this.#flushing.splice(0)) reject(this.#lastError ?? this.#closedError());
+    this.#positions.refuse(this.#lastError ?? this.#closedError());
     return { committed, spooled, deadLettered, lost: buffered + inFlight };
   }
 
   /** The counters and gauges as they stand. */
   stats(): PipelineStats {
     const queue = this.#queue;
-    const taken = this.#taken.reduce((sum, { count }) => sum + count, 0);
     const { inFlight } = this.#counters;
-    const waits = { buffered: queue.buffered + taken - inFlight, spooled: queue.spooled, inFlight };
+    const waits = {
+      buffered: queue.buffered + this.#positions.taken - inFlight,
+      spooled: queue.spooled,
+      inFlight,
+    };
     if (this.#isOver && queue.isDurable) { // all is left to the next start
       waits.spooled += waits.buffered + inFlight - queue.unsafe;
       waits.buffered = queue.unsafe;
       waits.inFlight = 0;
     }
-    const oldest = this.#taken[0]?.time ?? queue.oldestTime;
+    const oldest = this.#positions.oldestTime ?? queue.oldestTime;
     const error = this.#lastError;
     const alarm = this.#alarm.message ?? queue.alarm;
+    const commitMs = this.#latencies.summary();
     return {
       ...this.#counters,
       ...waits,
       spoolBytes: queue.bytes,
       oldestUnacknowledgedMs: oldest === undefined ? 0 : Math.max(0, Date.now() - oldest),
-      ...(this.#latencies.length === 0 ? {} : { commitMs: this.#commitMs() }),
+      ...(commitMs === undefined ? {} : { commitMs }),
       ...(error === undefined ? {} : { lastError: messageOf(error) }),
       ...(alarm === undefined ? {} : { alarm }),
     };
-  }
-
-  #commitMs(): CommitLatency {
-    const sorted = this.#latencies.toSorted((a, b) => a - b);
-    const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))];
-    return { last: this.#latencies.at(-1)!, p50: at(0.5), p95: at(0.95) };
   }
 
   /** What an earlier process has frozen goes first, batch by batch, as it was. */
@@ -421,11 +336,6 @@ export class Pipeline<T> {
     await this.#queue.settle();
   }
 
-  #onTaken(count: number, time: number): void {
-    this.#head += count;
-    this.#taken.push({ count, end: this.#head, time });
-  }
-
   /** Those who waited for room move up. */
   #letIn(): void {
     if (this.#queue.hasMemoryRoom) this.#isSpilling = false;
@@ -440,7 +350,7 @@ export class Pipeline<T> {
 
   #admit(record: T): Promise<void> {
     this.#counters.accepted++;
-    this.#admitted++;
+    this.#positions.admit();
     const safe = this.#queue.push(record);
     this.#onAccepted(record);
     return safe;
@@ -465,8 +375,7 @@ export class Pipeline<T> {
   /** Records at the head of the queue are gone. */
   #giveUp(records: number): void {
     this.#counters.dropped += records;
-    this.#head += records;
-    this.#endFlushes();
+    this.#positions.drop(records);
   }
 
   #tellOfDrop(): void {
@@ -482,7 +391,7 @@ export class Pipeline<T> {
     this.#counters.committed += committed;
     this.#counters.duplicates += duplicates;
     this.#counters.restated += restated;
-    if (this.#latencies.push(ms) > LATENCIES) this.#latencies.shift();
+    this.#latencies.add(ms);
     this.#lastError = undefined;
     this.#alarm.clear();
     this.#onSettled(committed + duplicates);
@@ -498,7 +407,7 @@ export class Pipeline<T> {
         signal: this.#abort.signal,
         onFailure: (failure) => {
           this.#alarm.raise(failure);
-          this.#refuseFlushes(failure);
+          this.#positions.refuse(failure);
         },
         onWait: (tryNow) => this.#tryNow = tryNow,
         maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
@@ -521,14 +430,7 @@ export class Pipeline<T> {
 
   #onSettled(records: number): void {
     this.#counters.inFlight -= records;
-    for (let left = records; left > 0;) {
-      const oldest = this.#taken[0];
-      const settled = Math.min(left, oldest.count);
-      oldest.count -= settled;
-      left -= settled;
-      if (oldest.count === 0) this.#taken.shift();
-    }
-    this.#endFlushes();
+    this.#positions.settle(records);
   }
 
   #onFailure(error: unknown): void {
@@ -537,24 +439,7 @@ export class Pipeline<T> {
     const kind = kindOf(error);
     if (kind === "operator" || kind === "disk-full") this.#alarm.raise(error);
     else this.#emit({ type: "retry", dataset: this.#dataset.name, message: messageOf(error), error });
-    if (kind === "operator") this.#refuseFlushes(error);
-  }
-
-  #refuseFlushes(error: unknown): void {
-    for (const { reject } of this.#flushing.splice(0)) reject(error);
-  }
-
-  /** The position before which every record has left the pipeline. Batches settle in order, drops do not. */
-  #settledPosition(): number {
-    const oldest = this.#taken[0];
-    return oldest ? oldest.end - oldest.count : this.#head;
-  }
-
-  #endFlushes(): void {
-    const settled = this.#settledPosition();
-    while (this.#flushing.length > 0 && this.#flushing[0].target <= settled) {
-      this.#flushing.shift()!.resolve();
-    }
+    if (kind === "operator") this.#positions.refuse(error);
   }
 
   #closedError(): BackendError {

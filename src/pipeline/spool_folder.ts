@@ -30,7 +30,9 @@ export class SpoolFolder {
       await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
     }
     const folder = new SpoolFolder(path, lock);
-    for (const name of ["cursor", "cursor.new", "reserve"]) folder.#freeName(name);
+    for (const name of ["cursor", "cursor.new", "database", "database.new", "reserve"]) {
+      folder.#freeName(name);
+    }
     return folder;
   }
 
@@ -63,6 +65,26 @@ export class SpoolFolder {
   async saveCursor(sequence: number): Promise<void> {
     const frame = { kind: FrameKind.CURSOR, sequence, count: 0, time: Date.now(), payload: "" };
     await replaceFile(`${this.path}/cursor`, encodeFrame(frame));
+  }
+
+  /** The path of the file that says which database the records are for. */
+  get ownerPath(): string {
+    return `${this.path}/database`;
+  }
+
+  /** Which database the records are for, if that is known. */
+  readOwner(): string | undefined {
+    try {
+      return Deno.readTextFileSync(this.ownerPath).trim() || undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Remembers which database the records are for. Where that cannot be written, it is not known. */
+  async saveOwner(database: string): Promise<void> {
+    await Deno.remove(this.ownerPath).catch(() => {});
+    await replaceFile(this.ownerPath, new TextEncoder().encode(`${database}\n`)).catch(() => {});
   }
 
   /** Whether space is kept back. */

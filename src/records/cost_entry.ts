@@ -1,3 +1,4 @@
+import { whatIsNoCurrency } from "./currency.ts";
 import { column, type Dataset, defineDataset } from "./dataset.ts";
 
 /** One cost, exact. Its identity is `(entryId, timestamp)`. */
@@ -12,7 +13,7 @@ export interface CostEntry {
   category: string;
   /** The amount, a canonical decimal string with up to 18 digits after the point. */
   amount: string;
-  /** The currency of the amount, as in ISO 4217. */
+  /** The currency of the amount: its code of ISO 4217, or the name of a virtual currency, which has none. */
   currency: string;
   /** The region. */
   region?: string;
@@ -34,7 +35,7 @@ export interface CostEntryInput extends Omit<CostEntry, "timestamp" | "amount" |
    */
   amount: number | string;
   /**
-   * The currency of the amount.
+   * The currency of the amount: its code of ISO 4217, as in `EUR`, or the name of a virtual currency.
    *
    * @default {"USD"}
    */
@@ -81,7 +82,7 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
     column("text", "resourceId", { required: true, maxLength: 800, summary: true }),
     column("text", "category", { required: true, maxLength: 255, summary: true }),
     column("decimal", "amount", { required: true, summary: true }),
-    column("text", "currency", { default: "USD", maxLength: 64, summary: true }),
+    column("text", "currency", { default: "USD", maxLength: 64, wants: whatIsNoCurrency, summary: true }),
     column("text", "region", { summary: true }),
     column("map", "tags"),
     column("text", "description"),

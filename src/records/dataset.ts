@@ -29,6 +29,8 @@ export interface Column {
   readonly default?: string;
   /** The only texts that are allowed. */
   readonly oneOf?: readonly string[];
+  /** What a text must be instead, or nothing where it is right. */
+  readonly wants?: (text: string) => string | undefined;
   /** The most UTF-16 code units that a text may have. */
   readonly maxLength: number;
   /** Whether a table on a terminal shows it. */
@@ -89,6 +91,7 @@ export function column(type: ColumnType, field: string, options: ColumnOptions =
     required: options.required ?? options.default !== undefined,
     default: options.default,
     oneOf: options.oneOf,
+    wants: options.wants,
     maxLength: options.maxLength ?? MAX_TEXT_LENGTH,
     summary: options.summary ?? false,
   };

@@ -1,5 +1,5 @@
 import { describe, ValidationError } from "../errors.ts";
-import { type Column, type ColumnType, type Dataset, positionOf } from "./dataset.ts";
+import { type Column, columnOf, type ColumnType, type Dataset, positionOf } from "./dataset.ts";
 import { Decimal, isCanonicalAmount } from "./decimal.ts";
 
 /** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
@@ -92,6 +92,15 @@ export function acceptMap(subject: string, field: string, value: unknown): Recor
   }
 }
 
+/**
+ * Checks the value of one field by itself, as {@linkcode acceptRecord} checks it in a record.
+ *
+ * @throws {ValidationError} If it is wrong.
+ */
+export function acceptValue(dataset: Dataset<unknown>, field: string, value: unknown): unknown {
+  return checkColumn(dataset, columnOf(dataset, field), value);
+}
+
 function checkColumn(dataset: Dataset<unknown>, column: Column, value: unknown): unknown {
   try {
     return checks[column.type](value, column);
@@ -132,6 +141,8 @@ function checkText(value: unknown, column: Column): string {
   if (column.oneOf && !column.oneOf.includes(value)) {
     return refuse(`one of ${column.oneOf.join(", ")}`, value);
   }
+  const wanted = column.wants?.(value);
+  if (wanted !== undefined) return refuse(wanted, value);
   if (value.length > column.maxLength) {
     return refuse(`at most ${column.maxLength} characters (this has ${value.length})`, value);
   }

@@ -1,6 +1,7 @@
 /** Files of a spool that fail, vanish or stand in the way; and what the next process makes of what is left. */
+import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
-import { BackendError } from "../../src/errors.ts";
+import { BackendError, ConfigError } from "../../src/errors.ts";
 import { DeadLetters } from "../../src/pipeline/dead_letters.ts";
 import { decodeFrame, FrameKind, HEADER_BYTES } from "../../src/pipeline/frame.ts";
 import { type FsyncPolicy, Spool } from "../../src/pipeline/spool.ts";
@@ -8,7 +9,7 @@ import { type SystemMetrics, systemMetrics } from "../../src/records/system_metr
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
-import { inTime, until } from "./load.ts";
+import { inTime, Load, storedNumbers, until } from "./load.ts";
 
 const NO_DEADLINE = { deadlineMs: 30_000 };
 
@@ -50,11 +51,56 @@ function journals(folder: string): string[] {
   return names.sort().map((name) => `${folder}/${name}`);
 }
 
+/** A spool by itself, without a pipeline. */
+async function openSpool(
+  { path: directory }: TemporaryFolder,
+  onMissing = (_records: number) => {},
+): Promise<Spool<SystemMetrics>> {
+  const options = { directory, maxBytes: 2 ** 23, fsync: "batch", onEvent() {} } as const;
+  const spool = await Spool.open<SystemMetrics>(systemMetrics, options);
+  return spool.attach({ onReady() {}, onRoom() {}, onTaken() {}, onMissing });
+}
+
 function flipBit(path: string, offset: number): void {
   const bytes = Deno.readFileSync(path);
   bytes[offset] ^= 1;
   Deno.writeFileSync(path, bytes);
 }
+
+Deno.test("a spool keeps what it holds for one database out of another, and tells so, until it is told that it has moved", async () => {
+  using folder = new TemporaryFolder();
+  const events: TelemetryEvent[] = [];
+  const openAt = (name: string) =>
+    Load.open({
+      connectionString: folder.sqlite(name),
+      sqliteDriver: "node:sqlite",
+      spoolDirectory: folder.file("spool"),
+      onEvent: (event) => events.push(event),
+    });
+  const first = await openAt("a.db");
+  await first.add(5);
+  assertEquals((await first.hub.close()).committed, 5);
+  const second = await openAt("b.db"); // nothing was left, so it is anybody's
+  const table = new DatabaseSync(folder.file("b.db"));
+  table.exec("DROP TABLE system_metrics");
+  table.close();
+  await second.add(5);
+  assertEquals((await second.hub.close({ deadlineMs: 20 })).spooled, 5);
+  events.length = 0;
+  const third = await openAt("a.db");
+  const [told, ...others] = events;
+  assert(told.type === "spool-unusable" && told.error instanceof ConfigError && others.length === 0);
+  for (const name of ["a.db", "b.db", "spool/system_metrics/database"]) {
+    assert(told.message.includes(folder.file(name)), told.message);
+  }
+  await third.add(3); // the program goes on in memory
+  assertEquals((await third.hub.close()).committed, 3);
+  Deno.removeSync(folder.file("spool/system_metrics/database")); // as it says
+  const fourth = await openAt("a.db");
+  await fourth.hub.flush();
+  assertEquals((await fourth.hub.close()).committed, 5);
+  assertEquals((await storedNumbers(folder.sqlite("a.db"))).length, 13);
+});
 
 Deno.test("a segment that cannot be opened for a moment when it is read back costs nothing", async () => {
   using folder = new TemporaryFolder();
@@ -148,12 +194,7 @@ Deno.test("a batch whose records are all damaged holds no segment back", async (
 Deno.test("reading back gives out nothing that is only being written, also when a segment is gone", async () => {
   using folder = new TemporaryFolder();
   let missing = 0;
-  const spool = (await Spool.open<SystemMetrics>(systemMetrics, {
-    directory: folder.path,
-    maxBytes: 2 ** 23,
-    fsync: "batch",
-    onEvent: () => {},
-  })).attach({ onReady() {}, onRoom() {}, onTaken() {}, onMissing: (records) => missing += records });
+  const spool = await openSpool(folder, (records) => missing += records);
   let pushed = 0;
   const push = (count: number) =>
     Promise.all(range(pushed, pushed += count).map((number) => spool.push(metrics(number))));
@@ -215,17 +256,25 @@ function batchIds(bytes: Uint8Array): string[] {
   return ids;
 }
 
-Deno.test("closing ends at its deadline when the spool cannot be written, whether that is known yet or not", async () => {
-  for (const isKnown of [false, true]) {
-    using folder = new TemporaryFolder();
-    const pipeline = await open(folder.file("spool"), new LedgerSink());
-    Deno.removeSync(folder.file("spool"), { recursive: true });
-    const refused = assertRejects(() => pipeline.accept(metrics(1)), BackendError, "Cannot write");
-    if (isKnown) await until(() => pipeline.stats().alarm !== undefined, "the alarm is raised");
-    const { lost } = await inTime(pipeline.close({ deadlineMs: 0 }), "it is closed");
-    assertEquals(lost, 1);
-    await refused;
-  }
+Deno.test("closing ends at its deadline when it is known that the spool cannot be written", async () => {
+  using folder = new TemporaryFolder();
+  const pipeline = await open(folder.file("spool"), new LedgerSink());
+  Deno.removeSync(folder.file("spool"), { recursive: true });
+  const refused = assertRejects(() => pipeline.accept(metrics(1)), BackendError, "Cannot write");
+  await until(() => pipeline.stats().alarm !== undefined, "the alarm is raised");
+  const { lost } = await inTime(pipeline.close({ deadlineMs: 0 }), "it is closed");
+  assertEquals(lost, 1);
+  await refused;
+});
+
+Deno.test("closing a spool that turns out not to be writable only then gives up what waits", async () => {
+  using folder = new TemporaryFolder();
+  const spool = await openSpool(folder);
+  Deno.removeSync(folder.file("system_metrics"), { recursive: true });
+  const refused = assertRejects(() => spool.push(metrics(1)), BackendError, "Cannot write");
+  await inTime(spool.close(), "it is closed"); // begun before the first attempt to write
+  await refused;
+  assertEquals(spool.unsafe, 1);
 });
 
 Deno.test("with overflow drop-oldest, the newest records are kept also after a restart within an outage", async () => {

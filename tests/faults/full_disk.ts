@@ -48,8 +48,8 @@ async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
   assert(before < 60, "all was accepted on a full disk");
   assert(conserved(load.hub).alarm !== undefined, "no alarm");
   comeBack();
-  await load.hub.flush().catch(() => {});
-  await adding;
+  await inTime(load.hub.flush().catch(() => {}), "all is written");
+  await inTime(adding, "there is room for all");
   await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
   assert(events.some(({ type }) => type === "resumed"), "nobody was told that it goes on");
   await load.endsExactly(folder.sqlite());
@@ -63,7 +63,7 @@ async function sharedSpool(folder: TemporaryFolder, disk: string): Promise<void>
   const adding = load.add(2_000);
   await until(() => events.some((event) => isDiskFull(event)), "the disk is full");
   comeBack();
-  await load.hub.flush().catch(() => {});
+  await inTime(load.hub.flush().catch(() => {}), "all is written");
   await inTime(adding, "there is room for all");
   await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
   await load.endsExactly(folder.sqlite());

@@ -82,7 +82,7 @@ export class Load {
 
   /** Flushes, closes, and compares what is stored with what was acknowledged: exactly that, each once. */
   async endsExactly(connectionString: string): Promise<void> {
-    await this.hub.flush();
+    await inTime(this.hub.flush(), "all is written");
     const { lost } = await this.hub.close();
     conserved(this.hub);
     assertEquals(lost, 0);

@@ -254,6 +254,7 @@ export async function closeInOutage(chance: Chance, { spool }: { spool: boolean 
     return await assertStored(database.url, range(0, report.committed), { also });
   }
   assertEquals(report.lost, 0);
+  Deno.removeSync(folder.file("system_metrics/database")); // the same database, at another port
   const next = await Load.open({ connectionString: database.url, ...config });
   assertEquals(conserved(next.hub).accepted, report.spooled);
   await next.hub.flush();

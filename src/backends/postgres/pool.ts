@@ -6,7 +6,7 @@ import type { Sql } from "postgres";
 import { BackendError } from "../../errors.ts";
 import { asPostgresError, codeOf, isSqlState } from "./errors.ts";
 import { openPostgresSocket } from "./socket.ts";
-import { nameOfTarget, type PostgresTarget } from "./target.ts";
+import { locationOfTarget, nameOfTarget, type PostgresTarget } from "./target.ts";
 
 /** A row: its values as the server writes them, or null. */
 export type Row = readonly (string | null)[];
@@ -176,6 +176,11 @@ export class PostgresPool {
   /** The server as messages call it. */
   get name(): string {
     return nameOfTarget(this.#target);
+  }
+
+  /** Which database it is, whoever the user is. */
+  get location(): string {
+    return locationOfTarget(this.#target);
   }
 
   /**

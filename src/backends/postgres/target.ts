@@ -95,9 +95,18 @@ export function resolvePostgresTarget(
 }
 
 /** How messages call it: without a password. */
-export function nameOfTarget({ user, host, port, database }: PostgresTarget): string {
-  const at = host.startsWith("/") ? `[${host}]` : host.includes(":") ? `[${host}]` : host;
-  return `postgresql://${user}@${at}:${port}/${database}`;
+export function nameOfTarget(target: PostgresTarget): string {
+  return `postgresql://${target.user}@${placeOf(target)}`;
+}
+
+/** Which database it is, whoever the user is. */
+export function locationOfTarget(target: PostgresTarget): string {
+  return `postgresql://${placeOf(target)}`;
+}
+
+function placeOf({ host, port, database }: PostgresTarget): string {
+  const at = host.startsWith("/") || host.includes(":") ? `[${host}]` : host;
+  return `${at}:${port}/${database}`;
 }
 
 /** The parameters that a connection string gives. */

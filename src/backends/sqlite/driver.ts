@@ -129,7 +129,7 @@ async function loadJsr(): Promise<SqliteDriver> {
           statements.add(statement);
           const finalize = () => {
             statements.delete(statement);
-            statement.finalize();
+            free(statement);
           };
           return {
             run: (values) => statement.run(values.map(toBindable)),
@@ -148,12 +148,21 @@ async function loadJsr(): Promise<SqliteDriver> {
         },
         close() {
           // A statement that is left open would keep the file open behind its back.
-          for (const statement of statements) statement.finalize();
+          for (const statement of statements) free(statement);
           database.close();
         },
       };
     },
   };
+}
+
+/** Frees a statement. SQLite does so in any case, and tells again how its last run failed, which is known. */
+function free(statement: JsrStatement): void {
+  try {
+    statement.finalize();
+  } catch {
+    // as said
+  }
 }
 
 /** `@db/sqlite` binds whole numbers as 64-bit integers and lets greater ones overflow; as text they keep. */

@@ -1,4 +1,5 @@
 import { accessSync, constants } from "node:fs";
+import { resolve } from "node:path";
 import { BackendError, type FailureKind } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
@@ -16,6 +17,16 @@ const BUSY_TIMEOUT_MS = 250;
  * of indexes are then written back less often (ingest 1.1 to 1.2 times as fast, measured).
  */
 const WRITER_MEMORY = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
+
+/** Which file it is, from whatever folder; none in memory. */
+export function locationOfFile(path: string): string | undefined {
+  if (path === "") return undefined;
+  try {
+    return `sqlite:///${resolve(path)}`;
+  } catch {
+    return `sqlite:///${path}`; // the current folder may not be read
+  }
+}
 
 /**
  * Opens a database file (or one in memory, for an empty path) and sees to its schema.

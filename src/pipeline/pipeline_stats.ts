@@ -1,0 +1,87 @@
+/**
+ * What a pipeline tells of itself.
+ *
+ * @module
+ */
+
+/**
+ * What became of the records of a dataset. At every moment `accepted = committed + duplicates + deadLettered +
+ * dropped + spooled + buffered + inFlight`.
+ */
+export interface PipelineStats {
+  /** Records taken in; what an earlier process has left in the spool is taken in at the start. */
+  accepted: number;
+  /** Records that the backend has stored. */
+  committed: number;
+  /** Records whose key the backend had already. */
+  duplicates: number;
+  /** Those of the committed that took the place of an older record with their key. */
+  restated: number;
+  /** Records that the backend refused, and that were set aside. */
+  deadLettered: number;
+  /** Records given up because buffers were full, or because the spool could not be read back. */
+  dropped: number;
+  /** Records that wait on disk only. */
+  spooled: number;
+  /** Records in memory that wait for their batch; with a spool, they are on disk as well. */
+  buffered: number;
+  /** Records in the batch that is being written. */
+  inFlight: number;
+  /** Records refused as invalid. They were never accepted. */
+  refused: number;
+  /** Attempts to write that failed and were repeated. */
+  retries: number;
+  /** The bytes that the spool takes on disk. */
+  spoolBytes: number;
+  /** How long ago the oldest record was accepted that is not settled, in milliseconds; 0 if there is none. */
+  oldestUnacknowledgedMs: number;
+  /** How long the last writes took that succeeded, in milliseconds; absent before the first. */
+  commitMs?: CommitLatency;
+  /** What stands in the way of the batch in flight, if anything. */
+  lastError?: string;
+  /** What somebody has to mend before anything goes on, if anything. */
+  alarm?: string;
+}
+
+/** How long the last 100 successful writes took, in milliseconds. */
+export interface CommitLatency {
+  /** The last one. */
+  last: number;
+  /** The median. */
+  p50: number;
+  /** The 95th percentile. */
+  p95: number;
+}
+
+/** What {@linkcode Pipeline.close} left behind. */
+export interface CloseReport {
+  /** Records stored since the start. */
+  committed: number;
+  /** Records that are kept on disk for the next start. */
+  spooled: number;
+  /** Records that were set aside since the start because the backend refused them. */
+  deadLettered: number;
+  /** Records that were accepted and are not known to be committed at the deadline, nor kept on disk. */
+  lost: number;
+}
+
+/** The writes whose time is remembered. */
+const LATENCIES = 100;
+
+/** How long the last writes took. */
+export class Latencies {
+  readonly #all: number[] = [];
+
+  /** Remembers one, in milliseconds. */
+  add(ms: number): void {
+    if (this.#all.push(ms) > LATENCIES) this.#all.shift();
+  }
+
+  /** What they come to; undefined before the first. */
+  summary(): CommitLatency | undefined {
+    if (this.#all.length === 0) return undefined;
+    const sorted = this.#all.toSorted((a, b) => a - b);
+    const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))];
+    return { last: this.#all.at(-1)!, p50: at(0.5), p95: at(0.95) };
+  }
+}

@@ -1,0 +1,27 @@
+/** The codes of ISO 4217 by what else people write for them, in small letters: the code itself, and its English name. */
+let codes: Map<string, string> | undefined;
+
+function codesByName(): Map<string, string> {
+  const names = new Intl.DisplayNames("en", { type: "currency" });
+  const found = new Map<string, string>();
+  for (const code of Intl.supportedValuesOf("currency")) {
+    found.set(code.toLowerCase(), code);
+    found.set(names.of(code)!.toLowerCase(), code);
+  }
+  return found;
+}
+
+/**
+ * What a text must be instead to be a currency, or nothing where it is one. A currency that has a code of ISO 4217 is
+ * spelled so, since `usd` and `USD` would never be added together. What has no such code is a virtual currency, as
+ * FOCUS 1.2 allows it (credits, tokens), in whatever letters its vendor uses.
+ */
+export function whatIsNoCurrency(text: string): string | undefined {
+  if (/^[A-Z]{3}$/.test(text)) return undefined; // nearly all are; the names take 9 ms to load
+  const trimmed = text.trim();
+  if (trimmed === "") return "a code such as USD";
+  codes ??= codesByName();
+  const code = codes.get(trimmed.toLowerCase());
+  if (code !== undefined) return `spelled ${code}, the code of ISO 4217`;
+  if (trimmed !== text) return "free of white space around it";
+}
