@@ -68,6 +68,15 @@ test("--help tells every command, and each command its options and examples", as
   assert((await openfinops(["database", "--help"], { cwd })).out.includes("database init"));
 });
 
+test("--version tells the release that deno.json names", async ({ path: cwd }) => {
+  const { version } = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
+  assertEquals(await openfinops(["--version"], { cwd }), {
+    code: 0,
+    out: `openfinops ${version}\n`,
+    err: "",
+  });
+});
+
 test("ends with 2 and the nearest name for what it does not know", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
     [[], "a command is wanted"],
@@ -382,7 +391,7 @@ test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd 
     process.kill(signal);
     const { code, stdout } = await process.output();
     assertEquals(code, 0);
-    const [, samples] = /^Stored (\d+) samples/.exec(new TextDecoder().decode(stdout))!;
+    const [, samples] = /^Stored (\d+) samples? /.exec(new TextDecoder().decode(stdout))!;
     const at = ["--connection-string", `sqlite:///${signal}.db`];
     const { out } = await openfinops(["database", "stats", ...at, "--format", "json"], { cwd });
     assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(samples));
@@ -408,7 +417,7 @@ test("collect with a spool leaves to the next start what it could not store", as
   database.exec("DROP TRIGGER t");
   database.close();
   const second = await openfinops(args, { cwd });
-  const [, stored] = /^Stored (\d+) samples/.exec(second.out)!;
+  const [, stored] = /^Stored (\d+) samples? /.exec(second.out)!;
   assert(Number(stored) > Number(kept), second.out);
   const { out } = await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd });
   assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(stored));

@@ -56,6 +56,8 @@ export const collect: Command = {
     const stop = listenForStop();
     try {
       const spoolDirectory = given.text("spool-directory");
+      const host = await openHost();
+      const nodeId = plan.nodeId ?? host.name;
       await withBackend(given, "create", async (backend) => {
         const watch = new Watch();
         const onEvent = (event: TelemetryEvent) => watch.tell(event);
@@ -63,7 +65,7 @@ export const collect: Command = {
         const hub = await ObservabilityHub.open(config);
         const costs = await CostObservatory.open(config);
         try {
-          await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost(), watch });
+          await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId, watch });
         } finally {
           watch.tellOfEnd();
           const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
@@ -155,9 +157,14 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
 async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
-  { hub, costs, host, watch }: { hub: ObservabilityHub; costs: CostObservatory; host: Host; watch: Watch },
+  { hub, costs, host, nodeId, watch }: {
+    hub: ObservabilityHub;
+    costs: CostObservatory;
+    host: Host;
+    nodeId: string;
+    watch: Watch;
+  },
 ): Promise<void> {
-  const nodeId = plan.nodeId ?? host.name;
   const meter = new Meter(costs, plan, nodeId);
   const start = performance.now();
   const end = start + plan.durationMs;

@@ -32,8 +32,9 @@ export async function syncFolder(path: string): Promise<void> {
 /** What a failure of the file system means: its sign, its kind, and what to do. */
 const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] = [
   { sign: /os error (28|122|27)\)/, kind: "disk-full", advice: "free space on the disk is wanted" },
+  { sign: /^Requires \w+ access/, kind: "operator", advice: "a permission of Deno is wanted" },
   {
-    sign: /os error (13|1|30)\)|Requires (read|write) access/,
+    sign: /os error (13|1|30)\)/,
     kind: "operator",
     advice: "permission to write the folder is wanted",
   },
