@@ -56,7 +56,9 @@ export interface SqliteOpenOptions {
  */
 export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promise<SqliteDriver> {
   if (choice === "node:sqlite") return await loadBuiltIn();
-  if (choice === "auto" && !isGranted({ name: "ffi" })) return await loadBuiltIn();
+  // One binary has all it needs in itself, and @db/sqlite would download its library at the first use.
+  const takesBuiltIn = Deno.build.standalone || !isGranted({ name: "ffi" });
+  if (choice === "auto" && takesBuiltIn) return await loadBuiltIn();
   try {
     return await loadJsr();
   } catch (cause) {
