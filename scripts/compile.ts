@@ -10,13 +10,20 @@
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
 
-const TARGETS: readonly string[] = [
+/** What there is a base runtime for. */
+export const TARGETS: readonly string[] = [
   "x86_64-unknown-linux-gnu",
   "aarch64-unknown-linux-gnu",
   "x86_64-apple-darwin",
   "aarch64-apple-darwin",
   "x86_64-pc-windows-msvc",
 ];
+
+/**
+ * All permissions: which database, files and programs it will need, only its user knows. Of the npm packages only those
+ * that the command reaches: with those of the tests it would be 60 MiB larger.
+ */
+export const COMPILE_OPTIONS: readonly string[] = ["-A", "--no-check", "--exclude-unused-npm"];
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 
@@ -34,10 +41,9 @@ async function deno(args: readonly string[]): Promise<{ success: boolean; out: s
 /** Compiles for a target; gives why it could not. */
 async function compile(target: string): Promise<string | undefined> {
   const file = `dist/openfinops-${target}${target.includes("windows") ? ".exe" : ""}`;
-  // All permissions: which database, files and programs it will need, only its user knows. Of the npm packages only
-  // those that the command reaches: with those of the tests it would be 60 MiB larger.
-  const options = ["-q", "-A", "--no-check", "--exclude-unused-npm", "--target", target, "--output", file];
-  const { success, err } = await deno(["compile", ...options, "cli.ts"]);
+  const { success, err } = await deno(
+    ["compile", "-q", ...COMPILE_OPTIONS, "--target", target, "--output", file, "cli.ts"],
+  );
   if (!success) return err;
   const { size } = Deno.statSync(`${ROOT}/${file}`);
   console.log(`${file}: ${(size / 2 ** 20).toFixed(0)} MiB`);
@@ -54,21 +60,28 @@ async function advise(urls: readonly string[]): Promise<string> {
   ].join("\n");
 }
 
-const unknown = Deno.args.find((target) => !TARGETS.includes(target));
-if (unknown !== undefined) {
-  console.error(`Cannot compile for ${unknown}: one of ${TARGETS.join(", ")} is wanted`);
-  Deno.exit(2);
+/** Compiles for the targets; gives the exit code. */
+async function main(targets: readonly string[]): Promise<number> {
+  const unknown = targets.find((target) => !TARGETS.includes(target));
+  if (unknown !== undefined) {
+    console.error(`Cannot compile for ${unknown}: one of ${TARGETS.join(", ")} is wanted`);
+    return 2;
+  }
+  const missing: string[] = [];
+  let failed = 0;
+  for (const target of targets) {
+    const failure = await compile(target);
+    if (failure === undefined) continue;
+    failed++;
+    const [url] = /https:\/\/\S+\/denort-[^\s/)]+\.zip/.exec(failure) ?? [];
+    if (url) missing.push(url);
+    const reason = url
+      ? `the base runtime of Deno ${Deno.version.deno} is wanted: it could not be downloaded`
+      : failure;
+    console.error(`Cannot compile for ${target}: ${reason}`);
+  }
+  if (missing.length > 0) console.error(await advise(missing));
+  return failed === 0 ? 0 : 1;
 }
-const missing: string[] = [];
-for (const target of Deno.args.length > 0 ? Deno.args : TARGETS) {
-  const failure = await compile(target);
-  if (failure === undefined) continue;
-  Deno.exitCode = 1;
-  const [url] = /https:\/\/\S+\/denort-[^\s/)]+\.zip/.exec(failure) ?? [];
-  if (url) missing.push(url);
-  const reason = url
-    ? `the base runtime of Deno ${Deno.version.deno} is wanted: it could not be downloaded`
-    : failure;
-  console.error(`Cannot compile for ${target}: ${reason}`);
-}
-if (missing.length > 0) console.error(await advise(missing));
+
+if (import.meta.main) Deno.exitCode = await main(Deno.args.length > 0 ? Deno.args : TARGETS);
