@@ -143,7 +143,9 @@ function readAmount(text: string): Decimal {
 function listenForStop(): { signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  // Windows ends a program by Ctrl-Break, too, and by closing its window.
+  const other: Deno.Signal = Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM";
+  const signals: Deno.Signal[] = ["SIGINT", "SIGHUP", other];
   for (const signal of signals) Deno.addSignalListener(signal, abort);
   return {
     signal: controller.signal,
