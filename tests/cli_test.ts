@@ -85,6 +85,15 @@ test("without a command lists those that there are, a line each, and ends with 2
   }
 });
 
+test("--version tells the release that deno.json names", async ({ path: cwd }) => {
+  const { version } = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
+  assertEquals(await openfinops(["--version"], { cwd }), {
+    code: 0,
+    out: `openfinops ${version}\n`,
+    err: "",
+  });
+});
+
 test("ends with 2 and the nearest name for what it does not know", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
     [[], "a command is wanted"],

@@ -167,6 +167,12 @@ Deno.test("resolvePostgresTarget() finds the password in libpq's file, unless ot
   assertEquals(targetOf("postgresql://h", { PGPASSFILE }).password, "pa:ss\\word");
   assertEquals(targetOf("postgresql://g", { PGPASSFILE }).password, "any");
   assertEquals(targetOf("postgresql://me:mine@h", { PGPASSFILE }).password, "mine");
+  const [name, places] = Deno.build.os === "windows"
+    ? ["postgresql/pgpass.conf", { APPDATA: folder.path }]
+    : [".pgpass", { HOME: folder.path }];
+  Deno.mkdirSync(folder.file("postgresql"));
+  Deno.copyFileSync(PGPASSFILE, folder.file(name));
+  assertEquals(targetOf("postgresql://g", places).password, "any");
   if (Deno.build.os === "windows") return; // files have no such mode there
   Deno.chmodSync(PGPASSFILE, 0o644);
   assertEquals(targetOf("postgresql://h", { PGPASSFILE }).password, "");

@@ -131,6 +131,7 @@ const WRONG_BUDGETS: [string, object][] = [
   ["amount", { amount: "1e18" }],
   ["amount", { amount: "ten" }],
   ["amount", { amount: undefined }],
+  ["currency", { currency: "usd" }],
   ["period", { period: "2d" }],
   ["period", { period: "1h" }],
   ["timeZone", { timeZone: "Mars/Olympus" }],

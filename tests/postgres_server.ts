@@ -293,8 +293,8 @@ export async function timescaleVersion(): Promise<{ version?: string; reason: st
   return { version: String(found.version), reason: "" };
 }
 
-/** The same server with another database, and perhaps another user. */
-export function databaseUrl(server: string, database: string, user?: string, password = ""): string {
+/** The same server with another database, and perhaps another user, whose name is the password unless one is given. */
+export function databaseUrl(server: string, database: string, user?: string, password = user ?? ""): string {
   const url = new URL(server);
   url.pathname = `/${database}`;
   if (user !== undefined) {

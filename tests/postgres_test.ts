@@ -249,7 +249,7 @@ test(
 test("says when the server has no connection left, and goes on when it has", async (backend, database) => {
   const role = `few_${database.name}`;
   await database.sql(
-    `CREATE ROLE ${role} LOGIN CONNECTION LIMIT 1; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`,
+    `CREATE ROLE ${role} LOGIN PASSWORD '${role}' CONNECTION LIMIT 1; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`,
   );
   try {
     await write(backend, systemMetrics, metrics(1));
@@ -524,6 +524,7 @@ Deno.test("PostgresBackend needs no more privileges than docs/PERSISTENCE.md nam
   };
   const [forWriting, forReading] = [...document.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) =>
     sql.replaceAll(/\bopenfinops(?:_(agent|reader))?\b/g, (_, role = "owner") => roleNames[role as "owner"])
+      .replaceAll(/(\w+) LOGIN PASSWORD 'change me'/g, "$1 LOGIN PASSWORD '$1'")
   );
   const { owner, agent, reader } = roleNames;
   try {
@@ -558,7 +559,8 @@ Deno.test("PostgresBackend needs no superuser, and what members of a role make b
   await using database = await TestDatabase.create();
   const [owner, agent, keeper] = ["owner", "agent", "keeper"].map((name) => `${name}_${database.name}`);
   await database.sql(
-    `CREATE ROLE ${owner} NOLOGIN; CREATE ROLE ${agent} LOGIN IN ROLE ${owner}; CREATE ROLE ${keeper} LOGIN IN ROLE ${owner};
+    `CREATE ROLE ${owner} NOLOGIN; CREATE ROLE ${agent} LOGIN PASSWORD '${agent}' IN ROLE ${owner};
+    CREATE ROLE ${keeper} LOGIN PASSWORD '${keeper}' IN ROLE ${owner};
     GRANT CREATE ON SCHEMA public TO ${owner}`,
   );
   try {

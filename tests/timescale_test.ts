@@ -113,7 +113,9 @@ test("adopts the tables of the plain backend with all that is in them and all gr
     costEntry({ entryId: "e2" }),
   ]);
   await plain.close();
-  await database.sql(`CREATE ROLE ${reader} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`);
+  await database.sql(
+    `CREATE ROLE ${reader} LOGIN PASSWORD '${reader}'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`,
+  );
   try {
     await assertRejects(() => open(database.url, { mode: "existing" }), BackendError, "timescaledb");
     const backend = await open(database.url, { retentionDays: 36_500 });
@@ -238,8 +240,9 @@ if (isPresent) {
 
 test("needs no superuser: an agent that only writes, a reader that only reads", async (database) => {
   const [owner, agent, reader] = ["owner", "agent", "reader"].map((name) => `${name}_${database.name}`);
+  const roles = [owner, agent, reader].map((role) => `CREATE ROLE ${role} LOGIN PASSWORD '${role}'`);
   await database.sql(
-    `CREATE ROLE ${owner} LOGIN; CREATE ROLE ${agent} LOGIN; CREATE ROLE ${reader} LOGIN;
+    `${roles.join("; ")};
     ALTER DATABASE ${database.name} OWNER TO ${owner}; GRANT CREATE ON SCHEMA public TO ${owner}`,
   );
   const as = (role: string) => databaseUrl(database.url, database.name, role);

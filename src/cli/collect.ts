@@ -58,6 +58,8 @@ export const collect: Command = {
     const stop = listenForStop();
     try {
       const spoolDirectory = given.text("spool-directory");
+      const host = await openHost();
+      const nodeId = plan.nodeId ?? host.name;
       await withBackend(given, "create", async (backend) => {
         const watch = new Watch();
         const onEvent = (event: TelemetryEvent) => watch.tell(event);
@@ -65,7 +67,7 @@ export const collect: Command = {
         const hub = await ObservabilityHub.open(config);
         const costs = await CostObservatory.open(config);
         try {
-          await sampleUntil(stop.signal, plan, { hub, costs, host: await openHost(), watch });
+          await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId, watch });
         } finally {
           watch.tellOfEnd();
           const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
@@ -143,7 +145,9 @@ function readAmount(text: string): Decimal {
 function listenForStop(): { signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  // Windows ends a program by Ctrl-Break, too, and by closing its window.
+  const other: Deno.Signal = Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM";
+  const signals: Deno.Signal[] = ["SIGINT", "SIGHUP", other];
   for (const signal of signals) Deno.addSignalListener(signal, abort);
   return {
     signal: controller.signal,
@@ -157,9 +161,14 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
 async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
-  { hub, costs, host, watch }: { hub: ObservabilityHub; costs: CostObservatory; host: Host; watch: Watch },
+  { hub, costs, host, nodeId, watch }: {
+    hub: ObservabilityHub;
+    costs: CostObservatory;
+    host: Host;
+    nodeId: string;
+    watch: Watch;
+  },
 ): Promise<void> {
-  const nodeId = plan.nodeId ?? host.name;
   const meter = new Meter(costs, plan, nodeId);
   const start = performance.now();
   const end = start + plan.durationMs;

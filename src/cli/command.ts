@@ -1,6 +1,7 @@
 import type { Backend, OpenMode } from "../backends/backend.ts";
 import { hidePassword } from "../backends/connection_string.ts";
 import { DEFAULT_SQLITE, defaultConnectionString, openBackend, type PersistenceConfig } from "../config.ts";
+import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS } from "./output.ts";
 import { readName } from "./usage.ts";
@@ -47,8 +48,11 @@ export const FORMAT_OPTION: Option = {
 
 /** The configuration that options and environment name. */
 export function readConfig(given: Arguments): PersistenceConfig {
-  const backend = given.text("backend") ?? env("OPENFINOPS_BACKEND");
-  const connectionString = given.text("connection-string") ?? env("OPENFINOPS_CONNECTION_STRING");
+  const url = given.text("connection-string");
+  // Who names the database by an option needs no variable; else it must be readable, as it may name another one.
+  const needsVariables = url === undefined || isGranted({ name: "env", variable: "OPENFINOPS_BACKEND" });
+  const backend = given.text("backend") ?? (needsVariables ? env("OPENFINOPS_BACKEND") : undefined);
+  const connectionString = url ?? env("OPENFINOPS_CONNECTION_STRING");
   return {
     backend: backend as PersistenceConfig["backend"],
     // On the command line nothing is gained by a database that ends with the command.

@@ -1,8 +1,9 @@
+import { EVERYTHING, isGranted } from "../permissions.ts";
 import type { SystemMetricsInput } from "../records/system_metrics.ts";
 
 /** Samples the machine that this runs on. */
 export interface Host {
-  /** The name of the machine. */
+  /** The name of the machine; asking for it takes a permission. */
   readonly name: string;
   /** Takes one sample. What cannot be measured here is absent. */
   sample(): Promise<Omit<SystemMetricsInput, "timestamp">>;
@@ -13,12 +14,12 @@ export async function openHost(): Promise<Host> {
   const { default: information } = await import("systeminformation");
   const sample = async () => {
     const [load, memory, disks, networks, temperature, graphics] = await Promise.all([
-      measure(() => information.currentLoad()),
-      measure(() => information.mem()),
-      measure(() => information.fsSize()),
-      measure(() => information.networkStats("*")),
-      measure(() => information.cpuTemperature()),
-      measure(() => information.graphics()),
+      measure(LOAD, () => information.currentLoad()),
+      measure(MEMORY, () => information.mem()),
+      measure(EVERYTHING, () => information.fsSize()),
+      measure(EVERYTHING, () => information.networkStats("*")),
+      measure(EVERYTHING, () => information.cpuTemperature()),
+      measure(EVERYTHING, () => information.graphics()),
     ]);
     const gpus = graphics?.controllers.filter(({ utilizationGpu }) => isMeasured(utilizationGpu)) ?? [];
     return withoutNulls({
@@ -32,11 +33,30 @@ export async function openHost(): Promise<Host> {
     });
   };
   await sample();
-  return { name: Deno.hostname(), sample };
+  return {
+    get name() {
+      return Deno.hostname();
+    },
+    sample,
+  };
 }
 
-/** A measure that this machine does not have, or that may not be taken, is no reason to stop. */
-async function measure<T>(take: () => Promise<T>): Promise<T | undefined> {
+/** What it takes to measure CPU and memory; for all else programs are run, or /proc and /sys are read. */
+const LOAD: readonly Deno.PermissionDescriptor[] = [
+  { name: "sys", kind: "cpus" },
+  { name: "sys", kind: "loadavg" },
+];
+const MEMORY: readonly Deno.PermissionDescriptor[] = [{ name: "sys", kind: "systemMemoryInfo" }];
+
+/**
+ * A measure that this machine does not have, or that may not be taken, is no reason to stop. What may not be taken
+ * is not tried: the library would throw where nobody can catch it.
+ */
+async function measure<T>(
+  wanted: readonly Deno.PermissionDescriptor[],
+  take: () => Promise<T>,
+): Promise<T | undefined> {
+  if (!isGranted(...wanted)) return undefined;
   try {
     return await take();
   } catch {

@@ -1,4 +1,5 @@
-import { BackendError, ConfigError, ValidationError } from "../errors.ts";
+import project from "../../deno.json" with { type: "json" };
+import { BackendError, ConfigError, messageOf, ValidationError } from "../errors.ts";
 import { TransferError } from "../transfer/errors.ts";
 import { readArguments } from "./arguments.ts";
 import { cleanup } from "./cleanup.ts";
@@ -38,6 +39,7 @@ const COMMANDS: readonly Command[] = [
   costsSetBudget,
 ];
 const HELP = { name: "help", summary: "print this" };
+const VERSION = { name: "version", summary: "print the release" };
 
 /**
  * Runs the command line.
@@ -51,9 +53,9 @@ export async function main(args: readonly string[]): Promise<number> {
     const words = args.findIndex((arg) => arg.startsWith("-"));
     const leading = words < 0 ? args : args.slice(0, words);
     if (leading.length === 0) {
-      const { has } = await readArguments(args.map(longForm), [HELP]);
-      if (!has("help")) return wantCommand("a command", COMMANDS);
-      print(programHelp());
+      const { has } = await readArguments(args.map(longForm), [HELP, VERSION]);
+      if (!has("help") && !has("version")) return wantCommand("a command", COMMANDS);
+      print(has("help") ? programHelp() : `openfinops ${project.version}`);
       return 0;
     }
     command = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
@@ -104,6 +106,10 @@ function report(error: unknown, command: Command | undefined): number {
   if (error instanceof Deno.errors.BrokenPipe) return 0; // as in `openfinops … | head`
   const isUsage = error instanceof UsageError || error instanceof ConfigError ||
     error instanceof ValidationError;
+  if (error instanceof Deno.errors.NotCapable) {
+    note(`openfinops: Cannot go on: a permission of Deno is wanted: ${messageOf(error)}`);
+    return 1;
+  }
   if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
   note(`openfinops: ${error.message}`);
   if (error instanceof UsageError) {
@@ -121,8 +127,8 @@ function programHelp(): string {
     bold("Commands:"),
     commandList(COMMANDS),
     "",
-    "`openfinops <command> --help` tells more. OPENFINOPS_CONNECTION_STRING and OPENFINOPS_BACKEND",
-    "stand in for the options of the same names.",
+    "`openfinops <command> --help` tells more, `openfinops --version` the release.",
+    "OPENFINOPS_CONNECTION_STRING and OPENFINOPS_BACKEND stand in for the options of the same names.",
   ].join("\n");
 }
 

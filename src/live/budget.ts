@@ -2,6 +2,7 @@ import { ValidationError } from "../errors.ts";
 import type { Budget } from "../records/budget.ts";
 import { bucketAt, isTimeZone, parseBucket, stretchesOf } from "../records/calendar.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
+import { whatIsNoCurrency } from "../records/currency.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptMap, acceptTime } from "../records/validation.ts";
 import { type Check, isText, isTexts, isTextUpTo, takeFields } from "./fields.ts";
@@ -74,7 +75,10 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   budgetId: isText,
   name: isTextUpTo(800),
   amount: isAnything,
-  currency: isTextUpTo(64),
+  currency: {
+    test: (value) => isTextUpTo(64).test(value) && whatIsNoCurrency(value as string) === undefined,
+    wanted: "a currency by its code, such as USD",
+  },
   period: {
     test: (value) => {
       const bucket = typeof value === "string" ? parseBucket(value) : undefined;

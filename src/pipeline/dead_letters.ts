@@ -1,5 +1,5 @@
 import type { DatasetName } from "../records/dataset.ts";
-import { replaceFile, storageError, writeAll } from "./storage.ts";
+import { readAll, replaceFile, storageError, writeAll } from "./storage.ts";
 
 const encoder = new TextEncoder();
 
@@ -81,8 +81,9 @@ export class DeadLetters {
     settle: (letter: DeadLetter) => boolean | Promise<boolean>,
   ): Promise<{ gone: number; left: number }> {
     try {
-      using _locked = await this.#open({ create: false });
-      const { letters, others } = readLetters(await Deno.readTextFile(this.path));
+      using locked = await this.#open({ create: false });
+      // By the handle that has the lock: on Windows nobody else may read now.
+      const { letters, others } = readLetters(new TextDecoder().decode(await readAll(locked)));
       const left = [...others];
       for (const letter of letters) if (!await settle(letter)) left.push(JSON.stringify(letter));
       const text = left.join("\n");

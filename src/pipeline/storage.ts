@@ -10,6 +10,16 @@ export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<vo
   for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
 }
 
+/** Reads a file from where it stands to its end. */
+export async function readAll(file: Deno.FsFile): Promise<Uint8Array> {
+  const bytes = new Uint8Array((await file.stat()).size);
+  let length = 0;
+  for (let read: number | null = 0; read !== null && length < bytes.length; length += read ?? 0) {
+    read = await file.read(bytes.subarray(length));
+  }
+  return bytes.subarray(0, length);
+}
+
 /** Replaces a file as a whole: after a crash there is the old one or the new one. */
 export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   const temporary = `${path}.new`;
@@ -29,11 +39,20 @@ export async function syncFolder(path: string): Promise<void> {
   await folder.sync();
 }
 
+/** The numbers that systems give to a disk or a quota that is full, and to a refusal. */
+const OS_ERRORS: Readonly<Record<string, { full: RegExp; refused: RegExp }>> = {
+  windows: { full: /os error (39|112)\)/, refused: /os error (5|19)\)/ },
+  darwin: { full: /os error (28|69|27)\)/, refused: /os error (13|1|30)\)/ },
+};
+const { full, refused } = OS_ERRORS[Deno.build.os] ??
+  { full: /os error (28|122|27)\)/, refused: /os error (13|1|30)\)/ };
+
 /** What a failure of the file system means: its sign, its kind, and what to do. */
 const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] = [
-  { sign: /os error (28|122|27)\)/, kind: "disk-full", advice: "free space on the disk is wanted" },
+  { sign: full, kind: "disk-full", advice: "free space on the disk is wanted" },
+  { sign: /^Requires \w+ access/, kind: "operator", advice: "a permission of Deno is wanted" },
   {
-    sign: /os error (13|1|30)\)|Requires (read|write) access/,
+    sign: refused,
     kind: "operator",
     advice: "permission to write the folder is wanted",
   },

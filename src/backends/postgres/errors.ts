@@ -70,6 +70,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 const AT_WORK =
   /relation "_timescaledb_internal\.\S+" does not exist|overlaps with existing range|tuple concurrently (updated|deleted)/;
 const AT_WORK_MEANING = again("the same again is wanted; TimescaleDB was at work on the same data");
+/** Deno's own message says which. */
+const NOT_CAPABLE_MEANING = mend("a permission of Deno is wanted");
 
 function again(advice: string): Meaning {
   return { kind: "transient", advice };
@@ -102,6 +104,8 @@ export function asPostgresError(operation: string, name: string, cause: unknown)
   const isAtWork = AT_WORK.test(String((cause as Error | null)?.message));
   const meaning = isAtWork
     ? AT_WORK_MEANING
+    : cause instanceof Deno.errors.NotCapable
+    ? NOT_CAPABLE_MEANING
     : MEANINGS[code] ?? MEANINGS[code.slice(0, 3)] ?? MEANINGS[code.slice(0, 2)];
   const fields = cause as { message?: string; detail?: string; hint?: string } | null;
   const reason = String(fields?.message ?? cause).split("\n", 1)[0];

@@ -71,7 +71,8 @@ export function resolvePostgresTarget(
   if (host.includes(",")) throw refuse("one host", "it names several");
   if (!SSL_MODES.includes(sslMode)) throw refuse(`an sslmode of ${SSL_MODES.join(", ")}`, "it is another");
   const passwordFile = () => {
-    const file = value("passfile") ?? `${env("HOME") ?? env("APPDATA") ?? ""}/.pgpass`;
+    const file = value("passfile") ??
+      (Deno.build.os === "windows" ? `${env("APPDATA")}/postgresql/pgpass.conf` : `${env("HOME")}/.pgpass`);
     return findPassword(file, [host, String(port), database, user]);
   };
   return {

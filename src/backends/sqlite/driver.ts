@@ -5,6 +5,7 @@
  * @module
  */
 import { BackendError } from "../../errors.ts";
+import { EVERYTHING, isGranted } from "../../permissions.ts";
 
 /** The drivers that can be asked for by name. */
 export type SqliteDriverName = "@db/sqlite" | "node:sqlite";
@@ -36,8 +37,16 @@ export interface SqliteDatabase {
 export interface SqliteDriver {
   /** Which one it is. */
   readonly name: SqliteDriverName;
-  /** Opens a file that exists, `:memory:`, or a `file:` URI. */
-  open(path: string, options: { readOnly: boolean }): SqliteDatabase;
+  /** Opens a file that exists, or `:memory:`. */
+  open(path: string, options: SqliteOpenOptions): SqliteDatabase;
+}
+
+/** How a file is opened. */
+export interface SqliteOpenOptions {
+  /** Whether it is only read. */
+  readonly readOnly: boolean;
+  /** Whether it is read as it lies there, without the files that reading beside writers needs. */
+  readonly immutable?: boolean;
 }
 
 /**
@@ -47,9 +56,9 @@ export interface SqliteDriver {
  */
 export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promise<SqliteDriver> {
   if (choice === "node:sqlite") return await loadBuiltIn();
-  // To import it without the permission would ask for it on a terminal.
-  const { state } = await Deno.permissions.query({ name: "ffi" });
-  if (choice === "auto" && state !== "granted") return await loadBuiltIn();
+  // One binary has all it needs in itself, and @db/sqlite would download its library at the first use.
+  const takesBuiltIn = Deno.build.standalone || !isGranted({ name: "ffi" });
+  if (choice === "auto" && takesBuiltIn) return await loadBuiltIn();
   try {
     return await loadJsr();
   } catch (cause) {
@@ -117,10 +126,14 @@ async function loadJsr(): Promise<SqliteDriver> {
   const { Database } = await import("@db/sqlite") as unknown as JsrModule;
   return {
     name: "@db/sqlite",
-    open(path, { readOnly }) {
+    open(path, { readOnly, immutable }) {
       const access = readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
       const flags = access | SQLITE_OPEN_URI;
-      const database = new Database(path, { flags, int64: true, parseJson: false });
+      const database = new Database(immutable ? immutableUri(path) : path, {
+        flags,
+        int64: true,
+        parseJson: false,
+      });
       const statements = new Set<JsrStatement>();
       return {
         exec: (sql) => void database.exec(sql),
@@ -170,6 +183,10 @@ function toBindable(value: SqliteValue): SqliteValue {
   return typeof value === "number" && Math.abs(value) >= 2 ** 63 ? String(value) : value;
 }
 
+function immutableUri(path: string): string {
+  return `file:${encodeURI(path).replaceAll("?", "%3f").replaceAll("#", "%23")}?immutable=1`;
+}
+
 interface BuiltInStatement {
   setReturnArrays(enabled: boolean): void;
   run(...values: readonly SqliteValue[]): { changes: number };
@@ -180,8 +197,10 @@ async function loadBuiltIn(): Promise<SqliteDriver> {
   const { DatabaseSync } = await import("node:sqlite");
   return {
     name: "node:sqlite",
-    open(path, { readOnly }) {
-      const database = new DatabaseSync(path, { readOnly });
+    open(path, { readOnly, immutable }) {
+      // Deno takes a URI for the name of a file unless everything is granted.
+      const isUri = immutable && isGranted(...EVERYTHING);
+      const database = new DatabaseSync(isUri ? immutableUri(path) : path, { readOnly });
       return {
         exec: (sql) => database.exec(sql),
         prepare(sql) {

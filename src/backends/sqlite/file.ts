@@ -1,6 +1,7 @@
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
 import { BackendError, type FailureKind } from "../../errors.ts";
+import { isGranted } from "../../permissions.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
@@ -108,8 +109,7 @@ function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
     return readable(driver.open(path, { readOnly: true }), path);
   }
   // Without a write-ahead log there is no writer: the file can be read as it lies there, leaving no trace.
-  const uri = `file:${encodeURI(path).replaceAll("?", "%3f").replaceAll("#", "%23")}?immutable=1`;
-  return readable(driver.open(uri, { readOnly: true }), path);
+  return readable(driver.open(path, { readOnly: true, immutable: true }), path);
 }
 
 /**
@@ -117,6 +117,8 @@ function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
  * locks that the process has on it, those of SQLite's connections as well.
  */
 function mayWrite(path: string): boolean {
+  if (!isGranted({ name: "write", path })) return false;
+  if (!isGranted({ name: "sys", kind: "uid" })) return true; // whose file it is cannot be known
   try {
     accessSync(path, constants.W_OK);
     return true;
@@ -250,7 +252,12 @@ const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] =
     advice: "records that the table takes are wanted",
   },
   {
-    sign: /readonly|read-only|Permission denied|Requires (read|write) access/i,
+    sign: /^Requires \w+ access/,
+    kind: "operator",
+    advice: "a permission of Deno is wanted",
+  },
+  {
+    sign: /readonly|read-only|Permission denied/i,
     kind: "operator",
     advice: "permission to write the file and its folder is wanted",
   },

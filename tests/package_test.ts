@@ -1,0 +1,115 @@
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+import { COMPILE_OPTIONS, TARGETS } from "../scripts/compile.ts";
+
+const ROOT = new URL("..", import.meta.url);
+const CONFIG = JSON.parse(Deno.readTextFileSync(new URL("deno.json", ROOT)));
+
+/** Runs deno in the project. */
+async function deno(args: string[], env: Record<string, string> = {}) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args,
+    cwd: ROOT,
+    env: { NO_COLOR: "1", ...env },
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+/** A module as `deno info --json` tells of it. */
+interface Module {
+  specifier: string;
+  kind?: string;
+  npmPackage?: string;
+  error?: string;
+}
+
+/** All that a program may load, also later. */
+async function graphOf(entry: string): Promise<Module[]> {
+  const { out } = await deno(["info", "-q", "--json", entry]);
+  return JSON.parse(out).modules;
+}
+
+/** The modules of this project in a graph, as paths. */
+function ownModules(graph: readonly Module[]): string[] {
+  return graph.map(({ specifier }) => specifier)
+    .filter((specifier) => specifier.startsWith("file:"))
+    .map((specifier) => specifier.slice(ROOT.href.length));
+}
+
+Deno.test("whatever a module loads later is in its graph: each import() has a literal name", async () => {
+  const graph = await graphOf("cli.ts");
+  for (const { specifier, error } of graph) {
+    // What comes from JSR has a built-in behind it; all else has to be there.
+    assert(error === undefined || specifier.startsWith("jsr:"), `${specifier}: ${error}`);
+  }
+  for (const path of ownModules(graph)) {
+    const text = Deno.readTextFileSync(new URL(path, ROOT));
+    for (const [call] of text.matchAll(/(?<![\w.])import\((?!")[^)]*/g)) {
+      assert(call === "", `${path}: ${call}`);
+    }
+    assert(!/import\.meta\.(url|dirname|filename|resolve)/.test(text), `${path} reads from where it lies`);
+  }
+});
+
+Deno.test("deno publish takes all that the module and the command load, and little else", async () => {
+  const { code, err } = await deno(["publish", "--dry-run", "--allow-dirty", "--no-check"]);
+  assertEquals(code, 0, err);
+  const published = [...err.matchAll(/^ +(file:\S+) \(/gm)].map(([, url]) => url.slice(ROOT.href.length))
+    .sort();
+  const needed = ownModules([...await graphOf("mod.ts"), ...await graphOf("cli.ts")]);
+  const others = published.filter((path) => !needed.includes(path));
+  assertEquals(needed.filter((path) => !published.includes(path)), []);
+  assertEquals(others, ["LICENSE", "README.md"]);
+});
+
+Deno.test("npm packages are pinned exactly", () => {
+  for (const [name, specifier] of Object.entries<string>(CONFIG.imports)) {
+    if (specifier.startsWith("npm:")) assertMatch(specifier, /@\d+\.\d+\.\d+(-[\w.]+)?$/, name);
+  }
+});
+
+Deno.test("deno doc makes a page of each public name", async () => {
+  using folder = new TemporaryFolder();
+  const { code, err } = await deno(["doc", "-q", "--html", `--output=${folder.path}`, "mod.ts", "cli.ts"]);
+  assertEquals(code, 0, err);
+  const names = Object.keys(await import("../mod.ts"));
+  assert(names.length > 10);
+  const pages = [...Deno.readDirSync(folder.file("~"))].map((page) => page.name);
+  for (const name of names) assert(pages.includes(`${name}.html`), name);
+});
+
+Deno.test("deno task compile embeds the packages that the command can load, and no others", async () => {
+  using folder = new TemporaryFolder();
+  // Deno itself stands in for the base runtime, which it would download: all is embedded, only it cannot be run.
+  const { code, err } = await deno(
+    ["compile", ...COMPILE_OPTIONS, "--output", folder.file("openfinops"), "cli.ts"],
+    { DENORT_BIN: Deno.execPath() },
+  );
+  assertEquals(code, 0, err);
+  const embedded = [...err.matchAll(/── (@?[a-z][\w/-]*?)(?:\/[\d.]+)?\/\*/g)].map(([, name]) => name);
+  const wanted = (await graphOf("cli.ts")).filter(({ kind }) => kind === "npm")
+    .map(({ npmPackage }) => npmPackage!.replace(/(?<=.)@.*/, ""));
+  assert(wanted.length >= 5);
+  for (const name of wanted) assert(embedded.includes(name), `${name}: ${err}`);
+  assert(!err.includes("selfsigned"), err);
+});
+
+Deno.test("deno task compile says what to do where the base runtime cannot be had", async () => {
+  if (Deno.build.os === "windows") return; // links take a privilege there
+  using folder = new TemporaryFolder();
+  const { denoDir } = JSON.parse((await deno(["info", "--json"])).out);
+  Deno.symlinkSync(`${denoDir}/npm`, folder.file("npm"));
+  const nowhere = "http://127.0.0.1:9"; // a port on which nobody listens
+  const env = { DENO_DIR: folder.path, HTTPS_PROXY: nowhere, HTTP_PROXY: nowhere, NO_PROXY: "" };
+  const { code, out, err } = await deno(["task", "-q", "compile", TARGETS[0], TARGETS[4]], env);
+  assertEquals([code, out], [1, ""]);
+  const lines = err.trimEnd().split("\n");
+  assertEquals(lines.length, 7, err);
+  assertMatch(
+    lines[0],
+    /^Cannot compile for x86_64-unknown-linux-gnu: the base runtime of Deno .* is wanted/,
+  );
+  assertMatch(lines[2], /^Run this again where .* can be reached; or download there$/);
+  assertMatch(lines[4], /denort-x86_64-pc-windows-msvc\.zip$/);
+});

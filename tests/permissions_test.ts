@@ -1,0 +1,193 @@
+import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { ObservabilityHub } from "../mod.ts";
+import { DeadLetters } from "../src/pipeline/dead_letters.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+
+const CLI = new URL("../cli.ts", import.meta.url).href;
+const CONFIG = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
+const SETS: Readonly<Record<string, Record<string, unknown>>> = CONFIG.permissions;
+
+/** The commands, by what they need beside the database. Of each there is one that fails where a permission is missing. */
+const READ = [
+  "database stats",
+  "database query metrics",
+  "database query metrics --bucket 1d --measure cpuUsage.avg",
+  "database export metrics",
+  "database test-connection",
+  "database cleanup --dry-run",
+  "metrics health",
+  "costs summary",
+  "costs budgets",
+];
+const WRITE = ["database init", "database cleanup --yes"
+  "costs set-budget nlp --amount 1",
+];
+const FILES = [
+  "database import metrics in.csv --rejects bad.ndjson",
+  "database export metrics --output out.parquet",
+  "database migrate --from sqlite:///other.db --to",
+  "database dead-letter list --dead-letter-directory letters",
+  "database dead-letter retry --dead-letter-directory letters",
+];
+const COLLECT = ["collect --interval 100ms --duration 300ms"];
+const NO_DATABASE = ["--help", "--version", "database examples"];
+
+/** What each set is for. */
+const COMMANDS: Readonly<Record<string, readonly string[]>> = {
+  "sqlite-read": READ,
+  "sqlite": [...WRITE, ...READ, ...FILES],
+  "sqlite-collect": [...COLLECT, ...COLLECT.map((command) => `${command} --spool-directory spool`)],
+  "postgresql": [...WRITE, ...READ],
+  "postgresql-files": FILES,
+  "postgresql-collect": COLLECT,
+};
+
+/** For each permission of a set a command that cannot do without it. */
+const NEEDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "sqlite-read": { read: READ[0], env: READ[0] },
+  "sqlite": { read: WRITE[0], write: WRITE[0], env: WRITE[0] },
+  "sqlite-collect": { read: COLLECT[0], write: COLLECT[0], env: COLLECT[0], sys: COLLECT[0] },
+  "postgresql": { net: READ[0], env: READ[0] },
+  "postgresql-files": { read: FILES[0], write: FILES[1], net: FILES[1], env: FILES[1] },
+  "postgresql-collect": { net: COLLECT[0], env: COLLECT[0], sys: COLLECT[0] },
+};
+
+/** A folder with a copy of deno.json, so that "." in its sets is this folder, and a database. */
+interface Place {
+  readonly folder: TemporaryFolder;
+  readonly url: string;
+}
+
+async function prepare({ folder, url }: Place): Promise<void> {
+  Deno.copyFileSync(new URL("../deno.lock", import.meta.url), folder.file("deno.lock"));
+  const fewer = Object.entries(SETS).flatMap(([name, set]) =>
+    Object.keys(set).map((kind) => [`${name}-without-${kind}`, { ...set, [kind]: false }])
+  );
+  const permissions = { ...SETS, ...Object.fromEntries(fewer) };
+  Deno.writeTextFileSync(folder.file("deno.json"), JSON.stringify({ ...CONFIG, permissions }));
+  Deno.writeTextFileSync(folder.file("in.csv"), "timestamp,cpuUsage\n2026-01-01T00:00Z,1\n");
+  for (const [connectionString, nodeId] of [[url, "here"], [folder.sqlite("other.db"), "there"]]) {
+    await using hub = await ObservabilityHub.open({ connectionString });
+    await hub.collectSystemMetrics({ timestamp: NEW_YEAR, nodeId, cpuUsage: 50 });
+  }
+  const letters = new DeadLetters(folder.file("letters"), "system_metrics");
+  await letters.append({
+    batchId: "b1",
+    message: "refused",
+    record: { timestamp: NEW_YEAR, nodeId: "late" },
+  });
+}
+
+interface Run {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Runs the command with a set and nothing else; the host of the server is given as the documents say. */
+async function run({ folder, url }: Place, command: string, set?: string): Promise<Run> {
+  const { protocol, host } = new URL(url);
+  const [base = "", missing] = set?.split("-without-") ?? [];
+  const flags = set === undefined ? [] : [`-P=${set}`];
+  if (SETS[base]?.net !== undefined && missing !== "net") flags.push(`--allow-net=${host}`);
+  const args = command.split(" ");
+  if (args.at(-1) === "--to") args.push(url);
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "--no-prompt", "--cached-only", "--config", "deno.json", ...flags, CLI, ...args],
+    cwd: folder.path,
+    env: {
+      OPENFINOPS_CONNECTION_STRING: url,
+      OPENFINOPS_BACKEND: protocol === "sqlite:" ? "sqlite" : "",
+    },
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+/** The backends that the machine has, each with a database of its own. */
+const PLACES: readonly { name: string; sets: RegExp; open(): Promise<Place & AsyncDisposable> }[] = [
+  {
+    name: "SQLite",
+    sets: /^sqlite/,
+    open() {
+      const folder = new TemporaryFolder();
+      const dispose = () => Promise.resolve(folder[Symbol.dispose]());
+      return Promise.resolve({ folder, url: folder.sqlite(), [Symbol.asyncDispose]: dispose });
+    },
+  },
+  { name: "PostgreSQL", sets: /^postgresql/, open: () => openServer("postgresql") },
+  ...(await timescaleVersion()).version === undefined
+    ? []
+    : [{ name: "TimescaleDB", sets: /^postgresql/, open: () => openServer("timescaledb") }],
+];
+
+async function openServer(scheme: string): Promise<Place & AsyncDisposable> {
+  const folder = new TemporaryFolder();
+  const database = await TestDatabase.create();
+  return {
+    folder,
+    url: database.url.replace(/^[a-z]+/, scheme),
+    async [Symbol.asyncDispose]() {
+      folder[Symbol.dispose]();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+for (const { name, sets, open } of PLACES) {
+  for (const set of Object.keys(SETS).filter((set) => sets.test(set))) {
+    Deno.test(`permission set ${set} is enough for its commands on ${name}, and names what is missing`, async () => {
+      await using place = await open();
+      await prepare(place);
+      for (const command of COMMANDS[set]) {
+        const { code, err } = await run(place, command, set);
+        assertEquals(code, 0, `${command}: ${err}`);
+      }
+      for (const kind of Object.keys(SETS[set])) {
+        const { code, out, err } = await run(place, NEEDS[set][kind], `${set}-without-${kind}`);
+        assertEquals([code, out], [1, ""], err);
+        const flag = `openfinops: Cannot .*a permission of Deno is wanted: .*--allow-${kind} flag`;
+        assertMatch(err, new RegExp(`^${flag}\\n$`));
+      }
+    });
+  }
+}
+
+Deno.test("every command has a permission set, or needs none", async () => {
+  await using place = await PLACES[0].open();
+  await prepare(place);
+  for (const command of NO_DATABASE) {
+    assertEquals((await run(place, command)).code, 0, command);
+  }
+  const { out } = await run(place, "--help");
+  const all = [...Object.values(COMMANDS).flat(), ...NO_DATABASE];
+  for (const [, name] of out.matchAll(/^ {2}((?:[a-z]+ )?[a-z-]+) {2,}/gm)) {
+    assert(all.some((command) => `${command} `.startsWith(`${name} `)), name);
+  }
+});
+
+Deno.test("README tells of every permission set", () => {
+  const readme = Deno.readTextFileSync(new URL("../README.md", import.meta.url));
+  for (const set of Object.keys(SETS)) assert(readme.includes(`\`${set}\``), set);
+});
+
+Deno.test("collect measures CPU and memory without any program, /proc or /sys", async () => {
+  await using place = await PLACES[0].open();
+  await prepare(place);
+  await run(place, COLLECT[0], "sqlite-collect");
+  const { out } = await run(place, "database query metrics --limit 1 --format json", "sqlite-read");
+  const [{ cpuUsage, memoryUsage, nodeId }] = JSON.parse(out);
+  assertEquals([typeof cpuUsage, typeof memoryUsage], ["number", "number"]);
+  assertEquals(nodeId, Deno.hostname());
+});
+
+Deno.test("a database that an option names is opened without a permission to read variables", async () => {
+  await using place = await PLACES[0].open();
+  await prepare(place);
+  const command = `database stats --connection-string ${place.url}`;
+  const { code, err } = await run(place, command, "sqlite-without-env");
+  assertEquals([code, err], [0, ""]);
+});
