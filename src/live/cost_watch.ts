@@ -24,6 +24,8 @@ export class CostWatch {
   #refreshedAt = -Infinity;
   #mayRefreshAt = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Whether nothing is put off any more. */
+  #isClosing = false;
   #isClosed = false;
 
   /** Makes a watch, which first learns what there is when a batch is written. */
@@ -55,20 +57,17 @@ export class CostWatch {
 
   /** A budget was made, changed or deleted. */
   changed(): void {
-    this.#budgets.forget();
     this.#isStale = true;
     this.#mayRefreshAt = -Infinity;
   }
 
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
-    if (this.#timer !== undefined) {
-      this.#mayRefreshAt = -Infinity; // what was to be done later is done now
-      void this.#inTurn(() => this.#catchUp());
-    }
+    this.#isClosing = true;
+    if (this.#timer !== undefined) void this.#inTurn(() => this.#catchUp()); // what was to be done later is done now
+    clearTimeout(this.#timer);
     await this.#turn;
     this.#isClosed = true;
-    clearTimeout(this.#timer);
   }
 
   #count(entries: readonly CostEntry[], { isReplay, duplicates, restated }: WriteResult): void {
@@ -86,7 +85,7 @@ export class CostWatch {
     try {
       if (this.#isStale) {
         const wait = this.#mayRefreshAt - performance.now();
-        if (wait > 0) return this.#later(wait);
+        if (wait > 0 && !this.#isClosing) return this.#later(wait);
         await this.#refresh();
       }
       await this.#budgets.tell();
@@ -98,10 +97,10 @@ export class CostWatch {
 
   async #refresh(): Promise<void> {
     const start = performance.now();
+    this.#isStale = false; // unless a budget is changed meanwhile
     try {
       await this.#budgets.refresh();
       await this.#anomalies?.refresh();
-      this.#isStale = false;
       this.#refreshedAt = performance.now();
     } finally {
       const tookMs = performance.now() - start;
