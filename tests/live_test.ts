@@ -321,6 +321,25 @@ Deno.test("CostObservatory heeds a budget that is changed while what is spent is
   assertEquals(told, [100]);
 });
 
+Deno.test("CostObservatory tells of a threshold once what is watched can be read again, though no cost follows", async () => {
+  const told: string[] = [];
+  const backend = memory();
+  const costs = await CostObservatory.open({
+    backend,
+    onEvent: ({ type }) => void (type === "budget-threshold" && told.push(type)),
+  });
+  await costs.createBudget({ budgetId: "b", amount: "1", thresholds: [100] });
+  const { documents } = backend;
+  const read = documents.read.bind(documents);
+  documents.read = () => Promise.reject(new BackendError("away", { operation: "read", kind: "transient" }));
+  await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
+  await costs.flush();
+  documents.read = read;
+  assertEquals(told, []);
+  await costs.close(); // what is put off is done now
+  assertEquals(told.length, 1);
+});
+
 Deno.test("CostObservatory tells again of a threshold that another process has taken back", async () => {
   const told: string[] = [];
   const backend = memory();

@@ -10,6 +10,8 @@ const REFRESH_MS = 5 * 60_000;
 /** What is counted anew again and again takes no more than a twentieth of the time. */
 const LEAST_WAIT_MS = 1_000;
 const WAIT_FACTOR = 20;
+/** When what has failed is tried again, where no batch comes before. */
+const RETRY_MS = 30_000;
 
 /**
  * Counts costs as they are committed, each once: where a batch held duplicates, or nobody knows whether it was counted,
@@ -79,7 +81,7 @@ export class CostWatch {
     this.#anomalies?.count(entries);
   }
 
-  /** Refreshes what is stale, now or later, and tells of what was crossed. A failure is for the next time. */
+  /** Refreshes what is stale, now or later, and tells of what was crossed. What fails is done the next time. */
   async #catchUp(): Promise<void> {
     if (this.#isClosed) return;
     try {
@@ -92,6 +94,7 @@ export class CostWatch {
       await this.#anomalies?.tell();
     } catch {
       this.#isStale = true;
+      this.#later(RETRY_MS); // there may be no further batch
     }
   }
 
@@ -109,7 +112,7 @@ export class CostWatch {
   }
 
   #later(ms: number): void {
-    if (this.#timer !== undefined) return;
+    if (this.#timer !== undefined || this.#isClosing) return;
     const timer = setTimeout(() => {
       this.#timer = undefined;
       void this.#inTurn(() => this.#catchUp());
