@@ -6,6 +6,7 @@ import { BackendError, ValidationError } from "../src/errors.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import type { CostEntryInput } from "../src/records/cost_entry.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
 const SECOND = 1_000;
@@ -144,6 +145,30 @@ Deno.test("ObservabilityHub resolves the alerts of a rule that is changed, and o
   assertEquals(await active(), ["gpu_overheating", "hot"]);
   await hub.removeAlertRule("hot");
   assertEquals(await active(), ["gpu_overheating"]);
+});
+
+Deno.test("ObservabilityHub gives the worst alerts first, and takes none up again that was resolved", async () => {
+  const backend = memory();
+  const hub = await ObservabilityHub.open({ backend });
+  for (const [name, severity] of [["a", "info"], ["b", "emergency"], ["c", "warning"]] as const) {
+    await hub.setAlertRule({ name, field: "gpuUsage", above: 50, severity });
+  }
+  const use = (hub: ObservabilityHub, minute: number) =>
+    hub.collectSystemMetrics({ timestamp: NEW_YEAR + minute * MINUTE, gpuUsage: 90 });
+  const active = async (hub: ObservabilityHub) => (await hub.getAlerts()).map(({ rule }) => rule);
+  await use(hub, 0);
+  assertEquals(await active(hub), ["b", "c", "a"]);
+  await hub.resolveAlert("b/default/default");
+  assertEquals(await active(hub), ["c", "a"]);
+  await use(hub, 1);
+  assertEquals(await active(hub), ["b", "c", "a"]); // it fires again
+  await hub.resolveAlert("b/default/default");
+  await hub.close();
+  const restarted = await ObservabilityHub.open({ backend });
+  assertEquals(await active(restarted), ["c", "a"]);
+  await use(restarted, 2);
+  assertEquals(await active(restarted), ["b", "c", "a"]);
+  await restarted.close();
 });
 
 const NEVER = () => new Promise<never>(() => {});
@@ -340,6 +365,108 @@ Deno.test("CostObservatory tells of a threshold once what is watched can be read
   assertEquals(told.length, 1);
 });
 
+/** An observatory, what it tells of budgets, and a way to add a cost and have it committed. */
+async function counting(backend = memory()) {
+  const told: string[] = [];
+  const costs = await CostObservatory.open({
+    backend,
+    onEvent: (event) => {
+      if (event.type !== "budget-threshold") return;
+      told.push(`${event.crossing.budgetId} ${event.crossing.spent}`);
+    },
+  });
+  const add = async (overrides: Partial<CostEntryInput>) => {
+    await costs.addCostEntry(costEntry({ timestamp: Date.now(), ...overrides }));
+    await costs.flush();
+  };
+  return { costs, told, add };
+}
+
+Deno.test("CostObservatory counts for a budget, cost by cost, what is within it only", async () => {
+  const { costs, told, add } = await counting();
+  const [startTime, endTime] = [Date.now() - DAY, Date.now() + DAY];
+  const within = { resourceId: "r", category: "gpu", region: "eu", tags: { team: "nlp", more: "x" } };
+  await costs.createBudget({
+    budgetId: "b",
+    amount: 2,
+    thresholds: [100],
+    resourceId: "r",
+    categories: ["gpu"],
+    region: "eu",
+    tags: { team: "nlp" },
+    startTime,
+    endTime,
+  });
+  await add({ entryId: "first", ...within }); // from here on nothing is taken from the backend
+  const without: Partial<CostEntryInput>[] = [
+    { resourceId: "other" },
+    { category: "cpu" },
+    { region: "us" },
+    { tags: { team: "cv" } },
+    { tags: {} },
+    { currency: "EUR" },
+    { timestamp: startTime - 1 },
+    { timestamp: endTime },
+  ];
+  for (const [i, overrides] of without.entries()) await add({ entryId: `e${i}`, ...within, ...overrides });
+  assertEquals(told, []);
+  await add({ entryId: "last", ...within, timestamp: endTime - 1 });
+  assertEquals(told, ["b 2"]);
+  await costs.close();
+});
+
+Deno.test("CostObservatory counts once what is a duplicate, is restated, or was committed unseen", async () => {
+  for (const onConflict of ["ignore", "replace"] as const) {
+    const backend = new MemoryBackend({ maxMemoryEntries: 1_000, onConflict });
+    const { costs, told, add } = await counting(backend);
+    await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+    const timestamp = Date.now();
+    await add({ entryId: "a", timestamp });
+    for (let i = 0; i < 3; i++) await add({ entryId: "a", timestamp });
+    await costs.close();
+    assertEquals(told, []);
+  }
+  const backend = memory();
+  const { costs, told, add } = await counting(backend);
+  await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+  await add({ entryId: "a" });
+  const write = backend.write.bind(backend);
+  backend.write = async (batch) => {
+    backend.write = write;
+    await write(batch);
+    throw new BackendError("lost", { operation: "write", kind: "transient" });
+  };
+  await add({ entryId: "b" });
+  await costs.close();
+  assertEquals(told, []);
+});
+
+Deno.test("CostObservatory begins to count anew with each period", async () => {
+  const { now } = Date;
+  const midnight = Date.UTC(2026, 0, 2);
+  let time = midnight - 2;
+  Date.now = () => time;
+  try {
+    const { costs, told, add } = await counting();
+    await costs.createBudget({ budgetId: "b", amount: 2, period: "1d", thresholds: [100] });
+    await add({ entryId: "a", amount: "1" });
+    time = midnight;
+    await add({ entryId: "b", amount: "1.5" });
+    await costs.close(); // what is put off for a second is done now
+    assertEquals(told, []);
+    const next = await counting();
+    await next.costs.createBudget({ budgetId: "b", amount: 2, period: "1d", thresholds: [100] });
+    time = midnight - 1;
+    await next.add({ entryId: "a", amount: "2" });
+    time = midnight;
+    await next.add({ entryId: "b", amount: "3" });
+    await next.costs.close();
+    assertEquals(next.told, ["b 2", "b 3"]);
+  } finally {
+    Date.now = now;
+  }
+});
+
 Deno.test("CostObservatory tells again of a threshold that another process has taken back", async () => {
   const told: string[] = [];
   const backend = memory();
@@ -395,6 +522,24 @@ Deno.test("CostObservatory takes no day that is not over for one that costs too 
   assertEquals(await daysOf({}), [3]);
   assertEquals(await daysOf({ endTime: today - 2.5 * DAY }), []); // that day as it was at noon
   assertEquals(await daysOf({ endTime: today - 2 * DAY }), [3]);
+});
+
+Deno.test("CostObservatory tells of a day that costs too little when the next one begins", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: (event) => void (event.type === "cost-anomaly" && told.push(event.anomaly.amount)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (day: number, amount: string) => {
+    await costs.addCostEntry(costEntry({ entryId: `e${day}`, timestamp: today - day * DAY, amount }));
+    await costs.flush();
+  };
+  for (let day = 35; day > 1; day--) await add(day, "10");
+  await add(1, "3");
+  assertEquals(told, []);
+  await add(0, "10");
+  assertEquals(told, ["3"]);
 });
 
 Deno.test("CostObservatory tells of a day that costs too much though other costs are booked ahead", async () => {
