@@ -346,7 +346,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * without anybody's doing: `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`,
    * `low_success_rate` and `service_down`.
    *
-   * @param rule The rule; it takes the place of the one with this name.
+   * @param rule The rule; it takes the place of the one with this name, whose active alerts are resolved where it differs.
    * @returns The rule with nothing left open.
    * @throws {ValidationError} If a field is missing, unknown or wrong.
    * @throws {BackendError} If the backend cannot be written.
@@ -372,7 +372,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Removes a rule that was set; a default rule of this name is in use again.
+   * Removes a rule that was set, and resolves its alerts; a default rule of this name is in use again.
    *
    * @param name The name of the rule.
    * @returns Whether there was one.
@@ -398,6 +398,7 @@ export class ObservabilityHub implements AsyncDisposable {
    *
    * @param query Whether those that are resolved are wanted as well.
    * @returns The alerts, the worst first.
+   * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
   getAlerts(query?: AlertsQuery): Promise<Alert[]> {

@@ -8,6 +8,7 @@ import {
   type ResolvedConfig,
 } from "./config.ts";
 import { BackendError, messageOf, ValidationError } from "./errors.ts";
+import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
@@ -279,10 +280,10 @@ export class RecordStore {
         wanted: "a number of milliseconds from 0",
       });
     }
-    const reports = await Promise.all(
-      [...this.#rooms.values()].map(({ pipeline }) => pipeline.close({ deadlineMs })),
-    );
-    for (const { watcher } of this.#rooms.values()) await watcher.close?.();
+    const deadline = performance.now() + deadlineMs;
+    const rooms = [...this.#rooms.values()];
+    const reports = await Promise.all(rooms.map(({ pipeline }) => pipeline.close({ deadlineMs })));
+    await endBefore(deadline, Promise.all(rooms.map(({ watcher }) => watcher.close?.())));
     this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
     const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
@@ -320,6 +321,15 @@ export class RecordStore {
   #room<T>(dataset: Dataset<T>): Room<T> {
     return this.#rooms.get(dataset) as unknown as Room<T>;
   }
+}
+
+/** Waits, but not beyond a deadline: a backend that gives no answer keeps nobody from closing. */
+async function endBefore(deadline: number, work: Promise<unknown>): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  const ms = Math.min(Math.max(deadline - performance.now(), 0), MAX_TIMER_MS);
+  const timer = setTimeout(over.resolve, ms);
+  await Promise.race([work, over.promise]);
+  clearTimeout(timer);
 }
 
 /** A store in memory, which needs no opening. */

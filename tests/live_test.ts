@@ -6,6 +6,7 @@ import { BackendError, ValidationError } from "../src/errors.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import type { CostEntryInput } from "../src/records/cost_entry.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
 const SECOND = 1_000;
@@ -25,7 +26,12 @@ function watching() {
     told.push([event.type, ((resolvedAt ?? firedAt) - NEW_YEAR) / MINUTE]);
   });
   const observe = (minute: number, metrics: object) =>
-    watch.observe("system_metrics", { timestamp: NEW_YEAR + minute * MINUTE, nodeId: "n1", ...metrics });
+    watch.observe("system_metrics", {
+      timestamp: NEW_YEAR + minute * MINUTE,
+      clusterId: "a",
+      nodeId: "n1",
+      ...metrics,
+    });
   return { watch, told, observe };
 }
 
@@ -95,6 +101,134 @@ Deno.test("AlertWatch saves alerts as soon as the backend is back, and records n
   assertEquals((await documents.read()).map(({ kind }) => kind), ["alert"]);
 });
 
+Deno.test("AlertWatch tells names with slashes apart", async () => {
+  const { watch, told, observe } = watching();
+  for (const minute of [0, 1]) {
+    observe(minute, { clusterId: "a/b", nodeId: "c", temperature: 90 });
+    observe(minute, { clusterId: "a", nodeId: "b/c", temperature: 90 });
+  }
+  assertEquals(told.length, 2);
+  assertEquals((await watch.alerts()).map(({ alertId }) => alertId), [
+    "gpu_overheating/a%2Fb/c",
+    "gpu_overheating/a/b%2Fc",
+  ]);
+});
+
+Deno.test("AlertWatch does not fire again by what comes late after an alert was resolved", () => {
+  const { watch, told, observe } = watching();
+  watch.use([acceptRule({ name: "hot", field: "temperature", above: 85 })]);
+  observe(0, { temperature: 90 });
+  observe(2, { temperature: 20 });
+  observe(1, { temperature: 90 }); // late
+  assertEquals(told, [["alert-fired", 0], ["alert-resolved", 2]]);
+  observe(3, { temperature: 90 });
+  assertEquals(told.length, 3);
+});
+
+Deno.test("ObservabilityHub resolves the alerts of a rule that is changed, and only of that", async () => {
+  await using hub = new ObservabilityHub();
+  const rule = { name: "hot", field: "temperature", above: 80, clusterId: "a" };
+  await hub.setAlertRule(rule);
+  const heat = (minute: number) =>
+    hub.collectSystemMetrics({ timestamp: NEW_YEAR + minute * MINUTE, clusterId: "a", temperature: 90 });
+  const active = async () => (await hub.getAlerts()).map(({ rule }) => rule).toSorted();
+  await heat(0);
+  await heat(1);
+  assertEquals(await active(), ["gpu_overheating", "hot"]);
+  await hub.setAlertRule(rule); // as each program does that sets its rules at the start
+  assertEquals(await active(), ["gpu_overheating", "hot"]);
+  await hub.setAlertRule({ ...rule, durationMs: MINUTE });
+  assertEquals(await active(), ["gpu_overheating"]);
+  await heat(2);
+  assertEquals(await active(), ["gpu_overheating"]); // the duration begins anew
+  await heat(3);
+  assertEquals(await active(), ["gpu_overheating", "hot"]);
+  await hub.removeAlertRule("hot");
+  assertEquals(await active(), ["gpu_overheating"]);
+});
+
+Deno.test("ObservabilityHub gives the worst alerts first, and takes none up again that was resolved", async () => {
+  const backend = memory();
+  const hub = await ObservabilityHub.open({ backend });
+  for (const [name, severity] of [["a", "info"], ["b", "emergency"], ["c", "warning"]] as const) {
+    await hub.setAlertRule({ name, field: "gpuUsage", above: 50, severity });
+  }
+  const use = (hub: ObservabilityHub, minute: number) =>
+    hub.collectSystemMetrics({ timestamp: NEW_YEAR + minute * MINUTE, gpuUsage: 90 });
+  const active = async (hub: ObservabilityHub) => (await hub.getAlerts()).map(({ rule }) => rule);
+  await use(hub, 0);
+  assertEquals(await active(hub), ["b", "c", "a"]);
+  await hub.resolveAlert("b/default/default");
+  assertEquals(await active(hub), ["c", "a"]);
+  await use(hub, 1);
+  assertEquals(await active(hub), ["b", "c", "a"]); // it fires again
+  await hub.resolveAlert("b/default/default");
+  await hub.close();
+  const restarted = await ObservabilityHub.open({ backend });
+  assertEquals(await active(restarted), ["c", "a"]);
+  await use(restarted, 2);
+  assertEquals(await active(restarted), ["b", "c", "a"]);
+  await restarted.close();
+});
+
+const NEVER = () => new Promise<never>(() => {});
+const UNANSWERED: [string, (backend: MemoryBackend) => void][] = [
+  ["a batch", (backend) => backend.write = NEVER],
+  ["reading what is watched", (backend) => backend.documents.read = NEVER],
+  ["storing what is watched", (backend) => backend.documents.write = NEVER],
+];
+
+for (const [what, silence] of UNANSWERED) {
+  Deno.test(`CostObservatory and ObservabilityHub close by the deadline where ${what} is never answered`, async () => {
+    const backend = memory();
+    const hub = await ObservabilityHub.open({ backend });
+    const costs = await CostObservatory.open({ backend });
+    await costs.createBudget({ budgetId: "b", amount: 1 });
+    silence(backend);
+    for (const timestamp of [NEW_YEAR, NEW_YEAR + MINUTE]) {
+      await hub.collectSystemMetrics({ timestamp, temperature: 90 });
+    }
+    await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
+    await Promise.all([hub.close({ deadlineMs: 20 }), costs.close({ deadlineMs: 20 })]);
+  });
+}
+
+const WRONG_OPTIONS: [string, string, () => Promise<unknown>][] = (() => {
+  const [hub, costs] = [new ObservabilityHub(), new CostObservatory()];
+  return [
+    ["getAlerts()", "includeResolve", () => hub.getAlerts({ includeResolve: true } as object)],
+    ["getAlerts()", "includeResolved", () => hub.getAlerts({ includeResolved: 1 } as object)],
+    ["getAlerts()", "value", () => hub.getAlerts(null!)],
+    ["getClusterHealthSummary()", "window", () => hub.getClusterHealthSummary({ window: 1 } as object)],
+    ["getClusterHealthSummary()", "windowMs", () => hub.getClusterHealthSummary({ windowMs: "5" } as object)],
+    ["getServiceDependencyMap()", "windowMs", () => hub.getServiceDependencyMap({ windowMs: NaN })],
+    ["getBudgetStatus()", "budgetID", () => costs.getBudgetStatus({ budgetID: "b" } as object)],
+    ["getBudgetStatus()", "at", () => costs.getBudgetStatus({ at: 1_700_000_000 })],
+    ["getCostSummary()", "category", () => costs.getCostSummary({ category: "gpu" } as object)],
+    ["getCostSummary()", "top", () => costs.getCostSummary({ top: 0 })],
+    [
+      "getCostSummary()",
+      "startTime",
+      () => costs.getCostSummary({ startTime: NEW_YEAR + 1, endTime: NEW_YEAR }),
+    ],
+    ["getCostAnomalies()", "bucket", () => costs.getCostAnomalies({ bucket: "1w" } as object)],
+    ["getCostAnomalies()", "limit", () => costs.getCostAnomalies({ limit: 1 } as object)],
+    ["getCostAnomalies()", "startTime", () => costs.getCostAnomalies({ startTime: Date.now() + DAY })],
+    [
+      "startTrainingRunTracking()",
+      "start",
+      () => costs.startTrainingRunTracking("r", { start: NEW_YEAR } as object),
+    ],
+  ];
+})();
+
+for (const [method, field, ask] of WRONG_OPTIONS) {
+  Deno.test(`${method} refuses ${ask.toString().replace(/\s+/g, " ")} and names ${field}`, async () => {
+    const error = await ask().then(() => undefined, (error) => error);
+    assertEquals([error?.name, error?.field], ["ValidationError", field]);
+  });
+}
+
 const WRONG_RULES: [string, object][] = [
   ["name", { name: "" }],
   ["name", { name: undefined }],
@@ -140,6 +274,7 @@ const WRONG_BUDGETS: [string, object][] = [
   ["categories", { categories: [] }],
   ['tags["team"]', { tags: { team: 1 } }],
   ["thresholds", { thresholds: [0] }],
+  ["thresholds", { thresholds: [1e-300] }], // comes to 0
   ["spent", { spent: "1" }],
 ];
 
@@ -188,7 +323,243 @@ Deno.test("CostObservatory goes on committing costs while what is watched cannot
   assertEquals(costs.stats().datasets.cost_entries!.committed, 10);
 });
 
+Deno.test("CostObservatory heeds a budget that is changed while what is spent is taken anew", async () => {
+  const told: number[] = [];
+  const backend = memory();
+  await using costs = await CostObservatory.open({
+    backend,
+    onEvent: (event) => void (event.type === "budget-threshold" && told.push(event.crossing.threshold)),
+  });
+  const add = async (entryId: string) => {
+    await costs.addCostEntry(costEntry({ entryId, timestamp: Date.now() }));
+    await costs.flush();
+  };
+  await costs.createBudget({ budgetId: "a", amount: 100 });
+  const aggregate = backend.aggregate.bind(backend);
+  backend.aggregate = async (...question) => {
+    backend.aggregate = aggregate;
+    await costs.createBudget({ budgetId: "b", amount: 2, thresholds: [100] });
+    return await aggregate(...question);
+  };
+  await add("1");
+  await add("2");
+  await costs.close(); // what is put off for a second is done now
+  assertEquals(told, [100]);
+});
+
+Deno.test("CostObservatory tells of a threshold once what is watched can be read again, though no cost follows", async () => {
+  const told: string[] = [];
+  const backend = memory();
+  const costs = await CostObservatory.open({
+    backend,
+    onEvent: ({ type }) => void (type === "budget-threshold" && told.push(type)),
+  });
+  await costs.createBudget({ budgetId: "b", amount: "1", thresholds: [100] });
+  const { documents } = backend;
+  const read = documents.read.bind(documents);
+  documents.read = () => Promise.reject(new BackendError("away", { operation: "read", kind: "transient" }));
+  await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
+  await costs.flush();
+  documents.read = read;
+  assertEquals(told, []);
+  await costs.close(); // what is put off is done now
+  assertEquals(told.length, 1);
+});
+
+/** An observatory, what it tells of budgets, and a way to add a cost and have it committed. */
+async function counting(backend = memory()) {
+  const told: string[] = [];
+  const costs = await CostObservatory.open({
+    backend,
+    onEvent: (event) => {
+      if (event.type !== "budget-threshold") return;
+      told.push(`${event.crossing.budgetId} ${event.crossing.spent}`);
+    },
+  });
+  const add = async (overrides: Partial<CostEntryInput>) => {
+    await costs.addCostEntry(costEntry({ timestamp: Date.now(), ...overrides }));
+    await costs.flush();
+  };
+  return { costs, told, add };
+}
+
+Deno.test("CostObservatory counts for a budget, cost by cost, what is within it only", async () => {
+  const { costs, told, add } = await counting();
+  const [startTime, endTime] = [Date.now() - DAY, Date.now() + DAY];
+  const within = { resourceId: "r", category: "gpu", region: "eu", tags: { team: "nlp", more: "x" } };
+  await costs.createBudget({
+    budgetId: "b",
+    amount: 2,
+    thresholds: [100],
+    resourceId: "r",
+    categories: ["gpu"],
+    region: "eu",
+    tags: { team: "nlp" },
+    startTime,
+    endTime,
+  });
+  await add({ entryId: "first", ...within }); // from here on nothing is taken from the backend
+  const without: Partial<CostEntryInput>[] = [
+    { resourceId: "other" },
+    { category: "cpu" },
+    { region: "us" },
+    { tags: { team: "cv" } },
+    { tags: {} },
+    { currency: "EUR" },
+    { timestamp: startTime - 1 },
+    { timestamp: endTime },
+  ];
+  for (const [i, overrides] of without.entries()) await add({ entryId: `e${i}`, ...within, ...overrides });
+  assertEquals(told, []);
+  await add({ entryId: "last", ...within, timestamp: endTime - 1 });
+  assertEquals(told, ["b 2"]);
+  await costs.close();
+});
+
+Deno.test("CostObservatory counts once what is a duplicate, is restated, or was committed unseen", async () => {
+  for (const onConflict of ["ignore", "replace"] as const) {
+    const backend = new MemoryBackend({ maxMemoryEntries: 1_000, onConflict });
+    const { costs, told, add } = await counting(backend);
+    await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+    const timestamp = Date.now();
+    await add({ entryId: "a", timestamp });
+    for (let i = 0; i < 3; i++) await add({ entryId: "a", timestamp });
+    await costs.close();
+    assertEquals(told, []);
+  }
+  const backend = memory();
+  const { costs, told, add } = await counting(backend);
+  await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+  await add({ entryId: "a" });
+  const write = backend.write.bind(backend);
+  backend.write = async (batch) => {
+    backend.write = write;
+    await write(batch);
+    throw new BackendError("lost", { operation: "write", kind: "transient" });
+  };
+  await add({ entryId: "b" });
+  await costs.close();
+  assertEquals(told, []);
+});
+
+Deno.test("CostObservatory begins to count anew with each period", async () => {
+  const { now } = Date;
+  const midnight = Date.UTC(2026, 0, 2);
+  let time = midnight - 2;
+  Date.now = () => time;
+  try {
+    const { costs, told, add } = await counting();
+    await costs.createBudget({ budgetId: "b", amount: 2, period: "1d", thresholds: [100] });
+    await add({ entryId: "a", amount: "1" });
+    time = midnight;
+    await add({ entryId: "b", amount: "1.5" });
+    await costs.close(); // what is put off for a second is done now
+    assertEquals(told, []);
+    const next = await counting();
+    await next.costs.createBudget({ budgetId: "b", amount: 2, period: "1d", thresholds: [100] });
+    time = midnight - 1;
+    await next.add({ entryId: "a", amount: "2" });
+    time = midnight;
+    await next.add({ entryId: "b", amount: "3" });
+    await next.costs.close();
+    assertEquals(next.told, ["b 2", "b 3"]);
+  } finally {
+    Date.now = now;
+  }
+});
+
+Deno.test("CostObservatory tells again of a threshold that another process has taken back", async () => {
+  const told: string[] = [];
+  const backend = memory();
+  const [one, other] = await Promise.all(
+    ["one", "other"].map((name) =>
+      CostObservatory.open({
+        backend,
+        onEvent: ({ type }) => void (type === "budget-threshold" && told.push(name)),
+      })
+    ),
+  );
+  const budget = { budgetId: "b", amount: "2", thresholds: [100] };
+  await one.createBudget(budget);
+  const add = async (entryId: string, amount: string) => {
+    await one.addCostEntry(costEntry({ entryId, amount, timestamp: Date.now() }));
+    await one.flush();
+  };
+  await add("a", "2");
+  await other.updateBudget("b", { amount: "3" });
+  await one.createBudget({ ...budget, budgetId: "c", amount: "1000" }); // has it take all anew
+  await add("b", "1");
+  assertEquals(told, ["one", "one"]);
+  await assertRejects(
+    () => one.updateBudget("b", { budgetId: "d" } as object),
+    ValidationError,
+    "absent, or b",
+  );
+  await Promise.all([one.close(), other.close()]);
+});
+
+Deno.test("CostObservatory gives shares of 0 where credits make up for all costs", async () => {
+  await using costs = new CostObservatory();
+  const timestamp = Date.now() - MINUTE;
+  await costs.addCostEntry(costEntry({ timestamp, amount: "5" }));
+  await costs.addCostEntry(costEntry({ timestamp, amount: "-5", entryId: "e2", category: "cpu" }));
+  await costs.flush();
+  const { currencies: [usd] } = await costs.getCostSummary();
+  assertEquals(usd.categories.map(({ percent }) => percent), [0, 0]);
+});
+
 // --- Anomalies
+
+Deno.test("CostObservatory takes no day that is not over for one that costs too little", async () => {
+  await using costs = new CostObservatory();
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  for (let day = 40; day >= 0; day--) {
+    const amount = day === 0 || day === 3 ? "1" : "100";
+    await costs.addCostEntry(costEntry({ entryId: `e${day}`, timestamp: today - day * DAY, amount }));
+  }
+  await costs.flush();
+  const daysOf = async (query: { endTime?: number }) =>
+    (await costs.getCostAnomalies(query)).map(({ startTime }) => (today - startTime) / DAY);
+  assertEquals(await daysOf({}), [3]);
+  assertEquals(await daysOf({ endTime: today - 2.5 * DAY }), []); // that day as it was at noon
+  assertEquals(await daysOf({ endTime: today - 2 * DAY }), [3]);
+});
+
+Deno.test("CostObservatory tells of a day that costs too little when the next one begins", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: (event) => void (event.type === "cost-anomaly" && told.push(event.anomaly.amount)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (day: number, amount: string) => {
+    await costs.addCostEntry(costEntry({ entryId: `e${day}`, timestamp: today - day * DAY, amount }));
+    await costs.flush();
+  };
+  for (let day = 35; day > 1; day--) await add(day, "10");
+  await add(1, "3");
+  assertEquals(told, []);
+  await add(0, "10");
+  assertEquals(told, ["3"]);
+});
+
+Deno.test("CostObservatory tells of a day that costs too much though other costs are booked ahead", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: ({ type, message }) => void (type === "cost-anomaly" && told.push(message)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (entryId: string, overrides: object) => {
+    await costs.addCostEntry(costEntry({ entryId, amount: "10", ...overrides }));
+    await costs.flush();
+  };
+  for (let day = 35; day > 0; day--) await add(`e${day}`, { timestamp: today - day * DAY });
+  await add("ahead", { timestamp: today + 20 * DAY });
+  await add("now", { timestamp: today, amount: "900" });
+  await costs.close();
+  assertEquals(told.length, 1);
+});
 
 /** Days that cost what a function says, with noise of up to 3 % that is the same in each run. */
 function days(count: number, cost: (day: number) => number): DayTotal[] {

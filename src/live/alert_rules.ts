@@ -3,7 +3,7 @@ import { ALERT_SEVERITIES, type AlertSeverity, type AlertSubject } from "../reco
 import type { Dataset } from "../records/dataset.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
-import { type Check, isOneOf, isText, takeFields } from "./fields.ts";
+import { type Check, isFlag, isOneOf, isText, takeFields } from "./fields.ts";
 
 /** When an alert fires: a field is above, below or at a value for some time. */
 export interface AlertRule extends AlertSubject {
@@ -148,7 +148,7 @@ const FIELDS: Readonly<Record<keyof AlertRule, Check>> = {
   },
   severity: isOneOf(...ALERT_SEVERITIES),
   description: isText,
-  isEnabled: { test: (value) => typeof value === "boolean", wanted: "true or false" },
+  isEnabled: isFlag,
   clusterId: isText,
   nodeId: isText,
   serviceName: isText,

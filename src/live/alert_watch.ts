@@ -44,6 +44,8 @@ export class AlertWatch {
   readonly #emit: EventListener;
   readonly #abort = new AbortController();
   readonly #broken = new Map<string, Broken>();
+  /** When alerts were resolved, by the times of the metrics: what is older comes late. */
+  readonly #ended = new Map<string, number>();
   #rules = byDataset(DEFAULT_RULES);
 
   /** Makes a watch with the default rules. */
@@ -80,8 +82,13 @@ export class AlertWatch {
   }
 
   /** Takes it that the condition of an alert holds no longer. */
-  end(alertId: string): void {
-    this.#broken.delete(alertId);
+  end(alert: Alert): void {
+    this.#broken.delete(keyOf(alert.rule, alert));
+  }
+
+  /** Begins anew with a rule: it was changed. */
+  forget(rule: string): void {
+    for (const key of this.#broken.keys()) if (key.startsWith(keyOf(rule))) this.#broken.delete(key);
   }
 
   /** Looks at metrics that were accepted. */
@@ -96,9 +103,9 @@ export class AlertWatch {
       // Nearly all metrics end here, so that watching costs little: a twentieth of what it takes to accept them.
       if (!isHolding && isCalm) continue;
       if (!isAbout(rule, metrics)) continue;
-      const id = alertIdOf(rule, metrics);
-      if (isHolding) this.#hold(rule, { id, metrics, value: value as Alert["value"] });
-      else this.#end(id, metrics.timestamp);
+      const key = keyOf(rule.name, metrics);
+      if (isHolding) this.#hold(rule, { key, metrics, value: value as Alert["value"] });
+      else this.#end(key, metrics.timestamp);
     }
   }
 
@@ -111,28 +118,30 @@ export class AlertWatch {
   async #load(): Promise<void> {
     this.use(await allRules(this.#documents));
     for (const alert of await bodiesOf<Alert>(this.#documents, ALERT)) {
-      if (alert.resolvedAt !== undefined || this.#broken.get(alert.alertId)?.alert) continue;
-      this.#broken.set(alert.alertId, { since: alert.since, last: alert.firedAt, alert });
+      const key = keyOf(alert.rule, alert);
+      if (alert.resolvedAt !== undefined || this.#broken.get(key)?.alert) continue;
+      this.#broken.set(key, { since: alert.since, last: alert.firedAt, alert });
     }
   }
 
   #hold(
     rule: AlertRule,
-    { id, metrics, value }: { id: string; metrics: Metrics; value: Alert["value"] },
+    { key, metrics, value }: { key: string; metrics: Metrics; value: Alert["value"] },
   ): void {
     const { timestamp } = metrics;
-    let broken = this.#broken.get(id);
+    let broken = this.#broken.get(key);
     if (!broken) {
+      if (timestamp < (this.#ended.get(key) ?? 0)) return; // it came late
       this.#forgetPending();
       broken = { since: timestamp, last: timestamp };
-      this.#broken.set(id, broken);
+      this.#broken.set(key, broken);
     }
     if (timestamp < broken.last) return; // it came late
     if (!broken.alert && timestamp - broken.last > MAX_GAP_MS) broken.since = timestamp;
     broken.last = timestamp;
     if (broken.alert || timestamp - broken.since < rule.durationMs) return;
     broken.alert = {
-      alertId: id,
+      alertId: alertIdOf(rule, metrics),
       rule: rule.name,
       severity: rule.severity,
       ...subjectOf(metrics),
@@ -145,11 +154,13 @@ export class AlertWatch {
     this.#tell("alert-fired", broken.alert, rule.dataset);
   }
 
-  #end(id: string, timestamp: number): void {
-    const broken = this.#broken.get(id);
+  #end(key: string, timestamp: number): void {
+    const broken = this.#broken.get(key);
     if (!broken || timestamp < broken.last) return;
-    this.#broken.delete(id);
+    this.#broken.delete(key);
     if (!broken.alert) return;
+    if (this.#ended.size >= MAX_PENDING) this.#ended.delete(this.#ended.keys().next().value!);
+    this.#ended.set(key, timestamp);
     const dataset = broken.alert.serviceName === undefined ? "system_metrics" : "service_metrics";
     this.#tell("alert-resolved", { ...broken.alert, resolvedAt: timestamp }, dataset);
   }
@@ -212,6 +223,15 @@ function subjectOf({ clusterId, nodeId, serviceName }: AlertSubject): AlertSubje
   return serviceName === undefined ? { clusterId, nodeId } : { serviceName };
 }
 
-function alertIdOf({ name }: AlertRule, subject: AlertSubject): string {
-  return `${name}/${nameOf(subject)}`;
+/** What a rule makes of a node or a service is known by this; of all of them, by its beginning. */
+function keyOf(rule: string, subject?: AlertSubject): string {
+  if (!subject) return `${rule}\0`;
+  const { clusterId, nodeId, serviceName } = subject;
+  return `${rule}\0${serviceName ?? `${clusterId}\0${nodeId}`}`;
+}
+
+/** An id that people can read, and that differs where a name differs: slashes within names are escaped. */
+function alertIdOf({ name }: AlertRule, { clusterId, nodeId, serviceName }: AlertSubject): string {
+  const names = serviceName === undefined ? [name, clusterId!, nodeId!] : [name, serviceName];
+  return names.map((part) => part.replace(/[%/]/g, encodeURIComponent)).join("/");
 }

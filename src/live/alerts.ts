@@ -3,7 +3,7 @@ import { ValidationError } from "../errors.ts";
 import { type Alert, ALERT_SEVERITIES } from "../records/alert.ts";
 import { acceptRule, type AlertRule, type AlertRuleInput } from "./alert_rules.ts";
 import { type AlertWatch, allRules } from "./alert_watch.ts";
-import { isText, takeFields } from "./fields.ts";
+import { isFlag, isText, takeFields } from "./fields.ts";
 import { ACKNOWLEDGEMENT, ALERT, ALERT_RULE, bodiesOf } from "./kinds.ts";
 
 /** Which alerts are asked for. */
@@ -38,19 +38,23 @@ export class Alerts {
 
   async setRule(input: AlertRuleInput): Promise<AlertRule> {
     const rule = acceptRule(input);
+    const before = (await allRules(this.#documents)).find(({ name }) => name === rule.name);
     await this.#documents.write({ kind: ALERT_RULE, id: rule.name, body: rule });
-    this.#watch.use(await allRules(this.#documents));
+    await this.#heed(rule.name, { isNew: !before || !isSame(before, rule) });
     return rule;
   }
 
   async removeRule(name: string): Promise<boolean> {
     const wasThere = await this.#documents.delete(ALERT_RULE, name);
-    this.#watch.use(await allRules(this.#documents));
+    await this.#heed(name, { isNew: wasThere });
     return wasThere;
   }
 
   /** The worst first, then the newest. */
-  async list({ includeResolved = false }: AlertsQuery = {}): Promise<Alert[]> {
+  async list(query: AlertsQuery = {}): Promise<Alert[]> {
+    const { includeResolved = false } = takeFields("a question about alerts", query, {
+      fields: { includeResolved: isFlag },
+    });
     const found = await this.#watch.alerts();
     const notes = await bodiesOf<Acknowledgement>(this.#documents, ACKNOWLEDGEMENT);
     const noteOf = new Map(notes.map((note) => [note.alertId, note]));
@@ -60,7 +64,7 @@ export class Alerts {
   }
 
   async acknowledge(alertId: string, options: { by?: string } = {}): Promise<Alert> {
-    const { by } = takeFields("an acknowledgement", options, { fields: { by: isText }, required: [] });
+    const { by } = takeFields("an acknowledgement", options, { fields: { by: isText } });
     const alert = await this.#find(alertId);
     const note = { alertId, firedAt: alert.firedAt, at: Date.now(), ...(by ? { by: by as string } : {}) };
     await this.#documents.write({ kind: ACKNOWLEDGEMENT, id: alertId, body: note });
@@ -68,10 +72,22 @@ export class Alerts {
   }
 
   async resolve(alertId: string): Promise<Alert> {
-    const alert = { ...await this.#find(alertId), resolvedAt: Date.now() };
-    await this.#documents.write({ kind: ALERT, id: alertId, body: alert });
-    this.#watch.end(alertId);
+    return await this.#end(await this.#find(alertId));
+  }
+
+  async #end(active: Alert): Promise<Alert> {
+    const alert = { ...active, resolvedAt: Date.now() };
+    await this.#documents.write({ kind: ALERT, id: alert.alertId, body: alert });
+    this.#watch.end(alert);
     return alert;
+  }
+
+  /** Heeds the rules as they are stored. Nothing would resolve what fired by a rule that is not there any more. */
+  async #heed(name: string, { isNew }: { isNew: boolean }): Promise<void> {
+    this.#watch.use(await allRules(this.#documents));
+    if (!isNew) return;
+    for (const alert of await this.list()) if (alert.rule === name) await this.#end(alert);
+    this.#watch.forget(name);
   }
 
   async #find(alertId: string): Promise<Alert> {
@@ -80,6 +96,12 @@ export class Alerts {
     const wanted = "the id of an active alert, as getAlerts() gives it";
     throw new ValidationError({ subject: "an alert", field: "alertId", value: alertId, wanted });
   }
+}
+
+/** A backend may give the fields in another order. */
+function isSame(a: AlertRule, b: AlertRule): boolean {
+  const [one, other] = [a, b].map((rule) => JSON.stringify(Object.entries(rule).toSorted()));
+  return one === other;
 }
 
 function rank({ severity }: Alert): number {

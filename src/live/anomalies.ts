@@ -3,7 +3,8 @@ import { refusal } from "../answers/query.ts";
 import type { Backend } from "../backends/backend.ts";
 import type { CostAnomaly } from "../records/anomaly.ts";
 import { costEntries } from "../records/cost_entry.ts";
-import { acceptQuery, type CostEntriesQuery } from "../records/query.ts";
+import { acceptQuery, type CostEntriesQuery, queryFields } from "../records/query.ts";
+import { isAnything, takeFields } from "./fields.ts";
 
 /** Which days are looked at, and what is told apart. */
 export interface AnomalyQuery extends Omit<CostEntriesQuery, "limit" | "order"> {
@@ -36,6 +37,12 @@ export const DAY_MS = 86_400_000;
 export const HISTORY_DAYS = 35;
 /** What is told apart where nothing else is asked for. */
 export const SERIES = ["category", "resourceId"];
+
+/** What can be asked for. The values are checked as those of other queries are. */
+const FIELDS = Object.fromEntries(
+  [...queryFields(costEntries), "groupBy"].filter((field) => field !== "limit" && field !== "order")
+    .map((field) => [field, isAnything]),
+);
 
 /** Days of which at least so many are wanted, of the same weekday or of all. */
 const MIN_SAME_WEEKDAY = 3;
@@ -97,15 +104,14 @@ export function judge(
 
 /** The days that are out of order, of all the costs that a query finds. */
 export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}): Promise<CostAnomaly[]> {
-  const { groupBy = SERIES, startTime: start, endTime: end, ...selection } = query;
-  const { startTime, endTime } = acceptQuery(costEntries, {
-    startTime: start ?? Date.now() - 30 * DAY_MS,
-    endTime: end ?? Date.now(),
-  });
-  if (startTime === 0) throw refusal(costEntries, { field: "startTime", value: start, wanted: "a time" });
+  const given = takeFields("a question about anomalies", query, { fields: FIELDS }) as AnomalyQuery;
+  const { groupBy = SERIES, ...selection } = given;
+  const { endTime = Date.now(), startTime = endTime - 30 * DAY_MS } = acceptQuery(costEntries, selection);
+  if (startTime === 0) throw refusal(costEntries, { field: "startTime", value: 0, wanted: "a time" });
+  acceptQuery(costEntries, { startTime, endTime }); // where one of them was not given
   const rows = await aggregateCosts(backend, {
     ...selection,
-    startTime: startOfDay(startTime!) - HISTORY_DAYS * DAY_MS,
+    startTime: startOfDay(startTime) - HISTORY_DAYS * DAY_MS,
     endTime,
     bucket: "1d",
     groupBy,
@@ -115,14 +121,21 @@ export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}):
     const totals = rows.map(({ startTime, total }) => ({ day: startTime! / DAY_MS, total: Number(total) }));
     return rows.flatMap((row, i): CostAnomaly[] => {
       const { day, total } = totals[i];
-      if (row.startTime! < startOfDay(startTime!)) return [];
+      if (row.startTime! < startOfDay(startTime)) return [];
       const history = totals.slice(Math.max(0, i - HISTORY_DAYS), i).filter((then) =>
         then.day >= day - HISTORY_DAYS
       );
       const allowed = expectationOf(history, day);
       const found = allowed && judge(total, allowed);
-      if (!found) return [];
-      return [{ ...spanOf(day), group: row.group!, currency: row.currency, amount: row.total, ...found }];
+      const isOver = row.endTime! <= Math.min(endTime, Date.now());
+      if (!found || (found.deviation < 0 && !isOver)) return []; // more may come
+      return [{
+        ...spanOf(day),
+        group: row.group ?? {},
+        currency: row.currency,
+        amount: row.total,
+        ...found,
+      }];
     });
   }).toSorted((a, b) => a.startTime - b.startTime);
 }

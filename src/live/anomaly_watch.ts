@@ -42,8 +42,10 @@ export class AnomalyWatch {
 
   /** Counts costs that were committed and that nobody has counted yet. */
   count(entries: readonly CostEntry[]): void {
+    const latest = Math.floor(Date.now() / DAY_MS) + 1;
     for (const entry of entries) {
       const day = Math.floor(entry.timestamp / DAY_MS);
+      if (day > latest) continue; // it is booked ahead: taken for the present, it would make all that comes late
       const series = this.#seriesOf(entry.category, entry.resourceId, entry.currency);
       if (day > series.day) this.#begin(series, day);
       add(series, day, Decimal.from(entry.amount));
@@ -58,6 +60,7 @@ export class AnomalyWatch {
     const today = Math.floor(Date.now() / DAY_MS);
     const rows = await aggregateCosts(this.#backend, {
       startTime: (today - HISTORY_DAYS) * DAY_MS,
+      endTime: (today + 2) * DAY_MS,
       bucket: "1d",
       groupBy: SERIES,
     });

@@ -5,7 +5,7 @@ import type { CostEntry } from "../records/cost_entry.ts";
 import { whatIsNoCurrency } from "../records/currency.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptMap, acceptTime } from "../records/validation.ts";
-import { type Check, isText, isTexts, isTextUpTo, takeFields } from "./fields.ts";
+import { type Check, isAnything, isText, isTexts, isTextUpTo, takeFields } from "./fields.ts";
 
 /** A {@linkcode Budget} as it is handed in. */
 export interface BudgetInput {
@@ -69,8 +69,6 @@ const SUBJECT = "a budget";
 const DEFAULT_THRESHOLDS = [50, 80, 100];
 const PERIODS = ["d", "w", "mo", "y"];
 
-const isAnything: Check = { test: () => true, wanted: "" }; // checked by the functions that records are checked by
-
 const FIELDS: Record<keyof BudgetInput, Check> = {
   budgetId: isText,
   name: isTextUpTo(800),
@@ -101,8 +99,8 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   tags: isAnything,
   thresholds: {
     test: (value) =>
-      Array.isArray(value) && value.every((percent) => Number.isFinite(percent) && percent > 0),
-    wanted: "an array of percentages above 0",
+      Array.isArray(value) && value.every((percent) => Number.isFinite(percent) && percent >= 0.01),
+    wanted: "an array of percentages from 0.01",
   },
 };
 

@@ -21,8 +21,6 @@ export class BudgetWatch {
   readonly #backend: Backend;
   readonly #emit: EventListener;
   #watched: Watched[] = [];
-  /** The crossings that are known to be stored, of the windows that are watched. */
-  #told = new Set<string>();
 
   /** Makes a watch that knows of no budgets yet. */
   constructor(backend: Backend, emit: EventListener) {
@@ -53,25 +51,18 @@ export class BudgetWatch {
   async refresh(): Promise<void> {
     const now = Date.now();
     const watched: Watched[] = [];
-    const told = new Set<string>();
-    for (const budget of await bodiesOf<Budget>(this.#backend.documents, BUDGET)) {
+    const { documents } = this.#backend;
+    // As they are stored: a budget that was changed, here or elsewhere, takes back those that it does not reach.
+    const told = new Set((await documents.read(CROSSING)).map(({ id }) => id));
+    for (const budget of await bodiesOf<Budget>(documents, BUDGET)) {
       const window = windowAt(budget, now);
       if (window.end <= now) continue; // it is over for good
-      const open = budget.thresholds.filter((threshold) => {
-        const id = crossingId(budget, window, threshold);
-        if (this.#told.has(id)) told.add(id);
-        return !told.has(id);
-      }).map((threshold) => ({ threshold, amount: thresholdAmount(budget, threshold) }));
+      const open = budget.thresholds.filter((threshold) => !told.has(crossingId(budget, window, threshold)))
+        .map((threshold) => ({ threshold, amount: thresholdAmount(budget, threshold) }));
       const { spent } = await spendingOf(this.#backend, budget, window);
       watched.push({ budget, window, spent, open });
     }
     this.#watched = watched;
-    this.#told = told;
-  }
-
-  /** Forgets which thresholds were told of: a budget was changed. */
-  forget(): void {
-    this.#told.clear();
   }
 
   /** Tells of the thresholds that were crossed. Where that cannot be stored, it is told the next time. */
@@ -80,7 +71,6 @@ export class BudgetWatch {
       while (open.length > 0 && spent.compare(open[0].amount) >= 0) {
         const { threshold } = open[0];
         await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
-        this.#told.add(crossingId(budget, window, threshold));
         open.shift();
       }
     }

@@ -13,6 +13,7 @@ import {
   spendingOf,
   thresholdAmount,
 } from "./budget_status.ts";
+import { isAnything, isText, takeFields } from "./fields.ts";
 import { tellOfCrossing } from "./budget_watch.ts";
 import { bodiesOf, BUDGET, CROSSING } from "./kinds.ts";
 
@@ -58,17 +59,21 @@ export class Budgets {
 
   async update(budgetId: string, changes: BudgetChanges): Promise<Budget> {
     const [stored] = await storedBudgets(this.#backend, budgetId);
-    const budget = acceptBudget({ ...stored, ...changes as BudgetInput, budgetId });
+    const budget = acceptBudget({ ...stored, ...changes as Partial<BudgetInput> });
+    if (budget.budgetId !== budgetId) throw refusal(budget.budgetId, `absent, or ${budgetId} as it is`);
     await this.#backend.documents.write({ kind: BUDGET, id: budgetId, body: budget });
-    await this.#takeBack(budget);
-    this.#onChange();
+    try {
+      await this.#takeBack(budget);
+    } finally {
+      this.#onChange();
+    }
     return budget;
   }
 
   async delete(budgetId: string): Promise<boolean> {
     const wasThere = await this.#backend.documents.delete(BUDGET, budgetId);
-    await this.#forget((crossing) => crossing.budgetId === budgetId);
     this.#onChange();
+    await this.#forget((crossing) => crossing.budgetId === budgetId);
     return wasThere;
   }
 
@@ -125,11 +130,13 @@ interface Spent {
 
 async function findSpent(
   backend: Backend,
-  { budgetId, at: given = Date.now() }: BudgetQuery = {},
+  query: BudgetQuery = {},
 ): Promise<Spent[]> {
-  const at = acceptTime("a question about budgets", "at", given);
+  const subject = "a question about budgets";
+  const given = takeFields(subject, query, { fields: { budgetId: isText, at: isAnything } });
+  const at = acceptTime(subject, "at", given.at ?? Date.now());
   const found: Spent[] = [];
-  for (const budget of await storedBudgets(backend, budgetId)) {
+  for (const budget of await storedBudgets(backend, given.budgetId as string | undefined)) {
     const window = windowAt(budget, at);
     found.push({ budget, at, window, spending: await spendingOf(backend, budget, window) });
   }

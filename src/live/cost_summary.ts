@@ -4,6 +4,7 @@ import type { Backend } from "../backends/backend.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptQuery } from "../records/query.ts";
+import { type Check, isAnything, takeFields } from "./fields.ts";
 
 /** Of which time costs are summed up. */
 export interface CostSummaryOptions {
@@ -35,7 +36,7 @@ export interface CostShare {
   total: string;
   /** The number of entries. */
   count: number;
-  /** The same in percent of all. */
+  /** The same in percent of all; 0 where all is 0. */
   percent: number;
 }
 
@@ -73,11 +74,19 @@ export interface CostSummary {
   currencies: CurrencySummary[];
 }
 
+const FIELDS: Record<keyof CostSummaryOptions, Check> = {
+  startTime: isAnything,
+  endTime: isAnything,
+  top: {
+    test: (value) => Number.isSafeInteger(value) && value as number > 0,
+    wanted: "a whole number from 1",
+  },
+};
 const HOUR_MS = 3_600_000;
 
 /** Sums up what was spent, in the backend. */
 export async function costSummary(backend: Backend, options: CostSummaryOptions = {}): Promise<CostSummary> {
-  const { top = 10, ...span } = options;
+  const { top = 10, ...span } = takeFields("a question about costs", options, { fields: FIELDS });
   const { endTime = Date.now(), ...given } = acceptQuery(costEntries, span);
   const { startTime = endTime - 24 * HOUR_MS } = given;
   const length = endTime - startTime;
@@ -92,7 +101,7 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
   const middle = startTime + Math.floor(length / 2);
   const [categories, resources, firstHalf, before] = [
     await aggregateCosts(backend, { ...within, groupBy: ["category"] }),
-    await aggregateCosts(backend, { ...within, groupBy: ["resourceId"], top }),
+    await aggregateCosts(backend, { ...within, groupBy: ["resourceId"], top: top as number }),
     await totalsBy(backend, startTime, middle),
     await totalsBy(backend, Math.max(startTime - length, 0), startTime),
   ];
@@ -106,7 +115,7 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
       ...(isOther ? {} : { name: Object.values(group!)[0]! }),
       total: part,
       count,
-      percent: Number(part) / Number(total.toString()) * 100,
+      percent: total.compare(Decimal.ZERO) === 0 ? 0 : Number(part) / Number(total.toString()) * 100,
     });
     return {
       currency,

@@ -10,6 +10,8 @@ const REFRESH_MS = 5 * 60_000;
 /** What is counted anew again and again takes no more than a twentieth of the time. */
 const LEAST_WAIT_MS = 1_000;
 const WAIT_FACTOR = 20;
+/** When what has failed is tried again, where no batch comes before. */
+const RETRY_MS = 30_000;
 
 /**
  * Counts costs as they are committed, each once: where a batch held duplicates, or nobody knows whether it was counted,
@@ -24,6 +26,8 @@ export class CostWatch {
   #refreshedAt = -Infinity;
   #mayRefreshAt = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Whether nothing is put off any more. */
+  #isClosing = false;
   #isClosed = false;
 
   /** Makes a watch, which first learns what there is when a batch is written. */
@@ -55,20 +59,17 @@ export class CostWatch {
 
   /** A budget was made, changed or deleted. */
   changed(): void {
-    this.#budgets.forget();
     this.#isStale = true;
     this.#mayRefreshAt = -Infinity;
   }
 
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
-    if (this.#timer !== undefined) {
-      this.#mayRefreshAt = -Infinity; // what was to be done later is done now
-      void this.#inTurn(() => this.#catchUp());
-    }
+    this.#isClosing = true;
+    if (this.#timer !== undefined) void this.#inTurn(() => this.#catchUp()); // what was to be done later is done now
+    clearTimeout(this.#timer);
     await this.#turn;
     this.#isClosed = true;
-    clearTimeout(this.#timer);
   }
 
   #count(entries: readonly CostEntry[], { isReplay, duplicates, restated }: WriteResult): void {
@@ -80,28 +81,29 @@ export class CostWatch {
     this.#anomalies?.count(entries);
   }
 
-  /** Refreshes what is stale, now or later, and tells of what was crossed. A failure is for the next time. */
+  /** Refreshes what is stale, now or later, and tells of what was crossed. What fails is done the next time. */
   async #catchUp(): Promise<void> {
     if (this.#isClosed) return;
     try {
       if (this.#isStale) {
         const wait = this.#mayRefreshAt - performance.now();
-        if (wait > 0) return this.#later(wait);
+        if (wait > 0 && !this.#isClosing) return this.#later(wait);
         await this.#refresh();
       }
       await this.#budgets.tell();
       await this.#anomalies?.tell();
     } catch {
       this.#isStale = true;
+      this.#later(RETRY_MS); // there may be no further batch
     }
   }
 
   async #refresh(): Promise<void> {
     const start = performance.now();
+    this.#isStale = false; // unless a budget is changed meanwhile
     try {
       await this.#budgets.refresh();
       await this.#anomalies?.refresh();
-      this.#isStale = false;
       this.#refreshedAt = performance.now();
     } finally {
       const tookMs = performance.now() - start;
@@ -110,7 +112,7 @@ export class CostWatch {
   }
 
   #later(ms: number): void {
-    if (this.#timer !== undefined) return;
+    if (this.#timer !== undefined || this.#isClosing) return;
     const timer = setTimeout(() => {
       this.#timer = undefined;
       void this.#inTurn(() => this.#catchUp());

@@ -32,6 +32,12 @@ export const isTexts: Check = {
   wanted: "an array of non-empty strings",
 };
 
+/** Yes or no. */
+export const isFlag: Check = { test: (value) => typeof value === "boolean", wanted: "true or false" };
+
+/** Whatever it is: another check comes later. */
+export const isAnything: Check = { test: () => true, wanted: "" };
+
 /** One of some names. */
 export function isOneOf(...names: readonly string[]): Check {
   return { test: (value) => names.includes(value as string), wanted: `one of ${names.join(", ")}` };
@@ -45,7 +51,7 @@ export function isOneOf(...names: readonly string[]): Check {
 export function takeFields(
   subject: string,
   input: object,
-  { fields, required }: { fields: Readonly<Record<string, Check>>; required: readonly string[] },
+  { fields, required = [] }: { fields: Readonly<Record<string, Check>>; required?: readonly string[] },
 ): Record<string, unknown> {
   if (typeof input !== "object" || input === null || Array.isArray(input)) {
     throw new ValidationError({ subject, field: "value", value: input, wanted: "an object" });

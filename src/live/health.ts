@@ -1,5 +1,4 @@
 import type { Backend } from "../backends/backend.ts";
-import { ValidationError } from "../errors.ts";
 import type { Alert, AlertSeverity } from "../records/alert.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptQuery } from "../records/query.ts";
@@ -11,7 +10,7 @@ import {
   systemMetrics,
 } from "../records/system_metrics.ts";
 import { acceptTime } from "../records/validation.ts";
-import { type Check, isText, isTexts, takeFields } from "./fields.ts";
+import { type Check, isAnything, isText, isTexts, takeFields } from "./fields.ts";
 import { bodiesOf, CLUSTER, SERVICE } from "./kinds.ts";
 
 /** A cluster that is to be watched. */
@@ -136,6 +135,13 @@ const STATUS_OF: Readonly<Record<AlertSeverity, HealthStatus>> = {
   emergency: "critical",
 };
 
+const HEALTH_FIELDS: Record<keyof HealthOptions, Check> = {
+  at: isAnything,
+  windowMs: {
+    test: (value) => typeof value === "number" && value > 0,
+    wanted: "a number of milliseconds above 0",
+  },
+};
 const CLUSTER_FIELDS: Record<keyof Cluster, Check> = { clusterId: isText, nodes: isTexts, region: isText };
 const SERVICE_FIELDS: Record<keyof Service, Check> = {
   serviceName: isText,
@@ -168,17 +174,12 @@ export function acceptService(input: Service): Service {
  *
  * @throws {ValidationError} If it is none.
  */
-export function healthWindow({ at = Date.now(), windowMs = 300_000 }: HealthOptions = {}): {
-  at: number;
-  since: number;
-} {
+export function healthWindow(options: HealthOptions = {}): { at: number; since: number } {
   const subject = "a question about health";
-  if (!(windowMs > 0)) {
-    const wanted = "a number of milliseconds above 0";
-    throw new ValidationError({ subject, field: "windowMs", value: windowMs, wanted });
-  }
-  const time = acceptTime(subject, "at", at);
-  return { at: time, since: Math.max(0, Math.floor(time - windowMs)) };
+  const given = takeFields(subject, options, { fields: HEALTH_FIELDS });
+  const at = acceptTime(subject, "at", given.at ?? Date.now());
+  const { windowMs = 300_000 } = given as { windowMs?: number };
+  return { at, since: Math.max(0, Math.floor(at - windowMs)) };
 }
 
 /** The newest record of each node or service within a window: what is stored, and what this process has at hand. */

@@ -3,7 +3,7 @@ import type { Backend, CurrencyTotal } from "../backends/backend.ts";
 import { ValidationError } from "../errors.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptTime } from "../records/validation.ts";
-import { isText } from "./fields.ts";
+import { isAnything, isText, takeFields } from "./fields.ts";
 import { bodiesOf, TRAINING_RUN } from "./kinds.ts";
 
 /** The tag by which costs belong to a training run. */
@@ -30,16 +30,17 @@ export interface TrainingRun extends TrainingRunTimes {
   })[];
 }
 
+const SUBJECT = "a training run";
 const HOUR_MS = 3_600_000n;
 
 /** Begins to track a run; one that was tracked before begins anew. */
 export async function startRun(
   { documents }: Backend,
   trainingRunId: string,
-  { startTime = Date.now() }: { startTime?: number | Date } = {},
+  options: { startTime?: number | Date } = {},
 ): Promise<TrainingRunTimes> {
   if (!isText.test(trainingRunId)) throw refusal("trainingRunId", trainingRunId, isText.wanted);
-  const body = { trainingRunId, startTime: acceptTime("a training run", "startTime", startTime) };
+  const body = { trainingRunId, startTime: timeOf("startTime", options) };
   await documents.write({ kind: TRAINING_RUN, id: trainingRunId, body });
   return body;
 }
@@ -48,12 +49,14 @@ export async function startRun(
 export async function stopRun(
   backend: Backend,
   trainingRunId: string,
-  { endTime = Date.now() }: { endTime?: number | Date } = {},
+  options: { endTime?: number | Date } = {},
 ): Promise<TrainingRun> {
   const [run] = await runs(backend, trainingRunId);
-  const end = acceptTime("a training run", "endTime", endTime);
-  if (end < run.startTime) throw refusal("endTime", endTime, `no earlier than startTime (${run.startTime})`);
-  const body = { ...run, endTime: end };
+  const endTime = timeOf("endTime", options);
+  if (endTime < run.startTime) {
+    throw refusal("endTime", endTime, `no earlier than startTime (${run.startTime})`);
+  }
+  const body = { ...run, endTime };
   await backend.documents.write({ kind: TRAINING_RUN, id: trainingRunId, body });
   return await withCosts(backend, body);
 }
@@ -95,6 +98,11 @@ async function withCosts(backend: Backend, run: TrainingRunTimes): Promise<Train
   };
 }
 
+function timeOf(field: "startTime" | "endTime", options: object): number {
+  const given = takeFields(SUBJECT, options, { fields: { [field]: isAnything } });
+  return acceptTime(SUBJECT, field, given[field] ?? Date.now());
+}
+
 function refusal(field: string, value: unknown, wanted: string): ValidationError {
-  return new ValidationError({ subject: "a training run", field, value, wanted });
+  return new ValidationError({ subject: SUBJECT, field, value, wanted });
 }
