@@ -21,9 +21,7 @@ const READ = [
   "costs summary",
   "costs budgets",
 ];
-const WRITE = ["database init", "database cleanup --yes"
-  "costs set-budget nlp --amount 1",
-];
+const WRITE = ["database init", "database cleanup --yes", "costs set-budget nlp --amount 1"];
 const FILES = [
   "database import metrics in.csv --rejects bad.ndjson",
   "database export metrics --output out.parquet",
