@@ -107,7 +107,7 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["collect", "--cost-per-hour", "-3"], "2.50"],
     [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
     [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
-    [["database", "examples", "costss"], "did you mean costs?"],
+    [["database", "examples", "chrt"], "did you mean chart?"],
   ];
   const runs = await Promise.all(
     wrong.map(async ([args, wanted]) => ({ args, wanted, ...await openfinops(args, { cwd }) })),
