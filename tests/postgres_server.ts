@@ -279,10 +279,10 @@ export async function serverVersion(): Promise<string> {
   return String(version).split(" ")[0];
 }
 
-/** The release of TimescaleDB that the shared server can make, or why it cannot. */
-export async function timescaleVersion(): Promise<{ version?: string; reason: string }> {
+/** The release of TimescaleDB that a server (the shared one) can make, or why it cannot. */
+export async function timescaleVersion(url = sharedServer()): Promise<{ version?: string; reason: string }> {
   const [found] = await runSql(
-    sharedServer(),
+    url,
     `SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS version,
       current_setting('timescaledb.max_background_workers', true) AS loaded,
       coalesce(current_setting('timescaledb.license', true), 'timescale') AS license`,
