@@ -16,7 +16,7 @@ const DOCUMENTS = ["README.md", "docs/PERSISTENCE.md", "docs/ARCHITECTURE.md"] a
 const LANGUAGES: Readonly<Record<string, string>> = {
   ts: "run by `deno test --doc`",
   sh: "run here",
-  sql: "run here, in the database telemetry",
+  sql: "run here, in the database that the section is about",
   // It takes npm, packages, a service manager or the server's own files; or it is what runs these tests.
   console: "shown",
   text: "shown: pictures",
@@ -126,6 +126,22 @@ Deno.test("links in the documents lead somewhere", () => {
   }
 });
 
+Deno.test("troubleshooting knows each failure that the backends and the spool know", () => {
+  const text = Deno.readTextFileSync(`${ROOT}/docs/PERSISTENCE.md`);
+  const sources = ["backends/postgres/errors.ts", "backends/sqlite/file.ts", "pipeline/storage.ts"];
+  for (const source of sources) {
+    const code = Deno.readTextFileSync(`${ROOT}/src/${source}`);
+    const advice = [...code.matchAll(/(?:(?:again|mend|data)\(|advice: )"([^";]+)/g)].map(([, words]) =>
+      words
+    );
+    assert(advice.length > 0, source);
+    for (const words of advice) {
+      const wanted = words.replace(/,? (is|are) wanted\b.*/, "");
+      assert(text.includes(wanted), `troubleshooting lacks "${wanted}" of ${source}`);
+    }
+  }
+});
+
 for (const document of DOCUMENTS) {
   const blocks = blocksOf(document).filter(({ language }) => language === "sh" || language === "sql");
   if (blocks.length === 0) continue;
@@ -140,7 +156,13 @@ for (const document of DOCUMENTS) {
       await runSql(server.url(), "CREATE DATABASE telemetry");
       const hasTimescale = (await timescaleVersion(server.url())).version !== undefined;
       const path = `${folder.file(".bin")}:${Deno.env.get("PATH")}:${server.binaries.folder}`;
-      const env = { PATH: path, PGUSER: "postgres", PGHOST: "127.0.0.1", PGPORT: String(server.port) };
+      const env = {
+        PATH: path,
+        PGUSER: "postgres",
+        PGHOST: "127.0.0.1",
+        PGPORT: String(server.port),
+        OPENFINOPS_CONNECTION_STRING: "sqlite:///openfinops.db",
+      };
       for (const { line, language, text, section } of blocks) {
         const lacking = OPTIONAL.filter((name) => new RegExp(`\\b${name}\\b`).test(text))
           .find((name) => language === "sh" && !isOnPath(name, path));
@@ -151,7 +173,7 @@ for (const document of DOCUMENTS) {
           async fn() {
             const here = text.replaceAll(HOST, `127.0.0.1:${server.port}`);
             if (language === "sh") await shell(here, folder, env);
-            else await runSql(server.url("telemetry"), here);
+            else await runSql(server.url(section === "TimescaleDB" ? "metrics" : "telemetry"), here);
           },
         });
       }
