@@ -126,6 +126,42 @@ Deno.test("links in the documents lead somewhere", () => {
   }
 });
 
+/** The rooms of docs/ARCHITECTURE.md, lowest first. */
+const FLOORS = [
+  ["errors.ts"],
+  ["records"],
+  ["pipeline"],
+  ["backends"],
+  ["answers", "transfer", "config.ts"],
+  ["store.ts", "open_telemetry.ts"],
+  ["hub.ts", "observatory.ts"],
+  ["cli"],
+];
+
+Deno.test("each room imports only those that docs/ARCHITECTURE.md has above it", () => {
+  const text = Deno.readTextFileSync(`${ROOT}/docs/ARCHITECTURE.md`);
+  const floorOf = (path: string) => FLOORS.findIndex((rooms) => rooms.includes(path.split("/")[0]));
+  let imports = 0;
+  const src = new URL("../src/", import.meta.url);
+  for (const path of filesIn(fromFileUrl(src))) {
+    if (!path.endsWith(".ts")) continue;
+    const url = new URL(path, src);
+    for (const [, to] of Deno.readTextFileSync(url).matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g)) {
+      const target = new URL(to, url).href.slice(src.href.length);
+      assert(floorOf(target) <= floorOf(path), `${path} imports ${target}`);
+      imports++;
+    }
+  }
+  assert(imports > 100);
+  for (const room of FLOORS.flat()) assert(text.includes(`src/${room}`), room);
+});
+
+function filesIn(folder: string, prefix = ""): string[] {
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
+    isDirectory ? filesIn(`${folder}/${name}`, `${prefix}${name}/`) : [`${prefix}${name}`]
+  );
+}
+
 Deno.test("troubleshooting knows each failure that the backends and the spool know", () => {
   const text = Deno.readTextFileSync(`${ROOT}/docs/PERSISTENCE.md`);
   const sources = ["backends/postgres/errors.ts", "backends/sqlite/file.ts", "pipeline/storage.ts"];
