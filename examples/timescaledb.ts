@@ -4,7 +4,7 @@ import { ObservabilityHub, openBackend } from "@openfinops/telemetry";
 const DAY = 24 * 3_600_000;
 const backend = await openBackend({
   backend: "timescaledb",
-  connectionString: Deno.args[0] ?? "timescaledb:///example",
+  connectionString: Deno.args[0] ?? "timescaledb:///example_timescaledb",
   enableCompression: true,
   compressAfterDays: 7,
   retentionDays: 365,

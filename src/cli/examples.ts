@@ -20,7 +20,8 @@ export const examples: Command = {
       print(code);
     }
     note(
-      "They import the library by its name: `deno add jsr:@openfinops/telemetry` makes it known to a folder.",
+      "The library is known to a folder after `deno add jsr:@openfinops/telemetry`, or, of a checkout, by " +
+        '{ "links": ["CHECKOUT"] } in its deno.json.',
     );
     return Promise.resolve();
   },
