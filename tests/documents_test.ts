@@ -102,6 +102,16 @@ function isOnPath(program: string, path: string): boolean {
   });
 }
 
+/** Whether pg_dump is of the server's release or newer; it refuses others. */
+async function dumps(url: string, path: string): Promise<boolean> {
+  const [{ version }] = await runSql(
+    url,
+    "SELECT current_setting('server_version_num')::int / 10000 AS version",
+  );
+  const { stdout } = await new Deno.Command("pg_dump", { args: ["--version"], env: { PATH: path } }).output();
+  return Number(/ (\d+)/.exec(new TextDecoder().decode(stdout))?.[1]) >= Number(version);
+}
+
 Deno.test("each block of the documents has a language that says whether it is run", () => {
   for (const document of DOCUMENTS) {
     for (const { line, language } of blocksOf(document)) {
@@ -191,7 +201,9 @@ for (const document of DOCUMENTS) {
       await server.loadTimescale();
       await runSql(server.url(), "CREATE DATABASE telemetry");
       const hasTimescale = (await timescaleVersion(server.url())).version !== undefined;
-      const path = `${folder.file(".bin")}:${Deno.env.get("PATH")}:${server.binaries.folder}`;
+      const path = `${folder.file(".bin")}:${server.binaries.folder}:${Deno.env.get("PATH")}`;
+      const absent = new Set(OPTIONAL.filter((name) => !isOnPath(name, path)));
+      if (!absent.has("pg_dump") && !await dumps(server.url(), path)) absent.add("pg_dump");
       const env = {
         PATH: path,
         PGUSER: "postgres",
@@ -200,11 +212,14 @@ for (const document of DOCUMENTS) {
         OPENFINOPS_CONNECTION_STRING: "sqlite:///openfinops.db",
       };
       for (const { line, language, text, section } of blocks) {
-        const lacking = OPTIONAL.filter((name) => new RegExp(`\\b${name}\\b`).test(text))
-          .find((name) => language === "sh" && !isOnPath(name, path));
+        const lacking = [...absent].find((name) =>
+          language === "sh" && new RegExp(`\\b${name}\\b`).test(text)
+        );
         const without = section === "TimescaleDB" && !hasTimescale ? "TimescaleDB" : lacking;
         await t.step({
-          name: `line ${line}${without === undefined ? "" : `, not run: this machine has no ${without}`}`,
+          name: `line ${line}${
+            without === undefined ? "" : `, not run: this machine has no ${without} for it`
+          }`,
           ignore: without !== undefined,
           async fn() {
             const here = text.replaceAll(HOST, `127.0.0.1:${server.port}`);
