@@ -1,11 +1,8 @@
 import type { CostEntryInput, ServiceMetricsInput, SystemMetricsInput } from "../mod.ts";
 
-/** How many hosts {@linkcode samples} are of. */
-export const NODES = 64;
-/** How far the samples of a host lie apart. */
-export const STEP_MS = 15_000;
-/** When the first sample was taken. */
-export const START = Date.UTC(2026, 0, 1);
+const NODES = 64;
+const STEP_MS = 15_000;
+const START = Date.UTC(2026, 0, 1);
 const HOUR_MS = 3_600_000;
 
 /** Numbers from 0 to 1, the same in every run. */

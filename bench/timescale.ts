@@ -5,14 +5,77 @@
  * @module
  */
 import { ObservabilityHub, openBackend } from "../mod.ts";
+import type { SystemMetricsInput } from "../mod.ts";
 import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "../tests/postgres_server.ts";
 import { median } from "./median.ts";
-import { NODES, samples, STEP_MS } from "./samples.ts";
 
 const DAYS = Number(Deno.args[0] ?? 30);
+const NODES = 64;
+const STEP_MS = 15_000;
+const START = Date.UTC(2026, 0, 1);
+const HOUR_MS = 3_600_000;
 /** Rows of each round that compares ways to take them in. */
 const ROUND_ROWS = 1_000_000;
 const ROUNDS = 3;
+
+/** Numbers from 0 to 1, the same in every run. */
+function noise(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const oneDecimal = (value: number) => Math.round(value * 10) / 10;
+
+/** Samples with the shape of real hosts: days and weeks, noise, one decimal, and every eighth node idle. */
+function* samples(rows: number): Generator<SystemMetricsInput> {
+  const random = noise(1);
+  for (let i = 0; i < rows; i++) {
+    const node = i % NODES;
+    const timestamp = START + Math.floor(i / NODES) * STEP_MS;
+    const hour = (timestamp / HOUR_MS + node / 8) % 24;
+    const isWeekend = Math.floor(timestamp / 86_400_000 + 4) % 7 >= 5;
+    const day = Math.sin((hour - 8) / 24 * 2 * Math.PI);
+    const isIdle = node % 8 === 7;
+    const load = isIdle ? 0.01 : Math.max(0.02, (isWeekend ? 0.3 : 0.5) + 0.3 * day);
+    const wobble = () => isIdle ? 0 : random() - 0.5;
+    const gpuUsage = oneDecimal(Math.min(100, Math.max(0, 100 * load + 6 * wobble())));
+    yield {
+      timestamp,
+      clusterId: node < 48 ? "train" : "serve",
+      nodeId: `gpu-${String(node).padStart(2, "0")}`,
+      cpuUsage: oneDecimal(Math.max(0, 60 * load + 4 * wobble())),
+      memoryUsage: oneDecimal(30 + 40 * load + wobble()),
+      diskUsage: oneDecimal(40 + node / 4 + (timestamp - START) / 86_400_000 / 3),
+      gpuUsage,
+      networkIo: oneDecimal(Math.max(0, 120 * load + 10 * wobble())),
+      activeConnections: Math.round(40 * load + 3 * wobble()),
+      errorCount: random() < 0.002 ? 1 : 0,
+      warningCount: random() < 0.01 ? 1 : 0,
+      throughput: oneDecimal(Math.max(0, 900 * load + 20 * wobble())),
+      latencyP50: oneDecimal(8 + 10 * load + wobble()),
+      latencyP95: oneDecimal(20 + 30 * load + 3 * wobble()),
+      latencyP99: oneDecimal(45 + 60 * load + 8 * wobble()),
+      errorRate: 0,
+      trainingActive: !isIdle && node < 48,
+      modelLoading: false,
+      dataLoading: !isIdle && random() < 0.05,
+      gradientSync: !isIdle && node < 48,
+      checkpointSaving: Math.floor(timestamp / 60_000) % 30 === 0 && !isIdle,
+      temperature: oneDecimal(35 + 40 * load + wobble()),
+      powerConsumption: oneDecimal(80 + 320 * load + 8 * wobble()),
+      fanSpeed: Math.round((1_200 + 2_400 * load) / 50) * 50,
+      healthStatus: gpuUsage > 99 ? "warning" : "healthy",
+      costPerHour: 2.5,
+      estimatedDailyCost: 60,
+      labels: { team: node < 48 ? "nlp" : "serving" },
+    };
+  }
+}
 
 /** Takes so many rows in; gives rows a second. */
 async function ingest(connectionString: string, rows: number, enableCompression: boolean): Promise<number> {
