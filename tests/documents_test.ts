@@ -65,11 +65,12 @@ const FILES: Readonly<Record<string, string>> = {
     'import { ObservabilityHub } from "@openfinops/telemetry";\nawait using hub = new ObservabilityHub();\n',
 };
 
-/** A copy of the tree, as a new user has it, with `deno` and `openfinops` to be called from it. */
+/** What the commands of the documents need of the tree. */
+const PROGRAM = ["mod.ts", "cli.ts", "src", "examples", "deno.json", "deno.lock"];
+
+/** A copy of that, as a new user has it, with `deno` and `openfinops` to be called from it. */
 async function prepare(folder: TemporaryFolder): Promise<void> {
-  const entries = [...Deno.readDirSync(ROOT)].map(({ name }) => name)
-    .filter((name) => !name.startsWith(".") && !/\.db/.test(name));
-  await shell(`cp -r ${entries.map((name) => `'${ROOT}/${name}'`).join(" ")} .`, folder);
+  await shell(`cp -r ${PROGRAM.map((name) => `'${ROOT}/${name}'`).join(" ")} .`, folder);
   for (const [name, text] of Object.entries(FILES)) Deno.writeTextFileSync(folder.file(name), text);
   await shell("gzip -k focus.csv services.ndjson", folder);
   Deno.mkdirSync(folder.file(".bin"));
