@@ -139,7 +139,7 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
     [["collect", "--cost-per-hour", "1", "--currency", "usd", ...AT], "spelled USD"],
     [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
     [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
-    [["database", "examples", "costss"], "did you mean costs?"],
+    [["database", "examples", "chrt"], "did you mean chart?"],
   ];
   const runs = await Promise.all(
     wrong.map(async ([args, wanted]) => ({ args, wanted, ...await openfinops(args, { cwd }) })),

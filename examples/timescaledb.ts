@@ -1,0 +1,31 @@
+// Keep metrics in TimescaleDB, which compresses what is older and drops what is too old by itself.
+import { ObservabilityHub, openBackend } from "@openfinops/telemetry";
+
+const DAY = 24 * 3_600_000;
+const backend = await openBackend({
+  backend: "timescaledb",
+  connectionString: Deno.args[0] ?? "timescaledb:///example_timescaledb",
+  enableCompression: true,
+  compressAfterDays: 7,
+  retentionDays: 365,
+});
+const hub = await ObservabilityHub.open({ backend });
+
+const endTime = Date.now();
+const startTime = endTime - 2 * DAY;
+const clusterId = `example-${crypto.randomUUID()}`; // so that each run finds its own records only
+for (let timestamp = startTime; timestamp < endTime; timestamp += 60_000) {
+  const cpuUsage = timestamp < startTime + DAY ? 20 : 60;
+  await hub.collectSystemMetrics({ timestamp, clusterId, nodeId: "gpu-01", cpuUsage });
+}
+await hub.flush();
+
+// Whole hours come from the hourly roll-up where the server has brought it up to date, else from the records.
+const query = { startTime, endTime, clusterId, fields: { cpuUsage: ["avg" as const] } };
+const [all] = await hub.aggregateMetrics(query);
+console.log(all.count, all.fields.cpuUsage.avg); // 2880 40
+for (const { policy, table, every } of (await backend.stats()).policies ?? []) {
+  console.log(policy, table, every); // such as: retention system_metrics 1 day
+}
+await hub.close();
+await backend.close();
