@@ -118,7 +118,6 @@ await to.close();
 /** `openfinops database examples` */
 export const examples: Command = {
   name: "database examples",
-  summary: "print programs that use the library",
   positionals: "[topic]",
   maxPositionals: 1,
   options: [],
