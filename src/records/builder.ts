@@ -7,20 +7,20 @@ import type { Dataset } from "./dataset.ts";
 export type RecordBuilder<T> = (values: readonly unknown[]) => T;
 
 /**
- * Makes the function that makes the records of a page. A record that has the same fields as the one before is a copy
- * of that, written over: 0.5 µs for system metrics, where to add 28 fields one by one takes 1.4 µs.
- *
- * It is for one page only: once records are given away, whoever has them may change them.
+ * Makes the function that makes records. One that has the same fields as the one before is a copy of a model, written
+ * over: 0.5 µs for system metrics, where to add 28 fields one by one takes 1.4 µs.
  */
 export function recordBuilder<T>({ columns }: Dataset<T>): RecordBuilder<T> {
   const isPresent = columns.map(() => false);
-  let last: Record<string, unknown> = {};
+  // Nobody else ever has it: who is given a record may change it.
+  let model: Record<string, unknown> = {};
   return (values) => {
-    const record: Record<string, unknown> = haveSame(isPresent, values) ? { ...last } : {};
+    const isLikeModel = haveSame(isPresent, values);
+    const record: Record<string, unknown> = isLikeModel ? { ...model } : {};
     for (let i = 0; i < columns.length; i++) {
       if (values[i] !== undefined) record[columns[i].field] = values[i];
     }
-    last = record;
+    if (!isLikeModel) model = { ...record };
     return record as T;
   };
 }

@@ -129,9 +129,9 @@ export function rowsDecoder<T>(dataset: Dataset<T>): (rows: readonly SqliteValue
   const starts = columnStarts(dataset);
   const decoders = dataset.columns.map(({ type }) => STORAGE[type].decode);
   const values: unknown[] = starts.map(() => undefined);
-  return (rows) => {
-    const build = recordBuilder(dataset);
-    return rows.map((row) => {
+  const build = recordBuilder(dataset);
+  return (rows) =>
+    rows.map((row) => {
       for (let i = 0; i < starts.length; i++) {
         const value = row[starts[i]];
         const decode = decoders[i];
@@ -140,7 +140,6 @@ export function rowsDecoder<T>(dataset: Dataset<T>): (rows: readonly SqliteValue
       }
       return build(values);
     });
-  };
 }
 
 /** Where each column begins in a row: a decimal takes two columns of the table. */
