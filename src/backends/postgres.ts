@@ -81,8 +81,8 @@ export class PostgresBackend implements Backend {
     this.#retention = retention;
   }
 
-  write(batch: Batch): Promise<WriteResult> {
-    return this.#writer.write(batch);
+  write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+    return this.#writer.write(batch, onSent);
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
