@@ -301,6 +301,24 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(hours(await read(backend, systemMetrics)), Array.from({ length: 2_500 }, (_, i) => i));
   });
 
+  test("streams pages of records of one time, either way and up to a limit", async (backend) => {
+    const times = [NEW_YEAR - HOUR, ...Array.from({ length: 2_300 }, () => NEW_YEAR), NEW_YEAR + HOUR];
+    const entries = times.map((timestamp, i) => costEntry({ entryId: `e${1_000 + i}`, timestamp }));
+    await write(backend, costEntries, entries);
+    await write(backend, systemMetrics, times.map((timestamp, i) => ({ timestamp, cpuUsage: i })));
+    for (const order of ["asc", "desc"] as const) {
+      for (const limit of [999, 1_000, 1_001, 2_000, 2_302, 5_000]) {
+        const wanted = (order === "asc" ? times : times.toReversed()).slice(0, limit);
+        const costs = await read(backend, costEntries, { order, limit });
+        assertEquals(costs.map(({ timestamp }) => timestamp), wanted);
+        assertEquals(new Set(costs.map(({ entryId }) => entryId)).size, wanted.length);
+        const metrics = await read(backend, systemMetrics, { order, limit });
+        assertEquals(metrics.map(({ timestamp }) => timestamp), wanted);
+        assertEquals(new Set(metrics.map(({ cpuUsage }) => cpuUsage)).size, wanted.length);
+      }
+    }
+  });
+
   test("reads one state, however much is written meanwhile", async (backend) => {
     await writeHours(backend, 2_500);
     let count = 0;

@@ -38,8 +38,8 @@ export class LateBackend implements Backend {
     this.#openNow = openNow;
   }
 
-  async write(batch: Batch): Promise<WriteResult> {
-    return await (await this.#open()).write(batch);
+  async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+    return await (await this.#open()).write(batch, onSent);
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {

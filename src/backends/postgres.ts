@@ -88,8 +88,8 @@ export class PostgresBackend implements Backend {
     return this.pool.location;
   }
 
-  write(batch: Batch): Promise<WriteResult> {
-    return this.#writer.write(batch);
+  write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+    return this.#writer.write(batch, onSent);
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {

@@ -28,17 +28,16 @@ import {
   type SqliteValue,
 } from "./sqlite/driver.ts";
 import { asBackendError, locationOfFile, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
+import { type Condition, readPages } from "./sqlite/pages.ts";
 import {
-  decodeRow,
   insertStatement,
   restateStatement,
   rowEncoder,
+  rowsDecoder,
   SCHEMA_VERSION,
-  selectList,
 } from "./sqlite/schema.ts";
 import { totalsOf } from "./totals.ts";
 
-const PAGE_RECORDS = 1_000;
 /** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
 const STEP_ROWS = 10_000;
 const STEP_PAGES = 1_000;
@@ -48,10 +47,7 @@ const LEDGER_MS = 30 * 24 * 60 * 60 * 1_000;
 const SOUND_SQLITE_VERSION = "3.51.3";
 
 /** The `WHERE` clause of a query, and what is bound to it. */
-function condition(
-  dataset: Dataset<unknown>,
-  query: RecordQuery,
-): { sql: string; parameters: SqliteValue[] } {
+function condition(dataset: Dataset<unknown>, query: RecordQuery): Condition {
   const parameters: SqliteValue[] = [];
   const sql = whereClause(dataset, query, {
     value: (value) => `?${parameters.push(value)}`,
@@ -145,29 +141,22 @@ export class SqliteBackend implements Backend {
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
-    const { sql, parameters } = condition(dataset, query);
-    const limit = query.limit === undefined ? "" : `LIMIT ${query.limit}`;
     const reader = await this.#do("read", () => this.#openReader());
-    let select: SqliteStatement | undefined;
-    let rows: Iterator<SqliteValue[]> | undefined;
+    const found = readPages(reader, dataset, { query, condition: condition(dataset, query) });
     try {
-      rows = await this.#do("read", () => {
-        select = reader.prepare(
-          `SELECT ${selectList(dataset)} FROM ${dataset.name} ${sql} ` +
-            `ORDER BY timestamp ${query.order}, rowid ${query.order} ${limit}`,
-        );
-        const found = select.iterate(parameters);
-        // The one connection of a database in memory writes as well, so its rows are taken at once.
-        return (this.#path === "" ? [...found] : found)[Symbol.iterator]();
-      });
+      // The one connection of a database in memory writes as well, so its rows are taken at once.
+      const pages = this.#path === "" ? await this.#do("read", () => [...found].values()) : found;
+      const decode = rowsDecoder(dataset);
       for (;;) {
-        const page = await this.#do("read", () => nextPage(dataset, rows!));
-        if (page.length > 0) yield page;
-        if (page.length < PAGE_RECORDS) return;
+        const page = await this.#do("read", () => {
+          const { done, value } = pages.next();
+          return done ? undefined : decode(value);
+        });
+        if (!page) return;
+        yield page;
       }
     } finally {
-      rows?.return?.();
-      select?.finalize();
+      found.return(undefined);
       if (reader !== this.#database) reader.close();
     }
   }
@@ -406,16 +395,6 @@ export class SqliteBackend implements Backend {
   #freePages(): number {
     return this.#all("PRAGMA freelist_count")[0][0] as number;
   }
-}
-
-function nextPage<T>(dataset: Dataset<T>, rows: Iterator<SqliteValue[]>): T[] {
-  const page: T[] = [];
-  while (page.length < PAGE_RECORDS) {
-    const { done, value } = rows.next();
-    if (done) break;
-    page.push(decodeRow(dataset, value));
-  }
-  return page;
 }
 
 /** Lets the rest of the program have its turn: 6 µs, measured, where `setTimeout` takes 2 ms. */

@@ -17,7 +17,6 @@ const ALL = Object.values(DATASETS);
 /** `openfinops database cleanup` */
 export const cleanup: Command = {
   name: "database cleanup",
-  summary: "delete old records and give their space back; asks first",
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,

@@ -34,7 +34,6 @@ interface Plan {
 /** `openfinops collect` */
 export const collect: Command = {
   name: "collect",
-  summary: "sample this machine, and what it costs, into the database until Ctrl-C",
   options: [
     ...CONNECTION_OPTIONS,
     { name: "interval", value: "TIME", summary: "time between samples (default 1s)" },

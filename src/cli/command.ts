@@ -10,8 +10,6 @@ import { readName } from "./usage.ts";
 export interface Command {
   /** The words that call it, as in `database init`. */
   readonly name: string;
-  /** What it does, in a line. */
-  readonly summary: string;
   /** How its positional arguments are written, as in `[topic]`. */
   readonly positionals?: string;
   /** The most positional arguments it takes. */

@@ -7,7 +7,6 @@ import { readTime } from "./usage.ts";
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {
   name: "costs budgets",
-  summary: "how budgets stand: what is spent, what is left, where it will end",
   positionals: "[budget-id]",
   maxPositionals: 1,
   options: [

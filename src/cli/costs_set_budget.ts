@@ -10,7 +10,6 @@ import { readTime, UsageError } from "./usage.ts";
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {
   name: "costs set-budget",
-  summary: "make a budget, change it, or delete it",
   positionals: "<budget-id>",
   maxPositionals: 1,
   options: [

@@ -17,7 +17,6 @@ import { readCount } from "./usage.ts";
 /** `openfinops costs summary` */
 export const costsSummary: Command = {
   name: "costs summary",
-  summary: "what was spent: totals, the change, categories, the costliest resources",
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,

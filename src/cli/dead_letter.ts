@@ -23,7 +23,6 @@ const FOLDER_OPTIONS: readonly Option[] = [
 /** `openfinops database dead-letter` */
 export const deadLetter: Command = {
   name: "database dead-letter",
-  summary: "records that the database refused: list, retry or purge them",
   positionals: ACTIONS.join("|"),
   maxPositionals: 1,
   options: [

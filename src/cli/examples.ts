@@ -6,7 +6,6 @@ import { readName } from "./usage.ts";
 /** `openfinops database examples` */
 export const examples: Command = {
   name: "database examples",
-  summary: "print programs that use the library",
   positionals: "[topic]",
   maxPositionals: 1,
   options: [],

@@ -36,7 +36,6 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
 /** `openfinops database export` */
 export const exportCommand: Command = {
   name: "database export",
-  summary: "give out records as NDJSON, CSV, FOCUS 1.2 or Parquet, oldest first",
   positionals: "<metrics|services|costs>",
   maxPositionals: 1,
   options: [

@@ -17,7 +17,6 @@ const STDIN = "-";
 /** `openfinops database import` */
 export const importCommand: Command = {
   name: "database import",
-  summary: "take in records from files of FOCUS, CSV or NDJSON, also of gzip, or from stdin",
   positionals: "<metrics|services|costs> FILE…",
   maxPositionals: Infinity,
   options: [

@@ -9,7 +9,6 @@ import { readNumber, UsageError } from "./usage.ts";
 /** `openfinops database init` */
 export const init: Command = {
   name: "database init",
-  summary: "make the tables (of SQLite the file, too), or bring them up to date",
   options: [
     ...CONNECTION_OPTIONS,
     {

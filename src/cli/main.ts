@@ -1,43 +1,11 @@
 import project from "../../deno.json" with { type: "json" };
 import { BackendError, ConfigError, messageOf, ValidationError } from "../errors.ts";
 import { TransferError } from "../transfer/errors.ts";
-import { readArguments } from "./arguments.ts";
-import { cleanup } from "./cleanup.ts";
-import { collect } from "./collect.ts";
 import type { Command } from "./command.ts";
-import { costsBudgets } from "./costs_budgets.ts";
-import { costsSetBudget } from "./costs_set_budget.ts";
-import { costsSummary } from "./costs_summary.ts";
-import { deadLetter } from "./dead_letter.ts";
-import { examples } from "./examples.ts";
-import { exportCommand } from "./export.ts";
-import { importCommand } from "./import.ts";
-import { init } from "./init.ts";
-import { metricsHealth } from "./metrics_health.ts";
-import { migrateCommand } from "./migrate.ts";
+import { type CommandEntry, COMMANDS } from "./commands.ts";
 import { bold, note, print } from "./output.ts";
-import { query } from "./query.ts";
-import { stats } from "./stats.ts";
-import { testConnection } from "./test_connection.ts";
-import { nearest, UsageError } from "./usage.ts";
+import { UsageError } from "./usage_error.ts";
 
-const COMMANDS: readonly Command[] = [
-  collect,
-  init,
-  testConnection,
-  stats,
-  query,
-  importCommand,
-  exportCommand,
-  migrateCommand,
-  cleanup,
-  deadLetter,
-  examples,
-  metricsHealth,
-  costsSummary,
-  costsBudgets,
-  costsSetBudget,
-];
 const HELP = { name: "help", summary: "print this" };
 const VERSION = { name: "version", summary: "print the release" };
 
@@ -52,18 +20,24 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const words = args.findIndex((arg) => arg.startsWith("-"));
     const leading = words < 0 ? args : args.slice(0, words);
+    if (args.length === 1 && longForm(args[0]) === "--help") {
+      print(programHelp());
+      return 0;
+    }
+    const { readArguments } = await import("./arguments.ts");
     if (leading.length === 0) {
       const { has } = await readArguments(args.map(longForm), [HELP, VERSION]);
       if (!has("help") && !has("version")) return wantCommand("a command", COMMANDS);
       print(has("help") ? programHelp() : `openfinops ${project.version}`);
       return 0;
     }
-    command = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
-    if (!command) return unknownCommand(leading, args);
+    const entry = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
+    if (!entry) return await unknownCommand(leading, args);
+    command = await entry.load();
     const rest = args.slice(command.name.split(" ").length).map(longForm);
     const given = await readArguments(rest, [...command.options, HELP]);
     if (given.has("help")) {
-      print(commandHelp(command));
+      print(commandHelp(command, entry.summary));
       return 0;
     }
     const extra = given.positionals[command.maxPositionals ?? 0];
@@ -81,7 +55,7 @@ function longForm(arg: string): string {
 }
 
 /** A group such as `database` prints its commands; anything else is an error. */
-function unknownCommand(leading: readonly string[], args: readonly string[]): number {
+async function unknownCommand(leading: readonly string[], args: readonly string[]): Promise<number> {
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
     if (!args.map(longForm).includes("--help")) {
@@ -90,12 +64,13 @@ function unknownCommand(leading: readonly string[], args: readonly string[]): nu
     print(commandList(group));
     return 0;
   }
+  const { nearest } = await import("./usage.ts");
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
   throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`);
 }
 
 /** Whoever asks for no command has not found one yet. */
-function wantCommand(what: string, commands: readonly Command[]): number {
+function wantCommand(what: string, commands: readonly CommandEntry[]): number {
   note(`openfinops: ${what} is wanted:`);
   note(commandList(commands));
   note("Try: openfinops --help");
@@ -132,11 +107,11 @@ function programHelp(): string {
   ].join("\n");
 }
 
-function commandList(commands: readonly Command[]): string {
+function commandList(commands: readonly CommandEntry[]): string {
   return columns(commands.map(({ name, summary }) => [name, summary]));
 }
 
-function commandHelp({ name, summary, positionals = "", options, examples }: Command): string {
+function commandHelp({ name, positionals = "", options, examples }: Command, summary: string): string {
   const all = [...options, HELP];
   return [
     `${summary[0].toUpperCase()}${summary.slice(1)}.`,

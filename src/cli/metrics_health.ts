@@ -14,7 +14,6 @@ import { readDurationMs, readTime } from "./usage.ts";
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {
   name: "metrics health",
-  summary: "how clusters fare, by the newest metrics of each node, and the active alerts",
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,

@@ -15,7 +15,6 @@ import { UsageError } from "./usage.ts";
 /** `openfinops database migrate` */
 export const migrateCommand: Command = {
   name: "database migrate",
-  summary: "copy what a database holds into another, of whatever backend; run again, it brings the rest",
   options: [
     { name: "from", value: "URL", summary: "the database to read" },
     { name: "to", value: "URL", summary: "the database to write; made where it is missing" },

@@ -13,7 +13,6 @@ const DEFAULT_LIMIT = 100;
 /** `openfinops database query` */
 export const query: Command = {
   name: "database query",
-  summary: "print records, newest first; or what they come to, by time and group",
   positionals: "[metrics|services|costs]",
   maxPositionals: 1,
   options: [

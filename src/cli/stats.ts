@@ -12,7 +12,6 @@ import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print } from
 /** `openfinops database stats` */
 export const stats: Command = {
   name: "database stats",
-  summary: "what is kept: rows, oldest and newest of each dataset, exact totals, size",
   options: [...CONNECTION_OPTIONS, FORMAT_OPTION],
   examples: [
     "openfinops database stats --connection-string sqlite:///openfinops.db",

@@ -20,7 +20,6 @@ interface Finding extends ProbeReport {
 /** `openfinops database test-connection` */
 export const testConnection: Command = {
   name: "database test-connection",
-  summary: "make a round trip: driver, versions, whether it can be written, time taken",
   options: [...CONNECTION_OPTIONS, FORMAT_OPTION],
   examples: [
     "openfinops database test-connection --connection-string sqlite:///openfinops.db",

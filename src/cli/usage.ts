@@ -1,11 +1,8 @@
 import { distance } from "fastest-levenshtein";
 import { parseTime } from "../transfer/values.ts";
+import { UsageError } from "./usage_error.ts";
 
-/** The command line was used wrongly. The program ends with exit code 2. */
-export class UsageError extends Error {
-  /** Always `"UsageError"`. */
-  override readonly name = "UsageError";
-}
+export { UsageError };
 
 /** The name that is closest to what was written, or nothing if none is close. */
 export function nearest(written: string, names: readonly string[]): string {

@@ -30,6 +30,10 @@ export interface Sink {
    *
    * @throws {BackendError} If it was not written, or if that is unknown. Of kind `data`, `timeout` and `unknown` only where it
    * is known that neither this attempt nor an earlier one has stored or will store anything.
+   *
+   * @param batch What is written.
+   * @param onSent Is called, where the database works by itself, when it has all of the batch and nothing is left but to
+   * wait: a good time to make the next one ready. It says nothing of the outcome.
    */
-  write(batch: Batch): Promise<WriteResult>;
+  write(batch: Batch, onSent?: () => void): Promise<WriteResult>;
 }

@@ -45,14 +45,25 @@ export interface BatchSinkOptions<T> {
   onWritten: (result: WriteResult) => void;
 }
 
-/** A `WritableStream` of batches. What may pass by itself is tried again for some 20 seconds. */
+/**
+ * A `WritableStream` of batches, which are written one after the other. It asks for the next one while the database works
+ * on this one: a server is idle otherwise while records are read for it. What may pass by itself is tried again for
+ * some 20 seconds.
+ */
 export function batchSink<T>(
   { dataset, sink, idOf, onWritten }: BatchSinkOptions<T>,
 ): WritableStream<readonly T[]> {
+  let written: Promise<void> = Promise.resolve();
   return new WritableStream({
     async write(records) {
+      await written;
       const batch: Batch<T> = { id: idOf(records), dataset, records };
-      onWritten(await retryBriefly(() => sink.write(batch)));
+      const { promise: sent, resolve: onSent } = Promise.withResolvers<void>();
+      written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
+      written.catch(() => {}); // whoever waits for it next is told
+      await Promise.race([sent, written]);
     },
+    close: () => written,
+    abort: () => written.catch(() => {}),
   });
 }

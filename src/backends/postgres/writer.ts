@@ -47,11 +47,11 @@ export class PostgresWriter {
     this.#settingsFor = options.settingsFor ?? (() => "");
   }
 
-  async write(batch: Batch): Promise<WriteResult> {
+  async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     for (let attempt = 1;; attempt++) {
       await this.#parts.ensure(batch.dataset, batch.records);
       try {
-        return await this.#copyOrInsert(batch);
+        return await this.#copyOrInsert(batch, onSent);
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
         if (!/no partition of relation/.test(String(error))) throw error;
@@ -62,7 +62,7 @@ export class PostgresWriter {
   }
 
   /** By COPY, which is fastest; what the server refuses of it, by INSERT. */
-  async #copyOrInsert(batch: Batch): Promise<WriteResult> {
+  async #copyOrInsert(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     const { name } = batch.dataset;
     if (!this.#conflicting.has(name)) {
       try {
@@ -70,6 +70,7 @@ export class PostgresWriter {
           const { dataset, records } = batch;
           const copy = `COPY ${name} (${columnList(dataset)}) FROM STDIN (FORMAT binary)`;
           await session.copyIn(copy, encodeRecords(dataset, records));
+          onSent?.();
           return { committed: records.length, duplicates: 0, restated: 0 };
         });
       } catch (error) {

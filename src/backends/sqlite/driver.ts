@@ -19,6 +19,8 @@ export interface SqliteStatement {
   run(values: readonly SqliteValue[]): number;
   /** Gives the rows, one at a time, each as an array. */
   iterate(values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
+  /** Gives all rows at once, each as an array. */
+  all(values: readonly SqliteValue[]): SqliteValue[][];
   /** Frees it. What is not freed goes with the database. */
   finalize(): void;
 }
@@ -79,7 +81,7 @@ export function queryAll(
 ): SqliteValue[][] {
   const statement = database.prepare(sql);
   try {
-    return [...statement.iterate(values)];
+    return statement.all(values);
   } finally {
     statement.finalize();
   }
@@ -156,6 +158,7 @@ async function loadJsr(): Promise<SqliteDriver> {
                 if (!isDone) finalize();
               }
             },
+            all: (values) => Array.from(statement.iter(values), (row) => Object.values(row)),
             finalize,
           };
         },
@@ -191,6 +194,7 @@ interface BuiltInStatement {
   setReturnArrays(enabled: boolean): void;
   run(...values: readonly SqliteValue[]): { changes: number };
   iterate(...values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
+  all(...values: readonly SqliteValue[]): SqliteValue[][];
 }
 
 async function loadBuiltIn(): Promise<SqliteDriver> {
@@ -210,6 +214,7 @@ async function loadBuiltIn(): Promise<SqliteDriver> {
           return {
             run: (values) => statement.run(...values).changes,
             iterate: (values) => statement.iterate(...values),
+            all: (values) => statement.all(...values),
             finalize() {}, // left to the garbage collector; close() finalizes what is left
           };
         },

@@ -1,4 +1,5 @@
 import { columnOf, type ColumnType, type Dataset, positionOf } from "../../records/dataset.ts";
+import { recordBuilder } from "../../records/builder.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { Decimal } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";
@@ -28,16 +29,13 @@ interface Storage {
   readonly columns: readonly { readonly suffix: string; readonly type: string }[];
   /** Puts what is bound into the row, from the position of its first column; none where it is the value. */
   readonly encode?: (value: unknown, row: SqliteValue[], at: number) => void;
-  /** Reads the value from the row, at the position of its first column. */
-  decode(row: readonly SqliteValue[], at: number): unknown;
+  /** Reads the value from the row, at the position of its first column; none where it is the value. */
+  readonly decode?: (row: readonly SqliteValue[], at: number) => unknown;
 }
 
 /** A value that SQLite stores as it is. */
 function plain(type: string): Storage {
-  return {
-    columns: [{ suffix: "", type }],
-    decode: (row, at) => row[at],
-  };
+  return { columns: [{ suffix: "", type }] };
 }
 
 const STORAGE: Record<ColumnType, Storage> = {
@@ -123,9 +121,7 @@ export function selectList(dataset: Dataset<unknown>): string {
  */
 export function rowEncoder(dataset: Dataset<unknown>): (record: unknown) => SqliteValue[] {
   const row: SqliteValue[] = storedNames(dataset).map(() => null);
-  const starts = dataset.columns.map((_, i) =>
-    dataset.columns.slice(0, i).reduce((sum, { type }) => sum + STORAGE[type].columns.length, 0)
-  );
+  const starts = columnStarts(dataset);
   const encoders = dataset.columns.map(({ type }) => STORAGE[type].encode);
   return (record) => {
     const values = record as Record<string, unknown>;
@@ -141,16 +137,29 @@ export function rowEncoder(dataset: Dataset<unknown>): (record: unknown) => Sqli
   };
 }
 
-/** The record that a selected row holds. */
-export function decodeRow<T>(dataset: Dataset<T>, row: readonly SqliteValue[]): T {
-  const record: Record<string, unknown> = {};
-  let at = 0;
-  for (const { field, type } of dataset.columns) {
-    const { columns, decode } = STORAGE[type];
-    if (row[at] !== null) record[field] = decode(row, at);
-    at += columns.length;
-  }
-  return record as T;
+/** Makes the function that reads the records of a page of selected rows. */
+export function rowsDecoder<T>(dataset: Dataset<T>): (rows: readonly SqliteValue[][]) => T[] {
+  const starts = columnStarts(dataset);
+  const decoders = dataset.columns.map(({ type }) => STORAGE[type].decode);
+  const values: unknown[] = starts.map(() => undefined);
+  const build = recordBuilder(dataset);
+  return (rows) =>
+    rows.map((row) => {
+      for (let i = 0; i < starts.length; i++) {
+        const value = row[starts[i]];
+        const decode = decoders[i];
+        if (value === null) values[i] = undefined;
+        else values[i] = decode ? decode(row, starts[i]) : value;
+      }
+      return build(values);
+    });
+}
+
+/** Where each column begins in a row: a decimal takes two columns of the table. */
+function columnStarts(dataset: Dataset<unknown>): number[] {
+  return dataset.columns.map((_, i) =>
+    dataset.columns.slice(0, i).reduce((sum, { type }) => sum + STORAGE[type].columns.length, 0)
+  );
 }
 
 function storedNames(dataset: Dataset<unknown>): string[] {

@@ -1,0 +1,106 @@
+import { columnOf, type Dataset } from "../../records/dataset.ts";
+import type { RecordQuery } from "../../records/query.ts";
+import type { SqliteDatabase, SqliteStatement, SqliteValue } from "./driver.ts";
+import { selectList } from "./schema.ts";
+
+const PAGE_ROWS = 1_000;
+
+/** The condition of a query, and what is bound to it. */
+export interface Condition {
+  readonly sql: string;
+  readonly parameters: readonly SqliteValue[];
+}
+
+/** The rows that a query finds, in pages. It is to be ended, where it is not read to its end. */
+export function readPages(
+  database: SqliteDatabase,
+  dataset: Dataset<unknown>,
+  { query, condition }: { query: RecordQuery; condition: Condition },
+): Generator<SqliteValue[][]> {
+  const isFiltered = Object.keys(query.equals).length + Object.keys(query.entries).length > 0;
+  return isFiltered ? stepThrough(database, dataset, { query, condition }) : seek(database, dataset, query);
+}
+
+/**
+ * Steps through the rows of one statement. It is the only way where rows may have to be sorted: that is done once.
+ */
+function* stepThrough(
+  database: SqliteDatabase,
+  dataset: Dataset<unknown>,
+  { query, condition }: { query: RecordQuery; condition: Condition },
+): Generator<SqliteValue[][]> {
+  const { order, limit } = query;
+  const statement = database.prepare(
+    `SELECT ${selectList(dataset)} FROM ${dataset.name} ${condition.sql} ` +
+      `ORDER BY timestamp ${order}, ${tieBreaker(dataset)} ${order} ${
+        limit === undefined ? "" : `LIMIT ${limit}`
+      }`,
+  );
+  try {
+    let page: SqliteValue[][] = [];
+    for (const row of statement.iterate(condition.parameters)) {
+      if (page.push(row) < PAGE_ROWS) continue;
+      yield page;
+      page = [];
+    }
+    if (page.length > 0) yield page;
+  } finally {
+    statement.finalize();
+  }
+}
+
+/**
+ * Finds each page by the last row of the page before, along an index that holds the rows in their order. To take all
+ * rows of a statement at once costs half as much as to step through them (1.1 and 2.3 µs for system metrics). The
+ * transaction sees to it that all pages are of one state of the file.
+ */
+function* seek(
+  database: SqliteDatabase,
+  dataset: Dataset<unknown>,
+  { startTime = Number.MIN_SAFE_INTEGER, endTime = Number.MAX_SAFE_INTEGER, limit = Infinity, order }:
+    RecordQuery,
+): Generator<SqliteValue[][]> {
+  const second = tieBreaker(dataset);
+  const select = (where: string) =>
+    database.prepare(
+      `SELECT ${selectList(dataset)}, timestamp, ${second} FROM ${dataset.name} WHERE ${where} ` +
+        `ORDER BY timestamp ${order}, ${second} ${order} LIMIT ?`,
+    );
+  database.exec("BEGIN");
+  const statements: SqliteStatement[] = [];
+  try {
+    // Rows of one time are counted on by themselves: of a comparison of both SQLite uses only the first for the index.
+    const ofTime = select(`timestamp = ? AND ${second} ${order === "asc" ? ">" : "<"} ?`);
+    const between = select("timestamp >= ? AND timestamp < ?");
+    statements.push(ofTime, between);
+    let [start, end] = [startTime, endTime];
+    let left = limit;
+    let last: SqliteValue[] | undefined;
+    while (left > 0) {
+      const most = Math.min(PAGE_ROWS, left);
+      const page = last ? ofTime.all([...last, most]) : between.all([start, end, most]);
+      if (page.length > 0) yield page;
+      left -= page.length;
+      if (page.length === most) last = page.at(-1)!.slice(-2);
+      else if (last) {
+        // All of this time were read; the next are those beyond it.
+        if (order === "asc") start = last[0] as number + 1;
+        else end = last[0] as number;
+        last = undefined;
+      } else return;
+    }
+  } finally {
+    for (const statement of statements) statement.finalize();
+    try {
+      database.exec("ROLLBACK");
+    } catch {
+      // SQLite has rolled back by itself; the error that led here is the one to tell.
+    }
+  }
+}
+
+/** What orders rows of the same time, along the index of the key where there is one. */
+function tieBreaker(dataset: Dataset<unknown>): string {
+  const field = dataset.key.find((field) => field !== "timestamp");
+  return field === undefined ? "rowid" : columnOf(dataset, field).name;
+}

@@ -1,0 +1,38 @@
+import type { Dataset } from "./dataset.ts";
+
+/**
+ * Makes records from values in the order of the dataset's columns; what is undefined is absent. The array may be used
+ * again for the next record.
+ */
+export type RecordBuilder<T> = (values: readonly unknown[]) => T;
+
+/**
+ * Makes the function that makes records. One that has the same fields as the one before is a copy of a model, written
+ * over: 0.5 µs for system metrics, where to add 28 fields one by one takes 1.4 µs.
+ */
+export function recordBuilder<T>({ columns }: Dataset<T>): RecordBuilder<T> {
+  const isPresent = columns.map(() => false);
+  // Nobody else ever has it: who is given a record may change it.
+  let model: Record<string, unknown> = {};
+  return (values) => {
+    const isLikeModel = haveSame(isPresent, values);
+    const record: Record<string, unknown> = isLikeModel ? { ...model } : {};
+    for (let i = 0; i < columns.length; i++) {
+      if (values[i] !== undefined) record[columns[i].field] = values[i];
+    }
+    if (!isLikeModel) model = { ...record };
+    return record as T;
+  };
+}
+
+/** Whether the same values are present as in the record before; notes which are. */
+function haveSame(isPresent: boolean[], values: readonly unknown[]): boolean {
+  let isSame = true;
+  for (let i = 0; i < isPresent.length; i++) {
+    const isHere = values[i] !== undefined;
+    if (isHere === isPresent[i]) continue;
+    isPresent[i] = isHere;
+    isSame = false;
+  }
+  return isSame;
+}
