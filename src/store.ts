@@ -9,6 +9,7 @@ import {
 } from "./config.ts";
 import { BackendError, messageOf, ValidationError } from "./errors.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
+import { forgetOld } from "./live/forget.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
@@ -99,6 +100,8 @@ export async function deleteBefore(
     const options = { dryRun, timeBudgetMs: end - performance.now() };
     deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
   }
+  // Who may delete records and nothing else has done what was asked.
+  if (!dryRun) await forgetOld(backend.documents, before).catch(() => {});
   return deleted;
 }
 

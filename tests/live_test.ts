@@ -618,3 +618,69 @@ Deno.test("expectationOf() lets a fifth pass where all days cost the same, and t
     "high",
   ]);
 });
+
+// --- What is left over
+
+Deno.test("cleanupOldData() forgets what was resolved, and thresholds of periods that are over, and nothing else", async () => {
+  const backend = memory();
+  const hub = await ObservabilityHub.open({ backend });
+  const now = Date.now();
+  const heat = (nodeId: string, ago: number, temperature: number) =>
+    hub.collectSystemMetrics({ timestamp: now - ago, nodeId, temperature });
+  for (const ago of [100 * DAY, 100 * DAY - MINUTE]) await heat("old", ago, 90);
+  await heat("new", 2 * DAY, 90);
+  await heat("new", 2 * DAY - MINUTE, 90);
+  for (const { alertId } of await hub.getAlerts()) await hub.acknowledgeAlert(alertId);
+  await heat("old", 99 * DAY, 20);
+  const costs = await CostObservatory.open({ backend });
+  await costs.createBudget({ budgetId: "b", amount: 1, thresholds: [100] });
+  const crossing = (startTime: number) => ({
+    kind: "budget_crossing",
+    id: `b/${startTime}/100`,
+    body: { budgetId: "b", startTime, threshold: 100, at: startTime, spent: "1" },
+  });
+  const [{ startTime }] = await costs.getBudgetStatus();
+  for (const start of [startTime, startTime - 200 * DAY]) await backend.documents.write(crossing(start));
+  await hub.flush();
+  await costs.cleanupOldData({ retentionDays: 50, dryRun: true });
+  const kinds = async () => (await backend.documents.read()).map(({ kind }) => kind);
+  assertEquals((await kinds()).length, 7);
+  await hub.cleanupOldData({ retentionDays: 50 });
+  assertEquals(await kinds(), ["alert", "alert_acknowledgement", "budget", "budget_crossing"]);
+  assertEquals(
+    (await hub.getAlerts()).map(({ nodeId, acknowledgedAt }) => [nodeId, acknowledgedAt !== undefined]),
+    [
+      ["new", true],
+    ],
+  );
+  assertEquals((await costs.getBudgetStatus())[0].crossed.map(({ startTime }) => startTime), [startTime]);
+  await costs.close();
+  await hub.close();
+});
+
+Deno.test("what is watched raises an alarm once while it cannot be stored, and tells when it can again", async () => {
+  const backend = memory();
+  const told: string[] = [];
+  const write = backend.documents.write.bind(backend.documents);
+  const onEvent = ({ type, dataset }: { type: string; dataset: string }) =>
+    void told.push(`${type} ${dataset}`);
+  const hub = await ObservabilityHub.open({ backend, onEvent });
+  const away = () => Promise.reject(new BackendError("away", { operation: "write", kind: "transient" }));
+  backend.documents.write = away;
+  for (const ago of [2, 1, 0]) {
+    await hub.collectSystemMetrics({ timestamp: Date.now() - ago * MINUTE, temperature: 90 });
+  }
+  while (!told.includes("watch-paused system_metrics")) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  backend.documents.write = write;
+  while (!told.includes("watch-resumed system_metrics")) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assertEquals(told, [
+    "alert-fired system_metrics",
+    "watch-paused system_metrics",
+    "watch-resumed system_metrics",
+  ]);
+  await hub.close();
+});

@@ -1,5 +1,5 @@
 import type { DocumentStore } from "../backends/backend.ts";
-import type { EventListener } from "../pipeline/events.ts";
+import { Alarm, type EventListener } from "../pipeline/events.ts";
 import { retry } from "../pipeline/retry.ts";
 import type { Alert, AlertSubject } from "../records/alert.ts";
 import { type AlertRule, DEFAULT_RULES } from "./alert_rules.ts";
@@ -42,6 +42,7 @@ export class AlertWatch {
   readonly #documents: DocumentStore;
   readonly #saver: DocumentSaver;
   readonly #emit: EventListener;
+  readonly #alarm: Alarm;
   readonly #abort = new AbortController();
   readonly #broken = new Map<string, Broken>();
   /** When alerts were resolved, by the times of the metrics: what is older comes late. */
@@ -51,7 +52,8 @@ export class AlertWatch {
   /** Makes a watch with the default rules. */
   constructor(documents: DocumentStore, emit: EventListener) {
     this.#documents = documents;
-    this.#saver = new DocumentSaver(documents);
+    this.#alarm = new Alarm("system_metrics", emit, { isOfWatch: true });
+    this.#saver = new DocumentSaver(documents, this.#alarm);
     this.#emit = emit;
   }
 
@@ -59,7 +61,14 @@ export class AlertWatch {
   async load(): Promise<void> {
     const first = Promise.withResolvers<void>();
     const { signal } = this.#abort;
-    const loading = retry(() => this.#load(), { signal, onFailure: () => first.resolve() }).catch(() => {});
+    const onFailure = (error: unknown) => {
+      this.#alarm.raise(error);
+      first.resolve();
+    };
+    const loading = retry(() => this.#load(), { signal, onFailure }).then(
+      () => this.#alarm.clear(),
+      () => {},
+    );
     await Promise.race([loading, first.promise]);
   }
 

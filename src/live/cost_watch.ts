@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import type { EventListener } from "../pipeline/events.ts";
+import { Alarm, type EventListener } from "../pipeline/events.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import { AnomalyWatch } from "./anomaly_watch.ts";
@@ -20,6 +20,7 @@ const RETRY_MS = 30_000;
 export class CostWatch {
   readonly #budgets: BudgetWatch;
   readonly #anomalies: AnomalyWatch | undefined;
+  readonly #alarm: Alarm;
   /** What has to be over before the next thing begins. */
   #turn: Promise<unknown> = Promise.resolve();
   #isStale = true;
@@ -32,6 +33,7 @@ export class CostWatch {
 
   /** Makes a watch, which first learns what there is when a batch is written. */
   constructor(backend: Backend, { emit, anomalies }: { emit: EventListener; anomalies: boolean }) {
+    this.#alarm = new Alarm("cost_entries", emit, { isOfWatch: true });
     this.#budgets = new BudgetWatch(backend, emit);
     this.#anomalies = anomalies ? new AnomalyWatch(backend, emit) : undefined;
   }
@@ -92,7 +94,9 @@ export class CostWatch {
       }
       await this.#budgets.tell();
       await this.#anomalies?.tell();
-    } catch {
+      this.#alarm.clear();
+    } catch (error) {
+      this.#alarm.raise(error);
       this.#isStale = true;
       this.#later(RETRY_MS); // there may be no further batch
     }

@@ -1,16 +1,19 @@
 import type { DocumentStore, StoredDocument } from "../backends/backend.ts";
+import type { Alarm } from "../pipeline/events.ts";
 import { retry } from "../pipeline/retry.ts";
 
 /** Saves documents in the background, of each the newest state, until it is stored: whoever makes them does not wait. */
 export class DocumentSaver {
   readonly #documents: DocumentStore;
+  readonly #alarm: Alarm;
   readonly #pending = new Map<string, StoredDocument>();
   readonly #abort = new AbortController();
   #running: Promise<void> | undefined;
 
   /** Makes an idle saver. */
-  constructor(documents: DocumentStore) {
+  constructor(documents: DocumentStore, alarm: Alarm) {
     this.#documents = documents;
+    this.#alarm = alarm;
   }
 
   /** What is not stored yet. */
@@ -42,8 +45,9 @@ export class DocumentSaver {
       for (const [name, document] of this.#pending) {
         await retry(() => this.#documents.write(document), {
           signal: this.#abort.signal,
-          onFailure: () => {},
+          onFailure: (error) => this.#alarm.raise(error),
         });
+        this.#alarm.clear();
         if (this.#pending.get(name) === document) this.#pending.delete(name);
       }
     } catch {

@@ -20,14 +20,17 @@ export interface RetryEvent extends EventOf<"retry"> {
   error: unknown;
 }
 
-/** An alarm: nothing goes on until somebody mends something. Told once, whatever the number of attempts. */
-export interface PausedEvent extends EventOf<"paused"> {
+/**
+ * An alarm: nothing goes on until somebody mends something; with `watch-paused` only what is watched does not, and records
+ * go on. Told once, whatever the number of attempts.
+ */
+export interface PausedEvent extends EventOf<"paused" | "watch-paused"> {
   /** What stands in the way. */
   error: unknown;
 }
 
 /** What a {@linkcode PausedEvent} told of is mended. */
-export type ResumedEvent = EventOf<"resumed">;
+export type ResumedEvent = EventOf<"resumed" | "watch-resumed">;
 
 /** A record that the backend refuses was set aside. */
 export interface DeadLetteredEvent extends EventOf<"dead-lettered"> {
@@ -112,13 +115,15 @@ export function safeListener(listener: EventListener | undefined): EventListener
 export class Alarm {
   readonly #dataset: DatasetName;
   readonly #emit: EventListener;
+  readonly #of: "" | "watch-";
   #message: string | undefined;
   #cause: string | undefined;
 
   /** Makes a silent alarm. */
-  constructor(dataset: DatasetName, emit: EventListener) {
+  constructor(dataset: DatasetName, emit: EventListener, { isOfWatch = false } = {}) {
     this.#dataset = dataset;
     this.#emit = emit;
+    this.#of = isOfWatch ? "watch-" : "";
   }
 
   /** What stands in the way, if anything. */
@@ -136,7 +141,7 @@ export class Alarm {
     if (this.#message !== undefined && this.#cause === cause) return;
     this.#cause = cause;
     this.#message = message;
-    this.#emit({ type: "paused", dataset: this.#dataset, message, error });
+    this.#emit({ type: `${this.#of}paused`, dataset: this.#dataset, message, error });
   }
 
   /** Clears it, if it is raised. */
@@ -144,6 +149,6 @@ export class Alarm {
     if (this.#message === undefined) return;
     const message = `goes on: ${this.#message}`;
     this.#message = undefined;
-    this.#emit({ type: "resumed", dataset: this.#dataset, message });
+    this.#emit({ type: `${this.#of}resumed`, dataset: this.#dataset, message });
   }
 }
