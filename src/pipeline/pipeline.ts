@@ -1,4 +1,4 @@
-import { clearTimeout as clearDelay, setImmediate, setTimeout as delay } from "node:timers";
+import { setImmediate } from "node:timers";
 import { BackendError, kindOf, messageOf } from "../errors.ts";
 import { byteLength, type Dataset } from "../records/dataset.ts";
 import { BatchStream, MAX_TIMER_MS } from "./batch_stream.ts";
@@ -44,13 +44,6 @@ interface Waiting<T> {
 }
 
 const ADMITTED: Promise<void> = Promise.resolve();
-/**
- * Who hands in as fast as it goes would fill all buffers before the answer of a server is looked at, and leave the
- * server idle meanwhile. So those who wait for room are let in only when a batch is on its way, and whoever goes on
- * handing in lets the event loop have its turn now and then: ingest into PostgreSQL is 1.3 times as fast (measured).
- */
-const START_MS = 2;
-const TURN_RECORDS = 500;
 /** The longest wait between attempts, and the same once the pipeline is closing and has not much time left. */
 const MAX_RETRY_MS = 30_000;
 const MAX_CLOSING_RETRY_MS = 250;
@@ -100,7 +93,6 @@ export class Pipeline<T> {
   /** Whether records need not wait for room in memory. */
   #isSpilling = false;
   #patience: ReturnType<typeof setTimeout> | undefined;
-  #starting: ReturnType<typeof delay> | undefined;
   #isClosed = false;
   /** Whether closing is over, so that nothing that is left will be written. */
   #isOver = false;
@@ -168,8 +160,7 @@ export class Pipeline<T> {
     if (this.#isClosed) return Promise.reject(this.#closedError());
     if (this.#hasRoom) {
       this.#isDropping = false;
-      const safe = this.#admit(record);
-      return this.#isTurnOver ? nextTurn().then(() => safe) : safe;
+      return this.#admit(record);
     }
     if (this.#overflow === "block" || this.#queue.isBusy) {
       this.#bePatient();
@@ -192,7 +183,7 @@ export class Pipeline<T> {
     if (this.#isClosed || !this.#hasRoom) return this.accept(record);
     this.#isDropping = false;
     this.#admit(record);
-    return this.#isTurnOver ? nextTurn() : ADMITTED;
+    return ADMITTED;
   }
 
   /** Counts a record that was refused as invalid. */
@@ -231,7 +222,6 @@ export class Pipeline<T> {
     this.#isClosed = true;
     for (const { refused } of this.#waiting.splice(0)) refused(this.#closedError());
     clearTimeout(this.#patience);
-    clearDelay(this.#starting);
     this.#wakeSource?.();
     this.#tryNow();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -294,7 +284,7 @@ export class Pipeline<T> {
           if (!this.#queue.isEmpty) {
             const found = this.#queue.take();
             const records = found instanceof Promise ? await found : found;
-            this.#letInSoon();
+            this.#letIn();
             if (records.length > 0) return controller.enqueue(records);
           } else if (this.#flushAsked) {
             this.#flushAsked = false;
@@ -305,12 +295,7 @@ export class Pipeline<T> {
     }, { highWaterMark: 0 });
   }
 
-  get #isTurnOver(): boolean {
-    return this.#counters.accepted % TURN_RECORDS === 0;
-  }
-
   get #hasRoom(): boolean {
-    if (this.#starting) return false; // nobody overtakes those who wait
     const { hasRoom, hasMemoryRoom } = this.#queue;
     return hasRoom && (hasMemoryRoom || this.#isSpilling || this.#overflow !== "block");
   }
@@ -349,15 +334,6 @@ export class Pipeline<T> {
     this.#counters.inFlight += batch.records.length;
     await this.#delivery.deliver(batch);
     await this.#queue.settle();
-  }
-
-  /** As {@linkcode Pipeline.#letIn}, once the batch that has made the room is on its way. */
-  #letInSoon(): void {
-    if (this.#waiting.length === 0 || this.#overflow !== "block") return this.#letIn();
-    this.#starting ??= delay(() => {
-      this.#starting = undefined;
-      this.#letIn();
-    }, START_MS);
   }
 
   /** Those who waited for room move up. */
@@ -472,9 +448,4 @@ export class Pipeline<T> {
       { operation: "accept", kind: "operator" },
     );
   }
-}
-
-/** Lets the rest of the program have its turn. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
