@@ -5,7 +5,7 @@
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { type Option, readArguments } from "../src/cli/arguments.ts";
-import { formatTable, note, print } from "../src/cli/output.ts";
+import { formatTable, formatThings, note, print } from "../src/cli/output.ts";
 import { readCount, readName, UsageError } from "../src/cli/usage.ts";
 import { type GrowthResult, GROWTHS, measureGrowth } from "./growth.ts";
 import { Places } from "./places.ts";
@@ -97,7 +97,7 @@ async function publish(found: Results): Promise<void> {
   for (const [path, part] of Object.entries(parts)) {
     Deno.writeTextFileSync(file(path), replacePart(Deno.readTextFileSync(file(path)), part));
   }
-  const paths = ["results.json", ...Object.keys(parts)].map((path) => fromFileUrl(file(path)));
+  const paths = ["results.json", "growth.svg", ...Object.keys(parts)].map((path) => fromFileUrl(file(path)));
   await new Deno.Command(Deno.execPath(), { args: ["fmt", "-q", ...paths] }).output();
 }
 
@@ -131,7 +131,7 @@ async function main(args: readonly string[]): Promise<number> {
     throw new UsageError("--write wants rows of their own size, without --rows");
   }
   note(
-    `${tasks.length} rows, ${PAIRS} pairs each; at full size they took ${
+    `${formatThings(tasks.length, "row", "rows")}, ${PAIRS} pairs each; at full size they took ${
       duration(readResults(), tasks.map(({ name }) => name))
     } when they were written down last.`,
   );
