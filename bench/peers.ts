@@ -17,18 +17,21 @@ export interface Program {
 }
 
 const found = new Map<string, Promise<Program>>();
+const servers: Record<string, string> = {};
 
-/** Remembers the version of a server. */
-export function rememberVersion(name: string, version: string): void {
-  found.set(name, Promise.resolve({ path: "", version }));
+/** Notes the version of a server that was started. */
+export function noteServer(name: string, version: string): void {
+  servers[name] = version;
 }
 
-/** The versions of all programs that were asked for and found. */
+/** The versions of all programs and servers that were asked for and are there. */
 export async function versions(): Promise<Record<string, string>> {
-  const entries = await Promise.all(
-    [...found].map(([name, program]) => program.then(({ version }) => [name, version], () => undefined)),
-  );
-  return Object.fromEntries(entries.filter((entry) => entry !== undefined));
+  const all = { ...servers };
+  for (const [name, program] of found) {
+    const there = await program.catch(() => undefined);
+    if (there) all[name] = there.version;
+  }
+  return all;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { openBackend, type PersistenceConfig } from "../mod.ts";
 import { databaseUrl, PostgresServer, runSql } from "../tests/postgres_server.ts";
-import { Missing, rememberVersion } from "./peers.ts";
+import { Missing, noteServer } from "./peers.ts";
 import { Subject } from "./processes.ts";
 import { datasetOf, type Form, type Measured, recordADay, writeRecords } from "./records.ts";
 
@@ -75,7 +75,7 @@ export class Places implements AsyncDisposable {
       if (name === "timescaledb") await server.loadTimescale();
       const [found] = await runSql(server.url(), VERSIONS);
       if (found[name] === null) throw new Missing(`this machine has no ${name}`);
-      rememberVersion(name, String(found[name]).split(" ")[0]);
+      noteServer(name, String(found[name]).split(" ")[0]);
       return server.url();
     });
   }

@@ -23,9 +23,14 @@ export function readResults(): Results | undefined {
   }
 }
 
-/** Writes what was measured into `results.json`, in place of what was there of the same names. */
+/** What tells machines apart; of the rest of their description each measure adds what it used. */
+const MACHINE = ["cores", "memory", "system", "deno"];
+
+/** Writes what was measured into `results.json`, in place of what was there of the same names and machine. */
 export function mergeResults(found: Results): Results {
-  const { machine = {}, rows = [], growth = [] } = readResults() ?? {};
+  const last = readResults();
+  const isSame = MACHINE.every((part) => last?.machine[part] === found.machine[part]);
+  const { machine, rows, growth } = isSame && last ? last : { machine: {}, rows: [], growth: [] };
   const merged: Results = {
     machine: { ...machine, ...found.machine },
     rows: merge(rows, found.rows),
@@ -39,7 +44,7 @@ function merge<T extends { readonly name: string }>(old: readonly T[], found: re
   return [...old.filter(({ name }) => !found.some((result) => result.name === name)), ...found];
 }
 
-/** Three digits are more than are the same from run to run. */
+/** The results as JSON, with four digits: more than are the same from run to run. */
 export function toJson(results: Results): string {
   const short = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;

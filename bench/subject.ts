@@ -55,13 +55,13 @@ async function ingest({ dataset, records, config }: Parameters<Run<"ingest">>[0]
     const costs = await CostObservatory.open(config);
     return await seconds(async () => {
       await source<never>(dataset, records).pipeTo(costs.costEntriesSink());
-      await costs.close();
+      assertCount((await costs.close()).committed, records);
     });
   }
   const hub = await ObservabilityHub.open(config);
   return await seconds(async () => {
     await source<SystemMetricsInput>(dataset, records).pipeTo(hub.systemMetricsSink());
-    await hub.close();
+    assertCount((await hub.close()).committed, records);
   });
 }
 
@@ -105,7 +105,7 @@ async function iterate({ path, records }: Parameters<Run<"iterate">>[0]): Promis
 }
 
 function assertCount(count: number, records: number): void {
-  if (count !== records) throw new Error(`${count} of ${records} records came back`);
+  if (count !== records) throw new Error(`${count} of ${records} records are there`);
 }
 
 async function answer({ connectionString, question }: Parameters<Run<"answer">>[0]): Promise<number> {

@@ -1,3 +1,4 @@
+import { DatabaseSync } from "node:sqlite";
 import { runSql } from "../../tests/postgres_server.ts";
 import { findPython, program } from "../peers.ts";
 import type { Places, ServerName } from "../places.ts";
@@ -75,14 +76,22 @@ function byImport(places: Places, dataset: Measured): Measure {
   return async (records) => {
     const path = await places.file();
     const csv = await places.records(dataset, records, "csv");
-    await using shell = await Shell.sqlite(path);
-    const seconds = await shell.run(
+    const seconds = await runInShell(
+      path,
       `.import --csv "${csv}" ${dataset}\nPRAGMA wal_checkpoint(TRUNCATE);`,
     );
-    await shell[Symbol.asyncDispose]();
+    const database = new DatabaseSync(path);
+    const { rows } = database.prepare(`SELECT count(*) AS rows FROM ${dataset}`).get()!;
+    database.close();
+    assertRows(Number(rows), records);
     Deno.removeSync(path);
     return seconds;
   };
+}
+
+async function runInShell(path: string, commands: string): Promise<number> {
+  await using shell = await Shell.sqlite(path);
+  return await shell.run(commands);
 }
 
 function byCopy(places: Places, dataset: Measured, server: ServerName): Measure {
@@ -91,7 +100,7 @@ function byCopy(places: Places, dataset: Measured, server: ServerName): Measure 
     await using database = await places.tables(server, dataset, records);
     await using shell = await Shell.psql(database.url);
     const seconds = await shell.run(`\\copy ${dataset} FROM '${path}'`);
-    await assertRows(database.url, dataset, records);
+    await assertRowsOn(database.url, dataset, records);
     return seconds;
   };
 }
@@ -105,14 +114,18 @@ function byExecuteValues(places: Places, pageSize: number): Measure {
     const { url } = database;
     const order = { what: "execute_values", url, path, table: name, columns, pageSize } as const;
     const { seconds } = await subject.do(order);
-    await assertRows(database.url, name, records);
+    await assertRowsOn(database.url, name, records);
     return seconds;
   };
 }
 
-async function assertRows(url: string, table: string, records: number): Promise<void> {
+async function assertRowsOn(url: string, table: string, records: number): Promise<void> {
   const [{ rows }] = await runSql(url, `SELECT count(*) AS rows FROM ${table}`);
-  if (Number(rows) !== records) throw new Error(`${rows} of ${records} rows came in`);
+  assertRows(Number(rows), records);
+}
+
+function assertRows(rows: number, records: number): void {
+  if (rows !== records) throw new Error(`${rows} of ${records} rows came in`);
 }
 
 function onSqlite(name: string, dataset: Measured, reach: Reach): Row {
