@@ -1,0 +1,82 @@
+/**
+ * What is measured against: programs that the machine has, or has not.
+ *
+ * @module
+ */
+
+/** Something that is wanted for a row and that this machine does not have. */
+export class Missing extends Error {
+  /** Always `"Missing"`. */
+  override readonly name = "Missing";
+}
+
+/** A program and its version. */
+export interface Program {
+  readonly path: string;
+  readonly version: string;
+}
+
+const found = new Map<string, Promise<Program>>();
+const servers: Record<string, string> = {};
+
+/** Notes the version of a server that was started. */
+export function noteServer(name: string, version: string): void {
+  servers[name] = version;
+}
+
+/** The versions of all programs and servers that were asked for and are there. */
+export async function versions(): Promise<Record<string, string>> {
+  const all = { ...servers };
+  for (const [name, program] of found) {
+    const there = await program.catch(() => undefined);
+    if (there) all[name] = there.version;
+  }
+  return all;
+}
+
+/**
+ * Finds a program of this machine.
+ *
+ * @throws {Missing} If there is none.
+ */
+export function program(name: "psql" | "sqlite3" | "pgloader"): Promise<Program> {
+  return once(name, async () => {
+    const text = await output(name, ["--version"]);
+    if (text === undefined) throw new Missing(`this machine has no ${name}`);
+    return { path: name, version: /\d[\d.]+\S*?(?=["\s])/.exec(`${text} `)?.[0] ?? text };
+  });
+}
+
+/**
+ * Finds a Python with psycopg2: not the first in the PATH on every machine.
+ *
+ * @throws {Missing} If there is none.
+ */
+export function findPython(): Promise<Program> {
+  return once("psycopg2", async () => {
+    const probe =
+      "import platform, psycopg2; print(psycopg2.__version__.split()[0], platform.python_version())";
+    for (const folder of (Deno.env.get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":")) {
+      const path = `${folder}/python3`;
+      const text = await output(path, ["-c", probe]);
+      if (text === undefined) continue;
+      const [version, python] = text.trim().split(" ");
+      return { path, version: `${version} (Python ${python})` };
+    }
+    throw new Missing("this machine has no Python with psycopg2");
+  });
+}
+
+function once(name: string, find: () => Promise<Program>): Promise<Program> {
+  if (!found.has(name)) found.set(name, find());
+  return found.get(name)!;
+}
+
+async function output(command: string, args: string[]): Promise<string | undefined> {
+  try {
+    const { success, stdout } = await new Deno.Command(command, { args, stderr: "null" }).output();
+    return success ? new TextDecoder().decode(stdout) : undefined;
+  } catch {
+    return undefined;
+  }
+}

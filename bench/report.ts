@@ -1,0 +1,153 @@
+/**
+ * What was measured as lines on a terminal, and as the parts of both READMEs that are made from it.
+ *
+ * @module
+ */
+import { type GrowthResult, GROWTHS } from "./growth.ts";
+import type { Results } from "./results.ts";
+import { isReached, median, type Quantity, type Reach, type Row, type RowResult } from "./row.ts";
+import { FAMILIES } from "./rows.ts";
+
+const ROWS = FAMILIES.flatMap(({ rows }) => rows);
+
+const count = (value: number) => value.toLocaleString("en");
+
+/** How a value of a side is shown. */
+const SHOWN: Readonly<Record<Quantity, (value: number, records: number) => string>> = {
+  rate: (seconds, records) => `${count(Math.round(records / seconds / 1_000))} k/s`,
+  time: (seconds) =>
+    `${seconds < 0.1 ? (seconds * 1_000).toFixed(1) : count(Math.round(seconds * 1_000))} ms`,
+  memory: (mib) => `${Math.round(mib)} MiB`,
+  disk: (bytes) => `${Math.round(bytes)} B/record`,
+};
+
+function showReach(reach: Reach | undefined): string {
+  if (!reach) return "";
+  return "atLeast" in reach ? `≥ ${reach.atLeast}` : `≤ ${reach.atMost}`;
+}
+
+/** The cells of a row: ours, theirs, ratio, spread, reach, and whether that is reached. */
+function cells(row: Row, { missing, ours, theirs, ratio, records = 0 }: RowResult): string[] {
+  if (missing !== undefined) return ["", "", `not measured: ${missing}`, "", showReach(row.reach), ""];
+  const show = (values: readonly number[]) => SHOWN[row.quantity](median(values), records);
+  const { median: middle, least, most } = ratio!;
+  return [
+    show(ours!),
+    show(theirs!),
+    middle.toFixed(2),
+    `${least.toFixed(2)}–${most.toFixed(2)}`,
+    showReach(row.reach),
+    row.reach ? (isReached(row.reach, ratio!) ? "yes" : "no") : "",
+  ];
+}
+
+/** A line for a terminal. */
+export function rowLine(row: Row, result: RowResult): string {
+  const [ours, theirs, ratio, spread, reach, isThere] = cells(row, result);
+  if (result.missing !== undefined) return `${row.name.padEnd(38)} ${ratio}`;
+  const wanted = reach && `, ${reach} wanted: ${isThere === "yes" ? "reached" : "not reached"}`;
+  return `${row.name.padEnd(38)} ${ours.padStart(12)} to ${
+    theirs.padStart(12)
+  }: ${ratio} (${spread})${wanted}`;
+}
+
+/** A line for a terminal. */
+export function growthLine({ name, missing, points, power }: GrowthResult): string {
+  if (missing !== undefined) return `${name.padEnd(38)} not measured: ${missing}`;
+  const times = points!.map(({ records, seconds }) => `${count(records)} in ${seconds.toPrecision(3)} s`);
+  return `${name.padEnd(38)} ${times.join(", ")}: time goes with records^${power!.toFixed(2)}`;
+}
+
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+/** Minutes, by what it took last; nothing where that is not known for all. */
+export function duration(results: Results | undefined, names: readonly string[]): string {
+  const took = names.map((name) =>
+    [...results?.rows ?? [], ...results?.growth ?? []].find((result) => result.name === name)?.took ?? 0
+  );
+  const seconds = took.reduce((sum, seconds) => sum + seconds, 0);
+  return seconds < 90 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
+}
+
+function resultOf(results: Results, name: string): RowResult | undefined {
+  return results.rows.find((result) => result.name === name);
+}
+
+/** The part of `bench/README.md` that is made from the results. */
+export function fullReport(results: Results): string {
+  const measured = ROWS.flatMap((row) => {
+    const result = resultOf(results, row.name);
+    return result ? [{ row, result }] : [];
+  });
+  const short = measured.filter(({ row, result }) =>
+    row.reach && result.ratio && !isReached(row.reach, result.ratio)
+  );
+  const names = [...ROWS, ...GROWTHS].map(({ name }) => name);
+  const absent = names.filter((name) =>
+    ![...results.rows, ...results.growth].some((result) => result.name === name)
+  );
+  return [
+    `All of it took ${duration(results, names)} on this machine:`,
+    table(["what", "which"], Object.entries(results.machine)),
+    table(
+      ["row", "work", "records", "against", "ours", "theirs", "ratio", "spread", "wanted", "reached"],
+      measured.map(({ row, result }) => [
+        `\`${row.name}\``,
+        row.work,
+        result.records === undefined ? "" : count(result.records),
+        row.against,
+        ...cells(row, result),
+      ]),
+    ),
+    short.length === 0
+      ? "All that is wanted is reached."
+      : `Not reached: ${
+        short.map(({ row, result }) =>
+          `\`${row.name}\` (${result.ratio!.median.toFixed(2)}, ${showReach(row.reach)} wanted)`
+        ).join(", ")
+      }.`,
+    ...(absent.length === 0 ? [] : [`Not measured yet: ${absent.map((name) => `\`${name}\``).join(", ")}.`]),
+    "![Time to take records in, by their number, on each backend](growth.svg)",
+    `Time goes with a power of the records: ${
+      results.growth.map(growthWords).join(", ")
+    }. 1 is a straight line.`,
+  ].join("\n\n");
+}
+
+function growthWords({ name, missing, power }: GrowthResult): string {
+  const { title } = GROWTHS.find((growth) => growth.name === name)!;
+  return missing === undefined ? `${power!.toFixed(2)} ${title}` : `${title} not measured (${missing})`;
+}
+
+/** The part of the `README.md` of the project that is made from the results: what has a reach. */
+export function shortReport(results: Results): string {
+  const rows = FAMILIES.filter(({ name }) => name !== "answers").flatMap(({ rows }) => rows);
+  const measured = rows.flatMap((row) => {
+    const result = resultOf(results, row.name);
+    return row.reach && result ? [{ row, result }] : [];
+  });
+  const answers = FAMILIES.find(({ name }) => name === "answers")!.rows
+    .flatMap(({ name }) => resultOf(results, name)?.ratio?.median ?? []);
+  return [
+    table(
+      ["work", "against", "ratio", "spread", "wanted", "reached"],
+      measured.map(({ row, result }) => [row.work, row.against, ...cells(row, result).slice(2)]),
+    ),
+    answers.length === 0
+      ? "Answers were not measured."
+      : `Answers (aggregates over 5,000,000 metrics and 1,000,000 costs) take ${
+        Math.min(...answers).toFixed(2)
+      } to ${Math.max(...answers).toFixed(2)} of the time of plain SQL in the shells; at most 1.1 is wanted.`,
+  ].join("\n\n");
+}
+
+/** A document with the part between the marks of the bench replaced. */
+export function replacePart(document: string, part: string): string {
+  const [before, after] = [document.split("<!-- bench -->")[0], document.split("<!-- /bench -->")[1]];
+  if (after === undefined) {
+    throw new Error("the document has no part between <!-- bench --> and <!-- /bench -->");
+  }
+  return `${before}<!-- bench -->\n\n${part}\n\n<!-- /bench -->${after}`;
+}

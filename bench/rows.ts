@@ -1,0 +1,21 @@
+import type { Family } from "./row.ts";
+import { answerRows } from "./rows/answers.ts";
+import { collectRows } from "./rows/collect.ts";
+import { commandRows } from "./rows/commands.ts";
+import { ingestRows } from "./rows/ingest.ts";
+import { memoryRows } from "./rows/memory.ts";
+import { optionRows } from "./rows/options.ts";
+import { streamRows } from "./rows/stream.ts";
+import { timescaleRows } from "./rows/timescaledb.ts";
+
+/** All that is measured on two sides, in the order of the table. */
+export const FAMILIES: readonly Family[] = [
+  ingestRows,
+  collectRows,
+  streamRows,
+  commandRows,
+  memoryRows,
+  answerRows,
+  optionRows,
+  timescaleRows,
+];

@@ -1,0 +1,150 @@
+/**
+ * What is measured, in a process of its own: it takes an {@linkcode Order} a line on stdin, and gives
+ * {@linkcode Done} a line on stdout.
+ *
+ * @module
+ */
+import { DatabaseSync } from "node:sqlite";
+import process from "node:process";
+import {
+  CostObservatory,
+  migrate,
+  ObservabilityHub,
+  openBackend,
+  type PersistenceConfig,
+  type SystemMetricsInput,
+} from "../mod.ts";
+import { QUESTIONS } from "./questions.ts";
+import { type Measured, sample, source } from "./records.ts";
+
+/** What a process is to do. */
+export type Order =
+  | { readonly what: "ingest"; dataset: Measured; records: number; config: PersistenceConfig }
+  | { readonly what: "collect" | "push"; records: number }
+  | { readonly what: "read"; connectionString: string; records: number }
+  | { readonly what: "iterate"; path: string; records: number }
+  | { readonly what: "answer"; connectionString: string; question: string }
+  | { readonly what: "migrate"; from: string; to: string }
+  | {
+    readonly what: "execute_values";
+    url: string;
+    path: string;
+    table: string;
+    columns: readonly { readonly name: string; readonly type: string }[];
+    pageSize: number;
+  };
+
+/** What came of it. */
+export interface Done {
+  readonly seconds: number;
+  /** The most memory that the process has had, in MiB; Python does not say. */
+  readonly peak?: number;
+}
+
+type Run<T extends Order["what"]> = (order: Extract<Order, { what: T }>) => Promise<number>;
+
+async function seconds(run: () => Promise<void> | void): Promise<number> {
+  const start = performance.now();
+  await run();
+  return (performance.now() - start) / 1_000;
+}
+
+/** From the first record until all are committed and the backend is closed. */
+async function ingest({ dataset, records, config }: Parameters<Run<"ingest">>[0]): Promise<number> {
+  if (dataset === "cost_entries") {
+    const costs = await CostObservatory.open(config);
+    return await seconds(async () => {
+      await source<never>(dataset, records).pipeTo(costs.costEntriesSink());
+      assertCount((await costs.close()).committed, records);
+    });
+  }
+  const hub = await ObservabilityHub.open(config);
+  return await seconds(async () => {
+    await source<SystemMetricsInput>(dataset, records).pipeTo(hub.systemMetricsSink());
+    assertCount((await hub.close()).committed, records);
+  });
+}
+
+async function collect({ records }: { records: number }): Promise<number> {
+  await using hub = new ObservabilityHub();
+  sample(0);
+  return await seconds(async () => {
+    for (let i = 0; i < records; i++) await hub.collectSystemMetrics(sample(i));
+    await hub.flush();
+  });
+}
+
+/** The yardstick in memory: a loop that pushes copies. */
+function push({ records }: { records: number }): Promise<number> {
+  const copies: SystemMetricsInput[] = [];
+  sample(0);
+  return seconds(() => {
+    for (let i = 0; i < records; i++) copies.push({ ...sample(i) });
+  });
+}
+
+async function read({ connectionString, records }: Parameters<Run<"read">>[0]): Promise<number> {
+  await using hub = await ObservabilityHub.open({ connectionString });
+  return await seconds(async () => {
+    let count = 0;
+    for await (const _ of hub.streamHistoricalMetrics()) count++;
+    assertCount(count, records);
+  });
+}
+
+async function iterate({ path, records }: Parameters<Run<"iterate">>[0]): Promise<number> {
+  const database = new DatabaseSync(path);
+  const statement = database.prepare("SELECT * FROM system_metrics ORDER BY timestamp");
+  const found = await seconds(() => {
+    let count = 0;
+    for (const _ of statement.iterate()) count++;
+    assertCount(count, records);
+  });
+  database.close();
+  return found;
+}
+
+function assertCount(count: number, records: number): void {
+  if (count !== records) throw new Error(`${count} of ${records} records are there`);
+}
+
+async function answer({ connectionString, question }: Parameters<Run<"answer">>[0]): Promise<number> {
+  await using hub = await ObservabilityHub.open({ connectionString });
+  await using costs = await CostObservatory.open({ connectionString });
+  return await seconds(async () => {
+    const rows = await QUESTIONS[question].ask(hub, costs);
+    if (rows.length === 0) throw new Error(`there is no answer to ${question}`);
+  });
+}
+
+async function migrateAll({ from, to }: Parameters<Run<"migrate">>[0]): Promise<number> {
+  const source = await openBackend({ connectionString: from }, { mode: "read" });
+  const target = await openBackend({ connectionString: to });
+  const found = await seconds(async () => {
+    const reports = await migrate(source, target);
+    if (!reports.every(({ isSame }) => isSame)) throw new Error("both sides differ");
+  });
+  await source.close();
+  await target.close();
+  return found;
+}
+
+const RUNS: { readonly [T in Exclude<Order["what"], "execute_values">]: Run<T> } = {
+  ingest,
+  collect,
+  push,
+  read,
+  iterate,
+  answer,
+  migrate: migrateAll,
+};
+
+if (import.meta.main) {
+  const { createInterface } = await import("node:readline");
+  for await (const line of createInterface({ input: process.stdin })) {
+    const order: Order = JSON.parse(line);
+    const found = await (RUNS[order.what as keyof typeof RUNS] as (order: Order) => Promise<number>)(order);
+    const done: Done = { seconds: found, peak: process.resourceUsage().maxRSS / 1_024 };
+    console.log(JSON.stringify(done));
+  }
+}

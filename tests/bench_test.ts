@@ -1,0 +1,62 @@
+import { fileURLToPath as fromFileUrl } from "node:url";
+import { powerOf } from "../bench/growth.ts";
+import type { Results } from "../bench/results.ts";
+import { PAIRS } from "../bench/row.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+
+const MAIN = fromFileUrl(new URL("../bench/main.ts", import.meta.url));
+
+async function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "-A", "--cached-only", "--no-check", MAIN, ...args],
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+Deno.test("the bench measures rows in pairs, or names the peer that is missing", async () => {
+  using folder = new TemporaryFolder();
+  const file = folder.file("results.json");
+  const names = ["ingest-costs-sqlite", "collect-memory", "stream-sqlite"];
+  const { code, stdout, stderr } = await bench(...names, "--rows", "2000", "--json", file);
+  assertEquals(code, 0, stderr);
+  const { rows }: Results = JSON.parse(Deno.readTextFileSync(file));
+  assertEquals(rows.map(({ name }) => name), names);
+  for (const { name, missing, ours, theirs, ratio, records } of rows) {
+    if (missing !== undefined) {
+      assertEquals([name.startsWith("ingest"), missing], [true, "this machine has no sqlite3"]);
+      assertMatch(stdout, new RegExp(`${name} +not measured: this machine has no sqlite3`));
+      continue;
+    }
+    assertEquals([records, ours!.length, theirs!.length], [2_000, PAIRS, PAIRS]);
+    assert([...ours!, ...theirs!].every((seconds) => seconds > 0));
+    assert(ratio!.least <= ratio!.median && ratio!.median <= ratio!.most);
+    assertMatch(stdout, new RegExp(`${name} .*k/s to .*k/s: [\\d.]+ \\([\\d.]+–[\\d.]+\\)`));
+  }
+});
+
+Deno.test("the bench tells how time grows with the records", async () => {
+  using folder = new TemporaryFolder();
+  const file = folder.file("results.json");
+  assertEquals((await bench("growth-memory", "--rows", "10000", "--json", file)).code, 0);
+  const { growth: [{ points }] }: Results = JSON.parse(Deno.readTextFileSync(file));
+  assertEquals(points!.map(({ records }) => records), [10, 30, 100, 300, 1_000, 3_000, 10_000]);
+  assert(points!.every(({ seconds }) => seconds > 0));
+});
+
+Deno.test("powerOf() is 1 for what grows evenly and 2 for what grows with the square", () => {
+  const points = (power: number) =>
+    [10, 30, 100, 1_000].map((records) => ({ records, seconds: 0.5 * records ** power }));
+  for (const power of [1, 2]) assertEquals(powerOf(points(power)).toFixed(6), power.toFixed(6));
+});
+
+Deno.test("the bench lists its rows by family, and refuses others with the nearest name", async () => {
+  const { stdout } = await bench("answers", "--list");
+  const families = stdout.trim().split("\n").slice(1).map((line) => line.split(" ")[0]);
+  assertEquals(new Set(families), new Set(["answers"]));
+  const { code, stderr } = await bench("ingest-metric-sqlite");
+  assertEquals(code, 2);
+  assertMatch(stderr, /unknown row "ingest-metric-sqlite": did you mean ingest-metrics-sqlite\?/);
+  assertEquals((await bench("--rows", "many")).code, 2);
+});
