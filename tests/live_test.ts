@@ -561,6 +561,58 @@ Deno.test("CostObservatory tells of a day that costs too much though other costs
   assertEquals(told.length, 1);
 });
 
+Deno.test("CostObservatory takes old costs that come in late for no news, but as what is to be expected", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: (event) => void (event.type === "cost-anomaly" && told.push(event.anomaly.amount)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (day: number, amount: string, more = "") => {
+    await costs.addCostEntry(costEntry({ entryId: `e${day}${more}`, timestamp: today - day * DAY, amount }));
+    await costs.flush();
+  };
+  await add(35, "1");
+  for (let day = 34; day > 20; day--) await add(day, "10");
+  await add(20, "900"); // long ago
+  for (let day = 19; day > 0; day--) await add(day, "10");
+  await add(0, "10");
+  for (let day = 35; day > 0; day--) await add(day, "20", "late"); // 30 a day is usual, it turns out
+  await add(0, "19", "more");
+  assertEquals(told, []);
+  await add(0, "9", "much");
+  assertEquals(told, ["38"]);
+});
+
+Deno.test("CostObservatory calls exactly 80 % near the limit, also for who may only read", async () => {
+  const backend = memory();
+  await using costs = await CostObservatory.open({ backend });
+  await costs.createBudget({ budgetId: "b", amount: "10" });
+  backend.documents.write = () =>
+    Promise.reject(new BackendError("no", { operation: "write", kind: "operator" }));
+  const add = async (entryId: string, amount: string) => {
+    await costs.addCostEntry(costEntry({ entryId, amount, timestamp: Date.now() }));
+    await costs.flush();
+    return (await costs.getBudgetStatus())[0].status;
+  };
+  assertEquals(await add("a", "7.999999999999999999"), "under_budget");
+  assertEquals(await add("b", "0.000000000000000001"), "approaching_limit");
+});
+
+Deno.test("CostObservatory tells of a threshold again for a budget that was deleted and made anew", async () => {
+  const told: number[] = [];
+  await using costs = await CostObservatory.open({
+    onEvent: (event) => void (event.type === "budget-threshold" && told.push(event.crossing.threshold)),
+  });
+  for (const entryId of ["a", "b"]) {
+    await costs.createBudget({ budgetId: "x", amount: "1", thresholds: [100] });
+    await costs.addCostEntry(costEntry({ entryId, timestamp: Date.now() }));
+    await costs.flush();
+    await costs.deleteBudget("x");
+  }
+  assertEquals(told, [100, 100]);
+});
+
 /** Days that cost what a function says, with noise of up to 3 % that is the same in each run. */
 function days(count: number, cost: (day: number) => number): DayTotal[] {
   return Array.from(
