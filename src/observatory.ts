@@ -178,11 +178,11 @@ export class CostObservatory implements AsyncDisposable {
 
   /**
    * Makes a budget, and stores it in the backend. When what is spent reaches a threshold, `onEvent` is told, once in
-   * each period, whatever the number of processes and restarts.
+   * each period, whatever the number of processes and restarts. To make the same budget again changes nothing.
    *
    * @param budget What may be spent, on what, and when.
    * @returns The budget with nothing left open.
-   * @throws {ValidationError} If a field is missing, unknown or wrong, or there is a budget of this id.
+   * @throws {ValidationError} If a field is missing, unknown or wrong, or there is another budget of this id.
    * @throws {BackendError} If the backend cannot be written.
    *
    * @example A budget of a team

@@ -570,7 +570,7 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
       [["nlp"], /amount must be given/],
       [["nlp", "--amount", "0"], /amount must be a decimal above 0/],
       [["nlp", "--amount", "1", "--tag", "team"], /KEY=VALUE/],
-      [["nlp", "--amount", "1", "--threshold", "x"], /thresholds must be an array of percentages/],
+      [["nlp", "--amount", "1", "--threshold", "x"], /--threshold wants percentages above 0/],
       [["nlp", "--amount", "1", "--delete"], /goes with nothing else/],
       [[], /the id of a budget is wanted/],
     ] as [string[], RegExp][]
@@ -612,6 +612,7 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
   assertEquals(header.split(",").length, row.split(",").length);
   assertEquals((await run("costs", "budgets", "nlq")).code, 2);
   assertEquals((await run("costs", "set-budget", "nlp", "--delete")).err, "Deleted: nlp.\n");
+  assertMatch((await run("costs", "set-budget", "nlp", "--delete")).err, /there is no budget nlp/);
   assertEquals((await run("costs", "budgets")).err, "No budgets. `openfinops costs set-budget` makes one.\n");
 });
 

@@ -73,6 +73,8 @@ export function liveContract(test: Register): void {
     await add(second, "e", { amount: "0.6" });
     assertEquals(thresholdsOf(told), [50, 100, 100]);
     assertEquals((await second.getBudgetStatus())[0].status, "over_budget");
+    const again = { budgetId: "b", amount: 1.5, thresholds: [50, 100], categories: ["gpu", "cpu"] };
+    assertEquals((await second.createBudget(again)).amount, "1.5"); // as it is
     await assertRejects(
       () => second.createBudget({ budgetId: "b", amount: 1 }),
       ValidationError,

@@ -303,13 +303,21 @@ Deno.test("CostObservatory projects what is spent to the end of the period, and 
   await costs.createBudget({ budgetId: "b", amount: "100", startTime, endTime });
   await costs.addCostEntry(costEntry({ amount: "50", timestamp: startTime }));
   await costs.flush();
-  const [status] = await costs.getBudgetStatus({ at: startTime + 2 * DAY });
-  assertEquals(
-    [status.burnRatePerDay, status.expectedSpend, status.projectedSpend, status.projectedExhaustion],
-    ["25", "20", "250", startTime + 4 * DAY],
-  );
-  const [early] = await costs.getBudgetStatus({ at: startTime + MINUTE });
-  assertEquals([early.projectedSpend, early.projectedExhaustion], [undefined, undefined]);
+  const forecastAt = async (now: number, at = now) => {
+    const { now: realNow } = Date;
+    Date.now = () => now;
+    try {
+      const [status] = await costs.getBudgetStatus({ at });
+      const { burnRatePerDay, expectedSpend, projectedSpend, projectedExhaustion } = status;
+      return [burnRatePerDay, expectedSpend, projectedSpend, projectedExhaustion];
+    } finally {
+      Date.now = realNow;
+    }
+  };
+  assertEquals(await forecastAt(startTime + 2 * DAY), ["25", "20", "250", startTime + 4 * DAY]);
+  assertEquals((await forecastAt(startTime + MINUTE)).slice(2), [undefined, undefined]);
+  // It is over: what was spent is known, whichever of its days is named.
+  assertEquals(await forecastAt(endTime + DAY, startTime + DAY), ["5", "100", "50", undefined]);
   await assertRejects(() => costs.getBudgetStatus({ budgetId: "c" }), ValidationError, "one of b");
 });
 

@@ -12,7 +12,11 @@ export const costsBudgets: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,
-    { name: "at", value: "TIME", summary: "in the period that holds this time (default now)" },
+    {
+      name: "at",
+      value: "TIME",
+      summary: "in the period that holds this time: now, or at its end where it is over (default now)",
+    },
   ],
   examples: [
     "openfinops costs budgets",

@@ -32,7 +32,7 @@ export const costsSetBudget: Command = {
     {
       name: "threshold",
       value: "PERCENT",
-      summary: "tell when so much is spent (default 50, 80, 100)",
+      summary: "tell when so much is spent: 80,100 (default 50,80,100)",
       isRepeatable: true,
     },
     { name: "delete", summary: "delete it; costs stay" },
@@ -51,9 +51,8 @@ export const costsSetBudget: Command = {
     await withBackend(given, isDeleted ? "existing" : "create", async (backend) => {
       const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
       if (isDeleted) {
-        return note(
-          await budgets.delete(budgetId) ? `Deleted: ${budgetId}.` : `There is no budget ${budgetId}.`,
-        );
+        if (!await budgets.delete(budgetId)) throw new UsageError(`there is no budget ${budgetId}`);
+        return note(`Deleted: ${budgetId}.`);
       }
       const stored = await bodiesOf<Budget>(backend.documents, BUDGET);
       const isNew = !stored.some((budget) => budget.budgetId === budgetId);
@@ -81,11 +80,16 @@ function readChanges(given: Arguments): Partial<BudgetInput> {
     resourceId: given.text("resource-id"),
     region: given.text("region"),
     tags: list("tag") && Object.fromEntries(list("tag")!.map(readTag)),
-    thresholds: list("threshold")?.map(Number),
+    thresholds: list("threshold")?.flatMap((text) => text.split(",").map(readPercent)),
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   if (Object.keys(set).length > 0) acceptBudget({ amount: "1", ...set, budgetId: "any" }); // before a database is opened
   return set;
+}
+
+function readPercent(text: string): number {
+  if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text);
+  throw new UsageError(`--threshold wants percentages above 0 such as 80 or 50,80,100, not "${text}"`);
 }
 
 function readTag(text: string): [string, string] {

@@ -34,7 +34,11 @@ export const importCommand: Command = {
       summary: "the value of a field that the file lacks; may be given again",
       isRepeatable: true,
     },
-    { name: "id-column", value: "COLUMN", summary: "what identifies a cost (default: a hash of its row)" },
+    {
+      name: "id-column",
+      value: "COLUMN",
+      summary: "what identifies a cost, the same each time (default: a hash of its row)",
+    },
     {
       name: "cost-column",
       value: "COLUMN",

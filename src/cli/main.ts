@@ -20,7 +20,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const words = args.findIndex((arg) => arg.startsWith("-"));
     const leading = words < 0 ? args : args.slice(0, words);
-    if (args.length === 1 && longForm(args[0]) === "--help") {
+    if (args.length === 1 && ["--help", "help"].includes(longForm(args[0]))) {
       print(programHelp());
       return 0;
     }
@@ -49,9 +49,9 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** The one option that has a short form, which everybody knows. */
+/** The options that have short forms, which everybody knows. */
 function longForm(arg: string): string {
-  return arg === "-h" ? "--help" : arg;
+  return ({ "-h": "--help", "-V": "--version" } as Record<string, string>)[arg] ?? arg;
 }
 
 /** A group such as `database` prints its commands; anything else is an error. */

@@ -107,11 +107,10 @@ export function crossingId({ budgetId }: Budget, { start }: BudgetWindow, thresh
   return `${budgetId}/${start}/${threshold}`;
 }
 
-/** How a budget stands at a time, by what is spent in the window that holds it. */
+/** How a budget stands by what is spent in a window: up to now, or at its end where it is over. */
 export function budgetStatus(
   budget: Budget,
-  { at, window, spending: { spent, entries, others }, crossings }: {
-    at: number;
+  { window, spending: { spent, entries, others }, crossings }: {
     window: BudgetWindow;
     spending: Spending;
     crossings: readonly BudgetCrossing[];
@@ -130,7 +129,7 @@ export function budgetStatus(
     entries,
     startTime: window.start,
     endTime: window.end,
-    ...forecast(budget, window, { spent, at }),
+    ...forecast(budget, window, spent),
     crossed: crossings.filter((crossing) => isOf(crossing, budget, window)).toSorted((a, b) =>
       a.threshold - b.threshold
     ),
@@ -150,10 +149,10 @@ function stateOf({ amount }: Budget, spent: Decimal): BudgetState {
 function forecast(
   { amount }: Budget,
   { start, end }: BudgetWindow,
-  { spent, at }: { spent: Decimal; at: number },
+  spent: Decimal,
 ): Pick<BudgetStatus, "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion"> {
   const length = BigInt(end - start);
-  const elapsed = BigInt(Math.min(Math.max(at - start, 0), end - start));
+  const elapsed = BigInt(Math.min(Math.max(Date.now() - start, 0), end - start));
   const found = {
     burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : spent.timesFraction(DAY_MS, elapsed)).toString(),
     expectedSpend: Decimal.from(amount).timesFraction(elapsed, length).toString(),

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../backends/backend.ts";
 import { ValidationError } from "../errors.ts";
 import type { EventListener } from "../pipeline/events.ts";
@@ -27,7 +28,8 @@ export interface BudgetQuery {
   /** Only this one. */
   budgetId?: string;
   /**
-   * Of which time: epoch milliseconds or a `Date`. Budgets that recur tell of the period that holds it.
+   * In which period: that which holds this time, epoch milliseconds or a `Date`. It is told how the budget stands now, or at
+   * the end of a period that is over.
    *
    * @default {now}
    */
@@ -51,7 +53,10 @@ export class Budgets {
     const budget = acceptBudget(input);
     const document = { kind: BUDGET, id: budget.budgetId, body: budget };
     if (!await this.#backend.documents.write(document, { ifAbsent: true })) {
-      throw refusal(budget.budgetId, "new (there is one; updateBudget() changes it)");
+      // A program that makes its budgets whenever it starts finds them as it has made them.
+      const [stored] = await storedBudgets(this.#backend, budget.budgetId);
+      if (isDeepStrictEqual(stored, budget)) return budget;
+      throw refusal(budget.budgetId, "new (there is another of this id; updateBudget() changes it)");
     }
     this.#onChange();
     return budget;
@@ -120,10 +125,9 @@ export async function budgetStatuses(backend: Backend, query?: BudgetQuery): Pro
   return await reportOf(backend, await findSpent(backend, query));
 }
 
-/** A budget at a time, and what is spent in the window that holds it. */
+/** A budget, and what is spent in a window of it. */
 interface Spent {
   readonly budget: Budget;
-  readonly at: number;
   readonly window: BudgetWindow;
   readonly spending: Spending;
 }
@@ -138,7 +142,7 @@ async function findSpent(
   const found: Spent[] = [];
   for (const budget of await storedBudgets(backend, given.budgetId as string | undefined)) {
     const window = windowAt(budget, at);
-    found.push({ budget, at, window, spending: await spendingOf(backend, budget, window) });
+    found.push({ budget, window, spending: await spendingOf(backend, budget, window) });
   }
   return found;
 }
