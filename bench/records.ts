@@ -8,74 +8,15 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import type { Column, Dataset, DatasetName } from "../src/records/dataset.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { NODES, samples, START, STEP_MS } from "./samples.ts";
 
-/** When the first record was observed. */
-export const START = Date.UTC(2026, 0, 1);
 const DAY_MS = 86_400_000;
-const NODES = 64;
-const STEP_MS = 15_000;
 /** Costs are this far apart: a million of them are 29 days. */
 const COST_STEP_MS = 2_500;
 /** Samples are made once and used again at other times: making them would be measured as well. */
 const POOL = 256 * NODES;
 
-/** Numbers from 0 to 1, the same in every run. */
-function noise(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const oneDecimal = (value: number) => Math.round(value * 10) / 10;
 const timeOf = (i: number) => START + Math.floor(i / NODES) * STEP_MS;
-
-/** Samples with the shape of real hosts: the load of a day, noise, one decimal, and every eighth node idle. */
-function* samples(count: number): Generator<SystemMetricsInput> {
-  const random = noise(1);
-  for (let i = 0; i < count; i++) {
-    const node = i % NODES;
-    const timestamp = timeOf(i);
-    const hour = (timestamp / 3_600_000 + node / 8) % 24;
-    const isIdle = node % 8 === 7;
-    const load = isIdle ? 0.01 : 0.5 + 0.3 * Math.sin((hour - 8) / 24 * 2 * Math.PI);
-    const wobble = () => isIdle ? 0 : random() - 0.5;
-    const gpuUsage = oneDecimal(Math.min(100, Math.max(0, 100 * load + 6 * wobble())));
-    yield {
-      timestamp,
-      clusterId: node < 48 ? "train" : "serve",
-      nodeId: `gpu-${String(node).padStart(2, "0")}`,
-      cpuUsage: oneDecimal(Math.max(0, 60 * load + 4 * wobble())),
-      memoryUsage: oneDecimal(30 + 40 * load + wobble()),
-      diskUsage: oneDecimal(40 + node / 4),
-      gpuUsage,
-      networkIo: oneDecimal(Math.max(0, 120 * load + 10 * wobble())),
-      activeConnections: Math.round(40 * load + 3 * wobble()),
-      errorCount: random() < 0.002 ? 1 : 0,
-      warningCount: random() < 0.01 ? 1 : 0,
-      throughput: oneDecimal(Math.max(0, 900 * load + 20 * wobble())),
-      latencyP50: oneDecimal(8 + 10 * load + wobble()),
-      latencyP95: oneDecimal(20 + 30 * load + 3 * wobble()),
-      latencyP99: oneDecimal(45 + 60 * load + 8 * wobble()),
-      errorRate: 0,
-      trainingActive: !isIdle && node < 48,
-      modelLoading: false,
-      dataLoading: !isIdle && random() < 0.05,
-      gradientSync: !isIdle && node < 48,
-      checkpointSaving: Math.floor(timestamp / 60_000) % 30 === 0 && !isIdle,
-      temperature: oneDecimal(35 + 40 * load + wobble()),
-      powerConsumption: oneDecimal(80 + 320 * load + 8 * wobble()),
-      fanSpeed: Math.round((1_200 + 2_400 * load) / 50) * 50,
-      healthStatus: gpuUsage > 99 ? "warning" : "healthy",
-      costPerHour: 2.5,
-      estimatedDailyCost: 60,
-      labels: { team: node < 48 ? "nlp" : "serving" },
-    };
-  }
-}
 
 let pool: SystemMetricsInput[] = [];
 

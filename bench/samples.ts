@@ -1,8 +1,11 @@
 import type { CostEntryInput, ServiceMetricsInput, SystemMetricsInput } from "../mod.ts";
 
-const NODES = 64;
-const STEP_MS = 15_000;
-const START = Date.UTC(2026, 0, 1);
+/** When the first record was observed. */
+export const START = Date.UTC(2026, 0, 1);
+/** So many nodes are observed, this often. */
+export const NODES = 64;
+/** See {@linkcode NODES}. */
+export const STEP_MS = 15_000;
 const HOUR_MS = 3_600_000;
 
 /** Numbers from 0 to 1, the same in every run. */
