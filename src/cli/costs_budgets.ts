@@ -1,7 +1,7 @@
 import type { BudgetStatus } from "../live/budget_status.ts";
 import { budgetStatuses } from "../live/budgets.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
-import { formatTable, isoTime, note, print, printRows, sparkline, withIsoTimes } from "./output.ts";
+import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { readTime } from "./usage.ts";
 
 /** `openfinops costs budgets` */
@@ -31,9 +31,8 @@ export const costsBudgets: Command = {
       ...(at === undefined ? {} : { at: readTime("at", at) }),
     };
     const found = await withBackend(given, "read", (backend) => budgetStatuses(backend, query));
-    if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
-    else if (format !== "table") printRows(format, HEADER, found.map(rowOf));
-    else if (found.length > 0) printTable(found);
+    const table = () => found.length > 0 && printTable(found);
+    printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });
     if (found.length === 0) note("No budgets. `openfinops costs set-budget` makes one.");
   },
 };

@@ -1,16 +1,6 @@
 import { type CostShare, type CostSummary, costSummary, type CurrencySummary } from "../live/cost_summary.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
-import {
-  bold,
-  formatCount,
-  formatTable,
-  isoTime,
-  note,
-  print,
-  printRows,
-  sparkline,
-  withIsoTimes,
-} from "./output.ts";
+import { bold, formatCount, formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 import { readCount } from "./usage.ts";
 
@@ -34,13 +24,8 @@ export const costsSummary: Command = {
     const top = given.text("top");
     const options = { ...readRange(given), ...(top === undefined ? {} : { top: readCount("top", top, 1) }) };
     const found = await withBackend(given, "read", (backend) => costSummary(backend, options));
-    if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
-    else if (format === "table") printTables(found);
-    else {printRows(
-        format,
-        ["currency", "of", "name", "total", "count", "percent"],
-        found.currencies.flatMap(rowsOf),
-      );}
+    const table = () => printTables(found);
+    printFound(format, found, { table, header: HEADER, rows: found.currencies.flatMap(rowsOf) });
     if (found.currencies.length === 0) {
       note(
         `No costs from ${isoTime(found.startTime)} to ${
@@ -50,6 +35,8 @@ export const costsSummary: Command = {
     }
   },
 };
+
+const HEADER = ["currency", "of", "name", "total", "count", "percent"];
 
 function rowsOf({ currency, total, count, categories, resources }: CurrencySummary) {
   const row = (of: string) => ({ name, total, count, percent }: CostShare) => [

@@ -8,7 +8,7 @@ import {
 } from "../live/health.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
-import { formatTable, formatThings, isoTime, note, print, printRows, withIsoTimes } from "./output.ts";
+import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { readDurationMs, readTime } from "./usage.ts";
 
 /** `openfinops metrics health` */
@@ -36,9 +36,8 @@ export const metricsHealth: Command = {
       const alerts = new Alerts(backend.documents, new AlertWatch(backend.documents, () => {}));
       return await clusterHealthSummary(backend, { window, atHand: [], alerts: await alerts.list() });
     });
-    if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
-    else if (format === "table") printTables(found);
-    else printRows(format, HEADER, found.clusters.map(rowOf));
+    const table = () => printTables(found);
+    printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });
     if (found.clusters.length === 0) {
       note(
         `No metrics from ${isoTime(window.since)} to ${isoTime(window.at)}; --window 1h looks further back.`,

@@ -54,13 +54,21 @@ export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
 }
 
-/** Prints rows as CSV with a header, or as an object a line. */
-export function printRows(
-  format: "csv" | "ndjson",
-  header: readonly string[],
-  rows: readonly (readonly (string | number | undefined)[])[],
-): void {
-  if (format === "ndjson") {
+/** What of a result stands where in each format beside JSON, which has all of it. */
+interface Forms {
+  /** Prints tables for people. */
+  table(): void;
+  /** The names of the columns of CSV, and of the fields of a line of NDJSON. */
+  readonly header: readonly string[];
+  /** The rows under them. */
+  readonly rows: readonly (readonly (string | number | undefined)[])[];
+}
+
+/** Prints a result in a format. */
+export function printFound(format: Format, found: unknown, { table, header, rows }: Forms): void {
+  if (format === "table") table();
+  else if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
+  else if (format === "ndjson") {
     for (const row of rows) {
       print(JSON.stringify(Object.fromEntries(header.map((name, i) => [name, row[i]]))));
     }
@@ -85,7 +93,7 @@ const TIMES = [
 ];
 
 /** The same with all times as ISO 8601, for JSON. */
-export function withIsoTimes(value: unknown): unknown {
+function withIsoTimes(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withIsoTimes);
   if (typeof value !== "object" || value === null) return value;
   const fields = Object.entries(value).map(([name, field]) => [
