@@ -162,11 +162,14 @@ export class RecordStore {
     for (const dataset of datasets) {
       const newest = new Ring<unknown>(config.maxMemoryEntries);
       const room = { newest, watcher: {} } as Room<unknown>;
-      const write = (batch: Batch) => backend.write(batch);
       room.pipeline = new Pipeline<unknown>({
         dataset,
         sink: {
-          write: (batch) => room.watcher.write?.(batch, () => write(batch)) ?? write(batch),
+          prepare: (batch) => backend.prepare?.(batch),
+          write(batch, onSent) {
+            const write = () => backend.write(batch, onSent);
+            return room.watcher.write?.(batch, write) ?? write();
+          },
         },
         batchSize: config.batchSize,
         // What does not outlive the process gains nothing by waiting for a batch.

@@ -5,7 +5,7 @@ import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
-import { settle } from "./fake_time.ts";
+import { FakeTime, settle } from "./fake_time.ts";
 import { NEW_YEAR } from "./fixtures.ts";
 
 const BUFFER = 10_000;
@@ -41,6 +41,40 @@ class GatedSink implements Sink {
       (records as SystemMetrics[]).map(({ activeConnections }) => activeConnections!)
     );
   }
+}
+
+/** A sink that is told when it has all of a batch, and when it is done with it. */
+class ManualSink implements Sink {
+  readonly prepared: number[] = [];
+  readonly writes: { count: number; send: () => void; end: () => void }[] = [];
+
+  prepare({ records }: Batch): void {
+    this.prepared.push(records.length);
+  }
+
+  write({ records }: Batch, onSent: () => void): Promise<WriteResult> {
+    const { promise, resolve } = Promise.withResolvers<WriteResult>();
+    const end = () => resolve({ committed: records.length, duplicates: 0, restated: 0 });
+    this.writes.push({ count: records.length, send: onSent, end });
+    return promise;
+  }
+
+  get counts(): number[] {
+    return this.writes.map(({ count }) => count);
+  }
+}
+
+/** A pipeline with a batch of one record on its way, a full buffer behind it, and somebody who waits for room. */
+async function fullPipelineInto(sink: ManualSink) {
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  for (const number of range(0, BUFFER)) await pipeline.accept(metrics(number));
+  const last = { isAccepted: false };
+  pipeline.accept(metrics(1)).then(() => last.isAccepted = true);
+  await settle();
+  assertEquals([sink.counts, last.isAccepted], [[1], false]);
+  return { pipeline, last };
 }
 
 function pipelineInto(sink: Sink, options: Partial<PipelineOptions<SystemMetrics>> = {}) {
@@ -138,6 +172,69 @@ Deno.test("Pipeline with overflow block makes callers wait while the buffer is f
   await pipeline.flush();
   await Promise.all(calls);
   assertEquals(sink.numbers, range(0, 3 * BUFFER));
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline has the next batch made ready while one is being written, once no more would go into it", async () => {
+  const sink = new ManualSink();
+  const { pipeline } = await fullPipelineInto(sink);
+  assertEquals(sink.prepared, [1]);
+  sink.writes[0].send();
+  await settle();
+  assertEquals([sink.prepared, sink.counts], [[1, BUFFER], [1]]);
+  assertConserved(pipeline.stats());
+  sink.writes[0].end();
+  await settle();
+  assertEquals(sink.counts, [1, BUFFER]);
+  sink.writes[1].end();
+  await settle();
+  sink.writes[2].end();
+  assertEquals((await pipeline.close({ deadlineMs: 1_000 })).committed, BUFFER + 2);
+});
+
+Deno.test("Pipeline with overflow block lets those who wait in when the backend has all of a batch, not when it is taken", async () => {
+  const sink = new ManualSink();
+  const { pipeline, last } = await fullPipelineInto(sink);
+  sink.writes[0].end();
+  await settle();
+  assertEquals([sink.counts, last.isAccepted], [[1, BUFFER], false]);
+  sink.writes[1].send();
+  await settle();
+  assert(last.isAccepted);
+  sink.writes[1].end();
+  await settle();
+  sink.writes[2].end();
+  assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
+});
+
+Deno.test("Pipeline with overflow block lets those who wait in after a second, where the backend says nothing", async () => {
+  using time = new FakeTime();
+  const sink = new ManualSink();
+  const { pipeline, last } = await fullPipelineInto(sink);
+  sink.writes[0].end();
+  await settle();
+  await time.pass(999);
+  assert(!last.isAccepted);
+  await time.pass(1);
+  assert(last.isAccepted);
+  for (const write of [1, 2]) {
+    sink.writes[write].end();
+    await settle();
+  }
+  assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
+});
+
+Deno.test("Pipeline with overflow block lets those who wait in when the backend is gone", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  sink.failures = [failure("transient"), failure("transient")];
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  const calls = range(1, BUFFER + 2).map((number) => pipeline.accept(metrics(number)));
+  sink.open(); // the first attempt fails, and so does the next: but what could be taken is taken
+  await pipeline.flush();
+  await Promise.all(calls);
+  assertEquals(sink.numbers, range(0, BUFFER + 2));
   await pipeline.close({ deadlineMs: 1_000 });
 });
 

@@ -13,13 +13,24 @@ import { sqliteDrivers } from "./sqlite_drivers.ts";
 const { present } = await sqliteDrivers();
 
 for (const driver of present) {
-  const open = (path: string, mode: OpenMode = "create") =>
-    SqliteBackend.open({ path, mode, driver, onConflict: "ignore" });
+  backendContract(`SqliteBackend (${driver}, in memory)`, async ({ onConflict }) => {
+    const backend = await SqliteBackend.open({ path: "", mode: "create", driver, onConflict });
+    return { backend, [Symbol.asyncDispose]: () => backend.close() };
+  });
+  testFile(driver, { threadRecords: Infinity });
+  testFile(driver, { threadRecords: 0 });
+}
 
-  backendContract(`SqliteBackend (${driver}, file)`, async ({ onConflict }) => {
+/** The tests of a file: written by this thread, or by one of its own. */
+function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: number }): void {
+  const name = `SqliteBackend (${driver}, file${threadRecords === 0 ? " and thread" : ""})`;
+  const open = (path: string, mode: OpenMode = "create") =>
+    SqliteBackend.open({ path, mode, driver, onConflict: "ignore", threadRecords });
+
+  backendContract(name, async ({ onConflict }) => {
     const folder = new TemporaryFolder();
     const path = folder.file("test.db");
-    const backend = await SqliteBackend.open({ path, mode: "create", driver, onConflict });
+    const backend = await SqliteBackend.open({ path, mode: "create", driver, onConflict, threadRecords });
     return {
       backend,
       async [Symbol.asyncDispose]() {
@@ -29,13 +40,8 @@ for (const driver of present) {
     };
   });
 
-  backendContract(`SqliteBackend (${driver}, in memory)`, async ({ onConflict }) => {
-    const backend = await SqliteBackend.open({ path: "", mode: "create", driver, onConflict });
-    return { backend, [Symbol.asyncDispose]: () => backend.close() };
-  });
-
   const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
-    Deno.test(`SqliteBackend (${driver}) ${title}`, async () => {
+    Deno.test(`${name} ${title}`, async () => {
       using folder = new TemporaryFolder();
       await run(folder);
     });

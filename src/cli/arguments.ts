@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { importOnDemand } from "../on_demand.ts";
 import { nearest, UsageError } from "./usage.ts";
 
 /** An option of a command. */
@@ -81,11 +82,12 @@ export async function readArguments(
 async function parse(given: readonly string[], options: readonly Option[]): Promise<Parsed> {
   const texts = options.filter(({ value }) => value !== undefined).map(({ name }) => name);
   const args = joinValues(given, texts);
-  const std = await import("@std/cli/parse-args").catch(() => undefined) as StdModule | undefined;
+  const std = await importOnDemand<{ default: StdModule }>(new URL("./std_cli.ts", import.meta.url))
+    .catch(() => undefined);
   const switches = options.filter(({ value }) => value === undefined).map(({ name }) => name);
   const repeatable = options.filter(({ isRepeatable }) => isRepeatable).map(({ name }) => name);
   return std
-    ? parseWithStd(std, args, { texts, switches, repeatable })
+    ? parseWithStd(std.default, args, { texts, switches, repeatable })
     : await parseWithNode(args, { texts, repeatable });
 }
 

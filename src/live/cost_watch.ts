@@ -1,6 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
 import { Alarm, type EventListener } from "../pipeline/events.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import { Turns } from "../pipeline/turns.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import { AnomalyWatch } from "./anomaly_watch.ts";
 import { BudgetWatch } from "./budget_watch.ts";
@@ -21,8 +22,7 @@ export class CostWatch {
   readonly #budgets: BudgetWatch;
   readonly #anomalies: AnomalyWatch | undefined;
   readonly #alarm: Alarm;
-  /** What has to be over before the next thing begins. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
   #isStale = true;
   #refreshedAt = -Infinity;
   #mayRefreshAt = -Infinity;
@@ -40,7 +40,7 @@ export class CostWatch {
 
   /** Writes a batch by what is handed in, and counts it. What has to be taken anew holds up the next batch only. */
   write({ records }: Batch, write: () => Promise<WriteResult>): Promise<WriteResult> {
-    const written = this.#inTurn(async () => {
+    const written = this.#turns.take(async () => {
       try {
         const result = await write();
         this.#count(records as readonly CostEntry[], result);
@@ -50,13 +50,13 @@ export class CostWatch {
         throw error;
       }
     });
-    void this.#inTurn(() => this.#catchUp());
+    void this.#turns.take(() => this.#catchUp());
     return written;
   }
 
   /** Resolves when all is told that follows from what was written. */
   async settle(): Promise<void> {
-    await this.#turn;
+    await this.#turns.settled();
   }
 
   /** A budget was made, changed or deleted. */
@@ -68,9 +68,9 @@ export class CostWatch {
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    if (this.#timer !== undefined) void this.#inTurn(() => this.#catchUp()); // what was to be done later is done now
+    if (this.#timer !== undefined) void this.#turns.take(() => this.#catchUp()); // what was to be done later is done now
     clearTimeout(this.#timer);
-    await this.#turn;
+    await this.#turns.settled();
     this.#isClosed = true;
   }
 
@@ -119,15 +119,9 @@ export class CostWatch {
     if (this.#timer !== undefined || this.#isClosing) return;
     const timer = setTimeout(() => {
       this.#timer = undefined;
-      void this.#inTurn(() => this.#catchUp());
+      void this.#turns.take(() => this.#catchUp());
     }, ms);
     Deno.unrefTimer(timer);
     this.#timer = timer;
-  }
-
-  #inTurn<T>(run: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(run);
-    this.#turn = done.catch(() => {});
-    return done;
   }
 }

@@ -9,6 +9,8 @@ export interface DeliveryOptions<T> extends RetryOptions {
   sink: Sink;
   /** Remembers which batches were split. */
   queue: Pick<Queue<T>, "isSplit" | "split">;
+  /** The backend has all of a batch; what becomes of it is not known yet. */
+  onSent: () => void;
   /** Records of a batch were written. */
   onCommitted: (result: WriteResult, ms: number) => void;
   /** A batch of one record that nobody will ever take; whoever resolves this has seen to it that it is not lost. */
@@ -54,12 +56,12 @@ export class Delivery<T> {
   }
 
   async #write(batch: Batch<T>, isHalf: boolean): Promise<void> {
-    const { sink, onCommitted, ...retries } = this.#options;
+    const { sink, onSent, onCommitted, ...retries } = this.#options;
     const failures = new Map<FailureKind, number>();
     let start = 0;
     const result = await retry(() => {
       start = performance.now();
-      return sink.write(batch);
+      return sink.write(batch, onSent);
     }, {
       ...retries,
       onFailure(error) {

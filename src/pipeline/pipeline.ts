@@ -70,6 +70,7 @@ export class Pipeline<T> {
   readonly #queue: Queue<T>;
   readonly #deadLetters: DeadLetters | undefined;
   readonly #delivery: Delivery<T>;
+  readonly #sink: Sink;
   readonly #alarm: Alarm;
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
@@ -90,6 +91,10 @@ export class Pipeline<T> {
   /** Whether the batch stream has been asked for what it holds. */
   #flushAsked = false;
   #isDropping = false;
+  /** Batches that are frozen and not yet delivered: one that is being written, and one that is ready. */
+  #onTheirWay = 0;
+  #isSent = false;
+  #tellSent: () => void = () => {};
   /** Whether records need not wait for room in memory. */
   #isSpilling = false;
   #patience: ReturnType<typeof setTimeout> | undefined;
@@ -111,6 +116,7 @@ export class Pipeline<T> {
   constructor(options: PipelineOptions<T>) {
     const { dataset, sink, batchSize, batchIntervalMs, overflow } = options;
     this.#dataset = dataset;
+    this.#sink = sink;
     this.#overflow = overflow;
     this.#onAccepted = options.onAccepted ?? (() => {});
     this.#emit = options.onEvent ?? (() => {});
@@ -134,6 +140,7 @@ export class Pipeline<T> {
       onFailure: (error) => this.#onFailure(error),
       onWait: (tryNow) => this.#tryNow = tryNow,
       maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
+      onSent: () => this.#onSent(),
       onCommitted: (result, ms) => this.#onCommitted(result, ms),
       setAside: (batch, error) => this.#setAside(batch, error),
     });
@@ -158,7 +165,7 @@ export class Pipeline<T> {
    */
   accept(record: T): Promise<void> {
     if (this.#isClosed) return Promise.reject(this.#closedError());
-    if (this.#hasRoom) {
+    if (this.#isWayFree) {
       this.#isDropping = false;
       return this.#admit(record);
     }
@@ -180,7 +187,7 @@ export class Pipeline<T> {
 
   /** As {@linkcode Pipeline.accept}, but waits only for room: for streams, which are safe once they are closed. */
   offer(record: T): Promise<void> {
-    if (this.#isClosed || !this.#hasRoom) return this.accept(record);
+    if (this.#isClosed || !this.#isWayFree) return this.accept(record);
     this.#isDropping = false;
     this.#admit(record);
     return ADMITTED;
@@ -284,7 +291,7 @@ export class Pipeline<T> {
           if (!this.#queue.isEmpty) {
             const found = this.#queue.take();
             const records = found instanceof Promise ? await found : found;
-            this.#letIn();
+            if (this.#waiting.length > 0) this.#bePatient();
             if (records.length > 0) return controller.enqueue(records);
           } else if (this.#flushAsked) {
             this.#flushAsked = false;
@@ -300,6 +307,17 @@ export class Pipeline<T> {
     return hasRoom && (hasMemoryRoom || this.#isSpilling || this.#overflow !== "block");
   }
 
+  /** Whether a record goes in at once: there is room, and nobody came before it who waits to be let in. */
+  get #isWayFree(): boolean {
+    const isQueueing = this.#waiting.length > 0 || this.#isNextReady;
+    return this.#hasRoom && !(isQueueing && this.#overflow === "block");
+  }
+
+  /** Whether a batch is ready to be written as soon as the one before it is. */
+  get #isNextReady(): boolean {
+    return this.#onTheirWay > 1;
+  }
+
   #bePatient(): void {
     if (this.#isSpilling || !this.#queue.hasRoom) return;
     this.#patience ??= setTimeout(() => {
@@ -309,7 +327,16 @@ export class Pipeline<T> {
     }, PATIENCE_MS);
   }
 
+  /**
+   * Whether the next batch may be taken. What arrives while one is being written all goes into the next, so that is taken
+   * before its time only when no more would go in, and the backend needs nothing of us.
+   */
+  get #mayTake(): boolean {
+    return this.#onTheirWay === 0 || (this.#onTheirWay === 1 && this.#isSent && !this.#hasRoom);
+  }
+
   #hasWork(): boolean {
+    if (!this.#mayTake) return false;
     return !this.#queue.isEmpty || (this.#queue.isDrained && (this.#flushAsked || this.#isClosed));
   }
 
@@ -318,25 +345,60 @@ export class Pipeline<T> {
    * batch, so failures are dealt with in here and never reach the stream.
    */
   #batches(): WritableStream<readonly T[]> {
+    let delivered: Promise<void> = Promise.resolve();
     return new WritableStream({
       write: async (records) => {
-        let from = 0;
-        for (const { id, count } of await this.#queue.freeze(records.length)) {
-          const part = count === records.length ? records : records.slice(from, from + count);
-          await this.#deliver({ id, dataset: this.#dataset, records: part });
-          from += count;
-        }
+        this.#onTheirWay++;
+        const batches = await this.#freeze(records);
+        for (const batch of batches) this.#sink.prepare?.(batch);
+        await delivered;
+        const { promise: sent, resolve } = Promise.withResolvers<void>();
+        this.#tellSent = resolve;
+        this.#isSent = false;
+        delivered = this.#deliverAll(batches).then(() => {
+          this.#onTheirWay--;
+          this.#wakeSource?.();
+        });
+        delivered.catch(() => {}); // whoever waits for it next is told
+        await Promise.race([sent, delivered]);
       },
+      close: () => delivered,
+      abort: () => delivered.catch(() => {}),
     });
+  }
+
+  /** The backend has all of a batch. */
+  #onSent(): void {
+    this.#isSent = true;
+    this.#tellSent();
+    this.#letIn();
+    this.#wakeSource?.();
+  }
+
+  async #freeze(records: readonly T[]): Promise<Batch<T>[]> {
+    let from = 0;
+    return (await this.#queue.freeze(records.length)).map(({ id, count }) => {
+      const part = count === records.length ? records : records.slice(from, from += count);
+      return { id, dataset: this.#dataset, records: part };
+    });
+  }
+
+  async #deliverAll(batches: readonly Batch<T>[]): Promise<void> {
+    for (const batch of batches) await this.#deliver(batch);
   }
 
   async #deliver(batch: Batch<T>): Promise<void> {
     this.#counters.inFlight += batch.records.length;
     await this.#delivery.deliver(batch);
+    if (!this.#isNextReady) this.#letIn();
     await this.#queue.settle();
   }
 
-  /** Those who waited for room move up. */
+  /**
+   * Those who waited for room move up: not when the batch is taken that makes it, but when the backend has all of that
+   * batch, or a second later. Arrivals that come one after the other leave no turn to anything else, so that the
+   * backend would wait for the batch meanwhile (PostgreSQL took in 1.3 times as much, measured).
+   */
   #letIn(): void {
     if (this.#queue.hasMemoryRoom) this.#isSpilling = false;
     while (this.#waiting.length > 0 && this.#hasRoom) {
@@ -361,7 +423,7 @@ export class Pipeline<T> {
    * costs 2 µs, too much to spend on each record of a caller that has more at hand.
    */
   #wakeSoon(): void {
-    if (!this.#wakeSource) return;
+    if (!this.#wakeSource || !this.#mayTake) return;
     if (this.#queue.buffered >= this.#batchSize) this.#wakeSource();
     else if (!this.#isWaking) {
       this.#isWaking = true;
@@ -434,6 +496,7 @@ export class Pipeline<T> {
   }
 
   #onFailure(error: unknown): void {
+    this.#letIn();
     this.#counters.retries++;
     this.#lastError = error;
     const kind = kindOf(error);

@@ -25,6 +25,12 @@ export interface WriteResult {
 /** The write side of a backend. */
 export interface Sink {
   /**
+   * Makes a batch ready whose write comes next, as far as that can be done while another one is being written.
+   *
+   * @param batch What will be written.
+   */
+  prepare?(batch: Batch): void;
+  /**
    * Writes a batch in one transaction together with its id. To write the same batch again changes nothing
    * and gives the same result, marked as a replay.
    *

@@ -3,6 +3,7 @@ import { Alarm, type EventListener } from "./events.ts";
 import { retry } from "./retry.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
 import { storageError } from "./storage.ts";
+import { Turns } from "./turns.ts";
 
 const MAX_RETRY_MS = 30_000;
 
@@ -16,8 +17,8 @@ export class SpoolWork {
   readonly #intakeAlarm: Alarm;
   readonly #batchAlarm: Alarm;
   readonly #abort = new AbortController();
-  /** What the last one who works on the files waits for. */
-  #turn: Promise<unknown> = Promise.resolve();
+  /** Of those who work on the files. */
+  readonly #turns = new Turns();
   /** Ends the wait before the next attempt to write records, where there is one. */
   #tryNow: () => void = () => {};
   #isClosing = false;
@@ -110,9 +111,7 @@ export class SpoolWork {
 
   /** Runs something when nobody else works on the files. */
   exclusive<R>(run: () => Promise<R>): Promise<R> {
-    const done = this.#turn.then(run);
-    this.#turn = done.catch(() => {});
-    return done;
+    return this.#turns.take(run);
   }
 
   /** There is room: whoever waits to write records tries at once. */

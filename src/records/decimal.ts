@@ -153,6 +153,14 @@ export function isCanonicalAmount(text: string): boolean {
   return CANONICAL.test(text);
 }
 
+/** A canonical amount as numerals of its whole units and of the rest in units of 10⁻¹⁸, both with its sign. */
+export function splitAmount(amount: string): [units: string, parts: string] {
+  const point = amount.indexOf(".");
+  if (point < 0) return [amount, "0"];
+  const sign = amount.startsWith("-") ? "-" : "";
+  return [amount.slice(0, point), sign + amount.slice(point + 1).padEnd(FRACTION_DIGITS, "0")];
+}
+
 function divideHalfEven(numerator: bigint, denominator: bigint): bigint {
   if (denominator < 0n) return divideHalfEven(-numerator, -denominator);
   const quotient = numerator / denominator;

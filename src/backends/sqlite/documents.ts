@@ -1,21 +1,25 @@
 import type { DocumentStore, StoredDocument } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 
-/** Runs something and turns what it throws into an error of the backend. */
-type Run = <T>(operation: string, run: () => T) => Promise<T>;
+/** How something is done, so that what it throws becomes an error of the backend. */
+interface Access {
+  read<T>(run: () => T): Promise<T>;
+  /** When nothing else changes the file. */
+  change<T>(operation: string, run: () => T): Promise<T>;
+}
 
 /** Documents in a table of their own. */
 export class SqliteDocuments implements DocumentStore {
   readonly #database: SqliteDatabase;
-  readonly #run: Run;
+  readonly #access: Access;
 
-  constructor(database: SqliteDatabase, run: Run) {
+  constructor(database: SqliteDatabase, access: Access) {
     this.#database = database;
-    this.#run = run;
+    this.#access = access;
   }
 
   read(kind?: string): Promise<StoredDocument[]> {
-    return this.#run("read", () => {
+    return this.#access.read(() => {
       // A file that an older release has made, and that was opened only to read.
       const made = "SELECT 1 FROM sqlite_schema WHERE name = 'live_documents'";
       if (queryAll(this.#database, made).length === 0) return [];
@@ -34,11 +38,11 @@ export class SqliteDocuments implements DocumentStore {
       : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at";
     const sql = `INSERT INTO live_documents VALUES (?, ?, ?, ?) ON CONFLICT ${conflict}`;
     const values = [kind, id, JSON.stringify(body), Date.now()];
-    return this.#run("write", () => runOnce(this.#database, sql, values) > 0);
+    return this.#access.change("write", () => runOnce(this.#database, sql, values) > 0);
   }
 
   delete(kind: string, id: string): Promise<boolean> {
     const sql = "DELETE FROM live_documents WHERE kind = ? AND id = ?";
-    return this.#run("delete", () => runOnce(this.#database, sql, [kind, id]) > 0);
+    return this.#access.change("delete", () => runOnce(this.#database, sql, [kind, id]) > 0);
   }
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { BackendError } from "../../errors.ts";
+import { importOnDemand } from "../../on_demand.ts";
 import { EVERYTHING, isGranted } from "../../permissions.ts";
 
 /** The drivers that can be asked for by name. */
@@ -17,6 +18,8 @@ export type SqliteValue = number | string | bigint | null;
 export interface SqliteStatement {
   /** Runs it and gives the number of rows that changed. */
   run(values: readonly SqliteValue[]): number;
+  /** Runs it where nobody asks how many rows changed. */
+  put(values: readonly SqliteValue[]): void;
   /** Gives the rows, one at a time, each as an array. */
   iterate(values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
   /** Gives all rows at once, each as an array. */
@@ -125,7 +128,8 @@ const SQLITE_OPEN_CREATE = 0x04;
 const SQLITE_OPEN_URI = 0x40;
 
 async function loadJsr(): Promise<SqliteDriver> {
-  const { Database } = await import("@db/sqlite") as unknown as JsrModule;
+  const module = new URL("./db_sqlite.ts", import.meta.url);
+  const { Database } = (await importOnDemand<{ default: JsrModule }>(module)).default;
   return {
     name: "@db/sqlite",
     open(path, { readOnly, immutable }) {
@@ -148,6 +152,7 @@ async function loadJsr(): Promise<SqliteDriver> {
           };
           return {
             run: (values) => statement.run(values.map(toBindable)),
+            put: (values) => void statement.run(values.map(toBindable)),
             *iterate(values) {
               let isDone = false;
               try {
@@ -193,6 +198,7 @@ function immutableUri(path: string): string {
 interface BuiltInStatement {
   setReturnArrays(enabled: boolean): void;
   run(...values: readonly SqliteValue[]): { changes: number };
+  get(...values: readonly SqliteValue[]): unknown;
   iterate(...values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
   all(...values: readonly SqliteValue[]): SqliteValue[][];
 }
@@ -213,6 +219,7 @@ async function loadBuiltIn(): Promise<SqliteDriver> {
           statement.setReturnArrays(true);
           return {
             run: (values) => statement.run(...values).changes,
+            put: (values) => void statement.get(...values),
             iterate: (values) => statement.iterate(...values),
             all: (values) => statement.all(...values),
             finalize() {}, // left to the garbage collector; close() finalizes what is left

@@ -1,0 +1,93 @@
+import { Worker } from "node:worker_threads";
+import { BackendError, type FailureKind } from "../../errors.ts";
+import { isAtHand } from "../../on_demand.ts";
+import type { WriteResult } from "../../pipeline/sink.ts";
+import type { SqliteDriverName } from "./driver.ts";
+import type { EncodedBatch, SqliteWriterOptions } from "./writer.ts";
+
+const MODULE = new URL("./writer_thread.ts", import.meta.url);
+
+/** What the thread is started with. */
+export interface ThreadData extends SqliteWriterOptions {
+  readonly driver: SqliteDriverName;
+}
+
+/** What the thread says when something is done. */
+export interface Reply {
+  readonly result?: WriteResult;
+  readonly failure?: { readonly message: string; readonly kind: FailureKind };
+}
+
+/**
+ * A thread that writes: SQLite works while this thread takes in what comes next, and what else the program does is not
+ * held up by the disk. One thing at a time is to be asked of it.
+ */
+export class WriterThread {
+  readonly #worker: Worker;
+  #answered: PromiseWithResolvers<Reply> | undefined;
+  /** What it says to all that is asked of it once it has ended. */
+  #end: Reply | undefined;
+
+  /** Starts it; gives nothing where that cannot be done. */
+  static async start(data: ThreadData): Promise<WriterThread | undefined> {
+    if (!isAtHand(MODULE)) return undefined;
+    const thread = new WriterThread(data);
+    const { failure } = await thread.#ask(() => {});
+    if (!failure) return thread;
+    await thread.#worker.terminate();
+  }
+
+  private constructor(data: ThreadData) {
+    // In a module of its own, as no other URL than of a file or of data may be given.
+    const program = `import ${JSON.stringify(MODULE.href)};`;
+    this.#worker = new Worker(new URL(`data:text/javascript,${program}`), { workerData: data });
+    this.#worker.unref(); // who forgets to close keeps no program from ending
+    this.#worker.on("message", (reply: Reply) => this.#answered?.resolve(reply));
+    for (const event of ["error", "exit"]) this.#worker.on(event, (cause) => this.#onEnd(cause));
+  }
+
+  /** Whether it has ended unasked: another one can be started. */
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
+  }
+
+  /**
+   * Has a batch written.
+   *
+   * @throws {BackendError} If it was not written, or if that is unknown.
+   */
+  async write(batch: EncodedBatch, onSent?: () => void): Promise<WriteResult> {
+    const { result, failure } = await this.#ask(() => {
+      this.#worker.postMessage(batch, [batch.rows.numbers.buffer]);
+      onSent?.();
+    });
+    if (failure) throw new BackendError(failure.message, { operation: "write", kind: failure.kind });
+    return result!;
+  }
+
+  /** Has it close its connection, and ends it. */
+  async close(): Promise<void> {
+    await this.#ask(() => this.#worker.postMessage("close"));
+    await this.#worker.terminate();
+  }
+
+  async #ask(send: () => void): Promise<Reply> {
+    if (this.#end) return this.#end;
+    this.#answered = Promise.withResolvers();
+    this.#worker.ref(); // what is waited for keeps the program going
+    try {
+      send();
+      return await this.#answered.promise;
+    } finally {
+      this.#worker.unref();
+    }
+  }
+
+  /** Nobody knows what became of what it did; the ledger will. */
+  #onEnd(cause: unknown): void {
+    const reason = cause instanceof Error ? cause.message : `it ended with code ${cause}`;
+    const message = `Cannot write: a thread that goes on is wanted: ${reason}`;
+    this.#end ??= { failure: { message, kind: "transient" } };
+    this.#answered?.resolve(this.#end);
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * A thread that writes into an SQLite file: `thread.ts` starts it and tells it what to write.
+ *
+ * @module
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { kindOf, messageOf } from "../../errors.ts";
+import { loadSqliteDriver } from "./driver.ts";
+import { openSqliteFile } from "./file.ts";
+import type { Reply, ThreadData } from "./thread.ts";
+import { type EncodedBatch, SqliteWriter } from "./writer.ts";
+
+const { driver, ...options } = workerData as ThreadData;
+
+try {
+  const database = openSqliteFile(await loadSqliteDriver(driver), options.path, "existing");
+  const writer = new SqliteWriter(database, options);
+  // Not `parentPort.on()`, which looks for ports in all that comes, and so takes longer than SQLite (measured).
+  addEventListener("message", (event) =>
+    answer(() => {
+      const batch: EncodedBatch | "close" = (event as MessageEvent).data;
+      if (batch !== "close") return { result: writer.write(batch) };
+      database.close();
+      return {};
+    }));
+  answer(() => ({}));
+} catch (error) {
+  answer(() => {
+    throw error;
+  });
+}
+
+/** Does something and says how it went. */
+function answer(run: () => Reply): void {
+  let reply: Reply;
+  try {
+    reply = run();
+  } catch (error) {
+    reply = { failure: { message: messageOf(error), kind: kindOf(error) } };
+  }
+  parentPort!.postMessage(reply);
+}

@@ -1,0 +1,24 @@
+import { fileURLToPath } from "node:url";
+import { isGranted } from "./permissions.ts";
+
+/**
+ * Whether a module of this program can be loaded that Deno was not shown when it started. One binary does not hold it,
+ * and without the permission Deno would ask on a terminal.
+ */
+export function isAtHand(module: URL): boolean {
+  if (Deno.build.standalone) return false;
+  return module.protocol === "file:"
+    ? isGranted({ name: "read", path: fileURLToPath(module) })
+    : isGranted({ name: "import", host: module.host });
+}
+
+/**
+ * Loads such a module. What a literal `import()` names Deno looks up at every start, and to look for JSR in vain takes
+ * from 60 ms to 5 s (measured).
+ *
+ * @throws {Error} If it, or what it imports, cannot be loaded.
+ */
+export async function importOnDemand<T>(module: URL): Promise<T> {
+  if (!isAtHand(module)) throw new Error(`permission to load ${module} is wanted`);
+  return await import(module.href);
+}
