@@ -5,9 +5,12 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
+import type { Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { batchSink } from "../src/transfer/batches.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
+import { settle } from "./fake_time.ts";
 import {
   costEntry,
   FULL_SERVICE_METRICS,
@@ -412,3 +415,36 @@ test(
     assertEquals(await to.documents.read(), [budget("a", "to"), budget("b", "from")]);
   },
 );
+
+Deno.test("batchSink() has no more batches written at once than it may, and ends with the last of them", async () => {
+  for (const atOnce of [1, 2]) {
+    const ends: (() => void)[] = [];
+    let written = 0;
+    const sink: Sink = {
+      write(batch, onSent) {
+        const { promise, resolve } = Promise.withResolvers<WriteResult>();
+        ends.push(() => resolve({ committed: batch.records.length, duplicates: 0, restated: 0 }));
+        onSent?.();
+        return promise;
+      },
+    };
+    const writer = batchSink<unknown>({
+      dataset: systemMetrics,
+      sink,
+      idOf: () => crypto.randomUUID(),
+      onWritten: ({ committed }) => written += committed,
+      atOnce,
+    }).getWriter();
+    for (let i = 0; i < 3; i++) void writer.write([i]);
+    const closed = writer.close();
+    await settle();
+    assertEquals(ends.length, atOnce);
+    for (let i = 0; i < 3; i++) {
+      ends[i]();
+      await settle();
+      assertEquals(ends.length, Math.min(3, atOnce + i + 1));
+    }
+    await closed;
+    assertEquals(written, 3);
+  }
+});

@@ -43,27 +43,37 @@ export interface BatchSinkOptions<T> {
   idOf: (records: readonly T[]) => string;
   /** Is told of each batch. */
   onWritten: (result: WriteResult) => void;
+  /**
+   * How many batches may be written at once, where their order does not matter.
+   *
+   * @default {1}
+   */
+  atOnce?: number;
 }
 
 /**
- * A `WritableStream` of batches, which are written one after the other. It asks for the next one while the database works
- * on this one: a server is idle otherwise while records are read for it. What may pass by itself is tried again for
- * some 20 seconds.
+ * A `WritableStream` of batches. It asks for the next one while the database works on this one: a server is idle
+ * otherwise while records are read for it. What may pass by itself is tried again for some 20 seconds.
  */
 export function batchSink<T>(
-  { dataset, sink, idOf, onWritten }: BatchSinkOptions<T>,
+  { dataset, sink, idOf, onWritten, atOnce = 1 }: BatchSinkOptions<T>,
 ): WritableStream<readonly T[]> {
-  let written: Promise<void> = Promise.resolve();
+  const underWay: Promise<void>[] = [];
   return new WritableStream({
     async write(records) {
-      await written;
+      if (underWay.length === atOnce) await underWay.shift();
       const batch: Batch<T> = { id: idOf(records), dataset, records };
       const { promise: sent, resolve: onSent } = Promise.withResolvers<void>();
-      written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
+      const written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
       written.catch(() => {}); // whoever waits for it next is told
+      underWay.push(written);
       await Promise.race([sent, written]);
     },
-    close: () => written,
-    abort: () => written.catch(() => {}),
+    async close() {
+      await Promise.all(underWay);
+    },
+    async abort() {
+      await Promise.allSettled(underWay);
+    },
   });
 }

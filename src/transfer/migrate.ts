@@ -24,6 +24,8 @@ import {
 const SPANS = 64;
 /** So many records and fewer are compared one by one. */
 const SMALL = 20_000;
+/** Batches that are written at once: while one is being committed, the server takes in another. */
+const BATCHES_AT_ONCE = 2;
 /** How often what a source that is being written to got meanwhile is brought over as well. */
 const MAX_ROUNDS = 5;
 /** So many groups and fewer are read each by itself. */
@@ -168,25 +170,37 @@ class Migration {
       this.#copied = sum(spans.map(missingRows));
       return this.#report(spans, this.#copied * await this.#recordBytes(range));
     }
+    // A process that was killed may have left a batch behind that the server is still about to commit.
+    await retryBriefly(() => this.#to.settle(this.#dataset));
+    // Where there is nothing yet, nothing need be compared before.
+    if (!await this.#first(this.#to, this.#query(range))) await this.#copyAll(range);
     for (let round = 1;; round++) {
-      // A process that was killed may have left a batch behind that the server is still about to commit.
-      await retryBriefly(() => this.#to.settle(this.#dataset));
       const spans = await this.#compare(range);
-      if (round === 1) this.#missing = sum(spans.map(missingRows));
+      if (round === 1) this.#missing += sum(spans.map(missingRows));
       if (round > MAX_ROUNDS || spans.every(isSame)) return this.#report(spans, 0);
       if (await this.#copy(spans) === 0 && round > 1) return this.#report(spans, 0);
+      await retryBriefly(() => this.#to.settle(this.#dataset));
     }
+  }
+
+  async #copyAll(range: Range): Promise<void> {
+    const [{ values: [rows] }] = await this.#from.aggregate(this.#dataset, this.#query(range), {
+      groupBy: [],
+      measures: [{ function: "count" }],
+    });
+    this.#missing = rows as number;
+    await this.#write(this.#from.read(this.#dataset, this.#query(range)));
   }
 
   /** From the oldest record to the newest: what comes later is for the next run. */
   async #range(query: RecordQuery): Promise<Range | undefined> {
-    const oldest = await this.#first({ ...query, limit: 1 });
-    const newest = await this.#first({ ...query, limit: 1, order: "desc" });
+    const oldest = await this.#first(this.#from, query);
+    const newest = await this.#first(this.#from, { ...query, order: "desc" });
     return oldest && newest && { start: oldest.timestamp, end: newest.timestamp + 1 };
   }
 
-  async #first(query: RecordQuery): Promise<{ timestamp: number } | undefined> {
-    for await (const [record] of this.#from.read(this.#dataset, query)) {
+  async #first(backend: Backend, query: RecordQuery): Promise<{ timestamp: number } | undefined> {
+    for await (const [record] of backend.read(this.#dataset, { ...query, limit: 1 })) {
       return record as { timestamp: number };
     }
   }
@@ -263,6 +277,7 @@ class Migration {
     const sink = batchSink<unknown>({
       dataset: this.#dataset,
       sink: this.#to,
+      atOnce: BATCHES_AT_ONCE,
       idOf: () => crypto.randomUUID(), // what was deleted in the target since is to come back
       onWritten: ({ committed }) => {
         this.#copied += committed;
