@@ -119,6 +119,7 @@ interface JsrDatabase {
 interface JsrStatement {
   run(values: readonly SqliteValue[]): number;
   iter(values: readonly SqliteValue[]): Iterable<Record<string, SqliteValue>>;
+  values(...values: readonly SqliteValue[]): SqliteValue[][];
   finalize(): void;
 }
 
@@ -163,7 +164,8 @@ async function loadJsr(): Promise<SqliteDriver> {
                 if (!isDone) finalize();
               }
             },
-            all: (values) => Array.from(statement.iter(values), (row) => Object.values(row)),
+            // Not by `iter()`, which gives objects: of two columns of one name only one is left in them.
+            all: (values) => statement.values(...values),
             finalize,
           };
         },
