@@ -7,9 +7,9 @@ import { isGranted } from "./permissions.ts";
  */
 export function isAtHand(module: URL): boolean {
   if (Deno.build.standalone) return false;
-  return module.protocol === "file:"
-    ? isGranted({ name: "read", path: fileURLToPath(module) })
-    : isGranted({ name: "import", host: module.host });
+  if (module.protocol === "file:") return isGranted({ name: "read", path: fileURLToPath(module) });
+  const port = module.port || (module.protocol === "https:" ? 443 : 80); // Deno grants jsr.io by name and port
+  return isGranted({ name: "import", host: `${module.hostname}:${port}` });
 }
 
 /**
