@@ -46,16 +46,16 @@ class GatedSink implements Sink {
 /** A sink that is told when it has all of a batch, and when it is done with it. */
 class ManualSink implements Sink {
   readonly prepared: number[] = [];
-  readonly writes: { count: number; send: () => void; end: () => void }[] = [];
+  readonly writes: { count: number; send: () => void; end: () => void; fail: (error: Error) => void }[] = [];
 
   prepare({ records }: Batch): void {
     this.prepared.push(records.length);
   }
 
   write({ records }: Batch, onSent: () => void): Promise<WriteResult> {
-    const { promise, resolve } = Promise.withResolvers<WriteResult>();
+    const { promise, resolve, reject: fail } = Promise.withResolvers<WriteResult>();
     const end = () => resolve({ committed: records.length, duplicates: 0, restated: 0 });
-    this.writes.push({ count: records.length, send: onSent, end });
+    this.writes.push({ count: records.length, send: onSent, end, fail });
     return promise;
   }
 
@@ -224,18 +224,22 @@ Deno.test("Pipeline with overflow block lets those who wait in after a second, w
   assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
 });
 
-Deno.test("Pipeline with overflow block lets those who wait in when the backend is gone", async () => {
-  const sink = new GatedSink({ isOpen: false });
-  sink.failures = [failure("transient"), failure("transient")];
-  const pipeline = pipelineInto(sink, { batchSize: 1 });
-  await pipeline.accept(metrics(0));
+Deno.test("Pipeline with overflow block lets all in while there is room, once the backend has failed", async () => {
+  const sink = new ManualSink();
+  const { pipeline, last } = await fullPipelineInto(sink);
+  sink.writes[0].send();
   await settle();
-  const calls = range(1, BUFFER + 2).map((number) => pipeline.accept(metrics(number)));
-  sink.open(); // the first attempt fails, and so does the next: but what could be taken is taken
-  await pipeline.flush();
-  await Promise.all(calls);
-  assertEquals(sink.numbers, range(0, BUFFER + 2));
-  await pipeline.close({ deadlineMs: 1_000 });
+  assert(!last.isAccepted); // the next batch is ready, and its turn comes first
+  sink.writes[0].fail(failure("transient"));
+  await settle();
+  assert(last.isAccepted);
+  let isAccepted = false;
+  void pipeline.accept(metrics(2)).then(() => isAccepted = true);
+  await settle();
+  assert(isAccepted);
+  const closed = pipeline.close({ deadlineMs: 10_000 });
+  while ((await Promise.race([closed, settle()])) === undefined) for (const { end } of sink.writes) end();
+  assertEquals((await closed).committed, BUFFER + 3);
 });
 
 Deno.test("Pipeline with overflow drop-newest keeps the oldest and counts what it drops", async () => {

@@ -4,12 +4,14 @@ import { byteLength, type Dataset } from "../records/dataset.ts";
 import { BatchStream, MAX_TIMER_MS } from "./batch_stream.ts";
 import type { DeadLetters } from "./dead_letters.ts";
 import { Delivery } from "./delivery.ts";
+import { Dispatch } from "./dispatch.ts";
 import { Alarm, type EventListener } from "./events.ts";
 import { type CloseReport, Latencies, type PipelineStats } from "./pipeline_stats.ts";
 import { Positions } from "./positions.ts";
 import { MAX_BATCH_BYTES, MemoryQueue, type Queue, type QueueHooks } from "./queue.ts";
 import { retry } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
+import { WaitingRoom } from "./waiting_room.ts";
 
 /** What to do with a record when the buffer is full. */
 export type OverflowPolicy = "block" | "drop-oldest" | "drop-newest";
@@ -36,23 +38,10 @@ export interface PipelineOptions<T> {
   deadLetters?: DeadLetters;
 }
 
-/** Somebody who waits until the buffer has room. */
-interface Waiting<T> {
-  record: T;
-  admitted: (safe: Promise<void>) => void;
-  refused: (error: Error) => void;
-}
-
 const ADMITTED: Promise<void> = Promise.resolve();
 /** The longest wait between attempts, and the same once the pipeline is closing and has not much time left. */
 const MAX_RETRY_MS = 30_000;
 const MAX_CLOSING_RETRY_MS = 250;
-/**
- * How long those who are asked to wait do so for room in memory where there is room on disk. What goes by disk only
- * is read back, and so costs twice; but who collects must not wait for a backend that is gone.
- */
-const PATIENCE_MS = 1_000;
-
 /**
  * The way of the records of one dataset: a bounded queue, a {@linkcode BatchStream}, the backend's sink.
  *
@@ -70,7 +59,7 @@ export class Pipeline<T> {
   readonly #queue: Queue<T>;
   readonly #deadLetters: DeadLetters | undefined;
   readonly #delivery: Delivery<T>;
-  readonly #sink: Sink;
+  readonly #dispatch: Dispatch<T>;
   readonly #alarm: Alarm;
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
@@ -87,17 +76,14 @@ export class Pipeline<T> {
   };
   readonly #latencies = new Latencies();
   readonly #positions: Positions;
-  readonly #waiting: Waiting<T>[] = [];
+  readonly #waiting: WaitingRoom<T>;
   /** Whether the batch stream has been asked for what it holds. */
   #flushAsked = false;
   #isDropping = false;
-  /** Batches that are frozen and not yet delivered: one that is being written, and one that is ready. */
-  #onTheirWay = 0;
-  #isSent = false;
-  #tellSent: () => void = () => {};
+  /** Whether arrivals wait although there is room, until the batch that is ready is sent. */
+  #isHolding = false;
   /** Whether records need not wait for room in memory. */
   #isSpilling = false;
-  #patience: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
   /** Whether closing is over, so that nothing that is left will be written. */
   #isOver = false;
@@ -116,7 +102,6 @@ export class Pipeline<T> {
   constructor(options: PipelineOptions<T>) {
     const { dataset, sink, batchSize, batchIntervalMs, overflow } = options;
     this.#dataset = dataset;
-    this.#sink = sink;
     this.#overflow = overflow;
     this.#onAccepted = options.onAccepted ?? (() => {});
     this.#emit = options.onEvent ?? (() => {});
@@ -132,6 +117,14 @@ export class Pipeline<T> {
     this.#queue = options.queue?.(hooks) ?? new MemoryQueue(dataset, hooks);
     this.#counters.accepted = this.#queue.spooled;
     this.#positions = new Positions(this.#queue.spooled);
+    this.#waiting = new WaitingRoom({
+      hasRoom: () => this.#hasRoom,
+      admit: (record) => this.#admit(record),
+      onImpatient: () => {
+        this.#isSpilling = true;
+        this.#letIn();
+      },
+    });
     const { signal } = this.#abort;
     this.#delivery = new Delivery({
       sink,
@@ -140,9 +133,20 @@ export class Pipeline<T> {
       onFailure: (error) => this.#onFailure(error),
       onWait: (tryNow) => this.#tryNow = tryNow,
       maxMs: () => this.#isClosed ? MAX_CLOSING_RETRY_MS : MAX_RETRY_MS,
-      onSent: () => this.#onSent(),
+      onSent: () => {
+        this.#letIn();
+        this.#dispatch.sent();
+      },
       onCommitted: (result, ms) => this.#onCommitted(result, ms),
       setAside: (batch, error) => this.#setAside(batch, error),
+    });
+    this.#dispatch = new Dispatch({
+      dataset,
+      queue: this.#queue,
+      sink,
+      deliver: (batch) => this.#deliver(batch),
+      onReady: () => this.#isHolding = true,
+      onMove: () => this.#wakeSource?.(),
     });
     const stream = new BatchStream<T>({
       size: batchSize,
@@ -151,7 +155,7 @@ export class Pipeline<T> {
       byteLength: (record) => byteLength(dataset, record),
     });
     this.#done = this.#deliverFrozen().then(() =>
-      this.#source().pipeThrough(stream, { signal }).pipeTo(this.#batches(), { signal })
+      this.#source().pipeThrough(stream, { signal }).pipeTo(this.#dispatch.stream(), { signal })
     );
     this.#done.catch(() => {}); // only an abort at the deadline of close() ends it this way
   }
@@ -170,8 +174,9 @@ export class Pipeline<T> {
       return this.#admit(record);
     }
     if (this.#overflow === "block" || this.#queue.isBusy) {
+      const accepted = this.#waiting.enter(record);
       this.#bePatient();
-      return new Promise((admitted, refused) => this.#waiting.push({ record, admitted, refused }));
+      return accepted;
     }
     const dropped = this.#overflow === "drop-oldest" ? this.#queue.dropOldest() : 0;
     if (dropped > 0) {
@@ -227,8 +232,7 @@ export class Pipeline<T> {
 
   async #close(deadlineMs: number): Promise<CloseReport> {
     this.#isClosed = true;
-    for (const { refused } of this.#waiting.splice(0)) refused(this.#closedError());
-    clearTimeout(this.#patience);
+    this.#waiting.close(this.#closedError());
     this.#wakeSource?.();
     this.#tryNow();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -291,7 +295,7 @@ export class Pipeline<T> {
           if (!this.#queue.isEmpty) {
             const found = this.#queue.take();
             const records = found instanceof Promise ? await found : found;
-            if (this.#waiting.length > 0) this.#bePatient();
+            this.#bePatient();
             if (records.length > 0) return controller.enqueue(records);
           } else if (this.#flushAsked) {
             this.#flushAsked = false;
@@ -309,22 +313,16 @@ export class Pipeline<T> {
 
   /** Whether a record goes in at once: there is room, and nobody came before it who waits to be let in. */
   get #isWayFree(): boolean {
-    const isQueueing = this.#waiting.length > 0 || this.#isNextReady;
+    const isQueueing = this.#waiting.length > 0 || this.#isHolding;
     return this.#hasRoom && !(isQueueing && this.#overflow === "block");
   }
 
-  /** Whether a batch is ready to be written as soon as the one before it is. */
-  get #isNextReady(): boolean {
-    return this.#onTheirWay > 1;
-  }
-
+  /**
+   * Those who wait do so for a second at the most while there is room on disk, or will be in memory. What goes by disk
+   * only is read back, and so costs twice; but who collects must not wait for a backend that is gone.
+   */
   #bePatient(): void {
-    if (this.#isSpilling || !this.#queue.hasRoom) return;
-    this.#patience ??= setTimeout(() => {
-      this.#patience = undefined;
-      this.#isSpilling = true;
-      this.#letIn();
-    }, PATIENCE_MS);
+    if (!this.#isSpilling && this.#queue.hasRoom) this.#waiting.beImpatient();
   }
 
   /**
@@ -332,7 +330,7 @@ export class Pipeline<T> {
    * before its time only when no more would go in, and the backend needs nothing of us.
    */
   get #mayTake(): boolean {
-    return this.#onTheirWay === 0 || (this.#onTheirWay === 1 && this.#isSent && !this.#hasRoom);
+    return this.#dispatch.isIdle || (this.#dispatch.canPrepare && !this.#hasRoom);
   }
 
   #hasWork(): boolean {
@@ -340,74 +338,24 @@ export class Pipeline<T> {
     return !this.#queue.isEmpty || (this.#queue.isDrained && (this.#flushAsked || this.#isClosed));
   }
 
-  /**
-   * Batches on their way into the backend. A stream that throws would drop all that is queued behind the failed
-   * batch, so failures are dealt with in here and never reach the stream.
-   */
-  #batches(): WritableStream<readonly T[]> {
-    let delivered: Promise<void> = Promise.resolve();
-    return new WritableStream({
-      write: async (records) => {
-        this.#onTheirWay++;
-        const batches = await this.#freeze(records);
-        for (const batch of batches) this.#sink.prepare?.(batch);
-        await delivered;
-        const { promise: sent, resolve } = Promise.withResolvers<void>();
-        this.#tellSent = resolve;
-        this.#isSent = false;
-        delivered = this.#deliverAll(batches).then(() => {
-          this.#onTheirWay--;
-          this.#wakeSource?.();
-        });
-        delivered.catch(() => {}); // whoever waits for it next is told
-        await Promise.race([sent, delivered]);
-      },
-      close: () => delivered,
-      abort: () => delivered.catch(() => {}),
-    });
-  }
-
-  /** The backend has all of a batch. */
-  #onSent(): void {
-    this.#isSent = true;
-    this.#tellSent();
-    this.#letIn();
-    this.#wakeSource?.();
-  }
-
-  async #freeze(records: readonly T[]): Promise<Batch<T>[]> {
-    let from = 0;
-    return (await this.#queue.freeze(records.length)).map(({ id, count }) => {
-      const part = count === records.length ? records : records.slice(from, from += count);
-      return { id, dataset: this.#dataset, records: part };
-    });
-  }
-
-  async #deliverAll(batches: readonly Batch<T>[]): Promise<void> {
-    for (const batch of batches) await this.#deliver(batch);
-  }
-
+  /** Failures are dealt with in here: a stream that throws would drop all that is queued behind the failed batch. */
   async #deliver(batch: Batch<T>): Promise<void> {
     this.#counters.inFlight += batch.records.length;
     await this.#delivery.deliver(batch);
-    if (!this.#isNextReady) this.#letIn();
+    if (!this.#isHolding || !this.#dispatch.isNextReady) this.#letIn();
     await this.#queue.settle();
   }
 
   /**
    * Those who waited for room move up: not when the batch is taken that makes it, but when the backend has all of that
-   * batch, or a second later. Arrivals that come one after the other leave no turn to anything else, so that the
-   * backend would wait for the batch meanwhile (PostgreSQL took in 1.3 times as much, measured).
+   * batch, or has failed, or a second later. Arrivals that come one after the other leave no turn to anything else, so
+   * that the backend would wait for the batch meanwhile (PostgreSQL took in 1.3 times as much, measured).
    */
   #letIn(): void {
+    this.#isHolding = false;
     if (this.#queue.hasMemoryRoom) this.#isSpilling = false;
-    while (this.#waiting.length > 0 && this.#hasRoom) {
-      const { record, admitted } = this.#waiting.shift()!;
-      admitted(this.#admit(record));
-    }
-    if (this.#waiting.length > 0) return this.#bePatient();
-    clearTimeout(this.#patience);
-    this.#patience = undefined;
+    this.#waiting.letIn();
+    this.#bePatient();
   }
 
   #admit(record: T): Promise<void> {
