@@ -416,6 +416,38 @@ test(
   },
 );
 
+Deno.test("batchSink() tells of a failure when nothing is under way any more", async () => {
+  for (const isClosing of [true, false]) {
+    const { promise: slow, resolve: end } = Promise.withResolvers<WriteResult>();
+    let failures = 0;
+    const sink: Sink = {
+      write({ records: [first] }, onSent) {
+        onSent?.();
+        if (first !== 0) return slow;
+        failures++;
+        return Promise.reject(new Error("refused"));
+      },
+    };
+    let written = 0;
+    const writer = batchSink<unknown>({
+      dataset: systemMetrics,
+      sink,
+      idOf: () => crypto.randomUUID(),
+      onWritten: () => written++,
+      atOnce: 2,
+    }).getWriter();
+    writer.closed.catch(() => {});
+    for (const i of [0, 1]) void writer.write([i]).catch(() => {});
+    let isTold = false;
+    const told = (isClosing ? writer.close() : writer.write([2])).catch(() => isTold = true);
+    await settle();
+    assertEquals([failures > 0, isTold], [true, false]);
+    end({ committed: 1, duplicates: 0, restated: 0 });
+    await told;
+    assertEquals([isTold, written], [true, 1]);
+  }
+});
+
 Deno.test("batchSink() has no more batches written at once than it may, and ends with the last of them", async () => {
   for (const atOnce of [1, 2]) {
     const ends: (() => void)[] = [];

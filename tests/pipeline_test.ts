@@ -224,6 +224,37 @@ Deno.test("Pipeline with overflow block lets those who wait in after a second, w
   assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
 });
 
+Deno.test("Pipeline with overflow block lets all in while there is room, a second after what was sent hangs", async () => {
+  using time = new FakeTime();
+  const sink = new ManualSink();
+  const { pipeline, last } = await fullPipelineInto(sink);
+  sink.writes[0].send();
+  await settle();
+  await time.pass(999);
+  assert(!last.isAccepted);
+  await time.pass(1);
+  assert(last.isAccepted);
+  for (const number of range(0, 100)) await pipeline.accept(metrics(number)); // would never end, or take seconds
+  sink.writes[0].end();
+  await settle();
+  sink.writes[1].end();
+  await settle();
+  sink.writes[2].end();
+  assertEquals((await pipeline.close({ deadlineMs: 1_000 })).committed, BUFFER + 102);
+});
+
+Deno.test("Pipeline writes a batch that cannot be made ready", async () => {
+  const sink = new GatedSink();
+  const prepare = () => {
+    throw new Error("not this one");
+  };
+  const pipeline = pipelineInto(Object.assign(sink, { prepare }), { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await pipeline.flush();
+  assertEquals(sink.numbers, [0]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
 Deno.test("Pipeline with overflow block lets all in while there is room, once the backend has failed", async () => {
   const sink = new ManualSink();
   const { pipeline, last } = await fullPipelineInto(sink);

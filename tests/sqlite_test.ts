@@ -80,6 +80,39 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
+  test("writes nothing when it is closed, or was opened to read", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    await backend.close();
+    const reader = await open(path, "read");
+    for (const refusing of [backend, reader]) {
+      await assertRejects(() => write(refusing, systemMetrics, [{ timestamp: NEW_YEAR + 1 }]), BackendError);
+    }
+    assertEquals((await read(reader, systemMetrics)).length, 1);
+    await reader.close();
+    assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
+  });
+
+  test("is not held up by a file that is locked when it writes for the first time", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    const other = (await loadSqliteDriver(driver)).open(path, { readOnly: false });
+    other.exec("BEGIN IMMEDIATE");
+    const error = await assertRejects(
+      () => write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]),
+      BackendError,
+    );
+    assertEquals((error as BackendError).kind, "transient");
+    other.exec("COMMIT");
+    other.close();
+    let isSent = false;
+    const records = [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }];
+    await backend.write({ id: "b", dataset: systemMetrics, records }, () => isSent = true);
+    assertEquals(isSent, threadRecords === 0); // only the thread says so
+    await backend.close();
+  });
+
   test("gives disk back when rows are deleted", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);

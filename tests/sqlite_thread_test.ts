@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
 import { WriterThread } from "../src/backends/sqlite/thread.ts";
 import { BackendError } from "../src/errors.ts";
@@ -21,20 +22,22 @@ async function startThread(folder: TemporaryFolder) {
   return (await WriterThread.start({ path, inode, driver: "node:sqlite", onConflict: "ignore" }))!;
 }
 
-/** Runs a program that writes 5,000 records into a file, in a Deno of its own. */
+/** Runs a program that writes 5,000 records into a file; gives how many are there, and whether a thread wrote them. */
 async function run(folder: TemporaryFolder, { end, permissions }: { end: string; permissions: string[] }) {
   const program = `
-    import { ObservabilityHub } from ${JSON.stringify(MOD)};
-    const hub = await ObservabilityHub.open({ connectionString: ${JSON.stringify(folder.sqlite())} });
-    for (let i = 0; i < 5_000; i++) await hub.collectSystemMetrics({ timestamp: ${NEW_YEAR} });
-    await hub.flush();
+    import { openBackend } from ${JSON.stringify(MOD)};
+    import { systemMetrics } from ${JSON.stringify(new URL("src/records/system_metrics.ts", MOD).href)};
+    const backend = await openBackend({ connectionString: ${JSON.stringify(folder.sqlite())} });
+    const records = Array(5_000).fill({ timestamp: ${NEW_YEAR}, clusterId: "c", nodeId: "n" });
+    await backend.write({ id: "a", dataset: systemMetrics, records }, () => console.log("sent"));
     ${end}`;
   Deno.writeTextFileSync(folder.file("program.ts"), program);
   const args = ["run", "-q", "--no-prompt", "--cached-only", ...permissions, folder.file("program.ts")];
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
   await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
   const { length } = await hub.queryHistoricalMetrics();
-  return { code, err: new TextDecoder().decode(stderr), length };
+  const isByThread = new TextDecoder().decode(stdout) === "sent\n";
+  return { code, err: new TextDecoder().decode(stderr), length, isByThread };
 }
 
 Deno.test("WriterThread writes, says what became of a batch that comes again, and goes on after a failure", async () => {
@@ -70,17 +73,21 @@ Deno.test("WriterThread is not to be had for a file that cannot be opened", asyn
   assertEquals(await WriterThread.start(data), undefined);
 });
 
-Deno.test("a program that forgets to close a hub ends all the same", async () => {
+Deno.test("a program that forgets to close a backend ends all the same", async () => {
   using folder = new TemporaryFolder();
-  const { code, err, length } = await run(folder, { end: "", permissions: ["-A"] });
-  assertEquals([code, err, length], [0, "", 5_000]);
+  const found = await run(folder, { end: "", permissions: ["-A"] });
+  assertEquals(found, { code: 0, err: "", length: 5_000, isByThread: true });
 });
 
-Deno.test("a program that may not read the thread's module writes by itself", async () => {
-  using folder = new TemporaryFolder();
-  const permissions = [`--allow-read=${folder.path}`, `--allow-write=${folder.path}`];
-  const { code, err, length } = await run(folder, { end: "await hub.close();", permissions });
-  assertEquals([code, err, length], [0, "", 5_000]);
+Deno.test("a thread takes permission to read its module, and no other; without it, a program writes by itself", async () => {
+  for (const isGranted of [true, false]) {
+    using folder = new TemporaryFolder();
+    const source = fileURLToPath(new URL("../src", import.meta.url));
+    const read = isGranted ? [folder.path, source] : [folder.path];
+    const permissions = [`--allow-read=${read}`, `--allow-write=${folder.path}`, "--deny-env"];
+    const found = await run(folder, { end: "await backend.close();", permissions });
+    assertEquals(found, { code: 0, err: "", length: 5_000, isByThread: isGranted });
+  }
 });
 
 Deno.test("what a program does is not held up while a thread writes", async () => {

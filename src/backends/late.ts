@@ -26,6 +26,7 @@ export class LateBackend implements Backend {
   readonly location: string | undefined;
   readonly #openNow: () => Promise<Backend>;
   #opening: Promise<Backend> | undefined;
+  #backend: Backend | undefined;
   #isClosed = false;
 
   /** Names the backend, and how it is opened. */
@@ -36,6 +37,10 @@ export class LateBackend implements Backend {
     this.name = name;
     this.location = location;
     this.#openNow = openNow;
+  }
+
+  prepare(batch: Batch): void {
+    this.#backend?.prepare?.(batch);
   }
 
   async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
@@ -77,7 +82,7 @@ export class LateBackend implements Backend {
 
   /** The opened backend; what is tried together is tried once. */
   #open(): Promise<Backend> {
-    this.#opening ??= this.#openNow().catch((error) => {
+    this.#opening ??= this.#openNow().then((backend) => this.#backend = backend, (error) => {
       if (!this.#isClosed) this.#opening = undefined;
       throw error;
     });

@@ -64,8 +64,8 @@ export interface SqliteBackendOptions {
   /** What to do with a record whose key exists. */
   onConflict: ConflictPolicy;
   /**
-   * From so many records in a batch on, a thread of its own writes: it takes 30 ms to start, and 10 MiB. Where there are
-   * fewer, nobody waits for SQLite.
+   * Once a batch has so many records, a thread of its own writes: it takes 30 ms to start, and some 30 MiB. Where there are
+   * fewer, nobody is held up for long.
    *
    * @default {1_000}
    */
@@ -84,7 +84,7 @@ export class SqliteBackend implements Backend {
   readonly #writing: SqliteWriterOptions;
   readonly #writer: SqliteWriter;
   #thread: WriterThread | undefined;
-  #threadRecords: number;
+  readonly #threadRecords: number;
   #prepared: { batch: Batch; encoded: EncodedBatch } | undefined;
   /** Whatever changes the file is done one after the other: two of its connections must not wait for each other. */
   readonly #turns = new Turns();
@@ -107,7 +107,7 @@ export class SqliteBackend implements Backend {
   private constructor(
     driver: SqliteDriver,
     database: SqliteDatabase,
-    { path, onConflict, threadRecords = 1_000 }: SqliteBackendOptions,
+    { path, mode, onConflict, threadRecords = 1_000 }: SqliteBackendOptions,
   ) {
     this.#driver = driver;
     this.#database = database;
@@ -115,7 +115,7 @@ export class SqliteBackend implements Backend {
     this.isDurable = path !== "";
     this.#writing = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
     this.#writer = new SqliteWriter(database, this.#writing);
-    this.#threadRecords = this.isDurable ? threadRecords : Infinity;
+    this.#threadRecords = this.isDurable && mode !== "read" ? threadRecords : Infinity;
     this.documents = new SqliteDocuments(database, {
       read: (run) => this.#do("read", run),
       change: (operation, run) => this.#change(operation, run),
@@ -132,12 +132,12 @@ export class SqliteBackend implements Backend {
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     return this.#turns.take(async () => {
+      if (this.#isClosed) throw asBackendError("write", this.#path, new Error("it was closed"));
       const thread = await this.#threadFor(batch.records.length);
       // SQLite writes without giving way to anything else: what could not arrive before this write could not be
       // gathered for the next batch.
       if (!thread) await nextTurn();
-      const encoded = this.#prepared?.batch === batch ? this.#prepared.encoded : encode(batch);
-      this.#prepared = undefined; // a thread takes it away
+      const encoded = this.#takePrepared(batch) ?? encode(batch);
       return thread ? await thread.write(encoded, onSent) : this.#writer.write(encoded);
     });
   }
@@ -256,12 +256,19 @@ export class SqliteBackend implements Backend {
     }
   }
 
+  /** What was made ready of this batch; once, as a thread takes it away. */
+  #takePrepared(batch: Batch): EncodedBatch | undefined {
+    if (this.#prepared?.batch !== batch) return undefined;
+    const { encoded } = this.#prepared;
+    this.#prepared = undefined;
+    return encoded;
+  }
+
   /** The thread that writes, if there is one for so many records. */
   async #threadFor(records: number): Promise<WriterThread | undefined> {
     if (this.#thread?.hasEnded) this.#thread = undefined;
     if (!this.#thread && records >= this.#threadRecords) {
       this.#thread = await WriterThread.start({ ...this.#writing, driver: this.#driver.name });
-      if (!this.#thread) this.#threadRecords = Infinity; // it cannot be had here
     }
     return this.#thread;
   }

@@ -72,13 +72,17 @@ export class Dispatch<T> {
     const { sink, onReady, onMove } = this.#options;
     if (++this.#count > 1) onReady();
     const batches = await this.#freeze(records);
-    for (const batch of batches) sink.prepare?.(batch);
+    try {
+      sink.prepare?.(batches[0]);
+    } catch {
+      // The write of that batch will meet the same, and knows what to do.
+    }
     await this.#delivered;
     const { promise: sent, resolve } = Promise.withResolvers<void>();
     this.#tellSent = resolve;
-    this.#isSent = false;
     this.#delivered = this.#deliver(batches).then(() => {
       this.#count--;
+      this.#isSent = false;
       onMove();
     });
     this.#delivered.catch(() => {}); // whoever waits for it next is told

@@ -46,7 +46,7 @@ const MAX_CLOSING_RETRY_MS = 250;
  * The way of the records of one dataset: a bounded queue, a {@linkcode BatchStream}, the backend's sink.
  *
  * While the sink writes, the stream is under back-pressure and arrivals gather in the queue; the next batch takes
- * them all. So the cost of a commit is shared by as many records as there are (group commit).
+ * them all, and when no more would go in it is made ready. So the cost of a commit is shared by as many records as there are (group commit).
  *
  * @typeParam T The type of the records.
  */
@@ -322,7 +322,8 @@ export class Pipeline<T> {
    * only is read back, and so costs twice; but who collects must not wait for a backend that is gone.
    */
   #bePatient(): void {
-    if (!this.#isSpilling && this.#queue.hasRoom) this.#waiting.beImpatient();
+    const isRoomKept = this.#isHolding || !this.#isSpilling;
+    if (isRoomKept && this.#queue.hasRoom) this.#waiting.beImpatient();
   }
 
   /**

@@ -25,7 +25,8 @@ export interface WriteResult {
 /** The write side of a backend. */
 export interface Sink {
   /**
-   * Makes a batch ready whose write comes next, as far as that can be done while another one is being written.
+   * Makes a batch ready whose write comes next, as far as that can be done while another one is being written. It need not
+   * do anything.
    *
    * @param batch What will be written.
    */

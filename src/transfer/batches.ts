@@ -61,7 +61,7 @@ export function batchSink<T>(
   const underWay: Promise<void>[] = [];
   return new WritableStream({
     async write(records) {
-      if (underWay.length === atOnce) await underWay.shift();
+      if (underWay.length === atOnce) await over(underWay.shift()!);
       const batch: Batch<T> = { id: idOf(records), dataset, records };
       const { promise: sent, resolve: onSent } = Promise.withResolvers<void>();
       const written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
@@ -70,10 +70,20 @@ export function batchSink<T>(
       await Promise.race([sent, written]);
     },
     async close() {
-      await Promise.all(underWay);
+      for (const written of underWay) await over(written);
     },
     async abort() {
       await Promise.allSettled(underWay);
     },
   });
+
+  /** Whoever is told of a failure finds nothing under way any more. */
+  async function over(written: Promise<void>): Promise<void> {
+    try {
+      await written;
+    } catch (error) {
+      await Promise.allSettled(underWay);
+      throw error;
+    }
+  }
 }

@@ -7,7 +7,7 @@ import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./dri
 import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
 
 /**
- * How long SQLite itself waits for another writer. It blocks the event loop meanwhile, so that once a database
+ * How long SQLite itself waits for another writer. Its thread does nothing else meanwhile, so that once a database
  * is open, the pipeline's backoff does the longer waiting.
  */
 const OPEN_TIMEOUT_MS = 10_000;
@@ -18,6 +18,8 @@ const BUSY_TIMEOUT_MS = 250;
  * of indexes are then written back less often (ingest 1.1 to 1.2 times as fast, measured).
  */
 const WRITER_MEMORY = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
+/** How a connection writes. */
+const WRITING = `PRAGMA synchronous = FULL; ${WRITER_MEMORY}; PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`;
 
 /** Which file it is, from whatever folder; none in memory. */
 export function locationOfFile(path: string): string | undefined {
@@ -147,13 +149,47 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
     // Can only be chosen before the first table; does nothing afterwards.
     if (version === undefined) database.exec("PRAGMA auto_vacuum = INCREMENTAL");
     migrate(database, path); // before anything else is changed: it may find that the file is not ours
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
-    database.exec(`${WRITER_MEMORY}; PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    database.exec(`PRAGMA journal_mode = WAL; ${WRITING}`);
     return database;
   } catch (error) {
     database.close();
     throw error;
   }
+}
+
+/** Opens one more connection to write into a file that is open already. */
+export function openOnceMore(driver: SqliteDriver, { path, inode }: OpenFile): SqliteDatabase {
+  assertIsThere({ path, inode }); // else SQLite would make one
+  const database = driver.open(path, { readOnly: false });
+  database.exec(WRITING);
+  return database;
+}
+
+/** Which file was opened. */
+export interface OpenFile {
+  /** Its path; empty for a database in memory. */
+  readonly path: string;
+  /** What tells it from another one of that name. */
+  readonly inode: number | null;
+}
+
+/**
+ * SQLite would go on writing into a file that was deleted or replaced, and report success.
+ *
+ * @throws {BackendError} If the file that was opened is not there.
+ */
+export function assertIsThere({ path, inode }: OpenFile): void {
+  if (path === "") return;
+  try {
+    if (Deno.statSync(path).ino === inode) return;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  throw new BackendError(
+    `Cannot write ${path}: the file that was opened is wanted: it was deleted or replaced; ` +
+      `put it back, or close and open again`,
+    { operation: "write", kind: "operator" },
+  );
 }
 
 /**

@@ -6,6 +6,8 @@ import type { SqliteDriverName } from "./driver.ts";
 import type { EncodedBatch, SqliteWriterOptions } from "./writer.ts";
 
 const MODULE = new URL("./writer_thread.ts", import.meta.url);
+/** Where all lies that it imports. */
+const SOURCES = new URL("../../", MODULE);
 
 /** What the thread is started with. */
 export interface ThreadData extends SqliteWriterOptions {
@@ -23,24 +25,30 @@ export interface Reply {
  * held up by the disk. One thing at a time is to be asked of it.
  */
 export class WriterThread {
+  /** Whether the module was found not to load. */
+  static #isBroken = false;
   readonly #worker: Worker;
   #answered: PromiseWithResolvers<Reply> | undefined;
   /** What it says to all that is asked of it once it has ended. */
   #end: Reply | undefined;
 
-  /** Starts it; gives nothing where that cannot be done. */
+  /** Starts it; gives nothing where the file cannot be opened once more, or not now, and where there are no threads. */
   static async start(data: ThreadData): Promise<WriterThread | undefined> {
-    if (!isAtHand(MODULE)) return undefined;
+    if (WriterThread.#isBroken || !isAtHand(SOURCES)) return undefined;
     const thread = new WriterThread(data);
     const { failure } = await thread.#ask(() => {});
     if (!failure) return thread;
+    WriterThread.#isBroken = thread.hasEnded;
     await thread.#worker.terminate();
   }
 
   private constructor(data: ThreadData) {
     // In a module of its own, as no other URL than of a file or of data may be given.
     const program = `import ${JSON.stringify(MODULE.href)};`;
-    this.#worker = new Worker(new URL(`data:text/javascript,${program}`), { workerData: data });
+    this.#worker = new Worker(new URL(`data:text/javascript,${program}`), {
+      workerData: data,
+      env: {}, // else Deno would ask for all variables
+    });
     this.#worker.unref(); // who forgets to close keeps no program from ending
     this.#worker.on("message", (reply: Reply) => this.#answered?.resolve(reply));
     for (const event of ["error", "exit"]) this.#worker.on(event, (cause) => this.#onEnd(cause));

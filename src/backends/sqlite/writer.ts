@@ -1,10 +1,9 @@
-import { BackendError } from "../../errors.ts";
 import type { WriteResult } from "../../pipeline/sink.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { DatasetName } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase, type SqliteStatement } from "./driver.ts";
-import { asBackendError } from "./file.ts";
+import { asBackendError, assertIsThere, type OpenFile } from "./file.ts";
 import { eachRow, type Rows } from "./rows.ts";
 import { insertStatement, restateStatement } from "./schema.ts";
 
@@ -16,11 +15,7 @@ export interface EncodedBatch {
 }
 
 /** How a {@linkcode SqliteWriter} writes. */
-export interface SqliteWriterOptions {
-  /** The path of the file; empty for a database in memory. */
-  readonly path: string;
-  /** Which file it was when it was opened. */
-  readonly inode: number | null;
+export interface SqliteWriterOptions extends OpenFile {
   /** What to do with a record whose key exists. */
   readonly onConflict: ConflictPolicy;
 }
@@ -34,18 +29,16 @@ interface Statements {
 /** Writes batches effectively once: the rows and the entry in the ledger in one transaction. */
 export class SqliteWriter {
   readonly #database: SqliteDatabase;
-  readonly #path: string;
+  readonly #file: OpenFile;
   readonly #onConflict: ConflictPolicy;
-  readonly #inode: number | null;
   readonly #statements = new Map<DatasetName, Statements>();
   readonly #totalChanges: SqliteStatement;
 
   /** Writes by a connection of somebody else, who closes it. */
   constructor(database: SqliteDatabase, { path, inode, onConflict }: SqliteWriterOptions) {
     this.#database = database;
-    this.#path = path;
+    this.#file = { path, inode };
     this.#onConflict = onConflict;
-    this.#inode = inode;
     this.#totalChanges = database.prepare("SELECT total_changes()");
   }
 
@@ -56,10 +49,10 @@ export class SqliteWriter {
    */
   write(batch: EncodedBatch): WriteResult {
     try {
-      this.#assertFileIsThere();
+      assertIsThere(this.#file);
       return this.#transact(batch);
     } catch (error) {
-      throw asBackendError("write", this.#path, error);
+      throw asBackendError("write", this.#file.path, error);
     }
   }
 
@@ -77,21 +70,6 @@ export class SqliteWriter {
       }
       throw error;
     }
-  }
-
-  /** SQLite would go on writing into a file that was deleted or replaced, and report success. */
-  #assertFileIsThere(): void {
-    if (this.#path === "") return;
-    try {
-      if (Deno.statSync(this.#path).ino === this.#inode) return;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-    throw new BackendError(
-      `Cannot write ${this.#path}: the file that was opened is wanted: it was deleted or replaced; ` +
-        `put it back, or close and open again`,
-      { operation: "write", kind: "operator" },
-    );
   }
 
   #lookUp(batchId: string): WriteResult | undefined {

@@ -6,14 +6,14 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { kindOf, messageOf } from "../../errors.ts";
 import { loadSqliteDriver } from "./driver.ts";
-import { openSqliteFile } from "./file.ts";
+import { openOnceMore } from "./file.ts";
 import type { Reply, ThreadData } from "./thread.ts";
 import { type EncodedBatch, SqliteWriter } from "./writer.ts";
 
 const { driver, ...options } = workerData as ThreadData;
 
 try {
-  const database = openSqliteFile(await loadSqliteDriver(driver), options.path, "existing");
+  const database = openOnceMore(await loadSqliteDriver(driver), options);
   const writer = new SqliteWriter(database, options);
   // Not `parentPort.on()`, which looks for ports in all that comes, and so takes longer than SQLite (measured).
   addEventListener("message", (event) =>
