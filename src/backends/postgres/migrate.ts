@@ -86,10 +86,12 @@ function unready(
 
 /** What there is of the schema, if anything. */
 async function readSchema(session: PostgresSession): Promise<Found | undefined> {
-  const rows = await session.query(tablesQuery(tablesOf(SCHEMA_VERSION)));
-  const kinds = new Map(rows.map(([name, kind]) => [name, kind]));
-  if (!kinds.has("schema_version")) return undefined;
+  const tables = async () =>
+    new Map((await session.query(tablesQuery(tablesOf(SCHEMA_VERSION)))) as [string, string][]);
+  if (!(await tables()).has("schema_version")) return undefined;
   const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
+  // Once more: somebody may bring the schema up to date just now, and tables older than the version seem dropped.
+  const kinds = await tables();
   return {
     version: Number(version),
     relationKind: kinds.get("system_metrics"),
