@@ -20,6 +20,7 @@ import { SqliteDocuments } from "./sqlite/documents.ts";
 import {
   loadSqliteDriver,
   queryAll,
+  rollBack,
   runOnce,
   type SqliteDatabase,
   type SqliteDriver,
@@ -176,7 +177,7 @@ export class SqliteBackend implements Backend {
       try {
         return aggregate(dataset, aggregation, source);
       } finally {
-        this.#rollBack();
+        rollBack(this.#database);
       }
     });
   }
@@ -271,14 +272,6 @@ export class SqliteBackend implements Backend {
       this.#thread = await WriterThread.start({ ...this.#writing, driver: this.#driver.name });
     }
     return this.#thread;
-  }
-
-  #rollBack(): void {
-    try {
-      this.#database.exec("ROLLBACK");
-    } catch {
-      // SQLite has rolled back by itself; the error that led here is the one to tell.
-    }
   }
 
   /**

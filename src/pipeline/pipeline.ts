@@ -42,11 +42,13 @@ const ADMITTED: Promise<void> = Promise.resolve();
 /** The longest wait between attempts, and the same once the pipeline is closing and has not much time left. */
 const MAX_RETRY_MS = 30_000;
 const MAX_CLOSING_RETRY_MS = 250;
+
 /**
  * The way of the records of one dataset: a bounded queue, a {@linkcode BatchStream}, the backend's sink.
  *
  * While the sink writes, the stream is under back-pressure and arrivals gather in the queue; the next batch takes
- * them all, and when no more would go in it is made ready. So the cost of a commit is shared by as many records as there are (group commit).
+ * them all, and when no more would go in it is made ready. So the cost of a commit is shared by as many records as
+ * there are (group commit).
  *
  * @typeParam T The type of the records.
  */

@@ -90,6 +90,15 @@ export function queryAll(
   }
 }
 
+/** Ends a transaction that came to nothing. */
+export function rollBack(database: SqliteDatabase): void {
+  try {
+    database.exec("ROLLBACK");
+  } catch {
+    // SQLite has rolled back by itself; the error that led here is the one to tell.
+  }
+}
+
 /** Runs a statement once and gives the number of rows that changed. */
 export function runOnce(
   database: SqliteDatabase,

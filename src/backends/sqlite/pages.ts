@@ -1,6 +1,6 @@
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
-import type { SqliteDatabase, SqliteStatement, SqliteValue } from "./driver.ts";
+import { rollBack, type SqliteDatabase, type SqliteStatement, type SqliteValue } from "./driver.ts";
 import { selectList } from "./schema.ts";
 
 const PAGE_ROWS = 1_000;
@@ -91,11 +91,7 @@ function* seek(
     }
   } finally {
     for (const statement of statements) statement.finalize();
-    try {
-      database.exec("ROLLBACK");
-    } catch {
-      // SQLite has rolled back by itself; the error that led here is the one to tell.
-    }
+    rollBack(database);
   }
 }
 

@@ -2,7 +2,7 @@ import type { WriteResult } from "../../pipeline/sink.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { DatasetName } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
-import { queryAll, runOnce, type SqliteDatabase, type SqliteStatement } from "./driver.ts";
+import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteStatement } from "./driver.ts";
 import { asBackendError, assertIsThere, type OpenFile } from "./file.ts";
 import { eachRow, type Rows } from "./rows.ts";
 import { insertStatement, restateStatement } from "./schema.ts";
@@ -63,11 +63,7 @@ export class SqliteWriter {
       this.#database.exec("COMMIT");
       return result;
     } catch (error) {
-      try {
-        this.#database.exec("ROLLBACK");
-      } catch {
-        // SQLite has rolled back by itself; the error that led here is the one to tell.
-      }
+      rollBack(this.#database);
       throw error;
     }
   }
