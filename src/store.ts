@@ -165,6 +165,7 @@ export class RecordStore {
       room.pipeline = new Pipeline<unknown>({
         dataset,
         sink: {
+          maxRecords: backend.maxRecords,
           prepare: (batch) => backend.prepare?.(batch),
           write(batch, onSent) {
             const write = () => backend.write(batch, onSent);
@@ -369,7 +370,7 @@ export async function openStore(
 async function openSpool(
   dataset: Dataset<unknown>,
   config: ResolvedConfig,
-  { location: database }: Backend,
+  { location: database, maxRecords }: Backend,
 ): Promise<QueueMaker> {
   const onEvent: EventListener = safeListener(config.onEvent);
   const { spoolDirectory: directory, maxSpoolBytes: maxBytes, fsync } = config;
@@ -379,6 +380,6 @@ async function openSpool(
   } catch (error) {
     const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;
     onEvent({ type: "spool-unusable", dataset: dataset.name, message, error });
-    return (hooks) => new MemoryQueue(dataset, hooks, { alarm: message });
+    return (hooks) => new MemoryQueue(dataset, hooks, { alarm: message, maxRecords });
   }
 }

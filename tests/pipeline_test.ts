@@ -158,6 +158,22 @@ Deno.test("Pipeline bounds a batch by records and by bytes", async () => {
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
+Deno.test("Pipeline gathers no more records in memory than the sink wants in a batch", async () => {
+  const sink = Object.assign(new GatedSink({ isOpen: false }), { maxRecords: 20 });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  const calls = range(1, 100).map((number) => pipeline.accept(metrics(number)));
+  await settle();
+  assertEquals(pipeline.stats().buffered, 20);
+  sink.open();
+  await pipeline.flush();
+  await Promise.all(calls);
+  assertEquals(sink.numbers, range(0, 100));
+  assertEquals(sink.batches.map(({ records }) => records.length), [1, 20, 20, 20, 20, 19]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
 Deno.test("Pipeline with overflow block makes callers wait while the buffer is full, and keeps their order", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 1 });

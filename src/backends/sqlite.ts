@@ -76,6 +76,8 @@ export interface SqliteBackendOptions {
 /** Records in an SQLite file, or in an SQLite database in memory. */
 export class SqliteBackend implements Backend {
   readonly name = "sqlite";
+  /** With 10,000 the program takes 60 MiB more, and is no faster (measured). */
+  readonly maxRecords = 7_000;
   readonly isDurable: boolean;
   readonly documents: SqliteDocuments;
   readonly #path: string;

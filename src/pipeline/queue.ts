@@ -106,6 +106,7 @@ export class MemoryQueue<T> implements Queue<T> {
   readonly alarm: string | undefined;
   readonly #dataset: Dataset<T>;
   readonly #hooks: QueueHooks;
+  readonly #maxRecords: number;
   #records: T[] = [];
   #bytes = 0;
   #oldestTime: number | undefined;
@@ -115,16 +116,22 @@ export class MemoryQueue<T> implements Queue<T> {
    *
    * @param dataset The kind of record.
    * @param hooks Who takes records out of it.
-   * @param alarm What somebody has to mend before there can be a better queue, if anything.
+   * @param options What somebody has to mend before there can be a better queue, if anything, and how many records it
+   * holds: a batch takes them all.
    */
-  constructor(dataset: Dataset<T>, hooks: QueueHooks, { alarm }: { alarm?: string } = {}) {
+  constructor(
+    dataset: Dataset<T>,
+    hooks: QueueHooks,
+    { alarm, maxRecords = MAX_BUFFERED_RECORDS }: { alarm?: string; maxRecords?: number } = {},
+  ) {
     this.#dataset = dataset;
     this.#hooks = hooks;
     this.alarm = alarm;
+    this.#maxRecords = maxRecords;
   }
 
   get hasRoom(): boolean {
-    return this.#records.length < MAX_BUFFERED_RECORDS && this.#bytes < MAX_BUFFERED_BYTES;
+    return this.#records.length < this.#maxRecords && this.#bytes < MAX_BUFFERED_BYTES;
   }
 
   get isEmpty(): boolean {
@@ -157,7 +164,7 @@ export class MemoryQueue<T> implements Queue<T> {
   take(): readonly T[] {
     let taken = this.#records;
     const time = this.#oldestTime!;
-    if (taken.length <= MAX_BATCH_RECORDS && this.#bytes <= MAX_BATCH_BYTES) {
+    if (taken.length <= this.#maxRecords && this.#bytes <= MAX_BATCH_BYTES) {
       this.#records = [];
       this.#bytes = 0;
     } else {
@@ -196,7 +203,7 @@ export class MemoryQueue<T> implements Queue<T> {
   /** How many records fit the bounds of a batch: at least one. */
   #batchLength(): number {
     let bytes = 0;
-    const most = Math.min(this.#records.length, MAX_BATCH_RECORDS);
+    const most = Math.min(this.#records.length, this.#maxRecords);
     for (let i = 0; i < most; i++) {
       bytes += byteLength(this.#dataset, this.#records[i]);
       if (bytes > MAX_BATCH_BYTES) return Math.max(i, 1);
