@@ -165,7 +165,7 @@ export class RecordStore {
       room.pipeline = new Pipeline<unknown>({
         dataset,
         sink: {
-          maxRecords: backend.maxRecords,
+          maxRecords: backend.maxRecords?.bind(backend),
           prepare: (batch) => backend.prepare?.(batch),
           write(batch, onSent) {
             const write = () => backend.write(batch, onSent);
@@ -370,16 +370,18 @@ export async function openStore(
 async function openSpool(
   dataset: Dataset<unknown>,
   config: ResolvedConfig,
-  { location: database, maxRecords }: Backend,
+  backend: Backend,
 ): Promise<QueueMaker> {
   const onEvent: EventListener = safeListener(config.onEvent);
   const { spoolDirectory: directory, maxSpoolBytes: maxBytes, fsync } = config;
+  const { location: database } = backend;
   try {
     const spool = await Spool.open(dataset, { directory: directory!, database, maxBytes, fsync, onEvent });
     return (hooks) => spool.attach(hooks);
   } catch (error) {
     const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;
     onEvent({ type: "spool-unusable", dataset: dataset.name, message, error });
-    return (hooks) => new MemoryQueue(dataset, hooks, { alarm: message, maxRecords });
+    return (hooks) =>
+      new MemoryQueue(dataset, hooks, { alarm: message, maxRecords: backend.maxRecords?.(dataset) });
   }
 }

@@ -159,7 +159,7 @@ Deno.test("Pipeline bounds a batch by records and by bytes", async () => {
 });
 
 Deno.test("Pipeline gathers no more records in memory than the sink wants in a batch", async () => {
-  const sink = Object.assign(new GatedSink({ isOpen: false }), { maxRecords: 20 });
+  const sink = Object.assign(new GatedSink({ isOpen: false }), { maxRecords: () => 20 });
   const pipeline = pipelineInto(sink, { batchSize: 1 });
   await pipeline.accept(metrics(0));
   await settle();

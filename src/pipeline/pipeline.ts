@@ -116,7 +116,8 @@ export class Pipeline<T> {
       onTaken: (records, time) => this.#positions.take(records, time),
       onMissing: (records) => this.#giveUp(records),
     };
-    this.#queue = options.queue?.(hooks) ?? new MemoryQueue(dataset, hooks, { maxRecords: sink.maxRecords });
+    this.#queue = options.queue?.(hooks) ??
+      new MemoryQueue(dataset, hooks, { maxRecords: sink.maxRecords?.(dataset) });
     this.#counters.accepted = this.#queue.spooled;
     this.#positions = new Positions(this.#queue.spooled);
     this.#waiting = new WaitingRoom({

@@ -24,12 +24,8 @@ export interface WriteResult {
 
 /** The write side of a backend. */
 export interface Sink {
-  /**
-   * The most records that gather in memory for a batch.
-   *
-   * @default {10_000}
-   */
-  readonly maxRecords?: number;
+  /** The most records of a dataset that should gather in memory for a batch; 10,000 where it does not say. */
+  maxRecords?(dataset: Dataset<unknown>): number;
   /**
    * Makes a batch ready whose write comes next, as far as that can be done while another one is being written. It need not
    * do anything.
