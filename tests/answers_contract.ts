@@ -147,6 +147,19 @@ export function answersContract(test: Register): void {
     assertEquals([...counts.keys()].filter((start) => start >= 0 && start < 20).length, 3);
   });
 
+  test("counts spans that begin anew each day, of however many days", async (backend) => {
+    const memory = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "ignore" });
+    const costs = Array.from(
+      { length: 400 },
+      (_, i) => costEntry({ timestamp: SPRING - 20 * DAY + i * 150 * MINUTE, entryId: `e${i}` }),
+    );
+    for (const one of [memory, backend]) await write(one, costEntries, costs);
+    const asked = { bucket: "7h", timeZone: ZONE };
+    const found = await aggregateCosts(backend, asked);
+    assertEquals(found, await aggregateCosts(memory, asked));
+    assert(found.length > 160, `${found.length} spans in 42 days`);
+  });
+
   test("counts the months of 800 years, and refuses those of more", async (backend) => {
     const last = Date.UTC(2773, 11, 31, 23);
     await write(backend, costEntries, [

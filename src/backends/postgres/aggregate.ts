@@ -7,9 +7,14 @@ import { literal, timeLiteral } from "./schema.ts";
 /** Not `extract`, which counts in decimals since version 14; a float holds the milliseconds of all times we take. */
 const epochMs = (time: string) => `(date_part('epoch', ${time}) * 1000)::bigint`;
 
+const EPOCH_MS = epochMs("timestamp");
+const array = (values: readonly number[]) => `'{${values.join()}}'::bigint[]`;
+
 const DIALECT: GroupDialect = {
-  epochMs: epochMs("timestamp"),
+  epochMs: EPOCH_MS,
   value: timeLiteral,
+  // A nested CASE is planned and compiled anew for each partition: of 1,825 cases in 60 of them 21 GB, in over 100 s.
+  lookUp: (starts, values) => `(${array(values)})[greatest(width_bucket(${EPOCH_MS}, ${array(starts)}), 1)]`,
   entry: (column, key) => `${column} ->> ${literal(key)}`,
 };
 

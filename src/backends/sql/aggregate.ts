@@ -8,6 +8,11 @@ export interface GroupDialect {
   readonly epochMs: string;
   /** How a time stands in the statement. */
   value(time: number): string;
+  /**
+   * The value that belongs to the stretch in which a record lies, by a table of the starts of all stretches; none where a
+   * nested CASE of any size will do.
+   */
+  lookUp?(starts: readonly number[], values: readonly number[]): string;
   /** What a map column holds under a key. */
   entry(column: string, key: string): string;
 }
@@ -25,16 +30,32 @@ export function groupExpressions(
   return stretches && stretches.length > 0 ? [bucketOf(stretches, dialect), ...groups] : groups;
 }
 
+/** Of more stretches than these a table is made, where there can be one: few are found faster without. */
+const MOST_CASES = 16;
+
 /** Where the span of a record begins: its stretch is found by halving, so that many cost little more than few. */
 function bucketOf(stretches: readonly Stretch[], dialect: GroupDialect): string {
+  if (stretches.length > MOST_CASES && dialect.lookUp) {
+    const starts = stretches.map(({ start }) => start);
+    const from = dialect.lookUp(starts, stretches.map(fromOf));
+    const step = dialect.lookUp(starts, stretches.map(({ stepMs }) => stepMs));
+    return startOfSpan(from, step, dialect);
+  }
   if (stretches.length > 1) {
     const middle = stretches.length >> 1;
     const [before, after] = [stretches.slice(0, middle), stretches.slice(middle)]
       .map((half) => bucketOf(half, dialect));
     return `CASE WHEN timestamp < ${dialect.value(stretches[middle].start)} THEN ${before} ELSE ${after} END`;
   }
-  const [{ start, stepMs }] = stretches;
-  // Counted from a step earlier: whole numbers are cut towards zero, which for earlier times would be up.
-  const from = start - stepMs;
-  return `${from} + (${dialect.epochMs} - ${from}) / ${stepMs} * ${stepMs}`;
+  const [stretch] = stretches;
+  return startOfSpan(fromOf(stretch), stretch.stepMs, dialect);
+}
+
+/** What spans are counted from: a step earlier, as whole numbers are cut towards zero, which for earlier times would be up. */
+function fromOf({ start, stepMs }: Stretch): number {
+  return start - stepMs;
+}
+
+function startOfSpan(from: number | string, step: number | string, { epochMs }: GroupDialect): string {
+  return `${from} + (${epochMs} - ${from}) / ${step} * ${step}`;
 }
