@@ -15,8 +15,8 @@ const CHUNK_BYTES = 64 * 1_024;
 /** Timestamps count microseconds from 1 January 2000. */
 const EPOCH_MS = Date.UTC(2000, 0, 1);
 const ABSENT = -1;
-/** The most bytes that a code unit takes in UTF-8, or a character in JSON. */
-const MAX_BYTES_PER_UNIT = 6;
+/** The most bytes that a code unit takes: a key of one control character in JSON, and its empty value: `"\u0001":"",`. */
+const MAX_BYTES_PER_UNIT = 12;
 const MAX_SHORT_TEXT = 32;
 
 /** Bytes as they are written, one value after the other. Room for them is reserved beforehand. */
