@@ -112,6 +112,16 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/**
+ * A failure of something that came before the records: it says nothing of them, nor of an earlier attempt to write them,
+ * whose outcome is not known. So only time can pass, unless somebody has to mend something.
+ */
+export function asFailedBefore(error: unknown): unknown {
+  if (!(error instanceof BackendError) || !["timeout", "data", "unknown"].includes(error.kind)) return error;
+  const { operation, sqlState, cause, message } = error;
+  return new BackendError(message, { operation, kind: "transient", sqlState, cause });
+}
+
 /** The backend could not do what was asked of it. */
 export class BackendError extends Error {
   /** Always `"BackendError"`. */

@@ -1,9 +1,11 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { Socket } from "node:net";
+import { type AddressInfo, createServer, Socket } from "node:net";
 import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
-import { partitionOf } from "../src/backends/postgres/partitions.ts";
+import { partitionOf, type TimeParts } from "../src/backends/postgres/partitions.ts";
+import { PostgresPool } from "../src/backends/postgres/pool.ts";
 import { openPostgresSocket } from "../src/backends/postgres/socket.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
+import { PostgresWriter } from "../src/backends/postgres/writer.ts";
 import { totalsOf } from "../src/backends/totals.ts";
 import { BackendError } from "../src/errors.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
@@ -246,6 +248,63 @@ test(
   },
 );
 
+test("takes no failure to make a partition for one of the records", async (backend, database) => {
+  await database.sql(
+    "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS " +
+      "$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = 'ZZ001'; END $$; " +
+      "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
+  );
+  const error = await assertRejects(
+    () => write(backend, systemMetrics, metrics(3)),
+    BackendError,
+  ) as BackendError;
+  assertEquals([error.sqlState, error.kind], ["ZZ001", "transient"]);
+  await database.sql("DROP EVENT TRIGGER refuse");
+  await write(backend, systemMetrics, metrics(3));
+});
+
+Deno.test("PostgresWriter takes no refusal of a pooler for one of the records", async () => {
+  const pooler = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => socket.end(fatal("XX000", "Max client connections reached")));
+  });
+  await new Promise<void>((resolve) => pooler.listen(0, "127.0.0.1", resolve));
+  const { port } = pooler.address() as AddressInfo;
+  const options = { maxConnections: 1, statementTimeoutSeconds: 60, onConflict: "ignore" } as const;
+  const target = resolvePostgresTarget(`postgresql://u@127.0.0.1:${port}/d?sslmode=disable`);
+  const pool = new PostgresPool(target, options);
+  const parts = { ensure: () => Promise.resolve(), forget() {} } as unknown as TimeParts;
+  const writer = new PostgresWriter(pool, parts, options);
+  const error = await assertRejects(
+    () => writer.write({ id: "a", dataset: systemMetrics, records: metrics(3) }),
+    BackendError,
+  ) as BackendError;
+  assertEquals([error.sqlState, error.kind], ["XX000", "transient"]);
+  await pool.close();
+  await new Promise((resolve) => pooler.close(resolve));
+  await new Promise((resolve) => setTimeout(resolve, 100)); // until the wait of the driver is over, to connect anew
+});
+
+/** What a server sends that lets nobody in. */
+function fatal(code: string, message: string): Uint8Array {
+  const fields = new TextEncoder().encode(`SFATAL\0VFATAL\0C${code}\0M${message}\0\0`);
+  const bytes = new Uint8Array(5 + fields.length);
+  bytes[0] = "E".charCodeAt(0);
+  new DataView(bytes.buffer).setInt32(1, 4 + fields.length);
+  bytes.set(fields, 5);
+  return bytes;
+}
+
+test("has the server end a transaction of which nothing more is heard", async (backend, database) => {
+  await database.sql(
+    "CREATE TABLE seen (setting text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS " +
+      "$$ BEGIN INSERT INTO seen VALUES (current_setting('idle_in_transaction_session_timeout')); RETURN NEW; END $$; " +
+      "CREATE TRIGGER note BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION note()",
+  );
+  await write(backend, systemMetrics, metrics(3));
+  assertEquals(await database.sql("SELECT * FROM seen"), [{ setting: "130s" }]);
+});
+
 test("says when the server has no connection left, and goes on when it has", async (backend, database) => {
   const role = `few_${database.name}`;
   await database.sql(
@@ -344,6 +403,38 @@ test("writes into a partition that another process has dropped meanwhile", async
   await database.sql("DROP TABLE system_metrics_2025_12_29");
   assertEquals(await write(backend, systemMetrics, metrics(2)), { committed: 2, duplicates: 0, restated: 0 });
   assertEquals(await rowsIn(database, "system_metrics"), 2);
+});
+
+test(
+  "names a partition that somebody has detached, when there are records for it",
+  async (backend, database) => {
+    await write(backend, systemMetrics, metrics(1));
+    const { name } = partitionOf(systemMetrics, NEW_YEAR);
+    await database.sql(`ALTER TABLE system_metrics DETACH PARTITION ${name}`);
+    const other = await open(database.url);
+    const error = await assertRejects(
+      () => write(other, systemMetrics, metrics(1)),
+      BackendError,
+      name,
+    ) as BackendError;
+    assertEquals(error.kind, "operator");
+    await database.sql(`ALTER TABLE ${name} RENAME TO archived`);
+    await write(other, systemMetrics, metrics(1));
+    await other.close();
+  },
+);
+
+test("blames no record for a DEFAULT partition that holds others of its week", async (backend, database) => {
+  await database.sql(
+    "CREATE TABLE rest PARTITION OF system_metrics DEFAULT; INSERT INTO system_metrics (timestamp, cluster_id, node_id) " +
+      `VALUES ('${new Date(NEW_YEAR).toISOString()}', 'c', 'n')`,
+  );
+  const error = await assertRejects(
+    () => write(backend, systemMetrics, metrics(1)),
+    BackendError,
+    "a DEFAULT partition without records of that time is wanted",
+  ) as BackendError;
+  assertEquals(error.kind, "operator");
 });
 
 test("begins no further step of a cleanup when its time is over", async (backend) => {
@@ -616,6 +707,14 @@ test("keeps 100,000 amounts of the least size exactly", async (_backend, databas
   const again = await CostObservatory.open({ connectionString: database.url });
   assertEquals(await again.aggregateCosts(), [{ currency: "USD", total: "0.0000000000001", count: 100_000 }]);
   await again.close();
+});
+
+test("takes a map of as many keys as may be, each of them a character", async (backend) => {
+  const tags = Object.fromEntries(Array.from({ length: 60_000 }, (_, i) => [String.fromCharCode(i + 1), ""]));
+  for (let code = 0xd800; code < 0xe000; code++) delete tags[String.fromCharCode(code)]; // no characters
+  await write(backend, costEntries, [costEntry({ tags })]);
+  const [entry] = await read(backend, costEntries);
+  assertEquals(Object.keys(entry.tags!).length, Object.keys(tags).length);
 });
 
 test("gives back every amount as it was stored", async (backend) => {

@@ -1,3 +1,4 @@
+import { asFailedBefore } from "../errors.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -84,7 +85,7 @@ export class LateBackend implements Backend {
   #open(): Promise<Backend> {
     this.#opening ??= this.#openNow().then((backend) => this.#backend = backend, (error) => {
       if (!this.#isClosed) this.#opening = undefined;
-      throw error;
+      throw asFailedBefore(error);
     });
     return this.#opening;
   }

@@ -247,10 +247,10 @@ export class PostgresBackend implements Backend {
 
 /** Runs what opens a backend; where that fails, no connection is left over. */
 export async function withPool<T>(
-  { connectionString, maxConnections }: PostgresBackendOptions,
+  options: PostgresBackendOptions,
   open: (pool: PostgresPool) => Promise<T>,
 ): Promise<T> {
-  const pool = new PostgresPool(resolvePostgresTarget(connectionString), { maxConnections });
+  const pool = new PostgresPool(resolvePostgresTarget(options.connectionString), options);
   try {
     return await open(pool);
   } catch (error) {

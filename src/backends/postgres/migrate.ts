@@ -39,7 +39,7 @@ interface Found {
  * @throws {BackendError} If it is missing and may not be made, or is newer than this program.
  */
 export async function migrate(pool: PostgresPool, mode: OpenMode, division: Division): Promise<void> {
-  const found = await pool.use("open", async (session) => {
+  const found = await pool.look("open", async (session) => {
     const [[server]] = await session.query("SELECT current_setting('server_version_num')");
     if (Number(server) < OLDEST_SERVER * 10_000) {
       throw refuse(pool, `a server of PostgreSQL ${OLDEST_SERVER} or later is wanted`, `it has ${server}`);

@@ -1,3 +1,4 @@
+import { BackendError, messageOf } from "../../errors.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import { literal, tablesQuery, timeLiteral } from "./schema.ts";
@@ -11,6 +12,8 @@ const STEP_PARTITIONS = 20;
 
 /** How long dropping a partition waits for its lock, and has others wait behind it, before it gives up. */
 const DROP_LOCK_MS = 500;
+
+const MAKE = "make a partition in";
 
 /** A partition of a dataset: the records from one time until before another. */
 export interface Partition {
@@ -99,12 +102,8 @@ export class Partitions implements TimeParts {
   }
 
   async #make(dataset: Dataset<unknown>, wanted: readonly Partition[]): Promise<void> {
-    const names = wanted.map(({ name }) => literal(name)).join(", ");
-    await this.#pool.use("make a partition in", async (session) => {
-      const rows = await session.query(
-        `SELECT c.relname::text FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
-          `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relname IN (${names})`,
-      );
+    await this.#pool.look(MAKE, async (session) => {
+      const rows = await session.query(presentQuery(dataset, wanted.map(({ name }) => name)));
       const present = new Set(rows.map(([name]) => name));
       const missing = wanted.filter(({ name }) => !present.has(name));
       if (missing.length === 0) return;
@@ -112,6 +111,8 @@ export class Partitions implements TimeParts {
       await becomeOwner(session, dataset);
       for (const partition of missing) await makePartition(session, dataset, partition);
       await session.query("COMMIT");
+    }).catch((error) => {
+      throw asUnmade(error, this.#pool);
     });
   }
 }
@@ -141,11 +142,39 @@ async function makePartition(session: PostgresSession, dataset: Dataset<unknown>
   await session.query(
     `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
   );
-  if ((await session.query(tablesQuery([name]))).length > 0) return;
+  if ((await session.query(presentQuery(dataset, [name]))).length > 0) return;
+  if ((await session.query(tablesQuery([name]))).length > 0) throw detachedError(dataset, name);
   await session.query(
     `CREATE TABLE ${name} (LIKE ${dataset.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); ` +
       `ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +
       `FOR VALUES FROM (${timeLiteral(start)}) TO (${timeLiteral(end)})`,
+  );
+}
+
+/** Which of these partitions are there. */
+function presentQuery(dataset: Dataset<unknown>, names: readonly string[]): string {
+  return `SELECT c.relname::text FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
+    `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relname IN (${
+      names.map(literal).join(", ")
+    })`;
+}
+
+function detachedError(dataset: Dataset<unknown>, name: string): BackendError {
+  return new BackendError(
+    `Cannot ${MAKE} ${dataset.name}: another name for the table ${name} is wanted: somebody has detached it, and ` +
+      "there are records for it; rename it, or attach it again",
+    { operation: MAKE, kind: "operator" },
+  );
+}
+
+/** The records are not to blame where a table does not take a partition. */
+function asUnmade(error: unknown, pool: PostgresPool): unknown {
+  if (!(error instanceof BackendError) || error.kind !== "data") return error;
+  const { sqlState, cause } = error;
+  return new BackendError(
+    `Cannot ${MAKE} ${pool.name}: a DEFAULT partition without records of that time is wanted; move them out of it: ` +
+      messageOf(cause),
+    { operation: MAKE, kind: "operator", sqlState, cause },
   );
 }
 

@@ -13,6 +13,8 @@ export type Row = readonly (string | null)[];
 
 /** How long an idle connection stays open: thousands of agents share one server. */
 const IDLE_MS = 60_000;
+/** Beyond what the server is given for a statement: the round trips. */
+export const SLACK_MS = 10_000;
 
 /**
  * One connection. It ends for good when it is lost: what was open on it (a transaction, a COPY) must never go on
@@ -162,15 +164,20 @@ function written(stream: Writable, chunk: Uint8Array): Promise<void> {
 export class PostgresPool {
   readonly #target: PostgresTarget;
   readonly #maxConnections: number;
+  readonly #lookMs: number;
   readonly #idle: { session: PostgresSession; timer: ReturnType<typeof setTimeout> }[] = [];
   readonly #inUse = new Set<PostgresSession>();
   readonly #waiting: (() => void)[] = [];
   #opening = 0;
   #isClosed = false;
 
-  constructor(target: PostgresTarget, options: { maxConnections: number }) {
+  constructor(
+    target: PostgresTarget,
+    options: { maxConnections: number; statementTimeoutSeconds: number },
+  ) {
     this.#target = target;
     this.#maxConnections = options.maxConnections;
+    this.#lookMs = 1_000 * options.statementTimeoutSeconds + SLACK_MS;
   }
 
   /** The server as messages call it. */
@@ -207,6 +214,11 @@ export class PostgresPool {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** The same for what is over at once, unless the server has gone silent: to look something up, to write a row. */
+  look<T>(operation: string, run: (session: PostgresSession) => Promise<T>): Promise<T> {
+    return this.use(operation, run, this.#lookMs);
   }
 
   /** Runs something in a transaction. */

@@ -1,11 +1,10 @@
-import { BackendError } from "../../errors.ts";
+import { asFailedBefore, BackendError } from "../../errors.ts";
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
-import { asPostgresError } from "./errors.ts";
 import type { TimeParts } from "./partitions.ts";
-import type { PostgresPool, PostgresSession } from "./pool.ts";
+import { type PostgresPool, type PostgresSession, SLACK_MS } from "./pool.ts";
 import {
   columnList,
   expectedShape,
@@ -16,8 +15,9 @@ import {
   shapeQuery,
 } from "./schema.ts";
 
-/** Beyond what the server is given for a statement: the round trips of a transaction. */
-const SLACK_MS = 10_000;
+/** A server that waits for more of a COPY asks after 30 seconds whether we are still there, and four times in all. */
+const KEEP_ALIVE =
+  "SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3; ";
 
 /** How a {@linkcode PostgresWriter} writes. */
 export interface WriterOptions {
@@ -49,14 +49,16 @@ export class PostgresWriter {
 
   async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     for (let attempt = 1;; attempt++) {
-      await this.#parts.ensure(batch.dataset, batch.records);
+      await this.#parts.ensure(batch.dataset, batch.records).catch((error) => {
+        throw asFailedBefore(error);
+      });
       try {
         return await this.#copyOrInsert(batch, onSent);
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
-        if (!/no partition of relation/.test(String(error))) throw error;
+        if (!isWithoutPartition(error)) throw error;
         this.#parts.forget();
-        if (attempt > 1) throw asTransient(error);
+        if (attempt > 1) throw asFailedBefore(error);
       }
     }
   }
@@ -88,20 +90,20 @@ export class PostgresWriter {
   #transact(batch: Batch, write: (session: PostgresSession) => Promise<WriteResult>): Promise<WriteResult> {
     const { id, dataset, records } = batch;
     const operation = "write";
+    const limitMs = 2 * this.#statementTimeoutMs + SLACK_MS;
+    // Once our side is gone without a word, the server lets go of the entry by itself: attempts that follow wait for it.
     const settings = `SET LOCAL statement_timeout = ${this.#statementTimeoutMs}; ` +
-      this.#settingsFor(batch);
+      `SET LOCAL idle_in_transaction_session_timeout = ${limitMs}; ${KEEP_ALIVE}` + this.#settingsFor(batch);
+    let isEntered = false;
     return this.#pool.transaction(operation, async (session) => {
       // First of all, so that a second attempt waits for the outcome of the first, should that still go on.
       const isNew = await session.execute(
         "INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) " +
           `VALUES ($1, '${dataset.name}', ${records.length}, 0, 0) ON CONFLICT DO NOTHING`,
         [id],
-      ).catch((cause) => {
-        // It says nothing of the records, nor of an earlier attempt, whose outcome is not known.
-        const error = asPostgresError("write", this.#pool.name, cause);
-        throw ["timeout", "data", "unknown"].includes(error.kind) ? asTransient(error) : error;
-      });
+      );
       if (isNew === 0) return await lookUp(session, id);
+      isEntered = true;
       const result = await write(session);
       // It also confirms: after a COPY that failed unseen the server refuses any statement.
       const [[shape]] = await session.query(shapeQuery(dataset));
@@ -114,7 +116,9 @@ export class PostgresWriter {
         );
       }
       return result;
-    }, { settings, limitMs: 2 * this.#statementTimeoutMs + SLACK_MS });
+    }, { settings, limitMs }).catch((error) => {
+      throw isEntered ? error : asFailedBefore(error);
+    });
   }
 
   async #insert(session: PostgresSession, { dataset, records }: Batch): Promise<WriteResult> {
@@ -151,11 +155,10 @@ export class PostgresWriter {
   }
 }
 
-/** The same failure as one that passes by itself. */
-function asTransient(error: unknown): unknown {
-  if (!(error instanceof BackendError)) return error;
-  const { operation, sqlState, cause, message } = error;
-  return new BackendError(message, { operation, kind: "transient", sqlState, cause });
+/** Whether a record found no partition. Not by the message, which is in the language of the server. */
+function isWithoutPartition(error: unknown): boolean {
+  if (!(error instanceof BackendError) || error.sqlState !== "23514") return false;
+  return (error.cause as { routine?: string } | undefined)?.routine === "ExecFindPartition";
 }
 
 async function lookUp(session: PostgresSession, batchId: string): Promise<WriteResult> {

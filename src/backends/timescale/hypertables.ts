@@ -112,7 +112,7 @@ function copyGrants(table: string): string {
  * @throws {BackendError} If it is missing and may not be made, is not loaded, or is too old.
  */
 export async function requireExtension(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
-  let found = await pool.use("open", readExtension);
+  let found = await pool.look("open", readExtension);
   if (found === undefined && mode === "create") {
     await pool.transaction("open", (session) => createExtension(pool, session));
     found = await pool.use("open", readExtension); // a session that made it may still have the loader's answers
