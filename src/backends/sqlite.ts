@@ -44,7 +44,7 @@ const STEP_PAGES = 1_000;
  * with 7,000 costs, which have 10, it is a sixth slower (measured).
  */
 const BATCH_VALUES = 200_000;
-/** How long the ledger remembers a batch: 30 days. */
+/** How long the ledger remembers a batch: 30 days, and on until a cleanup, as an old spool may come first. */
 const LEDGER_MS = 30 * 24 * 60 * 60 * 1_000;
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
 const SOUND_SQLITE_VERSION = "3.51.3";
@@ -106,9 +106,7 @@ export class SqliteBackend implements Backend {
   static async open(options: SqliteBackendOptions): Promise<SqliteBackend> {
     const driver = await loadSqliteDriver(options.driver);
     const database = openSqliteFile(driver, options.path, options.mode);
-    const backend = new SqliteBackend(driver, database, options);
-    if (options.mode !== "read") await backend.#pruneLedger().catch(() => {}); // whoever comes next prunes
-    return backend;
+    return new SqliteBackend(driver, database, options);
   }
 
   private constructor(
