@@ -86,13 +86,18 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
     await backend.close();
     const reader = await open(path, "read");
-    for (const refusing of [backend, reader]) {
-      await assertRejects(() => write(refusing, systemMetrics, [{ timestamp: NEW_YEAR + 1 }]), BackendError);
+    for (
+      const [refusing, reason] of [[backend, "an open backend is wanted"], [reader, "readonly"]] as const
+    ) {
+      const writing = () => write(refusing, systemMetrics, [{ timestamp: NEW_YEAR + 1 }]);
+      const error = await assertRejects(writing, BackendError, reason) as BackendError;
+      assertEquals(error.kind, "operator"); // of another kind, the records would be taken for what is wrong
     }
     assertEquals((await read(reader, systemMetrics)).length, 1);
     await reader.close();
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
+
 
   test("is not held up by a file that is locked when it writes for the first time", async (folder) => {
     const path = folder.file("a.db");

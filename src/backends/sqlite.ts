@@ -1,4 +1,5 @@
 import { setImmediate } from "node:timers";
+import { BackendError } from "../errors.ts";
 import { MAX_BATCH_RECORDS } from "../pipeline/queue.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import { Turns } from "../pipeline/turns.ts";
@@ -141,7 +142,7 @@ export class SqliteBackend implements Backend {
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     return this.#turns.take(async () => {
-      if (this.#isClosed) throw asBackendError("write", this.#path, new Error("it was closed"));
+      if (this.#isClosed) throw this.#closedError();
       const thread = await this.#threadFor(batch.records.length);
       // SQLite writes without giving way to anything else: what could not arrive before this write could not be
       // gathered for the next batch.
@@ -263,6 +264,14 @@ export class SqliteBackend implements Backend {
     } catch (error) {
       throw asBackendError(operation, this.#path, error);
     }
+  }
+
+  /** Somebody closed it too early, which says nothing of the records. */
+  #closedError(): BackendError {
+    return new BackendError(
+      `Cannot write ${this.#path || "sqlite://"}: an open backend is wanted: this one is closed`,
+      { operation: "write", kind: "operator" },
+    );
   }
 
   /** What was made ready of this batch; once, as a thread takes it away. */
