@@ -1,11 +1,12 @@
 import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
+import { openSqliteFile } from "../src/backends/sqlite/file.ts";
 import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/driver.ts";
 import { createSchema, SCHEMA_VERSION } from "../src/backends/sqlite/schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
@@ -98,6 +99,23 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
+  test("tells that the disk is full while the tables are made, and makes them later", async (folder) => {
+    const path = folder.file("a.db");
+    const { open: openDatabase } = await loadSqliteDriver(driver);
+    const openFull: typeof openDatabase = (...args) => {
+      const database = openDatabase(...args);
+      const exec = (sql: string) => {
+        if (sql !== "COMMIT") return database.exec(sql);
+        database.exec("ROLLBACK"); // as SQLite does by itself
+        throw new Error("database or disk is full");
+      };
+      return { ...database, exec };
+    };
+    const opening = () => openSqliteFile({ name: driver, open: openFull }, path, "create");
+    const error = assertThrows(opening, BackendError, "free some space on the disk") as BackendError;
+    assertEquals(error.kind, "disk-full");
+    await (await open(path)).close();
+  });
 
   test("is not held up by a file that is locked when it writes for the first time", async (folder) => {
     const path = folder.file("a.db");

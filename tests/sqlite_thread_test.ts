@@ -1,7 +1,7 @@
 import { clearImmediate, setImmediate } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
-import { WriterThread } from "../src/backends/sqlite/thread.ts";
+import { type ThreadData, WriterThread } from "../src/backends/sqlite/thread.ts";
 import { BackendError } from "../src/errors.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { ObservabilityHub, openBackend } from "../mod.ts";
@@ -72,6 +72,14 @@ Deno.test("WriterThread is not to be had for a file that cannot be opened", asyn
     onConflict: "ignore",
   } as const;
   assertEquals(await WriterThread.start(data), undefined);
+});
+
+Deno.test("WriterThread is not to be had where no thread can be made", async () => {
+  using folder = new TemporaryFolder();
+  await (await startThread(folder)).close();
+  const path = folder.file("test.db");
+  const unsendable = { path, inode: Deno.statSync(path).ino, driver: "node:sqlite", onConflict: () => {} };
+  assertEquals(await WriterThread.start(unsendable as unknown as ThreadData), undefined);
 });
 
 Deno.test("a program that forgets to close a backend ends all the same", async () => {

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { BackendError, type FailureKind } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import type { OpenMode } from "../backend.ts";
-import { queryAll, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
+import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
 
 /**
@@ -213,7 +213,7 @@ function migrate(database: SqliteDatabase, path: string): void {
     database.exec(WRITE_NOTHING);
     database.exec("COMMIT");
   } catch (error) {
-    database.exec("ROLLBACK");
+    rollBack(database);
     throw error;
   }
 }

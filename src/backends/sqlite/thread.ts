@@ -35,11 +35,20 @@ export class WriterThread {
   /** Starts it; gives nothing where the file cannot be opened once more, or not now, and where there are no threads. */
   static async start(data: ThreadData): Promise<WriterThread | undefined> {
     if (WriterThread.#isBroken || !isAtHand(SOURCES)) return undefined;
-    const thread = new WriterThread(data);
+    const thread = WriterThread.#make(data);
+    if (!thread) return undefined;
     const { failure } = await thread.#ask(() => {});
     if (!failure) return thread;
     WriterThread.#isBroken = thread.hasEnded;
     await thread.#worker.terminate();
+  }
+
+  static #make(data: ThreadData): WriterThread | undefined {
+    try {
+      return new WriterThread(data);
+    } catch {
+      return undefined; // the system has no thread to give now
+    }
   }
 
   private constructor(data: ThreadData) {
