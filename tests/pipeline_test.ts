@@ -3,6 +3,7 @@ import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.t
 import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
 import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
+import { WaitingRoom } from "../src/pipeline/waiting_room.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { FakeTime, settle } from "./fake_time.ts";
@@ -431,6 +432,34 @@ Deno.test("Pipeline refuses records once closed, and those that wait for room", 
   const outcomes = await Promise.all(calls);
   const refused = outcomes.filter((outcome) => outcome instanceof BackendError).length;
   assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
+});
+
+Deno.test("WaitingRoom lets in, in order, as many as there is room for, and turns away only who still waits", async () => {
+  let room = 0;
+  const admitted: number[] = [];
+  const waiting = new WaitingRoom<number>({
+    hasRoom: () => room > 0,
+    admit(number) {
+      room--;
+      admitted.push(number);
+      return Promise.resolve();
+    },
+    onImpatient() {},
+  });
+  const refused: number[] = [];
+  const enter = (number: number) => void waiting.enter(number).catch(() => refused.push(number));
+  for (const number of range(0, 10)) enter(number);
+  for (const [places, left] of [[3, 7], [1, 6], [3, 3]]) {
+    room = places;
+    waiting.letIn();
+    assertEquals(waiting.length, left);
+  }
+  for (const number of range(10, 15)) enter(number);
+  room = 4;
+  waiting.letIn();
+  waiting.close(new Error("closed"));
+  await settle();
+  assertEquals([admitted, refused, waiting.length], [range(0, 11), range(11, 15), 0]);
 });
 
 /** A sink that refuses a batch as long as this gives an error for it. */

@@ -26,6 +26,8 @@ const PATIENCE_MS = 1_000;
 export class WaitingRoom<T> {
   readonly #door: Door<T>;
   readonly #waiting: Waiting<T>[] = [];
+  /** How many of them have been let in: to take each out of the array by itself would move all that follow. */
+  #admitted = 0;
   #patience: ReturnType<typeof setTimeout> | undefined;
 
   /** Makes it; nobody is in it. */
@@ -35,7 +37,7 @@ export class WaitingRoom<T> {
 
   /** How many wait. */
   get length(): number {
-    return this.#waiting.length;
+    return this.#waiting.length - this.#admitted;
   }
 
   /** Waits; the promise resolves when the record was let in and is safe. */
@@ -46,16 +48,17 @@ export class WaitingRoom<T> {
   /** Lets in as many as there is room for. */
   letIn(): void {
     const { hasRoom, admit } = this.#door;
-    while (this.#waiting.length > 0 && hasRoom()) {
-      const { record, admitted } = this.#waiting.shift()!;
+    while (this.length > 0 && hasRoom()) {
+      const { record, admitted } = this.#waiting[this.#admitted++];
       admitted(admit(record));
     }
-    if (this.#waiting.length === 0) this.#calmDown();
+    if (this.#admitted * 2 >= this.#waiting.length) this.#forgetAdmitted();
+    if (this.length === 0) this.#calmDown();
   }
 
   /** From now on whoever waits does so for a second at the most. */
   beImpatient(): void {
-    if (this.#waiting.length === 0) return;
+    if (this.length === 0) return;
     this.#patience ??= setTimeout(() => {
       this.#patience = undefined;
       this.#door.onImpatient();
@@ -64,8 +67,14 @@ export class WaitingRoom<T> {
 
   /** Turns all away. */
   close(error: Error): void {
+    this.#forgetAdmitted();
     for (const { refused } of this.#waiting.splice(0)) refused(error);
     this.#calmDown();
+  }
+
+  #forgetAdmitted(): void {
+    this.#waiting.splice(0, this.#admitted);
+    this.#admitted = 0;
   }
 
   #calmDown(): void {
