@@ -30,7 +30,7 @@ export interface PersistenceConfig {
   /**
    * Days after which cleanup deletes a record; `Infinity` for never. On TimescaleDB, where it is given, the server
    * drops by itself what is older, from now on: metrics as a hub says, costs as an observatory says, and all as
-   * `openBackend` says. Where it is not given, the server's policies stay as they are.
+   * `openBackend` says; it knows of no budgets. Where it is not given, the server's policies stay as they are.
    *
    * @default {90}
    */

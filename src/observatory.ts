@@ -347,7 +347,8 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Deletes cost entries that are older than the retention and gives their space back.
+   * Deletes cost entries that are older than the retention and gives their space back. Those that count in a present
+   * period of a budget stay, as what is spent would be forgotten with them.
    *
    * @param options The retention in days, and whether to only count.
    * @returns How many entries.

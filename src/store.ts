@@ -9,7 +9,7 @@ import {
 } from "./config.ts";
 import { BackendError, messageOf, ValidationError } from "./errors.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
-import { forgetOld } from "./live/forget.ts";
+import { forgetOld, startOfBudgets } from "./live/forget.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
@@ -42,7 +42,10 @@ export interface SinkOptions {
 
 /** What cleanup deletes. */
 export interface CleanupOptions {
-  /** Records older than this many days are deleted; where not given, as the configuration says. */
+  /**
+   * Records older than this many days are deleted; where not given, as the configuration says. Costs that count in a
+   * present period of a budget stay.
+   */
   retentionDays?: number;
   /**
    * Only count.
@@ -88,17 +91,32 @@ export function retentionCutoff(retentionDays: number): number {
   });
 }
 
+/** How {@linkcode deleteBefore} deletes. */
+interface DeleteBeforeOptions extends DeleteOptions {
+  /** Which records are too old. */
+  before: number;
+  /**
+   * Whether the costs stay that count in a present period of a budget.
+   *
+   * @default {true}
+   */
+  heedsBudgets?: boolean;
+}
+
 /** Deletes the records of some datasets before a time; gives how many of each. */
 export async function deleteBefore(
   backend: Backend,
   datasets: readonly Dataset<unknown>[],
-  { before, dryRun, timeBudgetMs = Infinity }: DeleteOptions & { before: number },
+  { before, dryRun, timeBudgetMs = Infinity, heedsBudgets = true }: DeleteBeforeOptions,
 ): Promise<Partial<Record<DatasetName, number>>> {
   const deleted: Partial<Record<DatasetName, number>> = {};
   const end = performance.now() + timeBudgetMs;
+  const heeds = ({ name }: Dataset<unknown>) => heedsBudgets && name === "cost_entries";
+  const ofBudgets = datasets.some(heeds) ? await startOfBudgets(backend.documents) : Infinity;
   for (const dataset of datasets) {
     const options = { dryRun, timeBudgetMs: end - performance.now() };
-    deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
+    const cutoff = heeds(dataset) ? Math.min(before, ofBudgets) : before;
+    deleted[dataset.name] = await backend.deleteBefore(dataset, cutoff, options);
   }
   // Who may delete records and nothing else has done what was asked.
   if (!dryRun) await forgetOld(backend.documents, before).catch(() => {});

@@ -374,6 +374,35 @@ Deno.test("CostObservatory tells of a threshold once what is watched can be read
   assertEquals(told.length, 1);
 });
 
+Deno.test("cleanupOldData() leaves the costs that count in a present period of a budget, and no others", async () => {
+  const { now } = Date;
+  Date.now = () => Date.UTC(2026, 10, 15);
+  try {
+    const { costs, add } = await counting();
+    const whole = { period: "1y", amount: 3 };
+    await costs.createBudget({ budgetId: "year", ...whole, categories: ["gpu"] });
+    await costs.createBudget({ budgetId: "over", ...whole, endTime: Date.UTC(2025, 11, 1) });
+    await costs.createBudget({ budgetId: "to come", ...whole, startTime: Date.UTC(2026, 11, 1) });
+    for (const month of [-8, -1, 0, 5, 10]) {
+      await add({ entryId: `${month}`, timestamp: Date.UTC(2026, month, 2), category: "gpu", amount: "1" });
+    }
+    const ids = async () => (await costs.queryHistoricalCosts()).map(({ entryId }) => entryId);
+    const spent = async () => (await costs.getBudgetStatus({ budgetId: "year" }))[0].spent;
+    for (const dryRun of [true, false]) {
+      assertEquals(await costs.cleanupOldData({ dryRun }), { cost_entries: 2 });
+    }
+    assertEquals([await spent(), await ids()], ["3", ["0", "5", "10"]]);
+    await costs.updateBudget("year", { period: "3mo" });
+    assertEquals(await costs.cleanupOldData({ retentionDays: 0 }), { cost_entries: 2 });
+    assertEquals([await spent(), await ids()], ["1", ["10"]]);
+    await costs.deleteBudget("year");
+    assertEquals(await costs.cleanupOldData({ retentionDays: 0 }), { cost_entries: 1 });
+    await costs.close();
+  } finally {
+    Date.now = now;
+  }
+});
+
 /** An observatory, what it tells of budgets, and a way to add a cost and have it committed. */
 async function counting(backend = memory()) {
   const told: string[] = [];

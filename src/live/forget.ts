@@ -4,6 +4,13 @@ import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import { windowAt } from "./budget.ts";
 import { ACKNOWLEDGEMENT, ALERT, bodiesOf, BUDGET, CROSSING } from "./kinds.ts";
 
+/** Before this time costs count in no present period of a budget. */
+export async function startOfBudgets(documents: DocumentStore): Promise<number> {
+  const now = Date.now();
+  const windows = (await bodiesOf<Budget>(documents, BUDGET)).map((budget) => windowAt(budget, now));
+  return Math.min(...windows.filter(({ end }) => end > now).map(({ start }) => start));
+}
+
 /**
  * Deletes alerts that were resolved before a time, with who took note of them, and thresholds that were crossed before
  * it, except in periods that go on.
