@@ -69,6 +69,49 @@ Deno.test("AlertWatch takes no notice of what comes late, nor of measures that w
   assertEquals(told.length, 2);
 });
 
+Deno.test("AlertWatch takes no notice of what is far ahead of the clock, so that what follows is not late", () => {
+  const { now } = Date;
+  let minute = 0;
+  Date.now = () => NEW_YEAR + minute * MINUTE;
+  try {
+    const { told, observe } = watching();
+    observe(24 * 60, { temperature: 90 });
+    for (minute of [0, 1]) observe(minute, { temperature: 90 });
+    observe(minute + 5.01, { temperature: 20 });
+    assertEquals(told, [["alert-fired", 1]]);
+    observe(minute + 5, { temperature: 20 }); // clocks differ a little
+    assertEquals(told, [["alert-fired", 1], ["alert-resolved", 6]]);
+  } finally {
+    Date.now = now;
+  }
+});
+
+Deno.test("AlertWatch resolves an alert that was stored when a clock was ahead", async () => {
+  const backend = memory();
+  const alertId = "gpu_overheating/a/n1";
+  const firedAt = Date.now() + 365 * DAY;
+  const about = { rule: "gpu_overheating", severity: "critical", clusterId: "a", nodeId: "n1" };
+  const body = {
+    alertId,
+    ...about,
+    description: "",
+    field: "temperature",
+    value: 90,
+    since: firedAt,
+    firedAt,
+  };
+  await backend.documents.write({ kind: "alert", id: alertId, body });
+  await using hub = await ObservabilityHub.open({ backend });
+  assertEquals((await hub.getAlerts()).length, 1);
+  await hub.collectSystemMetrics({
+    timestamp: Date.now() + 1,
+    clusterId: "a",
+    nodeId: "n1",
+    temperature: 20,
+  });
+  assertEquals(await hub.getAlerts(), []);
+});
+
 Deno.test("AlertWatch tells nodes, clusters and rules apart", () => {
   const { told, observe } = watching();
   for (const minute of [0, 1]) {

@@ -8,6 +8,8 @@ import { DocumentSaver } from "./saver.ts";
 
 /** Without metrics for longer than this nobody knows whether a condition went on holding. */
 const MAX_GAP_MS = 5 * 60_000;
+/** Metrics further ahead of the clock than this say nothing. */
+const MAX_AHEAD_MS = MAX_GAP_MS;
 /** Conditions that hold and have not fired are forgotten beyond this number, the oldest first. */
 const MAX_PENDING = 10_000;
 
@@ -36,7 +38,7 @@ type Metrics = AlertSubject & { readonly timestamp: number } & Readonly<Record<s
 /**
  * Looks at metrics as they are accepted. An alert fires once, when its condition has held for as long as its rule
  * says, and is resolved by the first metrics for which it does not hold. Time is that of the metrics; what comes late
- * makes no difference.
+ * makes no difference, nor does what is ahead of the clock.
  */
 export class AlertWatch {
   readonly #documents: DocumentStore;
@@ -111,6 +113,7 @@ export class AlertWatch {
         : value === equals;
       // Nearly all metrics end here, so that watching costs little: a twentieth of what it takes to accept them.
       if (!isHolding && isCalm) continue;
+      if (metrics.timestamp > Date.now() + MAX_AHEAD_MS) return; // all that follows would come late
       if (!isAbout(rule, metrics)) continue;
       const key = keyOf(rule.name, metrics);
       if (isHolding) this.#hold(rule, { key, metrics, value: value as Alert["value"] });
@@ -129,7 +132,8 @@ export class AlertWatch {
     for (const alert of await bodiesOf<Alert>(this.#documents, ALERT)) {
       const key = keyOf(alert.rule, alert);
       if (alert.resolvedAt !== undefined || this.#broken.get(key)?.alert) continue;
-      this.#broken.set(key, { since: alert.since, last: alert.firedAt, alert });
+      const last = Math.min(alert.firedAt, Date.now()); // a clock may have been ahead
+      this.#broken.set(key, { since: alert.since, last, alert });
     }
   }
 
