@@ -444,7 +444,8 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Commits all that was accepted before.
+   * Commits all that was accepted before. While the spool cannot be written or read it waits, without an end, until
+   * that is mended; of that the event `paused` tells, and `alarm` in the counters.
    *
    * @returns A promise that resolves when it is committed.
    * @throws {BackendError} If the backend is in a state that somebody has to mend. The records are kept and

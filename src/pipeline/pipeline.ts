@@ -207,7 +207,8 @@ export class Pipeline<T> {
   }
 
   /**
-   * Waits until all that was accepted before is settled, without waiting for size or interval.
+   * Waits until all that was accepted before is settled, without waiting for size or interval. What a spool cannot
+   * write or read back is waited for, too, with an alarm: that may pass by itself.
    *
    * @throws {BackendError} If the backend is in a state that somebody has to mend. Nothing is lost by that:
    * the records stay, and are written as soon as it is mended.
