@@ -331,6 +331,26 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
   assertEquals(await cleanup("--yes"), { system_metrics: 0, service_metrics: 0, cost_entries: 0 });
 });
 
+test("database cleanup says which costs stay for a budget", async ({ path: cwd }) => {
+  const costs = await CostObservatory.open({ connectionString: `sqlite:///${cwd}/a.db` });
+  await costs.createBudget({ budgetId: "all", amount: "10", period: "1y" });
+  await costs.addCostEntry({
+    entryId: "e",
+    timestamp: Date.now(),
+    resourceId: "r",
+    category: "gpu",
+    amount: "1",
+  });
+  await costs.close();
+  const args = ["database", "cleanup", ...AT, "--retention-days", "0", "--yes", "--format", "json"];
+  const { out, err } = await openfinops(args, { cwd });
+  assertEquals(JSON.parse(out).cost_entries, 0);
+  assertMatch(
+    err,
+    /^Costs since \d{4}-01-01T00:00:00\.000Z stay: they count in a present period of a budget\.\n$/,
+  );
+});
+
 test("collect stores real samples and exact costs of this machine, and says what to do next", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(
     [

@@ -1,4 +1,5 @@
 import { resolveConfig } from "../config.ts";
+import { startOfBudgets } from "../live/forget.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { deleteBefore, retentionCutoff } from "../store.ts";
 import {
@@ -49,6 +50,10 @@ export const cleanup: Command = {
       throw new UsageError("cleanup deletes for good: pass --yes, or --dry-run to see what would go");
     }
     await withBackend(given, isDryRun ? "read" : "existing", async (backend) => {
+      const ofBudgets = await startOfBudgets(backend.documents);
+      if (ofBudgets < before) {
+        note(`Costs since ${isoTime(ofBudgets)} stay: they count in a present period of a budget.`);
+      }
       const count = () => deleteBefore(backend, ALL, { before, dryRun: true });
       if (isDryRun) return report(format, await count(), `Would be deleted (before ${isoTime(before)}):`);
       const found = given.has("yes") ? 0 : Object.values(await count()).reduce((sum, rows) => sum + rows);
