@@ -1,7 +1,9 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { trendsOf } from "../src/cli/answer.ts";
+import { sampleUntil, Watch } from "../src/cli/collect.ts";
 import { formatTable } from "../src/cli/output.ts";
+import { Decimal } from "../src/records/decimal.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { databaseUrl, TestDatabase } from "./postgres_server.ts";
@@ -384,6 +386,38 @@ test("collect stores real samples and exact costs of this machine, and says what
   assert(count === datasets.system_metrics.rows + 1 || count === datasets.system_metrics.rows);
   assertMatch(total, /^\d+(\.\d{1,3})?$/);
   assert(Number(total) >= 0.7, total);
+});
+
+Deno.test("sampleUntil() charges no time twice when it is stopped while an entry is taken in, and counts what is not", async () => {
+  await using hub = new ObservabilityHub();
+  const stop = new AbortController();
+  const intake = Promise.withResolvers<void>();
+  const amounts: number[] = [];
+  const costs = {
+    addCostEntry({ amount }: { amount: number | string }) {
+      amounts.push(Number(amount));
+      setTimeout(() => stop.abort());
+      return intake.promise;
+    },
+  };
+  const host = {
+    name: "h",
+    async sample() {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return {};
+    },
+  };
+  const costPerHour = Decimal.from("3600000"); // 1 a millisecond
+  const plan = { intervalMs: 1_000, durationMs: Infinity, clusterId: "c", costPerHour, currency: "USD" };
+  const watch = new Watch();
+  const start = performance.now();
+  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", watch });
+  const elapsedMs = Math.ceil(performance.now() - start);
+  const [first, rest] = amounts;
+  assert(first >= 99 && first + rest <= elapsedMs, `${first} and ${rest} in ${elapsedMs} ms`);
+  intake.reject(new Error("it was closed"));
+  await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(watch.turnedAway, 2);
 });
 
 test("collect says what to do next without the password of the database", async ({ path: cwd }) => {

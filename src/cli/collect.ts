@@ -70,11 +70,12 @@ export const collect: Command = {
         } finally {
           watch.tellOfEnd();
           const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
+          const turnedAway = watch.turnedAway;
           const { lastError } = {
             ...hub.stats().datasets.system_metrics,
             ...costs.stats().datasets.cost_entries,
           };
-          summarize(given, plan, { samples, entries, lastError });
+          summarize(given, plan, { samples, entries, turnedAway, lastError });
         }
       }, { spoolDirectory });
     } finally {
@@ -84,7 +85,9 @@ export const collect: Command = {
 };
 
 /** Tells of what somebody should know: of an outage once, and once that it is over. */
-class Watch {
+export class Watch {
+  /** Records that closing did not take in any more, when nobody waited for them any longer. */
+  turnedAway = 0;
   /** Attempts that failed since the last success. */
   #failures = 0;
 
@@ -157,12 +160,12 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
 }
 
 /** Samples on the beat of the interval until the duration is over; beats that a long sample missed are left out. */
-async function sampleUntil(
+export async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
   { hub, costs, host, nodeId, watch }: {
     hub: ObservabilityHub;
-    costs: CostObservatory;
+    costs: Pick<CostObservatory, "addCostEntry">;
     host: Host;
     nodeId: string;
     watch: Watch;
@@ -175,26 +178,27 @@ async function sampleUntil(
     const sample = await host.sample();
     const timestamp = Date.now();
     const accepted = hub.collectSystemMetrics({ ...sample, timestamp, clusterId: plan.clusterId, nodeId });
-    await unlessStopped(accepted, signal);
-    await unlessStopped(meter.charge(timestamp, performance.now() - start), signal);
+    await unlessStopped(accepted, { signal, watch });
+    await unlessStopped(meter.charge(timestamp, performance.now() - start), { signal, watch });
     watch.look(hub.stats());
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
     await wait(Math.min(beat, end) - performance.now(), signal);
   }
-  await unlessStopped(meter.charge(Date.now(), performance.now() - start), signal); // since the last sample
+  const rest = meter.charge(Date.now(), performance.now() - start); // since the last sample
+  await unlessStopped(rest, { signal, watch });
   if (Deno.stderr.isTerminal()) redraw("");
 }
 
 /** Charges what the machine costs for the time that it runs. */
 class Meter {
-  readonly #costs: CostObservatory;
+  readonly #costs: Pick<CostObservatory, "addCostEntry">;
   readonly #plan: Plan;
   readonly #nodeId: string;
   #charged = Decimal.ZERO;
 
-  constructor(costs: CostObservatory, plan: Plan, nodeId: string) {
+  constructor(costs: Pick<CostObservatory, "addCostEntry">, plan: Plan, nodeId: string) {
     this.#costs = costs;
     this.#plan = plan;
     this.#nodeId = nodeId;
@@ -205,16 +209,17 @@ class Meter {
     const { clusterId, costPerHour, currency } = this.#plan;
     if (!costPerHour) return;
     const due = costPerHour.timesFraction(BigInt(Math.round(elapsedMs)), HOUR_MS);
+    const amount = due.minus(this.#charged).toString();
+    this.#charged = due; // before the wait: who stops does not wait for it, and charges the rest
     await this.#costs.addCostEntry({
       entryId: `${clusterId}/${this.#nodeId}/${timestamp}`,
       timestamp,
       resourceId: this.#nodeId,
       category: "compute",
-      amount: due.minus(this.#charged).toString(),
+      amount,
       currency,
       description: `${this.#nodeId} at ${costPerHour} ${currency} an hour`,
     });
-    this.#charged = due;
   }
 }
 
@@ -227,11 +232,14 @@ function liveLine(hub: ObservabilityHub): string {
 }
 
 /** Waits for buffers that are full only until it is told to stop: closing says what becomes of what waits. */
-async function unlessStopped(accepted: Promise<void>, signal: AbortSignal): Promise<void> {
+async function unlessStopped(
+  accepted: Promise<void>,
+  { signal, watch }: { signal: AbortSignal; watch: Watch },
+): Promise<void> {
   const { promise: stopped, resolve: stop } = Promise.withResolvers<unknown>();
   if (signal.aborted) stop(undefined);
   signal.addEventListener("abort", stop);
-  accepted.catch(() => {}); // once stopped, it is no longer waited for
+  accepted.catch(() => signal.aborted && watch.turnedAway++); // once stopped, it is no longer waited for
   try {
     await Promise.race([accepted, stopped]);
   } finally {
@@ -255,7 +263,12 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
 function summarize(
   given: Arguments,
   plan: Plan,
-  { samples, entries, lastError }: { samples: CloseReport; entries: CloseReport; lastError?: string },
+  { samples, entries, turnedAway, lastError }: {
+    samples: CloseReport;
+    entries: CloseReport;
+    turnedAway: number;
+    lastError?: string;
+  },
 ): void {
   const name = databaseName(given);
   const spoolDirectory = given.text("spool-directory");
@@ -272,7 +285,7 @@ function summarize(
     const next = spoolDirectory === undefined ? "" : "; `openfinops database dead-letter list` shows them";
     print(`Set ${formatThings(refused, "record", "records")} aside that the database refused${next}.`);
   }
-  const lost = samples.lost + entries.lost;
+  const lost = samples.lost + entries.lost + turnedAway;
   if (lost > 0) {
     throw new BackendError(
       `Cannot store ${formatThings(lost, "record", "records")}, lost: ${lastError ?? "no time was left"}`,
