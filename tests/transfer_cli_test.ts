@@ -122,6 +122,36 @@ test("import names bad lines, keeps them, stores all others, and ends with 1", a
   );
 });
 
+test("import takes no file that is in use for bad lines, and empties none before the database is open", async (folder) => {
+  const { path: cwd } = folder;
+  const csv = "timestamp,cpuUsage\n2026-01-01T00:00Z,x\n";
+  Deno.writeTextFileSync(folder.file("m.csv"), csv);
+  const rejectsTo = (path: string, at = AT) =>
+    database(["import", "metrics", "m.csv", "--rejects", path, ...at], { cwd });
+  assertEquals((await rejectsTo("a.db")).code, 1);
+  assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["m.csv"]);
+  await database(["init", ...AT], { cwd });
+  const size = Deno.statSync(folder.file("a.db")).size;
+  Deno.linkSync(folder.file("m.csv"), folder.file("same.csv"));
+  Deno.linkSync(folder.file("a.db"), folder.file("same.db"));
+  for (const path of ["m.csv", "./m.csv", "same.csv", "a.db", "same.db"]) {
+    const { code, err } = await rejectsTo(path);
+    assertEquals([code, err], [
+      1,
+      `openfinops: Cannot write ${path}: a file of its own is wanted for bad lines: ` +
+      "it is an input or the database\n",
+    ]);
+  }
+  assertEquals(Deno.readTextFileSync(folder.file("m.csv")), csv);
+  assertEquals(Deno.statSync(folder.file("a.db")).size, size);
+
+  Deno.writeTextFileSync(folder.file("old.ndjson"), "old\n");
+  assertEquals((await rejectsTo("old.ndjson", ["--connection-string", "sqlite:///none/a.db"])).code, 1);
+  assertEquals(Deno.readTextFileSync(folder.file("old.ndjson")), "old\n");
+  await rejectsTo("old.ndjson");
+  assertMatch(Deno.readTextFileSync(folder.file("old.ndjson")), /^\{"file":"m.csv",.*\}\n$/);
+});
+
 test("import makes no database for a file that is not there", async ({ path: cwd }) => {
   const { code, err } = await database(["import", "costs", "none.csv", ...AT], { cwd });
   assertEquals(code, 1);

@@ -1,6 +1,12 @@
 import type { Backend, OpenMode } from "../backends/backend.ts";
 import { hidePassword } from "../backends/connection_string.ts";
-import { DEFAULT_SQLITE, defaultConnectionString, openBackend, type PersistenceConfig } from "../config.ts";
+import {
+  DEFAULT_SQLITE,
+  defaultConnectionString,
+  openBackend,
+  type PersistenceConfig,
+  resolveConfig,
+} from "../config.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS } from "./output.ts";
@@ -63,6 +69,12 @@ export function readConfig(given: Arguments): PersistenceConfig {
 export function databaseName(given: Arguments): string {
   const { connectionString = "memory" } = readConfig(given);
   return hidePassword(connectionString);
+}
+
+/** The file of the database, where it is one. */
+export function sqliteFile(given: Arguments): string[] {
+  const { backend, location } = resolveConfig(readConfig(given));
+  return backend === "sqlite" && location !== "" ? [location] : [];
 }
 
 /** Opens the database that is asked for, runs something with it, and closes it. */

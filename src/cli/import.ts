@@ -1,10 +1,12 @@
+import { resolve } from "node:path";
+import { isGranted } from "../permissions.ts";
 import { TransferError } from "../transfer/errors.ts";
 import { asFileError } from "../transfer/file.ts";
 import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, sqliteFile, withBackend } from "./command.ts";
 import { formatCount, formatThings, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASETS, readDataset } from "./selection.ts";
@@ -69,8 +71,9 @@ export const importCommand: Command = {
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
     const files = paths.map((path) => ({ path, format: readFormat(given, path) }));
     for (const { path } of files) assertReadable(path);
-    using rejects = new Rejects(given.text("rejects"));
+    using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
     await withBackend(given, "create", async (backend) => {
+      rejects.empty();
       for (const { path, format } of files) {
         const report = await importFile(path, {
           backend,
@@ -143,6 +146,11 @@ function nameOf(path: string): string {
   return path === STDIN ? "stdin" : path;
 }
 
+/** Where a file can be looked at; stdin may be one, too. */
+function pathOf(path: string): string {
+  return path === STDIN ? "/dev/stdin" : path;
+}
+
 function describeReport({ stored, known, restated, rejected }: ImportReport): string {
   const bad = rejected > 0 ? `, ${formatThings(rejected, "bad line", "bad lines")}` : "";
   if (stored === 0 && known > 0) {
@@ -153,20 +161,45 @@ function describeReport({ stored, known, restated, rejected }: ImportReport): st
     (known > 0 ? `, ${formatCount(known)} known already` : "") + bad;
 }
 
+/** Whether what was opened is the file at a path, whatever its names. */
+function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean {
+  if (!isFile || !isGranted({ name: "read", path })) return false;
+  try {
+    const other = Deno.statSync(path);
+    return ino !== null && ino === other.ino && dev === other.dev;
+  } catch {
+    return false; // it is not there yet
+  }
+}
+
 /** The bad lines: the first are told, all are counted, and kept where there is a file for them. */
 class Rejects implements Disposable {
   readonly #file: Deno.FsFile | undefined;
   readonly #path: string | undefined;
   #count = 0;
 
-  constructor(path: string | undefined) {
+  /** Opens the file for them, which must be none of those that are in use. What it holds stays for now. */
+  constructor(path: string | undefined, inUse: readonly string[]) {
     this.#path = path;
+    if (path === undefined) return;
+    const error = new TransferError(
+      `Cannot write ${path}: a file of its own is wanted for bad lines: it is an input or the database`,
+    );
+    if (inUse.some((other) => resolve(other) === resolve(path))) throw error;
     try {
-      const options = { write: true, create: true, truncate: true, mode: 0o600 };
-      this.#file = path === undefined ? undefined : Deno.openSync(path, options);
+      this.#file = Deno.openSync(path, { write: true, create: true, mode: 0o600 });
     } catch (error) {
-      throw asFileError("write", path!, error);
+      throw asFileError("write", path, error);
     }
+    const opened = this.#file.statSync();
+    if (!inUse.some((other) => isSameFile(opened, other))) return;
+    this.#file.close();
+    throw error;
+  }
+
+  /** Forgets the bad lines of an earlier import. */
+  empty(): void {
+    if (this.#file?.statSync().isFile) this.#file.truncateSync();
   }
 
   add(path: string, reject: Reject): void {
