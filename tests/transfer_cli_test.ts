@@ -182,6 +182,27 @@ test("export gives what import takes: to stdout, into a file, packed", async (fo
   assertEquals([...Deno.readDirSync(cwd)].filter(({ name }) => name.endsWith(".part")), []);
 });
 
+test("export writes into a pipe, and replaces what a link points to", async (folder) => {
+  if (Deno.build.os === "windows") return; // has neither
+  const { path: cwd } = folder;
+  await database(["init", ...AT], { cwd });
+  const output = (path: string) => database(["export", "costs", "--output", path, ...AT], { cwd });
+  await new Deno.Command("mkfifo", { args: [folder.file("pipe.csv")] }).output();
+  const reader = new Deno.Command("cat", { args: [folder.file("pipe.csv")], stdout: "piped" }).spawn();
+  const { code, err } = await output("pipe.csv");
+  assertEquals([code, err], [0, "0 records exported.\n"]);
+  assertEquals(Deno.lstatSync(folder.file("pipe.csv")).isFifo, true);
+  const { stdout } = await reader.output();
+  assertMatch(new TextDecoder().decode(stdout), /^entryId,/);
+
+  Deno.mkdirSync(folder.file("out"));
+  Deno.writeTextFileSync(folder.file("out/real.csv"), "old");
+  Deno.symlinkSync("out/real.csv", folder.file("link.csv"));
+  assertEquals((await output("link.csv")).code, 0);
+  assertEquals(Deno.lstatSync(folder.file("link.csv")).isSymlink, true);
+  assertMatch(Deno.readTextFileSync(folder.file("out/real.csv")), /^entryId,/);
+});
+
 test("export says where it cannot write, and leaves nothing there", async (folder) => {
   await database(["init", ...AT], { cwd: folder.path });
   Deno.mkdirSync(folder.file("out"));

@@ -14,9 +14,20 @@ export function asFileError(operation: "read" | "write", path: string, error: un
 
 /**
  * Writes a file all at once: until every byte of it is on the disk it has another name, in the same folder, so that
- * nobody ever finds half of it.
+ * nobody ever finds half of it. Where there is a device or a pipe, it is written into; of a link the target is replaced.
  */
 export async function writeWholeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  try {
+    const found = await Deno.stat(path).catch(() => undefined); // what is wrong with the path, writing tells
+    if (!found) await replace(path, bytes);
+    else if (found.isFile) await replace(await Deno.realPath(path), bytes);
+    else await writeInto(path, bytes);
+  } catch (error) {
+    throw asFileError("write", path, error);
+  }
+}
+
+async function replace(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
   const part = join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.part`);
   try {
     await writeSynced(part, bytes);
@@ -24,8 +35,13 @@ export async function writeWholeFile(path: string, bytes: ReadableStream<Uint8Ar
     await syncFolder(dirname(path));
   } catch (error) {
     await Deno.remove(part).catch(() => {}); // the error that led here is the one to tell
-    throw asFileError("write", path, error);
+    throw error;
   }
+}
+
+async function writeInto(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  using file = await Deno.open(path, { write: true });
+  await writeBytes(file, bytes);
 }
 
 async function writeSynced(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
