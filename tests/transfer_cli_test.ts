@@ -162,6 +162,29 @@ test("import makes no database for a file that is not there", async ({ path: cwd
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
+test("import reads a named pipe, whose writer is there only once", async (folder) => {
+  if (Deno.build.os === "windows") return; // has none
+  const { path: cwd } = folder;
+  const pipe = folder.file("m.csv");
+  await new Deno.Command("mkfifo", { args: [pipe] }).output();
+  const args = ["-c", `printf 'timestamp,cpuUsage\\n2026-01-01T00:00Z,1\\n' > ${pipe}`];
+  const writer = new Deno.Command("sh", { args }).spawn();
+  const ending = setTimeout(() => Deno.writeTextFileSync(pipe, ""), 20_000); // rather than wait for good
+  const { code, out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
+  clearTimeout(ending);
+  await writer.status;
+  assertEquals([code, out], [0, "m.csv: 1 record stored\n"]);
+});
+
+test("import names the file for bad lines where that cannot be written", async (folder) => {
+  if (Deno.build.os !== "linux") return; // has no /dev/full
+  Deno.writeTextFileSync(folder.file("m.csv"), "timestamp,cpuUsage\n2026-01-01T00:00Z,x\n");
+  const args = ["import", "metrics", "m.csv", "--rejects", "/dev/full", ...AT];
+  const { code, err } = await database(args, { cwd: folder.path });
+  assertEquals(code, 1);
+  assertMatch(err, /Cannot write \/dev\/full: .*: No space left on device; 0 records before it are stored\n$/);
+});
+
 test("export gives what import takes: to stdout, into a file, packed", async (folder) => {
   const { path: cwd } = folder;
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);

@@ -134,7 +134,9 @@ function readFormat(given: Arguments, path: string): ImportFormat {
 function assertReadable(path: string): void {
   if (path === STDIN) return;
   try {
-    if (!Deno.statSync(path).isDirectory) return Deno.openSync(path).close();
+    const { isFile, isDirectory } = Deno.statSync(path);
+    if (isFile) Deno.openSync(path).close();
+    if (!isDirectory) return; // a pipe is opened once: whoever writes to it would not stay for a second time
   } catch (error) {
     throw asFileError("read", path, error);
   }
@@ -206,7 +208,11 @@ class Rejects implements Disposable {
     if (++this.#count <= SHOWN_REJECTS) note(`${path}:${reject.line}: ${reject.reason}`);
     if (!this.#file) return;
     let bytes = new TextEncoder().encode(`${JSON.stringify({ file: path, ...reject })}\n`);
-    while (bytes.length > 0) bytes = bytes.subarray(this.#file.writeSync(bytes));
+    try {
+      while (bytes.length > 0) bytes = bytes.subarray(this.#file.writeSync(bytes));
+    } catch (error) {
+      throw asFileError("write", this.#path!, error);
+    }
   }
 
   /** A file with bad lines is not done. */
