@@ -154,6 +154,25 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
+test("shows no password of a connection string that stands where none belongs", async ({ path: cwd }) => {
+  const url = "postgresql://agent:secret@db.example/telemetry";
+  const long = `postgresql://agent:${"secret".repeat(20)}@db.example/telemetry`;
+  const wrong = [
+    ["database", "migrate", url, "sqlite:///b.db"],
+    ["database", "stats", "--backend", url],
+    ["database", "stats", "--backend", long],
+    ["database", "import", url, "a.csv"],
+    ["database", "import", "costs", url],
+    ["database", "statz", url],
+    ["database", "query", "--since", `${url}?password=secret`],
+    ["database", "query", "--limit", "postgresql://agent:my secret@db.example"],
+  ];
+  const runs = await Promise.all(wrong.map((args) => openfinops(args, { cwd })));
+  for (const { code, err } of runs) {
+    assert(code > 0 && err.includes("//agent:***") && !err.includes("secret"), err);
+  }
+});
+
 test("ends with 1 for a database that is not there, and makes none", async ({ path: cwd }) => {
   for (const command of [["stats"], ["query"], ["test-connection"], ["cleanup", "--yes"]]) {
     const { code, out, err } = await openfinops(["database", ...command, ...AT], { cwd });

@@ -182,7 +182,10 @@ test("import names the file for bad lines where that cannot be written", async (
   const args = ["import", "metrics", "m.csv", "--rejects", "/dev/full", ...AT];
   const { code, err } = await database(args, { cwd: folder.path });
   assertEquals(code, 1);
-  assertMatch(err, /Cannot write \/dev\/full: .*: No space left on device; 0 records before it are stored\n$/);
+  assertMatch(
+    err,
+    /Cannot write \/dev\/full: .*: No space left on device; 0 records before it are stored\n$/,
+  );
 });
 
 test("export gives what import takes: to stdout, into a file, packed", async (folder) => {

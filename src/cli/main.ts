@@ -1,4 +1,5 @@
 import project from "../../deno.json" with { type: "json" };
+import { hidePassword } from "../backends/connection_string.ts";
 import { BackendError, ConfigError, messageOf, ValidationError } from "../errors.ts";
 import { TransferError } from "../transfer/errors.ts";
 import type { Command } from "./command.ts";
@@ -86,11 +87,19 @@ function report(error: unknown, command: Command | undefined): number {
     return 1;
   }
   if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
-  note(`openfinops: ${error.message}`);
+  note(`openfinops: ${withoutPasswords(error.message)}`);
   if (error instanceof UsageError) {
     note(`Try: openfinops ${command ? `${command.name} ` : ""}--help`);
   }
   return isUsage ? 2 : 1;
+}
+
+/** A connection string may stand where none belongs, and what is quoted of it may be cut short. */
+function withoutPasswords(message: string): string {
+  return message.replace(
+    /"[^"]*"|\S+/g,
+    (part) => hidePassword(part).replace(/\/\/([^/@:]*):[^@]*…/, "//$1:***…"),
+  );
 }
 
 function programHelp(): string {
