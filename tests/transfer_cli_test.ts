@@ -208,6 +208,31 @@ test("export gives what import takes: to stdout, into a file, packed", async (fo
   assertEquals([...Deno.readDirSync(cwd)].filter(({ name }) => name.endsWith(".part")), []);
 });
 
+test("export and query end with 1 and a line where there is no room for stdout", async (folder) => {
+  if (Deno.build.os !== "linux") return; // has no /dev/full
+  const { path: cwd } = folder;
+  Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
+  await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
+  for (const command of ["export", "query"]) {
+    const args = [
+      "-c",
+      '"$@" > /dev/full',
+      "sh",
+      Deno.execPath(),
+      ...RUN,
+      "database",
+      command,
+      "costs",
+      ...AT,
+    ];
+    const { code, stderr } = await new Deno.Command("sh", { args, cwd }).output();
+    assertEquals([code, new TextDecoder().decode(stderr)], [
+      1,
+      "openfinops: Cannot write stdout: room for it is wanted: No space left on device\n",
+    ]);
+  }
+});
+
 test("export writes into a pipe, and replaces what a link points to", async (folder) => {
   if (Deno.build.os === "windows") return; // has neither
   const { path: cwd } = folder;

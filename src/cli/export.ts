@@ -1,5 +1,5 @@
 import { EXPORT_FORMATS, type ExportFormat, exportRecords } from "../transfer/export.ts";
-import { writeBytes, writeWholeFile } from "../transfer/file.ts";
+import { asFileError, writeBytes, writeWholeFile } from "../transfer/file.ts";
 import type { FocusOptions } from "../transfer/focus.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
@@ -84,7 +84,7 @@ export const exportCommand: Command = {
           progress.show(count);
         },
       });
-      if (path === undefined) await writeBytes(Deno.stdout, bytes);
+      if (path === undefined) await writeStdout(bytes);
       else await writeWholeFile(path, path.endsWith(".gz") ? pack(bytes) : bytes);
       progress[Symbol.dispose]();
       note(`${formatThings(records, "record", "records")} exported.`);
@@ -104,6 +104,14 @@ function readFocus(given: Arguments): FocusOptions {
     ...Object.fromEntries(texts.filter(([, value]) => value !== undefined)),
     ...(period === undefined ? {} : { chargePeriodMs: readDurationMs("charge-period", period) }),
   };
+}
+
+async function writeStdout(bytes: ReadableStream<Uint8Array>): Promise<void> {
+  try {
+    await writeBytes(Deno.stdout, bytes);
+  } catch (error) {
+    throw asFileError("write", "stdout", error);
+  }
 }
 
 function pack(bytes: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {

@@ -4,6 +4,7 @@
  * @module
  */
 import { formatCsv } from "../transfer/csv.ts";
+import { asFileError } from "../transfer/file.ts";
 import { isoTime } from "../transfer/values.ts";
 
 export { formatCsv, isoTime };
@@ -23,7 +24,11 @@ export function print(line: string): void {
 
 /** Writes results to stdout as they are. */
 export function write(text: string): void {
-  writeAll(Deno.stdout, text);
+  try {
+    writeAll(Deno.stdout, text);
+  } catch (error) {
+    throw asFileError("write", "stdout", error);
+  }
 }
 
 /** Writes a line that is no result to stderr. */

@@ -8,6 +8,8 @@ export function asFileError(operation: "read" | "write", path: string, error: un
   const [reason] = (error as Error).message.split(/ \(os error|: /, 1);
   const wanted = operation === "read"
     ? "a file that can be read"
+    : ["ENOSPC", "EDQUOT"].includes(code)
+    ? "room for it"
     : "a file that can be written in an existing folder";
   return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, { cause: error });
 }
