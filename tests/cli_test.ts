@@ -115,6 +115,7 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
       'not "x"',
     ],
     [["database", "query", "--since", "1d", "--until", "2d", ...AT], "startTime"],
+    [["metrics", "health", "--at", "1972-01-01"], "a time from 1973-03-03T09:46:40.000Z on"],
     [["database", "query", "--format", "cvs"], "did you mean csv?"],
     [["database", "query", "costs", "--group-by", "team"], "groupBy must be one of"],
     [["database", "query", "costs", "--group-by", "category", "--limit", "5"], "--top N"],
@@ -245,6 +246,28 @@ test("database query prints the newest records first, in every format", async (f
   );
   assertEquals(first, 'e2,2026-01-01T00:00:00.000Z,gpu-01,gpu,0.0000008,USD,,,"a ""b"", c",');
   assertMatch(await query("costs"), /^entryId +timestamp +resourceId +category +amount/);
+});
+
+test("takes a time before that of any record for the beginning, and a fraction of a millisecond", async (folder) => {
+  const cwd = folder.path;
+  await fill(folder);
+  const rows = async (...args: string[]) => {
+    const { code, out, err } = await openfinops([...args, ...AT, "--format", "csv"], { cwd });
+    assertEquals(code, 0, err);
+    return out.trimEnd().split("\n").length - 1;
+  };
+  for (const since of ["1972-01-01", "60000d", "999999999999d"]) {
+    assertEquals(await rows("database", "query", "--since", since), 3);
+    assertEquals(await rows("database", "query", "--until", since), 0);
+  }
+  assertEquals(await rows("database", "query", "--bucket", "1d", "--empty-buckets", "--since", "60000d"), 1);
+  assertEquals(await rows("database", "query", "--since", "0.33333s"), 0);
+  assertEquals(await rows("costs", "summary", "--since", "60000d"), 3);
+  assertEquals(
+    (await openfinops(["costs", "set-budget", "b", "--amount", "1", "--since", "60000d", ...AT], { cwd }))
+      .code,
+    0,
+  );
 });
 
 test("database query gives answers by time and group, in every format", async (folder) => {

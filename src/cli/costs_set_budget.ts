@@ -5,7 +5,7 @@ import type { Budget } from "../records/budget.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
 import { note } from "./output.ts";
-import { readTime, UsageError } from "./usage.ts";
+import { EARLIEST_TIME, readBound, readTime, UsageError } from "./usage.ts";
 
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {
@@ -74,7 +74,7 @@ function readChanges(given: Arguments): Partial<BudgetInput> {
     name: given.text("name"),
     period: given.text("period"),
     timeZone: given.text("time-zone"),
-    startTime: since === undefined ? undefined : readTime("since", since),
+    startTime: since === undefined ? undefined : Math.max(readBound("since", since), EARLIEST_TIME),
     endTime: until === undefined ? undefined : readTime("until", until),
     categories: list("category"),
     resourceId: given.text("resource-id"),

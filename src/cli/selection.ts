@@ -3,7 +3,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { readName, readTime, UsageError } from "./usage.ts";
+import { readBound, readName, UsageError } from "./usage.ts";
 
 /** The datasets by the names that the command line gives them. */
 export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
@@ -38,8 +38,8 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   const since = given.text("since");
   const until = given.text("until");
   return {
-    ...(since === undefined ? {} : { startTime: readTime("since", since) }),
-    ...(until === undefined ? {} : { endTime: readTime("until", until) }),
+    ...(since === undefined ? {} : { startTime: readBound("since", since) }),
+    ...(until === undefined ? {} : { endTime: readBound("until", until) }),
   };
 }
 

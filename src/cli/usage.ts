@@ -1,5 +1,5 @@
 import { distance } from "fastest-levenshtein";
-import { parseTime } from "../transfer/values.ts";
+import { isoTime, parseTime } from "../transfer/values.ts";
 import { UsageError } from "./usage_error.ts";
 
 export { UsageError };
@@ -14,6 +14,9 @@ export function nearest(written: string, names: readonly string[]): string {
   }
   return best;
 }
+
+/** No record is older: epoch milliseconds before this are taken for seconds. */
+export const EARLIEST_TIME = 100_000_000_000;
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -33,15 +36,31 @@ export function readDurationMs(option: string, text: string): number {
   if (number === undefined) {
     throw new UsageError(`--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not "${text}"`);
   }
-  return Number(number) * UNITS_MS[unit];
+  return Math.round(Number(number) * UNITS_MS[unit]);
 }
 
 /**
  * Reads a time: ISO 8601 (without a zone: UTC), or a duration ago.
  *
- * @throws {UsageError} If it is neither.
+ * @throws {UsageError} If it is neither, or before the time of any record.
  */
 export function readTime(option: string, text: string): number {
+  const time = readBound(option, text);
+  if (time > 0) return time;
+  throw new UsageError(`--${option} wants a time from ${isoTime(EARLIEST_TIME)} on, not "${text}"`);
+}
+
+/**
+ * Reads the bound of a range of time; one before the time of any record is 0, the beginning.
+ *
+ * @throws {UsageError} If it is no time.
+ */
+export function readBound(option: string, text: string): number {
+  const time = readAnyTime(option, text);
+  return time < EARLIEST_TIME ? 0 : time;
+}
+
+function readAnyTime(option: string, text: string): number {
   if (/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.now() - readDurationMs(option, text);
   const time = parseTime(text);
   if (time !== undefined) return time;
