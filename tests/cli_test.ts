@@ -196,6 +196,18 @@ test("takes the connection string from the environment", async ({ path: cwd }) =
   assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["env.db"]);
 });
 
+test("takes the database that an option names, whatever the environment says", async ({ path: cwd }) => {
+  const env = {
+    OPENFINOPS_BACKEND: "postgresql",
+    OPENFINOPS_CONNECTION_STRING: "postgresql://127.0.0.1:1/d",
+  };
+  const { code, out } = await openfinops(["database", "init", ...AT], { cwd, env });
+  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 2)\n"]);
+  const both = await openfinops(["database", "stats", "--backend", "postgresql", ...AT], { cwd });
+  assertEquals(both.code, 2);
+  assert(both.err.includes("a connection string of backend postgresql is wanted: it names sqlite"), both.err);
+});
+
 test("database test-connection tells driver, version, writability and time", async (folder) => {
   const cwd = folder.path;
   await fill(folder);

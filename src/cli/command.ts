@@ -7,7 +7,6 @@ import {
   type PersistenceConfig,
   resolveConfig,
 } from "../config.ts";
-import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS } from "./output.ts";
 import { readName } from "./usage.ts";
@@ -53,9 +52,8 @@ export const FORMAT_OPTION: Option = {
 /** The configuration that options and environment name. */
 export function readConfig(given: Arguments): PersistenceConfig {
   const url = given.text("connection-string");
-  // Who names the database by an option needs no variable; else it must be readable, as it may name another one.
-  const needsVariables = url === undefined || isGranted({ name: "env", variable: "OPENFINOPS_BACKEND" });
-  const backend = given.text("backend") ?? (needsVariables ? env("OPENFINOPS_BACKEND") : undefined);
+  // Who names the database by an option means that one, whatever the variables say.
+  const backend = given.text("backend") ?? (url === undefined ? env("OPENFINOPS_BACKEND") : undefined);
   const connectionString = url ?? env("OPENFINOPS_CONNECTION_STRING");
   return {
     backend: backend as PersistenceConfig["backend"],

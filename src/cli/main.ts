@@ -112,7 +112,8 @@ function programHelp(): string {
     commandList(COMMANDS),
     "",
     "`openfinops <command> --help` tells more, `openfinops --version` the release.",
-    "OPENFINOPS_CONNECTION_STRING and OPENFINOPS_BACKEND stand in for the options of the same names.",
+    "OPENFINOPS_CONNECTION_STRING and OPENFINOPS_BACKEND stand in for the options of the same names;",
+    "--connection-string beats both.",
   ].join("\n");
 }
 
