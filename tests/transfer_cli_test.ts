@@ -152,6 +152,17 @@ test("import takes no file that is in use for bad lines, and empties none before
   assertMatch(Deno.readTextFileSync(folder.file("old.ndjson")), /^\{"file":"m.csv",.*\}\n$/);
 });
 
+test("import shows control characters in names of columns and in bad lines as escapes", async (folder) => {
+  const { path: cwd } = folder;
+  Deno.writeTextFileSync(folder.file("a.csv"), "timestamp,\x1b[2Jevil\n2026-01-01T00:00Z,1\n");
+  Deno.writeTextFileSync(folder.file("b.csv"), "timestamp,cpuUsage\n2026-01-01T00:00Z,\x9b2J\n");
+  for (const [file, escaped] of [["a.csv", "\\x1b[2Jevil"], ["b.csv", "\\x9b2J"]]) {
+    const { code, err } = await database(["import", "metrics", file, ...AT], { cwd });
+    assertEquals(code, 1);
+    assert(err.includes(escaped) && !/[^\n\P{Cc}]/u.test(err), err);
+  }
+});
+
 test("import makes no database for a file that is not there", async ({ path: cwd }) => {
   const { code, err } = await database(["import", "costs", "none.csv", ...AT], { cwd });
   assertEquals(code, 1);

@@ -73,7 +73,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
 /** Whoever asks for no command has not found one yet. */
 function wantCommand(what: string, commands: readonly CommandEntry[]): number {
   note(`openfinops: ${what} is wanted:`);
-  note(commandList(commands));
+  commandList(commands).split("\n").forEach(note);
   note("Try: openfinops --help");
   return 2;
 }

@@ -33,7 +33,7 @@ export function write(text: string): void {
 
 /** Writes a line that is no result to stderr. */
 export function note(line: string): void {
-  writeAll(Deno.stderr, `${line}\n`);
+  writeAll(Deno.stderr, `${escapeControls(line)}\n`);
 }
 
 /** Writes over the current line of the terminal on stderr, as much as fits. */
@@ -142,7 +142,7 @@ export function formatTable(header: readonly string[], cells: readonly (readonly
   return [bold(line(header)), ...rows.map(line)].join("\n");
 }
 
-/** Control characters as `\xNN`: a stored name must not move the cursor of whoever reads it. */
+/** Control characters as `\xNN`: a name that is stored, or in a file, must not move the cursor of whoever reads it. */
 function escapeControls(text: string): string {
   return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
