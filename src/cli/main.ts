@@ -83,7 +83,7 @@ function report(error: unknown, command: Command | undefined): number {
   const isUsage = error instanceof UsageError || error instanceof ConfigError ||
     error instanceof ValidationError;
   if (error instanceof Deno.errors.NotCapable) {
-    note(`openfinops: Cannot go on: a permission of Deno is wanted: ${messageOf(error)}`);
+    note(`openfinops: Cannot go on: a permission of Deno is wanted: ${withoutPasswords(messageOf(error))}`);
     return 1;
   }
   if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
