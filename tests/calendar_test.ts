@@ -30,6 +30,53 @@ Deno.test("stretchesOf() has a day of 23 and one of 25 hours where clocks change
   ]);
 });
 
+Deno.test("stretchesOf() has one day of 25 hours where the clock goes back to before midnight", () => {
+  assertEquals(buckets("1d", ["2024-10-30T00:00", "2024-11-02T00:00"], "Africa/Cairo"), [
+    "2024-10-30T00:00 24",
+    "2024-10-31T00:00 25",
+    "2024-11-01T00:00 24",
+  ]);
+  assertEquals(buckets("1d", ["2025-04-05T00:00", "2025-04-07T00:00"], "America/Santiago"), [
+    "2025-04-05T00:00 25",
+    "2025-04-06T00:00 24",
+  ]);
+  const [start, end] = [Date.parse("2024-10-30T21:00Z"), Date.parse("2024-10-31T22:00Z")];
+  const stretches = stretchesOf(parseBucket("1d")!, { start, end, timeZone: "Africa/Cairo" });
+  for (const time of [start, end - 1]) assertEquals(bucketAt(stretches, time), { start, end });
+});
+
+const ZONES = [
+  "Africa/Cairo",
+  "America/Havana",
+  "America/New_York",
+  "America/Nuuk",
+  "America/Santiago",
+  "America/Sao_Paulo",
+  "Asia/Amman",
+  "Asia/Beirut",
+  "Asia/Tehran",
+  "Atlantic/Azores",
+  "Australia/Lord_Howe",
+  "Pacific/Apia",
+];
+
+for (const [bucket, days] of [["1d", 1], ["1w", 7]] as const) {
+  Deno.test(`stretchesOf() has each ${bucket} begin where it does when days are counted one by one`, () => {
+    for (const timeZone of ZONES) {
+      for (const [from, to] of [["2010-12-27", "2012-03-05"], ["2023-01-02", "2025-12-29"]]) {
+        const counted = new Set<number>();
+        for (let day = Temporal.PlainDate.from(from); day.toString() < to; day = day.add({ days })) {
+          counted.add(day.toZonedDateTime({ timeZone }).epochMilliseconds);
+        }
+        const [start] = counted;
+        const end = Temporal.PlainDate.from(to).toZonedDateTime({ timeZone }).epochMilliseconds;
+        const stretches = stretchesOf(parseBucket(bucket)!, { start, end, timeZone });
+        assertEquals([...bucketStarts(stretches)], [...counted], `${timeZone} from ${from}`);
+      }
+    }
+  });
+}
+
 Deno.test("stretchesOf() counts spans below a day anew from each midnight", () => {
   assertEquals(buckets("6h", ["2026-11-01T17:00", "2026-11-02T06:00"], "America/New_York"), [
     "2026-11-01T17:00 6",

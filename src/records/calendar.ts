@@ -148,7 +148,8 @@ function evenRun(bucket: Bucket, at: Temporal.ZonedDateTime, end: number): numbe
   if (wholeMs === undefined || !at.toPlainTime().equals("00:00")) return 0;
   const change = at.getTimeZoneTransition("next")?.epochMilliseconds ?? Infinity;
   const from = at.epochMilliseconds;
-  const even = Math.floor((change - from) / wholeMs);
+  // A clock that is put back when a day would end makes that day longer: it is not over at the change itself.
+  const even = Math.floor((change - 1 - from) / wholeMs);
   const run = Math.min(even, Math.ceil((end - from) / wholeMs));
   // What does not divide a day is counted anew each day.
   return DAY_MS % (dividesDay(bucket) ?? DAY_MS) === 0 ? run * wholeMs : Math.min(run, 1) * wholeMs;
