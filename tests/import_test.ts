@@ -245,6 +245,11 @@ Deno.test("importRecords() refuses what is no file of the dataset, and says what
       { format: "focus" },
       "ResourceId or ServiceName or ServiceCategory for resourceId",
     ],
+    [
+      ["ChargePeriodStart,BilledCost,ServiceName,BillingCurency\n"],
+      { format: "focus" },
+      "a column BillingCurrency for currency is wanted",
+    ],
     [[HEADER], { format: "focus", dataset: "system_metrics" }, "focus is for costs"],
   ];
   for (const [parts, options, wanted] of refused) {
@@ -419,4 +424,21 @@ Deno.test("importRecords() takes the amount and the id of FOCUS from the columns
     "0",
   ]]);
   assertEquals(report.known, 1);
+});
+
+Deno.test("importRecords() takes no cost of FOCUS without a currency, unless one is set for all", async () => {
+  const lines = ["USD", "NULL", "", '""', "EUR"].map((currency) =>
+    `2024-09-18T22:00:00Z,1,Tax,${currency}\n`
+  );
+  const parts = ["ChargePeriodStart,BilledCost,ServiceName,BillingCurrency\n", ...lines];
+  const { records, rejects } = await imported(parts, { format: "focus" });
+  assertEquals(records.map(({ currency }) => currency).sort(), ["EUR", "USD"]);
+  const refused = "Cannot accept a cost entry: currency must be given in the column BillingCurrency: " +
+    "current value is";
+  assertEquals(rejects.map(lineOf), [`3: ${refused} "NULL"`, `4: ${refused} null`, `5: ${refused} ""`]);
+  const without = [parts[0].replace("Currency", "Account"), ...lines];
+  for (const file of [parts, without]) {
+    const { records } = await imported(file, { format: "focus", set: { currency: "SEK" } });
+    assertEquals(records.map(({ currency }) => currency), Array(5).fill("SEK"));
+  }
 });

@@ -24,6 +24,8 @@ export interface FieldPlan {
   readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
   /** Whether the file has to have one of the columns. */
   readonly isWanted?: boolean;
+  /** Whether each line has to have a value in one of them. */
+  readonly isMandatory?: boolean;
 }
 
 /** What an import says of the file. */
@@ -42,8 +44,9 @@ export interface MappingOptions {
 
 /** The plan that the options make for a dataset, field by field. */
 export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): FieldPlan[] {
-  const { format, idColumn, costColumn } = options;
-  if (format === "focus" && dataset.name !== "cost_entries") {
+  const { format, costColumn } = options;
+  const isFocus = format === "focus";
+  if (isFocus && dataset.name !== "cost_entries") {
     throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`);
   }
   const plans = new Map<string, FieldPlan>();
@@ -51,8 +54,8 @@ export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): Fi
     field,
     sources: [[field, READERS[type]], [name, READERS[type]]] as const,
   }));
-  for (const plan of format === "focus" ? focusPlan(costColumn) : ownPlan) plans.set(plan.field, plan);
-  const map = { ...options.map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
+  for (const plan of isFocus ? focusPlan(costColumn) : ownPlan) plans.set(plan.field, plan);
+  const map = columnsOf(options);
   for (const [target, column] of Object.entries(map)) {
     plans.set(target, { ...aim(dataset, target, (read) => [[column, read]]), isWanted: true });
   }
@@ -63,9 +66,25 @@ export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): Fi
   const needed = dataset.required.filter((column) =>
     column.default === undefined && column.field !== "entryId"
   );
-  return [...plans.values()].map((plan) =>
-    needed.some(({ field }) => field === plan.field) ? { ...plan, isWanted: true } : plan
-  );
+  return [...plans.values()].map((plan) => {
+    const { field } = plan;
+    // A hash in place of an id, or dollars in place of another currency, would be wrong without a sign of it.
+    const isMandatory = field === "entryId" ? map.entryId !== undefined : field === "currency" && isFocus;
+    const isWanted = plan.isWanted || isMandatory || needed.some((column) => column.field === field);
+    return { ...plan, isWanted, isMandatory };
+  });
+}
+
+/** The column of each field, or entry of a map field, for which the options name one. */
+function columnsOf({ map, idColumn }: MappingOptions): Record<string, string> {
+  return { ...map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
+}
+
+/** The columns that the options name, but for fields that they set. */
+export function namedColumns(options: MappingOptions): string[] {
+  const { set = {} } = options;
+  return Object.entries(columnsOf(options)).filter(([target]) => !Object.hasOwn(set, target))
+    .map(([, column]) => column);
 }
 
 /** The plan for a field, or for an entry of a map field. */
@@ -116,6 +135,7 @@ export function makeReader(
   const isAbsent = options.format === "focus"
     ? (value: unknown) => value === null || value === undefined || isFocusNull(value)
     : (value: unknown) => value === null || value === undefined;
+  const mandatory = plans.filter(({ isMandatory }) => isMandatory);
   return (row) => {
     const record: Record<string, unknown> = {};
     for (const { field, key, sources } of used) {
@@ -127,6 +147,11 @@ export function makeReader(
         else record[field] = { ...record[field] as object, [key]: kept };
         break;
       }
+    }
+    for (const { field, sources: [[column]] } of mandatory) {
+      if (record[field] !== undefined) continue;
+      const wanted = `given in the column ${column}`;
+      throw new ValidationError({ subject: dataset.noun, field, value: row(column), wanted });
     }
     return record;
   };
