@@ -367,6 +367,66 @@ Deno.test("importRecords() reads NDJSON, and numbers in it to their last digit",
   assert(rejects[0].reason.includes("regoin must be a field of cost_entries"), rejects[0].reason);
 });
 
+Deno.test("importRecords() takes no line of which the id is absent, where a column of ids is named", async () => {
+  const csv = await imported([HEADER.replace("entryId", "Id"), row(""), row("a")], { idColumn: "Id" });
+  assertEquals(csv.records.map(({ entryId }) => entryId), ["a"]);
+  assertEquals(csv.rejects.map(lineOf), [
+    "2: Cannot accept a cost entry: entryId must be given in the column Id: current value is null",
+  ]);
+  const cost = { timestamp: NEW_YEAR, resourceId: "r", category: "c", amount: 1 };
+  const lines = [{ Id: "a", ...cost }, { Id: null, ...cost }, cost].map((line) =>
+    `${JSON.stringify(line)}\n`
+  );
+  const options = { format: "ndjson", idColumn: "Id" } as const;
+  const ndjson = await imported(lines, options);
+  assertEquals(ndjson.records.map(({ entryId }) => entryId), ["a"]);
+  assertEquals(ndjson.rejects.map(({ line }) => line), [2, 3]);
+});
+
+Deno.test("importRecords() refuses NDJSON in which no line has a column that is mapped", async () => {
+  const lines = '{"timestamp":1767225600000,"value":1}\n{"timestamp":1767225600001,"cpu":null}\n';
+  const options = { dataset: "system_metrics", format: "ndjson" } as const;
+  const maps: Record<string, string>[] = [
+    { cpuUsage: "vlaue" },
+    { "labels.team": "Team", cpuUsage: "value" },
+  ];
+  for (const map of maps) {
+    await assertRejects(
+      () => imported([lines], { ...options, map }),
+      TransferError,
+      `Cannot import all: a line with each column that is mapped is wanted: no line has ${
+        Object.values(map)[0]
+      }; 0 records before it are stored`,
+    );
+  }
+  for (const parts of [[lines], [""]]) await imported(parts, { ...options, map: { cpuUsage: "cpu" } });
+  const set = { cpuUsage: "2" };
+  const { report } = await imported([lines], { ...options, map: { cpuUsage: "vlaue" }, set });
+  assertEquals(report.stored, 2);
+});
+
+Deno.test("importRecords() ends with an error where an id stands for different costs, and names both", async () => {
+  const parts = [
+    HEADER.replace("entryId", "Id"),
+    row("a"),
+    row("b"),
+    row("a", "1.0"),
+    row("a", "2"),
+    row("b"),
+  ];
+  await assertRejects(
+    () => imported(parts, { idColumn: "Id" }),
+    TransferError,
+    "Cannot import all: a column that tells the costs of a time apart is wanted in place of Id: " +
+      '"a" stands for several of 2026-01-01T00:00:00.000Z; 2 records are stored, 3 passed for known ones',
+  );
+  const same = await imported(parts.toSpliced(4, 1), { idColumn: "Id" });
+  assertEquals(same.report, { stored: 2, known: 2, restated: 0, rejected: 0 });
+  const backend = new MemoryBackend({ maxMemoryEntries: 100, onConflict: "replace" });
+  const restated = await imported(parts, { idColumn: "Id", backend });
+  assertEquals(restated.report, { stored: 5, known: 0, restated: 3, rejected: 0 });
+});
+
 // --- FOCUS
 
 /** As the clouds write them: no zone, NULL written out, amounts with needless zeros, true repeats. */

@@ -39,7 +39,7 @@ export const importCommand: Command = {
     {
       name: "id-column",
       value: "COLUMN",
-      summary: "what identifies a cost, the same each time (default: a hash of its row)",
+      summary: "what identifies one cost, the same each time (default: a hash of its row)",
     },
     {
       name: "cost-column",

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { describe } from "../errors.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -7,7 +8,9 @@ import { TransferError } from "./errors.ts";
 import { LineStream } from "./lines.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
+import { KeyClashes } from "./row_id.ts";
 import { unpack } from "./unpack.ts";
+import { isoTime } from "./values.ts";
 
 /** How records are imported. */
 export interface ImportOptions extends MappingOptions {
@@ -54,8 +57,8 @@ export interface ImportProgress extends ImportReport {
  * @param input The bytes of the file.
  * @param options Where they go, what they are, and how columns become fields.
  * @returns What became of them.
- * @throws {TransferError} If the file cannot be read (to its end), or in strict mode has a bad line. What it tells
- * to be stored stays stored.
+ * @throws {TransferError} If the file cannot be read (to its end), lacks a column that is mapped, has ids that stand
+ * for different costs, or in strict mode has a bad line. What it tells to be stored stays stored.
  * @throws {BackendError} If the backend cannot take them.
  *
  * @example Import a file of costs, twice
@@ -84,6 +87,8 @@ export async function importRecords(
   const { backend, onProgress } = options;
   const dataset = DATASETS[options.dataset];
   const progress: ImportProgress = { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0 };
+  const clashes = new KeyClashes(dataset);
+  let ignored = 0; // none where the backend replaces, and what comes last counts
   const sink = batchSink<unknown>({
     dataset,
     sink: backend,
@@ -92,6 +97,7 @@ export async function importRecords(
       progress.stored += isReplay ? 0 : committed;
       progress.known += isReplay ? committed + duplicates : duplicates;
       progress.restated += isReplay ? 0 : restated;
+      ignored += duplicates;
       onProgress?.({ ...progress });
     },
   });
@@ -99,12 +105,13 @@ export async function importRecords(
     await (await unpack(input.pipeThrough(counter(progress))))
       .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }))
       .pipeThrough(new RecordStream(dataset, options))
-      .pipeThrough(sorter(progress, options))
+      .pipeThrough(sorter({ progress, clashes }, options))
       .pipeThrough(new FixedBatches(dataset))
       .pipeTo(sink);
   } catch (error) {
     throw afterwards(error, progress.stored);
   }
+  if (clashes.first && ignored > 0) throw clashError(clashes.first, { progress, options });
   const { bytes: _, ...report } = progress;
   return report;
 }
@@ -121,7 +128,7 @@ function counter(progress: ImportProgress): TransformStream<Uint8Array, Uint8Arr
 
 /** Passes records on, and sees to the lines that are none. */
 function sorter(
-  progress: ImportProgress,
+  { progress, clashes }: { progress: ImportProgress; clashes: KeyClashes },
   { isStrict = false, onReject }: ImportOptions,
 ): TransformStream<readonly Outcome[], unknown[]> {
   const reject = (reject: Reject) => {
@@ -137,9 +144,24 @@ function sorter(
         if ("record" in outcome) records.push(outcome.record);
         else reject(outcome);
       }
+      for (const record of records) clashes.add(record);
       if (records.length > 0) controller.enqueue(records);
     },
   });
+}
+
+/** Ids that do not tell costs apart: all but the first of each would be missing without a sign of it. */
+function clashError(
+  { entryId, timestamp }: Record<string, unknown>,
+  { progress, options }: { progress: ImportProgress; options: ImportOptions },
+): TransferError {
+  const column = options.idColumn ?? options.map?.entryId ?? "entryId";
+  const wanted = `a column that tells the costs of a time apart is wanted in place of ${column}`;
+  const state = `${describe(entryId)} stands for several of ${isoTime(timestamp as number)}`;
+  const { stored, known } = progress;
+  return new TransferError(
+    `Cannot import all: ${wanted}: ${state}; ${stored} records are stored, ${known} passed for known ones`,
+  );
 }
 
 /** The error as the caller gets it: what was stored before it stays so, and has to be known. */

@@ -19,6 +19,7 @@ import {
   tally,
   toSpans,
 } from "./span.ts";
+import { contentOf } from "./values.ts";
 
 /** Into how many spans of time a range is divided to find where source and target differ. */
 const SPANS = 64;
@@ -251,12 +252,12 @@ class Migration {
     for await (const record of this.#records(this.#to, queries)) {
       // What the target has of others may be a great deal, and is not held.
       if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
-      const content = contentOf(this.#dataset, record);
+      const content = contentOf(this.#dataset.columns, record);
       present.set(content, (present.get(content) ?? 0) + 1);
     }
     for await (const record of this.#records(this.#from, queries)) {
       if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
-      const content = contentOf(this.#dataset, record);
+      const content = contentOf(this.#dataset.columns, record);
       const count = present.get(content) ?? 0;
       present.set(content, count - 1);
       if (count <= 0) yield [record];
@@ -313,15 +314,6 @@ class Migration {
       isSame: spans.every(isSame),
     };
   }
-}
-
-/** All that a record says, whatever the order of its fields and of the keys in its maps. */
-function contentOf(dataset: Dataset<unknown>, record: unknown): string {
-  const values = record as Record<string, unknown>;
-  return JSON.stringify(dataset.columns.map(({ field, type }) => {
-    const value = values[field];
-    return type === "map" && value !== undefined ? Object.entries(value as object).sort() : value;
-  }));
 }
 
 function groupOf(dataset: Dataset<unknown>, record: unknown): string[] {

@@ -4,7 +4,7 @@ import { acceptRecord } from "../records/validation.ts";
 import { readCsvLine } from "./csv.ts";
 import { TransferError } from "./errors.ts";
 import type { Line } from "./lines.ts";
-import { makeReader, type MappingOptions, type RowReader } from "./mapping.ts";
+import { makeReader, type MappingOptions, namedColumns, type RowReader } from "./mapping.ts";
 import { RowIds } from "./row_id.ts";
 
 /** A line that could not be taken. */
@@ -39,7 +39,7 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
         if (outcomes.length > 0) controller.enqueue(outcomes);
       },
       flush() {
-        if (reader) return;
+        if (reader) return reader.end?.();
         throw new TransferError(
           `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: the file is empty`,
         );
@@ -51,6 +51,8 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
 /** Makes a record from a line. */
 interface LineReader {
   read(text: string): unknown;
+  /** What can only be said when all lines were read. */
+  end?(): void;
 }
 
 function take({ line, text, fault }: Line, reader: LineReader): Outcome {
@@ -117,10 +119,14 @@ class NdjsonReader implements LineReader {
   readonly #read: RowReader;
   /** Where no columns are mapped, those that are no field are left to validation to refuse. */
   readonly #known: ReadonlySet<string> | undefined;
+  /** The columns that are mapped, and that no line has had so far. */
+  readonly #unseen: Set<string>;
+  #hasRows = false;
 
   constructor(dataset: Dataset<unknown>, options: MappingOptions) {
     this.#records = new Records(dataset);
     this.#read = makeReader(dataset, options);
+    this.#unseen = new Set(namedColumns(options));
     const isMapped = options.map || options.set || options.idColumn;
     this.#known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
   }
@@ -135,6 +141,10 @@ class NdjsonReader implements LineReader {
     if (typeof row !== "object" || row === null || Array.isArray(row)) {
       throw new TransferError("a JSON object is wanted: it is something else");
     }
+    this.#hasRows = true;
+    for (const column of this.#unseen) {
+      if (Object.hasOwn(row, column)) this.#unseen.delete(column);
+    }
     const record = this.#read((column) => Object.hasOwn(row, column) ? row[column] : undefined);
     if (this.#known) {
       for (const name in row) {
@@ -142,6 +152,12 @@ class NdjsonReader implements LineReader {
       }
     }
     return this.#records.accept(record, () => text);
+  }
+
+  end(): void {
+    if (!this.#hasRows || this.#unseen.size === 0) return;
+    const columns = [...this.#unseen].join(", ");
+    throw new TransferError(`a line with each column that is mapped is wanted: no line has ${columns}`);
   }
 }
 

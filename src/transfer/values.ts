@@ -111,3 +111,12 @@ export function toCells(columns: readonly Column[], record: unknown): (string | 
     return type === "map" ? JSON.stringify(value) : String(value);
   });
 }
+
+/** All that a record says, whatever the order of its fields and of the keys in its maps. */
+export function contentOf(columns: readonly Column[], record: unknown): string {
+  const values = record as Record<string, unknown>;
+  return JSON.stringify(columns.map(({ field, type }) => {
+    const value = values[field];
+    return type === "map" && value !== undefined ? Object.entries(value as object).sort() : value;
+  }));
+}
