@@ -39,6 +39,8 @@ const FOCUS = "BilledCost,BillingCurrency,ChargePeriodStart,ResourceId,ServiceCa
   '0.00000080000,USD,2024-09-18 22:00:00,"arn:1",Compute\n' +
   '20.5,USD,2024-09-18 22:00:00,"arn:1",Compute\n';
 
+const EQUAL_ROWS = "(without --id-column, equal rows of several files are one)";
+
 test("import takes files and says when there is nothing new", async (folder) => {
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   const args = ["import", "costs", "f.csv", "--format", "focus", ...AT];
@@ -49,11 +51,29 @@ test("import takes files and says when there is nothing new", async (folder) => 
   });
   assertEquals(await database(args, { cwd: folder.path }), {
     code: 0,
-    out: "f.csv: nothing new: 2 records are known already\n",
+    out: `f.csv: nothing new: 2 records are known already ${EQUAL_ROWS}\n`,
     err: "",
   });
   const { out } = await database(["stats", ...AT], { cwd: folder.path });
   assert(out.includes("20.5000008"), out);
+});
+
+test("import takes equal rows of several files for one without ids, says so, and tells them apart by ids", async (folder) => {
+  const header = "timestamp,resourceId,category,amount";
+  const line = "2026-01-01,r,c,1";
+  Deno.writeTextFileSync(folder.file("1.csv"), `${header}\n${line}\n${line}\n`);
+  Deno.writeTextFileSync(folder.file("2.csv"), `${header}\n${line}\n`);
+  Deno.writeTextFileSync(folder.file("3.csv"), `Id,${header}\na,${line}\nb,${line}\n`);
+  Deno.writeTextFileSync(folder.file("4.csv"), `Id,${header}\nb,${line}\nc,${line}\n`);
+  const { out } = await database(["import", "costs", "1.csv", "2.csv", ...AT], { cwd: folder.path });
+  assertEquals(
+    out,
+    `1.csv: 2 records stored\n2.csv: nothing new: 1 record is known already ${EQUAL_ROWS}\n`,
+  );
+  const byId = await database(["import", "costs", "3.csv", "4.csv", "--id-column", "Id", ...AT], {
+    cwd: folder.path,
+  });
+  assertEquals(byId.out, "3.csv: 2 records stored\n4.csv: 1 record stored, 1 known already\n");
 });
 
 test("import reads stdin, maps columns, and restates where it is told to", async ({ path: cwd }) => {

@@ -71,6 +71,8 @@ export const importCommand: Command = {
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
     const files = paths.map((path) => ({ path, format: readFormat(given, path) }));
     for (const { path } of files) assertReadable(path);
+    const isByRow = dataset === "cost_entries" && (mapping.idColumn ?? mapping.map?.entryId) === undefined;
+    const hint = isByRow ? " (without --id-column, equal rows of several files are one)" : "";
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
     await withBackend(given, "create", async (backend) => {
       rejects.empty();
@@ -83,7 +85,7 @@ export const importCommand: Command = {
           isStrict: given.has("strict"),
           onReject: (reject) => rejects.add(nameOf(path), reject),
         });
-        print(`${nameOf(path)}: ${describeReport(report)}`);
+        print(`${nameOf(path)}: ${describeReport(report)}${report.known > 0 ? hint : ""}`);
       }
     }, { onConflict });
     rejects.summarize();

@@ -36,7 +36,10 @@ export interface MappingOptions {
   map?: Readonly<Record<string, string>>;
   /** The value of each field that the file has no column for. */
   set?: Readonly<Record<string, string>>;
-  /** The column that identifies a cost entry. */
+  /**
+   * The column that identifies a cost entry, the same each time. Without one a hash of its row does, so that equal rows
+   * of several files are one.
+   */
   idColumn?: string;
   /** The column of the amount in a file of FOCUS. */
   costColumn?: string;
