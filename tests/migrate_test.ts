@@ -179,6 +179,21 @@ for (const nodes of [1, 20]) {
   });
 }
 
+test(
+  "takes maps that differ in the order of their keys only for the same, whatever is in them",
+  async (from, to) => {
+    const labels = [["a,b", "c"], ["a", "b,c"]];
+    const record = { timestamp: NEW_YEAR, nodeId: "n" };
+    await write(to, systemMetrics, [{ ...record, labels: Object.fromEntries(labels.toReversed()) }]);
+    await write(from, systemMetrics, [
+      { ...record, labels: Object.fromEntries(labels) },
+      { ...record, cpuUsage: 1 },
+    ]);
+    const [found] = await migrate(from, to);
+    assertEquals(figures(found), ["system_metrics", 1, 2, 2, true]);
+  },
+);
+
 test("brings back what was deleted in the target since", async (from, to) => {
   await fill(from, systemMetrics, metrics(3_000));
   await migrate(from, to);

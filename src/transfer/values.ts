@@ -117,6 +117,10 @@ export function contentOf(columns: readonly Column[], record: unknown): string {
   const values = record as Record<string, unknown>;
   return JSON.stringify(columns.map(({ field, type }) => {
     const value = values[field];
-    return type === "map" && value !== undefined ? Object.entries(value as object).sort() : value;
+    return type === "map" && value !== undefined ? sortedEntries(value as Record<string, string>) : value;
   }));
+}
+
+function sortedEntries(map: Record<string, string>): [key: string, value: string][] {
+  return Object.entries(map).sort(([a], [b]) => a < b ? -1 : 1);
 }
