@@ -122,6 +122,11 @@ Deno.test("parseTime() reads the times of billing files, in UTC where they name 
     "2023-11-13T10:00:01.123456789+05:30": "2023-11-13T04:30:01.123Z",
     "2023-11-13 10:00:00 UTC": "2023-11-13T10:00:00.000Z",
     "2023-11-13 10:00:00-0800": "2023-11-13T18:00:00.000Z",
+    "1970-01-01T18:00+18:00": "1970-01-01T00:00:00.000Z",
+    "2024-09-18T22:00+18:01": undefined,
+    "2024-09-18T22:00+10:60": undefined,
+    "2024-09-18T22:00-99:99": undefined,
+    "0099-12-31T00:00:00Z": undefined,
     "2024-02-30": undefined,
     "2023-11-13T24:00": undefined,
     "13/11/2023": undefined,
@@ -130,6 +135,39 @@ Deno.test("parseTime() reads the times of billing files, in UTC where they name 
   for (const [text, wanted] of Object.entries(times)) {
     const ms = parseTime(text);
     assertEquals(ms === undefined ? undefined : new Date(ms).toISOString(), wanted, text);
+  }
+});
+
+Deno.test("importRecords() takes 13 digits for epoch milliseconds, and no date without hyphens", async () => {
+  const times = ["1699869600000", "1699869600", "202409182200", "20240918220000", "169986960000000"];
+  const { records, rejects } = await imported([
+    HEADER,
+    ...times.map((time, i) => `e${i},${time},r,c,1\n`),
+  ]);
+  assertEquals(records.map(({ timestamp }) => timestamp), [1_699_869_600_000]);
+  assertEquals(rejects.map(({ line }) => line), [3, 4, 5, 6]);
+});
+
+Deno.test("importRecords() keeps numbers in the tags of CSV as they are written", async () => {
+  const tags =
+    '{"account": 123456789012345678901, "v": 1.10, "in": {"e": [1E400, -0]}, "t": true, "n": null}';
+  const { records } = await imported([
+    HEADER.replace("amount", "amount,tags"),
+    `e1,2026-01-01,r,c,1,"${tags.replaceAll('"', '""')}"\n`,
+  ]);
+  assertEquals(records[0].tags, {
+    account: "123456789012345678901",
+    v: "1.10",
+    in: '{"e":[1E400,-0]}',
+    t: "true",
+    n: "null",
+  });
+  for (const noMap of ["1", "[1]", "null", "{"]) {
+    const { rejects } = await imported([
+      HEADER.replace("amount", "amount,tags"),
+      `e1,2026-01-01,r,c,1,${noMap}\n`,
+    ]);
+    assertEquals(rejects.map(({ reason }) => reason.includes("tags must be a JSON object")), [true], noMap);
   }
 });
 

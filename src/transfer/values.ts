@@ -16,6 +16,9 @@ export class Unreadable extends Error {
 const TIME =
   /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/;
 
+/** No clock is further from UTC. */
+const MAX_OFFSET_MS = 18 * 3_600_000;
+
 /** Reads an ISO 8601 time; without a zone it is UTC, and digits beyond milliseconds are cut. */
 export function parseTime(text: string): number | undefined {
   const match = TIME.exec(text);
@@ -23,10 +26,13 @@ export function parseTime(text: string): number | undefined {
   const [year, month, day, hour, minute, second] = match.slice(1, 7).map((digits) => Number(digits ?? 0));
   const ms = Number((match[7] ?? "").padEnd(3, "0").slice(0, 3));
   const date = new Date(Date.UTC(year, month - 1, day));
-  const isDate = date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
+  // `Date.UTC()` takes the first hundred years for those of the last century.
+  const isDate = year >= 1_000 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
   if (!isDate || hour > 23 || minute > 59 || second > 59) return undefined;
   const [, sign, hours = "0", minutes = "0"] = /^([+-])(\d\d):?(\d\d)?$/.exec(match[8] ?? "") ?? [];
-  const offset = (sign === "-" ? -60_000 : 60_000) * (60 * Number(hours) + Number(minutes));
+  const aheadMs = 60_000 * (60 * Number(hours) + Number(minutes));
+  if (Number(minutes) > 59 || aheadMs > MAX_OFFSET_MS) return undefined;
+  const offset = sign === "-" ? -aheadMs : aheadMs;
   return date.getTime() + 3_600_000 * hour + 60_000 * minute + 1_000 * second + ms - offset;
 }
 
@@ -37,7 +43,8 @@ export function isoTime(ms: number): string {
 
 function readTime(value: unknown): unknown {
   if (typeof value !== "string") return value;
-  if (/^\d{12,15}$/.test(value)) return Number(value);
+  // From 2001 to 2286: 12 or 14 digits are rather a date without its hyphens.
+  if (/^\d{13}$/.test(value)) return Number(value);
   return parseTime(value) ?? refuse("a time as in 2026-01-31T12:00:00Z, or in epoch milliseconds");
 }
 
@@ -53,17 +60,17 @@ function readBoolean(value: unknown): unknown {
   return text === "true" || text === "false" ? text === "true" : refuse("true or false");
 }
 
-/** Reads a JSON object; what its values are beside texts (a number, `true`, `null`) is kept as JSON writes it. */
+/** Reads a JSON object; what its values are beside texts (a number, `true`, `null`) is kept as it is written. */
 export function readMap(value: unknown): unknown {
   let map = value;
   if (typeof value === "string") {
     try {
-      map = JSON.parse(value);
+      map = JSON.parse(value, keepWritten);
     } catch {
       refuse('a JSON object as in {"team": "nlp"}');
     }
   }
-  if (typeof map !== "object" || map === null || Array.isArray(map)) {
+  if (typeof map !== "object" || map === null || Array.isArray(map) || isRawJSON(map)) {
     return refuse('a JSON object as in {"team": "nlp"}');
   }
   return Object.fromEntries(
@@ -71,6 +78,18 @@ export function readMap(value: unknown): unknown {
       [key, value],
     ) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
   );
+}
+
+/** What the types of TypeScript do not have yet. */
+const { rawJSON, isRawJSON } = JSON as unknown as {
+  rawJSON(text: string): object;
+  isRawJSON(value: unknown): boolean;
+};
+
+/** A number stays as it is written: what it means to whoever chose it, an account perhaps, is not known. */
+function keepWritten(_key: string, value: unknown, context?: { source?: string }): unknown {
+  const source = context?.source;
+  return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
 }
 
 /** A text may have come as a number. */
