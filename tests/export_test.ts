@@ -115,6 +115,32 @@ test("writes the mandatory columns of FOCUS 1.2, and its formats", async (backen
   );
 });
 
+test("gives the billing period of FOCUS that an entry names, also one that begins within a month", async () => {
+  const backend = await openBackend({ connectionString: "sqlite://" });
+  const timestamp = Date.UTC(2024, 9, 3);
+  const periods = ["2024-09-15", "2024-09", "2024-01-31", "2023-12-15", "2024-02-30", "autumn", undefined];
+  await write(
+    backend,
+    costEntries,
+    periods.map((billingPeriod, i) => costEntry({ entryId: `e${i}`, timestamp, billingPeriod })),
+  );
+  const rows = await focusRows(backend);
+  await backend.close();
+  const october = ["2024-10-01", "2024-11-01"];
+  assertEquals(
+    rows.map((row) => [row.BillingPeriodStart!, row.BillingPeriodEnd!].map((time) => time.slice(0, 10))),
+    [
+      ["2024-09-15", "2024-10-15"],
+      ["2024-09-01", "2024-10-01"],
+      ["2024-01-31", "2024-02-29"],
+      ["2023-12-15", "2024-01-15"],
+      october,
+      october,
+      october,
+    ],
+  );
+});
+
 test("gives FOCUS that is the same when it is imported, but for empty texts, which FOCUS forbids", async (backend) => {
   const bytes = await bytesOf(backend, costEntries, "focus");
   const other = await openBackend({ connectionString: "sqlite://" });

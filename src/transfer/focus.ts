@@ -187,10 +187,16 @@ function focusTime(ms: number): string {
   return `${isoTime(ms).slice(0, 19)}Z`;
 }
 
-/** The month that the entry's billing period names, else that of its time. */
+/** The month that the entry's billing period names or begins on a day of, else that of its time. */
 function billingPeriod({ billingPeriod = "", timestamp }: CostEntry): [start: number, end: number] {
-  const named = /^\d{4}-\d\d$/.test(billingPeriod) ? parseTime(`${billingPeriod}-01`) : undefined;
-  const date = new Date(named ?? timestamp);
-  const month = (ahead: number) => Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + ahead);
-  return [month(0), month(1)];
+  const [, month, day = "-01"] = /^(\d{4}-\d\d)(-\d\d)?$/.exec(billingPeriod) ?? [];
+  const time = new Date(timestamp);
+  const start = parseTime(month + day) ?? Date.UTC(time.getUTCFullYear(), time.getUTCMonth());
+  return [start, monthAfter(new Date(start))];
+}
+
+/** The same day of the next month, or its last one where that is shorter. */
+function monthAfter(date: Date): number {
+  const [year, month, day] = [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()];
+  return Math.min(Date.UTC(year, month + 1, day), Date.UTC(year, month + 2, 0));
 }
