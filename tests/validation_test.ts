@@ -170,3 +170,16 @@ Deno.test("acceptQuery() refuses unknown fields, wrong values and a range that e
   const backwards = { startTime: NEW_YEAR + 1, endTime: NEW_YEAR };
   assertEquals(refusal(() => acceptQuery(systemMetrics, backwards)).field, "startTime");
 });
+
+Deno.test("acceptQuery() refuses texts that no record can have", () => {
+  for (const [text, wanted] of [["a\0b", "NUL"], ["\ud800", "surrogates"]]) {
+    for (const query of [{ category: text }, { tags: { a: text } }]) {
+      const { field, wanted: found } = refusal(() => acceptQuery(costEntries, query));
+      assertEquals([field, found.includes(wanted)], ["tags" in query ? 'tags["a"]' : "category", true]);
+    }
+  }
+  assertEquals(acceptQuery(costEntries, { category: "", region: "é😀" }).equals, {
+    category: "",
+    region: "é😀",
+  });
+});

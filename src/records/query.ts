@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import type { Dataset } from "./dataset.ts";
-import { acceptMap, acceptTime } from "./validation.ts";
+import { acceptMap, acceptText, acceptTime } from "./validation.ts";
 
 /** What every query can ask for. Ranges are half-open: `[startTime, endTime)`. */
 export interface TimeRangeQuery {
@@ -90,7 +90,7 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
       if (value !== "asc" && value !== "desc") refuse(field, value, "asc or desc");
       query.order = value;
     } else if (dataset.filters.includes(field)) {
-      equals[field] = typeof value === "string" ? value : refuse(field, value, "a string");
+      equals[field] = acceptText(subject, field, value);
     } else if (field === dataset.mapFilter) {
       query.entries = acceptMap(subject, field, value);
     } else refuse(field, value, `one of ${queryFields(dataset).join(", ")}`);

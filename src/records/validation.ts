@@ -80,6 +80,19 @@ export function acceptTime(subject: string, field: string, value: unknown): numb
 }
 
 /**
+ * Checks a text that is compared with stored ones.
+ *
+ * @throws {ValidationError} If it is none, or one that no record can have.
+ */
+export function acceptText(subject: string, field: string, value: unknown): string {
+  try {
+    return typeof value === "string" ? checkStorable(value) : refuse("a string", value);
+  } catch (refusal) {
+    throw asValidationError(subject, field, refusal);
+  }
+}
+
+/**
  * Checks a map of strings.
  *
  * @throws {ValidationError} If it is not a plain object whose values are all strings.
