@@ -152,6 +152,39 @@ test("copies many records of one and the same millisecond exactly, in pieces", a
   await assertSame(from, to);
 });
 
+test("compares more records of one millisecond than it would hold in parts, exactly", async (from, to) => {
+  const all = Array.from(
+    { length: 3_000 },
+    (_, i) => ({ timestamp: NEW_YEAR, activeConnections: i % 2_000 }),
+  );
+  await fill(from, systemMetrics, all);
+  await fill(to, systemMetrics, all.slice(0, 1_500));
+  let isFirst = true;
+  const large = new Proxy(to, {
+    get(target, name) {
+      if (name === "aggregate" && isFirst) {
+        isFirst = false;
+        return async (...asked: Parameters<Backend["aggregate"]>) =>
+          (await target.aggregate(...asked)).map((row) => ({ ...row, values: [1_600_000] }));
+      }
+      const value = Reflect.get(target, name);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  let reads = 0;
+  const counted = new Proxy(from, {
+    get(target, name) {
+      if (name === "read") reads++;
+      const value = Reflect.get(target, name);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const [found] = await migrate(counted, large, { datasets: ["system_metrics"] });
+  assertEquals(figures(found), ["system_metrics", 1_500, 3_000, 3_000, true]);
+  assertEquals(reads, 2 + 4); // the oldest, the newest, and once for each part
+  await assertSame(from, to);
+});
+
 test(
   "leaves alone what the target has of other nodes, at the same times and in the same number",
   async (from, to) => {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Backend } from "../backends/backend.ts";
 import { ValidationError } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
@@ -25,6 +26,8 @@ import { contentOf } from "./values.ts";
 const SPANS = 64;
 /** So many records and fewer are compared one by one. */
 const SMALL = 20_000;
+/** Of so many of the target and fewer hashes are held at once, of some 100 bytes each. */
+const PART_ROWS = 500_000;
 /** Batches that are written at once: while one is being committed, the server takes in another. */
 const BATCHES_AT_ONCE = 2;
 /** How often what a source that is being written to got meanwhile is brought over as well. */
@@ -234,39 +237,55 @@ class Migration {
       await copyAbsent();
       const isSmall = span.end - span.start === 1 ||
         Math.max(rowsIn(span.source), rowsIn(span.target)) <= SMALL;
-      if (isSmall) await this.#write(this.#lacking(span));
+      if (isSmall) await this.#copyLacking(span);
       else await this.#copy(await this.#compare(span));
     }
     await copyAbsent();
     return this.#copied - before;
   }
 
-  /** The records of a span that the target does not have, or not as often. */
-  async *#lacking(span: Span): AsyncGenerator<unknown[]> {
+  /** Copies one by one the records of a span that the target does not have, or not as often. */
+  async #copyLacking(span: Span): Promise<void> {
+    // A span of one millisecond can hold any number, as costs by the day do: it is read again for each part.
+    const parts = Math.ceil(rowsIn(span.target) / PART_ROWS);
+    for (let part = 0; part < parts; part++) await this.#write(this.#lacking(span, { part, parts }));
+  }
+
+  /** Those records, of one of the parts that the contents of the span are in. */
+  async *#lacking(span: Span, { part, parts }: { part: number; parts: number }): AsyncGenerator<unknown[]> {
+    const hashIn = (record: unknown) => {
+      const hash = hashOf(contentOf(this.#dataset.columns, record));
+      return partOf(hash, parts) === part ? hash : undefined;
+    };
+    const present = new Map<string, number>();
+    for await (const page of this.#differing(this.#to, span)) {
+      for (const hash of page.map(hashIn)) {
+        if (hash !== undefined) present.set(hash, (present.get(hash) ?? 0) + 1);
+      }
+    }
+    for await (const page of this.#differing(this.#from, span)) {
+      yield page.filter((record) => {
+        const hash = hashIn(record);
+        if (hash === undefined) return false;
+        const count = present.get(hash) ?? 0;
+        if (count > 0) present.set(hash, count - 1);
+        return count === 0;
+      });
+    }
+  }
+
+  /** What a backend holds of the groups of a span that differ. */
+  async *#differing(backend: Backend, span: Span): AsyncGenerator<unknown[]> {
     const groups = differingGroups(span);
     const names = new Set(groups.map(nameOf));
     const queries = groups.length <= FEW_GROUPS
       ? groups.map((group) => ({ ...this.#query(span), equals: this.#equals(group) }))
       : [this.#query(span)];
-    const present = new Map<string, number>();
-    for await (const record of this.#records(this.#to, queries)) {
-      // What the target has of others may be a great deal, and is not held.
-      if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
-      const content = contentOf(this.#dataset.columns, record);
-      present.set(content, (present.get(content) ?? 0) + 1);
-    }
-    for await (const record of this.#records(this.#from, queries)) {
-      if (!names.has(nameOf(groupOf(this.#dataset, record)))) continue;
-      const content = contentOf(this.#dataset.columns, record);
-      const count = present.get(content) ?? 0;
-      present.set(content, count - 1);
-      if (count <= 0) yield [record];
-    }
-  }
-
-  async *#records(backend: Backend, queries: readonly RecordQuery[]): AsyncGenerator<unknown> {
     for (const query of queries) {
-      for await (const page of backend.read(this.#dataset, query)) yield* page;
+      for await (const page of backend.read(this.#dataset, query)) {
+        // What the target has of others may be a great deal, and is not held.
+        yield page.filter((record) => names.has(nameOf(groupOf(this.#dataset, record))));
+      }
     }
   }
 
@@ -314,6 +333,15 @@ class Migration {
       isSame: spans.every(isSame),
     };
   }
+}
+
+/** 128 bits that stand for a content: far less than it takes, and never the same for two. */
+function hashOf(content: string): string {
+  return createHash("sha256").update(content).digest().toString("latin1", 0, 16);
+}
+
+function partOf(hash: string, parts: number): number {
+  return (hash.charCodeAt(0) << 8 | hash.charCodeAt(1)) % parts;
 }
 
 function groupOf(dataset: Dataset<unknown>, record: unknown): string[] {
