@@ -1,4 +1,5 @@
 import { distance } from "fastest-levenshtein";
+import { asBound, EARLIEST_TIME } from "../records/validation.ts";
 import { isoTime, parseTime } from "../transfer/values.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -14,9 +15,6 @@ export function nearest(written: string, names: readonly string[]): string {
   }
   return best;
 }
-
-/** No record is older: epoch milliseconds before this are taken for seconds. */
-export const EARLIEST_TIME = 100_000_000_000;
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -56,8 +54,7 @@ export function readTime(option: string, text: string): number {
  * @throws {UsageError} If it is no time.
  */
 export function readBound(option: string, text: string): number {
-  const time = readAnyTime(option, text);
-  return time < EARLIEST_TIME ? 0 : time;
+  return asBound(readAnyTime(option, text));
 }
 
 function readAnyTime(option: string, text: string): number {

@@ -4,6 +4,7 @@ import type { Backend } from "../backends/backend.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptQuery } from "../records/query.ts";
+import { asBound } from "../records/validation.ts";
 import { type Check, isAnything, takeFields } from "./fields.ts";
 
 /** Of which time costs are summed up. */
@@ -103,7 +104,7 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
     await aggregateCosts(backend, { ...within, groupBy: ["category"] }),
     await aggregateCosts(backend, { ...within, groupBy: ["resourceId"], top: top as number }),
     await totalsBy(backend, startTime, middle),
-    await totalsBy(backend, Math.max(startTime - length, 0), startTime),
+    await totalsBy(backend, asBound(startTime - length), startTime),
   ];
   const byCurrency = Map.groupBy(categories, ({ currency }) => currency);
   const currencies = [...byCurrency].toSorted(([a], [b]) => a < b ? -1 : 1).map(([currency, rows]) => {

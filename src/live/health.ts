@@ -9,7 +9,7 @@ import {
   type SystemMetrics,
   systemMetrics,
 } from "../records/system_metrics.ts";
-import { acceptTime } from "../records/validation.ts";
+import { acceptTime, asBound } from "../records/validation.ts";
 import { type Check, isAnything, isText, isTexts, takeFields } from "./fields.ts";
 import { bodiesOf, CLUSTER, SERVICE } from "./kinds.ts";
 
@@ -179,7 +179,7 @@ export function healthWindow(options: HealthOptions = {}): { at: number; since: 
   const given = takeFields(subject, options, { fields: HEALTH_FIELDS });
   const at = acceptTime(subject, "at", given.at ?? Date.now());
   const { windowMs = 300_000 } = given as { windowMs?: number };
-  return { at, since: Math.max(0, Math.floor(at - windowMs)) };
+  return { at, since: asBound(Math.floor(at - windowMs)) };
 }
 
 /** The newest record of each node or service within a window: what is stored, and what this process has at hand. */

@@ -3,7 +3,7 @@ import { type Column, columnOf, type ColumnType, type Dataset, positionOf } from
 import { Decimal, isCanonicalAmount } from "./decimal.ts";
 
 /** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
-const EARLIEST_TIME = 100_000_000_000;
+export const EARLIEST_TIME = 100_000_000_000;
 /** The end of the year 9999, which every backend can hold. */
 const LATEST_TIME = 253_402_300_799_999;
 
@@ -90,6 +90,11 @@ export function acceptText(subject: string, field: string, value: unknown): stri
   } catch (refusal) {
     throw asValidationError(subject, field, refusal);
   }
+}
+
+/** The bound of a range of time: 0, the beginning, where no record can be as early. */
+export function asBound(time: number): number {
+  return time < EARLIEST_TIME ? 0 : time;
 }
 
 /**
