@@ -22,6 +22,7 @@ interface Module {
   kind?: string;
   npmPackage?: string;
   error?: string;
+  dependencies?: { code?: { specifier: string }; isDynamic?: boolean }[];
 }
 
 /** All that a program may load, also later. */
@@ -47,6 +48,18 @@ function onDemand(paths: readonly string[]): string[] {
     return [...text.matchAll(ON_DEMAND)].map(([, name]) => path.replace(/[^/]+$/, name));
   });
 }
+
+Deno.test("the command loads none of Node's modules before it knows what to do: one takes as long as all of the help", async () => {
+  const graph = new Map((await graphOf("cli.ts")).map((module) => [module.specifier, module]));
+  const loaded = new Set([new URL("cli.ts", ROOT).href]);
+  for (const specifier of loaded) {
+    for (const { code, isDynamic } of graph.get(specifier)?.dependencies ?? []) {
+      if (code && !isDynamic) loaded.add(code.specifier);
+    }
+  }
+  assert(loaded.size > 5);
+  assertEquals([...loaded].filter((specifier) => !specifier.startsWith("file:")), []);
+});
 
 Deno.test("whatever a module loads later is in its graph, but for what has something else behind it", async () => {
   const graph = await graphOf("cli.ts");

@@ -27,10 +27,9 @@ export const costsSummary: Command = {
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.currencies.flatMap(rowsOf) });
     if (found.currencies.length === 0) {
+      const hint = given.text("since") === undefined ? "; --since 30d looks further back" : "";
       note(
-        `No costs from ${isoTime(found.startTime)} to ${
-          isoTime(found.endTime)
-        }; --since 30d looks further back.`,
+        `No costs from ${isoTime(found.startTime)} to ${isoTime(found.endTime)}${hint}.`,
       );
     }
   },

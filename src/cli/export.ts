@@ -1,5 +1,6 @@
 import { EXPORT_FORMATS, type ExportFormat, exportRecords } from "../transfer/export.ts";
-import { asFileError, writeBytes, writeWholeFile } from "../transfer/file.ts";
+import { asFileError } from "../transfer/errors.ts";
+import { writeBytes, writeWholeFile } from "../transfer/file.ts";
 import type { FocusOptions } from "../transfer/focus.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";

@@ -1,7 +1,6 @@
 import { resolve } from "node:path";
 import { isGranted } from "../permissions.ts";
-import { TransferError } from "../transfer/errors.ts";
-import { asFileError } from "../transfer/file.ts";
+import { asFileError, TransferError } from "../transfer/errors.ts";
 import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";

@@ -19,3 +19,16 @@ export class TransferError extends Error {
     this.line = options.line;
   }
 }
+
+/** What the system says of a file, as an error that names the file; all other errors as they are. */
+export function asFileError(operation: "read" | "write", path: string, error: unknown): unknown {
+  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
+  if (typeof code !== "string" || !/^E[A-Z]+$/.test(code) || code === "EPIPE") return error;
+  const [reason] = (error as Error).message.split(/ \(os error|: /, 1);
+  const wanted = operation === "read"
+    ? "a file that can be read"
+    : ["ENOSPC", "EDQUOT"].includes(code)
+    ? "room for it"
+    : "a file that can be written in an existing folder";
+  return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, { cause: error });
+}

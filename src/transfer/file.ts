@@ -1,18 +1,5 @@
 import { basename, dirname, join } from "node:path";
-import { TransferError } from "./errors.ts";
-
-/** What the system says of a file, as an error that names the file; all other errors as they are. */
-export function asFileError(operation: "read" | "write", path: string, error: unknown): unknown {
-  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
-  if (typeof code !== "string" || !/^E[A-Z]+$/.test(code) || code === "EPIPE") return error;
-  const [reason] = (error as Error).message.split(/ \(os error|: /, 1);
-  const wanted = operation === "read"
-    ? "a file that can be read"
-    : ["ENOSPC", "EDQUOT"].includes(code)
-    ? "room for it"
-    : "a file that can be written in an existing folder";
-  return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, { cause: error });
-}
+import { asFileError } from "./errors.ts";
 
 /**
  * Writes a file all at once: until every byte of it is on the disk it has another name, in the same folder, so that
