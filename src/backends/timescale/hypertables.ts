@@ -115,7 +115,7 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
   let found = await pool.look("open", readExtension);
   if (found === undefined && mode === "create") {
     await pool.transaction("open", (session) => createExtension(pool, session));
-    found = await pool.use("open", readExtension); // a session that made it may still have the loader's answers
+    found = await pool.look("open", readExtension); // a session that made it may still have the loader's answers
   }
   if (found === undefined) {
     throw refuse(

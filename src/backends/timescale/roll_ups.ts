@@ -109,7 +109,7 @@ export class RollUps {
 
   /** Makes those that are missing, and rolls up what there is. */
   async ensure(): Promise<void> {
-    if ((await this.#pool.use("open", missing)).length === 0) return;
+    if ((await this.#pool.look("open", missing)).length === 0) return;
     let made: RollUp[] = [];
     await alone(this.#pool, "open", async (session) => {
       made = await missing(session);
