@@ -112,6 +112,14 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** Somebody closed the backend too early, which says nothing of the records. */
+export function closedBackend(operation: string, name: string): BackendError {
+  return new BackendError(
+    `Cannot ${operation} ${name}: an open backend is wanted: this one is closed`,
+    { operation, kind: "operator" },
+  );
+}
+
 /**
  * A failure of something that came before the records: it says nothing of them, nor of an earlier attempt to write them,
  * whose outcome is not known. So only time can pass, unless somebody has to mend something.

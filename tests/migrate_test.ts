@@ -27,6 +27,17 @@ function empty(onConflict: "ignore" | "replace" = "replace"): Promise<Backend> {
   return openBackend({ connectionString: "sqlite://", onConflict });
 }
 
+/** A backend that does some things otherwise. */
+function overriding(backend: Backend, methods: Partial<Backend>): Backend {
+  return new Proxy(backend, {
+    get(target, name) {
+      if (Object.hasOwn(methods, name)) return Reflect.get(methods, name);
+      const value = Reflect.get(target, name);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
 /** Metrics of some nodes with many of the same time, and true repeats. */
 function metrics(count: number, overrides: object = {}): object[] {
   return Array.from({ length: count }, (_, i) => ({
@@ -160,23 +171,18 @@ test("compares more records of one millisecond than it would hold in parts, exac
   await fill(from, systemMetrics, all);
   await fill(to, systemMetrics, all.slice(0, 1_500));
   let isFirst = true;
-  const large = new Proxy(to, {
-    get(target, name) {
-      if (name === "aggregate" && isFirst) {
-        isFirst = false;
-        return async (...asked: Parameters<Backend["aggregate"]>) =>
-          (await target.aggregate(...asked)).map((row) => ({ ...row, values: [1_600_000] }));
-      }
-      const value = Reflect.get(target, name);
-      return typeof value === "function" ? value.bind(target) : value;
+  const large = overriding(to, {
+    async aggregate(...asked) {
+      if (!isFirst) return await to.aggregate(...asked);
+      isFirst = false;
+      return (await to.aggregate(...asked)).map((row) => ({ ...row, values: [1_600_000] }));
     },
   });
   let reads = 0;
-  const counted = new Proxy(from, {
-    get(target, name) {
-      if (name === "read") reads++;
-      const value = Reflect.get(target, name);
-      return typeof value === "function" ? value.bind(target) : value;
+  const counted = overriding(from, {
+    read(...asked) {
+      reads++;
+      return from.read(...asked);
     },
   });
   const [found] = await migrate(counted, large, { datasets: ["system_metrics"] });
@@ -300,16 +306,11 @@ test("is exact when it failed at any batch, before or after that was committed",
   for (let batches = 0;; batches = failures % 3) {
     let left = batches;
     const isCommitted = failures % 2 === 0;
-    const breaking = new Proxy(to, {
-      get(target, name) {
-        if (name === "write" && left-- === 0) {
-          return async (batch: Parameters<Backend["write"]>[0]) => {
-            if (isCommitted) await target.write(batch);
-            throw new Error("killed");
-          };
-        }
-        const value = Reflect.get(target, name);
-        return typeof value === "function" ? value.bind(target) : value;
+    const breaking = overriding(to, {
+      async write(...asked) {
+        if (left-- !== 0) return await to.write(...asked);
+        if (isCommitted) await to.write(asked[0]);
+        throw new Error("killed");
       },
     });
     try {

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers";
-import { BackendError } from "../errors.ts";
+import { closedBackend } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import { Turns } from "../pipeline/turns.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
@@ -141,7 +141,7 @@ export class SqliteBackend implements Backend {
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     return this.#turns.take(async () => {
-      if (this.#isClosed) throw this.#closedError();
+      if (this.#isClosed) throw closedBackend("write", this.#path || "sqlite://");
       const thread = await this.#threadFor(batch.records.length);
       // SQLite writes without giving way to anything else: what could not arrive before this write could not be
       // gathered for the next batch.
@@ -263,14 +263,6 @@ export class SqliteBackend implements Backend {
     } catch (error) {
       throw asBackendError(operation, this.#path, error);
     }
-  }
-
-  /** Somebody closed it too early, which says nothing of the records. */
-  #closedError(): BackendError {
-    return new BackendError(
-      `Cannot write ${this.#path || "sqlite://"}: an open backend is wanted: this one is closed`,
-      { operation: "write", kind: "operator" },
-    );
   }
 
   /** What was made ready of this batch; once, as a thread takes it away. */

@@ -175,6 +175,12 @@ function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean 
   }
 }
 
+function inUseError(path: string): TransferError {
+  return new TransferError(
+    `Cannot write ${path}: a file of its own is wanted for bad lines: it is an input or the database`,
+  );
+}
+
 /** The bad lines: the first are told, all are counted, and kept where there is a file for them. */
 class Rejects implements Disposable {
   readonly #file: Deno.FsFile | undefined;
@@ -185,10 +191,7 @@ class Rejects implements Disposable {
   constructor(path: string | undefined, inUse: readonly string[]) {
     this.#path = path;
     if (path === undefined) return;
-    const error = new TransferError(
-      `Cannot write ${path}: a file of its own is wanted for bad lines: it is an input or the database`,
-    );
-    if (inUse.some((other) => resolve(other) === resolve(path))) throw error;
+    if (inUse.some((other) => resolve(other) === resolve(path))) throw inUseError(path);
     try {
       this.#file = Deno.openSync(path, { write: true, create: true, mode: 0o600 });
     } catch (error) {
@@ -197,7 +200,7 @@ class Rejects implements Disposable {
     const opened = this.#file.statSync();
     if (!inUse.some((other) => isSameFile(opened, other))) return;
     this.#file.close();
-    throw error;
+    throw inUseError(path);
   }
 
   /** Forgets the bad lines of an earlier import. */

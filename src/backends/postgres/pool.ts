@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import { setImmediate } from "node:timers";
 import type { Sql } from "postgres";
-import { BackendError } from "../../errors.ts";
+import { closedBackend } from "../../errors.ts";
 import { asPostgresError, codeOf, isSqlState } from "./errors.ts";
 import { openPostgresSocket } from "./socket.ts";
 import { locationOfTarget, nameOfTarget, type PostgresTarget } from "./target.ts";
@@ -240,12 +240,7 @@ export class PostgresPool {
     // Streams leave one connection over, so that who reads can write what it reads.
     const most = isStream ? this.#maxConnections - 1 : this.#maxConnections;
     for (;;) {
-      if (this.#isClosed) {
-        throw new BackendError(
-          `Cannot ${operation} ${this.name}: an open backend is wanted: this one is closed`,
-          { operation, kind: "operator" },
-        );
-      }
+      if (this.#isClosed) throw closedBackend(operation, this.name);
       const inUse = this.#inUse.size + this.#opening;
       const found = inUse < most ? this.#idle.pop() : undefined;
       if (found) {
