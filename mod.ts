@@ -38,14 +38,19 @@ export type {
   ProbeReport,
   StoredDocument,
 } from "./src/backends/backend.ts";
-export type { AlertRule, AlertRuleInput } from "./src/live/alert_rules.ts";
-export type { AlertsQuery } from "./src/live/alerts.ts";
-export type { AnomalyQuery } from "./src/live/anomalies.ts";
-export type { BudgetInput } from "./src/live/budget.ts";
-export type { BudgetState, BudgetStatus } from "./src/live/budget_status.ts";
-export type { BudgetChanges, BudgetQuery } from "./src/live/budgets.ts";
-export type { CostShare, CostSummary, CostSummaryOptions, CurrencySummary } from "./src/live/cost_summary.ts";
-export type { TrainingRun, TrainingRunTimes } from "./src/live/training_runs.ts";
+export type { AlertRule, AlertRuleInput } from "./src/monitoring/alerts/alert_rules.ts";
+export type { AlertsQuery } from "./src/monitoring/alerts/alerts.ts";
+export type { AnomalyQuery } from "./src/monitoring/anomalies/anomaly_detection.ts";
+export type { BudgetInput } from "./src/monitoring/budgets/budget.ts";
+export type { BudgetState, BudgetStatus } from "./src/monitoring/budgets/budget_status.ts";
+export type { BudgetChanges, BudgetQuery } from "./src/monitoring/budgets/budgets.ts";
+export type {
+  CostShare,
+  CostSummary,
+  CostSummaryOptions,
+  CurrencySummary,
+} from "./src/monitoring/cost_summary.ts";
+export type { TrainingRun, TrainingRunTimes } from "./src/monitoring/training_runs.ts";
 export type {
   Cluster,
   ClusterHealth,
@@ -54,11 +59,11 @@ export type {
   Service,
   ServiceDependencyMap,
   ServiceNode,
-} from "./src/live/health.ts";
+} from "./src/monitoring/health.ts";
 export type { Alert, AlertSeverity, AlertSubject } from "./src/records/alert.ts";
 export type { CostAnomaly } from "./src/records/anomaly.ts";
 export type { Budget, BudgetCrossing } from "./src/records/budget.ts";
-export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/answers/answer.ts";
+export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/aggregation/aggregate.ts";
 export type {
   CostAggregateQuery,
   GroupingOptions,
@@ -67,9 +72,9 @@ export type {
   NumericField,
   ServiceMetricsAggregateQuery,
   SystemMetricsAggregateQuery,
-} from "./src/answers/query.ts";
+} from "./src/aggregation/aggregate_query.ts";
 export type { AggregateRow, Aggregation, GroupKey, Measure } from "./src/records/aggregation.ts";
-export type { Stretch } from "./src/records/calendar.ts";
+export type { BucketRange } from "./src/records/calendar.ts";
 export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
 export type {
   AlertEvent,
@@ -88,7 +93,7 @@ export type {
 } from "./src/pipeline/events.ts";
 export type { OverflowPolicy } from "./src/pipeline/pipeline.ts";
 export type { CloseReport, CommitLatency, PipelineStats } from "./src/pipeline/pipeline_stats.ts";
-export type { FsyncPolicy } from "./src/pipeline/spool.ts";
+export type { FsyncPolicy } from "./src/spool/spool.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
 export { Decimal } from "./src/records/decimal.ts";
@@ -102,7 +107,7 @@ export type {
   SystemMetricsQuery,
   TimeRangeQuery,
 } from "./src/records/query.ts";
-export { TransferError } from "./src/transfer/errors.ts";
+export { TransferError } from "./src/transfer/transfer_error.ts";
 export { type ExportFormat, type ExportOptions, exportRecords } from "./src/transfer/export.ts";
 export type { FocusOptions } from "./src/transfer/focus.ts";
 export {
@@ -118,5 +123,5 @@ export {
   type MigrateOptions,
   type MigrateProgress,
 } from "./src/transfer/migrate.ts";
-export type { Holdings } from "./src/transfer/span.ts";
+export type { Holdings } from "./src/transfer/comparison.ts";
 export type { Reject } from "./src/transfer/record_stream.ts";

@@ -1,5 +1,5 @@
 import { Missing } from "./peers.ts";
-import type { Places } from "./places.ts";
+import type { Places } from "./fixtures.ts";
 import { median } from "./row.ts";
 import { type Ingest, intoMemory, intoServer, intoSqlite } from "./rows/ingest.ts";
 

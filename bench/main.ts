@@ -6,9 +6,9 @@
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { type Option, readArguments } from "../src/cli/arguments.ts";
 import { formatTable, formatThings, note, print } from "../src/cli/output.ts";
-import { readCount, readName, UsageError } from "../src/cli/usage.ts";
+import { readCount, readName, UsageError } from "../src/cli/option_values.ts";
 import { type GrowthResult, GROWTHS, measureGrowth } from "./growth.ts";
-import { Places } from "./places.ts";
+import { Places } from "./fixtures.ts";
 import { plotGrowth } from "./plot.ts";
 import { duration, fullReport, growthLine, replacePart, rowLine, shortReport } from "./report.ts";
 import { describeMachine, mergeResults, readResults, type Results, toJson } from "./results.ts";

@@ -1,5 +1,5 @@
 import { Missing } from "./peers.ts";
-import type { Places } from "./places.ts";
+import type { Places } from "./fixtures.ts";
 
 /** What is compared, and how its values are shown. */
 export type Quantity = "rate" | "time" | "memory" | "disk";

@@ -1,11 +1,11 @@
 import { type Backend, type ConflictPolicy, type OpenMode, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
 import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
-import { LateBackend } from "./backends/late.ts";
+import { DeferredBackend } from "./backends/deferred_backend.ts";
 import { ConfigError, describe, kindOf } from "./errors.ts";
 import type { EventListener } from "./pipeline/events.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
-import type { FsyncPolicy } from "./pipeline/spool.ts";
+import type { FsyncPolicy } from "./spool/spool.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS } from "./records/datasets.ts";
 
@@ -379,7 +379,7 @@ export async function openBackend(
     const canWait = spoolDirectory !== undefined && mode === "create" && kindOf(error) === "transient";
     if (!canWait || typeof backend === "object") throw error;
     const location = await locationOf(config);
-    return new LateBackend(backend, { location, openNow: () => openNow(config, options) });
+    return new DeferredBackend(backend, { location, openNow: () => openNow(config, options) });
   }
 }
 

@@ -1,9 +1,12 @@
-import { aggregateMetrics, type MetricsAggregate } from "./answers/answer.ts";
-import type { ServiceMetricsAggregateQuery, SystemMetricsAggregateQuery } from "./answers/query.ts";
+import { aggregateMetrics, type MetricsAggregate } from "./aggregation/aggregate.ts";
+import type {
+  ServiceMetricsAggregateQuery,
+  SystemMetricsAggregateQuery,
+} from "./aggregation/aggregate_query.ts";
 import type { PersistenceConfig } from "./config.ts";
-import type { AlertRule, AlertRuleInput } from "./live/alert_rules.ts";
-import { AlertWatch, allRules } from "./live/alert_watch.ts";
-import { Alerts, type AlertsQuery } from "./live/alerts.ts";
+import type { AlertRule, AlertRuleInput } from "./monitoring/alerts/alert_rules.ts";
+import { AlertMonitor, allRules } from "./monitoring/alerts/alert_monitor.ts";
+import { Alerts, type AlertsQuery } from "./monitoring/alerts/alerts.ts";
 import {
   acceptCluster,
   acceptService,
@@ -15,8 +18,8 @@ import {
   type Service,
   type ServiceDependencyMap,
   serviceDependencyMap,
-} from "./live/health.ts";
-import { CLUSTER, SERVICE } from "./live/kinds.ts";
+} from "./monitoring/health.ts";
+import { CLUSTER, SERVICE } from "./monitoring/document_kinds.ts";
 import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { Alert } from "./records/alert.ts";
 import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
@@ -35,7 +38,7 @@ import {
 const DATASETS = [systemMetrics, serviceMetrics];
 
 /** Metrics as a watch looks at them. */
-type Watched = Parameters<AlertWatch["observe"]>[1];
+type Watched = Parameters<AlertMonitor["observe"]>[1];
 
 /** How many records a cleanup deleted, or would delete. */
 export interface HubCleanup {
@@ -62,7 +65,7 @@ export interface HubCleanup {
  */
 export class ObservabilityHub implements AsyncDisposable {
   readonly #store: RecordStore;
-  readonly #watch: AlertWatch;
+  readonly #watch: AlertMonitor;
   readonly #alerts: Alerts;
 
   /** Makes a hub that keeps its records in memory only. For all else: {@linkcode ObservabilityHub.open}. */
@@ -75,7 +78,7 @@ export class ObservabilityHub implements AsyncDisposable {
   constructor(store: RecordStore = memoryStore(DATASETS)) {
     const { documents } = store.backend;
     this.#store = store;
-    this.#watch = new AlertWatch(documents, store.emit);
+    this.#watch = new AlertMonitor(documents, store.emit);
     this.#alerts = new Alerts(documents, this.#watch);
     store.watch(systemMetrics, {
       onAccepted: (metrics) => this.#watch.observe("system_metrics", metrics as Watched),

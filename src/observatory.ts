@@ -1,19 +1,19 @@
-import { aggregateCosts, type CostAggregate } from "./answers/answer.ts";
-import type { CostAggregateQuery } from "./answers/query.ts";
+import { aggregateCosts, type CostAggregate } from "./aggregation/aggregate.ts";
+import type { CostAggregateQuery } from "./aggregation/aggregate_query.ts";
 import type { PersistenceConfig } from "./config.ts";
-import { type AnomalyQuery, findAnomalies } from "./live/anomalies.ts";
-import type { BudgetInput } from "./live/budget.ts";
-import type { BudgetStatus } from "./live/budget_status.ts";
-import { type BudgetChanges, type BudgetQuery, Budgets } from "./live/budgets.ts";
-import { type CostSummary, costSummary, type CostSummaryOptions } from "./live/cost_summary.ts";
-import { CostWatch } from "./live/cost_watch.ts";
+import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomaly_detection.ts";
+import type { BudgetInput } from "./monitoring/budgets/budget.ts";
+import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
+import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";
+import { type CostSummary, costSummary, type CostSummaryOptions } from "./monitoring/cost_summary.ts";
+import { CostMonitor } from "./monitoring/cost_monitor.ts";
 import {
   costsOfRuns,
   startRun,
   stopRun,
   type TrainingRun,
   type TrainingRunTimes,
-} from "./live/training_runs.ts";
+} from "./monitoring/training_runs.ts";
 import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { CostAnomaly } from "./records/anomaly.ts";
 import type { Budget } from "./records/budget.ts";
@@ -67,7 +67,7 @@ export class CostObservatory implements AsyncDisposable {
   constructor(store: RecordStore = memoryStore(DATASETS)) {
     const { backend, emit, config: { anomalyDetection } } = store;
     this.#store = store;
-    const watch = new CostWatch(backend, { emit, anomalies: anomalyDetection });
+    const watch = new CostMonitor(backend, { emit, anomalies: anomalyDetection });
     this.#budgets = new Budgets(backend, { emit, onChange: () => watch.changed() });
     store.watch(costEntries, watch);
   }

@@ -9,18 +9,18 @@ import {
 } from "./config.ts";
 import { BackendError, messageOf, ValidationError } from "./errors.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
-import { forgetOld, startOfBudgets } from "./live/forget.ts";
+import { forgetOld, startOfBudgets } from "./monitoring/retention.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import type { Batch, WriteResult } from "./pipeline/sink.ts";
-import { Spool } from "./pipeline/spool.ts";
+import { Spool } from "./spool/spool.ts";
 import { publish } from "./open_telemetry.ts";
 import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
 import { acceptQuery } from "./records/query.ts";
-import { Ring } from "./records/ring.ts";
+import { RingBuffer } from "./records/ring_buffer.ts";
 import { acceptRecord } from "./records/validation.ts";
 
 /** What a hub or an observatory has taken in, and what became of it. */
@@ -149,7 +149,7 @@ export interface Watcher {
 /** What a dataset has in a store: its way in, and its newest records. */
 interface Room<T> {
   pipeline: Pipeline<T>;
-  newest: Ring<T>;
+  newest: RingBuffer<T>;
   watcher: Watcher;
 }
 
@@ -178,7 +178,7 @@ export class RecordStore {
     const letters = deadLetterFolder(config);
     this.emit = safeListener(config.onEvent);
     for (const dataset of datasets) {
-      const newest = new Ring<unknown>(config.maxMemoryEntries);
+      const newest = new RingBuffer<unknown>(config.maxMemoryEntries);
       const room = { newest, watcher: {} } as Room<unknown>;
       room.pipeline = new Pipeline<unknown>({
         dataset,

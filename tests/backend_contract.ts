@@ -5,7 +5,7 @@
  * @module
  */
 import type { Backend, ConflictPolicy } from "../src/backends/backend.ts";
-import { totalsOf } from "../src/backends/totals.ts";
+import { currencyTotals } from "../src/backends/currency_totals.ts";
 import type { WriteResult } from "../src/pipeline/sink.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
@@ -14,10 +14,10 @@ import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { acceptRecord } from "../src/records/validation.ts";
-import { type Tally, tally } from "../src/transfer/span.ts";
-import { answersContract } from "./answers_contract.ts";
+import { type Tally, tally } from "../src/transfer/comparison.ts";
+import { answersContract } from "./aggregation_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
-import { liveContract } from "./live_contract.ts";
+import { liveContract } from "./monitoring_contract.ts";
 import { costEntry, FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
 
 /** Opens an empty backend; disposing of it closes it and removes what it left. */
@@ -202,7 +202,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       { amount: "1.25", currency: "EUR" },
     ];
     await write(backend, costEntries, entries.map((entry, i) => costEntry({ ...entry, entryId: `e${i}` })));
-    assertEquals(await totalsOf(backend), [
+    assertEquals(await currencyTotals(backend), [
       { currency: "EUR", total: "-0.25", count: 2 },
       { currency: "USD", total: "0.299999999999999999", count: 3 },
       { currency: "XTS", total: "19999999999999999999.99999999999999998", count: 20 },
@@ -216,11 +216,11 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       costEntry({ entryId: "e3", timestamp: NEW_YEAR + HOUR, tags: { team: "nlp" } }),
     ]);
     const asked = { endTime: NEW_YEAR + 1, tags: { team: "nlp" }, category: "gpu" };
-    assertEquals(await totalsOf(backend, acceptQuery(costEntries, asked)), [
+    assertEquals(await currencyTotals(backend, acceptQuery(costEntries, asked)), [
       { currency: "USD", total: "1", count: 1 },
     ]);
-    assertEquals(await totalsOf(backend, acceptQuery(costEntries, { region: "none" })), []);
-    const [{ total }] = await totalsOf(backend, acceptQuery(costEntries, { limit: 1 }));
+    assertEquals(await currencyTotals(backend, acceptQuery(costEntries, { region: "none" })), []);
+    const [{ total }] = await currencyTotals(backend, acceptQuery(costEntries, { limit: 1 }));
     assertEquals(total, "3"); // a limit is for records, a total is of all that match
   });
 

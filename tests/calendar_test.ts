@@ -1,4 +1,4 @@
-import { bucketAt, bucketStarts, parseBucket, stretchesOf } from "../src/records/calendar.ts";
+import { bucketAt, bucketRangesOf, bucketStarts, parseBucket } from "../src/records/calendar.ts";
 import { assertEquals } from "./assert.ts";
 
 const HOUR = 3_600_000;
@@ -6,7 +6,7 @@ const HOUR = 3_600_000;
 /** The buckets of a range: the local time at which each begins, and its hours. */
 function buckets(bucket: string, [from, to]: [string, string], timeZone = "UTC"): string[] {
   const at = (text: string) => Temporal.PlainDateTime.from(text).toZonedDateTime(timeZone).epochMilliseconds;
-  const stretches = stretchesOf(parseBucket(bucket)!, { start: at(from), end: at(to), timeZone });
+  const stretches = bucketRangesOf(parseBucket(bucket)!, { start: at(from), end: at(to), timeZone });
   return [...bucketStarts(stretches)].map((start) => {
     const local = Temporal.Instant.fromEpochMilliseconds(start).toZonedDateTimeISO(timeZone);
     const { end } = bucketAt(stretches, start);
@@ -14,7 +14,7 @@ function buckets(bucket: string, [from, to]: [string, string], timeZone = "UTC")
   });
 }
 
-Deno.test("stretchesOf() has a day of 23 and one of 25 hours where clocks change", () => {
+Deno.test("bucketRangesOf() has a day of 23 and one of 25 hours where clocks change", () => {
   assertEquals(buckets("1d", ["2026-03-07T12:00", "2026-03-09T12:00"], "America/New_York"), [
     "2026-03-07T00:00 24",
     "2026-03-08T00:00 23",
@@ -30,7 +30,7 @@ Deno.test("stretchesOf() has a day of 23 and one of 25 hours where clocks change
   ]);
 });
 
-Deno.test("stretchesOf() has one day of 25 hours where the clock goes back to before midnight", () => {
+Deno.test("bucketRangesOf() has one day of 25 hours where the clock goes back to before midnight", () => {
   assertEquals(buckets("1d", ["2024-10-30T00:00", "2024-11-02T00:00"], "Africa/Cairo"), [
     "2024-10-30T00:00 24",
     "2024-10-31T00:00 25",
@@ -41,7 +41,7 @@ Deno.test("stretchesOf() has one day of 25 hours where the clock goes back to be
     "2025-04-06T00:00 24",
   ]);
   const [start, end] = [Date.parse("2024-10-30T21:00Z"), Date.parse("2024-10-31T22:00Z")];
-  const stretches = stretchesOf(parseBucket("1d")!, { start, end, timeZone: "Africa/Cairo" });
+  const stretches = bucketRangesOf(parseBucket("1d")!, { start, end, timeZone: "Africa/Cairo" });
   for (const time of [start, end - 1]) assertEquals(bucketAt(stretches, time), { start, end });
 });
 
@@ -61,7 +61,7 @@ const ZONES = [
 ];
 
 for (const [bucket, days] of [["1d", 1], ["1w", 7]] as const) {
-  Deno.test(`stretchesOf() has each ${bucket} begin where it does when days are counted one by one`, () => {
+  Deno.test(`bucketRangesOf() has each ${bucket} begin where it does when days are counted one by one`, () => {
     for (const timeZone of ZONES) {
       for (const [from, to] of [["2010-12-27", "2012-03-05"], ["2023-01-02", "2025-12-29"]]) {
         const counted = new Set<number>();
@@ -70,14 +70,14 @@ for (const [bucket, days] of [["1d", 1], ["1w", 7]] as const) {
         }
         const [start] = counted;
         const end = Temporal.PlainDate.from(to).toZonedDateTime({ timeZone }).epochMilliseconds;
-        const stretches = stretchesOf(parseBucket(bucket)!, { start, end, timeZone });
+        const stretches = bucketRangesOf(parseBucket(bucket)!, { start, end, timeZone });
         assertEquals([...bucketStarts(stretches)], [...counted], `${timeZone} from ${from}`);
       }
     }
   });
 }
 
-Deno.test("stretchesOf() counts spans below a day anew from each midnight", () => {
+Deno.test("bucketRangesOf() counts spans below a day anew from each midnight", () => {
   assertEquals(buckets("6h", ["2026-11-01T17:00", "2026-11-02T06:00"], "America/New_York"), [
     "2026-11-01T17:00 6",
     "2026-11-01T23:00 1",
@@ -94,7 +94,7 @@ Deno.test("stretchesOf() counts spans below a day anew from each midnight", () =
   ]);
 });
 
-Deno.test("stretchesOf() begins a day without midnight when it begins", () => {
+Deno.test("bucketRangesOf() begins a day without midnight when it begins", () => {
   assertEquals(buckets("1d", ["2018-11-03T12:00", "2018-11-05T12:00"], "America/Sao_Paulo"), [
     "2018-11-03T00:00 24",
     "2018-11-04T01:00 23",
@@ -110,7 +110,7 @@ Deno.test("stretchesOf() begins a day without midnight when it begins", () => {
   ]);
 });
 
-Deno.test("stretchesOf() counts months, quarters and years by the calendar, leap years too", () => {
+Deno.test("bucketRangesOf() counts months, quarters and years by the calendar, leap years too", () => {
   assertEquals(buckets("1mo", ["2028-01-31T00:00", "2028-04-01T00:00"]), [
     "2028-01-01T00:00 744",
     "2028-02-01T00:00 696",
@@ -126,10 +126,10 @@ Deno.test("stretchesOf() counts months, quarters and years by the calendar, leap
   ]);
 });
 
-Deno.test("stretchesOf() gives few stretches of many buckets", () => {
+Deno.test("bucketRangesOf() gives few stretches of many buckets", () => {
   const range = { start: Date.UTC(2000, 0, 1), end: Date.UTC(2026, 0, 1) };
   const count = (bucket: string, timeZone: string) =>
-    stretchesOf(parseBucket(bucket)!, { ...range, timeZone }).length;
+    bucketRangesOf(parseBucket(bucket)!, { ...range, timeZone }).length;
   assertEquals(count("1m", "America/New_York"), 1);
   assertEquals(count("1d", "UTC"), 1);
   assertEquals(count("1d", "America/New_York"), 26 * 4 + 1); // two odd days a year, and what lies between

@@ -1,6 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
-import { trendsOf } from "../src/cli/answer.ts";
+import { trendsOf } from "../src/cli/aggregation.ts";
 import { sampleUntil, Watch } from "../src/cli/collect.ts";
 import { formatTable } from "../src/cli/output.ts";
 import { Decimal } from "../src/records/decimal.ts";

@@ -7,7 +7,7 @@ import { DATASETS } from "../src/records/datasets.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { readCsvLine } from "../src/transfer/csv.ts";
-import { writeWholeFile } from "../src/transfer/file.ts";
+import { writeWholeFile } from "../src/transfer/file_writer.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import {

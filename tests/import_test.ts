@@ -9,8 +9,8 @@ import {
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { LineStream } from "../src/transfer/lines.ts";
-import { RowIds } from "../src/transfer/row_id.ts";
+import { LineStream } from "../src/transfer/line_stream.ts";
+import { ContentIds } from "../src/transfer/content_id.ts";
 import { parseTime } from "../src/transfer/values.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
@@ -171,10 +171,10 @@ Deno.test("importRecords() keeps numbers in the tags of CSV as they are written"
   }
 });
 
-Deno.test("RowIds() keeps true repeats apart, and gives the same ids for the same rows again", () => {
+Deno.test("ContentIds() keeps true repeats apart, and gives the same ids for the same rows again", () => {
   const rows = Array.from({ length: 20_000 }, (_, i) => `row ${i % 9_999}`);
   const idsOf = () => {
-    const ids = new RowIds();
+    const ids = new ContentIds();
     return rows.map((row) => ids.next(row));
   };
   const first = idsOf();

@@ -7,7 +7,7 @@ import { DATASETS } from "../src/records/datasets.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import type { Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { batchSink } from "../src/transfer/batches.ts";
+import { batchSink } from "../src/transfer/batch_sink.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { settle } from "./fake_time.ts";

@@ -3,7 +3,7 @@ import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.t
 import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
 import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
-import { WaitingRoom } from "../src/pipeline/waiting_room.ts";
+import { AdmissionQueue } from "../src/pipeline/admission_queue.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { FakeTime, settle } from "./fake_time.ts";
@@ -434,10 +434,10 @@ Deno.test("Pipeline refuses records once closed, and those that wait for room", 
   assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
 });
 
-Deno.test("WaitingRoom lets in, in order, as many as there is room for, and turns away only who still waits", async () => {
+Deno.test("AdmissionQueue lets in, in order, as many as there is room for, and turns away only who still waits", async () => {
   let room = 0;
   const admitted: number[] = [];
-  const waiting = new WaitingRoom<number>({
+  const waiting = new AdmissionQueue<number>({
     hasRoom: () => room > 0,
     admit(number) {
       room--;

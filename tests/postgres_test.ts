@@ -6,7 +6,7 @@ import { PostgresPool } from "../src/backends/postgres/pool.ts";
 import { openPostgresSocket } from "../src/backends/postgres/socket.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { PostgresWriter } from "../src/backends/postgres/writer.ts";
-import { totalsOf } from "../src/backends/totals.ts";
+import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { BackendError } from "../src/errors.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
@@ -689,7 +689,7 @@ test(
       ]);
       for (const result of results) assertEquals(result, { committed: 200, duplicates: 0, restated: 200 });
     }
-    assertEquals(await totalsOf(backend), [{
+    assertEquals(await currencyTotals(backend), [{
       currency: "USD",
       total: "400",
       count: 200,

@@ -1,6 +1,6 @@
-import { crc32c } from "../src/pipeline/crc32c.ts";
+import { crc32c } from "../src/spool/crc32c.ts";
 import { BackendError } from "../src/errors.ts";
-import { decodeFrame, encodeFrame, FrameKind } from "../src/pipeline/frame.ts";
+import { decodeFrame, encodeFrame, FrameKind } from "../src/spool/frame.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";

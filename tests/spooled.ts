@@ -2,7 +2,7 @@
 import { Pipeline } from "../src/pipeline/pipeline.ts";
 import type { EventListener } from "../src/pipeline/events.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
-import { type FsyncPolicy, Spool } from "../src/pipeline/spool.ts";
+import { type FsyncPolicy, Spool } from "../src/spool/spool.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { NEW_YEAR, type TemporaryFolder } from "./fixtures.ts";
 

@@ -1,10 +1,10 @@
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
-import { aggregateCosts, aggregateMetrics } from "../src/answers/answer.ts";
+import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
 import { JOBS } from "../src/backends/timescale/jobs.ts";
 import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
-import { totalsOf } from "../src/backends/totals.ts";
+import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { PostgresSession } from "../src/backends/postgres/pool.ts";
 import { BackendError } from "../src/errors.ts";
@@ -120,7 +120,7 @@ test("adopts the tables of the plain backend with all that is in them and all gr
     await assertRejects(() => open(database.url, { mode: "existing" }), BackendError, "timescaledb");
     const backend = await open(database.url, { retentionDays: 36_500 });
     assertEquals((await read(backend, systemMetrics)).length, 3_000);
-    const [{ total }] = await totalsOf(backend);
+    const [{ total }] = await currencyTotals(backend);
     assertEquals(total, "1.000000000000000001");
     assertEquals(await write(backend, costEntries, [costEntry()]), {
       committed: 0,
@@ -331,7 +331,7 @@ test("restates and ignores costs in compressed chunks, exactly", async (database
   const ignoring = await open(database.url);
   const ignored = await write(ignoring, costEntries, entries.map((entry) => ({ ...entry, amount: "9" })));
   assertEquals(ignored, { committed: 0, duplicates: 3_000, restated: 0 });
-  assertEquals(await totalsOf(ignoring), [
+  assertEquals(await currencyTotals(ignoring), [
     { currency: "USD", total: "21.00000000000000299", count: 3_001 },
   ]);
   assertEquals((await read(ignoring, costEntries, { tags: { i: "1005" } })).map(({ amount }) => amount), [

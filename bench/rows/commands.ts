@@ -1,7 +1,7 @@
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { runSql } from "../../tests/postgres_server.ts";
 import { program } from "../peers.ts";
-import type { Places } from "../places.ts";
+import type { Places } from "../fixtures.ts";
 import { timeOf } from "../processes.ts";
 import type { Family, Row } from "../row.ts";
 

@@ -1,7 +1,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { runSql } from "../../tests/postgres_server.ts";
 import { findPython, program } from "../peers.ts";
-import type { Places, ServerName } from "../places.ts";
+import type { Places, ServerName } from "../fixtures.ts";
 import { Shell, Subject } from "../processes.ts";
 import { datasetOf, type Measured } from "../records.ts";
 import type { Family, Measure, Reach, Row } from "../row.ts";

@@ -1,5 +1,5 @@
 import { Subject } from "../processes.ts";
-import type { Places } from "../places.ts";
+import type { Places } from "../fixtures.ts";
 import type { Family, Measure, Row } from "../row.ts";
 
 const RECORDS = 10_000_000;

@@ -1,5 +1,5 @@
 import type { PersistenceConfig } from "../../mod.ts";
-import type { Places } from "../places.ts";
+import type { Places } from "../fixtures.ts";
 import type { Family, Measure, Row } from "../row.ts";
 import { intoServer, intoSqlite } from "./ingest.ts";
 

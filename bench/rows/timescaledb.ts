@@ -1,6 +1,6 @@
 import { openBackend } from "../../mod.ts";
 import { runSql } from "../../tests/postgres_server.ts";
-import type { Places } from "../places.ts";
+import type { Places } from "../fixtures.ts";
 import type { Family } from "../row.ts";
 
 /** 15 days of 64 nodes every 15 seconds. */

@@ -4,10 +4,10 @@ import { copyRecord, type Dataset, type DatasetName } from "../records/dataset.t
 import type { RecordQuery } from "../records/query.ts";
 import { DATASETS } from "../records/datasets.ts";
 import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport } from "./backend.ts";
-import { Ring } from "../records/ring.ts";
+import { RingBuffer } from "../records/ring_buffer.ts";
 import { aggregate } from "./memory/aggregate.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
-import { totalsOf } from "./totals.ts";
+import { currencyTotals } from "./currency_totals.ts";
 
 const PAGE_RECORDS = 1_000;
 /** Batch ids that are remembered. Nothing outlives the process, so only a retry can come again. */
@@ -22,7 +22,7 @@ export class MemoryBackend implements Backend {
   readonly isDurable = false;
   readonly documents: MemoryDocuments = new MemoryDocuments();
   readonly #onConflict: ConflictPolicy;
-  readonly #rings: Record<DatasetName, Ring<Fields>>;
+  readonly #rings: Record<DatasetName, RingBuffer<Fields>>;
   readonly #ledger = new Map<string, WriteResult>();
   readonly #capacity: number;
   /** Committed records that made way for newer ones. */
@@ -37,7 +37,7 @@ export class MemoryBackend implements Backend {
     this.#onConflict = options.onConflict;
     this.#capacity = options.maxMemoryEntries;
     const ring = (dataset: Dataset<unknown>) =>
-      new Ring<Fields>(
+      new RingBuffer<Fields>(
         options.maxMemoryEntries,
         dataset.key.length > 0 ? (record) => keyOf(dataset, record) : undefined,
       );
@@ -114,7 +114,7 @@ export class MemoryBackend implements Backend {
         service_metrics: of("service_metrics"),
         cost_entries: of("cost_entries"),
       },
-      totals: await totalsOf(this),
+      totals: await currencyTotals(this),
       storage: { maxMemoryEntries: this.#capacity, evicted: this.#evicted },
     };
   }

@@ -26,7 +26,7 @@ import { DIALECT, epochMs, literal, SCHEMA_VERSION, selectList, timeLiteral } fr
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { whereClause } from "./sql/select.ts";
-import { totalsOf } from "./totals.ts";
+import { currencyTotals } from "./currency_totals.ts";
 
 const PAGE_RECORDS = 1_000;
 /** How long to wait for the writes under way before giving way to those that wait behind. */
@@ -163,7 +163,7 @@ export class PostgresBackend implements Backend {
     }
     return {
       datasets,
-      totals: await totalsOf(this),
+      totals: await currencyTotals(this),
       storage: await this.pool.use("read", async (session) => {
         const [[version, bytes]] = await session.query(
           "SELECT current_setting('server_version'), pg_database_size(current_database())::text",

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers";
 import { closedBackend } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
-import { Turns } from "../pipeline/turns.ts";
+import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
@@ -34,7 +34,7 @@ import { encodeRows } from "./sqlite/rows.ts";
 import { rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
 import { WriterThread } from "./sqlite/thread.ts";
 import { type EncodedBatch, SqliteWriter, type SqliteWriterOptions } from "./sqlite/writer.ts";
-import { totalsOf } from "./totals.ts";
+import { currencyTotals } from "./currency_totals.ts";
 
 /** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
 const STEP_ROWS = 10_000;
@@ -94,7 +94,7 @@ export class SqliteBackend implements Backend {
   readonly #threadRecords: number;
   #prepared: { batch: Batch; encoded: EncodedBatch } | undefined;
   /** Whatever changes the file is done one after the other: two of its connections must not wait for each other. */
-  readonly #turns = new Turns();
+  readonly #turns = new Mutex();
   #isClosed = false;
 
   /**
@@ -219,7 +219,7 @@ export class SqliteBackend implements Backend {
         service_metrics: this.#datasetStats("service_metrics"),
         cost_entries: this.#datasetStats("cost_entries"),
       },
-      totals: await totalsOf(this),
+      totals: await currencyTotals(this),
       storage: { ...this.#about(), fileSizeBytes: this.#fileSize() },
     }));
   }

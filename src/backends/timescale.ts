@@ -11,7 +11,7 @@ import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
 import { literal } from "./postgres/schema.ts";
 import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT } from "./timescale/chunks.ts";
 import { type Extension, HYPERTABLES, refuse, requireExtension } from "./timescale/hypertables.ts";
-import { freshnessQuery, rollUpSource } from "./timescale/roll_up_answers.ts";
+import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
 import { Policies, type PolicySettings } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 

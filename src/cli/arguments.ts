@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { importOnDemand } from "../on_demand.ts";
-import { nearest, UsageError } from "./usage.ts";
+import { lazyImport } from "../lazy_import.ts";
+import { nearest, UsageError } from "./option_values.ts";
 
 /** An option of a command. */
 export interface Option {
@@ -82,7 +82,7 @@ export async function readArguments(
 async function parse(given: readonly string[], options: readonly Option[]): Promise<Parsed> {
   const texts = options.filter(({ value }) => value !== undefined).map(({ name }) => name);
   const args = joinValues(given, texts);
-  const std = await importOnDemand<{ default: StdModule }>(new URL("./std_cli.ts", import.meta.url))
+  const std = await lazyImport<{ default: StdModule }>(new URL("./std_cli.ts", import.meta.url))
     .catch(() => undefined);
   const switches = options.filter(({ value }) => value === undefined).map(({ name }) => name);
   const repeatable = options.filter(({ isRepeatable }) => isRepeatable).map(({ name }) => name);

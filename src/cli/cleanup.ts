@@ -1,5 +1,5 @@
 import { resolveConfig } from "../config.ts";
-import { startOfBudgets } from "../live/forget.ts";
+import { startOfBudgets } from "../monitoring/retention.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { deleteBefore, retentionCutoff } from "../store.ts";
 import {
@@ -11,7 +11,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { ask, type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
-import { readDurationMs, readNumber, UsageError } from "./usage.ts";
+import { readDurationMs, readNumber, UsageError } from "./option_values.ts";
 
 const ALL = Object.values(DATASETS);
 

@@ -11,7 +11,7 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
-import { readDurationMs, UsageError } from "./usage.ts";
+import { readDurationMs, UsageError } from "./option_values.ts";
 
 const HOUR_MS = 3_600_000n;
 const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;

@@ -9,7 +9,7 @@ import {
 } from "../config.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS } from "./output.ts";
-import { readName } from "./usage.ts";
+import { readName } from "./option_values.ts";
 
 /** A command of the program, described as data: its help is derived from it. */
 export interface Command {

@@ -1,8 +1,8 @@
-import type { BudgetStatus } from "../live/budget_status.ts";
-import { budgetStatuses } from "../live/budgets.ts";
+import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
+import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
-import { readTime } from "./usage.ts";
+import { readTime } from "./option_values.ts";
 
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {

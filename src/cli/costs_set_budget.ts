@@ -1,12 +1,12 @@
-import { acceptBudget, type BudgetInput } from "../live/budget.ts";
-import { Budgets } from "../live/budgets.ts";
-import { bodiesOf, BUDGET } from "../live/kinds.ts";
+import { acceptBudget, type BudgetInput } from "../monitoring/budgets/budget.ts";
+import { Budgets } from "../monitoring/budgets/budgets.ts";
+import { bodiesOf, BUDGET } from "../monitoring/document_kinds.ts";
 import type { Budget } from "../records/budget.ts";
 import { EARLIEST_TIME } from "../records/validation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
 import { note } from "./output.ts";
-import { readBound, readTime, UsageError } from "./usage.ts";
+import { readBound, readTime, UsageError } from "./option_values.ts";
 
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {

@@ -1,8 +1,13 @@
-import { type CostShare, type CostSummary, costSummary, type CurrencySummary } from "../live/cost_summary.ts";
+import {
+  type CostShare,
+  type CostSummary,
+  costSummary,
+  type CurrencySummary,
+} from "../monitoring/cost_summary.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { bold, formatCount, formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
-import { readCount } from "./usage.ts";
+import { readCount } from "./option_values.ts";
 
 /** `openfinops costs summary` */
 export const costsSummary: Command = {

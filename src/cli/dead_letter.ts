@@ -9,7 +9,7 @@ import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatCsv, formatTable, formatThings, note, print } from "./output.ts";
-import { readName, UsageError } from "./usage.ts";
+import { readName, UsageError } from "./option_values.ts";
 
 const ACTIONS = ["list", "retry", "purge"] as const;
 const COLUMNS = ["time", "dataset", "sqlState", "message", "batchId", "record"] as const;

@@ -1,13 +1,13 @@
 import { EXPORT_FORMATS, type ExportFormat, exportRecords } from "../transfer/export.ts";
-import { asFileError } from "../transfer/errors.ts";
-import { writeBytes, writeWholeFile } from "../transfer/file.ts";
+import { asFileError } from "../transfer/transfer_error.ts";
+import { writeBytes, writeWholeFile } from "../transfer/file_writer.ts";
 import type { FocusOptions } from "../transfer/focus.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
 import { formatThings, note } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
-import { readDurationMs, readName, UsageError } from "./usage.ts";
+import { readDurationMs, readName, UsageError } from "./option_values.ts";
 
 /** What a cost entry does not know, and FOCUS wants to be told. */
 const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [

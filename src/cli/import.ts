@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { isGranted } from "../permissions.ts";
-import { asFileError, TransferError } from "../transfer/errors.ts";
+import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
@@ -9,7 +9,7 @@ import { type Command, CONNECTION_OPTIONS, sqliteFile, withBackend } from "./com
 import { formatCount, formatThings, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASETS, readDataset } from "./selection.ts";
-import { readName, UsageError } from "./usage.ts";
+import { readName, UsageError } from "./option_values.ts";
 
 /** Bad lines that are told one by one. */
 const SHOWN_REJECTS = 10;

@@ -4,7 +4,7 @@ import { deleteBefore, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
-import { readNumber, UsageError } from "./usage.ts";
+import { readNumber, UsageError } from "./option_values.ts";
 
 /** `openfinops database init` */
 export const init: Command = {

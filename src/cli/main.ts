@@ -1,7 +1,7 @@
 import project from "../../deno.json" with { type: "json" };
 import { hidePassword } from "../backends/connection_string.ts";
 import { BackendError, ConfigError, messageOf, ValidationError } from "../errors.ts";
-import { TransferError } from "../transfer/errors.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
 import { bold, note, print } from "./output.ts";
@@ -65,7 +65,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
     print(commandList(group));
     return 0;
   }
-  const { nearest } = await import("./usage.ts");
+  const { nearest } = await import("./option_values.ts");
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
   throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`);
 }

@@ -1,15 +1,15 @@
-import { AlertWatch, nameOf } from "../live/alert_watch.ts";
-import { Alerts } from "../live/alerts.ts";
+import { AlertMonitor, nameOf } from "../monitoring/alerts/alert_monitor.ts";
+import { Alerts } from "../monitoring/alerts/alerts.ts";
 import {
   type ClusterHealth,
   type ClusterHealthSummary,
   clusterHealthSummary,
   healthWindow,
-} from "../live/health.ts";
+} from "../monitoring/health.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { readDurationMs, readTime } from "./usage.ts";
+import { readDurationMs, readTime } from "./option_values.ts";
 
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {
@@ -33,7 +33,7 @@ export const metricsHealth: Command = {
       ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
     });
     const found = await withBackend(given, "read", async (backend) => {
-      const alerts = new Alerts(backend.documents, new AlertWatch(backend.documents, () => {}));
+      const alerts = new Alerts(backend.documents, new AlertMonitor(backend.documents, () => {}));
       return await clusterHealthSummary(backend, { window, atHand: [], alerts: await alerts.list() });
     });
     const table = () => printTables(found);

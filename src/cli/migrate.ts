@@ -3,14 +3,14 @@ import { openBackend, resolveConfig } from "../config.ts";
 import { BackendError } from "../errors.ts";
 import { MemoryBackend } from "../backends/memory.ts";
 import { Decimal } from "../records/decimal.ts";
-import { TransferError } from "../transfer/errors.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
 import { type DatasetMigration, migrate } from "../transfer/migrate.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, FORMAT_OPTION, readFormat } from "./command.ts";
 import { type Format, formatBytes, formatCount, formatCsv, formatTable, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
-import { UsageError } from "./usage.ts";
+import { UsageError } from "./option_values.ts";
 
 /** `openfinops database migrate` */
 export const migrateCommand: Command = {

@@ -4,7 +4,7 @@
  * @module
  */
 import { formatCsv } from "../transfer/csv.ts";
-import { asFileError } from "../transfer/errors.ts";
+import { asFileError } from "../transfer/transfer_error.ts";
 import { isoTime } from "../transfer/values.ts";
 
 export { formatCsv, isoTime };

@@ -1,12 +1,12 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { ANSWER_OPTIONS, asksForAnswers, printAnswer, readQuestion } from "./answer.ts";
+import { ANSWER_OPTIONS, asksForAnswers, printAnswer, readQuestion } from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { type Format, formatCsv, formatTable, note, print, toCells, toJsonRecord, write } from "./output.ts";
 import { readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
-import { readCount, readName } from "./usage.ts";
+import { readCount, readName } from "./option_values.ts";
 
 const DEFAULT_LIMIT = 100;
 

@@ -3,7 +3,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { readBound, readName, UsageError } from "./usage.ts";
+import { readBound, readName, UsageError } from "./option_values.ts";
 
 /** The datasets by the names that the command line gives them. */
 export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {

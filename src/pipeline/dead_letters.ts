@@ -1,5 +1,5 @@
 import type { DatasetName } from "../records/dataset.ts";
-import { readAll, replaceFile, storageError, writeAll } from "./storage.ts";
+import { readAll, replaceFile, storageError, writeAll } from "./durable_file.ts";
 
 const encoder = new TextEncoder();
 

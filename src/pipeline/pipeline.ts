@@ -7,11 +7,11 @@ import { Delivery } from "./delivery.ts";
 import { Dispatch } from "./dispatch.ts";
 import { Alarm, type EventListener } from "./events.ts";
 import { type CloseReport, Latencies, type PipelineStats } from "./pipeline_stats.ts";
-import { Positions } from "./positions.ts";
+import { FlushTracker } from "./flush_tracker.ts";
 import { MAX_BATCH_BYTES, MemoryQueue, type Queue, type QueueHooks } from "./queue.ts";
 import { retry } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
-import { WaitingRoom } from "./waiting_room.ts";
+import { AdmissionQueue } from "./admission_queue.ts";
 
 /** What to do with a record when the buffer is full. */
 export type OverflowPolicy = "block" | "drop-oldest" | "drop-newest";
@@ -77,8 +77,8 @@ export class Pipeline<T> {
     retries: 0,
   };
   readonly #latencies = new Latencies();
-  readonly #positions: Positions;
-  readonly #waiting: WaitingRoom<T>;
+  readonly #positions: FlushTracker;
+  readonly #waiting: AdmissionQueue<T>;
   /** Whether the batch stream has been asked for what it holds. */
   #flushAsked = false;
   #isDropping = false;
@@ -119,8 +119,8 @@ export class Pipeline<T> {
     this.#queue = options.queue?.(hooks) ??
       new MemoryQueue(dataset, hooks, { maxRecords: sink.maxRecords?.(dataset) });
     this.#counters.accepted = this.#queue.spooled;
-    this.#positions = new Positions(this.#queue.spooled);
-    this.#waiting = new WaitingRoom({
+    this.#positions = new FlushTracker(this.#queue.spooled);
+    this.#waiting = new AdmissionQueue({
       hasRoom: () => this.#hasRoom,
       admit: (record) => this.#admit(record),
       onImpatient: () => {

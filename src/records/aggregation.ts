@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Stretch } from "./calendar.ts";
+import type { BucketRange } from "./calendar.ts";
 
 /** What records are grouped by: a text field, or a key of a map field. */
 export interface GroupKey {
@@ -31,7 +31,7 @@ export interface Aggregation {
    * The spans of time, one after the other; all time where not given. Records before the first or after the last count
    * for spans that begin there: who asks leaves those out, or has a query that finds no such records.
    */
-  readonly stretches?: readonly Stretch[];
+  readonly stretches?: readonly BucketRange[];
   /** What is told apart. */
   readonly groupBy: readonly GroupKey[];
   /** What is wanted. */

@@ -6,7 +6,7 @@
  */
 
 /** Equal spans of time, one after the other; the last one may be cut short by the end. */
-export interface Stretch {
+export interface BucketRange {
   /** Where the first span begins, in epoch milliseconds. */
   readonly start: number;
   /** Where the last one ends, in epoch milliseconds. */
@@ -65,11 +65,11 @@ export function isTimeZone(name: string): boolean {
  * Nearly all buckets are as long as their neighbours, so this gives few stretches where there are many buckets:
  * databases find the bucket of a record by comparing with those few, and a division.
  */
-export function stretchesOf(
+export function bucketRangesOf(
   bucket: Bucket,
   { start, end, timeZone }: { start: number; end: number; timeZone: string },
-): Stretch[] {
-  const stretches: Stretch[] = [];
+): BucketRange[] {
+  const stretches: BucketRange[] = [];
   let at = calendarStart(bucket, zoned(start, timeZone));
   while (at.epochMilliseconds < end) {
     const from = at.epochMilliseconds;
@@ -86,7 +86,7 @@ export function stretchesOf(
 }
 
 /** The bucket that holds a time. */
-export function bucketAt(stretches: readonly Stretch[], time: number): { start: number; end: number } {
+export function bucketAt(stretches: readonly BucketRange[], time: number): { start: number; end: number } {
   let low = 0;
   for (let high = stretches.length - 1; low < high;) {
     const middle = (low + high) >> 1;
@@ -99,12 +99,12 @@ export function bucketAt(stretches: readonly Stretch[], time: number): { start: 
 }
 
 /** How many buckets there are. */
-export function bucketCount(stretches: readonly Stretch[]): number {
+export function bucketCount(stretches: readonly BucketRange[]): number {
   return stretches.reduce((sum, { start, end, stepMs }) => sum + Math.ceil((end - start) / stepMs), 0);
 }
 
 /** Where each bucket begins. */
-export function* bucketStarts(stretches: readonly Stretch[]): Generator<number> {
+export function* bucketStarts(stretches: readonly BucketRange[]): Generator<number> {
   for (const { start, end, stepMs } of stretches) {
     for (let at = start; at < end; at += stepMs) yield at;
   }
@@ -156,7 +156,10 @@ function evenRun(bucket: Bucket, at: Temporal.ZonedDateTime, end: number): numbe
 }
 
 /** Leaves out what lies before the first bucket of a range, or behind the last one: days are worked out as a whole. */
-function clip(stretches: readonly Stretch[], { start, end }: { start: number; end: number }): Stretch[] {
+function clip(
+  stretches: readonly BucketRange[],
+  { start, end }: { start: number; end: number },
+): BucketRange[] {
   return stretches.filter((stretch) => stretch.end > start && stretch.start < end).map((stretch) => {
     const { start: from, end: to, stepMs } = stretch;
     return {
@@ -168,7 +171,7 @@ function clip(stretches: readonly Stretch[], { start, end }: { start: number; en
 }
 
 /** Adds a stretch to those before it, or to the last of them where that goes on evenly. */
-function append(stretches: Stretch[], next: Stretch): void {
+function append(stretches: BucketRange[], next: BucketRange): void {
   const last = stretches.at(-1);
   const goesOn = last?.stepMs === next.stepMs && (last.end - last.start) % last.stepMs === 0;
   if (goesOn) stretches[stretches.length - 1] = { ...last, end: next.end };

@@ -4,7 +4,7 @@ import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery } from "../records/query.ts";
 import { formatCsv } from "./csv.ts";
-import { TransferError } from "./errors.ts";
+import { TransferError } from "./transfer_error.ts";
 import { FOCUS_COLUMNS, type FocusOptions } from "./focus.ts";
 import { toCells, toJsonRecord } from "./values.ts";
 

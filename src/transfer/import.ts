@@ -3,13 +3,13 @@ import { describe } from "../errors.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { batchSink, FixedBatches } from "./batches.ts";
-import { TransferError } from "./errors.ts";
-import { LineStream } from "./lines.ts";
+import { batchSink, FixedBatches } from "./batch_sink.ts";
+import { TransferError } from "./transfer_error.ts";
+import { LineStream } from "./line_stream.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
-import { KeyClashes } from "./row_id.ts";
-import { unpack } from "./unpack.ts";
+import { KeyClashes } from "./content_id.ts";
+import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
 
 /** How records are imported. */
@@ -102,7 +102,7 @@ export async function importRecords(
     },
   });
   try {
-    await (await unpack(input.pipeThrough(counter(progress))))
+    await (await decompress(input.pipeThrough(counter(progress))))
       .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }))
       .pipeThrough(new RecordStream(dataset, options))
       .pipeThrough(sorter({ progress, clashes }, options))

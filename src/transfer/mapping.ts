@@ -5,7 +5,7 @@
  */
 import { ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
-import { TransferError } from "./errors.ts";
+import { TransferError } from "./transfer_error.ts";
 import { focusPlan, isFocusNull } from "./focus.ts";
 import { READERS, Unreadable } from "./values.ts";
 

@@ -5,7 +5,7 @@ import { retryBriefly } from "../pipeline/retry.ts";
 import { byteLength, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { batchSink, FixedBatches } from "./batches.ts";
+import { batchSink, FixedBatches } from "./batch_sink.ts";
 import {
   differingGroups,
   type Holdings,
@@ -19,7 +19,7 @@ import {
   sum,
   tally,
   toSpans,
-} from "./span.ts";
+} from "./comparison.ts";
 import { contentOf } from "./values.ts";
 
 /** Into how many spans of time a range is divided to find where source and target differ. */

@@ -2,10 +2,10 @@ import { ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptRecord } from "../records/validation.ts";
 import { readCsvLine } from "./csv.ts";
-import { TransferError } from "./errors.ts";
-import type { Line } from "./lines.ts";
+import { TransferError } from "./transfer_error.ts";
+import type { Line } from "./line_stream.ts";
 import { makeReader, type MappingOptions, namedColumns, type RowReader } from "./mapping.ts";
-import { RowIds } from "./row_id.ts";
+import { ContentIds } from "./content_id.ts";
 
 /** A line that could not be taken. */
 export interface Reject {
@@ -70,7 +70,7 @@ function take({ line, text, fault }: Line, reader: LineReader): Outcome {
 /** What both formats have in common: ids for cost entries that have none. */
 class Records {
   readonly dataset: Dataset<unknown>;
-  readonly #ids = new RowIds();
+  readonly #ids = new ContentIds();
   readonly #needsId: boolean;
 
   constructor(dataset: Dataset<unknown>) {

@@ -2,7 +2,7 @@
 import "../../cli.ts"; // brings all that its run below needs into the cache
 import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
-import { decodeFrame, FrameKind, HEADER_BYTES } from "../../src/pipeline/frame.ts";
+import { decodeFrame, FrameKind, HEADER_BYTES } from "../../src/spool/frame.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { assertStored, conserved, Load } from "./load.ts";

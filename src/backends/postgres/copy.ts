@@ -5,7 +5,7 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
-import { recordBuilder } from "../../records/builder.ts";
+import { recordBuilder } from "../../records/record_builder.ts";
 import { byteLength, type ColumnType, type Dataset } from "../../records/dataset.ts";
 
 /** What a file begins with: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */

@@ -1,5 +1,5 @@
 import type { Aggregation, GroupKey } from "../../records/aggregation.ts";
-import type { Stretch } from "../../records/calendar.ts";
+import type { BucketRange } from "../../records/calendar.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 
 /** What differs between databases when records are grouped. */
@@ -34,7 +34,7 @@ export function groupExpressions(
 const MOST_CASES = 16;
 
 /** Where the span of a record begins: its stretch is found by halving, so that many cost little more than few. */
-function bucketOf(stretches: readonly Stretch[], dialect: GroupDialect): string {
+function bucketOf(stretches: readonly BucketRange[], dialect: GroupDialect): string {
   if (stretches.length > MOST_CASES && dialect.lookUp) {
     const starts = stretches.map(({ start }) => start);
     const from = dialect.lookUp(starts, stretches.map(fromOf));
@@ -52,7 +52,7 @@ function bucketOf(stretches: readonly Stretch[], dialect: GroupDialect): string 
 }
 
 /** What spans are counted from: a step earlier, as whole numbers are cut towards zero, which for earlier times would be up. */
-function fromOf({ start, stepMs }: Stretch): number {
+function fromOf({ start, stepMs }: BucketRange): number {
   return start - stepMs;
 }
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { BackendError } from "../../errors.ts";
-import { importOnDemand } from "../../on_demand.ts";
+import { lazyImport } from "../../lazy_import.ts";
 import { EVERYTHING, isGranted } from "../../permissions.ts";
 
 /** The drivers that can be asked for by name. */
@@ -139,7 +139,7 @@ const SQLITE_OPEN_URI = 0x40;
 
 async function loadJsr(): Promise<SqliteDriver> {
   const module = new URL("./db_sqlite.ts", import.meta.url);
-  const { Database } = (await importOnDemand<{ default: JsrModule }>(module)).default;
+  const { Database } = (await lazyImport<{ default: JsrModule }>(module)).default;
   return {
     name: "@db/sqlite",
     open(path, { readOnly, immutable }) {

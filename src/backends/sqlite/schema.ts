@@ -1,5 +1,5 @@
 import { columnOf, type ColumnType, type Dataset } from "../../records/dataset.ts";
-import { recordBuilder } from "../../records/builder.ts";
+import { recordBuilder } from "../../records/record_builder.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { Decimal, splitAmount } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";

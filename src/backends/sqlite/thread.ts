@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { BackendError, type FailureKind } from "../../errors.ts";
-import { isAtHand } from "../../on_demand.ts";
+import { isAvailable } from "../../lazy_import.ts";
 import type { WriteResult } from "../../pipeline/sink.ts";
 import type { SqliteDriverName } from "./driver.ts";
 import type { EncodedBatch, SqliteWriterOptions } from "./writer.ts";
@@ -34,7 +34,7 @@ export class WriterThread {
 
   /** Starts it; gives nothing where the file cannot be opened once more, or not now, and where there are no threads. */
   static async start(data: ThreadData): Promise<WriterThread | undefined> {
-    if (WriterThread.#isBroken || !isAtHand(SOURCES)) return undefined;
+    if (WriterThread.#isBroken || !isAvailable(SOURCES)) return undefined;
     const thread = WriterThread.#make(data);
     if (!thread) return undefined;
     const { failure } = await thread.#ask(() => {});

@@ -1,0 +1,92 @@
+import { asFailedBefore } from "../errors.ts";
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
+import type {
+  Backend,
+  BackendStats,
+  DeleteOptions,
+  DocumentStore,
+  ProbeReport,
+  StorageBackend,
+} from "./backend.ts";
+
+/**
+ * A backend that could not be opened yet. Each call tries again until it is open, so that a program with a spool
+ * can start, and take records in, while its database is away.
+ */
+export class DeferredBackend implements Backend {
+  readonly name: StorageBackend;
+  readonly isDurable = true;
+  readonly documents: DocumentStore = {
+    read: async (...query) => await (await this.#open()).documents.read(...query),
+    write: async (...document) => await (await this.#open()).documents.write(...document),
+    delete: async (...name) => await (await this.#open()).documents.delete(...name),
+  };
+  readonly location: string | undefined;
+  readonly #openNow: () => Promise<Backend>;
+  #opening: Promise<Backend> | undefined;
+  #backend: Backend | undefined;
+  #isClosed = false;
+
+  /** Names the backend, and how it is opened. */
+  constructor(
+    name: StorageBackend,
+    { location, openNow }: { location: string | undefined; openNow: () => Promise<Backend> },
+  ) {
+    this.name = name;
+    this.location = location;
+    this.#openNow = openNow;
+  }
+
+  prepare(batch: Batch): void {
+    this.#backend?.prepare?.(batch);
+  }
+
+  async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+    return await (await this.#open()).write(batch, onSent);
+  }
+
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+    yield* (await this.#open()).read(dataset, query);
+  }
+
+  async aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
+    return await (await this.#open()).aggregate(dataset, query, aggregation);
+  }
+
+  async settle(dataset: Dataset<unknown>): Promise<void> {
+    await (await this.#open()).settle(dataset);
+  }
+
+  async deleteBefore(dataset: Dataset<unknown>, before: number, options: DeleteOptions): Promise<number> {
+    return await (await this.#open()).deleteBefore(dataset, before, options);
+  }
+
+  async stats(): Promise<BackendStats> {
+    return await (await this.#open()).stats();
+  }
+
+  async probe(): Promise<ProbeReport> {
+    return await (await this.#open()).probe();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await (await this.#opening?.catch(() => undefined))?.close();
+  }
+
+  /** The opened backend; what is tried together is tried once. */
+  #open(): Promise<Backend> {
+    this.#opening ??= this.#openNow().then((backend) => this.#backend = backend, (error) => {
+      if (!this.#isClosed) this.#opening = undefined;
+      throw asFailedBefore(error);
+    });
+    return this.#opening;
+  }
+}

@@ -1,0 +1,169 @@
+import {
+  aggregateCosts,
+  aggregateMetrics,
+  type AggregateSpan,
+  type CostAggregate,
+  type MetricsAggregate,
+} from "../aggregation/aggregate.ts";
+import { acceptQuestion, hasMoney } from "../aggregation/aggregate_query.ts";
+import type { Backend } from "../backends/backend.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { Arguments, Option } from "./arguments.ts";
+import { type Format, formatCsv, formatTable, isoTime, print, sparkline } from "./output.ts";
+import { readSelection } from "./selection.ts";
+import { readCount, UsageError } from "./option_values.ts";
+
+/** The most bars of a line: more buckets are put together. */
+const MAX_BARS = 60;
+
+/** The options that ask for answers in place of records. */
+export const ANSWER_OPTIONS: readonly Option[] = [
+  { name: "group-by", value: "FIELDS", summary: "count and add up by these, as in category,tags.team" },
+  { name: "bucket", value: "SPAN", summary: "and by 15m, 1h, 1d, 1w, 1mo, 1y …" },
+  { name: "time-zone", value: "ZONE", summary: "days begin in this zone (default UTC)" },
+  {
+    name: "measure",
+    value: "NAMES",
+    summary: "of metrics: cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …)",
+  },
+  { name: "top", value: "N", summary: "only the N greatest groups, and all others in one" },
+  { name: "empty-buckets", summary: "also the buckets in which there is nothing" },
+];
+
+/** Whether answers are asked for. */
+export function asksForAnswers(given: Arguments): boolean {
+  return ANSWER_OPTIONS.some(({ name }) => given.has(name));
+}
+
+/** Reads the question; a wrong one is refused before any database is opened. */
+export function readQuestion(given: Arguments, dataset: Dataset<unknown>): object {
+  const no = ["limit", "order"].find((name) => given.has(name));
+  if (no) throw new UsageError(`--${no} is of records; answers are by time and group (--top N)`);
+  const top = given.text("top");
+  const question = {
+    ...readSelection(given, dataset),
+    groupBy: list(given.text("group-by")),
+    bucket: given.text("bucket"),
+    timeZone: given.text("time-zone"),
+    emptyBuckets: given.has("empty-buckets") || undefined,
+    top: top === undefined ? undefined : readCount("top", top, 1),
+    fields: readMeasures(given, dataset),
+  };
+  acceptQuestion(dataset, question);
+  return question;
+}
+
+function list(text = ""): string[] {
+  return text.split(",").filter((name) => name !== "");
+}
+
+function readMeasures(given: Arguments, dataset: Dataset<unknown>): Record<string, string[]> | undefined {
+  const names = list(given.text("measure"));
+  if (names.length === 0) return undefined;
+  if (hasMoney(dataset)) {
+    throw new UsageError(`--measure does not apply to ${dataset.name}: totals are given`);
+  }
+  const fields: Record<string, string[]> = {};
+  for (const name of names) {
+    const [field, measure] = name.split(/\.(.*)/s);
+    if (!measure) throw new UsageError(`--measure wants FIELD.MEASURE such as cpuUsage.avg, not "${name}"`);
+    (fields[field] ??= []).push(measure);
+  }
+  return fields;
+}
+
+/** Asks the question and prints the answer; gives the number of rows. */
+export async function printAnswer(
+  backend: Backend,
+  dataset: Dataset<unknown>,
+  { question, format }: { question: object; format: Format },
+): Promise<number> {
+  const found: Row[] = hasMoney(dataset)
+    ? await aggregateCosts(backend, question)
+    : await aggregateMetrics(backend, dataset, question);
+  if (format === "json") print(JSON.stringify(found.map(toJson), null, 2));
+  else if (format === "ndjson") { for (const row of found) print(JSON.stringify(toJson(row))); }
+  else {
+    const columns = columnsOf(dataset, question);
+    const header = columns.map(({ title }) => title);
+    if (format === "csv") {
+      print(formatCsv(header));
+      for (const row of found) print(formatCsv(columns.map(({ cell }) => cell(row) ?? undefined)));
+    } else if (found.length > 0) {
+      print(formatTable(header, found.map((row) => columns.map(({ cell }) => cell(row) ?? ""))));
+      if (Deno.stdout.isTerminal()) printTrends(found);
+    }
+  }
+  return found.length;
+}
+
+/** A row with its times as ISO 8601. */
+function toJson({ startTime, endTime, ...rest }: AggregateSpan): object {
+  return {
+    ...(startTime === undefined ? {} : { startTime: isoTime(startTime), endTime: isoTime(endTime!) }),
+    ...rest,
+  };
+}
+
+/** Any row of an answer. */
+type Row = AggregateSpan & Partial<Pick<CostAggregate, "currency" | "total">> & Partial<MetricsAggregate>;
+
+interface AnswerColumn {
+  readonly title: string;
+  cell(row: Row): string | null | undefined;
+}
+
+/** The columns of an answer in a table: the bucket and the group, then what was counted and added up. */
+function columnsOf(dataset: Dataset<unknown>, question: object): AnswerColumn[] {
+  const { bucket, groupNames, wanted, top } = acceptQuestion(dataset, question);
+  const columns: AnswerColumn[] = [];
+  const add = (title: string, cell: AnswerColumn["cell"]) => columns.push({ title, cell });
+  if (bucket) add("startTime", ({ startTime }) => isoTime(startTime!));
+  for (const name of groupNames) add(name, ({ group }) => group![name]);
+  if (top !== undefined) add("others", ({ isOther }) => isOther ? "yes" : null);
+  if (hasMoney(dataset)) {
+    add("currency", ({ currency }) => currency);
+    add("total", ({ total }) => total);
+  }
+  add("count", ({ count }) => String(count));
+  for (const { field, measure } of wanted) {
+    add(`${field}.${measure}`, ({ fields }) => fields?.[field]?.[measure]?.toString());
+  }
+  return columns;
+}
+
+/** Below the table: how each group went over time, as a line of bars. */
+function printTrends(found: readonly Row[]): void {
+  const trends = trendsOf(found);
+  if (trends.length === 0) return;
+  print("");
+  print(formatTable(["group", "over time"], trends));
+}
+
+/** Each group with its totals (of metrics: its first measure, or the number of records) as a line of bars. */
+export function trendsOf(found: readonly Row[]): [string, string][] {
+  const times = [...new Set(found.map(({ startTime }) => startTime))].sort((a, b) => a! - b!);
+  if (times.length < 2) return []; // without buckets there is only one
+  const perBar = Math.ceil(times.length / MAX_BARS);
+  const barOf = new Map(times.map((time, i) => [time, Math.floor(i / perBar)]));
+  const groups = new Map<string, number[]>();
+  for (const row of found) {
+    const group = row.isOther
+      ? ["(others)"]
+      : Object.values(row.group ?? {}).map((value) => value ?? "(none)");
+    const name = [...group, ...(row.currency ? [row.currency] : [])].join(" ");
+    const bars = groups.get(name) ?? Array<number>(Math.ceil(times.length / perBar)).fill(0);
+    bars[barOf.get(row.startTime)!] += heightOf(row);
+    groups.set(name, bars);
+  }
+  return [...groups].map(([name, bars]) => {
+    const most = Math.max(...bars);
+    return [name || "(all)", sparkline(bars.map((height) => most > 0 ? height / most * 100 : 0))];
+  });
+}
+
+function heightOf({ total, count, fields = {} }: Row): number {
+  if (total !== undefined) return Number(total);
+  const [first] = Object.values(fields).flatMap((measures) => Object.values(measures));
+  return first ?? (Object.keys(fields).length > 0 ? 0 : count!);
+}

@@ -1,0 +1,24 @@
+import { fileURLToPath } from "node:url";
+import { isGranted } from "./permissions.ts";
+
+/**
+ * Whether a module of this program can be loaded that Deno was not shown when it started. One binary does not hold it,
+ * and without the permission Deno would ask on a terminal.
+ */
+export function isAvailable(module: URL): boolean {
+  if (Deno.build.standalone) return false;
+  if (module.protocol === "file:") return isGranted({ name: "read", path: fileURLToPath(module) });
+  const port = module.port || (module.protocol === "https:" ? 443 : 80); // Deno grants jsr.io by name and port
+  return isGranted({ name: "import", host: `${module.hostname}:${port}` });
+}
+
+/**
+ * Loads such a module. What a literal `import()` names Deno looks up at every start, and to look for JSR in vain takes
+ * from 60 ms to 5 s (measured). `deno publish` warns of the import here: it cannot know that it names only what is ours.
+ *
+ * @throws {Error} If it, or what it imports, cannot be loaded.
+ */
+export async function lazyImport<T>(module: URL): Promise<T> {
+  if (!isAvailable(module)) throw new Error(`permission to load ${module} is wanted`);
+  return await import(module.href);
+}

@@ -1,0 +1,205 @@
+import { ValidationError } from "../../errors.ts";
+import { ALERT_SEVERITIES, type AlertSeverity, type AlertSubject } from "../../records/alert.ts";
+import type { Dataset } from "../../records/dataset.ts";
+import { serviceMetrics } from "../../records/service_metrics.ts";
+import { systemMetrics } from "../../records/system_metrics.ts";
+import { type Check, isFlag, isOneOf, isText, takeFields } from "../field_checks.ts";
+
+/** When an alert fires: a field is above, below or at a value for some time. */
+export interface AlertRule extends AlertSubject {
+  /** The name. */
+  name: string;
+  /** Of which metrics. */
+  dataset: "system_metrics" | "service_metrics";
+  /** The field, as in `cpuUsage`. */
+  field: string;
+  /** It holds where the value is greater. */
+  above?: number;
+  /** It holds where the value is less. */
+  below?: number;
+  /** It holds where the value is this. */
+  equals?: string | boolean;
+  /** How long it has to hold, by the times of the metrics, in milliseconds. */
+  durationMs: number;
+  /** How bad that is. */
+  severity: AlertSeverity;
+  /** What it means, in words. */
+  description: string;
+  /** Whether it is watched for; `false` also puts a default rule of this name out of use. */
+  isEnabled: boolean;
+}
+
+/** An {@linkcode AlertRule} as it is handed in. */
+export interface AlertRuleInput
+  extends Omit<AlertRule, "dataset" | "durationMs" | "severity" | "description" | "isEnabled"> {
+  /**
+   * Of which metrics.
+   *
+   * @default {"system_metrics"}
+   */
+  dataset?: AlertRule["dataset"];
+  /**
+   * How long it has to hold, by the times of the metrics, in milliseconds; 0 for at once.
+   *
+   * @default {0}
+   */
+  durationMs?: number;
+  /**
+   * How bad that is.
+   *
+   * @default {"warning"}
+   */
+  severity?: AlertSeverity;
+  /**
+   * What it means, in words.
+   *
+   * @default {the condition}
+   */
+  description?: string;
+  /**
+   * Whether it is watched for; `false` also puts a default rule of this name out of use.
+   *
+   * @default {true}
+   */
+  isEnabled?: boolean;
+}
+
+const MINUTE = 60_000;
+
+/** The rules that there are without anybody's doing, with the thresholds of OpenFinOps. */
+export const DEFAULT_RULES: readonly AlertRule[] = [
+  {
+    name: "high_cpu_usage",
+    dataset: "system_metrics",
+    field: "cpuUsage",
+    above: 90,
+    durationMs: 5 * MINUTE,
+    severity: "warning",
+    description: "High CPU usage",
+    isEnabled: true,
+  },
+  {
+    name: "high_memory_usage",
+    dataset: "system_metrics",
+    field: "memoryUsage",
+    above: 85,
+    durationMs: 3 * MINUTE,
+    severity: "critical",
+    description: "High memory usage",
+    isEnabled: true,
+  },
+  {
+    name: "gpu_overheating",
+    dataset: "system_metrics",
+    field: "temperature",
+    above: 85,
+    durationMs: MINUTE,
+    severity: "critical",
+    description: "GPU overheating",
+    isEnabled: true,
+  },
+  {
+    name: "high_error_rate",
+    dataset: "system_metrics",
+    field: "errorRate",
+    above: 5,
+    durationMs: 2 * MINUTE,
+    severity: "critical",
+    description: "High error rate",
+    isEnabled: true,
+  },
+  {
+    name: "low_success_rate",
+    dataset: "service_metrics",
+    field: "successRate",
+    below: 95,
+    durationMs: 2 * MINUTE,
+    severity: "critical",
+    description: "High error rate of a service",
+    isEnabled: true,
+  },
+  {
+    name: "service_down",
+    dataset: "service_metrics",
+    field: "status",
+    equals: "down",
+    durationMs: MINUTE / 2,
+    severity: "emergency",
+    description: "Service is down",
+    isEnabled: true,
+  },
+];
+
+const isNumber: Check = { test: Number.isFinite, wanted: "a finite number" };
+
+const FIELDS: Readonly<Record<keyof AlertRule, Check>> = {
+  name: isText,
+  dataset: isOneOf("system_metrics", "service_metrics"),
+  field: isText,
+  above: isNumber,
+  below: isNumber,
+  equals: {
+    test: (value) => typeof value === "string" || typeof value === "boolean",
+    wanted: "a string, true or false",
+  },
+  durationMs: {
+    test: (value) => Number.isFinite(value) && value as number >= 0,
+    wanted: "a number of milliseconds from 0",
+  },
+  severity: isOneOf(...ALERT_SEVERITIES),
+  description: isText,
+  isEnabled: isFlag,
+  clusterId: isText,
+  nodeId: isText,
+  serviceName: isText,
+};
+
+/** The dataset that a rule is about. */
+export function datasetOf({ dataset }: Pick<AlertRule, "dataset">): Dataset<unknown> {
+  return dataset === "system_metrics" ? systemMetrics : serviceMetrics;
+}
+
+/**
+ * Checks a rule and fills in what is left open.
+ *
+ * @throws {ValidationError} If a field is missing, unknown or wrong.
+ */
+export function acceptRule(input: AlertRuleInput): AlertRule {
+  const subject = "an alert rule";
+  const given = takeFields(subject, input, { fields: FIELDS, required: ["name", "field"] });
+  const rule = {
+    dataset: "system_metrics",
+    durationMs: 0,
+    severity: "warning",
+    isEnabled: true,
+    ...given,
+  } as Omit<AlertRule, "description">;
+  const refuse = (field: string, value: unknown, wanted: string): never => {
+    throw new ValidationError({ subject, field, value, wanted });
+  };
+  const dataset = datasetOf(rule);
+  const column = dataset.columns.find(({ field }) => field === rule.field);
+  const watched = dataset.columns.filter(({ type }) => type !== "timestamp" && type !== "map");
+  if (!column || !watched.includes(column)) {
+    return refuse("field", rule.field, `one of ${watched.map(({ field }) => field).join(", ")}`);
+  }
+  const isNumeric = column.type === "real" || column.type === "integer";
+  const conditions = isNumeric ? ["above", "below"] as const : ["equals"] as const;
+  const others = (["above", "below", "equals"] as const).filter((name) => rule[name] !== undefined);
+  if (others.length !== 1 || !conditions.some((name) => name === others[0])) {
+    const found = others.map((name) => `${name} ${rule[name]}`).join(", ") || "no condition";
+    return refuse(conditions.join(" or "), found, `the one condition of ${rule.field}`);
+  }
+  if (column.type === "boolean" && typeof rule.equals !== "boolean") {
+    return refuse("equals", rule.equals, "true or false");
+  }
+  for (const name of ["clusterId", "nodeId", "serviceName"] as const) {
+    if (rule[name] !== undefined && !dataset.filters.includes(name)) {
+      return refuse(name, rule[name], `absent: ${rule.dataset} have no such field`);
+    }
+  }
+  return {
+    ...rule,
+    description: given.description as string ?? `${rule.field} ${others[0]} ${rule[others[0]]}`,
+  };
+}

@@ -1,0 +1,114 @@
+import type { DocumentStore } from "../../backends/backend.ts";
+import { ValidationError } from "../../errors.ts";
+import { type Alert, ALERT_SEVERITIES } from "../../records/alert.ts";
+import { acceptRule, type AlertRule, type AlertRuleInput } from "./alert_rules.ts";
+import { type AlertMonitor, allRules } from "./alert_monitor.ts";
+import { isFlag, isText, takeFields } from "../field_checks.ts";
+import { ACKNOWLEDGEMENT, ALERT, ALERT_RULE, bodiesOf } from "../document_kinds.ts";
+
+/** Which alerts are asked for. */
+export interface AlertsQuery {
+  /**
+   * Whether those that are resolved are there as well.
+   *
+   * @default {false}
+   */
+  includeResolved?: boolean;
+}
+
+/** Who has taken note of an alert. */
+interface Acknowledgement {
+  readonly alertId: string;
+  /** Of the time when it fired then. */
+  readonly firedAt: number;
+  readonly at: number;
+  readonly by?: string;
+}
+
+/** What people do about alerts. */
+export class Alerts {
+  readonly #documents: DocumentStore;
+  readonly #watch: AlertMonitor;
+
+  /** Stores what people do, and has the watch know. */
+  constructor(documents: DocumentStore, watch: AlertMonitor) {
+    this.#documents = documents;
+    this.#watch = watch;
+  }
+
+  async setRule(input: AlertRuleInput): Promise<AlertRule> {
+    const rule = acceptRule(input);
+    const before = (await allRules(this.#documents)).find(({ name }) => name === rule.name);
+    await this.#documents.write({ kind: ALERT_RULE, id: rule.name, body: rule });
+    await this.#heed(rule.name, { isNew: !before || !isSame(before, rule) });
+    return rule;
+  }
+
+  async removeRule(name: string): Promise<boolean> {
+    const wasThere = await this.#documents.delete(ALERT_RULE, name);
+    await this.#heed(name, { isNew: wasThere });
+    return wasThere;
+  }
+
+  /** The worst first, then the newest. */
+  async list(query: AlertsQuery = {}): Promise<Alert[]> {
+    const { includeResolved = false } = takeFields("a question about alerts", query, {
+      fields: { includeResolved: isFlag },
+    });
+    const found = await this.#watch.alerts();
+    const notes = await bodiesOf<Acknowledgement>(this.#documents, ACKNOWLEDGEMENT);
+    const noteOf = new Map(notes.map((note) => [note.alertId, note]));
+    return found.filter(({ resolvedAt }) => includeResolved || resolvedAt === undefined)
+      .map((alert) => withNote(alert, noteOf.get(alert.alertId)))
+      .toSorted((a, b) => rank(b) - rank(a) || b.firedAt - a.firedAt);
+  }
+
+  async acknowledge(alertId: string, options: { by?: string } = {}): Promise<Alert> {
+    const { by } = takeFields("an acknowledgement", options, { fields: { by: isText } });
+    const alert = await this.#find(alertId);
+    const note = { alertId, firedAt: alert.firedAt, at: Date.now(), ...(by ? { by: by as string } : {}) };
+    await this.#documents.write({ kind: ACKNOWLEDGEMENT, id: alertId, body: note });
+    return withNote(alert, note);
+  }
+
+  async resolve(alertId: string): Promise<Alert> {
+    return await this.#end(await this.#find(alertId));
+  }
+
+  async #end(active: Alert): Promise<Alert> {
+    const alert = { ...active, resolvedAt: Date.now() };
+    await this.#documents.write({ kind: ALERT, id: alert.alertId, body: alert });
+    this.#watch.end(alert);
+    return alert;
+  }
+
+  /** Heeds the rules as they are stored. Nothing would resolve what fired by a rule that is not there any more. */
+  async #heed(name: string, { isNew }: { isNew: boolean }): Promise<void> {
+    this.#watch.use(await allRules(this.#documents));
+    if (!isNew) return;
+    for (const alert of await this.list()) if (alert.rule === name) await this.#end(alert);
+    this.#watch.forget(name);
+  }
+
+  async #find(alertId: string): Promise<Alert> {
+    const active = (await this.list()).find((alert) => alert.alertId === alertId);
+    if (active) return active;
+    const wanted = "the id of an active alert, as getAlerts() gives it";
+    throw new ValidationError({ subject: "an alert", field: "alertId", value: alertId, wanted });
+  }
+}
+
+/** A backend may give the fields in another order. */
+function isSame(a: AlertRule, b: AlertRule): boolean {
+  const [one, other] = [a, b].map((rule) => JSON.stringify(Object.entries(rule).toSorted()));
+  return one === other;
+}
+
+function rank({ severity }: Alert): number {
+  return ALERT_SEVERITIES.indexOf(severity);
+}
+
+function withNote(alert: Alert, note: Acknowledgement | undefined): Alert {
+  if (note?.firedAt !== alert.firedAt) return alert; // it was about an earlier time
+  return { ...alert, acknowledgedAt: note.at, ...(note.by === undefined ? {} : { acknowledgedBy: note.by }) };
+}

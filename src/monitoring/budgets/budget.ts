@@ -1,0 +1,168 @@
+import { ValidationError } from "../../errors.ts";
+import type { Budget } from "../../records/budget.ts";
+import { bucketAt, bucketRangesOf, isTimeZone, parseBucket } from "../../records/calendar.ts";
+import type { CostEntry } from "../../records/cost_entry.ts";
+import { whatIsNoCurrency } from "../../records/currency.ts";
+import { Decimal } from "../../records/decimal.ts";
+import { acceptMap, acceptTime } from "../../records/validation.ts";
+import { type Check, isAnything, isText, isTexts, isTextUpTo, takeFields } from "../field_checks.ts";
+
+/** A {@linkcode Budget} as it is handed in. */
+export interface BudgetInput {
+  /** The id. */
+  budgetId: string;
+  /**
+   * What people call it.
+   *
+   * @default {budgetId}
+   */
+  name?: string;
+  /** What may be spent in each period: above 0, with up to 18 digits after the point. */
+  amount: number | string;
+  /**
+   * The currency. Costs in other currencies do not count.
+   *
+   * @default {"USD"}
+   */
+  currency?: string;
+  /**
+   * How often it begins anew: `1d`, `1w` (on Monday), `1mo`, `3mo`, `1y` …
+   *
+   * @default {"1mo", or none where both startTime and endTime are given}
+   */
+  period?: string;
+  /**
+   * The time zone in which periods begin, as in `America/New_York`.
+   *
+   * @default {"UTC"}
+   */
+  timeZone?: string;
+  /** Costs before this do not count: epoch milliseconds or a `Date`. */
+  startTime?: number | Date;
+  /** Costs from this on do not count: epoch milliseconds or a `Date`. */
+  endTime?: number | Date;
+  /** Only costs of these categories; all where not given. */
+  categories?: string[];
+  /** Only costs of this resource. */
+  resourceId?: string;
+  /** Only costs of this region. */
+  region?: string;
+  /** Only costs with all of these tags. */
+  tags?: Record<string, string>;
+  /**
+   * The percentages of the amount at which somebody is told.
+   *
+   * @default {[50, 80, 100]}
+   */
+  thresholds?: number[];
+}
+
+/** A span of time in which a budget counts. */
+export interface BudgetWindow {
+  /** Where it begins, inclusive, in epoch milliseconds. */
+  readonly start: number;
+  /** Where it ends, exclusive. */
+  readonly end: number;
+}
+
+const SUBJECT = "a budget";
+const DEFAULT_THRESHOLDS = [50, 80, 100];
+const PERIODS = ["d", "w", "mo", "y"];
+
+const FIELDS: Record<keyof BudgetInput, Check> = {
+  budgetId: isText,
+  name: isTextUpTo(800),
+  amount: isAnything,
+  currency: {
+    test: (value) => isTextUpTo(64).test(value) && whatIsNoCurrency(value as string) === undefined,
+    wanted: "a currency by its code, such as USD",
+  },
+  period: {
+    test: (value) => {
+      const bucket = typeof value === "string" ? parseBucket(value) : undefined;
+      return bucket !== undefined && PERIODS.includes(bucket.unit);
+    },
+    wanted: "a span such as 1d, 1w, 1mo, 3mo or 1y",
+  },
+  timeZone: {
+    test: (value) => typeof value === "string" && isTimeZone(value),
+    wanted: "the name of a time zone, such as America/New_York",
+  },
+  startTime: isAnything,
+  endTime: isAnything,
+  categories: {
+    test: (value) => isTexts.test(value) && (value as unknown[]).length > 0,
+    wanted: "an array of one or more non-empty strings",
+  },
+  resourceId: isTextUpTo(800),
+  region: isTextUpTo(65_536),
+  tags: isAnything,
+  thresholds: {
+    test: (value) =>
+      Array.isArray(value) && value.every((percent) => Number.isFinite(percent) && percent >= 0.01),
+    wanted: "an array of percentages from 0.01",
+  },
+};
+
+/**
+ * Checks a budget and fills in what is left open.
+ *
+ * @throws {ValidationError} If a field is missing, unknown or wrong.
+ */
+export function acceptBudget(input: BudgetInput): Budget {
+  const given = takeFields(SUBJECT, input, { fields: FIELDS, required: ["budgetId", "amount"] });
+  for (const field of ["startTime", "endTime"]) {
+    if (given[field] !== undefined) given[field] = acceptTime(SUBJECT, field, given[field]);
+  }
+  if (given.tags !== undefined) given.tags = acceptMap(SUBJECT, "tags", given.tags);
+  const isFixed = given.startTime !== undefined && given.endTime !== undefined && given.period === undefined;
+  const budget = {
+    name: given.budgetId,
+    currency: "USD",
+    ...(isFixed ? {} : { period: "1mo" }),
+    timeZone: "UTC",
+    ...given,
+    amount: acceptAmount(given.amount),
+    thresholds: [...new Set(given.thresholds as number[] ?? DEFAULT_THRESHOLDS)].toSorted((a, b) => a - b),
+  } as unknown as Budget;
+  const { startTime = 0, endTime = Infinity } = budget;
+  if (startTime < endTime) return budget;
+  const wanted = `before endTime (${endTime})`;
+  throw new ValidationError({ subject: SUBJECT, field: "startTime", value: startTime, wanted });
+}
+
+function acceptAmount(value: unknown): string {
+  const wanted = "a decimal above 0 with at most 18 digits before the point, as a number or string";
+  const refuse = (): never => {
+    throw new ValidationError({ subject: SUBJECT, field: "amount", value, wanted });
+  };
+  if (typeof value !== "string" && typeof value !== "number") return refuse();
+  try {
+    const amount = Decimal.from(value);
+    return amount.isStorable && amount.compare(Decimal.ZERO) > 0 ? amount.toString() : refuse();
+  } catch {
+    return refuse();
+  }
+}
+
+/** The window of a budget that holds a time; else the first one that comes, or the last one that was. */
+export function windowAt(budget: Budget, time: number): BudgetWindow {
+  const { startTime = 0, endTime = Infinity, period, timeZone } = budget;
+  if (period === undefined) return { start: startTime, end: endTime };
+  const at = Math.min(Math.max(time, startTime), endTime - 1);
+  const stretches = bucketRangesOf(parseBucket(period)!, { start: at, end: at + 1, timeZone });
+  const { start, end } = bucketAt(stretches, at);
+  return { start: Math.max(start, startTime), end: Math.min(end, endTime) };
+}
+
+/** Whether a cost within the window counts for the budget. */
+export function isCounted(budget: Budget, entry: CostEntry): boolean {
+  const { currency, categories, resourceId, region, tags } = budget;
+  if (entry.currency !== currency) return false;
+  if (categories !== undefined && !categories.includes(entry.category)) return false;
+  if (resourceId !== undefined && entry.resourceId !== resourceId) return false;
+  if (region !== undefined && entry.region !== region) return false;
+  if (tags === undefined) return true;
+  for (const key in tags) if (entry.tags?.[key] !== tags[key]) return false;
+  return true;
+}

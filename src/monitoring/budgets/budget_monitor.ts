@@ -1,0 +1,108 @@
+import type { Backend } from "../../backends/backend.ts";
+import type { EventListener } from "../../pipeline/events.ts";
+import type { Budget, BudgetCrossing } from "../../records/budget.ts";
+import type { CostEntry } from "../../records/cost_entry.ts";
+import { Decimal } from "../../records/decimal.ts";
+import { type BudgetWindow, isCounted, windowAt } from "./budget.ts";
+import { crossingId, spendingOf, thresholdAmount } from "./budget_status.ts";
+import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
+
+/** A budget, and what is spent in its present window. */
+interface Watched {
+  readonly budget: Budget;
+  readonly window: BudgetWindow;
+  spent: Decimal;
+  /** The thresholds that nobody was told of yet, ascending, and what has to be spent. */
+  readonly open: { readonly threshold: number; readonly amount: Decimal }[];
+}
+
+/** Counts what is spent on each budget as costs are committed, and tells once of each threshold that is crossed. */
+export class BudgetMonitor {
+  readonly #backend: Backend;
+  readonly #emit: EventListener;
+  #watched: Watched[] = [];
+
+  /** Makes a watch that knows of no budgets yet. */
+  constructor(backend: Backend, emit: EventListener) {
+    this.#backend = backend;
+    this.#emit = emit;
+  }
+
+  /** Counts costs that were committed and that nobody has counted yet. */
+  count(entries: readonly CostEntry[]): void {
+    if (this.#watched.length === 0) return;
+    for (const entry of entries) {
+      let amount: Decimal | undefined;
+      for (const watched of this.#watched) {
+        const { budget, window: { start, end } } = watched;
+        if (entry.timestamp < start || entry.timestamp >= end || !isCounted(budget, entry)) continue;
+        amount ??= Decimal.from(entry.amount);
+        watched.spent = watched.spent.plus(amount);
+      }
+    }
+  }
+
+  /** Whether a budget has begun a new period. */
+  get isOver(): boolean {
+    return this.#watched.some(({ window }) => Date.now() >= window.end);
+  }
+
+  /** Takes the budgets, and what is spent on them, from the backend. Meanwhile nothing may be committed. */
+  async refresh(): Promise<void> {
+    const now = Date.now();
+    const watched: Watched[] = [];
+    const { documents } = this.#backend;
+    // As they are stored: a budget that was changed, here or elsewhere, takes back those that it does not reach.
+    const told = new Set((await documents.read(CROSSING)).map(({ id }) => id));
+    for (const budget of await bodiesOf<Budget>(documents, BUDGET)) {
+      const window = windowAt(budget, now);
+      if (window.end <= now) continue; // it is over for good
+      const open = budget.thresholds.filter((threshold) => !told.has(crossingId(budget, window, threshold)))
+        .map((threshold) => ({ threshold, amount: thresholdAmount(budget, threshold) }));
+      const { spent } = await spendingOf(this.#backend, budget, window);
+      watched.push({ budget, window, spent, open });
+    }
+    this.#watched = watched;
+  }
+
+  /** Tells of the thresholds that were crossed. Where that cannot be stored, it is told the next time. */
+  async tell(): Promise<void> {
+    for (const { budget, window, spent, open } of this.#watched) {
+      while (open.length > 0 && spent.compare(open[0].amount) >= 0) {
+        const { threshold } = open[0];
+        await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
+        open.shift();
+      }
+    }
+  }
+}
+
+/** Tells that a threshold was crossed, unless this or another process has. */
+export async function tellOfCrossing(
+  { documents }: Backend,
+  emit: EventListener,
+  { budget, window, spent, threshold }: {
+    budget: Budget;
+    window: BudgetWindow;
+    spent: Decimal;
+    threshold: number;
+  },
+): Promise<void> {
+  const crossing: BudgetCrossing = {
+    budgetId: budget.budgetId,
+    startTime: window.start,
+    threshold,
+    at: Date.now(),
+    spent: spent.toString(),
+  };
+  const document = { kind: CROSSING, id: crossingId(budget, window, threshold), body: crossing };
+  if (!await documents.write(document, { ifAbsent: true })) return;
+  const { name, amount, currency } = budget;
+  emit({
+    type: "budget-threshold",
+    dataset: "cost_entries",
+    message: `Budget ${name} has reached ${threshold} %: ${spent} of ${amount} ${currency} are spent`,
+    budget,
+    crossing,
+  });
+}

@@ -1,0 +1,168 @@
+import { aggregateCosts } from "../../aggregation/aggregate.ts";
+import type { Backend, CurrencyTotal } from "../../backends/backend.ts";
+import type { Budget, BudgetCrossing } from "../../records/budget.ts";
+import { Decimal } from "../../records/decimal.ts";
+import type { BudgetWindow } from "./budget.ts";
+
+/**
+ * How a budget stands: `approaching_limit` from 80 % on, `budget_exhausted` when exactly all of it is spent,
+ * `over_budget` when more is.
+ */
+export type BudgetState = "under_budget" | "approaching_limit" | "budget_exhausted" | "over_budget";
+
+/** How a budget stands in a period. Amounts are exact, canonical decimal strings. */
+export interface BudgetStatus {
+  /** The id. */
+  budgetId: string;
+  /** What people call it. */
+  name: string;
+  /** How it stands. */
+  status: BudgetState;
+  /** The currency of all amounts. */
+  currency: string;
+  /** What may be spent in the period. */
+  amount: string;
+  /** What is spent: the total of the costs that are committed. */
+  spent: string;
+  /** What is left; below zero where more is spent. */
+  remaining: string;
+  /** What is spent, in percent of the amount. */
+  utilization: number;
+  /** How many costs that are. */
+  entries: number;
+  /** Where the period begins, in epoch milliseconds. */
+  startTime: number;
+  /** Where it ends. */
+  endTime: number;
+  /** What was spent a day, so far, on average. */
+  burnRatePerDay: string;
+  /** What would be spent by now if all of it were spent evenly. */
+  expectedSpend: string;
+  /** What will be spent at the end if it goes on like this; absent before a hundredth of the period is over. */
+  projectedSpend?: string;
+  /** When nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
+  projectedExhaustion?: number;
+  /** The thresholds that were crossed in the period, ascending. */
+  crossed: BudgetCrossing[];
+  /** What was spent on the same in other currencies, which does not count. */
+  otherCurrencies: CurrencyTotal[];
+}
+
+/** What is spent in a window, by currency. */
+export interface Spending {
+  /** In the currency of the budget. */
+  readonly spent: Decimal;
+  /** How many costs that are. */
+  readonly entries: number;
+  /** In other currencies. */
+  readonly others: readonly CurrencyTotal[];
+}
+
+const DAY_MS = 86_400_000n;
+const APPROACHING_PERCENT = 80n;
+
+/** What is spent in a window, added up where the costs rest. */
+export async function spendingOf(backend: Backend, budget: Budget, window: BudgetWindow): Promise<Spending> {
+  const { currency, categories, resourceId, region, tags } = budget;
+  const rows = await aggregateCosts(backend, {
+    startTime: window.start,
+    endTime: window.end,
+    ...(categories?.length === 1 ? { category: categories[0] } : {}),
+    ...(categories !== undefined && categories.length > 1 ? { groupBy: ["category"] } : {}),
+    ...(resourceId === undefined ? {} : { resourceId }),
+    ...(region === undefined ? {} : { region }),
+    ...(tags === undefined ? {} : { tags }),
+  });
+  const totals = new Map<string, { total: Decimal; count: number }>();
+  for (const row of rows) {
+    if (row.group && !categories!.includes(row.group.category!)) continue;
+    const { total, count } = totals.get(row.currency) ?? { total: Decimal.ZERO, count: 0 };
+    totals.set(row.currency, { total: total.plus(Decimal.from(row.total)), count: count + row.count });
+  }
+  const { total: spent = Decimal.ZERO, count: entries = 0 } = totals.get(currency) ?? {};
+  totals.delete(currency);
+  const others = [...totals].map(([currency, { total, count }]) => ({
+    currency,
+    total: total.toString(),
+    count,
+  }));
+  return { spent, entries, others };
+}
+
+/** What has to be spent for a threshold of a budget to be reached. */
+export function thresholdAmount({ amount }: Budget, threshold: number): Decimal {
+  // A percentage such as 99.5 is taken by its shortest decimal form, as amounts are.
+  const [integer, fraction = ""] = Decimal.from(threshold).toString().split(".");
+  const hundred = 100n * 10n ** BigInt(fraction.length);
+  return Decimal.from(amount).timesFraction(BigInt(integer + fraction), hundred);
+}
+
+/** Whether a crossing is of a budget in a window. */
+export function isOf(crossing: BudgetCrossing, { budgetId }: Budget, { start }: BudgetWindow): boolean {
+  return crossing.budgetId === budgetId && crossing.startTime === start;
+}
+
+/** The id of the document that says that a threshold was crossed in a window. */
+export function crossingId({ budgetId }: Budget, { start }: BudgetWindow, threshold: number): string {
+  return `${budgetId}/${start}/${threshold}`;
+}
+
+/** How a budget stands by what is spent in a window: up to now, or at its end where it is over. */
+export function budgetStatus(
+  budget: Budget,
+  { window, spending: { spent, entries, others }, crossings }: {
+    window: BudgetWindow;
+    spending: Spending;
+    crossings: readonly BudgetCrossing[];
+  },
+): BudgetStatus {
+  const { budgetId, name, currency, amount } = budget;
+  return {
+    budgetId,
+    name,
+    status: stateOf(budget, spent),
+    currency,
+    amount,
+    spent: spent.toString(),
+    remaining: Decimal.from(amount).minus(spent).toString(),
+    utilization: Number(spent.toString()) / Number(amount) * 100,
+    entries,
+    startTime: window.start,
+    endTime: window.end,
+    ...forecast(budget, window, spent),
+    crossed: crossings.filter((crossing) => isOf(crossing, budget, window)).toSorted((a, b) =>
+      a.threshold - b.threshold
+    ),
+    otherCurrencies: others.toSorted((a, b) => a.currency < b.currency ? -1 : 1),
+  };
+}
+
+function stateOf({ amount }: Budget, spent: Decimal): BudgetState {
+  const over = spent.compare(Decimal.from(amount));
+  if (over > 0) return "over_budget";
+  if (over === 0) return "budget_exhausted";
+  const approaching = Decimal.from(amount).timesFraction(APPROACHING_PERCENT, 100n);
+  return spent.compare(approaching) >= 0 ? "approaching_limit" : "under_budget";
+}
+
+/** What follows if it goes on as it has up to now. */
+function forecast(
+  { amount }: Budget,
+  { start, end }: BudgetWindow,
+  spent: Decimal,
+): Pick<BudgetStatus, "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion"> {
+  const length = BigInt(end - start);
+  const elapsed = BigInt(Math.min(Math.max(Date.now() - start, 0), end - start));
+  const found = {
+    burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : spent.timesFraction(DAY_MS, elapsed)).toString(),
+    expectedSpend: Decimal.from(amount).timesFraction(elapsed, length).toString(),
+  };
+  if (elapsed * 100n < length) return found; // too early to tell
+  const exhaustion = start + Number(elapsed) * Number(amount) / Number(spent.toString());
+  const isWithin = spent.compare(Decimal.ZERO) > 0 && exhaustion < end;
+  return {
+    ...found,
+    projectedSpend: spent.timesFraction(length, elapsed).toString(),
+    ...(isWithin ? { projectedExhaustion: Math.round(exhaustion) } : {}),
+  };
+}

@@ -1,0 +1,177 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Backend } from "../../backends/backend.ts";
+import { ValidationError } from "../../errors.ts";
+import type { EventListener } from "../../pipeline/events.ts";
+import type { Budget, BudgetCrossing } from "../../records/budget.ts";
+import type { Decimal } from "../../records/decimal.ts";
+import { acceptTime } from "../../records/validation.ts";
+import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./budget.ts";
+import {
+  type BudgetStatus,
+  budgetStatus,
+  isOf,
+  type Spending,
+  spendingOf,
+  thresholdAmount,
+} from "./budget_status.ts";
+import { isAnything, isText, takeFields } from "../field_checks.ts";
+import { tellOfCrossing } from "./budget_monitor.ts";
+import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
+
+/** What changes of a budget; null takes a field back. */
+export type BudgetChanges = {
+  [Field in keyof Omit<BudgetInput, "budgetId">]?: BudgetInput[Field] | null;
+};
+
+/** Which budgets are asked for, and of when. */
+export interface BudgetQuery {
+  /** Only this one. */
+  budgetId?: string;
+  /**
+   * In which period: that which holds this time, epoch milliseconds or a `Date`. It is told how the budget stands now, or at
+   * the end of a period that is over.
+   *
+   * @default {now}
+   */
+  at?: number | Date;
+}
+
+/** What people do about budgets. */
+export class Budgets {
+  readonly #backend: Backend;
+  readonly #emit: EventListener;
+  readonly #onChange: () => void;
+
+  /** Stores what people do; whoever watches is told of changes. */
+  constructor(backend: Backend, { emit, onChange }: { emit: EventListener; onChange: () => void }) {
+    this.#backend = backend;
+    this.#emit = emit;
+    this.#onChange = onChange;
+  }
+
+  async create(input: BudgetInput): Promise<Budget> {
+    const budget = acceptBudget(input);
+    const document = { kind: BUDGET, id: budget.budgetId, body: budget };
+    if (!await this.#backend.documents.write(document, { ifAbsent: true })) {
+      // A program that makes its budgets whenever it starts finds them as it has made them.
+      const [stored] = await storedBudgets(this.#backend, budget.budgetId);
+      if (isDeepStrictEqual(stored, budget)) return budget;
+      throw refusal(budget.budgetId, "new (there is another of this id; updateBudget() changes it)");
+    }
+    this.#onChange();
+    return budget;
+  }
+
+  async update(budgetId: string, changes: BudgetChanges): Promise<Budget> {
+    const [stored] = await storedBudgets(this.#backend, budgetId);
+    const budget = acceptBudget({ ...stored, ...changes as Partial<BudgetInput> });
+    if (budget.budgetId !== budgetId) throw refusal(budget.budgetId, `absent, or ${budgetId} as it is`);
+    await this.#backend.documents.write({ kind: BUDGET, id: budgetId, body: budget });
+    try {
+      await this.#takeBack(budget);
+    } finally {
+      this.#onChange();
+    }
+    return budget;
+  }
+
+  async delete(budgetId: string): Promise<boolean> {
+    const wasThere = await this.#backend.documents.delete(BUDGET, budgetId);
+    this.#onChange();
+    await this.#forget((crossing) => crossing.budgetId === budgetId);
+    return wasThere;
+  }
+
+  /** Also tells of thresholds that were crossed unseen, as by what another process has imported. */
+  async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
+    const found = await findSpent(this.#backend, query);
+    // Who may only read is told how budgets stand all the same.
+    await this.#tell(found).catch(() => {});
+    return await reportOf(this.#backend, found);
+  }
+
+  /** Tells of what was crossed in periods that are not over. */
+  async #tell(found: readonly Spent[]): Promise<void> {
+    const crossings = await crossingsIn(this.#backend);
+    for (const { budget, window, spending: { spent } } of found) {
+      if (window.start > Date.now() || window.end <= Date.now()) continue;
+      const told = crossings.filter((crossing) => isOf(crossing, budget, window)).map((crossing) =>
+        crossing.threshold
+      );
+      for (const threshold of reached(budget, spent)) {
+        if (told.includes(threshold)) continue;
+        await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
+      }
+    }
+  }
+
+  /** What a changed budget has not reached by now can be crossed again. */
+  async #takeBack(budget: Budget): Promise<void> {
+    const window = windowAt(budget, Date.now());
+    const still = reached(budget, (await spendingOf(this.#backend, budget, window)).spent);
+    await this.#forget((crossing) => isOf(crossing, budget, window) && !still.includes(crossing.threshold));
+  }
+
+  async #forget(isUnwanted: (crossing: BudgetCrossing) => boolean): Promise<void> {
+    const { documents } = this.#backend;
+    for (const { id, body } of await documents.read(CROSSING)) {
+      if (isUnwanted(body as BudgetCrossing)) await documents.delete(CROSSING, id);
+    }
+  }
+}
+
+/** How budgets stand; nobody is told of anything. */
+export async function budgetStatuses(backend: Backend, query?: BudgetQuery): Promise<BudgetStatus[]> {
+  return await reportOf(backend, await findSpent(backend, query));
+}
+
+/** A budget, and what is spent in a window of it. */
+interface Spent {
+  readonly budget: Budget;
+  readonly window: BudgetWindow;
+  readonly spending: Spending;
+}
+
+async function findSpent(
+  backend: Backend,
+  query: BudgetQuery = {},
+): Promise<Spent[]> {
+  const subject = "a question about budgets";
+  const given = takeFields(subject, query, { fields: { budgetId: isText, at: isAnything } });
+  const at = acceptTime(subject, "at", given.at ?? Date.now());
+  const found: Spent[] = [];
+  for (const budget of await storedBudgets(backend, given.budgetId as string | undefined)) {
+    const window = windowAt(budget, at);
+    found.push({ budget, window, spending: await spendingOf(backend, budget, window) });
+  }
+  return found;
+}
+
+async function reportOf(backend: Backend, found: readonly Spent[]): Promise<BudgetStatus[]> {
+  const crossings = await crossingsIn(backend);
+  return found.map(({ budget, ...rest }) => budgetStatus(budget, { ...rest, crossings }));
+}
+
+async function storedBudgets({ documents }: Backend, budgetId?: string): Promise<Budget[]> {
+  const all = await bodiesOf<Budget>(documents, BUDGET);
+  if (budgetId === undefined) return all;
+  const found = all.filter((budget) => budget.budgetId === budgetId);
+  if (found.length > 0) return found;
+  throw refusal(
+    budgetId,
+    `one of ${all.map((budget) => budget.budgetId).join(", ") || "none, as there are none"}`,
+  );
+}
+
+function crossingsIn({ documents }: Backend): Promise<BudgetCrossing[]> {
+  return bodiesOf<BudgetCrossing>(documents, CROSSING);
+}
+
+/** The thresholds of a budget that an amount reaches. */
+function reached(budget: Budget, spent: Decimal): number[] {
+  return budget.thresholds.filter((threshold) => spent.compare(thresholdAmount(budget, threshold)) >= 0);
+}
+
+function refusal(budgetId: string, wanted: string): ValidationError {
+  return new ValidationError({ subject: "a budget", field: "budgetId", value: budgetId, wanted });
+}

@@ -1,0 +1,127 @@
+import type { Backend } from "../backends/backend.ts";
+import { Alarm, type EventListener } from "../pipeline/events.ts";
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import { Mutex } from "../pipeline/mutex.ts";
+import type { CostEntry } from "../records/cost_entry.ts";
+import { AnomalyMonitor } from "./anomalies/anomaly_monitor.ts";
+import { BudgetMonitor } from "./budgets/budget_monitor.ts";
+
+/** How often what other processes do is taken in. */
+const REFRESH_MS = 5 * 60_000;
+/** What is counted anew again and again takes no more than a twentieth of the time. */
+const LEAST_WAIT_MS = 1_000;
+const WAIT_FACTOR = 20;
+/** When what has failed is tried again, where no batch comes before. */
+const RETRY_MS = 30_000;
+
+/**
+ * Counts costs as they are committed, each once: where a batch held duplicates, or nobody knows whether it was counted,
+ * all is taken from the backend anew, between two batches.
+ */
+export class CostMonitor {
+  readonly #budgets: BudgetMonitor;
+  readonly #anomalies: AnomalyMonitor | undefined;
+  readonly #alarm: Alarm;
+  readonly #turns = new Mutex();
+  #isStale = true;
+  #refreshedAt = -Infinity;
+  #mayRefreshAt = -Infinity;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Whether nothing is put off any more. */
+  #isClosing = false;
+  #isClosed = false;
+
+  /** Makes a watch, which first learns what there is when a batch is written. */
+  constructor(backend: Backend, { emit, anomalies }: { emit: EventListener; anomalies: boolean }) {
+    this.#alarm = new Alarm("cost_entries", emit, { isOfWatch: true });
+    this.#budgets = new BudgetMonitor(backend, emit);
+    this.#anomalies = anomalies ? new AnomalyMonitor(backend, emit) : undefined;
+  }
+
+  /** Writes a batch by what is handed in, and counts it. What has to be taken anew holds up the next batch only. */
+  write({ records }: Batch, write: () => Promise<WriteResult>): Promise<WriteResult> {
+    const written = this.#turns.take(async () => {
+      try {
+        const result = await write();
+        this.#count(records as readonly CostEntry[], result);
+        return result;
+      } catch (error) {
+        this.#isStale = true; // it may be stored or not
+        throw error;
+      }
+    });
+    void this.#turns.take(() => this.#catchUp());
+    return written;
+  }
+
+  /** Resolves when all is told that follows from what was written. */
+  async settle(): Promise<void> {
+    await this.#turns.settled();
+  }
+
+  /** A budget was made, changed or deleted. */
+  changed(): void {
+    this.#isStale = true;
+    this.#mayRefreshAt = -Infinity;
+  }
+
+  /** Tells of what is left to tell, and ends. */
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    if (this.#timer !== undefined) void this.#turns.take(() => this.#catchUp()); // what was to be done later is done now
+    clearTimeout(this.#timer);
+    await this.#turns.settled();
+    this.#isClosed = true;
+  }
+
+  #count(entries: readonly CostEntry[], { isReplay, duplicates, restated }: WriteResult): void {
+    const isPlain = !isReplay && duplicates === 0 && restated === 0;
+    const isDue = this.#budgets.isOver || performance.now() > this.#refreshedAt + REFRESH_MS;
+    if (!isPlain || isDue) this.#isStale = true;
+    if (this.#isStale) return;
+    this.#budgets.count(entries);
+    this.#anomalies?.count(entries);
+  }
+
+  /** Refreshes what is stale, now or later, and tells of what was crossed. What fails is done the next time. */
+  async #catchUp(): Promise<void> {
+    if (this.#isClosed) return;
+    try {
+      if (this.#isStale) {
+        const wait = this.#mayRefreshAt - performance.now();
+        if (wait > 0 && !this.#isClosing) return this.#later(wait);
+        await this.#refresh();
+      }
+      await this.#budgets.tell();
+      await this.#anomalies?.tell();
+      this.#alarm.clear();
+    } catch (error) {
+      this.#alarm.raise(error);
+      this.#isStale = true;
+      this.#later(RETRY_MS); // there may be no further batch
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const start = performance.now();
+    this.#isStale = false; // unless a budget is changed meanwhile
+    try {
+      await this.#budgets.refresh();
+      await this.#anomalies?.refresh();
+      this.#refreshedAt = performance.now();
+    } finally {
+      const tookMs = performance.now() - start;
+      this.#mayRefreshAt = performance.now() + Math.max(LEAST_WAIT_MS, WAIT_FACTOR * tookMs);
+    }
+  }
+
+  #later(ms: number): void {
+    if (this.#timer !== undefined || this.#isClosing) return;
+    const timer = setTimeout(() => {
+      this.#timer = undefined;
+      void this.#turns.take(() => this.#catchUp());
+    }, ms);
+    Deno.unrefTimer(timer);
+    this.#timer = timer;
+  }
+}

@@ -1,0 +1,157 @@
+import { aggregateCosts } from "../aggregation/aggregate.ts";
+import { refusal } from "../aggregation/aggregate_query.ts";
+import type { Backend } from "../backends/backend.ts";
+import { costEntries } from "../records/cost_entry.ts";
+import { Decimal } from "../records/decimal.ts";
+import { acceptQuery } from "../records/query.ts";
+import { asBound } from "../records/validation.ts";
+import { type Check, isAnything, takeFields } from "./field_checks.ts";
+
+/** Of which time costs are summed up. */
+export interface CostSummaryOptions {
+  /**
+   * From when on: epoch milliseconds or a `Date`.
+   *
+   * @default {24 hours before endTime}
+   */
+  startTime?: number | Date;
+  /**
+   * Up to when, exclusive.
+   *
+   * @default {now}
+   */
+  endTime?: number | Date;
+  /**
+   * How many resources are named, of each currency those that cost the most.
+   *
+   * @default {10}
+   */
+  top?: number;
+}
+
+/** A part of the costs. */
+export interface CostShare {
+  /** What it is a part for: a category or a resource; absent for all other resources together. */
+  name?: string;
+  /** The exact sum, a canonical decimal string. */
+  total: string;
+  /** The number of entries. */
+  count: number;
+  /** The same in percent of all; 0 where all is 0. */
+  percent: number;
+}
+
+/** What was spent in one currency. Amounts are canonical decimal strings. */
+export interface CurrencySummary {
+  /** The currency. */
+  currency: string;
+  /** The exact sum. */
+  total: string;
+  /** The number of entries. */
+  count: number;
+  /** The sum of the span of the same length before, and the change since then in percent, absent where that was 0. */
+  previousTotal: string;
+  /** See {@linkcode CurrencySummary.previousTotal}. */
+  change?: number;
+  /** What an hour cost on average. */
+  averagePerHour: string;
+  /** What 30 days would cost at this rate. */
+  projectedPer30Days: string;
+  /** Whether the second half of the time cost over 10 % more or less than the first. */
+  trend: "increasing" | "decreasing" | "stable";
+  /** Each category, the costliest first. */
+  categories: CostShare[];
+  /** The costliest resources, and all others in one. */
+  resources: CostShare[];
+}
+
+/** What was spent. */
+export interface CostSummary {
+  /** From when on, in epoch milliseconds. */
+  startTime: number;
+  /** Up to when, exclusive. */
+  endTime: number;
+  /** Each currency, by name. */
+  currencies: CurrencySummary[];
+}
+
+const FIELDS: Record<keyof CostSummaryOptions, Check> = {
+  startTime: isAnything,
+  endTime: isAnything,
+  top: {
+    test: (value) => Number.isSafeInteger(value) && value as number > 0,
+    wanted: "a whole number from 1",
+  },
+};
+const HOUR_MS = 3_600_000;
+
+/** Sums up what was spent, in the backend. */
+export async function costSummary(backend: Backend, options: CostSummaryOptions = {}): Promise<CostSummary> {
+  const { top = 10, ...span } = takeFields("a question about costs", options, { fields: FIELDS });
+  const { endTime = Date.now(), ...given } = acceptQuery(costEntries, span);
+  const { startTime = endTime - 24 * HOUR_MS } = given;
+  const length = endTime - startTime;
+  if (!(length > 0)) {
+    throw refusal(costEntries, {
+      field: "startTime",
+      value: startTime,
+      wanted: `before endTime (${endTime})`,
+    });
+  }
+  const within = { startTime, endTime };
+  const middle = startTime + Math.floor(length / 2);
+  const [categories, resources, firstHalf, before] = [
+    await aggregateCosts(backend, { ...within, groupBy: ["category"] }),
+    await aggregateCosts(backend, { ...within, groupBy: ["resourceId"], top: top as number }),
+    await totalsBy(backend, startTime, middle),
+    await totalsBy(backend, asBound(startTime - length), startTime),
+  ];
+  const byCurrency = Map.groupBy(categories, ({ currency }) => currency);
+  const currencies = [...byCurrency].toSorted(([a], [b]) => a < b ? -1 : 1).map(([currency, rows]) => {
+    const total = rows.reduce((sum, row) => sum.plus(Decimal.from(row.total)), Decimal.ZERO);
+    const first = firstHalf.get(currency) ?? Decimal.ZERO;
+    const previous = before.get(currency) ?? Decimal.ZERO;
+    const change = changeOf(previous, total);
+    const share = ({ total: part, count, group, isOther }: typeof rows[number]): CostShare => ({
+      ...(isOther ? {} : { name: Object.values(group!)[0]! }),
+      total: part,
+      count,
+      percent: total.compare(Decimal.ZERO) === 0 ? 0 : Number(part) / Number(total.toString()) * 100,
+    });
+    return {
+      currency,
+      total: total.toString(),
+      count: rows.reduce((sum, { count }) => sum + count, 0),
+      previousTotal: previous.toString(),
+      ...(change === undefined ? {} : { change }),
+      averagePerHour: total.timesFraction(BigInt(HOUR_MS), BigInt(length)).toString(),
+      projectedPer30Days: total.timesFraction(BigInt(30 * 24 * HOUR_MS), BigInt(length)).toString(),
+      trend: trendOf(first, total.minus(first)),
+      categories: rows.map(share).toSorted(byTotal),
+      resources: resources.filter((row) => row.currency === currency).map(share).toSorted(byTotal),
+    };
+  });
+  return { startTime, endTime, currencies };
+}
+
+async function totalsBy(backend: Backend, startTime: number, endTime: number): Promise<Map<string, Decimal>> {
+  const rows = await aggregateCosts(backend, { startTime, endTime });
+  return new Map(rows.map(({ currency, total }) => [currency, Decimal.from(total)]));
+}
+
+function changeOf(from: Decimal, to: Decimal): number | undefined {
+  const start = Number(from.toString());
+  return start === 0 ? undefined : Number(to.minus(from).toString()) / Math.abs(start) * 100;
+}
+
+function trendOf(first: Decimal, second: Decimal): CurrencySummary["trend"] {
+  const change = changeOf(first, second) ?? (second.compare(Decimal.ZERO) > 0 ? Infinity : 0);
+  if (change > 10) return "increasing";
+  return change < -10 ? "decreasing" : "stable";
+}
+
+/** The greatest first; all others last. */
+function byTotal(a: CostShare, b: CostShare): number {
+  if ((a.name === undefined) !== (b.name === undefined)) return a.name === undefined ? 1 : -1;
+  return Decimal.from(b.total).compare(Decimal.from(a.total));
+}

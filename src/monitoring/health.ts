@@ -1,0 +1,360 @@
+import type { Backend } from "../backends/backend.ts";
+import type { Alert, AlertSeverity } from "../records/alert.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { acceptQuery } from "../records/query.ts";
+import { type ServiceMetrics, serviceMetrics } from "../records/service_metrics.ts";
+import {
+  HEALTH_STATUSES,
+  type HealthStatus,
+  type SystemMetrics,
+  systemMetrics,
+} from "../records/system_metrics.ts";
+import { acceptTime, asBound } from "../records/validation.ts";
+import { type Check, isAnything, isText, isTexts, takeFields } from "./field_checks.ts";
+import { bodiesOf, CLUSTER, SERVICE } from "./document_kinds.ts";
+
+/** A cluster that is to be watched. */
+export interface Cluster {
+  /** The id, as metrics have it. */
+  clusterId: string;
+  /**
+   * The nodes that it should have: one that does not report counts as down.
+   *
+   * @default {[]}
+   */
+  nodes?: string[];
+  /** The region. */
+  region?: string;
+}
+
+/** A service that is to be watched. */
+export interface Service {
+  /** The name, as metrics have it. */
+  serviceName: string;
+  /** The cluster that it runs on. */
+  clusterId?: string;
+  /**
+   * The services that it cannot do without.
+   *
+   * @default {[]}
+   */
+  dependencies?: string[];
+}
+
+/** Of when health is told. */
+export interface HealthOptions {
+  /**
+   * Of which time: epoch milliseconds or a `Date`.
+   *
+   * @default {now}
+   */
+  at?: number | Date;
+  /**
+   * What has not reported for this long before that time is down, in milliseconds.
+   *
+   * @default {300_000}
+   */
+  windowMs?: number;
+}
+
+/** How a cluster fares. What no node has measured is absent. */
+export interface ClusterHealth {
+  /** The cluster. */
+  clusterId: string;
+  /** The region, where it is registered with one. */
+  region?: string;
+  /** The health of the cluster: healthy from a score of 80, warning from 60, critical from 20, else down. */
+  status: HealthStatus;
+  /** The mean over the nodes: 100 for a healthy one, 70 for a warning, 40 for a critical one, 0 for one that is down. */
+  score: number;
+  /** How many nodes it has: those that are registered, and others that have reported. */
+  nodes: number;
+  /** How many of them are in which state: their own, or worse where an alert is active; silent ones are down. */
+  nodesBy: Record<HealthStatus, number>;
+  /** The nodes that should have reported and have not. */
+  silentNodes: string[];
+  /** CPU in use, percent, the mean over the nodes. */
+  cpuUsage?: number;
+  /** Memory in use, percent, the mean. */
+  memoryUsage?: number;
+  /** GPU in use, percent, the mean. */
+  gpuUsage?: number;
+  /** 95th percentile of latency, ms, the mean. */
+  latencyP95?: number;
+  /** Operations a second, the sum. */
+  throughput?: number;
+  /** Power drawn, W, the sum. */
+  powerConsumption?: number;
+  /** What the nodes say that they cost an hour, the sum: an indication, not an amount. */
+  costPerHour?: number;
+  /** How many nodes are training. */
+  trainingNodes: number;
+  /** The time of the newest metrics, in epoch milliseconds; absent where there are none. */
+  lastSeen?: number;
+}
+
+/** How all clusters fare. */
+export interface ClusterHealthSummary {
+  /** Of which time, in epoch milliseconds. */
+  at: number;
+  /** Each cluster, by id. */
+  clusters: ClusterHealth[];
+  /** The alerts that are active, the worst first. */
+  alerts: Alert[];
+}
+
+/** A service and those that it depends on. */
+export interface ServiceNode {
+  /** The service. */
+  serviceName: string;
+  /** The cluster that it runs on, where it is registered with one. */
+  clusterId?: string;
+  /** The state in its own words, else what a service that depends on it says, else `unknown`. */
+  status: string;
+  /** The services among those that it depends on, directly or not, that are down. */
+  downDependencies: string[];
+}
+
+/** The services and how they depend on each other. */
+export interface ServiceDependencyMap {
+  /** Of which time, in epoch milliseconds. */
+  at: number;
+  /** Each service that is registered, has reported, or is depended on; by name. */
+  nodes: ServiceNode[];
+  /** `source` is what `target` depends on. */
+  edges: { source: string; target: string }[];
+}
+
+const SCORES: Readonly<Record<HealthStatus, number>> = { healthy: 100, warning: 70, critical: 40, down: 0 };
+const LEAST_SCORE: readonly [HealthStatus, number][] = [["healthy", 80], ["warning", 60], ["critical", 20]];
+/** What an alert makes of the node that it is about. */
+const STATUS_OF: Readonly<Record<AlertSeverity, HealthStatus>> = {
+  info: "healthy",
+  warning: "warning",
+  critical: "critical",
+  emergency: "critical",
+};
+
+const HEALTH_FIELDS: Record<keyof HealthOptions, Check> = {
+  at: isAnything,
+  windowMs: {
+    test: (value) => typeof value === "number" && value > 0,
+    wanted: "a number of milliseconds above 0",
+  },
+};
+const CLUSTER_FIELDS: Record<keyof Cluster, Check> = { clusterId: isText, nodes: isTexts, region: isText };
+const SERVICE_FIELDS: Record<keyof Service, Check> = {
+  serviceName: isText,
+  clusterId: isText,
+  dependencies: isTexts,
+};
+
+/**
+ * Checks a cluster.
+ *
+ * @throws {ValidationError} If a field is missing, unknown or wrong.
+ */
+export function acceptCluster(input: Cluster): Cluster {
+  const checks = { fields: CLUSTER_FIELDS, required: ["clusterId"] };
+  return takeFields("a cluster", input, checks) as unknown as Cluster;
+}
+
+/**
+ * Checks a service.
+ *
+ * @throws {ValidationError} If a field is missing, unknown or wrong.
+ */
+export function acceptService(input: Service): Service {
+  const checks = { fields: SERVICE_FIELDS, required: ["serviceName"] };
+  return takeFields("a service", input, checks) as unknown as Service;
+}
+
+/**
+ * The window in which nodes and services must have reported.
+ *
+ * @throws {ValidationError} If it is none.
+ */
+export function healthWindow(options: HealthOptions = {}): { at: number; since: number } {
+  const subject = "a question about health";
+  const given = takeFields(subject, options, { fields: HEALTH_FIELDS });
+  const at = acceptTime(subject, "at", given.at ?? Date.now());
+  const { windowMs = 300_000 } = given as { windowMs?: number };
+  return { at, since: asBound(Math.floor(at - windowMs)) };
+}
+
+/** The newest record of each node or service within a window: what is stored, and what this process has at hand. */
+async function newestOf<T extends { timestamp: number }>(
+  backend: Backend,
+  dataset: Dataset<T>,
+  { at, since, atHand }: { at: number; since: number; atHand: readonly T[] },
+): Promise<T[]> {
+  const newest = new Map<string, T>();
+  const look = (record: T) => {
+    const name = JSON.stringify(dataset.filters.map((field) => (record as Record<string, unknown>)[field]));
+    const known = newest.get(name);
+    if (!known || known.timestamp < record.timestamp) newest.set(name, record);
+  };
+  const query = acceptQuery(dataset, { startTime: since, endTime: at + 1 });
+  for await (const page of backend.read(dataset, query)) page.forEach(look);
+  for (const record of atHand) if (record.timestamp >= since && record.timestamp <= at) look(record);
+  return [...newest.values()];
+}
+
+/** A window, and the metrics that a process has at hand. */
+interface Seen<T> {
+  readonly window: ReturnType<typeof healthWindow>;
+  readonly atHand: readonly T[];
+}
+
+/** How the clusters of a backend fare. */
+export async function clusterHealthSummary(
+  backend: Backend,
+  { window, atHand, alerts }: Seen<SystemMetrics> & { alerts: Alert[] },
+): Promise<ClusterHealthSummary> {
+  const newest = await newestOf(backend, systemMetrics, { ...window, atHand });
+  const clusters = await bodiesOf<Cluster>(backend.documents, CLUSTER);
+  return { at: window.at, clusters: clusterHealth(newest, { clusters, alerts }), alerts };
+}
+
+/** The services of a backend. */
+export async function serviceDependencyMap(
+  backend: Backend,
+  { window, atHand }: Seen<ServiceMetrics>,
+): Promise<ServiceDependencyMap> {
+  const newest = await newestOf(backend, serviceMetrics, { ...window, atHand });
+  return { at: window.at, ...dependencyMap(newest, await bodiesOf<Service>(backend.documents, SERVICE)) };
+}
+
+/** How clusters fare, by the newest metrics of each node. */
+function clusterHealth(
+  newest: readonly SystemMetrics[],
+  { clusters, alerts }: { clusters: readonly Cluster[]; alerts: readonly Alert[] },
+): ClusterHealth[] {
+  const registered = new Map(clusters.map((cluster) => [cluster.clusterId, cluster]));
+  const ids = new Set([...registered.keys(), ...newest.map(({ clusterId }) => clusterId)]);
+  return [...ids].toSorted().map((clusterId) =>
+    healthOf(registered.get(clusterId) ?? { clusterId }, {
+      metrics: newest.filter((metrics) => metrics.clusterId === clusterId),
+      alerts: alerts.filter((alert) => alert.clusterId === clusterId),
+    })
+  );
+}
+
+function healthOf(
+  { clusterId, region, nodes = [] }: Cluster,
+  { metrics, alerts }: { metrics: readonly SystemMetrics[]; alerts: readonly Alert[] },
+): ClusterHealth {
+  const reporting = new Set(metrics.map(({ nodeId }) => nodeId));
+  const silentNodes = [...new Set(nodes)].filter((node) => !reporting.has(node)).toSorted();
+  const nodesBy: Record<HealthStatus, number> = {
+    healthy: 0,
+    warning: 0,
+    critical: 0,
+    down: silentNodes.length,
+  };
+  for (const { nodeId, healthStatus = "healthy" } of metrics) {
+    const ofAlerts = alerts.filter((alert) => alert.nodeId === nodeId).map(({ severity }) =>
+      STATUS_OF[severity]
+    );
+    nodesBy[worst([healthStatus, ...ofAlerts])]++;
+  }
+  const count = metrics.length + silentNodes.length;
+  const total = HEALTH_STATUSES.reduce((sum, status) => sum + nodesBy[status] * SCORES[status], 0);
+  const score = count === 0 ? 0 : total / count;
+  return {
+    clusterId,
+    ...(region === undefined ? {} : { region }),
+    status: LEAST_SCORE.find(([, least]) => score >= least)?.[0] ?? "down",
+    score: Math.round(score),
+    nodes: count,
+    nodesBy,
+    silentNodes,
+    ...means(metrics, ["cpuUsage", "memoryUsage", "gpuUsage", "latencyP95"]),
+    ...sums(metrics, ["throughput", "powerConsumption", "costPerHour"]),
+    trainingNodes: metrics.filter(({ trainingActive }) => trainingActive).length,
+    ...(metrics.length === 0 ? {} : { lastSeen: Math.max(...metrics.map(({ timestamp }) => timestamp)) }),
+  };
+}
+
+/** The services and how they depend on each other, by the newest metrics of each. */
+function dependencyMap(
+  newest: readonly ServiceMetrics[],
+  services: readonly Service[],
+): Omit<ServiceDependencyMap, "at"> {
+  const registered = new Map(services.map((service) => [service.serviceName, service]));
+  const metrics = new Map(newest.map((record) => [record.serviceName, record]));
+  const dependenciesOf = (name: string) =>
+    new Set([
+      ...registered.get(name)?.dependencies ?? [],
+      ...Object.keys(metrics.get(name)?.dependencyHealth ?? {}),
+    ]);
+  const known = new Set([...registered.keys(), ...metrics.keys()]);
+  for (const name of [...known]) dependenciesOf(name).forEach((dependency) => known.add(dependency));
+  const names = [...known].toSorted();
+  const statusOf = (name: string) =>
+    metrics.get(name)?.status ??
+      newest.map(({ dependencyHealth }) => dependencyHealth?.[name]).find((status) => status !== undefined) ??
+      "unknown";
+  return {
+    nodes: names.map((serviceName) => {
+      const { clusterId } = registered.get(serviceName) ?? {};
+      return {
+        serviceName,
+        ...(clusterId === undefined ? {} : { clusterId }),
+        status: statusOf(serviceName),
+        downDependencies: reach(serviceName, dependenciesOf).filter((name) => statusOf(name) === "down"),
+      };
+    }),
+    edges: names.flatMap((target) =>
+      [...dependenciesOf(target)].toSorted().map((source) => ({ source, target }))
+    ),
+  };
+}
+
+/** All that can be reached from a name, itself left out, each once; circles do no harm. */
+function reach(from: string, next: (name: string) => Iterable<string>): string[] {
+  const seen = new Set([from]);
+  for (const name of seen) for (const other of next(name)) seen.add(other);
+  seen.delete(from);
+  return [...seen].toSorted();
+}
+
+function worst(statuses: readonly HealthStatus[]): HealthStatus {
+  return HEALTH_STATUSES[Math.max(...statuses.map((status) => HEALTH_STATUSES.indexOf(status)))];
+}
+
+type Measure =
+  | "cpuUsage"
+  | "memoryUsage"
+  | "gpuUsage"
+  | "latencyP95"
+  | "throughput"
+  | "powerConsumption"
+  | "costPerHour";
+
+function sums(
+  metrics: readonly SystemMetrics[],
+  fields: readonly Measure[],
+): Partial<Record<Measure, number>> {
+  return overall(metrics, fields, (values) => values.reduce((sum, value) => sum + value, 0));
+}
+
+function means(
+  metrics: readonly SystemMetrics[],
+  fields: readonly Measure[],
+): Partial<Record<Measure, number>> {
+  return overall(metrics, fields, (values) => values.reduce((sum, value) => sum + value, 0) / values.length);
+}
+
+function overall(
+  metrics: readonly SystemMetrics[],
+  fields: readonly Measure[],
+  put: (values: readonly number[]) => number,
+): Partial<Record<Measure, number>> {
+  const found: Partial<Record<Measure, number>> = {};
+  for (const field of fields) {
+    const values = metrics.map((record) => record[field]).filter((value) => value !== undefined);
+    if (values.length > 0) found[field] = put(values);
+  }
+  return found;
+}

@@ -1,0 +1,108 @@
+import { aggregateCosts } from "../aggregation/aggregate.ts";
+import type { Backend, CurrencyTotal } from "../backends/backend.ts";
+import { ValidationError } from "../errors.ts";
+import { Decimal } from "../records/decimal.ts";
+import { acceptTime } from "../records/validation.ts";
+import { isAnything, isText, takeFields } from "./field_checks.ts";
+import { bodiesOf, TRAINING_RUN } from "./document_kinds.ts";
+
+/** The tag by which costs belong to a training run. */
+export const TRAINING_RUN_TAG = "training_run_id";
+
+/** When a training run began and ended. */
+export interface TrainingRunTimes {
+  /** The id, which its costs have as the tag `training_run_id`. */
+  trainingRunId: string;
+  /** When it began, in epoch milliseconds. Costs before do not count. */
+  startTime: number;
+  /** When it ended; absent while it goes on. Costs from then on do not count. */
+  endTime?: number;
+}
+
+/** What a training run costs. */
+export interface TrainingRun extends TrainingRunTimes {
+  /** How long it has taken, in hours. */
+  durationHours: number;
+  /** What it has cost, exact, by currency: the costs that are committed. */
+  totals: (CurrencyTotal & {
+    /** The same an hour, a canonical decimal string; absent before any time has gone by. */
+    costPerHour?: string;
+  })[];
+}
+
+const SUBJECT = "a training run";
+const HOUR_MS = 3_600_000n;
+
+/** Begins to track a run; one that was tracked before begins anew. */
+export async function startRun(
+  { documents }: Backend,
+  trainingRunId: string,
+  options: { startTime?: number | Date } = {},
+): Promise<TrainingRunTimes> {
+  if (!isText.test(trainingRunId)) throw refusal("trainingRunId", trainingRunId, isText.wanted);
+  const body = { trainingRunId, startTime: timeOf("startTime", options) };
+  await documents.write({ kind: TRAINING_RUN, id: trainingRunId, body });
+  return body;
+}
+
+/** Ends a run; one that has ended before ends at the new time. */
+export async function stopRun(
+  backend: Backend,
+  trainingRunId: string,
+  options: { endTime?: number | Date } = {},
+): Promise<TrainingRun> {
+  const [run] = await runs(backend, trainingRunId);
+  const endTime = timeOf("endTime", options);
+  if (endTime < run.startTime) {
+    throw refusal("endTime", endTime, `no earlier than startTime (${run.startTime})`);
+  }
+  const body = { ...run, endTime };
+  await backend.documents.write({ kind: TRAINING_RUN, id: trainingRunId, body });
+  return await withCosts(backend, body);
+}
+
+/** What runs cost: those that are tracked, or one. */
+export async function costsOfRuns(backend: Backend, trainingRunId?: string): Promise<TrainingRun[]> {
+  const found: TrainingRun[] = [];
+  for (const run of await runs(backend, trainingRunId)) found.push(await withCosts(backend, run));
+  return found;
+}
+
+async function runs({ documents }: Backend, trainingRunId?: string): Promise<TrainingRunTimes[]> {
+  const all = await bodiesOf<TrainingRunTimes>(documents, TRAINING_RUN);
+  if (trainingRunId === undefined) return all;
+  const found = all.filter((run) => run.trainingRunId === trainingRunId);
+  if (found.length > 0) return found;
+  throw refusal("trainingRunId", trainingRunId, "that of a run which startTrainingRunTracking() was told of");
+}
+
+async function withCosts(backend: Backend, run: TrainingRunTimes): Promise<TrainingRun> {
+  const { trainingRunId, startTime, endTime } = run;
+  const elapsed = Math.max(0, (endTime ?? Date.now()) - startTime);
+  const totals = await aggregateCosts(backend, {
+    startTime,
+    ...(endTime === undefined ? {} : { endTime }),
+    tags: { [TRAINING_RUN_TAG]: trainingRunId },
+  });
+  return {
+    ...run,
+    durationHours: elapsed / Number(HOUR_MS),
+    totals: totals.map(({ currency, total, count }) => ({
+      currency,
+      total,
+      count,
+      ...(elapsed === 0
+        ? {}
+        : { costPerHour: Decimal.from(total).timesFraction(HOUR_MS, BigInt(elapsed)).toString() }),
+    })),
+  };
+}
+
+function timeOf(field: "startTime" | "endTime", options: object): number {
+  const given = takeFields(SUBJECT, options, { fields: { [field]: isAnything } });
+  return acceptTime(SUBJECT, field, given[field] ?? Date.now());
+}
+
+function refusal(field: string, value: unknown, wanted: string): ValidationError {
+  return new ValidationError({ subject: SUBJECT, field, value, wanted });
+}

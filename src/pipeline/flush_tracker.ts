@@ -1,0 +1,102 @@
+/** Somebody who waits until no record that was admitted before the one at `target` is left. */
+interface Flushing {
+  target: number;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+/** Records that were taken out of the queue together and are not all settled. */
+interface Taken {
+  /** How many are left. */
+  count: number;
+  /** The position after the last of them, in the order of admission. */
+  readonly end: number;
+  /** When the oldest of them was accepted, in epoch milliseconds. */
+  readonly time: number;
+}
+
+/**
+ * How far records have come, by their positions: a record's position is the number of those that were admitted before
+ * it. Tells those who wait (flush) when all before a position have left the pipeline.
+ */
+export class FlushTracker {
+  /** The position of the next record that is admitted. */
+  #admitted: number;
+  /** The position of the next record to be taken out of the queue. */
+  #head = 0;
+  /** What has left the queue for the stream, oldest first. FlushTracker that were dropped are not in it. */
+  readonly #taken: Taken[] = [];
+  readonly #flushing: Flushing[] = [];
+
+  /** Begins with so many records that were admitted before. */
+  constructor(admitted: number) {
+    this.#admitted = admitted;
+  }
+
+  /** The position of the next record that is admitted. */
+  get admitted(): number {
+    return this.#admitted;
+  }
+
+  /** Records that were taken and are not settled. */
+  get taken(): number {
+    return this.#taken.reduce((sum, { count }) => sum + count, 0);
+  }
+
+  /** When the oldest of them was accepted, in epoch milliseconds. */
+  get oldestTime(): number | undefined {
+    return this.#taken[0]?.time;
+  }
+
+  /** Before which position every record has left the pipeline. Batches settle in order, drops do not. */
+  get settled(): number {
+    const oldest = this.#taken[0];
+    return oldest ? oldest.end - oldest.count : this.#head;
+  }
+
+  /** One more was admitted. */
+  admit(): void {
+    this.#admitted++;
+  }
+
+  /** So many have left the queue; the oldest was accepted at this time. */
+  take(count: number, time: number): void {
+    this.#head += count;
+    this.#taken.push({ count, end: this.#head, time });
+  }
+
+  /** So many at the head of the queue are gone. */
+  drop(count: number): void {
+    this.#head += count;
+    this.#endFlushes();
+  }
+
+  /** The oldest that were taken are settled. */
+  settle(records: number): void {
+    for (let left = records; left > 0;) {
+      const oldest = this.#taken[0];
+      const settled = Math.min(left, oldest.count);
+      oldest.count -= settled;
+      left -= settled;
+      if (oldest.count === 0) this.#taken.shift();
+    }
+    this.#endFlushes();
+  }
+
+  /** Resolves when all before a position are settled; rejects when that is refused. */
+  wait(target: number): Promise<void> {
+    return new Promise((resolve, reject) => this.#flushing.push({ target, resolve, reject }));
+  }
+
+  /** Tells all who wait that it comes to nothing for now. */
+  refuse(error: unknown): void {
+    for (const { reject } of this.#flushing.splice(0)) reject(error);
+  }
+
+  #endFlushes(): void {
+    const { settled } = this;
+    while (this.#flushing.length > 0 && this.#flushing[0].target <= settled) {
+      this.#flushing.shift()!.resolve();
+    }
+  }
+}

@@ -1,0 +1,305 @@
+import type { Dataset } from "../records/dataset.ts";
+import { ConfigError } from "../errors.ts";
+import type { EventListener, SpoolDamagedEvent } from "../pipeline/events.ts";
+import { Journal } from "./journal.ts";
+import {
+  type BatchName,
+  type FrozenBatch,
+  MAX_BUFFERED_BYTES,
+  MAX_BUFFERED_RECORDS,
+  type Queue,
+  type QueueHooks,
+} from "../pipeline/queue.ts";
+import { SpoolBacklog } from "./spool_backlog.ts";
+import { SpoolBatches } from "./spool_batches.ts";
+import { SpoolFolder } from "./spool_folder.ts";
+import { SpoolIntake } from "./spool_intake.ts";
+import { findRemains, type Remains } from "./spool_recovery.ts";
+import { SpoolWorker } from "./spool_worker.ts";
+import { storageError } from "../pipeline/durable_file.ts";
+
+/** When what is written into the spool is made safe against a crash of the machine. */
+export type FsyncPolicy = "batch" | "interval" | "none";
+
+/** How a {@linkcode Spool} works. */
+export interface SpoolOptions {
+  /** The folder of all datasets. */
+  directory: string;
+  /** Which database its records are for, where that is known. */
+  database?: string;
+  /** The most bytes that it may take. */
+  maxBytes: number;
+  /** When it is made safe against a crash of the machine. */
+  fsync: FsyncPolicy;
+  /** Is told of what happens. */
+  onEvent: EventListener;
+}
+
+const MAX_SEGMENT_BYTES = 16 * 2 ** 20;
+/** A segment is an eighth of the spool at the most: it is what can be removed at once. */
+const MIN_SEGMENTS = 8;
+const SYNC_INTERVAL_MS = 1_000;
+
+/** What a {@linkcode Spool} is made of. */
+interface SpoolParts {
+  readonly folder: SpoolFolder;
+  readonly journal: Journal;
+  readonly options: SpoolOptions;
+  readonly settled: number;
+  readonly remains: Remains;
+}
+
+/**
+ * A {@linkcode Queue} on disk: an append-only journal. Records are in it before they count as accepted; one sync
+ * serves all who wait. They stay in memory as well, up to the bounds of a buffer, and are read back from disk
+ * beyond that. A batch is frozen in the journal with its id before it is first written into the backend, so that
+ * a later process writes it again under the same id, by which the backend's ledger knows it.
+ *
+ * @typeParam T The type of the records.
+ */
+export class Spool<T> implements Queue<T> {
+  readonly isDurable = true;
+  readonly #dataset: Dataset<T>;
+  readonly #folder: SpoolFolder;
+  readonly #journal: Journal;
+  readonly #options: SpoolOptions;
+  readonly #work: SpoolWorker;
+  readonly #intake: SpoolIntake<T>;
+  readonly #backlog: SpoolBacklog<T>;
+  readonly #batches: SpoolBatches;
+  readonly #syncTimer: ReturnType<typeof setInterval> | undefined;
+  #hooks!: QueueHooks;
+
+  /**
+   * Opens the spool of a dataset, and finds what an earlier process has left in it.
+   *
+   * @throws {BackendError} If the folder cannot be used, or another process uses it.
+   * @throws {ConfigError} If it holds records that are for another database.
+   */
+  static async open<T>(dataset: Dataset<T>, options: SpoolOptions): Promise<Spool<T>> {
+    const { directory, onEvent } = options;
+    const path = `${directory}/${dataset.name}`;
+    let folder: SpoolFolder | undefined;
+    try {
+      folder = await SpoolFolder.open(path);
+      const segmentBytes = Math.min(MAX_SEGMENT_BYTES, options.maxBytes / MIN_SEGMENTS);
+      const journal = new Journal(path, segmentBytes);
+      const settled = folder.readCursor();
+      const remains = await findRemains(journal, {
+        settled,
+        onDamage(segment, part) {
+          const file = folder!.setAside(segment.path, part);
+          const { offset, length } = part;
+          onEvent(
+            damageEvent(dataset, {
+              what: `${length} bytes at ${offset} of ${segment.path}`,
+              bytes: length,
+              file,
+            }),
+          );
+          const isTail = segment === journal.segments.at(-1) && offset + length === segment.bytes;
+          if (isTail && file) journal.cut(segment, offset);
+        },
+        onUnreadable({ path, bytes }) {
+          onEvent(damageEvent(dataset, { what: path, bytes, file: folder!.moveAside(path) }));
+        },
+      });
+      await assertOwner(folder, options, remains);
+      const spool = new Spool<T>(dataset, { folder, journal, options, settled, remains });
+      await spool.#batches.removeSettled();
+      await folder.keepReserve().catch(() => {}); // done again once there is space
+      return spool;
+    } catch (error) {
+      folder?.close();
+      throw error instanceof ConfigError ? error : storageError("open", path, error);
+    }
+  }
+
+  private constructor(
+    dataset: Dataset<T>,
+    { folder, journal, options, settled, remains }: SpoolParts,
+  ) {
+    const { fsync, onEvent } = options;
+    this.#dataset = dataset;
+    this.#folder = folder;
+    this.#journal = journal;
+    this.#options = options;
+    this.#work = new SpoolWorker(folder, { dataset: dataset.name, onEvent });
+    const parts = { folder, journal, work: this.#work, settled, remains };
+    this.#intake = new SpoolIntake(dataset, {
+      ...parts,
+      isSynced: fsync === "batch",
+      next: remains.next,
+      onWritten: (written) => {
+        this.#backlog.keep(written);
+        this.#hooks.onRoom();
+        this.#hooks.onReady();
+      },
+    });
+    this.#backlog = new SpoolBacklog({
+      ...parts,
+      onTaken: (records, time) => this.#hooks.onTaken(records, time),
+      onMissing: (records) => this.#tellOfMissing(records),
+    });
+    this.#batches = new SpoolBatches({
+      ...parts,
+      isSynced: fsync !== "none",
+      onRoom: () => this.#hooks.onRoom(),
+    });
+    if (fsync === "interval") {
+      const sync = () => void this.#work.attempt(() => journal.sync());
+      this.#syncTimer = setInterval(sync, SYNC_INTERVAL_MS);
+    }
+  }
+
+  /** Says who takes records out of it. */
+  attach(hooks: QueueHooks): this {
+    this.#hooks = hooks;
+    return this;
+  }
+
+  get hasRoom(): boolean {
+    return this.#intake.hasRoom && this.#hasDiskRoom;
+  }
+
+  get isBusy(): boolean {
+    return !this.#intake.hasRoom && this.#hasDiskRoom && !this.#work.isIntakeDown;
+  }
+
+  get #hasDiskRoom(): boolean {
+    return this.#journal.bytes + this.#intake.bytes < this.#options.maxBytes;
+  }
+
+  get hasMemoryRoom(): boolean {
+    const { onDisk, inMemory, bytesInMemory } = this.#backlog;
+    return onDisk === 0 && inMemory + this.#intake.records < MAX_BUFFERED_RECORDS &&
+      bytesInMemory + this.#intake.bytes < MAX_BUFFERED_BYTES;
+  }
+
+  get isEmpty(): boolean {
+    return this.#backlog.isEmpty;
+  }
+
+  get isDrained(): boolean {
+    return this.isEmpty && this.#intake.records === 0;
+  }
+
+  get buffered(): number {
+    return this.#backlog.inMemory + this.#intake.records;
+  }
+
+  get unsafe(): number {
+    return this.#intake.records;
+  }
+
+  get spooled(): number {
+    return this.#backlog.onDisk;
+  }
+
+  get bytes(): number {
+    return this.#journal.bytes;
+  }
+
+  get oldestTime(): number | undefined {
+    return this.#backlog.oldestTime ?? this.#intake.oldestTime;
+  }
+
+  get alarm(): string | undefined {
+    return this.#work.alarm;
+  }
+
+  push(record: T): Promise<void> {
+    return this.#intake.push(record);
+  }
+
+  take(): readonly T[] | Promise<readonly T[]> {
+    return this.#backlog.take();
+  }
+
+  dropOldest(): number {
+    // What only waits for the disk to keep up gains nothing by that.
+    const isInTime = this.#intake.hasRoom || this.#work.isIntakeDown;
+    return isInTime && this.#batches.found.length === 0 ? this.#backlog.dropOldest() : 0;
+  }
+
+  async *frozen(): AsyncGenerator<FrozenBatch<T>> {
+    const { found } = this.#batches;
+    while (found.length > 0) {
+      const [batch] = found;
+      const isFrozen = batch.pinned.length > 0; // else its frame is damaged, or there was none
+      const records = await this.#backlog.takeBatch(batch.end);
+      if (isFrozen) this.#batches.resume(batch);
+      else if (records.length > 0) await this.#batches.freeze(batch);
+      found.shift();
+      if (records.length > 0) yield { id: batch.id, records };
+      else if (isFrozen) this.settle();
+    }
+  }
+
+  /** Where records were dropped in between, there are several batches: what was dropped must not come back in one. */
+  async freeze(count: number): Promise<BatchName[]> {
+    const batches = this.#backlog.cutTaken(count).map((run) => ({ id: crypto.randomUUID(), ...run }));
+    for (const batch of batches) await this.#batches.freeze(batch);
+    return batches.map(({ id, first, end }) => ({ id, count: end - first }));
+  }
+
+  isSplit(batchId: string): boolean {
+    return this.#batches.isSplit(batchId);
+  }
+
+  split(batchId: string): Promise<void> {
+    return this.#batches.split(batchId);
+  }
+
+  settle(): void {
+    this.#batches.settle();
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#syncTimer);
+    this.#work.beginClosing();
+    if (!this.#work.isIntakeDown) await this.#intake.end();
+    this.#work.end();
+    await this.#intake.end();
+    await this.#batches.end();
+    if (this.#batches.settledTo === this.#intake.next) this.#journal.seal(); // then all of it can go
+    await this.#batches.saveAgain();
+    await this.#work.exclusive(() => this.#journal.sync()).catch(() => {});
+    this.#journal.seal();
+    this.#folder.close();
+  }
+
+  #tellOfMissing(records: number): void {
+    this.#hooks.onMissing(records);
+    const message = `Cannot read ${records} records back from ${this.#folder.path}: they are damaged or gone`;
+    this.#options.onEvent({ type: "spool-damaged", dataset: this.#dataset.name, message, bytes: 0 });
+  }
+}
+
+/** What was accepted for one database must not go into another. With nothing left in it, a spool is anybody's. */
+async function assertOwner(
+  folder: SpoolFolder,
+  { database }: SpoolOptions,
+  { records, batches }: Remains,
+): Promise<void> {
+  const owner = folder.readOwner();
+  if (database === undefined || owner === database) return;
+  if (owner !== undefined && (records > 0 || batches.length > 0)) {
+    throw new ConfigError(
+      `Cannot use the spool ${folder.path}: the database that its records were accepted for is wanted: ` +
+        `that was ${owner}, and this is ${database}; if they are to go there (the database has moved), ` +
+        `remove ${folder.ownerPath}`,
+    );
+  }
+  await folder.saveOwner(database);
+}
+
+/** What is told of bytes that are no frame. */
+function damageEvent(
+  { name: dataset }: Dataset<unknown>,
+  { what, bytes, file }: { what: string; bytes: number; file: string | undefined },
+): SpoolDamagedEvent {
+  const message = `Cannot read ${what}: whole frames are wanted; ` +
+    (file ? `it is set aside in ${file}` : "it is skipped");
+  return { type: "spool-damaged", dataset, message, bytes, ...(file ? { file } : {}) };
+}

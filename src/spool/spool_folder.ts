@@ -1,0 +1,150 @@
+import { decodeFrame, encodeFrame, FrameKind } from "./frame.ts";
+import { replaceFile } from "../pipeline/durable_file.ts";
+
+/** How long to wait for a process that is just ending. */
+const LOCK_ATTEMPTS = 20;
+const LOCK_WAIT_MS = 50;
+/** Space that is kept back: on a full disk no batch could be frozen else, and so none be written and removed. */
+const RESERVE_BYTES = 64 * 1_024;
+
+/** The folder of a spool, and the small files in it beside the journal. */
+export class SpoolFolder {
+  /** Its path. */
+  readonly path: string;
+  readonly #lock: Deno.FsFile;
+  #hasReserve = false;
+
+  /**
+   * Makes the folder where it is not there, and locks it.
+   *
+   * @throws If it cannot be used, or another process uses it.
+   */
+  static async open(path: string): Promise<SpoolFolder> {
+    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+    const lock = await Deno.open(`${path}/lock`, { write: true, create: true, mode: 0o600 });
+    for (let attempt = 1; !await lock.tryLock(true); attempt++) {
+      if (attempt === LOCK_ATTEMPTS) {
+        lock.close();
+        throw new Error("another process, or another hub of this one, uses it");
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+    }
+    const folder = new SpoolFolder(path, lock);
+    for (const name of ["cursor", "cursor.new", "database", "database.new", "reserve"]) {
+      folder.#freeName(name);
+    }
+    return folder;
+  }
+
+  private constructor(path: string, lock: Deno.FsFile) {
+    this.path = path;
+    this.#lock = lock;
+  }
+
+  /** Makes way for a file where somebody has put something else. */
+  #freeName(name: string): void {
+    const path = `${this.path}/${name}`;
+    try {
+      if (!Deno.lstatSync(path).isFile) this.moveAside(path);
+    } catch {
+      // nothing is there
+    }
+  }
+
+  /** Before which record all are settled: 0 where that cannot be read. Nothing is lost by that, only done again. */
+  readCursor(): number {
+    try {
+      const found = decodeFrame(Deno.readFileSync(`${this.path}/cursor`), 0);
+      return typeof found === "object" && "frame" in found ? found.frame.sequence : 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** Remembers before which record all are settled. */
+  async saveCursor(sequence: number): Promise<void> {
+    const frame = { kind: FrameKind.CURSOR, sequence, count: 0, time: Date.now(), payload: "" };
+    await replaceFile(`${this.path}/cursor`, encodeFrame(frame));
+  }
+
+  /** The path of the file that says which database the records are for. */
+  get ownerPath(): string {
+    return `${this.path}/database`;
+  }
+
+  /** Which database the records are for, if that is known. */
+  readOwner(): string | undefined {
+    try {
+      return Deno.readTextFileSync(this.ownerPath).trim() || undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Remembers which database the records are for. Where that cannot be written, it is not known. */
+  async saveOwner(database: string): Promise<void> {
+    await Deno.remove(this.ownerPath).catch(() => {});
+    await replaceFile(this.ownerPath, new TextEncoder().encode(`${database}\n`)).catch(() => {});
+  }
+
+  /** Whether space is kept back. */
+  get hasReserve(): boolean {
+    return this.#hasReserve;
+  }
+
+  /** Keeps space back, unless that is done. */
+  async keepReserve(): Promise<void> {
+    if (this.#hasReserve) return;
+    try {
+      await Deno.writeFile(`${this.path}/reserve`, new Uint8Array(RESERVE_BYTES), { mode: 0o600 });
+    } catch (error) {
+      await this.useReserve(); // a part of it would only take the space that batches want
+      throw error;
+    }
+    this.#hasReserve = true;
+  }
+
+  /** Gives the space that was kept back to whoever wants it first. */
+  async useReserve(): Promise<void> {
+    this.#hasReserve = false;
+    await Deno.remove(`${this.path}/reserve`).catch(() => {});
+  }
+
+  /** Sets a part of a file aside that cannot be read; gives the path where that could be done. */
+  setAside(source: string, { offset, length }: { offset: number; length: number }): string | undefined {
+    const name = `${source.slice(source.lastIndexOf("/") + 1)}-${offset}`;
+    const path = `${this.path}/damaged/${crypto.randomUUID()}-${name}`; // segments' numbers begin anew
+    try {
+      const bytes = new Uint8Array(length);
+      {
+        using file = Deno.openSync(source);
+        file.seekSync(offset, Deno.SeekMode.Start);
+        for (let read = 0, got; read < bytes.length && (got = file.readSync(bytes.subarray(read)));) {
+          read += got;
+        }
+      }
+      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });
+      Deno.writeFileSync(path, bytes, { mode: 0o600 });
+      return path;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Sets a whole file aside; gives the path where that could be done. */
+  moveAside(path: string): string | undefined {
+    const aside = `${this.path}/damaged/${crypto.randomUUID()}-${path.slice(path.lastIndexOf("/") + 1)}`;
+    try {
+      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });
+      Deno.renameSync(path, aside);
+      return aside;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Lets go of it. */
+  close(): void {
+    this.#lock.close();
+  }
+}

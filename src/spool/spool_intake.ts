@@ -1,0 +1,144 @@
+import { setImmediate } from "node:timers";
+import { byteLength, type Dataset } from "../records/dataset.ts";
+import { FrameKind } from "./frame.ts";
+import type { Journal } from "./journal.ts";
+import { MAX_BUFFERED_BYTES, MAX_BUFFERED_RECORDS } from "../pipeline/queue.ts";
+import type { Group } from "./spool_reader.ts";
+import type { SpoolWorker } from "./spool_worker.ts";
+
+/** The most that a frame holds. Smaller frames cost SQLite a tenth of its rate: each sync waits for its writes. */
+const MAX_FRAME_RECORDS = 10_000;
+const MAX_FRAME_BYTES = 2 ** 22;
+
+/** Records that wait to be written together, and who waits for that. */
+interface Round<T> {
+  readonly records: T[];
+  bytes: number;
+  readonly time: number;
+  readonly safe: PromiseWithResolvers<void>;
+}
+
+/** Records of a round in a frame, and where that is in its segment. */
+export interface Written<T> {
+  /** The records. */
+  readonly group: Group<T>;
+  /** Where their frame begins. */
+  readonly offset: number;
+}
+
+/** What a {@linkcode SpoolIntake} works with. */
+export interface IntakeParts<T> {
+  readonly journal: Journal;
+  readonly work: SpoolWorker;
+  /** Whether each frame is synced before its records count as written. */
+  readonly isSynced: boolean;
+  /** The number of the next record. */
+  readonly next: number;
+  /** Is handed what was written. */
+  readonly onWritten: (written: Written<T>) => void;
+}
+
+/** Records on their way into the journal. What gathers while a round is being written is the next round: one frame, one sync. */
+export class SpoolIntake<T> {
+  readonly #dataset: Dataset<T>;
+  readonly #parts: IntakeParts<T>;
+  readonly #rounds: Round<T>[] = [];
+  #next: number;
+  #records = 0;
+  #bytes = 0;
+  #oldestTime: number | undefined;
+  #writing: Promise<void> | undefined;
+
+  /** Makes an empty one. */
+  constructor(dataset: Dataset<T>, parts: IntakeParts<T>) {
+    this.#dataset = dataset;
+    this.#parts = parts;
+    this.#next = parts.next;
+  }
+
+  /** The number of the next record that is written. */
+  get next(): number {
+    return this.#next;
+  }
+
+  /** Records that are not written yet. */
+  get records(): number {
+    return this.#records;
+  }
+
+  /** The same in bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** When the oldest of them came, in epoch milliseconds. */
+  get oldestTime(): number | undefined {
+    return this.#oldestTime;
+  }
+
+  /** Whether more may gather. */
+  get hasRoom(): boolean {
+    return this.#records < MAX_BUFFERED_RECORDS && this.#bytes < MAX_BUFFERED_BYTES;
+  }
+
+  /** Takes a record in. The promise resolves when it is written. */
+  push(record: T): Promise<void> {
+    const round = this.#openRound();
+    const bytes = byteLength(this.#dataset, record);
+    round.records.push(record);
+    round.bytes += bytes;
+    this.#records++;
+    this.#bytes += bytes;
+    this.#writing ??= this.#writeRounds();
+    return round.safe.promise;
+  }
+
+  /** Resolves when nobody waits any more, because all is written or was given up. */
+  async end(): Promise<void> {
+    await this.#writing;
+  }
+
+  /** The last round while it has room, else a new one. */
+  #openRound(): Round<T> {
+    const last = this.#rounds.at(-1);
+    if (last && last.records.length < MAX_FRAME_RECORDS && last.bytes < MAX_FRAME_BYTES) return last;
+    const time = Date.now();
+    this.#oldestTime ??= time;
+    const round = { records: [], bytes: 0, time, safe: Promise.withResolvers<void>() };
+    round.safe.promise.catch(() => {}); // not everybody waits for it
+    this.#rounds.push(round);
+    return round;
+  }
+
+  /** Writes round after round, until nobody waits. */
+  async #writeRounds(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve)); // those who come in the same turn come along
+    while (this.#rounds.length > 0) {
+      const round = this.#rounds.shift()!;
+      let written: Written<T>;
+      try {
+        written = await this.#parts.work.persist(() => this.#write(round), { isIntake: true });
+      } catch (error) {
+        for (const { safe } of [round, ...this.#rounds.splice(0)]) safe.reject(error); // it was closed
+        return;
+      }
+      this.#records -= round.records.length;
+      this.#bytes -= round.bytes;
+      this.#oldestTime = this.#rounds[0]?.time;
+      round.safe.resolve();
+      this.#parts.onWritten(written);
+    }
+    this.#writing = undefined;
+  }
+
+  async #write({ records, time }: Round<T>): Promise<Written<T>> {
+    const { journal, isSynced } = this.#parts;
+    const first = this.#next;
+    const payload = JSON.stringify(records);
+    const frame = { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
+    const { segment, offset } = await journal.append(frame);
+    if (isSynced) await journal.sync();
+    this.#next += records.length;
+    return { group: { first, records, bytes: payload.length, time, segment }, offset };
+  }
+}

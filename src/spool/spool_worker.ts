@@ -1,0 +1,131 @@
+import type { DatasetName } from "../records/dataset.ts";
+import { Alarm, type EventListener } from "../pipeline/events.ts";
+import { retry } from "../pipeline/retry.ts";
+import type { SpoolFolder } from "./spool_folder.ts";
+import { storageError } from "../pipeline/durable_file.ts";
+import { Mutex } from "../pipeline/mutex.ts";
+
+const MAX_RETRY_MS = 30_000;
+
+/**
+ * Work on the files of a spool: one thing at a time, again and again until it succeeds, with an alarm meanwhile. On a
+ * full disk, what is kept back is for batches: only they can make room.
+ */
+export class SpoolWorker {
+  readonly #folder: SpoolFolder;
+  /** Raised while records cannot be written, and while batches cannot be frozen or read. */
+  readonly #intakeAlarm: Alarm;
+  readonly #batchAlarm: Alarm;
+  readonly #abort = new AbortController();
+  /** Of those who work on the files. */
+  readonly #turns = new Mutex();
+  /** Ends the wait before the next attempt to write records, where there is one. */
+  #tryNow: () => void = () => {};
+  #isClosing = false;
+
+  /** Does nothing by itself. */
+  constructor(folder: SpoolFolder, { dataset, onEvent }: { dataset: DatasetName; onEvent: EventListener }) {
+    this.#folder = folder;
+    this.#intakeAlarm = new Alarm(dataset, onEvent);
+    this.#batchAlarm = new Alarm(dataset, onEvent);
+  }
+
+  /** What somebody has to mend, if anything. */
+  get alarm(): string | undefined {
+    return this.#intakeAlarm.message ?? this.#batchAlarm.message;
+  }
+
+  /** Whether records cannot be written just now. */
+  get isIntakeDown(): boolean {
+    return this.#intakeAlarm.message !== undefined;
+  }
+
+  /** Whether nothing is tried any more. */
+  get isOver(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
+  /** Writes until it succeeds. */
+  async persist<R>(write: () => Promise<R>, { isIntake }: { isIntake: boolean }): Promise<R> {
+    const alarm = isIntake ? this.#intakeAlarm : this.#batchAlarm;
+    const result = await retry(() => this.exclusive(() => this.#attempt(write, isIntake)), {
+      signal: this.#abort.signal,
+      onFailure: (error) => {
+        alarm.raise(error);
+        if (this.#isClosing) throw error;
+      },
+      onWait: (tryNow) => {
+        if (isIntake) this.#tryNow = tryNow;
+      },
+      maxMs: () => MAX_RETRY_MS,
+    });
+    alarm.clear();
+    return result;
+  }
+
+  async #attempt<R>(write: () => Promise<R>, isIntake: boolean): Promise<R> {
+    const folder = this.#folder;
+    try {
+      if (isIntake) await folder.keepReserve();
+      return await write();
+    } catch (cause) {
+      const error = storageError("write", folder.path, cause);
+      if (isIntake || error.kind !== "disk-full" || !folder.hasReserve) throw error;
+      await folder.useReserve();
+      return await write();
+    }
+  }
+
+  /** Reads until it succeeds. */
+  read<R>(read: () => Promise<R>): Promise<R> {
+    return retry(async () => {
+      try {
+        const found = await read();
+        this.#batchAlarm.clear();
+        return found;
+      } catch (cause) {
+        throw storageError("read", this.#folder.path, cause);
+      }
+    }, {
+      signal: this.#abort.signal,
+      onFailure: (error) => this.#batchAlarm.raise(error),
+      maxMs: () => MAX_RETRY_MS,
+    });
+  }
+
+  /** Does once what comes again by itself; gives whether it succeeded. */
+  async attempt(run: () => Promise<void>): Promise<boolean> {
+    try {
+      await this.exclusive(run);
+    } catch (error) {
+      this.#batchAlarm.raise(storageError("write", this.#folder.path, error));
+      return false;
+    }
+    return true;
+  }
+
+  /** What the alarm of batches was raised for, if it was, is over. */
+  clear(): void {
+    this.#batchAlarm.clear();
+  }
+
+  /** Runs something when nobody else works on the files. */
+  exclusive<R>(run: () => Promise<R>): Promise<R> {
+    return this.#turns.take(run);
+  }
+
+  /** There is room: whoever waits to write records tries at once. */
+  tryNow(): void {
+    this.#tryNow();
+  }
+
+  /** From now on, what fails is not tried again. */
+  beginClosing(): void {
+    this.#isClosing = true;
+  }
+
+  /** Ends what is being tried. */
+  end(): void {
+    this.#abort.abort(storageError("write", this.#folder.path, new Error("it was closed")));
+  }
+}

@@ -1,0 +1,61 @@
+import { basename, dirname, join } from "node:path";
+import { asFileError } from "./transfer_error.ts";
+
+/**
+ * Writes a file all at once: until every byte of it is on the disk it has another name, in the same folder, so that
+ * nobody ever finds half of it. Where there is a device or a pipe, it is written into; of a link the target is replaced.
+ */
+export async function writeWholeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  try {
+    const found = await Deno.stat(path).catch(() => undefined); // what is wrong with the path, writing tells
+    if (!found) await replace(path, bytes);
+    else if (found.isFile) await replace(await Deno.realPath(path), bytes);
+    else await writeInto(path, bytes);
+  } catch (error) {
+    throw asFileError("write", path, error);
+  }
+}
+
+async function replace(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  const part = join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.part`);
+  try {
+    await writeSynced(part, bytes);
+    await Deno.rename(part, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await Deno.remove(part).catch(() => {}); // the error that led here is the one to tell
+    throw error;
+  }
+}
+
+async function writeInto(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  using file = await Deno.open(path, { write: true });
+  await writeBytes(file, bytes);
+}
+
+async function writeSynced(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  // What is kept in the database is nobody else's business here either.
+  using file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
+  await writeBytes(file, bytes);
+  await file.sync();
+}
+
+/**
+ * Writes bytes to a file, or to stdout, and leaves it open. Not by `pipeTo(…, { preventClose: true })`: in Deno 2.9 that
+ * resolves before the last chunk is written.
+ */
+export async function writeBytes(
+  file: { write(bytes: Uint8Array): Promise<number> },
+  bytes: ReadableStream<Uint8Array>,
+): Promise<void> {
+  for await (const chunk of bytes) {
+    for (let rest = chunk; rest.length > 0;) rest = rest.subarray(await file.write(rest));
+  }
+}
+
+/** Lets the new name outlive a loss of power as well. */
+async function syncFolder(path: string): Promise<void> {
+  if (Deno.build.os === "windows") return; // has no such thing
+  using folder = await Deno.open(path);
+  await folder.sync();
+}

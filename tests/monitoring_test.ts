@@ -1,0 +1,818 @@
+import { acceptRule, type AlertRuleInput } from "../src/monitoring/alerts/alert_rules.ts";
+import { AlertMonitor } from "../src/monitoring/alerts/alert_monitor.ts";
+import { type DayTotal, expectationOf, judge } from "../src/monitoring/anomalies/anomaly_detection.ts";
+import { acceptBudget, type BudgetInput, windowAt } from "../src/monitoring/budgets/budget.ts";
+import { BackendError, ValidationError } from "../src/errors.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
+import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import type { CostEntryInput } from "../src/records/cost_entry.ts";
+import { costEntry, NEW_YEAR } from "./fixtures.ts";
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const DAY = 24 * 60 * MINUTE;
+
+const memory = () => new MemoryBackend({ maxMemoryEntries: 1_000, onConflict: "ignore" });
+
+// --- Alerts
+
+/** A watch, and what it tells: the type, and the minute since the new year. */
+function watching() {
+  const told: [string, number][] = [];
+  const watch = new AlertMonitor(memory().documents, (event) => {
+    if (event.type !== "alert-fired" && event.type !== "alert-resolved") return;
+    const { firedAt, resolvedAt } = event.alert;
+    told.push([event.type, ((resolvedAt ?? firedAt) - NEW_YEAR) / MINUTE]);
+  });
+  const observe = (minute: number, metrics: object) =>
+    watch.observe("system_metrics", {
+      timestamp: NEW_YEAR + minute * MINUTE,
+      clusterId: "a",
+      nodeId: "n1",
+      ...metrics,
+    });
+  return { watch, told, observe };
+}
+
+Deno.test("AlertMonitor fires when a condition has held for as long as its rule says, and not before", () => {
+  const { told, observe } = watching();
+  for (const minute of [0, 2, 4, 4.99]) observe(minute, { cpuUsage: 95 });
+  assertEquals(told, []);
+  for (const minute of [5, 6, 7]) observe(minute, { cpuUsage: 95 });
+  observe(8, { cpuUsage: 90 }); // no longer above
+  observe(9, { cpuUsage: 10 });
+  assertEquals(told, [["alert-fired", 5], ["alert-resolved", 8]]);
+});
+
+Deno.test("AlertMonitor begins anew where the condition did not hold in between, or nobody knows whether it did", () => {
+  const { told, observe } = watching();
+  for (const [minute, cpuUsage] of [[0, 95], [4, 95], [4.5, 50], [5, 95], [9, 95]]) {
+    observe(minute, { cpuUsage });
+  }
+  assertEquals(told, []);
+  observe(20, { cpuUsage: 95 }); // 11 minutes of silence
+  assertEquals(told, []);
+  observe(24, { cpuUsage: 95 });
+  observe(25, { cpuUsage: 95 });
+  assertEquals(told, [["alert-fired", 25]]);
+});
+
+Deno.test("AlertMonitor takes no notice of what comes late, nor of measures that were not taken", () => {
+  const { told, observe } = watching();
+  observe(0, { temperature: 90 });
+  observe(2, { temperature: 90 });
+  observe(1, { temperature: 20 }); // late
+  observe(3, { cpuUsage: 20 }); // no temperature
+  assertEquals(told, [["alert-fired", 2]]);
+  observe(4, { temperature: 20 });
+  assertEquals(told.length, 2);
+});
+
+Deno.test("AlertMonitor takes no notice of what is far ahead of the clock, so that what follows is not late", () => {
+  const { now } = Date;
+  let minute = 0;
+  Date.now = () => NEW_YEAR + minute * MINUTE;
+  try {
+    const { told, observe } = watching();
+    observe(24 * 60, { temperature: 90 });
+    for (minute of [0, 1]) observe(minute, { temperature: 90 });
+    observe(minute + 5.01, { temperature: 20 });
+    assertEquals(told, [["alert-fired", 1]]);
+    observe(minute + 5, { temperature: 20 }); // clocks differ a little
+    assertEquals(told, [["alert-fired", 1], ["alert-resolved", 6]]);
+  } finally {
+    Date.now = now;
+  }
+});
+
+Deno.test("AlertMonitor resolves an alert that was stored when a clock was ahead", async () => {
+  const backend = memory();
+  const alertId = "gpu_overheating/a/n1";
+  const firedAt = Date.now() + 365 * DAY;
+  const about = { rule: "gpu_overheating", severity: "critical", clusterId: "a", nodeId: "n1" };
+  const body = {
+    alertId,
+    ...about,
+    description: "",
+    field: "temperature",
+    value: 90,
+    since: firedAt,
+    firedAt,
+  };
+  await backend.documents.write({ kind: "alert", id: alertId, body });
+  await using hub = await ObservabilityHub.open({ backend });
+  assertEquals((await hub.getAlerts()).length, 1);
+  await hub.collectSystemMetrics({
+    timestamp: Date.now() + 1,
+    clusterId: "a",
+    nodeId: "n1",
+    temperature: 20,
+  });
+  assertEquals(await hub.getAlerts(), []);
+});
+
+Deno.test("AlertMonitor tells nodes, clusters and rules apart", () => {
+  const { told, observe } = watching();
+  for (const minute of [0, 1]) {
+    for (const nodeId of ["n1", "n2"]) observe(minute, { nodeId, clusterId: "a", temperature: 90 });
+    observe(minute, { nodeId: "n1", clusterId: "b", temperature: 90, errorRate: 90 });
+  }
+  assertEquals(told.length, 3);
+  observe(2, { nodeId: "n1", clusterId: "b", errorRate: 90, temperature: 20 });
+  assertEquals(told.slice(3).map(([type]) => type), ["alert-resolved", "alert-fired"]);
+});
+
+Deno.test("AlertMonitor saves alerts as soon as the backend is back, and records never wait for it", async () => {
+  const backend = memory();
+  const { documents } = backend;
+  const write = documents.write.bind(documents);
+  let isAway = true;
+  documents.write = (...document) =>
+    isAway
+      ? Promise.reject(new BackendError("away", { operation: "write", kind: "transient" }))
+      : write(...document);
+  const hub = await ObservabilityHub.open({ backend });
+  const hot = { clusterId: "a", nodeId: "n1", temperature: 90 };
+  await hub.collectSystemMetrics({ timestamp: NEW_YEAR, ...hot });
+  await hub.collectSystemMetrics({ timestamp: NEW_YEAR + MINUTE, ...hot });
+  await hub.flush();
+  assertEquals((await hub.getAlerts()).length, 1); // it is on its way
+  assertEquals(await documents.read(), []);
+  isAway = false;
+  await hub.close();
+  assertEquals((await documents.read()).map(({ kind }) => kind), ["alert"]);
+});
+
+Deno.test("AlertMonitor tells names with slashes apart", async () => {
+  const { watch, told, observe } = watching();
+  for (const minute of [0, 1]) {
+    observe(minute, { clusterId: "a/b", nodeId: "c", temperature: 90 });
+    observe(minute, { clusterId: "a", nodeId: "b/c", temperature: 90 });
+  }
+  assertEquals(told.length, 2);
+  assertEquals((await watch.alerts()).map(({ alertId }) => alertId), [
+    "gpu_overheating/a%2Fb/c",
+    "gpu_overheating/a/b%2Fc",
+  ]);
+});
+
+Deno.test("AlertMonitor does not fire again by what comes late after an alert was resolved", () => {
+  const { watch, told, observe } = watching();
+  watch.use([acceptRule({ name: "hot", field: "temperature", above: 85 })]);
+  observe(0, { temperature: 90 });
+  observe(2, { temperature: 20 });
+  observe(1, { temperature: 90 }); // late
+  assertEquals(told, [["alert-fired", 0], ["alert-resolved", 2]]);
+  observe(3, { temperature: 90 });
+  assertEquals(told.length, 3);
+});
+
+Deno.test("ObservabilityHub resolves the alerts of a rule that is changed, and only of that", async () => {
+  await using hub = new ObservabilityHub();
+  const rule = { name: "hot", field: "temperature", above: 80, clusterId: "a" };
+  await hub.setAlertRule(rule);
+  const heat = (minute: number) =>
+    hub.collectSystemMetrics({ timestamp: NEW_YEAR + minute * MINUTE, clusterId: "a", temperature: 90 });
+  const active = async () => (await hub.getAlerts()).map(({ rule }) => rule).toSorted();
+  await heat(0);
+  await heat(1);
+  assertEquals(await active(), ["gpu_overheating", "hot"]);
+  await hub.setAlertRule(rule); // as each program does that sets its rules at the start
+  assertEquals(await active(), ["gpu_overheating", "hot"]);
+  await hub.setAlertRule({ ...rule, durationMs: MINUTE });
+  assertEquals(await active(), ["gpu_overheating"]);
+  await heat(2);
+  assertEquals(await active(), ["gpu_overheating"]); // the duration begins anew
+  await heat(3);
+  assertEquals(await active(), ["gpu_overheating", "hot"]);
+  await hub.removeAlertRule("hot");
+  assertEquals(await active(), ["gpu_overheating"]);
+});
+
+Deno.test("ObservabilityHub gives the worst alerts first, and takes none up again that was resolved", async () => {
+  const backend = memory();
+  const hub = await ObservabilityHub.open({ backend });
+  for (const [name, severity] of [["a", "info"], ["b", "emergency"], ["c", "warning"]] as const) {
+    await hub.setAlertRule({ name, field: "gpuUsage", above: 50, severity });
+  }
+  const use = (hub: ObservabilityHub, minute: number) =>
+    hub.collectSystemMetrics({ timestamp: NEW_YEAR + minute * MINUTE, gpuUsage: 90 });
+  const active = async (hub: ObservabilityHub) => (await hub.getAlerts()).map(({ rule }) => rule);
+  await use(hub, 0);
+  assertEquals(await active(hub), ["b", "c", "a"]);
+  await hub.resolveAlert("b/default/default");
+  assertEquals(await active(hub), ["c", "a"]);
+  await use(hub, 1);
+  assertEquals(await active(hub), ["b", "c", "a"]); // it fires again
+  await hub.resolveAlert("b/default/default");
+  await hub.close();
+  const restarted = await ObservabilityHub.open({ backend });
+  assertEquals(await active(restarted), ["c", "a"]);
+  await use(restarted, 2);
+  assertEquals(await active(restarted), ["b", "c", "a"]);
+  await restarted.close();
+});
+
+const NEVER = () => new Promise<never>(() => {});
+const UNANSWERED: [string, (backend: MemoryBackend) => void][] = [
+  ["a batch", (backend) => backend.write = NEVER],
+  ["reading what is watched", (backend) => backend.documents.read = NEVER],
+  ["storing what is watched", (backend) => backend.documents.write = NEVER],
+];
+
+for (const [what, silence] of UNANSWERED) {
+  Deno.test(`CostObservatory and ObservabilityHub close by the deadline where ${what} is never answered`, async () => {
+    const backend = memory();
+    const hub = await ObservabilityHub.open({ backend });
+    const costs = await CostObservatory.open({ backend });
+    await costs.createBudget({ budgetId: "b", amount: 1 });
+    silence(backend);
+    for (const timestamp of [NEW_YEAR, NEW_YEAR + MINUTE]) {
+      await hub.collectSystemMetrics({ timestamp, temperature: 90 });
+    }
+    await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
+    await Promise.all([hub.close({ deadlineMs: 20 }), costs.close({ deadlineMs: 20 })]);
+  });
+}
+
+const WRONG_OPTIONS: [string, string, () => Promise<unknown>][] = (() => {
+  const [hub, costs] = [new ObservabilityHub(), new CostObservatory()];
+  return [
+    ["getAlerts()", "includeResolve", () => hub.getAlerts({ includeResolve: true } as object)],
+    ["getAlerts()", "includeResolved", () => hub.getAlerts({ includeResolved: 1 } as object)],
+    ["getAlerts()", "value", () => hub.getAlerts(null!)],
+    ["getClusterHealthSummary()", "window", () => hub.getClusterHealthSummary({ window: 1 } as object)],
+    ["getClusterHealthSummary()", "windowMs", () => hub.getClusterHealthSummary({ windowMs: "5" } as object)],
+    ["getServiceDependencyMap()", "windowMs", () => hub.getServiceDependencyMap({ windowMs: NaN })],
+    ["getBudgetStatus()", "budgetID", () => costs.getBudgetStatus({ budgetID: "b" } as object)],
+    ["getBudgetStatus()", "at", () => costs.getBudgetStatus({ at: 1_700_000_000 })],
+    ["getCostSummary()", "category", () => costs.getCostSummary({ category: "gpu" } as object)],
+    ["getCostSummary()", "top", () => costs.getCostSummary({ top: 0 })],
+    [
+      "getCostSummary()",
+      "startTime",
+      () => costs.getCostSummary({ startTime: NEW_YEAR + 1, endTime: NEW_YEAR }),
+    ],
+    ["getCostAnomalies()", "bucket", () => costs.getCostAnomalies({ bucket: "1w" } as object)],
+    ["getCostAnomalies()", "limit", () => costs.getCostAnomalies({ limit: 1 } as object)],
+    ["getCostAnomalies()", "startTime", () => costs.getCostAnomalies({ startTime: Date.now() + DAY })],
+    [
+      "startTrainingRunTracking()",
+      "start",
+      () => costs.startTrainingRunTracking("r", { start: NEW_YEAR } as object),
+    ],
+  ];
+})();
+
+for (const [method, field, ask] of WRONG_OPTIONS) {
+  Deno.test(`${method} refuses ${ask.toString().replace(/\s+/g, " ")} and names ${field}`, async () => {
+    const error = await ask().then(() => undefined, (error) => error);
+    assertEquals([error?.name, error?.field], ["ValidationError", field]);
+  });
+}
+
+const WRONG_RULES: [string, object][] = [
+  ["name", { name: "" }],
+  ["name", { name: undefined }],
+  ["field", { field: "cpu" }],
+  ["field", { field: "labels" }],
+  ["above or below", { above: undefined }],
+  ["above or below", { below: 1 }],
+  ["above or below", { above: undefined, equals: "x" }],
+  ["equals", { field: "healthStatus" }],
+  ["equals", { field: "trainingActive", above: undefined, equals: "true" }],
+  ["above", { above: NaN }],
+  ["durationMs", { durationMs: -1 }],
+  ["severity", { severity: "bad" }],
+  ["dataset", { dataset: "cost_entries" }],
+  ["serviceName", { serviceName: "api" }],
+  ["unknown", { unknown: 1 }],
+];
+
+for (const [field, change] of WRONG_RULES) {
+  Deno.test(`acceptRule() refuses ${JSON.stringify(change)} and names ${field}`, () => {
+    const rule = { name: "r", field: "cpuUsage", above: 90, ...change } as AlertRuleInput;
+    assertEquals((assertThrows(() => acceptRule(rule), ValidationError) as ValidationError).field, field);
+  });
+}
+
+// --- Budgets
+
+const WRONG_BUDGETS: [string, object][] = [
+  ["budgetId", { budgetId: "" }],
+  ["budgetId", { budgetId: "a\0" }],
+  ["amount", { amount: 0 }],
+  ["amount", { amount: "0.0000000000000000001" }], // rounds to 0
+  ["amount", { amount: "-1" }],
+  ["amount", { amount: "1e18" }],
+  ["amount", { amount: "ten" }],
+  ["amount", { amount: undefined }],
+  ["currency", { currency: "usd" }],
+  ["period", { period: "2d" }],
+  ["period", { period: "1h" }],
+  ["timeZone", { timeZone: "Mars/Olympus" }],
+  ["startTime", { startTime: 1_700_000_000 }],
+  ["startTime", { startTime: NEW_YEAR, endTime: NEW_YEAR }],
+  ["categories", { categories: [] }],
+  ['tags["team"]', { tags: { team: 1 } }],
+  ["thresholds", { thresholds: [0] }],
+  ["thresholds", { thresholds: [1e-300] }], // comes to 0
+  ["spent", { spent: "1" }],
+];
+
+for (const [field, change] of WRONG_BUDGETS) {
+  Deno.test(`acceptBudget() refuses ${JSON.stringify(change)} and names ${field}`, () => {
+    const budget = { budgetId: "b", amount: 1, ...change } as BudgetInput;
+    assertEquals((assertThrows(() => acceptBudget(budget), ValidationError) as ValidationError).field, field);
+  });
+}
+
+Deno.test("windowAt() gives months of the budget's time zone, cut to its start and end", () => {
+  const inParis = acceptBudget({ budgetId: "b", amount: 1, timeZone: "Europe/Paris" });
+  const march = windowAt(inParis, Date.UTC(2026, 2, 15));
+  assertEquals(march, { start: Date.UTC(2026, 1, 28, 23), end: Date.UTC(2026, 2, 31, 22) }); // an hour less
+  const [start, end] = [Date.UTC(2026, 2, 10), Date.UTC(2026, 4, 5)];
+  const bounded = acceptBudget({ budgetId: "b", amount: 1, period: "1mo", startTime: start, endTime: end });
+  assertEquals(windowAt(bounded, NEW_YEAR), { start, end: Date.UTC(2026, 3, 1) });
+  assertEquals(windowAt(bounded, Date.UTC(2027)), { start: Date.UTC(2026, 4, 1), end });
+  const once = acceptBudget({ budgetId: "b", amount: 1, startTime: start, endTime: end });
+  assertEquals([once.period, windowAt(once, NEW_YEAR)], [undefined, { start, end }]);
+});
+
+Deno.test("CostObservatory projects what is spent to the end of the period, and when nothing is left", async () => {
+  await using costs = new CostObservatory();
+  const [startTime, endTime] = [NEW_YEAR, NEW_YEAR + 10 * DAY];
+  await costs.createBudget({ budgetId: "b", amount: "100", startTime, endTime });
+  await costs.addCostEntry(costEntry({ amount: "50", timestamp: startTime }));
+  await costs.flush();
+  const forecastAt = async (now: number, at = now) => {
+    const { now: realNow } = Date;
+    Date.now = () => now;
+    try {
+      const [status] = await costs.getBudgetStatus({ at });
+      const { burnRatePerDay, expectedSpend, projectedSpend, projectedExhaustion } = status;
+      return [burnRatePerDay, expectedSpend, projectedSpend, projectedExhaustion];
+    } finally {
+      Date.now = realNow;
+    }
+  };
+  assertEquals(await forecastAt(startTime + 2 * DAY), ["25", "20", "250", startTime + 4 * DAY]);
+  assertEquals((await forecastAt(startTime + MINUTE)).slice(2), [undefined, undefined]);
+  // It is over: what was spent is known, whichever of its days is named.
+  assertEquals(await forecastAt(endTime + DAY, startTime + DAY), ["5", "100", "50", undefined]);
+  await assertRejects(() => costs.getBudgetStatus({ budgetId: "c" }), ValidationError, "one of b");
+});
+
+Deno.test("CostObservatory goes on committing costs while what is watched cannot be read", async () => {
+  const backend = memory();
+  backend.documents.read = () =>
+    Promise.reject(new BackendError("away", { operation: "read", kind: "transient" }));
+  await using costs = await CostObservatory.open({ backend, anomalyDetection: true });
+  for (let i = 0; i < 10; i++) await costs.addCostEntry(costEntry({ entryId: `e${i}` }));
+  await costs.flush();
+  assertEquals(costs.stats().datasets.cost_entries!.committed, 10);
+});
+
+Deno.test("CostObservatory heeds a budget that is changed while what is spent is taken anew", async () => {
+  const told: number[] = [];
+  const backend = memory();
+  await using costs = await CostObservatory.open({
+    backend,
+    onEvent: (event) => void (event.type === "budget-threshold" && told.push(event.crossing.threshold)),
+  });
+  const add = async (entryId: string) => {
+    await costs.addCostEntry(costEntry({ entryId, timestamp: Date.now() }));
+    await costs.flush();
+  };
+  await costs.createBudget({ budgetId: "a", amount: 100 });
+  const aggregate = backend.aggregate.bind(backend);
+  backend.aggregate = async (...question) => {
+    backend.aggregate = aggregate;
+    await costs.createBudget({ budgetId: "b", amount: 2, thresholds: [100] });
+    return await aggregate(...question);
+  };
+  await add("1");
+  await add("2");
+  await costs.close(); // what is put off for a second is done now
+  assertEquals(told, [100]);
+});
+
+Deno.test("CostObservatory tells of a threshold once what is watched can be read again, though no cost follows", async () => {
+  const told: string[] = [];
+  const backend = memory();
+  const costs = await CostObservatory.open({
+    backend,
+    onEvent: ({ type }) => void (type === "budget-threshold" && told.push(type)),
+  });
+  await costs.createBudget({ budgetId: "b", amount: "1", thresholds: [100] });
+  const { documents } = backend;
+  const read = documents.read.bind(documents);
+  documents.read = () => Promise.reject(new BackendError("away", { operation: "read", kind: "transient" }));
+  await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
+  await costs.flush();
+  documents.read = read;
+  assertEquals(told, []);
+  await costs.close(); // what is put off is done now
+  assertEquals(told.length, 1);
+});
+
+Deno.test("cleanupOldData() leaves the costs that count in a present period of a budget, and no others", async () => {
+  const { now } = Date;
+  Date.now = () => Date.UTC(2026, 10, 15);
+  try {
+    const { costs, add } = await counting();
+    const whole = { period: "1y", amount: 3 };
+    await costs.createBudget({ budgetId: "year", ...whole, categories: ["gpu"] });
+    await costs.createBudget({ budgetId: "over", ...whole, endTime: Date.UTC(2025, 11, 1) });
+    await costs.createBudget({ budgetId: "to come", ...whole, startTime: Date.UTC(2026, 11, 1) });
+    for (const month of [-8, -1, 0, 5, 10]) {
+      await add({ entryId: `${month}`, timestamp: Date.UTC(2026, month, 2), category: "gpu", amount: "1" });
+    }
+    const ids = async () => (await costs.queryHistoricalCosts()).map(({ entryId }) => entryId);
+    const spent = async () => (await costs.getBudgetStatus({ budgetId: "year" }))[0].spent;
+    for (const dryRun of [true, false]) {
+      assertEquals(await costs.cleanupOldData({ dryRun }), { cost_entries: 2 });
+    }
+    assertEquals([await spent(), await ids()], ["3", ["0", "5", "10"]]);
+    await costs.updateBudget("year", { period: "3mo" });
+    assertEquals(await costs.cleanupOldData({ retentionDays: 0 }), { cost_entries: 2 });
+    assertEquals([await spent(), await ids()], ["1", ["10"]]);
+    await costs.deleteBudget("year");
+    assertEquals(await costs.cleanupOldData({ retentionDays: 0 }), { cost_entries: 1 });
+    await costs.close();
+  } finally {
+    Date.now = now;
+  }
+});
+
+/** An observatory, what it tells of budgets, and a way to add a cost and have it committed. */
+async function counting(backend = memory()) {
+  const told: string[] = [];
+  const costs = await CostObservatory.open({
+    backend,
+    onEvent: (event) => {
+      if (event.type !== "budget-threshold") return;
+      told.push(`${event.crossing.budgetId} ${event.crossing.spent}`);
+    },
+  });
+  const add = async (overrides: Partial<CostEntryInput>) => {
+    await costs.addCostEntry(costEntry({ timestamp: Date.now(), ...overrides }));
+    await costs.flush();
+  };
+  return { costs, told, add };
+}
+
+Deno.test("CostObservatory counts for a budget, cost by cost, what is within it only", async () => {
+  const { costs, told, add } = await counting();
+  const [startTime, endTime] = [Date.now() - DAY, Date.now() + DAY];
+  const within = { resourceId: "r", category: "gpu", region: "eu", tags: { team: "nlp", more: "x" } };
+  await costs.createBudget({
+    budgetId: "b",
+    amount: 2,
+    thresholds: [100],
+    resourceId: "r",
+    categories: ["gpu"],
+    region: "eu",
+    tags: { team: "nlp" },
+    startTime,
+    endTime,
+  });
+  await add({ entryId: "first", ...within }); // from here on nothing is taken from the backend
+  const without: Partial<CostEntryInput>[] = [
+    { resourceId: "other" },
+    { category: "cpu" },
+    { region: "us" },
+    { tags: { team: "cv" } },
+    { tags: {} },
+    { currency: "EUR" },
+    { timestamp: startTime - 1 },
+    { timestamp: endTime },
+  ];
+  for (const [i, overrides] of without.entries()) await add({ entryId: `e${i}`, ...within, ...overrides });
+  assertEquals(told, []);
+  await add({ entryId: "last", ...within, timestamp: endTime - 1 });
+  assertEquals(told, ["b 2"]);
+  await costs.close();
+});
+
+Deno.test("CostObservatory counts once what is a duplicate, is restated, or was committed unseen", async () => {
+  for (const onConflict of ["ignore", "replace"] as const) {
+    const backend = new MemoryBackend({ maxMemoryEntries: 1_000, onConflict });
+    const { costs, told, add } = await counting(backend);
+    await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+    const timestamp = Date.now();
+    await add({ entryId: "a", timestamp });
+    for (let i = 0; i < 3; i++) await add({ entryId: "a", timestamp });
+    await costs.close();
+    assertEquals(told, []);
+  }
+  const backend = memory();
+  const { costs, told, add } = await counting(backend);
+  await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+  await add({ entryId: "a" });
+  const write = backend.write.bind(backend);
+  backend.write = async (batch) => {
+    backend.write = write;
+    await write(batch);
+    throw new BackendError("lost", { operation: "write", kind: "transient" });
+  };
+  await add({ entryId: "b" });
+  await costs.close();
+  assertEquals(told, []);
+});
+
+Deno.test("CostObservatory begins to count anew with each period", async () => {
+  const { now } = Date;
+  const midnight = Date.UTC(2026, 0, 2);
+  let time = midnight - 2;
+  Date.now = () => time;
+  try {
+    const { costs, told, add } = await counting();
+    await costs.createBudget({ budgetId: "b", amount: 2, period: "1d", thresholds: [100] });
+    await add({ entryId: "a", amount: "1" });
+    time = midnight;
+    await add({ entryId: "b", amount: "1.5" });
+    await costs.close(); // what is put off for a second is done now
+    assertEquals(told, []);
+    const next = await counting();
+    await next.costs.createBudget({ budgetId: "b", amount: 2, period: "1d", thresholds: [100] });
+    time = midnight - 1;
+    await next.add({ entryId: "a", amount: "2" });
+    time = midnight;
+    await next.add({ entryId: "b", amount: "3" });
+    await next.costs.close();
+    assertEquals(next.told, ["b 2", "b 3"]);
+  } finally {
+    Date.now = now;
+  }
+});
+
+Deno.test("CostObservatory tells again of a threshold that another process has taken back", async () => {
+  const told: string[] = [];
+  const backend = memory();
+  const [one, other] = await Promise.all(
+    ["one", "other"].map((name) =>
+      CostObservatory.open({
+        backend,
+        onEvent: ({ type }) => void (type === "budget-threshold" && told.push(name)),
+      })
+    ),
+  );
+  const budget = { budgetId: "b", amount: "2", thresholds: [100] };
+  await one.createBudget(budget);
+  const add = async (entryId: string, amount: string) => {
+    await one.addCostEntry(costEntry({ entryId, amount, timestamp: Date.now() }));
+    await one.flush();
+  };
+  await add("a", "2");
+  await other.updateBudget("b", { amount: "3" });
+  await one.createBudget({ ...budget, budgetId: "c", amount: "1000" }); // has it take all anew
+  await add("b", "1");
+  assertEquals(told, ["one", "one"]);
+  await assertRejects(
+    () => one.updateBudget("b", { budgetId: "d" } as object),
+    ValidationError,
+    "absent, or b",
+  );
+  await Promise.all([one.close(), other.close()]);
+});
+
+Deno.test("CostObservatory gives shares of 0 where credits make up for all costs", async () => {
+  await using costs = new CostObservatory();
+  const timestamp = Date.now() - MINUTE;
+  await costs.addCostEntry(costEntry({ timestamp, amount: "5" }));
+  await costs.addCostEntry(costEntry({ timestamp, amount: "-5", entryId: "e2", category: "cpu" }));
+  await costs.flush();
+  const { currencies: [usd] } = await costs.getCostSummary();
+  assertEquals(usd.categories.map(({ percent }) => percent), [0, 0]);
+});
+
+// --- Anomalies
+
+Deno.test("CostObservatory takes no day that is not over for one that costs too little", async () => {
+  await using costs = new CostObservatory();
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  for (let day = 40; day >= 0; day--) {
+    const amount = day === 0 || day === 3 ? "1" : "100";
+    await costs.addCostEntry(costEntry({ entryId: `e${day}`, timestamp: today - day * DAY, amount }));
+  }
+  await costs.flush();
+  const daysOf = async (query: { endTime?: number }) =>
+    (await costs.getCostAnomalies(query)).map(({ startTime }) => (today - startTime) / DAY);
+  assertEquals(await daysOf({}), [3]);
+  assertEquals(await daysOf({ endTime: today - 2.5 * DAY }), []); // that day as it was at noon
+  assertEquals(await daysOf({ endTime: today - 2 * DAY }), [3]);
+});
+
+Deno.test("CostObservatory tells of a day that costs too little when the next one begins", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: (event) => void (event.type === "cost-anomaly" && told.push(event.anomaly.amount)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (day: number, amount: string) => {
+    await costs.addCostEntry(costEntry({ entryId: `e${day}`, timestamp: today - day * DAY, amount }));
+    await costs.flush();
+  };
+  for (let day = 35; day > 1; day--) await add(day, "10");
+  await add(1, "3");
+  assertEquals(told, []);
+  await add(0, "10");
+  assertEquals(told, ["3"]);
+});
+
+Deno.test("CostObservatory tells of a day that costs too much though other costs are booked ahead", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: ({ type, message }) => void (type === "cost-anomaly" && told.push(message)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (entryId: string, overrides: object) => {
+    await costs.addCostEntry(costEntry({ entryId, amount: "10", ...overrides }));
+    await costs.flush();
+  };
+  for (let day = 35; day > 0; day--) await add(`e${day}`, { timestamp: today - day * DAY });
+  await add("ahead", { timestamp: today + 20 * DAY });
+  await add("now", { timestamp: today, amount: "900" });
+  await costs.close();
+  assertEquals(told.length, 1);
+});
+
+Deno.test("CostObservatory takes old costs that come in late for no news, but as what is to be expected", async () => {
+  const told: string[] = [];
+  await using costs = await CostObservatory.open({
+    anomalyDetection: true,
+    onEvent: (event) => void (event.type === "cost-anomaly" && told.push(event.anomaly.amount)),
+  });
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  const add = async (day: number, amount: string, more = "") => {
+    await costs.addCostEntry(costEntry({ entryId: `e${day}${more}`, timestamp: today - day * DAY, amount }));
+    await costs.flush();
+  };
+  await add(35, "1");
+  for (let day = 34; day > 20; day--) await add(day, "10");
+  await add(20, "900"); // long ago
+  for (let day = 19; day > 0; day--) await add(day, "10");
+  await add(0, "10");
+  for (let day = 35; day > 0; day--) await add(day, "20", "late"); // 30 a day is usual, it turns out
+  await add(0, "19", "more");
+  assertEquals(told, []);
+  await add(0, "9", "much");
+  assertEquals(told, ["38"]);
+});
+
+Deno.test("CostObservatory calls exactly 80 % near the limit, also for who may only read", async () => {
+  const backend = memory();
+  await using costs = await CostObservatory.open({ backend });
+  await costs.createBudget({ budgetId: "b", amount: "10" });
+  backend.documents.write = () =>
+    Promise.reject(new BackendError("no", { operation: "write", kind: "operator" }));
+  const add = async (entryId: string, amount: string) => {
+    await costs.addCostEntry(costEntry({ entryId, amount, timestamp: Date.now() }));
+    await costs.flush();
+    return (await costs.getBudgetStatus())[0].status;
+  };
+  assertEquals(await add("a", "7.999999999999999999"), "under_budget");
+  assertEquals(await add("b", "0.000000000000000001"), "approaching_limit");
+});
+
+Deno.test("CostObservatory tells of a threshold again for a budget that was deleted and made anew", async () => {
+  const told: number[] = [];
+  await using costs = await CostObservatory.open({
+    onEvent: (event) => void (event.type === "budget-threshold" && told.push(event.crossing.threshold)),
+  });
+  for (const entryId of ["a", "b"]) {
+    await costs.createBudget({ budgetId: "x", amount: "1", thresholds: [100] });
+    await costs.addCostEntry(costEntry({ entryId, timestamp: Date.now() }));
+    await costs.flush();
+    await costs.deleteBudget("x");
+  }
+  assertEquals(told, [100, 100]);
+});
+
+/** Days that cost what a function says, with noise of up to 3 % that is the same in each run. */
+function days(count: number, cost: (day: number) => number): DayTotal[] {
+  return Array.from(
+    { length: count },
+    (_, day) => ({ day, total: cost(day) * (1 + (day * 37 % 7 - 3) / 100) }),
+  );
+}
+
+const isWeekend = (day: number) => day % 7 >= 5;
+const weekly = (day: number) => isWeekend(day) ? 20 : 100;
+
+function verdict(history: readonly DayTotal[], total: number, day = history.at(-1)!.day + 1) {
+  const allowed = expectationOf(history, day);
+  return allowed && (judge(total, allowed)?.severity ?? "in order");
+}
+
+Deno.test("expectationOf() knows weekends, so that neither they nor a working day's cost is out of order, but each on the other is", () => {
+  const history = days(35, weekly);
+  for (let day = 35; day < 42; day++) {
+    assertEquals(verdict(history, weekly(day), day), "in order");
+    assert(verdict(history, isWeekend(day) ? 100 : 20, day) !== "in order");
+  }
+});
+
+Deno.test("expectationOf() does not take weekends for anomalies before it knows three of them", () => {
+  for (let count = 10; count < 35; count++) {
+    const history = days(count, weekly);
+    assertEquals(verdict(history, weekly(count)), "in order", `after ${count} days`);
+    assert(verdict(history, 600) === "high", `after ${count} days`);
+  }
+  assertEquals(verdict(days(9, weekly), 1_000), undefined); // too few to tell
+});
+
+Deno.test("expectationOf() is not misled by outliers among the days before", () => {
+  const history = days(35, weekly).map(({ day, total }) => ({
+    day,
+    total: day % 9 === 4 ? total * 50 : total,
+  }));
+  assertEquals(verdict(history, 100), "in order");
+  assertEquals(verdict(history, 300), "high");
+});
+
+Deno.test("expectationOf() follows steady growth, and sees what breaks it", () => {
+  const growing = (day: number) => weekly(day) + 3 * day;
+  const history = days(35, growing);
+  assertEquals(verdict(history, growing(35)), "in order");
+  assert(verdict(history, 2 * growing(35)) === "high");
+});
+
+Deno.test("expectationOf() lets a fifth pass where all days cost the same, and tells of drops", () => {
+  const history = Array.from({ length: 35 }, (_, day) => ({ day, total: 10 }));
+  assertEquals([verdict(history, 12), verdict(history, 12.1), verdict(history, 0)], [
+    "in order",
+    "medium",
+    "high",
+  ]);
+});
+
+// --- What is left over
+
+Deno.test("cleanupOldData() forgets what was resolved, and thresholds of periods that are over, and nothing else", async () => {
+  const backend = memory();
+  const hub = await ObservabilityHub.open({ backend });
+  const now = Date.now();
+  const heat = (nodeId: string, ago: number, temperature: number) =>
+    hub.collectSystemMetrics({ timestamp: now - ago, nodeId, temperature });
+  for (const ago of [100 * DAY, 100 * DAY - MINUTE]) await heat("old", ago, 90);
+  await heat("new", 2 * DAY, 90);
+  await heat("new", 2 * DAY - MINUTE, 90);
+  for (const { alertId } of await hub.getAlerts()) await hub.acknowledgeAlert(alertId);
+  await heat("old", 99 * DAY, 20);
+  const costs = await CostObservatory.open({ backend });
+  await costs.createBudget({ budgetId: "b", amount: 1, thresholds: [100] });
+  const crossing = (startTime: number) => ({
+    kind: "budget_crossing",
+    id: `b/${startTime}/100`,
+    body: { budgetId: "b", startTime, threshold: 100, at: startTime, spent: "1" },
+  });
+  const [{ startTime }] = await costs.getBudgetStatus();
+  for (const start of [startTime, startTime - 200 * DAY]) await backend.documents.write(crossing(start));
+  await hub.flush();
+  await costs.cleanupOldData({ retentionDays: 50, dryRun: true });
+  const kinds = async () => (await backend.documents.read()).map(({ kind }) => kind);
+  assertEquals((await kinds()).length, 7);
+  await hub.cleanupOldData({ retentionDays: 50 });
+  assertEquals(await kinds(), ["alert", "alert_acknowledgement", "budget", "budget_crossing"]);
+  assertEquals(
+    (await hub.getAlerts()).map(({ nodeId, acknowledgedAt }) => [nodeId, acknowledgedAt !== undefined]),
+    [
+      ["new", true],
+    ],
+  );
+  assertEquals((await costs.getBudgetStatus())[0].crossed.map(({ startTime }) => startTime), [startTime]);
+  await costs.close();
+  await hub.close();
+});
+
+Deno.test("what is watched raises an alarm once while it cannot be stored, and tells when it can again", async () => {
+  const backend = memory();
+  const told: string[] = [];
+  const write = backend.documents.write.bind(backend.documents);
+  const onEvent = ({ type, dataset }: { type: string; dataset: string }) =>
+    void told.push(`${type} ${dataset}`);
+  const hub = await ObservabilityHub.open({ backend, onEvent });
+  const away = () => Promise.reject(new BackendError("away", { operation: "write", kind: "transient" }));
+  backend.documents.write = away;
+  for (const ago of [2, 1, 0]) {
+    await hub.collectSystemMetrics({ timestamp: Date.now() - ago * MINUTE, temperature: 90 });
+  }
+  while (!told.includes("watch-paused system_metrics")) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  backend.documents.write = write;
+  while (!told.includes("watch-resumed system_metrics")) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assertEquals(told, [
+    "alert-fired system_metrics",
+    "watch-paused system_metrics",
+    "watch-resumed system_metrics",
+  ]);
+  await hub.close();
+});
