@@ -229,7 +229,7 @@ export class RecordStore {
         try {
           return this.#accept(dataset, input, { isStream: true });
         } catch (error) {
-          // A stream that throws loses what is queued behind: one bad record must not cost its neighbours.
+          // A stream that throws loses what is queued behind: one bad record must not cost its neighbors.
           if (!(error instanceof ValidationError)) throw error;
           if (options.onInvalid) options.onInvalid(error, input);
           else firstRefusal ??= error;

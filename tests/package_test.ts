@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
-import { COMPILE_OPTIONS, TARGETS } from "../scripts/compile.ts";
+import { COMPILE_OPTIONS, TARGETS, writeChecksums } from "../scripts/compile.ts";
 
 const ROOT = new URL("..", import.meta.url);
 const CONFIG = JSON.parse(Deno.readTextFileSync(new URL("deno.json", ROOT)));
@@ -99,6 +99,7 @@ Deno.test("npm packages are pinned exactly", () => {
   for (const [name, specifier] of Object.entries<string>(CONFIG.imports)) {
     if (specifier.startsWith("npm:")) assertMatch(specifier, /@\d+\.\d+\.\d+(-[\w.]+)?$/, name);
   }
+  assertMatch(CONFIG.tasks.spelling.command, / npm:cspell@\d+\.\d+\.\d+ /);
 });
 
 Deno.test("deno doc makes a page of each public name", async () => {
@@ -144,4 +145,19 @@ Deno.test("deno task compile says what to do where the base runtime cannot be ha
   );
   assertMatch(lines[2], /^Run this again where .* can be reached; or download there$/);
   assertMatch(lines[4], /denort-x86_64-pc-windows-msvc\.zip$/);
+});
+
+Deno.test("writeChecksums lists each binary with its SHA-256", async () => {
+  using folder = new TemporaryFolder();
+  for (const name of ["openfinops-b.exe", "openfinops-a", "notes.txt"]) {
+    Deno.writeTextFileSync(folder.file(name), "abc");
+  }
+  const names = ["openfinops-a", "openfinops-b.exe"];
+  assertEquals(await writeChecksums(folder.path), names);
+  assertEquals(await writeChecksums(folder.path), names); // the list itself is no binary
+  const hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-4, of "abc"
+  assertEquals(
+    Deno.readTextFileSync(folder.file("SHA256SUMS")),
+    names.map((name) => `${hash}  ${name}\n`).join(""),
+  );
 });

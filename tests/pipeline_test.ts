@@ -479,7 +479,7 @@ const holds = ({ records }: Batch, ...numbers: number[]) =>
   (records as SystemMetrics[]).some(({ activeConnections }) => numbers.includes(activeConnections!));
 
 for (const kind of ["data", "unknown"] as const) {
-  Deno.test(`Pipeline isolates records that are refused with ${kind}, and costs no neighbour`, async () => {
+  Deno.test(`Pipeline isolates records that are refused with ${kind}, and costs no neighbor`, async () => {
     const sink = refusing((batch) => holds(batch, 3, 17) ? failure(kind) : undefined);
     const events: TelemetryEvent[] = [];
     const pipeline = pipelineInto(sink, { onEvent: (event) => events.push(event) });

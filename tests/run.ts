@@ -11,6 +11,7 @@ const CHECKS: readonly (readonly string[])[] = [
   ["fmt", "--check"],
   ["lint"],
   ["task", "check"],
+  ["task", "spelling"],
 ];
 
 const ROOT = new URL("..", import.meta.url);

@@ -41,7 +41,7 @@ export class TimescaleBackend extends PostgresBackend {
       if (options.enableCompression && !extension.isComplete) {
         throw refuse(
           pool,
-          "TimescaleDB under its own licence is wanted to compress (timescaledb.license = 'timescale')",
+          "TimescaleDB under its own license is wanted to compress (timescaledb.license = 'timescale')",
           "it is the Apache edition, which takes, reads and deletes records all the same",
         );
       }

@@ -54,7 +54,7 @@ export function ask(question: string): boolean {
   return /^y(es)?\s*$/i.test(new TextDecoder().decode(answer.subarray(0, length)));
 }
 
-/** The text in bold, on a terminal that wants colour. */
+/** The text in bold, on a terminal that wants color. */
 export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
 }

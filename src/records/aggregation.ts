@@ -54,7 +54,7 @@ export interface AggregateRow {
   readonly values: readonly (number | string | null)[];
 }
 
-/** What `percentile_cont` gives between two neighbours in the order of values, to the last bit. */
+/** What `percentile_cont` gives between two neighbors in the order of values, to the last bit. */
 export function interpolate(fraction: number, count: number, [low, high]: readonly [number, number]): number {
   const at = fraction * (count - 1);
   return low + (at - Math.floor(at)) * (high - low);

@@ -62,7 +62,7 @@ export function isTimeZone(name: string): boolean {
  * The buckets that hold all times of a range. Days begin at midnight of the time zone, weeks on Monday; what is shorter
  * than a day is counted anew from each midnight.
  *
- * Nearly all buckets are as long as their neighbours, so this gives few stretches where there are many buckets:
+ * Nearly all buckets are as long as their neighbors, so this gives few stretches where there are many buckets:
  * databases find the bucket of a record by comparing with those few, and a division.
  */
 export function bucketRangesOf(

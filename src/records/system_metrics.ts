@@ -46,7 +46,7 @@ export interface SystemMetrics {
   modelLoading?: boolean;
   /** Whether data is being loaded. */
   dataLoading?: boolean;
-  /** Whether gradients are being synchronised. */
+  /** Whether gradients are being synchronized. */
   gradientSync?: boolean;
   /** Whether a checkpoint is being saved. */
   checkpointSaving?: boolean;

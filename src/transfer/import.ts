@@ -49,7 +49,7 @@ export interface ImportProgress extends ImportReport {
 }
 
 /**
- * Imports the records of a file into a backend, as a stream and in flat memory. Files of gzip are recognised.
+ * Imports the records of a file into a backend, as a stream and in flat memory. Files of gzip are recognized.
  *
  * To import the same file again changes nothing: cost entries are known by their key, batches of metrics, which have
  * none, by the backend's ledger for 30 days.

@@ -135,7 +135,7 @@ export async function lockFile(chance: Chance, { locks }: { locks: number }): Pr
   await load.endsExactly(folder.sqlite());
 }
 
-/** Records that the table refuses, among others or nothing else: they are set aside, and cost no neighbour. */
+/** Records that the table refuses, among others or nothing else: they are set aside, and cost no neighbor. */
 export async function poison(
   chance: Chance,
   { connectionString, records, share, spool }: {

@@ -102,7 +102,7 @@ function addUp(sums: readonly SqliteValue[]): string | null {
   return Decimal.fromParts(unitsHigh * billion + unitsLow, partsHigh * billion + partsLow).toString();
 }
 
-/** Reads the neighbours of all percentiles, field by field; gives what looks one up. */
+/** Reads the neighbors of all percentiles, field by field; gives what looks one up. */
 function readPercentiles(
   dataset: Dataset<unknown>,
   { measures }: Aggregation,
@@ -114,7 +114,7 @@ function readPercentiles(
     const fractions = wanted.filter((percentile) => percentile.field === field).map(({ fraction }) =>
       fraction
     );
-    const sql = neighbours(columnOf(dataset, field).name, fractions, { dataset, source, groups });
+    const sql = neighbors(columnOf(dataset, field).name, fractions, { dataset, source, groups });
     const byKey = new Map<string, Ranked>();
     for (const row of source.all(sql)) {
       const [count, rank, value] = row.slice(groups.length) as number[];
@@ -142,7 +142,7 @@ interface Ranked {
 }
 
 /** The statement that gives of each group the values to both sides of each fraction. */
-function neighbours(
+function neighbors(
   column: string,
   fractions: readonly number[],
   { dataset, source, groups }: { dataset: Dataset<unknown>; source: SqliteSource; groups: readonly string[] },

@@ -23,7 +23,7 @@ export interface Extension {
   readonly version: string;
   /** Whether it has the columnstore, policies and continuous aggregates: the Apache edition has not. */
   readonly isComplete: boolean;
-  /** What its licence is called: `timescale` or `apache`. */
+  /** What its license is called: `timescale` or `apache`. */
   readonly license: string;
   /** The schema of its functions, where the search_path leaves it out. */
   readonly hiddenIn?: string;
