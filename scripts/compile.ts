@@ -1,5 +1,6 @@
 /**
- * Makes one binary of the command for each target, in `dist/`. It is what `deno task compile` does.
+ * Compiles the command into one binary for each target, in `dist/`, and writes their checksums to `dist/SHA256SUMS`.
+ * `deno task compile` runs it.
  *
  * ```sh
  * deno task compile                            # for all targets
@@ -10,7 +11,7 @@
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
 
-/** What there is a base runtime for. */
+/** The targets that Deno has a base runtime for. */
 export const TARGETS: readonly string[] = [
   "x86_64-unknown-linux-gnu",
   "aarch64-unknown-linux-gnu",
@@ -20,14 +21,14 @@ export const TARGETS: readonly string[] = [
 ];
 
 /**
- * All permissions: which database, files and programs it will need, only its user knows. Of the npm packages only those
- * that the command reaches: with those of the tests it would be 60 MiB larger.
+ * All permissions, because only the user knows which database, files and programs are needed. Of the npm packages only
+ * those that the command can load: those of the tests would add 60 MiB.
  */
 export const COMPILE_OPTIONS: readonly string[] = ["-A", "--no-check", "--exclude-unused-npm"];
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 
-/** Runs deno in the project; gives what it prints, or its last error. */
+/** Runs deno in the project and returns its output. */
 async function deno(args: readonly string[]): Promise<{ success: boolean; out: string; err: string }> {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [...args],
@@ -38,7 +39,7 @@ async function deno(args: readonly string[]): Promise<{ success: boolean; out: s
   return { success, out: decoder.decode(stdout), err: decoder.decode(stderr).trim() };
 }
 
-/** Compiles for a target; gives why it could not. */
+/** Compiles for a target. Returns the error message if that fails. */
 async function compile(target: string): Promise<string | undefined> {
   const file = `dist/openfinops-${target}${target.includes("windows") ? ".exe" : ""}`;
   const { success, err } = await deno(
@@ -49,7 +50,7 @@ async function compile(target: string): Promise<string | undefined> {
   console.log(`${file}: ${(size / 2 ** 20).toFixed(0)} MiB`);
 }
 
-/** What to do where Deno could not download what it compiles into. */
+/** Advice for a machine that cannot download the base runtime. */
 async function advise(urls: readonly string[]): Promise<string> {
   const { denoDir } = JSON.parse((await deno(["info", "--json"])).out);
   return [
@@ -60,7 +61,24 @@ async function advise(urls: readonly string[]): Promise<string> {
   ].join("\n");
 }
 
-/** Compiles for the targets; gives the exit code. */
+/**
+ * Writes `SHA256SUMS` for the binaries in a folder, in the format that `sha256sum --check` reads.
+ *
+ * @returns The names of the binaries.
+ */
+export async function writeChecksums(folder: string): Promise<string[]> {
+  const names = [...Deno.readDirSync(folder)].map(({ name }) => name)
+    .filter((name) => name.startsWith("openfinops-")).sort();
+  let text = "";
+  for (const name of names) {
+    const hash = await crypto.subtle.digest("SHA-256", Deno.readFileSync(`${folder}/${name}`));
+    text += `${new Uint8Array(hash).toHex()}  ${name}\n`;
+  }
+  Deno.writeTextFileSync(`${folder}/SHA256SUMS`, text);
+  return names;
+}
+
+/** Compiles for the targets and returns the exit code. */
 async function main(targets: readonly string[]): Promise<number> {
   const unknown = targets.find((target) => !TARGETS.includes(target));
   if (unknown !== undefined) {
@@ -80,6 +98,7 @@ async function main(targets: readonly string[]): Promise<number> {
       : failure;
     console.error(`Cannot compile for ${target}: ${reason}`);
   }
+  if (failed < targets.length) await writeChecksums(`${ROOT}/dist`);
   if (missing.length > 0) console.error(await advise(missing));
   return failed === 0 ? 0 : 1;
 }
