@@ -24,7 +24,7 @@ export interface PersistenceConfig {
    * `timescaledb://`, or with the backend named. What a `postgresql://` leaves open comes from the `PG*` variables
    * and the password file, as for psql; the host is then localhost.
    *
-   * @default {"sqlite:///openfinops_telemetry.db"}
+   * @default {"sqlite:///openfinops.db"}
    */
   connectionString?: string;
   /**
@@ -182,7 +182,7 @@ const DEFAULTS = {
 } as const;
 
 /** The connection string of a SQLite backend that is given none. */
-export const DEFAULT_SQLITE = "sqlite:///openfinops_telemetry.db";
+export const DEFAULT_SQLITE = "sqlite:///openfinops.db";
 
 /** The connection string of a backend that is given none. For PostgreSQL all comes from the environment. */
 export function defaultConnectionString(backend: unknown): string | undefined {

@@ -32,7 +32,7 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
 
 Deno.test("resolveConfig() takes the backend from the connection string", () => {
   assertEquals(resolveConfig({ connectionString: "sqlite:///a.db" }).backend, "sqlite");
-  assertEquals(resolveConfig({ backend: "sqlite" }).location, "openfinops_telemetry.db");
+  assertEquals(resolveConfig({ backend: "sqlite" }).location, "openfinops.db");
 });
 
 Deno.test("resolveConfig() refuses a backend and a connection string that disagree", async () => {
