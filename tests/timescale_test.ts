@@ -731,3 +731,46 @@ test("takes a stream of metrics and costs that come with nothing but another bac
   assertEquals([count, hub.stats().backend], [25_000, "timescaledb"]);
   await hub.close();
 });
+
+/** The refresh jobs: the roll-up, its instants in minutes modulo the refresh of hours, and its order. */
+const refreshJobs = (database: TestDatabase) =>
+  database.sql(
+    `SELECT subject, (extract(epoch FROM initial_start)::bigint / 60 % 30)::int AS minute,
+      config->>'refresh_newest_first' AS newest FROM ${JOBS} WHERE proc_name = 'policy_${REFRESH}' ORDER BY job_id`,
+  );
+
+test("never shows half a roll-up while the server refreshes it", async (database) => {
+  const backend = await open(database.url);
+  const start = Math.floor(Date.now() / DAY) * DAY - 100 * DAY;
+  await write(backend, systemMetrics, metrics(30_000, 4 * 60_000, start));
+  const [{ job_id }] = await database.sql(
+    `SELECT job_id FROM ${JOBS} WHERE subject = 'system_metrics_hourly' AND proc_name = 'policy_${REFRESH}'`,
+  );
+  let isOver = false;
+  const running = runSql(database.url, `CALL run_job(${job_id})`).finally(() => isOver = true);
+  while (!isOver) assertEquals(await recordsIn(database, "system_metrics_hourly"), 30_000);
+  await running;
+  assertEquals(await recordsIn(database, "system_metrics_daily"), 30_000);
+  await backend.close();
+});
+
+test("refreshes days between two refreshes of hours, also in a database of an older release", async (database) => {
+  const assertApart = async () => {
+    const jobs = await refreshJobs(database);
+    assertEquals(new Set(jobs.map(({ newest }) => newest)), new Set(["false"]));
+    for (let i = 0; i < jobs.length; i += 2) {
+      const [hours, days] = jobs.slice(i, i + 2).map(({ minute }) => minute as number);
+      assertEquals((days - hours + 30) % 30, 15, JSON.stringify(jobs));
+    }
+  };
+  await (await open(database.url)).close();
+  await assertApart();
+  await database.sql(
+    `SELECT alter_job(job_id, config => config - 'refresh_newest_first',
+      initial_start => date_trunc('hour', now()) + interval '1 hour') FROM ${JOBS} WHERE proc_name = 'policy_${REFRESH}'`,
+  );
+  await (await open(database.url)).close();
+  await assertApart();
+  await (await open(database.url)).close(); // changes nothing
+  await assertApart();
+});

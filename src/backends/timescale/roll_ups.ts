@@ -3,7 +3,7 @@ import type { Column, Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnNames, tablesQuery, timeLiteral } from "../postgres/schema.ts";
-import { alone, daysInterval, readPolicy } from "./jobs.ts";
+import { alone, daysInterval, JOBS, readPolicy } from "./jobs.ts";
 
 /** The least that a refresh looks back, in hours: two spans of an hour, after the hour that is not over. */
 const MIN_WINDOW_HOURS = 3;
@@ -18,6 +18,8 @@ export interface RollUp {
   readonly bucket: string;
   /** How often the server brings it up to date, as an interval. */
   readonly refreshEvery: string;
+  /** When the first refresh starts after the roll-up is made, as an interval. Two roll-ups never share an instant. */
+  readonly firstRefresh: string;
   /** Whether it comes from the records, not from another roll-up. */
   readonly isFromRecords: boolean;
   /** The statement that makes it. */
@@ -66,6 +68,7 @@ export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
       dataset: dataset.name,
       bucket: "1 hour",
       refreshEvery: "30 minutes",
+      firstRefresh: "30 minutes",
       isFromRecords: true,
       create: statement(
         hourly,
@@ -79,6 +82,7 @@ export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
       dataset: dataset.name,
       bucket: "1 day",
       refreshEvery: "1 hour",
+      firstRefresh: "45 minutes", // halfway between two refreshes of the hours
       isFromRecords: false,
       create: statement(
         daily,
@@ -107,16 +111,23 @@ export class RollUps {
     this.#pool = pool;
   }
 
-  /** Makes those that are missing, and rolls up what there is. */
+  /** Creates missing roll-ups with what there is to roll up, and corrects the refresh jobs of older releases. */
   async ensure(): Promise<void> {
-    if ((await this.#pool.look("open", missing)).length === 0) return;
+    const isComplete = await this.#pool.look(
+      "open",
+      async (session) =>
+        (await missing(session)).length === 0 && (await jobCorrections(session)).length === 0,
+    );
+    if (isComplete) return;
     let made: RollUp[] = [];
     await alone(this.#pool, "open", async (session) => {
       made = await missing(session);
+      for (const statement of await jobCorrections(session)) await session.query(statement);
       if (made.length > 0) await session.query(CREATE_FLOORS);
       for (const rollUp of made) {
         await session.query(rollUp.create);
-        await session.query(refreshStatement(rollUp));
+        const [[jobId]] = await session.query(refreshStatement(rollUp));
+        await session.query(alterRefresh(jobId!, 0));
         if (rollUp.isFromRecords) await setWindow(session, rollUp);
       }
     });
@@ -177,11 +188,37 @@ async function missing(session: PostgresSession): Promise<RollUp[]> {
   return ROLL_UPS.filter(({ name }) => !present.has(name));
 }
 
-/** The statement that has the server bring a roll-up up to date, as far back as there is anything. */
-function refreshStatement({ name, bucket, refreshEvery }: RollUp): string {
+/** Adds the refresh job of a roll-up, without a limit to the past. Returns the id of the job. */
+function refreshStatement({ name, bucket, refreshEvery, firstRefresh }: RollUp): string {
   return `SELECT add_continuous_aggregate_policy('${name}', start_offset => NULL, ` +
     `end_offset => INTERVAL '${bucket}', schedule_interval => INTERVAL '${refreshEvery}', ` +
-    `initial_start => now() + INTERVAL '${refreshEvery}')`;
+    `initial_start => now() + INTERVAL '${firstRefresh}')::text`;
+}
+
+/**
+ * Refreshes the oldest batch first. By default the server starts with the newest and moves the watermark to its end, so
+ * that until the last batch is done a roll-up lacks the time before: days were built from a fifth of the hours.
+ */
+const OLDEST_FIRST = '{"refresh_newest_first": false}';
+
+/** Statements that correct the refresh jobs that an older release made and that this user may change. */
+async function jobCorrections(session: PostgresSession): Promise<string[]> {
+  const relations = ROLL_UPS.map(({ name }) => `to_regclass('${name}')`).join(", ");
+  const rows = await session.query(
+    `SELECT job_id::text, subject FROM ${JOBS} WHERE proc_name = '${REFRESH}' AND relation IN (${relations}) ` +
+      `AND NOT config @> '${OLDEST_FIRST}' AND pg_has_role(owner, 'USAGE')`,
+  );
+  // Older releases started the refreshes of hours and of days at the same instants.
+  return rows.map(([jobId, name]) =>
+    alterRefresh(jobId!, ROLL_UPS.some((rollUp) => rollUp.name === name && rollUp.isFromRecords) ? 0 : 15)
+  );
+}
+
+/** Sets {@linkcode OLDEST_FIRST} and moves the instants of a job by some minutes. */
+function alterRefresh(jobId: string, minutes: number): string {
+  return `SELECT alter_job(job_id, config => config || '${OLDEST_FIRST}', ` +
+    `initial_start => initial_start + INTERVAL '${minutes} minutes') ` +
+    `FROM timescaledb_information.jobs WHERE job_id = ${jobId}`;
 }
 
 /** Notes that records before a time have gone, or may have. */
