@@ -1,14 +1,16 @@
 import { CostObservatory } from "../observatory.ts";
-import { BackendError } from "../errors.ts";
+import { BackendError, ValidationError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
+import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
+import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { readDurationMs, UsageError } from "./option_values.ts";
@@ -56,40 +58,52 @@ export const collect: Command = {
     const plan = readPlan(given);
     const stop = listenForStop();
     try {
-      const spoolDirectory = given.text("spool-directory");
-      const host = await openHost();
-      const nodeId = plan.nodeId ?? host.name;
-      await withBackend(given, "create", async (backend) => {
-        const watch = new Watch();
-        const onEvent = (event: TelemetryEvent) => watch.tell(event);
-        const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
-        const hub = await ObservabilityHub.open(config);
-        const costs = await CostObservatory.open(config);
-        try {
-          await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId, watch });
-        } finally {
-          watch.tellOfEnd();
-          const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
-          const turnedAway = watch.turnedAway;
-          const { lastError } = {
-            ...hub.stats().datasets.system_metrics,
-            ...costs.stats().datasets.cost_entries,
-          };
-          summarize(given, plan, { samples, entries, turnedAway, lastError });
-        }
-      }, { spoolDirectory });
+      const host = await unlessAborted(openHost(note), stop.signal);
+      if (host === STOPPED) return note("Stopped before the first sample.");
+      await collectFrom(host, { given, plan, signal: stop.signal });
     } finally {
+      endPrograms();
       stop.dispose();
     }
   },
 };
 
-/** Tells of what somebody should know: of an outage once, and once that it is over. */
+/** Samples into the database until the end, and prints a summary. */
+async function collectFrom(
+  host: Host,
+  { given, plan, signal }: { given: Arguments; plan: Plan; signal: AbortSignal },
+): Promise<void> {
+  const spoolDirectory = given.text("spool-directory");
+  const nodeId = plan.nodeId ?? host.name;
+  await withBackend(given, "create", async (backend) => {
+    const watch = new Watch();
+    const onEvent = (event: TelemetryEvent) => watch.tell(event);
+    const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
+    const hub = await ObservabilityHub.open(config);
+    const costs = await CostObservatory.open(config);
+    try {
+      await sampleUntil(signal, plan, { hub, costs, host, nodeId, watch });
+    } finally {
+      if (Deno.stderr.isTerminal()) redraw("");
+      watch.tellOfEnd();
+      const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
+      const { turnedAway } = watch;
+      const { lastError } = {
+        ...hub.stats().datasets.system_metrics,
+        ...costs.stats().datasets.cost_entries,
+      };
+      summarize(given, plan, { samples, entries, turnedAway, lastError });
+    }
+  }, { spoolDirectory });
+}
+
+/** Prints what an operator should know: an outage once, its end once, each kind of refused record once. */
 export class Watch {
-  /** Records that closing did not take in any more, when nobody waited for them any longer. */
+  /** Records that were still waiting when closing began, and were not accepted. */
   turnedAway = 0;
   /** Attempts that failed since the last success. */
   #failures = 0;
+  readonly #refused = new Set<string>();
 
   tell(event: TelemetryEvent): void {
     if (event.type === "retry") {
@@ -102,6 +116,13 @@ export class Watch {
     note(`${event.type}: ${event.message}`);
     // Without a folder for refused records there is no other place for it.
     if (event.type === "dead-lettered" && !event.file) note(JSON.stringify(event.record));
+  }
+
+  /** Prints why a record was refused, the first time for each field. */
+  refuse(error: ValidationError): void {
+    if (this.#refused.has(error.field)) return;
+    this.#refused.add(error.field);
+    note(`Left out: ${error.message}. Further records like it are left out without a message.`);
   }
 
   /** Looks whether an outage is over. */
@@ -126,11 +147,16 @@ function readPlan(given: Arguments): Plan {
   return {
     intervalMs,
     durationMs: duration === undefined ? Infinity : readDurationMs("duration", duration),
-    clusterId: given.text("cluster-id") ?? "default",
-    nodeId: given.text("node-id"),
+    clusterId: readId("clusterId", given.text("cluster-id")) ?? "default",
+    nodeId: readId("nodeId", given.text("node-id")),
     costPerHour: cost === undefined ? undefined : readAmount(cost),
     currency: acceptValue(costEntries, "currency", given.text("currency") ?? "USD") as string,
   };
+}
+
+/** Checks an id before anything is opened: it would be wrong in every sample. */
+function readId(field: "clusterId" | "nodeId", text: string | undefined): string | undefined {
+  return text === undefined ? undefined : acceptValue(systemMetrics, field, text) as string;
 }
 
 function readAmount(text: string): Decimal {
@@ -159,7 +185,7 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
   };
 }
 
-/** Samples on the beat of the interval until the duration is over; beats that a long sample missed are left out. */
+/** Samples at each interval until the duration is over; intervals that a long sample missed are left out. */
 export async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
@@ -174,21 +200,20 @@ export async function sampleUntil(
   const meter = new Meter(costs, plan, nodeId);
   const start = performance.now();
   const end = start + plan.durationMs;
+  const charge = () => accept(meter.charge(Date.now(), performance.now() - start), { signal, watch });
   for (let beat = start; !signal.aborted && beat < end;) {
-    const sample = await host.sample();
-    const timestamp = Date.now();
-    const accepted = hub.collectSystemMetrics({ ...sample, timestamp, clusterId: plan.clusterId, nodeId });
-    await unlessStopped(accepted, { signal, watch });
-    await unlessStopped(meter.charge(timestamp, performance.now() - start), { signal, watch });
+    const sample = await unlessAborted(host.sample(), signal);
+    if (sample === STOPPED) break;
+    const record = { ...sample, timestamp: Date.now(), clusterId: plan.clusterId, nodeId };
+    await accept(hub.collectSystemMetrics(record), { signal, watch });
+    await charge();
     watch.look(hub.stats());
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
     await wait(Math.min(beat, end) - performance.now(), signal);
   }
-  const rest = meter.charge(Date.now(), performance.now() - start); // since the last sample
-  await unlessStopped(rest, { signal, watch });
-  if (Deno.stderr.isTerminal()) redraw("");
+  await charge(); // the time since the last sample
 }
 
 /** Charges what the machine costs for the time that it runs. */
@@ -209,9 +234,10 @@ class Meter {
     const { clusterId, costPerHour, currency } = this.#plan;
     if (!costPerHour) return;
     const due = costPerHour.timesFraction(BigInt(Math.round(elapsedMs)), HOUR_MS);
-    const amount = due.minus(this.#charged).toString();
-    this.#charged = due; // before the wait: who stops does not wait for it, and charges the rest
-    await this.#costs.addCostEntry({
+    const charged = this.#charged;
+    const amount = due.minus(charged).toString();
+    this.#charged = due; // before the wait: a stop does not wait for it, and charges the rest
+    const added = this.#costs.addCostEntry({
       entryId: `${clusterId}/${this.#nodeId}/${timestamp}`,
       timestamp,
       resourceId: this.#nodeId,
@@ -220,6 +246,12 @@ class Meter {
       currency,
       description: `${this.#nodeId} at ${costPerHour} ${currency} an hour`,
     });
+    try {
+      await added;
+    } catch (error) {
+      if (error instanceof ValidationError) this.#charged = charged; // the next entry covers this time
+      throw error;
+    }
   }
 }
 
@@ -227,21 +259,37 @@ function liveLine(hub: ObservabilityHub): string {
   const { accepted, committed, lastError } = hub.stats().datasets.system_metrics!;
   if (lastError !== undefined) return `${accepted} samples, ${committed} committed  ${lastError}`;
   const cpu = hub.recentSystemMetrics().slice(-SPARKLINE_LENGTH).map(({ cpuUsage = 0 }) => cpuUsage);
-  const now = cpu.at(-1)!.toFixed(0).padStart(3);
+  const now = (cpu.at(-1) ?? 0).toFixed(0).padStart(3);
   return `${accepted} samples, ${committed} committed  CPU ${now} % ${sparkline(cpu)}`;
 }
 
-/** Waits for buffers that are full only until it is told to stop: closing says what becomes of what waits. */
-async function unlessStopped(
+/** Waits for full buffers until a stop: closing reports what becomes of what waits. A refused record is left out. */
+async function accept(
   accepted: Promise<void>,
   { signal, watch }: { signal: AbortSignal; watch: Watch },
 ): Promise<void> {
-  const { promise: stopped, resolve: stop } = Promise.withResolvers<unknown>();
-  if (signal.aborted) stop(undefined);
-  signal.addEventListener("abort", stop);
-  accepted.catch(() => signal.aborted && watch.turnedAway++); // once stopped, it is no longer waited for
+  accepted.catch((error) => {
+    if (signal.aborted && !(error instanceof ValidationError)) watch.turnedAway++;
+  });
   try {
-    await Promise.race([accepted, stopped]);
+    await unlessAborted(accepted, signal);
+  } catch (error) {
+    if (!(error instanceof ValidationError)) throw error;
+    watch.refuse(error);
+  }
+}
+
+const STOPPED = Symbol("stopped");
+
+/** Waits for work until the signal is aborted. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | typeof STOPPED> {
+  const { promise: stopped, resolve } = Promise.withResolvers<typeof STOPPED>();
+  const stop = () => resolve(STOPPED);
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop);
+  work.catch(() => {}); // after a stop nothing waits for it
+  try {
+    return await Promise.race([work, stopped]);
   } finally {
     signal.removeEventListener("abort", stop);
   }

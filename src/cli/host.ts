@@ -1,35 +1,48 @@
 import { EVERYTHING, isGranted } from "../permissions.ts";
 import type { SystemMetricsInput } from "../records/system_metrics.ts";
+import { lastBlocked, limitPrograms, runProgram } from "./helper_programs.ts";
+
+/** Time that a sample waits for a measure, in milliseconds. */
+const MEASURE_LIMIT_MS = 5_000;
+/** Pause before a measure that was too slow is taken again, in milliseconds. */
+const RETRY_MS = 60_000;
 
 /** Samples the machine that this runs on. */
 export interface Host {
   /** The name of the machine; asking for it takes a permission. */
   readonly name: string;
-  /** Takes one sample. What cannot be measured here is absent. */
+  /** Takes one sample within seconds. What cannot be measured here, or takes too long, is absent. */
   sample(): Promise<Omit<SystemMetricsInput, "timestamp">>;
 }
 
-/** Loads what it takes to sample this machine, and takes a first, unused sample: rates need two. */
-export async function openHost(): Promise<Host> {
+/**
+ * Loads the library that samples this machine, and takes a first, unused sample: rates need two.
+ *
+ * @param onNotice Gets a message when a measure is left out, and when it is taken again.
+ */
+export async function openHost(onNotice: (message: string) => void): Promise<Host> {
+  limitPrograms();
   const { default: information } = await import("systeminformation");
+  const measure = <T>(name: string, needs: readonly Deno.PermissionDescriptor[], take: () => Promise<T>) =>
+    new Measure(name, { needs, take, onNotice });
+  const load = measure("CPU usage", LOAD, () => information.currentLoad());
+  const memory = measure("memory usage", MEMORY, () => information.mem());
+  const disks = measure("disk usage (df)", EVERYTHING, () => information.fsSize());
+  const networks = measure("network traffic", EVERYTHING, () => information.networkStats("*"));
+  const temperature = measure("temperature (sensors)", EVERYTHING, () => information.cpuTemperature());
+  const gpus = measure("GPU usage (nvidia-smi)", EVERYTHING, readGpus);
   const sample = async () => {
-    const [load, memory, disks, networks, temperature, graphics] = await Promise.all([
-      measure(LOAD, () => information.currentLoad()),
-      measure(MEMORY, () => information.mem()),
-      measure(EVERYTHING, () => information.fsSize()),
-      measure(EVERYTHING, () => information.networkStats("*")),
-      measure(EVERYTHING, () => information.cpuTemperature()),
-      measure(EVERYTHING, () => information.graphics()),
-    ]);
-    const gpus = graphics?.controllers.filter(({ utilizationGpu }) => isMeasured(utilizationGpu)) ?? [];
+    // Started in this order: a program that blocks the thread comes last.
+    const taken = [load, memory, gpus, disks, temperature, networks].map((measure) => measure.take());
+    await Promise.all(taken);
     return withoutNulls({
-      cpuUsage: load?.currentLoad,
-      memoryUsage: memory && 100 * (1 - memory.available / memory.total),
-      diskUsage: disks && 100 * share(disks.map(({ used, size }) => [used, size])),
-      networkIo: networks && sum(networks.map(({ rx_sec, tx_sec }) => (rx_sec ?? 0) + (tx_sec ?? 0))) / 1e6,
-      temperature: temperature?.main,
-      gpuUsage: gpus.length > 0 ? sum(gpus.map((gpu) => gpu.utilizationGpu!)) / gpus.length : undefined,
-      powerConsumption: graphics && sum(graphics.controllers.map((gpu) => gpu.powerDraw ?? 0)) || undefined,
+      cpuUsage: load.value?.currentLoad,
+      memoryUsage: memory.value && 100 * (1 - memory.value.available / memory.value.total),
+      diskUsage: disks.value && 100 * share(disks.value.map(({ used, size }) => [used, size])),
+      networkIo: networks.value &&
+        sum(networks.value.map(({ rx_sec, tx_sec }) => (rx_sec ?? 0) + (tx_sec ?? 0))) / 1e6,
+      temperature: temperature.value?.main,
+      ...gpus.value,
     });
   };
   await sample();
@@ -41,34 +54,99 @@ export async function openHost(): Promise<Host> {
   };
 }
 
-/** What it takes to measure CPU and memory; for all else programs are run, or /proc and /sys are read. */
+/** Permissions that CPU and memory need. For all else programs are run, or /proc and /sys are read. */
 const LOAD: readonly Deno.PermissionDescriptor[] = [
   { name: "sys", kind: "cpus" },
   { name: "sys", kind: "loadavg" },
 ];
 const MEMORY: readonly Deno.PermissionDescriptor[] = [{ name: "sys", kind: "systemMemoryInfo" }];
 
-/**
- * A measure that this machine does not have, or that may not be taken, is no reason to stop. What may not be taken
- * is not tried: the library would throw where nobody can catch it.
- */
-async function measure<T>(
-  wanted: readonly Deno.PermissionDescriptor[],
-  take: () => Promise<T>,
-): Promise<T | undefined> {
-  if (!isGranted(...wanted)) return undefined;
-  try {
-    return await take();
-  } catch {
-    return undefined;
+/** How a {@linkcode Measure} is taken. */
+interface MeasureOptions<T> {
+  /** The permissions without which it is not taken: the library would throw where no caller can catch it. */
+  readonly needs: readonly Deno.PermissionDescriptor[];
+  take(): Promise<T>;
+  onNotice(message: string): void;
+}
+
+/** One measure of the machine, of which at most one runs at any time. */
+class Measure<T> {
+  /** The value of this sample; absent where the machine lacks it, or it took too long. */
+  value: T | undefined;
+  readonly #name: string;
+  readonly #options: MeasureOptions<T>;
+  #isRunning = false;
+  /** The last one took too long: samples do not wait for it. */
+  #isLate = false;
+  #notBefore = -Infinity;
+
+  constructor(name: string, options: MeasureOptions<T>) {
+    this.#name = name;
+    this.#options = options;
   }
+
+  /** Sets the value, or leaves it out after the limit. */
+  async take(): Promise<void> {
+    this.value = undefined;
+    if (this.#isRunning || performance.now() < this.#notBefore || !isGranted(...this.#options.needs)) return;
+    this.#isRunning = true;
+    const run = this.#run();
+    if (this.#isLate) return;
+    const limit = Promise.withResolvers<void>();
+    const timer = setTimeout(() => {
+      this.#leaveOut();
+      limit.resolve();
+    }, MEASURE_LIMIT_MS);
+    await Promise.race([run, limit.promise]);
+    clearTimeout(timer);
+  }
+
+  async #run(): Promise<void> {
+    const start = performance.now();
+    let value: T | undefined;
+    try {
+      value = await this.#options.take();
+    } catch {
+      // a measure that this machine does not have
+    }
+    this.#isRunning = false;
+    if (performance.now() - start >= MEASURE_LIMIT_MS || lastBlocked() >= start) {
+      this.#leaveOut();
+      this.#notBefore = performance.now() + RETRY_MS;
+    } else if (this.#isLate) {
+      this.#isLate = false;
+      this.#options.onNotice(`Measured again: ${this.#name}.`);
+    } else this.value = value;
+  }
+
+  #leaveOut(): void {
+    if (this.#isLate) return;
+    this.#isLate = true;
+    const seconds = MEASURE_LIMIT_MS / 1_000;
+    this.#options.onNotice(
+      `Left out of the samples: ${this.#name} gave no answer within ${seconds} s. It is tried again each minute.`,
+    );
+  }
+}
+
+/** Usage and power of the NVIDIA GPUs together, in percent and watts. */
+async function readGpus(): Promise<{ gpuUsage?: number; powerConsumption?: number }> {
+  const query = ["--query-gpu=utilization.gpu,power.draw", "--format=csv,noheader,nounits"];
+  const lines = (await runProgram("nvidia-smi", query)).trim().split("\n");
+  const [usages, powers] = [0, 1].map((column) =>
+    lines.map((line) => Number.parseFloat(line.split(",")[column])).filter(isMeasured)
+  );
+  return {
+    gpuUsage: usages.length > 0 ? sum(usages) / usages.length : undefined,
+    powerConsumption: sum(powers) || undefined,
+  };
 }
 
 function isMeasured(value: unknown): value is number {
   return typeof value === "number" && Number.isFinite(value);
 }
 
-/** Only what was measured, with the two decimals that such measures are good for. */
+/** The measured fields, rounded to two decimals. */
 function withoutNulls(sample: Record<string, unknown>): Record<string, number> {
   return Object.fromEntries(
     Object.entries(sample)

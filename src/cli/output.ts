@@ -16,6 +16,8 @@ export const FORMATS = ["table", "json", "ndjson", "csv"] as const;
 export type Format = typeof FORMATS[number];
 
 const encoder = new TextEncoder();
+/** The current line of the terminal holds progress, which the next message replaces. */
+let hasLiveLine = false;
 
 /** Writes a line of results to stdout. */
 export function print(line: string): void {
@@ -24,6 +26,7 @@ export function print(line: string): void {
 
 /** Writes results to stdout as they are. */
 export function write(text: string): void {
+  clearLiveLine();
   try {
     writeAll(Deno.stdout, text);
   } catch (error) {
@@ -31,14 +34,20 @@ export function write(text: string): void {
   }
 }
 
-/** Writes a line that is no result to stderr. */
+/** Writes a message to stderr, in place of the line of progress. */
 export function note(line: string): void {
+  clearLiveLine();
   writeAll(Deno.stderr, `${escapeControls(line)}\n`);
 }
 
-/** Writes over the current line of the terminal on stderr, as much as fits. */
+/** Replaces the line of progress on the terminal of stderr, cut to its width. */
 export function redraw(line: string): void {
+  hasLiveLine = line !== "";
   writeAll(Deno.stderr, `\r\x1b[K${line.slice(0, Deno.consoleSize().columns - 1)}`);
+}
+
+function clearLiveLine(): void {
+  if (hasLiveLine) redraw("");
 }
 
 function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
@@ -48,6 +57,7 @@ function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): v
 
 /** Asks a question on stderr; gives whether the answer on stdin is yes. */
 export function ask(question: string): boolean {
+  clearLiveLine();
   writeAll(Deno.stderr, `${question} [y/N] `);
   const answer = new Uint8Array(64);
   const length = Deno.stdin.readSync(answer) ?? 0;

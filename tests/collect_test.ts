@@ -1,0 +1,202 @@
+import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { ObservabilityHub } from "../mod.ts";
+import { sampleUntil, Watch } from "../src/cli/collect.ts";
+import { Decimal } from "../src/records/decimal.ts";
+import { DatabaseSync } from "node:sqlite";
+import { assert, assertEquals } from "./assert.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+
+const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+const AT = ["--connection-string", "sqlite:///a.db"];
+
+const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
+  Deno.test({
+    name: `openfinops collect ${title}`,
+    ignore: Deno.build.os === "windows", // has neither signals to send nor these programs
+    fn: async () => {
+      using folder = new TemporaryFolder();
+      await run(folder);
+    },
+  });
+
+/** Puts programs that note their process id and run a script in front of all others. */
+function putFirst(folder: TemporaryFolder, programs: Record<string, string>): Record<string, string> {
+  Deno.mkdirSync(folder.file("bin"));
+  for (const [name, script] of Object.entries(programs)) {
+    const path = folder.file(`bin/${name}`);
+    Deno.writeTextFileSync(path, `#!/bin/sh\necho $$ >> "$0.pids"\n${script}\n`, { mode: 0o755 });
+  }
+  return { PATH: `${folder.file("bin")}:${Deno.env.get("PATH")}` };
+}
+
+/** The processes that a program was started as. */
+function startsOf(folder: TemporaryFolder, program: string): number[] {
+  try {
+    return Deno.readTextFileSync(folder.file(`bin/${program}.pids`)).trim().split("\n").map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Whether the database has metrics. */
+function hasMetrics(folder: TemporaryFolder): boolean {
+  try {
+    using database = new DatabaseSync(folder.file("a.db"), { readOnly: true });
+    return database.prepare("SELECT 1 FROM system_metrics").get() !== undefined;
+  } catch {
+    return false; // not there yet, or not its tables
+  }
+}
+
+/** Waits until a process has ended; one that nothing reaps has ended, too. */
+async function hasEnded(pid: number): Promise<void> {
+  for (;;) {
+    const { stdout } = await new Deno.Command("ps", { args: ["-o", "stat=", "-p", String(pid)] }).output();
+    const state = new TextDecoder().decode(stdout).trim();
+    if (state === "" || state.startsWith("Z")) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+interface Run {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Runs `collect` and sends it a signal once something is true. */
+async function collectUntil(
+  isTrue: (err: string) => boolean,
+  { folder, env, signal }: { folder: TemporaryFolder; env: Record<string, string>; signal: Deno.Signal },
+): Promise<Run> {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, "collect", "--interval", "100ms", "--cost-per-hour", "3600", ...AT],
+    cwd: folder.path,
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  let err = "";
+  let hasEnded = false;
+  const read = async () => {
+    for await (const piece of process.stderr.pipeThrough(new TextDecoderStream())) err += piece;
+  };
+  const stop = async () => {
+    while (!isTrue(err) && !hasEnded) await new Promise((resolve) => setTimeout(resolve, 50));
+    if (!hasEnded) process.kill(signal);
+  };
+  const end = process.status.finally(() => hasEnded = true);
+  const [out, { code }] = await Promise.all([new Response(process.stdout).text(), end, read(), stop()]);
+  return { code, out, err };
+}
+
+async function query(folder: TemporaryFolder, dataset: string): Promise<Record<string, unknown>[]> {
+  const args = [...RUN, "database", "query", dataset, ...AT, "--limit", "0", "--format", "json"];
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args, cwd: folder.path }).output();
+  return JSON.parse(new TextDecoder().decode(stdout));
+}
+
+const HANG = "exec sleep 1000";
+
+test("leaves out what hanging programs measure, and ends on SIGTERM", async (folder) => {
+  const programs = { df: HANG, "nvidia-smi": "trap '' TERM\nsleep 1000", sensors: HANG, lspci: HANG };
+  const env = putFirst(folder, programs);
+  const { code, out, err } = await collectUntil(() => hasMetrics(folder), { folder, env, signal: "SIGTERM" });
+  assertEquals(code, 0, err);
+  const notices = err.trim().split("\n");
+  assertEquals(new Set(notices).size, notices.length, err);
+  for (const name of ["df", "nvidia-smi"]) {
+    assert(notices.some((line) => line.startsWith("Left out of the samples: ") && line.includes(name)), err);
+  }
+  for (const name of Object.keys(programs)) {
+    const pids = startsOf(folder, name);
+    assert(pids.length <= 1, `${name} was started ${pids.length} times`);
+    await Promise.all(pids.map(hasEnded));
+  }
+  const metrics = await query(folder, "metrics");
+  assert(metrics.length >= 1);
+  for (const { cpuUsage, diskUsage, gpuUsage } of metrics) {
+    assertEquals([typeof cpuUsage, diskUsage, gpuUsage], ["number", undefined, undefined]);
+  }
+  assert(out.startsWith(`Stored ${metrics.length} sample`), out);
+  assert((await query(folder, "costs")).length >= 1);
+});
+
+test("ends on SIGINT while its first sample waits for a program", async (folder) => {
+  const env = putFirst(folder, { df: HANG });
+  const isHanging = () => startsOf(folder, "df").length > 0;
+  const { code, err } = await collectUntil(isHanging, { folder, env, signal: "SIGINT" });
+  assertEquals([code, err], [0, "Stopped before the first sample.\n"]);
+  await Promise.all(startsOf(folder, "df").map(hasEnded));
+});
+
+test("ends while the output of a program is held open by another", async (folder) => {
+  // A process of another group, which a signal to the program does not reach, keeps the pipe.
+  const env = putFirst(folder, {
+    "nvidia-smi": `setsid sh -c 'echo $$ > holder.pid; exec sleep 1000' &\n${HANG}`,
+  });
+  const { code, err } = await collectUntil(() => hasMetrics(folder), { folder, env, signal: "SIGTERM" });
+  assertEquals(code, 0, err);
+  assert(err.includes("Left out of the samples: GPU usage"), err);
+  Deno.kill(Number(Deno.readTextFileSync(folder.file("holder.pid"))), "SIGKILL");
+});
+
+test("samples usage and power of NVIDIA GPUs, as far as they have them", async (folder) => {
+  const env = putFirst(folder, { "nvidia-smi": "echo '40, 100.5'; echo '[N/A], 30'; echo '61, [N/A]'" });
+  const hasSampled = () => startsOf(folder, "nvidia-smi").length > 3;
+  const { code, err } = await collectUntil(hasSampled, { folder, env, signal: "SIGTERM" });
+  assertEquals([code, err], [0, ""]);
+  const [{ gpuUsage, powerConsumption }] = await query(folder, "metrics");
+  assertEquals([gpuUsage, powerConsumption], [50.5, 130.5]);
+});
+
+test("replaces the line of progress by messages on a terminal", async (folder) => {
+  // The first is for the rates, the second for a sample, and the third hangs when the line is there.
+  const env = putFirst(folder, {
+    df: `[ $(wc -l < "$0.pids") -lt 3 ] || ${HANG}\nexec /usr/bin/env PATH="\${PATH#*:}" df "$@"`,
+  });
+  const command = [Deno.execPath(), ...RUN, "collect", "--interval", "100ms", "--duration", "1s", ...AT];
+  const { stdout } = await new Deno.Command("script", {
+    args: ["-qec", command.join(" "), "/dev/null"],
+    cwd: folder.path,
+    env,
+    stdin: "null",
+  }).output();
+  const shown = new TextDecoder().decode(stdout);
+  assert(/samples?, .*committed/.test(shown), shown);
+  assert(shown.includes("\r\x1b[KLeft out of the samples: "), shown);
+});
+
+Deno.test("sampleUntil() goes on after a record that validation refuses, says so once, and charges its time later", async () => {
+  await using hub = new ObservabilityHub();
+  const stop = new AbortController();
+  const amounts: number[] = [];
+  let samples = 0;
+  const host = {
+    name: "h",
+    sample() {
+      if (++samples === 4) {
+        stop.abort();
+        return new Promise<never>(() => {});
+      }
+      return Promise.resolve(samples < 3 ? { cpuUsage: NaN } : { cpuUsage: 1 });
+    },
+  };
+  const costs = {
+    addCostEntry({ amount }: { amount: number | string }) {
+      if (samples < 3) return hub.collectSystemMetrics({ timestamp: NaN });
+      amounts.push(Number(amount));
+      return Promise.resolve();
+    },
+  };
+  const costPerHour = Decimal.from("3600000"); // 1 a millisecond
+  const plan = { intervalMs: 100, durationMs: Infinity, clusterId: "c", costPerHour, currency: "USD" };
+  const start = performance.now();
+  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", watch: new Watch() });
+  const elapsedMs = Math.ceil(performance.now() - start);
+  await hub.flush();
+  assertEquals(hub.recentSystemMetrics().map(({ cpuUsage }) => cpuUsage), [1]);
+  const total = amounts.reduce((sum, amount) => sum + amount, 0);
+  assert(total >= 300 && total <= elapsedMs, `${amounts} in ${elapsedMs} ms`);
+});
