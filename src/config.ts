@@ -68,8 +68,9 @@ export interface PersistenceConfig {
    */
   chunkDays?: Partial<Record<DatasetName, number>>;
   /**
-   * Records that stay in process for live views, per dataset. The memory backend has no other records: it
-   * forgets the oldest beyond this number, and its stats count them as `evicted`.
+   * The most records of a dataset that stay in the process for live views. They take at most 64 MiB, or 2 KiB a record
+   * where that is more. The memory backend has no other records: it evicts the oldest beyond these bounds, and its stats
+   * count them as `evicted`.
    *
    * @default {10000}
    */

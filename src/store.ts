@@ -20,7 +20,7 @@ import { Spool } from "./spool/spool.ts";
 import { publish } from "./open_telemetry.ts";
 import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
 import { acceptQuery } from "./records/query.ts";
-import { RingBuffer } from "./records/ring_buffer.ts";
+import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
 import { acceptRecord } from "./records/validation.ts";
 
 /** What a hub or an observatory has taken in, and what became of it. */
@@ -178,7 +178,8 @@ export class RecordStore {
     const letters = deadLetterFolder(config);
     this.emit = safeListener(config.onEvent);
     for (const dataset of datasets) {
-      const newest = new RingBuffer<unknown>(config.maxMemoryEntries);
+      const { maxMemoryEntries: maxRecords } = config;
+      const newest = new RingBuffer<unknown>({ maxRecords, maxBytes: maxBytesFor(maxRecords) });
       const room = { newest, watcher: {} } as Room<unknown>;
       room.pipeline = new Pipeline<unknown>({
         dataset,
@@ -194,8 +195,8 @@ export class RecordStore {
         // What does not outlive the process gains nothing by waiting for a batch.
         batchIntervalMs: backend.isDurable ? config.batchIntervalSeconds * 1_000 : 0,
         overflow: config.overflow,
-        onAccepted: (record) => {
-          newest.push(record);
+        onAccepted: (record, bytes) => {
+          newest.push(record, bytes);
           room.watcher.onAccepted?.(record);
         },
         onEvent: this.emit,

@@ -1,10 +1,10 @@
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
-import { copyRecord, type Dataset, type DatasetName } from "../records/dataset.ts";
+import { byteLength, copyRecord, type Dataset, type DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import { DATASETS } from "../records/datasets.ts";
 import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport } from "./backend.ts";
-import { RingBuffer } from "../records/ring_buffer.ts";
+import { maxBytesFor, RingBuffer } from "../records/ring_buffer.ts";
 import { aggregate } from "./memory/aggregate.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
 import { currencyTotals } from "./currency_totals.ts";
@@ -16,7 +16,7 @@ const LEDGER_LENGTH = 1_000;
 /** Any record, as its fields. */
 type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
 
-/** Records in process: the newest `maxMemoryEntries` of each dataset. */
+/** Keeps records in the process: of each dataset the newest `maxMemoryEntries`, and no more than 64 MiB. */
 export class MemoryBackend implements Backend {
   readonly name = "memory";
   readonly isDurable = false;
@@ -25,7 +25,7 @@ export class MemoryBackend implements Backend {
   readonly #rings: Record<DatasetName, RingBuffer<Fields>>;
   readonly #ledger = new Map<string, WriteResult>();
   readonly #capacity: number;
-  /** Committed records that made way for newer ones. */
+  /** Committed records that were evicted for newer ones. */
   #evicted = 0;
 
   /**
@@ -37,10 +37,11 @@ export class MemoryBackend implements Backend {
     this.#onConflict = options.onConflict;
     this.#capacity = options.maxMemoryEntries;
     const ring = (dataset: Dataset<unknown>) =>
-      new RingBuffer<Fields>(
-        options.maxMemoryEntries,
-        dataset.key.length > 0 ? (record) => keyOf(dataset, record) : undefined,
-      );
+      new RingBuffer<Fields>({
+        maxRecords: options.maxMemoryEntries,
+        maxBytes: maxBytesFor(options.maxMemoryEntries),
+        keyOf: dataset.key.length > 0 ? (record) => keyOf(dataset, record) : undefined,
+      });
     this.#rings = {
       system_metrics: ring(DATASETS.system_metrics),
       service_metrics: ring(DATASETS.service_metrics),
@@ -51,13 +52,14 @@ export class MemoryBackend implements Backend {
   write(batch: Batch): Promise<WriteResult> {
     const known = this.#ledger.get(batch.id);
     if (known) return Promise.resolve({ ...known, isReplay: true });
-    const ring = this.#rings[batch.dataset.name];
+    const { dataset } = batch;
+    const ring = this.#rings[dataset.name];
     let duplicates = 0;
     let restated = 0;
     for (const record of batch.records as readonly Fields[]) {
-      if (!ring.has(record)) this.#evicted += ring.push(record);
+      if (!ring.has(record)) this.#evicted += ring.push(record, byteLength(dataset, record));
       else if (this.#onConflict === "replace") {
-        ring.replace(record);
+        this.#evicted += ring.replace(record, byteLength(dataset, record));
         restated++;
       } else duplicates++;
     }
@@ -115,7 +117,11 @@ export class MemoryBackend implements Backend {
         cost_entries: of("cost_entries"),
       },
       totals: await currencyTotals(this),
-      storage: { maxMemoryEntries: this.#capacity, evicted: this.#evicted },
+      storage: {
+        maxMemoryEntries: this.#capacity,
+        maxMemoryBytes: maxBytesFor(this.#capacity),
+        evicted: this.#evicted,
+      },
     };
   }
 

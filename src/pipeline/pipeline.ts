@@ -28,8 +28,8 @@ export interface PipelineOptions<T> {
   batchIntervalMs: number;
   /** What to do when the buffer is full. */
   overflow: OverflowPolicy;
-  /** Is handed each record as it is accepted. */
-  onAccepted?: (record: T) => void;
+  /** Called with each record as it is accepted, and its size by `byteLength()`. */
+  onAccepted?: (record: T, bytes: number) => void;
   /** Is told of what happens. It does not throw. */
   onEvent?: EventListener;
   /** Where records wait; in memory where not given. */
@@ -55,7 +55,7 @@ const MAX_CLOSING_RETRY_MS = 250;
 export class Pipeline<T> {
   readonly #dataset: Dataset<T>;
   readonly #overflow: OverflowPolicy;
-  readonly #onAccepted: (record: T) => void;
+  readonly #onAccepted: (record: T, bytes: number) => void;
   readonly #emit: EventListener;
   readonly #batchSize: number;
   readonly #queue: Queue<T>;
@@ -366,8 +366,9 @@ export class Pipeline<T> {
   #admit(record: T): Promise<void> {
     this.#counters.accepted++;
     this.#positions.admit();
-    const safe = this.#queue.push(record);
-    this.#onAccepted(record);
+    const bytes = byteLength(this.#dataset, record);
+    const safe = this.#queue.push(record, bytes);
+    this.#onAccepted(record, bytes);
     return safe;
   }
 

@@ -69,8 +69,10 @@ export interface Queue<T> {
   /** What somebody has to mend before it takes records in again, if anything. */
   readonly alarm: string | undefined;
 
-  /** Takes a record in. The promise resolves when the record is as safe as this queue makes it. */
-  push(record: T): Promise<void>;
+  /**
+   * Takes a record of a size by `byteLength()`. The promise resolves when the record is as safe as this queue makes it.
+   */
+  push(record: T, bytes: number): Promise<void>;
   /** Gives the oldest records, up to the bounds of a batch. */
   take(): readonly T[] | Promise<readonly T[]>;
   /** Gives up the oldest records; gives how many, 0 where that cannot be done. */
@@ -154,9 +156,9 @@ export class MemoryQueue<T> implements Queue<T> {
     return this.#oldestTime;
   }
 
-  push(record: T): Promise<void> {
+  push(record: T, bytes: number): Promise<void> {
     if (this.#records.push(record) === 1) this.#oldestTime = Date.now();
-    this.#bytes += byteLength(this.#dataset, record);
+    this.#bytes += bytes;
     this.#hooks.onReady();
     return DONE;
   }

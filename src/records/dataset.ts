@@ -136,14 +136,17 @@ export function copyRecord<T>(dataset: Dataset<T>, record: T): T {
   return copy as T;
 }
 
-/** About how many bytes a record takes, for the bounds of buffers and batches. */
+/** The bytes that an entry of a map takes beside its texts. */
+const MAP_ENTRY_BYTES = 32;
+
+/** Estimates the bytes of a record, for the bounds of buffers and batches: one for each UTF-16 code unit of a text. */
 export function byteLength(dataset: Dataset<unknown>, record: unknown): number {
   const values = record as Record<string, unknown>;
   let bytes = 8 * dataset.columns.length;
   for (const { field } of dataset.sized) {
     const value = values[field] as string | Record<string, string> | undefined;
     if (typeof value === "string") bytes += value.length;
-    else for (const key in value) bytes += key.length + value[key].length;
+    else for (const key in value) bytes += MAP_ENTRY_BYTES + key.length + value[key].length;
   }
   return bytes;
 }

@@ -208,8 +208,8 @@ export class Spool<T> implements Queue<T> {
     return this.#work.alarm;
   }
 
-  push(record: T): Promise<void> {
-    return this.#intake.push(record);
+  push(record: T, bytes: number): Promise<void> {
+    return this.#intake.push(record, bytes);
   }
 
   take(): readonly T[] | Promise<readonly T[]> {

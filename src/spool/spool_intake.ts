@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers";
-import { byteLength, type Dataset } from "../records/dataset.ts";
+import type { Dataset } from "../records/dataset.ts";
 import { FrameKind } from "./frame.ts";
 import type { Journal } from "./journal.ts";
 import { MAX_BUFFERED_BYTES, MAX_BUFFERED_RECORDS } from "../pipeline/queue.ts";
@@ -82,9 +82,8 @@ export class SpoolIntake<T> {
   }
 
   /** Takes a record in. The promise resolves when it is written. */
-  push(record: T): Promise<void> {
+  push(record: T, bytes: number): Promise<void> {
     const round = this.#openRound();
-    const bytes = byteLength(this.#dataset, record);
     round.records.push(record);
     round.bytes += bytes;
     this.#records++;

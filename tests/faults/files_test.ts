@@ -11,6 +11,9 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
 import { inTime, Load, storedNumbers, until } from "./load.ts";
 
+/** About the size of a record of `metrics()`. */
+const RECORD_BYTES = 250;
+
 const NO_DEADLINE = { deadlineMs: 30_000 };
 
 /** Has attempts to open a file fail as long as it is told to; waits before another attempt take no time. */
@@ -197,7 +200,7 @@ Deno.test("reading back gives out nothing that is only being written, also when 
   const spool = await openSpool(folder, (records) => missing += records);
   let pushed = 0;
   const push = (count: number) =>
-    Promise.all(range(pushed, pushed += count).map((number) => spool.push(metrics(number))));
+    Promise.all(range(pushed, pushed += count).map((number) => spool.push(metrics(number), RECORD_BYTES)));
   while (spool.spooled < 30_000) await push(1_000);
   Deno.removeSync(journals(folder.file("system_metrics")).at(-2)!);
   const found: number[] = [];
@@ -271,7 +274,7 @@ Deno.test("closing a spool that turns out not to be writable only then gives up 
   using folder = new TemporaryFolder();
   const spool = await openSpool(folder);
   Deno.removeSync(folder.file("system_metrics"), { recursive: true });
-  const refused = assertRejects(() => spool.push(metrics(1)), BackendError, "Cannot write");
+  const refused = assertRejects(() => spool.push(metrics(1), RECORD_BYTES), BackendError, "Cannot write");
   await inTime(spool.close(), "it is closed"); // begun before the first attempt to write
   await refused;
   assertEquals(spool.unsafe, 1);
