@@ -23,7 +23,7 @@ export { type HubCleanup, ObservabilityHub } from "./src/hub.ts";
 export { openBackend, type OpenOptions, type PersistenceConfig } from "./src/config.ts";
 export type { CleanupOptions, CloseOptions, SinkOptions, StoreStats } from "./src/store.ts";
 export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
-export type { BackendErrorOptions, FailureKind, ValidationErrorOptions } from "./src/errors.ts";
+export type { BackendErrorOptions, ErrorCode, FailureKind, ValidationErrorOptions } from "./src/errors.ts";
 export { StorageBackend } from "./src/backends/backend.ts";
 export type {
   Backend,

@@ -128,7 +128,9 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const records = rows === undefined ? undefined : readCount("rows", rows, 1_000);
   if (records !== undefined && given.has("write")) {
-    throw new UsageError("--write wants rows of their own size, without --rows");
+    throw new UsageError("--write wants rows of their own size, without --rows", {
+      code: "CONFLICTING_OPTIONS",
+    });
   }
   note(
     `${formatThings(tasks.length, "row", "rows")}, ${PAIRS} pairs each; at full size they took ${

@@ -278,6 +278,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
     if (!Object.hasOwn(RULES, field)) {
       throw new ConfigError(
         `Cannot use the configuration: ${Object.keys(RULES).join(", ")} are known: it has ${field}`,
+        { code: "UNKNOWN_OPTION" },
       );
     }
     if (value === undefined || rule.test(value)) continue;
@@ -285,6 +286,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
     const shown = field === "connectionString" ? typeof value : describe(value);
     throw new ConfigError(
       `Cannot use the configuration: ${field} must be ${rule.wanted}: current value is ${shown}`,
+      { code: "INVALID_OPTION" },
     );
   }
   const { connectionString, ...given } = config;
@@ -294,6 +296,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
     throw new ConfigError(
       "Cannot use the configuration: a backend that outlives the process is wanted for a spoolDirectory: " +
         "it is memory",
+      { code: "CONFLICTING_OPTIONS" },
     );
   }
   return { ...DEFAULTS, ...set, ...target };
@@ -315,6 +318,7 @@ function whereTo(
     if (connectionString === undefined) return { backend, location: "" };
     throw new ConfigError(
       "Cannot use the configuration: an opened backend or a connection string is wanted: it has both",
+      { code: "CONFLICTING_OPTIONS" },
     );
   }
   const text = connectionString ?? defaultConnectionString(backend ?? "memory");
@@ -326,6 +330,7 @@ function whereTo(
     throw new ConfigError(
       `Cannot use the configuration: a connection string of backend ${backend} is wanted: ` +
         `it names ${target.backend}`,
+      { code: "CONFLICTING_OPTIONS" },
     );
   }
   return target;

@@ -1,9 +1,98 @@
 /**
- * The three error classes of the library. Each has a stable `name`; messages say what could not be
- * done, then what is wanted, then the current state, and never hold a password.
+ * The error classes of the library and their codes. A message says what happened, then what to do. It is for people and
+ * may change; programs compare the `code`. No message holds a password.
  *
  * @module
  */
+
+/**
+ * What went wrong, as a stable name. Part of each error of the library and of the events that report one;
+ * `docs/troubleshooting.md` lists what each means and what to do.
+ */
+export type ErrorCode =
+  // Options, configuration and the command line
+  | "UNKNOWN_COMMAND"
+  | "UNKNOWN_OPTION"
+  | "INVALID_OPTION"
+  | "CONFLICTING_OPTIONS"
+  | "MISSING_ARGUMENT"
+  | "UNEXPECTED_ARGUMENT"
+  | "CONFIRMATION_REQUIRED"
+  | "INVALID_CONNECTION_STRING"
+  // Records and queries
+  | "INVALID_RECORD"
+  | "INVALID_FIELD"
+  | "UNKNOWN_FIELD"
+  | "MISSING_FIELD"
+  | "NOT_FOUND"
+  | "ALREADY_EXISTS"
+  // The way to a server
+  | "HOST_NOT_FOUND"
+  | "HOST_UNREACHABLE"
+  | "CONNECTION_REFUSED"
+  | "CONNECTION_TIMEOUT"
+  | "CONNECTION_LOST"
+  | "SOCKET_NOT_FOUND"
+  | "TLS_REFUSED"
+  | "TLS_FAILED"
+  | "LOGIN_REFUSED"
+  | "PASSWORD_REFUSED"
+  | "DATABASE_NOT_FOUND"
+  | "SCHEMA_NOT_FOUND"
+  // Permissions
+  | "PERMISSION_MISSING"
+  | "ACCESS_DENIED"
+  | "PRIVILEGE_MISSING"
+  | "READ_ONLY"
+  // Servers
+  | "SERVER_UNSUPPORTED"
+  | "SERVER_STARTING"
+  | "SERVER_STOPPED"
+  | "SERVER_FAILED"
+  | "SERVER_LIMIT"
+  | "SERVER_OVERLOADED"
+  | "TOO_MANY_CONNECTIONS"
+  | "STATEMENT_TIMEOUT"
+  | "TRANSACTION_ENDED"
+  | "SERIALIZATION_FAILED"
+  | "LOCKED"
+  | "EXTENSION_MISSING"
+  | "EXTENSION_CONFLICT"
+  // Tables
+  | "TABLES_MISSING"
+  | "TABLES_FOREIGN"
+  | "TABLES_ALTERED"
+  | "SCHEMA_TOO_NEW"
+  | "SCHEMA_TOO_OLD"
+  | "PARTITION_DETACHED"
+  | "DEFAULT_PARTITION"
+  // Files and disks
+  | "FILE_NOT_FOUND"
+  | "FILE_REPLACED"
+  | "FILE_IN_USE"
+  | "FILE_FAILED"
+  | "NOT_A_FILE"
+  | "NOT_A_DATABASE"
+  | "DISK_FULL"
+  | "DISK_FAILED"
+  | "DRIVER_MISSING"
+  | "SPOOL_OWNED"
+  // What became of records
+  | "DATA_REFUSED"
+  | "CONSTRAINT_VIOLATED"
+  | "RECORDS_REFUSED"
+  | "RECORDS_LOST"
+  | "CLOSED"
+  | "BACKEND_FAILED"
+  // Import, export and migration
+  | "UNSUPPORTED_FORMAT"
+  | "INVALID_HEADER"
+  | "INVALID_LINE"
+  | "INVALID_FILE"
+  | "MISSING_COLUMN"
+  | "KEY_CLASH"
+  | "LINES_REJECTED"
+  | "MIGRATION_DIFFERS";
 
 /** A value as it is shown in a message: short, on one line, never a whole document. */
 export function describe(value: unknown): string {
@@ -28,6 +117,12 @@ export interface ValidationErrorOptions {
   value: unknown;
   /** What is wanted instead, as in "a finite number". */
   wanted: string;
+  /**
+   * What is wrong with it.
+   *
+   * @default {"INVALID_FIELD"}
+   */
+  code?: ErrorCode;
 }
 
 /**
@@ -49,6 +144,8 @@ export interface ValidationErrorOptions {
 export class ValidationError extends Error {
   /** Always `"ValidationError"`. */
   override readonly name = "ValidationError";
+  /** What is wrong, as a stable name. */
+  readonly code: ErrorCode;
   /** The field that is wrong, in camelCase. */
   readonly field: string;
   /** The value that was given. */
@@ -62,10 +159,11 @@ export class ValidationError extends Error {
    * @param options The field, the value and what is wanted instead.
    */
   constructor(options: ValidationErrorOptions) {
-    const { subject, field, value, wanted } = options;
+    const { subject, field, value, wanted, code = "INVALID_FIELD" } = options;
     super(
       `Cannot accept ${subject}: ${field} must be ${wanted}: current value is ${describe(value)}`,
     );
+    this.code = code;
     this.field = field;
     this.value = value;
     this.wanted = wanted;
@@ -76,6 +174,19 @@ export class ValidationError extends Error {
 export class ConfigError extends Error {
   /** Always `"ConfigError"`. */
   override readonly name = "ConfigError";
+  /** What is wrong, as a stable name. */
+  readonly code: ErrorCode;
+
+  /**
+   * Creates the error.
+   *
+   * @param message What happened, then what to do.
+   * @param options The code.
+   */
+  constructor(message: string, { code }: { code: ErrorCode }) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /**
@@ -92,6 +203,8 @@ export type FailureKind = "transient" | "disk-full" | "timeout" | "operator" | "
 
 /** The parts of a {@linkcode BackendError} beside its message. */
 export interface BackendErrorOptions {
+  /** What went wrong, as a stable name; `BACKEND_FAILED` where no other fits. */
+  code: ErrorCode;
   /** What was being done, as in `"write"`. */
   operation: string;
   /** What it means: whether to try again, and how. */
@@ -100,6 +213,60 @@ export interface BackendErrorOptions {
   cause?: unknown;
   /** The SQLSTATE of the server's error, where a server answered with one. */
   sqlState?: string;
+}
+
+/**
+ * One failure that a backend or a file system reports, and what it means. Rows are tested in order, so that the more
+ * specific one comes first. The troubleshooting page is generated from them.
+ */
+export interface FailureRow {
+  /** Matches the sign of the failure: an SQLSTATE or the code of an error, or where there is none its message. */
+  readonly match: RegExp;
+  /** What went wrong, as a stable name. */
+  readonly code: ErrorCode;
+  /** What it means for the records. */
+  readonly kind: FailureKind;
+  /** What happened, as the end of "Cannot write …: ". */
+  readonly problem: string;
+  /** What to do, in whole sentences. */
+  readonly remedy: string;
+}
+
+/** What {@linkcode failureOf} reports. */
+interface Failure {
+  /** What was being done, as in `"write"`. */
+  operation: string;
+  /** What it was done to, as messages call it. */
+  name: string;
+  /** What was thrown, in its own words. */
+  reason: string;
+  /** What was thrown. */
+  cause: unknown;
+  /** The SQLSTATE, where a server answered with one. */
+  sqlState?: string;
+  /** What a failure that no row matches means. */
+  otherwise: FailureKind;
+}
+
+/** Creates the error for what a driver or the system has thrown, by the row that matches it, if one does. */
+export function failureOf(row: FailureRow | undefined, failure: Failure): BackendError {
+  const { operation, name, reason, cause, sqlState, otherwise } = failure;
+  const detail = sqlState === undefined ? reason : `${reason}; SQLSTATE ${sqlState}`;
+  const what = row ? `${row.problem} (${detail}). ${row.remedy}` : detail;
+  return new BackendError(`Cannot ${operation} ${name}: ${what}`, {
+    code: row?.code ?? "BACKEND_FAILED",
+    operation,
+    kind: row?.kind ?? otherwise,
+    cause,
+    sqlState,
+  });
+}
+
+/** The code of an error of the library; `BACKEND_FAILED` for any other, which only a backend can have thrown. */
+export function errorCodeOf(error: unknown): ErrorCode {
+  const isOurs = error instanceof BackendError || error instanceof ValidationError ||
+    error instanceof ConfigError;
+  return isOurs ? error.code : "BACKEND_FAILED";
 }
 
 /** What a failure means, whoever threw it. */
@@ -116,7 +283,7 @@ export function messageOf(error: unknown): string {
 export function closedBackend(operation: string, name: string): BackendError {
   return new BackendError(
     `Cannot ${operation} ${name}: an open backend is wanted: this one is closed`,
-    { operation, kind: "operator" },
+    { code: "CLOSED", operation, kind: "operator" },
   );
 }
 
@@ -126,14 +293,16 @@ export function closedBackend(operation: string, name: string): BackendError {
  */
 export function asFailedBefore(error: unknown): unknown {
   if (!(error instanceof BackendError) || !["timeout", "data", "unknown"].includes(error.kind)) return error;
-  const { operation, sqlState, cause, message } = error;
-  return new BackendError(message, { operation, kind: "transient", sqlState, cause });
+  const { code, operation, sqlState, cause, message } = error;
+  return new BackendError(message, { code, operation, kind: "transient", sqlState, cause });
 }
 
 /** The backend could not do what was asked of it. */
 export class BackendError extends Error {
   /** Always `"BackendError"`. */
   override readonly name = "BackendError";
+  /** What went wrong, as a stable name. */
+  readonly code: ErrorCode;
   /** What was being done, as in `"write"`. */
   readonly operation: string;
   /** What it means: whether to try again, and how. */
@@ -144,11 +313,12 @@ export class BackendError extends Error {
   /**
    * Makes the error.
    *
-   * @param message What could not be done, what is wanted, and the current state.
-   * @param options The operation, the kind of failure, the cause, and the server's SQLSTATE.
+   * @param message What happened, then what to do.
+   * @param options The code, the operation, the kind of failure, the cause, and the server's SQLSTATE.
    */
   constructor(message: string, options: BackendErrorOptions) {
     super(message, { cause: options.cause });
+    this.code = options.code;
     this.operation = options.operation;
     this.kind = options.kind;
     this.sqlState = options.sqlState;

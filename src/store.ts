@@ -7,7 +7,7 @@ import {
   resolveConfig,
   type ResolvedConfig,
 } from "./config.ts";
-import { BackendError, messageOf, ValidationError } from "./errors.ts";
+import { BackendError, errorCodeOf, messageOf, ValidationError } from "./errors.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
 import { forgetOld, startOfBudgets } from "./monitoring/retention.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
@@ -327,7 +327,7 @@ export class RecordStore {
     if (lost === 0) return;
     throw new BackendError(
       `Cannot close cleanly: a backend that takes all records, or a spool, is wanted: ${lost} were lost`,
-      { operation: "close", kind: "operator" },
+      { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }
 
@@ -399,7 +399,7 @@ async function openSpool(
     return (hooks) => spool.attach(hooks);
   } catch (error) {
     const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;
-    onEvent({ type: "spool-unusable", dataset: dataset.name, message, error });
+    onEvent({ type: "spool-unusable", dataset: dataset.name, code: errorCodeOf(error), message, error });
     return (hooks) =>
       new MemoryQueue(dataset, hooks, { alarm: message, maxRecords: backend.maxRecords?.(dataset) });
   }

@@ -505,7 +505,7 @@ test("database test-connection tells a locked database from one that may not be 
   other.exec("BEGIN IMMEDIATE");
   const { code, err } = await openfinops(["database", "test-connection", ...AT], { cwd: folder.path });
   assertEquals(code, 1);
-  assert(err.includes("another process keeps it locked"), err);
+  assertMatch(err, /: another process holds the lock \(.*\)\. .* \[LOCKED\]\n$/);
   other.exec("ROLLBACK");
   other.close();
 });
@@ -637,7 +637,7 @@ test("reads a file that may only be read, and says that it cannot be written", a
     const none = ["--connection-string", "sqlite:///none.db"];
     const init = await openfinops(["database", "init", ...none], { cwd, wrap });
     assertEquals(init.code, 1, init.err);
-    assert(init.err.includes("permission to write"), init.err);
+    assertMatch(init.err, /permission to write the file and its folder\. \[ACCESS_DENIED\]\n$/);
     const query = await openfinops(["database", "query", "costs", ...AT, "--format", "ndjson"], {
       cwd,
       wrap,
@@ -652,7 +652,7 @@ test("reads a file that may only be read, and says that it cannot be written", a
     ) {
       const { code, err } = await openfinops([...args, ...AT], { cwd, wrap });
       assertEquals(code, 1, err);
-      assert(err.includes("permission to write"), err);
+      assertMatch(err, /permission to write the file and its folder\. \[ACCESS_DENIED\]\n$/);
     }
   } finally {
     Deno.chmodSync(cwd, 0o700);

@@ -130,7 +130,9 @@ Deno.test("AlertMonitor saves alerts as soon as the backend is back, and records
   let isAway = true;
   documents.write = (...document) =>
     isAway
-      ? Promise.reject(new BackendError("away", { operation: "write", kind: "transient" }))
+      ? Promise.reject(
+        new BackendError("away", { code: "BACKEND_FAILED", operation: "write", kind: "transient" }),
+      )
       : write(...document);
   const hub = await ObservabilityHub.open({ backend });
   const hot = { clusterId: "a", nodeId: "n1", temperature: 90 };
@@ -367,7 +369,9 @@ Deno.test("CostObservatory projects what is spent to the end of the period, and 
 Deno.test("CostObservatory goes on committing costs while what is watched cannot be read", async () => {
   const backend = memory();
   backend.documents.read = () =>
-    Promise.reject(new BackendError("away", { operation: "read", kind: "transient" }));
+    Promise.reject(
+      new BackendError("away", { code: "BACKEND_FAILED", operation: "read", kind: "transient" }),
+    );
   await using costs = await CostObservatory.open({ backend, anomalyDetection: true });
   for (let i = 0; i < 10; i++) await costs.addCostEntry(costEntry({ entryId: `e${i}` }));
   await costs.flush();
@@ -408,7 +412,10 @@ Deno.test("CostObservatory tells of a threshold once what is watched can be read
   await costs.createBudget({ budgetId: "b", amount: "1", thresholds: [100] });
   const { documents } = backend;
   const read = documents.read.bind(documents);
-  documents.read = () => Promise.reject(new BackendError("away", { operation: "read", kind: "transient" }));
+  documents.read = () =>
+    Promise.reject(
+      new BackendError("away", { code: "BACKEND_FAILED", operation: "read", kind: "transient" }),
+    );
   await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
   await costs.flush();
   documents.read = read;
@@ -515,7 +522,7 @@ Deno.test("CostObservatory counts once what is a duplicate, is restated, or was 
   backend.write = async (batch) => {
     backend.write = write;
     await write(batch);
-    throw new BackendError("lost", { operation: "write", kind: "transient" });
+    throw new BackendError("lost", { code: "BACKEND_FAILED", operation: "write", kind: "transient" });
   };
   await add({ entryId: "b" });
   await costs.close();
@@ -669,7 +676,7 @@ Deno.test("CostObservatory calls exactly 80 % near the limit, also for who may o
   await using costs = await CostObservatory.open({ backend });
   await costs.createBudget({ budgetId: "b", amount: "10" });
   backend.documents.write = () =>
-    Promise.reject(new BackendError("no", { operation: "write", kind: "operator" }));
+    Promise.reject(new BackendError("no", { code: "BACKEND_FAILED", operation: "write", kind: "operator" }));
   const add = async (entryId: string, amount: string) => {
     await costs.addCostEntry(costEntry({ entryId, amount, timestamp: Date.now() }));
     await costs.flush();
@@ -797,7 +804,10 @@ Deno.test("what is watched raises an alarm once while it cannot be stored, and t
   const onEvent = ({ type, dataset }: { type: string; dataset: string }) =>
     void told.push(`${type} ${dataset}`);
   const hub = await ObservabilityHub.open({ backend, onEvent });
-  const away = () => Promise.reject(new BackendError("away", { operation: "write", kind: "transient" }));
+  const away = () =>
+    Promise.reject(
+      new BackendError("away", { code: "BACKEND_FAILED", operation: "write", kind: "transient" }),
+    );
   backend.documents.write = away;
   for (const ago of [2, 1, 0]) {
     await hub.collectSystemMetrics({ timestamp: Date.now() - ago * MINUTE, temperature: 90 });

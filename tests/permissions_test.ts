@@ -147,7 +147,7 @@ for (const { name, sets, open } of PLACES) {
       for (const kind of Object.keys(SETS[set])) {
         const { code, out, err } = await run(place, NEEDS[set][kind], `${set}-without-${kind}`);
         assertEquals([code, out], [1, ""], err);
-        const flag = `openfinops: Cannot .*a permission of Deno is wanted: .*--allow-${kind} flag`;
+        const flag = `error: .*--allow-${kind} flag.* \\[PERMISSION_MISSING\\]`;
         assertMatch(err, new RegExp(`^${flag}\\n$`));
       }
     });

@@ -99,7 +99,8 @@ function assertConserved(stats: PipelineStats): void {
   for (const count of [buffered, inFlight]) assert(count >= 0, JSON.stringify(stats));
 }
 
-const failure = (kind: FailureKind) => new BackendError("down", { operation: "write", kind });
+const failure = (kind: FailureKind) =>
+  new BackendError("down", { code: "BACKEND_FAILED", operation: "write", kind });
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
 Deno.test("Pipeline.flush() resolves when all accepted before it is committed, in order", async () => {

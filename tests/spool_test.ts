@@ -6,7 +6,8 @@ import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "./spooled.ts";
 
-const failure = (kind: "data" | "transient") => new BackendError("refused", { operation: "write", kind });
+const failure = (kind: "data" | "transient") =>
+  new BackendError("refused", { code: "BACKEND_FAILED", operation: "write", kind });
 
 Deno.test("crc32c() gives the known values", () => {
   const bytes = (text: string) => new TextEncoder().encode(text);

@@ -112,8 +112,8 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       return { ...database, exec };
     };
     const opening = () => openSqliteFile({ name: driver, open: openFull }, path, "create");
-    const error = assertThrows(opening, BackendError, "free some space on the disk") as BackendError;
-    assertEquals(error.kind, "disk-full");
+    const error = assertThrows(opening, BackendError, "Free some space") as BackendError;
+    assertEquals([error.code, error.kind], ["DISK_FULL", "disk-full"]);
     await (await open(path)).close();
   });
 

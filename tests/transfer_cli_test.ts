@@ -119,11 +119,19 @@ test("import names bad lines, keeps them, stores all others, and ends with 1", a
     "m.csv:3: Cannot accept system metrics: cpuUsage must be a number as in 41.2: " +
       'current value is "x0"',
   );
-  assertMatch(told[10], /15 lines are bad \(the first 10 are named above\); bad.ndjson has them$/);
+  assertMatch(
+    told[10],
+    /15 lines are bad \(the first 10 are named above\); bad.ndjson has them \[LINES_REJECTED\]$/,
+  );
   const kept = Deno.readTextFileSync(folder.file("bad.ndjson")).trimEnd().split("\n").map((line) =>
     JSON.parse(line)
   );
-  assertEquals([kept.length, kept[14].line, kept[14].text], [15, 17, "2026-01-01T00:00Z,x14"]);
+  assertEquals([kept.length, kept[14].line, kept[14].text, kept[14].code], [
+    15,
+    17,
+    "2026-01-01T00:00Z,x14",
+    "INVALID_FIELD",
+  ]);
 
   const strict = await database([
     "import",
@@ -138,7 +146,7 @@ test("import names bad lines, keeps them, stores all others, and ends with 1", a
   assertEquals([strict.code, strict.out], [1, ""]);
   assertMatch(
     strict.err,
-    /^openfinops: m.csv: Cannot import all: line 3: .* 0 records before it are stored\n$/,
+    /^error: m.csv: Cannot import all: line 3: .* 0 records before it are stored \[INVALID_FIELD\]\n$/,
   );
 });
 
@@ -158,8 +166,8 @@ test("import takes no file that is in use for bad lines, and empties none before
     const { code, err } = await rejectsTo(path);
     assertEquals([code, err], [
       1,
-      `openfinops: Cannot write ${path}: a file of its own is wanted for bad lines: ` +
-      "it is an input or the database\n",
+      `error: Cannot write ${path}: a file of its own is wanted for bad lines: ` +
+      "it is an input or the database [FILE_IN_USE]\n",
     ]);
   }
   assertEquals(Deno.readTextFileSync(folder.file("m.csv")), csv);
@@ -188,7 +196,7 @@ test("import makes no database for a file that is not there", async ({ path: cwd
   assertEquals(code, 1);
   assertMatch(
     err,
-    /^openfinops: Cannot read none.csv: a file that can be read is wanted: No such file or directory\n$/,
+    /^error: Cannot read none.csv: a file that can be read is wanted: No such file or directory \[FILE_NOT_FOUND\]\n$/,
   );
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
@@ -215,7 +223,7 @@ test("import names the file for bad lines where that cannot be written", async (
   assertEquals(code, 1);
   assertMatch(
     err,
-    /Cannot write \/dev\/full: .*: No space left on device; 0 records before it are stored\n$/,
+    /Cannot write \/dev\/full: .*: No space left on device; 0 records before it are stored \[DISK_FULL\]\n$/,
   );
 });
 
@@ -259,7 +267,7 @@ test("export and query end with 1 and a line where there is no room for stdout",
     const { code, stderr } = await new Deno.Command("sh", { args, cwd }).output();
     assertEquals([code, new TextDecoder().decode(stderr)], [
       1,
-      "openfinops: Cannot write stdout: room for it is wanted: No space left on device\n",
+      "error: Cannot write stdout: room for it is wanted: No space left on device [DISK_FULL]\n",
     ]);
   }
 });
@@ -294,7 +302,7 @@ test("export says where it cannot write, and leaves nothing there", async (folde
     assertMatch(
       err,
       new RegExp(
-        `^openfinops: Cannot write ${path}: a file that can be written in an existing folder is wanted: .+\n$`,
+        `^error: Cannot write ${path}: a file that can be written in an existing folder is wanted: .+ \\[\\w+\\]\n$`,
       ),
     );
   }

@@ -1,4 +1,4 @@
-import { ValidationError } from "../errors.ts";
+import { type ErrorCode, ValidationError } from "../errors.ts";
 import type { GroupKey, Measure } from "../records/aggregation.ts";
 import { type Bucket, BUCKET_WANTED, isTimeZone, parseBucket } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -109,6 +109,7 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
         field,
         value,
         wanted: `one of ${[...queryFields(dataset), ...known].join(", ")}`,
+        code: "UNKNOWN_FIELD",
       });}
   }
   const { bucket, timeZone = "UTC", groupBy = [], emptyBuckets = false, top, fields = {} } = asked;
@@ -218,7 +219,7 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown): Wanted[] {
 /** The error that tells what of a question cannot be answered. */
 export function refusal(
   dataset: Dataset<unknown>,
-  { field, value, wanted }: { field: string; value: unknown; wanted: string },
+  { code, field, value, wanted }: { code?: ErrorCode; field: string; value: unknown; wanted: string },
 ): ValidationError {
-  return new ValidationError({ subject: `a question about ${dataset.name}`, field, value, wanted });
+  return new ValidationError({ subject: `a question about ${dataset.name}`, field, value, wanted, code });
 }

@@ -27,6 +27,7 @@ export function parseConnectionString(text: string): ConnectionTarget {
   const found = scheme === undefined ? "no scheme" : `scheme "${scheme}"`;
   throw new ConfigError(
     `Cannot read the connection string: ${FORMS} is wanted: it has ${found}`,
+    { code: "INVALID_CONNECTION_STRING" },
   );
 }
 
@@ -35,11 +36,13 @@ function sqlitePath(rest: string): string {
   if (!rest.startsWith("/")) {
     throw new ConfigError(
       `Cannot read the connection string: ${FORMS} is wanted: it has two slashes and then a name`,
+      { code: "INVALID_CONNECTION_STRING" },
     );
   }
   if (rest.includes("?") || rest.includes("\0")) {
     throw new ConfigError(
       "Cannot read the connection string: a plain file path is wanted: it has parameters after a ?",
+      { code: "INVALID_CONNECTION_STRING" },
     );
   }
   return rest.slice(1);

@@ -40,7 +40,7 @@ export class TimescaleBackend extends PostgresBackend {
       const extension = await requireExtension(pool, options.mode);
       if (options.enableCompression && !extension.isComplete) {
         throw refuse(
-          pool,
+          { pool, code: "SERVER_UNSUPPORTED" },
           "TimescaleDB under its own license is wanted to compress (timescaledb.license = 'timescale')",
           "it is the Apache edition, which takes, reads and deletes records all the same",
         );

@@ -38,7 +38,11 @@ export function asksForAnswers(given: Arguments): boolean {
 /** Reads the question; a wrong one is refused before any database is opened. */
 export function readQuestion(given: Arguments, dataset: Dataset<unknown>): object {
   const no = ["limit", "order"].find((name) => given.has(name));
-  if (no) throw new UsageError(`--${no} is of records; answers are by time and group (--top N)`);
+  if (no) {
+    throw new UsageError(`--${no} is of records; answers are by time and group (--top N)`, {
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
   const top = given.text("top");
   const question = {
     ...readSelection(given, dataset),
@@ -61,12 +65,18 @@ function readMeasures(given: Arguments, dataset: Dataset<unknown>): Record<strin
   const names = list(given.text("measure"));
   if (names.length === 0) return undefined;
   if (hasMoney(dataset)) {
-    throw new UsageError(`--measure does not apply to ${dataset.name}: totals are given`);
+    throw new UsageError(`--measure does not apply to ${dataset.name}: totals are given`, {
+      code: "CONFLICTING_OPTIONS",
+    });
   }
   const fields: Record<string, string[]> = {};
   for (const name of names) {
     const [field, measure] = name.split(/\.(.*)/s);
-    if (!measure) throw new UsageError(`--measure wants FIELD.MEASURE such as cpuUsage.avg, not "${name}"`);
+    if (!measure) {
+      throw new UsageError(`--measure wants FIELD.MEASURE such as cpuUsage.avg, not "${name}"`, {
+        code: "INVALID_OPTION",
+      });
+    }
     (fields[field] ??= []).push(measure);
   }
   return fields;

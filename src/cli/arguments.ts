@@ -48,7 +48,7 @@ export async function readArguments(
   const names = options.map(({ name }) => name);
   for (const { name } of options.filter(({ value }) => value === undefined)) {
     if (args.some((arg) => arg.startsWith(`--${name}=`))) {
-      throw new UsageError(`option --${name} takes no value`);
+      throw new UsageError(`option --${name} takes no value`, { code: "INVALID_OPTION" });
     }
   }
   const { options: given, positionals } = await parse(args, options);
@@ -57,11 +57,15 @@ export async function readArguments(
     const option = options.find((option) => option.name === name);
     if (!option) {
       const hint = nearest(name, names);
-      throw new UsageError(`unknown option --${name}${hint && `: did you mean --${hint}?`}`);
+      throw new UsageError(`unknown option --${name}${hint && `: did you mean --${hint}?`}`, {
+        code: "UNKNOWN_OPTION",
+      });
     }
     const texts = [found].flat().filter((value) => typeof value === "string" && value !== "") as string[];
     if (option.value !== undefined && texts.length < [found].flat().length) {
-      throw new UsageError(`option --${name} wants a value: --${name} ${option.value}`);
+      throw new UsageError(`option --${name} wants a value: --${name} ${option.value}`, {
+        code: "MISSING_ARGUMENT",
+      });
     }
     values.set(name, option.value === undefined ? true : texts);
   }

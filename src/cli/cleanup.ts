@@ -47,7 +47,9 @@ export const cleanup: Command = {
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = given.has("dry-run");
     if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
-      throw new UsageError("cleanup deletes for good: pass --yes, or --dry-run to see what would go");
+      throw new UsageError("cleanup deletes for good: pass --yes, or --dry-run to see what would go", {
+        code: "CONFIRMATION_REQUIRED",
+      });
     }
     await withBackend(given, isDryRun ? "read" : "existing", async (backend) => {
       const ofBudgets = await startOfBudgets(backend.documents);

@@ -142,7 +142,7 @@ function readPlan(given: Arguments): Plan {
   const cost = given.text("cost-per-hour");
   const intervalMs = readDurationMs("interval", given.text("interval") ?? "1s");
   if (intervalMs < 100 || intervalMs > MAX_INTERVAL_MS) {
-    throw new UsageError("--interval wants at least 100ms and at most 24d");
+    throw new UsageError("--interval wants at least 100ms and at most 24d", { code: "INVALID_OPTION" });
   }
   return {
     intervalMs,
@@ -166,7 +166,9 @@ function readAmount(text: string): Decimal {
   } catch {
     // said below
   }
-  throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not "${text}"`);
+  throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not "${text}"`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 /** Aborts on Ctrl-C and when the system asks the process to end. */
@@ -337,7 +339,7 @@ function summarize(
   if (lost > 0) {
     throw new BackendError(
       `Cannot store ${formatThings(lost, "record", "records")}, lost: ${lastError ?? "no time was left"}`,
-      { operation: "close", kind: "operator" },
+      { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }
   if (name !== "memory") tellWhatIsNext(given, plan); // which is gone with this process

@@ -45,14 +45,20 @@ export const costsSetBudget: Command = {
   ],
   async run(given) {
     const [budgetId] = given.positionals;
-    if (budgetId === undefined) throw new UsageError("the id of a budget is wanted");
+    if (budgetId === undefined) {
+      throw new UsageError("the id of a budget is wanted", { code: "MISSING_ARGUMENT" });
+    }
     const changes = readChanges(given);
     const isDeleted = given.has("delete");
-    if (isDeleted && Object.keys(changes).length > 0) throw new UsageError("--delete goes with nothing else");
+    if (isDeleted && Object.keys(changes).length > 0) {
+      throw new UsageError("--delete goes with nothing else", { code: "CONFLICTING_OPTIONS" });
+    }
     await withBackend(given, isDeleted ? "existing" : "create", async (backend) => {
       const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
       if (isDeleted) {
-        if (!await budgets.delete(budgetId)) throw new UsageError(`there is no budget ${budgetId}`);
+        if (!await budgets.delete(budgetId)) {
+          throw new UsageError(`there is no budget ${budgetId}`, { code: "NOT_FOUND" });
+        }
         return note(`Deleted: ${budgetId}.`);
       }
       const stored = await bodiesOf<Budget>(backend.documents, BUDGET);
@@ -90,12 +96,16 @@ function readChanges(given: Arguments): Partial<BudgetInput> {
 
 function readPercent(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text);
-  throw new UsageError(`--threshold wants percentages above 0 such as 80 or 50,80,100, not "${text}"`);
+  throw new UsageError(`--threshold wants percentages above 0 such as 80 or 50,80,100, not "${text}"`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 function readTag(text: string): [string, string] {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
-  if (key === undefined) throw new UsageError(`--tag wants KEY=VALUE such as team=nlp, not "${text}"`);
+  if (key === undefined) {
+    throw new UsageError(`--tag wants KEY=VALUE such as team=nlp, not "${text}"`, { code: "INVALID_OPTION" });
+  }
   return [key, value];
 }
 

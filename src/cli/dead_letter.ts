@@ -38,7 +38,9 @@ export const deadLetter: Command = {
   ],
   async run(given) {
     const [action] = given.positionals;
-    if (action === undefined) throw new UsageError(`one of ${ACTIONS.join(", ")} is wanted`);
+    if (action === undefined) {
+      throw new UsageError(`one of ${ACTIONS.join(", ")} is wanted`, { code: "MISSING_ARGUMENT" });
+    }
     const files = readFiles(given);
     switch (readName("action", action, ACTIONS)) {
       case "list":
@@ -56,7 +58,11 @@ function readFiles(given: Arguments): DeadLetters[] {
     deadLetterDirectory: given.text("dead-letter-directory"),
     spoolDirectory: given.text("spool-directory"),
   });
-  if (folder === undefined) throw new UsageError("--dead-letter-directory or --spool-directory is wanted");
+  if (folder === undefined) {
+    throw new UsageError("--dead-letter-directory or --spool-directory is wanted", {
+      code: "MISSING_ARGUMENT",
+    });
+  }
   return Object.values(DATASETS).map(({ name }) => new DeadLetters(folder, name));
 }
 
@@ -98,7 +104,7 @@ async function retry(files: readonly DeadLetters[], backend: Backend): Promise<v
         formatThings(refused, "record", "records")
       }: records that the database takes are wanted; ` +
         "edit the file, or change the table",
-      { operation: "retry", kind: "data" },
+      { code: "RECORDS_REFUSED", operation: "retry", kind: "data" },
     );
   }
 }
@@ -118,7 +124,9 @@ async function isStored({ batchId, dataset: name, record }: DeadLetter, backend:
 }
 
 async function purge(files: readonly DeadLetters[], isSure: boolean): Promise<void> {
-  if (!isSure && !Deno.stdin.isTerminal()) throw new UsageError("purge deletes for good: pass --yes");
+  if (!isSure && !Deno.stdin.isTerminal()) {
+    throw new UsageError("purge deletes for good: pass --yes", { code: "CONFIRMATION_REQUIRED" });
+  }
   const { length } = await all(files);
   const question = `Delete ${formatThings(length, "refused record", "refused records")} for good?`;
   if (!isSure && length > 0 && !ask(question)) return note("Nothing was deleted.");

@@ -62,12 +62,16 @@ export const exportCommand: Command = {
   ],
   async run(given) {
     const [what] = given.positionals;
-    if (what === undefined) throw new UsageError(`a dataset is wanted (${Object.keys(DATASETS).join(", ")})`);
+    if (what === undefined) {
+      throw new UsageError(`a dataset is wanted (${Object.keys(DATASETS).join(", ")})`, {
+        code: "MISSING_ARGUMENT",
+      });
+    }
     const dataset = readDataset(what);
     const path = given.text("output");
     const format = readFormat(given, path);
     if (path === undefined && format === "parquet" && Deno.stdout.isTerminal()) {
-      throw new UsageError("parquet is nothing to read: pass --output FILE");
+      throw new UsageError("parquet is nothing to read: pass --output FILE", { code: "CONFLICTING_OPTIONS" });
     }
     const query = readSelection(given, dataset);
     const focus = readFocus(given);

@@ -63,6 +63,7 @@ export const importCommand: Command = {
     if (what === undefined || paths.length === 0) {
       throw new UsageError(
         `a dataset (${Object.keys(DATASETS).join(", ")}) and files are wanted; - stands for stdin`,
+        { code: "MISSING_ARGUMENT" },
       );
     }
     const dataset = readDataset(what).name;
@@ -119,7 +120,9 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
   const pairs = given.texts(option).map((text) => {
     const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
     if (field === undefined) {
-      throw new UsageError(`--${option} wants a field, = and what it is, not "${text}"`);
+      throw new UsageError(`--${option} wants a field, = and what it is, not "${text}"`, {
+        code: "INVALID_OPTION",
+      });
     }
     return [field, value];
   });
@@ -141,7 +144,7 @@ function assertReadable(path: string): void {
   } catch (error) {
     throw asFileError("read", path, error);
   }
-  throw new TransferError(`Cannot read ${path}: a file is wanted: it is a folder`);
+  throw new TransferError(`Cannot read ${path}: a file is wanted: it is a folder`, { code: "NOT_A_FILE" });
 }
 
 /** How messages call a file. */
@@ -178,6 +181,7 @@ function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean 
 function inUseError(path: string): TransferError {
   return new TransferError(
     `Cannot write ${path}: a file of its own is wanted for bad lines: it is an input or the database`,
+    { code: "FILE_IN_USE" },
   );
 }
 
@@ -226,6 +230,7 @@ class Rejects implements Disposable {
     const more = this.#count > SHOWN_REJECTS ? ` (the first ${SHOWN_REJECTS} are named above)` : "";
     throw new TransferError(
       `Cannot import all: ${formatThings(this.#count, "line is", "lines are")} bad${more}${hint}`,
+      { code: "LINES_REJECTED" },
     );
   }
 

@@ -43,7 +43,9 @@ function readPolicies(given: Arguments): PersistenceConfig {
   const enableCompression = given.has("enable-compression");
   const isAsked = days !== undefined || enableCompression;
   if (isAsked && resolveConfig(readConfig(given)).backend !== "timescaledb") {
-    throw new UsageError("--retention-days and --enable-compression of `database init` are for TimescaleDB");
+    throw new UsageError("--retention-days and --enable-compression of `database init` are for TimescaleDB", {
+      code: "CONFLICTING_OPTIONS",
+    });
   }
   if (days === undefined) return { enableCompression };
   return {
@@ -65,6 +67,8 @@ async function mayDrop(given: Arguments, { retentionDays = Infinity }: Persisten
   const rows = Object.values(found).reduce((sum, rows) => sum + rows);
   if (rows === 0) return true;
   const what = `${formatThings(rows, "record", "records")} before ${isoTime(before)}`;
-  if (!Deno.stdin.isTerminal()) throw new UsageError(`that drops ${what} for good: pass --yes`);
+  if (!Deno.stdin.isTerminal()) {
+    throw new UsageError(`that drops ${what} for good: pass --yes`, { code: "CONFIRMATION_REQUIRED" });
+  }
   return ask(`Have the server drop ${what} from ${databaseName(given)} for good?`);
 }

@@ -42,7 +42,9 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     const extra = given.positionals[command.maxPositionals ?? 0];
-    if (extra !== undefined) throw new UsageError(`unexpected argument "${extra}"`);
+    if (extra !== undefined) {
+      throw new UsageError(`unexpected argument "${extra}"`, { code: "UNEXPECTED_ARGUMENT" });
+    }
     await command.run(given);
     return 0;
   } catch (error) {
@@ -67,12 +69,14 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
   }
   const { nearest } = await import("./option_values.ts");
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
-  throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`);
+  throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`, {
+    code: "UNKNOWN_COMMAND",
+  });
 }
 
 /** Whoever asks for no command has not found one yet. */
 function wantCommand(what: string, commands: readonly CommandEntry[]): number {
-  note(`openfinops: ${what} is wanted:`);
+  note(`error: ${what} is wanted: [MISSING_ARGUMENT]`);
   commandList(commands).split("\n").forEach(note);
   note("Try: openfinops --help");
   return 2;
@@ -83,11 +87,13 @@ function report(error: unknown, command: Command | undefined): number {
   const isUsage = error instanceof UsageError || error instanceof ConfigError ||
     error instanceof ValidationError;
   if (error instanceof Deno.errors.NotCapable) {
-    note(`openfinops: Cannot go on: a permission of Deno is wanted: ${withoutPasswords(messageOf(error))}`);
+    note(
+      `error: Deno did not grant a permission: ${withoutPasswords(messageOf(error))} [PERMISSION_MISSING]`,
+    );
     return 1;
   }
   if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
-  note(`openfinops: ${withoutPasswords(error.message)}`);
+  note(`error: ${withoutPasswords(error.message)} [${error.code}]`);
   if (error instanceof UsageError) {
     note(`Try: openfinops ${command ? `${command.name} ` : ""}--help`);
   }

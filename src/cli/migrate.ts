@@ -62,7 +62,11 @@ export const migrateCommand: Command = {
 
 function readUrl(given: Arguments, option: string): string {
   const url = given.text(option);
-  if (url === undefined) throw new UsageError(`--${option} is wanted: the connection string of a database`);
+  if (url === undefined) {
+    throw new UsageError(`--${option} is wanted: the connection string of a database`, {
+      code: "MISSING_ARGUMENT",
+    });
+  }
   resolveConfig({ connectionString: url }); // what cannot be read is told before anything is opened
   return url;
 }
@@ -126,5 +130,6 @@ function report(format: Format, found: readonly DatasetMigration[], dryRun: bool
   throw new TransferError(
     "Cannot migrate all: the same on both sides is wanted: they differ, see above; where the source is still " +
       "being written to, a second run brings the rest",
+    { code: "MIGRATION_DIFFERS" },
   );
 }

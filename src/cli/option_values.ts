@@ -32,7 +32,9 @@ const UNITS_MS: Readonly<Record<string, number>> = {
 export function readDurationMs(option: string, text: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
   if (number === undefined) {
-    throw new UsageError(`--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not "${text}"`);
+    throw new UsageError(`--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not "${text}"`, {
+      code: "INVALID_OPTION",
+    });
   }
   return Math.round(Number(number) * UNITS_MS[unit]);
 }
@@ -45,7 +47,9 @@ export function readDurationMs(option: string, text: string): number {
 export function readTime(option: string, text: string): number {
   const time = readBound(option, text);
   if (time > 0) return time;
-  throw new UsageError(`--${option} wants a time from ${isoTime(EARLIEST_TIME)} on, not "${text}"`);
+  throw new UsageError(`--${option} wants a time from ${isoTime(EARLIEST_TIME)} on, not "${text}"`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 /**
@@ -63,6 +67,7 @@ function readAnyTime(option: string, text: string): number {
   if (time !== undefined) return time;
   throw new UsageError(
     `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not "${text}"`,
+    { code: "INVALID_OPTION" },
   );
 }
 
@@ -74,7 +79,9 @@ function readAnyTime(option: string, text: string): number {
 export function readCount(option: string, text: string, least: number): number {
   const count = /^\d+$/.test(text) ? Number(text) : NaN;
   if (Number.isSafeInteger(count) && count >= least) return count;
-  throw new UsageError(`--${option} wants a whole number from ${least}, not "${text}"`);
+  throw new UsageError(`--${option} wants a whole number from ${least}, not "${text}"`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 /**
@@ -84,7 +91,7 @@ export function readCount(option: string, text: string, least: number): number {
  */
 export function readNumber(option: string, text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
-  throw new UsageError(`--${option} wants a number from 0, not "${text}"`);
+  throw new UsageError(`--${option} wants a number from 0, not "${text}"`, { code: "INVALID_OPTION" });
 }
 
 /**
@@ -98,5 +105,6 @@ export function readName<T extends string>(what: string, text: string, names: re
   const hint = nearest(text, names);
   throw new UsageError(
     `unknown ${what} "${text}"${hint && `: did you mean ${hint}?`} (known: ${names.join(", ")})`,
+    { code: "INVALID_OPTION" },
   );
 }

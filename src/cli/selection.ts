@@ -50,7 +50,7 @@ export function readSelection(given: Arguments, dataset: Dataset<unknown>): Reco
     const value = given.text(name);
     if (value === undefined) continue;
     if (!dataset.filters.includes(field)) {
-      throw new UsageError(`--${name} does not apply to ${dataset.name}`);
+      throw new UsageError(`--${name} does not apply to ${dataset.name}`, { code: "CONFLICTING_OPTIONS" });
     }
     asked[field] = value;
   }

@@ -1,5 +1,15 @@
+import type { ErrorCode } from "../errors.ts";
+
 /** The command line was used wrongly. The program ends with exit code 2. */
 export class UsageError extends Error {
   /** Always `"UsageError"`. */
   override readonly name = "UsageError";
+  /** What is wrong, as a stable name. */
+  readonly code: ErrorCode;
+
+  /** Creates the error: what happened, then what to do. */
+  constructor(message: string, { code }: { code: ErrorCode }) {
+    super(message);
+    this.code = code;
+  }
 }

@@ -54,19 +54,26 @@ export function takeFields(
   { fields, required = [] }: { fields: Readonly<Record<string, Check>>; required?: readonly string[] },
 ): Record<string, unknown> {
   if (typeof input !== "object" || input === null || Array.isArray(input)) {
-    throw new ValidationError({ subject, field: "value", value: input, wanted: "an object" });
+    throw new ValidationError({
+      subject,
+      field: "value",
+      value: input,
+      wanted: "an object",
+      code: "INVALID_RECORD",
+    });
   }
   const taken: Record<string, unknown> = {};
   for (const [field, value] of Object.entries(input)) {
     if (value === undefined || value === null) continue;
     const check = Object.hasOwn(fields, field) ? fields[field] : undefined;
     const wanted = check ? check.wanted : `absent; known are ${Object.keys(fields).join(", ")}`;
-    if (!check?.test(value)) throw new ValidationError({ subject, field, value, wanted });
+    const code = check ? "INVALID_FIELD" : "UNKNOWN_FIELD";
+    if (!check?.test(value)) throw new ValidationError({ subject, field, value, wanted, code });
     taken[field] = value;
   }
   for (const field of required) {
     if (taken[field] !== undefined) continue;
-    throw new ValidationError({ subject, field, value: undefined, wanted: "given" });
+    throw new ValidationError({ subject, field, value: undefined, wanted: "given", code: "MISSING_FIELD" });
   }
   return taken;
 }

@@ -73,7 +73,13 @@ async function runs({ documents }: Backend, trainingRunId?: string): Promise<Tra
   if (trainingRunId === undefined) return all;
   const found = all.filter((run) => run.trainingRunId === trainingRunId);
   if (found.length > 0) return found;
-  throw refusal("trainingRunId", trainingRunId, "that of a run which startTrainingRunTracking() was told of");
+  throw new ValidationError({
+    subject: SUBJECT,
+    field: "trainingRunId",
+    value: trainingRunId,
+    wanted: "that of a run which startTrainingRunTracking() was told of",
+    code: "NOT_FOUND",
+  });
 }
 
 async function withCosts(backend: Backend, run: TrainingRunTimes): Promise<TrainingRun> {

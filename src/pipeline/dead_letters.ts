@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../errors.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import { readAll, replaceFile, storageError, writeAll } from "./durable_file.ts";
 
@@ -11,6 +12,8 @@ export interface DeadLetter {
   dataset: DatasetName;
   /** The id of the batch that held nothing but this record. To write it under this id again is harmless. */
   batchId: string;
+  /** Why it was refused, as a stable name. */
+  code?: ErrorCode;
   /** The SQLSTATE of the refusal, where the server gave one. */
   sqlState?: string;
   /** The refusal in words. */
@@ -20,7 +23,7 @@ export interface DeadLetter {
 }
 
 /** What a pipeline knows of a {@linkcode DeadLetter}. */
-export type Refusal = Pick<DeadLetter, "batchId" | "sqlState" | "message" | "record">;
+export type Refusal = Pick<DeadLetter, "batchId" | "code" | "sqlState" | "message" | "record">;
 
 /** The file of the refused records of one dataset, one JSON document a line. */
 export class DeadLetters {
@@ -41,9 +44,9 @@ export class DeadLetters {
    *
    * @throws {BackendError} If it could not be written.
    */
-  async append({ batchId, sqlState, message, record }: Refusal): Promise<void> {
+  async append({ batchId, code, sqlState, message, record }: Refusal): Promise<void> {
     const time = new Date().toISOString();
-    const letter: DeadLetter = { time, dataset: this.#dataset, batchId, sqlState, message, record };
+    const letter: DeadLetter = { time, dataset: this.#dataset, batchId, code, sqlState, message, record };
     try {
       await Deno.mkdir(this.#folder, { recursive: true, mode: 0o700 });
       using file = await this.#open({ create: true });

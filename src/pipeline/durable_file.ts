@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { BackendError, type FailureKind, messageOf } from "../errors.ts";
+import { BackendError, failureOf, type FailureRow, messageOf } from "../errors.ts";
 
 /** Writes all of it, however many calls that takes. */
 export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
@@ -47,26 +47,42 @@ const OS_ERRORS: Readonly<Record<string, { full: RegExp; refused: RegExp }>> = {
 const { full, refused } = OS_ERRORS[Deno.build.os] ??
   { full: /os error (28|122|27)\)/, refused: /os error (13|1|30)\)/ };
 
-/** What a failure of the file system means: its sign, its kind, and what to do. */
-const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] = [
-  { sign: full, kind: "disk-full", advice: "free space on the disk is wanted" },
-  { sign: /^Requires \w+ access/, kind: "operator", advice: "a permission of Deno is wanted" },
+/** What a failure of the file system means. */
+export const FILE_FAILURES: readonly FailureRow[] = [
   {
-    sign: refused,
+    match: full,
+    code: "DISK_FULL",
+    kind: "disk-full",
+    problem: "no space left on the disk, or the quota is used up",
+    remedy: "Free some space; writing resumes by itself.",
+  },
+  {
+    match: /^Requires \w+ access/,
+    code: "PERMISSION_MISSING",
     kind: "operator",
-    advice: "permission to write the folder is wanted",
+    problem: "Deno did not grant the permission",
+    remedy: "Add the named flag, or run with -A.",
+  },
+  {
+    match: refused,
+    code: "ACCESS_DENIED",
+    kind: "operator",
+    problem: "access denied",
+    remedy: "Give the user of this process permission to read and write the folder and its files.",
+  },
+  {
+    match: /./s,
+    code: "FILE_FAILED",
+    kind: "operator",
+    problem: "the file or its folder cannot be used",
+    remedy: "Check that the path names a folder that can be written.",
   },
 ];
 
-/** The {@linkcode BackendError} for anything that was thrown while working on a file. */
+/** Converts anything thrown while working on a file into a {@linkcode BackendError}. */
 export function storageError(operation: string, path: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
   const reason = messageOf(cause).split("\n", 1)[0];
-  const failure = FAILURES.find(({ sign }) => sign.test(reason));
-  const advice = failure?.advice ?? "a folder that can be written is wanted";
-  return new BackendError(`Cannot ${operation} ${path}: ${advice}: ${reason}`, {
-    operation,
-    kind: failure?.kind ?? "operator",
-    cause,
-  });
+  const row = FILE_FAILURES.find(({ match }) => match.test(reason));
+  return failureOf(row, { operation, name: path, reason, cause, otherwise: "operator" });
 }

@@ -1,4 +1,4 @@
-import { BackendError, messageOf } from "../errors.ts";
+import { BackendError, type ErrorCode, errorCodeOf, messageOf } from "../errors.ts";
 import type { Alert } from "../records/alert.ts";
 import type { CostAnomaly } from "../records/anomaly.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
@@ -16,6 +16,8 @@ export interface EventOf<Type extends string> {
 
 /** An attempt to write failed; it is made again by itself. */
 export interface RetryEvent extends EventOf<"retry"> {
+  /** Why, as a stable name. */
+  code: ErrorCode;
   /** Why it failed. */
   error: unknown;
 }
@@ -25,6 +27,8 @@ export interface RetryEvent extends EventOf<"retry"> {
  * go on. Told once, whatever the number of attempts.
  */
 export interface PausedEvent extends EventOf<"paused" | "watch-paused"> {
+  /** Why, as a stable name. */
+  code: ErrorCode;
   /** What stands in the way. */
   error: unknown;
 }
@@ -34,6 +38,8 @@ export type ResumedEvent = EventOf<"resumed" | "watch-resumed">;
 
 /** A record that the backend refuses was set aside. */
 export interface DeadLetteredEvent extends EventOf<"dead-lettered"> {
+  /** Why, as a stable name. */
+  code: ErrorCode;
   /** Why it is refused. */
   error: unknown;
   /** The record. */
@@ -58,6 +64,8 @@ export interface SpoolDamagedEvent extends EventOf<"spool-damaged"> {
 
 /** An alarm: the folder of the spool cannot be used, and records are kept in memory only. */
 export interface SpoolUnusableEvent extends EventOf<"spool-unusable"> {
+  /** Why, as a stable name. */
+  code: ErrorCode;
   /** What stands in the way. */
   error: unknown;
 }
@@ -141,7 +149,13 @@ export class Alarm {
     if (this.#message !== undefined && this.#cause === cause) return;
     this.#cause = cause;
     this.#message = message;
-    this.#emit({ type: `${this.#of}paused`, dataset: this.#dataset, message, error });
+    this.#emit({
+      type: `${this.#of}paused`,
+      dataset: this.#dataset,
+      code: errorCodeOf(error),
+      message,
+      error,
+    });
   }
 
   /** Clears it, if it is raised. */

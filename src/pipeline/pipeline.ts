@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers";
-import { BackendError, kindOf, messageOf } from "../errors.ts";
+import { BackendError, errorCodeOf, kindOf, messageOf } from "../errors.ts";
 import { byteLength, type Dataset } from "../records/dataset.ts";
 import { BatchStream, MAX_TIMER_MS } from "./batch_stream.ts";
 import type { DeadLetters } from "./dead_letters.ts";
@@ -417,9 +417,10 @@ export class Pipeline<T> {
   async #setAside({ id: batchId, dataset, records: [record] }: Batch<T>, error: unknown): Promise<void> {
     const letters = this.#deadLetters;
     const message = messageOf(error);
+    const code = errorCodeOf(error);
     const sqlState = error instanceof BackendError ? error.sqlState : undefined;
     if (letters) {
-      await retry(() => letters.append({ batchId, sqlState, message, record }), {
+      await retry(() => letters.append({ batchId, code, sqlState, message, record }), {
         signal: this.#abort.signal,
         onFailure: (failure) => {
           this.#alarm.raise(failure);
@@ -437,6 +438,7 @@ export class Pipeline<T> {
     this.#emit({
       type: "dead-lettered",
       dataset: dataset.name,
+      code,
       message,
       error,
       record,
@@ -455,14 +457,20 @@ export class Pipeline<T> {
     this.#lastError = error;
     const kind = kindOf(error);
     if (kind === "operator" || kind === "disk-full") this.#alarm.raise(error);
-    else this.#emit({ type: "retry", dataset: this.#dataset.name, message: messageOf(error), error });
+    else {this.#emit({
+        type: "retry",
+        dataset: this.#dataset.name,
+        code: errorCodeOf(error),
+        message: messageOf(error),
+        error,
+      });}
     if (kind === "operator") this.#positions.refuse(error);
   }
 
   #closedError(): BackendError {
     return new BackendError(
       `Cannot accept ${this.#dataset.noun}: an open hub or observatory is wanted: this one is closed`,
-      { operation: "accept", kind: "operator" },
+      { code: "CLOSED", operation: "accept", kind: "operator" },
     );
   }
 }

@@ -93,7 +93,10 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
       equals[field] = acceptText(subject, field, value);
     } else if (field === dataset.mapFilter) {
       query.entries = acceptMap(subject, field, value);
-    } else refuse(field, value, `one of ${queryFields(dataset).join(", ")}`);
+    } else {
+      const wanted = `one of ${queryFields(dataset).join(", ")}`;
+      throw new ValidationError({ subject, field, value, wanted, code: "UNKNOWN_FIELD" });
+    }
   }
   if ((query.startTime ?? 0) > (query.endTime ?? Infinity)) {
     refuse("startTime", query.startTime, `no later than endTime (${query.endTime})`);

@@ -1,4 +1,4 @@
-import { describe, ValidationError } from "../errors.ts";
+import { describe, type ErrorCode, ValidationError } from "../errors.ts";
 import { type Column, columnOf, type ColumnType, type Dataset, positionOf } from "./dataset.ts";
 import { Decimal, isCanonicalAmount } from "./decimal.ts";
 
@@ -39,6 +39,7 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
       field: "record",
       value: input,
       wanted: "an object",
+      code: "INVALID_RECORD",
     });
   }
   // Measured on system metrics: a spread copies them in 52 ns, storing 28 fields one by one takes 3 µs; and
@@ -60,7 +61,7 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
   }
   for (const { field, default: byDefault } of dataset.required) {
     if (record[field] !== undefined) continue;
-    if (byDefault === undefined) throw fieldError(dataset, field, undefined, "given");
+    if (byDefault === undefined) throw fieldError(dataset, { field, wanted: "given", code: "MISSING_FIELD" });
     record[field] = byDefault;
   }
   return record as T;
@@ -217,7 +218,7 @@ function checkMap(value: unknown): Record<string, string> {
 function unknownField(dataset: Dataset<unknown>, field: string, value: unknown): ValidationError {
   const near = dataset.columns.find((column) => plain(column.field) === plain(field));
   const wanted = near ? `spelled ${near.field}` : `a field of ${dataset.name}`;
-  return fieldError(dataset, field, value, wanted);
+  return fieldError(dataset, { field, value, wanted, code: "UNKNOWN_FIELD" });
 }
 
 function plain(field: string): string {
@@ -226,9 +227,7 @@ function plain(field: string): string {
 
 function fieldError(
   dataset: Dataset<unknown>,
-  field: string,
-  value: unknown,
-  wanted: string,
+  { field, value, wanted, code }: { field: string; value?: unknown; wanted: string; code: ErrorCode },
 ): ValidationError {
-  return new ValidationError({ subject: dataset.noun, field, value, wanted });
+  return new ValidationError({ subject: dataset.noun, field, value, wanted, code });
 }

@@ -289,6 +289,7 @@ async function assertOwner(
       `Cannot use the spool ${folder.path}: the database that its records were accepted for is wanted: ` +
         `that was ${owner}, and this is ${database}; if they are to go there (the database has moved), ` +
         `remove ${folder.ownerPath}`,
+      { code: "SPOOL_OWNED" },
     );
   }
   await folder.saveOwner(database);

@@ -43,7 +43,9 @@ const ENCODERS: Readonly<
     ),
   focus(dataset, focus) {
     if (dataset.name !== "cost_entries") {
-      throw new TransferError(`Cannot export ${dataset.name}: another format is wanted: focus is for costs`);
+      throw new TransferError(`Cannot export ${dataset.name}: another format is wanted: focus is for costs`, {
+        code: "UNSUPPORTED_FORMAT",
+      });
     }
     return textEncoder(
       (entry) => formatCsv(FOCUS_COLUMNS.map(({ value }) => value(entry as CostEntry, focus))),

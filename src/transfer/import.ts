@@ -132,8 +132,8 @@ function sorter(
   { isStrict = false, onReject }: ImportOptions,
 ): TransformStream<readonly Outcome[], unknown[]> {
   const reject = (reject: Reject) => {
-    const { line, reason } = reject;
-    if (isStrict) throw new TransferError(`line ${line}: ${reason}`, { line });
+    const { code, line, reason } = reject;
+    if (isStrict) throw new TransferError(`line ${line}: ${reason}`, { code, line });
     progress.rejected++;
     onReject?.(reject);
   };
@@ -161,6 +161,7 @@ function clashError(
   const { stored, known } = progress;
   return new TransferError(
     `Cannot import all: ${wanted}: ${state}; ${stored} records are stored, ${known} passed for known ones`,
+    { code: "KEY_CLASH" },
   );
 }
 
@@ -172,6 +173,7 @@ function afterwards(error: unknown, stored: number): unknown {
   const { message } = error as Error;
   const reason = isFault ? message : `a whole file of gzip is wanted: ${message}`;
   return new TransferError(`Cannot import all: ${reason}; ${stored} records before it are stored`, {
+    code: isFault ? error.code : "INVALID_FILE",
     line: isFault ? error.line : undefined,
     cause: error,
   });

@@ -50,7 +50,9 @@ export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): Fi
   const { format, costColumn } = options;
   const isFocus = format === "focus";
   if (isFocus && dataset.name !== "cost_entries") {
-    throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`);
+    throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`, {
+      code: "UNSUPPORTED_FORMAT",
+    });
   }
   const plans = new Map<string, FieldPlan>();
   const ownPlan = dataset.columns.map(({ field, name, type }) => ({
@@ -106,6 +108,7 @@ function aim(
       `Cannot import ${dataset.name}: one of its fields is wanted (${
         fields.join(", ")
       }): it has no ${target}`,
+      { code: "UNKNOWN_FIELD" },
     );
   }
   return {
@@ -179,7 +182,10 @@ function assertColumns(
 ): void {
   const present = new Set(columns);
   const refuse = (wanted: string, state: string): never => {
-    throw new TransferError(`Cannot import ${dataset.name}: ${wanted}: ${state}`, { line: 1 });
+    throw new TransferError(`Cannot import ${dataset.name}: ${wanted}: ${state}`, {
+      code: "INVALID_HEADER",
+      line: 1,
+    });
   };
   const found = `the columns are ${columns.slice(0, 50).join(", ")}`;
   const twice = columns.find((column, i) => columns.indexOf(column) < i);

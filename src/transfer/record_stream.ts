@@ -1,4 +1,4 @@
-import { ValidationError } from "../errors.ts";
+import { type ErrorCode, ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptRecord } from "../records/validation.ts";
 import { readCsvLine } from "./csv.ts";
@@ -11,7 +11,9 @@ import { ContentIds } from "./content_id.ts";
 export interface Reject {
   /** The number of the line, from 1. */
   readonly line: number;
-  /** What is wrong with it. */
+  /** What is wrong with it, as a stable name. */
+  readonly code: ErrorCode;
+  /** The same in words. */
   readonly reason: string;
   /** What it says; of a line that is too long or no UTF-8, as much as can be shown. */
   readonly text: string;
@@ -42,6 +44,7 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
         if (reader) return reader.end?.();
         throw new TransferError(
           `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: the file is empty`,
+          { code: "INVALID_HEADER" },
         );
       },
     });
@@ -56,12 +59,12 @@ interface LineReader {
 }
 
 function take({ line, text, fault }: Line, reader: LineReader): Outcome {
-  if (fault !== undefined) return { line, reason: fault, text };
+  if (fault !== undefined) return { line, code: "INVALID_LINE", reason: fault, text };
   try {
     return { record: reader.read(text) };
   } catch (error) {
     if (error instanceof ValidationError || error instanceof TransferError) {
-      return { line, reason: error.message, text };
+      return { line, code: error.code, reason: error.message, text };
     }
     throw error;
   }
@@ -93,7 +96,7 @@ class CsvReader implements LineReader {
     if (header.fault !== undefined) {
       throw new TransferError(
         `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: ${header.fault}`,
-        { line: header.line },
+        { code: "INVALID_HEADER", line: header.line },
       );
     }
     const names = readCsvLine(header.text).map((name) => (name ?? "").trim());
@@ -107,6 +110,7 @@ class CsvReader implements LineReader {
     if (cells.length !== this.#columns.size) {
       throw new TransferError(
         `${this.#columns.size} columns are wanted, as in the first line: it has ${cells.length}`,
+        { code: "INVALID_LINE" },
       );
     }
     const record = this.#read((column) => cells[this.#columns.get(column)!]);
@@ -136,10 +140,12 @@ class NdjsonReader implements LineReader {
     try {
       row = JSON.parse(text, keepDigits);
     } catch (error) {
-      throw new TransferError(`a line of JSON is wanted: ${(error as Error).message}`);
+      throw new TransferError(`a line of JSON is wanted: ${(error as Error).message}`, {
+        code: "INVALID_LINE",
+      });
     }
     if (typeof row !== "object" || row === null || Array.isArray(row)) {
-      throw new TransferError("a JSON object is wanted: it is something else");
+      throw new TransferError("a JSON object is wanted: it is something else", { code: "INVALID_LINE" });
     }
     this.#hasRows = true;
     for (const column of this.#unseen) {
@@ -157,7 +163,9 @@ class NdjsonReader implements LineReader {
   end(): void {
     if (!this.#hasRows || this.#unseen.size === 0) return;
     const columns = [...this.#unseen].join(", ");
-    throw new TransferError(`a line with each column that is mapped is wanted: no line has ${columns}`);
+    throw new TransferError(`a line with each column that is mapped is wanted: no line has ${columns}`, {
+      code: "MISSING_COLUMN",
+    });
   }
 }
 

@@ -1,3 +1,5 @@
+import type { ErrorCode } from "../errors.ts";
+
 /**
  * Data could not be taken in from a file, or given out to one. Neither the configuration nor the backend is at
  * fault, and often only one line is.
@@ -5,17 +7,20 @@
 export class TransferError extends Error {
   /** Always `"TransferError"`. */
   override readonly name = "TransferError";
+  /** What went wrong, as a stable name. */
+  readonly code: ErrorCode;
   /** The line that is at fault, counted from 1, where it is one. */
   readonly line?: number;
 
   /**
    * Makes the error.
    *
-   * @param message What could not be done, what is wanted, and the current state.
-   * @param options The line, and the error that led here.
+   * @param message What happened, then what to do.
+   * @param options The code, the line, and the error that led here.
    */
-  constructor(message: string, options: { line?: number; cause?: unknown } = {}) {
+  constructor(message: string, options: { code: ErrorCode; line?: number; cause?: unknown }) {
     super(message, { cause: options.cause });
+    this.code = options.code;
     this.line = options.line;
   }
 }
@@ -24,11 +29,22 @@ export class TransferError extends Error {
 export function asFileError(operation: "read" | "write", path: string, error: unknown): unknown {
   const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
   if (typeof code !== "string" || !/^E[A-Z]+$/.test(code) || code === "EPIPE") return error;
+  const isFull = ["ENOSPC", "EDQUOT"].includes(code);
+  const ours = isFull
+    ? "DISK_FULL"
+    : code === "ENOENT"
+    ? "FILE_NOT_FOUND"
+    : ["EACCES", "EPERM", "EROFS"].includes(code)
+    ? "ACCESS_DENIED"
+    : "FILE_FAILED";
   const [reason] = (error as Error).message.split(/ \(os error|: /, 1);
   const wanted = operation === "read"
     ? "a file that can be read"
-    : ["ENOSPC", "EDQUOT"].includes(code)
+    : isFull
     ? "room for it"
     : "a file that can be written in an existing folder";
-  return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, { cause: error });
+  return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, {
+    code: ours,
+    cause: error,
+  });
 }

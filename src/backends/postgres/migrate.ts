@@ -1,4 +1,4 @@
-import { BackendError } from "../../errors.ts";
+import { BackendError, type ErrorCode } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import { createSchema, SCHEMA_VERSION, tablesOf, tablesQuery, upgradesFrom } from "./schema.ts";
@@ -42,7 +42,11 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
   const found = await pool.look("open", async (session) => {
     const [[server]] = await session.query("SELECT current_setting('server_version_num')");
     if (Number(server) < OLDEST_SERVER * 10_000) {
-      throw refuse(pool, `a server of PostgreSQL ${OLDEST_SERVER} or later is wanted`, `it has ${server}`);
+      throw refuse(
+        { pool, code: "SERVER_UNSUPPORTED" },
+        `a server of PostgreSQL ${OLDEST_SERVER} or later is wanted`,
+        `it has ${server}`,
+      );
     }
     return await readSchema(session);
   });
@@ -71,14 +75,16 @@ function unready(
 ): BackendError {
   if (!found) {
     return refuse(
-      pool,
+      { pool, code: "TABLES_MISSING" },
       "a database of openfinops is wanted (`database init` makes its tables)",
       "it has none",
     );
   }
-  if (found.relationKind !== relationKind) return refuse(pool, advice, "it has others");
+  if (found.relationKind !== relationKind) {
+    return refuse({ pool, code: "TABLES_FOREIGN" }, advice, "it has others");
+  }
   return refuse(
-    pool,
+    { pool, code: "SCHEMA_TOO_OLD" },
     `schema version ${SCHEMA_VERSION} is wanted (\`database init\` brings it there)`,
     `it has version ${found.version}`,
   );
@@ -102,14 +108,14 @@ async function readSchema(session: PostgresSession): Promise<Found | undefined> 
 function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Division): boolean {
   if (found && found.version > SCHEMA_VERSION) {
     throw refuse(
-      pool,
+      { pool, code: "SCHEMA_TOO_NEW" },
       `schema version ${SCHEMA_VERSION} or older is wanted (a newer release of openfinops reads it)`,
       `it has version ${found.version}; nothing was changed`,
     );
   }
   if (found && found.dropped.length > 0) {
     throw refuse(
-      pool,
+      { pool, code: "TABLES_MISSING" },
       "all tables of openfinops are wanted; restore a backup, or begin anew in an empty database",
       `somebody dropped ${found.dropped.join(", ")}`,
     );
@@ -117,8 +123,13 @@ function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }:
   return found?.version === SCHEMA_VERSION && found.relationKind === relationKind;
 }
 
-function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
+function refuse(
+  { pool, code }: { pool: PostgresPool; code: ErrorCode },
+  wanted: string,
+  state: string,
+): BackendError {
   return new BackendError(`Cannot open ${pool.name}: ${wanted}: ${state}`, {
+    code: code,
     operation: "open",
     kind: "operator",
   });

@@ -163,7 +163,7 @@ function detachedError(dataset: Dataset<unknown>, name: string): BackendError {
   return new BackendError(
     `Cannot ${MAKE} ${dataset.name}: another name for the table ${name} is wanted: somebody has detached it, and ` +
       "there are records for it; rename it, or attach it again",
-    { operation: MAKE, kind: "operator" },
+    { code: "PARTITION_DETACHED", operation: MAKE, kind: "operator" },
   );
 }
 
@@ -174,7 +174,7 @@ function asUnmade(error: unknown, pool: PostgresPool): unknown {
   return new BackendError(
     `Cannot ${MAKE} ${pool.name}: a DEFAULT partition without records of that time is wanted; move them out of it: ` +
       messageOf(cause),
-    { operation: MAKE, kind: "operator", sqlState, cause },
+    { code: "DEFAULT_PARTITION", operation: MAKE, kind: "operator", sqlState, cause },
   );
 }
 

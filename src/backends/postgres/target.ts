@@ -147,7 +147,9 @@ function readWhole(name: string, text: string, most: number): number {
 }
 
 function refuse(wanted: string, state: string): ConfigError {
-  return new ConfigError(`Cannot read the connection string: ${wanted} is wanted: ${state}`);
+  return new ConfigError(`Cannot read the connection string: ${wanted} is wanted: ${state}`, {
+    code: "INVALID_CONNECTION_STRING",
+  });
 }
 
 function operatingSystemUser(): string {

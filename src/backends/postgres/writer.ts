@@ -150,7 +150,7 @@ export class PostgresWriter {
     return new BackendError(
       `Cannot write ${this.#pool.name}: the table ${dataset.name} as openfinops made it is wanted: ` +
         `somebody altered ${differing.join(", ")}; nothing was written`,
-      { operation: "write", kind: "operator" },
+      { code: "TABLES_ALTERED", operation: "write", kind: "operator" },
     );
   }
 }

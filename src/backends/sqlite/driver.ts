@@ -71,7 +71,7 @@ export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promi
     throw new BackendError(
       `Cannot load the SQLite driver @db/sqlite: JSR (or its cache), the FFI permission and its native ` +
         `library are wanted; DENO_SQLITE_PATH can name a library: ${(cause as Error).message}`,
-      { operation: "open", kind: "operator", cause },
+      { code: "DRIVER_MISSING", operation: "open", kind: "operator", cause },
     );
   }
 }

@@ -1,6 +1,6 @@
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
-import { BackendError, type FailureKind } from "../../errors.ts";
+import { BackendError, type ErrorCode, failureOf, type FailureRow } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
@@ -63,20 +63,22 @@ function removeIfEmpty(path: string): void {
 
 /** Makes the file where it may be made; gives whether it did. */
 function prepareFile(path: string, mode: OpenMode): boolean {
-  const refuse = (wanted: string, state: string): never => {
+  const refuse = (code: ErrorCode, wanted: string, state: string): never => {
     throw new BackendError(`Cannot open ${path}: ${wanted}: ${state}`, {
+      code,
       operation: "open",
       kind: "operator",
     });
   };
   try {
     if (Deno.statSync(path).isFile) return false;
-    return refuse("an SQLite database file is wanted", "this is a folder or a device");
+    return refuse("NOT_A_FILE", "an SQLite database file is wanted", "this is a folder or a device");
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   if (mode !== "create") {
     return refuse(
+      "FILE_NOT_FOUND",
       "an existing database is wanted (`database init` makes one)",
       "there is no such file",
     );
@@ -88,7 +90,7 @@ function prepareFile(path: string, mode: OpenMode): boolean {
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return false; // another process was faster
     if (error instanceof Deno.errors.NotFound) {
-      return refuse("a file in an existing folder is wanted", "the folder does not exist");
+      return refuse("FILE_NOT_FOUND", "a file in an existing folder is wanted", "the folder does not exist");
     }
     throw error;
   }
@@ -188,7 +190,7 @@ export function assertIsThere({ path, inode }: OpenFile): void {
   throw new BackendError(
     `Cannot write ${path}: the file that was opened is wanted: it was deleted or replaced; ` +
       `put it back, or close and open again`,
-    { operation: "write", kind: "operator" },
+    { code: "FILE_REPLACED", operation: "write", kind: "operator" },
   );
 }
 
@@ -228,7 +230,7 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
     throw new BackendError(
       `Cannot open ${path}: a new file or a database of openfinops is wanted: ` +
         `it holds tables of another program; nothing was changed`,
-      { operation: "open", kind: "operator" },
+      { code: "TABLES_FOREIGN", operation: "open", kind: "operator" },
     );
   }
   const [[version]] = queryAll(database, "SELECT max(version) FROM schema_version");
@@ -236,7 +238,7 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
     throw new BackendError(
       `Cannot open ${path}: schema version ${SCHEMA_VERSION} or older is wanted (a newer release of ` +
         `openfinops reads it): it has version ${version}; nothing was changed`,
-      { operation: "open", kind: "operator" },
+      { code: "SCHEMA_TOO_NEW", operation: "open", kind: "operator" },
     );
   }
   return version as number;
@@ -246,7 +248,7 @@ function noSchema(path: string): BackendError {
   return new BackendError(
     `Cannot open ${path}: a database of openfinops is wanted (\`database init\` makes one): ` +
       `it is empty`,
-    { operation: "open", kind: "operator" },
+    { code: "TABLES_MISSING", operation: "open", kind: "operator" },
   );
 }
 
@@ -262,67 +264,77 @@ function exists(path: string): boolean {
 /** The sign of a file that another process keeps locked. */
 const LOCKED = /database (table )?is locked|busy/;
 
-/**
- * What a failure means: its sign in the driver's message (neither driver gives the code), its kind, and
- * what to do.
- */
-const FAILURES: readonly { sign: RegExp; kind: FailureKind; advice: string }[] = [
+/** What a failure means. Matched against the driver's message: neither driver gives the result code. */
+export const SQLITE_FAILURES: readonly FailureRow[] = [
   {
-    sign: LOCKED,
+    match: LOCKED,
+    code: "LOCKED",
     kind: "transient",
-    advice: "another process keeps it locked; find it with `fuser FILE` if this lasts",
+    problem: "another process holds the lock",
+    remedy: "It is retried; if this lasts, find the process with `fuser FILE`.",
   },
   {
-    sign: /disk is full/,
+    match: /disk is full/,
+    code: "DISK_FULL",
     kind: "disk-full",
-    advice: "free some space on the disk",
+    problem: "no space left on the disk, or the quota is used up",
+    remedy: "Free some space; writing resumes by itself.",
   },
   {
-    sign: /disk I\/O error/,
+    match: /disk I\/O error/,
+    code: "DISK_FAILED",
     kind: "disk-full",
-    advice: "a disk that works and has space is wanted",
+    problem: "the disk failed to read or write",
+    remedy: "Check the disk and its free space; writing resumes by itself.",
   },
   {
-    sign: /constraint failed|datatype mismatch|too big/,
+    match: /constraint failed|datatype mismatch|too big/,
+    code: "CONSTRAINT_VIOLATED",
     kind: "data",
-    advice: "records that the table takes are wanted",
+    problem: "the table refused the record",
+    remedy: "Correct the record, or remove the constraint that was added to the table.",
   },
   {
-    sign: /^Requires \w+ access/,
+    match: /^Requires \w+ access/,
+    code: "PERMISSION_MISSING",
     kind: "operator",
-    advice: "a permission of Deno is wanted",
+    problem: "Deno did not grant the permission",
+    remedy: "Add the named flag, or run with -A.",
   },
   {
-    sign: /readonly|read-only|Permission denied/i,
+    match: /readonly|read-only|Permission denied/i,
+    code: "ACCESS_DENIED",
     kind: "operator",
-    advice: "permission to write the file and its folder is wanted",
+    problem: "access denied",
+    remedy: "Give the user of this process permission to write the file and its folder.",
   },
   {
-    sign: /not a database|malformed/,
+    match: /not a database|malformed/,
+    code: "NOT_A_DATABASE",
     kind: "operator",
-    advice: "an SQLite database is wanted; restore it from a backup or choose another file",
+    problem: "the file is damaged or no SQLite database",
+    remedy: "Restore it from a backup, or choose another file.",
   },
   {
-    sign: /unable to open/,
+    match: /unable to open/,
+    code: "FILE_FAILED",
     kind: "operator",
-    advice: "a file and a folder that this user may read and write are wanted",
+    problem: "the file cannot be opened",
+    remedy: "Check that the file and its folder exist, and that this user may read and write both.",
   },
   {
-    sign: /no such (table|column)|has no column|already exists/,
+    match: /no such (table|column)|has no column|already exists/,
+    code: "TABLES_ALTERED",
     kind: "operator",
-    advice: "the tables of openfinops are wanted; somebody else made or altered them",
+    problem: "the tables are not as openfinops created them",
+    remedy: "Undo what was changed in the schema, or restore the file from a backup.",
   },
 ];
 
-/** The {@linkcode BackendError} for anything that was thrown while working on a file. */
+/** Converts anything thrown while working on a database file into a {@linkcode BackendError}. */
 export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
   const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
-  const failure = FAILURES.find(({ sign }) => sign.test(reason));
-  const advice = failure ? `${failure.advice}: ` : "";
-  return new BackendError(`Cannot ${operation} ${path || "sqlite://"}: ${advice}${reason}`, {
-    operation,
-    kind: failure?.kind ?? "unknown",
-    cause,
-  });
+  const row = SQLITE_FAILURES.find(({ match }) => match.test(reason));
+  return failureOf(row, { operation, name: path || "sqlite://", reason, cause, otherwise: "unknown" });
 }

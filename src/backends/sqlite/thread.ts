@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { BackendError, type FailureKind } from "../../errors.ts";
+import { BackendError, type ErrorCode, type FailureKind } from "../../errors.ts";
 import { isAvailable } from "../../lazy_import.ts";
 import type { WriteResult } from "../../pipeline/sink.ts";
 import type { SqliteDriverName } from "./driver.ts";
@@ -17,7 +17,7 @@ export interface ThreadData extends SqliteWriterOptions {
 /** What the thread says when something is done. */
 export interface Reply {
   readonly result?: WriteResult;
-  readonly failure?: { readonly message: string; readonly kind: FailureKind };
+  readonly failure?: { readonly message: string; readonly code: ErrorCode; readonly kind: FailureKind };
 }
 
 /**
@@ -78,7 +78,7 @@ export class WriterThread {
       this.#worker.postMessage(batch, [batch.rows.numbers.buffer]);
       onSent?.();
     });
-    if (failure) throw new BackendError(failure.message, { operation: "write", kind: failure.kind });
+    if (failure) throw new BackendError(failure.message, { ...failure, operation: "write" });
     return result!;
   }
 
@@ -104,7 +104,7 @@ export class WriterThread {
   #onEnd(cause: unknown): void {
     const reason = cause instanceof Error ? cause.message : `it ended with code ${cause}`;
     const message = `Cannot write: a thread that goes on is wanted: ${reason}`;
-    this.#end ??= { failure: { message, kind: "transient" } };
+    this.#end ??= { failure: { message, code: "BACKEND_FAILED", kind: "transient" } };
     this.#answered?.resolve(this.#end);
   }
 }

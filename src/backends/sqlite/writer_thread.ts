@@ -4,7 +4,7 @@
  * @module
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { kindOf, messageOf } from "../../errors.ts";
+import { errorCodeOf, kindOf, messageOf } from "../../errors.ts";
 import { loadSqliteDriver } from "./driver.ts";
 import { openOnceMore } from "./file.ts";
 import type { Reply, ThreadData } from "./thread.ts";
@@ -36,7 +36,7 @@ function answer(run: () => Reply): void {
   try {
     reply = run();
   } catch (error) {
-    reply = { failure: { message: messageOf(error), kind: kindOf(error) } };
+    reply = { failure: { message: messageOf(error), code: errorCodeOf(error), kind: kindOf(error) } };
   }
   parentPort!.postMessage(reply);
 }

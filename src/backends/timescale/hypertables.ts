@@ -1,4 +1,4 @@
-import { BackendError } from "../../errors.ts";
+import { BackendError, type ErrorCode } from "../../errors.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { OpenMode } from "../backend.ts";
@@ -57,7 +57,7 @@ async function adopt(session: PostgresSession): Promise<void> {
         `hypertables: there is ${
           foreign.flat().join(", ")
         }, which would be lost; remove it, and add it again later`,
-      { operation: "open", kind: "operator" },
+      { code: "EXTENSION_CONFLICT", operation: "open", kind: "operator" },
     );
   }
   await session.query(CREATE_MEASURE);
@@ -119,14 +119,14 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
   }
   if (found === undefined) {
     throw refuse(
-      pool,
+      { pool, code: "EXTENSION_MISSING" },
       "the extension timescaledb is wanted (`database init` makes it)",
       "this database has none",
     );
   }
   if (found.version.localeCompare(OLDEST_EXTENSION, "en", { numeric: true }) < 0) {
     throw refuse(
-      pool,
+      { pool, code: "SERVER_UNSUPPORTED" },
       `TimescaleDB ${OLDEST_EXTENSION} or later is wanted (ALTER EXTENSION timescaledb UPDATE)`,
       `it has ${found.version}`,
     );
@@ -134,7 +134,7 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
   if (found.hiddenIn !== undefined) {
     const { hiddenIn } = found;
     throw refuse(
-      pool,
+      { pool, code: "EXTENSION_CONFLICT" },
       `the schema ${hiddenIn}, in which the extension timescaledb is, is wanted in the search_path`,
       `it leaves it out (options=-c search_path=telemetry,${hiddenIn})`,
     );
@@ -166,11 +166,15 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
       "current_setting('timescaledb.max_background_workers', true)",
   );
   if (isInstalled === "0") {
-    throw refuse(pool, "a server with the extension timescaledb is wanted", "it has none");
+    throw refuse(
+      { pool, code: "EXTENSION_MISSING" },
+      "a server with the extension timescaledb is wanted",
+      "it has none",
+    );
   }
   if (isLoaded === null) {
     throw refuse(
-      pool,
+      { pool, code: "EXTENSION_MISSING" },
       "a server that loads timescaledb is wanted (shared_preload_libraries, and a restart)",
       "it does not",
     );
@@ -181,9 +185,13 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
 }
 
 /** An error of a server that lacks something, with what it can do all the same. */
-export function refuse(pool: PostgresPool, wanted: string, state: string): BackendError {
+export function refuse(
+  { pool, code }: { pool: PostgresPool; code: ErrorCode },
+  wanted: string,
+  state: string,
+): BackendError {
   return new BackendError(
     `Cannot open ${pool.name}: ${wanted}: ${state}; the backend postgresql (postgresql://…) works on this server as it is`,
-    { operation: "open", kind: "operator" },
+    { code: code, operation: "open", kind: "operator" },
   );
 }

@@ -94,7 +94,13 @@ export class Alerts {
     const active = (await this.list()).find((alert) => alert.alertId === alertId);
     if (active) return active;
     const wanted = "the id of an active alert, as getAlerts() gives it";
-    throw new ValidationError({ subject: "an alert", field: "alertId", value: alertId, wanted });
+    throw new ValidationError({
+      subject: "an alert",
+      field: "alertId",
+      value: alertId,
+      wanted,
+      code: "NOT_FOUND",
+    });
   }
 }
 

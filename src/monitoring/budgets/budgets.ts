@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../../backends/backend.ts";
-import { ValidationError } from "../../errors.ts";
+import { type ErrorCode, ValidationError } from "../../errors.ts";
 import type { EventListener } from "../../pipeline/events.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import type { Decimal } from "../../records/decimal.ts";
@@ -56,7 +56,11 @@ export class Budgets {
       // A program that makes its budgets whenever it starts finds them as it has made them.
       const [stored] = await storedBudgets(this.#backend, budget.budgetId);
       if (isDeepStrictEqual(stored, budget)) return budget;
-      throw refusal(budget.budgetId, "new (there is another of this id; updateBudget() changes it)");
+      throw refusal(
+        budget.budgetId,
+        "new (there is another of this id; updateBudget() changes it)",
+        "ALREADY_EXISTS",
+      );
     }
     this.#onChange();
     return budget;
@@ -65,7 +69,9 @@ export class Budgets {
   async update(budgetId: string, changes: BudgetChanges): Promise<Budget> {
     const [stored] = await storedBudgets(this.#backend, budgetId);
     const budget = acceptBudget({ ...stored, ...changes as Partial<BudgetInput> });
-    if (budget.budgetId !== budgetId) throw refusal(budget.budgetId, `absent, or ${budgetId} as it is`);
+    if (budget.budgetId !== budgetId) {
+      throw refusal(budget.budgetId, `absent, or ${budgetId} as it is`, "INVALID_FIELD");
+    }
     await this.#backend.documents.write({ kind: BUDGET, id: budgetId, body: budget });
     try {
       await this.#takeBack(budget);
@@ -160,6 +166,7 @@ async function storedBudgets({ documents }: Backend, budgetId?: string): Promise
   throw refusal(
     budgetId,
     `one of ${all.map((budget) => budget.budgetId).join(", ") || "none, as there are none"}`,
+    "NOT_FOUND",
   );
 }
 
@@ -172,6 +179,6 @@ function reached(budget: Budget, spent: Decimal): number[] {
   return budget.thresholds.filter((threshold) => spent.compare(thresholdAmount(budget, threshold)) >= 0);
 }
 
-function refusal(budgetId: string, wanted: string): ValidationError {
-  return new ValidationError({ subject: "a budget", field: "budgetId", value: budgetId, wanted });
+function refusal(budgetId: string, wanted: string, code: ErrorCode): ValidationError {
+  return new ValidationError({ subject: "a budget", field: "budgetId", value: budgetId, wanted, code });
 }
