@@ -189,7 +189,7 @@ export class PostgresServer implements AsyncDisposable {
   }
 
   /** Has it load TimescaleDB, where it has the extension. */
-  async loadTimescale(license = "timescale"): Promise<void> {
+  async loadTimescale({ license = "timescale", backgroundWorkers = 0 } = {}): Promise<void> {
     if (
       !(await runSql(this.url(), "SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'")).length
     ) return;
@@ -198,8 +198,8 @@ export class PostgresServer implements AsyncDisposable {
       "shared_preload_libraries = 'timescaledb'",
       "timescaledb.telemetry_level = off",
       `timescaledb.license = '${license}'`,
-      // The tests run policies themselves: nothing depends on when the server gets round to them.
-      "timescaledb.max_background_workers = 0",
+      // Most tests run policies themselves, so that nothing depends on when the server gets round to them.
+      `timescaledb.max_background_workers = ${backgroundWorkers}`,
     ];
     this.configure("postgresql.auto.conf", `${lines.join("\n")}\n`);
     await this.resume();

@@ -16,6 +16,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { costEntry, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
+import { until } from "./faults/load.ts";
 import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const HOUR = 3_600_000;
@@ -221,13 +222,20 @@ Deno.test("TimescaleBackend says what the server lacks, and what works all the s
 if (isPresent) {
   Deno.test("TimescaleBackend works on the Apache edition without compression, roll-ups and policies, and says so", async () => {
     await using server = await PostgresServer.start();
-    await server.loadTimescale("apache");
+    await server.loadTimescale({ license: "apache" });
     await assertRejects(
       () => open(server.url(), { enableCompression: true }),
       BackendError,
       "timescaledb.license = 'timescale'",
     );
-    const backend = await open(server.url(), { retentionDays: 30 });
+    await assertRejects(
+      () => open(server.url(), { retentionDays: 30 }),
+      BackendError,
+      "`database cleanup --retention-days`",
+    );
+    assertEquals(await runSql(server.url(), "SELECT to_regclass('ledger') AS made"), [{ made: null }]);
+    // A hub deletes by itself when it is told to: its retention is no order to the server.
+    const backend = await open(server.url(), { retentionDays: 30, retentionOf: ["system_metrics"] });
     await write(backend, systemMetrics, metrics(100, HOUR));
     assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 50 * HOUR, { dryRun: false }), 50);
     assertEquals((await backend.stats()).datasets.system_metrics.rows, 50);
@@ -774,3 +782,32 @@ test("refreshes days between two refreshes of hours, also in a database of an ol
   await (await open(database.url)).close(); // changes nothing
   await assertApart();
 });
+
+if (isPresent) {
+  Deno.test("TimescaleBackend reports a background job that failed, with its error, in stats and test-connection", async () => {
+    await using server = await PostgresServer.start();
+    await server.loadTimescale({ backgroundWorkers: 4 });
+    const url = server.url();
+    const backend = await open(url, { retentionDays: 30 });
+    const retention = async () =>
+      (await backend.stats()).policies!.find(({ policy, table }) =>
+        policy === "retention" && table === "system_metrics"
+      )!;
+    await until(async () => (await retention()).lastStatus !== undefined, "the first run ends");
+    await runSql(
+      url,
+      `BEGIN; SELECT alter_job(job_id, next_start => now()) FROM ${JOBS}
+        WHERE proc_name = 'policy_retention' AND subject = 'system_metrics';
+      UPDATE _timescaledb_catalog.bgw_job SET config = config || '{"drop_after": "a while"}'
+        WHERE id IN (SELECT job_id FROM ${JOBS} WHERE proc_name = 'policy_retention' AND subject = 'system_metrics');
+      COMMIT`,
+    );
+    await until(async () => (await retention()).lastError?.includes("a while") === true, "the job fails");
+    const { lastStatus, lastError, failures } = await retention();
+    assertEquals([lastStatus, lastError], ["Failed", 'invalid input syntax for type interval: "a while"']);
+    assert(failures > 0);
+    const warning = (await backend.probe()).warnings.find((warning) => warning.includes("a while"))!;
+    assertMatch(warning, /^the last run of \d+ of \d+ background jobs of TimescaleDB failed/);
+    await backend.close();
+  });
+}

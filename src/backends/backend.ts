@@ -80,6 +80,8 @@ export interface PolicyStats {
   lastStatus?: string;
   /** How often it has failed. */
   failures: number;
+  /** The error message of the last run, where that failed. */
+  lastError?: string;
 }
 
 /** What is kept, and where. */

@@ -12,11 +12,15 @@ import { literal } from "./postgres/schema.ts";
 import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT } from "./timescale/chunks.ts";
 import { type Extension, HYPERTABLES, refuse, requireExtension } from "./timescale/hypertables.ts";
 import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
-import { Policies, type PolicySettings } from "./timescale/policies.ts";
+import { failedJobs, Policies, type PolicySettings } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 
 /** Records from which it pays to compress a batch as it arrives: a compressed row holds up to 1,000. */
 const MIN_COMPRESSED_BATCH = 1_000;
+
+const APACHE_WARNING =
+  "the Apache edition of TimescaleDB has no compression, no roll-ups and no retention policy; " +
+  "schedule `openfinops database cleanup` to delete old records";
 
 /** How a {@linkcode TimescaleBackend} is opened. */
 export type TimescaleBackendOptions = PostgresBackendOptions & PolicySettings;
@@ -38,12 +42,9 @@ export class TimescaleBackend extends PostgresBackend {
   static override async open(options: TimescaleBackendOptions): Promise<TimescaleBackend> {
     return await withPool(options, async (pool) => {
       const extension = await requireExtension(pool, options.mode);
-      if (options.enableCompression && !extension.isComplete) {
-        throw refuse(
-          { pool, code: "SERVER_UNSUPPORTED" },
-          "TimescaleDB under its own license is wanted to compress (timescaledb.license = 'timescale')",
-          "it is the Apache edition, which takes, reads and deletes records all the same",
-        );
+      const lacking = extension.isComplete ? undefined : lackingOnApache(options);
+      if (lacking !== undefined) {
+        throw refuse({ pool, code: "SERVER_UNSUPPORTED" }, lacking, "this is the Apache edition");
       }
       await migrate(pool, options.mode, HYPERTABLES);
       const rollUps = new RollUps(pool);
@@ -127,14 +128,13 @@ export class TimescaleBackend extends PostgresBackend {
   override async probe(): Promise<ProbeReport> {
     const { details, warnings, ...found } = await super.probe();
     const { version, license, isComplete } = this.#extension;
+    const policies = isComplete
+      ? await this.pool.use("probe", (session) => this.#policies.stats(session))
+      : [];
     return {
       ...found,
       details: { ...details, timescaledbVersion: version, timescaledbLicense: license },
-      warnings: isComplete ? warnings : [
-        ...warnings,
-        "this is the Apache edition of TimescaleDB: it has no compression, no roll-ups and no retention policy; " +
-        "taking, reading and `database cleanup` work",
-      ],
+      warnings: [...warnings, ...(isComplete ? failedJobs(policies) : [APACHE_WARNING])],
     };
   }
 
@@ -158,6 +158,17 @@ export class TimescaleBackend extends PostgresBackend {
       ...(this.#extension.isComplete ? await compressionStats(session, table) : {}),
     };
   }
+}
+
+/** Names what the Apache edition lacks for these settings. A hub deletes old records itself when it is told to. */
+function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
+  const { enableCompression, retentionDays = Infinity, retentionOf } = options;
+  if (enableCompression) {
+    return "TimescaleDB under its own license is wanted to compress (timescaledb.license = 'timescale')";
+  }
+  if (retentionDays === Infinity || retentionOf) return undefined;
+  return "TimescaleDB under its own license is wanted to drop old records (timescaledb.license = 'timescale'); " +
+    "schedule `database cleanup --retention-days` instead";
 }
 
 async function compressionStats(

@@ -122,4 +122,7 @@ function printPolicies(policies: readonly PolicyStats[]): void {
     formatCount(failures),
   ]);
   print(formatTable(["policy", "of", "every", "settings", "last run", "failures"], rows));
+  const errors = Object.entries(Object.groupBy(policies, ({ lastError = "" }) => lastError))
+    .filter(([error]) => error !== "").map(([error, jobs]) => [formatCount(jobs!.length), error]);
+  if (errors.length > 0) print(`\n${formatTable(["failed", "error of the last run"], errors)}`);
 }

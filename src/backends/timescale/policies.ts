@@ -9,6 +9,8 @@ import { ROLL_UPS, type RollUps } from "./roll_ups.ts";
 
 const DAY_MS = 24 * 3_600_000;
 const DEFAULT_COMPRESS_AFTER_DAYS = 7;
+/** The server shows error messages to members of the owner of a job only. */
+const NO_MESSAGE = "the owner of the job can read the message in timescaledb_information.job_errors";
 
 /** What of the server's own work is to be as the configuration says. What is not given stays as it is. */
 export interface PolicySettings {
@@ -47,25 +49,28 @@ export class Policies {
     for (const name of retentionOf) await this.#setRetention(DATASETS[name], retentionDays);
   }
 
-  /** What the server does by itself, and when it did so last. */
+  /** Lists the background jobs with the result of their last run. */
   async stats(session: PostgresSession): Promise<PolicyStats[]> {
     const names = [...Object.keys(DATASETS), ...ROLL_UPS.map(({ name }) => name)];
     const rows = await session.query(
       `SELECT replace(proc_name, 'policy_', ''), subject, schedule_interval::text,
         (config - 'hypertable_id' - 'mat_hypertable_id')::text,
         CASE WHEN isfinite(last_run_started_at) THEN ${epochMs("last_run_started_at")} END,
-        last_run_status, total_failures::text
+        last_run_status, total_failures::text, err_message
       FROM ${JOBS} LEFT JOIN (SELECT job_id, last_run_started_at, last_run_status, total_failures
         FROM timescaledb_information.job_stats) stats USING (job_id)
+        LEFT JOIN LATERAL (SELECT err_message FROM timescaledb_information.job_errors e WHERE e.job_id = jobs.job_id
+          ORDER BY start_time DESC LIMIT 1) errors ON last_run_status = 'Failed'
       WHERE relation IN (${names.map((name) => `to_regclass('${name}')`).join(", ")}) ORDER BY 1, 2`,
     );
-    return rows.map(([policy, table, every, settings, lastRun, lastStatus, failures]) => ({
+    return rows.map(([policy, table, every, settings, lastRun, lastStatus, failures, lastError]) => ({
       policy: policy!,
       table: table!,
       every: every!,
       settings: settings!,
       ...(lastRun === null ? {} : { lastRun: Number(lastRun), lastStatus: lastStatus! }),
       failures: Number(failures ?? 0),
+      ...(lastStatus === "Failed" ? { lastError: lastError ?? NO_MESSAGE } : {}),
     }));
   }
 
@@ -84,6 +89,16 @@ export class Policies {
       await this.#rollUps.followRetention(session, name, current?.days);
     });
   }
+}
+
+/** Describes the jobs that failed at their last run: a sentence for each error message. */
+export function failedJobs(policies: readonly PolicyStats[]): string[] {
+  const byError = Map.groupBy(policies, ({ lastError }) => lastError);
+  byError.delete(undefined);
+  return [...byError].map(([error, jobs]) =>
+    `the last run of ${jobs.length} of ${policies.length} background jobs of TimescaleDB failed ` +
+    `(\`database stats\` lists them): ${error}`
+  );
 }
 
 /** What has to be said to the server for it to be as the settings want, retention apart. */
