@@ -58,6 +58,22 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
+  test("takes 10,000 records of 10,000 weeks as any others", async (folder) => {
+    const backend = await open(folder.file("a.db"));
+    const records = Array.from(
+      { length: 10_000 },
+      (_, i) => ({ timestamp: NEW_YEAR + i * 40 * 7 * 86_400_000, nodeId: "odd" }),
+    );
+    await write(backend, systemMetrics, records);
+    const { system_metrics } = (await backend.stats()).datasets;
+    assertEquals([system_metrics.rows, system_metrics.newest], [10_000, records.at(-1)!.timestamp]);
+    const found = await read(backend, systemMetrics, { startTime: records[9_000].timestamp });
+    assertEquals(found.length, 1_000);
+    const before = records[5_000].timestamp;
+    assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: false }), 5_000);
+    await backend.close();
+  });
+
   test("tells a refusal in the words of the file, goes on after it, and closes", async (folder) => {
     const path = folder.file("a.db");
     for (const table of ["system_metrics", "ledger"]) { // by a statement that is kept, and by one that is not

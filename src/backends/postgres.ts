@@ -3,7 +3,7 @@ import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type { RecordQuery } from "../records/query.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import type {
   Backend,
   BackendStats,
@@ -17,18 +17,29 @@ import type {
 import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
 import { recordDecoder } from "./postgres/copy.ts";
 import { PostgresDocuments } from "./postgres/documents.ts";
-import { asPostgresError } from "./postgres/errors.ts";
+import { asPostgresError, isOutOfMemory } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { Partitions, type TimeParts } from "./postgres/partitions.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
-import { DIALECT, epochMs, literal, SCHEMA_VERSION, selectList, timeLiteral } from "./postgres/schema.ts";
+import { DIALECT, literal, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
+import { eachSlice, Slices } from "./postgres/slices.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
+import { mergeAggregates } from "./sql/merge_aggregates.ts";
 import { whereClause } from "./sql/select.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
 const PAGE_RECORDS = 1_000;
+/** The number of records, and the oldest and newest time. */
+const COUNTED: Aggregation = {
+  groupBy: [],
+  measures: [
+    { function: "count" },
+    { function: "min", field: "timestamp" },
+    { function: "max", field: "timestamp" },
+  ],
+};
 /** How long to wait for the writes under way before giving way to those that wait behind. */
 const SETTLE_LOCK_MS = 500;
 
@@ -44,6 +55,12 @@ export interface PostgresBackendOptions {
   maxConnections: number;
   /** The longest that a statement which writes may take, in seconds. */
   statementTimeoutSeconds: number;
+  /**
+   * The present in epoch milliseconds, on which it depends which times get a partition of their own.
+   *
+   * @default {Date.now}
+   */
+  now?: () => number;
 }
 
 /** Records in a PostgreSQL database, in tables that are partitioned by time. */
@@ -57,6 +74,7 @@ export class PostgresBackend implements Backend {
   protected readonly makesPartitions: boolean = true;
   readonly #writer: PostgresWriter;
   readonly #retention: Retention;
+  readonly #slices: Slices;
 
   /**
    * Opens the database and sees to its schema.
@@ -67,7 +85,7 @@ export class PostgresBackend implements Backend {
   static async open(options: PostgresBackendOptions): Promise<PostgresBackend> {
     return await withPool(options, async (pool) => {
       await migrate(pool, options.mode, PARTITIONED);
-      const parts = new Partitions(pool);
+      const parts = new Partitions(pool, options.now);
       return new PostgresBackend(pool, options, { parts, retention: new Retention(pool, parts) });
     });
   }
@@ -82,6 +100,7 @@ export class PostgresBackend implements Backend {
     this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
     this.#retention = retention;
+    this.#slices = new Slices(parts);
   }
 
   get location(): string {
@@ -92,9 +111,20 @@ export class PostgresBackend implements Backend {
     return this.#writer.write(batch, onSent);
   }
 
+  /** Reads in one statement, which sees one state of the database, or in several where many partitions have records. */
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+    let left = query.limit ?? Infinity;
+    const readSlice = (slice: RecordQuery) =>
+      this.#readOnce(dataset, left < Infinity ? { ...slice, limit: left } : slice);
+    for await (const page of eachSlice(await this.#slices.of(dataset, query), readSlice)) {
+      left -= page.length;
+      yield page;
+      if (left <= 0) return;
+    }
+  }
+
+  async *#readOnce<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
     const select = this.selectStatement(dataset, query);
-    // One statement sees one state of the database, however long it takes.
     const session = await this.pool.acquire("read", { isStream: true });
     let isOver = false;
     try {
@@ -130,6 +160,26 @@ export class PostgresBackend implements Backend {
     query: RecordQuery,
     aggregation: Aggregation,
   ): Promise<AggregateRow[]> {
+    const slices = await this.#slices.of(dataset, query);
+    if (slices.length === 1) {
+      try {
+        return await this.#aggregateOnce(dataset, query, aggregation);
+      } catch (error) {
+        if (!isOutOfMemory(error)) throw error;
+      }
+    }
+    return await mergeAggregates(
+      dataset,
+      aggregation,
+      (part) => eachSlice(slices, (slice) => single(this.#aggregateOnce(dataset, slice, part))),
+    );
+  }
+
+  async #aggregateOnce(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+  ): Promise<AggregateRow[]> {
     const where = whereClause(dataset, query, DIALECT);
     const source = { from: dataset.name, where, measure: measureOfRecords };
     const sql = aggregateStatement(dataset, aggregation, source);
@@ -150,8 +200,9 @@ export class PostgresBackend implements Backend {
     { dryRun, timeBudgetMs = Infinity }: DeleteOptions,
   ): Promise<number> {
     if (dryRun) {
-      const where = `WHERE timestamp < ${timeLiteral(before)}`;
-      return await this.#count("delete", `SELECT count(*)::text FROM ${dataset.name} ${where}`);
+      const query = acceptQuery(dataset, { endTime: before });
+      const [{ values: [count] }] = await this.aggregate(dataset, query, COUNTED);
+      return count as number;
     }
     return await this.#retention.deleteBefore(dataset, before, performance.now() + timeBudgetMs);
   }
@@ -213,29 +264,23 @@ export class PostgresBackend implements Backend {
     return this.pool.close();
   }
 
-  #count(operation: string, sql: string): Promise<number> {
-    return this.pool.use(operation, async (session) => Number((await session.query(sql))[0][0]));
+  /** Counts and sizes of one dataset. */
+  async #datasetStats(dataset: Dataset<unknown>): Promise<DatasetStats> {
+    const [{ values: [rows, oldest, newest] }] = await this.aggregate(dataset, acceptQuery(dataset), COUNTED);
+    return {
+      rows: rows as number,
+      ...(oldest === null ? {} : { oldest: oldest as number, newest: newest as number }),
+      ...await this.pool.use("read", (session) => this.partStats(session, dataset.name)),
+    };
   }
 
-  /** What is kept of one dataset. */
-  #datasetStats({ name }: Dataset<unknown>): Promise<DatasetStats> {
-    return this.pool.use("read", async (session) => {
-      const [[rows, oldest, newest]] = await session.query(
-        `SELECT count(*)::text, ${epochMs("min(timestamp)")}, ${epochMs("max(timestamp)")} FROM ${name}`,
-      );
-      return {
-        rows: Number(rows),
-        ...(oldest === null ? {} : { oldest: Number(oldest), newest: Number(newest) }),
-        ...await this.partStats(session, name),
-      };
-    });
-  }
-
-  /** The parts of a table and their sizes. */
+  /** The number of partitions and their sizes. Not by `pg_partition_tree`, which locks all of them. */
   protected async partStats(session: PostgresSession, table: DatasetName): Promise<Partial<DatasetStats>> {
     const [[partitions, tableBytes, indexBytes]] = await session.query(
-      "SELECT count(*) FILTER (WHERE isleaf)::text, coalesce(sum(pg_table_size(relid)), 0)::text, " +
-        `coalesce(sum(pg_indexes_size(relid)), 0)::text FROM pg_partition_tree(${literal(table)})`,
+      `WITH RECURSIVE tree AS (SELECT ${literal(table)}::regclass::oid AS relid UNION ALL ` +
+        "SELECT inhrelid FROM pg_catalog.pg_inherits JOIN tree ON relid = inhparent) " +
+        "SELECT count(*) FILTER (WHERE relkind <> 'p')::text, coalesce(sum(pg_table_size(relid)), 0)::text, " +
+        "coalesce(sum(pg_indexes_size(relid)), 0)::text FROM tree JOIN pg_catalog.pg_class ON oid = relid",
     );
     return {
       partitions: Number(partitions),
@@ -243,6 +288,10 @@ export class PostgresBackend implements Backend {
       indexBytes: Number(indexBytes),
     };
   }
+}
+
+async function* single<T>(result: Promise<T>): AsyncGenerator<T> {
+  yield await result;
 }
 
 /** Runs what opens a backend; where that fails, no connection is left over. */

@@ -83,6 +83,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     "TOO_MANY_CONNECTIONS",
     "a free connection is wanted; raise the server's max_connections or lower maxConnections",
   ),
+  // Of locks or of memory: less at once may do.
+  "53200": {
+    code: "SERVER_LIMIT",
+    kind: "timeout",
+    advice: "more shared memory is wanted; raise the server's max_locks_per_transaction",
+  },
   "53": again("SERVER_OVERLOADED", "a server with free resources is wanted; see its log"),
   "53400": mend("SERVER_LIMIT", "another setting of the server is wanted"),
   "55": again("LOCKED", "an object that is free is wanted; another session uses it"),
@@ -134,6 +140,11 @@ export function codeOf(error: unknown): string {
 /** Whether the code is an SQLSTATE: the server itself answered. */
 export function isSqlState(code: string): boolean {
   return /^[0-9A-Z]{5}$/.test(code) && code !== "EPIPE";
+}
+
+/** True if the server had no room for a lock, or no memory: a statement over less may succeed. */
+export function isOutOfMemory(error: unknown): boolean {
+  return error instanceof BackendError && error.sqlState === "53200";
 }
 
 /** The {@linkcode BackendError} for anything that was thrown while working on a server. */

@@ -1,5 +1,6 @@
 import { BackendError, messageOf } from "../../errors.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
+import { isOutOfMemory } from "./errors.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import { literal, tablesQuery, timeLiteral } from "./schema.ts";
 
@@ -7,71 +8,149 @@ const DAY_MS = 24 * 60 * 60 * 1_000;
 /** 1 January 1970 was a Thursday, and weeks begin on Monday. */
 const FIRST_MONDAY_MS = 4 * DAY_MS;
 const WEEK_MS = 7 * DAY_MS;
-/** Partitions that are made in one transaction: each takes some locks, of which a server has not many. */
-const STEP_PARTITIONS = 20;
-
-/** How long dropping a partition waits for its lock, and has others wait behind it, before it gives up. */
+/** Years before and after now whose weeks or months get a partition of their own. */
+const NEAR_YEARS = { before: 5, after: 1 };
+/** Partitions created in one transaction, at most. Each takes locks, and the server's lock table is small. */
+const MAX_STEP = 20;
+/** Longest wait for the lock that dropping a partition needs: other sessions queue behind it. */
 const DROP_LOCK_MS = 500;
 
 const MAKE = "make a partition in";
 
-/** A partition of a dataset: the records from one time until before another. */
-export interface Partition {
-  readonly name: string;
+/** A span of time in epoch milliseconds: from `start`, before `end`. */
+export interface Span {
   readonly start: number;
   readonly end: number;
 }
 
-/** The parts of the tables by time, which are kept and dropped whole. */
+/** A partition of a dataset. */
+export interface Partition extends Span {
+  readonly name: string;
+}
+
+/** The time partitions of the tables, which are kept and dropped whole. */
 export interface TimeParts {
-  /** Sees to it that there is a part for each of the records. */
+  /** Creates the partitions that the records need. */
   ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void>;
-  /** Forgets what is there, as somebody else may have dropped some of it. */
+  /** Clears the cache, since another process may have dropped partitions. */
   forget(): void;
-  /** The parts that a dataset has, oldest first. */
+  /** Lists the partitions of a dataset, oldest first. */
   list(dataset: Dataset<unknown>): Promise<Partition[]>;
-  /** Drops a part; gives how many records it had. */
+  /** Drops a partition; returns its number of records. */
   drop(dataset: Dataset<unknown>, partition: Partition): Promise<number>;
 }
 
-/** The partition that a time belongs to: a week for metrics, of which there are many, a month for costs. */
-export function partitionOf(dataset: Dataset<unknown>, time: number): Partition {
-  let start = Math.floor((time - FIRST_MONDAY_MS) / WEEK_MS) * WEEK_MS + FIRST_MONDAY_MS;
-  let end = start + WEEK_MS;
-  if (dataset.partitionBy === "month") {
+/** The week (metrics) or the month (costs) of a time. */
+function unitOf({ partitionBy }: Dataset<unknown>, time: number): Span {
+  if (partitionBy === "month") {
     const date = new Date(time);
-    start = Date.UTC(date.getUTCFullYear(), date.getUTCMonth());
-    end = Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1);
+    const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
+    return { start: Date.UTC(year, month), end: Date.UTC(year, month + 1) };
   }
-  const day = new Date(start).toISOString().slice(0, 10).replaceAll("-", "_");
-  return { name: `${dataset.name}_${day}`, start, end };
+  const start = Math.floor((time - FIRST_MONDAY_MS) / WEEK_MS) * WEEK_MS + FIRST_MONDAY_MS;
+  return { start, end: start + WEEK_MS };
 }
 
-/** Makes partitions as records need them, and drops them. */
+/**
+ * The span that a new partition for a time covers, where none exists yet: its week or month near the present, and
+ * else the part of its decade that is not near, so that odd timestamps need few partitions. All bounds are bounds of
+ * weeks or months: the first week of a decade is the one that contains its 1 January.
+ */
+export function spanOf(dataset: Dataset<unknown>, time: number, now: number): Span {
+  const unit = unitOf(dataset, time);
+  const near = {
+    start: unitOf(dataset, addYears(now, -NEAR_YEARS.before)).start,
+    end: unitOf(dataset, addYears(now, NEAR_YEARS.after)).end,
+  };
+  if (unit.start >= near.start && unit.end <= near.end) return unit;
+  const year = Math.floor(new Date(unit.end - 1).getUTCFullYear() / 10) * 10;
+  const [start, end] = [year, year + 10].map((year) => unitOf(dataset, Date.UTC(year, 0)).start);
+  return unit.end <= near.start
+    ? { start, end: Math.min(end, near.start) }
+    : { start: Math.max(start, near.end), end };
+}
+
+function addYears(time: number, years: number): number {
+  const date = new Date(time);
+  return date.setUTCFullYear(date.getUTCFullYear() + years);
+}
+
+/**
+ * The partitions to create for some times beside those that exist, in order of time. An existing partition wins, and
+ * a new one is cut at its neighbors: so none ever overlaps, whatever made the others.
+ *
+ * @param existing The partitions that exist, oldest first.
+ */
+export function planPartitions(
+  dataset: Dataset<unknown>,
+  { times, existing, now }: { times: readonly number[]; existing: readonly Partition[]; now: number },
+): Partition[] {
+  const planned: Partition[] = [];
+  let last: Span | undefined;
+  for (const time of times.toSorted((a, b) => a - b)) {
+    if (last && time < last.end) continue;
+    const next = existing[indexAfter(existing, time)];
+    const previous = existing[indexAfter(existing, time) - 1];
+    if (previous && time < previous.end) {
+      last = previous;
+      continue;
+    }
+    const span = spanOf(dataset, time, now);
+    const start = Math.max(span.start, previous?.end ?? -Infinity, last?.end ?? -Infinity);
+    const end = Math.min(span.end, next?.start ?? Infinity);
+    planned.push({ name: nameOf(dataset, { start, end }), start, end });
+    last = { start, end };
+  }
+  return planned;
+}
+
+function nameOf(dataset: Dataset<unknown>, { start, end }: Span): string {
+  const unit = unitOf(dataset, start);
+  const isUnit = unit.start === start && unit.end === end;
+  return `${dataset.name}_${stamp(start)}${isUnit ? "" : `_to_${stamp(end)}`}`;
+}
+
+/** A time in the name of a partition: a day, or milliseconds where it is within a day. */
+function stamp(time: number): string {
+  if (time % DAY_MS !== 0) return String(time);
+  return new Date(time).toISOString().replace(/^\+0?/, "").replace(/T.*/, "").replaceAll("-", "_");
+}
+
+/** The index of the first span that starts after a time. */
+export function indexAfter(spans: readonly Span[], time: number): number {
+  let [low, high] = [0, spans.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (spans[middle].start <= time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Creates partitions as records need them, and drops them. */
 export class Partitions implements TimeParts {
   readonly #pool: PostgresPool;
-  /** The starts of the partitions that are known to be there. */
-  readonly #known = new Map<DatasetName, Set<number>>();
+  readonly #now: () => number;
+  /** The partitions that are known to exist, oldest first. */
+  readonly #known = new Map<DatasetName, readonly Partition[]>();
+  #step = MAX_STEP;
 
-  constructor(pool: PostgresPool) {
+  constructor(pool: PostgresPool, now: () => number = Date.now) {
     this.#pool = pool;
+    this.#now = now;
   }
 
   async ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void> {
-    let known = this.#known.get(dataset.name);
-    if (!known) this.#known.set(dataset.name, known = new Set());
-    const missing = new Map<number, Partition>();
-    let last: Partition | undefined;
-    for (const { timestamp } of records as readonly { timestamp: number }[]) {
-      if (last && timestamp >= last.start && timestamp < last.end) continue;
-      last = partitionOf(dataset, timestamp);
-      if (!known.has(last.start)) missing.set(last.start, last);
-    }
-    const list = [...missing.values()];
-    for (let i = 0; i < list.length; i += STEP_PARTITIONS) {
-      const step = list.slice(i, i + STEP_PARTITIONS);
-      await this.#make(dataset, step);
-      for (const { start } of step) known.add(start);
+    for (;;) {
+      let times = this.#uncovered(dataset, records as readonly { timestamp: number }[]);
+      if (times.length === 0) return;
+      while (times.length > 0) {
+        times = await this.#makeSome(dataset, times).catch((error) => {
+          if (!isOutOfMemory(error) || this.#step === 1) throw error;
+          this.#step = Math.ceil(this.#step / 2);
+          return times;
+        });
+      }
     }
   }
 
@@ -80,19 +159,7 @@ export class Partitions implements TimeParts {
   }
 
   async list(dataset: Dataset<unknown>): Promise<Partition[]> {
-    const bound = (side: string) =>
-      `(extract(epoch FROM substring(pg_get_expr(c.relpartbound, c.oid) FROM '${side} \\(''([^'']+)''\\)')` +
-      `::timestamptz) * 1000)::bigint`;
-    const sql = `SELECT c.oid::regclass::text, ${bound("FROM")}::text, ${bound("TO")}::text ` +
-      `FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
-      `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relispartition ORDER BY ${bound("FROM")}`;
-    const rows = await this.#pool.use("read", (session) => session.query(sql));
-    // Somebody's DEFAULT partition has no bounds.
-    return rows.filter(([, start]) => start !== null).map(([name, start, end]) => ({
-      name: name!,
-      start: Number(start),
-      end: Number(end),
-    }));
+    return await this.#pool.use("read", (session) => readPartitions(session, dataset));
   }
 
   async drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {
@@ -101,23 +168,55 @@ export class Partitions implements TimeParts {
     return count;
   }
 
-  async #make(dataset: Dataset<unknown>, wanted: readonly Partition[]): Promise<void> {
-    await this.#pool.look(MAKE, async (session) => {
-      const rows = await session.query(presentQuery(dataset, wanted.map(({ name }) => name)));
-      const present = new Set(rows.map(([name]) => name));
-      const missing = wanted.filter(({ name }) => !present.has(name));
-      if (missing.length === 0) return;
-      await session.query("BEGIN");
-      await becomeOwner(session, dataset);
-      for (const partition of missing) await makePartition(session, dataset, partition);
-      await session.query("COMMIT");
+  /** A time of each week or month with records for which no partition is known. */
+  #uncovered(dataset: Dataset<unknown>, records: readonly { timestamp: number }[]): number[] {
+    const known = this.#known.get(dataset.name) ?? [];
+    const uncovered = new Map<number, number>();
+    let last: Span | undefined;
+    for (const { timestamp } of records) {
+      if (last && timestamp >= last.start && timestamp < last.end) continue;
+      const found = known[indexAfter(known, timestamp) - 1];
+      if (found && timestamp < found.end) {
+        last = found;
+        continue;
+      }
+      // Not `last`: a partition may end within this week.
+      uncovered.set(unitOf(dataset, timestamp).start, timestamp);
+    }
+    return [...uncovered.values()];
+  }
+
+  /** Creates some of the partitions for these times; returns the times that are left. */
+  async #makeSome(dataset: Dataset<unknown>, times: readonly number[]): Promise<number[]> {
+    const plan = (existing: readonly Partition[]) =>
+      planPartitions(dataset, { times, existing, now: this.#now() });
+    return await this.#pool.look(MAKE, async (session) => {
+      let existing = await readPartitions(session, dataset);
+      let rest: Partition[] = [];
+      if (plan(existing).length > 0) {
+        await session.query("BEGIN");
+        await becomeOwner(session, dataset);
+        await session.query(
+          `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
+        );
+        // Again: another process may have created some before the lock was free.
+        existing = await readPartitions(session, dataset);
+        const planned = plan(existing);
+        const made = planned.slice(0, this.#step);
+        rest = planned.slice(this.#step);
+        for (const partition of made) await makePartition(session, dataset, partition);
+        await session.query("COMMIT");
+        existing = [...existing, ...made].sort((a, b) => a.start - b.start);
+      }
+      this.#known.set(dataset.name, existing);
+      return rest.map(({ start }) => start);
     }).catch((error) => {
       throw asUnmade(error, this.#pool);
     });
   }
 }
 
-/** Drops a part of a table; gives how many records it had. */
+/** Drops a part of a table; returns its number of records. */
 export function dropCounted(
   pool: PostgresPool,
   { dataset, name, drop }: { dataset: Dataset<unknown>; name: string; drop: string },
@@ -126,43 +225,54 @@ export function dropCounted(
     await becomeOwner(session, dataset);
     const [[found]] = await session.query(`SELECT to_regclass(${literal(name)})::text`);
     if (found === null) return 0; // another cleanup was faster
-    await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // nobody adds what would go uncounted
+    await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // records added now would not be counted
     const [[count]] = await session.query(`SELECT count(*)::text FROM ${name}`);
     await session.query(drop);
     return Number(count);
   }, { settings: `SET LOCAL lock_timeout = ${DROP_LOCK_MS}` });
 }
 
+/** Reads the partitions of a dataset from the catalog, without a lock on any of them. */
+async function readPartitions(session: PostgresSession, dataset: Dataset<unknown>): Promise<Partition[]> {
+  // A bound of MINVALUE or MAXVALUE gives null. A float holds all milliseconds, and infinity.
+  const bound = (side: string) =>
+    `round(date_part('epoch', substring(bounds FROM '${side} \\(''([^'']+)''\\)')::timestamptz) * 1000)::text`;
+  const rows = await session.query(
+    `SELECT name, ${bound("FROM")}, ${bound("TO")} FROM (` +
+      `SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds ` +
+      `FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
+      `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relispartition) AS partitions ` +
+      `WHERE bounds <> 'DEFAULT'`,
+  );
+  return rows
+    .map(([name, start, end]) => ({
+      name: name!,
+      start: Number(start ?? -Infinity),
+      end: Number(end ?? Infinity),
+    }))
+    .sort((a, b) => a.start - b.start);
+}
+
 /**
- * Makes a partition, unless another process has. It is attached, not made in place, as that alone needs no lock
- * on the table that would have to wait for all who read it, and have all others wait behind.
+ * Creates a table and attaches it. `CREATE TABLE … PARTITION OF` would need a lock on the parent that waits for all
+ * readers, and blocks all others meanwhile. Two statements, as some poolers and Citus refuse two in one string.
  */
 async function makePartition(session: PostgresSession, dataset: Dataset<unknown>, partition: Partition) {
   const { name, start, end } = partition;
-  await session.query(
-    `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
-  );
-  if ((await session.query(presentQuery(dataset, [name]))).length > 0) return;
   if ((await session.query(tablesQuery([name]))).length > 0) throw detachedError(dataset, name);
   await session.query(
-    `CREATE TABLE ${name} (LIKE ${dataset.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); ` +
-      `ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +
+    `CREATE TABLE ${name} (LIKE ${dataset.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)`,
+  );
+  await session.query(
+    `ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +
       `FOR VALUES FROM (${timeLiteral(start)}) TO (${timeLiteral(end)})`,
   );
 }
 
-/** Which of these partitions are there. */
-function presentQuery(dataset: Dataset<unknown>, names: readonly string[]): string {
-  return `SELECT c.relname::text FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
-    `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relname IN (${
-      names.map(literal).join(", ")
-    })`;
-}
-
 function detachedError(dataset: Dataset<unknown>, name: string): BackendError {
   return new BackendError(
-    `Cannot ${MAKE} ${dataset.name}: another name for the table ${name} is wanted: somebody has detached it, and ` +
-      "there are records for it; rename it, or attach it again",
+    `Cannot ${MAKE} ${dataset.name}: the table ${name} exists and is detached, and there are records for it. ` +
+      "Rename it, or attach it again.",
     { code: "PARTITION_DETACHED", operation: MAKE, kind: "operator" },
   );
 }
@@ -172,13 +282,14 @@ function asUnmade(error: unknown, pool: PostgresPool): unknown {
   if (!(error instanceof BackendError) || error.kind !== "data") return error;
   const { sqlState, cause } = error;
   return new BackendError(
-    `Cannot ${MAKE} ${pool.name}: a DEFAULT partition without records of that time is wanted; move them out of it: ` +
-      messageOf(cause),
+    `Cannot ${MAKE} ${pool.name}: ${
+      messageOf(cause)
+    }. Move records of that time out of the DEFAULT partition.`,
     { code: "DEFAULT_PARTITION", operation: MAKE, kind: "operator", sqlState, cause },
   );
 }
 
-/** Lets all that is made in this transaction belong to who owns the table, so that any member of it can drop it. */
+/** Makes the owner of the table the owner of what this transaction creates, so that any member of it can drop it. */
 async function becomeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<void> {
   await session.query(
     `SELECT set_config('role', rolname, true) FROM pg_catalog.pg_class JOIN pg_catalog.pg_roles r ON r.oid = relowner ` +

@@ -1,0 +1,86 @@
+import type { Dataset, DatasetName } from "../../records/dataset.ts";
+import type { RecordQuery } from "../../records/query.ts";
+import { isOutOfMemory } from "./errors.ts";
+import type { Partition, TimeParts } from "./partitions.ts";
+
+/**
+ * Partitions that one statement may read. It locks each of them and each of their indexes until it ends, in a table
+ * that all sessions share: by default the server has room for some 6,400 locks.
+ */
+const MAX_PARTITIONS = 400;
+/** How long a list of partitions serves: an older one still gives slices that cover all times. */
+const CACHE_MS = 60_000;
+
+/** A part of a query: the records of some adjacent partitions. */
+export interface Slice {
+  readonly query: RecordQuery;
+  readonly partitions: readonly Partition[];
+}
+
+/** Cuts queries over many partitions into slices of time. */
+export class Slices {
+  readonly #parts: TimeParts;
+  readonly #cache = new Map<DatasetName, { partitions: readonly Partition[]; until: number }>();
+
+  constructor(parts: TimeParts) {
+    this.#parts = parts;
+  }
+
+  /** The slices of a query in the order in which it reads; one where it reads few partitions. */
+  async of(dataset: Dataset<unknown>, query: RecordQuery): Promise<Slice[]> {
+    const { startTime = -Infinity, endTime = Infinity } = query;
+    const partitions = (await this.#list(dataset))
+      .filter(({ start, end }) => start < endTime && end > startTime);
+    return cut({ query, partitions }, MAX_PARTITIONS);
+  }
+
+  async #list(dataset: Dataset<unknown>): Promise<readonly Partition[]> {
+    let cached = this.#cache.get(dataset.name);
+    if (!cached || performance.now() >= cached.until) {
+      const partitions = await this.#parts.list(dataset);
+      cached = { partitions, until: performance.now() + CACHE_MS };
+      this.#cache.set(dataset.name, cached);
+    }
+    return cached.partitions;
+  }
+}
+
+/**
+ * Runs something for one slice after the other. A slice for which the server is out of memory is halved, as long as
+ * nothing of it was given.
+ */
+export async function* eachSlice<T>(
+  slices: readonly Slice[],
+  run: (query: RecordQuery) => AsyncIterable<T>,
+): AsyncGenerator<T> {
+  const rest = slices.toReversed();
+  for (let slice = rest.pop(); slice; slice = rest.pop()) {
+    let isGiven = false;
+    try {
+      for await (const part of run(slice.query)) {
+        isGiven = true;
+        yield part;
+      }
+    } catch (error) {
+      if (isGiven || !isOutOfMemory(error) || slice.partitions.length < 2) throw error;
+      rest.push(...cut(slice, Math.ceil(slice.partitions.length / 2)).reverse());
+    }
+  }
+}
+
+/** A slice as slices of at most so many partitions, in the order in which its query reads. */
+function cut({ query, partitions }: Slice, most: number): Slice[] {
+  const slices: Slice[] = [];
+  for (let i = 0; i < partitions.length || i === 0; i += most) {
+    const isLast = i + most >= partitions.length;
+    slices.push({
+      query: {
+        ...query,
+        startTime: i === 0 ? query.startTime : partitions[i].start,
+        endTime: isLast ? query.endTime : partitions[i + most].start,
+      },
+      partitions: partitions.slice(i, i + most),
+    });
+  }
+  return query.order === "asc" ? slices : slices.reverse();
+}
