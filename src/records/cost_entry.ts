@@ -1,33 +1,33 @@
 import { whatIsNoCurrency } from "./currency.ts";
 import { column, type Dataset, defineDataset } from "./dataset.ts";
 
-/** One cost, exact. Its identity is `(entryId, timestamp)`. */
+/** One exact cost. Its key is `(entryId, timestamp)`. */
 export interface CostEntry {
-  /** The id, unique together with the timestamp. */
+  /** Id, unique together with the timestamp. */
   entryId: string;
-  /** When the cost arose, in epoch milliseconds. */
+  /** Time of the charge, epoch ms. */
   timestamp: number;
-  /** What cost it. */
+  /** Resource that caused the cost. */
   resourceId: string;
-  /** The category: one of {@linkcode CostCategory} or any other non-empty name. */
+  /** Category: one of {@linkcode CostCategory} or any other non-empty name. */
   category: string;
-  /** The amount, a canonical decimal string with up to 18 digits after the point. */
+  /** Amount in the currency: a canonical decimal string with up to 18 digits after the point. */
   amount: string;
-  /** The currency of the amount: its code of ISO 4217, or the name of a virtual currency, which has none. */
+  /** Currency: ISO 4217 code, or the name of a virtual currency. */
   currency: string;
-  /** The region. */
+  /** Region. */
   region?: string;
-  /** Free tags. */
+  /** Tags of your choice. */
   tags?: Record<string, string>;
-  /** What it was, in words. */
+  /** Description. */
   description?: string;
-  /** The billing period it belongs to. */
+  /** Billing period, such as `2026-11`. */
   billingPeriod?: string;
 }
 
-/** A {@linkcode CostEntry} as it is handed in. */
+/** Input form of {@linkcode CostEntry}. */
 export interface CostEntryInput extends Omit<CostEntry, "timestamp" | "amount" | "currency"> {
-  /** When the cost arose: epoch milliseconds or a `Date`. */
+  /** Time of the charge: epoch milliseconds or a `Date`. */
   timestamp: number | Date;
   /**
    * The amount. A number is taken by its shortest decimal form; digits beyond the 18th after the point

@@ -1,44 +1,44 @@
 import { column, type Dataset, defineDataset } from "./dataset.ts";
 
-/** One observation of a service. A measure that was not taken is absent, never 0. */
+/** One observation of a service. A measure that was not taken is absent, not 0. */
 export interface ServiceMetrics {
-  /** The service. */
+  /** Service. */
   serviceName: string;
-  /** When it was observed, in epoch milliseconds. */
+  /** Time of the observation, epoch ms. */
   timestamp: number;
-  /** The state, in the service's own words. */
+  /** Status as the service reports it. `down` fires an alert. */
   status?: string;
   /** Time since the start, s. */
   uptime?: number;
-  /** Restarts so far. */
+  /** Restarts since the start of counting. */
   restartCount?: number;
-  /** Requests a second. */
+  /** Request rate, requests/s. */
   requestRate?: number;
   /** Response time, ms. */
   responseTime?: number;
   /** Successful requests, percent. */
   successRate?: number;
-  /** Most CPU it may use. */
+  /** CPU limit, in a unit of your choice such as cores. */
   cpuLimit?: number;
-  /** Most memory it may use. */
+  /** Memory limit, in a unit of your choice such as bytes. */
   memoryLimit?: number;
-  /** CPU set aside for it. */
+  /** CPU request, in the unit of the limit. */
   cpuRequest?: number;
-  /** Memory set aside for it. */
+  /** Memory request, in the unit of the limit. */
   memoryRequest?: number;
-  /** The state of each service it depends on, by name. */
+  /** Status of each dependency by service name. */
   dependencyHealth?: Record<string, string>;
-  /** Training jobs that run. */
+  /** Running training jobs. */
   trainingJobsActive?: number;
-  /** Training jobs that wait. */
+  /** Queued training jobs. */
   trainingJobsQueued?: number;
-  /** Training jobs that failed. */
+  /** Failed training jobs. */
   trainingJobsFailed?: number;
 }
 
-/** {@linkcode ServiceMetrics} as they are handed in: a `Date` will do. */
+/** Input form of {@linkcode ServiceMetrics}: accepts a `Date`. */
 export interface ServiceMetricsInput extends Omit<ServiceMetrics, "timestamp"> {
-  /** When it was observed: epoch milliseconds or a `Date`. */
+  /** Time of the observation: epoch milliseconds or a `Date`. */
   timestamp: number | Date;
 }
 

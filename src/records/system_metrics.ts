@@ -1,36 +1,36 @@
 import { column, type Dataset, defineDataset } from "./dataset.ts";
 
-/** The health states of OpenFinOps. */
+/** Health states of OpenFinOps. */
 export type HealthStatus = "healthy" | "warning" | "critical" | "down";
 
-/** The health states, in order of severity. */
+/** Health states in order of severity. */
 export const HEALTH_STATUSES: readonly HealthStatus[] = ["healthy", "warning", "critical", "down"];
 
-/** One observation of a node. A measure that was not taken is absent, never 0. */
+/** One observation of a node. A measure that was not taken is absent, not 0. */
 export interface SystemMetrics {
-  /** When it was observed, in epoch milliseconds. */
+  /** Time of the observation, epoch ms. */
   timestamp: number;
-  /** The cluster. */
+  /** Cluster. */
   clusterId: string;
-  /** The node within the cluster. */
+  /** Node in the cluster. */
   nodeId: string;
-  /** CPU in use, percent. */
+  /** CPU load, percent. */
   cpuUsage?: number;
   /** Memory in use, percent. */
   memoryUsage?: number;
   /** Disk in use, percent. */
   diskUsage?: number;
-  /** GPU in use, percent. */
+  /** GPU load, mean of all GPUs of the node, percent. */
   gpuUsage?: number;
   /** Network traffic in and out, MB/s. */
   networkIo?: number;
   /** Open connections. */
   activeConnections?: number;
-  /** Errors since the last observation. */
+  /** Errors since the previous observation. */
   errorCount?: number;
-  /** Warnings since the last observation. */
+  /** Warnings since the previous observation. */
   warningCount?: number;
-  /** Operations a second. */
+  /** Throughput, operations/s. */
   throughput?: number;
   /** Median latency, ms. */
   latencyP50?: number;
@@ -40,15 +40,15 @@ export interface SystemMetrics {
   latencyP99?: number;
   /** Failed operations, percent. */
   errorRate?: number;
-  /** Whether a training runs. */
+  /** True while a training runs. */
   trainingActive?: boolean;
-  /** Whether a model is being loaded. */
+  /** True while a model is loading. */
   modelLoading?: boolean;
-  /** Whether data is being loaded. */
+  /** True while data is loading. */
   dataLoading?: boolean;
-  /** Whether gradients are being synchronized. */
+  /** True while gradients are synchronized. */
   gradientSync?: boolean;
-  /** Whether a checkpoint is being saved. */
+  /** True while a checkpoint is saved. */
   checkpointSaving?: boolean;
   /** Temperature, °C. */
   temperature?: number;
@@ -56,28 +56,28 @@ export interface SystemMetrics {
   powerConsumption?: number;
   /** Fan speed, RPM. */
   fanSpeed?: number;
-  /** The state of health. */
+  /** Health of the node as it reports it. */
   healthStatus?: HealthStatus;
-  /** What the node costs an hour: an indication, not an amount; money goes into cost entries. */
+  /** Cost of the node, currency/h. Indicative: exact money goes into cost entries. */
   costPerHour?: number;
-  /** What the node is expected to cost today: an indication, likewise. */
+  /** Expected cost of the node, currency/day. Indicative. */
   estimatedDailyCost?: number;
-  /** Free labels. */
+  /** Labels of your choice. */
   labels?: Record<string, string>;
 }
 
-/** {@linkcode SystemMetrics} as they are handed in: a `Date` will do, and the ids have defaults. */
+/** Input form of {@linkcode SystemMetrics}: accepts a `Date`, and the ids have defaults. */
 export interface SystemMetricsInput extends Omit<SystemMetrics, "timestamp" | "clusterId" | "nodeId"> {
-  /** When it was observed: epoch milliseconds or a `Date`. */
+  /** Time of the observation: epoch milliseconds or a `Date`. */
   timestamp: number | Date;
   /**
-   * The cluster.
+   * Cluster.
    *
    * @default {"default"}
    */
   clusterId?: string;
   /**
-   * The node within the cluster.
+   * Node in the cluster.
    *
    * @default {"default"}
    */
