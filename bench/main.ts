@@ -19,7 +19,7 @@ const OPTIONS: readonly Option[] = [
   { name: "list", summary: "print the names of all rows, by family, and what they are" },
   { name: "rows", value: "N", summary: "measure with so many records in place of those of each row" },
   { name: "json", value: "FILE", summary: "write what was measured as JSON" },
-  { name: "write", summary: "put it into results.json, growth.svg and both READMEs" },
+  { name: "write", summary: "update results.json, growth.svg, bench/README.md and docs/performance.md" },
   { name: "help", summary: "print this" },
 ];
 
@@ -93,7 +93,7 @@ async function publish(found: Results): Promise<void> {
   const results = mergeResults(found);
   const file = (path: string) => new URL(path, import.meta.url);
   Deno.writeTextFileSync(file("growth.svg"), await plotGrowth(results.growth));
-  const parts = { "README.md": fullReport(results), "../README.md": shortReport(results) };
+  const parts = { "README.md": fullReport(results), "../docs/performance.md": shortReport(results) };
   for (const [path, part] of Object.entries(parts)) {
     Deno.writeTextFileSync(file(path), replacePart(Deno.readTextFileSync(file(path)), part));
   }

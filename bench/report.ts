@@ -1,5 +1,5 @@
 /**
- * What was measured as lines on a terminal, and as the parts of both READMEs that are made from it.
+ * Results as lines on a terminal, and as the generated parts of bench/README.md and docs/performance.md.
  *
  * @module
  */
@@ -12,7 +12,7 @@ const ROWS = FAMILIES.flatMap(({ rows }) => rows);
 
 const count = (value: number) => value.toLocaleString("en");
 
-/** How a value of a side is shown. */
+/** The formats of values. */
 const SHOWN: Readonly<Record<Quantity, (value: number, records: number) => string>> = {
   rate: (seconds, records) => `${count(Math.round(records / seconds / 1_000))} k/s`,
   time: (seconds) =>
@@ -26,7 +26,7 @@ function showReach(reach: Reach | undefined): string {
   return "atLeast" in reach ? `≥ ${reach.atLeast}` : `≤ ${reach.atMost}`;
 }
 
-/** The cells of a row: ours, theirs, ratio, spread, reach, and whether that is reached. */
+/** The cells of a row: ours, theirs, ratio, spread, target, and "yes" if the target is met. */
 function cells(row: Row, { missing, ours, theirs, ratio, records = 0 }: RowResult): string[] {
   if (missing !== undefined) return ["", "", `not measured: ${missing}`, "", showReach(row.reach), ""];
   const show = (values: readonly number[]) => SHOWN[row.quantity](median(values), records);
@@ -43,19 +43,19 @@ function cells(row: Row, { missing, ours, theirs, ratio, records = 0 }: RowResul
 
 /** A line for a terminal. */
 export function rowLine(row: Row, result: RowResult): string {
-  const [ours, theirs, ratio, spread, reach, isThere] = cells(row, result);
+  const [ours, theirs, ratio, spread, reach, isMet] = cells(row, result);
   if (result.missing !== undefined) return `${row.name.padEnd(38)} ${ratio}`;
-  const wanted = reach && `, ${reach} wanted: ${isThere === "yes" ? "reached" : "not reached"}`;
+  const target = reach && `, target ${reach}: ${isMet === "yes" ? "met" : "missed"}`;
   return `${row.name.padEnd(38)} ${ours.padStart(12)} to ${
     theirs.padStart(12)
-  }: ${ratio} (${spread})${wanted}`;
+  }: ${ratio} (${spread})${target}`;
 }
 
 /** A line for a terminal. */
 export function growthLine({ name, missing, points, power }: GrowthResult): string {
   if (missing !== undefined) return `${name.padEnd(38)} not measured: ${missing}`;
   const times = points!.map(({ records, seconds }) => `${count(records)} in ${seconds.toPrecision(3)} s`);
-  return `${name.padEnd(38)} ${times.join(", ")}: time goes with records^${power!.toFixed(2)}`;
+  return `${name.padEnd(38)} ${times.join(", ")}: time grows with records^${power!.toFixed(2)}`;
 }
 
 function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -75,7 +75,7 @@ function resultOf(results: Results, name: string): RowResult | undefined {
   return results.rows.find((result) => result.name === name);
 }
 
-/** The part of `bench/README.md` that is made from the results. */
+/** The generated part of `bench/README.md`: all rows. */
 export function fullReport(results: Results): string {
   const measured = ROWS.flatMap((row) => {
     const result = resultOf(results, row.name);
@@ -89,10 +89,10 @@ export function fullReport(results: Results): string {
     ![...results.rows, ...results.growth].some((result) => result.name === name)
   );
   return [
-    `All of it took ${duration(results, names)} on this machine:`,
-    table(["what", "which"], Object.entries(results.machine)),
+    `All rows took ${duration(results, names)} on this machine:`,
+    table(["part", "version"], Object.entries(results.machine)),
     table(
-      ["row", "work", "records", "against", "ours", "theirs", "ratio", "spread", "wanted", "reached"],
+      ["row", "work", "records", "against", "ours", "theirs", "ratio", "spread", "target", "met"],
       measured.map(({ row, result }) => [
         `\`${row.name}\``,
         row.work,
@@ -102,17 +102,17 @@ export function fullReport(results: Results): string {
       ]),
     ),
     short.length === 0
-      ? "All that is wanted is reached."
-      : `Not reached: ${
+      ? "All targets are met."
+      : `Missed: ${
         short.map(({ row, result }) =>
-          `\`${row.name}\` (${result.ratio!.median.toFixed(2)}, ${showReach(row.reach)} wanted)`
+          `\`${row.name}\` (${result.ratio!.median.toFixed(2)}, target ${showReach(row.reach)})`
         ).join(", ")
       }.`,
     ...(absent.length === 0 ? [] : [`Not measured yet: ${absent.map((name) => `\`${name}\``).join(", ")}.`]),
-    "![Time to take records in, by their number, on each backend](growth.svg)",
-    `Time goes with a power of the records: ${
+    "![Ingest time by number of records, for each backend](growth.svg)",
+    `Time grows with a power of the number of records: ${
       results.growth.map(growthWords).join(", ")
-    }. 1 is a straight line.`,
+    }. 1 is linear.`,
   ].join("\n\n");
 }
 
@@ -121,7 +121,7 @@ function growthWords({ name, missing, power }: GrowthResult): string {
   return missing === undefined ? `${power!.toFixed(2)} ${title}` : `${title} not measured (${missing})`;
 }
 
-/** The part of the `README.md` of the project that is made from the results: what has a reach. */
+/** The generated part of `docs/performance.md`: rows with a target. */
 export function shortReport(results: Results): string {
   const rows = FAMILIES.filter(({ name }) => name !== "answers").flatMap(({ rows }) => rows);
   const measured = rows.flatMap((row) => {
@@ -132,14 +132,16 @@ export function shortReport(results: Results): string {
     .flatMap(({ name }) => resultOf(results, name)?.ratio?.median ?? []);
   return [
     table(
-      ["work", "against", "ratio", "spread", "wanted", "reached"],
+      ["work", "against", "ratio", "spread", "target", "met"],
       measured.map(({ row, result }) => [row.work, row.against, ...cells(row, result).slice(2)]),
     ),
     answers.length === 0
       ? "Answers were not measured."
       : `Answers (aggregates over 5,000,000 metrics and 1,000,000 costs) take ${
         Math.min(...answers).toFixed(2)
-      } to ${Math.max(...answers).toFixed(2)} of the time of plain SQL in the shells; at most 1.1 is wanted.`,
+      } to ${
+        Math.max(...answers).toFixed(2)
+      } of the time of plain SQL in the shells. The target is at most 1.1.`,
   ].join("\n\n");
 }
 

@@ -1,61 +1,75 @@
 /**
- * Runs what the documents say: each `sh` and `sql` block, in order, in a copy of the tree and against a server of
- * its own. (`ts` blocks are run by `deno test --doc`.)
+ * Runs the documents: each `sh` and `sql` block, in order, in a copy of the tree and against its own server.
+ * (`ts` blocks are run by `deno test --doc`.)
  *
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
-import "../cli.ts"; // brings all it needs into the cache, so that the commands below need no network
+import "../cli.ts"; // caches all modules, so that the commands below need no network
+import { COMMANDS } from "../src/cli/commands.ts";
+import { CostObservatory } from "../src/observatory.ts";
+import { ObservabilityHub } from "../src/hub.ts";
+import { fieldsDocument } from "../scripts/fields.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { PostgresServer, runSql, timescaleVersion } from "./postgres_server.ts";
 
-const DOCUMENTS = ["README.md", "docs/PERSISTENCE.md", "docs/ARCHITECTURE.md"] as const;
+const ROOT = fromFileUrl(new URL("..", import.meta.url));
+/** The README and the guides: their blocks run. */
+const GUIDES = ["README.md", ...documentsIn("docs")];
+/** All documents: their links lead somewhere. */
+const DOCUMENTS = [
+  ...GUIDES,
+  ...documentsIn("."),
+  ...documentsIn("bench"),
+  ".github/pull_request_template.md",
+];
 
-/** The languages that blocks may have, and what becomes of them. */
+function documentsIn(folder: string): string[] {
+  const names = [...Deno.readDirSync(`${ROOT}/${folder}`)].map(({ name }) => name);
+  return names.filter((name) => name.endsWith(".md") && `${folder}/${name}` !== "./README.md").sort()
+    .map((name) => folder === "." ? name : `${folder}/${name}`);
+}
+
+/** The languages of blocks. */
 const LANGUAGES: Readonly<Record<string, string>> = {
   ts: "run by `deno test --doc`",
   sh: "run here",
-  sql: "run here, in the database that the section is about",
-  // It takes npm, packages, a service manager or the server's own files; or it is what runs these tests.
+  sql: "run here, in the database of the guide",
+  // Needs npm, packages, a service manager or the server's own files; or runs these tests.
   console: "shown",
-  text: "shown: pictures",
+  text: "shown: output and pictures",
   ini: "shown: settings of other programs",
   json: "shown: settings of the reader's program",
 };
 
-const ROOT = fromFileUrl(new URL("..", import.meta.url));
-/** What the documents' server is called. */
+/** The host of the server in documents. */
 const HOST = "db.example";
-/** Programs that a machine may lack. Where it does, the blocks that use them are not run, and the report says so. */
+/** Programs that a machine may lack. Blocks that use a missing one are reported as not run. */
 const OPTIONAL = ["psql", "pg_dump", "pg_restore", "createdb", "sqlite3", "openssl"];
 
 interface Block {
   readonly line: number;
   readonly language: string;
   readonly text: string;
-  /** The heading of the second level above it. */
-  readonly section: string;
 }
 
 function blocksOf(document: string): Block[] {
   const blocks: Block[] = [];
-  let section = "";
   let open: { line: number; language: string; text: string } | undefined;
   for (const [i, line] of Deno.readTextFileSync(`${ROOT}/${document}`).split("\n").entries()) {
     const [, language] = /^```(.*)$/.exec(line) ?? [];
-    if (!open && line.startsWith("## ")) section = line.slice(3);
     if (language === undefined) {
       if (open) open.text += `${line}\n`;
     } else if (open) {
-      blocks.push({ ...open, section });
+      blocks.push(open);
       open = undefined;
     } else open = { line: i + 1, language, text: "" };
   }
   return blocks;
 }
 
-/** What the blocks of a document read that a reader would have: files, and a program of an agent. */
+/** Files that a reader would have. */
 const FILES: Readonly<Record<string, string>> = {
   "focus.csv": "Id,ChargePeriodStart,BilledCost,BillingCurrency,ServiceCategory,ResourceId\n" +
     "1,2026-11-01T00:00:00Z,0.25,USD,Compute,gpu-01\n",
@@ -65,11 +79,22 @@ const FILES: Readonly<Record<string, string>> = {
     'import { ObservabilityHub } from "@openfinops/telemetry";\nawait using hub = new ObservabilityHub();\n',
 };
 
-/** What the commands of the documents need of the tree. */
+/** Files and folders of the project that the commands need. */
 const PROGRAM = ["mod.ts", "cli.ts", "src", "examples", "deno.json", "deno.lock"];
 
-/** A copy of that, as a new user has it, with `deno` and `openfinops` to be called from it. */
+/** Stores a sample and a cost, so that there is something to query, export and back up. */
+async function writeDatabase(path: string): Promise<void> {
+  const config = { connectionString: `sqlite:///${path}` };
+  await using hub = await ObservabilityHub.open(config);
+  await using costs = await CostObservatory.open(config);
+  const timestamp = Date.now();
+  await hub.collectSystemMetrics({ timestamp, nodeId: "gpu-01", cpuUsage: 41.2 });
+  await costs.addCostEntry({ entryId: "1", timestamp, resourceId: "gpu-01", category: "gpu", amount: "0.1" });
+}
+
+/** Copies the project as a new user has it, with a database, and `deno` and `openfinops` on the PATH. */
 async function prepare(folder: TemporaryFolder): Promise<void> {
+  await writeDatabase(folder.file("openfinops.db"));
   await shell(`cp -r ${PROGRAM.map((name) => `'${ROOT}/${name}'`).join(" ")} .`, folder);
   for (const [name, text] of Object.entries(FILES)) Deno.writeTextFileSync(folder.file(name), text);
   await shell("gzip -k focus.csv services.ndjson", folder);
@@ -103,7 +128,7 @@ function isOnPath(program: string, path: string): boolean {
   });
 }
 
-/** Whether pg_dump is of the server's release or newer; it refuses others. */
+/** Returns true if pg_dump has the server's release or a newer one; it refuses others. */
 async function dumps(url: string, path: string): Promise<boolean> {
   const [{ version }] = await runSql(
     url,
@@ -114,7 +139,7 @@ async function dumps(url: string, path: string): Promise<boolean> {
 }
 
 Deno.test("each block of the documents has a language that says whether it is run", () => {
-  for (const document of DOCUMENTS) {
+  for (const document of GUIDES) {
     for (const { line, language } of blocksOf(document)) {
       assert(Object.hasOwn(LANGUAGES, language), `${document}:${line} has "${language}"`);
     }
@@ -165,7 +190,7 @@ function filesIn(folder: string, prefix = ""): string[] {
 }
 
 Deno.test("troubleshooting knows each failure that the backends and the spool know", () => {
-  const text = Deno.readTextFileSync(`${ROOT}/docs/PERSISTENCE.md`);
+  const text = Deno.readTextFileSync(`${ROOT}/docs/troubleshooting.md`);
   const sources = ["backends/postgres/errors.ts"];
   for (const source of sources) {
     const code = Deno.readTextFileSync(`${ROOT}/src/${source}`);
@@ -180,43 +205,97 @@ Deno.test("troubleshooting knows each failure that the backends and the spool kn
   }
 });
 
-for (const document of DOCUMENTS) {
+Deno.test("docs/fields.md is current", async () => {
+  assertEquals(
+    Deno.readTextFileSync(`${ROOT}/docs/fields.md`),
+    await fieldsDocument(),
+    "run: deno task fields",
+  );
+});
+
+Deno.test("docs/command-line.md lists every command", () => {
+  const text = Deno.readTextFileSync(`${ROOT}/docs/command-line.md`);
+  const listed = [...text.matchAll(/^\|[^|]+\| `([a-z -]+)` +\|$/gm)].map(([, name]) => name);
+  assertEquals(listed, COMMANDS.map(({ name }) => name));
+});
+
+Deno.test("docs/configuration.md lists every field of the configuration", () => {
+  const [, body] = /export interface PersistenceConfig \{\n(.*?)\n\}/s.exec(
+    Deno.readTextFileSync(`${ROOT}/src/config.ts`),
+  )!;
+  const fields = [...body.matchAll(/^ {2}(\w+)\?:/gm)].map(([, name]) => name);
+  assert(fields.length >= 20, String(fields));
+  const text = Deno.readTextFileSync(`${ROOT}/docs/configuration.md`);
+  const listed = [...text.matchAll(/^\| `([a-z]\w+)` +\|/gm)].map(([, name]) => name);
+  assertEquals(listed.filter((name) => fields.includes(name)).sort(), fields.sort());
+});
+
+Deno.test("docs/PERSISTENCE.md links to every guide", () => {
+  const text = Deno.readTextFileSync(`${ROOT}/docs/PERSISTENCE.md`);
+  for (const name of documentsIn("docs").map((path) => path.slice("docs/".length))) {
+    const isGuide = name !== "PERSISTENCE.md" && name !== "ARCHITECTURE.md";
+    assert(!isGuide || text.includes(`](${name})`), name);
+  }
+});
+
+Deno.test("README fits on three screens and shows both commands on the first", () => {
+  const lines = Deno.readTextFileSync(`${ROOT}/README.md`).trimEnd().split("\n");
+  assert(lines.length <= 150, String(lines.length));
+  for (const command of ["npx --yes deno@^2.9 task start", "npx --yes deno@^2.9 task test"]) {
+    const line = lines.indexOf(command);
+    assert(line >= 0 && line < 20, command);
+  }
+});
+
+/** Starts the server of a guide with the database `telemetry`. */
+async function startServer(): Promise<PostgresServer> {
+  const server = await PostgresServer.start();
+  await server.loadTimescale();
+  await runSql(server.url(), "CREATE DATABASE telemetry");
+  return server;
+}
+
+/** Names what the machine lacks for the blocks of a guide. */
+async function findAbsent(server: PostgresServer | undefined, path: string): Promise<Set<string>> {
+  const absent = new Set(OPTIONAL.filter((name) => !isOnPath(name, path)));
+  if (!server) return absent;
+  if (!absent.has("pg_dump") && !await dumps(server.url(), path)) absent.add("pg_dump");
+  if ((await timescaleVersion(server.url())).version === undefined) absent.add("timescaledb");
+  return absent;
+}
+
+for (const document of GUIDES) {
   const blocks = blocksOf(document).filter(({ language }) => language === "sh" || language === "sql");
   if (blocks.length === 0) continue;
+  const needsServer = blocks.some(({ language, text }) => language === "sql" || text.includes(HOST));
+  const isOfTimescale = document === "docs/timescaledb.md";
   Deno.test({
-    name: `the commands in ${document} run as they stand there`,
+    name: `the commands in ${document} run`,
     ignore: Deno.build.os === "windows", // they are for a shell of Unix
     async fn(t) {
       using folder = new TemporaryFolder();
       await prepare(folder);
-      await using server = await PostgresServer.start();
-      await server.loadTimescale();
-      await runSql(server.url(), "CREATE DATABASE telemetry");
-      const hasTimescale = (await timescaleVersion(server.url())).version !== undefined;
-      const path = `${folder.file(".bin")}:${server.binaries.folder}:${Deno.env.get("PATH")}`;
-      const absent = new Set(OPTIONAL.filter((name) => !isOnPath(name, path)));
-      if (!absent.has("pg_dump") && !await dumps(server.url(), path)) absent.add("pg_dump");
+      await using server = needsServer ? await startServer() : undefined;
+      const path = [folder.file(".bin"), server?.binaries.folder, Deno.env.get("PATH")].join(":");
+      const absent = await findAbsent(server, path);
       const env = {
         PATH: path,
         PGUSER: "postgres",
         PGHOST: "127.0.0.1",
-        PGPORT: String(server.port),
+        PGPORT: String(server?.port ?? ""),
         OPENFINOPS_CONNECTION_STRING: "sqlite:///openfinops.db",
       };
-      for (const { line, language, text, section } of blocks) {
-        const lacking = [...absent].find((name) =>
-          language === "sh" && new RegExp(`\\b${name}\\b`).test(text)
-        );
-        const without = section === "TimescaleDB" && !hasTimescale ? "TimescaleDB" : lacking;
+      for (const { line, language, text } of blocks) {
+        const lacking = isOfTimescale && absent.has("timescaledb")
+          ? "timescaledb"
+          : [...absent].find((name) => language === "sh" && new RegExp(`\\b${name}\\b`).test(text));
         await t.step({
-          name: `line ${line}${
-            without === undefined ? "" : `, not run: this machine has no ${without} for it`
-          }`,
-          ignore: without !== undefined,
+          name: `line ${line}${lacking === undefined ? "" : `, not run: this machine lacks ${lacking}`}`,
+          ignore: lacking !== undefined,
           async fn() {
-            const here = text.replaceAll(HOST, `127.0.0.1:${server.port}`);
+            const here = text.replaceAll(HOST, `127.0.0.1:${server?.port}`);
             if (language === "sh") await shell(here, folder, env);
-            else await runSql(server.url(section === "TimescaleDB" ? "metrics" : "telemetry"), here);
+            else await runSql(server!.url(isOfTimescale ? "metrics" : "telemetry"), here);
           },
         });
       }

@@ -771,9 +771,9 @@ Deno.test("PostgresBackend makes no tables unless it may, and takes none of anot
   assertEquals((await database.sql("SELECT relname FROM pg_class WHERE relname = 'cost_entries'")).length, 0);
 });
 
-Deno.test("PostgresBackend needs no more privileges than docs/PERSISTENCE.md names", async () => {
+Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md grants", async () => {
   await using database = await TestDatabase.create();
-  const document = Deno.readTextFileSync(new URL("../docs/PERSISTENCE.md", import.meta.url));
+  const document = Deno.readTextFileSync(new URL("../docs/postgresql.md", import.meta.url));
   const roleNames = {
     owner: `owner_${database.name}`,
     agent: `agent_${database.name}`,
