@@ -21,7 +21,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { Chance } from "./faults/chance.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
-import { databaseUrl, PostgresServer, TestDatabase } from "./postgres_server.ts";
+import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
 const DAY = 24 * 3_600_000;
 /** The present of all backends here: names of partitions must not depend on when the tests run. */
@@ -331,6 +331,61 @@ test("says when the server has no connection left, and goes on when it has", asy
     await database.sql(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
   }
 });
+
+/** Settings that a session takes over at login, each with the SQLSTATE of the failure while it holds. */
+const LOGIN_SETTINGS: readonly { set: string; reset: string; sqlState: string; isRead?: true }[] = [
+  {
+    set: "ALTER DATABASE %d SET default_transaction_read_only = on",
+    reset: "ALTER DATABASE %d RESET default_transaction_read_only",
+    sqlState: "25006",
+  },
+  {
+    set: "ALTER DATABASE %d SET search_path = other",
+    reset: "ALTER DATABASE %d RESET search_path",
+    sqlState: "42P01",
+  },
+  {
+    set: "ALTER ROLE CURRENT_USER IN DATABASE %d SET role = pg_monitor",
+    reset: "ALTER ROLE CURRENT_USER IN DATABASE %d RESET role",
+    sqlState: "42501",
+  },
+  {
+    set: "ALTER ROLE CURRENT_USER IN DATABASE %d SET statement_timeout = 1",
+    reset: "ALTER ROLE CURRENT_USER IN DATABASE %d RESET statement_timeout",
+    sqlState: "57014",
+    isRead: true,
+  },
+  {
+    set: "ALTER DATABASE %d SET temp_file_limit = 0; ALTER DATABASE %d SET work_mem = 64",
+    reset: "ALTER DATABASE %d RESET temp_file_limit; ALTER DATABASE %d RESET work_mem",
+    sqlState: "53400",
+    isRead: true,
+  },
+];
+
+for (const { set, reset, sqlState, isRead } of LOGIN_SETTINGS) {
+  test(
+    `goes on at once when ${set.replace(/^.*ALTER (\w+) .*SET /, "$1 ")} is taken back`,
+    async (backend, database) => {
+      await write(backend, systemMetrics, metrics(30_000));
+      const tries = Array.from({ length: 3 }, () => async () => {
+        if (isRead) return await read(backend, systemMetrics, { order: "desc", nodeId: "default" });
+        return await write(backend, systemMetrics, metrics(1));
+      });
+      if (isRead) await database.sql("DROP INDEX system_metrics_timestamp_idx"); // so that it sorts
+      const change = (sql: string) => runSql(sharedServer(), sql.replaceAll("%d", database.name));
+      await change(set);
+      await change("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%d'");
+      for (let round = 0; round < 2; round++) { // the first may still meet the lost connection
+        const failures = await Promise.allSettled(tries.map((run) => run()));
+        if (round === 0) continue;
+        for (const { reason } of failures as PromiseRejectedResult[]) assertEquals(reason.sqlState, sqlState);
+      }
+      await change(reset);
+      await Promise.all(tries.map((run) => run()));
+    },
+  );
+}
 
 // --- Partitions and retention
 

@@ -127,6 +127,7 @@ export class PostgresBackend implements Backend {
     const select = this.selectStatement(dataset, query);
     const session = await this.pool.acquire("read", { isStream: true });
     let isOver = false;
+    let failure: unknown;
     try {
       const decode = recordDecoder(dataset);
       let page: T[] = [];
@@ -139,10 +140,11 @@ export class PostgresBackend implements Backend {
       if (page.length > 0) yield page;
       isOver = true;
     } catch (error) {
+      failure = error;
       throw asPostgresError("read", this.pool.name, error);
     } finally {
       if (isOver) this.pool.release(session);
-      else this.pool.discard(session); // the server stops sending when the connection is cut
+      else this.pool.discard(session, failure); // the server stops sending when the connection is cut
     }
   }
 

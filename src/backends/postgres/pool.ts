@@ -167,6 +167,8 @@ export class PostgresPool {
   readonly #lookMs: number;
   readonly #idle: { session: PostgresSession; timer: ReturnType<typeof setTimeout> }[] = [];
   readonly #inUse = new Set<PostgresSession>();
+  /** Sessions in use that logged in before settings of the server may have changed. */
+  readonly #outdated = new WeakSet<PostgresSession>();
   readonly #waiting: (() => void)[] = [];
   #opening = 0;
   #isClosed = false;
@@ -265,10 +267,10 @@ export class PostgresPool {
     }
   }
 
-  /** Gives a connection back, or up if it is lost. */
+  /** Gives a connection back, or up if it is lost or outdated. */
   release(session: PostgresSession): void {
     this.#inUse.delete(session);
-    if (session.isLost || this.#isClosed) session.destroy();
+    if (session.isLost || this.#isClosed || this.#outdated.has(session)) session.destroy();
     else {
       const timer = setTimeout(() => {
         this.#idle.splice(this.#idle.findIndex((idle) => idle.session === session), 1);
@@ -280,11 +282,21 @@ export class PostgresPool {
     this.#wake();
   }
 
-  /** Gives up a connection on which something is still under way. */
-  discard(session: PostgresSession): void {
+  /** Gives up a connection on which something is still under way, or failed with an error. */
+  discard(session: PostgresSession, error?: unknown): void {
     this.#inUse.delete(session);
     session.destroy();
+    if (mayComeFromLogin(codeOf(error))) this.#renew();
     this.#wake();
+  }
+
+  /** Has all sessions log in again before their next use. */
+  #renew(): void {
+    for (const session of this.#inUse) this.#outdated.add(session);
+    for (const { session, timer } of this.#idle.splice(0)) {
+      clearTimeout(timer);
+      session.destroy();
+    }
   }
 
   /** All look whether there is a connection for them now: not everybody may have the last one. */
@@ -306,10 +318,10 @@ export class PostgresPool {
     );
   }
 
-  /** After a failure: a connection on which the server itself answered can go on, all others are given up. */
+  /** After a failure: a connection on which the server refused a record can go on, all others are given up. */
   async #rescue(session: PostgresSession, error: unknown): Promise<void> {
     const code = codeOf(error);
-    if (isSqlState(code) && !/^(08|57P|28|3D)/.test(code) && !session.isLost) {
+    if (isSqlState(code) && !mayComeFromLogin(code) && !session.isLost) {
       try {
         await session.query("ROLLBACK");
         return this.release(session);
@@ -317,6 +329,15 @@ export class PostgresPool {
         // given up below
       }
     }
-    this.discard(session);
+    this.discard(session, error);
   }
+}
+
+/**
+ * True if a failure may come from a setting that a session takes over when it logs in, such as
+ * `default_transaction_read_only`, `search_path`, `role` or a timeout of `ALTER ROLE … SET`: only a new session sees
+ * that it was changed. False for values, constraints, triggers, conflicts, and memory.
+ */
+function mayComeFromLogin(code: string): boolean {
+  return isSqlState(code) && !/^(22|23|40|44|P0|53200)/.test(code);
 }
