@@ -24,6 +24,7 @@ import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
 import { DIALECT, literal, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
 import { eachSlice, Slices } from "./postgres/slices.ts";
+import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { mergeAggregates } from "./sql/merge_aggregates.ts";
@@ -236,8 +237,9 @@ export class PostgresBackend implements Backend {
         has_schema_privilege(current_schema(), 'CREATE')::text,
         (SELECT concat_ws(' ', version, cipher) FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)`,
       );
-      const warnings: string[] = [];
-      const writable = isReadOnly === "off" && mayWrite === "true";
+      const { faults, warnings } = await findTableFaults(session);
+      warnings.unshift(...faults.map((fault) => `${fault}: nothing is written; restore a complete backup`));
+      const writable = isReadOnly === "off" && mayWrite === "true" && faults.length === 0;
       const warn = (isSo: boolean, warning: string) => isSo && warnings.push(warning);
       warn(
         encoding !== "UTF8",

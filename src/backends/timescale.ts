@@ -9,8 +9,14 @@ import { migrate } from "./postgres/migrate.ts";
 import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
 import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
 import { literal } from "./postgres/schema.ts";
-import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT } from "./timescale/chunks.ts";
-import { type Extension, HYPERTABLES, refuse, requireExtension } from "./timescale/hypertables.ts";
+import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT, plainTables } from "./timescale/chunks.ts";
+import {
+  type Extension,
+  HYPERTABLES,
+  refuse,
+  REFUSE_WHILE_RESTORING,
+  requireExtension,
+} from "./timescale/hypertables.ts";
 import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
 import { failedJobs, Policies, type PolicySettings } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
@@ -68,7 +74,7 @@ export class TimescaleBackend extends PostgresBackend {
       options.enableCompression && extension.copiesIntoColumns && dataset.key.length === 0 &&
       records.length >= MIN_COMPRESSED_BATCH;
     const settingsFor = (batch: Batch) =>
-      NO_DECOMPRESSION_LIMIT +
+      REFUSE_WHILE_RESTORING + NO_DECOMPRESSION_LIMIT +
       (isForColumns(batch) ? "SET LOCAL timescaledb.enable_direct_compress_copy = on; " : "");
     super(pool, { ...options, settingsFor }, { parts: chunks, retention: new ChunkRetention(pool, chunks) });
     this.#extension = extension;
@@ -128,13 +134,14 @@ export class TimescaleBackend extends PostgresBackend {
   override async probe(): Promise<ProbeReport> {
     const { details, warnings, ...found } = await super.probe();
     const { version, license, isComplete } = this.#extension;
-    const policies = isComplete
-      ? await this.pool.use("probe", (session) => this.#policies.stats(session))
-      : [];
+    const more = await this.pool.use("probe", async (session) => [
+      ...await plainTables(session),
+      ...(isComplete ? failedJobs(await this.#policies.stats(session)) : [APACHE_WARNING]),
+    ]);
     return {
       ...found,
       details: { ...details, timescaledbVersion: version, timescaledbLicense: license },
-      warnings: [...warnings, ...(isComplete ? failedJobs(policies) : [APACHE_WARNING])],
+      warnings: [...warnings, ...more],
     };
   }
 

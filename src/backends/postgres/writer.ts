@@ -99,7 +99,8 @@ export class PostgresWriter {
       // First of all, so that a second attempt waits for the outcome of the first, should that still go on.
       const isNew = await session.execute(
         "INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) " +
-          `VALUES ($1, '${dataset.name}', ${records.length}, 0, 0) ON CONFLICT DO NOTHING`,
+          // The key by name: without it the server refuses the statement, where it would store a replayed batch twice.
+          `VALUES ($1, '${dataset.name}', ${records.length}, 0, 0) ON CONFLICT (batch_id) DO NOTHING`,
         [id],
       );
       if (isNew === 0) return await lookUp(session, id);

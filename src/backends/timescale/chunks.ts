@@ -1,7 +1,8 @@
 import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Dataset } from "../../records/dataset.ts";
+import { DATASETS } from "../../records/datasets.ts";
 import { dropCounted, type Partition, type TimeParts } from "../postgres/partitions.ts";
-import type { PostgresPool } from "../postgres/pool.ts";
+import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { type Edge, Retention } from "../postgres/retention.ts";
 import { epochMs, literal, timeLiteral } from "../postgres/schema.ts";
 
@@ -20,6 +21,18 @@ export function isAbout(name: string): string {
 /** The relation that a row of `timescaledb_information` names in two columns. */
 export function relation(kind: string): string {
   return `to_regclass(quote_ident(${kind}_schema) || '.' || quote_ident(${kind}_name))`;
+}
+
+/** Describes the tables that are no hypertables, as after a restore that left out the lists of the extension. */
+export async function plainTables(session: PostgresSession): Promise<string[]> {
+  const names = Object.keys(DATASETS);
+  const rows = await session.query(
+    `SELECT name FROM unnest(ARRAY[${names.map(literal).join(", ")}]) AS name WHERE NOT EXISTS ` +
+      `(SELECT FROM timescaledb_information.hypertables WHERE ${relation("hypertable")} = to_regclass(name))`,
+  );
+  return rows.map(([name]) =>
+    `${name} is no hypertable: it has no chunks, compression or retention; restore a complete backup`
+  );
 }
 
 /** The chunks of hypertables, which the server makes by itself. */

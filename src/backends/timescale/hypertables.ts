@@ -17,6 +17,16 @@ const OLDEST_EXTENSION = "2.18";
 const MEASURE = "openfinops_measure";
 const CREATE_MEASURE = `CREATE DOMAIN ${MEASURE} AS double precision`;
 
+/**
+ * Fails between `timescaledb_pre_restore()` and `timescaledb_post_restore()`. Until then hypertables look empty, and what
+ * is written into them is out of sight afterwards. The SQLSTATE is that of a server that starts, so that the session is
+ * discarded and the batch is retried.
+ */
+export const REFUSE_WHILE_RESTORING =
+  `DO $$ BEGIN IF current_setting('timescaledb.restoring', true) = 'on' THEN
+  RAISE 'the database is being restored: run SELECT timescaledb_post_restore()' USING ERRCODE = '57P03';
+END IF; END $$; `;
+
 /** The extension as a server has it. */
 export interface Extension {
   /** The version, as in `2.25.2`. */
@@ -143,6 +153,7 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
 }
 
 async function readExtension(session: PostgresSession): Promise<Extension | undefined> {
+  await session.query(REFUSE_WHILE_RESTORING);
   const [row] = await session.query(
     "SELECT extversion, extnamespace::regnamespace::text, " +
       "(extnamespace::regnamespace::name = ANY(current_schemas(true)))::text, coalesce(current_setting('timescaledb.license', true), 'apache'), " +
