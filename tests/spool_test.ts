@@ -4,7 +4,7 @@ import { decodeFrame, encodeFrame, FrameKind } from "../src/spool/frame.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
-import { crash, LedgerSink, metrics, never, open, range } from "./spooled.ts";
+import { crash, LedgerSink, metrics, never, obstruct, open, range } from "./spooled.ts";
 
 const failure = (kind: "data" | "transient") =>
   new BackendError("refused", { code: "BACKEND_FAILED", operation: "write", kind });
@@ -151,7 +151,7 @@ Deno.test("Spool holds more than memory does, in order, and reads it back", asyn
 Deno.test("Spool with a record that cannot be journaled in time tells who waits, and counts it as lost", async () => {
   using folder = new TemporaryFolder();
   const pipeline = await open(folder.file("spool"), new LedgerSink());
-  Deno.removeSync(folder.file("spool"), { recursive: true });
+  obstruct(folder, "spool");
   const refused = assertRejects(() => pipeline.accept(metrics(1)), BackendError, "Cannot write");
   while (pipeline.stats().alarm === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
   assertEquals((await pipeline.close({ deadlineMs: 20 })).lost, 1);

@@ -66,6 +66,12 @@ export async function open(
   });
 }
 
+/** Puts a file in the place of the folder of a spool, so that it cannot be written. */
+export function obstruct(folder: TemporaryFolder, name: string): void {
+  Deno.removeSync(folder.file(name), { recursive: true });
+  Deno.writeTextFileSync(folder.file(name), "");
+}
+
 /** What a process leaves behind that ends at this moment, without a word. */
 export function crash(folder: TemporaryFolder, spool: string = folder.file("spool")): string {
   const copy = folder.file(crypto.randomUUID());

@@ -71,6 +71,14 @@ export const FILE_FAILURES: readonly FailureRow[] = [
     remedy: "Give the user of this process permission to read and write the folder and its files.",
   },
   {
+    match: /changed while in use$/,
+    code: "FILE_REPLACED",
+    kind: "operator",
+    problem: "a file was removed, moved or changed while in use",
+    remedy:
+      "Leave the files of a spool alone while it is in use. It is written again from what is still open or in memory.",
+  },
+  {
     match: /./s,
     code: "FILE_FAILED",
     kind: "operator",

@@ -1,5 +1,5 @@
 import { decodeFrame, encodeFrame, findMark, type Frame } from "./frame.ts";
-import { syncFolder, writeAll } from "../pipeline/durable_file.ts";
+import { readAll, replaceFile, syncFolder, writeAll } from "../pipeline/durable_file.ts";
 
 /** A file of the journal. */
 export interface Segment {
@@ -14,6 +14,18 @@ export interface Segment {
   unread: number;
   /** Batches that are not settled and of which it tells. */
   pins: number;
+  /** Keeps the content readable when the file is removed; undefined where too many files are open. */
+  file: Deno.FsFile | undefined;
+  /** Identifies the file. */
+  identity: string;
+}
+
+/** Segments that are kept open at most. */
+const MAX_OPEN_SEGMENTS = 256;
+
+/** Device and inode of a file; the same for all files where the system has no inodes (Windows). */
+export function identityOf({ dev, ino }: Deno.FileInfo): string {
+  return ino === null ? "" : `${dev}:${ino}`;
 }
 
 /** What stands in a segment: a frame, or bytes that are none. */
@@ -22,6 +34,7 @@ export type Piece =
   | { readonly offset: number; readonly length: number; readonly frame?: undefined };
 
 const SUFFIX = ".journal";
+const NUMBER_LENGTH = 12;
 
 /** An append-only sequence of frames in files of a bounded size, of which the oldest can be removed. */
 export class Journal {
@@ -29,7 +42,7 @@ export class Journal {
   readonly segments: Segment[] = [];
   readonly #folder: string;
   readonly #segmentBytes: number;
-  #file: Deno.FsFile | undefined;
+  #isWriting = false;
   #number = 0;
   #bytes = 0;
   #isDirty = false;
@@ -47,21 +60,35 @@ export class Journal {
 
   /** The segment that is being written, if there is one. */
   get active(): Segment | undefined {
-    return this.#file && this.segments.at(-1);
+    return this.#isWriting ? this.segments.at(-1) : undefined;
   }
 
   /** Finds the segments that earlier processes have left. */
   find(): void {
-    const names = [...Deno.readDirSync(this.#folder)]
-      .filter(({ isFile, name }) => isFile && /^\d{12}\.journal$/.test(name))
-      .map(({ name }) => name).sort();
-    for (const name of names) {
-      const path = `${this.#folder}/${name}`;
-      const { size: bytes } = Deno.statSync(path);
-      this.segments.push({ path, bytes, start: 0, end: 0, unread: 0, pins: 0 });
+    for (const path of this.files()) {
+      const info = Deno.statSync(path);
+      const bytes = info.size;
+      const file = this.segments.length < MAX_OPEN_SEGMENTS ? openToRead(path) : undefined;
+      this.segments.push({
+        path,
+        bytes,
+        start: 0,
+        end: 0,
+        unread: 0,
+        pins: 0,
+        file,
+        identity: identityOf(info),
+      });
       this.#bytes += bytes;
-      this.#number = Number(name.slice(0, -SUFFIX.length));
+      this.#number = Number(path.slice(-SUFFIX.length - NUMBER_LENGTH, -SUFFIX.length));
     }
+  }
+
+  /** The paths of all segments in the folder, oldest first. */
+  files(): string[] {
+    return [...Deno.readDirSync(this.#folder)]
+      .filter(({ isFile, name }) => isFile && /^\d{12}\.journal$/.test(name))
+      .map(({ name }) => `${this.#folder}/${name}`).sort();
   }
 
   /**
@@ -73,7 +100,7 @@ export class Journal {
     const bytes = encodeFrame(frame);
     const segment = await this.#writable();
     try {
-      await writeAll(this.#file!, bytes);
+      await writeAll(segment.file!, bytes);
     } catch (error) {
       await this.#giveUp();
       throw error;
@@ -87,10 +114,11 @@ export class Journal {
 
   /** Has the disk keep what was added. */
   async sync(): Promise<void> {
-    if (!this.#isDirty || !this.#file) return;
+    const { active } = this;
+    if (!this.#isDirty || !active) return;
     this.#isDirty = false;
     try {
-      await this.#file.syncData();
+      await active.file!.syncData();
     } catch (error) {
       await this.#giveUp(); // whether it is on disk is not known: what was added must be added again
       throw error;
@@ -122,6 +150,8 @@ export class Journal {
   forget(segment: Segment): void {
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.#bytes -= segment.bytes;
+    segment.file?.close();
+    segment.file = undefined;
   }
 
   /** Removes a segment. It is no longer counted from now on, and its file is gone when this resolves. */
@@ -143,8 +173,42 @@ export class Journal {
 
   /** Ends the segment that is being written: only then can it be removed. */
   seal(): void {
-    this.#file?.close();
-    this.#file = undefined;
+    this.#isWriting = false;
+  }
+
+  /** Closes all files. */
+  close(): void {
+    this.seal();
+    for (const segment of this.segments) {
+      segment.file?.close();
+      segment.file = undefined;
+    }
+  }
+
+  /** True if the path of a segment leads to the file that was written, with all of its bytes. */
+  async isInPlace({ path, bytes, identity }: Segment): Promise<boolean> {
+    try {
+      const info = await Deno.stat(path);
+      return info.isFile && info.size >= bytes && identityOf(info) === identity;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Writes the file of a segment again after it was removed, moved, replaced or cut: from the open file, or else from
+   * what is still in memory.
+   */
+  async restore(segment: Segment, remake: () => Iterable<Frame>): Promise<void> {
+    const content = await contentOf(segment) ?? concatenate([...remake()].map(encodeFrame));
+    await replaceFile(segment.path, content);
+    const file = await Deno.open(segment.path, { read: true, append: true });
+    segment.file?.close();
+    segment.file = file;
+    segment.identity = identityOf(await file.stat());
+    this.#bytes += content.length - segment.bytes;
+    segment.bytes = content.length;
   }
 
   async #writable(): Promise<Segment> {
@@ -152,22 +216,63 @@ export class Journal {
     if (active && active.bytes < this.#segmentBytes) return active;
     await this.sync();
     this.seal();
-    const path = `${this.#folder}/${String(++this.#number).padStart(12, "0")}${SUFFIX}`;
-    this.#file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
+    const path = `${this.#folder}/${String(++this.#number).padStart(NUMBER_LENGTH, "0")}${SUFFIX}`;
+    const file = await Deno.open(path, { read: true, append: true, createNew: true, mode: 0o600 });
+    const identity = identityOf(await file.stat());
     const end = this.segments.at(-1)?.end ?? 0;
-    const segment = { path, bytes: 0, start: end, end, unread: 0, pins: 0 };
+    const segment = { path, bytes: 0, start: end, end, unread: 0, pins: 0, file, identity };
+    this.#closeBeyondLimit();
     this.segments.push(segment);
+    this.#isWriting = true;
     await syncFolder(this.#folder);
     return segment;
+  }
+
+  #closeBeyondLimit(): void {
+    if (this.segments.length < MAX_OPEN_SEGMENTS) return;
+    const oldest = this.segments.find(({ file }) => file);
+    if (!oldest) return;
+    oldest.file?.close();
+    oldest.file = undefined;
   }
 
   /** After a failure: nothing is added behind what may be half a frame. */
   async #giveUp(): Promise<void> {
     const { active } = this;
-    await this.#file?.truncate(active?.bytes).catch(() => {});
+    await active?.file?.truncate(active.bytes).catch(() => {});
     this.seal();
     if (active?.bytes === 0) await this.remove(active); // on a full disk there would be one for each attempt
   }
+}
+
+function openToRead(path: string): Deno.FsFile | undefined {
+  try {
+    return Deno.openSync(path);
+  } catch {
+    return undefined; // reading it will fail with the reason
+  }
+}
+
+/** Reads all that was written into a segment, from its open file; undefined where it is not there any more. */
+async function contentOf({ file, bytes }: Segment): Promise<Uint8Array | undefined> {
+  if (!file) return undefined;
+  try {
+    await file.seek(0, Deno.SeekMode.Start);
+    const content = await readAll(file);
+    return content.length < bytes ? undefined : content.subarray(0, bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 /** Where the next whole frame begins, or the end. */

@@ -13,6 +13,7 @@ import {
 import { SpoolBacklog } from "./spool_backlog.ts";
 import { SpoolBatches } from "./spool_batches.ts";
 import { SpoolFolder } from "./spool_folder.ts";
+import { SpoolGuard } from "./spool_guard.ts";
 import { SpoolIntake } from "./spool_intake.ts";
 import { findRemains, type Remains } from "./spool_recovery.ts";
 import { SpoolWorker } from "./spool_worker.ts";
@@ -38,7 +39,8 @@ export interface SpoolOptions {
 const MAX_SEGMENT_BYTES = 16 * 2 ** 20;
 /** A segment is an eighth of the spool at the most: it is what can be removed at once. */
 const MIN_SEGMENTS = 8;
-const SYNC_INTERVAL_MS = 1_000;
+/** How often all files are checked; with fsync "interval", how often they are synced as well. */
+const CHECK_INTERVAL_MS = 1_000;
 
 /** What a {@linkcode Spool} is made of. */
 interface SpoolParts {
@@ -58,7 +60,6 @@ interface SpoolParts {
  * @typeParam T The type of the records.
  */
 export class Spool<T> implements Queue<T> {
-  readonly isDurable = true;
   readonly #dataset: Dataset<T>;
   readonly #folder: SpoolFolder;
   readonly #journal: Journal;
@@ -67,7 +68,10 @@ export class Spool<T> implements Queue<T> {
   readonly #intake: SpoolIntake<T>;
   readonly #backlog: SpoolBacklog<T>;
   readonly #batches: SpoolBatches;
-  readonly #syncTimer: ReturnType<typeof setInterval> | undefined;
+  readonly #checkTimer: ReturnType<typeof setInterval>;
+  #isChecking = false;
+  /** True if what was acknowledged could not be left on disk at the end. */
+  #isGone = false;
   #hooks!: QueueHooks;
 
   /**
@@ -80,10 +84,11 @@ export class Spool<T> implements Queue<T> {
     const { directory, onEvent } = options;
     const path = `${directory}/${dataset.name}`;
     let folder: SpoolFolder | undefined;
+    let journal: Journal | undefined;
     try {
       folder = await SpoolFolder.open(path);
       const segmentBytes = Math.min(MAX_SEGMENT_BYTES, options.maxBytes / MIN_SEGMENTS);
-      const journal = new Journal(path, segmentBytes);
+      const written = journal = new Journal(path, segmentBytes);
       const settled = folder.readCursor();
       const remains = await findRemains(journal, {
         settled,
@@ -97,8 +102,8 @@ export class Spool<T> implements Queue<T> {
               file,
             }),
           );
-          const isTail = segment === journal.segments.at(-1) && offset + length === segment.bytes;
-          if (isTail && file) journal.cut(segment, offset);
+          const isTail = segment === written.segments.at(-1) && offset + length === segment.bytes;
+          if (isTail && file) written.cut(segment, offset);
         },
         onUnreadable({ path, bytes }) {
           onEvent(damageEvent(dataset, { what: path, bytes, file: folder!.moveAside(path) }));
@@ -110,6 +115,7 @@ export class Spool<T> implements Queue<T> {
       await folder.keepReserve().catch(() => {}); // done again once there is space
       return spool;
     } catch (error) {
+      journal?.close();
       folder?.close();
       throw error instanceof ConfigError ? error : storageError("open", path, error);
     }
@@ -124,8 +130,15 @@ export class Spool<T> implements Queue<T> {
     this.#folder = folder;
     this.#journal = journal;
     this.#options = options;
-    this.#work = new SpoolWorker(folder, { dataset: dataset.name, onEvent });
-    const parts = { folder, journal, work: this.#work, settled, remains };
+    const guard = new SpoolGuard({
+      folder,
+      journal,
+      framesIn: (segment) => [...this.#backlog.framesIn(segment), ...this.#batches.framesIn(segment)],
+      saveCursor: () => folder.saveCursor(this.#batches.settledTo),
+      onForeign: (what, file) => onEvent(damageEvent(dataset, { what, bytes: 0, file })),
+    });
+    this.#work = new SpoolWorker({ folder, guard, dataset: dataset.name, onEvent });
+    const parts = { folder, journal, guard, work: this.#work, settled, remains };
     this.#intake = new SpoolIntake(dataset, {
       ...parts,
       isSynced: fsync === "batch",
@@ -146,10 +159,23 @@ export class Spool<T> implements Queue<T> {
       isSynced: fsync !== "none",
       onRoom: () => this.#hooks.onRoom(),
     });
-    if (fsync === "interval") {
-      const sync = () => void this.#work.attempt(() => journal.sync());
-      this.#syncTimer = setInterval(sync, SYNC_INTERVAL_MS);
-    }
+    this.#checkTimer = setInterval(() => this.#check(guard), CHECK_INTERVAL_MS);
+    Deno.unrefTimer(this.#checkTimer);
+  }
+
+  /** Checks all files, until they are in place. */
+  async #check(guard: SpoolGuard): Promise<void> {
+    if (this.#isChecking || this.#work.isIntakeDown) return;
+    this.#isChecking = true;
+    await this.#work.persist(async () => {
+      if (this.#options.fsync === "interval") await this.#journal.sync();
+      await guard.check({ all: true });
+    }, { isIntake: true }).catch(() => {}); // it was closed
+    this.#isChecking = false;
+  }
+
+  get isDurable(): boolean {
+    return !this.#isGone;
   }
 
   /** Says who takes records out of it. */
@@ -185,7 +211,8 @@ export class Spool<T> implements Queue<T> {
   }
 
   get buffered(): number {
-    return this.#backlog.inMemory + this.#intake.records;
+    const { inMemory, onDisk } = this.#backlog;
+    return inMemory + this.#intake.records + (this.#isGone ? onDisk : 0);
   }
 
   get unsafe(): number {
@@ -193,7 +220,7 @@ export class Spool<T> implements Queue<T> {
   }
 
   get spooled(): number {
-    return this.#backlog.onDisk;
+    return this.#isGone ? 0 : this.#backlog.onDisk;
   }
 
   get bytes(): number {
@@ -253,19 +280,21 @@ export class Spool<T> implements Queue<T> {
 
   settle(): void {
     this.#batches.settle();
+    this.#backlog.forget(this.#batches.settledTo);
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#syncTimer);
+    clearInterval(this.#checkTimer);
     this.#work.beginClosing();
     if (!this.#work.isIntakeDown) await this.#intake.end();
     this.#work.end();
     await this.#intake.end();
     await this.#batches.end();
+    this.#isGone = !await this.#work.secure();
     if (this.#batches.settledTo === this.#intake.next) this.#journal.seal(); // then all of it can go
     await this.#batches.saveAgain();
     await this.#work.exclusive(() => this.#journal.sync()).catch(() => {});
-    this.#journal.seal();
+    this.#journal.close();
     this.#folder.close();
   }
 

@@ -1,3 +1,4 @@
+import { type Frame, FrameKind } from "./frame.ts";
 import type { Journal, Segment } from "./journal.ts";
 import {
   MAX_BATCH_BYTES,
@@ -45,6 +46,8 @@ export class SpoolBacklog<T> {
   #keptTo: number;
   /** The number after the last record that was taken. */
   #takenTo: number;
+  /** What was taken and is not settled, oldest first. */
+  readonly #unsettled: Group<T>[] = [];
   /** What was taken and is in no batch yet, oldest first. */
   readonly #taken: { count: number; readonly end: number }[] = [];
 
@@ -124,6 +127,21 @@ export class SpoolBacklog<T> {
     const records = await this.#readBack(end);
     this.#taken.length = 0; // they are in their batch already
     return records;
+  }
+
+  /** Forgets what is settled: all before a number. */
+  forget(settledTo: number): void {
+    const kept = this.#unsettled.findIndex(({ first, records }) => first + records.length > settledTo);
+    this.#unsettled.splice(0, kept < 0 ? Infinity : kept);
+  }
+
+  /** The frames of a segment whose records are still in memory. */
+  *framesIn(wanted: Segment): Generator<Frame> {
+    for (const { segment, first, records, time } of [...this.#unsettled, ...this.#window]) {
+      if (segment !== wanted) continue;
+      const payload = JSON.stringify(records);
+      yield { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
+    }
   }
 
   /** The next so many of the records that were taken. Where some were dropped in between, there are several runs. */
@@ -215,9 +233,11 @@ export class SpoolBacklog<T> {
   /** At this moment, records leave the queue. */
   #handOut(groups: readonly Group<T>[], { areOnDisk }: { areOnDisk: boolean }): readonly T[] {
     if (groups.length === 0) return [];
-    for (const { first, records, segment } of groups) {
+    for (const group of groups) {
+      const { first, records, segment } = group;
       this.#takenTo = first + records.length;
       this.#taken.push({ count: records.length, end: this.#takenTo });
+      this.#unsettled.push(group);
       if (!areOnDisk) continue;
       segment.unread -= records.length;
       this.#onDisk -= records.length;

@@ -1,12 +1,14 @@
 import { type Frame, FrameKind } from "./frame.ts";
 import type { Journal, Segment } from "./journal.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
+import type { SpoolGuard } from "./spool_guard.ts";
 import type { FoundBatch, Remains } from "./spool_recovery.ts";
 import type { SpoolWorker } from "./spool_worker.ts";
 
 /** A batch that is not settled, and the segments that tell of it. */
 interface Unsettled {
   readonly id: string;
+  readonly first: number;
   readonly end: number;
   readonly pinned: Segment[];
 }
@@ -15,6 +17,7 @@ interface Unsettled {
 export interface BatchesParts {
   readonly folder: SpoolFolder;
   readonly journal: Journal;
+  readonly guard: SpoolGuard;
   readonly work: SpoolWorker;
   /** Whether what is noted of a batch is synced before anybody relies on it. */
   readonly isSynced: boolean;
@@ -59,12 +62,12 @@ export class SpoolBatches {
   /** Has a batch be in the journal, for good. */
   async freeze({ id, first, end }: { id: string; first: number; end: number }): Promise<void> {
     const frame = { kind: FrameKind.BATCH, sequence: first, count: end - first, payload: id };
-    this.#unsettled.push({ id, end, pinned: [await this.#note(frame)] });
+    this.#unsettled.push({ id, first, end, pinned: [await this.#note(frame)] });
   }
 
   /** Goes on with a batch that an earlier process has frozen. */
-  resume({ id, end, pinned }: FoundBatch): void {
-    this.#unsettled.push({ id, end, pinned });
+  resume({ id, first, end, pinned }: FoundBatch): void {
+    this.#unsettled.push({ id, first, end, pinned });
   }
 
   /** Whether the halves of a batch have taken its place. */
@@ -91,6 +94,20 @@ export class SpoolBatches {
     this.#saving ??= this.#saveProgress();
   }
 
+  /** The frames of a segment that tell of batches that are not settled. */
+  *framesIn(segment: Segment): Generator<Frame> {
+    const time = Date.now();
+    for (const { id, first, end, pinned } of [...this.#unsettled, ...this.found]) {
+      if (!pinned.includes(segment)) continue;
+      yield { kind: FrameKind.BATCH, sequence: first, count: end - first, time, payload: id };
+      for (const split of this.#splits) {
+        if (split.startsWith(id)) {
+          yield { kind: FrameKind.SPLIT, sequence: end, count: 0, time, payload: split };
+        }
+      }
+    }
+  }
+
   /** Resolves when nothing is being saved. */
   async end(): Promise<void> {
     await this.#saving;
@@ -112,10 +129,11 @@ export class SpoolBatches {
 
   /** Writes down something about a batch; the segment stays until whoever asked for it lets go of it. */
   #note(frame: Omit<Frame, "time">): Promise<Segment> {
-    const { work, journal, isSynced } = this.#parts;
+    const { work, journal, guard, isSynced } = this.#parts;
     return work.persist(async () => {
       const { segment } = await journal.append({ ...frame, time: Date.now() });
       if (isSynced) await journal.sync();
+      await guard.check();
       segment.pins++;
       return segment;
     }, { isIntake: false });

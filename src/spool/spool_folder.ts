@@ -1,4 +1,5 @@
 import { decodeFrame, encodeFrame, FrameKind } from "./frame.ts";
+import { identityOf } from "./journal.ts";
 import { replaceFile } from "../pipeline/durable_file.ts";
 
 /** How long to wait for a process that is just ending. */
@@ -7,11 +8,26 @@ const LOCK_WAIT_MS = 50;
 /** Space that is kept back: on a full disk no batch could be frozen else, and so none be written and removed. */
 const RESERVE_BYTES = 64 * 1_024;
 
+/** Makes a folder where it is not there, and gives its lock. */
+async function openLocked(path: string): Promise<Deno.FsFile> {
+  await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+  const lock = await Deno.open(`${path}/lock`, { write: true, create: true, mode: 0o600 });
+  for (let attempt = 1; !await lock.tryLock(true); attempt++) {
+    if (attempt === LOCK_ATTEMPTS) {
+      lock.close();
+      throw new Error("another process, or another hub of this one, uses it");
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+  }
+  return lock;
+}
+
 /** The folder of a spool, and the small files in it beside the journal. */
 export class SpoolFolder {
   /** Its path. */
   readonly path: string;
-  readonly #lock: Deno.FsFile;
+  #lock: Deno.FsFile;
+  #identity = "";
   #hasReserve = false;
 
   /**
@@ -20,20 +36,40 @@ export class SpoolFolder {
    * @throws If it cannot be used, or another process uses it.
    */
   static async open(path: string): Promise<SpoolFolder> {
-    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
-    const lock = await Deno.open(`${path}/lock`, { write: true, create: true, mode: 0o600 });
-    for (let attempt = 1; !await lock.tryLock(true); attempt++) {
-      if (attempt === LOCK_ATTEMPTS) {
-        lock.close();
-        throw new Error("another process, or another hub of this one, uses it");
-      }
-      await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
-    }
-    const folder = new SpoolFolder(path, lock);
+    const folder = new SpoolFolder(path, await openLocked(path));
+    folder.#identity = identityOf(await Deno.stat(path));
     for (const name of ["cursor", "cursor.new", "database", "database.new", "reserve"]) {
       folder.#freeName(name);
     }
     return folder;
+  }
+
+  /** True if the path of the folder leads to the lock that this process holds. */
+  async isLocked(): Promise<boolean> {
+    const [held, found] = await Promise.all([
+      this.#lock.stat(),
+      Deno.stat(`${this.path}/lock`).catch(() => undefined),
+    ]);
+    return found !== undefined && identityOf(held) === identityOf(found);
+  }
+
+  /**
+   * Makes the folder again and locks it, after it was removed or replaced.
+   *
+   * @returns True if it is another folder than before.
+   * @throws If it cannot be made, or another process uses it.
+   */
+  async reopen(): Promise<boolean> {
+    if (!await this.isLocked()) {
+      const lock = await openLocked(this.path);
+      this.#lock.close();
+      this.#lock = lock;
+    }
+    this.#hasReserve = false;
+    const identity = identityOf(await Deno.stat(this.path));
+    const isAnother = identity !== this.#identity;
+    this.#identity = identity;
+    return isAnother;
   }
 
   private constructor(path: string, lock: Deno.FsFile) {

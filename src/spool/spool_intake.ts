@@ -3,6 +3,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { FrameKind } from "./frame.ts";
 import type { Journal } from "./journal.ts";
 import { MAX_BUFFERED_BYTES, MAX_BUFFERED_RECORDS } from "../pipeline/queue.ts";
+import type { SpoolGuard } from "./spool_guard.ts";
 import type { Group } from "./spool_reader.ts";
 import type { SpoolWorker } from "./spool_worker.ts";
 
@@ -29,6 +30,7 @@ export interface Written<T> {
 /** What a {@linkcode SpoolIntake} works with. */
 export interface IntakeParts<T> {
   readonly journal: Journal;
+  readonly guard: SpoolGuard;
   readonly work: SpoolWorker;
   /** Whether each frame is synced before its records count as written. */
   readonly isSynced: boolean;
@@ -131,12 +133,13 @@ export class SpoolIntake<T> {
   }
 
   async #write({ records, time }: Round<T>): Promise<Written<T>> {
-    const { journal, isSynced } = this.#parts;
+    const { journal, guard, isSynced } = this.#parts;
     const first = this.#next;
     const payload = JSON.stringify(records);
     const frame = { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
     const { segment, offset } = await journal.append(frame);
     if (isSynced) await journal.sync();
+    await guard.check();
     this.#next += records.length;
     return { group: { first, records, bytes: payload.length, time, segment }, offset };
   }

@@ -79,10 +79,8 @@ export class SpoolReader<T> {
       else this.#pieces = undefined;
       return value ?? undefined;
     } catch (error) {
-      this.#pieces = undefined;
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // it may be read the next time
-      this.#offset = segment.bytes; // the file is gone; whoever counts will miss its records
-      return undefined;
+      this.#pieces = undefined; // it may be read the next time: a file that is gone is written again
+      throw error;
     }
   }
 

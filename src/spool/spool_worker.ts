@@ -2,6 +2,7 @@ import type { DatasetName } from "../records/dataset.ts";
 import { Alarm, type EventListener } from "../pipeline/events.ts";
 import { retry } from "../pipeline/retry.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
+import type { SpoolGuard } from "./spool_guard.ts";
 import { storageError } from "../pipeline/durable_file.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 
@@ -13,6 +14,7 @@ const MAX_RETRY_MS = 30_000;
  */
 export class SpoolWorker {
   readonly #folder: SpoolFolder;
+  readonly #guard: SpoolGuard;
   /** Raised while records cannot be written, and while batches cannot be frozen or read. */
   readonly #intakeAlarm: Alarm;
   readonly #batchAlarm: Alarm;
@@ -24,8 +26,16 @@ export class SpoolWorker {
   #isClosing = false;
 
   /** Does nothing by itself. */
-  constructor(folder: SpoolFolder, { dataset, onEvent }: { dataset: DatasetName; onEvent: EventListener }) {
+  constructor(
+    { folder, guard, dataset, onEvent }: {
+      folder: SpoolFolder;
+      guard: SpoolGuard;
+      dataset: DatasetName;
+      onEvent: EventListener;
+    },
+  ) {
     this.#folder = folder;
+    this.#guard = guard;
     this.#intakeAlarm = new Alarm(dataset, onEvent);
     this.#batchAlarm = new Alarm(dataset, onEvent);
   }
@@ -66,6 +76,7 @@ export class SpoolWorker {
   async #attempt<R>(write: () => Promise<R>, isIntake: boolean): Promise<R> {
     const folder = this.#folder;
     try {
+      await this.#guard.restore();
       if (isIntake) await folder.keepReserve();
       return await write();
     } catch (cause) {
@@ -74,6 +85,13 @@ export class SpoolWorker {
       await folder.useReserve();
       return await write();
     }
+  }
+
+  /** Checks all files once, and writes again what is missing; gives whether nothing is known to be missing. */
+  async secure(): Promise<boolean> {
+    const guard = this.#guard;
+    await this.exclusive(() => guard.check({ all: true }).catch(() => guard.restore())).catch(() => {});
+    return !guard.isDisplaced;
   }
 
   /** Reads until it succeeds. */
