@@ -97,7 +97,13 @@ export type { FsyncPolicy } from "./src/spool/spool.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
 export { Decimal } from "./src/records/decimal.ts";
-export { CostCategory, type CostEntry, type CostEntryInput } from "./src/records/cost_entry.ts";
+export {
+  type CostAmountField,
+  CostCategory,
+  type CostEntry,
+  type CostEntryInput,
+  type CostTimeField,
+} from "./src/records/cost_entry.ts";
 export type { ServiceMetrics, ServiceMetricsInput } from "./src/records/service_metrics.ts";
 export type { HealthStatus, SystemMetrics, SystemMetricsInput } from "./src/records/system_metrics.ts";
 export type {

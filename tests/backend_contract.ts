@@ -18,7 +18,13 @@ import { type Tally, tally } from "../src/transfer/comparison.ts";
 import { answersContract } from "./aggregation_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { liveContract } from "./monitoring_contract.ts";
-import { costEntry, FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
+import {
+  costEntry,
+  FULL_COST_ENTRY,
+  FULL_SERVICE_METRICS,
+  FULL_SYSTEM_METRICS,
+  NEW_YEAR,
+} from "./fixtures.ts";
 
 /** Opens an empty backend; disposing of it closes it and removes what it left. */
 export type OpenEmpty = (
@@ -43,18 +49,10 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
   test("gives back every field of every dataset as it was stored", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
     await write(backend, serviceMetrics, [FULL_SERVICE_METRICS]);
-    const entry = costEntry({
-      amount: "-123456789012345678.000000000000000009",
-      currency: "EUR",
-      region: "eu-west-1",
-      tags: { team: "nlp", "a.b[0]": "$.x" },
-      description: 'line 1\nline 2, "quoted"',
-      billingPeriod: "2026-01",
-    }) as CostEntry;
-    await write(backend, costEntries, [entry]);
+    await write(backend, costEntries, [FULL_COST_ENTRY]);
     assertEquals(await read(backend, systemMetrics), [FULL_SYSTEM_METRICS]);
     assertEquals(await read(backend, serviceMetrics), [FULL_SERVICE_METRICS]);
-    assertEquals(await read(backend, costEntries), [entry]);
+    assertEquals(await read(backend, costEntries), [FULL_COST_ENTRY]);
   });
 
   test("leaves absent what was absent, and keeps empty what was empty", async (backend) => {
@@ -66,6 +64,30 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     const [{ description, tags, region }] = await read(backend, costEntries);
     assertEquals([description, tags, region], ["", {}, undefined]);
   });
+
+  test("gives back the columns of each cost when batches and costs have different ones", async (backend) => {
+    const costs = [
+      costEntry({ entryId: "a", serviceName: "EC2", focus: { x: "1" } }),
+      costEntry({ entryId: "b", effectiveCost: "2.50", basis: "billed" }),
+      costEntry({ entryId: "c" }),
+      costEntry({ entryId: "d", invoiceId: "INV-1", billingPeriodStart: NEW_YEAR }),
+    ];
+    await write(backend, costEntries, costs.slice(0, 2));
+    for (const cost of costs.slice(2)) await write(backend, costEntries, [cost]);
+    const [a, b, c, d] = await read(backend, costEntries);
+    assertEquals([a.serviceName, a.focus, a.effectiveCost], ["EC2", { x: "1" }, undefined]);
+    assertEquals(b, { ...costEntry({ entryId: "b" }), currency: "USD", effectiveCost: "2.5" } as CostEntry);
+    assertEquals(c, { ...costEntry({ entryId: "c" }), currency: "USD" } as CostEntry);
+    assertEquals([d.invoiceId, d.billingPeriodStart], ["INV-1", NEW_YEAR]);
+  });
+
+  test("leaves nothing of a cost that another one replaces", async (backend) => {
+    await write(backend, costEntries, [FULL_COST_ENTRY]);
+    const { entryId, timestamp } = FULL_COST_ENTRY;
+    const cost = { ...costEntry({ entryId, timestamp }), currency: "USD" } as CostEntry;
+    await write(backend, costEntries, [cost]);
+    assertEquals(await read(backend, costEntries), [cost]);
+  }, "replace");
 
   test("keeps extreme numbers exactly", async (backend) => {
     const reals = [0, -0.5, 1e-300, 1.7976931348623157e308, 0.1 + 0.2, 2 ** 53, 5e-324];

@@ -1,5 +1,5 @@
 /** Records and places that several tests use. */
-import type { CostEntryInput } from "../src/records/cost_entry.ts";
+import type { CostEntry, CostEntryInput } from "../src/records/cost_entry.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { loadSqliteDriver } from "../src/backends/sqlite/driver.ts";
@@ -60,6 +60,48 @@ export const FULL_SERVICE_METRICS: ServiceMetrics = {
   trainingJobsActive: 1,
   trainingJobsQueued: 2,
   trainingJobsFailed: 3,
+};
+
+/** A cost entry in which every field holds something else. */
+export const FULL_COST_ENTRY: CostEntry = {
+  entryId: "full",
+  timestamp: NEW_YEAR + 2,
+  resourceId: "i-1",
+  category: "AI and Machine Learning",
+  amount: "-123456789012345678.000000000000000009",
+  currency: "EUR",
+  region: "eu-west-1",
+  tags: { team: "nlp", "a.b[0]": "$.x" },
+  description: 'line 1\nline 2, "quoted"',
+  billingPeriod: "2026-01",
+  chargePeriodEnd: NEW_YEAR + 3_600_002,
+  chargeCategory: "Usage",
+  chargeClass: "Correction",
+  chargeFrequency: "Recurring",
+  serviceName: "Bedrock",
+  serviceSubcategory: "Generative AI",
+  serviceProviderName: "AWS",
+  hostProviderName: "Amazon",
+  invoiceIssuerName: "AWS Inc.",
+  billingAccountId: "1",
+  subAccountId: "2",
+  resourceName: "one",
+  resourceType: "Model",
+  skuId: "claude",
+  consumedQuantity: "1000000.000000000000000001",
+  consumedUnit: "Tokens",
+  pricingQuantity: "1",
+  pricingUnit: "1M Tokens",
+  listCost: "2",
+  contractedCost: "1.5",
+  effectiveCost: "-0.000000000000000001",
+  billingPeriodStart: NEW_YEAR,
+  billingPeriodEnd: NEW_YEAR + 31 * 86_400_000,
+  invoiceId: "INV-1",
+  basis: "estimated",
+  source: "focus:1",
+  deliveryId: "d1",
+  focus: { SkuMeter: 'input, "tokens"', x_Vendor: "ünï 😀", ResourceId: "" },
 };
 
 /** A cost entry that is as short as it may be. */

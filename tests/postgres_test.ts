@@ -12,7 +12,7 @@ import { BackendError } from "../src/errors.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import type { AggregateRow, Measure } from "../src/records/aggregation.ts";
 import { retryBriefly } from "../src/pipeline/retry.ts";
-import { costEntries } from "../src/records/cost_entry.ts";
+import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
@@ -20,7 +20,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { Chance } from "./faults/chance.ts";
-import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { costEntry, FULL_COST_ENTRY, NEW_YEAR } from "./fixtures.ts";
 import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
 const DAY = 24 * 3_600_000;
@@ -798,10 +798,17 @@ test(
   "brings a database of schema version 1 up to date, once; read only, it reads it as it is",
   async (backend, database) => {
     await write(backend, systemMetrics, metrics(1));
-    await database.sql("DROP TABLE live_documents; UPDATE schema_version SET version = 1");
+    await write(backend, costEntries, [costEntry()]);
+    const added = costEntries.columns.filter(({ since }) => since > 1).map(({ name }) =>
+      `DROP COLUMN ${name}`
+    );
+    await database.sql(`ALTER TABLE cost_entries ${added.join(", ")}; DROP TABLE live_documents`);
+    await database.sql("UPDATE schema_version SET version = 1");
     const reader = await open(database.url, { mode: "read" });
     assertEquals(await reader.documents.read(), []);
     assertEquals((await read(reader, systemMetrics)).length, 1);
+    const costs = await read(reader, costEntries);
+    assertEquals(costs, [{ ...costEntry(), currency: "USD" } as CostEntry]);
     await reader.close();
     await assertRejects(
       () => open(database.url, { mode: "existing" }),
@@ -812,6 +819,8 @@ test(
     await writers[4].documents.write({ kind: "budget", id: "x", body: 1 });
     assertEquals(await writers[0].documents.read(), [{ kind: "budget", id: "x", body: 1 }]);
     assertEquals(await rowsIn(database, "schema_version"), 2);
+    await write(writers[1], costEntries, [FULL_COST_ENTRY]);
+    assertEquals(await read(writers[0], costEntries), [...costs, FULL_COST_ENTRY]);
     await Promise.all(writers.map((writer) => writer.close()));
   },
 );

@@ -5,10 +5,11 @@ import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/
 import { createSchema, SCHEMA_VERSION } from "../src/backends/sqlite/schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
+import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
-import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { costEntry, FULL_COST_ENTRY, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
 const { present } = await sqliteDrivers();
@@ -317,19 +318,29 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     const path = folder.file("a.db");
     const backend = await open(path);
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    await write(backend, costEntries, [costEntry()]);
     await backend.close();
     await execute(driver, path, "DROP TABLE live_documents");
+    for (const { name, type } of costEntries.columns.filter(({ since }) => since > 1)) {
+      for (const part of type === "decimal" ? ["_units", "_parts"] : [""]) {
+        await execute(driver, path, `ALTER TABLE cost_entries DROP COLUMN ${name}${part}`);
+      }
+    }
     await execute(driver, path, "UPDATE schema_version SET version = 1");
     const before = Deno.readFileSync(path);
     const reader = await open(path, "read");
     assertEquals(await reader.documents.read(), []);
     assertEquals((await read(reader, systemMetrics)).length, 1);
+    const costs = await read(reader, costEntries);
+    assertEquals(costs, [{ ...costEntry(), currency: "USD" } as CostEntry]);
     await reader.close();
     assertEquals(Deno.readFileSync(path), before);
     const writers = await Promise.all(Array.from({ length: 3 }, () => open(path)));
     await writers[2].documents.write({ kind: "budget", id: "x", body: 1 });
     assertEquals(await writers[0].documents.read(), [{ kind: "budget", id: "x", body: 1 }]);
     assertEquals((await read(writers[1], systemMetrics)).length, 1);
+    await write(writers[1], costEntries, [FULL_COST_ENTRY]);
+    assertEquals(await read(writers[0], costEntries), [...costs, FULL_COST_ENTRY]);
     assertEquals((await writers[0].probe()).details.schemaVersion, SCHEMA_VERSION);
     await Promise.all(writers.map((writer) => writer.close()));
   });

@@ -12,7 +12,8 @@ const MOD = new URL("../mod.ts", import.meta.url).href;
 
 function batch(id: string, nodeId: string) {
   const records = [{ timestamp: NEW_YEAR, clusterId: "c", nodeId }];
-  return { id, dataset: systemMetrics.name, rows: encodeRows(systemMetrics, records) };
+  const fields = systemMetrics.columns.map(({ field }) => field);
+  return { id, dataset: systemMetrics.name, fields, rows: encodeRows(systemMetrics, records) };
 }
 
 /** A thread for a file with tables in it. */

@@ -22,7 +22,7 @@ import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { Partitions, type TimeParts } from "./postgres/partitions.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
-import { DIALECT, literal, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
+import { DIALECT, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
 import { eachSlice, Slices } from "./postgres/slices.ts";
 import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
@@ -76,6 +76,8 @@ export class PostgresBackend implements Backend {
   readonly #writer: PostgresWriter;
   readonly #retention: Retention;
   readonly #slices: Slices;
+  /** The version of the schema; an older one only where the database is only read. */
+  readonly #version: number;
 
   /**
    * Opens the database and sees to its schema.
@@ -85,9 +87,9 @@ export class PostgresBackend implements Backend {
    */
   static async open(options: PostgresBackendOptions): Promise<PostgresBackend> {
     return await withPool(options, async (pool) => {
-      await migrate(pool, options.mode, PARTITIONED);
+      const version = await migrate(pool, options.mode, PARTITIONED);
       const parts = new Partitions(pool, options.now);
-      return new PostgresBackend(pool, options, { parts, retention: new Retention(pool, parts) });
+      return new PostgresBackend(pool, options, { parts, retention: new Retention(pool, parts), version });
     });
   }
 
@@ -95,13 +97,14 @@ export class PostgresBackend implements Backend {
   protected constructor(
     pool: PostgresPool,
     options: PostgresBackendOptions & WriterOptions,
-    { parts, retention }: { parts: TimeParts; retention: Retention },
+    { parts, retention, version }: { parts: TimeParts; retention: Retention; version: number },
   ) {
     this.pool = pool;
     this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
     this.#retention = retention;
     this.#slices = new Slices(parts);
+    this.#version = version;
   }
 
   get location(): string {
@@ -125,7 +128,7 @@ export class PostgresBackend implements Backend {
   }
 
   async *#readOnce<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
-    const select = this.selectStatement(dataset, query);
+    const select = this.selectStatement(readableFrom(dataset, this.#version), query);
     const session = await this.pool.acquire("read", { isStream: true });
     let isOver = false;
     let failure: unknown;
@@ -154,7 +157,7 @@ export class PostgresBackend implements Backend {
     const order = (dataset.key.length > 0 ? dataset.key : ["timestamp"])
       .map((field) => `${columnOf(dataset, field).name} ${query.order}`);
     const limit = query.limit === undefined ? "" : ` LIMIT ${query.limit}`;
-    return `SELECT ${selectList(dataset)} FROM ${dataset.name} ` +
+    return `SELECT ${selectList(dataset)} FROM ${dataset.source} ` +
       `${whereClause(dataset, query, DIALECT)} ORDER BY ${order.join(", ")}${limit}`;
   }
 
@@ -184,7 +187,8 @@ export class PostgresBackend implements Backend {
     aggregation: Aggregation,
   ): Promise<AggregateRow[]> {
     const where = whereClause(dataset, query, DIALECT);
-    const source = { from: dataset.name, where, measure: measureOfRecords };
+    const { source: from } = readableFrom(dataset, this.#version);
+    const source = { from, where, measure: measureOfRecords };
     const sql = aggregateStatement(dataset, aggregation, source);
     const rows = await this.pool.use("read", (session) => session.query(sql));
     return rows.map((row) => readAggregateRow(dataset, aggregation, row));

@@ -4,7 +4,7 @@ import { retryBriefly } from "../pipeline/retry.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
-import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { type Dataset, type DatasetName, narrow } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type {
   Backend,
@@ -31,7 +31,7 @@ import {
 import { asBackendError, locationOfFile, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
 import { encodeRows } from "./sqlite/rows.ts";
-import { rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
+import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
 import { WriterThread } from "./sqlite/thread.ts";
 import { type EncodedBatch, SqliteWriter, type SqliteWriterOptions } from "./sqlite/writer.ts";
 import { currencyTotals } from "./currency_totals.ts";
@@ -92,6 +92,7 @@ export class SqliteBackend implements Backend {
   readonly #writer: SqliteWriter;
   #thread: WriterThread | undefined;
   readonly #threadRecords: number;
+  readonly #isReadOnly: boolean;
   #prepared: { batch: Batch; encoded: EncodedBatch } | undefined;
   /** Whatever changes the file is done one after the other: two of its connections must not wait for each other. */
   readonly #turns = new Mutex();
@@ -118,6 +119,7 @@ export class SqliteBackend implements Backend {
     this.#database = database;
     this.#path = path;
     this.isDurable = path !== "";
+    this.#isReadOnly = mode === "read";
     this.#writing = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
     this.#writer = new SqliteWriter(database, this.#writing);
     this.#threadRecords = this.isDurable && mode !== "read" ? threadRecords : Infinity;
@@ -131,8 +133,8 @@ export class SqliteBackend implements Backend {
     return locationOfFile(this.#path);
   }
 
-  maxRecords({ columns }: Dataset<unknown>): number {
-    return Math.floor(BATCH_VALUES / columns.length);
+  maxRecords({ usual }: Dataset<unknown>): number {
+    return Math.floor(BATCH_VALUES / usual.length);
   }
 
   prepare(batch: Batch): void {
@@ -153,7 +155,7 @@ export class SqliteBackend implements Backend {
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
     const reader = await this.#do("read", () => this.#openReader());
-    const found = readPages(reader, dataset, { query, condition: condition(dataset, query) });
+    const found = readPages(reader, this.#readable(dataset), { query, condition: condition(dataset, query) });
     try {
       // The one connection of a database in memory writes as well, so its rows are taken at once.
       const pages = this.#path === "" ? await this.#do("read", () => [...found].values()) : found;
@@ -183,7 +185,7 @@ export class SqliteBackend implements Backend {
       // Percentiles take statements of their own, and all have to see one state of the file.
       this.#database.exec("BEGIN");
       try {
-        return aggregate(dataset, aggregation, source);
+        return aggregate(this.#readable(dataset), aggregation, source);
       } finally {
         rollBack(this.#database);
       }
@@ -249,6 +251,13 @@ export class SqliteBackend implements Backend {
       await this.#thread?.close();
       this.#database.close();
     });
+  }
+
+  /** The dataset as it can be read: a file that is only read may be of an older schema. */
+  #readable<T>(dataset: Dataset<T>): Dataset<T> {
+    if (!this.#isReadOnly) return dataset;
+    const columns = this.#all(`SELECT name FROM pragma_table_info('${dataset.name}')`);
+    return readableFrom(dataset, new Set(columns.map(([name]) => name as string)));
   }
 
   /** The same for what changes the file. */
@@ -374,7 +383,9 @@ export class SqliteBackend implements Backend {
 }
 
 function encode({ id, dataset, records }: Batch): EncodedBatch {
-  return { id, dataset: dataset.name, rows: encodeRows(dataset, records) };
+  const used = narrow(dataset, records);
+  const fields = used.columns.map(({ field }) => field);
+  return { id, dataset: dataset.name, fields, rows: encodeRows(used, records) };
 }
 
 /** Lets the rest of the program have its turn: 6 µs, measured, where `setTimeout` takes 2 ms. */

@@ -52,21 +52,26 @@ export class TimescaleBackend extends PostgresBackend {
       if (lacking !== undefined) {
         throw refuse({ pool, code: "SERVER_UNSUPPORTED" }, lacking, "this is the Apache edition");
       }
-      await migrate(pool, options.mode, HYPERTABLES);
+      const version = await migrate(pool, options.mode, HYPERTABLES);
       const rollUps = new RollUps(pool);
       const policies = new Policies(pool, rollUps);
       if (options.mode === "create" && extension.isComplete) {
         await rollUps.ensure();
         await policies.apply(options);
       }
-      return new TimescaleBackend(pool, options, { extension, policies, rollUps });
+      return new TimescaleBackend(pool, options, { extension, policies, rollUps, version });
     });
   }
 
   private constructor(
     pool: PostgresPool,
     options: TimescaleBackendOptions,
-    { extension, policies, rollUps }: { extension: Extension; policies: Policies; rollUps: RollUps },
+    { extension, policies, rollUps, version }: {
+      extension: Extension;
+      policies: Policies;
+      rollUps: RollUps;
+      version: number;
+    },
   ) {
     const chunks = new Chunks(pool);
     // A unique index rules it out.
@@ -76,7 +81,11 @@ export class TimescaleBackend extends PostgresBackend {
     const settingsFor = (batch: Batch) =>
       REFUSE_WHILE_RESTORING + NO_DECOMPRESSION_LIMIT +
       (isForColumns(batch) ? "SET LOCAL timescaledb.enable_direct_compress_copy = on; " : "");
-    super(pool, { ...options, settingsFor }, { parts: chunks, retention: new ChunkRetention(pool, chunks) });
+    super(pool, { ...options, settingsFor }, {
+      parts: chunks,
+      retention: new ChunkRetention(pool, chunks),
+      version,
+    });
     this.#extension = extension;
     this.#policies = policies;
     this.#rollUps = rollUps;

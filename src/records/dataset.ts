@@ -35,6 +35,10 @@ export interface Column {
   readonly maxLength: number;
   /** Whether a table on a terminal shows it. */
   readonly summary: boolean;
+  /** The version of the schema that added it. A table of an older version lacks it. */
+  readonly since: number;
+  /** The value that an absent one stands for, in filters and groups. It is never stored. */
+  readonly absent?: string;
 }
 
 /** The names of the datasets, which are also the names of their tables. */
@@ -72,6 +76,12 @@ export interface Dataset<T> {
   readonly required: readonly Column[];
   /** The columns whose values differ in size; derived. */
   readonly sized: readonly Column[];
+  /** The columns that are maps; derived. */
+  readonly maps: readonly Column[];
+  /** The columns of the first schema, which most records have; derived. */
+  readonly usual: readonly Column[];
+  /** The table, or a query in parentheses that stands in for it; derived. */
+  readonly source: string;
   /** Only to bind the type; never set. */
   readonly _record?: T;
 }
@@ -94,6 +104,8 @@ export function column(type: ColumnType, field: string, options: ColumnOptions =
     wants: options.wants,
     maxLength: options.maxLength ?? MAX_TEXT_LENGTH,
     summary: options.summary ?? false,
+    since: options.since ?? 1,
+    absent: options.absent,
   };
 }
 
@@ -114,7 +126,10 @@ export function positionOf(dataset: Dataset<unknown>, field: string, expected: n
 }
 
 /** What of a dataset is not derived. */
-type Description<T> = Omit<Dataset<T>, "positions" | "required" | "sized" | "_record">;
+type Description<T> = Omit<
+  Dataset<T>,
+  "positions" | "required" | "sized" | "maps" | "usual" | "source" | "_record"
+>;
 
 /** A dataset from its description. */
 export function defineDataset<T>(description: Description<T>): Dataset<T> {
@@ -124,29 +139,76 @@ export function defineDataset<T>(description: Description<T>): Dataset<T> {
     positions: new Map(columns.map(({ field }, position) => [field, position])),
     required: columns.filter(({ required }) => required),
     sized: columns.filter(({ type }) => ["text", "decimal", "map"].includes(type)),
+    maps: columns.filter(({ type }) => type === "map"),
+    usual: columns.filter(({ since }) => since === 1),
+    source: description.name,
   };
+}
+
+/** Views of datasets by their added columns. They are few: the columns of a vendor's files are the same each time. */
+const views = new WeakMap<Dataset<unknown>, Map<string, Dataset<unknown>>>();
+const MAX_VIEWS = 64;
+
+/**
+ * The dataset with the usual columns and those added ones that the records have. Inserts then name no column that all
+ * of them lack. The same columns give the same object.
+ */
+export function narrow<T>(dataset: Dataset<T>, records: readonly unknown[]): Dataset<T> {
+  const { columns, usual } = dataset;
+  if (usual.length === columns.length) return dataset;
+  const isUsed = columns.map(({ since }) => since === 1);
+  for (const record of records) {
+    let position = -1;
+    for (const field in record as object) isUsed[position = positionOf(dataset, field, position + 1)] = true;
+  }
+  return narrowTo(dataset, columns.filter((_, i) => isUsed[i]).map(({ field }) => field));
+}
+
+/** The dataset with only the columns of these fields. */
+export function narrowTo<T>(dataset: Dataset<T>, fields: readonly string[]): Dataset<T> {
+  if (fields.length === dataset.columns.length) return dataset;
+  let known = views.get(dataset);
+  if (!known) views.set(dataset, known = new Map());
+  const name = fields.join();
+  let view = known.get(name);
+  if (!view) {
+    if (known.size >= MAX_VIEWS) known.clear();
+    const kept = new Set(fields);
+    view = defineDataset({ ...dataset, columns: dataset.columns.filter(({ field }) => kept.has(field)) });
+    known.set(name, view);
+  }
+  return view as Dataset<T>;
 }
 
 /** A copy that can be given away: what is kept must not be changed from outside. */
 export function copyRecord<T>(dataset: Dataset<T>, record: T): T {
   const copy = { ...record } as Record<string, unknown>;
-  for (const { field, type } of dataset.sized) {
-    if (type === "map" && copy[field] !== undefined) copy[field] = { ...copy[field] as object };
+  for (const { field } of dataset.maps) {
+    if (copy[field] !== undefined) copy[field] = { ...copy[field] as object };
   }
   return copy as T;
 }
 
 /** The bytes that an entry of a map takes beside its texts. */
 const MAP_ENTRY_BYTES = 32;
+/** More columns of varying size than these are rarely all there: their values are found faster through the record. */
+const MANY_SIZED = 10;
 
 /** Estimates the bytes of a record, for the bounds of buffers and batches: one for each UTF-16 code unit of a text. */
 export function byteLength(dataset: Dataset<unknown>, record: unknown): number {
   const values = record as Record<string, unknown>;
-  let bytes = 8 * dataset.columns.length;
-  for (const { field } of dataset.sized) {
-    const value = values[field] as string | Record<string, string> | undefined;
-    if (typeof value === "string") bytes += value.length;
-    else for (const key in value) bytes += MAP_ENTRY_BYTES + key.length + value[key].length;
-  }
+  let bytes = 8 * dataset.usual.length;
+  if (dataset.sized.length > MANY_SIZED) {
+    for (const field in values) bytes += 8 + varyingLength(values[field]);
+  } else for (const { field } of dataset.sized) bytes += varyingLength(values[field]);
   return bytes;
+}
+
+function varyingLength(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object") return 0;
+  let length = 0;
+  const map = value as Record<string, string>;
+  for (const key in map) length += MAP_ENTRY_BYTES + key.length + map[key].length;
+  return length;
 }

@@ -56,7 +56,8 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
     else if (position < 0) throw unknownField(dataset, field, value);
     else {
       const kept = checkColumn(dataset, columns[position], value);
-      if (kept !== value) record[field] = kept;
+      if (kept === columns[position].absent) delete record[field]; // kept is never undefined
+      else if (kept !== value) record[field] = kept;
     }
   }
   for (const { field, default: byDefault } of dataset.required) {

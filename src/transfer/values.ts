@@ -116,7 +116,7 @@ function refuse(wanted: string): never {
 export function toJsonRecord(columns: readonly Column[], record: unknown): Record<string, unknown> {
   const json = { ...record as Record<string, unknown> };
   for (const { field, type } of columns) {
-    if (type === "timestamp") json[field] = isoTime(json[field] as number);
+    if (type === "timestamp" && json[field] !== undefined) json[field] = isoTime(json[field] as number);
   }
   return json;
 }

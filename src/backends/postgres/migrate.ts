@@ -34,11 +34,12 @@ interface Found {
 }
 
 /**
- * Sees to the schema: makes it where it is missing and may be made.
+ * Sees to the schema: makes it where it is missing and may be made. Returns its version, which is an older one only
+ * where the database is only read.
  *
  * @throws {BackendError} If it is missing and may not be made, or is newer than this program.
  */
-export async function migrate(pool: PostgresPool, mode: OpenMode, division: Division): Promise<void> {
+export async function migrate(pool: PostgresPool, mode: OpenMode, division: Division): Promise<number> {
   const found = await pool.look("open", async (session) => {
     const [[server]] = await session.query("SELECT current_setting('server_version_num')");
     if (Number(server) < OLDEST_SERVER * 10_000) {
@@ -50,9 +51,9 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
     }
     return await readSchema(session);
   });
-  if (isReady(pool, found, division)) return;
+  if (isReady(pool, found, division)) return SCHEMA_VERSION;
   // What an older release has made lacks only what is new.
-  if (mode === "read" && found?.relationKind === division.relationKind) return;
+  if (mode === "read" && found?.relationKind === division.relationKind) return found.version;
   if (mode !== "create") throw unready(pool, found, division);
   await pool.transaction("open", async (session) => {
     // Whoever comes second waits here, and then finds all done.
@@ -65,6 +66,7 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
     if (!division.adopt) throw unready(pool, found, division);
     await division.adopt(session);
   });
+  return SCHEMA_VERSION;
 }
 
 /** What is to be said of a schema that may not be made or brought up to date. */

@@ -3,14 +3,14 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** The tables of each schema version. */
 export function tablesOf(version: number): string[] {
   return ["schema_version", "ledger", ...Object.keys(DATASETS), ...(version >= 2 ? ["live_documents"] : [])];
 }
 
-/** The statements that lead to each schema version from the one before. */
+/** The statements that lead to each schema version from the one before, beside the columns that it adds. */
 const UPGRADES: Readonly<Record<number, readonly string[]>> = {
   2: [
     "CREATE TABLE live_documents (kind text NOT NULL, id text NOT NULL, body jsonb NOT NULL, " +
@@ -18,10 +18,28 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
   ],
 };
 
-/** The statements that lead from a schema version to that of this program. */
+/** The statements that lead from a schema version to that of this program. Adding a column rewrites no row. */
 export function upgradesFrom(version: number): string[] {
+  const columns = Object.values(DATASETS).flatMap((dataset) => {
+    const added = dataset.columns.filter(({ since }) => since > version)
+      .map(({ name, type }) => `ADD COLUMN ${name} ${TYPES[type].sql}`);
+    return added.length > 0 ? [`ALTER TABLE ${dataset.name} ${added.join(", ")}`] : [];
+  });
+  return [...columns, ...tablesSince(version)];
+}
+
+function tablesSince(version: number): string[] {
   const statements = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
   return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
+}
+
+/** The dataset as a table of a schema version can be read: the columns that it lacks are null. */
+export function readableFrom<T>(dataset: Dataset<T>, version: number): Dataset<T> {
+  if (dataset.columns.every(({ since }) => since <= version)) return dataset;
+  const columns = dataset.columns.map(({ name, type, since }) =>
+    since <= version ? name : `NULL::${TYPES[type].sql} AS ${name}`
+  );
+  return { ...dataset, source: `(SELECT ${columns.join(", ")} FROM ${dataset.name}) AS ${dataset.name}` };
 }
 
 /** The type of a column on the server, and how the catalog has it: its OID, and its modifier where it has one. */
@@ -54,7 +72,7 @@ export function createSchema(form: TableForm): string[] {
   for (const dataset of Object.values(DATASETS)) {
     statements.push(createTable(dataset, form), ...createIndexes(dataset));
   }
-  return [...statements, ...upgradesFrom(1)];
+  return [...statements, ...tablesSince(1)];
 }
 
 /** The statement that makes the table of a dataset. */
@@ -140,11 +158,11 @@ export function insertStatement(dataset: Dataset<unknown>): string {
 }
 
 /**
- * Writes records over those that have their keys. Not by UPDATE, which would have TimescaleDB decompress whole
+ * Writes records over those that have their keys. Columns that it does not name become null. Not by UPDATE, which would have TimescaleDB decompress whole
  * chunks to find them.
  */
 export function restateStatement(dataset: Dataset<unknown>): string {
-  const set = dataset.columns.filter(({ field }) => !dataset.key.includes(field))
+  const set = DATASETS[dataset.name].columns.filter(({ field }) => !dataset.key.includes(field))
     .map(({ name }) => `${name} = excluded.${name}`);
   return insertStatement(dataset).replace(/DO NOTHING.*$/, `DO UPDATE SET ${set.join(", ")}`);
 }

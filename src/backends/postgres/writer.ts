@@ -1,6 +1,6 @@
 import { asFailedBefore, BackendError } from "../../errors.ts";
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
-import type { Dataset, DatasetName } from "../../records/dataset.ts";
+import { type Dataset, type DatasetName, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
 import type { TimeParts } from "./partitions.ts";
@@ -53,7 +53,7 @@ export class PostgresWriter {
         throw asFailedBefore(error);
       });
       try {
-        return await this.#copyOrInsert(batch, onSent);
+        return await this.#copyOrInsert({ ...batch, dataset: narrow(batch.dataset, batch.records) }, onSent);
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
         if (!isWithoutPartition(error)) throw error;

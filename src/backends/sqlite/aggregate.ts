@@ -39,7 +39,9 @@ export function aggregate(
   const columns = [...groups, ...parts.flatMap(({ columns }) => columns)].map((column, i) =>
     `${column} AS c${i}`
   );
-  const sql = `SELECT ${columns.join(", ") || "1"} FROM ${dataset.name} ${source.where} ${grouping(groups)}`;
+  const sql = `SELECT ${columns.join(", ") || "1"} FROM ${dataset.source} ${source.where} ${
+    grouping(groups)
+  }`;
   const percentiles = readPercentiles(dataset, aggregation, { source, groups });
   return source.all(sql).map((row) => {
     const key = row.slice(0, groups.length);
@@ -150,7 +152,7 @@ function neighbors(
   const names = groups.map((_, i) => `g${i}`);
   const partition = names.length > 0 ? `PARTITION BY ${names.join(", ")} ` : "";
   const rows = `SELECT ${[...groups.map((group, i) => `${group} AS g${i}`), `${column} AS x`].join(", ")} ` +
-    `FROM ${dataset.name} ${source.where ? `${source.where} AND` : "WHERE"} ${column} IS NOT NULL`;
+    `FROM ${dataset.source} ${source.where ? `${source.where} AND` : "WHERE"} ${column} IS NOT NULL`;
   // One order for both, so that it is sorted once.
   const ranked =
     `SELECT *, row_number() OVER (${partition}ORDER BY x) - 1 AS i, count(*) OVER (${partition}` +

@@ -31,7 +31,7 @@ function* stepThrough(
 ): Generator<SqliteValue[][]> {
   const { order, limit } = query;
   const statement = database.prepare(
-    `SELECT ${selectList(dataset)} FROM ${dataset.name} ${condition.sql} ` +
+    `SELECT ${selectList(dataset)} FROM ${dataset.source} ${condition.sql} ` +
       `ORDER BY timestamp ${order}, ${tieBreaker(dataset)} ${order} ${
         limit === undefined ? "" : `LIMIT ${limit}`
       }`,
@@ -63,7 +63,7 @@ function* seek(
   const second = tieBreaker(dataset);
   const select = (where: string) =>
     database.prepare(
-      `SELECT ${selectList(dataset)}, timestamp, ${second} FROM ${dataset.name} WHERE ${where} ` +
+      `SELECT ${selectList(dataset)}, timestamp, ${second} FROM ${dataset.source} WHERE ${where} ` +
         `ORDER BY timestamp ${order}, ${second} ${order} LIMIT ?`,
     );
   database.exec("BEGIN");

@@ -1,16 +1,16 @@
-import { columnOf, type ColumnType, type Dataset } from "../../records/dataset.ts";
+import { type Column, columnOf, type ColumnType, type Dataset } from "../../records/dataset.ts";
 import { recordBuilder } from "../../records/record_builder.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { Decimal, splitAmount } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** The tables of schema version 1, by which a database is known to be ours. */
 export const TABLES: readonly string[] = ["schema_version", "ledger", ...Object.keys(DATASETS)];
 
-/** The statements that lead to each schema version from the one before. */
+/** The statements that lead to each schema version from the one before, beside the columns that it adds. */
 const UPGRADES: Readonly<Record<number, readonly string[]>> = {
   2: [
     "CREATE TABLE live_documents (kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, " +
@@ -18,9 +18,32 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
   ],
 };
 
-/** The statements that lead from a schema version to that of this program. */
+/** The statements that lead from a schema version to that of this program. Adding a column rewrites no row. */
 export function upgradesFrom(version: number): string[] {
+  const columns = Object.values(DATASETS).flatMap(({ name, columns }) =>
+    columns.filter(({ since }) => since > version)
+      .flatMap(definitionsOf).map((column) => `ALTER TABLE ${name} ADD COLUMN ${column}`)
+  );
+  return [...tablesSince(version), ...columns];
+}
+
+function tablesSince(version: number): string[] {
   return Object.entries(UPGRADES).flatMap(([to, statements]) => Number(to) > version ? statements : []);
+}
+
+/** A column as `CREATE TABLE` has it: a decimal takes two. */
+function definitionsOf({ name, type, required }: Column): string[] {
+  return STORAGE[type].columns.map((stored) =>
+    `${name}${stored.suffix} ${stored.type}${required ? " NOT NULL" : ""}`
+  );
+}
+
+/** The dataset as a table with these columns can be read: the columns that it lacks are null. */
+export function readableFrom<T>(dataset: Dataset<T>, present: ReadonlySet<string>): Dataset<T> {
+  const names = storedNames(dataset);
+  if (names.every((name) => present.has(name))) return dataset;
+  const columns = names.map((name) => present.has(name) ? name : `NULL AS ${name}`);
+  return { ...dataset, source: `(SELECT ${columns.join(", ")} FROM ${dataset.name})` };
 }
 
 /** A column of a table. */
@@ -90,11 +113,7 @@ export function createSchema(): string[] {
     "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
   ];
   for (const dataset of Object.values(DATASETS)) {
-    const columns = dataset.columns.flatMap((column) =>
-      STORAGE[column.type].columns.map(({ suffix, type }) =>
-        `${column.name}${suffix} ${type}${column.required ? " NOT NULL" : ""}`
-      )
-    );
+    const columns = dataset.columns.flatMap(definitionsOf);
     if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
     statements.push(`CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)`);
     for (const fields of dataset.indexes) {
@@ -103,7 +122,7 @@ export function createSchema(): string[] {
       statements.push(`CREATE INDEX ${index} ON ${dataset.name} (${names})`);
     }
   }
-  return [...statements, ...upgradesFrom(1)];
+  return [...statements, ...tablesSince(1)];
 }
 
 /** The statement that inserts one record; a record whose key exists changes nothing. */
@@ -114,9 +133,9 @@ export function insertStatement(dataset: Dataset<unknown>): string {
   return `INSERT INTO ${dataset.name} (${names.join(", ")}) VALUES (${values})${conflict}`;
 }
 
-/** The statement that writes a record over the one that has its key. */
+/** The statement that writes a record over the one that has its key. Columns that it does not name become null. */
 export function restateStatement(dataset: Dataset<unknown>): string {
-  const set = storedNames(dataset).map((name) => `${name} = excluded.${name}`).join(", ");
+  const set = storedNames(DATASETS[dataset.name]).map((name) => `${name} = excluded.${name}`).join(", ");
   const key = columnNames(dataset, dataset.key);
   return insertStatement(dataset).replace("DO NOTHING", `(${key}) DO UPDATE SET ${set}`);
 }

@@ -1,6 +1,6 @@
 import type { WriteResult } from "../../pipeline/sink.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import type { DatasetName } from "../../records/dataset.ts";
+import { type Dataset, type DatasetName, narrowTo } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteStatement } from "./driver.ts";
 import { asBackendError, assertIsThere, type OpenFile } from "./file.ts";
@@ -11,6 +11,8 @@ import { insertStatement, restateStatement } from "./schema.ts";
 export interface EncodedBatch {
   readonly id: string;
   readonly dataset: DatasetName;
+  /** The fields that the rows have columns for. */
+  readonly fields: readonly string[];
   readonly rows: Rows;
 }
 
@@ -19,6 +21,9 @@ export interface SqliteWriterOptions extends OpenFile {
   /** What to do with a record whose key exists. */
   readonly onConflict: ConflictPolicy;
 }
+
+/** Statements of datasets and their columns that are kept ready. */
+const MAX_STATEMENTS = 32;
 
 /** What it takes to insert the records of a dataset. */
 interface Statements {
@@ -31,7 +36,7 @@ export class SqliteWriter {
   readonly #database: SqliteDatabase;
   readonly #file: OpenFile;
   readonly #onConflict: ConflictPolicy;
-  readonly #statements = new Map<DatasetName, Statements>();
+  readonly #statements = new Map<Dataset<unknown>, Statements>();
   readonly #totalChanges: SqliteStatement;
 
   /** Writes by a connection of somebody else, who closes it. */
@@ -76,11 +81,12 @@ export class SqliteWriter {
     return { committed, duplicates, restated, isReplay: true };
   }
 
-  #insert({ id, dataset, rows }: EncodedBatch): WriteResult {
+  #insert({ id, dataset: name, fields, rows }: EncodedBatch): WriteResult {
+    const dataset = narrowTo<unknown>(DATASETS[name], fields);
     const { insert, restate } = this.#statementsOf(dataset);
     const before = this.#changes();
     let restated = 0;
-    for (const row of eachRow(DATASETS[dataset], rows)) {
+    for (const row of eachRow(dataset, rows)) {
       // To ask after each row what has changed takes a sixth of the time.
       if (!restate) insert.put(row);
       else if (insert.run(row) === 0) restated += restate.run(row);
@@ -90,7 +96,7 @@ export class SqliteWriter {
     runOnce(
       this.#database,
       "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)",
-      [id, dataset, committed, duplicates, restated, Date.now()],
+      [id, name, committed, duplicates, restated, Date.now()],
     );
     return { committed, duplicates, restated };
   }
@@ -100,17 +106,24 @@ export class SqliteWriter {
     return this.#totalChanges.all([])[0][0] as number;
   }
 
-  #statementsOf(name: DatasetName): Statements {
-    let statements = this.#statements.get(name);
+  #statementsOf(dataset: Dataset<unknown>): Statements {
+    let statements = this.#statements.get(dataset);
     if (!statements) {
-      const dataset = DATASETS[name];
+      if (this.#statements.size >= MAX_STATEMENTS) this.#forgetStatements();
       const isReplacing = dataset.key.length > 0 && this.#onConflict === "replace";
       statements = {
         insert: this.#database.prepare(insertStatement(dataset)),
         ...(isReplacing ? { restate: this.#database.prepare(restateStatement(dataset)) } : {}),
       };
-      this.#statements.set(name, statements);
+      this.#statements.set(dataset, statements);
     }
     return statements;
+  }
+  #forgetStatements(): void {
+    for (const { insert, restate } of this.#statements.values()) {
+      insert.finalize();
+      restate?.finalize();
+    }
+    this.#statements.clear();
   }
 }

@@ -41,7 +41,8 @@ export function rollUpSource(
 
 function isRolledUp(dataset: Dataset<unknown>, measure: Measure): boolean {
   if (measure.field === undefined) return true;
-  const { type } = columnOf(dataset, measure.field);
+  const { type, since } = columnOf(dataset, measure.field);
+  if (since > 1) return false;
   if (type === "decimal") return measure.function === "sum";
   return measure.function !== "percentile" && (type === "real" || type === "integer");
 }

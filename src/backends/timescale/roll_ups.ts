@@ -54,7 +54,8 @@ function measuresOf({ name, type }: Column): { fromRecords: string[]; fromRollUp
  */
 export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
   const groups = columnNames(dataset, dataset.rollUpBy);
-  const measures = dataset.columns.filter(({ type }) => ["real", "integer", "decimal"].includes(type))
+  // Added columns stay out: to make a roll-up again would erase the history that retention took from the records.
+  const measures = dataset.usual.filter(({ type }) => ["real", "integer", "decimal"].includes(type))
     .map(measuresOf);
   const statement = (name: string, bucket: string, columns: readonly string[], from: string) =>
     `CREATE MATERIALIZED VIEW ${name} WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS ` +
