@@ -12,12 +12,12 @@ import { DATASETS } from "./records/datasets.ts";
 /** How records are kept. All fields are optional. */
 export interface PersistenceConfig {
   /**
-   * The backend by name, or one that {@linkcode openBackend} has opened and that is to be shared.
-   * Where the connection string names a backend, that one.
+   * Backend by name, or a shared one from {@linkcode openBackend}. `in_memory` is the same as `memory`. Not needed if
+   * the connection string names the backend.
    *
    * @default {"memory"}
    */
-  backend?: StorageBackend | Backend;
+  backend?: StorageBackend | "in_memory" | Backend;
   /**
    * Where records are kept: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
    * `postgresql://user:password@host:5432/database?sslmode=verify-full`; for TimescaleDB the same with
@@ -157,9 +157,11 @@ type Optional = "spoolDirectory" | "deadLetterDirectory" | "onEvent";
 /** A configuration with nothing left open. */
 export interface ResolvedConfig
   extends
-    Required<Omit<PersistenceConfig, "connectionString" | Optional>>,
+    Required<Omit<PersistenceConfig, "backend" | "connectionString" | Optional>>,
     Pick<PersistenceConfig, Optional> {
-  /** The path of the SQLite file, or the connection string of PostgreSQL; empty in memory. */
+  /** Backend by name, or a shared one. */
+  readonly backend: StorageBackend | Backend;
+  /** Path of the SQLite file, or connection string of PostgreSQL; empty in memory. */
   readonly location: string;
 }
 
@@ -187,7 +189,7 @@ export const DEFAULT_SQLITE = "sqlite:///openfinops.db";
 
 /** The connection string of a backend that is given none. For PostgreSQL all comes from the environment. */
 export function defaultConnectionString(backend: unknown): string | undefined {
-  if (backend === "memory") return undefined;
+  if (backend === "memory" || backend === "in_memory") return undefined;
   if (backend === "timescaledb") return "timescaledb://";
   return backend === "postgresql" ? "postgresql://" : DEFAULT_SQLITE;
 }
@@ -218,7 +220,7 @@ const isOneOf = (...names: string[]) => ({
 const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wanted: string }> = {
   backend: {
     test: (value) =>
-      BACKENDS.includes(value as StorageBackend) ||
+      BACKENDS.includes(value as StorageBackend) || value === "in_memory" ||
       (typeof value === "object" && value !== null && "write" in value && "read" in value),
     wanted: `${BACKENDS.join(", ")} or an opened backend`,
   },
@@ -314,6 +316,7 @@ function whereTo(
   backend: PersistenceConfig["backend"],
   connectionString: string | undefined,
 ): Pick<ResolvedConfig, "backend" | "location"> {
+  if (backend === "in_memory") return whereTo("memory", connectionString);
   if (typeof backend === "object") {
     if (connectionString === undefined) return { backend, location: "" };
     throw new ConfigError(

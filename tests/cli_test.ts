@@ -1,4 +1,5 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { dirname } from "node:path";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { trendsOf } from "../src/cli/aggregation.ts";
@@ -48,7 +49,7 @@ async function fill(folder: TemporaryFolder): Promise<void> {
   }
 }
 
-test("--help tells every command, and each command its options and examples", async ({ path: cwd }) => {
+test("--help lists all commands, and leads with examples", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(["--help"], { cwd });
   assertEquals([code, err], [0, ""]);
   const commands = [...out.matchAll(/^ {2}((?:(?:database|metrics|costs) )?[a-z-]+) {2,}/gm)].map((
@@ -74,9 +75,78 @@ test("--help tells every command, and each command its options and examples", as
   for (const name of commands) {
     const help = await openfinops([...name.split(" "), "--help"], { cwd });
     assertEquals([help.code, help.err], [0, ""]);
-    assert(help.out.includes(`openfinops ${name}`) && help.out.includes("Examples:"), help.out);
+    const [summary, title, ...lines] = help.out.split("\n").filter((line) => line !== "");
+    assert(summary.endsWith(".") && title === "Examples:", help.out);
+    const examples = lines.slice(0, lines.findIndex((line) => !line.startsWith("  ")));
+    assert(examples.length > 0, help.out);
+    for (const example of examples) assertMatch(example, new RegExp(`deno run -A \\S*cli\\.ts ${name}( |$)`));
   }
   assert((await openfinops(["database", "--help"], { cwd })).out.includes("database init"));
+});
+
+test("names the command in its texts as it was called", async (folder) => {
+  const { path: cwd } = folder;
+  if (Deno.build.os === "windows") return; // its shells do not set the variable _
+  const install = ["install", "-q", "-g", "-f", "-A", "-n", "costs-tool", "--root", cwd, "--config"];
+  const config = new URL("../deno.json", import.meta.url).pathname;
+  const { success } = await new Deno.Command(Deno.execPath(), { args: [...install, config, RUN.at(-1)!] })
+    .output();
+  assert(success);
+  const shell = async (command: string, env: Record<string, string> = {}) => {
+    const { stdout } = await new Deno.Command("bash", { args: ["-c", command], cwd, env }).output();
+    return new TextDecoder().decode(stdout);
+  };
+  const PATH = `${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`;
+  const installed = await shell("bin/costs-tool --help; true", { PATH });
+  assert(installed.includes("\n  costs-tool collect --duration 10s"), installed);
+  const collected = await shell("bin/costs-tool collect --duration 100ms; true", { PATH });
+  assert(collected.includes("\n  costs-tool database stats\n"), collected);
+  Deno.symlinkSync(new URL("..", import.meta.url).pathname, folder.file("checkout"));
+  const run = await shell("cd checkout && deno run -q -A --cached-only cli.ts --help; true", { PATH });
+  assert(run.includes("\n  deno run -A cli.ts collect --duration 10s"), run);
+});
+
+test("accepts the options and variables of the original OpenFinOps", async (folder) => {
+  const { path: cwd } = folder;
+  await fill(folder);
+  const days = String(Math.ceil((Date.now() - NEW_YEAR) / 86_400_000) + 1);
+  const env = { OPENFINOPS_DB_URL: "sqlite:///a.db" };
+  const query = ["database", "query", "--format", "json"];
+  const costs = await openfinops([...query, "--table", "cost_entries", "--days", days], { cwd, env });
+  assertEquals([costs.code, JSON.parse(costs.out).length], [0, 3]);
+  const now = { timestamp: Date.now(), clusterId: "c", nodeId: "new" };
+  {
+    await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
+    await hub.collectSystemMetrics(now);
+  }
+  const recent = await openfinops([...query, "--table", "system_metrics", "--days", "1"], { cwd, env });
+  assertEquals(JSON.parse(recent.out).map(({ nodeId }: { nodeId: string }) => nodeId), ["new"]);
+  const all = await openfinops(["database", "query", "--table", "all"], { cwd, env });
+  assertEquals(all.out.split("\n").filter((line) => /^[a-z]+$/.test(line)), ["metrics", "services", "costs"]);
+
+  const cleanup = ["database", "cleanup", "--dry-run", "--format", "json"];
+  const deleted = async (args: string[], more: Record<string, string> = {}) =>
+    JSON.parse((await openfinops([...cleanup, ...args], { cwd, env: { ...env, ...more } })).out);
+  assertEquals((await deleted(["--days", days])).system_metrics, 0);
+  assertEquals((await deleted(["--days", "1"])).system_metrics, 3);
+  assertEquals((await deleted([], { OPENFINOPS_RETENTION_DAYS: days })).system_metrics, 0);
+  assertEquals((await deleted(["--days", "1"], { OPENFINOPS_RETENTION_DAYS: days })).system_metrics, 3);
+
+  const inMemory = await openfinops(["database", "stats"], { cwd, env: { OPENFINOPS_BACKEND: "in_memory" } });
+  assertEquals([inMemory.code, inMemory.out.split("\n")[0]], [0, "memory"]);
+  const wrong: [string[], Record<string, string>, string][] = [
+    [[...query, "costs", "--table", "cost_entries"], {}, "both name a dataset"],
+    [[...query, "--since", "1d", "--days", "1"], {}, "--days and --since"],
+    [[...query, "--days", "x"], {}, "--days"],
+    [[...query, "--table", "all"], {}, "--table all"],
+    [[...cleanup, "--days", "1", "--retention-days", "1"], {}, "--retention-days and --days"],
+    [cleanup, { OPENFINOPS_RETENTION_DAYS: "x" }, "OPENFINOPS_RETENTION_DAYS"],
+  ];
+  for (const [args, more, message] of wrong) {
+    const { code, err } = await openfinops(args, { cwd, env: { ...env, ...more } });
+    assertEquals(code, 2);
+    assert(err.includes(message), err);
+  }
 });
 
 test("without a command lists those that there are, a line each, and ends with 2", async ({ path: cwd }) => {
@@ -719,7 +789,10 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
   assertEquals((await run("costs", "budgets", "nlq")).code, 2);
   assertEquals((await run("costs", "set-budget", "nlp", "--delete")).err, "Deleted: nlp.\n");
   assertMatch((await run("costs", "set-budget", "nlp", "--delete")).err, /there is no budget nlp/);
-  assertEquals((await run("costs", "budgets")).err, "No budgets. `openfinops costs set-budget` makes one.\n");
+  assertMatch(
+    (await run("costs", "budgets")).err,
+    /^No budgets\. `deno run -A .*cli\.ts costs set-budget` creates one\.\n$/,
+  );
 });
 
 test("costs summary and metrics health answer for a time, as table, JSON, NDJSON and CSV", async (folder) => {

@@ -1,4 +1,5 @@
 import { relative } from "node:path";
+import { StorageBackend } from "../src/backends/backend.ts";
 import { hidePassword, parseConnectionString } from "../src/backends/connection_string.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { openBackend, type PersistenceConfig, resolveConfig } from "../src/config.ts";
@@ -33,6 +34,8 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
 Deno.test("resolveConfig() takes the backend from the connection string", () => {
   assertEquals(resolveConfig({ connectionString: "sqlite:///a.db" }).backend, "sqlite");
   assertEquals(resolveConfig({ backend: "sqlite" }).location, "openfinops.db");
+  assertEquals(resolveConfig({ backend: "in_memory" }), resolveConfig({ backend: "memory" }));
+  assertEquals(StorageBackend.IN_MEMORY, StorageBackend.MEMORY);
 });
 
 Deno.test("resolveConfig() refuses a backend and a connection string that disagree", async () => {

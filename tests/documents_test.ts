@@ -214,7 +214,7 @@ Deno.test("docs/fields.md is current", async () => {
 });
 
 Deno.test("docs/command-line.md lists every command", () => {
-  const text = Deno.readTextFileSync(`${ROOT}/docs/command-line.md`);
+  const [text] = Deno.readTextFileSync(`${ROOT}/docs/command-line.md`).split("\n## ");
   const listed = [...text.matchAll(/^\|[^|]+\| `([a-z -]+)` +\|$/gm)].map(([, name]) => name);
   assertEquals(listed, COMMANDS.map(({ name }) => name));
 });

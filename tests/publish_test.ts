@@ -90,7 +90,7 @@ Deno.test("what deno publish sends can be imported and run by its name on JSR", 
 
   await run(Deno.execPath(), ["publish", "-q", "--token", "none", "--allow-dirty", "--no-check"], ROOT);
   assertEquals(await deno("run", "-q", "-A", `jsr:${name}/cli`, "--version"), `openfinops ${version}\n`);
-  await deno("install", "-q", "-g", "-A", "-n", "openfinops", "--root", folder.path, `jsr:${name}/cli`);
+  await deno("install", "-q", "-g", "-f", "-A", "-n", "openfinops", "--root", folder.path, `jsr:${name}/cli`);
   const url = folder.sqlite();
   await run(folder.file("bin/openfinops"), ["database", "init", "--connection-string", url]);
   Deno.writeTextFileSync(

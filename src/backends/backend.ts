@@ -14,11 +14,14 @@ export type StorageBackend = "memory" | "sqlite" | "postgresql" | "timescaledb";
 /** The names of the backends as constants. */
 export const StorageBackend: {
   readonly MEMORY: "memory";
+  /** The same as `MEMORY`. */
+  readonly IN_MEMORY: "memory";
   readonly SQLITE: "sqlite";
   readonly POSTGRESQL: "postgresql";
   readonly TIMESCALEDB: "timescaledb";
 } = {
   MEMORY: "memory",
+  IN_MEMORY: "memory",
   SQLITE: "sqlite",
   POSTGRESQL: "postgresql",
   TIMESCALEDB: "timescaledb",

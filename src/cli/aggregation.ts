@@ -18,16 +18,16 @@ const MAX_BARS = 60;
 
 /** The options that ask for answers in place of records. */
 export const ANSWER_OPTIONS: readonly Option[] = [
-  { name: "group-by", value: "FIELDS", summary: "count and add up by these, as in category,tags.team" },
-  { name: "bucket", value: "SPAN", summary: "and by 15m, 1h, 1d, 1w, 1mo, 1y …" },
-  { name: "time-zone", value: "ZONE", summary: "days begin in this zone (default UTC)" },
+  { name: "group-by", value: "FIELDS", summary: "aggregate by these fields, such as category,tags.team" },
+  { name: "bucket", value: "SPAN", summary: "aggregate by time: 15m, 1h, 1d, 1w, 1mo, 1y …" },
+  { name: "time-zone", value: "ZONE", summary: "time zone of days and longer buckets (default UTC)" },
   {
     name: "measure",
     value: "NAMES",
-    summary: "of metrics: cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …)",
+    summary: "for metrics: cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …)",
   },
-  { name: "top", value: "N", summary: "only the N greatest groups, and all others in one" },
-  { name: "empty-buckets", summary: "also the buckets in which there is nothing" },
+  { name: "top", value: "N", summary: "only the N largest groups, and one of all others" },
+  { name: "empty-buckets", summary: "also print buckets without records" },
 ];
 
 /** Whether answers are asked for. */

@@ -2,10 +2,12 @@ import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { deleteBefore, retentionCutoff } from "../store.ts";
+import type { Arguments } from "./arguments.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
   databaseName,
+  env,
   FORMAT_OPTION,
   readFormat,
   withBackend,
@@ -26,13 +28,14 @@ export const cleanup: Command = {
       value: "N",
       summary: `keep this many days (default ${resolveConfig().retentionDays})`,
     },
+    { name: "days", value: "N", summary: "the same as --retention-days" },
     {
       name: "time-budget",
       value: "TIME",
-      summary: "begin no further step after this time (default: no limit)",
+      summary: "start no further step after this time (default: no limit)",
     },
-    { name: "dry-run", summary: "only count what would be deleted" },
-    { name: "yes", summary: "do not ask" },
+    { name: "dry-run", summary: "only count the records to delete" },
+    { name: "yes", summary: "do not ask for confirmation" },
   ],
   examples: [
     "openfinops database cleanup --retention-days 30 --dry-run",
@@ -40,9 +43,7 @@ export const cleanup: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const text = given.text("retention-days");
-    const days = text === undefined ? resolveConfig().retentionDays : readNumber("retention-days", text);
-    const before = retentionCutoff(days);
+    const before = retentionCutoff(readRetentionDays(given));
     const budget = given.text("time-budget");
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = given.has("dry-run");
@@ -81,4 +82,19 @@ function report(format: Format, deleted: Record<string, number>, title: string):
     print(title);
     print(formatTable(["dataset", "rows"], rows.map(([name, count]) => [name, formatCount(count)])));
   }
+}
+
+function readRetentionDays(given: Arguments): number {
+  const options = ["retention-days", "days"].filter((name) => given.has(name));
+  if (options.length > 1) {
+    throw new UsageError("--retention-days and --days are the same option", { code: "CONFLICTING_OPTIONS" });
+  }
+  const [option] = options;
+  if (option !== undefined) return readNumber(option, given.text(option)!);
+  const days = env("OPENFINOPS_RETENTION_DAYS");
+  if (days === undefined) return resolveConfig().retentionDays;
+  if (/^\d+(\.\d+)?$/.test(days)) return Number(days);
+  throw new UsageError(`OPENFINOPS_RETENTION_DAYS must be a number from 0, not "${days}"`, {
+    code: "INVALID_OPTION",
+  });
 }

@@ -14,6 +14,7 @@ import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { readDurationMs, UsageError } from "./option_values.ts";
+import { asCalled, programName } from "./program.ts";
 
 const HOUR_MS = 3_600_000n;
 const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;
@@ -40,14 +41,14 @@ export const collect: Command = {
     ...CONNECTION_OPTIONS,
     { name: "interval", value: "TIME", summary: "time between samples (default 1s)" },
     { name: "duration", value: "TIME", summary: "stop after this time (default: until Ctrl-C)" },
-    { name: "cluster-id", value: "ID", summary: "the cluster (default default)" },
-    { name: "node-id", value: "ID", summary: "the node (default: the host's name)" },
-    { name: "cost-per-hour", value: "AMOUNT", summary: "also add what the machine costs, exactly" },
-    { name: "currency", value: "CODE", summary: "the currency of the cost (default USD)" },
+    { name: "cluster-id", value: "ID", summary: "cluster (default: default)" },
+    { name: "node-id", value: "ID", summary: "node (default: the host name)" },
+    { name: "cost-per-hour", value: "AMOUNT", summary: "also record the cost of this machine" },
+    { name: "currency", value: "CODE", summary: "currency of the cost (default USD)" },
     {
       name: "spool-directory",
       value: "DIR",
-      summary: "journal samples here first, so that they outlive this process and outages",
+      summary: "journal samples here first, to survive crashes and outages",
     },
   ],
   examples: [
@@ -332,7 +333,9 @@ function summarize(
   }
   const refused = samples.deadLettered + entries.deadLettered;
   if (refused > 0) {
-    const next = spoolDirectory === undefined ? "" : "; `openfinops database dead-letter list` shows them";
+    const next = spoolDirectory === undefined
+      ? ""
+      : asCalled("; `openfinops database dead-letter list` shows them");
     print(`Set ${formatThings(refused, "record", "records")} aside that the database refused${next}.`);
   }
   const lost = samples.lost + entries.lost + turnedAway;
@@ -352,7 +355,7 @@ function tellWhatIsNext(given: Arguments, { costPerHour }: Plan): void {
   const connection = text === undefined || isSecret ? "" : ` --connection-string ${quote(text)}`;
   print("");
   print(bold(isSecret ? "Try next, with OPENFINOPS_CONNECTION_STRING set to the same:" : "Try next:"));
-  const program = Deno.build.standalone ? "openfinops" : "deno run -q -A cli.ts";
+  const program = programName();
   print(`  ${program} database query metrics --limit 5${connection}`);
   if (costPerHour) print(`  ${program} database query costs --limit 5${connection}`);
   print(`  ${program} database stats${connection}`);

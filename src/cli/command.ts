@@ -11,29 +11,29 @@ import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS } from "./output.ts";
 import { readName } from "./option_values.ts";
 
-/** A command of the program, described as data: its help is derived from it. */
+/** A command, described as data from which its help is derived. */
 export interface Command {
-  /** The words that call it, as in `database init`. */
+  /** Words that call it, such as `database init`. */
   readonly name: string;
-  /** How its positional arguments are written, as in `[topic]`. */
+  /** Positional arguments in the help, such as `[topic]`. */
   readonly positionals?: string;
-  /** The most positional arguments it takes. */
+  /** Maximum number of positional arguments. */
   readonly maxPositionals?: number;
-  /** Its options. */
+  /** Options. */
   readonly options: readonly Option[];
-  /** Calls that work as they stand. */
+  /** Example calls. */
   readonly examples: readonly string[];
-  /** Does it. */
+  /** Runs it. */
   run(given: Arguments): Promise<void>;
 }
 
-/** The options of every command that works on a database. */
+/** Options of every command that uses a database. */
 export const CONNECTION_OPTIONS: readonly Option[] = [
-  { name: "connection-string", value: "URL", summary: `the database (default ${DEFAULT_SQLITE})` },
+  { name: "connection-string", value: "URL", summary: `database (default ${DEFAULT_SQLITE})` },
   {
     name: "backend",
     value: "NAME",
-    summary: "memory, sqlite, postgresql or timescaledb; seldom needed, the URL names it",
+    summary: "memory, sqlite, postgresql or timescaledb (default: the one the URL names)",
   },
   {
     name: "sqlite-driver",
@@ -42,40 +42,40 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
   },
 ];
 
-/** The option of every command that prints data. */
+/** Option of every command that prints data. */
 export const FORMAT_OPTION: Option = {
   name: "format",
   value: "F",
   summary: `${FORMATS.join(", ")} (default table)`,
 };
 
-/** The configuration that options and environment name. */
+/** Reads the configuration from options and environment variables. */
 export function readConfig(given: Arguments): PersistenceConfig {
   const url = given.text("connection-string");
-  // Who names the database by an option means that one, whatever the variables say.
+  // A database given by an option takes precedence over both variables.
   const backend = given.text("backend") ?? (url === undefined ? env("OPENFINOPS_BACKEND") : undefined);
-  const connectionString = url ?? env("OPENFINOPS_CONNECTION_STRING");
+  const connectionString = url ?? env("OPENFINOPS_CONNECTION_STRING") ?? env("OPENFINOPS_DB_URL");
   return {
     backend: backend as PersistenceConfig["backend"],
-    // On the command line nothing is gained by a database that ends with the command.
+    // Without any of them the command uses a file: the memory backend would end with the command.
     connectionString: connectionString ?? defaultConnectionString(backend),
     sqliteDriver: given.text("sqlite-driver") as PersistenceConfig["sqliteDriver"],
   };
 }
 
-/** The database as messages call it: without a password, should there be one. */
+/** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
   const { connectionString = "memory" } = readConfig(given);
   return hidePassword(connectionString);
 }
 
-/** The file of the database, where it is one. */
+/** Returns the path of a SQLite database, if it is a file. */
 export function sqliteFile(given: Arguments): string[] {
   const { backend, location } = resolveConfig(readConfig(given));
   return backend === "sqlite" && location !== "" ? [location] : [];
 }
 
-/** Opens the database that is asked for, runs something with it, and closes it. */
+/** Opens the database, calls `run` with it, and closes it. */
 export async function withBackend<T>(
   given: Arguments,
   mode: OpenMode,
@@ -90,11 +90,12 @@ export async function withBackend<T>(
   }
 }
 
-/** The format that is asked for. */
+/** Reads the output format. */
 export function readFormat(given: Arguments): Format {
   return readName("format", given.text("format") ?? "table", FORMATS);
 }
 
-function env(name: string): string | undefined {
+/** Reads an environment variable; an empty one counts as unset. */
+export function env(name: string): string | undefined {
   return Deno.env.get(name) || undefined;
 }

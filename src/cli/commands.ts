@@ -14,77 +14,77 @@ export interface CommandEntry {
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "collect",
-    summary: "sample this machine, and what it costs, into the database until Ctrl-C",
+    summary: "sample this machine and its cost until Ctrl-C",
     load: async () => (await import("./collect.ts")).collect,
   },
   {
     name: "database init",
-    summary: "make the tables (of SQLite the file, too), or bring them up to date",
+    summary: "create or upgrade the tables, and the SQLite file",
     load: async () => (await import("./init.ts")).init,
   },
   {
     name: "database test-connection",
-    summary: "make a round trip: driver, versions, whether it can be written, time taken",
+    summary: "check the connection: driver, versions, write access, latency",
     load: async () => (await import("./test_connection.ts")).testConnection,
   },
   {
     name: "database stats",
-    summary: "what is kept: rows, oldest and newest of each dataset, exact totals, size",
+    summary: "print rows, time range, exact totals and size of each dataset",
     load: async () => (await import("./stats.ts")).stats,
   },
   {
     name: "database query",
-    summary: "print records, newest first; or what they come to, by time and group",
+    summary: "print records, newest first, or aggregates by time and group",
     load: async () => (await import("./query.ts")).query,
   },
   {
     name: "database import",
-    summary: "take in records from files of FOCUS, CSV or NDJSON, also of gzip, or from stdin",
+    summary: "import FOCUS, CSV or NDJSON, also gzip, from files or stdin",
     load: async () => (await import("./import.ts")).importCommand,
   },
   {
     name: "database export",
-    summary: "give out records as NDJSON, CSV, FOCUS 1.2 or Parquet, oldest first",
+    summary: "export NDJSON, CSV, FOCUS 1.2 or Parquet, oldest first",
     load: async () => (await import("./export.ts")).exportCommand,
   },
   {
     name: "database migrate",
-    summary: "copy what a database holds into another, of whatever backend; run again, it brings the rest",
+    summary: "copy a database into another of any backend; run it again to copy the rest",
     load: async () => (await import("./migrate.ts")).migrateCommand,
   },
   {
     name: "database cleanup",
-    summary: "delete old records and give their space back; asks first",
+    summary: "delete old records and free their disk space; asks first",
     load: async () => (await import("./cleanup.ts")).cleanup,
   },
   {
     name: "database dead-letter",
-    summary: "records that the database refused: list, retry or purge them",
+    summary: "list, retry or purge records that the database refused",
     load: async () => (await import("./dead_letter.ts")).deadLetter,
   },
   {
     name: "database examples",
-    summary: "print programs that use the library",
+    summary: "print example programs",
     load: async () => (await import("./examples.ts")).examples,
   },
   {
     name: "metrics health",
-    summary: "how clusters fare, by the newest metrics of each node, and the active alerts",
+    summary: "show cluster health and active alerts",
     load: async () => (await import("./metrics_health.ts")).metricsHealth,
   },
   {
     name: "costs summary",
-    summary: "what was spent: totals, the change, categories, the costliest resources",
+    summary: "show spending: totals, change, categories, top resources",
     load: async () => (await import("./costs_summary.ts")).costsSummary,
   },
   {
     name: "costs budgets",
-    summary: "how budgets stand: what is spent, what is left, where it will end",
+    summary: "show budgets: spent, remaining, forecast",
     load: async () => (await import("./costs_budgets.ts")).costsBudgets,
   },
   {
     name: "costs set-budget",
-    summary: "make a budget, change it, or delete it",
+    summary: "create, change or delete a budget",
     load: async () => (await import("./costs_set_budget.ts")).costsSetBudget,
   },
 ];

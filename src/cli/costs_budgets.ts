@@ -3,6 +3,7 @@ import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { readTime } from "./option_values.ts";
+import { asCalled } from "./program.ts";
 
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {
@@ -15,7 +16,7 @@ export const costsBudgets: Command = {
     {
       name: "at",
       value: "TIME",
-      summary: "in the period that holds this time: now, or at its end where it is over (default now)",
+      summary: "show the period that contains this time (default now)",
     },
   ],
   examples: [
@@ -33,7 +34,7 @@ export const costsBudgets: Command = {
     const found = await withBackend(given, "read", (backend) => budgetStatuses(backend, query));
     const table = () => found.length > 0 && printTable(found);
     printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });
-    if (found.length === 0) note("No budgets. `openfinops costs set-budget` makes one.");
+    if (found.length === 0) note(asCalled("No budgets. `openfinops costs set-budget` creates one."));
   },
 };
 

@@ -16,9 +16,9 @@ export const costsSummary: Command = {
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,
     ...RANGE_OPTIONS.map((option) =>
-      option.name === "since" ? { ...option, summary: `${option.summary} (default 24h before)` } : option
+      option.name === "since" ? { ...option, summary: `${option.summary} (default 24h)` } : option
     ),
-    { name: "top", value: "N", summary: "name the N costliest resources (default 10)" },
+    { name: "top", value: "N", summary: "number of resources to list (default 10)" },
   ],
   examples: [
     "openfinops costs summary",

@@ -16,8 +16,8 @@ const COLUMNS = ["time", "dataset", "sqlState", "message", "batchId", "record"] 
 
 /** The options that name a folder of refused records. */
 const FOLDER_OPTIONS: readonly Option[] = [
-  { name: "dead-letter-directory", value: "DIR", summary: "the folder of refused records" },
-  { name: "spool-directory", value: "DIR", summary: "the spool that has it as dead-letters" },
+  { name: "dead-letter-directory", value: "DIR", summary: "folder of refused records" },
+  { name: "spool-directory", value: "DIR", summary: "spool whose folder dead-letters is used" },
 ];
 
 /** `openfinops database dead-letter` */
@@ -29,7 +29,7 @@ export const deadLetter: Command = {
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,
     ...FOLDER_OPTIONS,
-    { name: "yes", summary: "purge without asking" },
+    { name: "yes", summary: "purge without confirmation" },
   ],
   examples: [
     "openfinops database dead-letter list --spool-directory spool",

@@ -6,7 +6,14 @@ import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
 import { formatThings, note } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
-import { DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import {
+  DATASETS,
+  readDataset,
+  readDatasetName,
+  readSelection,
+  SELECTION_OPTIONS,
+  TABLE_OPTION,
+} from "./selection.ts";
 import { readDurationMs, readName, UsageError } from "./option_values.ts";
 
 /** What a cost entry does not know, and FOCUS wants to be told. */
@@ -15,23 +22,28 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
     field: "billingAccountId",
     name: "billing-account-id",
     value: "ID",
-    summary: "FOCUS: the account billed",
+    summary: "FOCUS: BillingAccountId",
   },
-  { field: "billingAccountName", name: "billing-account-name", value: "NAME", summary: "FOCUS: its name" },
+  {
+    field: "billingAccountName",
+    name: "billing-account-name",
+    value: "NAME",
+    summary: "FOCUS: BillingAccountName",
+  },
   {
     field: "providerName",
     name: "provider",
     value: "NAME",
-    summary: "FOCUS: who made the services available",
+    summary: "FOCUS: ProviderName",
   },
-  { field: "publisherName", name: "publisher", value: "NAME", summary: "FOCUS: who made them" },
+  { field: "publisherName", name: "publisher", value: "NAME", summary: "FOCUS: PublisherName" },
   {
     field: "invoiceIssuerName",
     name: "invoice-issuer",
     value: "NAME",
-    summary: "FOCUS: who sends the invoice",
+    summary: "FOCUS: InvoiceIssuerName",
   },
-  { field: "invoiceId", name: "invoice-id", value: "ID", summary: "FOCUS: the invoice" },
+  { field: "invoiceId", name: "invoice-id", value: "ID", summary: "FOCUS: InvoiceId" },
 ];
 
 /** `openfinops database export` */
@@ -41,19 +53,20 @@ export const exportCommand: Command = {
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
+    TABLE_OPTION,
     ...SELECTION_OPTIONS,
     {
       name: "format",
       value: "F",
-      summary: `${EXPORT_FORMATS.join(", ")} (default: by the file's name, else ndjson)`,
+      summary: `${EXPORT_FORMATS.join(", ")} (default: from the file name, else ndjson)`,
     },
     {
       name: "output",
       value: "FILE",
-      summary: "into this file, whole or not at all; .gz packs it (default stdout)",
+      summary: "write this file, completely or not at all; .gz compresses it (default stdout)",
     },
     ...FOCUS_OPTIONS,
-    { name: "charge-period", value: "TIME", summary: "FOCUS: how long a charge's period is (default 1h)" },
+    { name: "charge-period", value: "TIME", summary: "FOCUS: length of the charge period (default 1h)" },
   ],
   examples: [
     "openfinops database export metrics --since 7d --output metrics.ndjson.gz",
@@ -61,7 +74,7 @@ export const exportCommand: Command = {
     "openfinops database export costs --format parquet --output costs.parquet",
   ],
   async run(given) {
-    const [what] = given.positionals;
+    const what = readDatasetName(given);
     if (what === undefined) {
       throw new UsageError(`a dataset is wanted (${Object.keys(DATASETS).join(", ")})`, {
         code: "MISSING_ARGUMENT",

@@ -22,36 +22,36 @@ export const importCommand: Command = {
   maxPositionals: Infinity,
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "format", value: "F", summary: "focus, csv or ndjson (default: by the file's name, else csv)" },
+    { name: "format", value: "F", summary: "focus, csv or ndjson (default: from the file name, else csv)" },
     {
       name: "map",
       value: "FIELD=COLUMN",
-      summary: "the column of a field, or of one tag (tags.team=…); may be given again",
+      summary: "read a field, or one tag (tags.team=…), from a column; repeatable",
       isRepeatable: true,
     },
     {
       name: "set",
       value: "FIELD=VALUE",
-      summary: "the value of a field that the file lacks; may be given again",
+      summary: "set a field that the file does not have; repeatable",
       isRepeatable: true,
     },
     {
       name: "id-column",
       value: "COLUMN",
-      summary: "what identifies one cost, the same each time (default: a hash of its row)",
+      summary: "column with the unique id of a cost (default: a hash of the row)",
     },
     {
       name: "cost-column",
       value: "COLUMN",
-      summary: "the amount in FOCUS, as in EffectiveCost (default BilledCost)",
+      summary: "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
     },
     {
       name: "on-conflict",
       value: "ignore|replace",
-      summary: "what to do with a cost that is there (default ignore)",
+      summary: "what to do with a cost that exists (default ignore)",
     },
     { name: "strict", summary: "stop at the first bad line" },
-    { name: "rejects", value: "FILE", summary: "keep bad lines there, with their reasons, as NDJSON" },
+    { name: "rejects", value: "FILE", summary: "write bad lines with their reasons to this file, as NDJSON" },
   ],
   examples: [
     "openfinops database import costs focus.csv.gz --format focus --id-column Id",

@@ -14,13 +14,13 @@ export const init: Command = {
     {
       name: "retention-days",
       value: "N",
-      summary: "TimescaleDB: have the server drop what is older, at once and from now on; `never` ends that",
+      summary: "TimescaleDB: the server drops older records, now and in future; `never` ends that",
     },
     {
       name: "enable-compression",
-      summary: "TimescaleDB: have the server compress what is older than a week",
+      summary: "TimescaleDB: the server compresses records older than a week",
     },
-    { name: "yes", summary: "do not ask before a retention that drops something" },
+    { name: "yes", summary: "do not ask for confirmation if a retention drops records" },
   ],
   examples: [
     "openfinops database init --connection-string sqlite:///openfinops.db",

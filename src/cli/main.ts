@@ -5,10 +5,24 @@ import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
 import { bold, note, print } from "./output.ts";
+import { asCalled } from "./program.ts";
 import { UsageError } from "./usage_error.ts";
 
-const HELP = { name: "help", summary: "print this" };
-const VERSION = { name: "version", summary: "print the release" };
+const HELP = { name: "help", summary: "print this help" };
+const VERSION = { name: "version", summary: "print the version" };
+
+const EXAMPLES = [
+  "openfinops collect --duration 10s --cost-per-hour 2.50",
+  "openfinops database query metrics --limit 5",
+  "openfinops database import costs focus.csv --format focus",
+  "openfinops costs summary --since 30d",
+];
+
+const ENVIRONMENT: readonly (readonly [string, string])[] = [
+  ["OPENFINOPS_CONNECTION_STRING", "default of --connection-string (also OPENFINOPS_DB_URL)"],
+  ["OPENFINOPS_BACKEND", "default of --backend, unless --connection-string is given"],
+  ["OPENFINOPS_RETENTION_DAYS", "default of cleanup --retention-days"],
+];
 
 /**
  * Runs the command line.
@@ -52,7 +66,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** The options that have short forms, which everybody knows. */
+/** Expands the two short options. */
 function longForm(arg: string): string {
   return ({ "-h": "--help", "-V": "--version" } as Record<string, string>)[arg] ?? arg;
 }
@@ -74,11 +88,11 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
   });
 }
 
-/** Whoever asks for no command has not found one yet. */
+/** Lists the commands if none is given. */
 function wantCommand(what: string, commands: readonly CommandEntry[]): number {
   note(`error: ${what} is wanted: [MISSING_ARGUMENT]`);
   commandList(commands).split("\n").forEach(note);
-  note("Try: openfinops --help");
+  note(asCalled("Try: openfinops --help"));
   return 2;
 }
 
@@ -95,7 +109,7 @@ function report(error: unknown, command: Command | undefined): number {
   if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
   note(`error: ${withoutPasswords(error.message)} [${error.code}]`);
   if (error instanceof UsageError) {
-    note(`Try: openfinops ${command ? `${command.name} ` : ""}--help`);
+    note(asCalled(`Try: openfinops ${command ? `${command.name} ` : ""}--help`));
   }
   return isUsage ? 2 : 1;
 }
@@ -110,16 +124,18 @@ function withoutPasswords(message: string): string {
 
 function programHelp(): string {
   return [
-    "Telemetry and cost data that is never lost, never counted twice and exact to the last digit.",
+    "Stores and queries telemetry and costs of AI/ML clusters.",
     "",
-    `${bold("Usage:")} openfinops <command> [options]`,
+    bold("Examples:"),
+    ...EXAMPLES.map((example) => `  ${asCalled(example)}`),
     "",
     bold("Commands:"),
     commandList(COMMANDS),
     "",
-    "`openfinops <command> --help` tells more, `openfinops --version` the release.",
-    "OPENFINOPS_CONNECTION_STRING and OPENFINOPS_BACKEND stand in for the options of the same names;",
-    "--connection-string beats both.",
+    asCalled('Run "openfinops COMMAND --help" for options and examples. --version prints the version.'),
+    "",
+    bold("Environment:"),
+    columns(ENVIRONMENT),
   ].join("\n");
 }
 
@@ -132,16 +148,16 @@ function commandHelp({ name, positionals = "", options, examples }: Command, sum
   return [
     `${summary[0].toUpperCase()}${summary.slice(1)}.`,
     "",
-    `${bold("Usage:")} openfinops ${name} ${positionals && `${positionals} `}[options]`,
+    bold("Examples:"),
+    ...examples.map((example) => `  ${asCalled(example)}`),
+    "",
+    `${bold("Usage:")} ${asCalled(`openfinops ${name} ${positionals && `${positionals} `}[options]`)}`,
     "",
     bold("Options:"),
     columns(all.map((option) => {
       const value = "value" in option && option.value ? ` ${option.value}` : "";
       return [`--${option.name}${value}`, option.summary];
     })),
-    "",
-    bold("Examples:"),
-    ...examples.map((example) => `  ${example}`),
   ].join("\n");
 }
 

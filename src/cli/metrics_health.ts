@@ -17,8 +17,8 @@ export const metricsHealth: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,
-    { name: "at", value: "TIME", summary: "at this time (default now)" },
-    { name: "window", value: "TIME", summary: "what was silent for this long is down (default 5m)" },
+    { name: "at", value: "TIME", summary: "health at this time (default now)" },
+    { name: "window", value: "TIME", summary: "nodes silent for this long are down (default 5m)" },
   ],
   examples: [
     "openfinops metrics health",

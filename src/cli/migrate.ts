@@ -16,16 +16,16 @@ import { UsageError } from "./option_values.ts";
 export const migrateCommand: Command = {
   name: "database migrate",
   options: [
-    { name: "from", value: "URL", summary: "the database to read" },
-    { name: "to", value: "URL", summary: "the database to write; made where it is missing" },
+    { name: "from", value: "URL", summary: "source database" },
+    { name: "to", value: "URL", summary: "target database; created if it is missing" },
     {
       name: "dataset",
       value: "NAME",
-      summary: "only metrics, services or costs; may be given again",
+      summary: "only metrics, services or costs; repeatable",
       isRepeatable: true,
     },
     ...RANGE_OPTIONS,
-    { name: "dry-run", summary: "only count what would be copied" },
+    { name: "dry-run", summary: "only count the records to copy" },
     FORMAT_OPTION,
   ],
   examples: [

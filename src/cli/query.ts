@@ -4,9 +4,26 @@ import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { ANSWER_OPTIONS, asksForAnswers, printAnswer, readQuestion } from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
-import { type Format, formatCsv, formatTable, note, print, toCells, toJsonRecord, write } from "./output.ts";
-import { readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
-import { readCount, readName } from "./option_values.ts";
+import {
+  bold,
+  type Format,
+  formatCsv,
+  formatTable,
+  note,
+  print,
+  toCells,
+  toJsonRecord,
+  write,
+} from "./output.ts";
+import {
+  DATASETS,
+  readDataset,
+  readDatasetName,
+  readSelection,
+  SELECTION_OPTIONS,
+  TABLE_OPTION,
+} from "./selection.ts";
+import { readCount, readName, UsageError } from "./option_values.ts";
 
 const DEFAULT_LIMIT = 100;
 
@@ -18,6 +35,7 @@ export const query: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     FORMAT_OPTION,
+    { ...TABLE_OPTION, summary: `${TABLE_OPTION.summary}, or all` },
     ...SELECTION_OPTIONS,
     { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },
     { name: "order", value: "asc|desc", summary: "oldest or newest first (default desc)" },
@@ -31,7 +49,8 @@ export const query: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const what = given.positionals[0] ?? "metrics";
+    const what = readDatasetName(given) ?? "metrics";
+    if (what === "all") return await printAll(given, format);
     const dataset = readDataset(what);
     if (asksForAnswers(given)) {
       const question = readQuestion(given, dataset);
@@ -49,6 +68,25 @@ export const query: Command = {
     });
   },
 };
+
+/** Prints a table of each dataset. */
+async function printAll(given: Arguments, format: Format): Promise<void> {
+  if (format !== "table" || asksForAnswers(given)) {
+    throw new UsageError("--table all prints tables of records; name one dataset for anything else", {
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
+  const queries = Object.entries(DATASETS).map(([name, dataset]) =>
+    [name, dataset, readQuery(given, dataset)] as const
+  );
+  await withBackend(given, "read", async (backend) => {
+    for (const [name, dataset, asked] of queries) {
+      print(bold(name));
+      if (await PRINTERS.table(dataset, records(backend, dataset, asked)) === 0) note(`No ${name} match.`);
+      print("");
+    }
+  });
+}
 
 function readQuery(given: Arguments, dataset: Dataset<unknown>): RecordQuery {
   const asked = readSelection(given, dataset);

@@ -3,39 +3,62 @@ import type { Dataset } from "../records/dataset.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { readBound, readName, UsageError } from "./option_values.ts";
+import { readBound, readName, readNumber, UsageError } from "./option_values.ts";
 
-/** The datasets by the names that the command line gives them. */
+/** Datasets by their names on the command line. */
 export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
   metrics: systemMetrics,
   services: serviceMetrics,
   costs: costEntries,
 };
 
-/** The dataset that a name on the command line means. */
+/** Option that names a dataset by its table, as the original OpenFinOps does. */
+export const TABLE_OPTION: Option = {
+  name: "table",
+  value: "NAME",
+  summary: `the dataset by table name: ${Object.values(DATASETS).map(({ name }) => name).join(", ")}`,
+};
+
+/** Reads the name of a dataset, or of its table. */
 export function readDataset(name: string): Dataset<unknown> {
-  return DATASETS[readName("dataset", name, Object.keys(DATASETS))];
+  const byTable = Object.values(DATASETS).find((dataset) => dataset.name === name);
+  return byTable ?? DATASETS[readName("dataset", name, Object.keys(DATASETS))];
 }
 
-/** The options that choose a range of time. */
+/** Reads the first positional argument or `--table`, if either is given. */
+export function readDatasetName(given: Arguments): string | undefined {
+  const [name] = given.positionals;
+  const table = given.text("table");
+  if (name === undefined || table === undefined) return name ?? table;
+  throw new UsageError(`--table and "${name}" both name a dataset`, { code: "CONFLICTING_OPTIONS" });
+}
+
+/** Options that select a time range. */
 export const RANGE_OPTIONS: readonly Option[] = [
-  { name: "since", value: "TIME", summary: "from this time on: ISO 8601, or a duration ago (7d)" },
+  { name: "since", value: "TIME", summary: "from this time: ISO 8601, or a duration ago (7d)" },
   { name: "until", value: "TIME", summary: "before this time: ISO 8601, or a duration ago" },
+  { name: "days", value: "N", summary: "only the last N days; the same as --since Nd" },
 ];
 
-/** The options that filter by a field, of whichever dataset has it. */
+/** Options that filter by a field of any dataset. */
 const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => filters))]
   .map((field) => ({ field, name: field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }));
 
-/** The options that choose records. */
+/** Options that select records. */
 export const SELECTION_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
   ...FILTERS.map(({ field, name }) => ({ name, value: "ID", summary: `only this ${field}` })),
 ];
 
-/** The range of time that is asked for. */
+/** Reads the time range. */
 export function readRange(given: Arguments): { startTime?: number; endTime?: number } {
-  const since = given.text("since");
+  const days = given.text("days");
+  if (days !== undefined && given.has("since")) {
+    throw new UsageError("--days and --since both set the start of the range", {
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
+  const since = days === undefined ? given.text("since") : `${readNumber("days", days)}d`;
   const until = given.text("until");
   return {
     ...(since === undefined ? {} : { startTime: readBound("since", since) }),
@@ -43,7 +66,7 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   };
 }
 
-/** The query that is asked for, still to be checked. */
+/** Reads the query; the caller validates it. */
 export function readSelection(given: Arguments, dataset: Dataset<unknown>): Record<string, unknown> {
   const asked: Record<string, unknown> = readRange(given);
   for (const { field, name } of FILTERS) {
