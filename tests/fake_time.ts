@@ -3,10 +3,11 @@ interface Timer {
   readonly run: () => void;
 }
 
-/** Stands in for `setTimeout` and `clearTimeout`, so that tests of timers take no time. */
+/** Stands in for `setTimeout`, `clearTimeout` and `performance.now`, so that tests of timers take no time. */
 export class FakeTime implements Disposable {
   readonly #setTimeout = globalThis.setTimeout;
   readonly #clearTimeout = globalThis.clearTimeout;
+  readonly #performanceNow = performance.now;
   readonly #timers = new Map<number, Timer>();
   #now = 0;
   #lastId = 0;
@@ -16,6 +17,7 @@ export class FakeTime implements Disposable {
       this.#timers.set(++this.#lastId, { due: this.#now + ms, run: () => run(...args) });
       return this.#lastId;
     }) as unknown as typeof setTimeout;
+    performance.now = () => this.#now;
     globalThis.clearTimeout = ((id?: number) => {
       this.#timers.delete(id ?? 0);
     }) as unknown as typeof clearTimeout;
@@ -42,9 +44,19 @@ export class FakeTime implements Disposable {
     await settle();
   }
 
+  /** Lets time pass until a promise is settled; gives what it resolves to. */
+  async passUntil<T>(promise: Promise<T>, stepMs = 30_000): Promise<T> {
+    let isOver = false;
+    const end = () => isOver = true;
+    promise.then(end, end);
+    while (!isOver) await this.pass(stepMs);
+    return await promise;
+  }
+
   [Symbol.dispose](): void {
     globalThis.setTimeout = this.#setTimeout;
     globalThis.clearTimeout = this.#clearTimeout;
+    performance.now = this.#performanceNow;
   }
 }
 

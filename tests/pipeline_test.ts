@@ -1,4 +1,5 @@
 import { BackendError, type FailureKind } from "../src/errors.ts";
+import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.ts";
 import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
 import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
@@ -7,7 +8,7 @@ import { AdmissionQueue } from "../src/pipeline/admission_queue.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { FakeTime, settle } from "./fake_time.ts";
-import { NEW_YEAR } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 const BUFFER = 10_000;
 
@@ -481,24 +482,100 @@ const holds = ({ records }: Batch, ...numbers: number[]) =>
 
 for (const kind of ["data", "unknown"] as const) {
   Deno.test(`Pipeline isolates records that are refused with ${kind}, and costs no neighbor`, async () => {
+    using time = new FakeTime();
     const sink = refusing((batch) => holds(batch, 3, 17) ? failure(kind) : undefined);
     const events: TelemetryEvent[] = [];
     const pipeline = pipelineInto(sink, { onEvent: (event) => events.push(event) });
     for (const number of range(0, 40)) await pipeline.accept(metrics(number));
-    await pipeline.flush();
-    assertEquals(sink.numbers, range(0, 40).filter((number) => number !== 3 && number !== 17));
+    await time.passUntil(pipeline.flush());
+    assertEquals(sink.numbers.toSorted((a, b) => a - b), range(0, 40).filter((n) => n !== 3 && n !== 17));
     const { deadLettered, committed, lastError } = pipeline.stats();
     assertEquals([deadLettered, committed, lastError], [2, 38, undefined]);
     assertConserved(pipeline.stats());
     const told = events.filter(({ type }) => type === "dead-lettered") as DeadLetteredEvent[];
-    assertEquals(told.map(({ record }) => record), [metrics(3), metrics(17)]);
-    assertEquals((await pipeline.close({ deadlineMs: 1_000 })).deadLettered, 2);
+    const numbers = told.map(({ record }) => (record as SystemMetrics).activeConnections!);
+    assertEquals(numbers.toSorted((a, b) => a - b), [3, 17]);
+    // They are in the events and nowhere else.
+    assertEquals(await pipeline.close({ deadlineMs: 1_000 }), {
+      committed: 38,
+      spooled: 0,
+      deadLettered: 0,
+      lost: 2,
+    });
     // The halves have ids of their own, which follow from the id of the whole.
     const ids = sink.attempts.map(({ id }) => id);
     assertEquals(ids.slice(0, kind === "data" ? 1 : 5), Array(kind === "data" ? 1 : 5).fill(ids[0]));
     assert(ids.every((id) => id.startsWith(ids[0])) && ids.includes(`${ids[0]}/0/0`), ids.join());
   });
 }
+
+Deno.test("Pipeline.close() counts a refused record as dead-lettered where there is a folder for it", async () => {
+  using folder = new TemporaryFolder();
+  const deadLetters = new DeadLetters(folder.path, "system_metrics");
+  const pipeline = pipelineInto(refusing((batch) => holds(batch, 1) ? failure("data") : undefined), {
+    deadLetters,
+  });
+  for (const number of range(0, 3)) await pipeline.accept(metrics(number));
+  await pipeline.flush();
+  assertEquals(await pipeline.close({ deadlineMs: 1_000 }), {
+    committed: 2,
+    spooled: 0,
+    deadLettered: 1,
+    lost: 0,
+  });
+  assertEquals((await deadLetters.list()).map(({ record }) => record), [metrics(1)]);
+});
+
+Deno.test("Pipeline loses nothing in ten minutes of unknown failures, with one alarm, and does not split", async () => {
+  using time = new FakeTime();
+  let isDown = true;
+  const sink = refusing(() => isDown ? failure("unknown") : undefined);
+  const told: string[] = [];
+  const pipeline = pipelineInto(sink, { onEvent: ({ type }) => told.push(type) });
+  for (const number of range(0, 5_000)) await pipeline.accept(metrics(number));
+  const flushed = pipeline.flush();
+  for (let passed = 0; passed < 599_000; passed += 1_000) await time.pass(1_000);
+  assert(sink.attempts.length > 20, `${sink.attempts.length} attempts`);
+  assertEquals(new Set(sink.attempts.map(({ id }) => id)).size, 1);
+  assertEquals([told, pipeline.stats().alarm], [["paused"], "down"]);
+  isDown = false;
+  await time.passUntil(flushed);
+  assertEquals(sink.numbers, range(0, 5_000));
+  assertEquals(told, ["paused", "resumed"]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+for (const count of [1, 700]) {
+  Deno.test(`Pipeline retries ${count} records for hours while nothing at all is committed`, async () => {
+    using time = new FakeTime();
+    let isDown = true;
+    const sink = refusing(() => isDown ? failure("unknown") : undefined);
+    const pipeline = pipelineInto(sink, { batchSize: 1_000 });
+    for (const number of range(0, count)) await pipeline.accept(metrics(number));
+    const flushed = pipeline.flush();
+    for (let passed = 0; passed < 3 * 3_600_000; passed += 30_000) await time.pass(30_000);
+    assertEquals([pipeline.stats().inFlight, pipeline.stats().deadLettered], [count, 0]);
+    isDown = false;
+    await time.passUntil(flushed);
+    assertEquals(sink.numbers.toSorted((a, b) => a - b), range(0, count));
+    assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
+  });
+}
+
+Deno.test("Pipeline isolates records that fail for an unknown cause when most of them do", async () => {
+  using time = new FakeTime();
+  const sink = refusing((batch) =>
+    (batch.records as SystemMetrics[]).some(({ activeConnections }) => activeConnections! % 7 !== 0)
+      ? failure("unknown")
+      : undefined
+  );
+  const pipeline = pipelineInto(sink, { batchSize: 1_000 });
+  for (const number of range(0, 280)) await pipeline.accept(metrics(number));
+  await time.passUntil(pipeline.flush());
+  assertEquals(sink.numbers.toSorted((a, b) => a - b), range(0, 40).map((number) => 7 * number));
+  assertEquals(pipeline.stats().deadLettered, 240);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
 
 Deno.test("Pipeline halves a batch that takes too long, and never gives up a record for that", async () => {
   let patience = 3;

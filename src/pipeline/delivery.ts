@@ -3,59 +3,141 @@ import type { Queue } from "./queue.ts";
 import { retry, type RetryOptions } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
 
-/** What goes with a {@linkcode Delivery}. */
+/** The parts of a {@linkcode Delivery}. */
 export interface DeliveryOptions<T> extends RetryOptions {
   /** Where batches are written. */
   sink: Sink;
   /** Remembers which batches were split. */
   queue: Pick<Queue<T>, "isSplit" | "split">;
-  /** The backend has all of a batch; what becomes of it is not known yet. */
+  /** Called when the backend has all of a batch. The outcome is not known yet. */
   onSent: () => void;
-  /** Records of a batch were written. */
+  /** Called when records of a batch were written. */
   onCommitted: (result: WriteResult, ms: number) => void;
-  /** A batch of one record that nobody will ever take; whoever resolves this has seen to it that it is not lost. */
+  /** Keeps the record of a batch of one that the backend refuses. Once it resolves, the record is settled. */
   setAside: (batch: Batch<T>, error: unknown) => Promise<void>;
 }
 
-/**
- * How often a batch may fail before it is split, or set aside where it is a single record. What is not named is
- * tried again without an end.
- */
-const MOST_FAILURES: Partial<Record<FailureKind, number>> = { data: 1, timeout: 2, unknown: 5 };
+/** Failures after which a batch is split. A kind that is not named is retried without an end. */
+const MAX_FAILURES: Partial<Record<FailureKind, number>> = { data: 1, timeout: 2 };
+/** How long a failure of unknown cause is taken for the server's: the batch is retried as it is. In milliseconds. */
+const SERVER_FAULT_MS = 600_000;
+/** Parts of a batch up to which all are halved while the backend stores none of them. */
+const MAX_PROBES = 64;
+
+/** A part of a batch that failed for an unknown cause. */
+interface Suspect<T> {
+  readonly batch: Batch<T>;
+  readonly error: unknown;
+}
+
+/** A first failure of unknown cause: its time, and the commits before it. */
+interface Failure {
+  readonly since: number;
+  readonly commits: number;
+}
+
+/** Remembers failures of unknown cause in one batch. */
+interface Isolation {
+  /** The first one of all. */
+  first: Failure | undefined;
+  /** The first one of each record that failed alone, by the id of its batch. */
+  readonly alone: Map<string, Failure>;
+}
 
 /**
- * Writes batches until they are stored, and isolates records that are refused: a batch that cannot be stored as
- * it is gets split, until the bad records stand alone. The id of a half follows from that of the whole, and that
- * it was split is remembered before a half is written: whole and halves know nothing of each other in the ledger,
- * so nobody may ever write the whole again.
+ * Writes batches until they are stored, and isolates records that are refused: a batch that cannot be stored as it is
+ * gets split until the refused records stand alone. The id of a half follows from the id of the whole. A split is
+ * remembered before a half is written: the ledger does not relate whole and halves, so the whole must never be written
+ * again.
+ *
+ * A failure of unknown cause is the server's at first. After {@linkcode SERVER_FAULT_MS} the batch is halved in rounds. A
+ * record that fails alone becomes a dead letter if it fails again after others were committed, or for as long again where
+ * others were committed before. While nothing is committed, all are retried.
  *
  * @typeParam T The type of the records.
  */
 export class Delivery<T> {
   readonly #options: DeliveryOptions<T>;
+  #commits = 0;
 
-  /** Makes it; it does nothing by itself. */
+  /** Does nothing by itself. */
   constructor(options: DeliveryOptions<T>) {
     this.#options = options;
   }
 
-  /** Resolves when nothing of the batch is left to do; rejects only when the signal ends it. */
-  async deliver(batch: Batch<T>, isHalf = false): Promise<void> {
+  /** Resolves when the whole batch is settled; rejects only when the signal ends it. */
+  async deliver(batch: Batch<T>): Promise<void> {
+    const isolation: Isolation = { first: undefined, alone: new Map() };
+    let suspects = await this.#attempt(batch, isolation);
+    if (suspects.length === 0) return;
+    await retry(async () => {
+      for (let before = -1; suspects.length > 0;) {
+        if (before === this.#commits) throw suspects[0].error; // nothing was stored: wait before the next round
+        const isServing = before >= 0;
+        before = this.#commits;
+        const parts = await this.#halve(suspects, isServing);
+        suspects = [];
+        for (const part of parts) suspects.push(...await this.#attempt(part, isolation));
+      }
+    }, { ...this.#options, onFailure: () => {} }); // each attempt has reported its failure
+  }
+
+  /** Writes a batch, or its parts where it was split; gives those that failed for an unknown cause. */
+  async #attempt(batch: Batch<T>, isolation: Isolation): Promise<Suspect<T>[]> {
     const { queue, setAside, signal } = this.#options;
-    if (batch.records.length === 0) return;
+    if (batch.records.length === 0) return [];
     if (!queue.isSplit(batch.id)) {
       try {
-        return await this.#write(batch, isHalf);
+        await this.#write(batch, isolation);
+        return [];
       } catch (error) {
         signal.throwIfAborted();
-        if (batch.records.length === 1) return await setAside(batch, error);
+        const isAlone = batch.records.length === 1;
+        if (kindOf(error) === "unknown" && !(isAlone && this.#isAtFault(batch, isolation))) {
+          return [{ batch, error }];
+        }
+        if (isAlone) {
+          await setAside(batch, error);
+          return [];
+        }
       }
       await queue.split(batch.id);
     }
-    for (const half of halves(batch)) await this.deliver(half, true);
+    const [first, second] = halves(batch);
+    return [...await this.#attempt(first, isolation), ...await this.#attempt(second, isolation)];
   }
 
-  async #write(batch: Batch<T>, isHalf: boolean): Promise<void> {
+  /** True if a record that failed alone again is at fault, and not the server. */
+  #isAtFault({ id }: Batch<T>, { first, alone }: Isolation): boolean {
+    const now = performance.now();
+    const failure = alone.get(id);
+    if (!failure) {
+      alone.set(id, { since: now, commits: this.#commits });
+      return false;
+    }
+    return this.#commits > failure.commits ||
+      (this.#commits > first!.commits && now - failure.since >= SERVER_FAULT_MS);
+  }
+
+  /** Halves what can be halved. While nothing is stored, there are only so many parts, and then one more a round. */
+  async #halve(suspects: readonly Suspect<T>[], isServing: boolean): Promise<Batch<T>[]> {
+    const largest = Math.max(...suspects.map(({ batch: { records } }) => records.length));
+    let allowed = isServing || suspects.length < MAX_PROBES ? Infinity : 1;
+    const parts: Batch<T>[] = [];
+    for (const { batch } of suspects) {
+      const { length } = batch.records;
+      if (length === 1 || allowed === 0 || (allowed === 1 && length < largest)) {
+        parts.push(batch);
+        continue;
+      }
+      allowed--;
+      await this.#options.queue.split(batch.id);
+      parts.push(...halves(batch));
+    }
+    return parts;
+  }
+
+  async #write(batch: Batch<T>, isolation: Isolation): Promise<void> {
     const { sink, onSent, onCommitted, ...retries } = this.#options;
     const failures = new Map<FailureKind, number>();
     let start = 0;
@@ -64,25 +146,29 @@ export class Delivery<T> {
       return sink.write(batch, onSent);
     }, {
       ...retries,
-      onFailure(error) {
+      onFailure: (error) => {
         const kind = kindOf(error);
         const count = (failures.get(kind) ?? 0) + 1;
         failures.set(kind, count);
         retries.onFailure(error);
-        if (count >= mostFailures(kind, { isAlone: batch.records.length === 1, isHalf })) throw error;
+        if (kind === "unknown") {
+          isolation.first ??= { since: start, commits: this.#commits };
+          if (performance.now() - isolation.first.since >= SERVER_FAULT_MS) throw error;
+        }
+        if (count >= maxFailures(kind, batch.records.length === 1)) throw error;
       },
     });
+    this.#commits++;
     onCommitted(result, performance.now() - start);
   }
 }
 
-function mostFailures(kind: FailureKind, { isAlone, isHalf }: { isAlone: boolean; isHalf: boolean }): number {
+function maxFailures(kind: FailureKind, isAlone: boolean): number {
   if (kind === "timeout" && isAlone) return Infinity; // it is not the record's fault
-  if (kind === "unknown" && isHalf) return 1; // the whole was tried often enough
-  return MOST_FAILURES[kind] ?? Infinity;
+  return MAX_FAILURES[kind] ?? Infinity;
 }
 
-/** A batch as two, always the same two. */
+/** Cuts a batch in two, always the same two. */
 function halves<T>({ id, dataset, records }: Batch<T>): Batch<T>[] {
   const middle = records.length >> 1;
   return [records.slice(0, middle), records.slice(middle)].map((records, i) => ({

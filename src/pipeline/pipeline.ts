@@ -71,6 +71,7 @@ export class Pipeline<T> {
     duplicates: 0,
     restated: 0,
     deadLettered: 0,
+    lost: 0,
     dropped: 0,
     inFlight: 0,
     refused: 0,
@@ -248,9 +249,9 @@ export class Pipeline<T> {
     this.#abort.abort(this.#closedError());
     await this.#queue.close();
     this.#isOver = true;
-    const { committed, spooled, deadLettered, buffered, inFlight } = this.stats();
+    const { committed, spooled, deadLettered, lost, buffered, inFlight } = this.stats();
     this.#positions.refuse(this.#lastError ?? this.#closedError());
-    return { committed, spooled, deadLettered, lost: buffered + inFlight };
+    return { committed, spooled, deadLettered: deadLettered - lost, lost: lost + buffered + inFlight };
   }
 
   /** The counters and gauges as they stand. */
@@ -432,6 +433,7 @@ export class Pipeline<T> {
     }
     this.#alarm.clear();
     this.#counters.deadLettered++;
+    if (!letters) this.#counters.lost++;
     this.#lastError = undefined;
     this.#onSettled(1);
     const file = letters?.path;
@@ -456,14 +458,11 @@ export class Pipeline<T> {
     this.#counters.retries++;
     this.#lastError = error;
     const kind = kindOf(error);
-    if (kind === "operator" || kind === "disk-full") this.#alarm.raise(error);
-    else {this.#emit({
-        type: "retry",
-        dataset: this.#dataset.name,
-        code: errorCodeOf(error),
-        message: messageOf(error),
-        error,
-      });}
+    if (kind === "operator" || kind === "disk-full" || kind === "unknown") this.#alarm.raise(error);
+    else {
+      const { name: dataset } = this.#dataset;
+      this.#emit({ type: "retry", dataset, code: errorCodeOf(error), message: messageOf(error), error });
+    }
     if (kind === "operator") this.#positions.refuse(error);
   }
 

@@ -17,8 +17,10 @@ export interface PipelineStats {
   duplicates: number;
   /** Those of the committed that took the place of an older record with their key. */
   restated: number;
-  /** Records that the backend refused, and that were set aside. */
+  /** Records that the backend refused. They are in the dead-letter file, except the `lost`. */
   deadLettered: number;
+  /** Those of the dead-lettered that are in the `dead-lettered` event only: there is no dead-letter folder. */
+  lost: number;
   /** Records given up because buffers were full, or because the spool could not be read back. */
   dropped: number;
   /** Records that wait on disk only. */
@@ -59,9 +61,12 @@ export interface CloseReport {
   committed: number;
   /** Records that are kept on disk for the next start. */
   spooled: number;
-  /** Records that were set aside since the start because the backend refused them. */
+  /** Records in the dead-letter file since the start because the backend refused them. */
   deadLettered: number;
-  /** Records that were accepted and are not known to be committed at the deadline, nor kept on disk. */
+  /**
+   * Records that were accepted and are neither known to be committed at the deadline nor kept on disk. A refused record
+   * counts here if there is no dead-letter folder.
+   */
   lost: number;
 }
 

@@ -8,6 +8,7 @@ import {
   closeInOutage,
   crashServer,
   endSessions,
+  failServer,
   lockFile,
   outlastBuffers,
   poison,
@@ -37,6 +38,10 @@ Deno.test("a network that cuts, stalls and cuts before the reply to COMMIT loses
 
 Deno.test("sessions that are ended on every write for a while lose and double nothing", async () => {
   await endSessions(new Chance(7), { forMs: 1_000 });
+});
+
+Deno.test("a server that fails for unknown causes for a while loses and doubles nothing", async () => {
+  for (const seed of [1, 2, 3]) await failServer(new Chance(seed), { forMs: 2_000 });
 });
 
 Deno.test("a locked SQLite file loses and doubles nothing", async () => {

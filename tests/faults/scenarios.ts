@@ -117,6 +117,25 @@ export async function endSessions(_chance: Chance, { forMs }: { forMs: number })
   await load.endsExactly(database.url);
 }
 
+/** A server that answers each write with an SQLSTATE of a class that says nothing of the records, for a while. */
+export async function failServer(chance: Chance, { forMs }: { forMs: number }): Promise<void> {
+  await using database = await TestDatabase.create();
+  const told: string[] = [];
+  const load = await Load.open({ connectionString: database.url, onEvent: ({ type }) => told.push(type) });
+  const sqlState = chance.of(["XX000", "XX001", "72000", "F0001", "QQ123"]);
+  await load.addUntil((async () => {
+    await database.sql(`
+      CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'a fault of the server' USING ERRCODE = '${sqlState}'; END $$;
+      CREATE TRIGGER fail BEFORE INSERT ON system_metrics FOR EACH STATEMENT EXECUTE FUNCTION fail()`);
+    await sleep(forMs);
+    await database.sql("DROP TRIGGER fail ON system_metrics");
+  })());
+  assert(told.includes("paused"), `no alarm for ${sqlState}`);
+  await load.endsExactly(database.url);
+  assertEquals(conserved(load.hub).deadLettered, 0);
+}
+
 /** A SQLite file that somebody else keeps locked for a while. */
 export async function lockFile(chance: Chance, { locks }: { locks: number }): Promise<void> {
   using folder = new TemporaryFolder();
@@ -178,7 +197,7 @@ async function refusePoison(connectionString: string): Promise<void> {
   const database = new DatabaseSync(connectionString.replace("sqlite:///", ""));
   database.exec(
     "CREATE TRIGGER refuse BEFORE INSERT ON system_metrics WHEN new.node_id = 'poison' " +
-      "BEGIN SELECT RAISE(ABORT, 'poison is refused'); END",
+      "BEGIN SELECT RAISE(ABORT, 'poison: a constraint failed'); END",
   );
   database.close();
 }
