@@ -2,7 +2,7 @@ import { CostObservatory, ObservabilityHub, ValidationError } from "../mod.ts";
 import { aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { assert, assertEquals } from "./assert.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
@@ -27,9 +27,9 @@ Deno.test("aggregateMetrics() and aggregateCosts() refuse what they cannot answe
     [{ emptyBuckets: true }, "emptyBuckets", "no bucket"],
     [{ bucket: "1h", emptyBuckets: 1 }, "emptyBuckets", "true or false"],
     [
-      { bucket: "1s", emptyBuckets: true, startTime: NEW_YEAR, endTime: NEW_YEAR + 2 * DAY },
-      "bucket",
-      "100000",
+      { bucket: "1s", emptyBuckets: true, startTime: NEW_YEAR, endTime: NEW_YEAR + 6 * DAY },
+      "emptyBuckets",
+      "500000",
     ],
     [{ startTime: NEW_YEAR + 1, endTime: NEW_YEAR }, "startTime", "no later than endTime"],
     [{ startTime: 1_767_225_600 }, "startTime", "looks like seconds"],
@@ -173,4 +173,20 @@ Deno.test("aggregateMetrics() leaves out what comes while it asks and lies beyon
   const found = await aggregateMetrics(memory, systemMetrics, { bucket: "1h" });
   assertEquals(asked, 3);
   assertEquals(found.map(({ startTime, count }) => [startTime, count]), [[NEW_YEAR, 1]]);
+});
+
+Deno.test("aggregateCosts() refuses empty buckets when buckets times groups are too many", async () => {
+  await using costs = new CostObservatory();
+  for (let i = 0; i < 100; i++) {
+    await costs.addCostEntry(
+      costEntry({ entryId: `e${i}`, timestamp: NEW_YEAR + i * HOUR, category: `c${i}` }),
+    );
+  }
+  await costs.flush();
+  const asked = { startTime: NEW_YEAR, endTime: NEW_YEAR + 69 * 24 * HOUR, emptyBuckets: true };
+  const refused = () => costs.aggregateCosts({ ...asked, bucket: "1m", groupBy: ["category"] });
+  await assertRejects(refused, ValidationError, "9936000 or more");
+  assertEquals((await costs.aggregateCosts({ ...asked, bucket: "1m" })).length, 69 * 24 * 60);
+  const found = await costs.aggregateCosts({ ...asked, bucket: "1h", groupBy: ["category"] });
+  assertEquals([found.length, found.filter(({ count }) => count > 0).length], [69 * 24 * 100, 100]);
 });

@@ -1,4 +1,10 @@
-import { bucketAt, bucketRangesOf, bucketStarts, parseBucket } from "../src/records/calendar.ts";
+import {
+  bucketAt,
+  bucketRangesOf,
+  bucketRangesOfDays,
+  bucketsOf,
+  parseBucket,
+} from "../src/records/calendar.ts";
 import { assertEquals } from "./assert.ts";
 
 const HOUR = 3_600_000;
@@ -6,10 +12,9 @@ const HOUR = 3_600_000;
 /** The buckets of a range: the local time at which each begins, and its hours. */
 function buckets(bucket: string, [from, to]: [string, string], timeZone = "UTC"): string[] {
   const at = (text: string) => Temporal.PlainDateTime.from(text).toZonedDateTime(timeZone).epochMilliseconds;
-  const stretches = bucketRangesOf(parseBucket(bucket)!, { start: at(from), end: at(to), timeZone });
-  return [...bucketStarts(stretches)].map((start) => {
+  const ranges = bucketRangesOf(parseBucket(bucket)!, { start: at(from), end: at(to), timeZone });
+  return [...bucketsOf(ranges)].map(({ start, end }) => {
     const local = Temporal.Instant.fromEpochMilliseconds(start).toZonedDateTimeISO(timeZone);
-    const { end } = bucketAt(stretches, start);
     return `${local.toPlainDateTime().toString({ smallestUnit: "minute" })} ${(end - start) / HOUR}`;
   });
 }
@@ -41,8 +46,8 @@ Deno.test("bucketRangesOf() has one day of 25 hours where the clock goes back to
     "2025-04-06T00:00 24",
   ]);
   const [start, end] = [Date.parse("2024-10-30T21:00Z"), Date.parse("2024-10-31T22:00Z")];
-  const stretches = bucketRangesOf(parseBucket("1d")!, { start, end, timeZone: "Africa/Cairo" });
-  for (const time of [start, end - 1]) assertEquals(bucketAt(stretches, time), { start, end });
+  const ranges = bucketRangesOf(parseBucket("1d")!, { start, end, timeZone: "Africa/Cairo" });
+  for (const time of [start, end - 1]) assertEquals(bucketAt(ranges, time), { start, end });
 });
 
 const ZONES = [
@@ -70,8 +75,12 @@ for (const [bucket, days] of [["1d", 1], ["1w", 7]] as const) {
         }
         const [start] = counted;
         const end = Temporal.PlainDate.from(to).toZonedDateTime({ timeZone }).epochMilliseconds;
-        const stretches = bucketRangesOf(parseBucket(bucket)!, { start, end, timeZone });
-        assertEquals([...bucketStarts(stretches)], [...counted], `${timeZone} from ${from}`);
+        const ranges = bucketRangesOf(parseBucket(bucket)!, { start, end, timeZone });
+        assertEquals(
+          [...bucketsOf(ranges)].map(({ start }) => start),
+          [...counted],
+          `${timeZone} from ${from}`,
+        );
       }
     }
   });
@@ -126,7 +135,7 @@ Deno.test("bucketRangesOf() counts months, quarters and years by the calendar, l
   ]);
 });
 
-Deno.test("bucketRangesOf() gives few stretches of many buckets", () => {
+Deno.test("bucketRangesOf() gives few ranges of many buckets", () => {
   const range = { start: Date.UTC(2000, 0, 1), end: Date.UTC(2026, 0, 1) };
   const count = (bucket: string, timeZone: string) =>
     bucketRangesOf(parseBucket(bucket)!, { ...range, timeZone }).length;
@@ -156,4 +165,46 @@ Deno.test("parseBucket() takes whole parts of a day and of a year, and nothing e
   ];
   assertEquals(right.filter((text) => !parseBucket(text)), []);
   assertEquals(wrong.filter((text) => parseBucket(text)), []);
+});
+
+Deno.test("bucketRangesOf() works out months and odd hours of thousands of years as day by day", () => {
+  for (
+    const timeZone of [
+      "UTC",
+      "Asia/Kathmandu",
+      "America/New_York",
+      "Australia/Lord_Howe",
+      "America/Sao_Paulo",
+    ]
+  ) {
+    for (const [bucket, unit] of [["1mo", "months"], ["3mo", "months"], ["1y", "years"]] as const) {
+      const step = { [unit]: bucket === "3mo" ? 3 : 1 };
+      const counted: number[] = [];
+      for (let day = Temporal.PlainDate.from("1973-01-01"); day.year < 2075; day = day.add(step)) {
+        counted.push(day.toZonedDateTime({ timeZone }).epochMilliseconds);
+      }
+      const end = Temporal.PlainDate.from("2075-01-01").toZonedDateTime({ timeZone }).epochMilliseconds;
+      const ranges = bucketRangesOf(parseBucket(bucket)!, { start: counted[0], end, timeZone });
+      assertEquals([...bucketsOf(ranges)].map(({ start }) => start), counted, `${bucket} ${timeZone}`);
+    }
+  }
+});
+
+Deno.test("bucketRangesOfDays() gives the buckets of the days, each once, in chunks", () => {
+  const DAY = 24 * HOUR;
+  const first = Date.UTC(2026, 0, 1);
+  const start = first + 5 * HOUR;
+  const days = [0, 1, 2, 40, 41, 400, 500].map((day) => first + day * DAY);
+  for (const timeZone of ["UTC", "America/New_York"]) {
+    for (const bucket of ["5h", "1h", "1d", "1w", "1mo", "1y"]) {
+      const parsed = parseBucket(bucket)!;
+      const span = { start, end: days.at(-1)! + 7 * HOUR, timeZone };
+      const all = [...bucketsOf(bucketRangesOf(parsed, span))];
+      const expected = all.filter(({ start, end }) => days.some((day) => start < day + DAY && end > day));
+      for (const chunkLength of [1, 1_000]) {
+        const chunks = [...bucketRangesOfDays(parsed, { ...span, days, chunkLength })];
+        assertEquals(chunks.flatMap((ranges) => [...bucketsOf(ranges)]), expected, `${bucket} ${timeZone}`);
+      }
+    }
+  }
 });

@@ -1,9 +1,8 @@
 import type { Backend } from "../backends/backend.ts";
 import type { AggregateRow, Measure } from "../records/aggregation.ts";
-import { bucketAt, bucketCount, type BucketRange, bucketRangesOf } from "../records/calendar.ts";
+import { type BucketRange, rangeAt } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
-import type { RecordQuery } from "../records/query.ts";
 import {
   acceptQuestion,
   type CostAggregateQuery,
@@ -11,8 +10,8 @@ import {
   type MeasureName,
   partsOf,
   type Question,
-  refusal,
 } from "./aggregate_query.ts";
+import { planBuckets, refuseRows } from "./bucket_plan.ts";
 import {
   type AnswerRow,
   compareRows,
@@ -21,11 +20,6 @@ import {
   type Ranking,
   type RowForm,
 } from "./result_rows.ts";
-
-/** The most spans that are filled in where they are empty. */
-const MAX_BUCKETS = 100_000;
-/** The most stretches of even spans that stand in a statement: months of 800 years. */
-const MAX_STRETCHES = 10_000;
 
 /** What every row of an answer says of where it is from. */
 export interface AggregateSpan {
@@ -69,13 +63,9 @@ export interface MetricsAggregate extends AggregateSpan {
 export async function aggregateCosts(backend: Backend, query?: CostAggregateQuery): Promise<CostAggregate[]> {
   const question = acceptQuestion(costEntries, query);
   const measures: Measure[] = [{ function: "sum", field: "amount" }, { function: "count" }];
-  const { rows, stretches } = await ask(backend, costEntries, {
-    question,
-    measures,
-    rank: ([total]) => total,
-  });
+  const rows = await ask(backend, costEntries, { question, measures, rank: ([total]) => total });
   return rows.map((row) => ({
-    ...spanOf(question, row, stretches),
+    ...spanOf(question, row),
     currency: row.group[0]!,
     total: row.values[0] as string,
     count: row.values[1] as number,
@@ -109,7 +99,7 @@ export async function aggregateMetrics(
   // Percentiles of what is put together are not known, so groups are not ranked by them either.
   const ranking = readers.find((wanted) => partsOf(wanted)[0].function !== "percentile");
   const rank: Ranking = (values) => ranking ? ranking.read({ values }) : values[0];
-  const { rows, stretches } = await ask(backend, dataset, { question, measures, rank });
+  const rows = await ask(backend, dataset, { question, measures, rank });
   return rows.map((row) => {
     const fields: MetricsAggregate["fields"] = {};
     for (const { field, measure, read } of readers) {
@@ -117,7 +107,7 @@ export async function aggregateMetrics(
       fields[field] ??= {};
       if (value !== undefined) fields[field][measure] = value;
     }
-    return { ...spanOf(question, row, stretches), count: row.values[0] as number, fields };
+    return { ...spanOf(question, row), count: row.values[0] as number, fields };
   });
 }
 
@@ -133,77 +123,42 @@ async function ask(
   backend: Backend,
   dataset: Dataset<unknown>,
   { question, measures, rank }: Asked,
-): Promise<{ rows: AnswerRow[]; stretches: readonly BucketRange[] }> {
-  const stretches = await stretchesFor(backend, dataset, question);
-  if (question.bucket && stretches.length === 0) return { rows: [], stretches }; // there is no record
+): Promise<AnswerRow[]> {
   const currency = hasMoney(dataset) ? [{ field: "currency" }] : [];
   const form: RowForm = { measures, apart: currency.length };
-  const all = await backend.aggregate(dataset, question.query, {
-    stretches,
-    groupBy: [...currency, ...question.groupBy],
-    measures,
-    mayUseRollUps: true,
-  });
-  const found = within(all, stretches);
-  const { top, emptyBuckets } = question;
-  let rows: readonly AnswerRow[] = top === undefined ? found : keepTop(found, { form, top, rank });
-  const always = currency.length === 0 && question.groupBy.length === 0;
-  if (emptyBuckets) rows = fillEmpty(rows, { form, stretches, always });
-  return { rows: rows.toSorted(compareRows), stretches };
+  const aggregation = { groupBy: [...currency, ...question.groupBy], measures, mayUseRollUps: true };
+  const { parts, filled } = await planBuckets(backend, dataset, question);
+  let rows: AnswerRow[] = [];
+  for (const { query, ranges } of parts) {
+    const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
+    rows = rows.concat(withEnds(found, ranges));
+  }
+  const { top } = question;
+  if (top !== undefined) rows = keepTop(rows, { form, top, rank });
+  const always = aggregation.groupBy.length === 0;
+  if (filled) return fillEmpty(rows, { form, ranges: filled, always, refuse: refuseRows(dataset) });
+  return rows.toSorted(compareRows);
 }
 
 /**
- * The rows within the buckets: a record may have come meanwhile that lies beyond them. Not by bounds in the query, which
- * would have SQLite go through an index for records that it wants all of (a tenth more time, measured).
+ * Adds the end of each bucket. Leaves out rows outside of all buckets, of records that have arrived meanwhile. Bounds in
+ * the query would have SQLite read all records through an index (a tenth more time, measured).
  */
-function within(rows: readonly AggregateRow[], stretches: readonly BucketRange[]): readonly AggregateRow[] {
-  if (stretches.length === 0) return rows;
-  const [first, last] = [stretches[0].start, stretches.at(-1)!.end];
-  return rows.filter(({ start }) => start! >= first && start! < last);
+function withEnds(rows: readonly AggregateRow[], ranges: readonly BucketRange[]): AnswerRow[] {
+  if (ranges.length === 0) return [...rows];
+  return rows.flatMap((row) => {
+    const start = row.start!;
+    const range = rangeAt(ranges, start);
+    if (start < range.start || start >= range.end) return [];
+    return [{ ...row, end: Math.min(start + range.stepMs, range.end) }];
+  });
 }
 
-/** The buckets of a question, from the oldest to the newest record where it names no times. */
-async function stretchesFor(
-  backend: Backend,
-  dataset: Dataset<unknown>,
-  { query, bucket, timeZone, emptyBuckets }: Question,
-): Promise<readonly BucketRange[]> {
-  if (!bucket) return [];
-  const start = query.startTime || await edge(backend, dataset, { query, of: "min" });
-  const newest = query.endTime === undefined && await edge(backend, dataset, { query, of: "max" });
-  const end = newest === false ? query.endTime! : newest === null ? null : newest + 1;
-  if (start === null || end === null) return [];
-  const stretches = bucketRangesOf(bucket, { start, end, timeZone });
-  const refuse = (most: string, count: number): never => {
-    const wanted =
-      `a span of which no more than ${most} lie between startTime and endTime (these are ${count})`;
-    throw refusal(dataset, { field: "bucket", value: `${bucket.count}${bucket.unit}`, wanted });
-  };
-  const count = bucketCount(stretches);
-  if (emptyBuckets && count > MAX_BUCKETS) refuse(`${MAX_BUCKETS}`, count);
-  if (stretches.length > MAX_STRETCHES) refuse(`${MAX_STRETCHES} uneven ones`, count);
-  return stretches;
-}
-
-/** The time of the oldest or the newest record. Each by itself, which an index answers at once. */
-async function edge(
-  backend: Backend,
-  dataset: Dataset<unknown>,
-  { query, of }: { query: RecordQuery; of: "min" | "max" },
-): Promise<number | null> {
-  const measures = [{ function: of, field: "timestamp" }];
-  const [{ values }] = await backend.aggregate(dataset, query, { groupBy: [], measures });
-  return values[0] as number | null;
-}
-
-function spanOf(question: Question, row: AnswerRow, stretches: readonly BucketRange[]): AggregateSpan {
+function spanOf(question: Question, row: AnswerRow): AggregateSpan {
   const { groupNames, groupBy } = question;
   const group = row.group.slice(row.group.length - groupBy.length);
   return {
-    ...(row.start === undefined ? {} : {
-      startTime: row.start,
-      endTime: bucketAt(stretches, row.start).end,
-    }),
+    ...(row.start === undefined ? {} : { startTime: row.start, endTime: row.end }),
     ...(groupBy.length === 0 ? {} : {
       group: Object.fromEntries(groupNames.map((name, i) => [name, group[i]])),
     }),

@@ -29,7 +29,7 @@ export interface GroupingOptions {
   /** Text fields that are told apart, and keys of maps, as in `tags.team`. */
   groupBy?: readonly string[];
   /**
-   * Whether spans without records are there as well, with a count of 0, for each group that has any.
+   * Includes the buckets without records, with a count of 0, for each group that has any. At most 500,000 rows.
    *
    * @default {false}
    */

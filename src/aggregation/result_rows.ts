@@ -3,13 +3,14 @@
  *
  * @module
  */
-import type { AggregateRow, Measure } from "../records/aggregation.ts";
-import { type BucketRange, bucketStarts } from "../records/calendar.ts";
+import type { Measure } from "../records/aggregation.ts";
+import { bucketCount, type BucketRange, bucketsOf } from "../records/calendar.ts";
 import { Decimal } from "../records/decimal.ts";
 
 /** A row of an answer. Percentiles of groups that were put together are not known: undefined. */
 export interface AnswerRow {
   readonly start?: number;
+  readonly end?: number;
   readonly group: readonly (string | null)[];
   readonly values: readonly (number | string | null | undefined)[];
   /** Whether it stands for all groups that are not at the top. */
@@ -28,19 +29,21 @@ export interface RowForm {
 
 /** Keeps the groups with the greatest value of a measure over all time, and puts the others together in one. */
 export function keepTop(
-  rows: readonly AggregateRow[],
+  rows: readonly AnswerRow[],
   { form, top, rank }: { form: RowForm; top: number; rank: Ranking },
 ): AnswerRow[] {
-  const overall = mergeRows(form, rows.map(({ start: _, ...row }) => row));
+  const overall = mergeRows(form, rows.map(({ start: _, end: __, ...row }) => row));
   const places = new Map<string, number>();
   const kept = new Set<string>();
-  for (const { group } of overall.sort((a, b) => compareValues(rank(b.values), rank(a.values)))) {
+  // Equal values rank in the order of their groups, whatever the order in which a backend gives them.
+  overall.sort((a, b) => compareValues(rank(b.values), rank(a.values)) || compareRows(a, b));
+  for (const { group } of overall) {
     const apart = JSON.stringify(group.slice(0, form.apart));
     const place = (places.get(apart) ?? 0) + 1;
     places.set(apart, place);
     if (place <= top) kept.add(JSON.stringify(group));
   }
-  const isKept = ({ group }: AggregateRow) => kept.has(JSON.stringify(group));
+  const isKept = ({ group }: AnswerRow) => kept.has(JSON.stringify(group));
   const others = rows.filter((row) => !isKept(row))
     .map((row): AnswerRow => ({
       ...row,
@@ -50,31 +53,40 @@ export function keepTop(
   return [...rows.filter(isKept), ...mergeRows(form, others)];
 }
 
-/** Adds a row for each span in which a group has none. */
+/** Adds a row for each bucket in which a group has none; returns all in order. */
 export function fillEmpty(
   rows: readonly AnswerRow[],
-  { form, stretches, always }: { form: RowForm; stretches: readonly BucketRange[]; always: boolean },
+  { form, ranges, always, refuse }: {
+    form: RowForm;
+    ranges: readonly BucketRange[];
+    /** Whether there is a group also of no records. */
+    always: boolean;
+    /** Throws if there would be too many rows. */
+    refuse: (rows: number) => void;
+  },
 ): AnswerRow[] {
-  const nothing = form.measures.map((measure) =>
+  const values = form.measures.map((measure) =>
     measure.function === "count" ? 0 : measure.field === "amount" ? "0" : null
   );
-  const groups = new Map<string, Pick<AnswerRow, "group" | "isOther">>();
-  // Without groups there is one, also of no records.
-  if (always) groups.set(nameOf({ group: [] }), { group: [] });
-  for (const row of rows) groups.set(nameOf({ ...row, start: undefined }), row);
-  const there = new Set(rows.map(nameOf));
-  const filled = [...rows];
-  for (const start of bucketStarts(stretches)) {
-    for (const { group, isOther } of groups.values()) {
-      const row = { start, group, ...(isOther ? { isOther } : {}), values: nothing };
-      if (!there.has(nameOf(row))) filled.push(row);
+  const groups = Map.groupBy(rows, ({ group, isOther }) => nameOf({ group, isOther }));
+  if (always && groups.size === 0) groups.set("", []);
+  refuse(bucketCount(ranges) * groups.size);
+  const sorted = [...groups.values()].map((found) => ({
+    group: found[0]?.group ?? [],
+    ...(found[0]?.isOther ? { isOther: true as const } : {}),
+    found: new Map(found.map((row) => [row.start, row])),
+  })).toSorted(compareRows);
+  const filled: AnswerRow[] = [];
+  for (const { start, end } of bucketsOf(ranges)) {
+    for (const { found, ...group } of sorted) {
+      filled.push(found.get(start) ?? { start, end, ...group, values });
     }
   }
   return filled;
 }
 
 /** By time, then by group; what has no value comes after what has, and the others last. */
-export function compareRows(a: AnswerRow, b: AnswerRow): number {
+export function compareRows(a: Omit<AnswerRow, "values">, b: Omit<AnswerRow, "values">): number {
   if (a.start !== b.start) return a.start! - b.start!;
   if (a.isOther !== b.isOther) return a.isOther ? 1 : -1;
   for (const [i, value] of a.group.entries()) {

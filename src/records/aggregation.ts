@@ -31,7 +31,7 @@ export interface Aggregation {
    * The spans of time, one after the other; all time where not given. Records before the first or after the last count
    * for spans that begin there: who asks leaves those out, or has a query that finds no such records.
    */
-  readonly stretches?: readonly BucketRange[];
+  readonly ranges?: readonly BucketRange[];
   /** What is told apart. */
   readonly groupBy: readonly GroupKey[];
   /** What is wanted. */

@@ -1,29 +1,32 @@
 /**
- * Spans of time as people count them: minutes and hours, and days, weeks, months and years of a time zone, where a
- * day has 23 or 25 hours now and then.
+ * Time buckets: minutes and hours, and the days, weeks, months and years of a time zone, where some days have 23 or 25
+ * hours.
  *
  * @module
  */
 
-/** Equal spans of time, one after the other; the last one may be cut short by the end. */
+/** Consecutive buckets of equal length; the end may cut the last one short. */
 export interface BucketRange {
-  /** Where the first span begins, in epoch milliseconds. */
+  /** The start of the first bucket, in epoch milliseconds. */
   readonly start: number;
-  /** Where the last one ends, in epoch milliseconds. */
+  /** The end of the last one. */
   readonly end: number;
-  /** How long each of them is, in milliseconds. */
+  /** The length of each, in milliseconds. */
   readonly stepMs: number;
 }
 
-/** A bucket: so many of a unit. */
+/** The length of a bucket: a count of a unit. */
 export interface Bucket {
   readonly count: number;
   readonly unit: keyof typeof UNITS;
 }
 
 const DAY_MS = 86_400_000;
+const YEAR_MS = 365 * DAY_MS;
+/** Clocks change up to four times a year; at each change an uneven day and an even range begin. */
+const RANGES_PER_YEAR = 8;
 
-/** Each unit, with the most of it that make a bucket: a larger one is written in the next unit. */
+/** Each unit, with the largest count of it in a bucket: a longer bucket uses the next unit. */
 const UNITS = {
   s: { most: 3_600, ms: 1_000 },
   m: { most: 1_440, ms: 60_000 },
@@ -34,10 +37,10 @@ const UNITS = {
   y: { most: 1 },
 } as const;
 
-/** How buckets are written, for messages. */
+/** The syntax of buckets, for messages. */
 export const BUCKET_WANTED = "a span such as 30s, 15m, 6h (of a day at the most), 1d, 1w, 1mo, 3mo or 1y";
 
-/** Reads a bucket such as `1h`; nothing where it is none. */
+/** Parses a bucket such as `1h`; returns undefined if it is none. */
 export function parseBucket(text: string): Bucket | undefined {
   const [, digits, name] = /^(\d{1,4})(s|m|h|d|w|mo|y)$/.exec(text) ?? [];
   if (digits === undefined) return undefined;
@@ -48,7 +51,7 @@ export function parseBucket(text: string): Bucket | undefined {
   return count >= 1 && count <= UNITS[unit].most && isEven ? { count, unit } : undefined;
 }
 
-/** Whether the system knows a time zone of this name. */
+/** Returns true if the system knows a time zone of this name. */
 export function isTimeZone(name: string): boolean {
   try {
     zoned(0, name);
@@ -58,55 +61,114 @@ export function isTimeZone(name: string): boolean {
   }
 }
 
+/** A span of time, and the time zone in which its days begin. */
+export interface ZonedSpan {
+  /** The first millisecond, in epoch milliseconds. */
+  readonly start: number;
+  /** The end, exclusive. */
+  readonly end: number;
+  readonly timeZone: string;
+}
+
 /**
- * The buckets that hold all times of a range. Days begin at midnight of the time zone, weeks on Monday; what is shorter
- * than a day is counted anew from each midnight.
+ * Returns the buckets that hold all times of a span. Days begin at midnight of the time zone, weeks on Monday. Buckets
+ * shorter than a day are counted from each midnight.
  *
- * Nearly all buckets are as long as their neighbors, so this gives few stretches where there are many buckets:
- * databases find the bucket of a record by comparing with those few, and a division.
+ * Nearly all buckets are as long as their neighbors, so there are few ranges where there are many buckets. Databases find
+ * the bucket of a record by comparing with those few, and a division.
  */
-export function bucketRangesOf(
-  bucket: Bucket,
-  { start, end, timeZone }: { start: number; end: number; timeZone: string },
-): BucketRange[] {
-  const stretches: BucketRange[] = [];
+export function bucketRangesOf(bucket: Bucket, { start, end, timeZone }: ZonedSpan): BucketRange[] {
+  const ranges: BucketRange[] = [];
   let at = calendarStart(bucket, zoned(start, timeZone));
   while (at.epochMilliseconds < end) {
     const from = at.epochMilliseconds;
-    const run = evenRun(bucket, at, end);
-    const to = run > 0 ? zoned(from + run, timeZone) : calendarNext(bucket, at);
-    append(stretches, {
-      start: from,
-      end: to.epochMilliseconds,
-      stepMs: dividesDay(bucket) ?? (run > 0 ? calendarMs(bucket)! : to.epochMilliseconds - from),
-    });
-    at = to;
+    const even = appendEven(ranges, { bucket, at, end });
+    if (even > from) {
+      at = zoned(even, timeZone);
+      continue;
+    }
+    at = calendarNext(bucket, at);
+    const to = at.epochMilliseconds;
+    append(ranges, { start: from, end: to, stepMs: dividesDay(bucket) ?? to - from });
   }
-  return clip(stretches, { start, end });
+  return clip(ranges, { start, end });
 }
 
-/** The bucket that holds a time. */
-export function bucketAt(stretches: readonly BucketRange[], time: number): { start: number; end: number } {
-  let low = 0;
-  for (let high = stretches.length - 1; low < high;) {
-    const middle = (low + high) >> 1;
-    if (time < stretches[middle].end) high = middle;
-    else low = middle + 1;
+/** The days for which ranges are worked out at once. */
+const DAYS_AT_ONCE = 1_000;
+
+/**
+ * Returns the buckets that hold any time of some days, in chunks, so that a span of thousands of years costs no more than
+ * the days in it that have records.
+ *
+ * @param bucket The bucket.
+ * @param options The span, the days of it by the beginning of each in UTC, ascending, and the number of ranges that fill a
+ * chunk.
+ */
+export function* bucketRangesOfDays(
+  bucket: Bucket,
+  { start, end, timeZone, days, chunkLength }: ZonedSpan & { days: readonly number[]; chunkLength: number },
+): Generator<BucketRange[]> {
+  let chunk: BucketRange[] = [];
+  let covered = start;
+  for (let i = 0; i < days.length;) {
+    const first = i;
+    while (++i < days.length && days[i] === days[i - 1] + DAY_MS && i - first < DAYS_AT_ONCE);
+    const from = Math.max(days[first], covered);
+    const to = Math.min(days[i - 1] + DAY_MS, end);
+    if (from >= to) continue; // in the bucket of the day before
+    for (const range of bucketRangesOf(bucket, { start: from, end: to, timeZone })) append(chunk, range);
+    covered = chunk.at(-1)!.end;
+    if (chunk.length < chunkLength) continue;
+    yield chunk;
+    chunk = [];
   }
-  const { start: from, end: to, stepMs } = stretches[low];
+  if (chunk.length > 0) yield chunk;
+}
+
+/** Returns a number of ranges that {@linkcode bucketRangesOf} does not exceed by much. */
+export function estimateRanges(bucket: Bucket, { start, end, timeZone }: ZonedSpan): number {
+  const years = (end - start) / YEAR_MS + 1;
+  if (bucket.unit === "mo") return years * 12 / bucket.count;
+  if (bucket.unit === "y") return years;
+  if (DAY_MS % (dividesDay(bucket) ?? DAY_MS) !== 0) return years * 366;
+  return timeZone === "UTC" ? 1 : years * RANGES_PER_YEAR;
+}
+
+/** Returns a number of buckets that a span has at least. */
+export function leastBuckets(bucket: Bucket, { start, end }: Omit<ZonedSpan, "timeZone">): number {
+  const { count, unit } = bucket;
+  const days = unit === "y" ? 367 : unit === "mo" ? 32 * count : unit === "w" ? 8 : 2;
+  return Math.floor((end - start) / (dividesDay(bucket) ?? days * DAY_MS));
+}
+
+/** Returns the bucket that holds a time. For a time in no range it is one that begins in no range either. */
+export function bucketAt(ranges: readonly BucketRange[], time: number): { start: number; end: number } {
+  const { start: from, end: to, stepMs } = rangeAt(ranges, time);
   const start = from + Math.floor((time - from) / stepMs) * stepMs;
   return { start, end: Math.min(start + stepMs, to) };
 }
 
-/** How many buckets there are. */
-export function bucketCount(stretches: readonly BucketRange[]): number {
-  return stretches.reduce((sum, { start, end, stepMs }) => sum + Math.ceil((end - start) / stepMs), 0);
+/** Returns the last range that begins at or before a time, else the first one. */
+export function rangeAt(ranges: readonly BucketRange[], time: number): BucketRange {
+  let low = 0;
+  for (let high = ranges.length - 1; low < high;) {
+    const middle = (low + high + 1) >> 1;
+    if (time < ranges[middle].start) high = middle - 1;
+    else low = middle;
+  }
+  return ranges[low];
 }
 
-/** Where each bucket begins. */
-export function* bucketStarts(stretches: readonly BucketRange[]): Generator<number> {
-  for (const { start, end, stepMs } of stretches) {
-    for (let at = start; at < end; at += stepMs) yield at;
+/** Returns how many buckets there are. */
+export function bucketCount(ranges: readonly BucketRange[]): number {
+  return ranges.reduce((sum, { start, end, stepMs }) => sum + Math.ceil((end - start) / stepMs), 0);
+}
+
+/** Yields the buckets. */
+export function* bucketsOf(ranges: readonly BucketRange[]): Generator<{ start: number; end: number }> {
+  for (const { start, end, stepMs } of ranges) {
+    for (let at = start; at < end; at += stepMs) yield { start: at, end: Math.min(at + stepMs, end) };
   }
 }
 
@@ -114,19 +176,19 @@ function zoned(ms: number, timeZone: string): Temporal.ZonedDateTime {
   return Temporal.Instant.fromEpochMilliseconds(ms).toZonedDateTimeISO(timeZone);
 }
 
-/** How long a bucket is that is shorter than a day, or a whole day by its hours. */
+/** Returns the length of a bucket in seconds, minutes or hours; undefined for calendar units. */
 function dividesDay({ count, unit }: Bucket): number | undefined {
   const found = UNITS[unit];
   return "ms" in found ? count * found.ms : undefined;
 }
 
-/** How long the days are that a bucket is made of, or that it is a part of, where no clock is changed. */
+/** Returns the length of the week of a bucket, or of its day, where no clock changes; undefined for months and years. */
 function calendarMs({ unit }: Bucket): number | undefined {
   if (unit === "mo" || unit === "y") return undefined;
   return unit === "w" ? 7 * DAY_MS : DAY_MS;
 }
 
-/** The day, week, month or year in which a time lies begins here. */
+/** Returns the start of the day, week, month or year that holds a time. */
 function calendarStart({ count, unit }: Bucket, at: Temporal.ZonedDateTime): Temporal.ZonedDateTime {
   if (unit === "w") return at.startOfDay().subtract({ days: at.dayOfWeek - 1 }).startOfDay();
   if (unit === "mo") {
@@ -135,33 +197,63 @@ function calendarStart({ count, unit }: Bucket, at: Temporal.ZonedDateTime): Tem
   return (unit === "y" ? at.with({ month: 1, day: 1 }) : at).startOfDay();
 }
 
-/** The next one begins here. Not every day begins at midnight: some clocks are put forward then. */
+/** Returns the start of the next one. Some days do not begin at midnight, because clocks are put forward then. */
 function calendarNext({ count, unit }: Bucket, at: Temporal.ZonedDateTime): Temporal.ZonedDateTime {
   if (unit === "mo") return at.add({ months: count }).startOfDay();
   if (unit === "y") return at.add({ years: 1 }).startOfDay();
   return at.add({ days: unit === "w" ? 7 : 1 }).startOfDay();
 }
 
-/** How many milliseconds from here on are whole days or weeks of even length; none where the clock is changed. */
-function evenRun(bucket: Bucket, at: Temporal.ZonedDateTime, end: number): number {
+/**
+ * Appends the buckets from a time on that are worked out without the time zone: those that end before its next clock
+ * change.
+ *
+ * @returns Where they end; the time itself where there are none.
+ */
+function appendEven(
+  ranges: BucketRange[],
+  { bucket, at, end }: { bucket: Bucket; at: Temporal.ZonedDateTime; end: number },
+): number {
+  let from = at.epochMilliseconds;
+  if (!at.toPlainTime().equals("00:00")) return from;
+  // A clock that is put back at the end of a day makes that day longer, so it is not over at the change itself.
+  const change = (at.getTimeZoneTransition("next")?.epochMilliseconds ?? Infinity) - 1;
   const wholeMs = calendarMs(bucket);
-  if (wholeMs === undefined || !at.toPlainTime().equals("00:00")) return 0;
-  const change = at.getTimeZoneTransition("next")?.epochMilliseconds ?? Infinity;
-  const from = at.epochMilliseconds;
-  // A clock that is put back when a day would end makes that day longer: it is not over at the change itself.
-  const even = Math.floor((change - 1 - from) / wholeMs);
-  const run = Math.min(even, Math.ceil((end - from) / wholeMs));
-  // What does not divide a day is counted anew each day.
-  return DAY_MS % (dividesDay(bucket) ?? DAY_MS) === 0 ? run * wholeMs : Math.min(run, 1) * wholeMs;
+  const stepMs = dividesDay(bucket);
+  if (wholeMs !== undefined && DAY_MS % (stepMs ?? DAY_MS) === 0) {
+    const count = Math.min(Math.floor((change - from) / wholeMs), Math.ceil((end - from) / wholeMs));
+    if (count <= 0) return from;
+    const to = from + count * wholeMs;
+    append(ranges, { start: from, end: to, stepMs: stepMs ?? wholeMs });
+    return to;
+  }
+  const offsetMs = at.offsetNanoseconds / 1e6;
+  while (from < end) {
+    const to = wholeMs === undefined
+      ? monthsAfter(from + offsetMs, monthsOf(bucket)) - offsetMs
+      : from + wholeMs;
+    if (to > change) break;
+    append(ranges, { start: from, end: to, stepMs: stepMs ?? to - from });
+    from = to;
+  }
+  return from;
 }
 
-/** Leaves out what lies before the first bucket of a range, or behind the last one: days are worked out as a whole. */
-function clip(
-  stretches: readonly BucketRange[],
-  { start, end }: { start: number; end: number },
-): BucketRange[] {
-  return stretches.filter((stretch) => stretch.end > start && stretch.start < end).map((stretch) => {
-    const { start: from, end: to, stepMs } = stretch;
+/** Returns how many months a bucket of months or years has. */
+function monthsOf({ count, unit }: Bucket): number {
+  return unit === "y" ? 12 : count;
+}
+
+/** Returns the first of a month, so many months after the month that begins at a time; both in local milliseconds. */
+function monthsAfter(localMs: number, months: number): number {
+  const date = new Date(localMs);
+  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + months, 1);
+}
+
+/** Leaves out the buckets before the first one of a span and after the last one: whole days were worked out. */
+function clip(ranges: readonly BucketRange[], { start, end }: { start: number; end: number }): BucketRange[] {
+  return ranges.filter((range) => range.end > start && range.start < end).map((range) => {
+    const { start: from, end: to, stepMs } = range;
     return {
       start: from + Math.max(0, Math.floor((start - from) / stepMs)) * stepMs,
       end: Math.min(to, from + Math.ceil((end - from) / stepMs) * stepMs),
@@ -170,10 +262,11 @@ function clip(
   });
 }
 
-/** Adds a stretch to those before it, or to the last of them where that goes on evenly. */
-function append(stretches: BucketRange[], next: BucketRange): void {
-  const last = stretches.at(-1);
-  const goesOn = last?.stepMs === next.stepMs && (last.end - last.start) % last.stepMs === 0;
-  if (goesOn) stretches[stretches.length - 1] = { ...last, end: next.end };
-  else stretches.push(next);
+/** Appends a range, or extends the last one where the new one goes on evenly. */
+function append(ranges: BucketRange[], next: BucketRange): void {
+  const last = ranges.at(-1);
+  const goesOn = last?.stepMs === next.stepMs && last.end === next.start &&
+    (last.end - last.start) % last.stepMs === 0;
+  if (goesOn) ranges[ranges.length - 1] = { ...last, end: next.end };
+  else ranges.push(next);
 }

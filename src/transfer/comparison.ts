@@ -37,7 +37,7 @@ export async function tally(
   const amount = dataset.columns.find(({ type }) => type === "decimal");
   const query = { ...acceptQuery(dataset), startTime: start, endTime: end };
   const rows = await backend.aggregate(dataset, query, {
-    stretches: [{ start, end, stepMs: spanMs }],
+    ranges: [{ start, end, stepMs: spanMs }],
     groupBy: dataset.groups.map((field) => ({ field })),
     measures: [{ function: "count" }, ...(amount ? [{ function: "sum", field: amount.field } as const] : [])],
   });

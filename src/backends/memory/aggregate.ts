@@ -8,15 +8,15 @@ type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>
 /** Counts and adds up records in process, as databases do. */
 export function aggregate(
   dataset: Dataset<unknown>,
-  { stretches, groupBy, measures }: Aggregation,
+  { ranges, groupBy, measures }: Aggregation,
   records: readonly Fields[],
 ): AggregateRow[] {
   const groups = new Map<string, { start?: number; group: (string | null)[]; records: Fields[] }>();
-  const hasStart = stretches !== undefined && stretches.length > 0;
+  const hasStart = ranges !== undefined && ranges.length > 0;
   // Without anything to tell apart there is one group, also of no records.
   if (!hasStart && groupBy.length === 0) groups.set("[null]", { group: [], records: [] });
   for (const record of records) {
-    const start = hasStart ? bucketAt(stretches, record.timestamp).start : undefined;
+    const start = hasStart ? bucketAt(ranges, record.timestamp).start : undefined;
     const group = groupBy.map(({ field, key }) => textOf(record[field], key));
     const name = JSON.stringify([start, ...group]);
     let found = groups.get(name);

@@ -49,7 +49,7 @@ export function aggregateStatement(
 ): string {
   // With the cast no expression is a bare number, which would be taken for the position of a column.
   const groups = groupExpressions(dataset, aggregation, DIALECT)
-    .map((group, i) => i === 0 && aggregation.stretches?.length ? `(${group})::bigint` : group);
+    .map((group, i) => i === 0 && aggregation.ranges?.length ? `(${group})::bigint` : group);
   const measures = aggregation.measures.map((wanted) => measure(dataset, wanted));
   const columns = [...groups, ...measures].map((column) => `(${column})::text`);
   const grouping = groups.length > 0 ? `GROUP BY ${groups.join(", ")}` : "";
@@ -59,10 +59,10 @@ export function aggregateStatement(
 /** Reads a row of {@linkcode aggregateStatement}. */
 export function readAggregateRow(
   dataset: Dataset<unknown>,
-  { stretches, groupBy, measures }: Aggregation,
+  { ranges, groupBy, measures }: Aggregation,
   row: Row,
 ): AggregateRow {
-  const hasStart = stretches !== undefined && stretches.length > 0;
+  const hasStart = ranges !== undefined && ranges.length > 0;
   const first = hasStart ? 1 : 0;
   const values = row.slice(first + groupBy.length).map((value, i) => {
     const { field } = measures[i];

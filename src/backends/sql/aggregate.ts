@@ -9,7 +9,7 @@ export interface GroupDialect {
   /** How a time stands in the statement. */
   value(time: number): string;
   /**
-   * The value that belongs to the stretch in which a record lies, by a table of the starts of all stretches; none where a
+   * The value that belongs to the range in which a record lies, by a table of the starts of all ranges; none where a
    * nested CASE of any size will do.
    */
   lookUp?(starts: readonly number[], values: readonly number[]): string;
@@ -20,35 +20,35 @@ export interface GroupDialect {
 /** What is grouped by, as expressions: the beginning of the span where there are spans, then the groups. */
 export function groupExpressions(
   dataset: Dataset<unknown>,
-  { stretches, groupBy }: Aggregation,
+  { ranges, groupBy }: Aggregation,
   dialect: GroupDialect,
 ): string[] {
   const groups = groupBy.map(({ field, key }: GroupKey) => {
     const { name } = columnOf(dataset, field);
     return key === undefined ? name : dialect.entry(name, key);
   });
-  return stretches && stretches.length > 0 ? [bucketOf(stretches, dialect), ...groups] : groups;
+  return ranges && ranges.length > 0 ? [bucketOf(ranges, dialect), ...groups] : groups;
 }
 
-/** Of more stretches than these a table is made, where there can be one: few are found faster without. */
-const MOST_CASES = 16;
+/** Of more ranges than these a table is made, where there can be one: few are found faster without. */
+const MAX_CASES = 16;
 
-/** Where the span of a record begins: its stretch is found by halving, so that many cost little more than few. */
-function bucketOf(stretches: readonly BucketRange[], dialect: GroupDialect): string {
-  if (stretches.length > MOST_CASES && dialect.lookUp) {
-    const starts = stretches.map(({ start }) => start);
-    const from = dialect.lookUp(starts, stretches.map(fromOf));
-    const step = dialect.lookUp(starts, stretches.map(({ stepMs }) => stepMs));
+/** Where the span of a record begins: its range is found by halving, so that many cost little more than few. */
+function bucketOf(ranges: readonly BucketRange[], dialect: GroupDialect): string {
+  if (ranges.length > MAX_CASES && dialect.lookUp) {
+    const starts = ranges.map(({ start }) => start);
+    const from = dialect.lookUp(starts, ranges.map(fromOf));
+    const step = dialect.lookUp(starts, ranges.map(({ stepMs }) => stepMs));
     return startOfSpan(from, step, dialect);
   }
-  if (stretches.length > 1) {
-    const middle = stretches.length >> 1;
-    const [before, after] = [stretches.slice(0, middle), stretches.slice(middle)]
+  if (ranges.length > 1) {
+    const middle = ranges.length >> 1;
+    const [before, after] = [ranges.slice(0, middle), ranges.slice(middle)]
       .map((half) => bucketOf(half, dialect));
-    return `CASE WHEN timestamp < ${dialect.value(stretches[middle].start)} THEN ${before} ELSE ${after} END`;
+    return `CASE WHEN timestamp < ${dialect.value(ranges[middle].start)} THEN ${before} ELSE ${after} END`;
   }
-  const [stretch] = stretches;
-  return startOfSpan(fromOf(stretch), stretch.stepMs, dialect);
+  const [range] = ranges;
+  return startOfSpan(fromOf(range), range.stepMs, dialect);
 }
 
 /** What spans are counted from: a step earlier, as whole numbers are cut towards zero, which for earlier times would be up. */

@@ -61,10 +61,10 @@ function grouping(groups: readonly string[]): string {
 }
 
 function splitKey(
-  { stretches }: Aggregation,
+  { ranges }: Aggregation,
   key: readonly SqliteValue[],
 ): { start?: number; group: (string | null)[] } {
-  if (!stretches || stretches.length === 0) return { group: key as (string | null)[] };
+  if (!ranges || ranges.length === 0) return { group: key as (string | null)[] };
   const [start, ...group] = key;
   return { start: start as number, group: group as (string | null)[] };
 }

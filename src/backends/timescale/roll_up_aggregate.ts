@@ -19,12 +19,12 @@ const hourlyOf = (dataset: Dataset<unknown>) => `${dataset.name}_hourly`;
 export function rollUpSource(
   dataset: Dataset<unknown>,
   query: RecordQuery,
-  { stretches = [], groupBy, measures }: Aggregation,
+  { ranges = [], groupBy, measures }: Aggregation,
 ): AggregateSource | undefined {
   const times = [
     query.startTime,
     query.endTime,
-    ...stretches.flatMap(({ start, end, stepMs }) => [start, end, stepMs]),
+    ...ranges.flatMap(({ start, end, stepMs }) => [start, end, stepMs]),
   ];
   const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)];
   const isKnown = times.every((time = 0) => time % HOUR_MS === 0) &&

@@ -150,8 +150,8 @@ export function windowAt(budget: Budget, time: number): BudgetWindow {
   const { startTime = 0, endTime = Infinity, period, timeZone } = budget;
   if (period === undefined) return { start: startTime, end: endTime };
   const at = Math.min(Math.max(time, startTime), endTime - 1);
-  const stretches = bucketRangesOf(parseBucket(period)!, { start: at, end: at + 1, timeZone });
-  const { start, end } = bucketAt(stretches, at);
+  const ranges = bucketRangesOf(parseBucket(period)!, { start: at, end: at + 1, timeZone });
+  const { start, end } = bucketAt(ranges, at);
   return { start: Math.max(start, startTime), end: Math.min(end, endTime) };
 }
 
