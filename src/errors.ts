@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { distance } from "fastest-levenshtein";
 
 /**
  * What went wrong, as a stable name. Part of each error of the library and of the events that report one;
@@ -94,10 +95,33 @@ export type ErrorCode =
   | "LINES_REJECTED"
   | "MIGRATION_DIFFERS";
 
-/** A value as it is shown in a message: short, on one line, never a whole document. */
+/** Returns the name that is closest to what was written, or nothing if none is close. */
+export function nearest(written: string, names: readonly string[]): string {
+  const plain = (name: string) => name.replaceAll(/[_-]/g, "").toLowerCase();
+  let best = "";
+  let least = Math.max(3, written.length / 2 + 1); // more edits than that are another word
+  for (const name of names) {
+    const edits = distance(plain(written), plain(name));
+    if (edits < least) [best, least] = [name, edits];
+  }
+  return best;
+}
+
+/** True if a text may be a connection string, or a part of one, and so hold a password. */
+export function mayHoldPassword(text: string): boolean {
+  return /:\/\/|@|password/i.test(text);
+}
+
+/** Shows a path in a message, unless it is a connection string in the wrong place. */
+export function describePath(path: string): string {
+  return /:\/|[^:]{2,}:.*@|password=/is.test(path) ? "a file whose name may hold a password" : path;
+}
+
+/** Shows a value in a message: short, on one line, never a whole document nor what may hold a password. */
 export function describe(value: unknown): string {
   let text: string;
-  if (typeof value === "string") text = JSON.stringify(value);
+  if (typeof value === "string" && mayHoldPassword(value)) text = "a text that may hold a password";
+  else if (typeof value === "string") text = JSON.stringify(value);
   else if (typeof value === "bigint") text = `${value}n`;
   else if (value instanceof Date) {
     text = `Date(${Number.isNaN(value.getTime()) ? "invalid" : value.toISOString()})`;

@@ -1,12 +1,13 @@
 import { relative } from "node:path";
 import { StorageBackend } from "../src/backends/backend.ts";
+import { inspect } from "node:util";
 import { hidePassword, parseConnectionString } from "../src/backends/connection_string.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { openBackend, type PersistenceConfig, resolveConfig } from "../src/config.ts";
 import { ConfigError } from "../src/errors.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
-import { TestDatabase } from "./postgres_server.ts";
+import { sharedServer, TestDatabase } from "./postgres_server.ts";
 
 Deno.test("resolveConfig() gives the documented defaults", () => {
   assertEquals(resolveConfig(), {
@@ -102,7 +103,16 @@ Deno.test("parseConnectionString() reads relative, absolute and in-memory SQLite
 
 Deno.test("parseConnectionString() refuses other forms and never shows a password", () => {
   for (
-    const text of ["", "a.db", "sqlite:a.db", "sqlite://a.db", "sqlite:///a.db?mode=ro", "mysql://u:pw@h/d"]
+    const text of [
+      "",
+      "a.db",
+      "sqlite:a.db",
+      "sqlite://a.db",
+      "sqlite:///",
+      "sqlite:///postgresql://u:pw@h/d",
+      "sqlite:///a.db?mode=ro",
+      "mysql://u:pw@h/d",
+    ]
   ) {
     const error = assertThrows(() => parseConnectionString(text), ConfigError) as ConfigError;
     assert(!error.message.includes("pw"), error.message);
@@ -183,13 +193,16 @@ Deno.test("resolvePostgresTarget() finds the password in libpq's file, unless ot
 
 Deno.test("resolvePostgresTarget() refuses what it cannot use and never shows a password", () => {
   const wrong: [string, string][] = [
-    ["postgresql://u:secret@h:99999/d", "no URL"],
-    ["postgresql://u:se%cret@h/d", "no URL"],
-    ["postgresql://u:secret@h/d?port=0", "a port from 1"],
+    ["postgresql://u:secret@h:99999/d", "the port is no number. Use a whole number from 1 to 65535."],
+    ["postgresql://u:se%cret@h/d", "Percent-encode a password"],
+    ["postgresql://u:secret@h/d?port=0", "the port is no number"],
     ["postgresql://u:secret@h/d?sslmode=on", "verify-full"],
-    ["postgresql://u:secret@h/d?mode=1", "it has mode"],
-    ["postgresql://u:secret@h,i/d", "one host"],
-    ["postgresql://u:secret@h/d?host=h,i", "one host"],
+    ["postgresql://u:secret@h/d?mode=1", "it has an unknown parameter. Remove it"],
+    ["postgresql://u:secret@h,i/d", "several hosts"],
+    ["postgresql://u:secret@h1:5432,h2:5432/d", "several hosts"],
+    ["postgresql://u:secret@h/d?host=h,i", "several hosts"],
+    ["postgresql://u:secret@h/d?sslmod=require", 'Did you mean "sslmode"?'],
+    ["postgresql://u:%00secret@h/d", "Percent-encode a password"],
   ];
   for (const [url, wanted] of wrong) {
     const error = assertThrows(() => targetOf(url), ConfigError, wanted) as ConfigError;
@@ -197,10 +210,78 @@ Deno.test("resolvePostgresTarget() refuses what it cannot use and never shows a 
   }
 });
 
+Deno.test("resolvePostgresTarget() shows nothing of a password that was not percent-encoded", () => {
+  const wrong = [
+    "postgresql://agent:?Tr0ub4dor@db.example/t",
+    "postgresql://agent:77?Tr0ub4dor@db.example/t",
+    "postgresql://agent@db.example/t?password=abc&Tr0ub4dor",
+    "postgresql://agent:77/Tr0ub4dor@127.0.0.1/t",
+    "postgresql://127.0.0.1:1/agent:Tr0ub4dor",
+    "postgresql://agent%3ATr0ub4dor@127.0.0.1/t",
+    "postgresql://agent:Tr0ub4dor",
+    "postgresql://[agent:Tr0ub4dor@127.0.0.1]/t",
+  ];
+  const inVariables: Record<string, string>[] = [
+    { PGHOST: "postgresql://agent:Tr0ub4dor@db.example/t" },
+    { PGDATABASE: "postgresql://agent:Tr0ub4dor@db.example/t" },
+    { PGDATABASE: "host=db.example password=Tr0ub4dor" },
+    { PGUSER: "agent:Tr0ub4dor" },
+    { PGPORT: "Tr0ub4dor" },
+  ];
+  for (
+    const [url, env] of [
+      ...wrong.map((url) => [url, {}] as const),
+      ...inVariables.map((env) => ["postgresql://", env] as const),
+    ]
+  ) {
+    const error = assertThrows(() => targetOf(url, env), ConfigError) as ConfigError;
+    assert(!inspect(error, { depth: 10 }).includes("Tr0ub4dor"), error.message);
+    assertEquals(error.code, "INVALID_CONNECTION_STRING");
+  }
+});
+
+Deno.test("resolvePostgresTarget() takes odd passwords as libpq does, and the user from elsewhere where none is given", () => {
+  const { user, password, host } = targetOf("postgresql://:pw@host/x");
+  assertEquals([user, password, host], ["me", "pw", "host"]);
+  const passwords = [
+    ["postgresql://u:a#b@h/d", "a#b"],
+    ["postgresql://u:a@b@h/d", "a@b"],
+    ["postgresql://u::a@h/d", ":a"],
+    ["postgresql://u@h/d?password=a%2Bb+c#d", "a+b+c#d"],
+    ["postgresql://u@h/d?password=a@b", "a@b"],
+    ["postgresql://u:p@h/d\n", "p"],
+  ];
+  for (const [url, password] of passwords) {
+    const target = targetOf(url);
+    assertEquals([target.password, target.host, target.database], [password, "h", "d"], url);
+  }
+});
+
+Deno.test("resolvePostgresTarget() ignores parameters of other clients that change nothing here", () => {
+  const { host, database } = targetOf(
+    "postgresql://h/d?channel_binding=require&target_session_attrs=read-write&keepalives_idle=30" +
+      "&client_encoding=utf8&gssencmode=disable&fallback_application_name=x&pgbouncer=true",
+  );
+  assertEquals([host, database], ["h", "d"]);
+});
+
+Deno.test("no password of 300 odd connection strings is in an error, an event, a file or an output", async () => {
+  const { port } = new URL(sharedServer());
+  const program = new URL("faults/secrets.ts", import.meta.url).href;
+  const args = ["run", "-q", "-A", "--cached-only", "--no-check", program, "20261129", "300", port];
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assertEquals([code, out, err], [0, "300 cases of seed 20261129: 0 leaks\n", ""]);
+});
+
 Deno.test("hidePassword() leaves no password in a connection string, whatever its form", () => {
   const forms: [string, string][] = [
     ["postgresql://u:secret@h/d", "postgresql://u:***@h/d"],
     ["postgresql://u:sec@ret@h/d", "postgresql://u:***@h/d"],
+    ["postgresql://u:se/cret@h/d", "postgresql://***"],
+    ["postgresql://u@h:5/d?pass%77ord=secret", "postgresql://u@h:5/d?password=***"],
+    ["sqlite:///postgresql://u:secret@h/d", "***"],
+    ["mysql://u:secret@h/d", "***"],
     ["postgresql://u@h/d?password=secret&sslmode=require", "postgresql://u@h/d?password=***&sslmode=require"],
     ["postgresql://u@h/d", "postgresql://u@h/d"],
     ["sqlite:////var/a.db", "sqlite:////var/a.db"],

@@ -1,3 +1,4 @@
+import { describe } from "../errors.ts";
 import {
   aggregateCosts,
   aggregateMetrics,
@@ -73,7 +74,7 @@ function readMeasures(given: Arguments, dataset: Dataset<unknown>): Record<strin
   for (const name of names) {
     const [field, measure] = name.split(/\.(.*)/s);
     if (!measure) {
-      throw new UsageError(`--measure wants FIELD.MEASURE such as cpuUsage.avg, not "${name}"`, {
+      throw new UsageError(`--measure wants FIELD.MEASURE such as cpuUsage.avg, not ${describe(name)}`, {
         code: "INVALID_OPTION",
       });
     }

@@ -4,7 +4,8 @@
  * @module
  */
 import { lazyImport } from "../lazy_import.ts";
-import { nearest, UsageError } from "./option_values.ts";
+import { nearest } from "../errors.ts";
+import { UsageError } from "./usage_error.ts";
 
 /** An option of a command. */
 export interface Option {
@@ -57,9 +58,14 @@ export async function readArguments(
     const option = options.find((option) => option.name === name);
     if (!option) {
       const hint = nearest(name, names);
-      throw new UsageError(`unknown option --${name}${hint && `: did you mean --${hint}?`}`, {
-        code: "UNKNOWN_OPTION",
-      });
+      throw new UsageError(
+        `unknown option ${
+          /^[a-z][a-z-]*$/i.test(name) ? `--${name}` : "(not shown: it may hold a password)"
+        }${hint && `: did you mean --${hint}?`}`,
+        {
+          code: "UNKNOWN_OPTION",
+        },
+      );
     }
     const texts = [found].flat().filter((value) => typeof value === "string" && value !== "") as string[];
     if (option.value !== undefined && texts.length < [found].flat().length) {

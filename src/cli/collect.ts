@@ -1,5 +1,5 @@
 import { CostObservatory } from "../observatory.ts";
-import { BackendError, ValidationError } from "../errors.ts";
+import { BackendError, describe, ValidationError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
@@ -167,7 +167,7 @@ function readAmount(text: string): Decimal {
   } catch {
     // said below
   }
-  throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not "${text}"`, {
+  throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not ${describe(text)}`, {
     code: "INVALID_OPTION",
   });
 }

@@ -65,8 +65,8 @@ export function readConfig(given: Arguments): PersistenceConfig {
 
 /** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
-  const { connectionString = "memory" } = readConfig(given);
-  return hidePassword(connectionString);
+  const { connectionString } = readConfig(given);
+  return connectionString === undefined ? "memory" : hidePassword(connectionString);
 }
 
 /** Returns the path of a SQLite database, if it is a file. */

@@ -1,3 +1,4 @@
+import { describe } from "../errors.ts";
 import { acceptBudget, type BudgetInput } from "../monitoring/budgets/budget.ts";
 import { Budgets } from "../monitoring/budgets/budgets.ts";
 import { bodiesOf, BUDGET } from "../monitoring/document_kinds.ts";
@@ -101,15 +102,20 @@ function readChanges(given: Arguments): Partial<BudgetInput> {
 
 function readPercent(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text);
-  throw new UsageError(`--threshold wants percentages above 0 such as 80 or 50,80,100, not "${text}"`, {
-    code: "INVALID_OPTION",
-  });
+  throw new UsageError(
+    `--threshold wants percentages above 0 such as 80 or 50,80,100, not ${describe(text)}`,
+    {
+      code: "INVALID_OPTION",
+    },
+  );
 }
 
 function readTag(text: string): [string, string] {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
   if (key === undefined) {
-    throw new UsageError(`--tag wants KEY=VALUE such as team=nlp, not "${text}"`, { code: "INVALID_OPTION" });
+    throw new UsageError(`--tag wants KEY=VALUE such as team=nlp, not ${describe(text)}`, {
+      code: "INVALID_OPTION",
+    });
   }
   return [key, value];
 }

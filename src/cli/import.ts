@@ -1,3 +1,4 @@
+import { describe, describePath } from "../errors.ts";
 import { resolve } from "node:path";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
@@ -120,7 +121,7 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
   const pairs = given.texts(option).map((text) => {
     const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
     if (field === undefined) {
-      throw new UsageError(`--${option} wants a field, = and what it is, not "${text}"`, {
+      throw new UsageError(`--${option} wants a field, = and what it is, not ${describe(text)}`, {
         code: "INVALID_OPTION",
       });
     }
@@ -144,12 +145,14 @@ function assertReadable(path: string): void {
   } catch (error) {
     throw asFileError("read", path, error);
   }
-  throw new TransferError(`Cannot read ${path}: a file is wanted: it is a folder`, { code: "NOT_A_FILE" });
+  throw new TransferError(`Cannot read ${describePath(path)}: a file is wanted: it is a folder`, {
+    code: "NOT_A_FILE",
+  });
 }
 
 /** How messages call a file. */
 function nameOf(path: string): string {
-  return path === STDIN ? "stdin" : path;
+  return path === STDIN ? "stdin" : describePath(path);
 }
 
 /** Where a file can be looked at; stdin may be one, too. */
@@ -180,7 +183,9 @@ function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean 
 
 function inUseError(path: string): TransferError {
   return new TransferError(
-    `Cannot write ${path}: a file of its own is wanted for bad lines: it is an input or the database`,
+    `Cannot write ${
+      describePath(path)
+    }: a file of its own is wanted for bad lines: it is an input or the database`,
     { code: "FILE_IN_USE" },
   );
 }

@@ -1,6 +1,6 @@
 import project from "../../deno.json" with { type: "json" };
 import { hidePassword } from "../backends/connection_string.ts";
-import { BackendError, ConfigError, messageOf, ValidationError } from "../errors.ts";
+import { BackendError, ConfigError, describe, messageOf, nearest, ValidationError } from "../errors.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
@@ -47,7 +47,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     const entry = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
-    if (!entry) return await unknownCommand(leading, args);
+    if (!entry) return unknownCommand(leading, args);
     command = await entry.load();
     const rest = args.slice(command.name.split(" ").length).map(longForm);
     const given = await readArguments(rest, [...command.options, HELP]);
@@ -57,7 +57,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const extra = given.positionals[command.maxPositionals ?? 0];
     if (extra !== undefined) {
-      throw new UsageError(`unexpected argument "${extra}"`, { code: "UNEXPECTED_ARGUMENT" });
+      throw new UsageError(`unexpected argument ${describe(extra)}`, { code: "UNEXPECTED_ARGUMENT" });
     }
     await command.run(given);
     return 0;
@@ -72,20 +72,22 @@ function longForm(arg: string): string {
 }
 
 /** A group such as `database` prints its commands; anything else is an error. */
-async function unknownCommand(leading: readonly string[], args: readonly string[]): Promise<number> {
+function unknownCommand(leading: readonly string[], args: readonly string[]): number {
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
     if (!args.map(longForm).includes("--help")) {
-      return wantCommand(`a command after "${leading[0]}"`, group);
+      return wantCommand(`a command after ${describe(leading[0])}`, group);
     }
     print(commandList(group));
     return 0;
   }
-  const { nearest } = await import("./option_values.ts");
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
-  throw new UsageError(`unknown command "${leading.join(" ")}"${hint && `: did you mean "${hint}"?`}`, {
-    code: "UNKNOWN_COMMAND",
-  });
+  throw new UsageError(
+    `unknown command ${describe(leading.join(" "))}${hint && `: did you mean "${hint}"?`}`,
+    {
+      code: "UNKNOWN_COMMAND",
+    },
+  );
 }
 
 /** Lists the commands if none is given. */
@@ -114,12 +116,9 @@ function report(error: unknown, command: Command | undefined): number {
   return isUsage ? 2 : 1;
 }
 
-/** A connection string may stand where none belongs, and what is quoted of it may be cut short. */
+/** Hides passwords in connection strings that stand where none belongs, such as in the place of a file. */
 function withoutPasswords(message: string): string {
-  return message.replace(
-    /"[^"]*"|\S+/g,
-    (part) => hidePassword(part).replace(/\/\/([^/@:]*):[^@]*…/, "//$1:***…"),
-  );
+  return message.replaceAll(/[a-z][a-z\d+.-]*:\/\/\S*[^\s"'`.,:;)]/gi, hidePassword);
 }
 
 function programHelp(): string {

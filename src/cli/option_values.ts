@@ -1,20 +1,9 @@
-import { distance } from "fastest-levenshtein";
+import { describe, nearest } from "../errors.ts";
 import { asBound, EARLIEST_TIME } from "../records/validation.ts";
 import { isoTime, parseTime } from "../transfer/values.ts";
 import { UsageError } from "./usage_error.ts";
 
 export { UsageError };
-
-/** The name that is closest to what was written, or nothing if none is close. */
-export function nearest(written: string, names: readonly string[]): string {
-  let best = "";
-  let least = Math.max(3, written.length / 2 + 1); // more edits than that are another word
-  for (const name of names) {
-    const edits = distance(written, name);
-    if (edits < least) [best, least] = [name, edits];
-  }
-  return best;
-}
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -32,9 +21,12 @@ const UNITS_MS: Readonly<Record<string, number>> = {
 export function readDurationMs(option: string, text: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
   if (number === undefined) {
-    throw new UsageError(`--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not "${text}"`, {
-      code: "INVALID_OPTION",
-    });
+    throw new UsageError(
+      `--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not ${describe(text)}`,
+      {
+        code: "INVALID_OPTION",
+      },
+    );
   }
   return Math.round(Number(number) * UNITS_MS[unit]);
 }
@@ -47,7 +39,7 @@ export function readDurationMs(option: string, text: string): number {
 export function readTime(option: string, text: string): number {
   const time = readBound(option, text);
   if (time > 0) return time;
-  throw new UsageError(`--${option} wants a time from ${isoTime(EARLIEST_TIME)} on, not "${text}"`, {
+  throw new UsageError(`--${option} wants a time from ${isoTime(EARLIEST_TIME)} on, not ${describe(text)}`, {
     code: "INVALID_OPTION",
   });
 }
@@ -66,7 +58,7 @@ function readAnyTime(option: string, text: string): number {
   const time = parseTime(text);
   if (time !== undefined) return time;
   throw new UsageError(
-    `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not "${text}"`,
+    `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not ${describe(text)}`,
     { code: "INVALID_OPTION" },
   );
 }
@@ -79,7 +71,7 @@ function readAnyTime(option: string, text: string): number {
 export function readCount(option: string, text: string, least: number): number {
   const count = /^\d+$/.test(text) ? Number(text) : NaN;
   if (Number.isSafeInteger(count) && count >= least) return count;
-  throw new UsageError(`--${option} wants a whole number from ${least}, not "${text}"`, {
+  throw new UsageError(`--${option} wants a whole number from ${least}, not ${describe(text)}`, {
     code: "INVALID_OPTION",
   });
 }
@@ -91,7 +83,9 @@ export function readCount(option: string, text: string, least: number): number {
  */
 export function readNumber(option: string, text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
-  throw new UsageError(`--${option} wants a number from 0, not "${text}"`, { code: "INVALID_OPTION" });
+  throw new UsageError(`--${option} wants a number from 0, not ${describe(text)}`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 /**
@@ -104,7 +98,7 @@ export function readName<T extends string>(what: string, text: string, names: re
   if (found) return found;
   const hint = nearest(text, names);
   throw new UsageError(
-    `unknown ${what} "${text}"${hint && `: did you mean ${hint}?`} (known: ${names.join(", ")})`,
+    `unknown ${what} ${describe(text)}${hint && `: did you mean ${hint}?`} (known: ${names.join(", ")})`,
     { code: "INVALID_OPTION" },
   );
 }

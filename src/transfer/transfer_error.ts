@@ -1,4 +1,4 @@
-import type { ErrorCode } from "../errors.ts";
+import { describePath, type ErrorCode } from "../errors.ts";
 
 /**
  * Data could not be taken in from a file, or given out to one. Neither the configuration nor the backend is at
@@ -43,7 +43,7 @@ export function asFileError(operation: "read" | "write", path: string, error: un
     : isFull
     ? "room for it"
     : "a file that can be written in an existing folder";
-  return new TransferError(`Cannot ${operation} ${path}: ${wanted} is wanted: ${reason}`, {
+  return new TransferError(`Cannot ${operation} ${describePath(path)}: ${wanted} is wanted: ${reason}`, {
     code: ours,
     cause: error,
   });

@@ -17,6 +17,7 @@ import {
   failServer,
   fillDisk,
   killWriter,
+  leakNothing,
   lockFile,
   outlastBuffers,
   poison,
@@ -56,6 +57,7 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
       const records = chance.between(1, share === 1 ? 100 : 2_000);
       return poison(chance, { connectionString, records, share, spool: flip(chance) });
     }),
+  leakNothing: (chance) => leakNothing(chance, { strings: 10_000 }),
   fillDisk: async (chance) => {
     const said = await fillDisk(chance.of(["spool", "shared", "sqlite"]));
     if (said !== "done") throw new Error(said);

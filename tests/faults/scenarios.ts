@@ -10,7 +10,7 @@ import { DeadLetters } from "../../src/pipeline/dead_letters.ts";
 import type { SystemMetrics } from "../../src/records/system_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
-import { PostgresServer, runSql, TestDatabase } from "../postgres_server.ts";
+import { PostgresServer, runSql, sharedServer, TestDatabase } from "../postgres_server.ts";
 import type { Chance } from "./chance.ts";
 import { assertStored, conserved, Load, sleep, storedNumbers, until } from "./load.ts";
 import { Proxy } from "./proxy.ts";
@@ -294,4 +294,14 @@ export async function fillDisk(what: "spool" | "shared" | "sqlite"): Promise<str
   const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
   const decoder = new TextDecoder();
   return success ? decoder.decode(stdout).trim() : decoder.decode(stderr);
+}
+
+/** Connection strings with a marked password, in whatever odd form: nothing may show it. */
+export async function leakNothing(chance: Chance, { strings }: { strings: number }): Promise<void> {
+  const { port } = new URL(sharedServer());
+  const program = new URL("secrets.ts", import.meta.url).href;
+  const seed = String(chance.between(0, 2 ** 32));
+  const args = ["run", "-q", "-A", "--cached-only", "--no-check", program, seed, String(strings), port];
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), { args }).output();
+  assertEquals(code, 0, new TextDecoder().decode(stdout));
 }

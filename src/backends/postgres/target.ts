@@ -5,7 +5,8 @@
  * @module
  */
 import { userInfo } from "node:os";
-import { ConfigError } from "../../errors.ts";
+import { nearest } from "../../errors.ts";
+import { checkNames, refuseConnectionString, splitServerUrl } from "../connection_string.ts";
 
 /** How TLS is used, in the words of libpq. */
 export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full";
@@ -48,6 +49,10 @@ const PARAMETERS = {
   passfile: "PGPASSFILE",
 } as const;
 
+/** Parameters of libpq and of other clients that change nothing here. */
+const IGNORED =
+  /^(channel_binding|target_session_attrs|load_balance_hosts|keepalives\w*|tcp_user_timeout|client_encoding|gss\w+|krbsrvname|sslcompression|sslsni|ssl_m\w+_protocol_version|require_auth|fallback_application_name|pgbouncer|connection_limit|pool_timeout|statement_cache_size|socket_timeout)$/;
+
 type Parameter = keyof typeof PARAMETERS;
 
 const DEFAULT_CONNECT_SECONDS = 10;
@@ -55,7 +60,7 @@ const DEFAULT_CONNECT_SECONDS = 10;
 /**
  * Reads a connection string, and from the environment what it leaves open.
  *
- * @throws {ConfigError} If it is no URL, or a parameter is unknown or wrong. No value of it is shown.
+ * @throws {ConfigError} If it cannot be split, or a parameter is unknown or wrong. Nothing of it is shown.
  */
 export function resolvePostgresTarget(
   connectionString: string,
@@ -68,8 +73,11 @@ export function resolvePostgresTarget(
   const user = value("user") ?? operatingSystemUser();
   const database = value("dbname") ?? user;
   const sslMode = value("sslmode") ?? "prefer";
-  if (host.includes(",")) throw refuse("one host", "it names several");
-  if (!SSL_MODES.includes(sslMode)) throw refuse(`an sslmode of ${SSL_MODES.join(", ")}`, "it is another");
+  checkNames({ host, user, database });
+  if (host.includes(",")) throw refuseConnectionString("it names several hosts", "Name one.");
+  if (!SSL_MODES.includes(sslMode)) {
+    throw refuseConnectionString("unknown sslmode", `Use one of ${SSL_MODES.join(", ")}.`);
+  }
   const passwordFile = () => {
     const file = value("passfile") ??
       (Deno.build.os === "windows" ? `${env("APPDATA")}/postgresql/pgpass.conf` : `${env("HOME")}/.pgpass`);
@@ -112,51 +120,37 @@ function placeOf({ host, port, database }: PostgresTarget): string {
 
 /** The parameters that a connection string gives. */
 function readUrl(text: string): Partial<Record<Parameter, string>> {
-  let url: URL;
-  try {
-    // libpq allows a user without a host, and URLs do not: a dot stands in for it.
-    const [, rest] = /^[^:]+:\/\/(.*)$/s.exec(text)!;
-    url = new URL(`postgresql://${rest.replace(/^([^/?#]*@)?(?=[:/?]|$)/, "$1.")}`);
-    const given: Record<string, string> = {
-      host: decodeURIComponent(url.hostname).replace(/^\[(.*)\]$/, "$1").replace(/^\.$/, ""),
-      port: url.port,
-      user: decodeURIComponent(url.username),
-      password: decodeURIComponent(url.password),
-      dbname: decodeURIComponent(url.pathname.slice(1)),
-    };
-    for (const [name, value] of url.searchParams) {
-      if (!Object.hasOwn(PARAMETERS, name)) {
-        throw refuse(`one of the parameters ${Object.keys(PARAMETERS).join(", ")}`, `it has ${name}`);
-      }
-      given[name] = value;
+  const { parameters, database, ...parts } = splitServerUrl(text);
+  const given: Partial<Record<Parameter, string>> = { ...parts, dbname: database };
+  for (const [name, value] of parameters) {
+    if (IGNORED.test(name)) continue;
+    // The name is not shown: it may be the rest of a password.
+    if (!Object.hasOwn(PARAMETERS, name)) {
+      const hint = nearest(name, Object.keys(PARAMETERS));
+      throw refuseConnectionString(
+        "it has an unknown parameter",
+        hint ? `Did you mean "${hint}"?` : "Remove it; or percent-encode & in a password as %26.",
+      );
     }
-    return given;
-  } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    throw refuse(
-      "postgresql://user:password@host:5432/database",
-      "it is no URL (a password with / ? # % or @ in it must be percent-encoded)",
-    );
+    given[name as Parameter] = value;
   }
+  return given;
 }
 
 function readWhole(name: string, text: string, most: number): number {
   const number = /^\d{1,6}$/.test(text) ? Number(text) : NaN;
   if (number >= 1 && number <= most) return number;
-  throw refuse(`a ${name} from 1 to ${most}`, "it is another");
-}
-
-function refuse(wanted: string, state: string): ConfigError {
-  return new ConfigError(`Cannot read the connection string: ${wanted} is wanted: ${state}`, {
-    code: "INVALID_CONNECTION_STRING",
-  });
+  throw refuseConnectionString(`the ${name} is no number`, `Use a whole number from 1 to ${most}.`);
 }
 
 function operatingSystemUser(): string {
   try {
     return userInfo().username;
   } catch {
-    throw refuse("a user", "it names none, and there is no PGUSER");
+    throw refuseConnectionString(
+      "it names no user",
+      "Add one (postgresql://user@host/database), or set PGUSER.",
+    );
   }
 }
 
