@@ -9,6 +9,7 @@ import {
 } from "../mod.ts";
 import { failureOf, type FailureRow } from "../src/errors.ts";
 import { FILE_FAILURES } from "../src/pipeline/durable_file.ts";
+import { POSTGRES_FAILURES } from "../src/backends/postgres/errors.ts";
 import { SQLITE_FAILURES } from "../src/backends/sqlite/file.ts";
 import { UsageError } from "../src/cli/usage_error.ts";
 import { TransferError } from "../src/transfer/transfer_error.ts";
@@ -81,7 +82,7 @@ Deno.test("failureOf() says what happened, then what to do, and keeps what was t
 });
 
 Deno.test("each failure row has a problem that goes on and remedies that are sentences", () => {
-  const rows: readonly FailureRow[] = [...FILE_FAILURES, ...SQLITE_FAILURES];
+  const rows: readonly FailureRow[] = [...FILE_FAILURES, ...SQLITE_FAILURES, ...POSTGRES_FAILURES];
   for (const { problem, remedy, code } of rows) {
     assert(/^[a-zA-Z].*[^.]$/.test(problem), `${code}: ${problem}`);
     assert(/^[A-Z].*\.$/.test(remedy), `${code}: ${remedy}`);

@@ -8,7 +8,8 @@ import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { PostgresWriter } from "../src/backends/postgres/writer.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
-import { BackendError } from "../src/errors.ts";
+import { asPostgresError } from "../src/backends/postgres/errors.ts";
+import { BackendError, type FailureKind } from "../src/errors.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import type { AggregateRow, Measure } from "../src/records/aggregation.ts";
 import { retryBriefly } from "../src/pipeline/retry.ts";
@@ -121,6 +122,79 @@ test(
   },
 );
 
+/** Constraints that openfinops did not make, and the kind of a record's failure on them. */
+const CONSTRAINTS: readonly { sql: string; sqlState: string; kind: FailureKind }[] = [
+  { sql: "ADD rack text NOT NULL", sqlState: "23502", kind: "operator" },
+  { sql: "ALTER cpu_usage SET NOT NULL", sqlState: "23502", kind: "data" },
+  { sql: "ADD rack text, ADD CONSTRAINT one CHECK (rack IS NOT NULL)", sqlState: "23514", kind: "operator" },
+  { sql: "ADD CONSTRAINT one CHECK (false)", sqlState: "23514", kind: "operator" },
+  { sql: "ADD CONSTRAINT one CHECK (active_connections > 0)", sqlState: "23514", kind: "data" },
+  { sql: "ADD CONSTRAINT one FOREIGN KEY (node_id) REFERENCES nodes", sqlState: "23503", kind: "operator" },
+  { sql: "ADD rack text DEFAULT 'r1', ADD UNIQUE (timestamp, rack)", sqlState: "23505", kind: "operator" },
+  { sql: "ADD UNIQUE (timestamp, node_id)", sqlState: "23505", kind: "data" },
+];
+
+for (const { sql, sqlState, kind } of CONSTRAINTS) {
+  test(
+    `blames ${kind === "data" ? "the record" : "the table"} after ALTER TABLE … ${sql}`,
+    async (backend, database) => {
+      await database.sql(`CREATE TABLE nodes (id text PRIMARY KEY); ALTER TABLE system_metrics ${sql}`);
+      const twice = [{ timestamp: NEW_YEAR, activeConnections: 0 }, {
+        timestamp: NEW_YEAR,
+        activeConnections: 0,
+      }];
+      const error = await assertRejects(
+        () => write(backend, systemMetrics, twice),
+        BackendError,
+      ) as BackendError;
+      assertEquals([error.sqlState, error.kind], [sqlState, kind]);
+      assertEquals(await rowsIn(database, "ledger"), 0);
+    },
+  );
+}
+
+/** The kind of a failure for each class of SQLSTATEs, and for codes that differ from their class. */
+const KINDS: Readonly<Record<FailureKind, string>> = {
+  "data": "22000 22003 22021 22P05 23000 23502 23505 23514 44000 54000 54001 P0001 P0004",
+  "operator": "0A000 25006 28000 28P01 3D000 3F000 42501 42601 42703 42P01 42P07 53400",
+  "transient": "08000 08006 08P01 25P03 40001 40P01 53000 53300 55000 55006 55P03 57P01 57P03 58000 58030",
+  "timeout": "25P04 53200 57014",
+  "disk-full": "53100",
+  "unknown":
+    "03000 09000 0B000 0F000 0L000 0P000 0Z000 20000 21000 24000 25000 25P02 26000 27000 2B000 2D000 2F000 " +
+    "34000 38000 39000 3B000 57000 72000 F0000 HV000 XX000 XX001 XX002 ZZ001 99999 E0001",
+};
+
+Deno.test("asPostgresError() gives each class of SQLSTATEs its kind", () => {
+  for (const [kind, codes] of Object.entries(KINDS)) {
+    for (const code of codes.split(" ")) {
+      const error = asPostgresError(
+        "write",
+        "db",
+        Object.assign(new Error("no"), { code, severity: "ERROR" }),
+      );
+      assertEquals([code, error.kind, error.sqlState], [code, kind, code]);
+    }
+  }
+});
+
+Deno.test("asPostgresError() takes no error of the system for one of the server", () => {
+  const fields = { errno: -1, syscall: "getaddrinfo" };
+  for (const [code, kind] of [["EPERM", "operator"], ["EPIPE", "transient"], ["EBUSY", "transient"]]) {
+    const error = asPostgresError("open", "db", Object.assign(new Error("no"), { code, ...fields }));
+    assertEquals([error.kind, error.sqlState], [kind, undefined]);
+  }
+});
+
+Deno.test("asPostgresError() says what happened, then what to do", () => {
+  const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:5432"), { code: "ECONNREFUSED" });
+  assertEquals(
+    asPostgresError("open", "postgresql://u@127.0.0.1:5432/d", cause).message,
+    "Cannot open postgresql://u@127.0.0.1:5432/d: connection refused (connect ECONNREFUSED 127.0.0.1:5432). " +
+      "Is PostgreSQL running there? Check the host and the port.",
+  );
+});
+
 test("leaks no connection when batches fail, and goes on", async (backend, database) => {
   await database.sql("ALTER TABLE system_metrics ADD CONSTRAINT sane CHECK (cpu_usage < 100)");
   for (let i = 0; i < 10; i++) {
@@ -140,7 +214,7 @@ const ALTERATIONS: readonly { by: string; wanted: string }[] = [
     by: "DROP TABLE system_metrics, cost_entries",
     wanted: "somebody else made or altered|tables of openfinops",
   },
-  { by: "ALTER TABLE ledger DROP restated", wanted: "altered them" },
+  { by: "ALTER TABLE ledger DROP restated", wanted: "not as openfinops created them" },
 ];
 
 for (const { by, wanted } of ALTERATIONS) {
@@ -831,7 +905,7 @@ Deno.test("PostgresBackend makes no tables unless it may, and takes none of anot
     await assertRejects(() => open(database.url, { mode }), BackendError, "`database init`");
   }
   await database.sql("CREATE TABLE ledger (account text)");
-  await assertRejects(() => open(database.url), BackendError, "they belong to another program");
+  await assertRejects(() => open(database.url), BackendError, "another program has tables");
   assertEquals((await database.sql("SELECT relname FROM pg_class WHERE relname = 'cost_entries'")).length, 0);
 });
 

@@ -1,134 +1,273 @@
-import { BackendError, type ErrorCode, type FailureKind } from "../../errors.ts";
-
-/** What a failure means: its kind, and what to do. */
-interface Meaning {
-  readonly code: ErrorCode;
-  readonly kind: FailureKind;
-  readonly advice: string;
-}
+import { BackendError, failureOf, type FailureRow } from "../../errors.ts";
 
 /**
- * Codes of Node's sockets and of the driver, and SQLSTATEs (whole, or the two characters of a class). The most
- * specific one counts.
+ * What a failure means. Matched against the SQLSTATE, or the code of the driver or the network, or the name of the
+ * error, followed by the message. An SQLSTATE without a row is the server's fault first, of kind `unknown`.
  */
-const MEANINGS: Readonly<Record<string, Meaning>> = {
-  ENOTFOUND: again(
-    "HOST_NOT_FOUND",
-    "the name of an existing host is wanted; check the host in the connection string",
-  ),
-  EAI_AGAIN: again(
-    "HOST_NOT_FOUND",
-    "the name of an existing host is wanted; check the host and this machine's DNS",
-  ),
-  ECONNREFUSED: again(
-    "CONNECTION_REFUSED",
-    "a server that listens there is wanted; check host and port, and that it runs",
-  ),
-  ENOENT: again(
-    "SOCKET_NOT_FOUND",
-    "the Unix socket of a running server is wanted; check the folder and the port",
-  ),
-  EHOSTUNREACH: again("HOST_UNREACHABLE", "a host that can be reached is wanted; check the network"),
-  ENETUNREACH: again("HOST_UNREACHABLE", "a host that can be reached is wanted; check the network"),
-  ETIMEDOUT: again("CONNECTION_TIMEOUT", "an answer in time is wanted; check host, port and firewalls"),
-  CONNECT_TIMEOUT: again("CONNECTION_TIMEOUT", "an answer in time is wanted; check host, port and firewalls"),
-  ECONNRESET: again("CONNECTION_LOST", "an unbroken connection is wanted; see the server's log"),
-  EPIPE: again("CONNECTION_LOST", "an unbroken connection is wanted; see the server's log"),
-  CONNECTION_CLOSED: again("CONNECTION_LOST", "an unbroken connection is wanted; see the server's log"),
-  CONNECTION_ENDED: again("CONNECTION_LOST", "an unbroken connection is wanted; see the server's log"),
-  CONNECTION_DESTROYED: again("CONNECTION_LOST", "an unbroken connection is wanted; see the server's log"),
-  TLS_REFUSED: mend(
-    "TLS_REFUSED",
-    "a server with TLS is wanted; switch it on there, or choose sslmode=disable or prefer",
-  ),
-  TLS_FAILED: mend(
-    "TLS_FAILED",
-    "a certificate that can be trusted is wanted; check sslrootcert, the host and sslmode",
-  ),
-  "08": again("CONNECTION_LOST", "an unbroken connection is wanted; see the server's log"),
-  "0A": mend("SERVER_UNSUPPORTED", "a server of PostgreSQL 13 or later is wanted"),
-  "22": data("DATA_REFUSED", "values that the columns can hold are wanted"),
-  "23": data("CONSTRAINT_VIOLATED", "records that the constraints of the table allow are wanted"),
-  "28000": mend("LOGIN_REFUSED", "an existing user, and a line in pg_hba.conf that lets it in, are wanted"),
-  "28P01": mend(
-    "PASSWORD_REFUSED",
-    "the user's right password is wanted; check the connection string, PGPASSWORD or ~/.pgpass",
-  ),
-  "25P03": again("TRANSACTION_ENDED", "an open transaction is wanted; the server ended it"),
-  "25P04": {
+export const POSTGRES_FAILURES: readonly FailureRow[] = [
+  // No SQLSTATE tells: it compresses a chunk again by putting another table in the place of the one that was just found.
+  {
+    match:
+      / relation "_timescaledb_internal\.\S+" does not exist|overlaps with existing range|tuple concurrently (updated|deleted)/,
+    code: "SERIALIZATION_FAILED",
+    kind: "transient",
+    problem: "TimescaleDB was working on the same data",
+    remedy: "It is retried.",
+  },
+  {
+    match: /^(NotCapable|EPERM) /,
+    code: "PERMISSION_MISSING",
+    kind: "operator",
+    problem: "Deno did not grant the permission",
+    remedy: "Add the named flag (--allow-net for the host and port), or run with -A.",
+  },
+  {
+    match: /^(ENOTFOUND|EAI_AGAIN) /,
+    code: "HOST_NOT_FOUND",
+    kind: "transient",
+    problem: "host name not found",
+    remedy: "Check the host in the connection string, and this machine's DNS.",
+  },
+  {
+    match: /^ECONNREFUSED /,
+    code: "CONNECTION_REFUSED",
+    kind: "transient",
+    problem: "connection refused",
+    remedy: "Is PostgreSQL running there? Check the host and the port.",
+  },
+  {
+    match: /^ENOENT /,
+    code: "SOCKET_NOT_FOUND",
+    kind: "transient",
+    problem: "no such Unix socket",
+    remedy: "Check the folder and the port, and that the server runs.",
+  },
+  {
+    match: /^(EHOSTUNREACH|ENETUNREACH) /,
+    code: "HOST_UNREACHABLE",
+    kind: "transient",
+    problem: "host unreachable",
+    remedy: "Check the network.",
+  },
+  {
+    match: /^(ETIMEDOUT|CONNECT_TIMEOUT) /,
+    code: "CONNECTION_TIMEOUT",
+    kind: "transient",
+    problem: "no answer in time",
+    remedy: "Check the host, the port and firewalls.",
+  },
+  {
+    match: /^(ECONNRESET|EPIPE|CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|08...) /,
+    code: "CONNECTION_LOST",
+    kind: "transient",
+    problem: "connection lost",
+    remedy: "It is retried; if this lasts, see the server's log.",
+  },
+  {
+    match: /^TLS_REFUSED /,
+    code: "TLS_REFUSED",
+    kind: "operator",
+    problem: "the server does not offer TLS",
+    remedy: "Switch TLS on there, or choose sslmode=disable or prefer.",
+  },
+  {
+    match: /^TLS_FAILED /,
+    code: "TLS_FAILED",
+    kind: "operator",
+    problem: "the server's certificate is not trusted",
+    remedy: "Check sslrootcert, the host and sslmode.",
+  },
+  {
+    match: /^0A... /,
+    code: "SERVER_UNSUPPORTED",
+    kind: "operator",
+    problem: "the server does not support this",
+    remedy: "Use PostgreSQL 13 or later.",
+  },
+  {
+    match: /^22... /,
+    code: "DATA_REFUSED",
+    kind: "data",
+    problem: "the columns cannot hold a value",
+    remedy: "Correct the record.",
+  },
+  {
+    match: /^(23|44)... /,
+    code: "CONSTRAINT_VIOLATED",
+    kind: "data",
+    problem: "a constraint of the table refuses the record",
+    remedy: "Correct the record, or remove the constraint that was added.",
+  },
+  {
+    match: /^25006 /,
+    code: "READ_ONLY",
+    kind: "operator",
+    problem: "the server takes no writes",
+    remedy:
+      "It is a standby, or default_transaction_read_only is on: connect to the primary, or switch it off.",
+  },
+  {
+    match: /^25P03 /,
+    code: "TRANSACTION_ENDED",
+    kind: "transient",
+    problem: "the server ended an idle transaction",
+    remedy: "It is retried.",
+  },
+  {
+    match: /^(25P04|57014) /,
     code: "STATEMENT_TIMEOUT",
     kind: "timeout",
-    advice: "more time is wanted; raise transaction_timeout, or find what holds the server up",
+    problem: "it took too long",
+    remedy: "Raise the statement timeout, or find what holds up the server.",
   },
-  "25006": mend(
-    "READ_ONLY",
-    "a server that takes writes is wanted; this one is a standby, or read-only by its settings",
-  ),
-  "3D000": mend("DATABASE_NOT_FOUND", "an existing database is wanted; `createdb NAME` makes one"),
-  "3F000": mend("SCHEMA_NOT_FOUND", "an existing schema is wanted; check the user's search_path"),
-  "40": again("SERIALIZATION_FAILED", "the same again is wanted; another transaction stood in the way"),
-  "42501": mend(
-    "PRIVILEGE_MISSING",
-    "a privilege is wanted that this user does not have; an owner can grant it",
-  ),
-  "42P01": mend("TABLES_MISSING", "the tables of openfinops are wanted; `database init` makes them"),
-  "42P07": mend(
-    "TABLES_FOREIGN",
-    "a schema without tables of these names is wanted; they belong to another program",
-  ),
-  "42": mend("TABLES_ALTERED", "the tables of openfinops are wanted; somebody else made or altered them"),
-  "44": data("CONSTRAINT_VIOLATED", "records that the check option of the view allows are wanted"),
-  "53100": { code: "DISK_FULL", kind: "disk-full", advice: "free space on the server's disk is wanted" },
-  "53300": again(
-    "TOO_MANY_CONNECTIONS",
-    "a free connection is wanted; raise the server's max_connections or lower maxConnections",
-  ),
-  // Of locks or of memory: less at once may do.
-  "53200": {
+  {
+    match: /^28P01 /,
+    code: "PASSWORD_REFUSED",
+    kind: "operator",
+    problem: "wrong password",
+    remedy: "Check the connection string, PGPASSWORD or ~/.pgpass.",
+  },
+  {
+    match: /^28... /,
+    code: "LOGIN_REFUSED",
+    kind: "operator",
+    problem: "login refused",
+    remedy: "Check that the user exists, and that pg_hba.conf lets it in.",
+  },
+  {
+    match: /^3D... /,
+    code: "DATABASE_NOT_FOUND",
+    kind: "operator",
+    problem: "no such database",
+    remedy: "Create it with `createdb NAME`.",
+  },
+  {
+    match: /^3F... /,
+    code: "SCHEMA_NOT_FOUND",
+    kind: "operator",
+    problem: "no such schema",
+    remedy: "Check the user's search_path.",
+  },
+  {
+    match: /^40... /,
+    code: "SERIALIZATION_FAILED",
+    kind: "transient",
+    problem: "another transaction was in the way",
+    remedy: "It is retried.",
+  },
+  {
+    match: /^42501 /,
+    code: "PRIVILEGE_MISSING",
+    kind: "operator",
+    problem: "privilege missing",
+    remedy: "Have the owner of the table grant it to this user.",
+  },
+  {
+    match: /^42P01 /,
+    code: "TABLES_MISSING",
+    kind: "operator",
+    problem: "the tables of openfinops are missing",
+    remedy: "Run `openfinops database init`, or check the user's search_path.",
+  },
+  {
+    match: /^42P07 /,
+    code: "TABLES_FOREIGN",
+    kind: "operator",
+    problem: "another program has tables of these names",
+    remedy: "Choose another schema or database.",
+  },
+  {
+    match: /^42... /,
+    code: "TABLES_ALTERED",
+    kind: "operator",
+    problem: "the tables are not as openfinops created them",
+    remedy: "Undo what was changed, or remove the trigger that fails.",
+  },
+  {
+    match: /^53100 /,
+    code: "DISK_FULL",
+    kind: "disk-full",
+    problem: "no space left on the server's disk",
+    remedy: "Free some space; writing resumes by itself.",
+  },
+  {
+    match: /^53200 /,
     code: "SERVER_LIMIT",
     kind: "timeout",
-    advice: "more shared memory is wanted; raise the server's max_locks_per_transaction",
+    problem: "the server is out of shared memory",
+    remedy: "It is retried with less at once; more room comes with the server's max_locks_per_transaction.",
   },
-  "53": again("SERVER_OVERLOADED", "a server with free resources is wanted; see its log"),
-  "53400": mend("SERVER_LIMIT", "another setting of the server is wanted"),
-  "55": again("LOCKED", "an object that is free is wanted; another session uses it"),
-  "55P03": again("LOCKED", "the lock on a table is wanted; another session holds it"),
-  "54": data("DATA_REFUSED", "records that are less complex are wanted"),
-  "57014": {
-    code: "STATEMENT_TIMEOUT",
-    kind: "timeout",
-    advice: "more time is wanted; raise the statement timeout, or find what holds the server up",
+  {
+    match: /^53300 /,
+    code: "TOO_MANY_CONNECTIONS",
+    kind: "transient",
+    problem: "the server has no connection left",
+    remedy: "Raise its max_connections, lower maxConnections, or use PgBouncer.",
   },
-  "57P03": again("SERVER_STARTING", "a server that is ready is wanted; it is starting up or shutting down"),
-  "57P": again("SERVER_STOPPED", "a server that stays up is wanted; an operator ended the connection"),
-  "58": again("DISK_FAILED", "a server whose disk works is wanted; see its log"),
-  "P0": data("DATA_REFUSED", "records that the triggers of the table allow are wanted"),
-};
-
-/**
- * The signs that TimescaleDB was at work on the same data, which no SQLSTATE tells: it compresses a chunk again by
- * putting another table in the place of the one that was just found, and does not wait for another job.
- */
-const AT_WORK =
-  /relation "_timescaledb_internal\.\S+" does not exist|overlaps with existing range|tuple concurrently (updated|deleted)/;
-const AT_WORK_MEANING = again(
-  "SERIALIZATION_FAILED",
-  "the same again is wanted; TimescaleDB was at work on the same data",
-);
-/** Deno's own message says which. */
-const NOT_CAPABLE_MEANING = mend("PERMISSION_MISSING", "a permission of Deno is wanted");
-
-function again(code: ErrorCode, advice: string): Meaning {
-  return { code, kind: "transient", advice };
-}
-
-function mend(code: ErrorCode, advice: string): Meaning {
-  return { code, kind: "operator", advice };
-}
-
-function data(code: ErrorCode, advice: string): Meaning {
-  return { code, kind: "data", advice };
-}
+  {
+    match: /^53400 /,
+    code: "SERVER_LIMIT",
+    kind: "operator",
+    problem: "a setting of the server is too low",
+    remedy: "Raise the one that the message names.",
+  },
+  {
+    match: /^53... /,
+    code: "SERVER_OVERLOADED",
+    kind: "transient",
+    problem: "the server lacks resources",
+    remedy: "It is retried; if this lasts, see the server's log.",
+  },
+  {
+    match: /^54... /,
+    code: "DATA_REFUSED",
+    kind: "data",
+    problem: "the record is too large or too complex",
+    remedy: "Shorten its texts and keys.",
+  },
+  {
+    match: /^55... /,
+    code: "LOCKED",
+    kind: "transient",
+    problem: "another session holds the lock",
+    remedy: "It is retried; if this lasts, find the session in pg_stat_activity.",
+  },
+  {
+    match: /^57P03 /,
+    code: "SERVER_STARTING",
+    kind: "transient",
+    problem: "the server is starting up or shutting down",
+    remedy: "It is retried.",
+  },
+  {
+    match: /^57P.. /,
+    code: "SERVER_STOPPED",
+    kind: "transient",
+    problem: "an operator ended the connection",
+    remedy: "It is retried.",
+  },
+  {
+    match: /^58... /,
+    code: "DISK_FAILED",
+    kind: "transient",
+    problem: "the server's disk failed",
+    remedy: "It is retried; see the server's log.",
+  },
+  {
+    match: /^(XX|72|F0)... /,
+    code: "SERVER_FAILED",
+    kind: "unknown",
+    problem: "the server failed",
+    remedy: "See its log; an index may be damaged (REINDEX).",
+  },
+  {
+    match: /^P0... /,
+    code: "DATA_REFUSED",
+    kind: "data",
+    problem: "a trigger of the table refuses the record",
+    remedy: "Correct the record, or change the trigger.",
+  },
+];
 
 /** The SQLSTATE of the server's error, or the code of the driver's or the network's; empty if it has none. */
 export function codeOf(error: unknown): string {
@@ -137,9 +276,14 @@ export function codeOf(error: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
-/** Whether the code is an SQLSTATE: the server itself answered. */
-export function isSqlState(code: string): boolean {
-  return /^[0-9A-Z]{5}$/.test(code) && code !== "EPIPE";
+/** The SQLSTATE, if the server itself answered. Errors of the system have codes of five letters as well. */
+export function sqlStateOf(error: unknown): string | undefined {
+  if (error instanceof BackendError) return error.sqlState;
+  const { errno, syscall } = (error ?? {}) as { errno?: unknown; syscall?: unknown };
+  const code = codeOf(error);
+  return errno === undefined && syscall === undefined && /^(?!EPIPE)[0-9A-Z]{5}$/.test(code)
+    ? code
+    : undefined;
 }
 
 /** True if the server had no room for a lock, or no memory: a statement over less may succeed. */
@@ -147,28 +291,22 @@ export function isOutOfMemory(error: unknown): boolean {
   return error instanceof BackendError && error.sqlState === "53200";
 }
 
-/** The {@linkcode BackendError} for anything that was thrown while working on a server. */
+/** Converts anything thrown while working on a server into a {@linkcode BackendError}. */
 export function asPostgresError(operation: string, name: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
-  const code = codeOf(cause);
-  const isAtWork = AT_WORK.test(String((cause as Error | null)?.message));
-  const meaning = isAtWork
-    ? AT_WORK_MEANING
-    : cause instanceof Deno.errors.NotCapable
-    ? NOT_CAPABLE_MEANING
-    : MEANINGS[code] ?? MEANINGS[code.slice(0, 3)] ?? MEANINGS[code.slice(0, 2)];
-  const fields = cause as { message?: string; detail?: string; hint?: string } | null;
-  const reason = String(fields?.message ?? cause).split("\n", 1)[0];
-  const more = [fields?.detail, fields?.hint].filter(Boolean).map((text) => `; ${text}`).join("");
-  const sqlState = isSqlState(code) ? code : undefined;
-  const shown = sqlState ? ` (SQLSTATE ${sqlState})` : "";
-  const advice = meaning ? `${meaning.advice}: ` : "";
-  return new BackendError(`Cannot ${operation} ${name}: ${advice}${reason}${more}${shown}`, {
-    code: meaning?.code ?? "BACKEND_FAILED",
+  const { message = String(cause), detail, hint, name: type } = (cause ?? {}) as Partial<
+    Error & { detail: string; hint: string }
+  >;
+  const code = codeOf(cause) || type;
+  const reason = [message.split("\n", 1)[0], detail, hint].filter(Boolean).join("; ");
+  const sqlState = sqlStateOf(cause);
+  return failureOf(POSTGRES_FAILURES.find(({ match }) => match.test(`${code} ${reason}`)), {
     operation,
-    // An unknown code of the network's or the driver's: it never came to the records.
-    kind: meaning?.kind ?? (code !== "" && !sqlState ? "transient" : "unknown"),
+    name,
+    reason,
     cause,
     sqlState,
+    // An unknown code of the network or the driver: the records were never reached.
+    otherwise: codeOf(cause) !== "" && sqlState === undefined ? "transient" : "unknown",
   });
 }

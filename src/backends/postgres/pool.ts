@@ -4,7 +4,7 @@ import type { Readable, Writable } from "node:stream";
 import { setImmediate } from "node:timers";
 import type { Sql } from "postgres";
 import { closedBackend } from "../../errors.ts";
-import { asPostgresError, codeOf, isSqlState } from "./errors.ts";
+import { asPostgresError, sqlStateOf } from "./errors.ts";
 import { openPostgresSocket } from "./socket.ts";
 import { locationOfTarget, nameOfTarget, type PostgresTarget } from "./target.ts";
 
@@ -286,7 +286,7 @@ export class PostgresPool {
   discard(session: PostgresSession, error?: unknown): void {
     this.#inUse.delete(session);
     session.destroy();
-    if (mayComeFromLogin(codeOf(error))) this.#renew();
+    if (mayComeFromLogin(error)) this.#renew();
     this.#wake();
   }
 
@@ -320,8 +320,7 @@ export class PostgresPool {
 
   /** After a failure: a connection on which the server refused a record can go on, all others are given up. */
   async #rescue(session: PostgresSession, error: unknown): Promise<void> {
-    const code = codeOf(error);
-    if (isSqlState(code) && !mayComeFromLogin(code) && !session.isLost) {
+    if (sqlStateOf(error) !== undefined && !mayComeFromLogin(error) && !session.isLost) {
       try {
         await session.query("ROLLBACK");
         return this.release(session);
@@ -338,6 +337,6 @@ export class PostgresPool {
  * `default_transaction_read_only`, `search_path`, `role` or a timeout of `ALTER ROLE … SET`: only a new session sees
  * that it was changed. False for values, constraints, triggers, conflicts, and memory.
  */
-function mayComeFromLogin(code: string): boolean {
-  return isSqlState(code) && !/^(22|23|40|44|P0|53200)/.test(code);
+function mayComeFromLogin(error: unknown): boolean {
+  return /^(?!22|23|40|44|P0|53200)/.test(sqlStateOf(error) ?? "22");
 }

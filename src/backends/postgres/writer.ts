@@ -1,4 +1,4 @@
-import { asFailedBefore, BackendError } from "../../errors.ts";
+import { asFailedBefore, BackendError, messageOf } from "../../errors.ts";
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import { type Dataset, type DatasetName, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
@@ -11,6 +11,7 @@ import {
   insertStatement,
   jsonRow,
   keyOf,
+  literal,
   restateStatement,
   shapeQuery,
 } from "./schema.ts";
@@ -117,9 +118,41 @@ export class PostgresWriter {
         );
       }
       return result;
-    }, { settings, limitMs }).catch((error) => {
-      throw isEntered ? error : asFailedBefore(error);
+    }, { settings, limitMs }).catch(async (error) => {
+      throw isEntered ? await this.#blame(dataset, error) : asFailedBefore(error);
     });
+  }
+
+  /**
+   * A constraint that was added to a table says nothing of the record where it is about a column or a table that is not
+   * of openfinops: no record could satisfy it.
+   */
+  async #blame({ columns }: Dataset<unknown>, error: unknown): Promise<unknown> {
+    if (!(error instanceof BackendError) || !error.sqlState?.startsWith("23")) return error;
+    const fields = error.cause as ConstraintFields;
+    const what = fields.constraint_name ?? fields.column_name;
+    if (what === undefined) return error;
+    const names = fields.column_name === undefined
+      ? await this.#pool.look("write", (session) => session.query(constraintQuery(fields)))
+        .then((rows) => rows.map(([name]) => name), () => undefined)
+      : [fields.column_name];
+    if (names === undefined) return error;
+    const isForeign = error.sqlState === "23503" || names.length === 0 ||
+      names.some((name) => columns.every((column) => column.name !== name));
+    if (!isForeign) return error;
+    return new BackendError(
+      `Cannot write ${this.#pool.name}: a constraint on ${fields.table_name} that openfinops does not know refuses ` +
+        `its records (${
+          messageOf(fields)
+        }; SQLSTATE ${error.sqlState}). Remove ${what}, or have it let them pass.`,
+      {
+        code: "TABLES_ALTERED",
+        operation: "write",
+        kind: "operator",
+        sqlState: error.sqlState,
+        cause: fields,
+      },
+    );
   }
 
   async #insert(session: PostgresSession, { dataset, records }: Batch): Promise<WriteResult> {
@@ -154,6 +187,26 @@ export class PostgresWriter {
       { code: "TABLES_ALTERED", operation: "write", kind: "operator" },
     );
   }
+}
+
+/** The fields of the server's error that say which constraint was violated. */
+interface ConstraintFields extends Error {
+  readonly schema_name?: string;
+  readonly table_name?: string;
+  readonly column_name?: string;
+  readonly constraint_name?: string;
+}
+
+/** A query for the columns of a constraint, or of a unique index. */
+function constraintQuery(
+  { schema_name = "", table_name = "", constraint_name = "" }: ConstraintFields,
+): string {
+  const table = `to_regclass(format('%I.%I', ${literal(schema_name)}, ${literal(table_name)}))`;
+  const name = literal(constraint_name);
+  return `SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = ${table} AND attnum = ANY(coalesce(` +
+    `(SELECT conkey FROM pg_catalog.pg_constraint WHERE conrelid = ${table} AND conname = ${name}), ` +
+    `(SELECT indkey::int2[] FROM pg_catalog.pg_index JOIN pg_catalog.pg_class ON oid = indexrelid ` +
+    `WHERE indrelid = ${table} AND relname = ${name})))`;
 }
 
 /** Whether a record found no partition. Not by the message, which is in the language of the server. */
