@@ -21,7 +21,8 @@
 export { CostObservatory, type ObservatoryCleanup } from "./src/observatory.ts";
 export { type HubCleanup, ObservabilityHub } from "./src/hub.ts";
 export { openBackend, type OpenOptions, type PersistenceConfig } from "./src/config.ts";
-export type { CleanupOptions, CloseOptions, SinkOptions, StoreStats } from "./src/store.ts";
+export { DatasetHandle, type SinkOptions } from "./src/dataset_handle.ts";
+export type { CleanupOptions, CloseOptions, StoreStats } from "./src/store.ts";
 export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
 export type { BackendErrorOptions, ErrorCode, FailureKind, ValidationErrorOptions } from "./src/errors.ts";
 export { StorageBackend } from "./src/backends/backend.ts";
@@ -36,6 +37,7 @@ export type {
   OpenMode,
   PolicyStats,
   ProbeReport,
+  ReadOptions,
   StoredDocument,
 } from "./src/backends/backend.ts";
 export type { AlertRule, AlertRuleInput } from "./src/monitoring/alerts/alert_rules.ts";

@@ -3,7 +3,9 @@ import type {
   ServiceMetricsAggregateQuery,
   SystemMetricsAggregateQuery,
 } from "./aggregation/aggregate_query.ts";
+import type { ReadOptions } from "./backends/backend.ts";
 import type { PersistenceConfig } from "./config.ts";
+import type { DatasetHandle, SinkOptions } from "./dataset_handle.ts";
 import type { AlertRule, AlertRuleInput } from "./monitoring/alerts/alert_rules.ts";
 import { AlertMonitor, allRules } from "./monitoring/alerts/alert_monitor.ts";
 import { Alerts, type AlertsQuery } from "./monitoring/alerts/alerts.ts";
@@ -28,17 +30,17 @@ import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./re
 import {
   type CleanupOptions,
   type CloseOptions,
-  memoryStore,
+  type OpenedBackend,
+  openInMemory,
   openStore,
-  type RecordStore,
-  type SinkOptions,
+  RecordStore,
   type StoreStats,
 } from "./store.ts";
 
 const DATASETS = [systemMetrics, serviceMetrics];
 
-/** Metrics as a watch looks at them. */
-type Watched = Parameters<AlertMonitor["observe"]>[1];
+/** Metrics as the alert monitor reads them. */
+type Observed = Parameters<AlertMonitor["observe"]>[1];
 
 /** How many records a cleanup deleted, or would delete. */
 export interface HubCleanup {
@@ -64,29 +66,48 @@ export interface HubCleanup {
  * ```
  */
 export class ObservabilityHub implements AsyncDisposable {
+  /** Adds and reads observations of nodes. */
+  readonly systemMetrics: DatasetHandle<
+    SystemMetrics,
+    SystemMetricsInput,
+    SystemMetricsQuery,
+    SystemMetricsAggregateQuery,
+    MetricsAggregate
+  >;
+  /** Adds and reads observations of services. */
+  readonly serviceMetrics: DatasetHandle<
+    ServiceMetrics,
+    ServiceMetricsInput,
+    ServiceMetricsQuery,
+    ServiceMetricsAggregateQuery,
+    MetricsAggregate
+  >;
   readonly #store: RecordStore;
-  readonly #watch: AlertMonitor;
+  readonly #monitor: AlertMonitor;
   readonly #alerts: Alerts;
 
-  /** Makes a hub that keeps its records in memory only. For all else: {@linkcode ObservabilityHub.open}. */
+  /** Creates a hub that keeps its records in memory only. For all else: {@linkcode ObservabilityHub.open}. */
   constructor();
   /**
    * @internal
-   * @param store What {@linkcode ObservabilityHub.open} has opened.
+   * @param opened An open backend and its configuration.
    */
-  constructor(store: RecordStore);
-  constructor(store: RecordStore = memoryStore(DATASETS)) {
-    const { documents } = store.backend;
+  constructor(opened: OpenedBackend);
+  constructor(opened: OpenedBackend = openInMemory()) {
+    const { documents } = opened.backend;
+    const monitor = new AlertMonitor(documents, opened.emit);
+    const store = new RecordStore(opened, { close: () => monitor.close() });
+    this.systemMetrics = store.handle(systemMetrics, {
+      aggregate: (backend, query) => aggregateMetrics(backend, systemMetrics, query),
+      onAccepted: (metrics) => monitor.observe("system_metrics", metrics as unknown as Observed),
+    });
+    this.serviceMetrics = store.handle(serviceMetrics, {
+      aggregate: (backend, query) => aggregateMetrics(backend, serviceMetrics, query),
+      onAccepted: (metrics) => monitor.observe("service_metrics", metrics as unknown as Observed),
+    });
     this.#store = store;
-    this.#watch = new AlertMonitor(documents, store.emit);
-    this.#alerts = new Alerts(documents, this.#watch);
-    store.watch(systemMetrics, {
-      onAccepted: (metrics) => this.#watch.observe("system_metrics", metrics as Watched),
-      close: () => this.#watch.close(),
-    });
-    store.watch(serviceMetrics, {
-      onAccepted: (metrics) => this.#watch.observe("service_metrics", metrics as Watched),
-    });
+    this.#monitor = monitor;
+    this.#alerts = new Alerts(documents, monitor);
   }
 
   /**
@@ -99,7 +120,7 @@ export class ObservabilityHub implements AsyncDisposable {
    */
   static async open(config: PersistenceConfig = {}): Promise<ObservabilityHub> {
     const hub = new ObservabilityHub(await openStore(config, DATASETS));
-    await hub.#watch.load();
+    await hub.#monitor.load();
     return hub;
   }
 
@@ -111,7 +132,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
    */
   collectSystemMetrics(metrics: SystemMetricsInput): Promise<void> {
-    return this.#store.add(systemMetrics, metrics);
+    return this.systemMetrics.add(metrics);
   }
 
   /**
@@ -122,7 +143,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
    */
   collectServiceMetrics(metrics: ServiceMetricsInput): Promise<void> {
-    return this.#store.add(serviceMetrics, metrics);
+    return this.serviceMetrics.add(metrics);
   }
 
   /**
@@ -141,7 +162,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * ```
    */
   systemMetricsSink(options?: SinkOptions): WritableStream<SystemMetricsInput> {
-    return this.#store.sink(systemMetrics, options);
+    return this.systemMetrics.sink(options);
   }
 
   /**
@@ -151,59 +172,70 @@ export class ObservabilityHub implements AsyncDisposable {
    * @returns The stream.
    */
   serviceMetricsSink(options?: SinkOptions): WritableStream<ServiceMetricsInput> {
-    return this.#store.sink(serviceMetrics, options);
+    return this.serviceMetrics.sink(options);
   }
 
   /**
    * Reads committed system metrics. Use {@linkcode ObservabilityHub.streamHistoricalMetrics} for many.
    *
    * @param query What to read; all where it is not given.
+   * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
-  queryHistoricalMetrics(query?: SystemMetricsQuery): Promise<SystemMetrics[]> {
-    return this.#store.query(systemMetrics, query);
+  queryHistoricalMetrics(query?: SystemMetricsQuery, options?: ReadOptions): Promise<SystemMetrics[]> {
+    return this.systemMetrics.query(query, options);
   }
 
   /**
    * Reads committed service metrics.
    *
    * @param query What to read; all where it is not given.
+   * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
-  queryHistoricalServiceMetrics(query?: ServiceMetricsQuery): Promise<ServiceMetrics[]> {
-    return this.#store.query(serviceMetrics, query);
+  queryHistoricalServiceMetrics(
+    query?: ServiceMetricsQuery,
+    options?: ReadOptions,
+  ): Promise<ServiceMetrics[]> {
+    return this.serviceMetrics.query(query, options);
   }
 
   /**
    * Streams committed system metrics, in flat memory. To stop early, leave the loop or cancel the stream.
    *
    * @param query What to read; all where it is not given.
+   * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    */
-  streamHistoricalMetrics(query?: SystemMetricsQuery): ReadableStream<SystemMetrics> {
-    return this.#store.stream(systemMetrics, query);
+  streamHistoricalMetrics(query?: SystemMetricsQuery, options?: ReadOptions): ReadableStream<SystemMetrics> {
+    return this.systemMetrics.stream(query, options);
   }
 
   /**
    * Streams committed service metrics, in flat memory.
    *
    * @param query What to read; all where it is not given.
+   * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    */
-  streamHistoricalServiceMetrics(query?: ServiceMetricsQuery): ReadableStream<ServiceMetrics> {
-    return this.#store.stream(serviceMetrics, query);
+  streamHistoricalServiceMetrics(
+    query?: ServiceMetricsQuery,
+    options?: ReadOptions,
+  ): ReadableStream<ServiceMetrics> {
+    return this.serviceMetrics.stream(query, options);
   }
 
   /**
    * Puts committed system metrics together where they rest: by time, by what they have in common, or both.
    *
    * @param query Which metrics, how they are told apart, and what is wanted of which fields.
+   * @param options A signal that ends the read.
    * @returns A row for each bucket and group, by time and then by group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
@@ -228,20 +260,24 @@ export class ObservabilityHub implements AsyncDisposable {
    * assert.deepEqual(hour.fields.cpuUsage, { avg: 50, max: 60, p95: 59 });
    * ```
    */
-  aggregateMetrics(query?: SystemMetricsAggregateQuery): Promise<MetricsAggregate[]> {
-    return aggregateMetrics(this.#store.backend, systemMetrics, query);
+  aggregateMetrics(query?: SystemMetricsAggregateQuery, options?: ReadOptions): Promise<MetricsAggregate[]> {
+    return this.systemMetrics.aggregate(query, options);
   }
 
   /**
    * Puts committed service metrics together, as {@linkcode ObservabilityHub.aggregateMetrics} does.
    *
    * @param query Which metrics, how they are told apart, and what is wanted of which fields.
+   * @param options A signal that ends the read.
    * @returns A row for each bucket and group, by time and then by group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
-  aggregateServiceMetrics(query?: ServiceMetricsAggregateQuery): Promise<MetricsAggregate[]> {
-    return aggregateMetrics(this.#store.backend, serviceMetrics, query);
+  aggregateServiceMetrics(
+    query?: ServiceMetricsAggregateQuery,
+    options?: ReadOptions,
+  ): Promise<MetricsAggregate[]> {
+    return this.serviceMetrics.aggregate(query, options);
   }
 
   /**
@@ -251,7 +287,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * @returns The records, in the order of their acceptance.
    */
   recentSystemMetrics(): SystemMetrics[] {
-    return this.#store.newest(systemMetrics);
+    return this.systemMetrics.recent();
   }
 
   /**
@@ -261,7 +297,7 @@ export class ObservabilityHub implements AsyncDisposable {
    * @returns The records, in the order of their acceptance.
    */
   recentServiceMetrics(): ServiceMetrics[] {
-    return this.#store.newest(serviceMetrics);
+    return this.serviceMetrics.recent();
   }
 
   /**
@@ -324,7 +360,7 @@ export class ObservabilityHub implements AsyncDisposable {
   async getClusterHealthSummary(options?: HealthOptions): Promise<ClusterHealthSummary> {
     return await clusterHealthSummary(this.#store.backend, {
       window: healthWindow(options),
-      atHand: this.#store.newest(systemMetrics),
+      atHand: this.systemMetrics.recent(),
       alerts: await this.#alerts.list(),
     });
   }
@@ -340,7 +376,7 @@ export class ObservabilityHub implements AsyncDisposable {
   async getServiceDependencyMap(options?: HealthOptions): Promise<ServiceDependencyMap> {
     return await serviceDependencyMap(this.#store.backend, {
       window: healthWindow(options),
-      atHand: this.#store.newest(serviceMetrics),
+      atHand: this.serviceMetrics.recent(),
     });
   }
 

@@ -1,12 +1,15 @@
 import { aggregateCosts, type CostAggregate } from "./aggregation/aggregate.ts";
 import type { CostAggregateQuery } from "./aggregation/aggregate_query.ts";
+import type { ReadOptions } from "./backends/backend.ts";
 import type { PersistenceConfig } from "./config.ts";
+import type { DatasetHandle, SinkOptions } from "./dataset_handle.ts";
 import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomaly_detection.ts";
 import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
 import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";
 import { type CostSummary, costSummary, type CostSummaryOptions } from "./monitoring/cost_summary.ts";
 import { CostMonitor } from "./monitoring/cost_monitor.ts";
+import { startOfBudgets } from "./monitoring/retention.ts";
 import {
   costsOfRuns,
   startRun,
@@ -22,10 +25,10 @@ import type { CostEntriesQuery } from "./records/query.ts";
 import {
   type CleanupOptions,
   type CloseOptions,
-  memoryStore,
+  type OpenedBackend,
+  openInMemory,
   openStore,
-  type RecordStore,
-  type SinkOptions,
+  RecordStore,
   type StoreStats,
 } from "./store.ts";
 
@@ -54,22 +57,37 @@ export interface ObservatoryCleanup {
  * ```
  */
 export class CostObservatory implements AsyncDisposable {
+  /** Adds and reads cost entries. */
+  readonly entries: DatasetHandle<
+    CostEntry,
+    CostEntryInput,
+    CostEntriesQuery,
+    CostAggregateQuery,
+    CostAggregate
+  >;
   readonly #store: RecordStore;
   readonly #budgets: Budgets;
 
-  /** Makes an observatory in memory only. For all else: {@linkcode CostObservatory.open}. */
+  /** Creates an observatory that keeps its entries in memory only. For all else: {@linkcode CostObservatory.open}. */
   constructor();
   /**
    * @internal
-   * @param store What {@linkcode CostObservatory.open} has opened.
+   * @param opened An open backend and its configuration.
    */
-  constructor(store: RecordStore);
-  constructor(store: RecordStore = memoryStore(DATASETS)) {
-    const { backend, emit, config: { anomalyDetection } } = store;
-    this.#store = store;
-    const watch = new CostMonitor(backend, { emit, anomalies: anomalyDetection });
-    this.#budgets = new Budgets(backend, { emit, onChange: () => watch.changed() });
-    store.watch(costEntries, watch);
+  constructor(opened: OpenedBackend);
+  constructor(opened: OpenedBackend = openInMemory()) {
+    const { backend, emit, config: { anomalyDetection } } = opened;
+    const monitor = new CostMonitor(backend, { emit, anomalies: anomalyDetection });
+    this.#store = new RecordStore(opened, {
+      settle: () => monitor.settle(),
+      close: () => monitor.close(),
+    });
+    this.entries = this.#store.handle(costEntries, {
+      aggregate: aggregateCosts,
+      sink: monitor.decorate(backend),
+      retentionFloor: () => startOfBudgets(backend.documents),
+    });
+    this.#budgets = new Budgets(backend, { emit, onChange: () => monitor.changed() });
   }
 
   /**
@@ -92,7 +110,7 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
    */
   addCostEntry(entry: CostEntryInput): Promise<void> {
-    return this.#store.add(costEntries, entry);
+    return this.entries.add(entry);
   }
 
   /**
@@ -102,30 +120,32 @@ export class CostObservatory implements AsyncDisposable {
    * @returns The stream.
    */
   costEntriesSink(options?: SinkOptions): WritableStream<CostEntryInput> {
-    return this.#store.sink(costEntries, options);
+    return this.entries.sink(options);
   }
 
   /**
    * Reads committed cost entries. Use {@linkcode CostObservatory.streamHistoricalCosts} for many.
    *
    * @param query What to read; all where it is not given.
+   * @param options A signal that ends the read.
    * @returns The entries, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
-  queryHistoricalCosts(query?: CostEntriesQuery): Promise<CostEntry[]> {
-    return this.#store.query(costEntries, query);
+  queryHistoricalCosts(query?: CostEntriesQuery, options?: ReadOptions): Promise<CostEntry[]> {
+    return this.entries.query(query, options);
   }
 
   /**
    * Streams committed cost entries, in flat memory. To stop early, leave the loop or cancel the stream.
    *
    * @param query What to read; all where it is not given.
+   * @param options A signal that ends the read.
    * @returns The entries, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    */
-  streamHistoricalCosts(query?: CostEntriesQuery): ReadableStream<CostEntry> {
-    return this.#store.stream(costEntries, query);
+  streamHistoricalCosts(query?: CostEntriesQuery, options?: ReadOptions): ReadableStream<CostEntry> {
+    return this.entries.stream(query, options);
   }
 
   /**
@@ -133,6 +153,7 @@ export class CostObservatory implements AsyncDisposable {
    * common, or both. Currencies are never added together.
    *
    * @param query Which entries, and how they are told apart; all in one where it is not given.
+   * @param options A signal that ends the read.
    * @returns A total for each bucket, currency and group, by time, then currency, then group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
@@ -162,8 +183,8 @@ export class CostObservatory implements AsyncDisposable {
    * });
    * ```
    */
-  aggregateCosts(query?: CostAggregateQuery): Promise<CostAggregate[]> {
-    return aggregateCosts(this.#store.backend, query);
+  aggregateCosts(query?: CostAggregateQuery, options?: ReadOptions): Promise<CostAggregate[]> {
+    return this.entries.aggregate(query, options);
   }
 
   /**
@@ -173,7 +194,7 @@ export class CostObservatory implements AsyncDisposable {
    * @returns The entries, in the order of their acceptance.
    */
   recentCosts(): CostEntry[] {
-    return this.#store.newest(costEntries);
+    return this.entries.recent();
   }
 
   /**
@@ -247,8 +268,9 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If there is no such budget, or the time is none.
    * @throws {BackendError} If the backend cannot be read.
    */
-  getBudgetStatus(query?: BudgetQuery): Promise<BudgetStatus[]> {
-    return this.#budgets.status(query);
+  async getBudgetStatus(query?: BudgetQuery): Promise<BudgetStatus[]> {
+    await this.#store.ready();
+    return await this.#budgets.status(query);
   }
 
   /**
@@ -260,8 +282,9 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If an option is wrong.
    * @throws {BackendError} If the backend cannot be read.
    */
-  getCostSummary(options?: CostSummaryOptions): Promise<CostSummary> {
-    return costSummary(this.#store.backend, options);
+  async getCostSummary(options?: CostSummaryOptions): Promise<CostSummary> {
+    await this.#store.ready();
+    return await costSummary(this.#store.backend, options);
   }
 
   /**
@@ -275,8 +298,9 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
-  getCostAnomalies(query?: AnomalyQuery): Promise<CostAnomaly[]> {
-    return findAnomalies(this.#store.backend, query);
+  async getCostAnomalies(query?: AnomalyQuery): Promise<CostAnomaly[]> {
+    await this.#store.ready();
+    return await findAnomalies(this.#store.backend, query);
   }
 
   /**
@@ -327,11 +351,12 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If there is no such run, or the time is none.
    * @throws {BackendError} If the backend cannot be written or read.
    */
-  stopTrainingRunTracking(
+  async stopTrainingRunTracking(
     trainingRunId: string,
     options?: { endTime?: number | Date },
   ): Promise<TrainingRun> {
-    return stopRun(this.#store.backend, trainingRunId, options);
+    await this.#store.ready();
+    return await stopRun(this.#store.backend, trainingRunId, options);
   }
 
   /**
@@ -342,8 +367,9 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If there is no such run.
    * @throws {BackendError} If the backend cannot be read.
    */
-  getTrainingRuns(trainingRunId?: string): Promise<TrainingRun[]> {
-    return costsOfRuns(this.#store.backend, trainingRunId);
+  async getTrainingRuns(trainingRunId?: string): Promise<TrainingRun[]> {
+    await this.#store.ready();
+    return await costsOfRuns(this.#store.backend, trainingRunId);
   }
 
   /**

@@ -1,6 +1,11 @@
 import type { BatchObservableResult, Meter, Observable } from "@opentelemetry/api";
 import type { PipelineStats } from "./pipeline/pipeline_stats.ts";
-import type { StoreStats } from "./store.ts";
+
+/** The counters of a store, by dataset. */
+interface StoreStats {
+  readonly backend: string;
+  readonly datasets: Readonly<Record<string, PipelineStats>>;
+}
 
 /** A metric: its name, unit and meaning, and its value. Counters only ever rise; all else are gauges. */
 interface Metric {

@@ -7,23 +7,22 @@ import {
   resolveConfig,
   type ResolvedConfig,
 } from "./config.ts";
+import { DatasetHandle, type HandleParts } from "./dataset_handle.ts";
 import { BackendError, errorCodeOf, messageOf, ValidationError } from "./errors.ts";
+import { forgetOld } from "./monitoring/retention.ts";
+import { publish } from "./open_telemetry.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
-import { forgetOld, startOfBudgets } from "./monitoring/retention.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import { type EventListener, safeListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
-import type { Batch, WriteResult } from "./pipeline/sink.ts";
-import { Spool } from "./spool/spool.ts";
-import { publish } from "./open_telemetry.ts";
-import { copyRecord, type Dataset, type DatasetName } from "./records/dataset.ts";
-import { acceptQuery } from "./records/query.ts";
+import type { Sink } from "./pipeline/sink.ts";
+import type { Dataset, DatasetName } from "./records/dataset.ts";
 import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
-import { acceptRecord } from "./records/validation.ts";
+import { Spool } from "./spool/spool.ts";
 
-/** What a hub or an observatory has taken in, and what became of it. */
+/** Counters of a hub or an observatory. */
 export interface StoreStats {
   /** The backend. */
   backend: StorageBackend;
@@ -31,53 +30,43 @@ export interface StoreStats {
   datasets: Partial<Record<DatasetName, PipelineStats>>;
 }
 
-/** How records that cannot be accepted are dealt with in a stream. */
-export interface SinkOptions {
-  /**
-   * Is told of each record that was refused. Without it, closing the stream rejects with the first error,
-   * after all valid records were committed. What it throws errors the stream.
-   */
-  onInvalid?: (error: ValidationError, record: unknown) => void;
-}
-
-/** What cleanup deletes. */
+/** Options of a cleanup. */
 export interface CleanupOptions {
   /**
-   * Records older than this many days are deleted; where not given, as the configuration says. Costs that count in a
-   * present period of a budget stay.
+   * Age in days beyond which records are deleted; as the configuration says where absent. Costs that count in a current
+   * period of a budget stay.
    */
   retentionDays?: number;
   /**
-   * Only count.
+   * Count records only, and delete none.
    *
    * @default {false}
    */
   dryRun?: boolean;
   /**
-   * After this time no further step is begun, in milliseconds; the next cleanup does the rest.
+   * Time after which no further step begins, in milliseconds. The next cleanup does the rest.
    *
    * @default {Infinity}
    */
   timeBudgetMs?: number;
 }
 
-/** When closing gives up. */
+/** Options of closing. */
 export interface CloseOptions {
   /**
-   * How long to go on trying to commit, in milliseconds.
+   * Time to commit what is left, in milliseconds.
    *
    * @default {10_000}
    */
   deadlineMs?: number;
 }
 
-const NO_STREAM = { isStream: false };
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /**
- * The time before which records are older than this many days.
+ * Returns the time before which records are older than a number of days, in epoch milliseconds.
  *
- * @throws {ValidationError} If it is no number of days from 0.
+ * @throws {ValidationError} If it is no number from 0.
  */
 export function retentionCutoff(retentionDays: number): number {
   if (retentionDays >= 0) {
@@ -91,212 +80,176 @@ export function retentionCutoff(retentionDays: number): number {
   });
 }
 
-/** How {@linkcode deleteBefore} deletes. */
-interface DeleteBeforeOptions extends DeleteOptions {
-  /** Which records are too old. */
-  before: number;
-  /**
-   * Whether the costs stay that count in a present period of a budget.
-   *
-   * @default {true}
-   */
-  heedsBudgets?: boolean;
+/** Records of one dataset before a time. */
+export interface Deletion {
+  readonly dataset: Dataset<unknown>;
+  readonly before: number;
 }
 
-/** Deletes the records of some datasets before a time; gives how many of each. */
-export async function deleteBefore(
+/** Deletes old records, dataset by dataset, and old alerts; returns how many records of each. */
+export async function deleteOld(
   backend: Backend,
-  datasets: readonly Dataset<unknown>[],
-  { before, dryRun, timeBudgetMs = Infinity, heedsBudgets = true }: DeleteBeforeOptions,
+  deletions: readonly Deletion[],
+  { dryRun, timeBudgetMs = Infinity }: DeleteOptions,
 ): Promise<Partial<Record<DatasetName, number>>> {
   const deleted: Partial<Record<DatasetName, number>> = {};
   const end = performance.now() + timeBudgetMs;
-  const heeds = ({ name }: Dataset<unknown>) => heedsBudgets && name === "cost_entries";
-  const ofBudgets = datasets.some(heeds) ? await startOfBudgets(backend.documents) : Infinity;
-  for (const dataset of datasets) {
+  for (const { dataset, before } of deletions) {
     const options = { dryRun, timeBudgetMs: end - performance.now() };
-    const cutoff = heeds(dataset) ? Math.min(before, ofBudgets) : before;
-    deleted[dataset.name] = await backend.deleteBefore(dataset, cutoff, options);
+    deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
   }
-  // Who may delete records and nothing else has done what was asked.
+  const before = Math.min(...deletions.map(({ before }) => before));
+  // A user who may delete only records has done what was asked.
   if (!dryRun) await forgetOld(backend.documents, before).catch(() => {});
   return deleted;
 }
 
-/** Makes the queue in which the records of a dataset wait. */
+/** Makes the queue in which accepted records of a dataset wait. */
 type QueueMaker = (hooks: QueueHooks) => Queue<unknown>;
 
-/** What a {@linkcode RecordStore} is made of. */
-interface StoreParts {
-  backend: Backend;
-  datasets: readonly Dataset<unknown>[];
+/** An open backend with its configuration, from which a {@linkcode RecordStore} is assembled. */
+export interface OpenedBackend {
+  readonly backend: Backend;
+  readonly config: ResolvedConfig;
+  /** Reports events to the listener of the configuration. Never throws. */
+  readonly emit: EventListener;
   /** Queues other than in memory. */
-  queues?: ReadonlyMap<Dataset<unknown>, QueueMaker>;
+  readonly queues: ReadonlyMap<DatasetName, QueueMaker>;
 }
 
-/** Who looks on as the records of a dataset go by. None of it may throw. */
-export interface Watcher {
-  /** A record was accepted. */
-  onAccepted?(record: unknown): void;
-  /** Writes a batch by what is handed in, and learns what became of it. */
-  write?(batch: Batch, write: () => Promise<WriteResult>): Promise<WriteResult>;
-  /** Resolves when nothing of what was written is left to be looked at. */
+/** What a {@linkcode RecordStore} waits for beside its pipelines. */
+export interface StoreHooks {
+  /** Resolves when nothing that was committed is left to look at. */
   settle?(): Promise<void>;
-  /** Looks on no longer, and stores what is not stored yet. */
+  /** Ends monitors. The backend is still open. */
   close?(): Promise<void>;
 }
 
-/** What a dataset has in a store: its way in, and its newest records. */
-interface Room<T> {
-  pipeline: Pipeline<T>;
-  newest: RingBuffer<T>;
-  watcher: Watcher;
+/** How a dataset is handled beyond its description. */
+export interface HandleOptions<T, AggregateQuery, Aggregate>
+  extends Pick<HandleParts<T, AggregateQuery, Aggregate>, "aggregate"> {
+  /** The sink of the batches; the backend where absent. A monitor decorates it. */
+  readonly sink?: Sink;
+  /** Gets each accepted record. It must not throw. */
+  readonly onAccepted?: (record: T) => void;
+  /** Returns the time from which records stay, whatever the retention says. */
+  readonly retentionFloor?: () => Promise<number>;
 }
 
-/**
- * What the hub and the observatory have in common: a pipeline and a memory layer for each of their datasets,
- * in front of one backend.
- */
+/** A dataset of a store: its way in, and how far back a cleanup may go. */
+interface Room {
+  readonly dataset: Dataset<unknown>;
+  readonly pipeline: Pipeline<unknown>;
+  readonly retentionFloor: () => Promise<number>;
+}
+
+/** Stores in front of backends that do not outlive the process: a read of one sees what all have accepted. */
+const volatileStores = new WeakMap<Backend, Set<RecordStore>>();
+
+/** Assembles a pipeline, a memory layer and a handle for each dataset, in front of one backend. */
 export class RecordStore {
   readonly backend: Backend;
-  /** Tells the listener of the configuration, if there is one. */
-  readonly emit: EventListener;
-  /** How it was opened. */
   readonly config: ResolvedConfig;
+  readonly #emit: EventListener;
+  readonly #queues: ReadonlyMap<DatasetName, QueueMaker>;
+  readonly #hooks: StoreHooks;
   readonly #ownsBackend: boolean;
-  readonly #rooms = new Map<Dataset<unknown>, Room<unknown>>();
+  readonly #rooms: Room[] = [];
   readonly #unpublish: () => void;
 
-  /** Makes the pipelines; the backend is closed with the store only if it owns it. */
-  constructor(
-    config: ResolvedConfig,
-    { backend, datasets, queues }: StoreParts,
-  ) {
+  /** Creates a store without datasets. It closes the backend only if the configuration did not bring an open one. */
+  constructor({ backend, config, emit, queues }: OpenedBackend, hooks: StoreHooks = {}) {
     this.backend = backend;
     this.config = config;
+    this.#emit = emit;
+    this.#queues = queues;
+    this.#hooks = hooks;
     this.#ownsBackend = backend !== config.backend;
-    const letters = deadLetterFolder(config);
-    this.emit = safeListener(config.onEvent);
-    for (const dataset of datasets) {
-      const { maxMemoryEntries: maxRecords } = config;
-      const newest = new RingBuffer<unknown>({ maxRecords, maxBytes: maxBytesFor(maxRecords) });
-      const room = { newest, watcher: {} } as Room<unknown>;
-      room.pipeline = new Pipeline<unknown>({
-        dataset,
-        sink: {
-          maxRecords: backend.maxRecords?.bind(backend),
-          prepare: (batch) => backend.prepare?.(batch),
-          write(batch, onSent) {
-            const write = () => backend.write(batch, onSent);
-            return room.watcher.write?.(batch, write) ?? write();
-          },
-        },
-        batchSize: config.batchSize,
-        // What does not outlive the process gains nothing by waiting for a batch.
-        batchIntervalMs: backend.isDurable ? config.batchIntervalSeconds * 1_000 : 0,
-        overflow: config.overflow,
-        onAccepted: (record, bytes) => {
-          newest.push(record, bytes);
-          room.watcher.onAccepted?.(record);
-        },
-        onEvent: this.emit,
-        queue: queues?.get(dataset),
-        deadLetters: letters === undefined ? undefined : new DeadLetters(letters, dataset.name),
-      });
-      this.#rooms.set(dataset, room);
-    }
     this.#unpublish = publish(() => this.stats());
-  }
-
-  /** Has somebody look on as records go by. */
-  watch(dataset: Dataset<unknown>, watcher: Watcher): void {
-    this.#room(dataset).watcher = watcher;
-  }
-
-  /** Checks a record and takes it in. */
-  add(dataset: Dataset<unknown>, input: unknown): Promise<void> {
-    try {
-      return this.#accept(dataset, input);
-    } catch (error) {
-      return Promise.reject(error);
+    if (!backend.isDurable) {
+      const stores = volatileStores.get(backend) ?? new Set();
+      volatileStores.set(backend, stores.add(this));
     }
   }
 
-  /** A stream into the dataset. Closing it flushes. */
-  sink<T, Input>(dataset: Dataset<T>, options: SinkOptions = {}): WritableStream<Input> {
-    let firstRefusal: ValidationError | undefined;
-    return new WritableStream<Input>({
-      write: (input) => {
-        try {
-          return this.#accept(dataset, input, { isStream: true });
-        } catch (error) {
-          // A stream that throws loses what is queued behind: one bad record must not cost its neighbors.
-          if (!(error instanceof ValidationError)) throw error;
-          if (options.onInvalid) options.onInvalid(error, input);
-          else firstRefusal ??= error;
+  /** Adds a dataset, and starts its pipeline. */
+  handle<T, Input, Query extends object, AggregateQuery, Aggregate>(
+    dataset: Dataset<T>,
+    { aggregate, sink, onAccepted, retentionFloor }: HandleOptions<T, AggregateQuery, Aggregate>,
+  ): DatasetHandle<T, Input, Query, AggregateQuery, Aggregate> {
+    const { backend, config } = this;
+    const { maxMemoryEntries: maxRecords } = config;
+    const letters = deadLetterFolder(config);
+    const newest = new RingBuffer<T>({ maxRecords, maxBytes: maxBytesFor(maxRecords) });
+    const pipeline = new Pipeline<T>({
+      dataset,
+      sink: sink ?? backend,
+      batchSize: config.batchSize,
+      // Records that do not outlive the process gain nothing by waiting for a batch.
+      batchIntervalMs: backend.isDurable ? config.batchIntervalSeconds * 1_000 : 0,
+      overflow: config.overflow,
+      onAccepted: onAccepted
+        ? (record, bytes) => {
+          newest.push(record, bytes);
+          onAccepted(record);
         }
-      },
-      close: async () => {
-        const { pipeline, watcher } = this.#room(dataset);
+        : (record, bytes) => void newest.push(record, bytes),
+      onEvent: this.#emit,
+      queue: this.#queues.get(dataset.name) as ((hooks: QueueHooks) => Queue<T>) | undefined,
+      deadLetters: letters === undefined ? undefined : new DeadLetters(letters, dataset.name),
+    });
+    this.#rooms.push({
+      dataset,
+      pipeline: pipeline as unknown as Pipeline<unknown>,
+      retentionFloor: retentionFloor ?? (() => Promise.resolve(Infinity)),
+    });
+    return new DatasetHandle({
+      dataset,
+      backend,
+      pipeline,
+      newest,
+      aggregate,
+      ready: () => this.ready(),
+      flush: async () => {
         await pipeline.flush();
-        await watcher.settle?.();
-        if (firstRefusal) throw firstRefusal;
+        await this.#hooks.settle?.();
       },
-    }); // with a longer queue than the default of 1, writes took twice as long (measured)
+    });
   }
 
-  /** The newest records that were accepted by this process, newest last. */
-  newest<T>(dataset: Dataset<T>): T[] {
-    return this.#room(dataset).newest.values().map((record) => copyRecord(dataset, record));
+  /** Resolves when a read of a backend in memory sees all that was accepted. Other backends are not waited for. */
+  async ready(): Promise<void> {
+    const stores = volatileStores.get(this.backend);
+    if (!stores) return;
+    // Reads show what there is, whatever became of the rest.
+    await Promise.all([...stores].map((store) => store.#commit().catch(() => {})));
   }
 
-  /** The records that a query finds. */
-  async query<T>(dataset: Dataset<T>, query: object | undefined): Promise<T[]> {
-    const found: T[] = [];
-    for await (const page of this.backend.read(dataset, acceptQuery(dataset, query))) {
-      for (const record of page) found.push(record);
-    }
-    return found;
-  }
-
-  /** The records that a query finds, as a stream. */
-  stream<T>(dataset: Dataset<T>, query: object | undefined): ReadableStream<T> {
-    const pages = this.backend.read(dataset, acceptQuery(dataset, query))[Symbol.asyncIterator]();
-    return new ReadableStream<T>({
-      async pull(controller) {
-        const { done, value } = await pages.next();
-        if (done) return controller.close();
-        for (const record of value) controller.enqueue(record);
-      },
-      async cancel() {
-        await pages.return?.();
-      },
-    }, { highWaterMark: 0 });
-  }
-
-  /** Deletes old records of all datasets; gives how many of each. */
+  /** Deletes old records of all datasets; returns how many of each. */
   async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
     const { retentionDays = this.config.retentionDays, dryRun = false, timeBudgetMs } = options;
     const before = retentionCutoff(retentionDays);
-    return await deleteBefore(this.backend, [...this.#rooms.keys()], { before, dryRun, timeBudgetMs });
-  }
-
-  /** Waits until all that was accepted before is committed. */
-  async flush(): Promise<void> {
-    await Promise.all([...this.#rooms.values()].map(async ({ pipeline, watcher }) => {
-      await pipeline.flush();
-      await watcher.settle?.();
+    await this.ready();
+    const deletions = await Promise.all(this.#rooms.map(async ({ dataset, retentionFloor }) => {
+      return { dataset, before: Math.min(before, await retentionFloor()) };
     }));
+    return await deleteOld(this.backend, deletions, { dryRun, timeBudgetMs });
   }
 
-  /** What was taken in, and what became of it. */
+  /** Waits until all that was accepted before is committed, and monitors have looked at it. */
+  async flush(): Promise<void> {
+    await this.#commit();
+    await this.#hooks.settle?.();
+  }
+
+  /** Returns the counters. */
   stats(): StoreStats {
     const datasets: Partial<Record<DatasetName, PipelineStats>> = {};
-    for (const [dataset, { pipeline }] of this.#rooms) datasets[dataset.name] = pipeline.stats();
+    for (const { dataset, pipeline } of this.#rooms) datasets[dataset.name] = pipeline.stats();
     return { backend: this.backend.name, datasets };
   }
 
-  /** Ends the intake, commits what is left until the deadline, and closes the backend if it is its own. */
+  /** Ends the intake, commits what is left until the deadline, and closes the backend if the store owns it. */
   async close({ deadlineMs = 10_000 }: CloseOptions = {}): Promise<CloseReport> {
     if (!(deadlineMs >= 0)) {
       throw new ValidationError({
@@ -307,9 +260,9 @@ export class RecordStore {
       });
     }
     const deadline = performance.now() + deadlineMs;
-    const rooms = [...this.#rooms.values()];
-    const reports = await Promise.all(rooms.map(({ pipeline }) => pipeline.close({ deadlineMs })));
-    await endBefore(deadline, Promise.all(rooms.map(({ watcher }) => watcher.close?.())));
+    const reports = await Promise.all(this.#rooms.map(({ pipeline }) => pipeline.close({ deadlineMs })));
+    await endBefore(deadline, this.#hooks.close?.());
+    volatileStores.get(this.backend)?.delete(this);
     this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
     const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
@@ -321,36 +274,23 @@ export class RecordStore {
     };
   }
 
-  /** As {@linkcode RecordStore.close}, for `await using`: nobody reads a report there, so a loss throws. */
+  /** Closes for `await using`, where no caller reads the report: a loss throws. */
   async dispose(): Promise<void> {
     const { lost } = await this.close();
     if (lost === 0) return;
     throw new BackendError(
-      `Cannot close cleanly: a backend that takes all records, or a spool, is wanted: ${lost} were lost`,
+      `Closed with ${lost} records lost: the backend did not take them in time. Flush first, or use a spool.`,
       { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }
 
-  /** Not async, so that a record costs no promise of its own unless it has to wait. */
-  #accept(dataset: Dataset<unknown>, input: unknown, { isStream } = NO_STREAM): Promise<void> {
-    const { pipeline } = this.#room(dataset);
-    let record: unknown;
-    try {
-      record = acceptRecord(dataset, input);
-    } catch (error) {
-      pipeline.countRefused();
-      throw error;
-    }
-    return isStream ? pipeline.offer(record) : pipeline.accept(record);
-  }
-
-  #room<T>(dataset: Dataset<T>): Room<T> {
-    return this.#rooms.get(dataset) as unknown as Room<T>;
+  async #commit(): Promise<void> {
+    await Promise.all(this.#rooms.map(({ pipeline }) => pipeline.flush()));
   }
 }
 
-/** Waits, but not beyond a deadline: a backend that gives no answer keeps nobody from closing. */
-async function endBefore(deadline: number, work: Promise<unknown>): Promise<void> {
+/** Waits for work, but not beyond a deadline: a backend that gives no answer must not keep a program from closing. */
+async function endBefore(deadline: number, work: Promise<unknown> | undefined): Promise<void> {
   const over = Promise.withResolvers<void>();
   const ms = Math.min(Math.max(deadline - performance.now(), 0), MAX_TIMER_MS);
   const timer = setTimeout(over.resolve, ms);
@@ -358,34 +298,37 @@ async function endBefore(deadline: number, work: Promise<unknown>): Promise<void
   clearTimeout(timer);
 }
 
-/** A store in memory, which needs no opening. */
-export function memoryStore(datasets: readonly Dataset<unknown>[]): RecordStore {
+/** Opens a backend in memory, without a configuration. */
+export function openInMemory(): OpenedBackend {
   const config = resolveConfig();
-  return new RecordStore(config, { backend: new MemoryBackend(config), datasets });
+  return {
+    backend: new MemoryBackend(config),
+    config,
+    emit: safeListener(config.onEvent),
+    queues: new Map(),
+  };
 }
 
 /**
- * A store in front of the backend that the configuration names.
+ * Opens the backend that a configuration names, and a spool for each dataset where it names a folder.
  *
  * @throws {ConfigError} If the configuration cannot be used.
  * @throws {BackendError} If the backend cannot be opened.
  */
 export async function openStore(
-  config: PersistenceConfig,
+  given: PersistenceConfig,
   datasets: readonly Dataset<unknown>[],
-): Promise<RecordStore> {
-  const resolved = resolveConfig(config);
-  const backend = await openBackend(config, { retentionOf: datasets.map(({ name }) => name) });
-  const queues = new Map<Dataset<unknown>, QueueMaker>();
-  for (const dataset of datasets) {
-    if (resolved.spoolDirectory !== undefined) {
-      queues.set(dataset, await openSpool(dataset, resolved, backend));
-    }
+): Promise<OpenedBackend> {
+  const config = resolveConfig(given);
+  const backend = await openBackend(given, { retentionOf: datasets.map(({ name }) => name) });
+  const queues = new Map<DatasetName, QueueMaker>();
+  for (const dataset of config.spoolDirectory === undefined ? [] : datasets) {
+    queues.set(dataset.name, await openSpool(dataset, config, backend));
   }
-  return new RecordStore(resolved, { backend, datasets, queues });
+  return { backend, config, emit: safeListener(config.onEvent), queues };
 }
 
-/** The spool of a dataset. Where it cannot be used, an alarm is raised, and the program starts without it. */
+/** Opens the spool of a dataset. Where it cannot be used, an alarm is raised, and the program starts without it. */
 async function openSpool(
   dataset: Dataset<unknown>,
   config: ResolvedConfig,

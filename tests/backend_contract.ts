@@ -167,7 +167,10 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
         };
         await write(backend, dataset, ["a", "A", "a'b", "a%", "ä"].map(given));
         for (const value of ["a", "a'b", "a%", "ä", "none"]) {
-          const found = await read(backend, dataset, { [field]: value }) as Record<string, unknown>[];
+          const found = await read<unknown>(backend, dataset, { [field]: value }) as Record<
+            string,
+            unknown
+          >[];
           assertEquals(found.map((record) => record[field]), value === "none" ? [] : [value]);
         }
       });

@@ -172,17 +172,34 @@ Deno.test("each room imports only those that docs/ARCHITECTURE.md has above it",
     return floor;
   };
   const src = new URL("../src/", import.meta.url);
-  let imports = 0;
-  for (const path of filesIn(fromFileUrl(src)).filter((path) => path.endsWith(".ts"))) {
-    const url = new URL(path, src);
-    for (const [, to] of Deno.readTextFileSync(url).matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g)) {
-      const target = new URL(to, url).href.slice(src.href.length);
-      assert(floorOf(target) <= floorOf(path), `${path} imports ${target}`);
-      imports++;
-    }
+  for (const [path, targets] of importsOf(src)) {
+    for (const target of targets) assert(floorOf(target) <= floorOf(path), `${path} imports ${target}`);
   }
-  assert(imports > 100, String(imports));
 });
+
+Deno.test("no module of src/ imports itself through others, not even a type", () => {
+  const imports = importsOf(new URL("../src/", import.meta.url));
+  const seen = new Set<string>();
+  const visit = (path: string, way: readonly string[]) => {
+    assert(!way.includes(path), [...way.slice(way.indexOf(path)), path].join(" imports "));
+    if (seen.has(path)) return;
+    for (const target of imports.get(path) ?? []) visit(target, [...way, path]);
+    seen.add(path);
+  };
+  for (const path of imports.keys()) visit(path, []);
+});
+
+/** The modules of a folder, and those of them that each imports, for types or later ones included. */
+function importsOf(folder: URL): Map<string, string[]> {
+  const imports = new Map<string, string[]>();
+  for (const path of filesIn(fromFileUrl(folder)).filter((path) => path.endsWith(".ts"))) {
+    const url = new URL(path, folder);
+    const found = Deno.readTextFileSync(url).matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g);
+    imports.set(path, [...found].map(([, to]) => new URL(to, url).href.slice(folder.href.length)));
+  }
+  assert(imports.size > 100, String(imports.size));
+  return imports;
+}
 
 function filesIn(folder: string, prefix = ""): string[] {
   return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>

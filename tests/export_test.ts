@@ -54,7 +54,7 @@ async function bytesOf(backend: Backend, dataset: Dataset<unknown>, format: Expo
 }
 
 for (const format of ["ndjson", "csv"] as const) {
-  for (const dataset of Object.values(DATASETS)) {
+  for (const dataset of Object.values<Dataset<unknown>>(DATASETS)) {
     test(`gives ${dataset.name} as ${format} that is identical when it is imported`, async (backend) => {
       const bytes = await bytesOf(backend, dataset, format);
       const other = await openBackend({ connectionString: "sqlite://" });

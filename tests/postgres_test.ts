@@ -14,6 +14,7 @@ import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import type { AggregateRow, Measure } from "../src/records/aggregation.ts";
 import { retryBriefly } from "../src/pipeline/retry.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
+import type { Dataset } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
@@ -466,7 +467,7 @@ for (const { set, reset, sqlState, isRead } of LOGIN_SETTINGS) {
 /** Partitions for times beside those that exist, as name, first day and day after the last, in mid-2026. */
 function planned(
   times: readonly number[],
-  { dataset = DATASETS.system_metrics, existing = [] as Partition[] } = {},
+  { dataset = DATASETS.system_metrics as Dataset<unknown>, existing = [] as Partition[] } = {},
 ): string[][] {
   const day = (time: number) => new Date(time).toISOString().slice(0, 10);
   return planPartitions(dataset, { times, existing, now: NOW })

@@ -60,7 +60,10 @@ export interface MetricsAggregate extends AggregateSpan {
  * @throws {ValidationError} If the query has an unknown field or a wrong value.
  * @throws {BackendError} If the backend cannot be read.
  */
-export async function aggregateCosts(backend: Backend, query?: CostAggregateQuery): Promise<CostAggregate[]> {
+export async function aggregateCosts(
+  backend: Pick<Backend, "aggregate">,
+  query?: CostAggregateQuery,
+): Promise<CostAggregate[]> {
   const question = acceptQuestion(costEntries, query);
   const measures: Measure[] = [{ function: "sum", field: "amount" }, { function: "count" }];
   const rows = await ask(backend, costEntries, { question, measures, rank: ([total]) => total });
@@ -79,7 +82,7 @@ export async function aggregateCosts(backend: Backend, query?: CostAggregateQuer
  * @throws {BackendError} If the backend cannot be read.
  */
 export async function aggregateMetrics(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   query?: object,
 ): Promise<MetricsAggregate[]> {
@@ -120,7 +123,7 @@ interface Asked {
 }
 
 async function ask(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   { question, measures, rank }: Asked,
 ): Promise<AnswerRow[]> {

@@ -41,7 +41,7 @@ export interface BucketPlan {
  * @throws {BackendError} If the backend cannot be read.
  */
 export async function planBuckets(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   { query, bucket, timeZone, emptyBuckets }: Question,
 ): Promise<BucketPlan> {
@@ -82,7 +82,7 @@ function* partsOf(query: RecordQuery, chunks: Iterable<readonly BucketRange[]>):
 
 /** Returns the span of a query, as far as it has records. */
 async function spanOfRecords(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   query: RecordQuery,
 ): Promise<{ start: number; end: number } | undefined> {
@@ -95,7 +95,7 @@ async function spanOfRecords(
 
 /** Returns the time of the oldest or the newest record. Each in a query of its own, which an index answers at once. */
 async function edge(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   { query, of }: { query: RecordQuery; of: "min" | "max" },
 ): Promise<number | null> {
@@ -106,7 +106,7 @@ async function edge(
 
 /** Returns the beginning in UTC of each day that has records, ascending. */
 async function daysWithRecords(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   { query, start, end }: { query: RecordQuery; start: number; end: number },
 ): Promise<number[]> {

@@ -111,6 +111,15 @@ export interface DeleteOptions {
   timeBudgetMs?: number;
 }
 
+/** Options of a read. */
+export interface ReadOptions {
+  /**
+   * Ends the read when it aborts. The read rejects with the reason of the signal; the backend cancels what it can and
+   * frees cursors and connections.
+   */
+  signal?: AbortSignal;
+}
+
 /** What a round trip to the backend found. */
 export interface ProbeReport {
   /** Whether records could be written now. */
@@ -170,7 +179,7 @@ export interface Backend extends Sink {
    *
    * @throws {BackendError} If the backend could not be read.
    */
-  read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncIterable<T[]>;
+  read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncIterable<T[]>;
   /**
    * Counts and adds up the records that a query finds, whatever its limit and order, where they rest. Rows come in no
    * order; without spans and groups there is one, also where no record is found.
@@ -181,6 +190,7 @@ export interface Backend extends Sink {
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
+    options?: ReadOptions,
   ): Promise<AggregateRow[]>;
   /**
    * Waits for the writes to a dataset that are under way, of whatever process: one that was killed may have left

@@ -9,6 +9,7 @@ import type {
   DeleteOptions,
   DocumentStore,
   ProbeReport,
+  ReadOptions,
   StorageBackend,
 } from "./backend.ts";
 
@@ -48,16 +49,17 @@ export class DeferredBackend implements Backend {
     return await (await this.#open()).write(batch, onSent);
   }
 
-  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
-    yield* (await this.#open()).read(dataset, query);
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncGenerator<T[]> {
+    yield* (await this.#open()).read(dataset, query, options);
   }
 
   async aggregate(
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
+    options?: ReadOptions,
   ): Promise<AggregateRow[]> {
-    return await (await this.#open()).aggregate(dataset, query, aggregation);
+    return await (await this.#open()).aggregate(dataset, query, aggregation, options);
   }
 
   async settle(dataset: Dataset<unknown>): Promise<void> {

@@ -12,6 +12,7 @@ import type {
   DeleteOptions,
   OpenMode,
   ProbeReport,
+  ReadOptions,
   StorageBackend,
 } from "./backend.ts";
 import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
@@ -116,23 +117,29 @@ export class PostgresBackend implements Backend {
   }
 
   /** Reads in one statement, which sees one state of the database, or in several where many partitions have records. */
-  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncGenerator<T[]> {
     let left = query.limit ?? Infinity;
     const readSlice = (slice: RecordQuery) =>
-      this.#readOnce(dataset, left < Infinity ? { ...slice, limit: left } : slice);
-    for await (const page of eachSlice(await this.#slices.of(dataset, query), readSlice)) {
+      this.#readOnce(dataset, left < Infinity ? { ...slice, limit: left } : slice, options);
+    for await (const page of eachSlice(await this.#slices.of(dataset, query, options), readSlice)) {
       left -= page.length;
       yield page;
       if (left <= 0) return;
     }
   }
 
-  async *#readOnce<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
+  async *#readOnce<T>(
+    dataset: Dataset<T>,
+    query: RecordQuery,
+    { signal }: ReadOptions = {},
+  ): AsyncGenerator<T[]> {
     const select = this.selectStatement(readableFrom(dataset, this.#version), query);
     const session = await this.pool.acquire("read", { isStream: true });
+    const keep = session.cancelOn(signal);
     let isOver = false;
     let failure: unknown;
     try {
+      signal?.throwIfAborted();
       const decode = recordDecoder(dataset);
       let page: T[] = [];
       for await (const chunk of session.copyOut(`COPY (${select}) TO STDOUT (FORMAT binary)`)) {
@@ -147,6 +154,7 @@ export class PostgresBackend implements Backend {
       failure = error;
       throw asPostgresError("read", this.pool.name, error);
     } finally {
+      keep();
       if (isOver) this.pool.release(session);
       else this.pool.discard(session, failure); // the server stops sending when the connection is cut
     }
@@ -165,11 +173,14 @@ export class PostgresBackend implements Backend {
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
+    options?: ReadOptions,
   ): Promise<AggregateRow[]> {
-    const slices = await this.#slices.of(dataset, query);
+    const aggregateOnce = (slice: RecordQuery, part: Aggregation) =>
+      this.#aggregateOnce(dataset, slice, { ...options, aggregation: part });
+    const slices = await this.#slices.of(dataset, query, options);
     if (slices.length === 1) {
       try {
-        return await this.#aggregateOnce(dataset, query, aggregation);
+        return await aggregateOnce(query, aggregation);
       } catch (error) {
         if (!isOutOfMemory(error)) throw error;
       }
@@ -177,20 +188,20 @@ export class PostgresBackend implements Backend {
     return await mergeAggregates(
       dataset,
       aggregation,
-      (part) => eachSlice(slices, (slice) => single(this.#aggregateOnce(dataset, slice, part))),
+      (part) => eachSlice(slices, (slice) => single(aggregateOnce(slice, part))),
     );
   }
 
   async #aggregateOnce(
     dataset: Dataset<unknown>,
     query: RecordQuery,
-    aggregation: Aggregation,
+    { aggregation, signal }: ReadOptions & { aggregation: Aggregation },
   ): Promise<AggregateRow[]> {
     const where = whereClause(dataset, query, DIALECT);
     const { source: from } = readableFrom(dataset, this.#version);
     const source = { from, where, measure: measureOfRecords };
     const sql = aggregateStatement(dataset, aggregation, source);
-    const rows = await this.pool.use("read", (session) => session.query(sql));
+    const rows = await this.pool.use("read", (session) => session.until(signal, () => session.query(sql)));
     return rows.map((row) => readAggregateRow(dataset, aggregation, row));
   }
 

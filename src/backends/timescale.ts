@@ -3,7 +3,7 @@ import { BackendError } from "../errors.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
-import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport } from "./backend.ts";
+import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport, ReadOptions } from "./backend.ts";
 import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
@@ -95,23 +95,31 @@ export class TimescaleBackend extends PostgresBackend {
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
+    options: ReadOptions = {},
   ): Promise<AggregateRow[]> {
     const mayAsk = aggregation.mayUseRollUps && this.#extension.isComplete;
     const source = mayAsk ? rollUpSource(dataset, query, aggregation) : undefined;
     const rows = source &&
-      await this.#readFresh(dataset, query, aggregateStatement(dataset, aggregation, source));
+      await this.#readFresh(dataset, query, {
+        sql: aggregateStatement(dataset, aggregation, source),
+        ...options,
+      });
     return rows
       ? rows.map((row) => readAggregateRow(dataset, aggregation, row))
-      : await super.aggregate(dataset, query, aggregation);
+      : await super.aggregate(dataset, query, aggregation, options);
   }
 
   /** Reads from a roll-up, in one state of the database; nothing where it does not say what the records say. */
-  async #readFresh(dataset: Dataset<unknown>, query: RecordQuery, sql: string): Promise<Row[] | undefined> {
+  async #readFresh(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    { sql, signal }: ReadOptions & { sql: string },
+  ): Promise<Row[] | undefined> {
     const settings = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     try {
       return await this.pool.transaction("read", async (session) => {
         const [[isFresh]] = await session.query(freshnessQuery(dataset, query));
-        return isFresh === "true" ? await session.query(sql) : undefined;
+        return isFresh === "true" ? await session.until(signal, () => session.query(sql)) : undefined;
       }, { settings });
     } catch (error) {
       // Who may not read roll-ups, or whose release keeps its lists elsewhere, is answered from the records.

@@ -1,7 +1,8 @@
 import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
+import { costEntries } from "../records/cost_entry.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { deleteBefore, retentionCutoff } from "../store.ts";
+import { deleteOld, type Deletion, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import {
   type Command,
@@ -57,7 +58,11 @@ export const cleanup: Command = {
       if (ofBudgets < before) {
         note(`Costs since ${isoTime(ofBudgets)} stay: they count in a present period of a budget.`);
       }
-      const count = () => deleteBefore(backend, ALL, { before, dryRun: true });
+      const deletions: Deletion[] = ALL.map((dataset) => ({
+        dataset,
+        before: dataset === costEntries ? Math.min(before, ofBudgets) : before,
+      }));
+      const count = () => deleteOld(backend, deletions, { dryRun: true });
       if (isDryRun) return report(format, await count(), `Would be deleted (before ${isoTime(before)}):`);
       const found = given.has("yes") ? 0 : Object.values(await count()).reduce((sum, rows) => sum + rows);
       if (found > 0) {
@@ -65,7 +70,7 @@ export const cleanup: Command = {
           `${databaseName(given)} for good?`;
         if (!ask(question)) return note("Nothing was deleted.");
       }
-      const deleted = await deleteBefore(backend, ALL, { before, dryRun: false, timeBudgetMs });
+      const deleted = await deleteOld(backend, deletions, { dryRun: false, timeBudgetMs });
       report(format, deleted, `Deleted (before ${isoTime(before)}):`);
     });
   },

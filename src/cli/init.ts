@@ -1,6 +1,6 @@
 import { type PersistenceConfig, resolveConfig } from "../config.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { deleteBefore, retentionCutoff } from "../store.ts";
+import { deleteOld, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
@@ -62,7 +62,7 @@ async function mayDrop(given: Arguments, { retentionDays = Infinity }: Persisten
     given,
     "create",
     (backend) =>
-      deleteBefore(backend, Object.values(DATASETS), { before, dryRun: true, heedsBudgets: false }),
+      deleteOld(backend, Object.values(DATASETS).map((dataset) => ({ dataset, before })), { dryRun: true }),
   );
   const rows = Object.values(found).reduce((sum, rows) => sum + rows);
   if (rows === 0) return true;

@@ -1,6 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
 import { Alarm, type EventListener } from "../pipeline/events.ts";
-import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { Batch, Sink, WriteResult } from "../pipeline/sink.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import { AnomalyMonitor } from "./anomalies/anomaly_monitor.ts";
@@ -38,8 +38,16 @@ export class CostMonitor {
     this.#anomalies = anomalies ? new AnomalyMonitor(backend, emit) : undefined;
   }
 
-  /** Writes a batch by what is handed in, and counts it. What has to be taken anew holds up the next batch only. */
-  write({ records }: Batch, write: () => Promise<WriteResult>): Promise<WriteResult> {
+  /** Decorates a sink: each batch is counted once it is written. A refresh holds up the next batch only. */
+  decorate(sink: Sink): Sink {
+    return {
+      maxRecords: sink.maxRecords?.bind(sink),
+      prepare: (batch) => sink.prepare?.(batch),
+      write: (batch, onSent) => this.#write(batch, () => sink.write(batch, onSent)),
+    };
+  }
+
+  #write({ records }: Batch, write: () => Promise<WriteResult>): Promise<WriteResult> {
     const written = this.#turns.take(async () => {
       try {
         const result = await write();

@@ -6,7 +6,7 @@ import { acceptQuery } from "../records/query.ts";
 import { formatCsv } from "./csv.ts";
 import { TransferError } from "./transfer_error.ts";
 import { FOCUS_COLUMNS, type FocusOptions } from "./focus.ts";
-import { toCells, toJsonRecord } from "./values.ts";
+import { type Encoder, toCells, toJsonRecord } from "./values.ts";
 
 /** A format that can be written. */
 export type ExportFormat = "ndjson" | "csv" | "focus" | "parquet";
@@ -28,9 +28,6 @@ export interface ExportOptions {
   /** Is told how many records were given out. */
   onProgress?: (records: number) => void;
 }
-
-/** A `TransformStream` of pages of records into bytes of the file. */
-export type Encoder = TransformStream<readonly unknown[], Uint8Array>;
 
 const ENCODERS: Readonly<
   Record<ExportFormat, (dataset: Dataset<unknown>, focus: FocusOptions) => Encoder | Promise<Encoder>>
@@ -86,7 +83,7 @@ const ENCODERS: Readonly<
  */
 export async function exportRecords(options: ExportOptions): Promise<ReadableStream<Uint8Array>> {
   const { backend, format, query, focus = {}, onProgress } = options;
-  const dataset = DATASETS[options.dataset];
+  const dataset: Dataset<unknown> = DATASETS[options.dataset];
   const pages = backend.read(dataset, acceptQuery(dataset, query));
   let records = 0;
   const count = new TransformStream<unknown[], unknown[]>({

@@ -6,8 +6,7 @@
  * @module
  */
 import { CostCategory, type CostEntry } from "../records/cost_entry.ts";
-import type { FieldPlan } from "./mapping.ts";
-import { isoTime, parseTime, READERS } from "./values.ts";
+import { type FieldPlan, isoTime, parseTime, READERS } from "./values.ts";
 
 /** What a cost entry does not know, and a file of FOCUS has to tell. */
 export interface FocusOptions {

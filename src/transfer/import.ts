@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { describe } from "../errors.ts";
 import type { Sink } from "../pipeline/sink.ts";
-import type { DatasetName } from "../records/dataset.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
@@ -24,6 +24,8 @@ export interface ImportOptions extends MappingOptions {
    * @default {false}
    */
   isStrict?: boolean;
+  /** Ends the import when it aborts. Batches that are written by then stay stored. */
+  signal?: AbortSignal;
   /** Is told of each bad line. */
   onReject?: (reject: Reject) => void;
   /** Is told how far it got, about every batch. */
@@ -59,7 +61,7 @@ export interface ImportProgress extends ImportReport {
  * @returns What became of them.
  * @throws {TransferError} If the file cannot be read (to its end), lacks a column that is mapped, has ids that stand
  * for different costs, or in strict mode has a bad line. What it tells to be stored stays stored.
- * @throws {BackendError} If the backend cannot take them.
+ * @throws {BackendError} If the backend cannot take them. When the signal aborts, its reason.
  *
  * @example Import a file of costs, twice
  * ```ts
@@ -84,8 +86,8 @@ export async function importRecords(
   input: ReadableStream<Uint8Array>,
   options: ImportOptions,
 ): Promise<ImportReport> {
-  const { backend, onProgress } = options;
-  const dataset = DATASETS[options.dataset];
+  const { backend, onProgress, signal } = options;
+  const dataset: Dataset<unknown> = DATASETS[options.dataset];
   const progress: ImportProgress = { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0 };
   const clashes = new KeyClashes(dataset);
   let ignored = 0; // none where the backend replaces, and what comes last counts
@@ -102,13 +104,14 @@ export async function importRecords(
     },
   });
   try {
-    await (await decompress(input.pipeThrough(counter(progress))))
+    await (await decompress(input.pipeThrough(counter(progress), { signal })))
       .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }))
       .pipeThrough(new RecordStream(dataset, options))
       .pipeThrough(sorter({ progress, clashes }, options))
       .pipeThrough(new FixedBatches(dataset))
-      .pipeTo(sink);
+      .pipeTo(sink, { signal });
   } catch (error) {
+    signal?.throwIfAborted();
     throw afterwards(error, progress.stored);
   }
   if (clashes.first && ignored > 0) throw clashError(clashes.first, { progress, options });

@@ -7,26 +7,12 @@ import { ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { TransferError } from "./transfer_error.ts";
 import { focusPlan, isFocusNull } from "./focus.ts";
-import { READERS, Unreadable } from "./values.ts";
+import { type FieldPlan, READERS, Unreadable } from "./values.ts";
 
 /** A format that can be read. */
 export type ImportFormat = "focus" | "csv" | "ndjson";
 /** The formats that can be read. */
 export const IMPORT_FORMATS: readonly ImportFormat[] = ["focus", "csv", "ndjson"];
-
-/** How a field is filled. */
-export interface FieldPlan {
-  /** The field of the record. */
-  readonly field: string;
-  /** The key, where the plan is for one entry of a map field. */
-  readonly key?: string;
-  /** The columns that it is taken from, the first that has a value, and how each is read. */
-  readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
-  /** Whether the file has to have one of the columns. */
-  readonly isWanted?: boolean;
-  /** Whether each line has to have a value in one of them. */
-  readonly isMandatory?: boolean;
-}
 
 /** What an import says of the file. */
 export interface MappingOptions {

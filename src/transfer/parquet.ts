@@ -1,6 +1,6 @@
 import type { Column, ColumnType, Dataset } from "../records/dataset.ts";
 import { Decimal } from "../records/decimal.ts";
-import type { Encoder } from "./export.ts";
+import type { Encoder } from "./values.ts";
 
 /** Records that are held until they are written as one row group. */
 const GROUP_RECORDS = 20_000;

@@ -13,6 +13,23 @@ export class Unreadable extends Error {
   }
 }
 
+/** A `TransformStream` of pages of records into bytes of a file. */
+export type Encoder = TransformStream<readonly unknown[], Uint8Array>;
+
+/** How a field is filled. */
+export interface FieldPlan {
+  /** The field of the record. */
+  readonly field: string;
+  /** The key, where the plan is for one entry of a map field. */
+  readonly key?: string;
+  /** The columns that it is taken from, the first that has a value, and how each is read. */
+  readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
+  /** Whether the file has to have one of the columns. */
+  readonly isWanted?: boolean;
+  /** Whether each line has to have a value in one of them. */
+  readonly isMandatory?: boolean;
+}
+
 const TIME =
   /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/;
 

@@ -1,5 +1,6 @@
 import { BackendError, messageOf } from "../../errors.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
+import type { ReadOptions } from "../backend.ts";
 import { isOutOfMemory } from "./errors.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import { literal, tablesQuery, timeLiteral } from "./schema.ts";
@@ -35,7 +36,7 @@ export interface TimeParts {
   /** Clears the cache, since another process may have dropped partitions. */
   forget(): void;
   /** Lists the partitions of a dataset, oldest first. */
-  list(dataset: Dataset<unknown>): Promise<Partition[]>;
+  list(dataset: Dataset<unknown>, options?: ReadOptions): Promise<Partition[]>;
   /** Drops a partition; returns its number of records. */
   drop(dataset: Dataset<unknown>, partition: Partition): Promise<number>;
 }
@@ -158,8 +159,11 @@ export class Partitions implements TimeParts {
     this.#known.clear();
   }
 
-  async list(dataset: Dataset<unknown>): Promise<Partition[]> {
-    return await this.#pool.use("read", (session) => readPartitions(session, dataset));
+  async list(dataset: Dataset<unknown>, { signal }: ReadOptions = {}): Promise<Partition[]> {
+    return await this.#pool.use(
+      "read",
+      (session) => session.until(signal, () => readPartitions(session, dataset)),
+    );
   }
 
   async drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {

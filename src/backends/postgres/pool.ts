@@ -1,4 +1,4 @@
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import { setImmediate } from "node:timers";
@@ -13,6 +13,8 @@ export type Row = readonly (string | null)[];
 
 /** How long an idle connection stays open: thousands of agents share one server. */
 const IDLE_MS = 60_000;
+/** The code of a request to cancel, in the protocol of PostgreSQL. */
+const CANCEL_REQUEST = 80_877_102;
 /** Beyond what the server is given for a statement: the round trips. */
 export const SLACK_MS = 10_000;
 
@@ -23,7 +25,10 @@ export const SLACK_MS = 10_000;
  */
 export class PostgresSession {
   readonly #sql: Sql;
+  readonly #target: PostgresTarget;
   #socket: Socket | undefined;
+  /** The statement under way, or the last one. */
+  #statement: { state?: BackendKey | null } = {};
   /** Rejects what is waited for when the connection is gone. */
   readonly #waiting = new Set<(reason: Error) => void>();
   #isLost = false;
@@ -35,6 +40,7 @@ export class PostgresSession {
   }
 
   private constructor(postgres: typeof import("postgres"), target: PostgresTarget) {
+    this.#target = target;
     // The types of the driver do not know that `socket` may give a promise, nor all of these options.
     const options = {
       host: target.host,
@@ -83,8 +89,8 @@ export class PostgresSession {
   }
 
   async #run(sql: string, parameters: readonly string[]): Promise<{ rows: Row[]; count: number }> {
-    const query = this.#sql.unsafe(sql, [...parameters])
-      .values();
+    const query = this.#sql.unsafe(sql, [...parameters]).values();
+    this.#statement = query as { state?: BackendKey };
     const results = await this.#unlessLost(query) as unknown as Result | Result[];
     const last = Array.isArray(results[0]) && "command" in results[0]
       ? (results as Result[]).at(-1)!
@@ -113,11 +119,46 @@ export class PostgresSession {
 
   /** What `COPY … TO STDOUT` gives: each chunk holds whole rows. Ending early needs the session to be destroyed. */
   async *copyOut(sql: string): AsyncGenerator<Buffer> {
-    const stream: Readable = await this.#unlessLost(this.#sql.unsafe(sql).readable());
+    const query = this.#sql.unsafe(sql);
+    this.#statement = query as { state?: BackendKey };
+    const stream: Readable = await this.#unlessLost(query.readable());
     yield* stream;
     // The driver pauses the socket when the stream is full, and forgets to go on where that was the end.
     this.#socket?.resume();
     if (this.#isLost) throw closedError();
+  }
+
+  /**
+   * Has the server cancel the statement under way when the signal aborts.
+   *
+   * @returns Ends that. A session that was canceled is to be discarded: the request may arrive late.
+   */
+  cancelOn(signal: AbortSignal | undefined): () => void {
+    const cancel = () => void this.#cancel().catch(() => {});
+    signal?.addEventListener("abort", cancel);
+    return () => signal?.removeEventListener("abort", cancel);
+  }
+
+  /** Runs statements until the signal aborts; then the one under way is canceled, and the reason thrown. */
+  async until<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
+    if (!signal) return await run();
+    signal.throwIfAborted();
+    const keep = this.cancelOn(signal);
+    try {
+      return await run();
+    } finally {
+      keep();
+      signal.throwIfAborted();
+    }
+  }
+
+  /** Asks the server, on a connection of its own, to cancel the statement under way. */
+  async #cancel(): Promise<void> {
+    const key = this.#statement.state;
+    if (!key) return;
+    const request = Buffer.alloc(16);
+    [16, CANCEL_REQUEST, key.pid, key.secret].forEach((part, i) => request.writeUInt32BE(part >>> 0, 4 * i));
+    (await openPostgresSocket(this.#target)).end(request);
   }
 
   /** Closes the connection at once, whatever goes on in it. */
@@ -147,6 +188,12 @@ export class PostgresSession {
 
 function closedError(): Error {
   return Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" });
+}
+
+/** What identifies a connection to the server in a request to cancel. */
+interface BackendKey {
+  readonly pid: number;
+  readonly secret: number;
 }
 
 /** What the driver gives for a statement. */

@@ -1,5 +1,6 @@
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
+import type { ReadOptions } from "../backend.ts";
 import { isOutOfMemory } from "./errors.ts";
 import type { Partition, TimeParts } from "./partitions.ts";
 
@@ -27,17 +28,17 @@ export class Slices {
   }
 
   /** The slices of a query in the order in which it reads; one where it reads few partitions. */
-  async of(dataset: Dataset<unknown>, query: RecordQuery): Promise<Slice[]> {
+  async of(dataset: Dataset<unknown>, query: RecordQuery, options?: ReadOptions): Promise<Slice[]> {
     const { startTime = -Infinity, endTime = Infinity } = query;
-    const partitions = (await this.#list(dataset))
+    const partitions = (await this.#list(dataset, options))
       .filter(({ start, end }) => start < endTime && end > startTime);
     return cut({ query, partitions }, MAX_PARTITIONS);
   }
 
-  async #list(dataset: Dataset<unknown>): Promise<readonly Partition[]> {
+  async #list(dataset: Dataset<unknown>, options?: ReadOptions): Promise<readonly Partition[]> {
     let cached = this.#cache.get(dataset.name);
     if (!cached || performance.now() >= cached.until) {
-      const partitions = await this.#parts.list(dataset);
+      const partitions = await this.#parts.list(dataset, options);
       cached = { partitions, until: performance.now() + CACHE_MS };
       this.#cache.set(dataset.name, cached);
     }

@@ -1,3 +1,4 @@
+import type { ReadOptions } from "../backend.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
@@ -49,14 +50,12 @@ export class Chunks implements TimeParts {
 
   forget(): void {}
 
-  async list({ name }: Dataset<unknown>): Promise<Partition[]> {
-    const rows = await this.#pool.use("read", (session) =>
-      session.query(
-        `SELECT format('%I.%I', chunk_schema, chunk_name), ${epochMs("range_start")}, ${
-          epochMs("range_end")
-        } ` +
-          `FROM timescaledb_information.chunks WHERE ${isAbout(name)} ORDER BY range_start`,
-      ));
+  async list({ name }: Dataset<unknown>, { signal }: ReadOptions = {}): Promise<Partition[]> {
+    const sql = `SELECT format('%I.%I', chunk_schema, chunk_name), ${epochMs("range_start")}, ` +
+      `${epochMs("range_end")} FROM timescaledb_information.chunks WHERE ${
+        isAbout(name)
+      } ORDER BY range_start`;
+    const rows = await this.#pool.use("read", (session) => session.until(signal, () => session.query(sql)));
     return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));
   }
 

@@ -1,0 +1,186 @@
+import {
+  type Backend,
+  CostObservatory,
+  importRecords,
+  ObservabilityHub,
+  openBackend,
+  type SystemMetricsInput,
+} from "../mod.ts";
+import { assert, assertEquals } from "./assert.ts";
+import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { runSql, TestDatabase } from "./postgres_server.ts";
+
+const at = (i: number): SystemMetricsInput => ({ timestamp: NEW_YEAR + i, cpuUsage: i });
+/** Several pages. */
+const RECORDS = 5_000;
+
+/** Opens an empty database of each kind. */
+const PLACES: Readonly<Record<string, () => Promise<{ backend: Backend; database?: TestDatabase }>>> = {
+  memory: async () => ({ backend: await openBackend({}) }),
+  SQLite: async () => ({ backend: await openBackend({ connectionString: "sqlite://" }) }),
+  async PostgreSQL() {
+    const database = await TestDatabase.create();
+    return { backend: await openBackend({ connectionString: database.url, maxConnections: 2 }), database };
+  },
+};
+
+async function withHub(
+  place: string,
+  run: (hub: ObservabilityHub, backend: Backend, database?: TestDatabase) => Promise<void>,
+): Promise<void> {
+  const { backend, database } = await PLACES[place]();
+  const hub = await ObservabilityHub.open({ backend });
+  try {
+    await ReadableStream.from(Array.from({ length: RECORDS }, (_, i) => at(i))).pipeTo(
+      hub.systemMetrics.sink(),
+    );
+    await run(hub, backend, database);
+  } finally {
+    await hub.close();
+    await backend.close();
+    await database?.[Symbol.asyncDispose]();
+  }
+}
+
+/** What a promise rejects with. */
+async function reasonOf(work: Promise<unknown>): Promise<unknown> {
+  try {
+    await work;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("it did not reject");
+}
+
+Deno.test("DatasetHandle reads a record in memory as soon as add() has resolved", async () => {
+  await using hub = new ObservabilityHub();
+  for (let i = 1; i <= 3; i++) {
+    await hub.systemMetrics.add(at(i));
+    assertEquals((await hub.systemMetrics.query({ order: "desc", limit: 1 }))[0].cpuUsage, i);
+    assertEquals((await Array.fromAsync(hub.systemMetrics.stream())).length, i);
+    assertEquals((await hub.systemMetrics.aggregate())[0].count, i);
+    assertEquals(hub.systemMetrics.recent().length, i);
+    assertEquals((await hub.queryHistoricalMetrics()).length, i);
+  }
+  await hub.serviceMetrics.add({ serviceName: "api", timestamp: NEW_YEAR });
+  assertEquals((await hub.serviceMetrics.query({ serviceName: "api" })).length, 1);
+  assertEquals((await hub.cleanupOldData({ retentionDays: 0 })).service_metrics, 1);
+});
+
+Deno.test("CostObservatory answers from memory with all costs that add() has resolved for", async () => {
+  await using costs = new CostObservatory();
+  await costs.createBudget({ budgetId: "b", amount: "10" });
+  await costs.entries.add(costEntry({ timestamp: Date.now(), amount: "4", tags: { training_run_id: "r" } }));
+  assertEquals((await costs.entries.aggregate())[0].total, "4");
+  assertEquals((await costs.getBudgetStatus())[0].spent, "4");
+  assertEquals((await costs.getCostSummary()).currencies[0].total, "4");
+  await costs.startTrainingRunTracking("r", { startTime: Date.now() - 1_000 });
+  assertEquals((await costs.getTrainingRuns())[0].totals[0].total, "4");
+});
+
+Deno.test("hubs that share a backend in memory read what the others have accepted", async () => {
+  const backend = await openBackend({});
+  const [one, other] = [await ObservabilityHub.open({ backend }), await ObservabilityHub.open({ backend })];
+  await one.systemMetrics.add(at(1));
+  assertEquals((await other.systemMetrics.query()).length, 1);
+  await Promise.all([one.close(), other.close()]);
+});
+
+for (const place of Object.keys(PLACES)) {
+  Deno.test(`DatasetHandle rejects with the reason of a signal that has aborted, on ${place}`, async () => {
+    await withHub(place, async ({ systemMetrics }) => {
+      const signal = AbortSignal.abort(new Error("not any more"));
+      for (
+        const work of [
+          systemMetrics.query({}, { signal }),
+          Array.fromAsync(systemMetrics.stream({}, { signal })),
+          systemMetrics.aggregate({}, { signal }),
+        ]
+      ) assertEquals(await reasonOf(work), signal.reason);
+      assertEquals(
+        (await systemMetrics.aggregate({}, { signal: new AbortController().signal }))[0].count,
+        RECORDS,
+      );
+    });
+  });
+
+  Deno.test(`DatasetHandle.stream() ends between pages when its signal aborts, on ${place}`, async () => {
+    await withHub(place, async ({ systemMetrics }) => {
+      // As many as the pool would have connections, twice.
+      for (let round = 0; round < 4; round++) {
+        const stop = new AbortController();
+        const reader = systemMetrics.stream({}, { signal: stop.signal }).getReader();
+        assertEquals((await reader.read()).value?.cpuUsage, 0);
+        stop.abort();
+        const rest = async () => {
+          while (!(await reader.read()).done);
+        };
+        assertEquals(await reasonOf(rest()), stop.signal.reason);
+      }
+      assertEquals((await systemMetrics.query()).length, RECORDS);
+    });
+  });
+
+  Deno.test(`importRecords() ends when its signal aborts, and keeps what is stored, on ${place}`, async () => {
+    await withHub(place, async ({ systemMetrics }, backend) => {
+      const stop = new AbortController();
+      const encoder = new TextEncoder();
+      const lines = Array.from({ length: 30_000 }, (_, i) => JSON.stringify(at(RECORDS + i)) + "\n");
+      const input = new ReadableStream<Uint8Array>({
+        pull(controller) {
+          if (lines.length > 0) controller.enqueue(encoder.encode(lines.splice(0, 1_000).join("")));
+          else return new Promise<void>(() => {}); // a file that never ends
+        },
+      });
+      let stored = 0;
+      const reason = await reasonOf(importRecords(input, {
+        backend,
+        dataset: "system_metrics",
+        format: "ndjson",
+        signal: stop.signal,
+        onProgress(progress) {
+          stored = progress.stored;
+          stop.abort();
+        },
+      }));
+      assertEquals(reason, stop.signal.reason);
+      assert(stored > 0);
+      const [{ count }] = await systemMetrics.aggregate();
+      assert(count >= RECORDS + stored, String(count));
+    });
+  });
+}
+
+Deno.test("DatasetHandle has PostgreSQL cancel a query when its signal aborts, and gives back its session", async () => {
+  await withHub("PostgreSQL", async ({ systemMetrics }, _backend, database) => {
+    const { default: postgres } = await import("postgres");
+    const locker = postgres(database!.url, { max: 1, onnotice: () => {} });
+    const lock = await locker.reserve();
+    await lock`BEGIN`;
+    await lock`LOCK TABLE system_metrics IN ACCESS EXCLUSIVE MODE`;
+    const waiting = async () =>
+      Number(
+        (await runSql(
+          database!.url,
+          "SELECT count(*)::text AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        ))[0].n,
+      );
+    const until = async (count: number) => {
+      while (await waiting() !== count) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    for (let round = 0; round < 2; round++) {
+      const stop = new AbortController();
+      const { signal } = stop;
+      const works = [systemMetrics.query({}, { signal }), systemMetrics.aggregate({}, { signal })];
+      const reasons = Promise.all(works.map(reasonOf));
+      await until(2);
+      stop.abort();
+      assertEquals(await reasons, [signal.reason, signal.reason]);
+      await until(0); // while the table is still locked
+    }
+    await lock`COMMIT`;
+    lock.release();
+    await locker.end();
+    assertEquals((await systemMetrics.query()).length, RECORDS);
+  });
+});
