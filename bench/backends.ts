@@ -72,7 +72,7 @@ async function writersRate(make: Make, writers: number): Promise<number> {
   return writers * ROWS / took * 1_000;
 }
 
-/** What such a process does: it writes, and tells from when to when. */
+/** Work of such a process: writes, and reports when it started and ended. */
 async function beWriter(url: string): Promise<void> {
   const backend = await openBackend({ connectionString: url });
   const start = performance.timeOrigin + performance.now();

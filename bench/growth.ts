@@ -15,15 +15,15 @@ const WARM_UP_RECORDS = 100_000;
 /** A backend whose growth is measured. */
 export interface Growth {
   readonly name: string;
-  /** What the plot calls it. */
+  /** Label in the plot. */
   readonly title: string;
   into(places: Places): Ingest;
 }
 
-/** How time grows with the records. */
+/** Growth of time with the number of records. */
 export interface GrowthResult {
   readonly name: string;
-  /** What this machine lacks for it; nothing else is there then. */
+  /** Missing program; no other field is set then. */
   readonly missing?: string;
   readonly points?: readonly { readonly records: number; readonly seconds: number }[];
   /** The power of the records that time goes with; 1 is a straight line. */
@@ -31,7 +31,7 @@ export interface GrowthResult {
   readonly took?: number;
 }
 
-/** What is measured. */
+/** Measured ingests. */
 export const GROWTHS: readonly Growth[] = [
   { name: "growth-memory", title: "memory", into: () => intoMemory("system_metrics") },
   { name: "growth-sqlite", title: "SQLite", into: (places) => intoSqlite(places, "system_metrics") },

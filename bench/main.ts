@@ -32,7 +32,7 @@ interface Task {
   run(places: Places, found: Found, records?: number): Promise<string>;
 }
 
-/** What was measured so far. */
+/** Results so far. */
 interface Found {
   readonly rows: RowResult[];
   readonly growth: GrowthResult[];

@@ -1,10 +1,10 @@
 /**
- * What is measured against: programs that the machine has, or has not.
+ * Peers: programs that may be installed.
  *
  * @module
  */
 
-/** Something that is wanted for a row and that this machine does not have. */
+/** A program that a row needs and that is not installed. */
 export class Missing extends Error {
   /** Always `"Missing"`. */
   override readonly name = "Missing";

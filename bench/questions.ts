@@ -1,5 +1,5 @@
 /**
- * What is asked of the library and, as plain SQL, of the shells.
+ * Questions for the library, and the same as plain SQL for the shells.
  *
  * @module
  */

@@ -45,7 +45,7 @@ function costAt(i: number): CostEntryInput {
   };
 }
 
-/** What is measured with each dataset. */
+/** Generated records of each dataset. */
 const RECORDS = {
   system_metrics: { dataset: systemMetrics, at: metricsAt },
   cost_entries: { dataset: costEntries, at: costAt },
@@ -79,7 +79,7 @@ export function recordADay(name: Measured, records: number): unknown[] {
   return Array.from({ length: days }, (_, day) => ({ ...at(0), timestamp: START + day * DAY_MS }));
 }
 
-/** How a file writes the values of a record. */
+/** Text of the values of a record in a file. */
 export type Form = "csv" | "copy";
 
 /** Writes so many records into a file: CSV with the columns of SQLite, or the text of PostgreSQL's COPY. */

@@ -5,7 +5,7 @@ import type { RowResult } from "./row.ts";
 
 const FILE = new URL("results.json", import.meta.url);
 
-/** What came of it all, and the machine that it comes from. */
+/** All results, and the machine. */
 export interface Results {
   /** Its parts and programs, with their sizes and versions. */
   readonly machine: Readonly<Record<string, string>>;
@@ -23,7 +23,7 @@ export function readResults(): Results | undefined {
   }
 }
 
-/** What tells machines apart; of the rest of their description each measure adds what it used. */
+/** Facts that identify a machine; each row adds the versions that it used. */
 const MACHINE = ["cores", "memory", "system", "deno"];
 
 /** Writes what was measured into `results.json`, in place of what was there of the same names and machine. */

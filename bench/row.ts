@@ -1,10 +1,10 @@
 import { Missing } from "./peers.ts";
 import type { Places } from "./fixtures.ts";
 
-/** What is compared, and how its values are shown. */
+/** Measured quantity, which decides how values are shown. */
 export type Quantity = "rate" | "time" | "memory" | "disk";
 
-/** How far a row is to come: at least so much of the peer's rate; or at most so much of its time or memory. */
+/** Target of a row: a minimum ratio of rates, or a maximum ratio of time or memory. */
 export type Reach = { readonly atLeast: number } | { readonly atMost: number };
 
 /** Does a thing once, with so many records; gives seconds, MiB or bytes a record. */
@@ -14,19 +14,19 @@ export type Measure = (records: number) => Promise<number>;
 export interface Row {
   /** The name on the command line. */
   readonly name: string;
-  /** What is done. */
+  /** Work. */
   readonly work: string;
-  /** What it is measured against. */
+  /** Peer. */
   readonly against: string;
-  /** What is compared. Of a rate more is better, of all else less. */
+  /** Measured quantity. For rates more is better, for everything else less. */
   readonly quantity: Quantity;
   /** With how many records; none where there are none. */
   readonly records?: number;
-  /** What is wanted, where anything is. */
+  /** Target, if there is one. */
   readonly reach?: Reach;
-  /** How many pairs; {@linkcode PAIRS} where it is not given. */
+  /** Number of pairs, {@linkcode PAIRS} by default. */
   readonly pairs?: number;
-  /** Whether both sides are the same from run to run, so that there is nothing to warm up. */
+  /** True if values do not vary between runs, so that no warm-up is needed. */
   readonly isCold?: boolean;
   /** Makes ready what both sides need. */
   open(places: Places, records: number): Promise<Sides>;
@@ -51,18 +51,18 @@ export interface Spread {
   readonly most: number;
 }
 
-/** What came of a row. */
+/** Result of a row. */
 export interface RowResult {
   readonly name: string;
   readonly records?: number;
-  /** What this machine lacks for it; nothing else is there then. */
+  /** Missing program; no other field is set then. */
   readonly missing?: string;
   /** Seconds, MiB, or bytes a record; a value a pair. */
   readonly ours?: readonly number[];
   readonly theirs?: readonly number[];
   /** Our rate, time, memory or disk as a part of theirs. */
   readonly ratio?: Spread;
-  /** How long all of it took, in seconds. */
+  /** Duration of the whole row, in seconds. */
   readonly took?: number;
 }
 
@@ -107,7 +107,7 @@ function spread(values: readonly number[]): Spread {
   return { median: median(values), least: Math.min(...values), most: Math.max(...values) };
 }
 
-/** Whether a row is where it is to come; by the median. */
+/** Returns true if the median meets the target. */
 export function isReached(reach: Reach, { median }: Spread): boolean {
   return "atLeast" in reach ? median >= reach.atLeast : median <= reach.atMost;
 }

@@ -1,5 +1,5 @@
 /**
- * What is measured, in a process of its own: it takes an {@linkcode Order} a line on stdin, and gives
+ * Measured work in its own process. Reads one {@linkcode Order} a line from stdin, and writes
  * {@linkcode Done} a line on stdout.
  *
  * @module
@@ -17,7 +17,7 @@ import {
 import { QUESTIONS } from "./questions.ts";
 import { type Measured, sample, source } from "./records.ts";
 
-/** What a process is to do. */
+/** Work of a process. */
 export type Order =
   | { readonly what: "ingest"; dataset: Measured; records: number; config: PersistenceConfig }
   | { readonly what: "collect" | "push"; records: number }
@@ -34,7 +34,7 @@ export type Order =
     pageSize: number;
   };
 
-/** What came of it. */
+/** Result of an order. */
 export interface Done {
   readonly seconds: number;
   /** The most memory that the process has had, in MiB; Python does not say. */

@@ -7,7 +7,7 @@ const hub = await ObservabilityHub.open({
 });
 
 async function takeIn(request: Request): Promise<Response> {
-  if (request.method !== "POST") return new Response("a POST of NDJSON is wanted\n", { status: 405 });
+  if (request.method !== "POST") return new Response("Send NDJSON with POST.\n", { status: 405 });
   const lines = (await request.text()).split("\n").filter((line) => line.trim() !== "");
   // All at once, so that they share one sync of the disk.
   const results = await Promise.allSettled(

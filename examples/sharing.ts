@@ -12,4 +12,4 @@ await costs.addCostEntry({ entryId, timestamp, resourceId: "inference", category
 
 console.log(await hub.close()); // { committed: 1, spooled: 0, deadLettered: 0, lost: 0 }
 console.log(await costs.close());
-await backend.close(); // whoever opened it closes it, last
+await backend.close(); // last, by the program that opened it

@@ -82,7 +82,7 @@ export async function writeChecksums(folder: string): Promise<string[]> {
 async function main(targets: readonly string[]): Promise<number> {
   const unknown = targets.find((target) => !TARGETS.includes(target));
   if (unknown !== undefined) {
-    console.error(`Cannot compile for ${unknown}: one of ${TARGETS.join(", ")} is wanted`);
+    console.error(`Unknown target ${unknown}. Use one of ${TARGETS.join(", ")}.`);
     return 2;
   }
   const missing: string[] = [];
@@ -93,9 +93,7 @@ async function main(targets: readonly string[]): Promise<number> {
     failed++;
     const [url] = /https:\/\/\S+\/denort-[^\s/)]+\.zip/.exec(failure) ?? [];
     if (url) missing.push(url);
-    const reason = url
-      ? `the base runtime of Deno ${Deno.version.deno} is wanted: it could not be downloaded`
-      : failure;
+    const reason = url ? `the base runtime of Deno ${Deno.version.deno} could not be downloaded` : failure;
     console.error(`Cannot compile for ${target}: ${reason}`);
   }
   if (failed < targets.length) await writeChecksums(`${ROOT}/dist`);

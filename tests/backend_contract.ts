@@ -1,5 +1,5 @@
 /**
- * What every backend has to do, whatever its engine. A backend's own test calls this, and adds what only that
+ * Contract of every backend. The test of a backend calls this, and adds what only that
  * backend can do.
  *
  * @module

@@ -89,7 +89,7 @@ Deno.test("BatchStream() emits nothing past back-pressure", async () => {
   const writer = stream.writable.getWriter();
   const writes = [writer.write([1]), writer.write([2]), writer.write([3])];
   await time.pass(60_000);
-  assertEquals([writer.desiredSize, time.pending], [-2, 0]); // nobody reads: nothing was taken in
+  assertEquals([writer.desiredSize, time.pending], [-2, 0]); // without a reader, nothing is accepted
   const reader = stream.readable.getReader();
   for (const wanted of [1, 2, 3]) assertEquals((await reader.read()).value, [wanted]);
   await Promise.all(writes);

@@ -630,7 +630,7 @@ test("collect with a spool leaves to the next start what it could not store", as
   await openfinops(["database", "init", ...AT], { cwd });
   const { DatabaseSync } = await import("node:sqlite");
   const database = new DatabaseSync(folder.file("a.db"));
-  // Whoever reads cannot tell, whoever writes is refused, for reasons that an operator has to mend.
+  // Readers do not notice; writers are refused for a reason that an operator must fix.
   database.exec(
     "CREATE TRIGGER t BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly'); END",
   );
@@ -695,7 +695,7 @@ test("reads a file that may only be read, and says that it cannot be written", a
   const cwd = folder.path;
   await fill(folder);
   const before = Deno.readFileSync(folder.file("a.db"));
-  // Root may write whatever the mode says, unless it gives that capability up.
+  // Root may write in spite of the mode, unless it drops that capability.
   const wrap = Deno.uid() === 0 ? ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] : [];
   Deno.chmodSync(folder.file("a.db"), 0o444);
   assertEquals((await openfinops(["database", "stats", ...AT], { cwd, wrap })).code, 0);

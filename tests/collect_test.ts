@@ -38,7 +38,7 @@ function startsOf(folder: TemporaryFolder, program: string): number[] {
   }
 }
 
-/** Whether the database has metrics. */
+/** Returns true if the database has metrics. */
 function hasMetrics(folder: TemporaryFolder): boolean {
   try {
     using database = new DatabaseSync(folder.file("a.db"), { readOnly: true });

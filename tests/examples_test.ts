@@ -120,7 +120,7 @@ Deno.test("examples/ingest.ts takes NDJSON in, says what is wrong with it, and e
   assertEquals([status, accepted, rejected.length], [422, 2, 2]);
   assertMatch(rejected[1].reason, /timestamp/);
   const refused = await fetch(url);
-  assertEquals([refused.status, await refused.text()], [405, "a POST of NDJSON is wanted\n"]);
+  assertEquals([refused.status, await refused.text()], [405, "Send NDJSON with POST.\n"]);
   if (Deno.build.os === "windows") { // has no signal that a program could take
     server.kill();
     return;

@@ -18,7 +18,7 @@ import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 type Part = string | Uint8Array<ArrayBuffer>;
 
-/** What a file holds, in chunks of so many bytes. */
+/** Content of a file in chunks of a number of bytes. */
 function file(parts: Part[], chunkBytes = 65_536): ReadableStream<Uint8Array> {
   return ReadableStream.from((async function* () {
     const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());

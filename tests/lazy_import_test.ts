@@ -3,7 +3,7 @@ import { TemporaryFolder } from "./fixtures.ts";
 
 const MODULE = new URL("../src/lazy_import.ts", import.meta.url);
 
-/** What a program with these permissions has at hand: of JSR, of somebody else, of this checkout. */
+/** Modules that are available with these permissions: from JSR, from another host, from this checkout. */
 async function atHand(permissions: string[]): Promise<boolean[]> {
   using folder = new TemporaryFolder();
   const program = `

@@ -52,7 +52,7 @@ async function fill(backend: Backend, dataset: Dataset<unknown>, records: readon
   for (let i = 0; i < records.length; i += 5_000) await write(backend, dataset, records.slice(i, i + 5_000));
 }
 
-/** All records of a dataset, whatever their order and that of the keys in their maps. */
+/** All records of a dataset, in a normalized order of records and map keys. */
 async function contentOf(backend: Backend, dataset: Dataset<unknown>): Promise<string[]> {
   const text = (value: unknown): string =>
     JSON.stringify(

@@ -18,7 +18,7 @@ const DAY = 24 * HOUR;
 
 type Register = (title: string, run: (backend: Backend) => Promise<void>) => void;
 
-/** What was told, and who is told. */
+/** Collected events, and their listener. */
 function listener(type: TelemetryEvent["type"]) {
   const told: TelemetryEvent[] = [];
   return { told, onEvent: (event: TelemetryEvent) => void (event.type === type && told.push(event)) };

@@ -185,7 +185,7 @@ Deno.test("ObservabilityHub resolves the alerts of a rule that is changed, and o
   await hub.setAlertRule({ ...rule, durationMs: MINUTE });
   assertEquals(await active(), ["gpu_overheating"]);
   await heat(2);
-  assertEquals(await active(), ["gpu_overheating"]); // the duration begins anew
+  assertEquals(await active(), ["gpu_overheating"]); // the duration restarts
   await heat(3);
   assertEquals(await active(), ["gpu_overheating", "hot"]);
   await hub.removeAlertRule("hot");
@@ -574,7 +574,7 @@ Deno.test("CostObservatory tells again of a threshold that another process has t
   };
   await add("a", "2");
   await other.updateBudget("b", { amount: "3" });
-  await one.createBudget({ ...budget, budgetId: "c", amount: "1000" }); // has it take all anew
+  await one.createBudget({ ...budget, budgetId: "c", amount: "1000" }); // forces a recount
   await add("b", "1");
   assertEquals(told, ["one", "one"]);
   await assertRejects(

@@ -19,7 +19,7 @@ export const TOPICS = [
   "chart",
 ] as const;
 
-/** Where the command finds them. */
+/** File that the command reads. */
 export const PACKED = new URL("../src/cli/examples.json", import.meta.url);
 
 /** The path of a program. */

@@ -38,7 +38,7 @@ function ownModules(graph: readonly Module[]): string[] {
     .map((specifier) => specifier.slice(ROOT.href.length));
 }
 
-/** What a module names beside itself that is in no graph, as `new URL("./module.ts", import.meta.url)`. */
+/** Reference to a module outside the graph: `new URL("./module.ts", import.meta.url)`. */
 const ON_DEMAND = /new URL\("\.\/(\w+\.ts)", import\.meta\.url\)/g;
 
 /** The modules of this project that are in no graph, as paths. */
@@ -133,7 +133,7 @@ Deno.test("deno task compile says what to do where the base runtime cannot be ha
   using folder = new TemporaryFolder();
   const { denoDir } = JSON.parse((await deno(["info", "--json"])).out);
   Deno.symlinkSync(`${denoDir}/npm`, folder.file("npm"));
-  const nowhere = "http://127.0.0.1:9"; // a port on which nobody listens
+  const nowhere = "http://127.0.0.1:9"; // a port without a listener
   const env = { DENO_DIR: folder.path, HTTPS_PROXY: nowhere, HTTP_PROXY: nowhere, NO_PROXY: "" };
   const { code, out, err } = await deno(["task", "-q", "compile", TARGETS[0], TARGETS[4]], env);
   assertEquals([code, out], [1, ""]);
@@ -141,7 +141,7 @@ Deno.test("deno task compile says what to do where the base runtime cannot be ha
   assertEquals(lines.length, 7, err);
   assertMatch(
     lines[0],
-    /^Cannot compile for x86_64-unknown-linux-gnu: the base runtime of Deno .* is wanted/,
+    /^Cannot compile for x86_64-unknown-linux-gnu: the base runtime of Deno .* could not be downloaded/,
   );
   assertMatch(lines[2], /^Run this again where .* can be reached; or download there$/);
   assertMatch(lines[4], /denort-x86_64-pc-windows-msvc\.zip$/);

@@ -32,7 +32,7 @@ const FILES = [
 const COLLECT = ["collect --interval 100ms --duration 300ms"];
 const NO_DATABASE = ["--help", "--version", "database examples"];
 
-/** What each set is for. */
+/** Commands of each set. */
 const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "sqlite-read": READ,
   "sqlite": [...WRITE, ...READ, ...FILES],

@@ -66,7 +66,7 @@ class ManualSink implements Sink {
   }
 }
 
-/** A pipeline with a batch of one record on its way, a full buffer behind it, and somebody who waits for room. */
+/** A pipeline with one record in flight, a full buffer, and a caller that waits for room. */
 async function fullPipelineInto(sink: ManualSink) {
   const pipeline = pipelineInto(sink, { batchSize: 1 });
   await pipeline.accept(metrics(0));

@@ -13,10 +13,10 @@ const EMBEDDED_VERSION = "18.4.0-beta.17";
 const NOBODY = 65_534;
 const START_ATTEMPTS = 200;
 
-/** Where the programs of a PostgreSQL are. */
+/** Programs of a PostgreSQL installation. */
 export interface Binaries {
   readonly folder: string;
-  /** Where they come from, as in "of this machine". */
+  /** Origin, such as "of this machine". */
   readonly from: string;
 }
 
@@ -276,7 +276,7 @@ export class TestDatabase implements AsyncDisposable {
 export function sharedServer(): string {
   const url = Deno.env.get("TEST_POSTGRESQL_URL");
   if (url) return url;
-  throw new Error("TEST_POSTGRESQL_URL is wanted: `deno task test` sets it to a server of its own");
+  throw new Error("TEST_POSTGRESQL_URL is not set. Run `deno task test`, which starts a server, or set it.");
 }
 
 /** The version of the shared server. */

@@ -1,4 +1,4 @@
-/** What needs a server of one's own: one that is stopped, crashes, wants a password, or speaks TLS. */
+/** Tests that need their own server: it stops, crashes, asks for a password, or uses TLS. */
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { generate } from "selfsigned";
 import { ObservabilityHub } from "../mod.ts";
@@ -70,7 +70,7 @@ Deno.test("ObservabilityHub starts with a spool while its server is away, and st
   await assertRejects(() => hub.queryHistoricalMetrics(), BackendError, "connection refused");
   const { spooled, lost } = await hub.close({ deadlineMs: 100 });
   assertEquals([spooled, lost], [100, 0]);
-  await assertRejects(() => hub.flush(), BackendError); // nobody will write them any more
+  await assertRejects(() => hub.flush(), BackendError); // no retry will write them
   const again = await ObservabilityHub.open(config);
   await again.collectSystemMetrics({ timestamp: NEW_YEAR + 100, activeConnections: 100 });
   await server.resume();

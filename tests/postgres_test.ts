@@ -314,7 +314,7 @@ test(
       "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS " +
         "$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = TG_ARGV[0]; END $$",
     );
-    for (const code of ["23514", "ZZ001"]) { // one that means the data elsewhere, and one that nobody knows
+    for (const code of ["23514", "ZZ001"]) { // one that elsewhere means bad data, and an unknown one
       await database.sql(
         `CREATE TRIGGER refuse BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION refuse('${code}')`,
       );
@@ -364,10 +364,10 @@ Deno.test("PostgresWriter takes no refusal of a pooler for one of the records", 
   assertEquals([error.sqlState, error.kind], ["XX000", "transient"]);
   await pool.close();
   await new Promise((resolve) => pooler.close(resolve));
-  await new Promise((resolve) => setTimeout(resolve, 100)); // until the wait of the driver is over, to connect anew
+  await new Promise((resolve) => setTimeout(resolve, 100)); // until the driver reconnects
 });
 
-/** What a server sends that lets nobody in. */
+/** Reply of a server that refuses all connections. */
 function fatal(code: string, message: string): Uint8Array {
   const fields = new TextEncoder().encode(`SFATAL\0VFATAL\0C${code}\0M${message}\0\0`);
   const bytes = new Uint8Array(5 + fields.length);
@@ -518,7 +518,7 @@ Deno.test("planPartitions() never overlaps what exists, whatever its bounds", ()
         );
         const made = planPartitions(dataset, { times, existing, now });
         existing = [...existing, ...made].sort((a, b) => a.start - b.start);
-        if (step === 3) { // somebody else's, with bounds of its own
+        if (step === 3) { // another program's, with other bounds
           const start = NEW_YEAR + chance.between(0, 5_000_000) * 60_000;
           const end = start + 1 + chance.between(0, 100 * DAY);
           if (existing.every((one) => one.end <= start || one.start >= end)) {

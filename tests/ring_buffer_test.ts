@@ -30,7 +30,7 @@ Deno.test("RingBuffer evicts the oldest records when a size of two bytes a unit 
   assertEquals(["a", "b", "c"].map((text) => ring.push(text, 3)), [0, 0, 0]);
   assertEquals(ring.push("d", 7), 2);
   assertEquals([ring.values(), ring.has("b"), ring.has("c")], [["c", "d"], false, true]);
-  assertEquals(ring.push("e", 100), 2); // one record is kept whatever its size
+  assertEquals(ring.push("e", 100), 2); // one record is always kept
   assertEquals(ring.push("f", 1), 1);
   for (const text of ["g", "h", "i", "j"]) ring.push(text, 1);
   assertEquals(ring.values(), ["g", "h", "i", "j"]);

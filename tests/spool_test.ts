@@ -47,7 +47,7 @@ Deno.test("Spool gives what one process has accepted to the next, under the ids 
   for (const number of range(0, 4)) void pipeline.accept(metrics(number));
   await pipeline.flush();
   let isWritten = false;
-  first.refuse = async (batch) => { // it is written, but nobody hears of it
+  first.refuse = async (batch) => { // it is written, but the reply is lost
     first.refuse = () => never;
     first.ledger.set(batch.id, batch.records as SystemMetrics[]);
     isWritten = true;
@@ -80,7 +80,7 @@ Deno.test("Spool never lets a batch be written as a whole once its halves may be
   const flushing = pipeline.flush().catch(() => {});
   while (!isHalf) await new Promise((resolve) => setTimeout(resolve, 5));
   assertEquals(first.numbers, range(0, 4));
-  const second = new LedgerSink(first); // takes all: what was wrong with the records is mended
+  const second = new LedgerSink(first); // accepts everything: the fault of the records is fixed
   const next = await open(crash(folder), second);
   await next.flush();
   assertEquals(second.numbers, range(0, 8));

@@ -41,7 +41,7 @@ export const metrics = (number: number): SystemMetrics => ({
   activeConnections: number,
 });
 
-/** What {@linkcode open} can be given. */
+/** Options of {@linkcode open}. */
 export interface Given {
   maxBytes?: number;
   overflow?: "block" | "drop-oldest";
@@ -72,7 +72,7 @@ export function obstruct(folder: TemporaryFolder, name: string): void {
   Deno.writeTextFileSync(folder.file(name), "");
 }
 
-/** What a process leaves behind that ends at this moment, without a word. */
+/** Copy of the folder as a process would leave it that is killed now. */
 export function crash(folder: TemporaryFolder, spool: string = folder.file("spool")): string {
   const copy = folder.file(crypto.randomUUID());
   new Deno.Command("cp", { args: ["-r", spool, copy] }).outputSync();

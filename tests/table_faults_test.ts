@@ -1,4 +1,4 @@
-/** What `test-connection` says of tables that a bad restore left incomplete. */
+/** Reports of `test-connection` on tables that a bad restore left incomplete. */
 import { openBackend } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
@@ -11,7 +11,7 @@ import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 const hasTimescale = (await timescaleVersion()).version !== undefined;
 const BACKENDS = ["postgresql", ...(hasTimescale ? ["timescaledb" as const] : [])] as const;
 
-/** What is taken away, what is reported, and whether batches are refused then. */
+/** What is removed, the report, and whether batches are refused. */
 const FAULTS: readonly { sql: string; warning: string; isFatal: boolean }[] = [
   {
     sql: "ALTER TABLE ledger DROP CONSTRAINT ledger_pkey",

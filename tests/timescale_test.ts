@@ -21,7 +21,7 @@ import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } f
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-/** Where the server has no TimescaleDB, `tests/run.ts` says that these were not run, and why. */
+/** Without TimescaleDB these are not run, and `tests/run.ts` says why. */
 const isPresent = (await timescaleVersion()).version !== undefined;
 
 const OPTIONS = {
@@ -80,7 +80,7 @@ async function runPolicies(database: TestDatabase, kind: string): Promise<void> 
 
 const REFRESH = "refresh_continuous_aggregate";
 
-/** How many records the days of a roll-up stand for. */
+/** Number of records in the days of a rollup. */
 async function recordsIn(database: TestDatabase, view: string): Promise<number> {
   return Number((await database.sql(`SELECT coalesce(sum(records), 0) AS n FROM ${view}`))[0].n);
 }
@@ -398,7 +398,7 @@ test("sets, changes and removes the server's retention as it is told, and else l
   const openWith = async (retentionDays?: number) =>
     await (await open(database.url, { retentionDays })).close();
   await openWith(undefined);
-  assertEquals(await dropAfter(database), []); // nothing is dropped that nobody asked to be dropped
+  assertEquals(await dropAfter(database), []); // no retention without being told
   await openWith(30);
   assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
   await openWith(undefined);
@@ -550,7 +550,7 @@ test("answers from roll-ups where they say what the records say, and else from t
     [await aggregateMetrics(memory, systemMetrics, byCluster), 1],
   );
 
-  // What is restated, late or deleted is on the server's list until it is rolled up anew, or for good.
+  // Updated, late or deleted records stay on the server's list until the next refresh, or forever.
   await take(costEntries, [costEntry({ ...entries[24], amount: "5" })]);
   await assertAnswers(byDay, false);
   await assertAnswers({ ...byDay, startTime: start + 3 * DAY }, true); // where nothing was changed

@@ -42,7 +42,7 @@ function row(name: string, question: Question, { backend, title, peer }: typeof 
   };
 }
 
-/** How fast aggregates are answered. */
+/** Time of aggregates. */
 export const answerRows: Family = {
   name: "answers",
   rows: ENGINES.flatMap((engine) =>

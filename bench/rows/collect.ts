@@ -26,7 +26,7 @@ function row(description: Pick<Row, "name" | "work" | "reach">, ours: (records: 
   };
 }
 
-/** How fast records are accepted where they rest in memory. */
+/** Rates of accepting records into memory. */
 export const collectRows: Family = {
   name: "collect",
   rows: [

@@ -8,7 +8,7 @@ import type { Family, Measure, Reach, Row } from "../row.ts";
 import type { PersistenceConfig } from "../../mod.ts";
 
 const RECORDS = 1_000_000;
-/** What the process of the library takes in before it is measured, as one that has been running for a while has. */
+/** Warm-up of the library's process, as in one that has run for a while. */
 const WARM_UP = 0.1;
 const WORK: Readonly<Record<Measured, string>> = {
   system_metrics: "ingest SystemMetrics",
@@ -194,7 +194,7 @@ const onTimescale: Row = {
   },
 };
 
-/** How fast records come in. */
+/** Ingest rates. */
 export const ingestRows: Family = {
   name: "ingest",
   rows: [

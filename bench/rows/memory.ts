@@ -42,7 +42,7 @@ const migration = (places: Places): Measure => async (records) => {
   return (await subject.do({ what: "migrate", from, to: database.url })).peak!;
 };
 
-/** How much memory a process takes at the most, by what the system says of it. */
+/** Peak memory of a process, as the system reports it. */
 export const memoryRows: Family = {
   name: "memory",
   rows: [

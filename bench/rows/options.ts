@@ -51,7 +51,7 @@ function spooled(backend: "SQLite" | "PostgreSQL"): Row {
 
 const LARGE_BATCHES = { work: "`batchSize` 5,000 in place of 100", config: { batchSize: 5_000 } };
 
-/** What options cost, or bring. */
+/** Cost and benefit of options. */
 export const optionRows: Family = {
   name: "options",
   rows: [

@@ -14,7 +14,7 @@ function read(connectionString: string, records: number): Measure {
   };
 }
 
-/** How fast records come out. */
+/** Read rates. */
 export const streamRows: Family = {
   name: "stream",
   rows: [

@@ -31,7 +31,7 @@ async function secondsOf(url: string, sql: string): Promise<number> {
   return (plan["QUERY PLAN"] as { "Execution Time": number }[])[0]["Execution Time"] / 1_000;
 }
 
-/** What columns and roll-ups save. */
+/** Savings by compression and rollups. */
 export const timescaleRows: Family = {
   name: "timescaledb",
   rows: [

@@ -149,7 +149,7 @@ Deno.test("a spool of which a file cannot be opened sets it aside, and it can be
   using folder = new TemporaryFolder();
   const { journal } = await fillSpool(folder);
   Deno.chmodSync(journal, 0o000);
-  // Root may read whatever the mode says, unless it gives that capability up.
+  // Root may read in spite of the mode, unless it drops that capability.
   const wrap = Deno.uid() === 0
     ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
     : [];
@@ -204,7 +204,7 @@ Deno.test("a spool folder that cannot be used raises an alarm and does not stop 
       spoolDirectory,
       onEvent: (event) => {
         events.push(event);
-        throw new Error("nobody's business");
+        throw new Error("from the listener");
       },
     }, 100);
     const told = events.filter(({ type }) => type === "spool-unusable").map(({ dataset }) => dataset);

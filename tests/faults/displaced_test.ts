@@ -71,7 +71,7 @@ async function fill(folder: TemporaryFolder, fsync: FsyncPolicy) {
   return { pipeline, sink, add, told, release: () => release.resolve(undefined) };
 }
 
-/** What the next process stores if this one ends without a word now. */
+/** Records that the next process stores if this one is killed now. */
 async function storedAfterCrash(folder: TemporaryFolder, sink: LedgerSink): Promise<number[]> {
   const next = new LedgerSink(sink);
   const pipeline = await open(crash(folder), next);

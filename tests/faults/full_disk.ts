@@ -51,7 +51,7 @@ async function fullSpool(folder: TemporaryFolder, disk: string): Promise<void> {
   await inTime(load.hub.flush().catch(() => {}), "all is written");
   await inTime(adding, "there is room for all");
   await until(() => conserved(load.hub).alarm === undefined, "the alarm is over");
-  assert(events.some(({ type }) => type === "resumed"), "nobody was told that it goes on");
+  assert(events.some(({ type }) => type === "resumed"), "no resumed event");
   await load.endsExactly(folder.sqlite());
 }
 

@@ -16,7 +16,7 @@ export async function until(isSo: () => boolean | Promise<boolean>, what: string
   }
 }
 
-/** What a promise gives; an error where it gives nothing. */
+/** Result of a promise, or its error. */
 export async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
   let isOver = false;
   const end = () => isOver = true;

@@ -1,6 +1,6 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
-/** What a client sends that commits, in the protocol of PostgreSQL. */
+/** Message of a client that commits, in the protocol of PostgreSQL. */
 const COMMIT = "COMMIT\0";
 
 /** A TCP proxy in front of a server on this machine, that does harm. */

@@ -136,7 +136,7 @@ export async function failServer(chance: Chance, { forMs }: { forMs: number }): 
   assertEquals(conserved(load.hub).deadLettered, 0);
 }
 
-/** A SQLite file that somebody else keeps locked for a while. */
+/** A SQLite file that another process locks for a while. */
 export async function lockFile(chance: Chance, { locks }: { locks: number }): Promise<void> {
   using folder = new TemporaryFolder();
   const load = await Load.open({ connectionString: folder.sqlite(), sqliteDriver: "node:sqlite" });
