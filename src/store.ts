@@ -1,3 +1,4 @@
+import { DAY_MS } from "./records/calendar.ts";
 import type { Backend, DeleteOptions, StorageBackend } from "./backends/backend.ts";
 import { MemoryBackend } from "./backends/memory.ts";
 import {
@@ -20,7 +21,6 @@ import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import type { Sink } from "./pipeline/sink.ts";
 import type { Dataset, DatasetName } from "./records/dataset.ts";
 import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
-import { Spool } from "./spool/spool.ts";
 
 /** Counters of a hub or an observatory. */
 export interface StoreStats {
@@ -60,8 +60,6 @@ export interface CloseOptions {
    */
   deadlineMs?: number;
 }
-
-const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /**
  * Returns the time before which records are older than a number of days, in epoch milliseconds.
@@ -338,6 +336,7 @@ async function openSpool(
   const { spoolDirectory: directory, maxSpoolBytes: maxBytes, fsync } = config;
   const { location: database } = backend;
   try {
+    const { Spool } = await import("./spool/spool.ts");
     const spool = await Spool.open(dataset, { directory: directory!, database, maxBytes, fsync, onEvent });
     return (hooks) => spool.attach(hooks);
   } catch (error) {

@@ -1,12 +1,15 @@
+import timers from "node:timers/promises";
+
 interface Timer {
   readonly due: number;
   readonly run: () => void;
 }
 
-/** Stands in for `setTimeout`, `clearTimeout` and `performance.now`, so that tests of timers take no time. */
+/** Stands in for timers, those of `node:timers/promises` as well, and `performance.now`, so that tests of timers take no time. */
 export class FakeTime implements Disposable {
   readonly #setTimeout = globalThis.setTimeout;
   readonly #clearTimeout = globalThis.clearTimeout;
+  readonly #wait = timers.setTimeout;
   readonly #performanceNow = performance.now;
   readonly #timers = new Map<number, Timer>();
   #now = 0;
@@ -18,6 +21,17 @@ export class FakeTime implements Disposable {
       return this.#lastId;
     }) as unknown as typeof setTimeout;
     performance.now = () => this.#now;
+    timers.setTimeout =
+      ((ms: number, value: unknown, { signal }: { signal?: AbortSignal } = {}) =>
+        new Promise((resolve, reject) => {
+          const timer = setTimeout(() => resolve(value), ms);
+          const end = () => {
+            clearTimeout(timer);
+            reject(signal?.reason);
+          };
+          signal?.addEventListener("abort", end);
+          if (signal?.aborted) end();
+        })) as unknown as typeof timers.setTimeout;
     globalThis.clearTimeout = ((id?: number) => {
       this.#timers.delete(id ?? 0);
     }) as unknown as typeof clearTimeout;
@@ -57,6 +71,7 @@ export class FakeTime implements Disposable {
     globalThis.setTimeout = this.#setTimeout;
     globalThis.clearTimeout = this.#clearTimeout;
     performance.now = this.#performanceNow;
+    timers.setTimeout = this.#wait;
   }
 }
 

@@ -1,4 +1,3 @@
-import { crc32c } from "../src/spool/crc32c.ts";
 import { BackendError } from "../src/errors.ts";
 import { decodeFrame, encodeFrame, FrameKind } from "../src/spool/frame.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
@@ -8,15 +7,6 @@ import { crash, LedgerSink, metrics, never, obstruct, open, range } from "./spoo
 
 const failure = (kind: "data" | "transient") =>
   new BackendError("refused", { code: "BACKEND_FAILED", operation: "write", kind });
-
-Deno.test("crc32c() gives the known values", () => {
-  const bytes = (text: string) => new TextEncoder().encode(text);
-  assertEquals(crc32c(bytes("")), 0);
-  assertEquals(crc32c(bytes("a")), 0xc1d04330);
-  assertEquals(crc32c(bytes("123456789")), 0xe3069283);
-  assertEquals(crc32c(new Uint8Array(32)), 0x8a9136aa);
-  assertEquals(crc32c(new Uint8Array(32).fill(255)), 0x62a8ab43);
-});
 
 Deno.test("decodeFrame() gives back what encodeFrame() was given, and nothing of a frame that is not whole", () => {
   const frame = {

@@ -3,6 +3,7 @@ import {
   type BucketRange,
   bucketRangesOf,
   bucketRangesOfDays,
+  DAY_MS,
   estimateRanges,
   leastBuckets,
 } from "../records/calendar.ts";
@@ -14,8 +15,6 @@ import { type Question, refusal } from "./aggregate_query.ts";
 const MAX_RANGES = 4_000;
 /** The most rows of an answer that has empty buckets. */
 const MAX_FILLED_ROWS = 500_000;
-
-const DAY_MS = 86_400_000;
 
 /** A query, and the buckets of what it finds; none where it is not about buckets. */
 export interface PlanPart {

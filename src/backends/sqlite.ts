@@ -1,3 +1,4 @@
+import { DAY_MS } from "../records/calendar.ts";
 import { setImmediate } from "node:timers";
 import { closedBackend } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
@@ -45,7 +46,7 @@ const STEP_PAGES = 1_000;
  */
 const BATCH_VALUES = 200_000;
 /** How long the ledger remembers a batch: 30 days, and on until a cleanup, as an old spool may come first. */
-const LEDGER_MS = 30 * 24 * 60 * 60 * 1_000;
+const LEDGER_MS = 30 * DAY_MS;
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
 const SOUND_SQLITE_VERSION = "3.51.3";
 

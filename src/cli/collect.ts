@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { CostObservatory } from "../observatory.ts";
 import { BackendError, describe, ValidationError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
@@ -298,17 +299,8 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
   }
 }
 
-function wait(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, Math.max(0, ms));
-    signal.addEventListener("abort", done);
-  });
+async function wait(ms: number, signal: AbortSignal): Promise<void> {
+  await setTimeout(Math.max(0, ms), undefined, { signal }).catch(() => {});
 }
 
 function summarize(

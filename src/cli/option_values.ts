@@ -1,4 +1,5 @@
 import { describe, nearest } from "../errors.ts";
+import { DAY_MS } from "../records/calendar.ts";
 import { asBound, EARLIEST_TIME } from "../records/validation.ts";
 import { isoTime, parseTime } from "../transfer/values.ts";
 import { UsageError } from "./usage_error.ts";
@@ -10,7 +11,7 @@ const UNITS_MS: Readonly<Record<string, number>> = {
   s: 1_000,
   m: 60_000,
   h: 3_600_000,
-  d: 86_400_000,
+  d: DAY_MS,
 };
 
 /**

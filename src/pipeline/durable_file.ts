@@ -6,7 +6,10 @@
 import { BackendError, failureOf, type FailureRow, messageOf } from "../errors.ts";
 
 /** Writes all of it, however many calls that takes. */
-export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+export async function writeAll(
+  file: { write(bytes: Uint8Array): Promise<number> },
+  bytes: Uint8Array,
+): Promise<void> {
   for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
 }
 

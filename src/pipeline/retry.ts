@@ -1,3 +1,4 @@
+import timers from "node:timers/promises";
 import { BackendError, type FailureKind, kindOf } from "../errors.ts";
 
 /** How often {@linkcode retryBriefly} tries. */
@@ -70,17 +71,9 @@ export function retryBriefly<T>(operation: () => Promise<T>): Promise<T> {
 }
 
 /** Waits; rejects with the signal's reason as soon as that is aborted. */
-function wait(ms: number, signal: AbortSignal, onWait: (tryNow: () => void) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      if (signal.aborted) reject(signal.reason);
-      else resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    onWait(end);
-    if (signal.aborted) end();
-  });
+async function wait(ms: number, signal: AbortSignal, onWait: (tryNow: () => void) => void): Promise<void> {
+  const now = new AbortController();
+  onWait(() => now.abort());
+  await timers.setTimeout(ms, undefined, { signal: AbortSignal.any([signal, now.signal]) }).catch(() => {});
+  signal.throwIfAborted();
 }

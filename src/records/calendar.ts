@@ -21,7 +21,8 @@ export interface Bucket {
   readonly unit: keyof typeof UNITS;
 }
 
-const DAY_MS = 86_400_000;
+/** A day of 24 hours, in milliseconds. */
+export const DAY_MS = 86_400_000;
 const YEAR_MS = 365 * DAY_MS;
 /** Clocks change up to four times a year; at each change an uneven day and an even range begin. */
 const RANGES_PER_YEAR = 8;

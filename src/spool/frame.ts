@@ -4,7 +4,7 @@
  * | bytes |                                                               |
  * | ----- | ------------------------------------------------------------- |
  * | 4     | mark, which cannot occur in UTF-8, so not in a payload either |
- * | 4     | CRC-32C of all that follows                                   |
+ * | 4     | CRC-32 of all that follows                                   |
  * | 4     | length of the payload                                         |
  * | 4     | kind                                                          |
  * | 8     | sequence: the number of its first record                      |
@@ -16,7 +16,7 @@
  *
  * @module
  */
-import { crc32c } from "./crc32c.ts";
+import { crc32 } from "node:zlib";
 
 /** What a frame can be: its payload is said in brackets. */
 export const FrameKind = {
@@ -64,7 +64,7 @@ export function encodeFrame({ kind, sequence, count, time, payload }: Frame): Ui
   view.setFloat64(16, sequence, true);
   view.setFloat64(24, count, true);
   view.setFloat64(32, time, true);
-  view.setUint32(4, crc32c(bytes.subarray(CRC_START)), true);
+  view.setUint32(4, crc32(bytes.subarray(CRC_START)), true);
   return bytes;
 }
 
@@ -83,7 +83,7 @@ export function decodeFrame(bytes: Uint8Array, offset: number): Found {
   const length = HEADER_BYTES + view.getUint32(8, true);
   if (left < length) return { wanted: length };
   const end = offset + length;
-  if (crc32c(bytes.subarray(offset + CRC_START, end)) !== view.getUint32(4, true)) return "bad";
+  if (crc32(bytes.subarray(offset + CRC_START, end)) !== view.getUint32(4, true)) return "bad";
   return {
     length,
     frame: {

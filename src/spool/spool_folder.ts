@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { decodeFrame, encodeFrame, FrameKind } from "./frame.ts";
 import { identityOf } from "./journal.ts";
 import { replaceFile } from "../pipeline/durable_file.ts";
@@ -17,7 +18,7 @@ async function openLocked(path: string): Promise<Deno.FsFile> {
       lock.close();
       throw new Error("another process, or another hub of this one, uses it");
     }
-    await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+    await setTimeout(LOCK_WAIT_MS);
   }
   return lock;
 }

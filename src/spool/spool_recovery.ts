@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { type Frame, FrameKind } from "./frame.ts";
 import type { Journal, Piece, Segment } from "./journal.ts";
 
@@ -99,7 +100,7 @@ async function readPieces(journal: Journal, segment: Segment): Promise<Piece[] |
       return pieces;
     } catch {
       if (attempt === READ_ATTEMPTS) return undefined;
-      await new Promise((resolve) => setTimeout(resolve, READ_WAIT_MS));
+      await setTimeout(READ_WAIT_MS);
     }
   }
 }

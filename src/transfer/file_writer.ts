@@ -1,3 +1,4 @@
+import { syncFolder, writeAll } from "../pipeline/durable_file.ts";
 import { basename, dirname, join } from "node:path";
 import { asFileError } from "./transfer_error.ts";
 
@@ -48,14 +49,5 @@ export async function writeBytes(
   file: { write(bytes: Uint8Array): Promise<number> },
   bytes: ReadableStream<Uint8Array>,
 ): Promise<void> {
-  for await (const chunk of bytes) {
-    for (let rest = chunk; rest.length > 0;) rest = rest.subarray(await file.write(rest));
-  }
-}
-
-/** Lets the new name outlive a loss of power as well. */
-async function syncFolder(path: string): Promise<void> {
-  if (Deno.build.os === "windows") return; // has no such thing
-  using folder = await Deno.open(path);
-  await folder.sync();
+  for await (const chunk of bytes) await writeAll(file, chunk);
 }

@@ -1,3 +1,4 @@
+import { DAY_MS } from "../../records/calendar.ts";
 import { BackendError, messageOf } from "../../errors.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { ReadOptions } from "../backend.ts";
@@ -5,7 +6,6 @@ import { isOutOfMemory } from "./errors.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 import { literal, tablesQuery, timeLiteral } from "./schema.ts";
 
-const DAY_MS = 24 * 60 * 60 * 1_000;
 /** 1 January 1970 was a Thursday, and weeks begin on Monday. */
 const FIRST_MONDAY_MS = 4 * DAY_MS;
 const WEEK_MS = 7 * DAY_MS;

@@ -1,3 +1,4 @@
+import { DAY_MS } from "../../records/calendar.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { PolicyStats } from "../backend.ts";
@@ -7,7 +8,6 @@ import { isAbout } from "./chunks.ts";
 import { alone, daysInterval, JOBS, readPolicy } from "./jobs.ts";
 import { ROLL_UPS, type RollUps } from "./roll_ups.ts";
 
-const DAY_MS = 24 * 3_600_000;
 const DEFAULT_COMPRESS_AFTER_DAYS = 7;
 /** The server shows error messages to members of the owner of a job only. */
 const NO_MESSAGE = "the owner of the job can read the message in timescaledb_information.job_errors";

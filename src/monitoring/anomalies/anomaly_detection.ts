@@ -1,3 +1,4 @@
+import { DAY_MS } from "../../records/calendar.ts";
 import { aggregateCosts } from "../../aggregation/aggregate.ts";
 import { refusal } from "../../aggregation/aggregate_query.ts";
 import type { Backend } from "../../backends/backend.ts";
@@ -31,8 +32,6 @@ export interface Expectation {
   readonly tolerance: number;
 }
 
-/** A day in milliseconds. */
-export const DAY_MS = 86_400_000;
 /** The days before a day that say what it is expected to cost: five weeks. */
 export const HISTORY_DAYS = 35;
 /** What is told apart where nothing else is asked for. */

@@ -1,3 +1,4 @@
+import { DAY_MS } from "../../records/calendar.ts";
 import { aggregateCosts } from "../../aggregation/aggregate.ts";
 import type { Backend } from "../../backends/backend.ts";
 import type { EventListener } from "../../pipeline/events.ts";
@@ -5,15 +6,7 @@ import type { CostAnomaly } from "../../records/anomaly.ts";
 import type { CostEntry } from "../../records/cost_entry.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { ANOMALY } from "../document_kinds.ts";
-import {
-  DAY_MS,
-  type Expectation,
-  expectationOf,
-  HISTORY_DAYS,
-  judge,
-  SERIES,
-  spanOf,
-} from "./anomaly_detection.ts";
+import { type Expectation, expectationOf, HISTORY_DAYS, judge, SERIES, spanOf } from "./anomaly_detection.ts";
 
 /** The most categories of resources that are watched; beyond, those that came first are forgotten. */
 const MAX_SERIES = 10_000;

@@ -1,3 +1,4 @@
+import { DAY_MS } from "../../records/calendar.ts";
 import { aggregateCosts } from "../../aggregation/aggregate.ts";
 import type { Backend, CurrencyTotal } from "../../backends/backend.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
@@ -58,7 +59,6 @@ export interface Spending {
   readonly others: readonly CurrencyTotal[];
 }
 
-const DAY_MS = 86_400_000n;
 const APPROACHING_PERCENT = 80n;
 
 /** What is spent in a window, added up where the costs rest. */
@@ -154,7 +154,7 @@ function forecast(
   const length = BigInt(end - start);
   const elapsed = BigInt(Math.min(Math.max(Date.now() - start, 0), end - start));
   const found = {
-    burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : spent.timesFraction(DAY_MS, elapsed)).toString(),
+    burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : spent.timesFraction(BigInt(DAY_MS), elapsed)).toString(),
     expectedSpend: Decimal.from(amount).timesFraction(elapsed, length).toString(),
   };
   if (elapsed * 100n < length) return found; // too early to tell
