@@ -123,6 +123,76 @@ Deno.test("AlertMonitor tells nodes, clusters and rules apart", () => {
   assertEquals(told.slice(3).map(([type]) => type), ["alert-resolved", "alert-fired"]);
 });
 
+for (const nodes of [6_000, 20_000]) {
+  Deno.test(`AlertMonitor fires for each of ${nodes} nodes that break several rules at once`, () => {
+    const { told, observe } = watching();
+    const onFire = { cpuUsage: 99, memoryUsage: 99, temperature: 99, errorRate: 99 };
+    for (const minute of [0, 1, 2, 3, 4, 5]) {
+      for (let node = 0; node < nodes; node++) observe(minute, { nodeId: `n${node}`, ...onFire });
+    }
+    assertEquals(told.length, 4 * nodes);
+    for (let node = 0; node < nodes; node++) observe(6, { nodeId: `n${node}`, cpuUsage: 1, temperature: 1 });
+    assertEquals(told.length, 6 * nodes);
+  });
+}
+
+Deno.test("AlertMonitor forgets silent nodes only, and says when it cannot watch further ones", () => {
+  const told: string[] = [];
+  const watch = new AlertMonitor(memory().documents, ({ type }) => void told.push(type));
+  const { now } = Date;
+  let minute = 0;
+  Date.now = () => NEW_YEAR + minute * MINUTE;
+  try {
+    const observe = (nodeId: string) =>
+      watch.observe("system_metrics", { timestamp: Date.now(), clusterId: "a", nodeId, temperature: 99 });
+    observe("hot");
+    for (let node = 0; node < 150_000; node++) observe(`once${node}`);
+    assertEquals(told, ["watch-paused"]);
+    minute = 0.5;
+    observe("hot");
+    minute = 1;
+    observe("hot");
+    assertEquals(told.splice(0), ["watch-paused", "alert-fired"]); // what is watched goes on
+    minute = 7; // all others were silent for longer than five minutes
+    observe("late");
+    minute = 8;
+    observe("late");
+    assertEquals(told, ["watch-resumed", "alert-fired"]);
+  } finally {
+    Date.now = now;
+  }
+});
+
+Deno.test("AlertMonitor looks at a thousand rules by field, value and subject", async () => {
+  const { told, watch, observe } = watching();
+  const rule = (name: string, input: Partial<AlertRuleInput>) =>
+    acceptRule({ name, field: "cpuUsage", ...input });
+  watch.use([
+    ...Array.from({ length: 300 }, (_, i) => rule(`above${i}`, { above: 50 + i })),
+    ...Array.from({ length: 300 }, (_, i) => rule(`below${i}`, { below: 40 - i })),
+    ...Array.from({ length: 200 }, (_, i) => rule(`cluster${i}`, { above: 0, clusterId: `c${i}` })),
+    ...Array.from({ length: 200 }, (_, i) => rule(`node${i}`, { above: 0, clusterId: "a", nodeId: `n${i}` })),
+    rule("status", { field: "healthStatus", equals: "down" }),
+  ]);
+  observe(0, { cpuUsage: 53, nodeId: "x" });
+  assertEquals(told.splice(0).length, 3);
+  observe(1, { cpuUsage: 51, nodeId: "x" });
+  assertEquals(told.splice(0).map(([type]) => type), ["alert-resolved", "alert-resolved"]);
+  observe(2, { cpuUsage: 38, nodeId: "x", healthStatus: "down" });
+  assertEquals(told.splice(0).map(([type]) => type).toSorted(), [
+    "alert-fired",
+    "alert-fired",
+    "alert-fired",
+    "alert-resolved",
+  ]);
+  observe(3, { cpuUsage: 45, nodeId: "n7" });
+  observe(3, { cpuUsage: 45, clusterId: "c9", nodeId: "n7" });
+  const names = (await watch.alerts()).filter(({ resolvedAt }) => resolvedAt === undefined).map(({ rule }) =>
+    rule
+  );
+  assertEquals(names.toSorted(), ["below0", "below1", "cluster9", "node7", "status"]);
+});
+
 Deno.test("AlertMonitor saves alerts as soon as the backend is back, and records never wait for it", async () => {
   const backend = memory();
   const { documents } = backend;

@@ -3,63 +3,69 @@ import { Alarm, type EventListener } from "../../pipeline/events.ts";
 import { retry } from "../../pipeline/retry.ts";
 import type { Alert, AlertSubject } from "../../records/alert.ts";
 import { type AlertRule, DEFAULT_RULES } from "./alert_rules.ts";
+import { isAbout, isBroken, type Metrics, RuleIndex } from "./rule_index.ts";
 import { ALERT, ALERT_RULE, bodiesOf } from "../document_kinds.ts";
 import { DocumentWriter } from "../document_writer.ts";
 
-/** Without metrics for longer than this nobody knows whether a condition went on holding. */
+/** A condition counts as interrupted where no metrics came for longer than this. */
 const MAX_GAP_MS = 5 * 60_000;
-/** Metrics further ahead of the clock than this say nothing. */
+/** Metrics further ahead of the clock than this are ignored. */
 const MAX_AHEAD_MS = MAX_GAP_MS;
-/** Conditions that hold and have not fired are forgotten beyond this number, the oldest first. */
-const MAX_PENDING = 10_000;
+/** The most conditions that hold and have not fired. Each takes about half a KiB. */
+const MAX_PENDING = 100_000;
+const TOO_MANY_CONDITIONS =
+  `${MAX_PENDING} conditions hold and have not fired: further nodes are not watched until some have fired or ended. ` +
+  "Check whether node names change with every report.";
+/** How often conditions without metrics are looked for once there are so many. */
+const SWEEP_MS = 10_000;
 
-/** A condition that holds for a node or a service. */
-interface Broken {
-  /** Since when, by the times of the metrics. */
+/** A rule that a node or a service breaks. */
+interface Violation {
+  /** The start, by the times of the metrics. */
   since: number;
-  /** The newest metrics that said so. */
+  /** The time of the newest metrics that break the rule. */
   last: number;
-  /** What it has led to, once it has held for long enough. */
+  /** When those were accepted. */
+  seenAt: number;
+  /** The alert, once the condition has held for long enough. */
   alert?: Alert;
 }
 
-/** A rule in the form in which it is looked at for each record. */
-interface WatchedRule {
-  readonly field: string;
-  readonly above: number;
-  readonly below: number;
-  readonly equals: AlertRule["equals"];
-  readonly rule: AlertRule;
-}
-
-/** Metrics of either kind, as their fields. */
-type Metrics = AlertSubject & { readonly timestamp: number } & Readonly<Record<string, unknown>>;
-
 /**
- * Looks at metrics as they are accepted. An alert fires once, when its condition has held for as long as its rule
- * says, and is resolved by the first metrics for which it does not hold. Time is that of the metrics; what comes late
- * makes no difference, nor does what is ahead of the clock.
+ * Watches metrics as they are accepted. An alert fires once, when its condition has held for as long as its rule says,
+ * and is resolved by the first metrics for which it does not hold. Time is that of the metrics. Metrics that are late or
+ * ahead of the clock change nothing.
  */
 export class AlertMonitor {
   readonly #documents: DocumentStore;
-  readonly #saver: DocumentWriter;
+  readonly #writer: DocumentWriter;
   readonly #emit: EventListener;
   readonly #alarm: Alarm;
+  /** Raised while there are too many conditions to watch. */
+  readonly #overload: Alarm;
   readonly #abort = new AbortController();
-  readonly #broken = new Map<string, Broken>();
-  /** When alerts were resolved, by the times of the metrics: what is older comes late. */
-  readonly #ended = new Map<string, number>();
-  #rules = byDataset(DEFAULT_RULES);
+  /** By node or service, and by the name of the rule. */
+  readonly #violations = new Map<string, Map<string, Violation>>();
+  /** The number of violations that have not fired. */
+  #pending = 0;
+  #sweptAt = -Infinity;
+  /** When alerts were resolved, by the times of the metrics: older metrics are late. */
+  readonly #resolved = new Map<string, number>();
+  #indexes = indexesOf(DEFAULT_RULES);
+  #rules = byName(DEFAULT_RULES);
+  /** The rules that the metrics at which the monitor looks break; kept, as nearly all break none. */
+  readonly #broken: AlertRule[] = [];
 
-  /** Makes a watch with the default rules. */
+  /** Creates a monitor with the default rules. */
   constructor(documents: DocumentStore, emit: EventListener) {
     this.#documents = documents;
     this.#alarm = new Alarm("system_metrics", emit, { isOfWatch: true });
-    this.#saver = new DocumentWriter(documents, this.#alarm);
+    this.#overload = new Alarm("system_metrics", emit, { isOfWatch: true });
+    this.#writer = new DocumentWriter(documents, this.#alarm);
     this.#emit = emit;
   }
 
-  /** Takes over what is stored. Where the backend is away, that is done as soon as it is back. */
+  /** Loads rules and active alerts. Retries in the background while the backend cannot be reached. */
   async load(): Promise<void> {
     const first = Promise.withResolvers<void>();
     const { signal } = this.#abort;
@@ -74,12 +80,12 @@ export class AlertMonitor {
     await Promise.race([loading, first.promise]);
   }
 
-  /** The alerts that are stored, and those on their way there. */
+  /** Returns the alerts that are stored, and those that are being stored. */
   async alerts(): Promise<Alert[]> {
-    const onTheirWay = this.#saver.pending; // before the others: meanwhile they arrive there
+    const unsaved = this.#writer.pending; // read first, because they may be stored meanwhile
     const stored = await this.#documents.read(ALERT);
     const newest = new Map<string, Alert>();
-    for (const { body } of [...stored, ...onTheirWay]) {
+    for (const { body } of [...stored, ...unsaved]) {
       const alert = body as Alert;
       const known = newest.get(alert.alertId);
       if (!known || lastChange(known) <= lastChange(alert)) newest.set(alert.alertId, alert);
@@ -87,110 +93,136 @@ export class AlertMonitor {
     return [...newest.values()];
   }
 
-  /** From now on watches for these rules. */
+  /** Replaces the rules. */
   use(rules: readonly AlertRule[]): void {
-    this.#rules = byDataset(rules.filter(({ isEnabled }) => isEnabled));
+    const enabled = rules.filter(({ isEnabled }) => isEnabled);
+    this.#indexes = indexesOf(enabled);
+    this.#rules = byName(enabled);
   }
 
-  /** Takes it that the condition of an alert holds no longer. */
+  /** Ends the violation of an alert that was resolved. */
   end(alert: Alert): void {
-    this.#broken.delete(keyOf(alert.rule, alert));
+    this.#remove(subjectKey(alert), alert.rule);
   }
 
-  /** Begins anew with a rule: it was changed. */
+  /** Ends all violations of a rule that was changed. */
   forget(rule: string): void {
-    for (const key of this.#broken.keys()) if (key.startsWith(keyOf(rule))) this.#broken.delete(key);
+    for (const subject of this.#violations.keys()) this.#remove(subject, rule);
   }
 
   /** Looks at metrics that were accepted. */
   observe(dataset: AlertRule["dataset"], metrics: Metrics): void {
-    const isCalm = this.#broken.size === 0;
-    for (const { field, above, below, equals, rule } of this.#rules[dataset]) {
-      const value = metrics[field];
-      if (value === undefined) continue; // a measure that was not taken says nothing
-      const isHolding = equals === undefined
-        ? value as number > above || value as number < below
-        : value === equals;
-      // Nearly all metrics end here, so that watching costs little: a twentieth of what it takes to accept them.
-      if (!isHolding && isCalm) continue;
-      if (metrics.timestamp > Date.now() + MAX_AHEAD_MS) return; // all that follows would come late
-      if (!isAbout(rule, metrics)) continue;
-      const key = keyOf(rule.name, metrics);
-      if (isHolding) this.#hold(rule, { key, metrics, value: value as Alert["value"] });
-      else this.#end(key, metrics.timestamp);
+    const broken = this.#broken;
+    broken.length = 0;
+    this.#indexes[dataset].collectBroken(metrics, broken);
+    // Nearly all metrics end here, so that watching costs little: a twentieth of what it takes to accept them.
+    if (broken.length === 0 && this.#violations.size === 0) return;
+    const subject = subjectKey(metrics);
+    const violations = this.#violations.get(subject);
+    if (broken.length === 0 && !violations) return;
+    const now = Date.now();
+    if (metrics.timestamp > now + MAX_AHEAD_MS) return; // all that follows would be late
+    for (const name of violations?.keys() ?? []) {
+      const rule = this.#rules.get(name);
+      if (rule?.dataset !== dataset || !isAbout(rule, metrics)) continue;
+      const value = metrics[rule.field];
+      if (value !== undefined && !isBroken(rule, value)) this.#end(subject, name, metrics.timestamp);
     }
+    for (const rule of broken) this.#hold(rule, { subject, metrics, now });
   }
 
-  /** Saves what is not saved yet, if that can be done. */
+  /** Stores what is not stored yet, if the backend can be reached. */
   async close(): Promise<void> {
     this.#abort.abort();
-    await this.#saver.close();
+    await this.#writer.close();
   }
 
   async #load(): Promise<void> {
     this.use(await allRules(this.#documents));
+    const seenAt = Date.now();
     for (const alert of await bodiesOf<Alert>(this.#documents, ALERT)) {
-      const key = keyOf(alert.rule, alert);
-      if (alert.resolvedAt !== undefined || this.#broken.get(key)?.alert) continue;
-      const last = Math.min(alert.firedAt, Date.now()); // a clock may have been ahead
-      this.#broken.set(key, { since: alert.since, last, alert });
+      const subject = subjectKey(alert);
+      if (alert.resolvedAt !== undefined || this.#violations.get(subject)?.get(alert.rule)?.alert) continue;
+      const last = Math.min(alert.firedAt, seenAt); // a clock may have been ahead
+      this.#remove(subject, alert.rule);
+      this.#add(subject, alert.rule, { since: alert.since, last, seenAt, alert });
     }
   }
 
   #hold(
     rule: AlertRule,
-    { key, metrics, value }: { key: string; metrics: Metrics; value: Alert["value"] },
+    { subject, metrics, now }: { subject: string; metrics: Metrics; now: number },
   ): void {
     const { timestamp } = metrics;
-    let broken = this.#broken.get(key);
-    if (!broken) {
-      if (timestamp < (this.#ended.get(key) ?? 0)) return; // it came late
-      this.#forgetPending();
-      broken = { since: timestamp, last: timestamp };
-      this.#broken.set(key, broken);
+    let violation = this.#violations.get(subject)?.get(rule.name);
+    if (!violation) {
+      if (timestamp < (this.#resolved.get(pairKey(subject, rule.name)) ?? 0)) return; // it is late
+      if (!this.#hasRoom(now)) return;
+      violation = { since: timestamp, last: timestamp, seenAt: now };
+      this.#add(subject, rule.name, violation);
     }
-    if (timestamp < broken.last) return; // it came late
-    if (!broken.alert && timestamp - broken.last > MAX_GAP_MS) broken.since = timestamp;
-    broken.last = timestamp;
-    if (broken.alert || timestamp - broken.since < rule.durationMs) return;
-    broken.alert = {
-      alertId: alertIdOf(rule, metrics),
-      rule: rule.name,
-      severity: rule.severity,
-      ...subjectOf(metrics),
-      description: rule.description,
-      field: rule.field,
-      value,
-      since: broken.since,
-      firedAt: timestamp,
-    };
-    this.#tell("alert-fired", broken.alert, rule.dataset);
+    if (timestamp < violation.last) return; // it is late
+    if (!violation.alert && timestamp - violation.last > MAX_GAP_MS) violation.since = timestamp;
+    violation.last = timestamp;
+    violation.seenAt = now;
+    if (violation.alert || timestamp - violation.since < rule.durationMs) return;
+    violation.alert = alertOf(rule, { metrics, since: violation.since });
+    this.#pending--;
+    this.#tell("alert-fired", violation.alert, rule.dataset);
   }
 
-  #end(key: string, timestamp: number): void {
-    const broken = this.#broken.get(key);
-    if (!broken || timestamp < broken.last) return;
-    this.#broken.delete(key);
-    if (!broken.alert) return;
-    if (this.#ended.size >= MAX_PENDING) this.#ended.delete(this.#ended.keys().next().value!);
-    this.#ended.set(key, timestamp);
-    const dataset = broken.alert.serviceName === undefined ? "system_metrics" : "service_metrics";
-    this.#tell("alert-resolved", { ...broken.alert, resolvedAt: timestamp }, dataset);
+  #end(subject: string, rule: string, timestamp: number): void {
+    const violation = this.#violations.get(subject)?.get(rule);
+    if (!violation || timestamp < violation.last) return;
+    this.#remove(subject, rule);
+    const { alert } = violation;
+    if (!alert) return;
+    if (this.#resolved.size >= MAX_PENDING) this.#resolved.delete(this.#resolved.keys().next().value!);
+    this.#resolved.set(pairKey(subject, rule), timestamp);
+    const dataset = alert.serviceName === undefined ? "system_metrics" : "service_metrics";
+    this.#tell("alert-resolved", { ...alert, resolvedAt: timestamp }, dataset);
+  }
+
+  #add(subject: string, rule: string, violation: Violation): void {
+    const violations = this.#violations.get(subject);
+    if (violations) violations.set(rule, violation);
+    else this.#violations.set(subject, new Map([[rule, violation]]));
+    if (!violation.alert) this.#pending++;
+  }
+
+  #remove(subject: string, rule: string): void {
+    const violations = this.#violations.get(subject);
+    const violation = violations?.get(rule);
+    if (!violations || !violation) return;
+    violations.delete(rule);
+    if (violations.size === 0) this.#violations.delete(subject);
+    if (!violation.alert) this.#pending--;
+  }
+
+  /**
+   * Returns true if another condition can be watched. Conditions without metrics for so long that they count as
+   * interrupted are removed first. One that is reported again and again never is, as its alert would never fire.
+   */
+  #hasRoom(now: number): boolean {
+    if (this.#pending >= MAX_PENDING && Math.abs(now - this.#sweptAt) >= SWEEP_MS) {
+      this.#sweptAt = now;
+      for (const [subject, violations] of this.#violations) {
+        for (const [rule, { alert, seenAt }] of violations) {
+          if (!alert && now - seenAt > MAX_GAP_MS) this.#remove(subject, rule);
+        }
+      }
+    }
+    if (this.#pending < MAX_PENDING) {
+      this.#overload.clear();
+      return true;
+    }
+    this.#overload.raise(new Error(TOO_MANY_CONDITIONS));
+    return false;
   }
 
   #tell(type: "alert-fired" | "alert-resolved", alert: Alert, dataset: AlertRule["dataset"]): void {
-    this.#saver.save({ kind: ALERT, id: alert.alertId, body: alert });
+    this.#writer.save({ kind: ALERT, id: alert.alertId, body: alert });
     this.#emit({ type, dataset, message: describeAlert(alert), alert: { ...alert } });
-  }
-
-  /** Makes room where nodes break rules and are never heard of again. */
-  #forgetPending(): void {
-    if (this.#broken.size < MAX_PENDING) return;
-    for (const [id, { alert }] of this.#broken) {
-      if (alert) continue;
-      this.#broken.delete(id);
-      return;
-    }
   }
 }
 
@@ -198,13 +230,13 @@ function lastChange({ firedAt, resolvedAt = 0 }: Alert): number {
   return Math.max(firedAt, resolvedAt);
 }
 
-/** The default rules, and those that are stored, which take the place of default rules of the same names. */
+/** Returns the default rules and the stored ones. A stored rule replaces the default rule of its name. */
 export async function allRules(documents: DocumentStore): Promise<AlertRule[]> {
   const stored = await bodiesOf<AlertRule>(documents, ALERT_RULE);
   return [...new Map([...DEFAULT_RULES, ...stored].map((rule) => [rule.name, rule])).values()];
 }
 
-/** An alert in words, as in "critical: GPU overheating: prod/gpu-01, temperature 91". */
+/** Describes an alert, as in "critical: GPU overheating: prod/gpu-01, temperature 91". */
 export function describeAlert(
   { severity, description, field, value, resolvedAt, ...subject }: Alert,
 ): string {
@@ -212,38 +244,50 @@ export function describeAlert(
   return `${what}: ${description}: ${nameOf(subject)}, ${field} ${value}`;
 }
 
-/** A node or a service by name. */
+/** Returns the name of a node or a service. */
 export function nameOf({ clusterId, nodeId, serviceName }: AlertSubject): string {
   return serviceName ?? `${clusterId}/${nodeId}`;
 }
 
-function byDataset(rules: readonly AlertRule[]): Record<AlertRule["dataset"], readonly WatchedRule[]> {
+function indexesOf(rules: readonly AlertRule[]): Record<AlertRule["dataset"], RuleIndex> {
   const of = (dataset: AlertRule["dataset"]) =>
-    rules.filter((rule) => rule.dataset === dataset).map((rule) => {
-      const { field, above = Infinity, below = -Infinity, equals } = rule;
-      return { field, above, below, equals, rule };
-    });
+    new RuleIndex(rules.filter((rule) => rule.dataset === dataset));
   return { system_metrics: of("system_metrics"), service_metrics: of("service_metrics") };
 }
 
-function isAbout({ clusterId, nodeId, serviceName }: AlertSubject, metrics: AlertSubject): boolean {
-  return (clusterId === undefined || clusterId === metrics.clusterId) &&
-    (nodeId === undefined || nodeId === metrics.nodeId) &&
-    (serviceName === undefined || serviceName === metrics.serviceName);
+function byName(rules: readonly AlertRule[]): ReadonlyMap<string, AlertRule> {
+  return new Map(rules.map((rule) => [rule.name, rule]));
+}
+
+function alertOf(rule: AlertRule, { metrics, since }: { metrics: Metrics; since: number }): Alert {
+  return {
+    alertId: alertIdOf(rule, metrics),
+    rule: rule.name,
+    severity: rule.severity,
+    ...subjectOf(metrics),
+    description: rule.description,
+    field: rule.field,
+    value: metrics[rule.field] as Alert["value"],
+    since,
+    firedAt: metrics.timestamp,
+  };
 }
 
 function subjectOf({ clusterId, nodeId, serviceName }: AlertSubject): AlertSubject {
   return serviceName === undefined ? { clusterId, nodeId } : { serviceName };
 }
 
-/** What a rule makes of a node or a service is known by this; of all of them, by its beginning. */
-function keyOf(rule: string, subject?: AlertSubject): string {
-  if (!subject) return `${rule}\0`;
-  const { clusterId, nodeId, serviceName } = subject;
-  return `${rule}\0${serviceName ?? `${clusterId}\0${nodeId}`}`;
+/** Returns the key of a node or a service. */
+function subjectKey({ clusterId, nodeId, serviceName }: AlertSubject): string {
+  return serviceName ?? `${clusterId}\0${nodeId}`;
 }
 
-/** An id that people can read, and that differs where a name differs: slashes within names are escaped. */
+/** Returns the key of a rule and a node or a service. */
+function pairKey(subject: string, rule: string): string {
+  return `${rule}\0${subject}`;
+}
+
+/** Returns a readable id, unique for each rule and subject: slashes within names are escaped. */
 function alertIdOf({ name }: AlertRule, { clusterId, nodeId, serviceName }: AlertSubject): string {
   const names = serviceName === undefined ? [name, clusterId!, nodeId!] : [name, serviceName];
   return names.map((part) => part.replace(/[%/]/g, encodeURIComponent)).join("/");
