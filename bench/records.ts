@@ -100,6 +100,7 @@ export function writeRecords(name: Measured, records: number, { path, form }: { 
 function csvLine(columns: readonly Column[], record: Record<string, unknown>): string {
   const values = columns.flatMap(({ field, type }) => {
     const value = record[field];
+    if (value === undefined) return type === "decimal" ? ["", ""] : "";
     if (type === "boolean") return value ? 1 : 0;
     if (type === "map") return `"${JSON.stringify(value).replaceAll('"', '""')}"`;
     if (type !== "decimal") return value;
@@ -113,6 +114,7 @@ function csvLine(columns: readonly Column[], record: Record<string, unknown>): s
 function copyLine(columns: readonly Column[], record: Record<string, unknown>): string {
   const values = columns.map(({ field, type }) => {
     const value = record[field];
+    if (value === undefined) return "\\N";
     if (type === "timestamp") return new Date(value as number).toISOString();
     return type === "map" ? JSON.stringify(value) : value;
   });

@@ -4,8 +4,6 @@
  *
  * @module
  */
-import { distance } from "fastest-levenshtein";
-
 /**
  * What went wrong, as a stable name. Part of each error of the library and of the events that report one;
  * `docs/troubleshooting.md` lists what each means and what to do.
@@ -94,18 +92,6 @@ export type ErrorCode =
   | "KEY_CLASH"
   | "LINES_REJECTED"
   | "MIGRATION_DIFFERS";
-
-/** Returns the name that is closest to what was written, or nothing if none is close. */
-export function nearest(written: string, names: readonly string[]): string {
-  const plain = (name: string) => name.replaceAll(/[_-]/g, "").toLowerCase();
-  let best = "";
-  let least = Math.max(3, written.length / 2 + 1); // more edits than that are another word
-  for (const name of names) {
-    const edits = distance(plain(written), plain(name));
-    if (edits < least) [best, least] = [name, edits];
-  }
-  return best;
-}
 
 /** True if a text may be a connection string, or a part of one, and so hold a password. */
 export function mayHoldPassword(text: string): boolean {

@@ -4,7 +4,7 @@
  * @module
  */
 import { lazyImport } from "../lazy_import.ts";
-import { nearest } from "../errors.ts";
+import { nearest } from "../nearest.ts";
 import { UsageError } from "./usage_error.ts";
 
 /** An option of a command. */

@@ -1,6 +1,6 @@
 import project from "../../deno.json" with { type: "json" };
 import { hidePassword } from "../backends/connection_string.ts";
-import { BackendError, ConfigError, describe, messageOf, nearest, ValidationError } from "../errors.ts";
+import { BackendError, ConfigError, describe, messageOf, ValidationError } from "../errors.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
@@ -47,7 +47,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     const entry = COMMANDS.find(({ name }) => `${leading.join(" ")} `.startsWith(`${name} `));
-    if (!entry) return unknownCommand(leading, args);
+    if (!entry) return await unknownCommand(leading, args);
     command = await entry.load();
     const rest = args.slice(command.name.split(" ").length).map(longForm);
     const given = await readArguments(rest, [...command.options, HELP]);
@@ -72,7 +72,7 @@ function longForm(arg: string): string {
 }
 
 /** A group such as `database` prints its commands; anything else is an error. */
-function unknownCommand(leading: readonly string[], args: readonly string[]): number {
+async function unknownCommand(leading: readonly string[], args: readonly string[]): Promise<number> {
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
     if (!args.map(longForm).includes("--help")) {
@@ -81,6 +81,7 @@ function unknownCommand(leading: readonly string[], args: readonly string[]): nu
     print(commandList(group));
     return 0;
   }
+  const { nearest } = await import("../nearest.ts");
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
   throw new UsageError(
     `unknown command ${describe(leading.join(" "))}${hint && `: did you mean "${hint}"?`}`,

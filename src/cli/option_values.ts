@@ -1,4 +1,5 @@
-import { describe, nearest } from "../errors.ts";
+import { describe } from "../errors.ts";
+import { nearest } from "../nearest.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { asBound, EARLIEST_TIME } from "../records/validation.ts";
 import { isoTime, parseTime } from "../transfer/values.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { userInfo } from "node:os";
-import { nearest } from "../../errors.ts";
+import { nearest } from "../../nearest.ts";
 import { checkNames, refuseConnectionString, splitServerUrl } from "../connection_string.ts";
 
 /** How TLS is used, in the words of libpq. */
