@@ -130,7 +130,7 @@ Deno.test("openfinops database test-connection tells apart what stands in the wa
     [at("agent:open", "telemetry"), "wrong password"],
     [at("nobody:open", "telemetry"), "that pg_hba.conf lets it in"],
     [at("postgres", "nowhere"), "Create it with `createdb NAME`"],
-    [at("postgres", "postgres"), "`database init` makes its tables"],
+    [at("postgres", "postgres"), "Run `openfinops database init`"],
     [at("stranger", "telemetry"), "Have the owner of the table grant it"],
     [`postgresql://postgres@/telemetry?host=${server.folder}/nowhere`, "no such Unix socket"],
   ];

@@ -213,7 +213,7 @@ const ALTERATIONS: readonly { by: string; wanted: string }[] = [
   { by: "ALTER TABLE cost_entries DROP CONSTRAINT cost_entries_timestamp_entry_id_key", wanted: "unique" },
   {
     by: "DROP TABLE system_metrics, cost_entries",
-    wanted: "somebody else made or altered|tables of openfinops",
+    wanted: "openfinops created them|tables of openfinops|tables were dropped",
   },
   { by: "ALTER TABLE ledger DROP restated", wanted: "not as openfinops created them" },
 ];
@@ -866,8 +866,16 @@ Deno.test("PostgresBackend can be opened by ten at once on an empty database", a
 
 test("refuses a schema that is newer, and touches nothing", async (_backend, database) => {
   await database.sql("INSERT INTO schema_version (version) VALUES (99)");
-  await assertRejects(() => open(database.url), BackendError, "it has version 99");
+  await assertRejects(() => open(database.url), BackendError, "its schema has version 99");
 });
+
+test(
+  "refuses a database whose schema_version was emptied, and says what to do",
+  async (_backend, database) => {
+    await database.sql("DELETE FROM schema_version");
+    await assertRejects(() => open(database.url), BackendError, "the table schema_version is empty");
+  },
+);
 
 test(
   "brings a database of schema version 1 up to date, once; read only, it reads it as it is",
@@ -878,7 +886,9 @@ test(
       `DROP COLUMN ${name}`
     );
     await database.sql(`ALTER TABLE cost_entries ${added.join(", ")}; DROP TABLE live_documents`);
-    await database.sql("UPDATE schema_version SET version = 1");
+    await database.sql(
+      "UPDATE schema_version SET version = 1; ALTER TABLE schema_version DROP writable_from",
+    );
     const reader = await open(database.url, { mode: "read" });
     assertEquals(await reader.documents.read(), []);
     assertEquals((await read(reader, systemMetrics)).length, 1);
@@ -888,7 +898,7 @@ test(
     await assertRejects(
       () => open(database.url, { mode: "existing" }),
       BackendError,
-      "`database init` brings it there",
+      "Run `openfinops database init`",
     );
     const writers = await Promise.all(Array.from({ length: 5 }, () => open(database.url)));
     await writers[4].documents.write({ kind: "budget", id: "x", body: 1 });
@@ -903,7 +913,7 @@ test(
 Deno.test("PostgresBackend makes no tables unless it may, and takes none of another program", async () => {
   await using database = await TestDatabase.create();
   for (const mode of ["existing", "read"] as const) {
-    await assertRejects(() => open(database.url, { mode }), BackendError, "`database init`");
+    await assertRejects(() => open(database.url, { mode }), BackendError, "`openfinops database init`");
   }
   await database.sql("CREATE TABLE ledger (account text)");
   await assertRejects(() => open(database.url), BackendError, "another program has tables");

@@ -306,10 +306,10 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
   test("refuses a database of a newer schema, and leaves it as it is", async (folder) => {
     const path = folder.file("a.db");
     await (await open(path)).close();
-    await execute(driver, path, "INSERT INTO schema_version VALUES (99, 0)");
+    await execute(driver, path, "INSERT INTO schema_version VALUES (99, 0, 99)");
     const before = Deno.readFileSync(path);
     for (const mode of ["create", "existing", "read"] as const) {
-      await assertRejects(() => open(path, mode), BackendError, "it has version 99; nothing was changed");
+      await assertRejects(() => open(path, mode), BackendError, "its schema has version 99");
     }
     assertEquals(Deno.readFileSync(path), before);
   });
@@ -327,6 +327,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       }
     }
     await execute(driver, path, "UPDATE schema_version SET version = 1");
+    await execute(driver, path, "ALTER TABLE schema_version DROP COLUMN writable_from");
     const before = Deno.readFileSync(path);
     const reader = await open(path, "read");
     assertEquals(await reader.documents.read(), []);
@@ -343,6 +344,15 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals(await read(writers[0], costEntries), [...costs, FULL_COST_ENTRY]);
     assertEquals((await writers[0].probe()).details.schemaVersion, SCHEMA_VERSION);
     await Promise.all(writers.map((writer) => writer.close()));
+  });
+
+  test("refuses a database whose schema_version was emptied, and says what to do", async (folder) => {
+    const path = folder.file("a.db");
+    await (await open(path)).close();
+    await execute(driver, path, "DELETE FROM schema_version");
+    await assertRejects(() => open(path), BackendError, "the table schema_version is empty");
+    await execute(driver, path, `INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, 0, 1)`);
+    await (await open(path)).close();
   });
 
   test("refuses a database of another program, even one with tables of the same names, unchanged", async (folder) => {

@@ -203,7 +203,7 @@ test("is not taken for a plain database, which would make partitions of its own"
   await assertRejects(
     () => PostgresBackend.open({ ...OPTIONS, connectionString: database.url }),
     BackendError,
-    "`--backend timescaledb` reads hypertables",
+    "Read hypertables with `--backend timescaledb`",
   );
 });
 

@@ -22,14 +22,16 @@ export interface Division {
 export const PARTITIONED: Division = {
   relationKind: "p",
   createSchema: () => createSchema({ division: " PARTITION BY RANGE (timestamp)" }),
-  advice: "tables in partitions are wanted (`--backend timescaledb` reads hypertables)",
+  advice: "Read hypertables with `--backend timescaledb`.",
 };
 
-/** What of a schema is there. */
+/** The part of a schema that exists. */
 interface Found {
   readonly version: number;
+  /** The oldest schema version whose programs may write into it. */
+  readonly writableFrom: number;
   readonly relationKind?: string | null;
-  /** Tables that somebody dropped. */
+  /** Tables that were dropped. */
   readonly dropped: readonly string[];
 }
 
@@ -45,20 +47,20 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
     if (Number(server) < OLDEST_SERVER * 10_000) {
       throw refuse(
         { pool, code: "SERVER_UNSUPPORTED" },
-        `a server of PostgreSQL ${OLDEST_SERVER} or later is wanted`,
-        `it has ${server}`,
+        `the server has version ${server}`,
+        `Use PostgreSQL ${OLDEST_SERVER} or later.`,
       );
     }
-    return await readSchema(session);
+    return await readSchema(pool, session);
   });
   if (isReady(pool, found, division)) return SCHEMA_VERSION;
   // What an older release has made lacks only what is new.
   if (mode === "read" && found?.relationKind === division.relationKind) return found.version;
   if (mode !== "create") throw unready(pool, found, division);
   await pool.transaction("open", async (session) => {
-    // Whoever comes second waits here, and then finds all done.
+    // A second process waits here, and then finds all done.
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
-    const found = await readSchema(session);
+    const found = await readSchema(pool, session);
     if (isReady(pool, found, division)) return;
     if (!found) return void await session.query(division.createSchema().join("; "));
     if (found.version < SCHEMA_VERSION) await session.query(upgradesFrom(found.version).join("; "));
@@ -69,7 +71,7 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
   return SCHEMA_VERSION;
 }
 
-/** What is to be said of a schema that may not be made or brought up to date. */
+/** Creates the error for a schema that may not be created or migrated. */
 function unready(
   pool: PostgresPool,
   found: Found | undefined,
@@ -78,60 +80,73 @@ function unready(
   if (!found) {
     return refuse(
       { pool, code: "TABLES_MISSING" },
-      "a database of openfinops is wanted (`database init` makes its tables)",
-      "it has none",
+      "the database has no tables of openfinops",
+      "Run `openfinops database init`.",
     );
   }
   if (found.relationKind !== relationKind) {
-    return refuse({ pool, code: "TABLES_FOREIGN" }, advice, "it has others");
+    return refuse({ pool, code: "TABLES_FOREIGN" }, "its tables are divided in another way", advice);
   }
   return refuse(
     { pool, code: "SCHEMA_TOO_OLD" },
-    `schema version ${SCHEMA_VERSION} is wanted (\`database init\` brings it there)`,
-    `it has version ${found.version}`,
+    `its schema has version ${found.version}, and this release needs version ${SCHEMA_VERSION}`,
+    "Run `openfinops database init`.",
   );
 }
 
-/** What there is of the schema, if anything. */
-async function readSchema(session: PostgresSession): Promise<Found | undefined> {
+/** Reads the state of the schema; undefined in an empty database. */
+async function readSchema(pool: PostgresPool, session: PostgresSession): Promise<Found | undefined> {
   const tables = async () =>
     new Map((await session.query(tablesQuery(tablesOf(SCHEMA_VERSION)))) as [string, string][]);
   if (!(await tables()).has("schema_version")) return undefined;
-  const [[version]] = await session.query("SELECT max(version)::text FROM schema_version");
-  // Once more: somebody may bring the schema up to date just now, and tables older than the version seem dropped.
+  // The column is not there in a schema of version 2 or older.
+  const [found] = await session.query(
+    "SELECT version::text, coalesce(to_jsonb(s) ->> 'writable_from', version::text) FROM schema_version AS s " +
+      "ORDER BY version DESC LIMIT 1",
+  );
+  if (!found) {
+    throw refuse(
+      { pool, code: "TABLES_ALTERED" },
+      "the table schema_version is empty",
+      `Restore it from a backup, or insert the version that it had; that of this release is ${SCHEMA_VERSION}.`,
+    );
+  }
+  const [version, writableFrom] = found.map(Number);
+  // Read again: another process may be migrating the schema, and tables older than the version would seem dropped.
   const kinds = await tables();
   return {
-    version: Number(version),
+    version,
+    writableFrom,
     relationKind: kinds.get("system_metrics"),
-    dropped: tablesOf(Number(version)).filter((name) => !kinds.has(name)),
+    dropped: tablesOf(version).filter((name) => !kinds.has(name)),
   };
 }
 
 function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Division): boolean {
-  if (found && found.version > SCHEMA_VERSION) {
+  if (found && found.writableFrom > SCHEMA_VERSION) {
     throw refuse(
       { pool, code: "SCHEMA_TOO_NEW" },
-      `schema version ${SCHEMA_VERSION} or older is wanted (a newer release of openfinops reads it)`,
-      `it has version ${found.version}; nothing was changed`,
+      `its schema has version ${found.version}, and this release knows version ${SCHEMA_VERSION}`,
+      "Update openfinops. Nothing was changed.",
     );
   }
   if (found && found.dropped.length > 0) {
     throw refuse(
       { pool, code: "TABLES_MISSING" },
-      "all tables of openfinops are wanted; restore a backup, or begin anew in an empty database",
-      `somebody dropped ${found.dropped.join(", ")}`,
+      `tables were dropped: ${found.dropped.join(", ")}`,
+      "Restore a backup, or choose an empty database.",
     );
   }
-  return found?.version === SCHEMA_VERSION && found.relationKind === relationKind;
+  return found !== undefined && found.version >= SCHEMA_VERSION && found.relationKind === relationKind;
 }
 
 function refuse(
   { pool, code }: { pool: PostgresPool; code: ErrorCode },
-  wanted: string,
-  state: string,
+  problem: string,
+  remedy: string,
 ): BackendError {
-  return new BackendError(`Cannot open ${pool.name}: ${wanted}: ${state}`, {
-    code: code,
+  return new BackendError(`Cannot open ${pool.name}: ${problem}. ${remedy}`, {
+    code,
     operation: "open",
     kind: "operator",
   });

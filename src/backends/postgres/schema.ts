@@ -4,6 +4,11 @@ import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
 export const SCHEMA_VERSION = 3;
+/**
+ * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
+ * may be null, keep it, so that agents of several releases share a database.
+ */
+const WRITABLE_FROM = 1;
 
 /** The tables of each schema version. */
 export function tablesOf(version: number): string[] {
@@ -16,6 +21,7 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
     "CREATE TABLE live_documents (kind text NOT NULL, id text NOT NULL, body jsonb NOT NULL, " +
     "updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, id))",
   ],
+  3: ["ALTER TABLE schema_version ADD COLUMN writable_from integer"],
 };
 
 /** The statements that lead from a schema version to that of this program. Adding a column rewrites no row. */
@@ -30,7 +36,8 @@ export function upgradesFrom(version: number): string[] {
 
 function tablesSince(version: number): string[] {
   const statements = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
-  return [...statements, `INSERT INTO schema_version (version) VALUES (${SCHEMA_VERSION})`];
+  const values = `${SCHEMA_VERSION}, ${WRITABLE_FROM}`;
+  return [...statements, `INSERT INTO schema_version (version, writable_from) VALUES (${values})`];
 }
 
 /** The dataset as a table of a schema version can be read: the columns that it lacks are null. */

@@ -36,7 +36,8 @@ export class SqliteDocuments implements DocumentStore {
     const conflict = ifAbsent
       ? "DO NOTHING"
       : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at";
-    const sql = `INSERT INTO live_documents VALUES (?, ?, ?, ?) ON CONFLICT ${conflict}`;
+    const sql =
+      `INSERT INTO live_documents (kind, id, body, updated_at) VALUES (?, ?, ?, ?) ON CONFLICT ${conflict}`;
     const values = [kind, id, JSON.stringify(body), Date.now()];
     return this.#access.change("write", () => runOnce(this.#database, sql, values) > 0);
   }

@@ -4,7 +4,7 @@ import { BackendError, type ErrorCode, failureOf, type FailureRow } from "../../
 import { isGranted } from "../../permissions.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
-import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
+import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
 
 /**
  * How long SQLite itself waits for another writer. Its thread does nothing else meanwhile, so that once a database
@@ -207,10 +207,14 @@ function migrate(database: SqliteDatabase, path: string): void {
   database.exec("BEGIN IMMEDIATE");
   try {
     const version = readVersion(database, path); // somebody else may have seen to it meanwhile
-    if (version !== SCHEMA_VERSION) {
+    if (version === undefined || version < SCHEMA_VERSION) {
       const statements = version === undefined ? createSchema() : upgradesFrom(version);
       for (const statement of statements) database.exec(statement);
-      runOnce(database, "INSERT INTO schema_version VALUES (?, ?)", [SCHEMA_VERSION, Date.now()]);
+      runOnce(database, "INSERT INTO schema_version (version, applied_at, writable_from) VALUES (?, ?, ?)", [
+        SCHEMA_VERSION,
+        Date.now(),
+        WRITABLE_FROM,
+      ]);
     }
     database.exec(WRITE_NOTHING);
     database.exec("COMMIT");
@@ -233,15 +237,24 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
       { code: "TABLES_FOREIGN", operation: "open", kind: "operator" },
     );
   }
-  const [[version]] = queryAll(database, "SELECT max(version) FROM schema_version");
-  if ((version as number) > SCHEMA_VERSION) {
+  // Files of schema version 2 or older have no third column.
+  const [found] = queryAll(database, "SELECT * FROM schema_version ORDER BY version DESC LIMIT 1");
+  if (!found) {
     throw new BackendError(
-      `Cannot open ${path}: schema version ${SCHEMA_VERSION} or older is wanted (a newer release of ` +
-        `openfinops reads it): it has version ${version}; nothing was changed`,
+      `Cannot open ${path}: the table schema_version is empty. Restore it from a backup, or insert the version that ` +
+        `it had; that of this release is ${SCHEMA_VERSION}.`,
+      { code: "TABLES_ALTERED", operation: "open", kind: "operator" },
+    );
+  }
+  const [version, , writableFrom] = found as (number | null | undefined)[];
+  if ((writableFrom ?? version!) > SCHEMA_VERSION) {
+    throw new BackendError(
+      `Cannot open ${path}: its schema has version ${version}, and this release knows version ${SCHEMA_VERSION}. ` +
+        "Update openfinops. Nothing was changed.",
       { code: "SCHEMA_TOO_NEW", operation: "open", kind: "operator" },
     );
   }
-  return version as number;
+  return version!;
 }
 
 function noSchema(path: string): BackendError {

@@ -6,6 +6,11 @@ import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
 export const SCHEMA_VERSION = 3;
+/**
+ * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
+ * may be null, keep it, so that programs of several releases share a file.
+ */
+export const WRITABLE_FROM = 1;
 
 /** The tables of schema version 1, by which a database is known to be ours. */
 export const TABLES: readonly string[] = ["schema_version", "ledger", ...Object.keys(DATASETS)];
@@ -16,6 +21,7 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
     "CREATE TABLE live_documents (kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, " +
     "updated_at INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID",
   ],
+  3: ["ALTER TABLE schema_version ADD COLUMN writable_from INTEGER"],
 };
 
 /** The statements that lead from a schema version to that of this program. Adding a column rewrites no row. */

@@ -95,7 +95,7 @@ export class SqliteWriter {
     const duplicates = rows.count - committed;
     runOnce(
       this.#database,
-      "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)",
+      "INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated, committed_at) VALUES (?, ?, ?, ?, ?, ?)",
       [id, name, committed, duplicates, restated, Date.now()],
     );
     return { committed, duplicates, restated };

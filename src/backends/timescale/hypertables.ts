@@ -50,7 +50,8 @@ export const HYPERTABLES: Division = {
     ...Object.values(DATASETS).map(makeHypertable),
   ],
   adopt,
-  advice: "hypertables are wanted (`database init --backend timescaledb` makes them of tables in partitions)",
+  advice:
+    "Convert tables in partitions into hypertables with `openfinops database init --backend timescaledb`.",
 };
 
 function makeHypertable({ name, chunkDays }: Dataset<unknown>): string {
