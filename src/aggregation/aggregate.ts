@@ -21,15 +21,15 @@ import {
   type RowForm,
 } from "./result_rows.ts";
 
-/** What every row of an answer says of where it is from. */
+/** Time range and group of a result row. */
 export interface AggregateSpan {
-  /** Where the bucket begins, in epoch milliseconds; only where buckets were asked for. */
+  /** Start of the bucket, in epoch milliseconds; only with `bucket`. */
   startTime?: number;
-  /** Where the next one begins. */
+  /** Start of the next bucket. */
   endTime?: number;
   /** The value of each field or key that was grouped by, null where records have none; only where it was. */
   group?: Record<string, string | null>;
-  /** Whether it stands for all groups that are not at the top; `group` then has only nulls. */
+  /** True for the row of all groups that are not at the top; its `group` has only nulls. */
   isOther?: true;
 }
 
@@ -43,7 +43,7 @@ export interface CostAggregate extends AggregateSpan {
   count: number;
 }
 
-/** What was wanted of a group of metrics within a bucket. */
+/** Measures of a group of metrics in a bucket. */
 export interface MetricsAggregate extends AggregateSpan {
   /** The number of records in it. */
   count: number;
@@ -114,7 +114,7 @@ export async function aggregateMetrics(
   });
 }
 
-/** What is to be asked of a backend. */
+/** Builds the request to a backend. */
 interface Asked {
   readonly question: Question;
   readonly measures: readonly Measure[];
@@ -169,7 +169,7 @@ function spanOf(question: Question, row: AnswerRow): AggregateSpan {
   };
 }
 
-/** What was wanted, of what the backend gave for it: a value as it is, or a sum and the count to divide it by. */
+/** Computes a measure from the backend's values: a value as it is, or a sum divided by its count. */
 function fromParts(
   value: AnswerRow["values"][number],
   ...[count]: AnswerRow["values"]

@@ -13,7 +13,7 @@ import {
 import type { ServiceMetrics } from "../records/service_metrics.ts";
 import type { SystemMetrics } from "../records/system_metrics.ts";
 
-/** How records are grouped into answers. */
+/** Grouping options of an aggregate. */
 export interface GroupingOptions {
   /**
    * The spans of time that are told apart: `30s`, `15m`, `6h`, `1d`, `1w` (from Monday), `1mo`, `3mo`, `1y`; all time
@@ -41,7 +41,7 @@ export interface GroupingOptions {
   top?: number;
 }
 
-/** What can be asked of a numeric field: `p95` is a percentile, any from `p0` to `p100`. */
+/** Measures of a numeric field: `p95` is a percentile, any from `p0` to `p100`. */
 export type MeasureName = "avg" | "min" | "max" | "sum" | "count" | `p${number}`;
 
 /** The fields of a record that are numbers, beside its time. */
@@ -50,23 +50,23 @@ export type NumericField<T> = Exclude<
   "timestamp"
 >;
 
-/** What of which fields. */
+/** Measures by field. */
 export type MeasuresOf<T> = Partial<Record<NumericField<T>, readonly MeasureName[]>>;
 
-/** Which costs are added up, and how they are told apart. */
+/** Filter and groups of a cost aggregate. */
 export interface CostAggregateQuery extends Omit<CostEntriesQuery, "limit" | "order">, GroupingOptions {}
 
-/** Which system metrics are put together, and how. */
+/** Filter, groups and measures of system metrics. */
 export interface SystemMetricsAggregateQuery
   extends Omit<SystemMetricsQuery, "limit" | "order">, GroupingOptions {
-  /** What is wanted of which fields. */
+  /** Measures by field. */
   fields?: MeasuresOf<SystemMetrics>;
 }
 
-/** Which service metrics are put together, and how. */
+/** Filter, groups and measures of service metrics. */
 export interface ServiceMetricsAggregateQuery
   extends Omit<ServiceMetricsQuery, "limit" | "order">, GroupingOptions {
-  /** What is wanted of which fields. */
+  /** Measures by field. */
   fields?: MeasuresOf<ServiceMetrics>;
 }
 
@@ -89,7 +89,7 @@ export interface Question {
   readonly top?: number;
 }
 
-/** What can be asked beside what every query can. */
+/** Options beyond those of every query. */
 const ASKED = ["bucket", "timeZone", "groupBy", "emptyBuckets", "top"];
 
 /**
@@ -150,13 +150,13 @@ export function groupableFields(dataset: Dataset<unknown>): string[] {
   return [...fields.map(({ field }) => field), ...maps.map(({ field }) => `${field}.…`)];
 }
 
-/** Whether the records of a dataset have amounts; those are told apart by currency, and only ever added up. */
+/** Returns true if a dataset has amounts. They are grouped by currency and only summed. */
 export function hasMoney({ columns }: Dataset<unknown>): boolean {
   return columns.some(({ type }) => type === "decimal");
 }
 
 /**
- * What a backend is asked for to answer what is wanted of a field. Averages that are to be put together are asked for as
+ * Returns the measures to request for a field. Averages that are merged later are requested as
  * sums and counts; else databases are faster with the average itself.
  */
 export function partsOf({ field, measure }: Wanted, top?: number): Measure[] {

@@ -24,7 +24,7 @@ export interface PlanPart {
 
 /** The buckets of a question. */
 export interface BucketPlan {
-  /** What a backend is asked, one part after the other. */
+  /** Requests to a backend, one after the other. */
   readonly parts: Iterable<PlanPart>;
   /** All buckets, where those without records are rows as well. */
   readonly filled?: readonly BucketRange[];

@@ -1,5 +1,5 @@
 /**
- * What becomes of the rows that a backend gives: all but the top groups put together, empty spans filled in.
+ * Post-processing of the rows of a backend: merges all but the top groups, and fills empty buckets.
  *
  * @module
  */
@@ -13,17 +13,17 @@ export interface AnswerRow {
   readonly end?: number;
   readonly group: readonly (string | null)[];
   readonly values: readonly (number | string | null | undefined)[];
-  /** Whether it stands for all groups that are not at the top. */
+  /** True for the row of all groups that are not at the top. */
   readonly isOther?: true;
 }
 
 /** By what groups are ranked: a value of a row, of which the greatest is at the top. */
 export type Ranking = (values: AnswerRow["values"]) => AnswerRow["values"][number];
 
-/** How rows are read. */
+/** Layout of rows. */
 export interface RowForm {
   readonly measures: readonly Measure[];
-  /** How many of the first values of each group are never put together with others: the currency. */
+  /** Number of leading values of each group that are never merged: the currency. */
   readonly apart: number;
 }
 
@@ -59,7 +59,7 @@ export function fillEmpty(
   { form, ranges, always, refuse }: {
     form: RowForm;
     ranges: readonly BucketRange[];
-    /** Whether there is a group also of no records. */
+    /** True if there is a group even without records. */
     always: boolean;
     /** Throws if there would be too many rows. */
     refuse: (rows: number) => void;

@@ -27,13 +27,13 @@ export const StorageBackend: {
   TIMESCALEDB: "timescaledb",
 };
 
-/** What to do with a record whose key exists: count a duplicate, or restate it. */
+/** Policy for a record whose key exists: count a duplicate, or update it. */
 export type ConflictPolicy = "ignore" | "replace";
 
-/** How the database is opened: made and migrated where needed, only if it is there, or only to read. */
+/** Open mode: create and upgrade, open only if it exists, or read only. */
 export type OpenMode = "create" | "existing" | "read";
 
-/** What is kept of one dataset. */
+/** Statistics of one dataset. */
 export interface DatasetStats {
   /** The number of records. */
   rows: number;
@@ -45,15 +45,15 @@ export interface DatasetStats {
   partitions?: number;
   /** The number of chunks, where the backend has them. */
   chunks?: number;
-  /** How many of the chunks are compressed. */
+  /** Number of compressed chunks. */
   compressedChunks?: number;
-  /** What the compressed chunks took on disk before, where the server has measured that. */
+  /** Size of the compressed chunks before compression, if the server measured it. */
   bytesBeforeCompression?: number;
-  /** What the same chunks take now. */
+  /** Size of the same chunks now. */
   bytesAfterCompression?: number;
-  /** What its tables take on disk, where the backend knows. */
+  /** Size of the tables on disk, if known. */
   tableBytes?: number;
-  /** What its indexes take on disk, where the backend knows. */
+  /** Size of the indexes on disk, if known. */
   indexBytes?: number;
 }
 
@@ -69,37 +69,37 @@ export interface CurrencyTotal {
 
 /** Something that the database does by itself, again and again. */
 export interface PolicyStats {
-  /** What it does, as in `retention`. */
+  /** Kind of policy, such as `retention`. */
   policy: string;
   /** The table or view that it is about. */
   table: string;
-  /** How often, as an interval. */
+  /** Interval between runs. */
   every: string;
   /** Its settings, as JSON. */
   settings: string;
   /** When it began to do so last, in epoch milliseconds. */
   lastRun?: number;
-  /** How that ended. */
+  /** Status of the last run. */
   lastStatus?: string;
-  /** How often it has failed. */
+  /** Number of failed runs. */
   failures: number;
   /** The error message of the last run, where that failed. */
   lastError?: string;
 }
 
-/** What is kept, and where. */
+/** Statistics of the storage. */
 export interface BackendStats {
-  /** What is kept of each dataset. */
+  /** Statistics of each dataset. */
   datasets: Record<DatasetName, DatasetStats>;
   /** The exact total of each currency. */
   totals: CurrencyTotal[];
-  /** What the database does by itself, where it does. */
+  /** Policies that the server runs by itself, if any. */
   policies?: PolicyStats[];
-  /** What else the backend knows of its storage, as in `fileSizeBytes`. */
+  /** Further facts about the storage, such as `fileSizeBytes`. */
   storage: Record<string, string | number>;
 }
 
-/** How records are deleted. */
+/** Options of a deletion. */
 export interface DeleteOptions {
   /** Only count. */
   dryRun: boolean;
@@ -120,27 +120,27 @@ export interface ReadOptions {
   signal?: AbortSignal;
 }
 
-/** What a round trip to the backend found. */
+/** Result of a round trip to the backend. */
 export interface ProbeReport {
-  /** Whether records could be written now. */
+  /** True if records can be written now. */
   writable: boolean;
-  /** What the backend says of itself: driver, versions, file. */
+  /** Facts about the backend: driver, versions, file. */
   details: Record<string, string | number>;
-  /** What an operator should know and mend. */
+  /** Warnings for the operator. */
   warnings: string[];
 }
 
 /** Something that is kept beside the records: a budget, an alert. */
 export interface StoredDocument {
-  /** What it is, as in `budget`. */
+  /** Kind, such as `budget`. */
   readonly kind: string;
   /** The id, unique within its kind. */
   readonly id: string;
-  /** What it says; whatever JSON can hold. */
+  /** Body: any JSON value. */
   readonly body: unknown;
 }
 
-/** Where the few documents are kept that there are beside the records. */
+/** Store of the few documents beside the records. */
 export interface DocumentStore {
   /**
    * Reads those of a kind, or all, by kind and id. A database that an older release has made has none.
@@ -166,13 +166,13 @@ export interface DocumentStore {
 
 /** A place where records rest. */
 export interface Backend extends Sink {
-  /** Which backend it is. */
+  /** Name of the backend. */
   readonly name: StorageBackend;
-  /** Whether what is written outlives the process. If not, there is nothing to gain from batching. */
+  /** True if records survive the process. If not, batching gains nothing. */
   readonly isDurable: boolean;
-  /** What is kept beside the records. */
+  /** Documents beside the records. */
   readonly documents: DocumentStore;
-  /** Where the database is, without user and password: what is spooled for it must not go into another. */
+  /** Location of the database without user and password: spooled records must not go into another database. */
   readonly location?: string;
   /**
    * Reads records in the order of time, in pages, in flat memory. Ending the iteration early frees all.
@@ -211,7 +211,7 @@ export interface Backend extends Sink {
     options: DeleteOptions,
   ): Promise<number>;
   /**
-   * What is kept, and where.
+   * Statistics of the storage.
    *
    * @throws {BackendError} If the backend could not be read.
    */

@@ -6,9 +6,9 @@ import type { CostEntry } from "../records/cost_entry.ts";
 import { AnomalyMonitor } from "./anomalies/anomaly_monitor.ts";
 import { BudgetMonitor } from "./budgets/budget_monitor.ts";
 
-/** How often what other processes do is taken in. */
+/** Interval at which changes of other processes are read. */
 const REFRESH_MS = 5 * 60_000;
-/** What is counted anew again and again takes no more than a twentieth of the time. */
+/** Repeated recounts take at most a twentieth of the time. */
 const LEAST_WAIT_MS = 1_000;
 const WAIT_FACTOR = 20;
 /** When what has failed is tried again, where no batch comes before. */
@@ -27,7 +27,7 @@ export class CostMonitor {
   #refreshedAt = -Infinity;
   #mayRefreshAt = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Whether nothing is put off any more. */
+  /** True if nothing may be deferred. */
   #isClosing = false;
   #isClosed = false;
 

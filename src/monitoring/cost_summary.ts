@@ -7,7 +7,7 @@ import { acceptQuery } from "../records/query.ts";
 import { asBound } from "../records/validation.ts";
 import { type Check, isAnything, takeFields } from "./field_checks.ts";
 
-/** Of which time costs are summed up. */
+/** Time range and size of a cost summary. */
 export interface CostSummaryOptions {
   /**
    * From when on: epoch milliseconds or a `Date`.
@@ -22,7 +22,7 @@ export interface CostSummaryOptions {
    */
   endTime?: number | Date;
   /**
-   * How many resources are named, of each currency those that cost the most.
+   * Number of resources to list for each currency, the most expensive first.
    *
    * @default {10}
    */
@@ -31,7 +31,7 @@ export interface CostSummaryOptions {
 
 /** A part of the costs. */
 export interface CostShare {
-  /** What it is a part for: a category or a resource; absent for all other resources together. */
+  /** Category or resource; absent for all other resources together. */
   name?: string;
   /** The exact sum, a canonical decimal string. */
   total: string;
@@ -41,7 +41,7 @@ export interface CostShare {
   percent: number;
 }
 
-/** What was spent in one currency. Amounts are canonical decimal strings. */
+/** Spending in one currency. Amounts are canonical decimal strings. */
 export interface CurrencySummary {
   /** The currency. */
   currency: string;
@@ -53,11 +53,11 @@ export interface CurrencySummary {
   previousTotal: string;
   /** See {@linkcode CurrencySummary.previousTotal}. */
   change?: number;
-  /** What an hour cost on average. */
+  /** Average cost of an hour. */
   averagePerHour: string;
-  /** What 30 days would cost at this rate. */
+  /** Cost of 30 days at this rate. */
   projectedPer30Days: string;
-  /** Whether the second half of the time cost over 10 % more or less than the first. */
+  /** Trend: the second half of the range against the first, by more than 10 %. */
   trend: "increasing" | "decreasing" | "stable";
   /** Each category, the costliest first. */
   categories: CostShare[];
@@ -65,7 +65,7 @@ export interface CurrencySummary {
   resources: CostShare[];
 }
 
-/** What was spent. */
+/** Spending in a time range. */
 export interface CostSummary {
   /** From when on, in epoch milliseconds. */
   startTime: number;

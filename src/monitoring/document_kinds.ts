@@ -1,5 +1,5 @@
 /**
- * What is kept beside the records, by kind.
+ * Kinds of documents that are stored beside the records.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { DocumentStore } from "../backends/backend.ts";
 export const ALERT_RULE = "alert_rule";
 /** An `Alert`, by its id. */
 export const ALERT = "alert";
-/** Who has taken note of an alert, by its id. Apart from the alert, which another process may write at the same time. */
+/** Acknowledgement of an alert, by its id. Separate from the alert, which another process may write at the same time. */
 export const ACKNOWLEDGEMENT = "alert_acknowledgement";
 /** A `Cluster`, by its id. */
 export const CLUSTER = "cluster";
@@ -24,7 +24,7 @@ export const ANOMALY = "cost_anomaly";
 /** The times of a `TrainingRun`, by its id. */
 export const TRAINING_RUN = "training_run";
 
-/** What the documents of a kind say. */
+/** Returns the bodies of the documents of a kind. */
 export async function bodiesOf<T>(documents: DocumentStore, kind: string): Promise<T[]> {
   return (await documents.read(kind)).map(({ body }) => body as T);
 }

@@ -16,7 +16,7 @@ export class DocumentWriter {
     this.#alarm = alarm;
   }
 
-  /** What is not stored yet. */
+  /** Documents that are not stored yet. */
   get pending(): StoredDocument[] {
     return [...this.#pending.values()];
   }

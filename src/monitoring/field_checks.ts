@@ -5,9 +5,9 @@
  */
 import { ValidationError } from "../errors.ts";
 
-/** What a field must be. */
+/** Rule for a field. */
 export interface Check {
-  /** Whether a value is that. */
+  /** Returns true if a value is valid. */
   test(value: unknown): boolean;
   /** The same in words. */
   readonly wanted: string;

@@ -41,23 +41,23 @@ export interface Service {
   dependencies?: string[];
 }
 
-/** Of when health is told. */
+/** Time and window of a health summary. */
 export interface HealthOptions {
   /**
-   * Of which time: epoch milliseconds or a `Date`.
+   * Time of the summary: epoch milliseconds or a `Date`.
    *
    * @default {now}
    */
   at?: number | Date;
   /**
-   * What has not reported for this long before that time is down, in milliseconds.
+   * Nodes and services that were silent for this long before that time are down, in milliseconds.
    *
    * @default {300_000}
    */
   windowMs?: number;
 }
 
-/** How a cluster fares. What no node has measured is absent. */
+/** Health of a cluster. Measures that no node has taken are absent. */
 export interface ClusterHealth {
   /** The cluster. */
   clusterId: string;
@@ -67,9 +67,9 @@ export interface ClusterHealth {
   status: HealthStatus;
   /** The mean over the nodes: 100 for a healthy one, 70 for a warning, 40 for a critical one, 0 for one that is down. */
   score: number;
-  /** How many nodes it has: those that are registered, and others that have reported. */
+  /** Number of nodes: registered ones, and others that have reported. */
   nodes: number;
-  /** How many of them are in which state: their own, or worse where an alert is active; silent ones are down. */
+  /** Number of nodes by status: their own, or worse if an alert is active; silent ones are down. */
   nodesBy: Record<HealthStatus, number>;
   /** The nodes that should have reported and have not. */
   silentNodes: string[];
@@ -85,17 +85,17 @@ export interface ClusterHealth {
   throughput?: number;
   /** Power drawn, W, the sum. */
   powerConsumption?: number;
-  /** What the nodes say that they cost an hour, the sum: an indication, not an amount. */
+  /** Cost an hour as reported by the nodes, the sum. Indicative. */
   costPerHour?: number;
-  /** How many nodes are training. */
+  /** Number of nodes that are training. */
   trainingNodes: number;
   /** The time of the newest metrics, in epoch milliseconds; absent where there are none. */
   lastSeen?: number;
 }
 
-/** How all clusters fare. */
+/** Health of all clusters. */
 export interface ClusterHealthSummary {
-  /** Of which time, in epoch milliseconds. */
+  /** Time of the summary, in epoch milliseconds. */
   at: number;
   /** Each cluster, by id. */
   clusters: ClusterHealth[];
@@ -117,7 +117,7 @@ export interface ServiceNode {
 
 /** The services and how they depend on each other. */
 export interface ServiceDependencyMap {
-  /** Of which time, in epoch milliseconds. */
+  /** Time of the summary, in epoch milliseconds. */
   at: number;
   /** Each service that is registered, has reported, or is depended on; by name. */
   nodes: ServiceNode[];
@@ -127,7 +127,7 @@ export interface ServiceDependencyMap {
 
 const SCORES: Readonly<Record<HealthStatus, number>> = { healthy: 100, warning: 70, critical: 40, down: 0 };
 const LEAST_SCORE: readonly [HealthStatus, number][] = [["healthy", 80], ["warning", 60], ["critical", 20]];
-/** What an alert makes of the node that it is about. */
+/** Node status that an active alert implies. */
 const STATUS_OF: Readonly<Record<AlertSeverity, HealthStatus>> = {
   info: "healthy",
   warning: "warning",
@@ -206,7 +206,7 @@ interface Seen<T> {
   readonly atHand: readonly T[];
 }
 
-/** How the clusters of a backend fare. */
+/** Returns the health of all clusters of a backend. */
 export async function clusterHealthSummary(
   backend: Backend,
   { window, atHand, alerts }: Seen<SystemMetrics> & { alerts: Alert[] },
@@ -225,7 +225,7 @@ export async function serviceDependencyMap(
   return { at: window.at, ...dependencyMap(newest, await bodiesOf<Service>(backend.documents, SERVICE)) };
 }
 
-/** How clusters fare, by the newest metrics of each node. */
+/** Returns the health of clusters from the newest metrics of each node. */
 function clusterHealth(
   newest: readonly SystemMetrics[],
   { clusters, alerts }: { clusters: readonly Cluster[]; alerts: readonly Alert[] },

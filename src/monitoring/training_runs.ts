@@ -19,11 +19,11 @@ export interface TrainingRunTimes {
   endTime?: number;
 }
 
-/** What a training run costs. */
+/** Cost of a training run. */
 export interface TrainingRun extends TrainingRunTimes {
-  /** How long it has taken, in hours. */
+  /** Duration, in hours. */
   durationHours: number;
-  /** What it has cost, exact, by currency: the costs that are committed. */
+  /** Exact committed cost by currency. */
   totals: (CurrencyTotal & {
     /** The same an hour, a canonical decimal string; absent before any time has gone by. */
     costPerHour?: string;
@@ -61,7 +61,7 @@ export async function stopRun(
   return await withCosts(backend, body);
 }
 
-/** What runs cost: those that are tracked, or one. */
+/** Returns the cost of tracked runs, or of one. */
 export async function costsOfRuns(backend: Backend, trainingRunId?: string): Promise<TrainingRun[]> {
   const found: TrainingRun[] = [];
   for (const run of await runs(backend, trainingRunId)) found.push(await withCosts(backend, run));

@@ -1,11 +1,11 @@
 /**
- * What a backend is asked to count and add up, as data.
+ * Aggregation request to a backend, as data.
  *
  * @module
  */
 import type { BucketRange } from "./calendar.ts";
 
-/** What records are grouped by: a text field, or a key of a map field. */
+/** Grouping key: a text field, or a key of a map field. */
 export interface GroupKey {
   /** The field. */
   readonly field: string;
@@ -13,7 +13,7 @@ export interface GroupKey {
   readonly key?: string;
 }
 
-/** What is asked of each group. */
+/** Measure of each group. */
 export type Measure =
   /** The number of records, or of those that have the field. */
   | { readonly function: "count"; readonly field?: string }
@@ -25,36 +25,36 @@ export type Measure =
    */
   | { readonly function: "percentile"; readonly field: string; readonly fraction: number };
 
-/** What a backend counts and adds up of the records that a query finds, whatever the query's limit and order. */
+/** Aggregation of the records that match a query. Limit and order of the query are ignored. */
 export interface Aggregation {
   /**
    * The spans of time, one after the other; all time where not given. Records before the first or after the last count
    * for spans that begin there: who asks leaves those out, or has a query that finds no such records.
    */
   readonly ranges?: readonly BucketRange[];
-  /** What is told apart. */
+  /** Grouping keys. */
   readonly groupBy: readonly GroupKey[];
-  /** What is wanted. */
+  /** Measures. */
   readonly measures: readonly Measure[];
   /**
-   * Whether what is rolled up may stand in where it says the same as the records.
+   * Allow rollups if they give the same result as the records.
    *
    * @default {false}
    */
   readonly mayUseRollUps?: boolean;
 }
 
-/** What a backend has found of one group within one span of time. Spans and groups without records are left out. */
+/** Result of one group in one time range. Ranges and groups without records are left out. */
 export interface AggregateRow {
-  /** Where the span begins, in epoch milliseconds. */
+  /** Start of the range, in epoch milliseconds. */
   readonly start?: number;
-  /** The values by which it is grouped; null for records that have none. */
+  /** Values of the grouping keys; null for records without one. */
   readonly group: readonly (string | null)[];
-  /** The measures, in the order in which they were asked for. */
+  /** Measures in the order of the request. */
   readonly values: readonly (number | string | null)[];
 }
 
-/** What `percentile_cont` gives between two neighbors in the order of values, to the last bit. */
+/** Interpolates between two neighboring values as `percentile_cont` does, to the last bit. */
 export function interpolate(fraction: number, count: number, [low, high]: readonly [number, number]): number {
   const at = fraction * (count - 1);
   return low + (at - Math.floor(at)) * (high - low);

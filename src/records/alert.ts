@@ -1,10 +1,10 @@
-/** How bad it is, as OpenFinOps has it. */
+/** Severity levels of OpenFinOps. */
 export type AlertSeverity = "info" | "warning" | "critical" | "emergency";
 
 /** The severities, the worst last. */
 export const ALERT_SEVERITIES: readonly AlertSeverity[] = ["info", "warning", "critical", "emergency"];
 
-/** What or whom something is about. */
+/** Subject of an alert. */
 export interface AlertSubject {
   /** The cluster, of system metrics. */
   clusterId?: string;
@@ -20,9 +20,9 @@ export interface Alert extends AlertSubject {
   alertId: string;
   /** The name of the rule. */
   rule: string;
-  /** How bad it is. */
+  /** Severity. */
   severity: AlertSeverity;
-  /** What it means, in words. */
+  /** Description. */
   description: string;
   /** The field of the metrics. */
   field: string;
@@ -34,8 +34,8 @@ export interface Alert extends AlertSubject {
   firedAt: number;
   /** When the condition ceased to hold; absent while it is active. */
   resolvedAt?: number;
-  /** When somebody has taken note of it. */
+  /** Time of the acknowledgement. */
   acknowledgedAt?: number;
-  /** Who that was. */
+  /** Name of the person who acknowledged it. */
   acknowledgedBy?: string;
 }

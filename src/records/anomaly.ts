@@ -1,19 +1,19 @@
-/** A day on which something cost far more or far less than on the like days before. */
+/** A day on which a group cost far more or far less than expected. */
 export interface CostAnomaly {
-  /** Where the day begins (UTC), in epoch milliseconds. */
+  /** Start of the day (UTC), in epoch milliseconds. */
   startTime: number;
-  /** Where it ends. */
+  /** End of the day. */
   endTime: number;
-  /** What it is about: the value of each field that was told apart. */
+  /** Group: the value of each grouping field. */
   group: Record<string, string | null>;
-  /** The currency. */
+  /** Currency. */
   currency: string;
-  /** What that day has cost (so far, where it is not over), a canonical decimal string. */
+  /** Cost of the day (so far, if it is not over), a canonical decimal string. */
   amount: string;
-  /** About what was to be expected. */
+  /** Expected cost, approximate. */
   expected: number;
-  /** How far off it is, in percent of what was expected; Infinity where nothing was. */
+  /** Deviation in percent of the expected cost; Infinity if nothing was expected. */
   deviation: number;
-  /** `high` where it is off by more than twice of what is still taken for chance. */
+  /** `high` if the deviation exceeds twice the tolerance. */
   severity: "medium" | "high";
 }

@@ -1,14 +1,14 @@
-/** What may be spent, on what, and when. */
+/** Limit on spending, with its filter and period. */
 export interface Budget {
   /** The id. */
   budgetId: string;
-  /** What people call it. */
+  /** Display name. */
   name: string;
-  /** What may be spent in each period, a canonical decimal string. */
+  /** Limit for each period, a canonical decimal string. */
   amount: string;
   /** The currency. Costs in other currencies do not count. */
   currency: string;
-  /** How often it begins anew, as in `1mo`; absent where it counts once, from `startTime` to `endTime`. */
+  /** Recurrence, such as `1mo`; absent if it counts once, from `startTime` to `endTime`. */
   period?: string;
   /** The time zone in which periods begin. */
   timeZone: string;
@@ -24,7 +24,7 @@ export interface Budget {
   region?: string;
   /** Only costs with all of these tags. */
   tags?: Record<string, string>;
-  /** The percentages of the amount at which somebody is told, ascending. */
+  /** Thresholds in percent of the amount, ascending. */
   thresholds: number[];
 }
 
@@ -32,12 +32,12 @@ export interface Budget {
 export interface BudgetCrossing {
   /** The budget. */
   budgetId: string;
-  /** Where the period begins, in epoch milliseconds. */
+  /** Start of the period, in epoch milliseconds. */
   startTime: number;
   /** The percentage. */
   threshold: number;
   /** When that was noticed, in epoch milliseconds. */
   at: number;
-  /** What was spent then, a canonical decimal string. */
+  /** Spending at that time, a canonical decimal string. */
   spent: string;
 }

@@ -12,7 +12,7 @@ function codesByName(): Map<string, string> {
 }
 
 /**
- * What a text must be instead to be a currency, or nothing where it is one. A currency that has a code of ISO 4217 is
+ * Returns what a text must be to be a currency, or nothing if it is one. A currency that has a code of ISO 4217 is
  * spelled so, since `usd` and `USD` would never be added together. What has no such code is a virtual currency, as
  * FOCUS 1.2 allows it (credits, tokens), in whatever letters its vendor uses.
  */

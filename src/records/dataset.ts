@@ -1,5 +1,5 @@
 /**
- * What a dataset is: one description, as data, from which validation, tables, inserts, row decoding,
+ * Description of a dataset, as data, from which validation, tables, inserts, row decoding,
  * CSV headers and the columns of the command line are all derived.
  *
  * @module
@@ -23,17 +23,17 @@ export interface Column {
   readonly name: string;
   /** The kind of value. */
   readonly type: ColumnType;
-  /** Whether each record has it, either given or by its default. */
+  /** True if each record has it, given or by default. */
   readonly required: boolean;
-  /** What a record gets that does not give it. */
+  /** Default value. */
   readonly default?: string;
   /** The only texts that are allowed. */
   readonly oneOf?: readonly string[];
-  /** What a text must be instead, or nothing where it is right. */
+  /** Returns what a text must be if it is invalid. */
   readonly wants?: (text: string) => string | undefined;
   /** The most UTF-16 code units that a text may have. */
   readonly maxLength: number;
-  /** Whether a table on a terminal shows it. */
+  /** True if tables on a terminal show it. */
   readonly summary: boolean;
   /** The version of the schema that added it. A table of an older version lacks it. */
   readonly since: number;
@@ -48,7 +48,7 @@ export type DatasetName = "system_metrics" | "service_metrics" | "cost_entries";
 export interface Dataset<T> {
   /** The name, also of the table. */
   readonly name: DatasetName;
-  /** How messages call a record of it, as in "a cost entry". */
+  /** Name of a record in messages, such as "a cost entry". */
   readonly noun: string;
   /** The columns, in the order of tables and files. */
   readonly columns: readonly Column[];
@@ -86,7 +86,7 @@ export interface Dataset<T> {
   readonly _record?: T;
 }
 
-/** What may be said of a column beside its field and type. */
+/** Options of a column beside field and type. */
 type ColumnOptions = Partial<Omit<Column, "field" | "name" | "type">>;
 
 const MAX_TEXT_LENGTH = 65_536;
@@ -125,7 +125,7 @@ export function positionOf(dataset: Dataset<unknown>, field: string, expected: n
   return dataset.positions.get(field) ?? -1;
 }
 
-/** What of a dataset is not derived. */
+/** Parts of a dataset that are not derived. */
 type Description<T> = Omit<
   Dataset<T>,
   "positions" | "required" | "sized" | "maps" | "usual" | "source" | "_record"

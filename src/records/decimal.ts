@@ -119,7 +119,7 @@ export class Decimal {
     return this.#scaled % ONE;
   }
 
-  /** Whether the value fits where amounts are stored: fewer than 10¹⁸ whole units. */
+  /** True if the value can be stored: fewer than 10¹⁸ whole units. */
   get isStorable(): boolean {
     return this.#scaled < LIMIT && this.#scaled > -LIMIT;
   }
@@ -148,7 +148,7 @@ export class Decimal {
   }
 }
 
-/** Whether the text is already what {@linkcode Decimal.toString} would give and can be stored as it is. */
+/** Returns true if a text is in the form of {@linkcode Decimal.toString} and can be stored as it is. */
 export function isCanonicalAmount(text: string): boolean {
   return CANONICAL.test(text);
 }

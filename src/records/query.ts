@@ -2,7 +2,7 @@ import { ValidationError } from "../errors.ts";
 import type { Dataset } from "./dataset.ts";
 import { acceptMap, acceptText, acceptTime } from "./validation.ts";
 
-/** What every query can ask for. Ranges are half-open: `[startTime, endTime)`. */
+/** Options of every query. Ranges are half-open: `[startTime, endTime)`. */
 export interface TimeRangeQuery {
   /** The earliest time, inclusive: epoch milliseconds or a `Date`. */
   startTime?: number | Date;
@@ -54,7 +54,7 @@ export interface RecordQuery {
   readonly endTime?: number;
   /** Text fields and the value each must have. */
   readonly equals: Readonly<Record<string, string>>;
-  /** What the dataset's `mapFilter` must hold. */
+  /** Entries that the dataset's `mapFilter` field must contain. */
   readonly entries: Readonly<Record<string, string>>;
   /** The most records to return. */
   readonly limit?: number;
@@ -104,7 +104,7 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
   return { ...query, equals };
 }
 
-/** What a query of a dataset can ask for. */
+/** Returns the options of a query of a dataset. */
 export function queryFields(dataset: Dataset<unknown>): string[] {
   const map = dataset.mapFilter ? [dataset.mapFilter] : [];
   return ["startTime", "endTime", "limit", "order", ...dataset.filters, ...map];

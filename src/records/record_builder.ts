@@ -25,7 +25,7 @@ export function recordBuilder<T>({ columns }: Dataset<T>): RecordBuilder<T> {
   };
 }
 
-/** Whether the same values are present as in the record before; notes which are. */
+/** Returns true if the same fields are present as in the previous record, and remembers them. */
 function haveSame(isPresent: boolean[], values: readonly unknown[]): boolean {
   let isSame = true;
   for (let i = 0; i < isPresent.length; i++) {

@@ -15,7 +15,7 @@ class Refusal {
   constructor(readonly wanted: string, readonly value: unknown, readonly key = "") {}
 }
 
-/** What each kind of value must be, and what is kept of it. */
+/** Validates each type of value and returns the stored form. */
 const checks: Record<ColumnType, (value: unknown, column: Column) => unknown> = {
   timestamp: checkTime,
   text: checkText,
@@ -174,7 +174,7 @@ function checkStorable(text: string): string {
   return wanted === undefined ? text : refuse(wanted, text);
 }
 
-/** What a text must be that PostgreSQL could not store, or nothing where it can. */
+/** Returns what a text must be if PostgreSQL cannot store it. */
 function whatIsUnstorable(text: string): string | undefined {
   if (text.includes("\0")) return "free of NUL characters";
   if (!text.isWellFormed()) return "well-formed Unicode (no lone surrogates)";

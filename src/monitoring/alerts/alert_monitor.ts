@@ -16,7 +16,7 @@ const MAX_PENDING = 100_000;
 const TOO_MANY_CONDITIONS =
   `${MAX_PENDING} conditions hold and have not fired: further nodes are not watched until some have fired or ended. ` +
   "Check whether node names change with every report.";
-/** How often conditions without metrics are looked for once there are so many. */
+/** Interval of the search for silent conditions when there are many. */
 const SWEEP_MS = 10_000;
 
 /** A rule that a node or a service breaks. */

@@ -9,7 +9,7 @@ import { type Check, isFlag, isOneOf, isText, takeFields } from "../field_checks
 export interface AlertRule extends AlertSubject {
   /** The name. */
   name: string;
-  /** Of which metrics. */
+  /** Dataset of the metrics. */
   dataset: "system_metrics" | "service_metrics";
   /** The field, as in `cpuUsage`. */
   field: string;
@@ -19,13 +19,13 @@ export interface AlertRule extends AlertSubject {
   below?: number;
   /** It holds where the value is this. */
   equals?: string | boolean;
-  /** How long it has to hold, by the times of the metrics, in milliseconds. */
+  /** Duration that the condition must hold, by the times of the metrics, in milliseconds. */
   durationMs: number;
-  /** How bad that is. */
+  /** Severity. */
   severity: AlertSeverity;
-  /** What it means, in words. */
+  /** Description. */
   description: string;
-  /** Whether it is watched for; `false` also puts a default rule of this name out of use. */
+  /** True if the rule is active; `false` also disables a built-in rule of this name. */
   isEnabled: boolean;
 }
 
@@ -33,31 +33,31 @@ export interface AlertRule extends AlertSubject {
 export interface AlertRuleInput
   extends Omit<AlertRule, "dataset" | "durationMs" | "severity" | "description" | "isEnabled"> {
   /**
-   * Of which metrics.
+   * Dataset of the metrics.
    *
    * @default {"system_metrics"}
    */
   dataset?: AlertRule["dataset"];
   /**
-   * How long it has to hold, by the times of the metrics, in milliseconds; 0 for at once.
+   * Duration that the condition must hold, by the times of the metrics, in milliseconds; 0 fires at once.
    *
    * @default {0}
    */
   durationMs?: number;
   /**
-   * How bad that is.
+   * Severity.
    *
    * @default {"warning"}
    */
   severity?: AlertSeverity;
   /**
-   * What it means, in words.
+   * Description.
    *
    * @default {the condition}
    */
   description?: string;
   /**
-   * Whether it is watched for; `false` also puts a default rule of this name out of use.
+   * True if the rule is active; `false` also disables a built-in rule of this name.
    *
    * @default {true}
    */

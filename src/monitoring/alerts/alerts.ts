@@ -6,26 +6,26 @@ import { type AlertMonitor, allRules } from "./alert_monitor.ts";
 import { isFlag, isText, takeFields } from "../field_checks.ts";
 import { ACKNOWLEDGEMENT, ALERT, ALERT_RULE, bodiesOf } from "../document_kinds.ts";
 
-/** Which alerts are asked for. */
+/** Filter of alerts. */
 export interface AlertsQuery {
   /**
-   * Whether those that are resolved are there as well.
+   * Include resolved alerts.
    *
    * @default {false}
    */
   includeResolved?: boolean;
 }
 
-/** Who has taken note of an alert. */
+/** Acknowledgement of an alert. */
 interface Acknowledgement {
   readonly alertId: string;
-  /** Of the time when it fired then. */
+  /** Time at which the acknowledged alert fired. */
   readonly firedAt: number;
   readonly at: number;
   readonly by?: string;
 }
 
-/** What people do about alerts. */
+/** Operations on alerts. */
 export class Alerts {
   readonly #documents: DocumentStore;
   readonly #watch: AlertMonitor;

@@ -7,7 +7,7 @@ import { costEntries } from "../../records/cost_entry.ts";
 import { acceptQuery, type CostEntriesQuery, queryFields } from "../../records/query.ts";
 import { isAnything, takeFields } from "../field_checks.ts";
 
-/** Which days are looked at, and what is told apart. */
+/** Time range and groups of a search for anomalies. */
 export interface AnomalyQuery extends Omit<CostEntriesQuery, "limit" | "order"> {
   /**
    * The fields and tags that are told apart.
@@ -25,19 +25,19 @@ export interface DayTotal {
   readonly total: number;
 }
 
-/** What a day may cost. */
+/** Expected cost of a day. */
 export interface Expectation {
   readonly expected: number;
-  /** What is still taken for chance, more or less. */
+  /** Tolerance in both directions. */
   readonly tolerance: number;
 }
 
 /** The days before a day that say what it is expected to cost: five weeks. */
 export const HISTORY_DAYS = 35;
-/** What is told apart where nothing else is asked for. */
+/** Default groups. */
 export const SERIES = ["category", "resourceId"];
 
-/** What can be asked for. The values are checked as those of other queries are. */
+/** Known options. Values are checked as in other queries. */
 const FIELDS = Object.fromEntries(
   [...queryFields(costEntries), "groupBy"].filter((field) => field !== "limit" && field !== "order")
     .map((field) => [field, isAnything]),
@@ -54,7 +54,7 @@ const SIGMA_OF_MAD = 1.4826;
 const SIGMA_OF_SPAN = 1 / 2.5631;
 
 /**
- * What a day may cost, by the days before it; nothing where these are too few to tell.
+ * Returns the expected cost of a day from the days before it, or nothing if there are too few.
  *
  * Medians, so that what was out of order itself makes no difference; by weekday, because few weekends cost what working
  * days do; and with the trend, which is the median of the changes from week to week, taken out. Until three weeks are
@@ -87,7 +87,7 @@ export function expectationOf(history: readonly DayTotal[], day: number): Expect
   return expectation(expected, quantile(deviations, 0.5) * SIGMA_OF_MAD);
 }
 
-/** What is to be said of a day, if anything. */
+/** Returns the anomaly of a day, if it is one. */
 export function judge(
   total: number,
   { expected, tolerance }: Expectation,
@@ -139,7 +139,7 @@ export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}):
   }).toSorted((a, b) => a.startTime - b.startTime);
 }
 
-/** Where a day begins and ends. */
+/** Start and end of a day. */
 export function spanOf(day: number): { startTime: number; endTime: number } {
   return { startTime: day * DAY_MS, endTime: (day + 1) * DAY_MS };
 }

@@ -11,7 +11,7 @@ import { type Expectation, expectationOf, HISTORY_DAYS, judge, SERIES, spanOf } 
 /** The most categories of resources that are watched; beyond, those that came first are forgotten. */
 const MAX_SERIES = 10_000;
 
-/** What one category of one resource costs, day by day. */
+/** Daily costs of one category of one resource. */
 interface Series {
   readonly group: CostAnomaly["group"];
   readonly currency: string;
@@ -19,9 +19,9 @@ interface Series {
   readonly totals: Map<number, Decimal>;
   /** The newest day that has costs. */
   day: number;
-  /** What that day may cost; worked out when it is needed. */
+  /** Expected cost of that day; computed on demand. */
   allowed?: Expectation | null;
-  /** Whether that day was found to be out of order. */
+  /** True if that day is an anomaly. */
   isFound: boolean;
 }
 
@@ -91,7 +91,7 @@ export class AnomalyMonitor {
     }
   }
 
-  /** Of days so long ago nobody is told again. */
+  /** Days before this are not reported again. */
   async #forgetOld(today: number): Promise<void> {
     const { documents } = this.#backend;
     for (const { id, body } of await documents.read(ANOMALY)) {

@@ -12,12 +12,12 @@ export interface BudgetInput {
   /** The id. */
   budgetId: string;
   /**
-   * What people call it.
+   * Display name.
    *
    * @default {budgetId}
    */
   name?: string;
-  /** What may be spent in each period: above 0, with up to 18 digits after the point. */
+  /** Limit for each period: above 0, with up to 18 digits after the point. */
   amount: number | string;
   /**
    * The currency. Costs in other currencies do not count.
@@ -26,7 +26,7 @@ export interface BudgetInput {
    */
   currency?: string;
   /**
-   * How often it begins anew: `1d`, `1w` (on Monday), `1mo`, `3mo`, `1y` …
+   * Recurrence: `1d`, `1w` (on Monday), `1mo`, `3mo`, `1y` …
    *
    * @default {"1mo", or none where both startTime and endTime are given}
    */
@@ -59,9 +59,9 @@ export interface BudgetInput {
 
 /** A span of time in which a budget counts. */
 export interface BudgetWindow {
-  /** Where it begins, inclusive, in epoch milliseconds. */
+  /** Start, inclusive, in epoch milliseconds. */
   readonly start: number;
-  /** Where it ends, exclusive. */
+  /** End, exclusive. */
   readonly end: number;
 }
 
@@ -155,7 +155,7 @@ export function windowAt(budget: Budget, time: number): BudgetWindow {
   return { start: Math.max(start, startTime), end: Math.min(end, endTime) };
 }
 
-/** Whether a cost within the window counts for the budget. */
+/** Returns true if a cost in the window counts for the budget. */
 export function isCounted(budget: Budget, entry: CostEntry): boolean {
   const { currency, categories, resourceId, region, tags } = budget;
   if (entry.currency !== currency) return false;

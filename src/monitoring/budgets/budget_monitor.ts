@@ -42,7 +42,7 @@ export class BudgetMonitor {
     }
   }
 
-  /** Whether a budget has begun a new period. */
+  /** Returns true if a budget has begun a new period. */
   get isOver(): boolean {
     return this.#watched.some(({ window }) => Date.now() >= window.end);
   }

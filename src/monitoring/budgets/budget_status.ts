@@ -6,54 +6,54 @@ import { Decimal } from "../../records/decimal.ts";
 import type { BudgetWindow } from "./budget.ts";
 
 /**
- * How a budget stands: `approaching_limit` from 80 % on, `budget_exhausted` when exactly all of it is spent,
+ * Status of a budget: `approaching_limit` from 80 %, `budget_exhausted` when exactly all of it is spent,
  * `over_budget` when more is.
  */
 export type BudgetState = "under_budget" | "approaching_limit" | "budget_exhausted" | "over_budget";
 
-/** How a budget stands in a period. Amounts are exact, canonical decimal strings. */
+/** Status of a budget in a period. Amounts are exact, canonical decimal strings. */
 export interface BudgetStatus {
   /** The id. */
   budgetId: string;
-  /** What people call it. */
+  /** Display name. */
   name: string;
-  /** How it stands. */
+  /** Status. */
   status: BudgetState;
   /** The currency of all amounts. */
   currency: string;
-  /** What may be spent in the period. */
+  /** Limit for the period. */
   amount: string;
-  /** What is spent: the total of the costs that are committed. */
+  /** Spending: the total of committed costs. */
   spent: string;
-  /** What is left; below zero where more is spent. */
+  /** Remaining amount; negative if more was spent. */
   remaining: string;
-  /** What is spent, in percent of the amount. */
+  /** Spending in percent of the limit. */
   utilization: number;
-  /** How many costs that are. */
+  /** Number of costs. */
   entries: number;
-  /** Where the period begins, in epoch milliseconds. */
+  /** Start of the period, in epoch milliseconds. */
   startTime: number;
-  /** Where it ends. */
+  /** End of the period. */
   endTime: number;
-  /** What was spent a day, so far, on average. */
+  /** Average spending a day so far. */
   burnRatePerDay: string;
-  /** What would be spent by now if all of it were spent evenly. */
+  /** Spending by now if the limit were spent evenly. */
   expectedSpend: string;
-  /** What will be spent at the end if it goes on like this; absent before a hundredth of the period is over. */
+  /** Projected spending at the end; absent in the first hundredth of the period. */
   projectedSpend?: string;
   /** When nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
   projectedExhaustion?: number;
   /** The thresholds that were crossed in the period, ascending. */
   crossed: BudgetCrossing[];
-  /** What was spent on the same in other currencies, which does not count. */
+  /** Matching costs in other currencies, which do not count. */
   otherCurrencies: CurrencyTotal[];
 }
 
-/** What is spent in a window, by currency. */
+/** Spending in a window, by currency. */
 export interface Spending {
   /** In the currency of the budget. */
   readonly spent: Decimal;
-  /** How many costs that are. */
+  /** Number of costs. */
   readonly entries: number;
   /** In other currencies. */
   readonly others: readonly CurrencyTotal[];
@@ -61,7 +61,7 @@ export interface Spending {
 
 const APPROACHING_PERCENT = 80n;
 
-/** What is spent in a window, added up where the costs rest. */
+/** Returns the spending in a window, summed by the backend. */
 export async function spendingOf(backend: Backend, budget: Budget, window: BudgetWindow): Promise<Spending> {
   const { currency, categories, resourceId, region, tags } = budget;
   const rows = await aggregateCosts(backend, {
@@ -89,7 +89,7 @@ export async function spendingOf(backend: Backend, budget: Budget, window: Budge
   return { spent, entries, others };
 }
 
-/** What has to be spent for a threshold of a budget to be reached. */
+/** Returns the amount at which a threshold is reached. */
 export function thresholdAmount({ amount }: Budget, threshold: number): Decimal {
   // A percentage such as 99.5 is taken by its shortest decimal form, as amounts are.
   const [integer, fraction = ""] = Decimal.from(threshold).toString().split(".");
@@ -97,7 +97,7 @@ export function thresholdAmount({ amount }: Budget, threshold: number): Decimal 
   return Decimal.from(amount).timesFraction(BigInt(integer + fraction), hundred);
 }
 
-/** Whether a crossing is of a budget in a window. */
+/** Returns true if a crossing belongs to a budget in a window. */
 export function isOf(crossing: BudgetCrossing, { budgetId }: Budget, { start }: BudgetWindow): boolean {
   return crossing.budgetId === budgetId && crossing.startTime === start;
 }
@@ -107,7 +107,7 @@ export function crossingId({ budgetId }: Budget, { start }: BudgetWindow, thresh
   return `${budgetId}/${start}/${threshold}`;
 }
 
-/** How a budget stands by what is spent in a window: up to now, or at its end where it is over. */
+/** Returns the status of a budget from the spending in a window: now, or at the end of a past window. */
 export function budgetStatus(
   budget: Budget,
   { window, spending: { spent, entries, others }, crossings }: {
@@ -145,7 +145,7 @@ function stateOf({ amount }: Budget, spent: Decimal): BudgetState {
   return spent.compare(approaching) >= 0 ? "approaching_limit" : "under_budget";
 }
 
-/** What follows if it goes on as it has up to now. */
+/** Projection at the current rate. */
 function forecast(
   { amount }: Budget,
   { start, end }: BudgetWindow,

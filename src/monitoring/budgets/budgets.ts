@@ -18,12 +18,12 @@ import { isAnything, isText, takeFields } from "../field_checks.ts";
 import { tellOfCrossing } from "./budget_monitor.ts";
 import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
 
-/** What changes of a budget; null takes a field back. */
+/** Changes to a budget; null removes a field. */
 export type BudgetChanges = {
   [Field in keyof Omit<BudgetInput, "budgetId">]?: BudgetInput[Field] | null;
 };
 
-/** Which budgets are asked for, and of when. */
+/** Budgets to report, and the time. */
 export interface BudgetQuery {
   /** Only this one. */
   budgetId?: string;
@@ -36,7 +36,7 @@ export interface BudgetQuery {
   at?: number | Date;
 }
 
-/** What people do about budgets. */
+/** Operations on budgets. */
 export class Budgets {
   readonly #backend: Backend;
   readonly #emit: EventListener;
@@ -111,7 +111,7 @@ export class Budgets {
     }
   }
 
-  /** What a changed budget has not reached by now can be crossed again. */
+  /** Resets thresholds that a changed budget has not reached. */
   async #takeBack(budget: Budget): Promise<void> {
     const window = windowAt(budget, Date.now());
     const still = reached(budget, (await spendingOf(this.#backend, budget, window)).spent);
@@ -126,7 +126,7 @@ export class Budgets {
   }
 }
 
-/** How budgets stand; nobody is told of anything. */
+/** Returns the status of budgets without reporting thresholds. */
 export async function budgetStatuses(backend: Backend, query?: BudgetQuery): Promise<BudgetStatus[]> {
   return await reportOf(backend, await findSpent(backend, query));
 }
