@@ -6,7 +6,7 @@ import { acceptQuery, type TimeRangeQuery } from "./records/query.ts";
 import type { RingBuffer } from "./records/ring_buffer.ts";
 import { acceptRecord } from "./records/validation.ts";
 
-/** How a sink treats records that validation refuses. */
+/** Options of a sink for records that validation refuses. */
 export interface SinkOptions {
   /**
    * Gets each refused record and its error. Without it, closing the sink rejects with the first error, after all valid

@@ -42,7 +42,7 @@ const DATASETS = [systemMetrics, serviceMetrics];
 /** Metrics as the alert monitor reads them. */
 type Observed = Parameters<AlertMonitor["observe"]>[1];
 
-/** How many records a cleanup deleted, or would delete. */
+/** Number of records that a cleanup deleted, or would delete. */
 export interface HubCleanup {
   /** System metrics. */
   system_metrics: number;
@@ -327,7 +327,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * How clusters fare: the newest metrics of each node that are committed or in this process, and the active alerts.
+   * Returns cluster health from the newest metrics of each node, committed or in this process, and the active alerts.
    *
    * @param options Of when, and how long a node may be silent.
    * @returns Each cluster, by id, and the active alerts.
@@ -495,7 +495,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * What was taken in, and what became of it.
+   * Returns the counters.
    *
    * @returns Counters since the start, by dataset.
    */

@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { isGranted } from "./permissions.ts";
 
 /**
- * Whether a module of this program can be loaded that Deno was not shown when it started. One binary does not hold it,
+ * Returns true if a module that is not in the module graph can be loaded. One binary does not hold it,
  * and without the permission Deno would ask on a terminal.
  */
 export function isAvailable(module: URL): boolean {

@@ -34,7 +34,7 @@ import {
 
 const DATASETS = [costEntries];
 
-/** How many cost entries a cleanup deleted, or would delete. */
+/** Number of cost entries that a cleanup deleted, or would delete. */
 export interface ObservatoryCleanup {
   /** Cost entries. */
   cost_entries: number;
@@ -261,7 +261,7 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * How budgets stand: what is spent, exactly, by the costs that are committed, of this process and of others.
+   * Returns the status of budgets from the committed costs of all processes, exactly.
    *
    * @param query Which budgets, and of when.
    * @returns Each budget, by id.
@@ -274,7 +274,7 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * What was spent: totals, the change since the span before, categories and the costliest resources, by the costs that
+   * Returns spending: totals, change, categories and the most expensive resources, from the costs that
    * are committed.
    *
    * @param options Of which time; the last 24 hours where it is not given.
@@ -360,7 +360,7 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * What training runs cost, by the costs that are committed.
+   * Returns the committed cost of training runs.
    *
    * @param trainingRunId Only this one; all where it is not given.
    * @returns Each run, by id.
@@ -399,7 +399,7 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * What was taken in, and what became of it.
+   * Returns the counters.
    *
    * @returns Counters since the start.
    */

@@ -57,12 +57,12 @@ function gauge(name: string, unit: string, description: string, value: Metric["v
   return { name: `openfinops.${name}`, unit, description, isCounter: false, value };
 }
 
-/** Where `@opentelemetry/api` of any release 1.x keeps who was registered; Deno does that with OTEL_DENO=true. */
+/** Global under which `@opentelemetry/api` 1.x registers providers; Deno does so with OTEL_DENO=true. */
 const REGISTRY = Symbol.for("opentelemetry.js.api.1");
 
 /** The stores of this process that are open, by what tells their counters. */
 const open = new Set<() => StoreStats>();
-/** What the counters of those that are closed add up to, by their attributes and the metric. */
+/** Sums of the counters of closed stores, by attributes and metric. */
 const past = new Map<string, number>();
 let meter: Promise<void> | undefined;
 

@@ -1,9 +1,9 @@
-/** Whether all of this is granted. Not by trying it: on a terminal Deno would ask. */
+/** Returns true if all permissions are granted. Does not try them: Deno would ask on a terminal. */
 export function isGranted(...wanted: readonly Deno.PermissionDescriptor[]): boolean {
   return wanted.every((descriptor) => Deno.permissions.querySync(descriptor).state === "granted");
 }
 
-/** What `-A` grants. Some things take nothing less, such as whatever lies in `/proc` and `/sys`. */
+/** Permissions of `-A`. Reading `/proc` and `/sys`, for example, needs all of them. */
 export const EVERYTHING: readonly Deno.PermissionDescriptor[] = [
   { name: "read" },
   { name: "write" },

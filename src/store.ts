@@ -115,7 +115,7 @@ export interface OpenedBackend {
   readonly queues: ReadonlyMap<DatasetName, QueueMaker>;
 }
 
-/** What a {@linkcode RecordStore} waits for beside its pipelines. */
+/** Work that a {@linkcode RecordStore} waits for beside its pipelines. */
 export interface StoreHooks {
   /** Resolves when nothing that was committed is left to look at. */
   settle?(): Promise<void>;
@@ -123,7 +123,7 @@ export interface StoreHooks {
   close?(): Promise<void>;
 }
 
-/** How a dataset is handled beyond its description. */
+/** Handling of a dataset beyond its description. */
 export interface HandleOptions<T, AggregateQuery, Aggregate>
   extends Pick<HandleParts<T, AggregateQuery, Aggregate>, "aggregate"> {
   /** The sink of the batches; the backend where absent. A monitor decorates it. */

@@ -70,7 +70,7 @@ export interface ServiceMetricsAggregateQuery
   fields?: MeasuresOf<ServiceMetrics>;
 }
 
-/** A field and what is wanted of it, by name. */
+/** A field with its measures by name. */
 export interface Wanted {
   readonly field: string;
   readonly measure: MeasureName;

@@ -35,7 +35,7 @@ export function keepTop(
   const overall = mergeRows(form, rows.map(({ start: _, end: __, ...row }) => row));
   const places = new Map<string, number>();
   const kept = new Set<string>();
-  // Equal values rank in the order of their groups, whatever the order in which a backend gives them.
+  // Equal values rank by group, independent of the backend's order.
   overall.sort((a, b) => compareValues(rank(b.values), rank(a.values)) || compareRows(a, b));
   for (const { group } of overall) {
     const apart = JSON.stringify(group.slice(0, form.apart));

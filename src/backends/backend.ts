@@ -181,7 +181,7 @@ export interface Backend extends Sink {
    */
   read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncIterable<T[]>;
   /**
-   * Counts and adds up the records that a query finds, whatever its limit and order, where they rest. Rows come in no
+   * Counts and adds up the records that a query finds, in the database; limit and order are ignored. Rows come in no
    * order; without spans and groups there is one, also where no record is found.
    *
    * @throws {BackendError} If the backend could not be read.
@@ -193,7 +193,7 @@ export interface Backend extends Sink {
     options?: ReadOptions,
   ): Promise<AggregateRow[]>;
   /**
-   * Waits for the writes to a dataset that are under way, of whatever process: one that was killed may have left
+   * Waits for the writes to a dataset that are in flight, of any process: one that was killed may have left
    * a write behind that is still to be committed.
    *
    * @throws {BackendError} If it may not be written; retryable where they take long.

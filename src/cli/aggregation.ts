@@ -31,7 +31,7 @@ export const ANSWER_OPTIONS: readonly Option[] = [
   { name: "empty-buckets", summary: "also print buckets without records" },
 ];
 
-/** Whether answers are asked for. */
+/** Returns true if an aggregate is requested. */
 export function asksForAnswers(given: Arguments): boolean {
   return ANSWER_OPTIONS.some(({ name }) => given.has(name));
 }

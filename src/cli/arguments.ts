@@ -11,27 +11,27 @@ import { UsageError } from "./usage_error.ts";
 export interface Option {
   /** The name without dashes. */
   readonly name: string;
-  /** How its value is called in the help; none for a switch. */
+  /** Placeholder of the value in the help; none for a switch. */
   readonly value?: string;
-  /** What it does, in a few words. */
+  /** Short description. */
   readonly summary: string;
-  /** Whether it may be given more than once. */
+  /** True if the option may be repeated. */
   readonly isRepeatable?: boolean;
 }
 
-/** What was given on the command line. */
+/** Parsed command line. */
 export interface Arguments {
   /** The value of an option, or undefined. */
   text(name: string): string | undefined;
-  /** The values of an option that may be given more than once. */
+  /** Values of a repeatable option. */
   texts(name: string): readonly string[];
-  /** Whether a switch is set. */
+  /** Returns true if an option is given. */
   has(name: string): boolean;
-  /** What is not an option. */
+  /** Positional arguments. */
   readonly positionals: readonly string[];
 }
 
-/** What both parsers give: the options as they were written, and the rest. */
+/** Result of both parsers: options as written, and positional arguments. */
 interface Parsed {
   readonly options: Readonly<Record<string, unknown>>;
   readonly positionals: readonly string[];

@@ -25,7 +25,7 @@ const SPARKLINE_LENGTH = 30;
 /** Attempts in a row that fail before it is called an outage. */
 const MIN_FAILURES = 3;
 
-/** What the options ask for. */
+/** Parsed options. */
 interface Plan {
   intervalMs: number;
   durationMs: number;

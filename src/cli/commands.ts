@@ -4,7 +4,7 @@ import type { Command } from "./command.ts";
 export interface CommandEntry {
   /** The words that call it, as in `database init`. */
   readonly name: string;
-  /** What it does, in a line. */
+  /** Description in one line. */
   readonly summary: string;
   /** Loads it. */
   load(): Promise<Command>;

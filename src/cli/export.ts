@@ -16,7 +16,7 @@ import {
 } from "./selection.ts";
 import { readDurationMs, readName, UsageError } from "./option_values.ts";
 
-/** What a cost entry does not know, and FOCUS wants to be told. */
+/** FOCUS columns that a cost entry may lack. */
 const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
   {
     field: "billingAccountId",

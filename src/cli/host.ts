@@ -61,7 +61,7 @@ const LOAD: readonly Deno.PermissionDescriptor[] = [
 ];
 const MEMORY: readonly Deno.PermissionDescriptor[] = [{ name: "sys", kind: "systemMemoryInfo" }];
 
-/** How a {@linkcode Measure} is taken. */
+/** Options of a {@linkcode Measure}. */
 interface MeasureOptions<T> {
   /** The permissions without which it is not taken: the library would throw where no caller can catch it. */
   readonly needs: readonly Deno.PermissionDescriptor[];

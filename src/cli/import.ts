@@ -150,12 +150,12 @@ function assertReadable(path: string): void {
   });
 }
 
-/** How messages call a file. */
+/** Name of a file in messages. */
 function nameOf(path: string): string {
   return path === STDIN ? "stdin" : describePath(path);
 }
 
-/** Where a file can be looked at; stdin may be one, too. */
+/** Path at which a file can be inspected; stdin may be one, too. */
 function pathOf(path: string): string {
   return path === STDIN ? "/dev/stdin" : path;
 }
@@ -170,7 +170,7 @@ function describeReport({ stored, known, restated, rejected }: ImportReport): st
     (known > 0 ? `, ${formatCount(known)} known already` : "") + bad;
 }
 
-/** Whether what was opened is the file at a path, whatever its names. */
+/** Returns true if an open file is the one at a path, by device and inode. */
 function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean {
   if (!isFile || !isGranted({ name: "read", path })) return false;
   try {

@@ -37,7 +37,7 @@ export const init: Command = {
   },
 };
 
-/** What the server is to do by itself. */
+/** Policies for the server. */
 function readPolicies(given: Arguments): PersistenceConfig {
   const days = given.text("retention-days");
   const enableCompression = given.has("enable-compression");
@@ -54,7 +54,7 @@ function readPolicies(given: Arguments): PersistenceConfig {
   };
 }
 
-/** Whether a retention may be set: it drops at once what is older. */
+/** Returns true if a retention may be set: it drops older records at once. */
 async function mayDrop(given: Arguments, { retentionDays = Infinity }: PersistenceConfig): Promise<boolean> {
   if (retentionDays === Infinity || given.has("yes")) return true;
   const before = retentionCutoff(retentionDays);

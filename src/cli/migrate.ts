@@ -71,7 +71,7 @@ function readUrl(given: Arguments, option: string): string {
   return url;
 }
 
-/** What the source has restated is restated in the target. A dry run makes nothing, so there may be no target yet. */
+/** Costs that changed in the source are updated in the target. A dry run creates nothing, so the target may not exist. */
 async function openTarget(connectionString: string, dryRun: boolean): Promise<Backend> {
   const config = { connectionString, onConflict: "replace" } as const;
   if (!dryRun) return await openBackend(config);

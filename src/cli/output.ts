@@ -1,5 +1,5 @@
 /**
- * What commands print: results on stdout as table, JSON, NDJSON or CSV, and everything else on stderr.
+ * Output of commands: results on stdout as table, JSON, NDJSON or CSV, everything else on stderr.
  *
  * @module
  */
@@ -69,7 +69,7 @@ export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
 }
 
-/** What of a result stands where in each format beside JSON, which has all of it. */
+/** Layout of a result as table, CSV and NDJSON. JSON has all of it. */
 interface Forms {
   /** Prints tables for people. */
   table(): void;

@@ -21,7 +21,7 @@ export class ProgressLine implements Disposable {
   }
 }
 
-/** What a {@linkcode ProgressLine} shows. */
+/** Text of a {@linkcode ProgressLine}. */
 export function progressText(
   { records, share, elapsedMs }: { records: number; share?: number; elapsedMs: number },
 ): string {

@@ -106,7 +106,7 @@ async function* records(
 
 type Printer = (dataset: Dataset<unknown>, records: AsyncIterable<unknown>) => Promise<number>;
 
-/** How each format prints records; each gives their number. All but the table stream. */
+/** Prints records in each format and returns their number. All but the table stream. */
 const PRINTERS: Record<Format, Printer> = {
   async table(dataset, records) {
     const found = await Array.fromAsync(records) as Record<string, unknown>[];

@@ -11,7 +11,7 @@ import {
 } from "./command.ts";
 import { formatCsv, formatTable, note, print } from "./output.ts";
 
-/** What a probe found, and how long it took. */
+/** Result and duration of a probe. */
 interface Finding extends ProbeReport {
   backend: string;
   milliseconds: number;

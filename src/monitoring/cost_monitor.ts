@@ -15,8 +15,8 @@ const WAIT_FACTOR = 20;
 const RETRY_MS = 30_000;
 
 /**
- * Counts costs as they are committed, each once: where a batch held duplicates, or nobody knows whether it was counted,
- * all is taken from the backend anew, between two batches.
+ * Counts committed costs, each once: if a batch held duplicates, or it is unknown whether it was counted,
+ * recounts all costs from the backend, between two batches.
  */
 export class CostMonitor {
   readonly #budgets: BudgetMonitor;

@@ -2,7 +2,7 @@ import type { DocumentStore, StoredDocument } from "../backends/backend.ts";
 import type { Alarm } from "../pipeline/events.ts";
 import { retry } from "../pipeline/retry.ts";
 
-/** Saves documents in the background, of each the newest state, until it is stored: whoever makes them does not wait. */
+/** Saves the newest state of each document in the background, with retries: callers do not wait. */
 export class DocumentWriter {
   readonly #documents: DocumentStore;
   readonly #alarm: Alarm;
@@ -36,7 +36,7 @@ export class DocumentWriter {
     try {
       for (const document of this.pending) await this.#documents.write(document);
     } catch {
-      // The backend is away; whoever closes does not wait for it.
+      // The backend is down; close() does not wait for it.
     }
   }
 

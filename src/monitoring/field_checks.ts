@@ -35,7 +35,7 @@ export const isTexts: Check = {
 /** Yes or no. */
 export const isFlag: Check = { test: (value) => typeof value === "boolean", wanted: "true or false" };
 
-/** Whatever it is: another check comes later. */
+/** Accepts any value: another check follows. */
 export const isAnything: Check = { test: () => true, wanted: "" };
 
 /** One of some names. */

@@ -33,7 +33,7 @@ export interface TrainingRun extends TrainingRunTimes {
 const SUBJECT = "a training run";
 const HOUR_MS = 3_600_000n;
 
-/** Begins to track a run; one that was tracked before begins anew. */
+/** Starts to track a run; an earlier run with this id starts over. */
 export async function startRun(
   { documents }: Backend,
   trainingRunId: string,

@@ -14,7 +14,7 @@ function codesByName(): Map<string, string> {
 /**
  * Returns what a text must be to be a currency, or nothing if it is one. A currency that has a code of ISO 4217 is
  * spelled so, since `usd` and `USD` would never be added together. What has no such code is a virtual currency, as
- * FOCUS 1.2 allows it (credits, tokens), in whatever letters its vendor uses.
+ * FOCUS 1.2 allows it (credits, tokens), in the letters its vendor uses.
  */
 export function whatIsNoCurrency(text: string): string | undefined {
   if (/^[A-Z]{3}$/.test(text)) return undefined; // nearly all are; the names take 9 ms to load

@@ -12,7 +12,7 @@ export type RecordBuilder<T> = (values: readonly unknown[]) => T;
  */
 export function recordBuilder<T>({ columns }: Dataset<T>): RecordBuilder<T> {
   const isPresent = columns.map(() => false);
-  // Nobody else ever has it: who is given a record may change it.
+  // Not shared with callers, who may change their records.
   let model: Record<string, unknown> = {};
   return (values) => {
     const isLikeModel = haveSame(isPresent, values);

@@ -3,7 +3,7 @@ export interface RingBufferOptions<T> {
   /** The most records. */
   readonly maxRecords: number;
   /**
-   * The most bytes of all records; one record is kept whatever its size.
+   * The most bytes of all records; one record of any size is kept.
    *
    * @default {Infinity}
    */

@@ -215,7 +215,7 @@ function checkMap(value: unknown): Record<string, string> {
   return map;
 }
 
-/** A field that is unknown is refused, so that nobody loses what they misspell. */
+/** Refuses an unknown field, so that a misspelled one is not lost. */
 function unknownField(dataset: Dataset<unknown>, field: string, value: unknown): ValidationError {
   const near = dataset.columns.find((column) => plain(column.field) === plain(field));
   const wanted = near ? `spelled ${near.field}` : `a field of ${dataset.name}`;

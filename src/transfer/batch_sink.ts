@@ -33,18 +33,18 @@ export class FixedBatches<T> extends TransformStream<readonly T[], T[]> {
   }
 }
 
-/** How a {@linkcode batchSink} writes. */
+/** Options of a {@linkcode batchSink}. */
 export interface BatchSinkOptions<T> {
   /** The dataset of the records. */
   dataset: Dataset<T>;
-  /** Where they are written. */
+  /** Target. */
   sink: Sink;
   /** The id of a batch. */
   idOf: (records: readonly T[]) => string;
   /** Is told of each batch. */
   onWritten: (result: WriteResult) => void;
   /**
-   * How many batches may be written at once, where their order does not matter.
+   * Number of batches to write at once, if their order does not matter.
    *
    * @default {1}
    */

@@ -1,5 +1,5 @@
 /**
- * How source and target compare, span of time by span of time.
+ * Comparison of source and target by time range.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptQuery } from "../records/query.ts";
 
-/** What one side holds of what was to be migrated. */
+/** Rows and totals of one side. */
 export interface Holdings {
   /** The number of records. */
   rows: number;
@@ -16,9 +16,9 @@ export interface Holdings {
   totals: CurrencyTotal[];
 }
 
-/** What a backend holds of one group within one span of time, in numbers that can be compared with another's. */
+/** Counts and totals of one group in one time range, comparable between backends. */
 export interface Tally {
-  /** Where the span begins, in epoch milliseconds. */
+  /** Start of the range, in epoch milliseconds. */
   readonly start: number;
   /** The values of the fields that the dataset is grouped by. */
   readonly group: readonly string[];
@@ -55,7 +55,7 @@ export interface Range {
   readonly end: number;
 }
 
-/** What source and target hold of a span of time. */
+/** Counts of source and target in a time range. */
 export interface Span extends Range {
   readonly source: Tally[];
   readonly target: Tally[];
@@ -97,12 +97,12 @@ export function differingGroups({ source, target }: Span): (readonly string[])[]
   }).map(({ group }) => group);
 }
 
-/** Whether source and target hold as much of each group. */
+/** Returns true if both sides have the same counts and totals in each group. */
 export function isSame(span: Span): boolean {
   return span.source.length === span.target.length && differingGroups(span).length === 0;
 }
 
-/** How many rows the target lacks at the least. */
+/** Returns the least number of rows that the target lacks. */
 export function missingRows({ source, target }: Span): number {
   const inTarget = new Map(target.map(({ group, rows }) => [nameOf(group), rows]));
   return sum(source.map(({ group, rows }) => Math.max(0, rows - (inTarget.get(nameOf(group)) ?? 0))));
@@ -118,7 +118,7 @@ export function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);
 }
 
-/** What some tallies come to: rows, and where there are amounts, totals by what they are grouped by: currencies. */
+/** Sums tallies: rows, and totals by currency for datasets with amounts. */
 export function holdings(tallies: readonly Tally[]): Holdings {
   const totals = new Map<string, { sum: Decimal; count: number }>();
   for (const { group: [currency], rows, total } of tallies) {

@@ -11,7 +11,7 @@ const FIRST_SLOTS = 2 ** 12;
  * of memory a row.
  */
 export class ContentIds {
-  /** How often each row was there that was there more than once. */
+  /** Count of each row that occurred more than once. */
   readonly #repeats = new Map<string, number>();
   /** The first 8 bytes of the hashes that were seen, in an open-addressed table; 0 where there is none. */
   #seen = new BigUint64Array(FIRST_SLOTS);
@@ -96,7 +96,7 @@ function hashOf(text: string): bigint {
   return BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
 }
 
-/** Where a hash is in the table, or would be. */
+/** Returns the slot of a hash in the table. */
 function find(table: BigUint64Array, hash: bigint): number {
   let slot = Number(hash & BigInt(table.length - 1));
   while (table[slot] !== 0n && table[slot] !== hash) slot = (slot + 1) % table.length;

@@ -13,17 +13,17 @@ export type ExportFormat = "ndjson" | "csv" | "focus" | "parquet";
 /** The formats that can be written. */
 export const EXPORT_FORMATS: readonly ExportFormat[] = ["ndjson", "csv", "focus", "parquet"];
 
-/** What is exported, and how. */
+/** Options of an export. */
 export interface ExportOptions {
-  /** Where the records are: a backend that `openBackend()` opened. */
+  /** Source: a backend that `openBackend()` opened. */
   backend: Pick<Backend, "read">;
-  /** What they are. */
+  /** Dataset. */
   dataset: DatasetName;
   /** The format. */
   format: ExportFormat;
-  /** Which of them, as in a query of the dataset; all where it is not given. */
+  /** Filter, as in a query of the dataset; all records by default. */
   query?: object;
-  /** What FOCUS wants to know beside them. */
+  /** FOCUS columns that the records lack. */
   focus?: FocusOptions;
   /** Is told how many records were given out. */
   onProgress?: (records: number) => void;

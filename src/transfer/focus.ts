@@ -8,21 +8,21 @@
 import { CostCategory, type CostEntry } from "../records/cost_entry.ts";
 import { type FieldPlan, isoTime, parseTime, READERS } from "./values.ts";
 
-/** What a cost entry does not know, and a file of FOCUS has to tell. */
+/** FOCUS columns that a cost entry may lack. */
 export interface FocusOptions {
   /** The account that is billed. @default {"unknown"} */
   billingAccountId?: string;
   /** Its name. @default {"unknown"} */
   billingAccountName?: string;
-  /** Who made the services available. @default {"unknown"} */
+  /** ProviderName: provider of the service. @default {"unknown"} */
   providerName?: string;
-  /** Who made them. @default {"unknown"} */
+  /** PublisherName: producer of the service. @default {"unknown"} */
   publisherName?: string;
-  /** Who sends the invoice. @default {"unknown"} */
+  /** InvoiceIssuerName: sender of the invoice. @default {"unknown"} */
   invoiceIssuerName?: string;
   /** The invoice, where there is one. */
   invoiceId?: string;
-  /** How long each charge's period is, in milliseconds. @default {3_600_000} */
+  /** Length of each charge period, in milliseconds. @default {3_600_000} */
   chargePeriodMs?: number;
 }
 
@@ -89,7 +89,7 @@ const SERVICE_CATEGORIES: ReadonlySet<string> = new Set([
   "Other",
 ]);
 
-/** Where the categories of OpenFinOps belong in FOCUS: the category, and the subcategory where one fits. */
+/** FOCUS category, and subcategory if one fits, of each category of OpenFinOps. */
 const SERVICES: Readonly<Record<string, readonly [category: string, subcategory?: string]>> = {
   [CostCategory.COMPUTE]: ["Compute"],
   [CostCategory.GPU]: ["Compute"],

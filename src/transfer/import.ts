@@ -12,14 +12,14 @@ import { KeyClashes } from "./content_id.ts";
 import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
 
-/** How records are imported. */
+/** Options of an import. */
 export interface ImportOptions extends MappingOptions {
-  /** Where they go: a backend that `openBackend()` opened. */
+  /** Target: a backend that `openBackend()` opened. */
   backend: Sink;
-  /** What they are. */
+  /** Dataset. */
   dataset: DatasetName;
   /**
-   * Whether to stop at the first bad line.
+   * Stop at the first bad line.
    *
    * @default {false}
    */
@@ -32,7 +32,7 @@ export interface ImportOptions extends MappingOptions {
   onProgress?: (progress: ImportProgress) => void;
 }
 
-/** What became of the lines of a file: `stored`, `known` and `rejected` add up to it. */
+/** Number of lines by result: `stored`, `known` and `rejected` add up to all. */
 export interface ImportReport {
   /** Records that are new in the backend, restated ones included. */
   stored: number;
@@ -44,7 +44,7 @@ export interface ImportReport {
   rejected: number;
 }
 
-/** How far an import got. */
+/** Progress of an import. */
 export interface ImportProgress extends ImportReport {
   /** Bytes that were read, of the file as it is. */
   bytes: number;

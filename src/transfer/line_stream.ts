@@ -2,15 +2,15 @@
 export interface Line {
   /** The number of its first line, from 1. */
   readonly line: number;
-  /** What it says, without its end; of a line with a fault as much as can be shown. */
+  /** Text without the line end; of a faulty line as much as can be shown. */
   readonly text: string;
-  /** What is wrong with it, if anything. */
+  /** Fault, if there is one. */
   readonly fault?: string;
 }
 
-/** How a {@linkcode LineStream} finds the ends of lines. */
+/** Options of a {@linkcode LineStream}. */
 export interface LineStreamOptions {
-  /** Whether quotes hide line ends, as in CSV. */
+  /** True if quotes hide line ends, as in CSV. */
   isQuoted: boolean;
   /**
    * The most bytes of a line. Longer ones are passed over and reported, so that memory stays flat.
@@ -25,7 +25,7 @@ const BOM = [0xef, 0xbb, 0xbf];
 const MAX_LINE_BYTES = 2 ** 20;
 const MAX_SHOWN_BYTES = 1_000;
 
-/** Where in a line the scan is. */
+/** State of the scan within a line. */
 type State =
   | "start" // of a field, where a quote opens it
   | "plain" // within a field without quotes
@@ -70,7 +70,7 @@ class Scanner {
   /** The number of the line that is held, and of line ends that its quotes hide. */
   #line = 1;
   #hidden = 0;
-  /** Where the first of these is, or -1. */
+  /** Position of the first of these bytes, or -1. */
   #firstEnd = -1;
   #lines: Line[] = [];
 

@@ -1,5 +1,5 @@
 /**
- * Which column of a file becomes which field of a record.
+ * Maps columns of a file to fields of a record.
  *
  * @module
  */
@@ -14,7 +14,7 @@ export type ImportFormat = "focus" | "csv" | "ndjson";
 /** The formats that can be read. */
 export const IMPORT_FORMATS: readonly ImportFormat[] = ["focus", "csv", "ndjson"];
 
-/** What an import says of the file. */
+/** Mapping options of an import. */
 export interface MappingOptions {
   /** The format of the file. */
   format: ImportFormat;

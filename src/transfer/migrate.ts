@@ -26,19 +26,19 @@ import { contentOf } from "./values.ts";
 const SPANS = 64;
 /** So many records and fewer are compared one by one. */
 const SMALL = 20_000;
-/** Of so many of the target and fewer hashes are held at once, of some 100 bytes each. */
+/** Maximum number of target records whose hashes are held at once, about 100 bytes each. */
 const PART_ROWS = 500_000;
 /** Batches that are written at once: while one is being committed, the server takes in another. */
 const BATCHES_AT_ONCE = 2;
-/** How often what a source that is being written to got meanwhile is brought over as well. */
+/** Number of passes for a source that is written to meanwhile. */
 const MAX_ROUNDS = 5;
 /** So many groups and fewer are read each by itself. */
 const FEW_GROUPS = 8;
 const SAMPLE_RECORDS = 1_000;
 
-/** How records are migrated. */
+/** Options of a migration. */
 export interface MigrateOptions {
-  /** Which datasets; all where it is not given. */
+  /** Datasets; all by default. */
   datasets?: readonly DatasetName[];
   /** Only records from this time on: epoch milliseconds or a `Date`. */
   startTime?: number | Date;
@@ -54,9 +54,9 @@ export interface MigrateOptions {
   onProgress?: (progress: MigrateProgress) => void;
 }
 
-/** How far a migration got. */
+/** Progress of a migration. */
 export interface MigrateProgress {
-  /** What is being copied. */
+  /** Dataset that is being copied. */
   dataset: DatasetName;
   /** Records that were copied. */
   copied: number;
@@ -64,7 +64,7 @@ export interface MigrateProgress {
   missing: number;
 }
 
-/** What was done about a dataset, and how source and target compare after it. */
+/** Result of a dataset: copied rows, and the comparison afterwards. */
 export interface DatasetMigration {
   /** The dataset. */
   dataset: DatasetName;
@@ -72,11 +72,11 @@ export interface DatasetMigration {
   copied: number;
   /** About how many bytes these take. */
   bytes: number;
-  /** What the source holds. */
+  /** Rows and totals of the source. */
   source: Holdings;
-  /** What the target holds of the same clusters and nodes, services or currencies, in the same time. */
+  /** Rows and totals of the target for the same groups and time range. */
   target: Holdings;
-  /** Whether both are the same, to the last row and digit. */
+  /** True if both are equal, to the last row and digit. */
   isSame: boolean;
 }
 
@@ -209,7 +209,7 @@ class Migration {
     }
   }
 
-  /** What both hold, span by span. */
+  /** Returns the tallies of both sides by time range. */
   async #compare({ start, end }: Range): Promise<Span[]> {
     const spanMs = Math.max(1, Math.ceil((end - start) / SPANS));
     const [source, target] = await Promise.all(
@@ -274,7 +274,7 @@ class Migration {
     }
   }
 
-  /** What a backend holds of the groups of a span that differ. */
+  /** Returns records of the groups that differ in a time range. */
   async *#differing(backend: Backend, span: Span): AsyncGenerator<unknown[]> {
     const groups = differingGroups(span);
     const names = new Set(groups.map(nameOf));

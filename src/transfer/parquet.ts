@@ -19,7 +19,7 @@ interface ByteWriter {
   getBytes(): Uint8Array;
 }
 
-/** How a column is stored: its element of the schema, and what is written for a value. */
+/** Storage of a column: schema element, and encoding of a value. */
 interface Storage {
   readonly element: object;
   readonly encode?: (value: unknown) => unknown;

@@ -15,11 +15,11 @@ export interface Reject {
   readonly code: ErrorCode;
   /** The same in words. */
   readonly reason: string;
-  /** What it says; of a line that is too long or no UTF-8, as much as can be shown. */
+  /** Text; of a line that is too long or not UTF-8, as much as can be shown. */
   readonly text: string;
 }
 
-/** What became of a line. */
+/** Result of a line. */
 export type Outcome = { readonly record: unknown } | Reject;
 
 /**
@@ -54,7 +54,7 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
 /** Makes a record from a line. */
 interface LineReader {
   read(text: string): unknown;
-  /** What can only be said when all lines were read. */
+  /** Checks that need all lines. */
   end?(): void;
 }
 
@@ -70,7 +70,7 @@ function take({ line, text, fault }: Line, reader: LineReader): Outcome {
   }
 }
 
-/** What both formats have in common: ids for cost entries that have none. */
+/** Common part of both formats: ids for cost entries that have none. */
 class Records {
   readonly dataset: Dataset<unknown>;
   readonly #ids = new ContentIds();
@@ -121,7 +121,7 @@ class CsvReader implements LineReader {
 class NdjsonReader implements LineReader {
   readonly #records: Records;
   readonly #read: RowReader;
-  /** Where no columns are mapped, those that are no field are left to validation to refuse. */
+  /** Without a mapping, validation refuses columns that are not fields. */
   readonly #known: ReadonlySet<string> | undefined;
   /** The columns that are mapped, and that no line has had so far. */
   readonly #unseen: Set<string>;

@@ -25,7 +25,7 @@ export class TransferError extends Error {
   }
 }
 
-/** What the system says of a file, as an error that names the file; all other errors as they are. */
+/** Turns a system error about a file into one that names the file; returns other errors unchanged. */
 export function asFileError(operation: "read" | "write", path: string, error: unknown): unknown {
   const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
   if (typeof code !== "string" || !/^E[A-Z]+$/.test(code) || code === "EPIPE") return error;

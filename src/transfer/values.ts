@@ -5,7 +5,7 @@
  */
 import type { Column, ColumnType } from "../records/dataset.ts";
 
-/** What a file holds is not what a field wants. Becomes a `ValidationError` that names the field. */
+/** A value does not fit a field. Becomes a `ValidationError` that names the field. */
 export class Unreadable extends Error {
   /** Says what is wanted. */
   constructor(readonly wanted: string) {
@@ -16,7 +16,7 @@ export class Unreadable extends Error {
 /** A `TransformStream` of pages of records into bytes of a file. */
 export type Encoder = TransformStream<readonly unknown[], Uint8Array>;
 
-/** How a field is filled. */
+/** Source of the value of a field. */
 export interface FieldPlan {
   /** The field of the record. */
   readonly field: string;
@@ -24,9 +24,9 @@ export interface FieldPlan {
   readonly key?: string;
   /** The columns that it is taken from, the first that has a value, and how each is read. */
   readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
-  /** Whether the file has to have one of the columns. */
+  /** True if the file must have one of the columns. */
   readonly isWanted?: boolean;
-  /** Whether each line has to have a value in one of them. */
+  /** True if each line must have a value in one of them. */
   readonly isMandatory?: boolean;
 }
 
@@ -97,7 +97,7 @@ export function readMap(value: unknown): unknown {
   );
 }
 
-/** What the types of TypeScript do not have yet. */
+/** Types that TypeScript does not have yet. */
 const { rawJSON, isRawJSON } = JSON as unknown as {
   rawJSON(text: string): object;
   isRawJSON(value: unknown): boolean;
@@ -114,7 +114,7 @@ function readText(value: unknown): unknown {
   return typeof value === "number" || typeof value === "boolean" ? String(value) : value;
 }
 
-/** How a value of each kind is read. What is neither text nor of that kind is left to validation to refuse. */
+/** Parsers by type. Values that are neither text nor of that type are left to validation. */
 export const READERS: Readonly<Record<ColumnType, (value: unknown) => unknown>> = {
   timestamp: readTime,
   text: readText,

@@ -40,13 +40,13 @@ export class Alerts {
     const rule = acceptRule(input);
     const before = (await allRules(this.#documents)).find(({ name }) => name === rule.name);
     await this.#documents.write({ kind: ALERT_RULE, id: rule.name, body: rule });
-    await this.#heed(rule.name, { isNew: !before || !isSame(before, rule) });
+    await this.#apply(rule.name, { isNew: !before || !isSame(before, rule) });
     return rule;
   }
 
   async removeRule(name: string): Promise<boolean> {
     const wasThere = await this.#documents.delete(ALERT_RULE, name);
-    await this.#heed(name, { isNew: wasThere });
+    await this.#apply(name, { isNew: wasThere });
     return wasThere;
   }
 
@@ -82,8 +82,8 @@ export class Alerts {
     return alert;
   }
 
-  /** Heeds the rules as they are stored. Nothing would resolve what fired by a rule that is not there any more. */
-  async #heed(name: string, { isNew }: { isNew: boolean }): Promise<void> {
+  /** Applies the stored rules. Resolves alerts of removed rules, which nothing else would. */
+  async #apply(name: string, { isNew }: { isNew: boolean }): Promise<void> {
     this.#watch.use(await allRules(this.#documents));
     if (!isNew) return;
     for (const alert of await this.list()) if (alert.rule === name) await this.#end(alert);

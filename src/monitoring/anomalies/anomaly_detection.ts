@@ -43,7 +43,7 @@ const FIELDS = Object.fromEntries(
     .map((field) => [field, isAnything]),
 );
 
-/** Days of which at least so many are wanted, of the same weekday or of all. */
+/** Minimum number of days in the history, of the same weekday or of all. */
 const MIN_SAME_WEEKDAY = 3;
 const MIN_DAYS = 10;
 /** The deviation that is still taken for chance, in standard deviations, and at least as a part of what is expected. */

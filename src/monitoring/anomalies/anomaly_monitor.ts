@@ -41,7 +41,7 @@ export class AnomalyMonitor {
     this.#emit = emit;
   }
 
-  /** Counts costs that were committed and that nobody has counted yet. */
+  /** Counts committed costs that were not counted before. */
   count(entries: readonly CostEntry[]): void {
     const latest = Math.floor(Date.now() / DAY_MS) + 1;
     for (const entry of entries) {
@@ -153,7 +153,7 @@ export function describeAnomaly({ group, currency, amount, startTime, expected }
   } is expected`;
 }
 
-/** Short whatever the names are, so that every backend can index it. */
+/** Bounded in length, so that every backend can index it. */
 async function idOf({ startTime, currency, group }: CostAnomaly): Promise<string> {
   const name = JSON.stringify([currency, ...Object.values(group)]);
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name)));

@@ -50,7 +50,7 @@ export interface BudgetInput {
   /** Only costs with all of these tags. */
   tags?: Record<string, string>;
   /**
-   * The percentages of the amount at which somebody is told.
+   * Thresholds in percent of the amount.
    *
    * @default {[50, 80, 100]}
    */

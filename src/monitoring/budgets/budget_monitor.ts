@@ -12,7 +12,7 @@ interface Watched {
   readonly budget: Budget;
   readonly window: BudgetWindow;
   spent: Decimal;
-  /** The thresholds that nobody was told of yet, ascending, and what has to be spent. */
+  /** Unreported thresholds, ascending, with their amounts. */
   readonly open: { readonly threshold: number; readonly amount: Decimal }[];
 }
 
@@ -28,7 +28,7 @@ export class BudgetMonitor {
     this.#emit = emit;
   }
 
-  /** Counts costs that were committed and that nobody has counted yet. */
+  /** Counts committed costs that were not counted before. */
   count(entries: readonly CostEntry[]): void {
     if (this.#watched.length === 0) return;
     for (const entry of entries) {

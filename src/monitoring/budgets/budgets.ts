@@ -42,7 +42,7 @@ export class Budgets {
   readonly #emit: EventListener;
   readonly #onChange: () => void;
 
-  /** Stores what people do; whoever watches is told of changes. */
+  /** Stores changes and notifies the monitor. */
   constructor(backend: Backend, { emit, onChange }: { emit: EventListener; onChange: () => void }) {
     this.#backend = backend;
     this.#emit = emit;
