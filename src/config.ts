@@ -2,7 +2,7 @@ import { type Backend, type ConflictPolicy, type OpenMode, StorageBackend } from
 import { parseConnectionString } from "./backends/connection_string.ts";
 import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
 import { DeferredBackend } from "./backends/deferred_backend.ts";
-import { ConfigError, describe, kindOf } from "./errors.ts";
+import { ConfigError, describe, failureOf, kindOf, NOT_GRANTED } from "./errors.ts";
 import type { EventListener } from "./pipeline/events.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
 import type { FsyncPolicy } from "./spool/spool.ts";
@@ -383,6 +383,10 @@ export async function openBackend(
   try {
     return await openNow(config, options);
   } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) {
+      const failure = { operation: "open", name: "the database", otherwise: "operator" } as const;
+      throw failureOf(NOT_GRANTED, { ...failure, reason: error.message, cause: error });
+    }
     const { backend, spoolDirectory } = resolveConfig(config);
     const { mode = "create" } = options;
     const canWait = spoolDirectory !== undefined && mode === "create" && kindOf(error) === "transient";

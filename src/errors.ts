@@ -242,6 +242,15 @@ export interface FailureRow {
   readonly remedy: string;
 }
 
+/** Deno did not grant a permission. Its own message names the flag. */
+export const NOT_GRANTED: FailureRow = {
+  match: /^Requires \w+ access/,
+  code: "PERMISSION_MISSING",
+  kind: "operator",
+  problem: "Deno did not grant the permission",
+  remedy: "Add the named flag, or run with -A.",
+};
+
 /** What {@linkcode failureOf} reports. */
 interface Failure {
   /** What was being done, as in `"write"`. */

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { ObservabilityHub } from "../mod.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
@@ -6,6 +7,7 @@ import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const CLI = new URL("../cli.ts", import.meta.url).href;
+const CONFIG_PATH = fileURLToPath(new URL("../deno.json", import.meta.url));
 const CONFIG = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
 const SETS: Readonly<Record<string, Record<string, unknown>>> = CONFIG.permissions;
 
@@ -147,7 +149,7 @@ for (const { name, sets, open } of PLACES) {
       for (const kind of Object.keys(SETS[set])) {
         const { code, out, err } = await run(place, NEEDS[set][kind], `${set}-without-${kind}`);
         assertEquals([code, out], [1, ""], err);
-        const flag = `error: .*--allow-${kind} flag.* \\[PERMISSION_MISSING\\]`;
+        const flag = `error: .*--allow-${kind}\\S* flag.* \\[PERMISSION_MISSING\\]`;
         assertMatch(err, new RegExp(`^${flag}\\n$`));
       }
     });
@@ -188,4 +190,66 @@ Deno.test("a database that an option names is opened without a permission to rea
   const command = `database stats --connection-string ${place.url}`;
   const { code, err } = await run(place, command, "sqlite-without-env");
   assertEquals([code, err], [0, ""]);
+});
+
+/** Opens a hub on a database with these flags; gives what `open()` throws, or `opened`. */
+async function openWith(flags: readonly string[], url: string): Promise<Record<string, string>> {
+  const program = `import { ObservabilityHub } from "${new URL("../mod.ts", import.meta.url)}";
+try {
+  await (await ObservabilityHub.open({ connectionString: ${JSON.stringify(url)} })).close();
+  console.log(JSON.stringify({ code: "opened" }));
+} catch ({ code, kind, message }) {
+  console.log(JSON.stringify({ code, kind, message }));
+}`;
+  using folder = new TemporaryFolder();
+  Deno.writeTextFileSync(folder.file("open.ts"), program);
+  const options = ["-q", "--no-prompt", "--cached-only", "--no-check", "--config", CONFIG_PATH, ...flags];
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", ...options, folder.file("open.ts")],
+    stdin: "null",
+  }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assertEquals(err, "", `${flags} ${url}`);
+  return JSON.parse(out);
+}
+
+Deno.test("a server that Deno's permissions do not grant is refused at once with the missing flag", async () => {
+  await using database = await TestDatabase.create();
+  const { port } = new URL(database.url);
+  const at = (host: string) => database.url.replace("127.0.0.1", host);
+  const denied: [string[], string, RegExp][] = [];
+  for (
+    const flags of [["--allow-env"], ["--allow-env", "--deny-net"], [
+      "--allow-env",
+      "--allow-net=127.0.0.1:1",
+    ]]
+  ) {
+    denied.push(
+      [
+        flags,
+        at("localhost"),
+        new RegExp(`net access to "localhost:${port}", .*--allow-net=localhost:${port} flag`),
+      ],
+      [flags, at("db.example"), /net access to "db.example:\d+", .*--allow-net=db\.example:\d+ flag/],
+      [flags, database.url, /net access to "127\.0\.0\.1:\d+", .*--allow-net flag/],
+      [flags, at("[::1]"), /net access to "\[::1\]:\d+", .*--allow-net flag/],
+      [flags, at("%2Ftmp"), /access to ".*\/tmp\/.s.PGSQL.\d+", .*--allow-(read|write|net) flag/],
+    );
+  }
+  denied.push(
+    [["--allow-net"], database.url, /Requires env access to "PG[A-Z]+", .*--allow-env flag/],
+    [["--allow-env", `--allow-net=127.0.0.1:${port}`], at("localhost"), /--allow-net=localhost:\d+ flag/],
+    [["--allow-env", "--allow-net=localhost:1"], at("localhost"), /Requires net access to "localhost:\d+"/],
+  );
+  for (const [flags, url, wanted] of denied) {
+    const { code, kind, message } = await openWith(flags, url);
+    assertEquals([code, kind], ["PERMISSION_MISSING", "operator"], message);
+    assertMatch(message, wanted);
+  }
+  const granted: [string[], string][] = [
+    [["--allow-env", `--allow-net=127.0.0.1:${port}`], database.url],
+    [["--allow-env", `--allow-net=localhost:${port}`], at("localhost")],
+    [["--allow-env", "--allow-net=localhost"], at("localhost")],
+  ];
+  for (const [flags, url] of granted) assertEquals((await openWith(flags, url)).code, "opened");
 });

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { BackendError, failureOf, type FailureRow, messageOf } from "../errors.ts";
+import { BackendError, failureOf, type FailureRow, messageOf, NOT_GRANTED } from "../errors.ts";
 
 /** Writes all of it, however many calls that takes. */
 export async function writeAll(
@@ -59,13 +59,7 @@ export const FILE_FAILURES: readonly FailureRow[] = [
     problem: "no space left on the disk, or the quota is used up",
     remedy: "Free some space; writing resumes by itself.",
   },
-  {
-    match: /^Requires \w+ access/,
-    code: "PERMISSION_MISSING",
-    kind: "operator",
-    problem: "Deno did not grant the permission",
-    remedy: "Add the named flag, or run with -A.",
-  },
+  NOT_GRANTED,
   {
     match: refused,
     code: "ACCESS_DENIED",

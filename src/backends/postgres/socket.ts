@@ -33,10 +33,19 @@ export async function openPostgresSocket(target: PostgresTarget): Promise<Socket
     throw coded("TLS_REFUSED", "the server does not speak TLS");
   } catch (error) {
     socket.destroy();
-    throw error;
+    throw asNotCapable(error, target);
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Names the flag, as Deno itself does for addresses: of a host name that is not granted it only says EPERM. */
+function asNotCapable(error: unknown, { host, port }: PostgresTarget): unknown {
+  const { code, syscall } = error as { code?: string; syscall?: string };
+  if (code !== "EPERM" || syscall !== "getaddrinfo") return error;
+  return new Deno.errors.NotCapable(
+    `Requires net access to "${host}:${port}", run again with the --allow-net=${host}:${port} flag`,
+  );
 }
 
 async function secure(socket: Socket, target: PostgresTarget): Promise<Socket> {

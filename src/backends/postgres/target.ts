@@ -149,7 +149,7 @@ function operatingSystemUser(): string {
   } catch {
     throw refuseConnectionString(
       "it names no user",
-      "Add one (postgresql://user@host/database), or set PGUSER.",
+      "Add one (postgresql://user@host/database), set PGUSER, or let Deno read it with --allow-sys=userInfo.",
     );
   }
 }

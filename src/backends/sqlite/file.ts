@@ -1,6 +1,6 @@
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
-import { BackendError, type ErrorCode, failureOf, type FailureRow } from "../../errors.ts";
+import { BackendError, type ErrorCode, failureOf, type FailureRow, NOT_GRANTED } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
@@ -307,13 +307,7 @@ export const SQLITE_FAILURES: readonly FailureRow[] = [
     problem: "the table refused the record",
     remedy: "Correct the record, or remove the constraint that was added to the table.",
   },
-  {
-    match: /^Requires \w+ access/,
-    code: "PERMISSION_MISSING",
-    kind: "operator",
-    problem: "Deno did not grant the permission",
-    remedy: "Add the named flag, or run with -A.",
-  },
+  NOT_GRANTED,
   {
     match: /readonly|read-only|Permission denied/i,
     code: "ACCESS_DENIED",
