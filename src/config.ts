@@ -7,7 +7,7 @@ import type { EventListener } from "./pipeline/events.ts";
 import type { OverflowPolicy } from "./pipeline/pipeline.ts";
 import type { FsyncPolicy } from "./spool/spool.ts";
 import type { DatasetName } from "./records/dataset.ts";
-import { DATASETS } from "./records/datasets.ts";
+import { DATASETS, daysByDataset } from "./records/datasets.ts";
 
 /** How records are kept. All fields are optional. */
 export interface PersistenceConfig {
@@ -28,13 +28,16 @@ export interface PersistenceConfig {
    */
   connectionString?: string;
   /**
-   * Days after which cleanup deletes a record; `Infinity` for never. On TimescaleDB, where it is given, the server
-   * drops by itself what is older, from now on: metrics as a hub says, costs as an observatory says, and all as
-   * `openBackend` says; it knows of no budgets. Where it is not given, the server's policies stay as they are.
+   * Age in days at which cleanup deletes records; `Infinity` for never. One number is for the datasets of the hub or
+   * the observatory that is opened; for `openBackend`, of metrics only. An object gives each dataset its own, as in
+   * `{ system_metrics: 30, cost_entries: 2555 }`.
    *
-   * @default {90}
+   * On TimescaleDB the server then drops older records by itself; it does not know budgets. A dataset without a number
+   * keeps the policy that the server has.
+   *
+   * @default {90} for metrics; costs are never deleted
    */
-  retentionDays?: number;
+  retentionDays?: number | Partial<Record<DatasetName, number>>;
   /**
    * Records that trigger a flush. Not a cap: a batch takes all that has arrived.
    *
@@ -157,17 +160,18 @@ type Optional = "spoolDirectory" | "deadLetterDirectory" | "onEvent";
 /** A configuration with nothing left open. */
 export interface ResolvedConfig
   extends
-    Required<Omit<PersistenceConfig, "backend" | "connectionString" | Optional>>,
+    Required<Omit<PersistenceConfig, "backend" | "connectionString" | "retentionDays" | Optional>>,
     Pick<PersistenceConfig, Optional> {
   /** Backend by name, or a shared one. */
   readonly backend: StorageBackend | Backend;
   /** Path of the SQLite file, or connection string of PostgreSQL; empty in memory. */
   readonly location: string;
+  /** Age in days at which cleanup deletes records, by dataset. */
+  readonly retentionDays: Readonly<Record<DatasetName, number>>;
 }
 
 const DEFAULTS = {
   backend: "memory",
-  retentionDays: 90,
   batchSize: 100,
   batchIntervalSeconds: 60,
   enableCompression: false,
@@ -183,6 +187,10 @@ const DEFAULTS = {
   maxConnections: 5,
   statementTimeoutSeconds: 60,
 } as const;
+
+const DEFAULT_RETENTION = Object.fromEntries(
+  Object.values(DATASETS).map(({ name, retentionDays }) => [name, retentionDays]),
+) as Record<DatasetName, number>;
 
 /** The connection string of a SQLite backend that is given none. */
 export const DEFAULT_SQLITE = "sqlite:///openfinops.db";
@@ -206,6 +214,7 @@ const MAX_STATEMENT_SECONDS = 1_000_000;
 const BACKENDS: readonly StorageBackend[] = Object.values(StorageBackend);
 
 const isDays = (value: unknown) => typeof value === "number" && value >= 0 && value <= MAX_DAYS;
+const isRetention = (value: unknown) => isDays(value) || value === Infinity;
 const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
 const isFolder = {
   test: (value: unknown) => typeof value === "string" && value !== "",
@@ -226,8 +235,11 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wa
   },
   connectionString: { test: (value) => typeof value === "string", wanted: "a string" },
   retentionDays: {
-    test: (value) => isDays(value) || value === Infinity,
-    wanted: `a number of days from 0 to ${MAX_DAYS}, or Infinity`,
+    test: (value) =>
+      isRetention(value) ||
+      typeof value === "object" && value !== null &&
+        Object.entries(value).every(([name, days]) => Object.hasOwn(DATASETS, name) && isRetention(days)),
+    wanted: `a number of days from 0 to ${MAX_DAYS}, or Infinity, or an object of them by dataset`,
   },
   batchSize: { test: isCount, wanted: "a whole number from 1" },
   batchIntervalSeconds: {
@@ -301,7 +313,8 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
       { code: "CONFLICTING_OPTIONS" },
     );
   }
-  return { ...DEFAULTS, ...set, ...target };
+  const retentionDays = { ...DEFAULT_RETENTION, ...daysByDataset(given.retentionDays ?? {}) };
+  return { ...DEFAULTS, ...set, ...target, retentionDays };
 }
 
 /** The folder for records that the backend refuses, if there is one. */
@@ -347,7 +360,7 @@ export interface OpenOptions {
    * @default {"create"}
    */
   mode?: OpenMode;
-  /** The datasets whose retention `retentionDays` is, on TimescaleDB; all where not given. */
+  /** Datasets that `retentionDays` is for, on TimescaleDB. Without it, one number is for metrics only. */
   retentionOf?: readonly DatasetName[];
 }
 

@@ -20,6 +20,7 @@ import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import type { Sink } from "./pipeline/sink.ts";
 import type { Dataset, DatasetName } from "./records/dataset.ts";
+import { daysByDataset } from "./records/datasets.ts";
 import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
 
 /** Counters of a hub or an observatory. */
@@ -33,10 +34,10 @@ export interface StoreStats {
 /** Options of a cleanup. */
 export interface CleanupOptions {
   /**
-   * Age in days beyond which records are deleted; as the configuration says where absent. Costs that count in a current
-   * period of a budget stay.
+   * Age in days at which records are deleted: one number, or one for each dataset. A dataset without a number is deleted
+   * as the configuration says. Costs that count in a current period of a budget stay.
    */
-  retentionDays?: number;
+  retentionDays?: number | Partial<Record<DatasetName, number>>;
   /**
    * Count records only, and delete none.
    *
@@ -225,12 +226,13 @@ export class RecordStore {
 
   /** Deletes old records of all datasets; returns how many of each. */
   async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
-    const { retentionDays = this.config.retentionDays, dryRun = false, timeBudgetMs } = options;
-    const before = retentionCutoff(retentionDays);
-    await this.ready();
+    const { retentionDays = {}, dryRun = false, timeBudgetMs } = options;
+    const days = { ...this.config.retentionDays, ...daysByDataset(retentionDays) };
     const deletions = await Promise.all(this.#rooms.map(async ({ dataset, retentionFloor }) => {
+      const before = retentionCutoff(days[dataset.name]);
       return { dataset, before: Math.min(before, await retentionFloor()) };
     }));
+    await this.ready();
     return await deleteOld(this.backend, deletions, { dryRun, timeBudgetMs });
   }
 

@@ -438,21 +438,30 @@ test("database query says when it stopped at its default limit, and --limit 0 pr
   assertEquals([all.out.trimEnd().split("\n").length, all.err], [150, ""]);
 });
 
-test("database cleanup counts in a dry run and deletes with --yes", async (folder) => {
+test("database cleanup counts in a dry run, deletes with --yes, and costs only where they are named", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const cleanup = async (...args: string[]) => {
-    const { code, out } = await openfinops(
+    const { code, out, err } = await openfinops(
       ["database", "cleanup", ...AT, "--retention-days", "0", "--format", "json", ...args],
       { cwd },
     );
     assertEquals(code, 0);
+    const isNamed = args.includes("--dataset");
+    assertEquals(err, isNamed ? "" : "Costs stay. To delete old costs, name them: --dataset costs.\n");
     return JSON.parse(out);
   };
-  const wanted = { system_metrics: 3, service_metrics: 0, cost_entries: 3 };
+  const wanted = { system_metrics: 3, service_metrics: 0 };
   assertEquals(await cleanup("--dry-run"), wanted);
   assertEquals(await cleanup("--yes"), wanted);
-  assertEquals(await cleanup("--yes"), { system_metrics: 0, service_metrics: 0, cost_entries: 0 });
+  assertEquals(await cleanup("--yes"), { system_metrics: 0, service_metrics: 0 });
+  assertEquals(await cleanup("--yes", "--dataset", "costs,metrics"), { system_metrics: 0, cost_entries: 3 });
+  for (const env of [{}, { OPENFINOPS_RETENTION_DAYS: "30" }] as Record<string, string>[]) {
+    const args = ["database", "cleanup", ...AT, "--dataset", "costs", "--yes"];
+    const { code, err } = await openfinops(args, { cwd, env });
+    assertEquals(code, 2);
+    assert(err.includes("costs are deleted only by an explicit --retention-days"), err);
+  }
 });
 
 test("database cleanup says which costs stay for a budget", async ({ path: cwd }) => {
@@ -466,12 +475,13 @@ test("database cleanup says which costs stay for a budget", async ({ path: cwd }
     amount: "1",
   });
   await costs.close();
-  const args = ["database", "cleanup", ...AT, "--retention-days", "0", "--yes", "--format", "json"];
+  const which = ["--dataset", "costs", "--retention-days", "0"];
+  const args = ["database", "cleanup", ...AT, ...which, "--yes", "--format", "json"];
   const { out, err } = await openfinops(args, { cwd });
   assertEquals(JSON.parse(out).cost_entries, 0);
   assertMatch(
     err,
-    /^Costs since \d{4}-01-01T00:00:00\.000Z stay: they count in a present period of a budget\.\n$/,
+    /^Costs since \d{4}-01-01T00:00:00\.000Z stay: they count in a current period of a budget\.\n$/,
   );
 });
 

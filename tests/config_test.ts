@@ -13,7 +13,7 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
   assertEquals(resolveConfig(), {
     backend: "memory",
     location: "",
-    retentionDays: 90,
+    retentionDays: { system_metrics: 90, service_metrics: 90, cost_entries: Infinity },
     batchSize: 100,
     anomalyDetection: false,
     batchIntervalSeconds: 60,
@@ -30,6 +30,11 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
     statementTimeoutSeconds: 60,
   });
   assertEquals(resolveConfig({ batchSize: undefined }).batchSize, 100);
+  assertEquals(resolveConfig({ retentionDays: { cost_entries: 2555 } }).retentionDays, {
+    system_metrics: 90,
+    service_metrics: 90,
+    cost_entries: 2555,
+  });
 });
 
 Deno.test("resolveConfig() takes the backend from the connection string", () => {
@@ -72,6 +77,8 @@ Deno.test("resolveConfig() refuses values that cannot be, and says what is wante
     [{ maxMemoryEntries: -1 }, "a whole number from 1"],
     [{ batchIntervalSeconds: 0 }, "a number of seconds above 0"],
     [{ batchIntervalSeconds: 1e9 }, "a number of seconds above 0"],
+    [{ retentionDays: { metrics: 30 } as object }, "by dataset"],
+    [{ retentionDays: { cost_entries: -1 } }, "by dataset"],
     [{ retentionDays: -1 }, "a number of days from 0"],
     [{ overflow: "drop" }, "block, drop-oldest, drop-newest"],
     [{ onConflict: "update" }, "ignore, replace"],

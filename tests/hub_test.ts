@@ -131,6 +131,24 @@ Deno.test("ObservabilityHub.cleanupOldData() deletes what is older than the rete
   await assertRejects(() => hub.cleanupOldData({ retentionDays: -1 }), ValidationError, "retentionDays");
 });
 
+Deno.test("ObservabilityHub.cleanupOldData() keeps each dataset for its own retention", async () => {
+  const retentionDays = { system_metrics: 30, cost_entries: 1 };
+  await using hub = await ObservabilityHub.open({ connectionString: "sqlite://", retentionDays });
+  for (const days of [20, 40, 100]) {
+    const timestamp = Date.now() - days * DAY;
+    await hub.systemMetrics.add({ timestamp });
+    await hub.serviceMetrics.add({ timestamp, serviceName: "api" });
+  }
+  assertEquals(await hub.cleanupOldData({ dryRun: true }), { system_metrics: 2, service_metrics: 1 });
+  const byCall = { service_metrics: 30, system_metrics: Infinity };
+  assertEquals(await hub.cleanupOldData({ retentionDays: byCall }), {
+    system_metrics: 0,
+    service_metrics: 2,
+  });
+  const unknown = { metrics: 30 } as object;
+  await assertRejects(() => hub.cleanupOldData({ retentionDays: unknown }), ValidationError, "retentionDays");
+});
+
 Deno.test("ObservabilityHub refuses records once closed, and can be closed again", async () => {
   const hub = new ObservabilityHub();
   await hub.collectSystemMetrics(at(1));

@@ -509,7 +509,7 @@ Deno.test("cleanupOldData() leaves the costs that count in a present period of a
     const ids = async () => (await costs.queryHistoricalCosts()).map(({ entryId }) => entryId);
     const spent = async () => (await costs.getBudgetStatus({ budgetId: "year" }))[0].spent;
     for (const dryRun of [true, false]) {
-      assertEquals(await costs.cleanupOldData({ dryRun }), { cost_entries: 2 });
+      assertEquals(await costs.cleanupOldData({ retentionDays: 90, dryRun }), { cost_entries: 2 });
     }
     assertEquals([await spent(), await ids()], ["3", ["0", "5", "10"]]);
     await costs.updateBudget("year", { period: "3mo" });

@@ -1,4 +1,4 @@
-import { CostObservatory, ValidationError } from "../mod.ts";
+import { type CleanupOptions, CostObservatory, type PersistenceConfig, ValidationError } from "../mod.ts";
 import { assertEquals, assertRejects } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
@@ -64,4 +64,22 @@ Deno.test("CostObservatory.costEntriesSink() takes amounts as numbers and as str
   await ReadableStream.from(entries).pipeTo(costs.costEntriesSink());
   assertEquals((await costs.aggregateCosts())[0].total, "0.3");
   assertEquals((await costs.cleanupOldData({ retentionDays: 0 })).cost_entries, 2);
+});
+
+Deno.test("CostObservatory.cleanupOldData() deletes costs only by a number that it was given", async () => {
+  const old = costEntry({ timestamp: Date.now() - 3_000 * 24 * 3_600_000 });
+  const deletedWith = async (config: PersistenceConfig, options?: CleanupOptions) => {
+    await using costs = await CostObservatory.open(config);
+    await costs.entries.add(old);
+    await costs.flush();
+    return (await costs.cleanupOldData(options)).cost_entries;
+  };
+  for (const connectionString of [undefined, "sqlite://"]) {
+    assertEquals(await deletedWith({ connectionString }), 0);
+    assertEquals(await deletedWith({ connectionString, retentionDays: { system_metrics: 30 } }), 0);
+    assertEquals(await deletedWith({ connectionString }, { retentionDays: { system_metrics: 30 } }), 0);
+    assertEquals(await deletedWith({ connectionString, retentionDays: { cost_entries: 2_555 } }), 1);
+    assertEquals(await deletedWith({ connectionString, retentionDays: 2_555 }), 1);
+    assertEquals(await deletedWith({ connectionString }, { retentionDays: 2_555 }), 1);
+  }
 });

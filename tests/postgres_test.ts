@@ -1110,6 +1110,8 @@ Deno.test("openfinops works on PostgreSQL as on SQLite, and stats adds sizes and
   const cleanup = await openfinops([
     "database",
     "cleanup",
+    "--dataset",
+    "costs",
     "--retention-days",
     "0",
     "--yes",

@@ -1,4 +1,4 @@
-import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { CostObservatory, ObservabilityHub, type PersistenceConfig } from "../mod.ts";
 import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
@@ -102,7 +102,7 @@ test("makes hypertables, and is safe when ten open at once on an empty database"
   const jobs = await database.sql(
     "SELECT proc_name FROM timescaledb_information.jobs WHERE job_id >= 1000 ORDER BY 1",
   );
-  assertEquals(jobs.length, 3 + 3 + ROLL_UPS.length); // compression, retention, refresh: each once
+  assertEquals(jobs.length, 3 + 2 + ROLL_UPS.length); // compression, retention of metrics, refresh: each once
 });
 
 test("adopts the tables of the plain backend with all that is in them and all grants on them", async (database) => {
@@ -395,14 +395,17 @@ const dropAfter = async (database: TestDatabase) =>
   )).map(({ age }) => age);
 
 test("sets, changes and removes the server's retention as it is told, and else leaves it alone", async (database) => {
-  const openWith = async (retentionDays?: number) =>
+  const openWith = async (retentionDays?: PersistenceConfig["retentionDays"]) =>
     await (await open(database.url, { retentionDays })).close();
   await openWith(undefined);
   assertEquals(await dropAfter(database), []); // no retention without being told
   await openWith(30);
-  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
+  assertEquals(await dropAfter(database), ["30 days", "30 days"]); // of metrics
   await openWith(undefined);
-  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
+  assertEquals(await dropAfter(database), ["30 days", "30 days"]);
+  await openWith({ cost_entries: 2_555 });
+  assertEquals((await dropAfter(database)).toSorted(), ["2555 days", "30 days", "30 days"]);
+  await openWith({ cost_entries: Infinity });
   await openWith(1.5);
   assertEquals(new Set(await dropAfter(database)), new Set(["36:00:00"]));
   await openWith(Infinity);
@@ -707,7 +710,7 @@ test("tells chunks, compression, policies and their last runs, releases and lice
   const { chunks, compressedChunks, bytesBeforeCompression, bytesAfterCompression } = datasets.system_metrics;
   assertEquals([chunks, compressedChunks], [3, 3]);
   assert(bytesBeforeCompression! > bytesAfterCompression! && bytesAfterCompression! > 0);
-  assertEquals(policies!.length, 3 + 3 + ROLL_UPS.length);
+  assertEquals(policies!.length, 3 + 2 + ROLL_UPS.length);
   const retention = policies!.find(({ policy, table }) =>
     policy === "retention" && table === "system_metrics"
   )!;

@@ -18,7 +18,7 @@ import {
   requireExtension,
 } from "./timescale/hypertables.ts";
 import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
-import { failedJobs, Policies, type PolicySettings } from "./timescale/policies.ts";
+import { failedJobs, Policies, type PolicySettings, retentionOf } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 
 /** Records from which it pays to compress a batch as it arrives: a compressed row holds up to 1,000. */
@@ -186,11 +186,12 @@ export class TimescaleBackend extends PostgresBackend {
 
 /** Names what the Apache edition lacks for these settings. A hub deletes old records itself when it is told to. */
 function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
-  const { enableCompression, retentionDays = Infinity, retentionOf } = options;
+  const { enableCompression } = options;
   if (enableCompression) {
     return "TimescaleDB under its own license is wanted to compress (timescaledb.license = 'timescale')";
   }
-  if (retentionDays === Infinity || retentionOf) return undefined;
+  const isAsked = Object.values(retentionOf(options)).some((days) => days < Infinity);
+  if (!isAsked || options.retentionOf) return undefined;
   return "TimescaleDB under its own license is wanted to drop old records (timescaledb.license = 'timescale'); " +
     "schedule `database cleanup --retention-days` instead";
 }

@@ -1,7 +1,7 @@
 import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
-import { costEntries } from "../records/cost_entry.ts";
-import { DATASETS } from "../records/datasets.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { DATASETS, DELETED_BY_DEFAULT } from "../records/datasets.ts";
 import { deleteOld, type Deletion, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import {
@@ -15,8 +15,9 @@ import {
 } from "./command.ts";
 import { ask, type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
 import { readDurationMs, readNumber, UsageError } from "./option_values.ts";
+import { DATASET_OPTION, readDatasets } from "./selection.ts";
 
-const ALL = Object.values(DATASETS);
+const DEFAULT_DAYS = resolveConfig().retentionDays.system_metrics;
 
 /** `openfinops database cleanup` */
 export const cleanup: Command = {
@@ -27,9 +28,10 @@ export const cleanup: Command = {
     {
       name: "retention-days",
       value: "N",
-      summary: `keep this many days (default ${resolveConfig().retentionDays})`,
+      summary: `keep this many days (default ${DEFAULT_DAYS}; none for costs)`,
     },
     { name: "days", value: "N", summary: "the same as --retention-days" },
+    DATASET_OPTION,
     {
       name: "time-budget",
       value: "TIME",
@@ -41,10 +43,12 @@ export const cleanup: Command = {
   examples: [
     "openfinops database cleanup --retention-days 30 --dry-run",
     "openfinops database cleanup --retention-days 30 --yes",
+    "openfinops database cleanup --dataset costs --retention-days 2555 --yes",
   ],
   async run(given) {
     const format = readFormat(given);
-    const before = retentionCutoff(readRetentionDays(given));
+    const datasets = readDatasets(given);
+    const before = retentionCutoff(readRetentionDays(given, datasets));
     const budget = given.text("time-budget");
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = given.has("dry-run");
@@ -54,14 +58,14 @@ export const cleanup: Command = {
       });
     }
     await withBackend(given, isDryRun ? "read" : "existing", async (backend) => {
-      const ofBudgets = await startOfBudgets(backend.documents);
+      if (!given.has("dataset")) note("Costs stay. To delete old costs, name them: --dataset costs.");
+      const deletions: Deletion[] = datasets.map((dataset) => ({ dataset, before }));
+      const costs = deletions.findIndex(({ dataset }) => dataset === DATASETS.cost_entries);
+      const ofBudgets = costs < 0 ? Infinity : await startOfBudgets(backend.documents);
       if (ofBudgets < before) {
-        note(`Costs since ${isoTime(ofBudgets)} stay: they count in a present period of a budget.`);
+        note(`Costs since ${isoTime(ofBudgets)} stay: they count in a current period of a budget.`);
+        deletions[costs] = { ...deletions[costs], before: ofBudgets };
       }
-      const deletions: Deletion[] = ALL.map((dataset) => ({
-        dataset,
-        before: dataset === costEntries ? Math.min(before, ofBudgets) : before,
-      }));
       const count = () => deleteOld(backend, deletions, { dryRun: true });
       if (isDryRun) return report(format, await count(), `Would be deleted (before ${isoTime(before)}):`);
       const found = given.has("yes") ? 0 : Object.values(await count()).reduce((sum, rows) => sum + rows);
@@ -89,15 +93,21 @@ function report(format: Format, deleted: Record<string, number>, title: string):
   }
 }
 
-function readRetentionDays(given: Arguments): number {
+/** The days to keep. The defaults are for metrics: costs are deleted only by a number that is given for them. */
+function readRetentionDays(given: Arguments, datasets: readonly Dataset<unknown>[]): number {
   const options = ["retention-days", "days"].filter((name) => given.has(name));
   if (options.length > 1) {
     throw new UsageError("--retention-days and --days are the same option", { code: "CONFLICTING_OPTIONS" });
   }
   const [option] = options;
   if (option !== undefined) return readNumber(option, given.text(option)!);
+  if (!datasets.every(({ name }) => DELETED_BY_DEFAULT.includes(name))) {
+    throw new UsageError("costs are deleted only by an explicit --retention-days", {
+      code: "MISSING_ARGUMENT",
+    });
+  }
   const days = env("OPENFINOPS_RETENTION_DAYS");
-  if (days === undefined) return resolveConfig().retentionDays;
+  if (days === undefined) return DEFAULT_DAYS;
   if (/^\d+(\.\d+)?$/.test(days)) return Number(days);
   throw new UsageError(`OPENFINOPS_RETENTION_DAYS must be a number from 0, not "${days}"`, {
     code: "INVALID_OPTION",

@@ -1,10 +1,10 @@
 import { type PersistenceConfig, resolveConfig } from "../config.ts";
-import { DATASETS } from "../records/datasets.ts";
 import { deleteOld, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
 import { readNumber, UsageError } from "./option_values.ts";
+import { DATASET_OPTION, readDatasets } from "./selection.ts";
 
 /** `openfinops database init` */
 export const init: Command = {
@@ -16,6 +16,7 @@ export const init: Command = {
       value: "N",
       summary: "TimescaleDB: the server drops older records, now and in future; `never` ends that",
     },
+    DATASET_OPTION,
     {
       name: "enable-compression",
       summary: "TimescaleDB: the server compresses records older than a week",
@@ -48,21 +49,23 @@ function readPolicies(given: Arguments): PersistenceConfig {
     });
   }
   if (days === undefined) return { enableCompression };
+  const number = days === "never" ? Infinity : readNumber("retention-days", days);
   return {
     enableCompression,
-    retentionDays: days === "never" ? Infinity : readNumber("retention-days", days),
+    retentionDays: Object.fromEntries(readDatasets(given).map(({ name }) => [name, number])),
   };
 }
 
 /** Returns true if a retention may be set: it drops older records at once. */
-async function mayDrop(given: Arguments, { retentionDays = Infinity }: PersistenceConfig): Promise<boolean> {
-  if (retentionDays === Infinity || given.has("yes")) return true;
-  const before = retentionCutoff(retentionDays);
+async function mayDrop(given: Arguments, { retentionDays = {} }: PersistenceConfig): Promise<boolean> {
+  const [days = Infinity] = Object.values(retentionDays);
+  if (days === Infinity || given.has("yes")) return true;
+  const before = retentionCutoff(days);
+  const deletions = readDatasets(given).map((dataset) => ({ dataset, before }));
   const found = await withBackend(
     given,
     "create",
-    (backend) =>
-      deleteOld(backend, Object.values(DATASETS).map((dataset) => ({ dataset, before })), { dryRun: true }),
+    (backend) => deleteOld(backend, deletions, { dryRun: true }),
   );
   const rows = Object.values(found).reduce((sum, rows) => sum + rows);
   if (rows === 0) return true;

@@ -25,6 +25,22 @@ export function readDataset(name: string): Dataset<unknown> {
   return byTable ?? DATASETS[readName("dataset", name, Object.keys(DATASETS))];
 }
 
+const DELETED = Object.entries(DATASETS).filter(([, { retentionDays }]) => retentionDays < Infinity)
+  .map(([name]) => name);
+
+/** Option that names datasets to delete from. */
+export const DATASET_OPTION: Option = {
+  name: "dataset",
+  value: "NAMES",
+  summary: `datasets to delete from, as in costs or metrics,services (default ${DELETED.join(",")})`,
+};
+
+/** Reads the datasets to delete from: those that are named, else those that a cleanup deletes from by default. */
+export function readDatasets(given: Arguments): Dataset<unknown>[] {
+  const names = given.text("dataset")?.split(",") ?? DELETED;
+  return [...new Set(names.map(readDataset))];
+}
+
 /** Reads the first positional argument or `--table`, if either is given. */
 export function readDatasetName(given: Arguments): string | undefined {
   const [name] = given.positionals;

@@ -181,6 +181,7 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
   key: ["timestamp", "entryId"],
   indexes: [["category", "timestamp"], ["resourceId", "timestamp"]],
   partitionBy: "month",
+  retentionDays: Infinity,
   chunkDays: 30,
   sortBy: ["timestamp", "entryId"], // the key, by which conflicts are looked for
   rollUpBy: ["category", "currency", "region"],

@@ -58,6 +58,8 @@ export interface Dataset<T> {
   readonly indexes: readonly (readonly string[])[];
   /** The span of time that is kept and dropped together where a backend has partitions. */
   readonly partitionBy: "week" | "month";
+  /** Age in days at which a cleanup deletes records that no retention is given for; Infinity for never. */
+  readonly retentionDays: number;
   /** The days of records in one chunk, where a backend has chunks; a default. */
   readonly chunkDays: number;
   /** The fields by which records are sorted where they are stored in columns: what queries filter by, then time. */

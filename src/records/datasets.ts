@@ -1,3 +1,4 @@
+import { ValidationError } from "../errors.ts";
 import { costEntries, type CostEntry } from "./cost_entry.ts";
 import type { Dataset, DatasetName } from "./dataset.ts";
 import { type ServiceMetrics, serviceMetrics } from "./service_metrics.ts";
@@ -16,3 +17,31 @@ export const DATASETS: { readonly [Name in DatasetName]: Dataset<RecordOf[Name]>
   service_metrics: serviceMetrics,
   cost_entries: costEntries,
 };
+
+const NAMES = Object.keys(DATASETS) as DatasetName[];
+
+/** Days that records are kept: by dataset, or one number. */
+export type RetentionDays = number | Readonly<Partial<Record<DatasetName, number>>>;
+
+/** Datasets that one number stands for where none is named: those that a cleanup deletes by default. */
+export const DELETED_BY_DEFAULT: readonly DatasetName[] = NAMES.filter((name) =>
+  DATASETS[name].retentionDays < Infinity
+);
+
+/** The days of each dataset that a retention gives a number for, among the datasets that it is for. */
+export function daysByDataset(
+  retention: RetentionDays,
+  datasets: readonly DatasetName[] = NAMES,
+): Partial<Record<DatasetName, number>> {
+  if (typeof retention === "object") {
+    const unknown = Object.keys(retention).find((name) => !Object.hasOwn(DATASETS, name));
+    if (unknown !== undefined) {
+      const wanted = `an object with numbers of days for ${NAMES.join(", ")}`;
+      throw new ValidationError({ subject: "a retention", field: "retentionDays", value: unknown, wanted });
+    }
+  }
+  const days = (name: DatasetName) => typeof retention === "number" ? retention : retention[name];
+  return Object.fromEntries(
+    datasets.map((name) => [name, days(name)]).filter(([, days]) => days !== undefined),
+  );
+}

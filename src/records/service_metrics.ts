@@ -67,6 +67,7 @@ export const serviceMetrics: Dataset<ServiceMetrics> = defineDataset({
   key: [],
   indexes: [["timestamp"], ["serviceName", "timestamp"]],
   partitionBy: "week",
+  retentionDays: 90,
   chunkDays: 7,
   sortBy: ["serviceName", "timestamp"],
   rollUpBy: ["serviceName"],

@@ -121,6 +121,7 @@ export const systemMetrics: Dataset<SystemMetrics> = defineDataset({
   key: [],
   indexes: [["timestamp"], ["clusterId", "nodeId", "timestamp"]],
   partitionBy: "week",
+  retentionDays: 90,
   chunkDays: 1,
   sortBy: ["clusterId", "nodeId", "timestamp"],
   rollUpBy: ["clusterId", "nodeId"],

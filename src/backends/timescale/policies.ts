@@ -1,6 +1,6 @@
 import { DAY_MS } from "../../records/calendar.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
-import { DATASETS } from "../../records/datasets.ts";
+import { DATASETS, daysByDataset, DELETED_BY_DEFAULT, type RetentionDays } from "../../records/datasets.ts";
 import type { PolicyStats } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnNames, epochMs } from "../postgres/schema.ts";
@@ -14,9 +14,9 @@ const NO_MESSAGE = "the owner of the job can read the message in timescaledb_inf
 
 /** What of the server's own work is to be as the configuration says. What is not given stays as it is. */
 export interface PolicySettings {
-  /** Days after which records are dropped; Infinity for never. */
-  readonly retentionDays?: number;
-  /** The datasets whose records are dropped by that; all where it is not given. */
+  /** Days after which records are dropped, by dataset or one number; Infinity for never. */
+  readonly retentionDays?: RetentionDays;
+  /** The datasets whose records are dropped by that. Without it, one number is for metrics only. */
   readonly retentionOf?: readonly DatasetName[];
   /** Whether chunks are compressed. */
   readonly enableCompression?: boolean;
@@ -24,6 +24,12 @@ export interface PolicySettings {
   readonly compressAfterDays?: number;
   /** The days of records in one chunk, by dataset. */
   readonly chunkDays?: Readonly<Partial<Record<DatasetName, number>>>;
+}
+
+/** The retention of each dataset whose policy the settings change, in days. */
+export function retentionOf({ retentionDays = {}, retentionOf }: PolicySettings): Record<string, number> {
+  const isOne = typeof retentionDays === "number";
+  return daysByDataset(retentionDays, retentionOf ?? (isOne ? DELETED_BY_DEFAULT : undefined));
 }
 
 /** The work that the server does by itself on chunks: compression and retention. */
@@ -44,9 +50,9 @@ export class Policies {
         for (const statement of await find(session)) await session.query(statement);
       });
     }
-    const { retentionDays, retentionOf = Object.keys(DATASETS) as DatasetName[] } = settings;
-    if (retentionDays === undefined) return;
-    for (const name of retentionOf) await this.#setRetention(DATASETS[name], retentionDays);
+    for (const [name, days] of Object.entries(retentionOf(settings))) {
+      await this.#setRetention(DATASETS[name as DatasetName], days);
+    }
   }
 
   /** Lists the background jobs with the result of their last run. */
