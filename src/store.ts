@@ -89,17 +89,23 @@ export interface Deletion {
 export async function deleteOld(
   backend: Backend,
   deletions: readonly Deletion[],
-  { dryRun, timeBudgetMs = Infinity }: DeleteOptions,
+  { dryRun, timeBudgetMs = Infinity, onHeld }: DeleteOptions,
 ): Promise<Partial<Record<DatasetName, number>>> {
   const deleted: Partial<Record<DatasetName, number>> = {};
+  const failures: unknown[] = [];
   const end = performance.now() + timeBudgetMs;
   for (const { dataset, before } of deletions) {
-    const options = { dryRun, timeBudgetMs: end - performance.now() };
-    deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
+    const options = { dryRun, timeBudgetMs: end - performance.now(), onHeld };
+    try {
+      deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
+    } catch (error) {
+      failures.push(error); // the other datasets are deleted all the same
+    }
   }
   const before = Math.min(...deletions.map(({ before }) => before));
   // A user who may delete only records has done what was asked.
   if (!dryRun) await forgetOld(backend.documents, before).catch(() => {});
+  if (failures.length > 0) throw failures[0];
   return deleted;
 }
 

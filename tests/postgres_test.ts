@@ -733,6 +733,43 @@ test("blames no record for a DEFAULT partition that holds others of its week", a
   assertEquals(error.kind, "operator");
 });
 
+test("skips a partition that a reader holds, and deletes all others", async (backend, database) => {
+  await write(
+    backend,
+    systemMetrics,
+    Array.from({ length: 5 }, (_, i) => ({ timestamp: NEW_YEAR + i * 7 * DAY })),
+  );
+  await write(backend, costEntries, [costEntry()]);
+  const reader = database.sql("BEGIN; SELECT * FROM system_metrics_2026_01_05; SELECT pg_sleep(60); COMMIT")
+    .catch(() => {}); // it is ended below
+  await until(async () =>
+    (await database.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).length > 0
+  );
+  const { code, out, err } = await openfinops([
+    "database",
+    "cleanup",
+    "--retention-days",
+    "0",
+    "--yes",
+    "--time-budget",
+    "8s",
+    "--connection-string",
+    database.url,
+  ]);
+  assertEquals(code, 1);
+  assertMatch(out, /system_metrics +4\n(.*\n)*cost_entries +1\n/);
+  assertMatch(err, /Skipped system_metrics_2026_01_05: other sessions hold them.*\[LOCKED\]/);
+  const error = await assertRejects(
+    () => backend.deleteBefore(systemMetrics, NEW_YEAR + 100 * DAY, { dryRun: false, timeBudgetMs: 1_000 }),
+    BackendError,
+    "system_metrics_2026_01_05",
+  ) as BackendError;
+  assertEquals(error.retryable, true);
+  await database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+  await reader;
+  assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 100 * DAY, { dryRun: false }), 1);
+});
+
 test("begins no further step of a cleanup when its time is over", async (backend) => {
   await write(backend, systemMetrics, metrics(10));
   const options = { dryRun: false, timeBudgetMs: 0 };

@@ -109,6 +109,11 @@ export interface DeleteOptions {
    * @default {Infinity}
    */
   timeBudgetMs?: number;
+  /**
+   * Is called for each partition that was skipped as other sessions hold it. Without it the call rejects, after all others
+   * were deleted.
+   */
+  onHeld?: (partition: string) => void;
 }
 
 /** Options of a read. */

@@ -4,6 +4,7 @@ import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import { BackendError } from "../errors.ts";
 import type {
   Backend,
   BackendStats,
@@ -215,14 +216,24 @@ export class PostgresBackend implements Backend {
   async deleteBefore(
     dataset: Dataset<unknown>,
     before: number,
-    { dryRun, timeBudgetMs = Infinity }: DeleteOptions,
+    { dryRun, timeBudgetMs = Infinity, onHeld }: DeleteOptions,
   ): Promise<number> {
     if (dryRun) {
       const query = acceptQuery(dataset, { endTime: before });
       const [{ values: [count] }] = await this.aggregate(dataset, query, COUNTED);
       return count as number;
     }
-    return await this.#retention.deleteBefore(dataset, before, performance.now() + timeBudgetMs);
+    const held: string[] = [];
+    const deleted = await this.#retention.deleteBefore(dataset, before, {
+      end: performance.now() + timeBudgetMs,
+      onHeld: onHeld ?? ((name) => held.push(name)),
+    });
+    if (held.length === 0) return deleted;
+    throw new BackendError(
+      `Cannot delete ${this.pool.name}: other sessions hold ${held.join(", ")}. ` +
+        `The other ${deleted} records before that time were deleted; run it again.`,
+      { code: "LOCKED", operation: "delete", kind: "transient" },
+    );
   }
 
   async stats(): Promise<BackendStats> {

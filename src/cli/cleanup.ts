@@ -1,3 +1,4 @@
+import { BackendError } from "../errors.ts";
 import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -74,8 +75,17 @@ export const cleanup: Command = {
           `${databaseName(given)} for good?`;
         if (!ask(question)) return note("Nothing was deleted.");
       }
-      const deleted = await deleteOld(backend, deletions, { dryRun: false, timeBudgetMs });
+      const held: string[] = [];
+      const onHeld = (partition: string) => held.push(partition);
+      const deleted = await deleteOld(backend, deletions, { dryRun: false, timeBudgetMs, onHeld });
       report(format, deleted, `Deleted (before ${isoTime(before)}):`);
+      if (held.length === 0) return;
+      throw new BackendError(
+        `Skipped ${
+          held.join(", ")
+        }: other sessions hold them. End those (see pg_stat_activity), or run it again.`,
+        { code: "LOCKED", operation: "delete", kind: "transient" },
+      );
     });
   },
 };

@@ -1,3 +1,5 @@
+import { setTimeout } from "node:timers/promises";
+import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import type { Partition, TimeParts } from "./partitions.ts";
@@ -8,6 +10,8 @@ import { timeLiteral } from "./schema.ts";
 const STEP_ROWS = 10_000;
 /** How long the ledger remembers a batch. */
 const LEDGER_DAYS = 30;
+/** How long partitions that readers hold are tried again. */
+const PATIENCE_MS = 20_000;
 
 /** What {@linkcode Retention} deletes of a part that stays. */
 export interface Edge {
@@ -29,20 +33,45 @@ export class Retention {
   }
 
   /**
-   * Deletes the records before a time, the oldest first.
+   * Deletes the records before a time, the oldest first. A partition that a reader holds is tried again after the others,
+   * for {@linkcode PATIENCE_MS} or a quarter of the time that is left.
    *
    * @param end When to stop at the latest, by `performance.now()`: the next call goes on from there.
-   * @returns How many were deleted.
+   * @param onHeld Is called for each partition that is still held in the end.
+   * @returns The number of records that were deleted.
    */
-  async deleteBefore(dataset: Dataset<unknown>, before: number, end: number): Promise<number> {
+  async deleteBefore(
+    dataset: Dataset<unknown>,
+    before: number,
+    { end, onHeld }: { end: number; onHeld: (partition: string) => void },
+  ): Promise<number> {
     let deleted = 0;
-    for (const partition of await this.#parts.list(dataset)) {
-      if (partition.start >= before || performance.now() >= end) break;
-      deleted += partition.end <= before
-        ? await retryBriefly(() => this.#parts.drop(dataset, partition))
-        : await this.deleteEdge(dataset, { partition, before, end });
+    let held: Partition[] = [];
+    let until = Infinity;
+    for (let round = 0; round === 0 || (held.length > 0 && performance.now() < until); round++) {
+      if (round > 0) await setTimeout(Math.min(1_000, 25 * 2 ** round));
+      const partitions = round > 0 ? held : await this.#parts.list(dataset);
+      held = [];
+      for (const partition of partitions) {
+        if (partition.start >= before) break;
+        if (performance.now() >= end) {
+          if (round > 0) held.push(partition);
+          continue;
+        }
+        try {
+          deleted += partition.end <= before
+            ? await this.#parts.drop(dataset, partition)
+            : await this.deleteEdge(dataset, { partition, before, end });
+        } catch (error) {
+          if (!(error instanceof BackendError && error.retryable)) throw error;
+          held.push(partition);
+        }
+      }
+      const now = performance.now();
+      if (round === 0) until = now + Math.min(PATIENCE_MS, (end - now) / 4); // leaves time for the other datasets
     }
-    // What is deleted is deleted: the next cleanup does what did not succeed of this.
+    for (const { name } of held) onHeld(name);
+    // What is deleted stays deleted: the next cleanup prunes what remains of the ledger.
     await this.#pruneLedger(end).catch(() => {});
     return deleted;
   }
