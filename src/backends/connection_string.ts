@@ -1,9 +1,9 @@
 import { ConfigError } from "../errors.ts";
 import type { StorageBackend } from "./backend.ts";
 
-/** Where a backend keeps its records. */
+/** Backend and location that a connection string names. */
 export interface ConnectionTarget {
-  /** Which backend the connection string names. */
+  /** Backend. */
   readonly backend: StorageBackend;
   /** The path of the SQLite file, empty in memory; or the connection string of the server. */
   readonly location: string;

@@ -45,7 +45,7 @@ const STEP_PAGES = 1_000;
  * 10,000 it takes a fifth longer (measured).
  */
 const BATCH_VALUES = 200_000;
-/** How long the ledger remembers a batch: 30 days, and on until a cleanup, as an old spool may come first. */
+/** Minimum time that the ledger keeps a batch: 30 days, and until the next cleanup, since an old spool may replay it. */
 const LEDGER_MS = 30 * DAY_MS;
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
 const SOUND_SQLITE_VERSION = "3.51.3";
@@ -61,15 +61,15 @@ function condition(dataset: Dataset<unknown>, query: RecordQuery): Condition {
   return { sql, parameters };
 }
 
-/** How a {@linkcode SqliteBackend} is opened. */
+/** Options of a {@linkcode SqliteBackend}. */
 export interface SqliteBackendOptions {
   /** The path of the file; empty for a database in memory. */
   path: string;
-  /** Whether to make the file, to expect it, or only to read. */
+  /** Create the file, require it, or only read. */
   mode: OpenMode;
   /** The driver, or `auto`. */
   driver: "auto" | SqliteDriverName;
-  /** What to do with a record whose key exists. */
+  /** Policy for a record whose key exists. */
   onConflict: ConflictPolicy;
   /**
    * Once a batch has so many records, a thread of its own writes: it takes 30 ms to start, and some 30 MiB. Where there are
@@ -88,7 +88,7 @@ export class SqliteBackend implements Backend {
   readonly #path: string;
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
-  /** How batches are written: in a thread of its own, once there are large ones, and in this one otherwise. */
+  /** Writes batches: in a thread once there are large ones, else in this thread. */
   readonly #writing: SqliteWriterOptions;
   readonly #writer: SqliteWriter;
   #thread: WriterThread | undefined;
@@ -275,7 +275,7 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  /** What was made ready of this batch; once, as a thread takes it away. */
+  /** Prepared form of this batch; used once, because a thread takes it. */
   #takePrepared(batch: Batch): EncodedBatch | undefined {
     if (this.#prepared?.batch !== batch) return undefined;
     const { encoded } = this.#prepared;

@@ -22,7 +22,7 @@ export interface DeadLetter {
   record: unknown;
 }
 
-/** What a pipeline knows of a {@linkcode DeadLetter}. */
+/** Part of a {@linkcode DeadLetter} that the pipeline provides. */
 export type Refusal = Pick<DeadLetter, "batchId" | "code" | "sqlState" | "message" | "record">;
 
 /** The file of the refused records of one dataset, one JSON document a line. */

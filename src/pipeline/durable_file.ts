@@ -50,7 +50,7 @@ const OS_ERRORS: Readonly<Record<string, { full: RegExp; refused: RegExp }>> = {
 const { full, refused } = OS_ERRORS[Deno.build.os] ??
   { full: /os error (28|122|27)\)/, refused: /os error (13|1|30)\)/ };
 
-/** What a failure of the file system means. */
+/** Kinds of failures of the file system. */
 export const FILE_FAILURES: readonly FailureRow[] = [
   {
     match: full,

@@ -4,9 +4,9 @@ import type { CostAnomaly } from "../records/anomaly.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import type { DatasetName } from "../records/dataset.ts";
 
-/** What every {@linkcode TelemetryEvent} tells. */
+/** Fields of every {@linkcode TelemetryEvent}. */
 export interface EventOf<Type extends string> {
-  /** What happened. */
+  /** Type. */
   type: Type;
   /** To records of which dataset. */
   dataset: DatasetName;
@@ -29,11 +29,11 @@ export interface RetryEvent extends EventOf<"retry"> {
 export interface PausedEvent extends EventOf<"paused" | "watch-paused"> {
   /** Why, as a stable name. */
   code: ErrorCode;
-  /** What stands in the way. */
+  /** Cause. */
   error: unknown;
 }
 
-/** What a {@linkcode PausedEvent} told of is mended. */
+/** The cause of a {@linkcode PausedEvent} is gone. */
 export type ResumedEvent = EventOf<"resumed" | "watch-resumed">;
 
 /** A record that the backend refuses was set aside. */
@@ -58,7 +58,7 @@ export interface DroppedEvent extends EventOf<"dropped"> {
 export interface SpoolDamagedEvent extends EventOf<"spool-damaged"> {
   /** The bytes that could not be read. */
   bytes: number;
-  /** Where they were set aside, if they could be. */
+  /** File of the dead letters, if they could be stored. */
   file?: string;
 }
 
@@ -66,7 +66,7 @@ export interface SpoolDamagedEvent extends EventOf<"spool-damaged"> {
 export interface SpoolUnusableEvent extends EventOf<"spool-unusable"> {
   /** Why, as a stable name. */
   code: ErrorCode;
-  /** What stands in the way. */
+  /** Cause. */
   error: unknown;
 }
 
@@ -76,7 +76,7 @@ export interface AlertEvent extends EventOf<"alert-fired" | "alert-resolved"> {
   alert: Alert;
 }
 
-/** What was spent has reached a threshold of a budget: told once in each period, whatever the number of processes. */
+/** Spending has reached a threshold of a budget. Reported once in each period by one process. */
 export interface BudgetEvent extends EventOf<"budget-threshold"> {
   /** The budget. */
   budget: Budget;
@@ -90,7 +90,7 @@ export interface AnomalyEvent extends EventOf<"cost-anomaly"> {
   anomaly: CostAnomaly;
 }
 
-/** What happens on the way of records, and what is seen in them, for logs and alarms. */
+/** Events of the pipeline and of monitoring, for logs and alarms. */
 export type TelemetryEvent =
   | RetryEvent
   | PausedEvent
@@ -134,7 +134,7 @@ export class Alarm {
     this.#of = isOfWatch ? "watch-" : "";
   }
 
-  /** What stands in the way, if anything. */
+  /** Cause, if the alarm is raised. */
   get message(): string | undefined {
     return this.#message;
   }

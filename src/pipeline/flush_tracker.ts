@@ -7,7 +7,7 @@ interface Flushing {
 
 /** Records that were taken out of the queue together and are not all settled. */
 interface Taken {
-  /** How many are left. */
+  /** Number of records left. */
   count: number;
   /** The position after the last of them, in the order of admission. */
   readonly end: number;
@@ -24,7 +24,7 @@ export class FlushTracker {
   #admitted: number;
   /** The position of the next record to be taken out of the queue. */
   #head = 0;
-  /** What has left the queue for the stream, oldest first. FlushTracker that were dropped are not in it. */
+  /** Positions of records that left the queue for the stream, oldest first. Dropped ones are not in it. */
   readonly #taken: Taken[] = [];
   readonly #flushing: Flushing[] = [];
 

@@ -10,7 +10,7 @@ export interface Batch<T = unknown> {
   readonly records: readonly T[];
 }
 
-/** What became of the records of a batch: `committed` and `duplicates` add up to it. */
+/** Result of a batch: `committed` and `duplicates` add up to its records. */
 export interface WriteResult {
   /** Records that are now stored, restated ones included. */
   readonly committed: number;

@@ -18,7 +18,7 @@
  */
 import { crc32 } from "node:zlib";
 
-/** What a frame can be: its payload is said in brackets. */
+/** Types of frames, with their payload in brackets. */
 export const FrameKind = {
   /** Records, in the order of their acceptance (a JSON array). */
   RECORDS: 1,
@@ -36,11 +36,11 @@ export interface Frame {
   readonly kind: number;
   /** The number of its first record. */
   readonly sequence: number;
-  /** How many records it holds, or speaks of. */
+  /** Number of records that it holds or refers to. */
   readonly count: number;
   /** When it was made, in epoch milliseconds. */
   readonly time: number;
-  /** What it holds. */
+  /** Payload. */
   readonly payload: string;
 }
 
@@ -68,7 +68,7 @@ export function encodeFrame({ kind, sequence, count, time, payload }: Frame): Ui
   return bytes;
 }
 
-/** What stands at a place of a file: a frame with its bytes; `bad` if none does; or how many bytes are wanted. */
+/** Decodes a position of a file: a frame with its bytes, `bad`, or the number of bytes that are missing. */
 export type Found =
   | { readonly frame: Frame; readonly length: number }
   | { readonly wanted: number }
@@ -96,7 +96,7 @@ export function decodeFrame(bytes: Uint8Array, offset: number): Found {
   };
 }
 
-/** Where the next frame may begin, at or after an offset; the end where none does. */
+/** Returns the position of the next possible frame at or after an offset, or the end. */
 export function findMark(bytes: Uint8Array, offset: number): number {
   for (let at = bytes.indexOf(MARK[0], offset); at >= 0; at = bytes.indexOf(MARK[0], at + 1)) {
     if (MARK.every((byte, i) => at + i >= bytes.length || bytes[at + i] === byte)) return at;

@@ -28,7 +28,7 @@ export function identityOf({ dev, ino }: Deno.FileInfo): string {
   return ino === null ? "" : `${dev}:${ino}`;
 }
 
-/** What stands in a segment: a frame, or bytes that are none. */
+/** Part of a segment: a frame, or bytes that are not one. */
 export type Piece =
   | { readonly offset: number; readonly length: number; readonly frame: Frame }
   | { readonly offset: number; readonly length: number; readonly frame?: undefined };
@@ -275,7 +275,7 @@ function concatenate(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** Where the next whole frame begins, or the end. */
+/** Returns the position of the next whole frame, or the end. */
 function endOfDamage(bytes: Uint8Array, from: number): number {
   let at = from;
   do at = findMark(bytes, at + 1); while (at < bytes.length && !isWhole(bytes, at));

@@ -12,13 +12,13 @@ import { type Group, SpoolReader } from "./spool_reader.ts";
 import type { Remains } from "./spool_recovery.ts";
 import type { SpoolWorker } from "./spool_worker.ts";
 
-/** What a {@linkcode SpoolBacklog} works with. */
+/** Parts of a {@linkcode SpoolBacklog}. */
 export interface BacklogParts extends Pick<QueueHooks, "onTaken" | "onMissing"> {
   readonly journal: Journal;
   readonly work: SpoolWorker;
   /** Before which record all are settled. */
   readonly settled: number;
-  /** What an earlier process has left. */
+  /** Records of an earlier process. */
   readonly remains: Remains;
 }
 
@@ -35,7 +35,7 @@ export interface Run {
 export class SpoolBacklog<T> {
   readonly #parts: BacklogParts;
   readonly #reader: SpoolReader<T>;
-  /** What is still in memory; all of it is older than what is on disk only. */
+  /** Records in memory; all are older than those on disk only. */
   readonly #window: Group<T>[] = [];
   #windowRecords = 0;
   #windowBytes = 0;
@@ -46,9 +46,9 @@ export class SpoolBacklog<T> {
   #keptTo: number;
   /** The number after the last record that was taken. */
   #takenTo: number;
-  /** What was taken and is not settled, oldest first. */
+  /** Records that were taken and are not settled, oldest first. */
   readonly #unsettled: Group<T>[] = [];
-  /** What was taken and is in no batch yet, oldest first. */
+  /** Records that were taken and are in no batch yet, oldest first. */
   readonly #taken: { count: number; readonly end: number }[] = [];
 
   /** Begins with what an earlier process has left. */
@@ -77,7 +77,7 @@ export class SpoolBacklog<T> {
     return this.#onDisk;
   }
 
-  /** Whether there is nothing to take. */
+  /** True if there is nothing to take. */
   get isEmpty(): boolean {
     return this.#window.length === 0 && this.#onDisk === 0;
   }
@@ -221,7 +221,7 @@ export class SpoolBacklog<T> {
     return this.#handOut(groups, { areOnDisk: true });
   }
 
-  /** What should be on disk and is not in these groups is nowhere. */
+  /** Records that should be on disk and are in none of these groups are lost. */
   #giveUpUnread(groups: readonly Group<T>[]): void {
     const missing = groups.reduce((left, { records }) => left - records.length, this.#onDisk);
     for (const segment of this.#parts.journal.segments) segment.unread = 0;

@@ -13,17 +13,17 @@ interface Unsettled {
   readonly pinned: Segment[];
 }
 
-/** What {@linkcode SpoolBatches} work with. */
+/** Parts of {@linkcode SpoolBatches}. */
 export interface BatchesParts {
   readonly folder: SpoolFolder;
   readonly journal: Journal;
   readonly guard: SpoolGuard;
   readonly work: SpoolWorker;
-  /** Whether what is noted of a batch is synced before anybody relies on it. */
+  /** True if notes of a batch are synced before they are used. */
   readonly isSynced: boolean;
   /** Before which record all are settled. */
   readonly settled: number;
-  /** What an earlier process has left. */
+  /** Batches of an earlier process. */
   readonly remains: Remains;
   /** There is room again. */
   readonly onRoom: () => void;
@@ -70,7 +70,7 @@ export class SpoolBatches {
     this.#unsettled.push({ id, first, end, pinned });
   }
 
-  /** Whether the halves of a batch have taken its place. */
+  /** Returns true if a batch was replaced by its halves. */
   isSplit(batchId: string): boolean {
     return this.#splits.has(batchId);
   }

@@ -3,7 +3,7 @@ import { decodeFrame, encodeFrame, FrameKind } from "./frame.ts";
 import { identityOf } from "./journal.ts";
 import { replaceFile } from "../pipeline/durable_file.ts";
 
-/** How long to wait for a process that is just ending. */
+/** Time to wait for a process that is ending. */
 const LOCK_ATTEMPTS = 20;
 const LOCK_WAIT_MS = 50;
 /** Space that is kept back: on a full disk no batch could be frozen else, and so none be written and removed. */
@@ -109,7 +109,7 @@ export class SpoolFolder {
     return `${this.path}/database`;
   }
 
-  /** Which database the records are for, if that is known. */
+  /** Database of the records, if known. */
   readOwner(): string | undefined {
     try {
       return Deno.readTextFileSync(this.ownerPath).trim() || undefined;
@@ -124,7 +124,7 @@ export class SpoolFolder {
     await replaceFile(this.ownerPath, new TextEncoder().encode(`${database}\n`)).catch(() => {});
   }
 
-  /** Whether space is kept back. */
+  /** True if space is reserved. */
   get hasReserve(): boolean {
     return this.#hasReserve;
   }

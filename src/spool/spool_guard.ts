@@ -2,7 +2,7 @@ import type { Frame } from "./frame.ts";
 import { identityOf, type Journal, type Segment } from "./journal.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
 
-/** What a {@linkcode SpoolGuard} works with. */
+/** Parts of a {@linkcode SpoolGuard}. */
 export interface GuardParts {
   readonly folder: SpoolFolder;
   readonly journal: Journal;

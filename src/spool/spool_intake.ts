@@ -23,16 +23,16 @@ interface Round<T> {
 export interface Written<T> {
   /** The records. */
   readonly group: Group<T>;
-  /** Where their frame begins. */
+  /** Start of their frame. */
   readonly offset: number;
 }
 
-/** What a {@linkcode SpoolIntake} works with. */
+/** Parts of a {@linkcode SpoolIntake}. */
 export interface IntakeParts<T> {
   readonly journal: Journal;
   readonly guard: SpoolGuard;
   readonly work: SpoolWorker;
-  /** Whether each frame is synced before its records count as written. */
+  /** True if each frame is synced before its records count as written. */
   readonly isSynced: boolean;
   /** The number of the next record. */
   readonly next: number;
@@ -78,7 +78,7 @@ export class SpoolIntake<T> {
     return this.#oldestTime;
   }
 
-  /** Whether more may gather. */
+  /** True if more records may gather. */
   get hasRoom(): boolean {
     return this.#records < MAX_BUFFERED_RECORDS && this.#bytes < MAX_BUFFERED_BYTES;
   }

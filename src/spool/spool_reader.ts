@@ -11,7 +11,7 @@ export interface Group<T> {
   readonly bytes: number;
   /** When they were accepted, in epoch milliseconds. */
   readonly time: number;
-  /** Where they are on disk. */
+  /** Position on disk. */
   readonly segment: Segment;
 }
 

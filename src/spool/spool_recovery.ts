@@ -7,13 +7,13 @@ import type { Journal, Piece, Segment } from "./journal.ts";
  * record may have the number of an earlier one.
  */
 const LEFT_OUT = 2 ** 32;
-/** How often a file is opened that cannot be: a process may have too many open for a moment. */
+/** Attempts to open a file: a process may briefly have too many open files. */
 const READ_ATTEMPTS = 3;
 const READ_WAIT_MS = 100;
 
 /** A part of a file. */
 export interface Part {
-  /** Where it begins. */
+  /** Start position. */
   readonly offset: number;
   /** Its bytes. */
   readonly length: number;
@@ -31,13 +31,13 @@ export interface FoundBatch {
   readonly pinned: Segment[];
 }
 
-/** What earlier processes have left in a journal. */
+/** Content of a journal that earlier processes left. */
 export interface Remains {
   /** The batches that are not known to be settled, oldest first. */
   readonly batches: FoundBatch[];
   /** Those of them, and of their parts, that were split. */
   readonly splits: Set<string>;
-  /** How many records are not settled. */
+  /** Number of records that are not settled. */
   records: number;
   /** When the oldest of them was accepted, in epoch milliseconds. */
   oldestTime: number | undefined;
@@ -88,7 +88,7 @@ export async function findRemains(
   return { ...remains, batches: withGaps(found, settled) };
 }
 
-/** What stands in a segment, without the records themselves; undefined where it cannot be read. */
+/** Returns the layout of a segment without its records, or undefined if it cannot be read. */
 async function readPieces(journal: Journal, segment: Segment): Promise<Piece[] | undefined> {
   for (let attempt = 1;; attempt++) {
     try {
@@ -133,7 +133,7 @@ function note(
   }
 }
 
-/** What lies between batches was dropped, or the frame of its batch is damaged: then it comes as a new one. */
+/** Records between batches were dropped, or the frame of their batch is damaged: they become a new batch. */
 function withGaps(batches: readonly FoundBatch[], settled: number): FoundBatch[] {
   const all: FoundBatch[] = [];
   let at = settled;

@@ -19,7 +19,7 @@ export class SpoolWorker {
   readonly #intakeAlarm: Alarm;
   readonly #batchAlarm: Alarm;
   readonly #abort = new AbortController();
-  /** Of those who work on the files. */
+  /** Shared state of the workers on the files. */
   readonly #turns = new Mutex();
   /** Ends the wait before the next attempt to write records, where there is one. */
   #tryNow: () => void = () => {};
@@ -40,17 +40,17 @@ export class SpoolWorker {
     this.#batchAlarm = new Alarm(dataset, onEvent);
   }
 
-  /** What somebody has to mend, if anything. */
+  /** Alarm for the operator, if any. */
   get alarm(): string | undefined {
     return this.#intakeAlarm.message ?? this.#batchAlarm.message;
   }
 
-  /** Whether records cannot be written just now. */
+  /** True if records cannot be written now. */
   get isIntakeDown(): boolean {
     return this.#intakeAlarm.message !== undefined;
   }
 
-  /** Whether nothing is tried any more. */
+  /** True if no attempt is made any more. */
   get isOver(): boolean {
     return this.#abort.signal.aborted;
   }
@@ -122,7 +122,7 @@ export class SpoolWorker {
     return true;
   }
 
-  /** What the alarm of batches was raised for, if it was, is over. */
+  /** Clears the alarm of batches. */
   clear(): void {
     this.#batchAlarm.clear();
   }

@@ -18,7 +18,7 @@ const DIALECT: GroupDialect = {
   entry: (column, key) => `${column} ->> ${literal(key)}`,
 };
 
-/** Where rows come from, and how a measure of them is written. */
+/** Source of the rows, and SQL of a measure of them. */
 export interface AggregateSource {
   /** The table, or a query in parentheses with a name. */
   readonly from: string;

@@ -8,7 +8,7 @@ import type { Buffer } from "node:buffer";
 import { recordBuilder } from "../../records/record_builder.ts";
 import { byteLength, type ColumnType, type Dataset } from "../../records/dataset.ts";
 
-/** What a file begins with: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
+/** Header of a file: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
 const HEADER = Uint8Array.of(80, 71, 67, 79, 80, 89, 10, 255, 13, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 /** Bytes that are handed to the socket at once. */
 const CHUNK_BYTES = 64 * 1_024;
@@ -39,7 +39,7 @@ class Writer {
     this.#view = new DataView(larger.buffer);
   }
 
-  /** What was written since the last time. */
+  /** Bytes written since the last call. */
   take(): Uint8Array {
     const taken = this.#bytes.slice(0, this.#at);
     this.#at = 0;

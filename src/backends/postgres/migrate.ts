@@ -6,15 +6,15 @@ import { createSchema, SCHEMA_VERSION, tablesOf, tablesQuery, upgradesFrom } fro
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;
 
-/** How tables are divided by time, which is a choice for the whole database. */
+/** Partitioning of tables by time, the same for the whole database. */
 export interface Division {
-  /** What the catalog calls a table of this kind: partitioned, or ordinary. */
+  /** Relation kind in the catalog: partitioned, or ordinary. */
   readonly relationKind: "p" | "r";
   /** The statements that make the tables. */
   createSchema(): string[];
   /** Brings tables that are divided in another way, and all that is in them, into this form. */
   adopt?(session: PostgresSession): Promise<void>;
-  /** What to do about tables that are divided in another way. */
+  /** Handles tables with another partitioning. */
   readonly advice: string;
 }
 

@@ -11,7 +11,7 @@ import { locationOfTarget, nameOfTarget, type PostgresTarget } from "./target.ts
 /** A row: its values as the server writes them, or null. */
 export type Row = readonly (string | null)[];
 
-/** How long an idle connection stays open: thousands of agents share one server. */
+/** Lifetime of an idle connection: thousands of agents share one server. */
 const IDLE_MS = 60_000;
 /** The code of a request to cancel, in the protocol of PostgreSQL. */
 const CANCEL_REQUEST = 80_877_102;
@@ -73,7 +73,7 @@ export class PostgresSession {
     this.#sql = postgres(options as unknown as Parameters<typeof postgres>[0]);
   }
 
-  /** Whether the connection is gone. */
+  /** True if the connection is closed. */
   get isLost(): boolean {
     return this.#isLost;
   }
@@ -117,7 +117,7 @@ export class PostgresSession {
     await new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** What `COPY … TO STDOUT` gives: each chunk holds whole rows. Ending early needs the session to be destroyed. */
+  /** Rows of `COPY … TO STDOUT`: each chunk holds whole rows. Ending early requires destroying the session. */
   async *copyOut(sql: string): AsyncGenerator<Buffer> {
     const query = this.#sql.unsafe(sql);
     this.#statement = query as { state?: BackendKey };
@@ -190,13 +190,13 @@ function closedError(): Error {
   return Object.assign(new Error("the connection was closed"), { code: "CONNECTION_CLOSED" });
 }
 
-/** What identifies a connection to the server in a request to cancel. */
+/** Identity of a connection for a cancel request. */
 interface BackendKey {
   readonly pid: number;
   readonly secret: number;
 }
 
-/** What the driver gives for a statement. */
+/** Result of a statement. */
 interface Result extends Array<(string | null)[]> {
   count: number | null;
   command: string;
@@ -234,7 +234,7 @@ export class PostgresPool {
     return nameOfTarget(this.#target);
   }
 
-  /** Which database it is, whoever the user is. */
+  /** Location of the database, independent of the user. */
   get location(): string {
     return locationOfTarget(this.#target);
   }

@@ -60,9 +60,9 @@ const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: 
   map: { sql: "jsonb", oid: 3802 },
 };
 
-/** What databases may have each in their own way. */
+/** Parts of the schema that differ between databases. */
 export interface TableForm {
-  /** What follows on a table for it to be divided by time. */
+  /** Statements that partition a table by time. */
   readonly division?: string;
   /** The type of measures: `double precision`, or a domain over it. */
   readonly measure?: string;
@@ -141,7 +141,7 @@ export function shapeQuery(dataset: Dataset<unknown>): string {
     WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u')`;
 }
 
-/** What {@linkcode shapeQuery} gives where nobody has altered the table. */
+/** Result of {@linkcode shapeQuery} for an unaltered table. */
 export function expectedShape(dataset: Dataset<unknown>): string {
   const columns = dataset.columns
     .map(({ name, type }) => `${name} ${TYPES[type].oid} ${TYPES[type].modifier ?? -1}`)

@@ -9,7 +9,7 @@ import type { Partition, TimeParts } from "./partitions.ts";
  * that all sessions share: by default the server has room for some 6,400 locks.
  */
 const MAX_PARTITIONS = 400;
-/** How long a list of partitions serves: an older one still gives slices that cover all times. */
+/** Lifetime of a list of partitions: an older one still yields slices that cover all times. */
 const CACHE_MS = 60_000;
 
 /** A part of a query: the records of some adjacent partitions. */

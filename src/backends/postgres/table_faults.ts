@@ -3,7 +3,7 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { PostgresSession } from "./pool.ts";
 import { columnNames, expectedShape, literal, shapeQuery, tablesQuery } from "./schema.ts";
 
-/** What is wrong with the tables. */
+/** Faults of the tables. */
 export interface TableFaults {
   /** Faults with which batches are refused, or would be stored twice. */
   readonly faults: string[];

@@ -1,5 +1,5 @@
 /**
- * Where a PostgreSQL server is and how to get in: from a connection string, the `PG*` variables and the password
+ * Address and credentials of a PostgreSQL server: from a connection string, the `PG*` variables and the password
  * file, in the way of libpq.
  *
  * @module
@@ -8,7 +8,7 @@ import { userInfo } from "node:os";
 import { nearest } from "../../nearest.ts";
 import { checkNames, refuseConnectionString, splitServerUrl } from "../connection_string.ts";
 
-/** How TLS is used, in the words of libpq. */
+/** TLS mode, in the words of libpq. */
 export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full";
 
 /** A server, a database on it, and how to get in. */
@@ -103,12 +103,12 @@ export function resolvePostgresTarget(
   };
 }
 
-/** How messages call it: without a password. */
+/** Name in messages, without a password. */
 export function nameOfTarget(target: PostgresTarget): string {
   return `postgresql://${target.user}@${placeOf(target)}`;
 }
 
-/** Which database it is, whoever the user is. */
+/** Location of the database, independent of the user. */
 export function locationOfTarget(target: PostgresTarget): string {
   return `postgresql://${placeOf(target)}`;
 }

@@ -20,9 +20,9 @@ import {
 const KEEP_ALIVE =
   "SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3; ";
 
-/** How a {@linkcode PostgresWriter} writes. */
+/** Options of a {@linkcode PostgresWriter}. */
 export interface WriterOptions {
-  /** What to do with a record whose key exists. */
+  /** Policy for a record whose key exists. */
   readonly onConflict: ConflictPolicy;
   /** The longest that a statement may take, in seconds. */
   readonly statementTimeoutSeconds: number;
@@ -209,7 +209,7 @@ function constraintQuery(
     `WHERE indrelid = ${table} AND relname = ${name})))`;
 }
 
-/** Whether a record found no partition. Not by the message, which is in the language of the server. */
+/** Returns true if a record has no partition. Ignores the message, which is in the language of the server. */
 function isWithoutPartition(error: unknown): boolean {
   if (!(error instanceof BackendError) || error.sqlState !== "23514") return false;
   return (error.cause as { routine?: string } | undefined)?.routine === "ExecFindPartition";

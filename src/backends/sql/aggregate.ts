@@ -2,22 +2,22 @@ import type { Aggregation, GroupKey } from "../../records/aggregation.ts";
 import type { BucketRange } from "../../records/calendar.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 
-/** What differs between databases when records are grouped. */
+/** SQL of grouping that differs between databases. */
 export interface GroupDialect {
   /** The time of a record in epoch milliseconds. */
   readonly epochMs: string;
-  /** How a time stands in the statement. */
+  /** Writes a time into the statement. */
   value(time: number): string;
   /**
    * The value that belongs to the range in which a record lies, by a table of the starts of all ranges; none where a
    * nested CASE of any size will do.
    */
   lookUp?(starts: readonly number[], values: readonly number[]): string;
-  /** What a map column holds under a key. */
+  /** Reads the entry of a map column. */
   entry(column: string, key: string): string;
 }
 
-/** What is grouped by, as expressions: the beginning of the span where there are spans, then the groups. */
+/** Grouping expressions: the start of the range if there are ranges, then the groups. */
 export function groupExpressions(
   dataset: Dataset<unknown>,
   { ranges, groupBy }: Aggregation,
@@ -30,10 +30,10 @@ export function groupExpressions(
   return ranges && ranges.length > 0 ? [bucketOf(ranges, dialect), ...groups] : groups;
 }
 
-/** Of more ranges than these a table is made, where there can be one: few are found faster without. */
+/** Above this number of ranges a table is used if possible: few are found faster without. */
 const MAX_CASES = 16;
 
-/** Where the span of a record begins: its range is found by halving, so that many cost little more than few. */
+/** Start of the range of a record, found by binary search, so that many ranges cost little more than few. */
 function bucketOf(ranges: readonly BucketRange[], dialect: GroupDialect): string {
   if (ranges.length > MAX_CASES && dialect.lookUp) {
     const starts = ranges.map(({ start }) => start);
@@ -51,7 +51,7 @@ function bucketOf(ranges: readonly BucketRange[], dialect: GroupDialect): string
   return startOfSpan(fromOf(range), range.stepMs, dialect);
 }
 
-/** What spans are counted from: a step earlier, as whole numbers are cut towards zero, which for earlier times would be up. */
+/** Origin of the ranges: one step earlier, because integer division truncates towards zero, which would round earlier times up. */
 function fromOf({ start, stepMs }: BucketRange): number {
   return start - stepMs;
 }

@@ -67,7 +67,7 @@ function merge(dataset: Dataset<unknown>, measure: Measure, [a, b]: readonly [Va
   return (a as number) + (b as number);
 }
 
-/** How often each value occurs, by field and group. */
+/** Frequency of each value, by field and group. */
 async function readPercentiles(
   { measures, ...aggregation }: Aggregation,
   aggregate: AggregateSlices,

@@ -1,9 +1,9 @@
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
 
-/** What differs between databases in a query. */
+/** SQL of a query that differs between databases. */
 export interface SelectDialect {
-  /** How a value stands in the statement: a text, or a time in epoch milliseconds. */
+  /** Writes a value into the statement: a text, or a time in epoch milliseconds. */
   value(value: string | number): string;
   /** A condition that a map column holds a key with a value. */
   hasEntry(column: string, key: string, value: string): string;

@@ -4,7 +4,7 @@ import { Decimal } from "../../records/decimal.ts";
 import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
 import type { SqliteValue } from "./driver.ts";
 
-/** Where rows come from: a table and a condition on it. */
+/** Source of rows: a table and a condition on it. */
 export interface SqliteSource {
   /** The `WHERE` clause, or nothing. */
   readonly where: string;
@@ -27,7 +27,7 @@ function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** What a query finds, counted and added up by SQLite. */
+/** Aggregates the records of a query in SQLite. */
 export function aggregate(
   dataset: Dataset<unknown>,
   aggregation: Aggregation,

@@ -1,7 +1,7 @@
 import type { DocumentStore, StoredDocument } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 
-/** How something is done, so that what it throws becomes an error of the backend. */
+/** Runs an operation and turns its error into one of the backend. */
 interface Access {
   read<T>(run: () => T): Promise<T>;
   /** When nothing else changes the file. */

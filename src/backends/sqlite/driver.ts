@@ -11,7 +11,7 @@ import { EVERYTHING, isGranted } from "../../permissions.ts";
 /** The drivers that can be asked for by name. */
 export type SqliteDriverName = "@db/sqlite" | "node:sqlite";
 
-/** What SQLite stores. */
+/** Values that SQLite stores. */
 export type SqliteValue = number | string | bigint | null;
 
 /** A prepared statement. */
@@ -40,17 +40,17 @@ export interface SqliteDatabase {
 
 /** A driver that has been loaded. */
 export interface SqliteDriver {
-  /** Which one it is. */
+  /** Name of the driver. */
   readonly name: SqliteDriverName;
   /** Opens a file that exists, or `:memory:`. */
   open(path: string, options: SqliteOpenOptions): SqliteDatabase;
 }
 
-/** How a file is opened. */
+/** Options for opening a file. */
 export interface SqliteOpenOptions {
-  /** Whether it is only read. */
+  /** True to read only. */
   readonly readOnly: boolean;
-  /** Whether it is read as it lies there, without the files that reading beside writers needs. */
+  /** True to read the file alone, without the files that reading beside writers needs. */
   readonly immutable?: boolean;
 }
 

@@ -7,7 +7,7 @@ import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } f
 import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
 
 /**
- * How long SQLite itself waits for another writer. Its thread does nothing else meanwhile, so that once a database
+ * Time that SQLite itself waits for another writer. Its thread does nothing else meanwhile, so once a database
  * is open, the pipeline's backoff does the longer waiting.
  */
 const OPEN_TIMEOUT_MS = 10_000;
@@ -18,10 +18,10 @@ const BUSY_TIMEOUT_MS = 250;
  * of indexes are then written back less often (ingest 1.1 to 1.2 times as fast, measured).
  */
 const WRITER_MEMORY = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
-/** How a connection writes. */
+/** Pragmas of a writing connection. */
 const WRITING = `PRAGMA synchronous = FULL; ${WRITER_MEMORY}; PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`;
 
-/** Which file it is, from whatever folder; none in memory. */
+/** Location of the file, absolute; none in memory. */
 export function locationOfFile(path: string): string | undefined {
   if (path === "") return undefined;
   try {
@@ -117,7 +117,7 @@ function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
 }
 
 /**
- * Whether this process may write the file, by its mode. Not by opening it: to close a file lets go of all POSIX
+ * Returns true if this process may write the file, by its mode. Does not open it: closing a file releases all POSIX
  * locks that the process has on it, those of SQLite's connections as well.
  */
 function mayWrite(path: string): boolean {
@@ -167,11 +167,11 @@ export function openOnceMore(driver: SqliteDriver, { path, inode }: OpenFile): S
   return database;
 }
 
-/** Which file was opened. */
+/** Identity of the opened file. */
 export interface OpenFile {
   /** Its path; empty for a database in memory. */
   readonly path: string;
-  /** What tells it from another one of that name. */
+  /** Device and inode. */
   readonly inode: number | null;
 }
 

@@ -95,7 +95,7 @@ function* seek(
   }
 }
 
-/** What orders rows of the same time, along the index of the key where there is one. */
+/** Order of rows with the same time, along the key's index if there is one. */
 function tieBreaker(dataset: Dataset<unknown>): string {
   const field = dataset.key.find((field) => field !== "timestamp");
   return field === undefined ? "rowid" : columnOf(dataset, field).name;

@@ -7,7 +7,7 @@ import { storedColumns } from "./schema.ts";
  * another thread for a fourth of what their values one by one cost (measured).
  */
 export interface Rows {
-  /** How many rows. */
+  /** Number of rows. */
   readonly count: number;
   /** The columns that are numbers; NaN, which no record holds, where there is none. */
   readonly numbers: Float64Array<ArrayBuffer>;
@@ -63,7 +63,7 @@ export function* eachRow(
   }
 }
 
-/** Where the columns of the table that keep each column of a dataset are, among the numbers or texts of a row. */
+/** Positions of the stored columns of each column of a dataset, among the numbers or texts of a row. */
 function placesOf(dataset: Dataset<unknown>) {
   const next = { numbers: 0, texts: 0 };
   return storedColumns(dataset).map((columns) =>

@@ -56,13 +56,13 @@ export function readableFrom<T>(dataset: Dataset<T>, present: ReadonlySet<string
 export interface StoredColumn {
   readonly suffix: string;
   readonly type: string;
-  /** Whether it is handed over as a number; as a text otherwise, of which SQLite makes what its type says. */
+  /** True if it is bound as a number; otherwise as a text, which SQLite converts to the column's type. */
   readonly isNumber: boolean;
   /** Gives what is handed over; none where it is the value. */
   readonly encode?: (value: unknown) => number | string;
 }
 
-/** How a column of a record is kept in columns of a table. Values are never absent here. */
+/** Storage of a column of a record in columns of a table. Values are never absent here. */
 interface Storage {
   readonly columns: readonly StoredColumn[];
   /** Reads the value from the row, at the position of its first column; none where it is the value. */
@@ -176,7 +176,7 @@ export function rowsDecoder<T>(dataset: Dataset<T>): (rows: readonly SqliteValue
     });
 }
 
-/** Where each column begins in a row: a decimal takes two columns of the table. */
+/** Position of each column in a row: a decimal takes two columns of the table. */
 function columnStarts(dataset: Dataset<unknown>): number[] {
   return dataset.columns.map((_, i) =>
     dataset.columns.slice(0, i).reduce((sum, { type }) => sum + STORAGE[type].columns.length, 0)

@@ -6,15 +6,15 @@ import type { SqliteDriverName } from "./driver.ts";
 import type { EncodedBatch, SqliteWriterOptions } from "./writer.ts";
 
 const MODULE = new URL("./writer_thread.ts", import.meta.url);
-/** Where all lies that it imports. */
+/** Folder of the modules that it imports. */
 const SOURCES = new URL("../../", MODULE);
 
-/** What the thread is started with. */
+/** Options of the thread. */
 export interface ThreadData extends SqliteWriterOptions {
   readonly driver: SqliteDriverName;
 }
 
-/** What the thread says when something is done. */
+/** Reply of the thread. */
 export interface Reply {
   readonly result?: WriteResult;
   readonly failure?: { readonly message: string; readonly code: ErrorCode; readonly kind: FailureKind };
@@ -25,11 +25,11 @@ export interface Reply {
  * held up by the disk. One thing at a time is to be asked of it.
  */
 export class WriterThread {
-  /** Whether the module was found not to load. */
+  /** True if the module could not be loaded. */
   static #isBroken = false;
   readonly #worker: Worker;
   #answered: PromiseWithResolvers<Reply> | undefined;
-  /** What it says to all that is asked of it once it has ended. */
+  /** Reply to all requests after it has ended. */
   #end: Reply | undefined;
 
   /** Starts it; gives nothing where the file cannot be opened once more, or not now, and where there are no threads. */
@@ -63,7 +63,7 @@ export class WriterThread {
     for (const event of ["error", "exit"]) this.#worker.on(event, (cause) => this.#onEnd(cause));
   }
 
-  /** Whether it has ended unasked: another one can be started. */
+  /** True if it ended by itself: another one can be started. */
   get hasEnded(): boolean {
     return this.#end !== undefined;
   }

@@ -16,16 +16,16 @@ export interface EncodedBatch {
   readonly rows: Rows;
 }
 
-/** How a {@linkcode SqliteWriter} writes. */
+/** Options of a {@linkcode SqliteWriter}. */
 export interface SqliteWriterOptions extends OpenFile {
-  /** What to do with a record whose key exists. */
+  /** Policy for a record whose key exists. */
   readonly onConflict: ConflictPolicy;
 }
 
 /** Statements of datasets and their columns that are kept ready. */
 const MAX_STATEMENTS = 32;
 
-/** What it takes to insert the records of a dataset. */
+/** Statement and encoders for inserting records of a dataset. */
 interface Statements {
   readonly insert: SqliteStatement;
   readonly restate?: SqliteStatement;
@@ -101,7 +101,7 @@ export class SqliteWriter {
     return { committed, duplicates, restated };
   }
 
-  /** How many rows were changed since the connection was opened. */
+  /** Number of rows changed since the connection was opened. */
   #changes(): number {
     return this.#totalChanges.all([])[0][0] as number;
   }

@@ -31,13 +31,13 @@ END IF; END $$; `;
 export interface Extension {
   /** The version, as in `2.25.2`. */
   readonly version: string;
-  /** Whether it has the columnstore, policies and continuous aggregates: the Apache edition has not. */
+  /** True if it has the columnstore, policies and continuous aggregates, which the Apache edition lacks. */
   readonly isComplete: boolean;
-  /** What its license is called: `timescale` or `apache`. */
+  /** License: `timescale` or `apache`. */
   readonly license: string;
   /** The schema of its functions, where the search_path leaves it out. */
   readonly hiddenIn?: string;
-  /** Whether COPY can write into columns at once. */
+  /** True if COPY can write compressed chunks directly. */
   readonly copiesIntoColumns: boolean;
 }
 
@@ -87,7 +87,7 @@ async function adopt(session: PostgresSession): Promise<void> {
   }
 }
 
-/** What somebody has added to a table that a new table would not have. */
+/** Additions by users to a table that a new table would not have. */
 async function foreignTo(session: PostgresSession, { name, columns }: Dataset<unknown>): Promise<string[]> {
   const ours = columns.map(({ name }) => literal(name)).join(", ");
   const rows = await session.query(

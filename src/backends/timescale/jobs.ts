@@ -6,7 +6,7 @@ export interface Policy {
   readonly jobId: string;
   /** The age at which records are dropped or compressed. */
   readonly days?: number;
-  /** How far back a refresh looks, as an interval; all the way where it is not there. */
+  /** Range of a refresh back in time, as an interval; unlimited if absent. */
   readonly startOffset?: string;
 }
 

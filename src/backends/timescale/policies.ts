@@ -12,13 +12,13 @@ const DEFAULT_COMPRESS_AFTER_DAYS = 7;
 /** The server shows error messages to members of the owner of a job only. */
 const NO_MESSAGE = "the owner of the job can read the message in timescaledb_information.job_errors";
 
-/** What of the server's own work is to be as the configuration says. What is not given stays as it is. */
+/** Policies to set on the server. Absent ones stay as they are. */
 export interface PolicySettings {
   /** Days after which records are dropped, by dataset or one number; Infinity for never. */
   readonly retentionDays?: RetentionDays;
   /** The datasets whose records are dropped by that. Without it, one number is for metrics only. */
   readonly retentionOf?: readonly DatasetName[];
-  /** Whether chunks are compressed. */
+  /** True to compress chunks. */
   readonly enableCompression?: boolean;
   /** The age at which chunks are compressed, in days. */
   readonly compressAfterDays?: number;
@@ -107,7 +107,7 @@ export function failedJobs(policies: readonly PolicyStats[]): string[] {
   );
 }
 
-/** What has to be said to the server for it to be as the settings want, retention apart. */
+/** Statements that bring the server to the settings, except retention. */
 async function missingStatements(session: PostgresSession, settings: PolicySettings): Promise<string[]> {
   const statements: string[] = [];
   for (const dataset of Object.values(DATASETS)) {
