@@ -39,6 +39,7 @@ const FOCUS = "BilledCost,BillingCurrency,ChargePeriodStart,ResourceId,ServiceCa
   '0.00000080000,USD,2024-09-18 22:00:00,"arn:1",Compute\n' +
   '20.5,USD,2024-09-18 22:00:00,"arn:1",Compute\n';
 
+const TOLD = "f.csv: FOCUS 1.0, by its columns (--focus-version overrides)\n";
 const EQUAL_ROWS = "(without --id-column, equal rows of several files are one)";
 
 test("import takes files and says when there is nothing new", async (folder) => {
@@ -47,15 +48,17 @@ test("import takes files and says when there is nothing new", async (folder) => 
   assertEquals(await database(args, { cwd: folder.path }), {
     code: 0,
     out: "f.csv: 2 records stored\n",
-    err: "",
+    err: TOLD,
   });
   assertEquals(await database(args, { cwd: folder.path }), {
     code: 0,
     out: `f.csv: nothing new: 2 records are known already ${EQUAL_ROWS}\n`,
-    err: "",
+    err: TOLD,
   });
   const { out } = await database(["stats", ...AT], { cwd: folder.path });
   assert(out.includes("20.5000008"), out);
+  const { err } = await database([...args, "--focus-version", "1.2"], { cwd: folder.path });
+  assertEquals(err, "f.csv: FOCUS 1.2\n");
 });
 
 test("import takes equal rows of several files for one without ids, says so, and tells them apart by ids", async (folder) => {

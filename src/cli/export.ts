@@ -19,6 +19,12 @@ import { readDurationMs, readName, UsageError } from "./option_values.ts";
 /** FOCUS columns that a cost entry may lack. */
 const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
   {
+    field: "version",
+    name: "focus-version",
+    value: "V",
+    summary: "FOCUS: 1.0, 1.1, 1.2, 1.3 or 1.4 (default 1.4); also for parquet",
+  },
+  {
     field: "billingAccountId",
     name: "billing-account-id",
     value: "ID",
@@ -34,14 +40,19 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
     field: "providerName",
     name: "provider",
     value: "NAME",
-    summary: "FOCUS: ProviderName",
+    summary: "FOCUS: ServiceProviderName; ProviderName before 1.4",
   },
-  { field: "publisherName", name: "publisher", value: "NAME", summary: "FOCUS: PublisherName" },
+  {
+    field: "publisherName",
+    name: "publisher",
+    value: "NAME",
+    summary: "FOCUS before 1.4: PublisherName (default: the provider)",
+  },
   {
     field: "invoiceIssuerName",
     name: "invoice-issuer",
     value: "NAME",
-    summary: "FOCUS: InvoiceIssuerName",
+    summary: "FOCUS: InvoiceIssuerName (default: the provider)",
   },
   { field: "invoiceId", name: "invoice-id", value: "ID", summary: "FOCUS: InvoiceId" },
 ];
@@ -66,7 +77,11 @@ export const exportCommand: Command = {
       summary: "write this file, completely or not at all; .gz compresses it (default stdout)",
     },
     ...FOCUS_OPTIONS,
-    { name: "charge-period", value: "TIME", summary: "FOCUS: length of the charge period (default 1h)" },
+    {
+      name: "charge-period",
+      value: "TIME",
+      summary: "FOCUS: length of a charge period without an end (default 1h)",
+    },
   ],
   examples: [
     "openfinops database export metrics --since 7d --output metrics.ndjson.gz",

@@ -16,6 +16,8 @@ import { readName, UsageError } from "./option_values.ts";
 const SHOWN_REJECTS = 10;
 const STDIN = "-";
 
+const OVERRIDE_HINT = ", by its columns (--focus-version overrides)";
+
 /** `openfinops database import` */
 export const importCommand: Command = {
   name: "database import",
@@ -46,6 +48,7 @@ export const importCommand: Command = {
       value: "COLUMN",
       summary: "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
     },
+    { name: "focus-version", value: "V", summary: "the version of FOCUS (default: told by the columns)" },
     {
       name: "on-conflict",
       value: "ignore|replace",
@@ -85,6 +88,8 @@ export const importCommand: Command = {
           ...mapping,
           isStrict: given.has("strict"),
           onReject: (reject) => rejects.add(nameOf(path), reject),
+          onFocusVersion: (version) =>
+            note(`${nameOf(path)}: FOCUS ${version}${given.has("focus-version") ? "" : OVERRIDE_HINT}`),
         });
         print(`${nameOf(path)}: ${describeReport(report)}${report.known > 0 ? hint : ""}`);
       }
@@ -108,12 +113,15 @@ async function importFile(path: string, options: ImportOptions): Promise<ImportR
   }
 }
 
-function readMapping(given: Arguments): Pick<ImportOptions, "map" | "set" | "idColumn" | "costColumn"> {
+function readMapping(
+  given: Arguments,
+): Pick<ImportOptions, "map" | "set" | "idColumn" | "costColumn" | "focusVersion"> {
   return {
     map: readPairs(given, "map"),
     set: readPairs(given, "set"),
     idColumn: given.text("id-column"),
     costColumn: given.text("cost-column"),
+    focusVersion: given.text("focus-version") as ImportOptions["focusVersion"], // checked with the header
   };
 }
 

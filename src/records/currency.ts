@@ -25,3 +25,11 @@ export function whatIsNoCurrency(text: string): string | undefined {
   if (code !== undefined) return `spelled ${code}, the code of ISO 4217`;
   if (trimmed !== text) return "free of white space around it";
 }
+
+let national: Set<string> | undefined;
+
+/** True if a currency has a code of ISO 4217. All others are virtual: credits, tokens. */
+export function isNationalCurrency(currency: string): boolean {
+  national ??= new Set(Intl.supportedValuesOf("currency"));
+  return national.has(currency);
+}

@@ -5,8 +5,8 @@
  * @module
  */
 
-/** The cells of a line whose quotes are known to be right; null where there is nothing. */
-export function readCsvLine(text: string): (string | null)[] {
+/** The cells of a line whose quotes are known to be right; null where there is nothing, or the text for null without quotes. */
+export function readCsvLine(text: string, nullText?: string): (string | null)[] {
   const cells: (string | null)[] = [];
   for (let at = 0;; at++) {
     if (text[at] === '"') {
@@ -19,17 +19,19 @@ export function readCsvLine(text: string): (string | null)[] {
     } else {
       const comma = text.indexOf(",", at);
       const end = comma < 0 ? text.length : comma;
-      cells.push(end === at ? null : text.slice(at, end));
+      const cell = text.slice(at, end);
+      cells.push(end === at || cell === nullText ? null : cell);
       at = end;
     }
     if (at >= text.length) return cells;
   }
 }
 
-/** A line of CSV; `undefined` is written as nothing. */
-export function formatCsv(cells: readonly (string | undefined)[]): string {
+/** A line of CSV; `undefined` is written as nothing. A cell that is the text for null gets quotes. */
+export function formatCsv(cells: readonly (string | undefined)[], nullText?: string): string {
   return cells.map((cell) => {
     if (cell === undefined) return "";
-    return cell === "" || /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+    const isQuoted = cell === "" || cell === nullText || /[",\r\n]/.test(cell);
+    return isQuoted ? `"${cell.replaceAll('"', '""')}"` : cell;
   }).join(",");
 }

@@ -2,11 +2,13 @@ import type { Backend } from "../backends/backend.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { acceptQuery } from "../records/query.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { formatCsv } from "./csv.ts";
 import { TransferError } from "./transfer_error.ts";
-import { FOCUS_COLUMNS, type FocusOptions } from "./focus.ts";
-import { type Encoder, toCells, toJsonRecord } from "./values.ts";
+import type { FocusOptions } from "./focus.ts";
+import { type FocusFile, focusFile } from "./focus_export.ts";
+import { acceptFocusVersion, FOCUS_NULL } from "./focus_import.ts";
+import { type Encoder, parseTime, toCells, toJsonRecord } from "./values.ts";
 
 /** A format that can be written. */
 export type ExportFormat = "ndjson" | "csv" | "focus" | "parquet";
@@ -16,44 +18,77 @@ export const EXPORT_FORMATS: readonly ExportFormat[] = ["ndjson", "csv", "focus"
 /** Options of an export. */
 export interface ExportOptions {
   /** Source: a backend that `openBackend()` opened. */
-  backend: Pick<Backend, "read">;
+  backend: Pick<Backend, "read" | "aggregate">;
   /** Dataset. */
   dataset: DatasetName;
   /** The format. */
   format: ExportFormat;
   /** Filter, as in a query of the dataset; all records by default. */
   query?: object;
-  /** FOCUS columns that the records lack. */
+  /** FOCUS version, and values of columns that the records lack. With a version, `parquet` has the columns of FOCUS. */
   focus?: FocusOptions;
   /** Is told how many records were given out. */
   onProgress?: (records: number) => void;
 }
 
-const ENCODERS: Readonly<
-  Record<ExportFormat, (dataset: Dataset<unknown>, focus: FocusOptions) => Encoder | Promise<Encoder>>
-> = {
-  ndjson: ({ columns }) => textEncoder((record) => JSON.stringify(toJsonRecord(columns, record))),
-  csv: ({ columns }) =>
+/** What an encoder is made for. */
+interface Export {
+  readonly dataset: Dataset<unknown>;
+  readonly query: RecordQuery;
+  readonly options: ExportOptions;
+}
+
+const ENCODERS: Readonly<Record<ExportFormat, (what: Export) => Encoder | Promise<Encoder>>> = {
+  ndjson: ({ dataset: { columns } }) =>
+    textEncoder((record) => JSON.stringify(toJsonRecord(columns, record))),
+  csv: ({ dataset: { columns } }) =>
     textEncoder(
       (record) => formatCsv(toCells(columns, record)),
       formatCsv(columns.map(({ field }) => field)),
     ),
-  focus(dataset, focus) {
-    if (dataset.name !== "cost_entries") {
-      throw new TransferError(`Cannot export ${dataset.name}: another format is wanted: focus is for costs`, {
-        code: "UNSUPPORTED_FORMAT",
-      });
-    }
+  async focus(what) {
+    const { columns, row } = await openFocusFile(what);
     return textEncoder(
-      (entry) => formatCsv(FOCUS_COLUMNS.map(({ value }) => value(entry as CostEntry, focus))),
-      formatCsv(FOCUS_COLUMNS.map(({ name }) => name)),
+      (entry) => formatCsv(row(entry as CostEntry), FOCUS_NULL),
+      formatCsv(columns.map(({ name }) => name)),
     );
   },
-  async parquet(dataset) {
+  async parquet(what) {
     const { parquetEncoder } = await import("./parquet.ts");
-    return await parquetEncoder(dataset);
+    const { dataset: { columns }, options: { focus } } = what;
+    if (focus?.version !== undefined) {
+      const file = await openFocusFile(what);
+      return await parquetEncoder(file.columns, focusValues(file));
+    }
+    const fields = columns.map(({ field, type, required }) => ({ name: field, type, isRequired: required }));
+    return await parquetEncoder(
+      fields,
+      (record) => fields.map(({ name }) => (record as Record<string, unknown>)[name]),
+    );
   },
 };
+
+async function openFocusFile(
+  { dataset, query, options: { backend, focus = {} } }: Export,
+): Promise<FocusFile> {
+  if (dataset.name !== "cost_entries") {
+    throw new TransferError(`Cannot export ${dataset.name}: another format is wanted: focus is for costs`, {
+      code: "UNSUPPORTED_FORMAT",
+    });
+  }
+  acceptFocusVersion("an export", focus.version);
+  return await focusFile(backend, query, focus);
+}
+
+/** The values of a cost as Parquet holds them: JSON as the text that it is in the bill. */
+function focusValues({ columns, row }: FocusFile): (record: unknown) => unknown[] {
+  return (record) =>
+    row(record as CostEntry).map((text, i) => {
+      const { type } = columns[i];
+      if (text === undefined || type === "text" || type === "decimal") return text;
+      return type === "timestamp" ? parseTime(text) : JSON.parse(text);
+    });
+}
 
 /**
  * Exports records as the bytes of a file, in the order of time, as a stream and in flat memory. What is exported as
@@ -82,9 +117,11 @@ const ENCODERS: Readonly<
  * ```
  */
 export async function exportRecords(options: ExportOptions): Promise<ReadableStream<Uint8Array>> {
-  const { backend, format, query, focus = {}, onProgress } = options;
+  const { backend, format, onProgress } = options;
   const dataset: Dataset<unknown> = DATASETS[options.dataset];
-  const pages = backend.read(dataset, acceptQuery(dataset, query));
+  const query = acceptQuery(dataset, options.query);
+  const encoder = await ENCODERS[format]({ dataset, query, options });
+  const pages = backend.read(dataset, query);
   let records = 0;
   const count = new TransformStream<unknown[], unknown[]>({
     transform(page, controller) {
@@ -93,7 +130,6 @@ export async function exportRecords(options: ExportOptions): Promise<ReadableStr
       onProgress?.(records);
     },
   });
-  const encoder = await ENCODERS[format](dataset, focus);
   return ReadableStream.from(pages).pipeThrough(count).pipeThrough(encoder);
 }
 

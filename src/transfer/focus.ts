@@ -1,196 +1,190 @@
 /**
- * Cost entries as the FinOps Open Cost and Usage Specification has them: which column is which field, as data.
- * Versions 1.0 to 1.2 are read, 1.2 is written.
+ * The value of each FOCUS column of a cost. Import compares it with the value in the file, and keeps the file's where
+ * they differ; so an export gives back what the bill said.
  *
- * @see https://focus.finops.org
  * @module
  */
-import { CostCategory, type CostEntry } from "../records/cost_entry.ts";
-import { type FieldPlan, isoTime, parseTime, READERS } from "./values.ts";
+import { isNationalCurrency } from "../records/currency.ts";
+import type { CostEntry } from "../records/cost_entry.ts";
+import { Decimal } from "../records/decimal.ts";
+import { type FocusColumn, serviceOf } from "./focus_columns.ts";
+import { isoTime, parseTime } from "./values.ts";
 
-/** FOCUS columns that a cost entry may lack. */
+/** FOCUS version, and values of columns that a cost entry may lack. */
 export interface FocusOptions {
+  /** The version of FOCUS that is written. @default {"1.4"} */
+  version?: "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
   /** The account that is billed. @default {"unknown"} */
   billingAccountId?: string;
-  /** Its name. @default {"unknown"} */
+  /** The name of the account. */
   billingAccountName?: string;
-  /** ProviderName: provider of the service. @default {"unknown"} */
+  /** ServiceProviderName, and ProviderName before FOCUS 1.4: provider of the service. @default {"unknown"} */
   providerName?: string;
-  /** PublisherName: producer of the service. @default {"unknown"} */
+  /** PublisherName: producer of the service, before FOCUS 1.4. @default The provider. */
   publisherName?: string;
-  /** InvoiceIssuerName: sender of the invoice. @default {"unknown"} */
+  /** InvoiceIssuerName: sender of the invoice. @default The provider. */
   invoiceIssuerName?: string;
-  /** The invoice, where there is one. */
+  /** The invoice. */
   invoiceId?: string;
-  /** Length of each charge period, in milliseconds. @default {3_600_000} */
+  /** The length of a charge period whose end is not known, in milliseconds; at least a second. @default {3_600_000} */
   chargePeriodMs?: number;
 }
 
 const HOUR_MS = 3_600_000;
-const { text, timestamp, decimal, map } = READERS;
+const SECOND_MS = 1_000;
+const UNKNOWN = "unknown";
+/** The ISO 4217 code for no currency. */
+const NO_CURRENCY = "XXX";
 
-/**
- * The fields of a cost entry and the columns that each is taken from, the first that has a value. Columns that begin
- * with `x_` are those of our own export, and give back what FOCUS has no place for.
- *
- * @param costColumn The column of the amount.
- */
-export function focusPlan(costColumn = "BilledCost"): FieldPlan[] {
-  return [
-    { field: "entryId", sources: [["x_EntryId", text]] },
-    { field: "timestamp", sources: [["x_Timestamp", timestamp], ["ChargePeriodStart", timestamp]] },
-    // A tax or a support plan is no resource: its service is what cost it.
-    {
-      field: "resourceId",
-      sources: [["ResourceId", text], ["ServiceName", text], ["ServiceCategory", text]],
-    },
-    { field: "category", sources: [["x_Category", text], ["ServiceCategory", text], ["ServiceName", text]] },
-    { field: "amount", sources: [[costColumn, decimal]] },
-    { field: "currency", sources: [["BillingCurrency", text]] },
-    { field: "region", sources: [["RegionId", text]] },
-    { field: "tags", sources: [["Tags", map]] },
-    { field: "description", sources: [["ChargeDescription", text]] },
-    { field: "billingPeriod", sources: [["x_BillingPeriod", text], ["BillingPeriodStart", readPeriod]] },
-  ];
-}
+/** A value as a cost has it, before its `focus` is looked at. */
+type Derive = (entry: CostEntry, options: FocusOptions) => string | undefined;
 
-/** A billing period that begins with a month is called by the month. */
-function readPeriod(value: unknown): unknown {
-  const start = timestamp(value) as number;
-  const iso = isoTime(start);
-  return iso.endsWith("-01T00:00:00.000Z") ? iso.slice(0, 7) : iso.slice(0, 10);
-}
+const provider: Derive = ({ serviceProviderName }, { providerName }) =>
+  serviceProviderName ?? providerName ?? UNKNOWN;
+/** Costs that no bill brought have one price: an amount in a virtual currency is none in a national one. */
+const anyCost: Derive = (entry) => DERIVED.BilledCost(entry, {});
 
-/** Nothing, as files of FOCUS have it: the specification says null, and some write that out. */
-export function isFocusNull(value: unknown): boolean {
-  return value === "" || value === "NULL";
-}
-
-/** The service categories of FOCUS. */
-const SERVICE_CATEGORIES: ReadonlySet<string> = new Set([
-  "AI and Machine Learning",
-  "Analytics",
-  "Business Applications",
-  "Compute",
-  "Databases",
-  "Developer Tools",
-  "Multicloud",
-  "Identity",
-  "Integration",
-  "Internet of Things",
-  "Management and Governance",
-  "Media",
-  "Migration",
-  "Mobile",
-  "Networking",
-  "Security",
-  "Storage",
-  "Web",
-  "Other",
-]);
-
-/** FOCUS category, and subcategory if one fits, of each category of OpenFinOps. */
-const SERVICES: Readonly<Record<string, readonly [category: string, subcategory?: string]>> = {
-  [CostCategory.COMPUTE]: ["Compute"],
-  [CostCategory.GPU]: ["Compute"],
-  [CostCategory.MEMORY]: ["Compute"],
-  [CostCategory.STORAGE]: ["Storage"],
-  [CostCategory.NETWORK]: ["Networking"],
-  [CostCategory.DATA_TRANSFER]: ["Networking"],
-  [CostCategory.SOFTWARE_LICENSES]: ["Other"],
-  [CostCategory.SUPPORT]: ["Management and Governance", "Support"],
-  [CostCategory.DATABRICKS]: ["Analytics", "Analytics Platforms"],
-  [CostCategory.DATABRICKS_DBU]: ["Analytics", "Analytics Platforms"],
-  [CostCategory.DATABRICKS_JOBS]: ["Analytics", "Data Processing"],
-  [CostCategory.DATABRICKS_SQL]: ["Analytics", "Analytics Platforms"],
-  [CostCategory.SNOWFLAKE]: ["Databases", "Data Warehouses"],
-  [CostCategory.SNOWFLAKE_COMPUTE]: ["Databases", "Data Warehouses"],
-  [CostCategory.SNOWFLAKE_STORAGE]: ["Databases", "Data Warehouses"],
-  [CostCategory.MONGODB_ATLAS]: ["Databases", "NoSQL Databases"],
-  [CostCategory.REDIS_CLOUD]: ["Databases", "Caching"],
-  [CostCategory.GITHUB_ACTIONS]: ["Developer Tools", "Continuous Integration and Deployment"],
-  [CostCategory.DATADOG]: ["Management and Governance", "Observability"],
-  [CostCategory.ELASTICSEARCH]: ["Analytics", "Search"],
-  [CostCategory.CONFLUENT_KAFKA]: ["Integration", "Messaging"],
-  [CostCategory.DATABASE]: ["Databases"],
-  [CostCategory.DATABASE_COMPUTE]: ["Databases"],
-  [CostCategory.DATABASE_STORAGE]: ["Databases"],
-  [CostCategory.DATABASE_BACKUP]: ["Databases"],
+/** Columns that hold a field in another form, or parts of it. */
+const DERIVED: Readonly<Record<string, Derive>> = {
+  BilledCost: (entry) => decimal(isNational(entry) ? entry.amount : "0"),
+  BillingCurrency: (entry) => isNational(entry) ? entry.currency : NO_CURRENCY,
+  ChargePeriodEnd: ({ timestamp, chargePeriodEnd }, { chargePeriodMs = HOUR_MS }) =>
+    second(Math.max(chargePeriodEnd ?? timestamp + chargePeriodMs, floor(timestamp) + SECOND_MS)),
+  ChargePeriodStart: ({ timestamp }) => second(timestamp),
+  PricingCurrency: (entry) => isNational(entry) && !isNative(entry) ? undefined : entry.currency,
+  PricingCurrencyEffectiveCost: (entry) =>
+    isNational(entry) && !isNative(entry) ? undefined : decimal(entry.amount),
+  ServiceCategory: ({ category }) => serviceOf(category)[0],
 };
 
-/** The category and subcategory that FOCUS has for a category. */
-function serviceOf(category: string): [category: string, subcategory: string] {
-  const known = SERVICE_CATEGORIES.has(category) ? category : "Other";
-  const [found, subcategory] = SERVICES[category] ?? [known];
-  return [found, subcategory ?? `Other (${found})`];
+/** Values for costs that lack one and columns that have no null, or that go with another column. */
+const DEFAULTS: Readonly<Record<string, Derive>> = {
+  BillingAccountId: (_, { billingAccountId = UNKNOWN }) => billingAccountId,
+  BillingAccountName: (_, { billingAccountName }) => billingAccountName,
+  BillingPeriodEnd: (entry) => second(billingPeriod(entry)[1]),
+  BillingPeriodStart: (entry) => second(billingPeriod(entry)[0]),
+  ChargeCategory: () => "Usage",
+  ChargeFrequency: (entry) => isUsage(entry) ? "Usage-Based" : "One-Time",
+  ContractedCost: anyCost,
+  EffectiveCost: anyCost,
+  InvoiceId: (_, { invoiceId }) => invoiceId,
+  InvoiceIssuerName: (entry, options) => options.invoiceIssuerName ?? provider(entry, options),
+  ListCost: anyCost,
+  // Usage and purchases have a quantity: an entry is one charge.
+  PricingQuantity: (entry) => isPriced(entry) && entry.pricingUnit === undefined ? "1.0" : undefined,
+  PricingUnit: (entry) => isPriced(entry) && entry.pricingQuantity === undefined ? "Charges" : undefined,
+  ProviderName: provider,
+  PublisherName: (entry, options) => options.publisherName ?? provider(entry, options),
+  RegionName: ({ region }) => region || undefined,
+  ResourceType: ({ category, focus }) => focus?.ResourceId === "" ? undefined : category,
+  ServiceName: ({ category }) => category,
+  ServiceProviderName: provider,
+  ServiceSubcategory: ({ category }) => serviceOf(category)[1],
+};
+
+/** The option that gives the default of a column; without it, the default is an assumption. */
+const OPTION_OF: Readonly<Record<string, keyof FocusOptions>> = {
+  BillingAccountId: "billingAccountId",
+  BillingAccountName: "billingAccountName",
+  InvoiceId: "invoiceId",
+  InvoiceIssuerName: "invoiceIssuerName",
+  ProviderName: "providerName",
+  PublisherName: "publisherName",
+  ServiceProviderName: "providerName",
+};
+
+/** A value that is written: null is undefined. */
+export interface FocusCell {
+  readonly text: string | undefined;
+  /** True if neither the cost nor an option has it. */
+  readonly isAssumed: boolean;
 }
 
-/** A column that is written. */
-interface FocusColumn {
-  readonly name: string;
-  readonly value: (entry: CostEntry, options: FocusOptions) => string | undefined;
+/** The value of a column of a cost; what its `focus` keeps comes first. */
+export function focusCell(column: FocusColumn, entry: CostEntry, options: FocusOptions): FocusCell {
+  const { name, field } = column;
+  const kept = entry.focus?.[name];
+  if (kept !== undefined) return { text: kept === "" ? undefined : kept, isAssumed: false };
+  const value = field === undefined ? undefined : (entry as unknown as Record<string, unknown>)[field];
+  if (DERIVED[name]) {
+    const isAssumed = name === "ChargePeriodEnd" ? value === undefined : /^Pricing/.test(name);
+    return { text: DERIVED[name](entry, options), isAssumed };
+  }
+  if (value !== undefined && value !== "") return { text: WRITERS[column.type](value), isAssumed: false };
+  const text = DEFAULTS[name]?.(entry, options);
+  const option = OPTION_OF[name];
+  return { text, isAssumed: text !== undefined && (option === undefined || options[option] === undefined) };
 }
 
-function column(name: string, value: FocusColumn["value"]): FocusColumn {
-  return { name, value };
+const WRITERS: Readonly<Record<string, (value: unknown) => string>> = {
+  text: (value) => value as string,
+  decimal: (value) => decimal(value as string),
+  timestamp: (value) => second(value as number),
+  map: (value) => JSON.stringify(value),
+};
+
+/** True if two values of a column are the same: as decimals, times or JSON. */
+export function isSameValue(type: string, text: string | undefined, other: string | undefined): boolean {
+  if (text === undefined || other === undefined) return text === other;
+  if (type === "decimal") return isSameDecimal(text, other);
+  if (text === other) return true;
+  // Not by `parseTime()` alone, which cuts digits beyond milliseconds.
+  if (type === "timestamp") return parseTime(text) === parseTime(other) && !/[.,]\d*[1-9]/.test(other);
+  return type === "map" && text === withoutSpace(other);
 }
 
-const UNKNOWN = "unknown";
+/** True if two decimals are the same to their last digit: more digits than are stored make a difference. */
+function isSameDecimal(text: string, other: string): boolean {
+  if (text === other) return true;
+  const [, fraction = "", exponent = "0"] = /(?:\.(\d*))?(?:e([+-]?\d+))?$/i.exec(other)!;
+  if (fraction.replace(/0+$/, "").length - Number(exponent) > 18) return false;
+  return Decimal.from(text).compare(Decimal.from(other)) === 0;
+}
 
-/** The columns of FOCUS 1.2 in the order of the file: the 21 mandatory ones, some more, and our own. */
-export const FOCUS_COLUMNS: readonly FocusColumn[] = [
-  column("BilledCost", cost),
-  column("BillingAccountId", (_, { billingAccountId = UNKNOWN }) => billingAccountId),
-  column("BillingAccountName", (_, { billingAccountName = UNKNOWN }) => billingAccountName),
-  column("BillingCurrency", ({ currency }) => currency),
-  column("BillingPeriodEnd", (entry) => focusTime(billingPeriod(entry)[1])),
-  column("BillingPeriodStart", (entry) => focusTime(billingPeriod(entry)[0])),
-  column("ChargeCategory", () => "Usage"),
-  column("ChargeClass", () => undefined),
-  column("ChargeDescription", ({ description }) => description || undefined),
-  column("ChargeFrequency", () => "Usage-Based"),
-  column(
-    "ChargePeriodEnd",
-    ({ timestamp }, { chargePeriodMs = HOUR_MS }) => focusTime(timestamp + chargePeriodMs),
-  ),
-  column("ChargePeriodStart", ({ timestamp }) => focusTime(timestamp)),
-  column("ContractedCost", cost),
-  column("EffectiveCost", cost),
-  column("InvoiceId", (_, { invoiceId }) => invoiceId),
-  column("InvoiceIssuerName", (_, { invoiceIssuerName = UNKNOWN }) => invoiceIssuerName),
-  column("ListCost", cost),
-  // Usage has to have a quantity, and an entry is one charge.
-  column("PricingQuantity", () => "1.0"),
-  column("PricingUnit", () => "Charges"),
-  column("ProviderName", (_, { providerName = UNKNOWN }) => providerName),
-  column("PublisherName", (_, { publisherName = UNKNOWN }) => publisherName),
-  column("RegionId", ({ region }) => region || undefined),
-  column("ResourceId", ({ resourceId }) => resourceId),
-  column("ServiceCategory", ({ category }) => serviceOf(category)[0]),
-  column("ServiceName", ({ category }) => category),
-  column("ServiceSubcategory", ({ category }) => serviceOf(category)[1]),
-  column("Tags", ({ tags }) => tags && JSON.stringify(tags)),
-  column("x_BillingPeriod", ({ billingPeriod }) => billingPeriod),
-  column("x_Category", ({ category }) => category),
-  column("x_EntryId", ({ entryId }) => entryId),
-  column("x_Timestamp", ({ timestamp }) => isoTime(timestamp)),
-];
+/** JSON without the white space between its tokens. */
+function withoutSpace(json: string): string {
+  return json.replace(/"(?:[^"\\]|\\.)*"|\s+/g, (token) => token[0] === '"' ? token : "");
+}
 
-/** The amount; readers that guess types must not take a column for whole numbers by its first rows. */
-function cost({ amount }: CostEntry): string {
+/** A decimal with a point: readers that guess types must not take a column for whole numbers by its first rows. */
+function decimal(amount: string): string {
   return amount.includes(".") ? amount : `${amount}.0`;
 }
 
-/** A time to the second, as FOCUS wants it. */
-function focusTime(ms: number): string {
+function floor(ms: number): number {
+  return Math.floor(ms / SECOND_MS) * SECOND_MS;
+}
+
+/** A time to the second, as FOCUS has it. */
+function second(ms: number): string {
   return `${isoTime(ms).slice(0, 19)}Z`;
 }
 
-/** The month that the entry's billing period names or begins on a day of, else that of its time. */
-function billingPeriod({ billingPeriod = "", timestamp }: CostEntry): [start: number, end: number] {
+function isNational({ currency }: CostEntry): boolean {
+  return isNationalCurrency(currency);
+}
+
+/** True for a cost that no bill brought. */
+function isNative({ chargeCategory, focus }: CostEntry): boolean {
+  return chargeCategory === undefined && focus === undefined;
+}
+
+function isUsage({ chargeCategory = "Usage" }: CostEntry): boolean {
+  return chargeCategory === "Usage";
+}
+
+function isPriced(entry: CostEntry): boolean {
+  return (isUsage(entry) || entry.chargeCategory === "Purchase") && entry.chargeClass !== "Correction";
+}
+
+/** The month that the billing period of a cost names or begins on a day of, else that of its time. */
+function billingPeriod(
+  { billingPeriod = "", billingPeriodStart, timestamp }: CostEntry,
+): [start: number, end: number] {
   const [, month, day = "-01"] = /^(\d{4}-\d\d)(-\d\d)?$/.exec(billingPeriod) ?? [];
   const time = new Date(timestamp);
-  const start = parseTime(month + day) ?? Date.UTC(time.getUTCFullYear(), time.getUTCMonth());
+  const start = billingPeriodStart ?? parseTime(month + day) ??
+    Date.UTC(time.getUTCFullYear(), time.getUTCMonth());
   return [start, monthAfter(new Date(start))];
 }
 

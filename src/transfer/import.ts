@@ -144,13 +144,22 @@ function sorter(
     transform(outcomes, controller) {
       const records: unknown[] = [];
       for (const outcome of outcomes) {
-        if ("record" in outcome) records.push(outcome.record);
-        else reject(outcome);
+        if (!("record" in outcome)) {
+          reject(outcome);
+          continue;
+        }
+        clashes.add(outcome.record);
+        records.push(outcome.absent?.length ? withColumns(outcome.record, outcome.absent) : outcome.record);
       }
-      for (const record of records) clashes.add(record);
       if (records.length > 0) controller.enqueue(records);
     },
   });
+}
+
+/** A record that also names the columns of its file that are null in it, so that an export has them, too. */
+function withColumns(record: unknown, names: readonly string[]): unknown {
+  const { focus, ...rest } = record as { focus?: Record<string, string> };
+  return { ...rest, focus: { ...focus, ...Object.fromEntries(names.map((name) => [name, ""])) } };
 }
 
 /** Ids that do not tell costs apart: all but the first of each would be missing without a sign of it. */

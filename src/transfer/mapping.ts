@@ -6,8 +6,8 @@
 import { ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { TransferError } from "./transfer_error.ts";
-import { focusPlan, isFocusNull } from "./focus.ts";
-import { type FieldPlan, READERS, Unreadable } from "./values.ts";
+import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
+import { type FieldPlan, READERS, type Row, Unreadable } from "./values.ts";
 
 /** A format that can be read. */
 export type ImportFormat = "focus" | "csv" | "ndjson";
@@ -29,23 +29,24 @@ export interface MappingOptions {
   idColumn?: string;
   /** The column of the amount in a file of FOCUS. */
   costColumn?: string;
+  /** The version of FOCUS, where the columns of the file do not tell it. */
+  focusVersion?: "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
+  /** Is told the version of a file of FOCUS. */
+  onFocusVersion?: (version: string) => void;
 }
 
 /** The plan that the options make for a dataset, field by field. */
-export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): FieldPlan[] {
-  const { format, costColumn } = options;
-  const isFocus = format === "focus";
-  if (isFocus && dataset.name !== "cost_entries") {
-    throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`, {
-      code: "UNSUPPORTED_FORMAT",
-    });
-  }
+function makePlan(
+  dataset: Dataset<unknown>,
+  options: MappingOptions,
+  focus: FocusReader | undefined,
+): FieldPlan[] {
   const plans = new Map<string, FieldPlan>();
   const ownPlan = dataset.columns.map(({ field, name, type }) => ({
     field,
     sources: [[field, READERS[type]], [name, READERS[type]]] as const,
   }));
-  for (const plan of isFocus ? focusPlan(costColumn) : ownPlan) plans.set(plan.field, plan);
+  for (const plan of focus?.plan ?? ownPlan) plans.set(plan.field, plan);
   const map = columnsOf(options);
   for (const [target, column] of Object.entries(map)) {
     plans.set(target, { ...aim(dataset, target, (read) => [[column, read]]), isWanted: true });
@@ -60,7 +61,9 @@ export function makePlan(dataset: Dataset<unknown>, options: MappingOptions): Fi
   return [...plans.values()].map((plan) => {
     const { field } = plan;
     // A hash in place of an id, or dollars in place of another currency, would be wrong without a sign of it.
-    const isMandatory = field === "entryId" ? map.entryId !== undefined : field === "currency" && isFocus;
+    const isMandatory = field === "entryId"
+      ? map.entryId !== undefined
+      : field === "currency" && focus !== undefined;
     const isWanted = plan.isWanted || isMandatory || needed.some((column) => column.field === field);
     return { ...plan, isWanted, isMandatory };
   });
@@ -104,8 +107,13 @@ function aim(
   };
 }
 
-/** Makes the input for validation from a row; the row gives the value of a column. */
-export type RowReader = (row: (column: string) => unknown) => Record<string, unknown>;
+/** Makes records from the rows of a file. */
+export interface RowReader {
+  /** Makes the input for validation from a row. */
+  read(row: Row): Record<string, unknown>;
+  /** The columns that are null in a row, of files whose columns are kept. */
+  absentIn?(row: Row, record: unknown): string[];
+}
 
 /**
  * The reader of rows whose columns are known, if they are: those of NDJSON differ from line to line.
@@ -117,36 +125,64 @@ export function makeReader(
   options: MappingOptions,
   columns?: readonly string[],
 ): RowReader {
-  const plans = makePlan(dataset, options);
+  const focus = focusReader(dataset, options, columns);
+  const plans = makePlan(dataset, options, focus);
   if (columns) assertColumns(dataset, { options, plans, columns });
+  if (focus) options.onFocusVersion?.(focus.version);
   const present = new Set(columns);
   const used = plans.map((plan) => ({
     ...plan,
     sources: plan.sources.filter(([column]) => !columns || column === "" || present.has(column)),
   }));
-  const isAbsent = options.format === "focus"
-    ? (value: unknown) => value === null || value === undefined || isFocusNull(value)
-    : (value: unknown) => value === null || value === undefined;
   const mandatory = plans.filter(({ isMandatory }) => isMandatory);
-  return (row) => {
-    const record: Record<string, unknown> = {};
-    for (const { field, key, sources } of used) {
-      for (const [column, read] of sources) {
-        const value = column === "" ? "" : row(column);
-        if (column !== "" && isAbsent(value)) continue;
-        const kept = readValue(dataset, field, { value, read });
-        if (key === undefined) record[field] = kept;
-        else record[field] = { ...record[field] as object, [key]: kept };
-        break;
-      }
-    }
-    for (const { field, sources: [[column]] } of mandatory) {
+  const read = (row: Row) => {
+    const values = focus ? focus.valuesOf(row) : row;
+    const record = readFields(dataset, used, values);
+    for (const { field, sources } of mandatory) {
       if (record[field] !== undefined) continue;
+      const column = sources.at(-1)![0];
       const wanted = `given in the column ${column}`;
       throw new ValidationError({ subject: dataset.noun, field, value: row(column), wanted });
     }
+    focus?.complete(record, row);
     return record;
   };
+  return focus ? { read, absentIn: (row, record) => focus.absentIn(row, record) } : { read };
+}
+
+function readFields(
+  dataset: Dataset<unknown>,
+  plans: readonly FieldPlan[],
+  row: Row,
+): Record<string, unknown> {
+  const record: Record<string, unknown> = {};
+  for (const { field, key, sources } of plans) {
+    for (const [column, read] of sources) {
+      const value = column === "" ? "" : row(column);
+      if (value === null || value === undefined) continue;
+      const kept = readValue(dataset, field, { value, read });
+      if (key === undefined) record[field] = kept;
+      else record[field] = { ...record[field] as object, [key]: kept };
+      break;
+    }
+  }
+  return record;
+}
+
+/** The reader of a file of FOCUS, where it is one. */
+function focusReader(
+  dataset: Dataset<unknown>,
+  options: MappingOptions,
+  columns: readonly string[] = [],
+): FocusReader | undefined {
+  if (options.format !== "focus") return undefined;
+  if (dataset.name !== "cost_entries") {
+    throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`, {
+      code: "UNSUPPORTED_FORMAT",
+    });
+  }
+  const focusVersion = acceptFocusVersion("an import", options.focusVersion);
+  return new FocusReader(columns, { ...options, focusVersion, idColumn: columnsOf(options).entryId });
 }
 
 function readValue(

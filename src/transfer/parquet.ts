@@ -1,6 +1,13 @@
-import type { Column, ColumnType, Dataset } from "../records/dataset.ts";
+import type { ColumnType } from "../records/dataset.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { Encoder } from "./values.ts";
+
+/** A column of a file, and its values. */
+export interface ParquetColumn {
+  readonly name: string;
+  readonly type: ColumnType;
+  readonly isRequired: boolean;
+}
 
 /** Records that are held until they are written as one row group. */
 const GROUP_RECORDS = 20_000;
@@ -51,26 +58,34 @@ const STORAGE: Readonly<Record<ColumnType, Storage>> = {
   map: { element: { type: "BYTE_ARRAY", converted_type: "JSON" } },
 };
 
-/** A `TransformStream` of records into a file of Parquet: money as DECIMAL(38,18), maps as JSON. */
-export async function parquetEncoder({ columns }: Dataset<unknown>): Promise<Encoder> {
+/**
+ * A `TransformStream` of records into a file of Parquet: money as DECIMAL(38,18), maps as JSON.
+ *
+ * @param columns The columns of the file.
+ * @param valuesOf The values of a record in the order of the columns; undefined where there is none.
+ */
+export async function parquetEncoder(
+  columns: readonly ParquetColumn[],
+  valuesOf: (record: unknown) => readonly unknown[],
+): Promise<Encoder> {
   const { ByteWriter, ParquetWriter } = await import("hyparquet-writer") as unknown as ParquetModule;
   const schema = [{ name: "root", num_children: columns.length }, ...columns.map(toElement)];
   const bytes = new ByteWriter();
   const file = new ParquetWriter({ writer: bytes, schema });
-  let held: unknown[] = [];
+  let held: (readonly unknown[])[] = [];
   const take = () => {
     const taken = bytes.getBytes().slice();
     bytes.index = 0;
     return taken;
   };
   const writeGroup = () => {
-    const columnData = columns.map((column) => ({ name: column.field, data: toData(column, held) }));
+    const columnData = columns.map((column, i) => ({ name: column.name, data: toData(column, held, i) }));
     file.write({ columnData, rowGroupSize: GROUP_RECORDS });
     held = [];
   };
   return new TransformStream({
     transform(records, controller) {
-      held = held.concat(records);
+      held = held.concat(records.map(valuesOf));
       if (held.length < GROUP_RECORDS) return;
       writeGroup();
       controller.enqueue(take());
@@ -83,14 +98,11 @@ export async function parquetEncoder({ columns }: Dataset<unknown>): Promise<Enc
   });
 }
 
-function toElement({ field, type, required }: Column): object {
-  return { name: field, repetition_type: required ? "REQUIRED" : "OPTIONAL", ...STORAGE[type].element };
+function toElement({ name, type, isRequired }: ParquetColumn): object {
+  return { name, repetition_type: isRequired ? "REQUIRED" : "OPTIONAL", ...STORAGE[type].element };
 }
 
-function toData({ field, type }: Column, records: readonly unknown[]): unknown[] {
+function toData({ type }: ParquetColumn, rows: readonly (readonly unknown[])[], at: number): unknown[] {
   const { encode } = STORAGE[type];
-  return (records as readonly Record<string, unknown>[]).map((record) => {
-    const value = record[field];
-    return value === undefined || !encode ? value : encode(value);
-  });
+  return rows.map((row) => row[at] === undefined || !encode ? row[at] : encode(row[at]));
 }

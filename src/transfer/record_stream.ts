@@ -6,6 +6,7 @@ import { TransferError } from "./transfer_error.ts";
 import type { Line } from "./line_stream.ts";
 import { makeReader, type MappingOptions, namedColumns, type RowReader } from "./mapping.ts";
 import { ContentIds } from "./content_id.ts";
+import { FOCUS_NULL } from "./focus_import.ts";
 
 /** A line that could not be taken. */
 export interface Reject {
@@ -20,7 +21,14 @@ export interface Reject {
 }
 
 /** Result of a line. */
-export type Outcome = { readonly record: unknown } | Reject;
+export type Outcome = Taken | Reject;
+
+/** A line that became a record. */
+export interface Taken {
+  readonly record: unknown;
+  /** The columns of the file that are null in this line; of the first record of a file whose columns are kept. */
+  readonly absent?: readonly string[];
+}
 
 /**
  * A `TransformStream` of lines into records, or into what is wrong with the line: one bad line costs no other. The
@@ -53,7 +61,7 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
 
 /** Makes a record from a line. */
 interface LineReader {
-  read(text: string): unknown;
+  read(text: string): Taken;
   /** Checks that need all lines. */
   end?(): void;
 }
@@ -61,7 +69,7 @@ interface LineReader {
 function take({ line, text, fault }: Line, reader: LineReader): Outcome {
   if (fault !== undefined) return { line, code: "INVALID_LINE", reason: fault, text };
   try {
-    return { record: reader.read(text) };
+    return reader.read(text);
   } catch (error) {
     if (error instanceof ValidationError || error instanceof TransferError) {
       return { line, code: error.code, reason: error.message, text };
@@ -90,7 +98,10 @@ class Records {
 class CsvReader implements LineReader {
   readonly #records: Records;
   readonly #columns: ReadonlyMap<string, number>;
-  readonly #read: RowReader;
+  readonly #rows: RowReader;
+  /** The text that is null where no quotes are around it. */
+  readonly #nullText: string | undefined;
+  #isFirst = true;
 
   constructor(dataset: Dataset<unknown>, options: MappingOptions, header: Line) {
     if (header.fault !== undefined) {
@@ -102,25 +113,29 @@ class CsvReader implements LineReader {
     const names = readCsvLine(header.text).map((name) => (name ?? "").trim());
     this.#records = new Records(dataset);
     this.#columns = new Map(names.map((name, i) => [name, i]));
-    this.#read = makeReader(dataset, options, names);
+    this.#rows = makeReader(dataset, options, names);
+    this.#nullText = options.format === "focus" ? FOCUS_NULL : undefined;
   }
 
-  read(text: string): unknown {
-    const cells = readCsvLine(text);
+  read(text: string): Taken {
+    const cells = readCsvLine(text, this.#nullText);
     if (cells.length !== this.#columns.size) {
       throw new TransferError(
         `${this.#columns.size} columns are wanted, as in the first line: it has ${cells.length}`,
         { code: "INVALID_LINE" },
       );
     }
-    const record = this.#read((column) => cells[this.#columns.get(column)!]);
-    return this.#records.accept(record, () => cells.join("\x1f"));
+    const row = (column: string) => cells[this.#columns.get(column)!];
+    const record = this.#records.accept(this.#rows.read(row), () => cells.join("\x1f"));
+    const absent = this.#isFirst ? this.#rows.absentIn?.(row, record) : undefined;
+    this.#isFirst = false;
+    return absent ? { record, absent } : { record };
   }
 }
 
 class NdjsonReader implements LineReader {
   readonly #records: Records;
-  readonly #read: RowReader;
+  readonly #rows: RowReader;
   /** Without a mapping, validation refuses columns that are not fields. */
   readonly #known: ReadonlySet<string> | undefined;
   /** The columns that are mapped, and that no line has had so far. */
@@ -129,13 +144,13 @@ class NdjsonReader implements LineReader {
 
   constructor(dataset: Dataset<unknown>, options: MappingOptions) {
     this.#records = new Records(dataset);
-    this.#read = makeReader(dataset, options);
+    this.#rows = makeReader(dataset, options);
     this.#unseen = new Set(namedColumns(options));
     const isMapped = options.map || options.set || options.idColumn;
     this.#known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
   }
 
-  read(text: string): unknown {
+  read(text: string): Taken {
     let row: Record<string, unknown>;
     try {
       row = JSON.parse(text, keepDigits);
@@ -151,13 +166,13 @@ class NdjsonReader implements LineReader {
     for (const column of this.#unseen) {
       if (Object.hasOwn(row, column)) this.#unseen.delete(column);
     }
-    const record = this.#read((column) => Object.hasOwn(row, column) ? row[column] : undefined);
+    const record = this.#rows.read((column) => Object.hasOwn(row, column) ? row[column] : undefined);
     if (this.#known) {
       for (const name in row) {
         if (!this.#known.has(name)) record[name] = row[name];
       }
     }
-    return this.#records.accept(record, () => text);
+    return { record: this.#records.accept(record, () => text) };
   }
 
   end(): void {

@@ -30,6 +30,9 @@ export interface FieldPlan {
   readonly isMandatory?: boolean;
 }
 
+/** Gives the value of a column in a row. */
+export type Row = (column: string) => unknown;
+
 const TIME =
   /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/;
 

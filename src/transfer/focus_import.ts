@@ -1,0 +1,189 @@
+/**
+ * Import of FOCUS 1.0 to 1.4: typed columns become fields, all others stand in `focus`, and so does each value that an
+ * export would not give back from the fields.
+ *
+ * @module
+ */
+import type { CostEntry } from "../records/cost_entry.ts";
+import { Decimal } from "../records/decimal.ts";
+import { ValidationError } from "../errors.ts";
+import { focusCell, isSameValue } from "./focus.ts";
+import {
+  FOCUS_COLUMNS,
+  FOCUS_VERSIONS,
+  type FocusColumn,
+  focusColumn,
+  type FocusVersion,
+  focusVersionOf,
+} from "./focus_columns.ts";
+import { type FieldPlan, isoTime, READERS, type Row } from "./values.ts";
+
+/** The text that some files write for null. Quoted, it is a text. */
+export const FOCUS_NULL = "NULL";
+
+/** True if a cell is null: empty, or the word that stands for null in a column that holds no texts. */
+function isNull(value: unknown, column: FocusColumn | undefined): boolean {
+  return value === null || value === undefined || value === "" ||
+    (value === FOCUS_NULL && column !== undefined && column.type !== "text");
+}
+
+/** Columns of our own exports: what FOCUS has no column for. `x_Assumed` names the columns that were filled in. */
+const OWN_COLUMNS = [
+  "x_EntryId",
+  "x_Timestamp",
+  "x_Category",
+  "x_BillingPeriod",
+  "x_Basis",
+  "x_Source",
+  "x_Currency",
+];
+const ASSUMED = "x_Assumed";
+const OWN: ReadonlySet<string> = new Set([...OWN_COLUMNS, ASSUMED]);
+
+/** Columns that later versions replaced: kept by name, whatever an export would derive. */
+const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
+
+/** What an import says of a file of FOCUS. */
+export interface FocusImportOptions {
+  /** The column of the amount. */
+  readonly costColumn?: string;
+  /** The version, where the columns do not tell it. */
+  readonly focusVersion?: FocusVersion;
+  /** The column of ids, if one is named. */
+  readonly idColumn?: string;
+  /** The fields that the import gives a value: what the file has in their columns does not count. */
+  readonly set?: Readonly<Record<string, string>>;
+  /** The fields that are taken from another column. */
+  readonly map?: Readonly<Record<string, string>>;
+}
+
+/** Reads the rows of one file. */
+export class FocusReader {
+  readonly version: FocusVersion;
+  /** The fields of a cost and the columns that each is taken from, the first that has a value. */
+  readonly plan: readonly FieldPlan[];
+  readonly #isOwn: boolean;
+  readonly #idColumn: string | undefined;
+  readonly #hasOwnResource: boolean;
+  readonly #columns: readonly { name: string; column: FocusColumn | undefined }[];
+
+  constructor(names: readonly string[], options: FocusImportOptions) {
+    const { costColumn = "BilledCost", focusVersion, idColumn, set = {}, map = {} } = options;
+    this.#hasOwnResource = "resourceId" in set || "resourceId" in map;
+    this.version = focusVersion ?? focusVersionOf(names);
+    this.#isOwn = names.includes("x_EntryId");
+    this.#idColumn = idColumn;
+    const isRest = (name: string) => name !== "ResourceId" && !(this.#isOwn && OWN.has(name));
+    // ResourceId comes first: whether there is a resource decides on the columns that describe it.
+    const resource = names.filter((name) => name === "ResourceId");
+    this.#columns = [...resource, ...names.filter(isRest)]
+      .map((name) => ({ name, column: focusColumn(name, this.version) }))
+      .filter(({ column }) => !Object.hasOwn(set, column?.field ?? ""));
+    this.plan = this.#makePlan(costColumn);
+  }
+
+  #makePlan(costColumn: string): FieldPlan[] {
+    const own = (name: string, read = READERS.text) => this.#isOwn ? [[name, read] as const] : [];
+    const text = (...names: string[]) => names.map((name) => [name, READERS.text] as const);
+    const special: Record<string, FieldPlan["sources"]> = {
+      entryId: own("x_EntryId"),
+      timestamp: [...own("x_Timestamp", READERS.timestamp), ["ChargePeriodStart", READERS.timestamp]],
+      // A tax or a support plan is no resource: its service stands in.
+      resourceId: text("ResourceId", "ServiceName", "ServiceCategory"),
+      category: [...own("x_Category"), ...text("ServiceCategory", "ServiceName")],
+      amount: [[costColumn, readDecimal]],
+      currency: [...own("x_Currency"), ["BillingCurrency", READERS.text]],
+      serviceProviderName: text("ServiceProviderName", "ProviderName"),
+      billingPeriod: [...own("x_BillingPeriod"), ["BillingPeriodStart", readPeriod]],
+      basis: own("x_Basis"),
+      source: own("x_Source"),
+    };
+    const typed = FOCUS_COLUMNS.flatMap(({ name, type, field }): FieldPlan[] =>
+      field === undefined || special[field] || focusColumn(name, this.version) === undefined
+        ? []
+        : [{ field, sources: [[name, type === "decimal" ? readDecimal : READERS[type]]] }]
+    );
+    return [...Object.entries(special).map(([field, sources]) => ({ field, sources })), ...typed];
+  }
+
+  /** The values of a row as the plan reads them: nulls as undefined, and those that an export had filled in left out. */
+  valuesOf(row: Row): Row {
+    const assumed = this.#assumedIn(row);
+    const isVirtual = this.#isOwn && !isNull(row("x_Currency"), undefined);
+    return (name) => {
+      if (assumed.has(name)) return undefined;
+      const value = row(isVirtual && name === "BilledCost" ? "PricingCurrencyEffectiveCost" : name);
+      return isNull(value, focusColumn(name)) ? undefined : value;
+    };
+  }
+
+  #assumedIn(row: Row): ReadonlySet<string> {
+    const names = this.#isOwn ? row(ASSUMED) : undefined;
+    return new Set(typeof names === "string" ? names.split(" ") : []);
+  }
+
+  /** Completes the input for a cost: `focus` gets what an export would not give back from the other fields. */
+  complete(input: Record<string, unknown>, row: Row): void {
+    const { resourceId, category } = input;
+    if (resourceId === undefined || category === undefined) return; // validation refuses it
+    const assumed = this.#assumedIn(row);
+    const focus: Record<string, string> = { ...input.focus as object };
+    if (!this.#hasOwnResource && isNull(row("ResourceId"), undefined)) focus.ResourceId = "";
+    const entry = { ...input, focus } as unknown as CostEntry;
+    for (const { name, column } of this.#columns) {
+      if (assumed.has(name)) continue;
+      const value = row(name);
+      const text = isNull(value, column) ? undefined : value as string;
+      const derived = column && deriveCell(column, entry);
+      const isKept = text !== undefined && KEPT.has(name);
+      if (!isKept && isSameValue(column?.type ?? "text", derived, text)) continue;
+      focus[name] = text ?? "";
+    }
+    if (Object.keys(focus).length > 0) input.focus = focus;
+    const allocated = row("AllocatedResourceId");
+    // Parts of a split cost have one id in the bill.
+    if (this.#idColumn !== undefined && !isNull(allocated, undefined)) input.entryId += `/${allocated}`;
+  }
+
+  /** The columns that are null in a row and that the record does not name. */
+  absentIn(row: Row, record: unknown): string[] {
+    const { focus = {} } = record as CostEntry;
+    if (this.#isOwn && Object.keys(focus).length === 0) return []; // a cost that no bill brought
+    return this.#columns.filter(({ name, column }) =>
+      column?.level !== "M" && isNull(row(name), column) && !Object.hasOwn(focus, name)
+    ).map(({ name }) => name);
+  }
+}
+
+function deriveCell(column: FocusColumn, entry: CostEntry): string | undefined {
+  try {
+    return focusCell(column, entry, {}).text;
+  } catch {
+    return undefined; // a field that validation refuses
+  }
+}
+
+/** Reads a decimal in its canonical form; what is none is left to validation to refuse. */
+function readDecimal(value: unknown): unknown {
+  try {
+    return Decimal.from(value as string).toString();
+  } catch {
+    return value;
+  }
+}
+
+/** Names a billing period that begins with a month by the month. */
+function readPeriod(value: unknown): unknown {
+  const start = READERS.timestamp(value) as number;
+  const iso = isoTime(start);
+  return iso.endsWith("-01T00:00:00.000Z") ? iso.slice(0, 7) : iso.slice(0, 10);
+}
+
+/** Reads the name of a version. */
+export function acceptFocusVersion(subject: string, version: string | undefined): FocusVersion | undefined {
+  if (version === undefined || FOCUS_VERSIONS.includes(version as FocusVersion)) {
+    return version as FocusVersion | undefined;
+  }
+  const wanted = `one of ${FOCUS_VERSIONS.join(", ")}`;
+  throw new ValidationError({ subject, field: "focusVersion", value: version, wanted });
+}
