@@ -27,7 +27,7 @@ type Register = (title: string, run: (backend: Backend) => Promise<void>) => voi
 
 /** Registers the tests. */
 export function answersContract(test: Register): void {
-  test("measures each group, and says null where there is nothing to measure", async (backend) => {
+  test("returns null for a measure when a group has no values", async (backend) => {
     const values = [10, 20, 30, 40, 50, undefined];
     await write(
       backend,
@@ -67,7 +67,7 @@ export function answersContract(test: Register): void {
     ]);
   });
 
-  test("answers for no records as for none", async (backend) => {
+  test("aggregates an empty result when no record matches", async (backend) => {
     const fields = { cpuUsage: ["avg", "p95"] };
     const nothing = { count: 0, fields: { cpuUsage: { avg: null, p95: null } } };
     assertEquals(await aggregateMetrics(backend, systemMetrics, { fields }), [nothing]);
@@ -85,7 +85,7 @@ export function answersContract(test: Register): void {
     );
   });
 
-  test("counts days of 23 and of 25 hours as one day each", async (backend) => {
+  test("counts a day of 23 or 25 hours as one bucket", async (backend) => {
     const midnights = [SPRING - DAY, SPRING, SPRING + 23 * HOUR, AUTUMN - DAY, AUTUMN, AUTUMN + 25 * HOUR];
     await write(
       backend,
@@ -113,7 +113,7 @@ export function answersContract(test: Register): void {
     }
   });
 
-  test("counts weeks from Monday, months and years by the calendar", async (backend) => {
+  test("buckets weeks from Monday, months and years by the calendar", async (backend) => {
     const days = [[2025, 11, 31], [2026, 0, 1], [2026, 0, 4], [2026, 0, 5], [2026, 1, 28], [2026, 2, 1]];
     const times = days.map(([year, month, day]) => Date.UTC(year, month, day));
     await write(
@@ -131,7 +131,7 @@ export function answersContract(test: Register): void {
     assertEquals(await counts("1y"), ["2025-01-01: 1", "2026-01-01: 5"]);
   });
 
-  test("counts what lies beside the spans for spans of its own", async (backend) => {
+  test("assigns records outside the ranges to buckets of their own", async (backend) => {
     const beside = [-25, -11, -10, -1, 0, 9, 10, 19, 20, 21, 30];
     await write(backend, systemMetrics, beside.map((ms) => ({ timestamp: NEW_YEAR + ms })));
     const rows = await backend.aggregate(systemMetrics, acceptQuery(systemMetrics), {
@@ -147,7 +147,7 @@ export function answersContract(test: Register): void {
     assertEquals([...counts.keys()].filter((start) => start >= 0 && start < 20).length, 3);
   });
 
-  test("counts spans that begin anew each day, of however many days", async (backend) => {
+  test("restarts buckets at midnight when they do not divide a day", async (backend) => {
     const memory = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "ignore" });
     const costs = Array.from(
       { length: 400 },
@@ -230,7 +230,7 @@ export function answersContract(test: Register): void {
     }
   });
 
-  test("adds each currency up by itself, to the last digit, by category and tag", async (backend) => {
+  test("sums each currency exactly by category and tag", async (backend) => {
     const largest = "999999999999999999.999999999999999999";
     await write(backend, costEntries, [
       ...Array.from(
@@ -258,7 +258,7 @@ export function answersContract(test: Register): void {
     ]);
   });
 
-  test("groups by keys of whatever characters", async (backend) => {
+  test("groups by keys of any characters", async (backend) => {
     const keys = [
       "a.b",
       "a b",
@@ -287,7 +287,7 @@ export function answersContract(test: Register): void {
     }
   });
 
-  test("answers only of what a question is about", async (backend) => {
+  test("aggregates only records that match the filters", async (backend) => {
     await write(backend, costEntries, [
       costEntry({ tags: { team: "nlp" } }),
       costEntry({ entryId: "e2", category: "storage", tags: { team: "nlp" } }),
@@ -300,7 +300,7 @@ export function answersContract(test: Register): void {
     ]);
   });
 
-  test("gives the answers that the memory backend gives", async (backend) => {
+  test("aggregates random questions as the memory backend does", async (backend) => {
     const memory = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "ignore" });
     const random = seeded(7);
     const metrics = Array.from({ length: 600 }, () => ({

@@ -9,7 +9,7 @@ import { costEntry, NEW_YEAR } from "./fixtures.ts";
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 
-Deno.test("aggregateMetrics() and aggregateCosts() refuse what they cannot answer, by field, value and what is wanted", async () => {
+Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid question", async () => {
   await using hub = new ObservabilityHub();
   await using costs = new CostObservatory();
   const wrong: [object, string, unknown][] = [
@@ -59,7 +59,7 @@ Deno.test("aggregateMetrics() and aggregateCosts() refuse what they cannot answe
   }
 });
 
-Deno.test("aggregateCosts() keeps the dearest groups of each currency over all time, and puts the others together exactly", async () => {
+Deno.test("aggregateCosts() keeps the top groups of each currency and adds up the others", async () => {
   await using costs = new CostObservatory();
   const entries: [string, number, string, string][] = [
     ["a", 0, "5", "USD"],
@@ -98,7 +98,7 @@ Deno.test("aggregateCosts() keeps the dearest groups of each currency over all t
   assertEquals(group, { category: null });
 });
 
-Deno.test("aggregateMetrics() ranks by the first measure, and puts all but percentiles of the others together", async () => {
+Deno.test("aggregateMetrics() ranks by the first measure and merges all but percentiles", async () => {
   await using hub = new ObservabilityHub();
   const nodes = { hot: [90, 95], warm: [50, 60], cool: [10], cold: [1, 2, 3], silent: [undefined] };
   for (const [nodeId, values] of Object.entries(nodes)) {
@@ -129,7 +129,7 @@ Deno.test("aggregateMetrics() ranks by the first measure, and puts all but perce
   assertEquals(byCount[0].group, { nodeId: "cold" });
 });
 
-Deno.test("aggregateCosts() fills empty buckets on request, for each group, also at the edges of the range", async () => {
+Deno.test("aggregateCosts() fills empty buckets of each group when emptyBuckets is set", async () => {
   await using costs = new CostObservatory();
   await costs.addCostEntry(costEntry({ timestamp: NEW_YEAR + HOUR }));
   await costs.addCostEntry(costEntry({ entryId: "e2", timestamp: NEW_YEAR + 2 * HOUR, category: "storage" }));
@@ -160,7 +160,7 @@ Deno.test("aggregateCosts() fills empty buckets on request, for each group, also
   assertEquals((await costs.aggregateCosts(asked)).length, 2);
 });
 
-Deno.test("aggregateMetrics() leaves out what comes while it asks and lies beyond its buckets", async () => {
+Deno.test("aggregateMetrics() ignores records that arrive late and lie outside its buckets", async () => {
   const memory = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
   await write(memory, systemMetrics, [{ timestamp: NEW_YEAR }]);
   // A record that arrives between the question for the newest and the question itself.

@@ -46,7 +46,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     });
   }
 
-  test("gives back every field of every dataset as it was stored", async (backend) => {
+  test("reads back every field of every dataset", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
     await write(backend, serviceMetrics, [FULL_SERVICE_METRICS]);
     await write(backend, costEntries, [FULL_COST_ENTRY]);
@@ -55,7 +55,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await read(backend, costEntries), [FULL_COST_ENTRY]);
   });
 
-  test("leaves absent what was absent, and keeps empty what was empty", async (backend) => {
+  test("keeps absent fields absent and empty ones empty", async (backend) => {
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, labels: {} }]);
     await write(backend, costEntries, [costEntry({ description: "", tags: {} })]);
     assertEquals(await read(backend, systemMetrics), [
@@ -65,7 +65,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals([description, tags, region], ["", {}, undefined]);
   });
 
-  test("gives back the columns of each cost when batches and costs have different ones", async (backend) => {
+  test("reads back each cost when batches have different columns", async (backend) => {
     const costs = [
       costEntry({ entryId: "a", serviceName: "EC2", focus: { x: "1" } }),
       costEntry({ entryId: "b", effectiveCost: "2.50", basis: "billed" }),
@@ -81,7 +81,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals([d.invoiceId, d.billingPeriodStart], ["INV-1", NEW_YEAR]);
   });
 
-  test("leaves nothing of a cost that another one replaces", async (backend) => {
+  test("removes every field of a cost when it is replaced", async (backend) => {
     await write(backend, costEntries, [FULL_COST_ENTRY]);
     const { entryId, timestamp } = FULL_COST_ENTRY;
     const cost = { ...costEntry({ entryId, timestamp }), currency: "USD" } as CostEntry;
@@ -95,7 +95,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals((await read(backend, systemMetrics)).map(({ cpuUsage }) => cpuUsage), reals);
   });
 
-  test("keeps documents by kind and id, and tells exactly one of many that its is the first", async (backend) => {
+  test("stores documents by kind and id and lets one of many writers win", async (backend) => {
     const { documents } = backend;
     const body = { amount: "0.000000000000000001", names: ["ä", "\"'\\"], none: null };
     const firsts = await Promise.all(
@@ -119,7 +119,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     ]]);
   });
 
-  test("writes a batch that comes again only once, with the same result as a replay", async (backend) => {
+  test("writes a batch once and reports a replay when it comes again", async (backend) => {
     const batch = {
       id: crypto.randomUUID(),
       dataset: systemMetrics,
@@ -131,7 +131,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals((await read(backend, systemMetrics)).length, 2);
   });
 
-  test("gives a cost batch that comes again its first result, not duplicates", async (backend) => {
+  test("returns the first result when a cost batch comes again", async (backend) => {
     const record = acceptRecord(costEntries, costEntry());
     const batch = { id: crypto.randomUUID(), dataset: costEntries, records: [record, record] };
     const first = await backend.write(batch);
@@ -139,7 +139,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await backend.write(batch), { ...first, isReplay: true });
   });
 
-  test("reads half-open ranges of time", async (backend) => {
+  test("reads half-open time ranges", async (backend) => {
     await writeHours(backend, 5);
     const found = await read(backend, systemMetrics, {
       startTime: NEW_YEAR + HOUR,
@@ -149,7 +149,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await read(backend, systemMetrics, { startTime: NEW_YEAR, endTime: NEW_YEAR }), []);
   });
 
-  test("reads in either order of time, whatever the order of arrival, up to a limit", async (backend) => {
+  test("reads in either time order up to a limit", async (backend) => {
     await write(backend, systemMetrics, [3, 0, 4, 1, 2].map(atHour));
     assertEquals(hours(await read(backend, systemMetrics)), [0, 1, 2, 3, 4]);
     assertEquals(hours(await read(backend, systemMetrics, { order: "desc", limit: 2 })), [4, 3]);
@@ -177,7 +177,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     }
   }
 
-  test("filters costs by all of the tags that are asked for, whatever their characters", async (backend) => {
+  test("filters costs by several tags of any characters", async (backend) => {
     const tags: (Record<string, string> | undefined)[] = [{ team: "nlp", "a.b": "1" }, { team: "nlp" }, {
       team: "vision",
       "q\"'": "é",
@@ -191,7 +191,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await ids({ team: "NLP" }), []);
   });
 
-  test("ignores a cost entry whose key exists, and counts it", async (backend) => {
+  test("ignores and counts a cost when its key exists", async (backend) => {
     await write(backend, costEntries, [costEntry()]);
     const result = await write(backend, costEntries, [
       costEntry({ amount: "2" }),
@@ -201,7 +201,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals((await read(backend, costEntries)).map(({ amount }) => amount), ["1", "1"]);
   });
 
-  test("restates a cost entry whose key exists, and counts it", async (backend) => {
+  test("replaces and counts a cost when its key exists", async (backend) => {
     await write(backend, costEntries, [costEntry({ region: "eu" }), costEntry({ entryId: "e2" })]);
     const result = await write(backend, costEntries, [
       costEntry({ amount: "2" }),
@@ -216,7 +216,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     );
   }, "replace");
 
-  test("adds up to the last digit, each currency by itself", async (backend) => {
+  test("sums each currency exactly", async (backend) => {
     const largest = "999999999999999999.999999999999999999";
     const entries = [
       ...Array.from({ length: 20 }, () => ({ amount: largest, currency: "XTS" })),
@@ -234,7 +234,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     ]);
   });
 
-  test("adds up only what a query asks for", async (backend) => {
+  test("sums only costs that match the query", async (backend) => {
     await write(backend, costEntries, [
       costEntry({ tags: { team: "nlp" } }),
       costEntry({ entryId: "e2", category: "storage" }),
@@ -249,7 +249,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(total, "3"); // a limit is for records, a total is of all that match
   });
 
-  test("tallies each group by spans of time from where a query starts", async (backend) => {
+  test("counts each group by time range from the start of the query", async (backend) => {
     const at = (ms: number, nodeId: string) => ({ timestamp: NEW_YEAR + ms, nodeId, clusterId: "ä'b" });
     await write(backend, systemMetrics, [
       at(0, "a"),
@@ -274,7 +274,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     );
   });
 
-  test("tallies costs with the exact total of each currency", async (backend) => {
+  test("counts costs with the exact total of each currency", async (backend) => {
     const amounts = ["0.1", "0.2", "-0.000000000000000001", "999999999999999999.999999999999999999"];
     const entries = [...amounts.map((amount) => ({ amount })), {
       currency: "EUR",
@@ -291,12 +291,12 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
   answersContract(test);
   liveContract(test);
 
-  test("settles when nothing is under way", async (backend) => {
+  test("settles at once when nothing is in flight", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
     await backend.settle(systemMetrics);
   });
 
-  test("deletes what is before a time and nothing else; a dry run only counts", async (backend) => {
+  test("deletes records before a time and only counts in a dry run", async (backend) => {
     await writeHours(backend, 5);
     const before = NEW_YEAR + 2 * HOUR;
     assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: true }), 2);
@@ -306,7 +306,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await backend.deleteBefore(systemMetrics, before, { dryRun: false }), 0);
   });
 
-  test("tells rows, oldest, newest and totals", async (backend) => {
+  test("reports rows, oldest, newest and totals", async (backend) => {
     await writeHours(backend, 3);
     await write(backend, costEntries, [costEntry()]);
     const { datasets, totals } = await backend.stats();
@@ -321,12 +321,12 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(totals, [{ currency: "USD", total: "1", count: 1 }]);
   });
 
-  test("streams more than a page without losing or doubling a record", async (backend) => {
+  test("streams several pages without loss or duplicates", async (backend) => {
     await writeHours(backend, 2_500);
     assertEquals(hours(await read(backend, systemMetrics)), Array.from({ length: 2_500 }, (_, i) => i));
   });
 
-  test("streams pages of records of one time, either way and up to a limit", async (backend) => {
+  test("streams pages of equal timestamps in either order up to a limit", async (backend) => {
     const times = [NEW_YEAR - HOUR, ...Array.from({ length: 2_300 }, () => NEW_YEAR), NEW_YEAR + HOUR];
     const entries = times.map((timestamp, i) => costEntry({ entryId: `e${1_000 + i}`, timestamp }));
     await write(backend, costEntries, entries);
@@ -344,7 +344,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     }
   });
 
-  test("reads one state, however much is written meanwhile", async (backend) => {
+  test("reads one snapshot while records are written", async (backend) => {
     await writeHours(backend, 2_500);
     let count = 0;
     for await (const page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
@@ -355,14 +355,14 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assert((await read(backend, systemMetrics)).length > 2_500);
   });
 
-  test("can be written and closed after a read was given up", async (backend) => {
+  test("can write and close after a read is abandoned", async (backend) => {
     await writeHours(backend, 2_500);
     for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) break;
     await writeHours(backend, 1);
     assertEquals((await read(backend, systemMetrics)).length, 2_501);
   });
 
-  test("is not changed by what is done to the records that it gave", async (backend) => {
+  test("returns copies of its records", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
     const [record] = await read(backend, systemMetrics);
     record.cpuUsage = 999;
@@ -370,7 +370,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await read(backend, systemMetrics), [FULL_SYSTEM_METRICS]);
   });
 
-  test("says that it can be written", async (backend) => {
+  test("reports that it is writable", async (backend) => {
     assertEquals((await backend.probe()).writable, true);
   });
 

@@ -9,7 +9,7 @@ function gather<T>(readable: ReadableStream<T>): T[] {
   return gathered;
 }
 
-Deno.test("BatchStream() emits as soon as there are `size` records", async () => {
+Deno.test("BatchStream() emits when it holds `size` records", async () => {
   using _time = new FakeTime();
   const stream = new BatchStream<number>({ size: 3 });
   const batches = gather(stream.readable);
@@ -22,7 +22,7 @@ Deno.test("BatchStream() emits as soon as there are `size` records", async () =>
   await writer.close();
 });
 
-Deno.test("BatchStream() keeps together what arrives together, beyond `size`", async () => {
+Deno.test("BatchStream() keeps a chunk together when it exceeds `size`", async () => {
   const batches = await Array.fromAsync(
     ReadableStream.from([[1, 2, 3, 4, 5]]).pipeThrough(new BatchStream<number>({ size: 2 })),
   );
@@ -41,7 +41,7 @@ Deno.test("BatchStream() flushes a partial batch on close and frees its timer", 
   assertEquals([batches, time.pending], [[[1]], 0]);
 });
 
-Deno.test("BatchStream() emits a partial batch when the interval has passed since its first record", async () => {
+Deno.test("BatchStream() emits a partial batch when its interval ends", async () => {
   using time = new FakeTime();
   const stream = new BatchStream<number>({ size: 10, intervalMs: 1_000 });
   const batches = gather(stream.readable);
@@ -57,7 +57,7 @@ Deno.test("BatchStream() emits a partial batch when the interval has passed sinc
   await writer.close();
 });
 
-Deno.test("BatchStream() emits when the bytes are reached", async () => {
+Deno.test("BatchStream() emits when it reaches its byte limit", async () => {
   using _time = new FakeTime();
   const stream = new BatchStream<string>({ maxBytes: 5, byteLength: (text) => text.length });
   const batches = gather(stream.readable);
@@ -70,7 +70,7 @@ Deno.test("BatchStream() emits when the bytes are reached", async () => {
   await writer.close();
 });
 
-Deno.test("BatchStream() emits what it holds for an empty chunk, and nothing when it holds nothing", async () => {
+Deno.test("BatchStream() flushes when it gets an empty chunk", async () => {
   using time = new FakeTime();
   const stream = new BatchStream<number>({ size: 10 });
   const batches = gather(stream.readable);
@@ -83,7 +83,7 @@ Deno.test("BatchStream() emits what it holds for an empty chunk, and nothing whe
   await writer.close();
 });
 
-Deno.test("BatchStream() emits nothing past back-pressure", async () => {
+Deno.test("BatchStream() waits when there is backpressure", async () => {
   using time = new FakeTime();
   const stream = new BatchStream<number>({ size: 1, intervalMs: 1 });
   const writer = stream.writable.getWriter();
@@ -96,7 +96,7 @@ Deno.test("BatchStream() emits nothing past back-pressure", async () => {
   await writer.close();
 });
 
-Deno.test("BatchStream() frees its timer when the reader cancels and when the writer aborts", async () => {
+Deno.test("BatchStream() frees its timer when the reader cancels or the writer aborts", async () => {
   using time = new FakeTime();
   for (const end of ["cancel", "abort"] as const) {
     const stream = new BatchStream<number>({ size: 10 });
@@ -113,7 +113,7 @@ Deno.test("BatchStream() frees its timer when the reader cancels and when the wr
   }
 });
 
-Deno.test("BatchStream() refuses a size and an interval that cannot be", () => {
+Deno.test("BatchStream() refuses an invalid size or interval", () => {
   for (const size of [0, -1, 1.5, NaN]) assertThrows(() => new BatchStream({ size }), RangeError, "size");
   for (const intervalMs of [-1, NaN, 2 ** 31]) {
     assertThrows(() => new BatchStream({ intervalMs }), RangeError, "intervalMs");

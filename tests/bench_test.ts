@@ -15,7 +15,7 @@ async function bench(...args: string[]): Promise<{ code: number; stdout: string;
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-Deno.test("the bench measures rows in pairs, or names the peer that is missing", async () => {
+Deno.test("bench measures pairs, or names the missing peer", async () => {
   using folder = new TemporaryFolder();
   const file = folder.file("results.json");
   const names = ["ingest-costs-sqlite", "collect-memory", "stream-sqlite"];
@@ -36,7 +36,7 @@ Deno.test("the bench measures rows in pairs, or names the peer that is missing",
   }
 });
 
-Deno.test("the bench tells how time grows with the records", async () => {
+Deno.test("bench reports how time grows with the number of records", async () => {
   using folder = new TemporaryFolder();
   const file = folder.file("results.json");
   assertEquals((await bench("growth-memory", "--rows", "10000", "--json", file)).code, 0);
@@ -45,13 +45,13 @@ Deno.test("the bench tells how time grows with the records", async () => {
   assert(points!.every(({ seconds }) => seconds > 0));
 });
 
-Deno.test("powerOf() is 1 for what grows evenly and 2 for what grows with the square", () => {
+Deno.test("powerOf() is 1 for linear and 2 for quadratic growth", () => {
   const points = (power: number) =>
     [10, 30, 100, 1_000].map((records) => ({ records, seconds: 0.5 * records ** power }));
   for (const power of [1, 2]) assertEquals(powerOf(points(power)).toFixed(6), power.toFixed(6));
 });
 
-Deno.test("the bench lists its rows by family, and refuses others with the nearest name", async () => {
+Deno.test("bench lists rows by family and suggests the nearest name", async () => {
   const { stdout } = await bench("answers", "--list");
   const families = stdout.trim().split("\n").slice(1).map((line) => line.split(" ")[0]);
   assertEquals(new Set(families), new Set(["answers"]));

@@ -19,7 +19,7 @@ function buckets(bucket: string, [from, to]: [string, string], timeZone = "UTC")
   });
 }
 
-Deno.test("bucketRangesOf() has a day of 23 and one of 25 hours where clocks change", () => {
+Deno.test("bucketRangesOf() returns days of 23 and 25 hours when clocks change", () => {
   assertEquals(buckets("1d", ["2026-03-07T12:00", "2026-03-09T12:00"], "America/New_York"), [
     "2026-03-07T00:00 24",
     "2026-03-08T00:00 23",
@@ -35,7 +35,7 @@ Deno.test("bucketRangesOf() has a day of 23 and one of 25 hours where clocks cha
   ]);
 });
 
-Deno.test("bucketRangesOf() has one day of 25 hours where the clock goes back to before midnight", () => {
+Deno.test("bucketRangesOf() returns one day of 25 hours when midnight repeats", () => {
   assertEquals(buckets("1d", ["2024-10-30T00:00", "2024-11-02T00:00"], "Africa/Cairo"), [
     "2024-10-30T00:00 24",
     "2024-10-31T00:00 25",
@@ -66,7 +66,7 @@ const ZONES = [
 ];
 
 for (const [bucket, days] of [["1d", 1], ["1w", 7]] as const) {
-  Deno.test(`bucketRangesOf() has each ${bucket} begin where it does when days are counted one by one`, () => {
+  Deno.test(`bucketRangesOf() starts each ${bucket} where a loop over days does`, () => {
     for (const timeZone of ZONES) {
       for (const [from, to] of [["2010-12-27", "2012-03-05"], ["2023-01-02", "2025-12-29"]]) {
         const counted = new Set<number>();
@@ -86,7 +86,7 @@ for (const [bucket, days] of [["1d", 1], ["1w", 7]] as const) {
   });
 }
 
-Deno.test("bucketRangesOf() counts spans below a day anew from each midnight", () => {
+Deno.test("bucketRangesOf() restarts buckets below a day at midnight", () => {
   assertEquals(buckets("6h", ["2026-11-01T17:00", "2026-11-02T06:00"], "America/New_York"), [
     "2026-11-01T17:00 6",
     "2026-11-01T23:00 1",
@@ -103,7 +103,7 @@ Deno.test("bucketRangesOf() counts spans below a day anew from each midnight", (
   ]);
 });
 
-Deno.test("bucketRangesOf() begins a day without midnight when it begins", () => {
+Deno.test("bucketRangesOf() starts a day at its first instant when it has no midnight", () => {
   assertEquals(buckets("1d", ["2018-11-03T12:00", "2018-11-05T12:00"], "America/Sao_Paulo"), [
     "2018-11-03T00:00 24",
     "2018-11-04T01:00 23",
@@ -119,7 +119,7 @@ Deno.test("bucketRangesOf() begins a day without midnight when it begins", () =>
   ]);
 });
 
-Deno.test("bucketRangesOf() counts months, quarters and years by the calendar, leap years too", () => {
+Deno.test("bucketRangesOf() follows the calendar for months, quarters and years", () => {
   assertEquals(buckets("1mo", ["2028-01-31T00:00", "2028-04-01T00:00"]), [
     "2028-01-01T00:00 744",
     "2028-02-01T00:00 696",
@@ -144,7 +144,7 @@ Deno.test("bucketRangesOf() gives few ranges of many buckets", () => {
   assertEquals(count("1d", "America/New_York"), 26 * 4 + 1); // two odd days a year, and what lies between
 });
 
-Deno.test("parseBucket() takes whole parts of a day and of a year, and nothing else", () => {
+Deno.test("parseBucket() accepts divisors of a day and a year only", () => {
   const right = ["1s", "90s", "15m", "1440m", "24h", "1d", "1w", "1mo", "2mo", "3mo", "6mo", "12mo", "1y"];
   const wrong = [
     "",

@@ -99,7 +99,7 @@ async function query(folder: TemporaryFolder, dataset: string): Promise<Record<s
 
 const HANG = "exec sleep 1000";
 
-test("leaves out what hanging programs measure, and ends on SIGTERM", async (folder) => {
+test("leaves out a measure when its program hangs, and ends on SIGTERM", async (folder) => {
   const programs = { df: HANG, "nvidia-smi": "trap '' TERM\nsleep 1000", sensors: HANG, lspci: HANG };
   const env = putFirst(folder, programs);
   const { code, out, err } = await collectUntil(() => hasMetrics(folder), { folder, env, signal: "SIGTERM" });
@@ -123,7 +123,7 @@ test("leaves out what hanging programs measure, and ends on SIGTERM", async (fol
   assert((await query(folder, "costs")).length >= 1);
 });
 
-test("ends on SIGINT while its first sample waits for a program", async (folder) => {
+test("ends on SIGINT when its first sample waits for a program", async (folder) => {
   const env = putFirst(folder, { df: HANG });
   const isHanging = () => startsOf(folder, "df").length > 0;
   const { code, err } = await collectUntil(isHanging, { folder, env, signal: "SIGINT" });
@@ -131,7 +131,7 @@ test("ends on SIGINT while its first sample waits for a program", async (folder)
   await Promise.all(startsOf(folder, "df").map(hasEnded));
 });
 
-test("ends while the output of a program is held open by another", async (folder) => {
+test("ends when another process holds a program's output open", async (folder) => {
   // A process of another group, which a signal to the program does not reach, keeps the pipe.
   const env = putFirst(folder, {
     "nvidia-smi": `setsid sh -c 'echo $$ > holder.pid; exec sleep 1000' &\n${HANG}`,
@@ -142,7 +142,7 @@ test("ends while the output of a program is held open by another", async (folder
   Deno.kill(Number(Deno.readTextFileSync(folder.file("holder.pid"))), "SIGKILL");
 });
 
-test("samples usage and power of NVIDIA GPUs, as far as they have them", async (folder) => {
+test("samples load and power of NVIDIA GPUs when they report them", async (folder) => {
   const env = putFirst(folder, { "nvidia-smi": "echo '40, 100.5'; echo '[N/A], 30'; echo '61, [N/A]'" });
   const hasSampled = () => startsOf(folder, "nvidia-smi").length > 3;
   const { code, err } = await collectUntil(hasSampled, { folder, env, signal: "SIGTERM" });
@@ -151,7 +151,7 @@ test("samples usage and power of NVIDIA GPUs, as far as they have them", async (
   assertEquals([gpuUsage, powerConsumption], [50.5, 130.5]);
 });
 
-test("replaces the line of progress by messages on a terminal", async (folder) => {
+test("replaces the progress line when it prints a message", async (folder) => {
   // The first is for the rates, the second for a sample, and the third hangs when the line is there.
   const env = putFirst(folder, {
     df: `[ $(wc -l < "$0.pids") -lt 3 ] || ${HANG}\nexec /usr/bin/env PATH="\${PATH#*:}" df "$@"`,
@@ -168,7 +168,7 @@ test("replaces the line of progress by messages on a terminal", async (folder) =
   assert(shown.includes("\r\x1b[KLeft out of the samples: "), shown);
 });
 
-Deno.test("sampleUntil() goes on after a record that validation refuses, says so once, and charges its time later", async () => {
+Deno.test("sampleUntil() continues when validation refuses a record", async () => {
   await using hub = new ObservabilityHub();
   const stop = new AbortController();
   const amounts: number[] = [];

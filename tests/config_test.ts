@@ -9,7 +9,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { sharedServer, TestDatabase } from "./postgres_server.ts";
 
-Deno.test("resolveConfig() gives the documented defaults", () => {
+Deno.test("resolveConfig() returns the documented defaults", () => {
   assertEquals(resolveConfig(), {
     backend: "memory",
     location: "",
@@ -37,14 +37,14 @@ Deno.test("resolveConfig() gives the documented defaults", () => {
   });
 });
 
-Deno.test("resolveConfig() takes the backend from the connection string", () => {
+Deno.test("resolveConfig() reads the backend from the connection string", () => {
   assertEquals(resolveConfig({ connectionString: "sqlite:///a.db" }).backend, "sqlite");
   assertEquals(resolveConfig({ backend: "sqlite" }).location, "openfinops.db");
   assertEquals(resolveConfig({ backend: "in_memory" }), resolveConfig({ backend: "memory" }));
   assertEquals(StorageBackend.IN_MEMORY, StorageBackend.MEMORY);
 });
 
-Deno.test("resolveConfig() refuses a backend and a connection string that disagree", async () => {
+Deno.test("resolveConfig() refuses a backend that contradicts the connection string", async () => {
   const both = { backend: "memory" as const, connectionString: "sqlite:///a.db" };
   assertThrows(() => resolveConfig(both), ConfigError, "it names sqlite");
   const backend = await openBackend({});
@@ -61,7 +61,7 @@ Deno.test("resolveConfig() refuses unknown fields and names the known ones", () 
   );
 });
 
-Deno.test("resolveConfig() refuses values that cannot be, and says what is wanted", () => {
+Deno.test("resolveConfig() refuses invalid values and says what is valid", () => {
   const wrong: [object, string][] = [
     [{ backend: "oracle" }, "memory, sqlite"],
     [{ backend: {} }, "memory, sqlite"],
@@ -108,7 +108,7 @@ Deno.test("parseConnectionString() reads relative, absolute and in-memory SQLite
   }
 });
 
-Deno.test("parseConnectionString() refuses other forms and never shows a password", () => {
+Deno.test("parseConnectionString() refuses other forms and hides passwords", () => {
   for (
     const text of [
       "",
@@ -126,7 +126,7 @@ Deno.test("parseConnectionString() refuses other forms and never shows a passwor
   }
 });
 
-Deno.test("openBackend() refuses a driver that is not known before it touches a file", async () => {
+Deno.test("openBackend() refuses an unknown driver before it touches a file", async () => {
   const config = {
     connectionString: "sqlite:///never.db",
     sqliteDriver: "x",
@@ -138,7 +138,7 @@ Deno.test("openBackend() refuses a driver that is not known before it touches a 
 const targetOf = (url: string, env: Record<string, string> = {}) =>
   resolvePostgresTarget(url, (name) => ({ PGUSER: "me", ...env })[name]);
 
-Deno.test("resolvePostgresTarget() reads what a connection string says", () => {
+Deno.test("resolvePostgresTarget() reads all parts of a connection string", () => {
   const { host, port, user, password, database, sslMode, connectTimeoutMs } = targetOf(
     "postgresql+psycopg2://a%40b:p%2Fw@db.example:6432/tele%20metry?sslmode=verify-full&connect_timeout=3",
   );
@@ -157,7 +157,7 @@ Deno.test("resolvePostgresTarget() reads what a connection string says", () => {
   assertEquals(targetOf("postgresql://:5433/d").port, 5433);
 });
 
-Deno.test("resolvePostgresTarget() takes from the PG variables what is left open, as psql does", () => {
+Deno.test("resolvePostgresTarget() fills missing parts from PG variables as psql does", () => {
   const env = {
     PGHOST: "h",
     PGPORT: "1",
@@ -179,7 +179,7 @@ Deno.test("resolvePostgresTarget() takes from the PG variables what is left open
   assertEquals([plain.host, plain.port, plain.database, plain.sslMode], ["localhost", 5432, "me", "prefer"]);
 });
 
-Deno.test("resolvePostgresTarget() finds the password in libpq's file, unless others may read it", () => {
+Deno.test("resolvePostgresTarget() ignores a password file that others may read", () => {
   using folder = new TemporaryFolder();
   const PGPASSFILE = folder.file("pgpass");
   const lines = ["# comment", "other:*:*:*:no", "h:5432:*:me:pa\\:ss\\\\word", "*:*:*:*:any"];
@@ -198,7 +198,7 @@ Deno.test("resolvePostgresTarget() finds the password in libpq's file, unless ot
   assertEquals(targetOf("postgresql://h", { PGPASSFILE }).password, "");
 });
 
-Deno.test("resolvePostgresTarget() refuses what it cannot use and never shows a password", () => {
+Deno.test("resolvePostgresTarget() refuses invalid parts and hides passwords", () => {
   const wrong: [string, string][] = [
     ["postgresql://u:secret@h:99999/d", "the port is no number. Use a whole number from 1 to 65535."],
     ["postgresql://u:se%cret@h/d", "Percent-encode a password"],
@@ -281,7 +281,7 @@ Deno.test("no password of 300 odd connection strings is in an error, an event, a
   assertEquals([code, out, err], [0, "300 cases of seed 20261129: 0 leaks\n", ""]);
 });
 
-Deno.test("hidePassword() leaves no password in a connection string, whatever its form", () => {
+Deno.test("hidePassword() removes passwords from any form", () => {
   const forms: [string, string][] = [
     ["postgresql://u:secret@h/d", "postgresql://u:***@h/d"],
     ["postgresql://u:sec@ret@h/d", "postgresql://u:***@h/d"],
@@ -296,7 +296,7 @@ Deno.test("hidePassword() leaves no password in a connection string, whatever it
   for (const [text, shown] of forms) assertEquals(hidePassword(text), shown);
 });
 
-Deno.test("openBackend() gives where a database is without user and password, also of one that is away", async () => {
+Deno.test("openBackend() names the location without credentials, also of an absent server", async () => {
   using folder = new TemporaryFolder();
   const locationOf = async (config: PersistenceConfig) => {
     const backend = await openBackend(config);

@@ -3,7 +3,7 @@ import { assertEquals, assertThrows } from "./assert.ts";
 
 const canonical = (value: string | number) => Decimal.from(value).toString();
 
-Deno.test("Decimal.from() reads plain and scientific numerals into the canonical form", () => {
+Deno.test("Decimal.from() normalizes plain and scientific numerals", () => {
   const forms: [string | number, string][] = [
     ["0", "0"],
     ["-0", "0"],
@@ -24,7 +24,7 @@ Deno.test("Decimal.from() reads plain and scientific numerals into the canonical
   for (const [given, wanted] of forms) assertEquals(canonical(given), wanted, String(given));
 });
 
-Deno.test("Decimal.from() rounds half to even beyond 18 digits after the point", () => {
+Deno.test("Decimal.from() rounds half to even beyond 18 fractional digits", () => {
   assertEquals(canonical("0.0000000000000000005"), "0");
   assertEquals(canonical("0.0000000000000000015"), "0.000000000000000002");
   assertEquals(canonical("0.0000000000000000025"), "0.000000000000000002");
@@ -33,7 +33,7 @@ Deno.test("Decimal.from() rounds half to even beyond 18 digits after the point",
   assertEquals(canonical("-0.0000000000000000005"), "0");
 });
 
-Deno.test("Decimal.from() refuses what is no decimal number", () => {
+Deno.test("Decimal.from() refuses texts that are not decimals", () => {
   const wrong = [
     "",
     ".",
@@ -60,13 +60,13 @@ Deno.test("Decimal adds and subtracts exactly", () => {
   assertEquals(total.minus(Decimal.from("100.000000000000000001")).toString(), "-0.000000000000000001");
 });
 
-Deno.test("Decimal.timesFraction() rounds half to even and takes any sign", () => {
+Deno.test("Decimal.timesFraction() rounds half to even for either sign", () => {
   assertEquals(Decimal.from("2.50").timesFraction(1_000n, 3_600_000n).toString(), "0.000694444444444444");
   assertEquals(Decimal.from("-2").timesFraction(1n, 3n).toString(), "-0.666666666666666667");
   assertEquals(Decimal.from("1").timesFraction(-1n, -4n).toString(), "0.25");
 });
 
-Deno.test("Decimal splits into units and parts and comes back, whatever the sign", () => {
+Deno.test("Decimal survives splitting into units and parts for either sign", () => {
   for (const text of ["0", "1.5", "-1.5", "-0.000000000000000001", "999999999999999999.999999999999999999"]) {
     const { units, parts } = Decimal.from(text);
     assertEquals(Decimal.fromParts(units, parts).toString(), text);

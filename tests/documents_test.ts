@@ -139,7 +139,7 @@ async function dumps(url: string, path: string): Promise<boolean> {
   return Number(/ (\d+)/.exec(new TextDecoder().decode(stdout))?.[1]) >= Number(version);
 }
 
-Deno.test("each block of the documents has a language that says whether it is run", () => {
+Deno.test("documents mark each block with a language that says if it runs", () => {
   for (const document of GUIDES) {
     for (const { line, language } of blocksOf(document)) {
       assert(Object.hasOwn(LANGUAGES, language), `${document}:${line} has "${language}"`);
@@ -147,7 +147,7 @@ Deno.test("each block of the documents has a language that says whether it is ru
   }
 });
 
-Deno.test("links in the documents lead somewhere", () => {
+Deno.test("documents link to existing files and headings", () => {
   const slug = (title: string) =>
     title.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-");
   for (const document of DOCUMENTS) {
@@ -163,7 +163,7 @@ Deno.test("links in the documents lead somewhere", () => {
   }
 });
 
-Deno.test("each room imports only those that docs/ARCHITECTURE.md has above it", () => {
+Deno.test("src folders import only folders above them in docs/ARCHITECTURE.md", () => {
   const table = Deno.readTextFileSync(`${ROOT}/docs/ARCHITECTURE.md`).matchAll(/^\| (`src\/.*?) +\|/gm);
   const floors = [...table].map(([, cell]) => [...cell.matchAll(/`src\/(.*?)\/?`/g)].map(([, room]) => room));
   const floorOf = (path: string) => {
@@ -207,7 +207,7 @@ function filesIn(folder: string, prefix = ""): string[] {
   );
 }
 
-Deno.test("troubleshooting knows each failure of a server", () => {
+Deno.test("docs/troubleshooting.md lists each failure of the backends and the spool", () => {
   const text = Deno.readTextFileSync(`${ROOT}/docs/troubleshooting.md`);
   for (const { problem } of POSTGRES_FAILURES) {
     assert(text.includes(problem), `troubleshooting lacks "${problem}"`);
@@ -279,7 +279,7 @@ for (const document of GUIDES) {
   const needsServer = blocks.some(({ language, text }) => language === "sql" || text.includes(HOST));
   const isOfTimescale = document === "docs/timescaledb.md";
   Deno.test({
-    name: `the commands in ${document} run`,
+    name: `${document} runs as written`,
     ignore: Deno.build.os === "windows", // they are for a shell of Unix
     async fn(t) {
       using folder = new TemporaryFolder();

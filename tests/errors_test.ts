@@ -16,7 +16,7 @@ import { TransferError } from "../src/transfer/transfer_error.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 
-Deno.test("ValidationError has the code of what is wrong with the record or the query", async () => {
+Deno.test("ValidationError has a code for each fault of a record or query", async () => {
   await using hub = new ObservabilityHub();
   await using costs = new CostObservatory();
   const add = (record: unknown) => hub.collectSystemMetrics(record as { timestamp: number });
@@ -36,7 +36,7 @@ Deno.test("ValidationError has the code of what is wrong with the record or the 
   }
 });
 
-Deno.test("ConfigError and BackendError have the code of what keeps a database from opening", async () => {
+Deno.test("ConfigError and BackendError have a code when a database does not open", async () => {
   using folder = new TemporaryFolder();
   Deno.writeTextFileSync(
     folder.file("text.db"),
@@ -59,7 +59,7 @@ Deno.test("ConfigError and BackendError have the code of what keeps a database f
   }
 });
 
-Deno.test("failureOf() says what happened, then what to do, and keeps what was thrown", () => {
+Deno.test("failureOf() states problem and remedy and keeps the cause", () => {
   const cause = new Error("database or disk is full");
   const row = SQLITE_FAILURES.find(({ match }) => match.test(cause.message));
   const failure = {
@@ -81,7 +81,7 @@ Deno.test("failureOf() says what happened, then what to do, and keeps what was t
   assertEquals(other.message, "Cannot write a.db: database or disk is full");
 });
 
-Deno.test("each failure row has a problem that goes on and remedies that are sentences", () => {
+Deno.test("failure rows have a problem and remedies that are sentences", () => {
   const rows: readonly FailureRow[] = [...FILE_FAILURES, ...SQLITE_FAILURES, ...POSTGRES_FAILURES];
   for (const { problem, remedy, code } of rows) {
     assert(/^[a-zA-Z].*[^.]$/.test(problem), `${code}: ${problem}`);
@@ -89,7 +89,7 @@ Deno.test("each failure row has a problem that goes on and remedies that are sen
   }
 });
 
-Deno.test("errors of the command and of transfers have a code", () => {
+Deno.test("TransferError and UsageError have a code", () => {
   assertEquals(new UsageError("no", { code: "UNKNOWN_OPTION" }).code, "UNKNOWN_OPTION");
   assertEquals(new TransferError("no", { code: "INVALID_LINE", line: 3 }).code, "INVALID_LINE");
 });

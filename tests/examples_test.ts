@@ -32,7 +32,7 @@ async function deno(args: readonly string[], { path }: TemporaryFolder): Promise
 /** Runs an example in an empty folder, twice: what it leaves behind must not stand in its own way. */
 function test(topic: Topic, check: (run: Run, round: number) => void, isPresent = true): void {
   if (!isPresent) return; // `tests/run.ts` says why
-  Deno.test(`examples/${topic}.ts runs, again and again`, async () => {
+  Deno.test(`examples/${topic}.ts runs repeatedly`, async () => {
     using folder = new TemporaryFolder();
     await using database = topic === "postgresql" || topic === "timescaledb"
       ? await TestDatabase.create()
@@ -98,7 +98,7 @@ test("chart", ({ out }) => {
   assertMatch(out, /13.01┤ +┏━/); // the last day of the team that costs more each day
 });
 
-Deno.test("examples/ingest.ts takes NDJSON in, says what is wrong with it, and ends cleanly", async () => {
+Deno.test("examples/ingest.ts accepts NDJSON, names bad lines and ends cleanly", async () => {
   using folder = new TemporaryFolder();
   await using server = new Deno.Command(Deno.execPath(), {
     args: [...RUN, exampleUrl("ingest").href],
@@ -134,7 +134,7 @@ Deno.test("examples/ingest.ts takes NDJSON in, says what is wrong with it, and e
   assertEquals((await hub.queryHistoricalMetrics()).length, 4);
 });
 
-Deno.test("examples run where they are copied to", async () => {
+Deno.test("examples run from a copy in another folder", async () => {
   using folder = new TemporaryFolder();
   // As the README has it for a checkout.
   Deno.writeTextFileSync(folder.file("deno.json"), JSON.stringify({ links: [ROOT] }));
@@ -145,7 +145,7 @@ Deno.test("examples run where they are copied to", async () => {
   assertEquals((await costs.queryHistoricalCosts()).length, 3);
 });
 
-Deno.test("openfinops database examples prints what is in examples/", async () => {
+Deno.test("openfinops database examples prints the files in examples/", async () => {
   using folder = new TemporaryFolder();
   const files = [...Deno.readDirSync(`${ROOT}/examples`)].map(({ name }) => name);
   assertEquals(files.sort(), TOPICS.map((topic) => `${topic}.ts`).sort());

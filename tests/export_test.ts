@@ -55,7 +55,7 @@ async function bytesOf(backend: Backend, dataset: Dataset<unknown>, format: Expo
 
 for (const format of ["ndjson", "csv"] as const) {
   for (const dataset of Object.values<Dataset<unknown>>(DATASETS)) {
-    test(`gives ${dataset.name} as ${format} that is identical when it is imported`, async (backend) => {
+    test(`writes ${dataset.name} as ${format} that imports without a difference`, async (backend) => {
       const bytes = await bytesOf(backend, dataset, format);
       const other = await openBackend({ connectionString: "sqlite://" });
       const report = await importRecords(new Blob([bytes]).stream(), {
@@ -120,7 +120,7 @@ test("writes the mandatory columns of FOCUS 1.2, and its formats", async (backen
   );
 });
 
-test("gives the billing period of FOCUS that an entry names, also one that begins within a month", async () => {
+test("writes the billing period, also one that starts within a month", async () => {
   const backend = await openBackend({ connectionString: "sqlite://" });
   const timestamp = Date.UTC(2024, 9, 3);
   const periods = ["2024-09-15", "2024-09", "2024-01-31", "2023-12-15", "2024-02-30", "autumn", undefined];
@@ -146,7 +146,7 @@ test("gives the billing period of FOCUS that an entry names, also one that begin
   );
 });
 
-test("gives FOCUS that is the same when it is imported, but for empty texts, which FOCUS forbids", async (backend) => {
+test("writes FOCUS that imports equally except for empty texts", async (backend) => {
   const bytes = await bytesOf(backend, costEntries, "focus");
   const other = await openBackend({ connectionString: "sqlite://" });
   await importRecords(new Blob([bytes]).stream(), {
@@ -162,7 +162,7 @@ test("gives FOCUS that is the same when it is imported, but for empty texts, whi
   await other.close();
 });
 
-test("fills in for FOCUS what an entry cannot know", async (backend) => {
+test("fills FOCUS columns that an entry does not have", async (backend) => {
   const focus = {
     version: "1.2" as const,
     billingAccountId: "1",
@@ -188,7 +188,7 @@ test("fills in for FOCUS what an entry cannot know", async (backend) => {
   }
 });
 
-test("writes Parquet in which money, times and maps are exact", async (backend) => {
+test("writes Parquet with exact money, times and maps", async (backend) => {
   const file = await bytesOf(backend, costEntries, "parquet");
   const metadata = await parquetMetadataAsync(file);
   const amount = metadata.schema.find(({ name }) => name === "amount")!;
@@ -215,7 +215,7 @@ function unscaled(bytes: Uint8Array): bigint {
   return BigInt.asIntN(128, bytes.reduce((sum, byte) => sum << 8n | BigInt(byte), 0n));
 }
 
-test("writes Parquet in groups, and one without records", async (backend) => {
+test("writes Parquet in row groups, and a file without records", async (backend) => {
   const metrics = Array.from(
     { length: 45_000 },
     (_, i) => ({ timestamp: NEW_YEAR + 2 + i, activeConnections: i }),
@@ -238,11 +238,11 @@ test("writes Parquet in groups, and one without records", async (backend) => {
   assertEquals(await parquetReadObjects({ file: await bytesOf(backend, systemMetrics, "parquet") }), []);
 });
 
-test("refuses FOCUS for what is no cost", async (backend) => {
+test("refuses FOCUS for a dataset without costs", async (backend) => {
   await assertRejects(() => bytesOf(backend, systemMetrics, "focus"), TransferError, "focus is for costs");
 });
 
-Deno.test("writeWholeFile() leaves nothing behind when it fails, and what was there before as it was", async () => {
+Deno.test("writeWholeFile() keeps the old file when it fails", async () => {
   using folder = new TemporaryFolder();
   const path = folder.file("out.csv");
   await writeWholeFile(path, ReadableStream.from([new TextEncoder().encode("old")]));

@@ -12,7 +12,7 @@ import {
 const DAY = 24 * 3_600_000;
 const at = (i: number): SystemMetricsInput => ({ timestamp: NEW_YEAR + i, activeConnections: i });
 
-Deno.test("ObservabilityHub() without a configuration keeps records in memory at once", async () => {
+Deno.test("ObservabilityHub() keeps records in memory when it has no configuration", async () => {
   await using hub = new ObservabilityHub();
   await hub.collectSystemMetrics(FULL_SYSTEM_METRICS);
   await hub.collectServiceMetrics(FULL_SERVICE_METRICS);
@@ -22,7 +22,7 @@ Deno.test("ObservabilityHub() without a configuration keeps records in memory at
   assertEquals(hub.stats().backend, "memory");
 });
 
-Deno.test("ObservabilityHub keeps records in a file beyond its own life", async () => {
+Deno.test("ObservabilityHub reads records of an earlier instance from the file", async () => {
   using folder = new TemporaryFolder();
   const config = { connectionString: folder.sqlite() };
   const first = await ObservabilityHub.open(config);
@@ -34,7 +34,7 @@ Deno.test("ObservabilityHub keeps records in a file beyond its own life", async 
   ]);
 });
 
-Deno.test("ObservabilityHub rejects a bad record, counts it and takes its neighbours", async () => {
+Deno.test("ObservabilityHub rejects and counts a bad record and stores the others", async () => {
   await using hub = new ObservabilityHub();
   await hub.collectSystemMetrics(at(1));
   await assertRejects(() => hub.collectSystemMetrics({ timestamp: NaN }), ValidationError, "timestamp");
@@ -44,7 +44,7 @@ Deno.test("ObservabilityHub rejects a bad record, counts it and takes its neighb
   assertEquals([accepted, committed, refused], [2, 2, 1]);
 });
 
-Deno.test("ObservabilityHub.systemMetricsSink() has committed all when its pipe is done", async () => {
+Deno.test("ObservabilityHub.systemMetricsSink() has committed when its pipe ends", async () => {
   using folder = new TemporaryFolder();
   await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
   const records = Array.from({ length: 12_345 }, (_, i) => at(i));
@@ -57,7 +57,7 @@ Deno.test("ObservabilityHub.systemMetricsSink() has committed all when its pipe 
   assertEquals(next, 12_345);
 });
 
-Deno.test("ObservabilityHub.systemMetricsSink() takes all valid records, then rejects with the first refusal", async () => {
+Deno.test("ObservabilityHub.systemMetricsSink() stores valid records and rejects at the end", async () => {
   await using hub = new ObservabilityHub();
   const records = [at(1), { timestamp: 5 }, at(2), { timestamp: NEW_YEAR, cpuUsage: NaN }, at(3)];
   const error = await assertRejects(
@@ -68,7 +68,7 @@ Deno.test("ObservabilityHub.systemMetricsSink() takes all valid records, then re
   assertEquals((await hub.queryHistoricalMetrics()).length, 3);
 });
 
-Deno.test("ObservabilityHub.systemMetricsSink() hands refused records to onInvalid and closes well", async () => {
+Deno.test("ObservabilityHub.systemMetricsSink() passes bad records to onInvalid", async () => {
   await using hub = new ObservabilityHub();
   const refused: unknown[] = [];
   const bad = { timestamp: 5 };
@@ -78,7 +78,7 @@ Deno.test("ObservabilityHub.systemMetricsSink() hands refused records to onInval
   assertEquals([refused, (await hub.queryHistoricalMetrics()).length], [[bad], 2]);
 });
 
-Deno.test("ObservabilityHub.recentSystemMetrics() gives the newest accepted records without a flush", async () => {
+Deno.test("ObservabilityHub.recentSystemMetrics() returns records before a flush", async () => {
   await using hub = await ObservabilityHub.open({ connectionString: "sqlite://", maxMemoryEntries: 2 });
   for (const i of [1, 2, 3]) await hub.collectSystemMetrics(at(i));
   await hub.collectServiceMetrics(FULL_SERVICE_METRICS);
@@ -86,7 +86,7 @@ Deno.test("ObservabilityHub.recentSystemMetrics() gives the newest accepted reco
   assertEquals(hub.recentServiceMetrics(), [FULL_SERVICE_METRICS]);
 });
 
-Deno.test("ObservabilityHub.recentSystemMetrics() gives copies: to change them changes nothing that is stored", async () => {
+Deno.test("ObservabilityHub.recentSystemMetrics() returns copies", async () => {
   await using hub = await ObservabilityHub.open({ connectionString: "sqlite://" });
   await hub.collectSystemMetrics(FULL_SYSTEM_METRICS);
   const [record] = hub.recentSystemMetrics();
@@ -96,20 +96,20 @@ Deno.test("ObservabilityHub.recentSystemMetrics() gives copies: to change them c
   assertEquals(await hub.queryHistoricalMetrics(), [FULL_SYSTEM_METRICS]);
 });
 
-Deno.test("ObservabilityHub.close() refuses a deadline that is no time, and stays open", async () => {
+Deno.test("ObservabilityHub.close() refuses an invalid deadline and stays open", async () => {
   await using hub = new ObservabilityHub();
   await assertRejects(() => hub.close({ deadlineMs: NaN }), ValidationError, "deadlineMs");
   await hub.collectSystemMetrics(at(1));
 });
 
-Deno.test("ObservabilityHub refuses a wrong query", async () => {
+Deno.test("ObservabilityHub refuses an invalid query", async () => {
   await using hub = new ObservabilityHub();
   await assertRejects(() => hub.queryHistoricalMetrics({ limit: -1 }), ValidationError, "limit");
   assertEquals(await hub.queryHistoricalMetrics({ startTime: 0 }), []);
   assertThrows(() => hub.streamHistoricalMetrics({ startTime: 5 }), ValidationError, "startTime");
 });
 
-Deno.test("ObservabilityHub.streamHistoricalMetrics() can be cancelled early", async () => {
+Deno.test("ObservabilityHub.streamHistoricalMetrics() can be canceled early", async () => {
   using folder = new TemporaryFolder();
   await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
   for (let i = 0; i < 3_000; i++) await hub.collectSystemMetrics(at(i));
@@ -120,7 +120,7 @@ Deno.test("ObservabilityHub.streamHistoricalMetrics() can be cancelled early", a
   await hub.flush();
 });
 
-Deno.test("ObservabilityHub.cleanupOldData() deletes what is older than the retention", async () => {
+Deno.test("ObservabilityHub.cleanupOldData() deletes records past the retention", async () => {
   await using hub = await ObservabilityHub.open({ connectionString: "sqlite://", retentionDays: 30 });
   for (const days of [1, 29, 31, 100]) await hub.collectSystemMetrics({ timestamp: Date.now() - days * DAY });
   await hub.flush();
@@ -149,14 +149,14 @@ Deno.test("ObservabilityHub.cleanupOldData() keeps each dataset for its own rete
   await assertRejects(() => hub.cleanupOldData({ retentionDays: unknown }), ValidationError, "retentionDays");
 });
 
-Deno.test("ObservabilityHub refuses records once closed, and can be closed again", async () => {
+Deno.test("ObservabilityHub refuses records after close() and can close again", async () => {
   const hub = new ObservabilityHub();
   await hub.collectSystemMetrics(at(1));
   assertEquals(await hub.close(), await hub.close());
   await assertRejects(() => hub.collectSystemMetrics(at(1)), BackendError, "closed");
 });
 
-Deno.test("ObservabilityHub and CostObservatory share one opened backend, which outlives them", async () => {
+Deno.test("ObservabilityHub and CostObservatory leave a shared backend open", async () => {
   const backend = await openBackend({ connectionString: "sqlite://" });
   const hub = await ObservabilityHub.open({ backend });
   const costs = await CostObservatory.open({ backend });
@@ -183,7 +183,7 @@ Deno.test("ObservabilityHub and CostObservatory share one file", async () => {
   assertEquals((await costs.aggregateCosts())[0].total, "500");
 });
 
-Deno.test("ObservabilityHub does not lose records when its table cannot be written, and recovers", async () => {
+Deno.test("ObservabilityHub loses nothing when its table cannot be written for a while", async () => {
   using folder = new TemporaryFolder();
   await using hub = await ObservabilityHub.open({
     connectionString: folder.sqlite(),
@@ -202,7 +202,7 @@ Deno.test("ObservabilityHub does not lose records when its table cannot be writt
   assertEquals((await hub.close()).committed, 1);
 });
 
-Deno.test("ObservabilityHub waits with a refused record until its folder can be written, and tells so", async () => {
+Deno.test("ObservabilityHub keeps a refused record until its folder is writable", async () => {
   using folder = new TemporaryFolder();
   Deno.writeTextFileSync(folder.file("letters"), "not a folder");
   const told: string[] = [];
@@ -229,7 +229,7 @@ Deno.test("ObservabilityHub waits with a refused record until its folder can be 
   assertEquals(hub.stats().datasets.system_metrics!.deadLettered, 1);
 });
 
-Deno.test("importing mod.ts opens nothing and needs no permission", async () => {
+Deno.test("mod.ts opens nothing and needs no permission when imported", async () => {
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "--cached-only", "--no-prompt", new URL("../mod.ts", import.meta.url).href],
   }).output();

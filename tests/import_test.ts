@@ -58,7 +58,7 @@ const lineOf = ({ line, reason }: Reject) => `${line}: ${reason}`;
 
 // --- Lines
 
-Deno.test("LineStream() finds the same lines however the bytes are cut", async () => {
+Deno.test("LineStream() finds the same lines in chunks of any size", async () => {
   const parts = ['\ufeff"a",b\r\n1,"x\ny""z"\r\n\r\n3,5" disk\n4,"no"pe\n', LATIN1, '\n5,"open\n6,7\n8,9'];
   for (const bytes of [1, 2, 3, 7, 1_000]) {
     const lines = (await Array.fromAsync(file(parts, bytes).pipeThrough(new LineStream({ isQuoted: true }))))
@@ -76,7 +76,7 @@ Deno.test("LineStream() finds the same lines however the bytes are cut", async (
   }
 });
 
-Deno.test("LineStream() passes over a line of 50 MB in flat memory, and over nothing else", async () => {
+Deno.test("LineStream() skips a line of 50 MB in flat memory", async () => {
   const megabyte = new Uint8Array(2 ** 20).fill(120);
   let rounds = 0;
   const bytes = new ReadableStream<Uint8Array>({
@@ -99,7 +99,7 @@ Deno.test("LineStream() passes over a line of 50 MB in flat memory, and over not
   assert(lines[1].text.length <= 1_000);
 });
 
-Deno.test("LineStream() goes on behind the first line of a quote that does not close within the limit", async () => {
+Deno.test("LineStream() continues after the first line of an unclosed quote", async () => {
   const bytes = file(['1,"open\n', `${"x".repeat(40)}\n`.repeat(3), '2,"b"\n']);
   const lines = (await Array.fromAsync(bytes.pipeThrough(new LineStream({ isQuoted: true, maxBytes: 64 }))))
     .flat();
@@ -114,7 +114,7 @@ Deno.test("LineStream() goes on behind the first line of a quote that does not c
 
 // --- Values
 
-Deno.test("parseTime() reads the times of billing files, in UTC where they name no zone", () => {
+Deno.test("parseTime() reads times of bills, in UTC when they have no zone", () => {
   const times: Record<string, string | undefined> = {
     "2024-09-18 22:00:00": "2024-09-18T22:00:00.000Z",
     "2023-11-13T10:00Z": "2023-11-13T10:00:00.000Z",
@@ -138,7 +138,7 @@ Deno.test("parseTime() reads the times of billing files, in UTC where they name 
   }
 });
 
-Deno.test("importRecords() takes 13 digits for epoch milliseconds, and no date without hyphens", async () => {
+Deno.test("importRecords() reads 13 digits as epoch ms and refuses unhyphenated dates", async () => {
   const times = ["1699869600000", "1699869600", "202409182200", "20240918220000", "169986960000000"];
   const { records, rejects } = await imported([
     HEADER,
@@ -148,7 +148,7 @@ Deno.test("importRecords() takes 13 digits for epoch milliseconds, and no date w
   assertEquals(rejects.map(({ line }) => line), [3, 4, 5, 6]);
 });
 
-Deno.test("importRecords() keeps numbers in the tags of CSV as they are written", async () => {
+Deno.test("importRecords() keeps numbers in CSV tags as written", async () => {
   const tags =
     '{"account": 123456789012345678901, "v": 1.10, "in": {"e": [1E400, -0]}, "t": true, "n": null}';
   const { records } = await imported([
@@ -171,7 +171,7 @@ Deno.test("importRecords() keeps numbers in the tags of CSV as they are written"
   }
 });
 
-Deno.test("ContentIds() keeps true repeats apart, and gives the same ids for the same rows again", () => {
+Deno.test("ContentIds() tells repeated rows apart and gives the same ids again", () => {
   const rows = Array.from({ length: 20_000 }, (_, i) => `row ${i % 9_999}`);
   const idsOf = () => {
     const ids = new ContentIds();
@@ -185,7 +185,7 @@ Deno.test("ContentIds() keeps true repeats apart, and gives the same ids for the
 
 // --- CSV
 
-Deno.test("importRecords() takes a BOM, CRLF, quotes with newlines, scientific notation and 18 decimals", async () => {
+Deno.test("importRecords() accepts BOM, CRLF, quoted newlines and scientific notation", async () => {
   const { report, records } = await imported([
     "\ufeffentryId,timestamp,resourceId,category,amount,description,tags\r\n",
     'e1,2023-11-13T10:00Z,r,gpu,8E-7,"two\r\nlines, ""quoted""","{""team"": ""nlp"", ""n"": 1, ""t"": true}"\r\n',
@@ -225,7 +225,7 @@ Deno.test("importRecords() takes a BOM, CRLF, quotes with newlines, scientific n
   ]);
 });
 
-Deno.test("importRecords() names bad lines with their reason, and they cost no other line", async () => {
+Deno.test("importRecords() names bad lines and stores the others", async () => {
   const { report, rejects, records } = await imported([
     HEADER,
     row("a"),
@@ -257,7 +257,7 @@ Deno.test("importRecords() names bad lines with their reason, and they cost no o
   assertEquals(rejects[0].text, "b,2026-01-01,gpu-01,gpu");
 });
 
-Deno.test("importRecords() stops at the first bad line where that is asked for", async () => {
+Deno.test("importRecords() stops at the first bad line when isStrict is set", async () => {
   const error = await assertRejects(
     () => imported([HEADER, row("a"), row("b", "x"), row("c")], { isStrict: true }),
     TransferError,
@@ -266,7 +266,7 @@ Deno.test("importRecords() stops at the first bad line where that is asked for",
   assertEquals(error.line, 3);
 });
 
-Deno.test("importRecords() refuses what is no file of the dataset, and says what is wanted", async () => {
+Deno.test("importRecords() refuses a file of something else and says why", async () => {
   const refused: [Part[], Partial<ImportOptions>, string][] = [
     [[""], {}, "the file is empty"],
     [[LATIN1, "\n1\n"], {}, "UTF-8 is wanted"],
@@ -295,11 +295,11 @@ Deno.test("importRecords() refuses what is no file of the dataset, and says what
   }
 });
 
-Deno.test("importRecords() takes a header without lines for a file without records", async () => {
+Deno.test("importRecords() stores nothing from a file with only a header", async () => {
   assertEquals((await imported([HEADER])).report, { stored: 0, known: 0, restated: 0, rejected: 0 });
 });
 
-Deno.test("importRecords() maps columns, entries of maps and fixed values, and leaves the other columns out", async () => {
+Deno.test("importRecords() maps columns, tags and constants and ignores other columns", async () => {
   const { records } = await imported(
     ["Id,Start,Cost,What,resourceTags/user:team,Env,Other\n", "1,2026-01-01T00:00Z,2.50,vm-1,nlp,,x\n"],
     {
@@ -327,7 +327,7 @@ Deno.test("importRecords() maps columns, entries of maps and fixed values, and l
 
 // --- The same again
 
-Deno.test("importRecords() changes nothing when the same file of costs comes again, even in another order", async () => {
+Deno.test("importRecords() changes nothing when costs are imported again in any order", async () => {
   const lines = [row("", "1"), row("", "2"), row("", "1")];
   await using backend = await openDisposable();
   const options = { backend, dataset: "cost_entries", format: "csv" } as const;
@@ -337,7 +337,7 @@ Deno.test("importRecords() changes nothing when the same file of costs comes aga
   assertEquals(second, { stored: 0, known: 3, restated: 0, rejected: 0 });
 });
 
-Deno.test("importRecords() changes nothing when the same file of metrics comes again", async () => {
+Deno.test("importRecords() changes nothing when metrics are imported again", async () => {
   const text = "timestamp,cpuUsage\n" + "2026-01-01T00:00Z,0.1\n".repeat(12_000);
   await using backend = await openDisposable();
   for (const [stored, known] of [[12_000, 0], [0, 12_000]]) {
@@ -347,7 +347,7 @@ Deno.test("importRecords() changes nothing when the same file of metrics comes a
   assertEquals((await backend.stats()).datasets.system_metrics.rows, 12_000);
 });
 
-Deno.test("importRecords() stores the rest of a file of which an import broke off", async () => {
+Deno.test("importRecords() stores the rest when an earlier import was interrupted", async () => {
   const text = "timestamp,activeConnections\n" +
     Array.from({ length: 25_000 }, (_, i) => `2026-01-01T00:00Z,${i}\n`).join("");
   const packed = await gzip(text);
@@ -368,12 +368,12 @@ Deno.test("importRecords() stores the rest of a file of which an import broke of
   assertEquals(numbers.size, 25_000);
 });
 
-Deno.test("importRecords() reads gzip of several members, by its first bytes", async () => {
+Deno.test("importRecords() recognizes gzip with several members", async () => {
   const { report } = await imported([await gzip(HEADER + row("a")), await gzip(row("b"))]);
   assertEquals(report.stored, 2);
 });
 
-Deno.test("importRecords() closes the file of which it takes only the beginning", async () => {
+Deno.test("importRecords() closes the file when it stops early", async () => {
   using folder = new TemporaryFolder();
   const text = HEADER + row("a", "x") + row("b").repeat(100_000);
   for (const bytes of [new TextEncoder().encode(text), await gzip(text)]) {
@@ -392,7 +392,7 @@ async function openDisposable() {
 
 // --- NDJSON
 
-Deno.test("importRecords() reads NDJSON, and numbers in it to their last digit", async () => {
+Deno.test("importRecords() reads NDJSON numbers to the last digit", async () => {
   const { records, rejects } = await imported([
     '{"entryId":"a","timestamp":"2026-01-01T00:00:00Z","resourceId":"r","category":"c","amount":0.123456789012345678}\n',
     '{"entryId":"b","timestamp":1767225600000,"resource_id":"r","category":"c","amount":-1e-18,"region":null}\r\n',
@@ -405,7 +405,7 @@ Deno.test("importRecords() reads NDJSON, and numbers in it to their last digit",
   assert(rejects[0].reason.includes("regoin must be a field of cost_entries"), rejects[0].reason);
 });
 
-Deno.test("importRecords() takes no line of which the id is absent, where a column of ids is named", async () => {
+Deno.test("importRecords() rejects a line without an id when an id column is set", async () => {
   const csv = await imported([HEADER.replace("entryId", "Id"), row(""), row("a")], { idColumn: "Id" });
   assertEquals(csv.records.map(({ entryId }) => entryId), ["a"]);
   assertEquals(csv.rejects.map(lineOf), [
@@ -421,7 +421,7 @@ Deno.test("importRecords() takes no line of which the id is absent, where a colu
   assertEquals(ndjson.rejects.map(({ line }) => line), [2, 3]);
 });
 
-Deno.test("importRecords() refuses NDJSON in which no line has a column that is mapped", async () => {
+Deno.test("importRecords() refuses NDJSON when no line has a mapped column", async () => {
   const lines = '{"timestamp":1767225600000,"value":1}\n{"timestamp":1767225600001,"cpu":null}\n';
   const options = { dataset: "system_metrics", format: "ndjson" } as const;
   const maps: Record<string, string>[] = [
@@ -443,7 +443,7 @@ Deno.test("importRecords() refuses NDJSON in which no line has a column that is 
   assertEquals(report.stored, 2);
 });
 
-Deno.test("importRecords() ends with an error where an id stands for different costs, and names both", async () => {
+Deno.test("importRecords() ends with an error when an id has different costs", async () => {
   const parts = [
     HEADER.replace("entryId", "Id"),
     row("a"),
@@ -476,7 +476,7 @@ const FOCUS = [
   '0.1,0,EUR,2024-09-15T00:00:00Z,,2024-09-18T22:00:00Z,"",,,Tax,,3\n',
 ];
 
-Deno.test("importRecords() reads FOCUS as the clouds write it", async () => {
+Deno.test("importRecords() reads FOCUS files of cloud providers", async () => {
   const { records, report } = await imported(FOCUS, { format: "focus" });
   assertEquals(report, { stored: 4, known: 0, restated: 0, rejected: 0 });
   const timestamp = Date.UTC(2024, 8, 18, 22);
@@ -523,7 +523,7 @@ Deno.test("importRecords() reads FOCUS as the clouds write it", async () => {
   ]);
 });
 
-Deno.test("importRecords() takes the amount and the id of FOCUS from the columns that are asked for", async () => {
+Deno.test("importRecords() reads the FOCUS amount and id from chosen columns", async () => {
   const { records, report } = await imported(FOCUS, {
     format: "focus",
     idColumn: "Id",
@@ -536,7 +536,7 @@ Deno.test("importRecords() takes the amount and the id of FOCUS from the columns
   assertEquals(report.known, 1);
 });
 
-Deno.test("importRecords() takes no cost of FOCUS without a currency, unless one is set for all", async () => {
+Deno.test("importRecords() rejects a FOCUS line without currency unless one is set", async () => {
   const lines = ["USD", "NULL", "", '""', "EUR"].map((currency) =>
     `2024-09-18T22:00:00Z,1,Tax,${currency}\n`
   );

@@ -17,7 +17,7 @@ async function atHand(permissions: string[]): Promise<boolean[]> {
   return JSON.parse(new TextDecoder().decode(stdout));
 }
 
-Deno.test("isAvailable() is true of JSR without any permission, and of what may be read or imported", async () => {
+Deno.test("isAvailable() is true for JSR and for readable or importable modules", async () => {
   assertEquals(await atHand([]), [true, false, false]);
   assertEquals(await atHand(["--allow-read"]), [true, false, true]);
   assertEquals(await atHand(["--allow-import=example.com:443"]), [false, true, false]);

@@ -22,7 +22,7 @@ Deno.test("MemoryBackend keeps only the newest records of each dataset", async (
   });
 });
 
-Deno.test("MemoryBackend takes a cost entry again after it made way", async () => {
+Deno.test("MemoryBackend accepts a cost again after it was evicted", async () => {
   const backend = new MemoryBackend({ maxMemoryEntries: 1, onConflict: "ignore" });
   await write(backend, costEntries, [costEntry(), costEntry({ entryId: "e2" })]);
   assertEquals((await write(backend, costEntries, [costEntry()])).committed, 1);

@@ -124,7 +124,7 @@ test("finds nothing to do between empty databases", async (from, to) => {
   ]);
 });
 
-test("brings the rest in a second run, late records and repeats of what is there too", async (from, to) => {
+test("copies late records and repeats in a second run", async (from, to) => {
   await fill(from, systemMetrics, metrics(50_000));
   await migrate(from, to);
   await write(from, systemMetrics, [
@@ -137,7 +137,7 @@ test("brings the rest in a second run, late records and repeats of what is there
   await assertSame(from, to);
 });
 
-test("is exact whatever part of the source the target has", async (from, to) => {
+test("is exact when the target has any part of the source", async (from, to) => {
   const all = metrics(30_000);
   await fill(from, systemMetrics, all);
   // Deterministic holes of all sizes, within and across the spans that are compared.
@@ -151,7 +151,7 @@ test("is exact whatever part of the source the target has", async (from, to) => 
   await assertSame(from, to);
 });
 
-test("copies many records of one and the same millisecond exactly, in pieces", async (from, to) => {
+test("copies many records of one millisecond exactly", async (from, to) => {
   const all = Array.from(
     { length: 45_000 },
     (_, i) => ({ timestamp: NEW_YEAR, activeConnections: i % 40_000 }),
@@ -163,7 +163,7 @@ test("copies many records of one and the same millisecond exactly, in pieces", a
   await assertSame(from, to);
 });
 
-test("compares more records of one millisecond than it would hold in parts, exactly", async (from, to) => {
+test("compares more records of one millisecond than fit in memory", async (from, to) => {
   const all = Array.from(
     { length: 3_000 },
     (_, i) => ({ timestamp: NEW_YEAR, activeConnections: i % 2_000 }),
@@ -192,7 +192,7 @@ test("compares more records of one millisecond than it would hold in parts, exac
 });
 
 test(
-  "leaves alone what the target has of other nodes, at the same times and in the same number",
+  "keeps records of other nodes in the target",
   async (from, to) => {
     await fill(from, systemMetrics, metrics(3_000, { nodeId: "a" }));
     const others = metrics(3_000, { nodeId: "b" });
@@ -205,7 +205,7 @@ test(
 );
 
 for (const nodes of [1, 20]) {
-  test(`finds what is missing of ${nodes} nodes among those of others in the target`, async (from, to) => {
+  test(`finds missing records of ${nodes} nodes among others in the target`, async (from, to) => {
     const all = metrics(3_000).map((record, i) => ({ ...record, nodeId: `n${i % nodes}` }));
     await fill(from, systemMetrics, all);
     await fill(to, systemMetrics, metrics(6_000, { nodeId: "other" }));
@@ -219,7 +219,7 @@ for (const nodes of [1, 20]) {
 }
 
 test(
-  "takes maps that differ in the order of their keys only for the same, whatever is in them",
+  "treats maps as equal when only the key order differs",
   async (from, to) => {
     const labels = [["a,b", "c"], ["a", "b,c"]];
     const record = { timestamp: NEW_YEAR, nodeId: "n" };
@@ -233,7 +233,7 @@ test(
   },
 );
 
-test("brings back what was deleted in the target since", async (from, to) => {
+test("copies records again that the target has deleted", async (from, to) => {
   await fill(from, systemMetrics, metrics(3_000));
   await migrate(from, to);
   await to.deleteBefore(systemMetrics, NEW_YEAR + HOUR / 20, { dryRun: false });
@@ -241,7 +241,7 @@ test("brings back what was deleted in the target since", async (from, to) => {
   await assertSame(from, to);
 });
 
-test("tells of records that the target has beyond those of the source", async (from, to) => {
+test("reports records that only the target has", async (from, to) => {
   await fill(from, systemMetrics, metrics(3_000));
   await migrate(from, to);
   await write(to, systemMetrics, [{ timestamp: NEW_YEAR + 1, nodeId: "n0" }]);
@@ -249,7 +249,7 @@ test("tells of records that the target has beyond those of the source", async (f
   assertEquals(figures(found), ["system_metrics", 0, 3_000, 3_001, false]);
 });
 
-test("takes over costs that the source has restated, where the target replaces", async (from, to) => {
+test("copies changed costs when the target replaces", async (from, to) => {
   await write(from, costEntries, [costEntry(), costEntry({ entryId: "e2" })]);
   const ignoring = await empty("ignore");
   await migrate(from, to);
@@ -267,7 +267,7 @@ test("takes over costs that the source has restated, where the target replaces",
   await ignoring.close();
 });
 
-test("copies only what is asked for", async (from, to) => {
+test("copies only the selected records", async (from, to) => {
   await fill(from, systemMetrics, metrics(700));
   await write(from, serviceMetrics, [FULL_SERVICE_METRICS]);
   const range = { startTime: NEW_YEAR + 10_000, endTime: new Date(NEW_YEAR + 20_000) };
@@ -282,7 +282,7 @@ test("copies only what is asked for", async (from, to) => {
   );
 });
 
-test("counts in a dry run what it would copy, and copies nothing", async (from, to) => {
+test("counts in a dry run and copies nothing", async (from, to) => {
   await fill(from, systemMetrics, metrics(3_000));
   await fill(to, systemMetrics, metrics(1_000));
   const [found] = await migrate(from, to, { dryRun: true });
@@ -291,7 +291,7 @@ test("counts in a dry run what it would copy, and copies nothing", async (from, 
   assertEquals((await read(to, systemMetrics)).length, 1_000);
 });
 
-test("is exact when it failed at any batch, before or after that was committed", async (from, to) => {
+test("is exact after a failure before or after any commit", async (from, to) => {
   await fill(from, systemMetrics, metrics(60_000));
   await fill(
     from,
@@ -385,7 +385,7 @@ async function fillWithAll(connectionString: string): Promise<Backend> {
 }
 
 for (const kind of ["SQLite", "PostgreSQL"]) {
-  Deno.test(`migrate() is exact after kills at random moments, into ${kind}`, async () => {
+  Deno.test(`migrate() is exact after kills at random times, into ${kind}`, async () => {
     if (Deno.build.os === "windows") return; // has no SIGKILL to send
     using folder = new TemporaryFolder();
     await using database = kind === "PostgreSQL" ? await TestDatabase.create() : undefined;
@@ -402,7 +402,7 @@ for (const kind of ["SQLite", "PostgreSQL"]) {
   });
 }
 
-Deno.test("migrate() goes from PostgreSQL to SQLite while the source is written to", async () => {
+Deno.test("migrate() copies PostgreSQL to SQLite while the source grows", async () => {
   await using database = await TestDatabase.create();
   const [from, to] = [await openBackend({ connectionString: database.url }), await empty()];
   try {
@@ -425,7 +425,7 @@ Deno.test("migrate() goes from PostgreSQL to SQLite while the source is written 
   }
 });
 
-Deno.test("migrate() waits for what a killed run has left to the server to commit", async () => {
+Deno.test("migrate() waits for a commit that a killed run left to the server", async () => {
   await using database = await TestDatabase.create();
   const [from, to] = [await empty(), await openBackend({ connectionString: database.url })];
   try {
@@ -452,7 +452,7 @@ Deno.test("migrate() waits for what a killed run has left to the server to commi
 });
 
 test(
-  "takes budgets and the like along, except over those of the target, and not with a part of the records",
+  "copies documents without overwriting, and only when all records are selected",
   async (from, to) => {
     const budget = (id: string, body: unknown) => ({ kind: "budget", id, body });
     for (const id of ["a", "b"]) await from.documents.write(budget(id, "from"));
@@ -465,7 +465,7 @@ test(
   },
 );
 
-Deno.test("batchSink() tells of a failure when nothing is under way any more", async () => {
+Deno.test("batchSink() reports a failure when nothing is in flight", async () => {
   for (const isClosing of [true, false]) {
     const { promise: slow, resolve: end } = Promise.withResolvers<WriteResult>();
     let failures = 0;
@@ -497,7 +497,7 @@ Deno.test("batchSink() tells of a failure when nothing is under way any more", a
   }
 });
 
-Deno.test("batchSink() has no more batches written at once than it may, and ends with the last of them", async () => {
+Deno.test("batchSink() bounds concurrent writes and waits for the last", async () => {
   for (const atOnce of [1, 2]) {
     const ends: (() => void)[] = [];
     let written = 0;

@@ -30,7 +30,7 @@ function thresholdsOf(events: readonly TelemetryEvent[]): number[] {
 
 /** Registers the tests. */
 export function liveContract(test: Register): void {
-  test("has budgets count exactly, in their own currency, each cost once, over a restart", async (backend) => {
+  test("counts each cost once in budgets of its currency, across restarts", async (backend) => {
     const now = Date.now();
     const { told, onEvent } = listener("budget-threshold");
     const first = await CostObservatory.open({ backend, onEvent });
@@ -85,7 +85,7 @@ export function liveContract(test: Register): void {
     await second.close();
   });
 
-  test("has one of several processes tell of a threshold, whoever crosses it", async (backend) => {
+  test("reports a threshold from one of several processes", async (backend) => {
     const timestamp = Date.now();
     const { told, onEvent } = listener("budget-threshold");
     const all = await Promise.all([1, 2, 3].map(() => CostObservatory.open({ backend, onEvent })));
@@ -99,7 +99,7 @@ export function liveContract(test: Register): void {
     await Promise.all(all.map((costs) => costs.close()));
   });
 
-  test("tells of days that are out of order, by weekday and in spite of earlier ones", async (backend) => {
+  test("reports anomalies by weekday in spite of earlier ones", async (backend) => {
     const today = Math.floor(Date.now() / DAY) * DAY;
     const { told, onEvent } = listener("cost-anomaly");
     const costs = await CostObservatory.open({ backend, onEvent, anomalyDetection: true });
@@ -132,7 +132,7 @@ export function liveContract(test: Register): void {
     assertEquals(told.map((event) => event.type === "cost-anomaly" && event.anomaly.amount), ["300.5"]);
   });
 
-  test("keeps what a training run costs, for whichever process ends it", async (backend) => {
+  test("keeps the cost of a training run for any process that ends it", async (backend) => {
     const start = Math.floor(Date.now() / HOUR) * HOUR - 5 * HOUR;
     const tags = { training_run_id: "llm" };
     const costs = await CostObservatory.open({ backend });
@@ -168,7 +168,7 @@ export function liveContract(test: Register): void {
     await other.close();
   });
 
-  test("sums costs up by currency, with shares, the change and the trend", async (backend) => {
+  test("summarizes costs by currency with shares, change and trend", async (backend) => {
     const end = Math.floor(Date.now() / HOUR) * HOUR;
     const costs = await CostObservatory.open({ backend });
     const entries = [
@@ -201,7 +201,7 @@ export function liveContract(test: Register): void {
     await costs.close();
   });
 
-  test("has an alert fire once, outlive a restart, be acknowledged and resolve", async (backend) => {
+  test("fires an alert once and keeps it across restarts until it resolves", async (backend) => {
     const start = Date.now() - HOUR;
     const { told, onEvent } = listener("alert-fired");
     const heat = (hub: ObservabilityHub, minutes: number, temperature: number) =>
@@ -239,7 +239,7 @@ export function liveContract(test: Register): void {
     await second.close();
   });
 
-  test("keeps rules, and heeds them after a restart", async (backend) => {
+  test("keeps and applies rules after a restart", async (backend) => {
     const { told, onEvent } = listener("alert-fired");
     const first = await ObservabilityHub.open({ backend });
     await first.setAlertRule({ name: "idle", field: "gpuUsage", below: 5, clusterId: "prod" });
@@ -256,7 +256,7 @@ export function liveContract(test: Register): void {
     await second.close();
   });
 
-  test("tells how clusters and services fare, also to a process that has seen none of it", async (backend) => {
+  test("reports health to a process that has seen no metrics", async (backend) => {
     const at = Date.now();
     const writer = await ObservabilityHub.open({ backend });
     await writer.registerCluster({ clusterId: "prod", nodes: ["n1", "n2", "n3"], region: "eu" });

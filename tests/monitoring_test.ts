@@ -35,7 +35,7 @@ function watching() {
   return { watch, told, observe };
 }
 
-Deno.test("AlertMonitor fires when a condition has held for as long as its rule says, and not before", () => {
+Deno.test("AlertMonitor fires when a condition has held for the duration of its rule", () => {
   const { told, observe } = watching();
   for (const minute of [0, 2, 4, 4.99]) observe(minute, { cpuUsage: 95 });
   assertEquals(told, []);
@@ -45,7 +45,7 @@ Deno.test("AlertMonitor fires when a condition has held for as long as its rule 
   assertEquals(told, [["alert-fired", 5], ["alert-resolved", 8]]);
 });
 
-Deno.test("AlertMonitor begins anew where the condition did not hold in between, or nobody knows whether it did", () => {
+Deno.test("AlertMonitor restarts the duration when the condition breaks or is unknown", () => {
   const { told, observe } = watching();
   for (const [minute, cpuUsage] of [[0, 95], [4, 95], [4.5, 50], [5, 95], [9, 95]]) {
     observe(minute, { cpuUsage });
@@ -58,7 +58,7 @@ Deno.test("AlertMonitor begins anew where the condition did not hold in between,
   assertEquals(told, [["alert-fired", 25]]);
 });
 
-Deno.test("AlertMonitor takes no notice of what comes late, nor of measures that were not taken", () => {
+Deno.test("AlertMonitor ignores late metrics and missing measures", () => {
   const { told, observe } = watching();
   observe(0, { temperature: 90 });
   observe(2, { temperature: 90 });
@@ -69,7 +69,7 @@ Deno.test("AlertMonitor takes no notice of what comes late, nor of measures that
   assertEquals(told.length, 2);
 });
 
-Deno.test("AlertMonitor takes no notice of what is far ahead of the clock, so that what follows is not late", () => {
+Deno.test("AlertMonitor ignores metrics far ahead of the clock", () => {
   const { now } = Date;
   let minute = 0;
   Date.now = () => NEW_YEAR + minute * MINUTE;
@@ -86,7 +86,7 @@ Deno.test("AlertMonitor takes no notice of what is far ahead of the clock, so th
   }
 });
 
-Deno.test("AlertMonitor resolves an alert that was stored when a clock was ahead", async () => {
+Deno.test("AlertMonitor resolves an alert that was stored with a clock ahead", async () => {
   const backend = memory();
   const alertId = "gpu_overheating/a/n1";
   const firedAt = Date.now() + 365 * DAY;
@@ -193,7 +193,7 @@ Deno.test("AlertMonitor looks at a thousand rules by field, value and subject", 
   assertEquals(names.toSorted(), ["below0", "below1", "cluster9", "node7", "status"]);
 });
 
-Deno.test("AlertMonitor saves alerts as soon as the backend is back, and records never wait for it", async () => {
+Deno.test("AlertMonitor saves alerts when the backend recovers and never blocks records", async () => {
   const backend = memory();
   const { documents } = backend;
   const write = documents.write.bind(documents);
@@ -229,7 +229,7 @@ Deno.test("AlertMonitor tells names with slashes apart", async () => {
   ]);
 });
 
-Deno.test("AlertMonitor does not fire again by what comes late after an alert was resolved", () => {
+Deno.test("AlertMonitor does not fire again for late metrics of a resolved alert", () => {
   const { watch, told, observe } = watching();
   watch.use([acceptRule({ name: "hot", field: "temperature", above: 85 })]);
   observe(0, { temperature: 90 });
@@ -240,7 +240,7 @@ Deno.test("AlertMonitor does not fire again by what comes late after an alert wa
   assertEquals(told.length, 3);
 });
 
-Deno.test("ObservabilityHub resolves the alerts of a rule that is changed, and only of that", async () => {
+Deno.test("ObservabilityHub resolves only the alerts of a changed rule", async () => {
   await using hub = new ObservabilityHub();
   const rule = { name: "hot", field: "temperature", above: 80, clusterId: "a" };
   await hub.setAlertRule(rule);
@@ -262,7 +262,7 @@ Deno.test("ObservabilityHub resolves the alerts of a rule that is changed, and o
   assertEquals(await active(), ["gpu_overheating"]);
 });
 
-Deno.test("ObservabilityHub gives the worst alerts first, and takes none up again that was resolved", async () => {
+Deno.test("ObservabilityHub lists the worst alerts first and no resolved ones", async () => {
   const backend = memory();
   const hub = await ObservabilityHub.open({ backend });
   for (const [name, severity] of [["a", "info"], ["b", "emergency"], ["c", "warning"]] as const) {
@@ -294,7 +294,7 @@ const UNANSWERED: [string, (backend: MemoryBackend) => void][] = [
 ];
 
 for (const [what, silence] of UNANSWERED) {
-  Deno.test(`CostObservatory and ObservabilityHub close by the deadline where ${what} is never answered`, async () => {
+  Deno.test(`CostObservatory and ObservabilityHub close by the deadline when ${what} hangs`, async () => {
     const backend = memory();
     const hub = await ObservabilityHub.open({ backend });
     const costs = await CostObservatory.open({ backend });
@@ -400,7 +400,7 @@ for (const [field, change] of WRONG_BUDGETS) {
   });
 }
 
-Deno.test("windowAt() gives months of the budget's time zone, cut to its start and end", () => {
+Deno.test("windowAt() returns months of the budget's time zone within its start and end", () => {
   const inParis = acceptBudget({ budgetId: "b", amount: 1, timeZone: "Europe/Paris" });
   const march = windowAt(inParis, Date.UTC(2026, 2, 15));
   assertEquals(march, { start: Date.UTC(2026, 1, 28, 23), end: Date.UTC(2026, 2, 31, 22) }); // an hour less
@@ -412,7 +412,7 @@ Deno.test("windowAt() gives months of the budget's time zone, cut to its start a
   assertEquals([once.period, windowAt(once, NEW_YEAR)], [undefined, { start, end }]);
 });
 
-Deno.test("CostObservatory projects what is spent to the end of the period, and when nothing is left", async () => {
+Deno.test("CostObservatory projects spending to the end of the period", async () => {
   await using costs = new CostObservatory();
   const [startTime, endTime] = [NEW_YEAR, NEW_YEAR + 10 * DAY];
   await costs.createBudget({ budgetId: "b", amount: "100", startTime, endTime });
@@ -436,7 +436,7 @@ Deno.test("CostObservatory projects what is spent to the end of the period, and 
   await assertRejects(() => costs.getBudgetStatus({ budgetId: "c" }), ValidationError, "one of b");
 });
 
-Deno.test("CostObservatory goes on committing costs while what is watched cannot be read", async () => {
+Deno.test("CostObservatory commits costs when monitoring state cannot be read", async () => {
   const backend = memory();
   backend.documents.read = () =>
     Promise.reject(
@@ -448,7 +448,7 @@ Deno.test("CostObservatory goes on committing costs while what is watched cannot
   assertEquals(costs.stats().datasets.cost_entries!.committed, 10);
 });
 
-Deno.test("CostObservatory heeds a budget that is changed while what is spent is taken anew", async () => {
+Deno.test("CostObservatory applies a budget that changes during a recount", async () => {
   const told: number[] = [];
   const backend = memory();
   await using costs = await CostObservatory.open({
@@ -472,7 +472,7 @@ Deno.test("CostObservatory heeds a budget that is changed while what is spent is
   assertEquals(told, [100]);
 });
 
-Deno.test("CostObservatory tells of a threshold once what is watched can be read again, though no cost follows", async () => {
+Deno.test("CostObservatory reports a threshold after state is readable, without new costs", async () => {
   const told: string[] = [];
   const backend = memory();
   const costs = await CostObservatory.open({
@@ -494,7 +494,7 @@ Deno.test("CostObservatory tells of a threshold once what is watched can be read
   assertEquals(told.length, 1);
 });
 
-Deno.test("cleanupOldData() leaves the costs that count in a present period of a budget, and no others", async () => {
+Deno.test("cleanupOldData() keeps exactly the costs of current budget periods", async () => {
   const { now } = Date;
   Date.now = () => Date.UTC(2026, 10, 15);
   try {
@@ -540,7 +540,7 @@ async function counting(backend = memory()) {
   return { costs, told, add };
 }
 
-Deno.test("CostObservatory counts for a budget, cost by cost, what is within it only", async () => {
+Deno.test("CostObservatory counts only costs within a budget", async () => {
   const { costs, told, add } = await counting();
   const [startTime, endTime] = [Date.now() - DAY, Date.now() + DAY];
   const within = { resourceId: "r", category: "gpu", region: "eu", tags: { team: "nlp", more: "x" } };
@@ -573,7 +573,7 @@ Deno.test("CostObservatory counts for a budget, cost by cost, what is within it 
   await costs.close();
 });
 
-Deno.test("CostObservatory counts once what is a duplicate, is restated, or was committed unseen", async () => {
+Deno.test("CostObservatory counts once a cost that is duplicate, restated or unseen", async () => {
   for (const onConflict of ["ignore", "replace"] as const) {
     const backend = new MemoryBackend({ maxMemoryEntries: 1_000, onConflict });
     const { costs, told, add } = await counting(backend);
@@ -599,7 +599,7 @@ Deno.test("CostObservatory counts once what is a duplicate, is restated, or was 
   assertEquals(told, []);
 });
 
-Deno.test("CostObservatory begins to count anew with each period", async () => {
+Deno.test("CostObservatory restarts a budget in each period", async () => {
   const { now } = Date;
   const midnight = Date.UTC(2026, 0, 2);
   let time = midnight - 2;
@@ -625,7 +625,7 @@ Deno.test("CostObservatory begins to count anew with each period", async () => {
   }
 });
 
-Deno.test("CostObservatory tells again of a threshold that another process has taken back", async () => {
+Deno.test("CostObservatory reports a threshold again after another process resets it", async () => {
   const told: string[] = [];
   const backend = memory();
   const [one, other] = await Promise.all(
@@ -655,7 +655,7 @@ Deno.test("CostObservatory tells again of a threshold that another process has t
   await Promise.all([one.close(), other.close()]);
 });
 
-Deno.test("CostObservatory gives shares of 0 where credits make up for all costs", async () => {
+Deno.test("CostObservatory returns shares of 0 when credits cancel all costs", async () => {
   await using costs = new CostObservatory();
   const timestamp = Date.now() - MINUTE;
   await costs.addCostEntry(costEntry({ timestamp, amount: "5" }));
@@ -667,7 +667,7 @@ Deno.test("CostObservatory gives shares of 0 where credits make up for all costs
 
 // --- Anomalies
 
-Deno.test("CostObservatory takes no day that is not over for one that costs too little", async () => {
+Deno.test("CostObservatory does not report an unfinished day as too cheap", async () => {
   await using costs = new CostObservatory();
   const today = Math.floor(Date.now() / DAY) * DAY;
   for (let day = 40; day >= 0; day--) {
@@ -682,7 +682,7 @@ Deno.test("CostObservatory takes no day that is not over for one that costs too 
   assertEquals(await daysOf({ endTime: today - 2 * DAY }), [3]);
 });
 
-Deno.test("CostObservatory tells of a day that costs too little when the next one begins", async () => {
+Deno.test("CostObservatory reports a cheap day when the next one begins", async () => {
   const told: string[] = [];
   await using costs = await CostObservatory.open({
     anomalyDetection: true,
@@ -700,7 +700,7 @@ Deno.test("CostObservatory tells of a day that costs too little when the next on
   assertEquals(told, ["3"]);
 });
 
-Deno.test("CostObservatory tells of a day that costs too much though other costs are booked ahead", async () => {
+Deno.test("CostObservatory reports an expensive day when future costs exist", async () => {
   const told: string[] = [];
   await using costs = await CostObservatory.open({
     anomalyDetection: true,
@@ -718,7 +718,7 @@ Deno.test("CostObservatory tells of a day that costs too much though other costs
   assertEquals(told.length, 1);
 });
 
-Deno.test("CostObservatory takes old costs that come in late for no news, but as what is to be expected", async () => {
+Deno.test("CostObservatory uses late old costs as history, not as anomalies", async () => {
   const told: string[] = [];
   await using costs = await CostObservatory.open({
     anomalyDetection: true,
@@ -741,7 +741,7 @@ Deno.test("CostObservatory takes old costs that come in late for no news, but as
   assertEquals(told, ["38"]);
 });
 
-Deno.test("CostObservatory calls exactly 80 % near the limit, also for who may only read", async () => {
+Deno.test("CostObservatory reports 80 % as near the limit, also to readers", async () => {
   const backend = memory();
   await using costs = await CostObservatory.open({ backend });
   await costs.createBudget({ budgetId: "b", amount: "10" });
@@ -756,7 +756,7 @@ Deno.test("CostObservatory calls exactly 80 % near the limit, also for who may o
   assertEquals(await add("b", "0.000000000000000001"), "approaching_limit");
 });
 
-Deno.test("CostObservatory tells of a threshold again for a budget that was deleted and made anew", async () => {
+Deno.test("CostObservatory reports a threshold again when a budget is recreated", async () => {
   const told: number[] = [];
   await using costs = await CostObservatory.open({
     onEvent: (event) => void (event.type === "budget-threshold" && told.push(event.crossing.threshold)),
@@ -786,7 +786,7 @@ function verdict(history: readonly DayTotal[], total: number, day = history.at(-
   return allowed && (judge(total, allowed)?.severity ?? "in order");
 }
 
-Deno.test("expectationOf() knows weekends, so that neither they nor a working day's cost is out of order, but each on the other is", () => {
+Deno.test("expectationOf() tells weekends from working days", () => {
   const history = days(35, weekly);
   for (let day = 35; day < 42; day++) {
     assertEquals(verdict(history, weekly(day), day), "in order");
@@ -794,7 +794,7 @@ Deno.test("expectationOf() knows weekends, so that neither they nor a working da
   }
 });
 
-Deno.test("expectationOf() does not take weekends for anomalies before it knows three of them", () => {
+Deno.test("expectationOf() does not report weekends before it has seen three", () => {
   for (let count = 10; count < 35; count++) {
     const history = days(count, weekly);
     assertEquals(verdict(history, weekly(count)), "in order", `after ${count} days`);
@@ -803,7 +803,7 @@ Deno.test("expectationOf() does not take weekends for anomalies before it knows 
   assertEquals(verdict(days(9, weekly), 1_000), undefined); // too few to tell
 });
 
-Deno.test("expectationOf() is not misled by outliers among the days before", () => {
+Deno.test("expectationOf() ignores outliers in the history", () => {
   const history = days(35, weekly).map(({ day, total }) => ({
     day,
     total: day % 9 === 4 ? total * 50 : total,
@@ -812,14 +812,14 @@ Deno.test("expectationOf() is not misled by outliers among the days before", () 
   assertEquals(verdict(history, 300), "high");
 });
 
-Deno.test("expectationOf() follows steady growth, and sees what breaks it", () => {
+Deno.test("expectationOf() follows steady growth and reports a break", () => {
   const growing = (day: number) => weekly(day) + 3 * day;
   const history = days(35, growing);
   assertEquals(verdict(history, growing(35)), "in order");
   assert(verdict(history, 2 * growing(35)) === "high");
 });
 
-Deno.test("expectationOf() lets a fifth pass where all days cost the same, and tells of drops", () => {
+Deno.test("expectationOf() accepts a fifth when all days are equal, and reports drops", () => {
   const history = Array.from({ length: 35 }, (_, day) => ({ day, total: 10 }));
   assertEquals([verdict(history, 12), verdict(history, 12.1), verdict(history, 0)], [
     "in order",
@@ -830,7 +830,7 @@ Deno.test("expectationOf() lets a fifth pass where all days cost the same, and t
 
 // --- What is left over
 
-Deno.test("cleanupOldData() forgets what was resolved, and thresholds of periods that are over, and nothing else", async () => {
+Deno.test("cleanupOldData() deletes resolved alerts and past thresholds only", async () => {
   const backend = memory();
   const hub = await ObservabilityHub.open({ backend });
   const now = Date.now();
@@ -867,7 +867,7 @@ Deno.test("cleanupOldData() forgets what was resolved, and thresholds of periods
   await hub.close();
 });
 
-Deno.test("what is watched raises an alarm once while it cannot be stored, and tells when it can again", async () => {
+Deno.test("DocumentWriter raises one alarm while it cannot store, and clears it", async () => {
   const backend = memory();
   const told: string[] = [];
   const write = backend.documents.write.bind(backend.documents);

@@ -2,7 +2,7 @@ import { type CleanupOptions, CostObservatory, type PersistenceConfig, Validatio
 import { assertEquals, assertRejects } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
-Deno.test("CostObservatory adds 100,000 smallest amounts up to the last digit, after it was reopened", async () => {
+Deno.test("CostObservatory sums 100,000 smallest amounts exactly after reopening", async () => {
   using folder = new TemporaryFolder();
   const config = { connectionString: folder.sqlite() };
   const writer = await CostObservatory.open(config);
@@ -16,7 +16,7 @@ Deno.test("CostObservatory adds 100,000 smallest amounts up to the last digit, a
   ]);
 });
 
-Deno.test("CostObservatory counts an entry once, however often and in how many batches it comes", async () => {
+Deno.test("CostObservatory counts an entry once in any number of batches", async () => {
   await using costs = await CostObservatory.open({ connectionString: "sqlite://" });
   for (let round = 0; round < 3; round++) {
     await costs.addCostEntry(costEntry());
@@ -28,7 +28,7 @@ Deno.test("CostObservatory counts an entry once, however often and in how many b
   assertEquals((await costs.aggregateCosts())[0], { currency: "USD", total: "1", count: 1 });
 });
 
-Deno.test("CostObservatory with onConflict replace restates an entry and counts it", async () => {
+Deno.test("CostObservatory with onConflict replace updates an entry and counts it", async () => {
   for (const connectionString of ["sqlite://", undefined]) {
     await using costs = await CostObservatory.open({ connectionString, onConflict: "replace" });
     await costs.addCostEntry(costEntry({ amount: "10" }));
@@ -58,7 +58,7 @@ Deno.test("CostObservatory queries and streams by category, resource, region, cu
   );
 });
 
-Deno.test("CostObservatory.costEntriesSink() takes amounts as numbers and as strings", async () => {
+Deno.test("CostObservatory.costEntriesSink() accepts numbers and strings as amounts", async () => {
   await using costs = new CostObservatory();
   const entries = [costEntry({ amount: 0.1 }), costEntry({ entryId: "e2", amount: "0.20" })];
   await ReadableStream.from(entries).pipeTo(costs.costEntriesSink());

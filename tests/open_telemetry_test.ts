@@ -16,7 +16,7 @@ interface Point {
   attributes: { key: string; value: { stringValue: string } }[];
 }
 
-Deno.test("ObservabilityHub publishes its counters as OpenTelemetry metrics, without any permission", async () => {
+Deno.test("ObservabilityHub publishes OpenTelemetry metrics without permissions", async () => {
   using folder = new TemporaryFolder();
   const exports: { resourceMetrics: { scopeMetrics: { scope: { name: string }; metrics: Metric[] }[] }[] }[] =
     [];

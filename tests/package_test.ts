@@ -49,7 +49,7 @@ function onDemand(paths: readonly string[]): string[] {
   });
 }
 
-Deno.test("the command loads none of Node's modules before it knows what to do: one takes as long as all of the help", async () => {
+Deno.test("cli.ts loads no Node module before it knows the command", async () => {
   const graph = new Map((await graphOf("cli.ts")).map((module) => [module.specifier, module]));
   const loaded = new Set([new URL("cli.ts", ROOT).href]);
   for (const specifier of loaded) {
@@ -61,7 +61,7 @@ Deno.test("the command loads none of Node's modules before it knows what to do: 
   assertEquals([...loaded].filter((specifier) => !specifier.startsWith("file:")), []);
 });
 
-Deno.test("whatever a module loads later is in its graph, but for what has something else behind it", async () => {
+Deno.test("src modules load only modules of the graph, or ones with a fallback", async () => {
   const graph = await graphOf("cli.ts");
   for (const { specifier, error } of graph) {
     // What comes from JSR has a built-in behind it; all else has to be there.
@@ -83,7 +83,7 @@ Deno.test("whatever a module loads later is in its graph, but for what has somet
   }
 });
 
-Deno.test("deno publish takes all that the module and the command load, and little else", async () => {
+Deno.test("deno publish includes all loaded modules and little else", async () => {
   const { code, err } = await deno(["publish", "--dry-run", "--allow-dirty", "--no-check"]);
   assertEquals(code, 0, err);
   const published = [...err.matchAll(/^ +(file:\S+) \(/gm)].map(([, url]) => url.slice(ROOT.href.length))
@@ -95,14 +95,14 @@ Deno.test("deno publish takes all that the module and the command load, and litt
   assertEquals(others, ["LICENSE", "README.md"]);
 });
 
-Deno.test("npm packages are pinned exactly", () => {
+Deno.test("deno.json pins npm packages exactly", () => {
   for (const [name, specifier] of Object.entries<string>(CONFIG.imports)) {
     if (specifier.startsWith("npm:")) assertMatch(specifier, /@\d+\.\d+\.\d+(-[\w.]+)?$/, name);
   }
   assertMatch(CONFIG.tasks.spelling.command, / npm:cspell@\d+\.\d+\.\d+ /);
 });
 
-Deno.test("deno doc makes a page of each public name", async () => {
+Deno.test("deno doc makes a page for each public name", async () => {
   using folder = new TemporaryFolder();
   const { code, err } = await deno(["doc", "-q", "--html", `--output=${folder.path}`, "mod.ts", "cli.ts"]);
   assertEquals(code, 0, err);
@@ -112,7 +112,7 @@ Deno.test("deno doc makes a page of each public name", async () => {
   for (const name of names) assert(pages.includes(`${name}.html`), name);
 });
 
-Deno.test("deno task compile embeds the packages that the command can load, and no others", async () => {
+Deno.test("deno task compile embeds only packages that the command can load", async () => {
   using folder = new TemporaryFolder();
   // Deno itself stands in for the base runtime, which it would download: all is embedded, only it cannot be run.
   const { code, err } = await deno(
@@ -128,7 +128,7 @@ Deno.test("deno task compile embeds the packages that the command can load, and 
   assert(!err.includes("selfsigned"), err);
 });
 
-Deno.test("deno task compile says what to do where the base runtime cannot be had", async () => {
+Deno.test("deno task compile says what to do when the runtime cannot be downloaded", async () => {
   if (Deno.build.os === "windows") return; // links take a privilege there
   using folder = new TemporaryFolder();
   const { denoDir } = JSON.parse((await deno(["info", "--json"])).out);

@@ -156,7 +156,7 @@ for (const { name, sets, open } of PLACES) {
   }
 }
 
-Deno.test("every command has a permission set, or needs none", async () => {
+Deno.test("deno.json has a permission set for every command", async () => {
   await using place = await PLACES[0].open();
   await prepare(place);
   for (const command of NO_DATABASE) {
@@ -174,7 +174,7 @@ Deno.test("docs/permissions.md lists every permission set", () => {
   for (const set of Object.keys(SETS)) assert(guide.includes(`\n| \`${set}\` `), set);
 });
 
-Deno.test("collect measures CPU and memory without any program, /proc or /sys", async () => {
+Deno.test("collect samples CPU and memory without -A", async () => {
   await using place = await PLACES[0].open();
   await prepare(place);
   await run(place, COLLECT[0], "sqlite-collect");
@@ -184,7 +184,7 @@ Deno.test("collect measures CPU and memory without any program, /proc or /sys", 
   assertEquals(nodeId, Deno.hostname());
 });
 
-Deno.test("a database that an option names is opened without a permission to read variables", async () => {
+Deno.test("openfinops needs no env permission when an option names the database", async () => {
   await using place = await PLACES[0].open();
   await prepare(place);
   const command = `database stats --connection-string ${place.url}`;

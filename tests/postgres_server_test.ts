@@ -18,7 +18,7 @@ const OPTIONS = {
 } as const;
 const open = (connectionString: string) => PostgresBackend.open({ ...OPTIONS, connectionString });
 
-Deno.test("PostgresBackend writes again after the server was restarted between two writes", async () => {
+Deno.test("PostgresBackend writes again when the server has restarted", async () => {
   await using server = await PostgresServer.start();
   const backend = await open(server.url());
   await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
@@ -29,7 +29,7 @@ Deno.test("PostgresBackend writes again after the server was restarted between t
   await backend.close();
 });
 
-Deno.test("ObservabilityHub loses and doubles nothing when the server crashes while it writes", async () => {
+Deno.test("ObservabilityHub loses and duplicates nothing when the server crashes", async () => {
   await using server = await PostgresServer.start({ settings: ["fsync = on"] });
   const hub = await ObservabilityHub.open({ connectionString: server.url(), batchSize: 20 });
   const crashing = (async () => {
@@ -57,7 +57,7 @@ Deno.test("ObservabilityHub loses and doubles nothing when the server crashes wh
   assertEquals(found, { rows: count, numbers: count });
 });
 
-Deno.test("ObservabilityHub starts with a spool while its server is away, and stores all once it is back", async () => {
+Deno.test("ObservabilityHub with a spool starts when its server is down", async () => {
   using folder = new TemporaryFolder();
   await using server = await PostgresServer.start();
   await server.stop();
@@ -108,7 +108,7 @@ async function testConnection(
   return { code, out: decoder.decode(stdout) + decoder.decode(stderr) };
 }
 
-Deno.test("openfinops database test-connection tells apart what stands in the way, and what to do next", async () => {
+Deno.test("openfinops database test-connection names each cause and remedy", async () => {
   await using server = await PostgresServer.start();
   await runSql(
     server.url(),
@@ -174,7 +174,7 @@ Deno.test("openfinops database test-connection tells apart what stands in the wa
   }
 });
 
-Deno.test("PostgresBackend comes in by a Unix socket", async () => {
+Deno.test("PostgresBackend connects through a Unix socket", async () => {
   if (Deno.build.os === "windows") return; // its servers have none
   await using server = await PostgresServer.start();
   const backend = await open(
@@ -185,7 +185,7 @@ Deno.test("PostgresBackend comes in by a Unix socket", async () => {
   await backend.close();
 });
 
-Deno.test("PostgresBackend takes no writes to a server that is read-only, and says so", async () => {
+Deno.test("PostgresBackend reports a read-only server", async () => {
   await using server = await PostgresServer.start();
   await (await open(server.url())).close();
   await runSql(server.url(), "ALTER DATABASE postgres SET default_transaction_read_only = on");
@@ -200,7 +200,7 @@ Deno.test("PostgresBackend takes no writes to a server that is read-only, and sa
   await backend.close();
 });
 
-Deno.test("PostgresBackend speaks TLS as sslmode says", async () => {
+Deno.test("PostgresBackend uses TLS as sslmode says", async () => {
   using folder = new TemporaryFolder();
   const pem = (altName: string) =>
     generate([{ name: "commonName", value: altName }], {

@@ -18,7 +18,7 @@ const { committed, lost } = await hub.close();
 console.log(committed, lost);
 `;
 
-Deno.test("processes that open and write one new file at once lose and double nothing", async () => {
+Deno.test("SqliteBackend loses and duplicates nothing with several new processes", async () => {
   using folder = new TemporaryFolder();
   const mod = new URL("../mod.ts", import.meta.url).href;
   Deno.writeTextFileSync(folder.file("writer.ts"), program(mod));
@@ -47,7 +47,7 @@ Deno.test("processes that open and write one new file at once lose and double no
   }
 });
 
-Deno.test("a process that comes and goes does not take the file from one that reads and writes it", async () => {
+Deno.test("SqliteBackend keeps its file when other processes open and close it", async () => {
   using folder = new TemporaryFolder();
   const mod = new URL("../mod.ts", import.meta.url).href;
   Deno.writeTextFileSync(folder.file("writer.ts"), program(mod));
@@ -78,7 +78,7 @@ Deno.test("a process that comes and goes does not take the file from one that re
   assertEquals((await reader.queryHistoricalMetrics({ nodeId: "there" })).length, 2 * RECORDS);
 });
 
-Deno.test("a process that is killed while it writes loses nothing that was flushed, and doubles nothing", async () => {
+Deno.test("SqliteBackend keeps flushed records when its process is killed", async () => {
   if (Deno.build.os === "windows") return; // has no SIGKILL to send
   using folder = new TemporaryFolder();
   const mod = new URL("../mod.ts", import.meta.url).href;

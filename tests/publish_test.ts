@@ -66,7 +66,7 @@ function* untar(tar: Uint8Array<ArrayBuffer>): Generator<[string, Uint8Array<Arr
   }
 }
 
-Deno.test("what deno publish sends can be imported and run by its name on JSR", async () => {
+Deno.test("deno publish sends a package that can be imported and run", async () => {
   if (Deno.build.os === "windows") return; // links take a privilege there
   await using registry = new Registry();
   using folder = new TemporaryFolder();

@@ -9,7 +9,7 @@ function failing(times: number): () => Promise<string> {
   return () => times-- > 0 ? Promise.reject(new Error(`${times} left`)) : Promise.resolve("done");
 }
 
-Deno.test("retry() repeats until the operation succeeds, and tells of each failure", async () => {
+Deno.test("retry() repeats until the operation succeeds and reports each failure", async () => {
   using time = new FakeTime();
   const failures: string[] = [];
   const done = retry(failing(3), {
@@ -21,7 +21,7 @@ Deno.test("retry() repeats until the operation succeeds, and tells of each failu
   assertEquals(failures, ["2 left", "1 left", "0 left"]);
 });
 
-Deno.test("retry() waits at random below a ceiling that doubles up to its maximum", async () => {
+Deno.test("retry() waits randomly below a doubling limit", async () => {
   using time = new FakeTime();
   const waits: number[] = [];
   const done = retry(failing(12), { signal: never, onFailure: () => {}, maxMs: () => 1_000 });
@@ -35,7 +35,7 @@ Deno.test("retry() waits at random below a ceiling that doubles up to its maximu
   assert(new Set(waits).size > 6, "waits do not vary");
 });
 
-Deno.test("retry() ends with the reason of its signal, in a wait and before an attempt", async () => {
+Deno.test("retry() ends with the reason of its signal", async () => {
   using time = new FakeTime();
   const controller = new AbortController();
   const ended = retry(failing(9), { signal: controller.signal, onFailure: () => {} });
@@ -47,7 +47,7 @@ Deno.test("retry() ends with the reason of its signal, in a wait and before an a
   await assertRejects(() => retry(failing(0), { signal, onFailure: () => {} }), Error, "deadline");
 });
 
-Deno.test("retry() tries again at once when it is told to", async () => {
+Deno.test("retry() retries at once when it is told to", async () => {
   using time = new FakeTime();
   let tryNow = () => {};
   const done = retry(failing(1), { signal: never, onFailure: () => {}, onWait: (end) => tryNow = end });

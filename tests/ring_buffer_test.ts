@@ -8,7 +8,7 @@ Deno.test("RingBuffer keeps the newest records, oldest first", () => {
   assertEquals(ring.length, 3);
 });
 
-Deno.test("RingBuffer forgets the key of a record that made way", () => {
+Deno.test("RingBuffer removes the key of an evicted record", () => {
   const ring = new RingBuffer<string>({ maxRecords: 2, keyOf: (text) => text[0] });
   for (const value of ["a1", "b1", "c1"]) ring.push(value);
   assertEquals([ring.has("a2"), ring.has("b2"), ring.has("c2")], [false, true, true]);
@@ -16,7 +16,7 @@ Deno.test("RingBuffer forgets the key of a record that made way", () => {
   assertEquals(ring.values(), ["b2", "c1"]);
 });
 
-Deno.test("RingBuffer.remove() keeps the rest in order and goes on filling", () => {
+Deno.test("RingBuffer.remove() keeps the order of the rest", () => {
   const ring = new RingBuffer<number>({ maxRecords: 4, keyOf: String });
   for (const value of [1, 2, 3, 4, 5, 6]) ring.push(value);
   assertEquals(ring.remove((value) => value % 2 === 1), 2);

@@ -8,7 +8,7 @@ import { crash, LedgerSink, metrics, never, obstruct, open, range } from "./spoo
 const failure = (kind: "data" | "transient") =>
   new BackendError("refused", { code: "BACKEND_FAILED", operation: "write", kind });
 
-Deno.test("decodeFrame() gives back what encodeFrame() was given, and nothing of a frame that is not whole", () => {
+Deno.test("decodeFrame() reverses encodeFrame() and refuses partial frames", () => {
   const frame = {
     kind: FrameKind.RECORDS,
     sequence: 2 ** 53 - 1,
@@ -30,7 +30,7 @@ Deno.test("decodeFrame() gives back what encodeFrame() was given, and nothing of
   }
 });
 
-Deno.test("Spool gives what one process has accepted to the next, under the ids that it may have been written with", async () => {
+Deno.test("Spool passes records to the next process under their batch ids", async () => {
   using folder = new TemporaryFolder();
   const first = new LedgerSink();
   const pipeline = await open(folder.file("spool"), first);
@@ -54,7 +54,7 @@ Deno.test("Spool gives what one process has accepted to the next, under the ids 
   await pipeline.close({ deadlineMs: 0 });
 });
 
-Deno.test("Spool never lets a batch be written as a whole once its halves may be", async () => {
+Deno.test("Spool never writes a whole batch after it was halved", async () => {
   using folder = new TemporaryFolder();
   const first = new LedgerSink();
   const pipeline = await open(folder.file("spool"), first);
@@ -80,7 +80,7 @@ Deno.test("Spool never lets a batch be written as a whole once its halves may be
   await flushing;
 });
 
-Deno.test("Spool writes with one frame for all who came while it wrote (group commit), and acknowledges none before", async () => {
+Deno.test("Spool commits waiting callers as one group", async () => {
   using folder = new TemporaryFolder();
   const sink = new LedgerSink();
   sink.refuse = () => never;
@@ -97,7 +97,7 @@ Deno.test("Spool writes with one frame for all who came while it wrote (group co
   await pipeline.close({ deadlineMs: 0 });
 });
 
-Deno.test("Spool removes what is settled, and is empty when it is closed with all settled", async () => {
+Deno.test("Spool removes settled records and is empty when it closes", async () => {
   using folder = new TemporaryFolder();
   for (const fsync of ["batch", "interval", "none"] as const) {
     const pipeline = await open(folder.file("spool"), new LedgerSink(), { maxBytes: 65_536, fsync });
@@ -116,7 +116,7 @@ Deno.test("Spool removes what is settled, and is empty when it is closed with al
   }
 });
 
-Deno.test("Spool holds more than memory does, in order, and reads it back", async () => {
+Deno.test("Spool holds more records than memory, in order", async () => {
   using folder = new TemporaryFolder();
   const sink = new LedgerSink();
   let release = () => {};
@@ -138,7 +138,7 @@ Deno.test("Spool holds more than memory does, in order, and reads it back", asyn
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Spool with a record that cannot be journaled in time tells who waits, and counts it as lost", async () => {
+Deno.test("Spool rejects and counts a record that cannot be journaled in time", async () => {
   using folder = new TemporaryFolder();
   const pipeline = await open(folder.file("spool"), new LedgerSink());
   obstruct(folder, "spool");
@@ -148,7 +148,7 @@ Deno.test("Spool with a record that cannot be journaled in time tells who waits,
   await refused;
 });
 
-Deno.test("Spool lets one process at a time in", async () => {
+Deno.test("Spool admits one process at a time", async () => {
   using folder = new TemporaryFolder();
   const pipeline = await open(folder.file("spool"), new LedgerSink());
   await assertRejects(() => open(folder.file("spool"), new LedgerSink()), BackendError, "another process");

@@ -48,7 +48,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       await run(folder);
     });
 
-  test("keeps records from one opening to the next, and leaves one file", async (folder) => {
+  test("keeps records in one file after it closes", async (folder) => {
     const path = folder.file("a.db");
     for (const i of [1, 2]) {
       const backend = await open(path);
@@ -59,7 +59,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
-  test("takes 10,000 records of 10,000 weeks as any others", async (folder) => {
+  test("stores 10,000 records in 10,000 weeks", async (folder) => {
     const backend = await open(folder.file("a.db"));
     const records = Array.from(
       { length: 10_000 },
@@ -75,7 +75,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("tells a refusal in the words of the file, goes on after it, and closes", async (folder) => {
+  test("reports a refusal in SQLite's words and continues", async (folder) => {
     const path = folder.file("a.db");
     for (const table of ["system_metrics", "ledger"]) { // by a statement that is kept, and by one that is not
       const backend = await open(path);
@@ -98,7 +98,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("writes nothing when it is closed, or was opened to read", async (folder) => {
+  test("writes nothing when it is closed or read-only", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
@@ -116,7 +116,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
-  test("tells that the disk is full while the tables are made, and makes them later", async (folder) => {
+  test("reports a full disk while it creates tables, and creates them later", async (folder) => {
     const path = folder.file("a.db");
     const { open: openDatabase } = await loadSqliteDriver(driver);
     const openFull: typeof openDatabase = (...args) => {
@@ -134,7 +134,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await (await open(path)).close();
   });
 
-  test("is not held up by a file that is locked when it writes for the first time", async (folder) => {
+  test("waits for a locked file on its first write", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     const other = (await loadSqliteDriver(driver)).open(path, { readOnly: false });
@@ -153,7 +153,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("gives disk back when rows are deleted", async (folder) => {
+  test("frees disk when rows are deleted", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     const rows = Array.from({ length: 25_000 }, (_, i) => ({
@@ -169,7 +169,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("forgets batches in the ledger after 30 days, but only by a cleanup: spools may still hold them", async (folder) => {
+  test("deletes ledger entries older than 30 days only in a cleanup", async (folder) => {
     const path = folder.file("a.db");
     const first = await open(path);
     const batch = { dataset: systemMetrics, records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }] };
@@ -188,7 +188,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await second.close();
   });
 
-  test("rolls back a batch that fails halfway and takes it whole afterwards", async (folder) => {
+  test("rolls back a failed batch and writes it completely later", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     const trigger = "CREATE TRIGGER t BEFORE INSERT ON system_metrics WHEN new.node_id = 'bad' " +
@@ -206,7 +206,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("reports a table that somebody altered, writes nothing, and names the reason", async (folder) => {
+  test("reports an altered table and writes nothing", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     await execute(driver, path, "ALTER TABLE system_metrics RENAME COLUMN cpu_usage TO cpu");
@@ -237,7 +237,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("refuses to write into a file that was deleted or replaced, instead of losing records", async (folder) => {
+  test("refuses to write when its file was deleted or replaced", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
@@ -254,7 +254,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("keeps its lock on the file while it reads beside writing", async (folder) => {
+  test("keeps its file lock while it reads and writes", async (folder) => {
     if (Deno.build.os !== "linux") return; // only there can the locks be looked at
     const path = folder.file("a.db");
     const backend = await open(path);
@@ -270,14 +270,14 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals(locks(), 0);
   });
 
-  test("opens for reading only what is there, and makes no file", async (folder) => {
+  test("opens for reading without creating a file", async (folder) => {
     for (const mode of ["read", "existing"] as const) {
       await assertRejects(() => open(folder.file("none.db"), mode), BackendError, "there is no such file");
     }
     assertEquals([...Deno.readDirSync(folder.path)], []);
   });
 
-  test("refuses to change an empty database that it may not make", async (folder) => {
+  test("refuses to change an empty database when it may not create tables", async (folder) => {
     const path = folder.file("a.db");
     Deno.createSync(path).close();
     for (const mode of ["existing", "read"] as const) {
@@ -286,7 +286,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals(Deno.statSync(path).size, 0);
   });
 
-  test("refuses a folder that does not exist, and a folder in place of a file", async (folder) => {
+  test("refuses a missing folder and a folder in place of a file", async (folder) => {
     await assertRejects(() => open(folder.file("no/a.db")), BackendError, "the folder does not exist");
     await assertRejects(() => open(folder.path), BackendError, "this is a folder");
     Deno.writeTextFileSync(folder.file("file"), "");
@@ -294,7 +294,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await assertRejects(() => open(folder.file("x".repeat(300))), BackendError, "Cannot open");
   });
 
-  test("refuses a file that is no database, and leaves it as it is", async (folder) => {
+  test("refuses a file that is not a database and keeps it", async (folder) => {
     const path = folder.file("a.db");
     Deno.writeTextFileSync(path, "timestamp,value\n".repeat(1_000));
     for (const mode of ["create", "existing", "read"] as const) {
@@ -303,7 +303,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals(Deno.readTextFileSync(path), "timestamp,value\n".repeat(1_000));
   });
 
-  test("refuses a database of a newer schema, and leaves it as it is", async (folder) => {
+  test("refuses a newer schema and keeps the file", async (folder) => {
     const path = folder.file("a.db");
     await (await open(path)).close();
     await execute(driver, path, "INSERT INTO schema_version VALUES (99, 0, 99)");
@@ -314,7 +314,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals(Deno.readFileSync(path), before);
   });
 
-  test("brings a database of schema version 1 up to date, once; read only, it reads it as it is", async (folder) => {
+  test("upgrades schema version 1 once, and reads it unchanged when read-only", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
@@ -355,7 +355,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await (await open(path)).close();
   });
 
-  test("refuses a database of another program, even one with tables of the same names, unchanged", async (folder) => {
+  test("refuses another program's database with tables of the same names", async (folder) => {
     const path = folder.file("a.db");
     Deno.createSync(path).close();
     await execute(driver, path, "CREATE TABLE schema_version (version INTEGER)");
@@ -368,7 +368,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
-  test("opens a database that was dumped and restored, and cleans it up although disk stays", async (folder) => {
+  test("opens and cleans a database that was dumped and restored", async (folder) => {
     const path = folder.file("a.db");
     const { open: openRaw } = await loadSqliteDriver(driver);
     Deno.createSync(path).close();
@@ -384,7 +384,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("cleans up beside a writer that keeps the file busy for a while", async (folder) => {
+  test("cleans up beside a busy writer", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
@@ -398,7 +398,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("makes files that nobody else can read", async (folder) => {
+  test("creates files that only their owner can read", async (folder) => {
     if (Deno.build.os === "windows") return; // has no such modes
     const path = folder.file("a.db");
     const backend = await open(path);
@@ -411,7 +411,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("takes a path with spaces, quotes, a percent sign and a hash", async (folder) => {
+  test("accepts a path with spaces, quotes, percent and hash", async (folder) => {
     const path = folder.file('it\'s 100% #1 "ä".db');
     const backend = await open(path);
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
@@ -419,7 +419,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("reports its driver, version and file, and warns of a version with a known fault", async (folder) => {
+  test("reports driver, version and file and warns of a faulty version", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     const { details, warnings } = await backend.probe();
@@ -429,7 +429,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
-  test("uses the index of time for a range, and that of the node for a node", async (folder) => {
+  test("uses the time index for ranges and the node index for nodes", async (folder) => {
     const path = folder.file("a.db");
     await (await open(path)).close();
     const plan = (where: string) =>
@@ -444,7 +444,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assert(!byNode.includes("TEMP B-TREE"), byNode);
   });
 
-  test("ends a read that is waited for with an error when the file is gone", async (folder) => {
+  test("ends a pending read with an error when the file is gone", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
     await backend.close();

@@ -42,7 +42,7 @@ async function run(folder: TemporaryFolder, { end, permissions }: { end: string;
   return { code, err: new TextDecoder().decode(stderr), length, isByThread };
 }
 
-Deno.test("WriterThread writes, says what became of a batch that comes again, and goes on after a failure", async () => {
+Deno.test("WriterThread writes, reports replays and continues after a failure", async () => {
   using folder = new TemporaryFolder();
   const thread = await startThread(folder);
   assertEquals(await thread.write(batch("a", "n")), { committed: 1, duplicates: 0, restated: 0 });
@@ -55,7 +55,7 @@ Deno.test("WriterThread writes, says what became of a batch that comes again, an
   await thread.close();
 });
 
-Deno.test("WriterThread that has ended says so, as something that passes by itself", async () => {
+Deno.test("WriterThread reports its end as transient", async () => {
   using folder = new TemporaryFolder();
   const thread = await startThread(folder);
   await thread.close();
@@ -64,7 +64,7 @@ Deno.test("WriterThread that has ended says so, as something that passes by itse
   assertMatch(error.message, /^Cannot write: a thread that goes on is wanted: /);
 });
 
-Deno.test("WriterThread is not to be had for a file that cannot be opened", async () => {
+Deno.test("WriterThread does not start for a file that cannot be opened", async () => {
   using folder = new TemporaryFolder();
   const data = {
     path: folder.file("none.db"),
@@ -75,7 +75,7 @@ Deno.test("WriterThread is not to be had for a file that cannot be opened", asyn
   assertEquals(await WriterThread.start(data), undefined);
 });
 
-Deno.test("WriterThread is not to be had where no thread can be made", async () => {
+Deno.test("WriterThread does not start where threads are not available", async () => {
   using folder = new TemporaryFolder();
   await (await startThread(folder)).close();
   const path = folder.file("test.db");
@@ -83,13 +83,13 @@ Deno.test("WriterThread is not to be had where no thread can be made", async () 
   assertEquals(await WriterThread.start(unsendable as unknown as ThreadData), undefined);
 });
 
-Deno.test("a program that forgets to close a backend ends all the same", async () => {
+Deno.test("SqliteBackend does not keep a program alive when it is not closed", async () => {
   using folder = new TemporaryFolder();
   const found = await run(folder, { end: "", permissions: ["-A"] });
   assertEquals(found, { code: 0, err: "", length: 5_000, isByThread: true });
 });
 
-Deno.test("a thread takes permission to read its module, and no other; without it, a program writes by itself", async () => {
+Deno.test("WriterThread needs read permission for its module only", async () => {
   for (const isGranted of [true, false]) {
     using folder = new TemporaryFolder();
     const source = fileURLToPath(new URL("../src", import.meta.url));
@@ -100,7 +100,7 @@ Deno.test("a thread takes permission to read its module, and no other; without i
   }
 });
 
-Deno.test("what a program does is not held up while a thread writes", async () => {
+Deno.test("WriterThread does not block the program while it writes", async () => {
   using folder = new TemporaryFolder();
   const backend = await openBackend({ connectionString: folder.sqlite() });
   const records = Array.from({ length: 30_000 }, (_, i) => ({

@@ -73,7 +73,7 @@ async function disposable(config: Parameters<typeof openBackend>[0]) {
 }
 
 if (hasTimescale) {
-  Deno.test("TimescaleBackend writes and reads nothing while the database is being restored, and goes on afterwards", async () => {
+  Deno.test("TimescaleBackend waits while the database is being restored", async () => {
     await using database = await TestDatabase.create();
     const config = { backend: "timescaledb" as const, connectionString: database.url };
     await using opened = await disposable(config);
@@ -96,7 +96,7 @@ if (hasTimescale) {
     assertEquals((await read(opened.backend, systemMetrics)).length, 2);
   });
 
-  Deno.test("test-connection reports a table that is no hypertable", async () => {
+  Deno.test("test-connection reports a table that is not a hypertable", async () => {
     await using database = await TestDatabase.create();
     const config = { backend: "timescaledb" as const, connectionString: database.url };
     await using opened = await disposable(config);

@@ -42,7 +42,7 @@ const FOCUS = "BilledCost,BillingCurrency,ChargePeriodStart,ResourceId,ServiceCa
 const TOLD = "f.csv: FOCUS 1.0, by its columns (--focus-version overrides)\n";
 const EQUAL_ROWS = "(without --id-column, equal rows of several files are one)";
 
-test("import takes files and says when there is nothing new", async (folder) => {
+test("import stores files and says when nothing is new", async (folder) => {
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   const args = ["import", "costs", "f.csv", "--format", "focus", ...AT];
   assertEquals(await database(args, { cwd: folder.path }), {
@@ -61,7 +61,7 @@ test("import takes files and says when there is nothing new", async (folder) => 
   assertEquals(err, "f.csv: FOCUS 1.2\n");
 });
 
-test("import takes equal rows of several files for one without ids, says so, and tells them apart by ids", async (folder) => {
+test("import merges equal rows of several files unless they have ids", async (folder) => {
   const header = "timestamp,resourceId,category,amount";
   const line = "2026-01-01,r,c,1";
   Deno.writeTextFileSync(folder.file("1.csv"), `${header}\n${line}\n${line}\n`);
@@ -79,7 +79,7 @@ test("import takes equal rows of several files for one without ids, says so, and
   assertEquals(byId.out, "3.csv: 2 records stored\n4.csv: 1 record stored, 1 known already\n");
 });
 
-test("import reads stdin, maps columns, and restates where it is told to", async ({ path: cwd }) => {
+test("import reads stdin, maps columns and updates costs", async ({ path: cwd }) => {
   const args = [
     "import",
     "costs",
@@ -109,7 +109,7 @@ test("import reads stdin, maps columns, and restates where it is told to", async
   });
 });
 
-test("import names bad lines, keeps them, stores all others, and ends with 1", async (folder) => {
+test("import names and keeps bad lines, stores the others and exits with 1", async (folder) => {
   const lines = Array.from({ length: 15 }, (_, i) => `2026-01-01T00:00Z,x${i}\n`).join("");
   Deno.writeTextFileSync(folder.file("m.csv"), `timestamp,cpuUsage\n2026-01-01T00:00Z,1\n${lines}`);
   const args = ["import", "metrics", "m.csv", "--rejects", "bad.ndjson", ...AT];
@@ -153,7 +153,7 @@ test("import names bad lines, keeps them, stores all others, and ends with 1", a
   );
 });
 
-test("import takes no file that is in use for bad lines, and empties none before the database is open", async (folder) => {
+test("import refuses a rejects file that is in use", async (folder) => {
   const { path: cwd } = folder;
   const csv = "timestamp,cpuUsage\n2026-01-01T00:00Z,x\n";
   Deno.writeTextFileSync(folder.file("m.csv"), csv);
@@ -183,7 +183,7 @@ test("import takes no file that is in use for bad lines, and empties none before
   assertMatch(Deno.readTextFileSync(folder.file("old.ndjson")), /^\{"file":"m.csv",.*\}\n$/);
 });
 
-test("import shows control characters in names of columns and in bad lines as escapes", async (folder) => {
+test("import escapes control characters in columns and bad lines", async (folder) => {
   const { path: cwd } = folder;
   Deno.writeTextFileSync(folder.file("a.csv"), "timestamp,\x1b[2Jevil\n2026-01-01T00:00Z,1\n");
   Deno.writeTextFileSync(folder.file("b.csv"), "timestamp,cpuUsage\n2026-01-01T00:00Z,\x9b2J\n");
@@ -194,7 +194,7 @@ test("import shows control characters in names of columns and in bad lines as es
   }
 });
 
-test("import makes no database for a file that is not there", async ({ path: cwd }) => {
+test("import creates no database when the file is missing", async ({ path: cwd }) => {
   const { code, err } = await database(["import", "costs", "none.csv", ...AT], { cwd });
   assertEquals(code, 1);
   assertMatch(
@@ -204,7 +204,7 @@ test("import makes no database for a file that is not there", async ({ path: cwd
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
-test("import reads a named pipe, whose writer is there only once", async (folder) => {
+test("import reads a named pipe once", async (folder) => {
   if (Deno.build.os === "windows") return; // has none
   const { path: cwd } = folder;
   const pipe = folder.file("m.csv");
@@ -218,7 +218,7 @@ test("import reads a named pipe, whose writer is there only once", async (folder
   assertEquals([code, out], [0, "m.csv: 1 record stored\n"]);
 });
 
-test("import names the file for bad lines where that cannot be written", async (folder) => {
+test("import names the rejects file when it cannot be written", async (folder) => {
   if (Deno.build.os !== "linux") return; // has no /dev/full
   Deno.writeTextFileSync(folder.file("m.csv"), "timestamp,cpuUsage\n2026-01-01T00:00Z,x\n");
   const args = ["import", "metrics", "m.csv", "--rejects", "/dev/full", ...AT];
@@ -230,7 +230,7 @@ test("import names the file for bad lines where that cannot be written", async (
   );
 });
 
-test("export gives what import takes: to stdout, into a file, packed", async (folder) => {
+test("export writes what import reads: stdout, file, gzip", async (folder) => {
   const { path: cwd } = folder;
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
@@ -250,7 +250,7 @@ test("export gives what import takes: to stdout, into a file, packed", async (fo
   assertEquals([...Deno.readDirSync(cwd)].filter(({ name }) => name.endsWith(".part")), []);
 });
 
-test("export and query end with 1 and a line where there is no room for stdout", async (folder) => {
+test("export and query exit with 1 when stdout is full", async (folder) => {
   if (Deno.build.os !== "linux") return; // has no /dev/full
   const { path: cwd } = folder;
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
@@ -275,7 +275,7 @@ test("export and query end with 1 and a line where there is no room for stdout",
   }
 });
 
-test("export writes into a pipe, and replaces what a link points to", async (folder) => {
+test("export writes to a pipe and replaces the target of a link", async (folder) => {
   if (Deno.build.os === "windows") return; // has neither
   const { path: cwd } = folder;
   await database(["init", ...AT], { cwd });
@@ -296,7 +296,7 @@ test("export writes into a pipe, and replaces what a link points to", async (fol
   assertMatch(Deno.readTextFileSync(folder.file("out/real.csv")), /^entryId,/);
 });
 
-test("export says where it cannot write, and leaves nothing there", async (folder) => {
+test("export names a path it cannot write and leaves nothing there", async (folder) => {
   await database(["init", ...AT], { cwd: folder.path });
   Deno.mkdirSync(folder.file("out"));
   for (const path of ["none/out.csv", "out"]) {
@@ -312,7 +312,7 @@ test("export says where it cannot write, and leaves nothing there", async (folde
   assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["a.db", "out"]);
 });
 
-test("migrate ends with a table that compares both sides, and with 1 where they differ", async (folder) => {
+test("migrate compares both sides and exits with 1 when they differ", async (folder) => {
   const { path: cwd } = folder;
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
@@ -352,7 +352,7 @@ async function kill(args: string[], { cwd, when }: { cwd: string; when: () => bo
   return (await status).signal === "SIGKILL";
 }
 
-test("import and export that are killed leave nothing half, and can be run again", async (folder) => {
+test("import and export leave nothing partial when killed", async (folder) => {
   if (Deno.build.os === "windows") return; // has no SIGKILL to send
   const { path: cwd } = folder;
   const count = 60_000;
@@ -388,7 +388,7 @@ test("import and export that are killed leave nothing half, and can be run again
   assertEquals(Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length, count + 1);
 });
 
-test("import, export and migrate end with 2 and what is wanted for wrong usage", async ({ path: cwd }) => {
+test("import, export and migrate exit with 2 when used wrongly", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
     [["import"], "a dataset (metrics, services, costs) and files are wanted"],
     [["import", "costs"], "and files are wanted"],
@@ -415,7 +415,7 @@ test("import, export and migrate end with 2 and what is wanted for wrong usage",
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
-Deno.test("progressText() tells records, rate and time left", () => {
+Deno.test("progressText() shows records, rate and time left", () => {
   assertEquals(
     progressText({ records: 50_000, share: 0.25, elapsedMs: 2_000 }),
     "50,000 records, 25,000 a second, 25 %, 6 s left",

@@ -16,12 +16,12 @@ function refusal(run: () => unknown): { field: string; wanted: string; message: 
   return { field: error.field, wanted: error.wanted, message: error.message };
 }
 
-Deno.test("acceptRecord() keeps a record in which every field is given", () => {
+Deno.test("acceptRecord() keeps a record with every field", () => {
   assertEquals(acceptRecord(systemMetrics, FULL_SYSTEM_METRICS), FULL_SYSTEM_METRICS);
   assertEquals(acceptRecord(serviceMetrics, FULL_SERVICE_METRICS), FULL_SERVICE_METRICS);
 });
 
-Deno.test("acceptRecord() fills in defaults and leaves absent what is not given", () => {
+Deno.test("acceptRecord() fills defaults and keeps absent fields absent", () => {
   assertEquals(acceptSystem({ cpuUsage: null, labels: undefined }), {
     timestamp: NEW_YEAR,
     clusterId: "default",
@@ -30,7 +30,7 @@ Deno.test("acceptRecord() fills in defaults and leaves absent what is not given"
   assertEquals(acceptCost({}).currency, "USD");
 });
 
-Deno.test("acceptRecord() makes a copy that later changes of the given record do not reach", () => {
+Deno.test("acceptRecord() returns a copy", () => {
   const given = { timestamp: NEW_YEAR, cpuUsage: 1, labels: { a: "b" } };
   const record = acceptRecord(systemMetrics, given);
   given.cpuUsage = 2;
@@ -38,7 +38,7 @@ Deno.test("acceptRecord() makes a copy that later changes of the given record do
   assertEquals([record.cpuUsage, record.labels], [1, { a: "b" }]);
 });
 
-Deno.test("acceptRecord() takes a Date and fields in any order", () => {
+Deno.test("acceptRecord() accepts a Date and fields in any order", () => {
   const record = acceptRecord(systemMetrics, { labels: {}, cpuUsage: 1, timestamp: new Date(NEW_YEAR) });
   assertEquals(record.timestamp, NEW_YEAR);
 });
@@ -58,7 +58,7 @@ Deno.test("acceptRecord() refuses numbers that are not finite", () => {
   assertEquals(refusal(() => acceptSystem({ trainingActive: 1 })).wanted, "true or false");
 });
 
-Deno.test("acceptRecord() says of a time in seconds that it looks like seconds", () => {
+Deno.test("acceptRecord() suggests milliseconds when a time is in seconds", () => {
   const { field, message } = refusal(() => acceptSystem({ timestamp: NEW_YEAR / 1000 }));
   assertEquals(field, "timestamp");
   assertEquals(
@@ -68,7 +68,7 @@ Deno.test("acceptRecord() says of a time in seconds that it looks like seconds",
   );
 });
 
-Deno.test("acceptRecord() refuses times that are out of range or no times", () => {
+Deno.test("acceptRecord() refuses invalid and out-of-range times", () => {
   for (const timestamp of [NEW_YEAR * 1000, -1, 0, NaN, NEW_YEAR + 0.5, "2026-01-01", new Date("x")]) {
     assertEquals(refusal(() => acceptSystem({ timestamp })).field, "timestamp");
   }
@@ -78,7 +78,7 @@ Deno.test("acceptRecord() refuses times that are out of range or no times", () =
   assert(refusal(() => acceptSystem({ timestamp: NEW_YEAR * 1000 })).message.includes("micro- or nano"));
 });
 
-Deno.test("acceptRecord() refuses records without what identifies them", () => {
+Deno.test("acceptRecord() refuses records without a key", () => {
   assertEquals(refusal(() => acceptRecord(systemMetrics, {})).field, "timestamp");
   assertEquals(refusal(() => acceptRecord(serviceMetrics, { timestamp: NEW_YEAR })).field, "serviceName");
   for (const field of ["entryId", "resourceId", "category", "amount"]) {
@@ -111,14 +111,14 @@ Deno.test("acceptRecord() refuses unknown health states", () => {
   assertEquals(wanted, "one of healthy, warning, critical, down");
 });
 
-Deno.test("acceptRecord() refuses tags that are not strings in a plain object", () => {
+Deno.test("acceptRecord() refuses tags that are not a plain object of strings", () => {
   assertEquals(refusal(() => acceptCost({ tags: { team: 7 } })).message.includes('tags["team"]'), true);
   for (const tags of [["a"], new Map(), "a=b", 3]) {
     assertEquals(refusal(() => acceptCost({ tags })).wanted, "a plain object of strings");
   }
 });
 
-Deno.test("acceptRecord() refuses amounts that are no decimals or have too many digits", () => {
+Deno.test("acceptRecord() refuses amounts that are not decimals or too long", () => {
   for (const amount of ["1,5", "", "abc", NaN, Infinity, {}, 5n]) {
     assertEquals(refusal(() => acceptCost({ amount })).field, "amount");
   }
@@ -131,7 +131,7 @@ Deno.test("acceptRecord() refuses amounts that are no decimals or have too many 
   }
 });
 
-Deno.test("acceptRecord() takes a currency by its code of ISO 4217 only, and any other for a virtual one", () => {
+Deno.test("acceptRecord() accepts ISO 4217 codes and names of virtual currencies", () => {
   for (const currency of ["USD", "XTS", "credits", "DBU", "Snowflake Credits", "₿"]) {
     assertEquals(acceptCost({ currency }).currency, currency);
   }
@@ -142,24 +142,24 @@ Deno.test("acceptRecord() takes a currency by its code of ISO 4217 only, and any
   assertEquals(refusal(() => acceptCost({ currency: "credits " })).wanted, "free of white space around it");
 });
 
-Deno.test("acceptRecord() refuses unknown fields and tells the spelling", () => {
+Deno.test("acceptRecord() refuses unknown fields and suggests the spelling", () => {
   assertEquals(refusal(() => acceptSystem({ cpu_usage: 1 })).wanted, "spelled cpuUsage");
   assertEquals(refusal(() => acceptSystem({ colour: "red" })).wanted, "a field of system_metrics");
   assertEquals(acceptSystem({ colour: undefined }).timestamp, NEW_YEAR);
 });
 
-Deno.test("acceptRecord() refuses what is no object", () => {
+Deno.test("acceptRecord() refuses values that are not objects", () => {
   for (const input of [null, undefined, 1, "x", []]) {
     assertThrows(() => acceptRecord(systemMetrics, input), ValidationError);
   }
 });
 
-Deno.test("acceptRecord() never shows more than a short piece of a value", () => {
+Deno.test("acceptRecord() shortens values in messages", () => {
   const { message } = refusal(() => acceptCost({ amount: "x".repeat(100_000) }));
   assert(message.length < 250, message);
 });
 
-Deno.test("acceptQuery() refuses unknown fields, wrong values and a range that ends before it starts", () => {
+Deno.test("acceptQuery() refuses unknown fields, wrong values and reversed ranges", () => {
   assertEquals(refusal(() => acceptQuery(systemMetrics, { category: "gpu" })).field, "category");
   assertEquals(refusal(() => acceptQuery(systemMetrics, { limit: 0 })).field, "limit");
   assertEquals(refusal(() => acceptQuery(systemMetrics, { limit: 1.5 })).field, "limit");
@@ -171,7 +171,7 @@ Deno.test("acceptQuery() refuses unknown fields, wrong values and a range that e
   assertEquals(refusal(() => acceptQuery(systemMetrics, backwards)).field, "startTime");
 });
 
-Deno.test("acceptQuery() refuses texts that no record can have", () => {
+Deno.test("acceptQuery() refuses texts that no record can contain", () => {
   for (const [text, wanted] of [["a\0b", "NUL"], ["\ud800", "surrogates"]]) {
     for (const query of [{ category: text }, { tags: { a: text } }]) {
       const { field, wanted: found } = refusal(() => acceptQuery(costEntries, query));

@@ -93,7 +93,7 @@ async function damaged(
 
 const PARTS = { mark: 1, crc: 5, length: 8, highLength: 11, kind: 12, sequence: 20, count: 28, time: 36 };
 
-Deno.test("a spool with a flipped bit at any kind of place loses what stood there and nothing else", async () => {
+Deno.test("Spool loses only the damaged records when a bit flips", async () => {
   using folder = new TemporaryFolder();
   const { journal, places } = await fillSpool(folder);
   assertEquals(new Set(places.map(({ kind }) => kind)), new Set([FrameKind.RECORDS, FrameKind.BATCH]));
@@ -113,7 +113,7 @@ Deno.test("a spool with a flipped bit at any kind of place loses what stood ther
   }
 });
 
-Deno.test("a spool that was cut at any kind of place loses what came after and nothing else", async () => {
+Deno.test("Spool loses only the tail when a file is truncated", async () => {
   using folder = new TemporaryFolder();
   const { journal, places } = await fillSpool(folder);
   for (const [index, { offset, length }] of places.entries()) {
@@ -126,7 +126,7 @@ Deno.test("a spool that was cut at any kind of place loses what came after and n
   }
 });
 
-Deno.test("a spool loses nothing with its small files: a later start does some things again, without an effect", async () => {
+Deno.test("Spool loses nothing when its small files are missing", async () => {
   using folder = new TemporaryFolder();
   const { journal } = await fillSpool(folder);
   const small = (name: string) => folder.file(`spool/system_metrics/${name}`);
@@ -144,7 +144,7 @@ Deno.test("a spool loses nothing with its small files: a later start does some t
   for (const harm of harms) await damaged(folder, { journal, harm, missing: [] });
 });
 
-Deno.test("a spool of which a file cannot be opened sets it aside, and it can be put back by hand", async () => {
+Deno.test("Spool sets a file aside when it cannot be opened", async () => {
   if (Deno.build.os === "windows") return; // chmod has no such meaning there
   using folder = new TemporaryFolder();
   const { journal } = await fillSpool(folder);
@@ -169,7 +169,7 @@ Deno.test("a spool of which a file cannot be opened sets it aside, and it can be
   await endsWithout(folder, []);
 });
 
-Deno.test("a spool that was written in part already is written once, also when its cursor is gone", async () => {
+Deno.test("Spool writes the rest once when its cursor is missing", async () => {
   using folder = new TemporaryFolder();
   const config = { connectionString: folder.sqlite(), spoolDirectory: folder.file("spool") };
   const first = await Load.open(config);
@@ -188,7 +188,7 @@ Deno.test("a spool that was written in part already is written once, also when i
   await assertStored(folder.sqlite(), first.acknowledged);
 });
 
-Deno.test("a spool folder that cannot be used raises an alarm and does not stop the program", async () => {
+Deno.test("ObservabilityHub runs without a spool when its folder is unusable", async () => {
   using folder = new TemporaryFolder();
   Deno.writeTextFileSync(folder.file("file"), "");
   const locked = { connectionString: folder.sqlite(), spoolDirectory: folder.file("locked") };

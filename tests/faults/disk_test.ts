@@ -3,14 +3,14 @@ import "../../cli.ts"; // brings all that the processes need into the cache
 import { assertEquals } from "../assert.ts";
 import { fillDisk } from "./scenarios.ts";
 
-Deno.test("a full disk under the spool makes callers wait, raises an alarm and drains by itself", async () => {
+Deno.test("Spool blocks callers, raises an alarm and drains when its disk is full", async () => {
   assertEquals(await fillDisk("spool"), "done");
 });
 
-Deno.test("a disk that others have filled under the spool drains by itself, and takes what waits", async () => {
+Deno.test("Spool drains when other files fill its disk", async () => {
   assertEquals(await fillDisk("shared"), "done");
 });
 
-Deno.test("a full disk under SQLite raises an alarm and loses nothing", async () => {
+Deno.test("SqliteBackend raises an alarm and loses nothing when its disk is full", async () => {
   assertEquals(await fillDisk("sqlite"), "done");
 });

@@ -101,7 +101,7 @@ for (const fsync of ["batch", "interval", "none"] as const satisfies FsyncPolicy
 }
 
 for (const what of ["its folder is moved", "the oldest segment is removed"]) {
-  Deno.test(`Spool to which no record comes raises an alarm and loses nothing when ${what}`, async () => {
+  Deno.test(`Spool without new records raises an alarm when ${what}`, async () => {
     using folder = new TemporaryFolder();
     const { pipeline, sink, told } = await fill(folder, "batch");
     await HARMS[what](folder);
@@ -110,7 +110,7 @@ for (const what of ["its folder is moved", "the oldest segment is removed"]) {
     await pipeline.close({ deadlineMs: 0 });
   });
 
-  Deno.test(`Spool that is being closed leaves all of it to the next process when ${what}`, async () => {
+  Deno.test(`Spool in close() keeps its records for the next process when ${what}`, async () => {
     using folder = new TemporaryFolder();
     const { pipeline, sink } = await fill(folder, "batch");
     await HARMS[what](folder);
@@ -124,7 +124,7 @@ for (const what of ["its folder is moved", "the oldest segment is removed"]) {
   });
 }
 
-Deno.test("Spool whose folder is moved and moved back stores each record once", async () => {
+Deno.test("Spool stores each record once when its folder is moved and moved back", async () => {
   using folder = new TemporaryFolder();
   const { pipeline, sink, add, told, release } = await fill(folder, "batch");
   Deno.renameSync(folder.file(SPOOL), folder.file("moved"));
@@ -140,7 +140,7 @@ Deno.test("Spool whose folder is moved and moved back stores each record once", 
   assertEquals(await storedAfterCrash(folder, sink), range(0, 1_000));
 });
 
-Deno.test("Spool whose folder is replaced by a file acknowledges nothing until the file is gone", async () => {
+Deno.test("Spool acknowledges nothing while a file replaces its folder", async () => {
   using folder = new TemporaryFolder();
   const { pipeline, sink, add, told } = await fill(folder, "none");
   Deno.removeSync(folder.file(SPOOL), { recursive: true });
@@ -157,7 +157,7 @@ Deno.test("Spool whose folder is replaced by a file acknowledges nothing until t
   await pipeline.close({ deadlineMs: 0 });
 });
 
-Deno.test("Spool that cannot be written again counts what it holds as lost", async () => {
+Deno.test("Spool counts its records as lost when it cannot be rewritten", async () => {
   using folder = new TemporaryFolder();
   const { pipeline } = await fill(folder, "batch");
   Deno.removeSync(folder.file(SPOOL), { recursive: true });
@@ -170,7 +170,7 @@ Deno.test("Spool that cannot be written again counts what it holds as lost", asy
   });
 });
 
-Deno.test("Spool whose folder is removed keeps also what is on disk only", async () => {
+Deno.test("Spool keeps records on disk when its folder is removed", async () => {
   using folder = new TemporaryFolder();
   const sink = new LedgerSink();
   const release = Promise.withResolvers<undefined>();

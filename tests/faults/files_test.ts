@@ -70,7 +70,7 @@ function flipBit(path: string, offset: number): void {
   Deno.writeFileSync(path, bytes);
 }
 
-Deno.test("a spool keeps what it holds for one database out of another, and tells so, until it is told that it has moved", async () => {
+Deno.test("Spool refuses another database until its `database` file is removed", async () => {
   using folder = new TemporaryFolder();
   const events: TelemetryEvent[] = [];
   const openAt = (name: string) =>
@@ -105,7 +105,7 @@ Deno.test("a spool keeps what it holds for one database out of another, and tell
   assertEquals((await storedNumbers(folder.sqlite("a.db"))).length, 13);
 });
 
-Deno.test("a segment that cannot be opened for a moment when it is read back costs nothing", async () => {
+Deno.test("Spool loses nothing when a segment briefly cannot be opened for reading", async () => {
   using folder = new TemporaryFolder();
   const sink = new LedgerSink();
   const gate = Promise.withResolvers<undefined>();
@@ -127,7 +127,7 @@ Deno.test("a segment that cannot be opened for a moment when it is read back cos
   assertEquals((await pipeline.close(NO_DEADLINE)).lost, 0);
 });
 
-Deno.test("a segment that cannot be opened for a moment at the start is not set aside", async () => {
+Deno.test("Spool keeps a segment that briefly cannot be opened at the start", async () => {
   using folder = new TemporaryFolder();
   const first = new LedgerSink();
   first.refuse = () => never;
@@ -145,7 +145,7 @@ Deno.test("a segment that cannot be opened for a moment at the start is not set 
   await next.close(NO_DEADLINE);
 });
 
-Deno.test("records whose numbers stand in a frozen batch keep them, also when they are damaged: no later record is taken for them", async () => {
+Deno.test("Spool never reuses the number of a damaged record in a frozen batch", async () => {
   using folder = new TemporaryFolder();
   const first = new LedgerSink();
   first.refuse = (batch) => { // it is written, but the process ends before anybody hears of it
@@ -171,7 +171,7 @@ Deno.test("records whose numbers stand in a frozen batch keep them, also when th
   for (const killed of [pipeline, next]) await killed.close({ deadlineMs: 0 });
 });
 
-Deno.test("a batch whose records are all damaged holds no segment back", async () => {
+Deno.test("Spool frees a segment when all records of its batch are damaged", async () => {
   using folder = new TemporaryFolder();
   const first = new LedgerSink();
   first.refuse = () => never;
@@ -194,7 +194,7 @@ Deno.test("a batch whose records are all damaged holds no segment back", async (
   await pipeline.close({ deadlineMs: 0 });
 });
 
-Deno.test("reading back gives out nothing that is only being written, also when a segment was emptied", async () => {
+Deno.test("Spool reads back only complete records when a segment was emptied", async () => {
   using folder = new TemporaryFolder();
   let missing = 0;
   const spool = await openSpool(folder, (records) => missing += records);
@@ -224,7 +224,7 @@ Deno.test("reading back gives out nothing that is only being written, also when 
 });
 
 for (const fsync of ["batch", "interval"] as const satisfies FsyncPolicy[]) {
-  Deno.test(`with fsync ${fsync}, a batch's frame is on disk before the backend is given the batch`, async () => {
+  Deno.test(`Spool with fsync ${fsync} has the batch on disk before the backend gets it`, async () => {
     using folder = new TemporaryFolder();
     const file = folder.file("spool/system_metrics/000000000001.journal");
     let synced = 0;
@@ -259,7 +259,7 @@ function batchIds(bytes: Uint8Array): string[] {
   return ids;
 }
 
-Deno.test("closing ends at its deadline when it is known that the spool cannot be written", async () => {
+Deno.test("Spool.close() ends at its deadline when the spool is not writable", async () => {
   using folder = new TemporaryFolder();
   const pipeline = await open(folder.file("spool"), new LedgerSink());
   obstruct(folder, "spool");
@@ -270,7 +270,7 @@ Deno.test("closing ends at its deadline when it is known that the spool cannot b
   await refused;
 });
 
-Deno.test("closing a spool that turns out not to be writable only then gives up what waits", async () => {
+Deno.test("Spool.close() gives up waiting records when the spool fails during close", async () => {
   using folder = new TemporaryFolder();
   const spool = await openSpool(folder);
   obstruct(folder, "system_metrics");
@@ -280,7 +280,7 @@ Deno.test("closing a spool that turns out not to be writable only then gives up 
   assertEquals(spool.unsafe, 1);
 });
 
-Deno.test("with overflow drop-oldest, the newest records are kept also after a restart within an outage", async () => {
+Deno.test("Spool with drop-oldest keeps the newest records across a restart", async () => {
   using folder = new TemporaryFolder();
   const given = { maxBytes: 65_536, overflow: "drop-oldest" } as const;
   const down = new LedgerSink();
@@ -306,7 +306,7 @@ Deno.test("with overflow drop-oldest, the newest records are kept also after a r
   await third.close(NO_DEADLINE);
 });
 
-Deno.test("with overflow drop-oldest, a burst waits for the disk: nothing is dropped while there is room on it", async () => {
+Deno.test("Spool with drop-oldest drops nothing in a burst while the disk has room", async () => {
   using folder = new TemporaryFolder();
   const sink = new LedgerSink();
   const pipeline = await open(folder.file("spool"), sink, { maxBytes: 2 ** 26, overflow: "drop-oldest" });
@@ -318,7 +318,7 @@ Deno.test("with overflow drop-oldest, a burst waits for the disk: nothing is dro
 });
 
 for (const name of ["cursor", "cursor.new", "reserve"]) {
-  Deno.test(`a folder in place of the file ${name} is moved aside, and the spool works`, async () => {
+  Deno.test(`Spool moves a folder aside when it is in place of ${name}`, async () => {
     using folder = new TemporaryFolder();
     const path = folder.file(`spool/system_metrics/${name}`);
     Deno.mkdirSync(`${path}/kept`, { recursive: true });
@@ -337,7 +337,7 @@ for (const name of ["cursor", "cursor.new", "reserve"]) {
   });
 }
 
-Deno.test("a spool that cannot be written raises one alarm, whatever the number of attempts and what each says", async () => {
+Deno.test("Spool raises one alarm when writes fail with different messages", async () => {
   using folder = new TemporaryFolder();
   const sink = new LedgerSink();
   const events: TelemetryEvent[] = [];
@@ -351,7 +351,7 @@ Deno.test("a spool that cannot be written raises one alarm, whatever the number 
   assertEquals(sink.numbers, [1]);
 });
 
-Deno.test("a line among the dead letters that is none stays as it is when the others are worked off", async () => {
+Deno.test("DeadLetters keeps an invalid line when the others are retried", async () => {
   using folder = new TemporaryFolder();
   const letters = new DeadLetters(folder.file("letters"), "system_metrics");
   for (const number of [1, 2, 3]) {

@@ -5,12 +5,12 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { Chance } from "./chance.ts";
 import { killWriter } from "./scenarios.ts";
 
-Deno.test("a process that is killed 50 times with a spool loses and doubles nothing in SQLite", async () => {
+Deno.test("Spool loses and duplicates nothing in 50 kills with SQLite", async () => {
   using folder = new TemporaryFolder();
   await killWriter(new Chance(50), { connectionString: folder.sqlite(), kills: 50 });
 });
 
-Deno.test("a process that is killed 10 times with a spool loses and doubles nothing in PostgreSQL", async () => {
+Deno.test("Spool loses and duplicates nothing in 10 kills with PostgreSQL", async () => {
   await using database = await TestDatabase.create();
   await killWriter(new Chance(10), { connectionString: database.url, kills: 10 });
 });

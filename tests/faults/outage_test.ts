@@ -17,26 +17,26 @@ import {
 for (const spool of [false, true]) {
   const how = spool ? "with a spool" : "without a spool";
 
-  Deno.test(`a server that is stopped at once and started again loses and doubles nothing, ${how}`, async () => {
+  Deno.test(`Pipeline loses and duplicates nothing when the server restarts, ${how}`, async () => {
     await crashServer(new Chance(1), { crashes: 2, spool });
   });
 
   for (const overflow of ["block", "drop-oldest", "drop-newest"] as const satisfies OverflowPolicy[]) {
-    Deno.test(`an outage longer than buffers hold ends as overflow ${overflow} says, ${how}`, async () => {
+    Deno.test(`Pipeline follows overflow ${overflow} when an outage fills the buffer, ${how}`, async () => {
       await outlastBuffers(new Chance(2), { overflow, spool });
     });
   }
 
-  Deno.test(`closing with a deadline during an outage accounts for every record, ${how}`, async () => {
+  Deno.test(`Pipeline.close() accounts for every record during an outage, ${how}`, async () => {
     for (const seed of [3, 4, 5]) await closeInOutage(new Chance(seed), { spool });
   });
 }
 
-Deno.test("a network that cuts, stalls and cuts before the reply to COMMIT loses and doubles nothing", async () => {
+Deno.test("Pipeline loses and duplicates nothing when the network fails around COMMIT", async () => {
   await breakNetwork(new Chance(6), { faults: 12 });
 });
 
-Deno.test("sessions that are ended on every write for a while lose and double nothing", async () => {
+Deno.test("Pipeline loses and duplicates nothing when sessions are terminated", async () => {
   await endSessions(new Chance(7), { forMs: 1_000 });
 });
 
@@ -44,17 +44,17 @@ Deno.test("a server that fails for unknown causes for a while loses and doubles 
   for (const seed of [1, 2, 3]) await failServer(new Chance(seed), { forMs: 2_000 });
 });
 
-Deno.test("a locked SQLite file loses and doubles nothing", async () => {
+Deno.test("Pipeline loses and duplicates nothing when the SQLite file is locked", async () => {
   await lockFile(new Chance(8), { locks: 5 });
 });
 
-Deno.test("1 % of poison is set aside and costs no neighbour in PostgreSQL", async () => {
+Deno.test("Pipeline isolates 1 % refused records in PostgreSQL", async () => {
   await using database = await TestDatabase.create();
   const { url: connectionString } = database;
   await poison(new Chance(9), { connectionString, records: 2_000, share: 0.01, spool: true });
 });
 
-Deno.test("1 % of poison is set aside and costs no neighbour in SQLite", async () => {
+Deno.test("Pipeline isolates 1 % refused records in SQLite", async () => {
   using folder = new TemporaryFolder();
   await poison(new Chance(10), {
     connectionString: folder.sqlite(),
@@ -64,7 +64,7 @@ Deno.test("1 % of poison is set aside and costs no neighbour in SQLite", async (
   });
 });
 
-Deno.test("nothing but poison is set aside record by record", async () => {
+Deno.test("Pipeline isolates each record when all are refused", async () => {
   await using database = await TestDatabase.create();
   using folder = new TemporaryFolder();
   for (const connectionString of [database.url, folder.sqlite()]) {
