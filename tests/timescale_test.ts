@@ -453,6 +453,35 @@ test("drops whole chunks, deletes at the edge also of compressed ones, and count
   await backend.close();
 });
 
+// --- Odd timestamps
+
+/** A record in each of some weeks from a time on. */
+const weekly = (count: number, start: number, nodeId = "odd") =>
+  Array.from({ length: count }, (_, i) => ({ timestamp: start + i * 7 * DAY, clusterId: "prod", nodeId }));
+
+test("keeps odd timestamps in a chunk a decade, and answers", async (database) => {
+  const [one, two] = await Promise.all([1, 2].map(() => open(database.url)));
+  const [old, far] = [1994, 2101].map((year) => Date.UTC(year, 0, 1));
+  // By SQL, into a chunk of a day within the decade that is filled next.
+  await database.sql(
+    "INSERT INTO system_metrics (timestamp, cluster_id, node_id) VALUES ('1995-05-05', 'c', 'n')",
+  );
+  await Promise.all([
+    write(one, systemMetrics, [...weekly(300, old), ...weekly(100, far)]),
+    write(two, systemMetrics, [...weekly(300, old + DAY / 2), ...weekly(100, far)]),
+    write(one, systemMetrics, metrics(48, HOUR)),
+  ]);
+  const { rows, chunks } = (await one.stats()).datasets.system_metrics;
+  // The 1990s in two parts around the day, the 2100s, and two days of the present.
+  assertEquals([rows, chunks], [849, 3 + 1 + 2]);
+  const [{ count }] = await aggregateMetrics(one, systemMetrics, { fields: { cpuUsage: ["avg"] } });
+  assertEquals(count, 849);
+  assertEquals(await one.deleteBefore(systemMetrics, Date.UTC(1996, 0, 1), { dryRun: false }), 211);
+  await write(two, systemMetrics, weekly(10, old));
+  assertEquals((await read(two, systemMetrics, { endTime: old + 365 * DAY })).length, 10);
+  await Promise.all([one, two].map((backend) => backend.close()));
+});
+
 // --- Roll-ups
 
 test("rolls metrics up by hour and day, each value as often as it was there", async (database) => {

@@ -5,6 +5,7 @@ import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport, ReadOptions } from "./backend.ts";
 import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
+import { isOutOfMemory } from "./postgres/errors.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
 import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
@@ -124,6 +125,7 @@ export class TimescaleBackend extends PostgresBackend {
     } catch (error) {
       // Who may not read roll-ups, or whose release keeps its lists elsewhere, is answered from the records.
       if (error instanceof BackendError && /^42/.test(error.sqlState ?? "")) return undefined;
+      if (isOutOfMemory(error)) return undefined; // records are read in slices of their chunks
       throw error;
     }
   }

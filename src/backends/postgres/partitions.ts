@@ -59,16 +59,21 @@ function unitOf({ partitionBy }: Dataset<unknown>, time: number): Span {
  */
 export function spanOf(dataset: Dataset<unknown>, time: number, now: number): Span {
   const unit = unitOf(dataset, time);
-  const near = {
-    start: unitOf(dataset, addYears(now, -NEAR_YEARS.before)).start,
-    end: unitOf(dataset, addYears(now, NEAR_YEARS.after)).end,
-  };
+  const near = nearSpan(dataset, now);
   if (unit.start >= near.start && unit.end <= near.end) return unit;
   const year = Math.floor(new Date(unit.end - 1).getUTCFullYear() / 10) * 10;
   const [start, end] = [year, year + 10].map((year) => unitOf(dataset, Date.UTC(year, 0)).start);
   return unit.end <= near.start
     ? { start, end: Math.min(end, near.start) }
     : { start: Math.max(start, near.end), end };
+}
+
+/** The span near the present, whose weeks or months get a partition each. */
+export function nearSpan(dataset: Dataset<unknown>, now: number): Span {
+  return {
+    start: unitOf(dataset, addYears(now, -NEAR_YEARS.before)).start,
+    end: unitOf(dataset, addYears(now, NEAR_YEARS.after)).end,
+  };
 }
 
 function addYears(time: number, years: number): number {

@@ -1,8 +1,16 @@
 import type { ReadOptions } from "../backend.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
-import type { Dataset } from "../../records/dataset.ts";
+import { BackendError } from "../../errors.ts";
+import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import { dropCounted, type Partition, type TimeParts } from "../postgres/partitions.ts";
+import {
+  dropCounted,
+  nearSpan,
+  type Partition,
+  planPartitions,
+  type Span,
+  type TimeParts,
+} from "../postgres/partitions.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { type Edge, Retention } from "../postgres/retention.ts";
 import { epochMs, literal, timeLiteral } from "../postgres/schema.ts";
@@ -36,19 +44,51 @@ export async function plainTables(session: PostgresSession): Promise<string[]> {
   );
 }
 
-/** The chunks of hypertables, which the server makes by itself. */
+/**
+ * The chunks of hypertables. The server creates those near the present. Times far from it share a chunk a decade, so that
+ * odd timestamps do not create a chunk each: with thousands of chunks every statement without a range takes minutes, or
+ * more locks than the server has.
+ */
 export class Chunks implements TimeParts {
   readonly #pool: PostgresPool;
+  /** The chunks that were known to exist when a far time came last, oldest first. */
+  readonly #known = new Map<DatasetName, readonly Partition[]>();
 
   constructor(pool: PostgresPool) {
     this.#pool = pool;
   }
 
-  ensure(): Promise<void> {
-    return Promise.resolve();
+  async ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void> {
+    const now = Date.now();
+    const near = nearSpan(dataset, now);
+    const times = (records as readonly { timestamp: number }[]).map(({ timestamp }) => timestamp)
+      .filter((time) => time < near.start || time >= near.end);
+    if (times.length === 0) return;
+    const plan = (existing: readonly Partition[]) => planPartitions(dataset, { times, existing, now });
+    if (plan(this.#known.get(dataset.name) ?? []).length === 0) return;
+    const existing = await this.list(dataset);
+    const planned = plan(existing);
+    try {
+      for (const { start, end } of planned) await this.#make(dataset, { start, end });
+    } catch (error) {
+      // Another process created a chunk of that time, or this release creates none on request. The server creates
+      // what is missing when the records come.
+      if (!(error instanceof BackendError) || error.retryable || error.sqlState === undefined) throw error;
+      return this.forget();
+    }
+    this.#known.set(dataset.name, [...existing, ...planned].sort((a, b) => a.start - b.start));
   }
 
-  forget(): void {}
+  #make({ name }: Dataset<unknown>, { start, end }: Span): Promise<void> {
+    const slices = JSON.stringify({ timestamp: [1_000 * start, 1_000 * end] });
+    return this.#pool.look("create a chunk in", async (session) => {
+      await session.query(`SELECT _timescaledb_functions.create_chunk('${name}', '${slices}')`);
+    });
+  }
+
+  forget(): void {
+    this.#known.clear();
+  }
 
   async list({ name }: Dataset<unknown>, { signal }: ReadOptions = {}): Promise<Partition[]> {
     const sql = `SELECT format('%I.%I', chunk_schema, chunk_name), ${epochMs("range_start")}, ` +

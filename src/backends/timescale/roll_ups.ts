@@ -22,6 +22,8 @@ export interface RollUp {
   readonly firstRefresh: string;
   /** Whether it comes from the records, not from another roll-up. */
   readonly isFromRecords: boolean;
+  /** Days in one of its chunks. Ten times the chunk of the records, the default, makes thousands of chunks of odd timestamps. */
+  readonly chunkDays: number;
   /** The statement that makes it. */
   readonly create: string;
 }
@@ -71,6 +73,7 @@ export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
       refreshEvery: "30 minutes",
       firstRefresh: "30 minutes",
       isFromRecords: true,
+      chunkDays: 100,
       create: statement(
         hourly,
         "time_bucket(INTERVAL '1 hour', timestamp)",
@@ -85,6 +88,7 @@ export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
       refreshEvery: "1 hour",
       firstRefresh: "45 minutes", // halfway between two refreshes of the hours
       isFromRecords: false,
+      chunkDays: 1_000,
       create: statement(
         daily,
         "time_bucket(INTERVAL '1 day', bucket)",
@@ -128,7 +132,7 @@ export class RollUps {
       for (const rollUp of made) {
         await session.query(rollUp.create);
         const [[jobId]] = await session.query(refreshStatement(rollUp));
-        await session.query(alterRefresh(jobId!, 0));
+        await session.query(`${setChunkDays(rollUp)}; ${alterRefresh(jobId!, 0)}`);
         if (rollUp.isFromRecords) await setWindow(session, rollUp);
       }
     });
@@ -165,12 +169,14 @@ export class RollUps {
         const end =
           `least(time_bucket(INTERVAL '${bucket}', ${timeLiteral(until)}) + INTERVAL '${bucket}', ` +
           `time_bucket(INTERVAL '${bucket}', now()))`;
-        const [[from, to, isLongEnough]] = await session.query(
-          `SELECT ${start}::text, ${end}::text, (${start} IS NULL OR ${end} - ${start} > 2 * INTERVAL '${bucket}')::text`,
+        const [[from, to, isLongEnough, takesSettings]] = await session.query(
+          `SELECT ${start}::text, ${end}::text, (${start} IS NULL OR ${end} - ${start} > 2 * INTERVAL '${bucket}')::text,
+            (SELECT bool_or(pronargs > 4) FROM pg_catalog.pg_proc WHERE proname = 'refresh_continuous_aggregate')::text`,
         );
         if (isLongEnough !== "true") return;
         const range = [from, to].map((time) => time === null ? "NULL" : `'${time}'::timestamptz`).join(", ");
-        await session.query(`CALL refresh_continuous_aggregate('${name}', ${range})`);
+        const settings = takesSettings === "true" ? `, options => '${REFRESH_SETTINGS}'` : "";
+        await session.query(`CALL refresh_continuous_aggregate('${name}', ${range}${settings})`);
       })
     );
   }
@@ -197,27 +203,33 @@ function refreshStatement({ name, bucket, refreshEvery, firstRefresh }: RollUp):
 }
 
 /**
- * Refreshes the oldest batch first. By default the server starts with the newest and moves the watermark to its end, so
- * that until the last batch is done a roll-up lacks the time before: days were built from a fifth of the hours.
+ * Settings of refreshes. By default the server refreshes the newest batch first and moves the watermark to its end, so
+ * that until the last batch is done a rollup lacks the time before: days were built from a fifth of the hours. And it
+ * refreshes ten hours a transaction: one record of 1970 takes 49,000 transactions, which take minutes.
  */
-const OLDEST_FIRST = '{"refresh_newest_first": false}';
+const REFRESH_SETTINGS = '{"refresh_newest_first": false, "buckets_per_batch": 168}';
 
 /** Statements that correct the refresh jobs that an older release made and that this user may change. */
 async function jobCorrections(session: PostgresSession): Promise<string[]> {
   const relations = ROLL_UPS.map(({ name }) => `to_regclass('${name}')`).join(", ");
   const rows = await session.query(
     `SELECT job_id::text, subject FROM ${JOBS} WHERE proc_name = '${REFRESH}' AND relation IN (${relations}) ` +
-      `AND NOT config @> '${OLDEST_FIRST}' AND pg_has_role(owner, 'USAGE')`,
+      `AND NOT config @> '${REFRESH_SETTINGS}' AND pg_has_role(owner, 'USAGE')`,
   );
-  // Older releases started the refreshes of hours and of days at the same instants.
-  return rows.map(([jobId, name]) =>
-    alterRefresh(jobId!, ROLL_UPS.some((rollUp) => rollUp.name === name && rollUp.isFromRecords) ? 0 : 15)
-  );
+  return rows.map(([jobId, name]) => {
+    const rollUp = ROLL_UPS.find((rollUp) => rollUp.name === name)!;
+    // Older releases started the refreshes of hours and of days at the same instants.
+    return `${setChunkDays(rollUp)}; ${alterRefresh(jobId!, rollUp.isFromRecords ? 0 : 15)}`;
+  });
 }
 
-/** Sets {@linkcode OLDEST_FIRST} and moves the instants of a job by some minutes. */
+function setChunkDays({ name, chunkDays }: RollUp): string {
+  return `SELECT set_chunk_time_interval('${name}', INTERVAL '${chunkDays} days')`;
+}
+
+/** Sets {@linkcode REFRESH_SETTINGS} and moves the instants of a job by some minutes. */
 function alterRefresh(jobId: string, minutes: number): string {
-  return `SELECT alter_job(job_id, config => config || '${OLDEST_FIRST}', ` +
+  return `SELECT alter_job(job_id, config => config || '${REFRESH_SETTINGS}', ` +
     `initial_start => initial_start + INTERVAL '${minutes} minutes') ` +
     `FROM timescaledb_information.jobs WHERE job_id = ${jobId}`;
 }
