@@ -154,6 +154,60 @@ for (const { sql, sqlState, kind } of CONSTRAINTS) {
   );
 }
 
+for (const onConflict of ["ignore", "replace"] as const) {
+  test(`counts no row that a trigger skips as stored (${onConflict})`, async (backend, database) => {
+    await write(backend, costEntries, [costEntry({ entryId: "old" }), costEntry({ entryId: "odd" })]);
+    await database.sql(
+      "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " +
+        "IF to_jsonb(NEW) ->> 'node_id' = 'odd' OR to_jsonb(NEW) ->> 'resource_id' = 'odd' THEN RETURN NULL; END IF; " +
+        "RETURN NEW; END $$; " +
+        "CREATE TRIGGER skip BEFORE INSERT ON system_metrics FOR EACH ROW EXECUTE FUNCTION skip(); " +
+        "CREATE TRIGGER skip BEFORE INSERT ON cost_entries FOR EACH ROW EXECUTE FUNCTION skip()",
+    );
+    const batch = (nodeId: string) => [{ timestamp: NEW_YEAR }, { timestamp: NEW_YEAR, nodeId }];
+    const costs = (entryId: string, resourceId: string) => [
+      costEntry({ entryId: "old" }),
+      costEntry({ entryId: "old" }),
+      costEntry({ entryId, resourceId }),
+    ];
+    for (const round of [1, 2]) { // by COPY, and by INSERT, as the costs then have duplicates
+      const cases: [Dataset<unknown>, unknown[]][] = [[systemMetrics, batch("odd")], [
+        costEntries,
+        costs("new", "odd"),
+      ]];
+      for (const [dataset, records] of cases) {
+        const error = await assertRejects(
+          () => write(backend, dataset, records),
+          BackendError,
+        ) as BackendError;
+        assertMatch(error.message, /skipped 1 of 2 records/);
+        assertEquals(error.kind, "data");
+      }
+      assertEquals((await write(backend, systemMetrics, batch("even"))).committed, 2);
+      assertEquals((await write(backend, costEntries, costs(`new ${round}`, "even"))).committed > 0, true);
+    }
+    assertEquals(await rowsIn(database, "system_metrics"), 4);
+    assertEquals(await rowsIn(database, "cost_entries"), 4);
+  }, { onConflict });
+}
+
+test(
+  "takes a failing trigger for an unknown cause, as it may fail for some records only",
+  async (backend, database) => {
+    await database.sql(
+      "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " +
+        "IF NEW.active_connections % 100 = 7 THEN PERFORM no_such_function(); END IF; RETURN NEW; END $$; " +
+        "CREATE TRIGGER fail BEFORE INSERT ON system_metrics FOR EACH ROW EXECUTE FUNCTION fail()",
+    );
+    const error = await assertRejects(
+      () => write(backend, systemMetrics, metrics(100)),
+      BackendError,
+    ) as BackendError;
+    assertEquals([error.sqlState, error.kind], ["42883", "unknown"]);
+    await write(backend, systemMetrics, metrics(7));
+  },
+);
+
 /** The kind of a failure for each class of SQLSTATEs, and for codes that differ from their class. */
 const KINDS: Readonly<Record<FailureKind, string>> = {
   "data": "22000 22003 22021 22P05 23000 23502 23505 23514 44000 54000 54001 P0001 P0004",

@@ -155,6 +155,15 @@ export const POSTGRES_FAILURES: readonly FailureRow[] = [
     problem: "another transaction was in the way",
     remedy: "It is retried.",
   },
+  // Raised by a function of the table's triggers, and perhaps for some records only.
+  {
+    match: /^42... in a function /,
+    code: "TABLES_ALTERED",
+    kind: "unknown",
+    problem: "a trigger of the table failed",
+    remedy:
+      "Correct the trigger. Records that fail while others are stored become dead letters after ten minutes.",
+  },
   {
     match: /^42501 /,
     code: "PRIVILEGE_MISSING",
@@ -294,13 +303,14 @@ export function isOutOfMemory(error: unknown): boolean {
 /** Converts anything thrown while working on a server into a {@linkcode BackendError}. */
 export function asPostgresError(operation: string, name: string, cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
-  const { message = String(cause), detail, hint, name: type } = (cause ?? {}) as Partial<
-    Error & { detail: string; hint: string }
+  const { message = String(cause), detail, hint, where = "", name: type } = (cause ?? {}) as Partial<
+    Error & { detail: string; hint: string; where: string }
   >;
+  const context = /^(?!COPY)./.test(where) ? " in a function" : "";
   const code = codeOf(cause) || type;
   const reason = [message.split("\n", 1)[0], detail, hint].filter(Boolean).join("; ");
   const sqlState = sqlStateOf(cause);
-  return failureOf(POSTGRES_FAILURES.find(({ match }) => match.test(`${code} ${reason}`)), {
+  return failureOf(POSTGRES_FAILURES.find(({ match }) => match.test(`${code}${context} ${reason}`)), {
     operation,
     name,
     reason,

@@ -128,8 +128,9 @@ export function selectList(dataset: Dataset<unknown>): string {
 }
 
 /**
- * A query whose only value is what a table must look like for binary COPY to write into it: with another type of
- * the same length it would store nonsense, and without its unique key it would store doubles.
+ * A query for the shape that a table must have for binary COPY to write into it (with another type of the same length
+ * it would store nonsense, and without its unique key it would store duplicates), and for the number of triggers that
+ * may skip rows.
  */
 export function shapeQuery(dataset: Dataset<unknown>): string {
   const columns = dataset.columns.map(({ name }) => literal(name)).join(", ");
@@ -138,7 +139,23 @@ export function shapeQuery(dataset: Dataset<unknown>): string {
     FROM pg_catalog.pg_attribute JOIN pg_catalog.pg_type t ON t.oid = atttypid
     WHERE attrelid = ${literal(dataset.name)}::regclass AND attname IN (${columns}) AND NOT attisdropped)
     || (SELECT ', unique ' || count(*) FROM pg_catalog.pg_constraint
-    WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u')`;
+    WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u'),
+    (SELECT count(*)::text FROM pg_catalog.pg_trigger WHERE tgrelid = ${literal(dataset.name)}::regclass
+    AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7 AND tgname <> 'ts_insert_blocker')`;
+}
+
+/** A query for the rows that this transaction has inserted into and updated in a table; null where that is not counted. */
+export function touchedQuery({ name }: Dataset<unknown>): string {
+  return `WITH RECURSIVE tree AS (SELECT ${literal(name)}::regclass::oid AS relid UNION ALL
+      SELECT inhrelid FROM pg_catalog.pg_inherits JOIN tree ON relid = inhparent)
+    SELECT CASE current_setting('track_counts') WHEN 'on' THEN
+      sum(pg_stat_get_xact_tuples_inserted(relid) + pg_stat_get_xact_tuples_updated(relid))::text END FROM tree`;
+}
+
+/** A query for the number of records of a JSON array, its one parameter, whose keys are in the table. */
+export function presentQuery(dataset: Dataset<unknown>): string {
+  return `SELECT count(*)::text FROM ${dataset.name} JOIN ${recordset(dataset)} ` +
+    `USING (${columnNames(dataset, dataset.key)})`;
 }
 
 /** Result of {@linkcode shapeQuery} for an unaltered table. */

@@ -12,8 +12,10 @@ import {
   jsonRow,
   keyOf,
   literal,
+  presentQuery,
   restateStatement,
   shapeQuery,
+  touchedQuery,
 } from "./schema.ts";
 
 /** A server that waits for more of a COPY asks after 30 seconds whether we are still there, and four times in all. */
@@ -108,8 +110,9 @@ export class PostgresWriter {
       isEntered = true;
       const result = await write(session);
       // It also confirms: after a COPY that failed unseen the server refuses any statement.
-      const [[shape]] = await session.query(shapeQuery(dataset));
+      const [[shape, triggers]] = await session.query(shapeQuery(dataset));
       if (shape !== expectedShape(dataset)) throw this.#alteredError(dataset, shape);
+      if (triggers !== "0") await this.#assertStored(session, batch);
       if (result.duplicates + result.restated > 0) {
         const { committed, duplicates, restated } = result;
         await session.query(
@@ -175,6 +178,24 @@ export class PostgresWriter {
     const rest = sorted.filter(([key]) => byKey.has(key)).map(([, record]) => record);
     if (rest.length > 0) await session.execute(restateStatement(dataset), [json(dataset, rest)]);
     return { committed: records.length, duplicates: 0, restated: others };
+  }
+
+  /** Checks that no trigger has skipped a row, of which the server tells nothing. */
+  async #assertStored(session: PostgresSession, { dataset, records }: Batch): Promise<void> {
+    const keyed = dataset.key.length > 0
+      ? [...new Map(records.map((record) => [keyOf(dataset, record), record])).values()]
+      : records;
+    const [[found]] = dataset.key.length > 0 && this.#onConflict === "ignore"
+      ? await session.query(presentQuery(dataset), [json(dataset, keyed)])
+      : await session.query(touchedQuery(dataset));
+    if (found === null || Number(found) >= keyed.length) return;
+    throw new BackendError(
+      `Cannot write ${this.#pool.name}: a trigger of ${dataset.name} skipped ${
+        keyed.length - Number(found)
+      } of ` +
+        `${keyed.length} records. Correct them, or change the trigger. Nothing was written.`,
+      { code: "DATA_REFUSED", operation: "write", kind: "data" },
+    );
   }
 
   #alteredError(dataset: Dataset<unknown>, shape: string | null): BackendError {
