@@ -360,7 +360,7 @@ export class ObservabilityHub implements AsyncDisposable {
   async getClusterHealthSummary(options?: HealthOptions): Promise<ClusterHealthSummary> {
     return await clusterHealthSummary(this.#store.backend, {
       window: healthWindow(options),
-      atHand: this.systemMetrics.recent(),
+      recent: this.systemMetrics.recent(),
       alerts: await this.#alerts.list(),
     });
   }
@@ -376,7 +376,7 @@ export class ObservabilityHub implements AsyncDisposable {
   async getServiceDependencyMap(options?: HealthOptions): Promise<ServiceDependencyMap> {
     return await serviceDependencyMap(this.#store.backend, {
       window: healthWindow(options),
-      atHand: this.serviceMetrics.recent(),
+      recent: this.serviceMetrics.recent(),
     });
   }
 

@@ -8,6 +8,8 @@ import type { Backend } from "../src/backends/backend.ts";
 import { ValidationError } from "../src/errors.ts";
 import { ObservabilityHub } from "../src/hub.ts";
 import { CostObservatory } from "../src/observatory.ts";
+import type { BudgetInput } from "../src/monitoring/budgets/budget.ts";
+import type { BudgetStatus } from "../src/monitoring/budgets/budget_status.ts";
 import type { TelemetryEvent } from "../src/pipeline/events.ts";
 import { assertEquals, assertRejects } from "./assert.ts";
 import { costEntry } from "./fixtures.ts";
@@ -254,6 +256,50 @@ export function liveContract(test: Register): void {
     assertEquals([await second.removeAlertRule("idle"), await second.removeAlertRule("idle")], [true, false]);
     assertEquals((await second.getAlertRules()).find(({ name }) => name === "idle"), undefined);
     await second.close();
+  });
+
+  test("counts many budgets as it counts each alone", async (backend) => {
+    const now = Date.now();
+    const costs = await CostObservatory.open({ backend });
+    const filters = (i: number): Partial<BudgetInput>[] => [
+      {},
+      { resourceId: `r${i}` },
+      { categories: ["gpu", `c${i}`] },
+      { tags: { team: `t${i}`, "": "x" } },
+      { region: "eu", resourceId: `r${i}`, tags: { team: `t${i}` } },
+    ];
+    let number = 0;
+    for (let i = 0; i < 6; i++) {
+      for (const filter of filters(i)) {
+        const period = ["1d", "1w", "1mo", "1y"][number % 4];
+        const timeZone = ["UTC", "America/New_York", "Asia/Kathmandu"][number % 3];
+        await costs.createBudget({ budgetId: `b${number++}`, amount: "10", period, timeZone, ...filter });
+      }
+    }
+    for (let i = 0; i < 60; i++) {
+      await costs.addCostEntry(costEntry({
+        entryId: `e${i}`,
+        timestamp: now - i ** 2 * HOUR,
+        amount: "1.1",
+        resourceId: `r${i % 7}`,
+        category: i % 2 ? "gpu" : `c${i % 5}`,
+        currency: i % 4 ? "USD" : "EUR",
+        region: i % 3 ? "eu" : undefined,
+        tags: i % 5 ? { team: `t${i % 6}`, ...(i % 7 ? { "": "x" } : {}) } : undefined,
+      }));
+    }
+    await costs.flush();
+    const all = await costs.getBudgetStatus({ at: now });
+    assertEquals(all.length, 30);
+    for (const status of all) {
+      const [alone] = await costs.getBudgetStatus({ budgetId: status.budgetId, at: now });
+      const total = (
+        { budgetId, spent, entries, otherCurrencies }: BudgetStatus,
+      ) => [budgetId, spent, entries, otherCurrencies];
+      assertEquals(total(status), total(alone));
+    }
+    assertEquals(all.filter(({ spent }) => spent !== "0").length > 15, true);
+    await costs.close();
   });
 
   test("reports health to a process that has seen no metrics", async (backend) => {

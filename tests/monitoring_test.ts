@@ -830,6 +830,34 @@ Deno.test("expectationOf() accepts a fifth when all days are equal, and reports 
 
 // --- What is left over
 
+Deno.test("getClusterHealthSummary() answers for ten thousand clusters", async () => {
+  await using hub = await ObservabilityHub.open({ maxMemoryEntries: 50_000 });
+  const timestamp = Date.now();
+  for (let i = 0; i < 30_000; i++) {
+    const node = { clusterId: `c${i % 10_000}`, nodeId: `n${i}` };
+    await hub.collectSystemMetrics({ timestamp, ...node, cpuUsage: i % 2, healthStatus: "warning" });
+  }
+  const { clusters } = await hub.getClusterHealthSummary();
+  assertEquals(clusters.length, 10_000);
+  assertEquals(clusters.every(({ nodes, nodesBy }) => nodes === 3 && nodesBy.warning === 3), true);
+});
+
+Deno.test("getServiceDependencyMap() follows a long chain and a circle of services", async () => {
+  await using hub = new ObservabilityHub();
+  const name = (i: number) => `s${`${i}`.padStart(4, "0")}`;
+  for (let i = 0; i < 3_000; i++) {
+    await hub.collectServiceMetrics({
+      timestamp: Date.now(),
+      serviceName: name(i),
+      status: i === 2_999 ? "down" : "healthy",
+      dependencyHealth: { [name((i + 1) % 3_000)]: "unknown" },
+    });
+  }
+  const { nodes, edges } = await hub.getServiceDependencyMap();
+  assertEquals([nodes.length, edges.length], [3_000, 3_000]);
+  assertEquals(nodes.filter(({ downDependencies }) => downDependencies[0] === name(2_999)).length, 2_999);
+});
+
 Deno.test("cleanupOldData() deletes resolved alerts and past thresholds only", async () => {
   const backend = memory();
   const hub = await ObservabilityHub.open({ backend });

@@ -34,7 +34,7 @@ export const metricsHealth: Command = {
     });
     const found = await withBackend(given, "read", async (backend) => {
       const alerts = new Alerts(backend.documents, new AlertMonitor(backend.documents, () => {}));
-      return await clusterHealthSummary(backend, { window, atHand: [], alerts: await alerts.list() });
+      return await clusterHealthSummary(backend, { window, recent: [], alerts: await alerts.list() });
     });
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });

@@ -182,60 +182,69 @@ export function healthWindow(options: HealthOptions = {}): { at: number; since: 
   return { at, since: asBound(Math.floor(at - windowMs)) };
 }
 
-/** The newest record of each node or service within a window: what is stored, and what this process has at hand. */
+/**
+ * Returns the newest record of each node by cluster, or of each service, within a window, of those that are stored or in
+ * this process.
+ */
 async function newestOf<T extends { timestamp: number }>(
   backend: Backend,
   dataset: Dataset<T>,
-  { at, since, atHand }: { at: number; since: number; atHand: readonly T[] },
-): Promise<T[]> {
-  const newest = new Map<string, T>();
+  { at, since, recent }: { at: number; since: number; recent: readonly T[] },
+): Promise<Map<string, Map<string, T>>> {
+  const newest = new Map<string, Map<string, T>>();
+  const [first, second = first] = dataset.filters;
   const look = (record: T) => {
-    const name = JSON.stringify(dataset.filters.map((field) => (record as Record<string, unknown>)[field]));
-    const known = newest.get(name);
-    if (!known || known.timestamp < record.timestamp) newest.set(name, record);
+    const fields = record as Record<string, unknown>;
+    const group = fields[first] as string;
+    let found = newest.get(group);
+    if (!found) newest.set(group, found = new Map());
+    const name = fields[second] as string;
+    const known = found.get(name);
+    if (!known || known.timestamp < record.timestamp) found.set(name, record);
   };
   const query = acceptQuery(dataset, { startTime: since, endTime: at + 1 });
   for await (const page of backend.read(dataset, query)) page.forEach(look);
-  for (const record of atHand) if (record.timestamp >= since && record.timestamp <= at) look(record);
-  return [...newest.values()];
+  for (const record of recent) if (record.timestamp >= since && record.timestamp <= at) look(record);
+  return newest;
 }
 
-/** A window, and the metrics that a process has at hand. */
-interface Seen<T> {
+/** A window, and the newest metrics of this process. */
+interface HealthInput<T> {
   readonly window: ReturnType<typeof healthWindow>;
-  readonly atHand: readonly T[];
+  readonly recent: readonly T[];
 }
 
 /** Returns the health of all clusters of a backend. */
 export async function clusterHealthSummary(
   backend: Backend,
-  { window, atHand, alerts }: Seen<SystemMetrics> & { alerts: Alert[] },
+  { window, recent, alerts }: HealthInput<SystemMetrics> & { alerts: Alert[] },
 ): Promise<ClusterHealthSummary> {
-  const newest = await newestOf(backend, systemMetrics, { ...window, atHand });
+  const newest = await newestOf(backend, systemMetrics, { ...window, recent });
   const clusters = await bodiesOf<Cluster>(backend.documents, CLUSTER);
   return { at: window.at, clusters: clusterHealth(newest, { clusters, alerts }), alerts };
 }
 
-/** The services of a backend. */
+/** Returns the services of a backend. */
 export async function serviceDependencyMap(
   backend: Backend,
-  { window, atHand }: Seen<ServiceMetrics>,
+  { window, recent }: HealthInput<ServiceMetrics>,
 ): Promise<ServiceDependencyMap> {
-  const newest = await newestOf(backend, serviceMetrics, { ...window, atHand });
-  return { at: window.at, ...dependencyMap(newest, await bodiesOf<Service>(backend.documents, SERVICE)) };
+  const newest = await newestOf(backend, serviceMetrics, { ...window, recent });
+  const metrics = [...newest.values()].flatMap((found) => [...found.values()]);
+  return { at: window.at, ...dependencyMap(metrics, await bodiesOf<Service>(backend.documents, SERVICE)) };
 }
 
-/** Returns the health of clusters from the newest metrics of each node. */
+/** Returns the health of clusters by the newest metrics of each node, in one pass over metrics and alerts. */
 function clusterHealth(
-  newest: readonly SystemMetrics[],
+  newest: ReadonlyMap<string, ReadonlyMap<string, SystemMetrics>>,
   { clusters, alerts }: { clusters: readonly Cluster[]; alerts: readonly Alert[] },
 ): ClusterHealth[] {
   const registered = new Map(clusters.map((cluster) => [cluster.clusterId, cluster]));
-  const ids = new Set([...registered.keys(), ...newest.map(({ clusterId }) => clusterId)]);
-  return [...ids].toSorted().map((clusterId) =>
+  const alertsOf = Map.groupBy(alerts, ({ clusterId }) => clusterId);
+  return [...new Set([...registered.keys(), ...newest.keys()])].toSorted().map((clusterId) =>
     healthOf(registered.get(clusterId) ?? { clusterId }, {
-      metrics: newest.filter((metrics) => metrics.clusterId === clusterId),
-      alerts: alerts.filter((alert) => alert.clusterId === clusterId),
+      metrics: [...newest.get(clusterId)?.values() ?? []],
+      alerts: alertsOf.get(clusterId) ?? [],
     })
   );
 }
@@ -252,11 +261,10 @@ function healthOf(
     critical: 0,
     down: silentNodes.length,
   };
+  const alertsOf = Map.groupBy(alerts, ({ nodeId }) => nodeId);
   for (const { nodeId, healthStatus = "healthy" } of metrics) {
-    const ofAlerts = alerts.filter((alert) => alert.nodeId === nodeId).map(({ severity }) =>
-      STATUS_OF[severity]
-    );
-    nodesBy[worst([healthStatus, ...ofAlerts])]++;
+    const byAlerts = alertsOf.get(nodeId)?.map(({ severity }) => STATUS_OF[severity]) ?? [];
+    nodesBy[worst(healthStatus, byAlerts)]++;
   }
   const count = metrics.length + silentNodes.length;
   const total = HEALTH_STATUSES.reduce((sum, status) => sum + nodesBy[status] * SCORES[status], 0);
@@ -272,55 +280,90 @@ function healthOf(
     ...means(metrics, ["cpuUsage", "memoryUsage", "gpuUsage", "latencyP95"]),
     ...sums(metrics, ["throughput", "powerConsumption", "costPerHour"]),
     trainingNodes: metrics.filter(({ trainingActive }) => trainingActive).length,
-    ...(metrics.length === 0 ? {} : { lastSeen: Math.max(...metrics.map(({ timestamp }) => timestamp)) }),
+    ...(metrics.length === 0
+      ? {}
+      : { lastSeen: metrics.reduce((max, { timestamp }) => Math.max(max, timestamp), 0) }),
   };
 }
 
-/** The services and how they depend on each other, by the newest metrics of each. */
+/** Returns the services and how they depend on each other, by the newest metrics of each. */
 function dependencyMap(
   newest: readonly ServiceMetrics[],
   services: readonly Service[],
 ): Omit<ServiceDependencyMap, "at"> {
   const registered = new Map(services.map((service) => [service.serviceName, service]));
-  const metrics = new Map(newest.map((record) => [record.serviceName, record]));
-  const dependenciesOf = (name: string) =>
-    new Set([
-      ...registered.get(name)?.dependencies ?? [],
-      ...Object.keys(metrics.get(name)?.dependencyHealth ?? {}),
-    ]);
-  const known = new Set([...registered.keys(), ...metrics.keys()]);
-  for (const name of [...known]) dependenciesOf(name).forEach((dependency) => known.add(dependency));
-  const names = [...known].toSorted();
-  const statusOf = (name: string) =>
-    metrics.get(name)?.status ??
-      newest.map(({ dependencyHealth }) => dependencyHealth?.[name]).find((status) => status !== undefined) ??
-      "unknown";
+  const dependencies = new Map<string, Set<string>>();
+  const dependents = new Map<string, string[]>();
+  const depend = (target: string, sources: readonly string[]) => {
+    const known = dependencies.get(target) ?? new Set();
+    dependencies.set(target, known);
+    for (const source of sources) {
+      if (known.has(source)) continue;
+      known.add(source);
+      if (!dependencies.has(source)) dependencies.set(source, new Set());
+      append(dependents, source, target);
+    }
+  };
+  for (const { serviceName, dependencies = [] } of services) depend(serviceName, dependencies);
+  for (const { serviceName, dependencyHealth = {} } of newest) {
+    depend(serviceName, Object.keys(dependencyHealth));
+  }
+  const names = [...dependencies.keys()].toSorted();
+  const statuses = statusesOf(newest);
+  const down = new Map<string, string[]>();
+  for (const name of names) {
+    if (statuses.get(name) !== "down") continue;
+    for (const dependent of reach(name, dependents)) append(down, dependent, name);
+  }
   return {
     nodes: names.map((serviceName) => {
       const { clusterId } = registered.get(serviceName) ?? {};
       return {
         serviceName,
         ...(clusterId === undefined ? {} : { clusterId }),
-        status: statusOf(serviceName),
-        downDependencies: reach(serviceName, dependenciesOf).filter((name) => statusOf(name) === "down"),
+        status: statuses.get(serviceName) ?? "unknown",
+        downDependencies: down.get(serviceName) ?? [],
       };
     }),
     edges: names.flatMap((target) =>
-      [...dependenciesOf(target)].toSorted().map((source) => ({ source, target }))
+      [...dependencies.get(target)!].toSorted().map((source) => ({ source, target }))
     ),
   };
 }
 
-/** All that can be reached from a name, itself left out, each once; circles do no harm. */
-function reach(from: string, next: (name: string) => Iterable<string>): string[] {
-  const seen = new Set([from]);
-  for (const name of seen) for (const other of next(name)) seen.add(other);
-  seen.delete(from);
-  return [...seen].toSorted();
+/** Returns the state of each service: what it reports itself, else what the first service that depends on it reports. */
+function statusesOf(newest: readonly ServiceMetrics[]): Map<string, string> {
+  const statuses = new Map<string, string>();
+  for (const { serviceName, status } of newest) if (status !== undefined) statuses.set(serviceName, status);
+  for (const { dependencyHealth = {} } of newest) {
+    for (const [name, status] of Object.entries(dependencyHealth)) {
+      if (!statuses.has(name)) statuses.set(name, status);
+    }
+  }
+  return statuses;
 }
 
-function worst(statuses: readonly HealthStatus[]): HealthStatus {
-  return HEALTH_STATUSES[Math.max(...statuses.map((status) => HEALTH_STATUSES.indexOf(status)))];
+function append(lists: Map<string, string[]>, key: string, value: string): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
+}
+
+/** Returns all names that can be reached from a name, without itself. Circles are allowed. */
+function reach(from: string, next: ReadonlyMap<string, readonly string[]>): Set<string> {
+  const seen = new Set([from]);
+  for (const name of seen) for (const other of next.get(name) ?? []) seen.add(other);
+  seen.delete(from);
+  return seen;
+}
+
+function worst(status: HealthStatus, others: readonly HealthStatus[]): HealthStatus {
+  return HEALTH_STATUSES[
+    others.reduce(
+      (max, other) => Math.max(max, HEALTH_STATUSES.indexOf(other)),
+      HEALTH_STATUSES.indexOf(status),
+    )
+  ];
 }
 
 type Measure =

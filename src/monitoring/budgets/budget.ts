@@ -1,7 +1,6 @@
 import { ValidationError } from "../../errors.ts";
 import type { Budget } from "../../records/budget.ts";
 import { bucketAt, bucketRangesOf, isTimeZone, parseBucket } from "../../records/calendar.ts";
-import type { CostEntry } from "../../records/cost_entry.ts";
 import { whatIsNoCurrency } from "../../records/currency.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { acceptMap, acceptTime } from "../../records/validation.ts";
@@ -153,16 +152,4 @@ export function windowAt(budget: Budget, time: number): BudgetWindow {
   const ranges = bucketRangesOf(parseBucket(period)!, { start: at, end: at + 1, timeZone });
   const { start, end } = bucketAt(ranges, at);
   return { start: Math.max(start, startTime), end: Math.min(end, endTime) };
-}
-
-/** Returns true if a cost in the window counts for the budget. */
-export function isCounted(budget: Budget, entry: CostEntry): boolean {
-  const { currency, categories, resourceId, region, tags } = budget;
-  if (entry.currency !== currency) return false;
-  if (categories !== undefined && !categories.includes(entry.category)) return false;
-  if (resourceId !== undefined && entry.resourceId !== resourceId) return false;
-  if (region !== undefined && entry.region !== region) return false;
-  if (tags === undefined) return true;
-  for (const key in tags) if (entry.tags?.[key] !== tags[key]) return false;
-  return true;
 }

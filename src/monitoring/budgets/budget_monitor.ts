@@ -1,10 +1,12 @@
 import type { Backend } from "../../backends/backend.ts";
 import type { EventListener } from "../../pipeline/events.ts";
+import type { GroupKey } from "../../records/aggregation.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import type { CostEntry } from "../../records/cost_entry.ts";
 import { Decimal } from "../../records/decimal.ts";
-import { type BudgetWindow, isCounted, windowAt } from "./budget.ts";
-import { crossingId, spendingOf, thresholdAmount } from "./budget_status.ts";
+import { type BudgetWindow, windowAt } from "./budget.ts";
+import { crossingId, thresholdAmount } from "./budget_status.ts";
+import { fieldsOf, keyOfCost, keysOf, readSpendings } from "./spending.ts";
 import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
 
 /** A budget, and what is spent in its present window. */
@@ -16,11 +18,18 @@ interface Watched {
   readonly open: { readonly threshold: number; readonly amount: Decimal }[];
 }
 
+/** Budgets that filter by the same fields, by the values for which they count. */
+interface BudgetGroup {
+  readonly fields: readonly GroupKey[];
+  readonly byKey: ReadonlyMap<string, readonly Watched[]>;
+}
+
 /** Counts what is spent on each budget as costs are committed, and tells once of each threshold that is crossed. */
 export class BudgetMonitor {
   readonly #backend: Backend;
   readonly #emit: EventListener;
   #watched: Watched[] = [];
+  #groups: readonly BudgetGroup[] = [];
 
   /** Makes a watch that knows of no budgets yet. */
   constructor(backend: Backend, emit: EventListener) {
@@ -30,14 +39,18 @@ export class BudgetMonitor {
 
   /** Counts committed costs that were not counted before. */
   count(entries: readonly CostEntry[]): void {
-    if (this.#watched.length === 0) return;
     for (const entry of entries) {
       let amount: Decimal | undefined;
-      for (const watched of this.#watched) {
-        const { budget, window: { start, end } } = watched;
-        if (entry.timestamp < start || entry.timestamp >= end || !isCounted(budget, entry)) continue;
-        amount ??= Decimal.from(entry.amount);
-        watched.spent = watched.spent.plus(amount);
+      for (const { fields, byKey } of this.#groups) {
+        const key = keyOfCost(entry, fields);
+        for (const watched of key === undefined ? [] : byKey.get(key) ?? []) {
+          const { budget, window: { start, end } } = watched;
+          if (entry.currency !== budget.currency || entry.timestamp < start || entry.timestamp >= end) {
+            continue;
+          }
+          amount ??= Decimal.from(entry.amount);
+          watched.spent = watched.spent.plus(amount);
+        }
       }
     }
   }
@@ -54,15 +67,17 @@ export class BudgetMonitor {
     const { documents } = this.#backend;
     // As they are stored: a budget that was changed, here or elsewhere, takes back those that it does not reach.
     const told = new Set((await documents.read(CROSSING)).map(({ id }) => id));
-    for (const budget of await bodiesOf<Budget>(documents, BUDGET)) {
-      const window = windowAt(budget, now);
-      if (window.end <= now) continue; // it is over for good
+    const periods = (await bodiesOf<Budget>(documents, BUDGET))
+      .map((budget) => ({ budget, window: windowAt(budget, now) }))
+      .filter(({ window }) => window.end > now); // the others are over for good
+    const spendings = await readSpendings(this.#backend, periods);
+    for (const [i, { budget, window }] of periods.entries()) {
       const open = budget.thresholds.filter((threshold) => !told.has(crossingId(budget, window, threshold)))
         .map((threshold) => ({ threshold, amount: thresholdAmount(budget, threshold) }));
-      const { spent } = await spendingOf(this.#backend, budget, window);
-      watched.push({ budget, window, spent, open });
+      watched.push({ budget, window, spent: spendings[i].spent, open });
     }
     this.#watched = watched;
+    this.#groups = groupsOf(watched);
   }
 
   /** Tells of the thresholds that were crossed. Where that cannot be stored, it is told the next time. */
@@ -75,6 +90,19 @@ export class BudgetMonitor {
       }
     }
   }
+}
+
+/** Groups budgets so that a cost is looked up once for all budgets that filter by the same fields. */
+function groupsOf(watched: readonly Watched[]): BudgetGroup[] {
+  const alike = Map.groupBy(watched, ({ budget }) => JSON.stringify(fieldsOf(budget)));
+  return [...alike.values()].map((group) => {
+    const fields = fieldsOf(group[0].budget);
+    const pairs = group.flatMap((one) => keysOf(one.budget, fields).map((key) => ({ key, one })));
+    const byKey = new Map(
+      [...Map.groupBy(pairs, ({ key }) => key)].map(([key, found]) => [key, found.map(({ one }) => one)]),
+    );
+    return { fields, byKey };
+  });
 }
 
 /** Tells that a threshold was crossed, unless this or another process has. */

@@ -1,9 +1,9 @@
 import { DAY_MS } from "../../records/calendar.ts";
-import { aggregateCosts } from "../../aggregation/aggregate.ts";
-import type { Backend, CurrencyTotal } from "../../backends/backend.ts";
+import type { CurrencyTotal } from "../../backends/backend.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import { Decimal } from "../../records/decimal.ts";
 import type { BudgetWindow } from "./budget.ts";
+import type { Spending } from "./spending.ts";
 
 /**
  * Status of a budget: `approaching_limit` from 80 %, `budget_exhausted` when exactly all of it is spent,
@@ -49,45 +49,7 @@ export interface BudgetStatus {
   otherCurrencies: CurrencyTotal[];
 }
 
-/** Spending in a window, by currency. */
-export interface Spending {
-  /** In the currency of the budget. */
-  readonly spent: Decimal;
-  /** Number of costs. */
-  readonly entries: number;
-  /** In other currencies. */
-  readonly others: readonly CurrencyTotal[];
-}
-
 const APPROACHING_PERCENT = 80n;
-
-/** Returns the spending in a window, summed by the backend. */
-export async function spendingOf(backend: Backend, budget: Budget, window: BudgetWindow): Promise<Spending> {
-  const { currency, categories, resourceId, region, tags } = budget;
-  const rows = await aggregateCosts(backend, {
-    startTime: window.start,
-    endTime: window.end,
-    ...(categories?.length === 1 ? { category: categories[0] } : {}),
-    ...(categories !== undefined && categories.length > 1 ? { groupBy: ["category"] } : {}),
-    ...(resourceId === undefined ? {} : { resourceId }),
-    ...(region === undefined ? {} : { region }),
-    ...(tags === undefined ? {} : { tags }),
-  });
-  const totals = new Map<string, { total: Decimal; count: number }>();
-  for (const row of rows) {
-    if (row.group && !categories!.includes(row.group.category!)) continue;
-    const { total, count } = totals.get(row.currency) ?? { total: Decimal.ZERO, count: 0 };
-    totals.set(row.currency, { total: total.plus(Decimal.from(row.total)), count: count + row.count });
-  }
-  const { total: spent = Decimal.ZERO, count: entries = 0 } = totals.get(currency) ?? {};
-  totals.delete(currency);
-  const others = [...totals].map(([currency, { total, count }]) => ({
-    currency,
-    total: total.toString(),
-    count,
-  }));
-  return { spent, entries, others };
-}
 
 /** Returns the amount at which a threshold is reached. */
 export function thresholdAmount({ amount }: Budget, threshold: number): Decimal {

@@ -6,14 +6,8 @@ import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import type { Decimal } from "../../records/decimal.ts";
 import { acceptTime } from "../../records/validation.ts";
 import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./budget.ts";
-import {
-  type BudgetStatus,
-  budgetStatus,
-  isOf,
-  type Spending,
-  spendingOf,
-  thresholdAmount,
-} from "./budget_status.ts";
+import { type BudgetStatus, budgetStatus, isOf, thresholdAmount } from "./budget_status.ts";
+import { readSpending, readSpendings, type Spending } from "./spending.ts";
 import { isAnything, isText, takeFields } from "../field_checks.ts";
 import { tellOfCrossing } from "./budget_monitor.ts";
 import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
@@ -98,12 +92,11 @@ export class Budgets {
 
   /** Tells of what was crossed in periods that are not over. */
   async #tell(found: readonly Spent[]): Promise<void> {
-    const crossings = await crossingsIn(this.#backend);
+    const crossings = await crossingsByBudget(this.#backend);
     for (const { budget, window, spending: { spent } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
-      const told = crossings.filter((crossing) => isOf(crossing, budget, window)).map((crossing) =>
-        crossing.threshold
-      );
+      const told = (crossings.get(budget.budgetId) ?? []).filter((crossing) => isOf(crossing, budget, window))
+        .map((crossing) => crossing.threshold);
       for (const threshold of reached(budget, spent)) {
         if (told.includes(threshold)) continue;
         await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
@@ -114,7 +107,7 @@ export class Budgets {
   /** Resets thresholds that a changed budget has not reached. */
   async #takeBack(budget: Budget): Promise<void> {
     const window = windowAt(budget, Date.now());
-    const still = reached(budget, (await spendingOf(this.#backend, budget, window)).spent);
+    const still = reached(budget, (await readSpending(this.#backend, { budget, window })).spent);
     await this.#forget((crossing) => isOf(crossing, budget, window) && !still.includes(crossing.threshold));
   }
 
@@ -145,17 +138,17 @@ async function findSpent(
   const subject = "a question about budgets";
   const given = takeFields(subject, query, { fields: { budgetId: isText, at: isAnything } });
   const at = acceptTime(subject, "at", given.at ?? Date.now());
-  const found: Spent[] = [];
-  for (const budget of await storedBudgets(backend, given.budgetId as string | undefined)) {
-    const window = windowAt(budget, at);
-    found.push({ budget, window, spending: await spendingOf(backend, budget, window) });
-  }
-  return found;
+  const budgets = await storedBudgets(backend, given.budgetId as string | undefined);
+  const periods = budgets.map((budget) => ({ budget, window: windowAt(budget, at) }));
+  const spendings = await readSpendings(backend, periods);
+  return periods.map((period, i) => ({ ...period, spending: spendings[i] }));
 }
 
 async function reportOf(backend: Backend, found: readonly Spent[]): Promise<BudgetStatus[]> {
-  const crossings = await crossingsIn(backend);
-  return found.map(({ budget, ...rest }) => budgetStatus(budget, { ...rest, crossings }));
+  const crossings = await crossingsByBudget(backend);
+  return found.map(({ budget, ...rest }) =>
+    budgetStatus(budget, { ...rest, crossings: crossings.get(budget.budgetId) ?? [] })
+  );
 }
 
 async function storedBudgets({ documents }: Backend, budgetId?: string): Promise<Budget[]> {
@@ -170,8 +163,8 @@ async function storedBudgets({ documents }: Backend, budgetId?: string): Promise
   );
 }
 
-function crossingsIn({ documents }: Backend): Promise<BudgetCrossing[]> {
-  return bodiesOf<BudgetCrossing>(documents, CROSSING);
+async function crossingsByBudget({ documents }: Backend): Promise<Map<string, BudgetCrossing[]>> {
+  return Map.groupBy(await bodiesOf<BudgetCrossing>(documents, CROSSING), ({ budgetId }) => budgetId);
 }
 
 /** The thresholds of a budget that an amount reaches. */
