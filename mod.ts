@@ -18,8 +18,8 @@
  *
  * @module
  */
-export { CostObservatory, type ObservatoryCleanup } from "./src/observatory.ts";
-export { type HubCleanup, ObservabilityHub } from "./src/hub.ts";
+export { CostObservatory } from "./src/observatory.ts";
+export { ObservabilityHub } from "./src/hub.ts";
 export { openBackend, type OpenOptions, type PersistenceConfig } from "./src/config.ts";
 export { DatasetHandle, type SinkOptions } from "./src/dataset_handle.ts";
 export type { CleanupOptions, CloseOptions, StoreStats } from "./src/store.ts";
@@ -29,12 +29,10 @@ export { StorageBackend } from "./src/backends/backend.ts";
 export type {
   Backend,
   BackendStats,
-  ConflictPolicy,
   CurrencyTotal,
   DatasetStats,
   DeleteOptions,
   DocumentStore,
-  OpenMode,
   PolicyStats,
   ProbeReport,
   ReadOptions,
@@ -44,7 +42,7 @@ export type { AlertRule, AlertRuleInput } from "./src/monitoring/alerts/alert_ru
 export type { AlertsQuery } from "./src/monitoring/alerts/alerts.ts";
 export type { AnomalyQuery } from "./src/monitoring/anomalies/anomaly_detection.ts";
 export type { BudgetInput } from "./src/monitoring/budgets/budget.ts";
-export type { BudgetState, BudgetStatus } from "./src/monitoring/budgets/budget_status.ts";
+export type { BudgetStatus } from "./src/monitoring/budgets/budget_status.ts";
 export type { BudgetChanges, BudgetQuery } from "./src/monitoring/budgets/budgets.ts";
 export type {
   CostShare,
@@ -77,25 +75,8 @@ export type {
 } from "./src/aggregation/aggregate_query.ts";
 export type { AggregateRow, Aggregation, GroupKey, Measure } from "./src/records/aggregation.ts";
 export type { BucketRange } from "./src/records/calendar.ts";
-export type { SqliteDriverName } from "./src/backends/sqlite/driver.ts";
-export type {
-  AlertEvent,
-  AnomalyEvent,
-  BudgetEvent,
-  DeadLetteredEvent,
-  DroppedEvent,
-  EventListener,
-  EventOf,
-  PausedEvent,
-  ResumedEvent,
-  RetryEvent,
-  SpoolDamagedEvent,
-  SpoolUnusableEvent,
-  TelemetryEvent,
-} from "./src/pipeline/events.ts";
-export type { OverflowPolicy } from "./src/pipeline/pipeline.ts";
+export type { EventDetails, EventListener, TelemetryEvent } from "./src/pipeline/events.ts";
 export type { CloseReport, CommitLatency, PipelineStats } from "./src/pipeline/pipeline_stats.ts";
-export type { FsyncPolicy } from "./src/spool/spool.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
 export { Decimal } from "./src/records/decimal.ts";
@@ -116,7 +97,7 @@ export type {
   TimeRangeQuery,
 } from "./src/records/query.ts";
 export { TransferError } from "./src/transfer/transfer_error.ts";
-export { type ExportFormat, type ExportOptions, exportRecords } from "./src/transfer/export.ts";
+export { type ExportOptions, exportRecords } from "./src/transfer/export.ts";
 export type { FocusOptions } from "./src/transfer/focus.ts";
 export {
   type ImportOptions,
@@ -124,7 +105,7 @@ export {
   importRecords,
   type ImportReport,
 } from "./src/transfer/import.ts";
-export type { ImportFormat, MappingOptions } from "./src/transfer/mapping.ts";
+export type { MappingOptions } from "./src/transfer/mapping.ts";
 export {
   type DatasetMigration,
   migrate,

@@ -1,11 +1,8 @@
-import { type Backend, type ConflictPolicy, type OpenMode, StorageBackend } from "./backends/backend.ts";
+import { type Backend, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
-import type { SqliteDriverName } from "./backends/sqlite/driver.ts";
 import { DeferredBackend } from "./backends/deferred_backend.ts";
 import { ConfigError, describe, failureOf, kindOf, NOT_GRANTED } from "./errors.ts";
 import type { EventListener } from "./pipeline/events.ts";
-import type { OverflowPolicy } from "./pipeline/pipeline.ts";
-import type { FsyncPolicy } from "./spool/spool.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS, daysByDataset } from "./records/datasets.ts";
 
@@ -83,7 +80,7 @@ export interface PersistenceConfig {
    *
    * @default {"block"}
    */
-  overflow?: OverflowPolicy;
+  overflow?: "block" | "drop-oldest" | "drop-newest";
   /**
    * A folder in which accepted records are journaled before they are acknowledged, so that they outlive the process.
    * One process at a time uses it: each wants a folder of its own.
@@ -104,7 +101,7 @@ export interface PersistenceConfig {
    *
    * @default {"batch"}
    */
-  fsync?: FsyncPolicy;
+  fsync?: "batch" | "interval" | "none";
   /**
    * The folder for records that the backend refuses for their data, a file for each dataset. Without one, such a
    * record is in the event that tells of it, and nowhere else.
@@ -129,7 +126,7 @@ export interface PersistenceConfig {
    *
    * @default {"ignore"}
    */
-  onConflict?: ConflictPolicy;
+  onConflict?: "ignore" | "replace";
   /**
    * The driver of SQLite. `auto` takes `@db/sqlite` where it can be had and FFI is allowed, else the built-in
    * `node:sqlite`. Within one process, open a file with one driver only: two copies of SQLite would let go of
@@ -137,7 +134,7 @@ export interface PersistenceConfig {
    *
    * @default {"auto"}
    */
-  sqliteDriver?: "auto" | SqliteDriverName;
+  sqliteDriver?: "auto" | "@db/sqlite" | "node:sqlite";
   /**
    * The most connections to PostgreSQL. They are opened as they are needed, and closed after a minute without use.
    * Streams that read leave one over for writing.
@@ -359,7 +356,7 @@ export interface OpenOptions {
    *
    * @default {"create"}
    */
-  mode?: OpenMode;
+  mode?: "create" | "existing" | "read";
   /** Datasets that `retentionDays` is for, on TimescaleDB. Without it, one number is for metrics only. */
   retentionOf?: readonly DatasetName[];
 }

@@ -42,14 +42,6 @@ const DATASETS = [systemMetrics, serviceMetrics];
 /** Metrics as the alert monitor reads them. */
 type Observed = Parameters<AlertMonitor["observe"]>[1];
 
-/** Number of records that a cleanup deleted, or would delete. */
-export interface HubCleanup {
-  /** System metrics. */
-  system_metrics: number;
-  /** Service metrics. */
-  service_metrics: number;
-}
-
 /**
  * Takes in system and service metrics and keeps them in a backend.
  *
@@ -477,7 +469,9 @@ export class ObservabilityHub implements AsyncDisposable {
    * @throws {ValidationError} If the retention is no number of days from 0.
    * @throws {BackendError} If the backend cannot be written.
    */
-  async cleanupOldData(options?: CleanupOptions): Promise<HubCleanup> {
+  async cleanupOldData(
+    options?: CleanupOptions,
+  ): Promise<Record<"system_metrics" | "service_metrics", number>> {
     const { system_metrics = 0, service_metrics = 0 } = await this.#store.cleanup(options);
     return { system_metrics, service_metrics };
   }

@@ -34,12 +34,6 @@ import {
 
 const DATASETS = [costEntries];
 
-/** Number of cost entries that a cleanup deleted, or would delete. */
-export interface ObservatoryCleanup {
-  /** Cost entries. */
-  cost_entries: number;
-}
-
 /**
  * Takes in cost entries and keeps them in a backend, exact to the last digit.
  *
@@ -381,7 +375,7 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If the retention is no number of days from 0.
    * @throws {BackendError} If the backend cannot be written.
    */
-  async cleanupOldData(options?: CleanupOptions): Promise<ObservatoryCleanup> {
+  async cleanupOldData(options?: CleanupOptions): Promise<Record<"cost_entries", number>> {
     const { cost_entries = 0 } = await this.#store.cleanup(options);
     return { cost_entries };
   }

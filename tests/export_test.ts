@@ -1,5 +1,5 @@
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
-import { type ExportFormat, exportRecords, importRecords, openBackend, TransferError } from "../mod.ts";
+import { type ExportOptions, exportRecords, importRecords, openBackend, TransferError } from "../mod.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
@@ -48,7 +48,7 @@ const test = (title: string, run: (backend: Backend) => Promise<void>) =>
     }
   });
 
-async function bytesOf(backend: Backend, dataset: Dataset<unknown>, format: ExportFormat) {
+async function bytesOf(backend: Backend, dataset: Dataset<unknown>, format: ExportOptions["format"]) {
   const bytes = await exportRecords({ backend, dataset: dataset.name, format });
   return await new Response(bytes as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer();
 }

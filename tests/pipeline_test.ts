@@ -1,6 +1,6 @@
 import { BackendError, type FailureKind } from "../src/errors.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
-import type { DeadLetteredEvent, TelemetryEvent } from "../src/pipeline/events.ts";
+import type { EventOf, TelemetryEvent } from "../src/pipeline/events.ts";
 import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
 import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
@@ -492,7 +492,7 @@ for (const kind of ["data", "unknown"] as const) {
     const { deadLettered, committed, lastError } = pipeline.stats();
     assertEquals([deadLettered, committed, lastError], [2, 38, undefined]);
     assertConserved(pipeline.stats());
-    const told = events.filter(({ type }) => type === "dead-lettered") as DeadLetteredEvent[];
+    const told = events.filter(({ type }) => type === "dead-lettered") as EventOf<"dead-lettered">[];
     const numbers = told.map(({ record }) => (record as SystemMetrics).activeConnections!);
     assertEquals(numbers.toSorted((a, b) => a - b), [3, 17]);
     // They are in the events and nowhere else.

@@ -4,109 +4,55 @@ import type { CostAnomaly } from "../records/anomaly.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import type { DatasetName } from "../records/dataset.ts";
 
-/** Fields of every {@linkcode TelemetryEvent}. */
-export interface EventOf<Type extends string> {
-  /** Type. */
-  type: Type;
-  /** To records of which dataset. */
-  dataset: DatasetName;
-  /** The same in words. */
-  message: string;
+/** Fields of each type of {@linkcode TelemetryEvent} beside `type`, `dataset` and `message`. */
+export interface EventDetails {
+  /** An attempt to write failed, and will be repeated. */
+  "retry": { code: ErrorCode; error: unknown };
+  /** An alarm, once for each cause: nothing is written until an operator acts. Attempts go on. */
+  "paused": { code: ErrorCode; error: unknown };
+  /** The cause of the last `paused` is gone. */
+  "resumed": object;
+  /** An alarm, once for each cause: alerts, budgets or anomalies are not evaluated. Records are written. */
+  "watch-paused": { code: ErrorCode; error: unknown };
+  /** The cause of the last `watch-paused` is gone. */
+  "watch-resumed": object;
+  /** The backend refused a record. Without a `file` it is in this event only. */
+  "dead-lettered": { code: ErrorCode; error: unknown; record: unknown; file?: string };
+  /** Records are dropped as `overflow` says; `dropped` counts them so far. Once for each time that buffers are full. */
+  "dropped": { dropped: number };
+  /** A part of the spool could not be read: its size in bytes, and the file it was moved to. */
+  "spool-damaged": { bytes: number; file?: string };
+  /** An alarm: the folder of the spool cannot be used, and records are kept in memory only. */
+  "spool-unusable": { code: ErrorCode; error: unknown };
+  /** A node or a service has broken a rule for as long as the rule says. */
+  "alert-fired": { alert: Alert };
+  /** The first metrics arrived that do not break the rule, or the alert was resolved by hand. */
+  "alert-resolved": { alert: Alert };
+  /** Spend has reached a threshold of a budget. Once in each period, over all processes. */
+  "budget-threshold": { budget: Budget; crossing: BudgetCrossing };
+  /** A day costs far more or far less than comparable days before. */
+  "cost-anomaly": { anomaly: CostAnomaly };
 }
 
-/** An attempt to write failed; it is made again by itself. */
-export interface RetryEvent extends EventOf<"retry"> {
-  /** Why, as a stable name. */
-  code: ErrorCode;
-  /** Why it failed. */
-  error: unknown;
-}
+/** Something that happened to records, or that was seen in them. Which details it has follows from `type`. */
+export type TelemetryEvent = {
+  [Type in keyof EventDetails]: {
+    /** The type of the event. */
+    type: Type;
+    /** The dataset of the records. */
+    dataset: DatasetName;
+    /** A sentence for people. */
+    message: string;
+  } & EventDetails[Type];
+}[keyof EventDetails];
 
-/**
- * An alarm: nothing goes on until somebody mends something; with `watch-paused` only what is watched does not, and records
- * go on. Told once, whatever the number of attempts.
- */
-export interface PausedEvent extends EventOf<"paused" | "watch-paused"> {
-  /** Why, as a stable name. */
-  code: ErrorCode;
-  /** Cause. */
-  error: unknown;
-}
+/** Events of one type. */
+export type EventOf<Type extends keyof EventDetails> = Extract<TelemetryEvent, { type: Type }>;
 
-/** The cause of a {@linkcode PausedEvent} is gone. */
-export type ResumedEvent = EventOf<"resumed" | "watch-resumed">;
-
-/** A record that the backend refuses was set aside. */
-export interface DeadLetteredEvent extends EventOf<"dead-lettered"> {
-  /** Why, as a stable name. */
-  code: ErrorCode;
-  /** Why it is refused. */
-  error: unknown;
-  /** The record. */
-  record: unknown;
-  /** The file that it went into; none where no folder is configured: then it is nowhere but here. */
-  file?: string;
-}
-
-/** Records are being dropped as the overflow policy says. Told once for each time that buffers are full. */
-export interface DroppedEvent extends EventOf<"dropped"> {
-  /** Records dropped so far. */
-  dropped: number;
-}
-
-/** A part of the spool could not be read back. */
-export interface SpoolDamagedEvent extends EventOf<"spool-damaged"> {
-  /** The bytes that could not be read. */
-  bytes: number;
-  /** File of the dead letters, if they could be stored. */
-  file?: string;
-}
-
-/** An alarm: the folder of the spool cannot be used, and records are kept in memory only. */
-export interface SpoolUnusableEvent extends EventOf<"spool-unusable"> {
-  /** Why, as a stable name. */
-  code: ErrorCode;
-  /** Cause. */
-  error: unknown;
-}
-
-/** A node or a service has broken a rule for as long as the rule allows, or does so no longer. */
-export interface AlertEvent extends EventOf<"alert-fired" | "alert-resolved"> {
-  /** The alert. */
-  alert: Alert;
-}
-
-/** Spending has reached a threshold of a budget. Reported once in each period by one process. */
-export interface BudgetEvent extends EventOf<"budget-threshold"> {
-  /** The budget. */
-  budget: Budget;
-  /** The threshold, and what was spent. */
-  crossing: BudgetCrossing;
-}
-
-/** A day costs far more or far less than the like days before. */
-export interface AnomalyEvent extends EventOf<"cost-anomaly"> {
-  /** The day, and what it costs. */
-  anomaly: CostAnomaly;
-}
-
-/** Events of the pipeline and of monitoring, for logs and alarms. */
-export type TelemetryEvent =
-  | RetryEvent
-  | PausedEvent
-  | ResumedEvent
-  | DeadLetteredEvent
-  | DroppedEvent
-  | SpoolDamagedEvent
-  | SpoolUnusableEvent
-  | AlertEvent
-  | BudgetEvent
-  | AnomalyEvent;
-
-/** Is told of events. What it throws is nobody's business. */
+/** Receives events. Exceptions are ignored. */
 export type EventListener = (event: TelemetryEvent) => void;
 
-/** The listener made safe: whatever it does, records go on. */
+/** Wraps a listener so that it never throws. */
 export function safeListener(listener: EventListener | undefined): EventListener {
   if (!listener) return () => {};
   return (event) => {
@@ -114,7 +60,7 @@ export function safeListener(listener: EventListener | undefined): EventListener
       const result: unknown = listener(event);
       if (result instanceof Promise) result.catch(() => {});
     } catch {
-      // as promised
+      // ignored, as documented
     }
   };
 }

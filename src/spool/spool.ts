@@ -1,6 +1,6 @@
 import type { Dataset } from "../records/dataset.ts";
 import { ConfigError } from "../errors.ts";
-import type { EventListener, SpoolDamagedEvent } from "../pipeline/events.ts";
+import type { EventListener, EventOf } from "../pipeline/events.ts";
 import { Journal } from "./journal.ts";
 import {
   type BatchName,
@@ -328,7 +328,7 @@ async function assertOwner(
 function damageEvent(
   { name: dataset }: Dataset<unknown>,
   { what, bytes, file }: { what: string; bytes: number; file: string | undefined },
-): SpoolDamagedEvent {
+): EventOf<"spool-damaged"> {
   const message = `Cannot read ${what}: whole frames are wanted; ` +
     (file ? `it is set aside in ${file}` : "it is skipped");
   return { type: "spool-damaged", dataset, message, bytes, ...(file ? { file } : {}) };

@@ -11,7 +11,7 @@ import { acceptFocusVersion, FOCUS_NULL } from "./focus_import.ts";
 import { type Encoder, parseTime, toCells, toJsonRecord } from "./values.ts";
 
 /** A format that can be written. */
-export type ExportFormat = "ndjson" | "csv" | "focus" | "parquet";
+export type ExportFormat = ExportOptions["format"];
 /** The formats that can be written. */
 export const EXPORT_FORMATS: readonly ExportFormat[] = ["ndjson", "csv", "focus", "parquet"];
 
@@ -22,7 +22,7 @@ export interface ExportOptions {
   /** Dataset. */
   dataset: DatasetName;
   /** The format. */
-  format: ExportFormat;
+  format: "ndjson" | "csv" | "focus" | "parquet";
   /** Filter, as in a query of the dataset; all records by default. */
   query?: object;
   /** FOCUS version, and values of columns that the records lack. With a version, `parquet` has the columns of FOCUS. */

@@ -10,14 +10,14 @@ import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
 import { type FieldPlan, READERS, type Row, Unreadable } from "./values.ts";
 
 /** A format that can be read. */
-export type ImportFormat = "focus" | "csv" | "ndjson";
+export type ImportFormat = MappingOptions["format"];
 /** The formats that can be read. */
 export const IMPORT_FORMATS: readonly ImportFormat[] = ["focus", "csv", "ndjson"];
 
 /** Mapping options of an import. */
 export interface MappingOptions {
   /** The format of the file. */
-  format: ImportFormat;
+  format: "focus" | "csv" | "ndjson";
   /** The column of each field that is not called like the field; `tags.team` is one entry of a map. */
   map?: Readonly<Record<string, string>>;
   /** The value of each field that the file has no column for. */

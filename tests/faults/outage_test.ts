@@ -1,5 +1,4 @@
 /** Backends that fail, stop, fall silent and come back. */
-import type { OverflowPolicy } from "../../mod.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { TestDatabase } from "../postgres_server.ts";
 import { Chance } from "./chance.ts";
@@ -21,7 +20,7 @@ for (const spool of [false, true]) {
     await crashServer(new Chance(1), { crashes: 2, spool });
   });
 
-  for (const overflow of ["block", "drop-oldest", "drop-newest"] as const satisfies OverflowPolicy[]) {
+  for (const overflow of ["block", "drop-oldest", "drop-newest"] as const) {
     Deno.test(`Pipeline follows overflow ${overflow} when an outage fills the buffer, ${how}`, async () => {
       await outlastBuffers(new Chance(2), { overflow, spool });
     });

@@ -5,7 +5,7 @@
  * @module
  */
 import { DatabaseSync } from "node:sqlite";
-import type { OverflowPolicy } from "../../mod.ts";
+import type { PersistenceConfig } from "../../mod.ts";
 import { DeadLetters } from "../../src/pipeline/dead_letters.ts";
 import type { SystemMetrics } from "../../src/records/system_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
@@ -205,7 +205,7 @@ async function refusePoison(connectionString: string): Promise<void> {
 /** A backend that is away for longer than buffers hold, and then comes back. */
 export async function outlastBuffers(
   _chance: Chance,
-  { overflow, spool }: { overflow: OverflowPolicy; spool: boolean },
+  { overflow, spool }: { overflow: NonNullable<PersistenceConfig["overflow"]>; spool: boolean },
 ): Promise<void> {
   using folder = new TemporaryFolder();
   const maxSpoolBytes = 1_000_000; // some 7,000 records

@@ -9,7 +9,7 @@ import type { Spending } from "./spending.ts";
  * Status of a budget: `approaching_limit` from 80 %, `budget_exhausted` when exactly all of it is spent,
  * `over_budget` when more is.
  */
-export type BudgetState = "under_budget" | "approaching_limit" | "budget_exhausted" | "over_budget";
+export type BudgetState = BudgetStatus["status"];
 
 /** Status of a budget in a period. Amounts are exact, canonical decimal strings. */
 export interface BudgetStatus {
@@ -18,7 +18,7 @@ export interface BudgetStatus {
   /** Display name. */
   name: string;
   /** Status. */
-  status: BudgetState;
+  status: "under_budget" | "approaching_limit" | "budget_exhausted" | "over_budget";
   /** The currency of all amounts. */
   currency: string;
   /** Limit for the period. */
