@@ -439,26 +439,24 @@ Deno.test("Pipeline refuses records once closed, and those that wait for room", 
 Deno.test("AdmissionQueue lets in, in order, as many as there is room for, and turns away only who still waits", async () => {
   let room = 0;
   const admitted: number[] = [];
-  const waiting = new AdmissionQueue<number>({
-    hasRoom: () => room > 0,
-    admit(number) {
+  const waiting = new AdmissionQueue<number>();
+  const admit = () =>
+    waiting.admit(() => room > 0, (number) => {
       room--;
       admitted.push(number);
       return Promise.resolve();
-    },
-    onImpatient() {},
-  });
+    });
   const refused: number[] = [];
   const enter = (number: number) => void waiting.enter(number).catch(() => refused.push(number));
   for (const number of range(0, 10)) enter(number);
   for (const [places, left] of [[3, 7], [1, 6], [3, 3]]) {
     room = places;
-    waiting.letIn();
+    admit();
     assertEquals(waiting.length, left);
   }
   for (const number of range(10, 15)) enter(number);
   room = 4;
-  waiting.letIn();
+  admit();
   waiting.close(new Error("closed"));
   await settle();
   assertEquals([admitted, refused, waiting.length], [range(0, 11), range(11, 15), 0]);

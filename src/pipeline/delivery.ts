@@ -1,20 +1,32 @@
-import { type FailureKind, kindOf } from "../errors.ts";
+import { BackendError, errorCodeOf, type FailureKind, kindOf, messageOf } from "../errors.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { DeadLetters } from "./dead_letters.ts";
+import { Alarm, type EventListener } from "./events.ts";
+import type { FlushTracker } from "./flush_tracker.ts";
+import type { Counters, Latencies } from "./pipeline_stats.ts";
 import type { Queue } from "./queue.ts";
-import { retry, type RetryOptions } from "./retry.ts";
+import { retry, type RetryPace } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
 
 /** The parts of a {@linkcode Delivery}. */
-export interface DeliveryOptions<T> extends RetryOptions {
+export interface DeliveryParts<T> {
+  readonly dataset: Dataset<T>;
   /** Where batches are written. */
-  sink: Sink;
+  readonly sink: Pick<Sink, "write">;
   /** Remembers which batches were split. */
-  queue: Pick<Queue<T>, "isSplit" | "split">;
+  readonly queue: Pick<Queue<T>, "isSplit" | "split">;
+  /** Where refused records go; only their event reports them if absent. */
+  readonly deadLetters: DeadLetters | undefined;
+  readonly counters: Counters;
+  readonly latencies: Latencies;
+  readonly tracker: FlushTracker;
+  /** Paces the attempts, and ends them. */
+  readonly pace: RetryPace;
+  readonly emit: EventListener;
   /** Called when the backend has all of a batch. The outcome is not known yet. */
-  onSent: () => void;
-  /** Called when records of a batch were written. */
-  onCommitted: (result: WriteResult, ms: number) => void;
-  /** Keeps the record of a batch of one that the backend refuses. Once it resolves, the record is settled. */
-  setAside: (batch: Batch<T>, error: unknown) => Promise<void>;
+  readonly onSent: () => void;
+  /** Called when a write has failed. */
+  readonly onFailed: () => void;
 }
 
 /** Failures after which a batch is split. A kind that is not named is retried without an end. */
@@ -57,12 +69,17 @@ interface Isolation {
  * @typeParam T The type of the records.
  */
 export class Delivery<T> {
-  readonly #options: DeliveryOptions<T>;
+  /** Raised while a write fails until someone acts. */
+  readonly alarm: Alarm;
+  /** The last failure, until a write succeeds. */
+  lastError: unknown;
+  readonly #parts: DeliveryParts<T>;
   #commits = 0;
 
   /** Does nothing by itself. */
-  constructor(options: DeliveryOptions<T>) {
-    this.#options = options;
+  constructor(parts: DeliveryParts<T>) {
+    this.#parts = parts;
+    this.alarm = new Alarm(parts.dataset.name, parts.emit);
   }
 
   /** Resolves when the whole batch is settled; rejects only when the signal ends it. */
@@ -79,25 +96,25 @@ export class Delivery<T> {
         suspects = [];
         for (const part of parts) suspects.push(...await this.#attempt(part, isolation));
       }
-    }, { ...this.#options, onFailure: () => {} }); // each attempt has reported its failure
+    }, this.#parts.pace.options(() => {})); // each attempt has reported its failure
   }
 
   /** Writes a batch, or its parts where it was split; gives those that failed for an unknown cause. */
   async #attempt(batch: Batch<T>, isolation: Isolation): Promise<Suspect<T>[]> {
-    const { queue, setAside, signal } = this.#options;
+    const { queue, pace } = this.#parts;
     if (batch.records.length === 0) return [];
     if (!queue.isSplit(batch.id)) {
       try {
         await this.#write(batch, isolation);
         return [];
       } catch (error) {
-        signal.throwIfAborted();
+        pace.signal.throwIfAborted();
         const isAlone = batch.records.length === 1;
         if (kindOf(error) === "unknown" && !(isAlone && this.#isAtFault(batch, isolation))) {
           return [{ batch, error }];
         }
         if (isAlone) {
-          await setAside(batch, error);
+          await this.#setAside(batch, error);
           return [];
         }
       }
@@ -131,35 +148,84 @@ export class Delivery<T> {
         continue;
       }
       allowed--;
-      await this.#options.queue.split(batch.id);
+      await this.#parts.queue.split(batch.id);
       parts.push(...halves(batch));
     }
     return parts;
   }
 
   async #write(batch: Batch<T>, isolation: Isolation): Promise<void> {
-    const { sink, onSent, onCommitted, ...retries } = this.#options;
+    const { sink, pace, onSent } = this.#parts;
     const failures = new Map<FailureKind, number>();
     let start = 0;
-    const result = await retry(() => {
-      start = performance.now();
-      return sink.write(batch, onSent);
-    }, {
-      ...retries,
-      onFailure: (error) => {
+    const result = await retry(
+      () => {
+        start = performance.now();
+        return sink.write(batch, onSent);
+      },
+      pace.options((error) => {
         const kind = kindOf(error);
         const count = (failures.get(kind) ?? 0) + 1;
         failures.set(kind, count);
-        retries.onFailure(error);
+        this.#onFailure(error, kind);
         if (kind === "unknown") {
           isolation.first ??= { since: start, commits: this.#commits };
           if (performance.now() - isolation.first.since >= SERVER_FAULT_MS) throw error;
         }
         if (count >= maxFailures(kind, batch.records.length === 1)) throw error;
-      },
-    });
+      }),
+    );
+    this.#onCommitted(result, performance.now() - start);
+  }
+
+  #onFailure(error: unknown, kind: FailureKind): void {
+    const { dataset: { name: dataset }, counters, tracker, emit, onFailed } = this.#parts;
+    onFailed();
+    counters.retries++;
+    this.lastError = error;
+    if (kind === "operator" || kind === "disk-full" || kind === "unknown") this.alarm.raise(error);
+    else emit({ type: "retry", dataset, code: errorCodeOf(error), message: messageOf(error), error });
+    if (kind === "operator") tracker.refuse(error);
+  }
+
+  #onCommitted({ committed, duplicates, restated }: WriteResult, ms: number): void {
+    const { counters, latencies } = this.#parts;
     this.#commits++;
-    onCommitted(result, performance.now() - start);
+    counters.committed += committed;
+    counters.duplicates += duplicates;
+    counters.restated += restated;
+    latencies.add(ms);
+    this.#onSettled(committed + duplicates);
+  }
+
+  #onSettled(records: number): void {
+    const { counters, tracker } = this.#parts;
+    this.lastError = undefined;
+    this.alarm.clear();
+    counters.inFlight -= records;
+    tracker.settle(records);
+  }
+
+  /** Keeps the record of a batch of one that the backend refuses. Retries for as long as the file cannot be written. */
+  async #setAside({ id: batchId, dataset, records: [record] }: Batch<T>, error: unknown): Promise<void> {
+    const { deadLetters, counters, tracker, pace, emit } = this.#parts;
+    const message = messageOf(error);
+    const code = errorCodeOf(error);
+    const sqlState = error instanceof BackendError ? error.sqlState : undefined;
+    if (deadLetters) {
+      const letter = { batchId, code, sqlState, message, record };
+      await retry(
+        () => deadLetters.append(letter),
+        pace.options((failure) => {
+          this.alarm.raise(failure);
+          tracker.refuse(failure);
+        }),
+      );
+    } else counters.lost++;
+    counters.deadLettered++;
+    this.#onSettled(1);
+    const file = deadLetters && { file: deadLetters.path };
+    emit({ type: "dead-lettered", dataset: dataset.name, code, message, error, record, ...file });
   }
 }
 

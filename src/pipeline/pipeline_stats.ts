@@ -70,6 +70,21 @@ export interface CloseReport {
   lost: number;
 }
 
+/** Counters of one pipeline. Its stages add to them. */
+export class Counters {
+  /** See {@linkcode PipelineStats}, as for all others. */
+  accepted = 0;
+  committed = 0;
+  duplicates = 0;
+  restated = 0;
+  deadLettered = 0;
+  lost = 0;
+  dropped = 0;
+  inFlight = 0;
+  refused = 0;
+  retries = 0;
+}
+
 /** The writes whose time is remembered. */
 const LATENCIES = 100;
 

@@ -9,23 +9,33 @@ export const MAX_BUFFERED_RECORDS = MAX_BATCH_RECORDS;
 /** The same in bytes. */
 export const MAX_BUFFERED_BYTES = 64 * 2 ** 20;
 
-/** What a {@linkcode Queue} tells whoever takes records out of it. */
+/** Calls of a {@linkcode Queue} into its pipeline. */
 export interface QueueHooks {
   /** There is more to take. */
   onReady: () => void;
   /** There is room again. */
   onRoom: () => void;
-  /** So many records have left the queue just now; the oldest was accepted at this time. */
+  /** Records have left the queue just now; the oldest was accepted at this time. */
   onTaken: (records: number, time: number) => void;
-  /** So many records that it held cannot be read back. */
+  /** Records of the queue cannot be read back. */
   onMissing: (records: number) => void;
 }
 
-/** What {@linkcode Queue.freeze} gives. */
+/**
+ * Whether a queue takes another record:
+ *
+ * - `memory`: it does.
+ * - `disk`: it does, but the record then waits on disk only.
+ * - `busy`: it does once the disk has kept up.
+ * - `none`: it is full.
+ */
+export type QueueRoom = "memory" | "disk" | "busy" | "none";
+
+/** Id and length of a batch. */
 export interface BatchName {
   /** The id of the batch. */
   readonly id: string;
-  /** How many records it has. */
+  /** Its number of records. */
   readonly count: number;
 }
 
@@ -38,57 +48,49 @@ export interface FrozenBatch<T> {
 }
 
 /**
- * Where accepted records wait for their batch, oldest first. What was taken out of it stays its business until
- * it is settled: a queue on disk has to keep it until then.
+ * Where accepted records wait for their batch, oldest first. A queue on disk keeps what was taken until it is
+ * acknowledged.
  *
  * @typeParam T The type of the records.
  */
 export interface Queue<T> {
-  /** Whether what is in it outlives the process. */
+  /** True if its records outlive the process. */
   readonly isDurable: boolean;
-  /** Whether another record may come. */
-  readonly hasRoom: boolean;
-  /** Whether there is no room just now only because the disk has to keep up. */
-  readonly isBusy: boolean;
-  /** Whether that record would find room in memory. */
-  readonly hasMemoryRoom: boolean;
-  /** Whether there is nothing to take now. */
+  /** Room for another record. */
+  readonly room: QueueRoom;
+  /** True if there is nothing to take now. */
   readonly isEmpty: boolean;
-  /** Whether there is nothing to take, and nothing on its way there. */
-  readonly isDrained: boolean;
-  /** Records in it that wait in memory. */
+  /** Records that wait in memory. */
   readonly buffered: number;
   /** Those of them that would be lost with the process. */
   readonly unsafe: number;
-  /** Records in it that wait on disk only. */
+  /** Records that wait on disk only. */
   readonly spooled: number;
-  /** The bytes that it takes on disk. */
+  /** Bytes on disk. */
   readonly bytes: number;
-  /** When the oldest record in it was accepted, in epoch milliseconds. */
+  /** When the oldest record was accepted, in epoch milliseconds. */
   readonly oldestTime: number | undefined;
-  /** What somebody has to mend before it takes records in again, if anything. */
+  /** What blocks the queue until someone acts, if anything. */
   readonly alarm: string | undefined;
 
-  /**
-   * Takes a record of a size by `byteLength()`. The promise resolves when the record is as safe as this queue makes it.
-   */
+  /** Adds a record of a size by `byteLength()`. The promise resolves when the record is as safe as this queue makes it. */
   push(record: T, bytes: number): Promise<void>;
-  /** Gives the oldest records, up to the bounds of a batch. */
+  /** Takes the oldest records, up to the bounds of a batch. */
   take(): readonly T[] | Promise<readonly T[]>;
-  /** Gives up the oldest records; gives how many, 0 where that cannot be done. */
+  /** Drops the oldest records; gives how many, 0 where that cannot be done. */
   dropOldest(): number;
 
   /** The batches that an earlier process has frozen and may have written, oldest first. */
   frozen(): AsyncIterable<FrozenBatch<T>>;
-  /** Makes the next so many of the taken records a batch for good, or several; gives their ids and lengths. */
+  /** Makes the next `count` taken records a batch for good, or several. */
   freeze(count: number): BatchName[] | Promise<BatchName[]>;
-  /** Whether the halves of a batch have taken its place. */
+  /** True if the halves of a batch have replaced it. */
   isSplit(batchId: string): boolean;
-  /** Has the halves of a batch take its place, for good. */
+  /** Replaces a batch by its halves, for good. */
   split(batchId: string): void | Promise<void>;
-  /** Forgets the oldest frozen batch: nothing of it is left to do. */
-  settle(): void | Promise<void>;
-  /** Lets go of all that it holds open. */
+  /** Forgets the oldest frozen batch: all of its records are settled. */
+  acknowledge(): void | Promise<void>;
+  /** Closes its files. */
   close(): Promise<void>;
 }
 
@@ -101,8 +103,6 @@ const DONE: Promise<void> = Promise.resolve();
  */
 export class MemoryQueue<T> implements Queue<T> {
   readonly isDurable = false;
-  readonly isBusy = false;
-  readonly hasMemoryRoom = true;
   readonly spooled = 0;
   readonly bytes = 0;
   readonly alarm: string | undefined;
@@ -116,10 +116,10 @@ export class MemoryQueue<T> implements Queue<T> {
   /**
    * Makes an empty queue.
    *
-   * @param dataset The kind of record.
-   * @param hooks Who takes records out of it.
-   * @param options What somebody has to mend before there can be a better queue, if anything, and how many records it
-   * holds: a batch takes them all.
+   * @param dataset The dataset of the records.
+   * @param hooks The calls into its pipeline.
+   * @param options Why there is no better queue, if there should be one; and how many records it holds: a batch takes
+   * them all.
    */
   constructor(
     dataset: Dataset<T>,
@@ -132,16 +132,12 @@ export class MemoryQueue<T> implements Queue<T> {
     this.#maxRecords = maxRecords;
   }
 
-  get hasRoom(): boolean {
-    return this.#records.length < this.#maxRecords && this.#bytes < MAX_BUFFERED_BYTES;
+  get room(): QueueRoom {
+    return this.#records.length < this.#maxRecords && this.#bytes < MAX_BUFFERED_BYTES ? "memory" : "none";
   }
 
   get isEmpty(): boolean {
     return this.#records.length === 0;
-  }
-
-  get isDrained(): boolean {
-    return this.isEmpty;
   }
 
   get buffered(): number {
@@ -196,7 +192,7 @@ export class MemoryQueue<T> implements Queue<T> {
 
   split(): void {}
 
-  settle(): void {}
+  acknowledge(): void {}
 
   close(): Promise<void> {
     return DONE;

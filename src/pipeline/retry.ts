@@ -56,6 +56,44 @@ export async function retry<T>(operation: () => Promise<T>, options: RetryOption
   }
 }
 
+/** The longest wait of a pipeline between attempts, and the same once it closes, in milliseconds. */
+const MAX_WAIT_MS = 30_000;
+const MAX_CLOSING_WAIT_MS = 250;
+
+/** Paces all retries of a pipeline: a wait can be cut short, waits are short once it closes, and all can be ended. */
+export class RetryPace {
+  readonly #abort = new AbortController();
+  #maxMs = MAX_WAIT_MS;
+  #tryNow: () => void = () => {};
+
+  /** Aborted when nothing is tried any more. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** Options for {@linkcode retry}. */
+  options(onFailure: (error: unknown) => void): RetryOptions {
+    const onWait = (tryNow: () => void) => this.#tryNow = tryNow;
+    return { signal: this.signal, onFailure, onWait, maxMs: () => this.#maxMs };
+  }
+
+  /** Ends the present wait. */
+  tryNow(): void {
+    this.#tryNow();
+  }
+
+  /** Ends the present wait, and keeps those to come short. */
+  hurry(): void {
+    this.#maxMs = MAX_CLOSING_WAIT_MS;
+    this.#tryNow();
+  }
+
+  /** Ends all retries with a reason. */
+  end(reason: Error): void {
+    this.#abort.abort(reason);
+  }
+}
+
 /** Repeats an operation that fails with what may pass by itself, some 20 times within 20 seconds. */
 export function retryBriefly<T>(operation: () => Promise<T>): Promise<T> {
   let failures = 0;

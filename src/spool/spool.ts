@@ -9,6 +9,7 @@ import {
   MAX_BUFFERED_RECORDS,
   type Queue,
   type QueueHooks,
+  type QueueRoom,
 } from "../pipeline/queue.ts";
 import { SpoolBacklog } from "./spool_backlog.ts";
 import { SpoolBatches } from "./spool_batches.ts";
@@ -184,30 +185,18 @@ export class Spool<T> implements Queue<T> {
     return this;
   }
 
-  get hasRoom(): boolean {
-    return this.#intake.hasRoom && this.#hasDiskRoom;
-  }
-
-  get isBusy(): boolean {
-    return !this.#intake.hasRoom && this.#hasDiskRoom && !this.#work.isIntakeDown;
-  }
-
-  get #hasDiskRoom(): boolean {
-    return this.#journal.bytes + this.#intake.bytes < this.#options.maxBytes;
-  }
-
-  get hasMemoryRoom(): boolean {
+  get room(): QueueRoom {
+    const { hasRoom, records, bytes } = this.#intake;
+    if (this.#journal.bytes + bytes >= this.#options.maxBytes) return "none";
+    if (!hasRoom) return this.#work.isIntakeDown ? "none" : "busy";
     const { onDisk, inMemory, bytesInMemory } = this.#backlog;
-    return onDisk === 0 && inMemory + this.#intake.records < MAX_BUFFERED_RECORDS &&
-      bytesInMemory + this.#intake.bytes < MAX_BUFFERED_BYTES;
+    const fitsMemory = onDisk === 0 && inMemory + records < MAX_BUFFERED_RECORDS &&
+      bytesInMemory + bytes < MAX_BUFFERED_BYTES;
+    return fitsMemory ? "memory" : "disk";
   }
 
   get isEmpty(): boolean {
     return this.#backlog.isEmpty;
-  }
-
-  get isDrained(): boolean {
-    return this.isEmpty && this.#intake.records === 0;
   }
 
   get buffered(): number {
@@ -259,7 +248,7 @@ export class Spool<T> implements Queue<T> {
       else if (records.length > 0) await this.#batches.freeze(batch);
       found.shift();
       if (records.length > 0) yield { id: batch.id, records };
-      else if (isFrozen) this.settle();
+      else if (isFrozen) this.acknowledge();
     }
   }
 
@@ -278,7 +267,7 @@ export class Spool<T> implements Queue<T> {
     return this.#batches.split(batchId);
   }
 
-  settle(): void {
+  acknowledge(): void {
     this.#batches.settle();
     this.#backlog.forget(this.#batches.settledTo);
   }
