@@ -245,6 +245,31 @@ test("shows no password of a connection string that stands where none belongs", 
   }
 });
 
+test("finds what is wrong with the arguments before it opens a database", async ({ path: cwd }) => {
+  Deno.writeTextFileSync(`${cwd}/in.csv`, "a,b\n1,2\n");
+  const wrong = [
+    ["costs", "set-budget", "x", ...AT],
+    ["costs", "set-budget", "x", "--currency", "EUR", ...AT],
+    ["costs", "set-budget", "x", "--delete", ...AT],
+    ["costs", "set-budget", "x", "--amount", "-1", ...AT],
+    ["costs", "set-budget", "x".repeat(300), "--amount", "1", ...AT],
+    ["costs", "set-budget", "x", "--amount", "1", "--threshold", "0", ...AT],
+    ["costs", "set-budget", "x", "--amount", "1", "--period", "week", ...AT],
+    ["database", "import", "costs", "in.csv", "--map", "none=a", ...AT],
+    ["database", "import", "metrics", "in.csv", "--format", "focus", ...AT],
+    ["database", "import", "costs", "in.csv", "none.csv", ...AT],
+    ["database", "init", "--retention-days", "x", ...AT],
+    ["database", "init", "--retention-days", "30", ...AT],
+    ["database", "migrate", "--from", "sqlite:///none.db", "--to", "sqlite:///a.db"],
+    ["collect", "--duration", "x", ...AT],
+    ["collect", "--cost-per-hour", "x", ...AT],
+    ["database", "init", "--connection-string", "sqlite:///"],
+  ];
+  const runs = await Promise.all(wrong.map(async (args) => ({ args, ...await openfinops(args, { cwd }) })));
+  for (const { args, code, out } of runs) assertEquals([code > 0, out], [true, ""], args.join(" "));
+  assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["in.csv"]);
+});
+
 test("ends with 1 for a database that is not there, and makes none", async ({ path: cwd }) => {
   for (const command of [["stats"], ["query"], ["test-connection"], ["cleanup", "--yes"]]) {
     const { code, out, err } = await openfinops(["database", ...command, ...AT], { cwd });
@@ -753,7 +778,6 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
   assertMatch(none.err, /an existing database is wanted/);
   for (
     const [args, message] of [
-      [["nlp"], /amount must be given/],
       [["nlp", "--amount", "0"], /amount must be a decimal above 0/],
       [["nlp", "--amount", "1", "--tag", "team"], /KEY=VALUE/],
       [["nlp", "--amount", "1", "--threshold", "x"], /--threshold wants percentages above 0/],
@@ -777,6 +801,9 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
     "40",
   );
   assertEquals([made.code, made.err], [0, "Made: nlp, 2.5 USD each 1mo, for team=nlp.\n"]);
+  const other = await run("costs", "set-budget", "other");
+  assertEquals(other.code, 2);
+  assertMatch(other.err, /amount must be given/);
   {
     await using costs = await CostObservatory.open({ connectionString: `sqlite:///${cwd}/a.db` });
     const entry = costEntry({ amount: "1.000000000000000001", tags: { team: "nlp" } });

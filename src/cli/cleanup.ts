@@ -1,3 +1,4 @@
+import type { Backend } from "../backends/backend.ts";
 import { BackendError } from "../errors.ts";
 import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
@@ -14,7 +15,17 @@ import {
   readFormat,
   withBackend,
 } from "./command.ts";
-import { ask, type Format, formatCount, formatCsv, formatTable, isoTime, note, print } from "./output.ts";
+import {
+  ask,
+  type Format,
+  formatCount,
+  formatCsv,
+  formatTable,
+  formatThings,
+  isoTime,
+  note,
+  print,
+} from "./output.ts";
 import { readDurationMs, readNumber, UsageError } from "./option_values.ts";
 import { DATASET_OPTION, readDatasets } from "./selection.ts";
 
@@ -58,37 +69,55 @@ export const cleanup: Command = {
         code: "CONFIRMATION_REQUIRED",
       });
     }
-    await withBackend(given, isDryRun ? "read" : "existing", async (backend) => {
-      if (!given.has("dataset")) note("Costs stay. To delete old costs, name them: --dataset costs.");
-      const deletions: Deletion[] = datasets.map((dataset) => ({ dataset, before }));
-      const costs = deletions.findIndex(({ dataset }) => dataset === DATASETS.cost_entries);
-      const ofBudgets = costs < 0 ? Infinity : await startOfBudgets(backend.documents);
-      if (ofBudgets < before) {
-        note(`Costs since ${isoTime(ofBudgets)} stay: they count in a current period of a budget.`);
-        deletions[costs] = { ...deletions[costs], before: ofBudgets };
-      }
-      const count = () => deleteOld(backend, deletions, { dryRun: true });
-      if (isDryRun) return report(format, await count(), `Would be deleted (before ${isoTime(before)}):`);
-      const found = given.has("yes") ? 0 : Object.values(await count()).reduce((sum, rows) => sum + rows);
-      if (found > 0) {
-        const question = `Delete ${formatCount(found)} records before ${isoTime(before)} from ` +
-          `${databaseName(given)} for good?`;
-        if (!ask(question)) return note("Nothing was deleted.");
-      }
-      const held: string[] = [];
-      const onHeld = (partition: string) => held.push(partition);
-      const deleted = await deleteOld(backend, deletions, { dryRun: false, timeBudgetMs, onHeld });
-      report(format, deleted, `Deleted (before ${isoTime(before)}):`);
-      if (held.length === 0) return;
-      throw new BackendError(
-        `Skipped ${
-          held.join(", ")
-        }: other sessions hold them. End those (see pg_stat_activity), or run it again.`,
-        { code: "LOCKED", operation: "delete", kind: "transient" },
-      );
+    if (!given.has("dataset")) note("Costs stay. To delete old costs, name them: --dataset costs.");
+    const isAsked = isDryRun || !given.has("yes");
+    if (isAsked) {
+      // The database is not opened to change it before the question is answered: that would migrate it.
+      const found = await withBackend(given, "read", async (backend) => {
+        return await deleteOld(backend, await readDeletions(backend, { datasets, before }), { dryRun: true });
+      });
+      if (isDryRun) return report(format, found, `Would be deleted (before ${isoTime(before)}):`);
+      const rows = Object.values(found).reduce((sum, rows) => sum + rows);
+      const question = `Delete ${formatThings(rows, "record", "records")} before ${isoTime(before)} from ` +
+        `${databaseName(given)} for good?`;
+      if (rows > 0 && !ask(question)) return note("Nothing was deleted.");
+    }
+    const held: string[] = [];
+    const onHeld = (partition: string) => held.push(partition);
+    const deleted = await withBackend(given, "existing", async (backend) => {
+      const deletions = await readDeletions(backend, { datasets, before, isSilent: isAsked });
+      return await deleteOld(backend, deletions, { dryRun: false, timeBudgetMs, onHeld });
     });
+    report(format, deleted, `Deleted (before ${isoTime(before)}):`);
+    if (held.length === 0) return;
+    throw new BackendError(
+      `Skipped ${
+        held.join(", ")
+      }: other sessions hold them. End those (see pg_stat_activity), or run it again.`,
+      { code: "LOCKED", operation: "delete", kind: "transient" },
+    );
   },
 };
+
+/** Returns what to delete. Costs that count in a current period of a budget stay, and it says so. */
+async function readDeletions(
+  { documents }: Backend,
+  { datasets, before, isSilent = false }: {
+    datasets: readonly Dataset<unknown>[];
+    before: number;
+    isSilent?: boolean;
+  },
+): Promise<Deletion[]> {
+  const deletions: Deletion[] = datasets.map((dataset) => ({ dataset, before }));
+  const costs = deletions.findIndex(({ dataset }) => dataset === DATASETS.cost_entries);
+  const ofBudgets = costs < 0 ? Infinity : await startOfBudgets(documents);
+  if (ofBudgets >= before) return deletions;
+  deletions[costs] = { ...deletions[costs], before: ofBudgets };
+  if (!isSilent) {
+    note(`Costs since ${isoTime(ofBudgets)} stay: they count in a current period of a budget.`);
+  }
+  return deletions;
+}
 
 function report(format: Format, deleted: Record<string, number>, title: string): void {
   const rows = Object.entries(deleted);

@@ -54,30 +54,34 @@ export const costsSetBudget: Command = {
     if (budgetId === undefined) {
       throw new UsageError("the id of a budget is wanted", { code: "MISSING_ARGUMENT" });
     }
-    const changes = readChanges(given);
+    const changes = readChanges(given, budgetId);
     const isDeleted = given.has("delete");
     if (isDeleted && Object.keys(changes).length > 0) {
       throw new UsageError("--delete goes with nothing else", { code: "CONFLICTING_OPTIONS" });
     }
-    await withBackend(given, isDeleted ? "existing" : "create", async (backend) => {
-      const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
-      if (isDeleted) {
-        if (!await budgets.delete(budgetId)) {
-          throw new UsageError(`there is no budget ${budgetId}`, { code: "NOT_FOUND" });
+    await withBackend(
+      given,
+      isDeleted || changes.amount === undefined ? "existing" : "create",
+      async (backend) => {
+        const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
+        if (isDeleted) {
+          if (!await budgets.delete(budgetId)) {
+            throw new UsageError(`there is no budget ${budgetId}`, { code: "NOT_FOUND" });
+          }
+          return note(`Deleted: ${budgetId}.`);
         }
-        return note(`Deleted: ${budgetId}.`);
-      }
-      const stored = await bodiesOf<Budget>(backend.documents, BUDGET);
-      const isNew = !stored.some((budget) => budget.budgetId === budgetId);
-      const budget = isNew
-        ? await budgets.create({ budgetId, ...changes } as BudgetInput)
-        : await budgets.update(budgetId, changes);
-      note(`${isNew ? "Made" : "Changed"}: ${describeBudget(budget)}.`);
-    });
+        const stored = await bodiesOf<Budget>(backend.documents, BUDGET);
+        const isNew = !stored.some((budget) => budget.budgetId === budgetId);
+        const budget = isNew
+          ? await budgets.create({ budgetId, ...changes } as BudgetInput)
+          : await budgets.update(budgetId, changes);
+        note(`${isNew ? "Made" : "Changed"}: ${describeBudget(budget)}.`);
+      },
+    );
   },
 };
 
-function readChanges(given: Arguments): Partial<BudgetInput> {
+function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
   const since = given.text("since");
   const until = given.text("until");
   const list = (name: string) => given.texts(name).length === 0 ? undefined : [...given.texts(name)];
@@ -96,7 +100,7 @@ function readChanges(given: Arguments): Partial<BudgetInput> {
     thresholds: list("threshold")?.flatMap((text) => text.split(",").map(readPercent)),
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  if (Object.keys(set).length > 0) acceptBudget({ amount: "1", ...set, budgetId: "any" }); // before a database is opened
+  acceptBudget({ amount: "1", ...set, budgetId }); // before a database is opened
   return set;
 }
 

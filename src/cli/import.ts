@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
-import { IMPORT_FORMATS, type ImportFormat } from "../transfer/mapping.ts";
+import { IMPORT_FORMATS, type ImportFormat, makeReader } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, withBackend } from "./command.ts";
@@ -74,7 +74,10 @@ export const importCommand: Command = {
     const mapping = readMapping(given);
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
     const files = paths.map((path) => ({ path, format: readFormat(given, path) }));
-    for (const { path } of files) assertReadable(path);
+    for (const { path, format } of files) {
+      makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
+      assertReadable(path);
+    }
     const isByRow = dataset === "cost_entries" && (mapping.idColumn ?? mapping.map?.entryId) === undefined;
     const hint = isByRow ? " (without --id-column, equal rows of several files are one)" : "";
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);

@@ -1,4 +1,5 @@
 import { type PersistenceConfig, resolveConfig } from "../config.ts";
+import { BackendError, type ErrorCode } from "../errors.ts";
 import { deleteOld, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
@@ -61,17 +62,36 @@ async function mayDrop(given: Arguments, { retentionDays = {} }: PersistenceConf
   const [days = Infinity] = Object.values(retentionDays);
   if (days === Infinity || given.has("yes")) return true;
   const before = retentionCutoff(days);
-  const deletions = readDatasets(given).map((dataset) => ({ dataset, before }));
-  const found = await withBackend(
-    given,
-    "create",
-    (backend) => deleteOld(backend, deletions, { dryRun: true }),
-  );
-  const rows = Object.values(found).reduce((sum, rows) => sum + rows);
+  const rows = await countBefore(given, before);
   if (rows === 0) return true;
   const what = `${formatThings(rows, "record", "records")} before ${isoTime(before)}`;
   if (!Deno.stdin.isTerminal()) {
-    throw new UsageError(`that drops ${what} for good: pass --yes`, { code: "CONFIRMATION_REQUIRED" });
+    throw new UsageError(`That drops ${what} for good. Pass --yes to confirm.`, {
+      code: "CONFIRMATION_REQUIRED",
+    });
   }
   return ask(`Have the server drop ${what} from ${databaseName(given)} for good?`);
+}
+
+/** Codes of a database that is not one of TimescaleDB yet; opened with "create" it would become one. */
+const NOT_YET: readonly ErrorCode[] = ["TABLES_MISSING", "TABLES_FOREIGN", "EXTENSION_MISSING"];
+
+/** Counts the records before a time and changes nothing, also where tables are not hypertables yet. */
+async function countBefore(given: Arguments, before: number): Promise<number> {
+  const deletions = readDatasets(given).map((dataset) => ({ dataset, before }));
+  const connectionString = readConfig(given).connectionString?.replace(/^[^:]*/, "postgresql");
+  for (const backend of ["timescaledb", "postgresql"] as const) {
+    try {
+      const found = await withBackend(
+        given,
+        "read",
+        (opened) => deleteOld(opened, deletions, { dryRun: true }),
+        { connectionString, backend },
+      );
+      return Object.values(found).reduce((sum, rows) => sum + rows);
+    } catch (error) {
+      if (!(error instanceof BackendError) || !NOT_YET.includes(error.code)) throw error;
+    }
+  }
+  return 0; // it has no tables
 }
