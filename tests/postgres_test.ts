@@ -1018,12 +1018,16 @@ Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md gra
     owner: `owner_${database.name}`,
     agent: `agent_${database.name}`,
     reader: `reader_${database.name}`,
+    writer: `writer_${database.name}`,
   };
-  const [forWriting, forReading] = [...document.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) =>
-    sql.replaceAll(/\bopenfinops(?:_(agent|reader))?\b/g, (_, role = "owner") => roleNames[role as "owner"])
+  const [forWriting, forReading, forInserting] = [...document.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) =>
+    sql.replaceAll(
+      /\bopenfinops(?:_(agent|reader|writer))?\b/g,
+      (_, role = "owner") => roleNames[role as "owner"],
+    )
       .replaceAll(/(\w+) LOGIN PASSWORD 'change me'/g, "$1 LOGIN PASSWORD '$1'")
   );
-  const { owner, agent, reader } = roleNames;
+  const { agent, reader } = roleNames;
   try {
     await database.sql(forWriting);
     const writer = await open(databaseUrl(database.url, database.name, agent));
@@ -1046,9 +1050,36 @@ Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md gra
     ) as BackendError;
     assertEquals(error.sqlState, "42501");
     await backend.close();
+
+    await database.sql(forInserting);
+    const url = databaseUrl(database.url, database.name, roleNames.writer);
+    const inserter = await open(url);
+    const weeks = [metrics(2), [{ timestamp: NEW_YEAR + 20 * DAY }, { timestamp: Date.UTC(1999, 0) }]].flat();
+    await write(inserter, systemMetrics, weeks); // two new partitions
+    for (const duplicates of [0, 1]) {
+      assertEquals(await write(inserter, costEntries, [costEntry()]), {
+        committed: 1 - duplicates,
+        duplicates,
+        restated: 0,
+      });
+    }
+    assertEquals((await inserter.probe()).warnings.filter((warning) => warning.includes("may not")), []);
+    await inserter.close();
+    const forbidden = [
+      "DROP TABLE ledger",
+      "DELETE FROM ledger",
+      "SELECT cpu_usage FROM system_metrics",
+      "DELETE FROM system_metrics",
+      "UPDATE cost_entries SET amount = 0",
+      "CREATE TABLE mine ()",
+      "SELECT openfinops_add_partition('ledger', 'ledger_1', now(), now())",
+      "SELECT openfinops_add_partition('cost_entries', 'ledger', now(), now())",
+    ];
+    for (const sql of forbidden) await assertRejects(() => runSql(url, sql), Error);
   } finally {
-    await database.sql([owner, agent, reader].map((role) => `DROP OWNED BY ${role} CASCADE`).join("; "));
-    await database.sql([agent, reader, owner].map((role) => `DROP ROLE ${role}`).join("; "));
+    const roles = Object.values(roleNames).reverse();
+    await database.sql(roles.map((role) => `DROP OWNED BY ${role} CASCADE`).join("; "));
+    await database.sql(roles.map((role) => `DROP ROLE ${role}`).join("; "));
   }
 });
 

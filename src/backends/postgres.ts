@@ -21,7 +21,7 @@ import { recordDecoder } from "./postgres/copy.ts";
 import { PostgresDocuments } from "./postgres/documents.ts";
 import { asPostgresError, isOutOfMemory } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
-import { Partitions, type TimeParts } from "./postgres/partitions.ts";
+import { MAY_ADD_PARTITIONS, Partitions, type TimeParts } from "./postgres/partitions.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
 import { DIALECT, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
@@ -260,7 +260,7 @@ export class PostgresBackend implements Backend {
         `SELECT current_setting('server_version'), current_setting('server_encoding'), current_setting('fsync'),
         current_setting('synchronous_commit'), current_setting('transaction_read_only'),
         (${tables.map((name) => `has_table_privilege('${name}', 'INSERT')`).join(" AND ")})::text,
-        has_schema_privilege(current_schema(), 'CREATE')::text,
+        ${MAY_ADD_PARTITIONS}::text,
         (SELECT concat_ws(' ', version, cipher) FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)`,
       );
       const { faults, warnings } = await findTableFaults(session);
@@ -275,7 +275,7 @@ export class PostgresBackend implements Backend {
       warn(commit === "off", "synchronous_commit is off: a crash of the server can lose what was committed");
       warn(
         writable && mayCreate !== "true" && this.makesPartitions,
-        "this user may not make tables, and so no partition for a new week",
+        "this user may not create tables, and so no partition for a new week",
       );
       return {
         writable,

@@ -18,6 +18,14 @@ const DROP_LOCK_MS = 500;
 
 const MAKE = "make a partition in";
 
+/** The function by which a user who does not own the tables adds partitions; docs/postgresql.md has its text. */
+const ADD_PARTITION = "openfinops_add_partition";
+/** An expression that is true if this user may call it. */
+const MAY_CALL = `coalesce(has_function_privilege(to_regprocedure(` +
+  `'${ADD_PARTITION}(text, text, timestamptz, timestamptz)'), 'EXECUTE'), false)`;
+/** An expression that is true if this user may add partitions, by itself or by the function. */
+export const MAY_ADD_PARTITIONS = `(has_schema_privilege(current_schema(), 'CREATE') OR ${MAY_CALL})`;
+
 /** A span of time in epoch milliseconds: from `start`, before `end`. */
 export interface Span {
   readonly start: number;
@@ -204,7 +212,7 @@ export class Partitions implements TimeParts {
       let rest: Partition[] = [];
       if (plan(existing).length > 0) {
         await session.query("BEGIN");
-        await becomeOwner(session, dataset);
+        const isOwner = await becomeOwner(session, dataset);
         await session.query(
           `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
         );
@@ -213,7 +221,7 @@ export class Partitions implements TimeParts {
         const planned = plan(existing);
         const made = planned.slice(0, this.#step);
         rest = planned.slice(this.#step);
-        for (const partition of made) await makePartition(session, dataset, partition);
+        for (const partition of made) await makePartition(session, dataset, { partition, isOwner });
         await session.query("COMMIT");
         existing = [...existing, ...made].sort((a, b) => a.start - b.start);
       }
@@ -266,9 +274,17 @@ async function readPartitions(session: PostgresSession, dataset: Dataset<unknown
  * Creates a table and attaches it. `CREATE TABLE … PARTITION OF` would need a lock on the parent that waits for all
  * readers, and blocks all others meanwhile. Two statements, as some poolers and Citus refuse two in one string.
  */
-async function makePartition(session: PostgresSession, dataset: Dataset<unknown>, partition: Partition) {
-  const { name, start, end } = partition;
+async function makePartition(
+  session: PostgresSession,
+  dataset: Dataset<unknown>,
+  { partition: { name, start, end }, isOwner }: { partition: Partition; isOwner: boolean },
+): Promise<void> {
   if ((await session.query(tablesQuery([name]))).length > 0) throw detachedError(dataset, name);
+  if (!isOwner && (await session.query(`SELECT ${MAY_CALL}::text`))[0][0] === "true") {
+    const values = [literal(dataset.name), literal(name), timeLiteral(start), timeLiteral(end)];
+    await session.query(`SELECT ${ADD_PARTITION}(${values.join(", ")})`);
+    return;
+  }
   await session.query(
     `CREATE TABLE ${name} (LIKE ${dataset.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)`,
   );
@@ -298,11 +314,16 @@ function asUnmade(error: unknown, pool: PostgresPool): unknown {
   );
 }
 
-/** Makes the owner of the table the owner of what this transaction creates, so that any member of it can drop it. */
-async function becomeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<void> {
-  await session.query(
+/**
+ * Makes the owner of the table the owner of what this transaction creates, so that any member of it can drop it. Returns
+ * true if this user is the owner or a member of it.
+ */
+async function becomeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<boolean> {
+  const rows = await session.query(
     `SELECT set_config('role', rolname, true) FROM pg_catalog.pg_class JOIN pg_catalog.pg_roles r ON r.oid = relowner ` +
-      `WHERE pg_class.oid = ${literal(dataset.name)}::regclass AND rolname <> current_user ` +
-      `AND pg_has_role(current_user, r.oid, 'MEMBER')`,
+      `WHERE pg_class.oid = ${
+        literal(dataset.name)
+      }::regclass AND pg_has_role(current_user, r.oid, 'MEMBER')`,
   );
+  return rows.length > 0;
 }
