@@ -100,6 +100,10 @@ Deno.test("deno.json pins npm packages exactly", () => {
     if (specifier.startsWith("npm:")) assertMatch(specifier, /@\d+\.\d+\.\d+(-[\w.]+)?$/, name);
   }
   assertMatch(CONFIG.tasks.spelling.command, / npm:cspell@\d+\.\d+\.\d+ /);
+  const { specifiers } = JSON.parse(Deno.readTextFileSync(new URL("deno.lock", ROOT)));
+  const imports = Object.values<string>(CONFIG.imports);
+  const foreign = Object.keys(specifiers).filter((specifier) => !imports.includes(specifier));
+  assertEquals(foreign.filter((specifier) => !/^(jsr:|npm:@types\/node@)/.test(specifier)), []);
 });
 
 Deno.test("deno doc makes a page for each public name", async () => {

@@ -374,7 +374,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     Deno.createSync(path).close();
     const restored = openRaw(path, { readOnly: false });
     for (const statement of createSchema()) restored.exec(statement); // without auto_vacuum, as .dump has it
-    restored.exec(`INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, 0)`);
+    restored.exec(`INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, 0, ${SCHEMA_VERSION})`);
     restored.close();
     const backend = await open(path);
     const rows = Array.from({ length: 2_000 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
