@@ -182,10 +182,18 @@ Deno.test("resolvePostgresTarget() fills missing parts from PG variables as psql
 Deno.test("resolvePostgresTarget() ignores a password file that others may read", () => {
   using folder = new TemporaryFolder();
   const PGPASSFILE = folder.file("pgpass");
-  const lines = ["# comment", "other:*:*:*:no", "h:5432:*:me:pa\\:ss\\\\word", "*:*:*:*:any"];
+  const lines = [
+    "# comment",
+    "other:*:*:*:no",
+    "h:5432:*:me:pa\\:ss\\\\word",
+    "h:*:\\*:*:star",
+    "*:*:*:*:any",
+  ];
   Deno.writeTextFileSync(PGPASSFILE, lines.join("\n"), { mode: 0o600 });
   assertEquals(targetOf("postgresql://h", { PGPASSFILE }).password, "pa:ss\\word");
   assertEquals(targetOf("postgresql://g", { PGPASSFILE }).password, "any");
+  assertEquals(targetOf("postgresql://you@h/e", { PGPASSFILE }).password, "any"); // \* is no wildcard
+  assertEquals(targetOf("postgresql://you@h/%2A", { PGPASSFILE }).password, "star");
   assertEquals(targetOf("postgresql://me:mine@h", { PGPASSFILE }).password, "mine");
   const [name, places] = Deno.build.os === "windows"
     ? ["postgresql/pgpass.conf", { APPDATA: folder.path }]
@@ -270,6 +278,10 @@ Deno.test("resolvePostgresTarget() ignores parameters of other clients that chan
       "&client_encoding=utf8&gssencmode=disable&fallback_application_name=x&pgbouncer=true",
   );
   assertEquals([host, database], ["h", "d"]);
+  assertEquals(targetOf("postgresql://h/d?hostaddr=10.0.0.1").host, "h");
+  assertEquals(targetOf("postgresql:///d?hostaddr=10.0.0.1").host, "10.0.0.1");
+  assertEquals(targetOf("postgresql://h/d?schema=public").options, undefined);
+  assertEquals(targetOf("postgresql://h/d?schema=telemetry").options, "-c search_path=telemetry");
 });
 
 Deno.test("no password of 300 odd connection strings is in an error, an event, a file or an output", async () => {

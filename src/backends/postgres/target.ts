@@ -124,6 +124,14 @@ function readUrl(text: string): Partial<Record<Parameter, string>> {
   const given: Partial<Record<Parameter, string>> = { ...parts, dbname: database };
   for (const [name, value] of parameters) {
     if (IGNORED.test(name)) continue;
+    if (name === "hostaddr") {
+      given.host ||= value; // libpq connects to it and checks the certificate of the host
+      continue;
+    }
+    if (name === "schema" && /^\w+$/.test(value)) { // of Prisma, whose default is that of the server
+      if (value !== "public") given.options ??= `-c search_path=${value}`;
+      continue;
+    }
     // The name is not shown: it may be the rest of a password.
     if (!Object.hasOwn(PARAMETERS, name)) {
       const hint = nearest(name, Object.keys(PARAMETERS));
@@ -166,10 +174,10 @@ function findPassword(file: string, wanted: readonly string[]): string | undefin
   }
   for (const line of text.split(/\r?\n/)) {
     if (line.startsWith("#")) continue;
-    const fields = (line.match(/(?:\\.|[^:\\])*(?::|$)/g) ?? [])
-      .map((field) => field.replace(/:$/, "").replace(/\\(.)/g, "$1"));
-    const matches = wanted.every((value, i) => fields[i] === "*" || fields[i] === value);
-    if (matches) return fields[wanted.length];
+    const fields = (line.match(/(?:\\.|[^:\\])*(?::|$)/g) ?? []).map((field) => field.replace(/:$/, ""));
+    const plain = fields.map((field) => field.replace(/\\(.)/g, "$1"));
+    // As in libpq, an escaped star is a star.
+    if (wanted.every((value, i) => fields[i] === "*" || plain[i] === value)) return plain[wanted.length];
   }
   return undefined;
 }
