@@ -293,7 +293,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
       );
     }
     if (value === undefined || rule.test(value)) continue;
-    // A connection string may hold a password, whatever is wrong with it.
+    // An invalid connection string may hold a password, too.
     const shown = field === "connectionString" ? typeof value : describe(value);
     throw new ConfigError(
       `Cannot use the configuration: ${field} must be ${rule.wanted}: current value is ${shown}`,
@@ -363,7 +363,7 @@ export interface OpenOptions {
 
 /**
  * Opens the backend that a configuration names, so that a hub and an observatory can share it.
- * Whoever opens it closes it, after those who use it.
+ * The program that opens it closes it, after its users.
  *
  * Where there is a `spoolDirectory`, a database that is away for a while does not keep a program from starting: what
  * is opened then opens it with the first call that succeeds.
@@ -432,7 +432,7 @@ async function openNow(config: PersistenceConfig, options: OpenOptions): Promise
   }
   if (backend === "timescaledb") {
     const { TimescaleBackend } = await import("./backends/timescale.ts");
-    // Only what is given: a default must not change what somebody has set the server to.
+    // Only what is given: a default must not change settings of the server.
     const { retentionDays, compressAfterDays, chunkDays } = config;
     return await TimescaleBackend.open({
       ...server,

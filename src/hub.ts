@@ -373,7 +373,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Sets when an alert fires. Stored in the backend; other processes heed it from their next start on. There are rules
+   * Sets when an alert fires. Stored in the backend; other processes apply it from their next start. There are rules
    * without anybody's doing: `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`,
    * `low_success_rate` and `service_down`.
    *
@@ -478,11 +478,11 @@ export class ObservabilityHub implements AsyncDisposable {
 
   /**
    * Commits all that was accepted before. While the spool cannot be written or read it waits, without an end, until
-   * that is mended; of that the event `paused` tells, and `alarm` in the counters.
+   * it is fixed. The event `paused` and `alarm` in the counters report it.
    *
    * @returns A promise that resolves when it is committed.
-   * @throws {BackendError} If the backend is in a state that somebody has to mend. The records are kept and
-   * written as soon as it is mended.
+   * @throws {BackendError} If an operator must fix the backend. The records are kept and
+   * written as soon as it is fixed.
    */
   flush(): Promise<void> {
     return this.#store.flush();

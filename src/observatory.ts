@@ -193,7 +193,7 @@ export class CostObservatory implements AsyncDisposable {
 
   /**
    * Makes a budget, and stores it in the backend. When what is spent reaches a threshold, `onEvent` is told, once in
-   * each period, whatever the number of processes and restarts. To make the same budget again changes nothing.
+   * each period, across processes and restarts. To make the same budget again changes nothing.
    *
    * @param budget What may be spent, on what, and when.
    * @returns The budget with nothing left open.
@@ -301,7 +301,7 @@ export class CostObservatory implements AsyncDisposable {
    * Begins to track what a training run costs: all costs with the tag `training_run_id`, from now on. Stored in the
    * backend, so that another process can end it.
    *
-   * @param trainingRunId The id; a run of this id that was tracked before begins anew.
+   * @param trainingRunId The id; an earlier run with this id starts over.
    * @param options When it began; now where it is not given.
    * @returns When it began.
    * @throws {ValidationError} If the id or the time is none.
@@ -382,11 +382,11 @@ export class CostObservatory implements AsyncDisposable {
 
   /**
    * Commits all that was accepted before. While the spool cannot be written or read it waits, without an end, until
-   * that is mended; of that the event `paused` tells, and `alarm` in the counters.
+   * it is fixed. The event `paused` and `alarm` in the counters report it.
    *
    * @returns A promise that resolves when it is committed.
-   * @throws {BackendError} If the backend is in a state that somebody has to mend. The entries are kept and
-   * written as soon as it is mended.
+   * @throws {BackendError} If an operator must fix the backend. The entries are kept and
+   * written as soon as it is fixed.
    */
   flush(): Promise<void> {
     return this.#store.flush();

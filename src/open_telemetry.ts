@@ -46,7 +46,7 @@ const METRICS: readonly Metric[] = [
     "95th percentile of the last commits",
     ({ commitMs }) => (commitMs?.p95 ?? 0) / 1_000,
   ),
-  gauge("alarm", "1", "1 while somebody has to mend something", ({ alarm }) => alarm === undefined ? 0 : 1),
+  gauge("alarm", "1", "1 while an operator must act", ({ alarm }) => alarm === undefined ? 0 : 1),
 ];
 
 function count(name: string, description: string, value: Metric["value"]): Metric {
@@ -78,7 +78,7 @@ export function publish(stats: () => StoreStats): () => void {
   open.add(stats);
   meter ??= import("@opentelemetry/api").then(
     ({ metrics }) => observe(metrics.getMeter("openfinops")),
-    () => {}, // nobody's telemetry is worth a failure of ours
+    () => {}, // a failure of OpenTelemetry must not fail this
   );
   return () => {
     if (!open.delete(stats)) return;
@@ -102,7 +102,7 @@ function observe(meter: Meter): void {
   ]);
 }
 
-/** Several stores of one process with the same attributes are one to whoever reads the metrics. */
+/** Stores of one process with the same attributes are one series in the metrics. */
 function report(instruments: ReadonlyMap<string, Observable>, result: BatchObservableResult): void {
   const sums = new Map(past);
   for (const stats of open) {

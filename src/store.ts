@@ -137,7 +137,7 @@ export interface HandleOptions<T, AggregateQuery, Aggregate>
   readonly sink?: Sink;
   /** Gets each accepted record. It must not throw. */
   readonly onAccepted?: (record: T) => void;
-  /** Returns the time from which records stay, whatever the retention says. */
+  /** Returns the time from which records stay regardless of the retention. */
   readonly retentionFloor?: () => Promise<number>;
 }
 
@@ -226,7 +226,7 @@ export class RecordStore {
   async ready(): Promise<void> {
     const stores = volatileStores.get(this.backend);
     if (!stores) return;
-    // Reads show what there is, whatever became of the rest.
+    // Reads show what is stored, even if a flush failed.
     await Promise.all([...stores].map((store) => store.#commit().catch(() => {})));
   }
 

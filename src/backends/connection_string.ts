@@ -111,7 +111,7 @@ export function splitServerUrl(text: string): ServerUrl {
 }
 
 /**
- * Checks names that messages show. Those with an @, a colon or = are refused, in whatever way they were given: they are
+ * Checks names that messages show. Those with an @, a colon or = are refused, in any form: they are
  * most often a part of a password or a whole connection string.
  */
 export function checkNames<T extends { host?: string; user?: string; database?: string }>(names: T): T {

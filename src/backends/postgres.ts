@@ -85,7 +85,7 @@ export class PostgresBackend implements Backend {
    * Opens the database and sees to its schema.
    *
    * @throws {ConfigError} If the connection string cannot be read.
-   * @throws {BackendError} If the server cannot be reached, or the schema is missing, newer or somebody else's.
+   * @throws {BackendError} If the server cannot be reached, or the schema is missing, newer or another program's.
    */
   static async open(options: PostgresBackendOptions): Promise<PostgresBackend> {
     return await withPool(options, async (pool) => {
@@ -207,7 +207,7 @@ export class PostgresBackend implements Backend {
   }
 
   async settle({ name }: Dataset<unknown>): Promise<void> {
-    // Briefly, and then an error that may be tried again: whoever wants to write meanwhile has to wait behind.
+    // Briefly, and then an error that may be tried again: other writers wait behind it meanwhile.
     const settings = `SET LOCAL lock_timeout = ${SETTLE_LOCK_MS}`;
     const lock = `LOCK TABLE ONLY ${name} IN SHARE MODE`;
     await this.pool.transaction("write", (session) => session.query(lock), { settings });

@@ -73,7 +73,7 @@ export interface SqliteBackendOptions {
   onConflict: ConflictPolicy;
   /**
    * Once a batch has so many records, a thread of its own writes: it takes 30 ms to start, and some 30 MiB. Where there are
-   * fewer, nobody is held up for long.
+   * fewer, others do not wait long.
    *
    * @default {1_000}
    */
@@ -95,7 +95,7 @@ export class SqliteBackend implements Backend {
   readonly #threadRecords: number;
   readonly #isReadOnly: boolean;
   #prepared: { batch: Batch; encoded: EncodedBatch } | undefined;
-  /** Whatever changes the file is done one after the other: two of its connections must not wait for each other. */
+  /** Changes of the file run one after the other: two of its connections must not wait for each other. */
   readonly #turns = new Mutex();
   #isClosed = false;
 
@@ -233,12 +233,12 @@ export class SqliteBackend implements Backend {
       const { sqliteVersion } = details;
       const warnings = compareVersions(sqliteVersion, SOUND_SQLITE_VERSION) >= 0 ? [] : [
         `SQLite ${sqliteVersion} can corrupt a file that several connections write while its ` +
-        `write-ahead log is reset; mended in ${SOUND_SQLITE_VERSION}`,
+        `write-ahead log is reset; fixed in ${SOUND_SQLITE_VERSION}`,
       ];
       if (this.#all("PRAGMA auto_vacuum")[0][0] !== 2) {
         warnings.push(
           "cleanup cannot give disk back, because this file was made without incremental auto-vacuum; " +
-            "`PRAGMA auto_vacuum = 2; VACUUM` mends that",
+            "`PRAGMA auto_vacuum = 2; VACUUM` fixes that",
         );
       }
       return { writable: this.#isWritable(), details, warnings };
@@ -355,7 +355,7 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  /** Forgets batches that nobody will send again. */
+  /** Deletes batches that will not be sent again. */
   async #pruneLedger(): Promise<void> {
     const sql = "DELETE FROM ledger WHERE committed_at < ?";
     await this.#change("delete", () => this.#run(sql, [Date.now() - LEDGER_MS]));

@@ -152,7 +152,7 @@ function assertReadable(path: string): void {
   try {
     const { isFile, isDirectory } = Deno.statSync(path);
     if (isFile) Deno.openSync(path).close();
-    if (!isDirectory) return; // a pipe is opened once: whoever writes to it would not stay for a second time
+    if (!isDirectory) return; // a pipe is opened once: its writer would not wait for a second time
   } catch (error) {
     throw asFileError("read", path, error);
   }

@@ -152,7 +152,7 @@ export function formatTable(header: readonly string[], cells: readonly (readonly
   return [bold(line(header)), ...rows.map(line)].join("\n");
 }
 
-/** Control characters as `\xNN`: a name that is stored, or in a file, must not move the cursor of whoever reads it. */
+/** Control characters as `\xNN`: a stored name, or one in a file, must not move the cursor of the terminal. */
 function escapeControls(text: string): string {
   return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }

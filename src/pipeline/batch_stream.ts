@@ -33,7 +33,7 @@ export const MAX_TIMER_MS = 2 ** 31 - 1;
  * A `TransformStream` that gathers arrivals into batches, by number, by bytes and by time.
  *
  * It takes arrays, for speed: what has arrived since the last read comes as one chunk. An empty chunk
- * asks for a batch of whatever is held. A batch is only ever enqueued where the reader waits for one:
+ * asks for a batch of the records held. A batch is only ever enqueued where the reader waits for one:
  * `transform()` is not called under back-pressure, and after it enqueues nothing is left over, so that
  * records are held only while the reader waits. That makes it safe for the timer to enqueue, too.
  *

@@ -52,7 +52,7 @@ export class DeadLetters {
       using file = await this.#open({ create: true });
       const before = await file.seek(0, Deno.SeekMode.End);
       try {
-        // The line begins anew where a crash has left half of one.
+        // Starts a new line if a crash left half of one.
         await writeAll(file, encoder.encode(`${before > 0 ? "\n" : ""}${JSON.stringify(letter)}`));
         await file.sync();
       } catch (error) {
@@ -85,7 +85,7 @@ export class DeadLetters {
   ): Promise<{ gone: number; left: number }> {
     try {
       using locked = await this.#open({ create: false });
-      // By the handle that has the lock: on Windows nobody else may read now.
+      // By the handle that has the lock: on Windows no other handle may read now.
       const { letters, others } = readLetters(new TextDecoder().decode(await readAll(locked)));
       const left = [...others];
       for (const letter of letters) if (!await settle(letter)) left.push(JSON.stringify(letter));
@@ -99,7 +99,7 @@ export class DeadLetters {
     }
   }
 
-  /** The file, locked: by whoever adds to it and whoever works it off. Not the one that was there before, if it was replaced. */
+  /** Returns the file, locked for adding or retrying. Opens the current one if it was replaced. */
   async #open({ create }: { create: boolean }): Promise<Deno.FsFile> {
     for (;;) {
       const file = await Deno.open(this.path, { read: true, write: true, create, mode: 0o600 });
@@ -112,7 +112,7 @@ export class DeadLetters {
   }
 }
 
-/** The letters; and the lines that are none: half of one, by a process that ended, or what somebody edited. */
+/** The letters; and the lines that are none: half a line of a process that ended, or a wrong edit. */
 function readLetters(text: string): { letters: DeadLetter[]; others: string[] } {
   const byId = new Map<string, DeadLetter>();
   const others: string[] = [];

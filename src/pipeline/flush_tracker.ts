@@ -1,4 +1,4 @@
-/** Somebody who waits until no record that was admitted before the one at `target` is left. */
+/** A caller that waits until no record admitted before the one at `target` is left. */
 interface Flushing {
   target: number;
   resolve: () => void;

@@ -6,7 +6,7 @@ const MAX_BRIEF_ATTEMPTS = 20;
 
 /**
  * The ceiling of the first wait after each kind of failure, in milliseconds; it doubles with each failure. Where
- * somebody has to do something first, nothing is gained by asking often.
+ * an operator must act first, frequent attempts gain nothing.
  */
 const FIRST_WAIT_MS: Readonly<Record<FailureKind, number>> = {
   transient: 50,

@@ -133,7 +133,7 @@ export class Journal {
       await file.seek(from, Deno.SeekMode.Start);
       for (let length = 0; length < bytes.length;) {
         const read = await file.read(bytes.subarray(length));
-        if (read === null) break; // somebody has cut it: zeros are no frames
+        if (read === null) break; // the file was truncated: zeros are not frames
         length += read;
       }
     }

@@ -127,7 +127,7 @@ export class SpoolBatches {
     await Promise.all(settled.map((segment) => this.#parts.journal.remove(segment)));
   }
 
-  /** Writes down something about a batch; the segment stays until whoever asked for it lets go of it. */
+  /** Writes down something about a batch; the segment stays until the caller releases it. */
   #note(frame: Omit<Frame, "time">): Promise<Segment> {
     const { work, journal, guard, isSynced } = this.#parts;
     return work.persist(async () => {

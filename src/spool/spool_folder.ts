@@ -78,7 +78,7 @@ export class SpoolFolder {
     this.#lock = lock;
   }
 
-  /** Makes way for a file where somebody has put something else. */
+  /** Moves a foreign entry aside that is in place of a file. */
   #freeName(name: string): void {
     const path = `${this.path}/${name}`;
     try {
@@ -141,7 +141,7 @@ export class SpoolFolder {
     this.#hasReserve = true;
   }
 
-  /** Gives the space that was kept back to whoever wants it first. */
+  /** Frees the reserved space. */
   async useReserve(): Promise<void> {
     this.#hasReserve = false;
     await Deno.remove(`${this.path}/reserve`).catch(() => {});
@@ -150,7 +150,7 @@ export class SpoolFolder {
   /** Sets a part of a file aside that cannot be read; gives the path where that could be done. */
   setAside(source: string, { offset, length }: { offset: number; length: number }): string | undefined {
     const name = `${source.slice(source.lastIndexOf("/") + 1)}-${offset}`;
-    const path = `${this.path}/damaged/${crypto.randomUUID()}-${name}`; // segments' numbers begin anew
+    const path = `${this.path}/damaged/${crypto.randomUUID()}-${name}`; // numbers of segments start over
     try {
       const bytes = new Uint8Array(length);
       {

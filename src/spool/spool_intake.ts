@@ -94,7 +94,7 @@ export class SpoolIntake<T> {
     return round.safe.promise;
   }
 
-  /** Resolves when nobody waits any more, because all is written or was given up. */
+  /** Resolves when no caller waits any more: all records are written or given up. */
   async end(): Promise<void> {
     await this.#writing;
   }
@@ -111,7 +111,7 @@ export class SpoolIntake<T> {
     return round;
   }
 
-  /** Writes round after round, until nobody waits. */
+  /** Writes round after round until no caller waits. */
   async #writeRounds(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve)); // those who come in the same turn come along
     while (this.#rounds.length > 0) {

@@ -127,12 +127,12 @@ export class SpoolWorker {
     this.#batchAlarm.clear();
   }
 
-  /** Runs something when nobody else works on the files. */
+  /** Runs something while no other work on the files is in progress. */
   exclusive<R>(run: () => Promise<R>): Promise<R> {
     return this.#turns.take(run);
   }
 
-  /** There is room: whoever waits to write records tries at once. */
+  /** There is room: waiting writers retry at once. */
   tryNow(): void {
     this.#tryNow();
   }

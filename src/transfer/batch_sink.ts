@@ -65,7 +65,7 @@ export function batchSink<T>(
       const batch: Batch<T> = { id: idOf(records), dataset, records };
       const { promise: sent, resolve: onSent } = Promise.withResolvers<void>();
       const written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
-      written.catch(() => {}); // whoever waits for it next is told
+      written.catch(() => {}); // reported to the next caller that waits
       underWay.push(written);
       await Promise.race([sent, written]);
     },
@@ -77,7 +77,7 @@ export function batchSink<T>(
     },
   });
 
-  /** Whoever is told of a failure finds nothing under way any more. */
+  /** When a failure is reported, nothing is in flight any more. */
   async function over(written: Promise<void>): Promise<void> {
     try {
       await written;

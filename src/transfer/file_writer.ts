@@ -4,7 +4,7 @@ import { asFileError } from "./transfer_error.ts";
 
 /**
  * Writes a file all at once: until every byte of it is on the disk it has another name, in the same folder, so that
- * nobody ever finds half of it. Where there is a device or a pipe, it is written into; of a link the target is replaced.
+ * no reader ever finds half of it. Writes into a device or a pipe; replaces the target of a link.
  */
 export async function writeWholeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
   try {
@@ -35,7 +35,7 @@ async function writeInto(path: string, bytes: ReadableStream<Uint8Array>): Promi
 }
 
 async function writeSynced(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
-  // What is kept in the database is nobody else's business here either.
+  // As private as the database.
   using file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
   await writeBytes(file, bytes);
   await file.sync();

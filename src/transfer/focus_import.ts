@@ -40,7 +40,7 @@ const OWN_COLUMNS = [
 const ASSUMED = "x_Assumed";
 const OWN: ReadonlySet<string> = new Set([...OWN_COLUMNS, ASSUMED]);
 
-/** Columns that later versions replaced: kept by name, whatever an export would derive. */
+/** Columns that later versions replaced: kept by name, even if an export would derive them. */
 const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
 
 /** What an import says of a file of FOCUS. */

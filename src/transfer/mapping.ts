@@ -221,7 +221,7 @@ function assertColumns(
     const isFocus = options.format === "csv" && present.has("ChargePeriodStart");
     refuse(`${column} is wanted${isFocus ? " (or the format focus, as which it looks)" : ""}`, found);
   }
-  // Whoever maps columns has said which ones count; else nothing may get lost that is only misspelled.
+  // A mapping says which columns count; without one, a misspelled column must not get lost.
   if (options.format === "focus" || options.map || options.set || options.idColumn) return;
   const known = new Set(plans.flatMap(({ sources }) => sources.map(([column]) => column)));
   const unknown = columns.filter((column) => !known.has(column));

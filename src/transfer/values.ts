@@ -106,7 +106,7 @@ const { rawJSON, isRawJSON } = JSON as unknown as {
   isRawJSON(value: unknown): boolean;
 };
 
-/** A number stays as it is written: what it means to whoever chose it, an account perhaps, is not known. */
+/** A number stays as it is written: its meaning, such as an account, is not known. */
 function keepWritten(_key: string, value: unknown, context?: { source?: string }): unknown {
   const source = context?.source;
   return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
@@ -151,7 +151,7 @@ export function toCells(columns: readonly Column[], record: unknown): (string | 
   });
 }
 
-/** All that a record says, whatever the order of its fields and of the keys in its maps. */
+/** All values of a record, independent of the order of fields and of keys in maps. */
 export function contentOf(columns: readonly Column[], record: unknown): string {
   const values = record as Record<string, unknown>;
   return JSON.stringify(columns.map(({ field, type }) => {

@@ -1,6 +1,6 @@
 import type { DocumentStore, StoredDocument } from "../backend.ts";
 
-/** Documents in process. They are kept as JSON, so that nobody changes one from outside. */
+/** Documents in process. Kept as JSON, so that callers cannot change them. */
 export class MemoryDocuments implements DocumentStore {
   readonly #bodies = new Map<string, string>();
 

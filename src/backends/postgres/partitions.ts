@@ -91,7 +91,7 @@ function addYears(time: number, years: number): number {
 
 /**
  * The partitions to create for some times beside those that exist, in order of time. An existing partition wins, and
- * a new one is cut at its neighbors: so none ever overlaps, whatever made the others.
+ * a new one is cut at its neighbors: so none ever overlaps, even those of other programs.
  *
  * @param existing The partitions that exist, oldest first.
  */

@@ -105,7 +105,7 @@ export class PostgresSession {
   async copyIn(sql: string, chunks: Iterable<Uint8Array>): Promise<void> {
     const stream: Writable = await this.#unlessLost(this.#sql.unsafe(sql).writable());
     let failure: Error | undefined;
-    stream.on("error", (error) => failure ??= error); // else it would be thrown where nobody can catch it
+    stream.on("error", (error) => failure ??= error); // else it would be an uncaught exception
     for (const chunk of chunks) {
       if (failure) throw failure;
       await this.#unlessLost(written(stream, chunk));
@@ -161,7 +161,7 @@ export class PostgresSession {
     (await openPostgresSocket(this.#target)).end(request);
   }
 
-  /** Closes the connection at once, whatever goes on in it. */
+  /** Closes the connection at once, even during a statement. */
   destroy(): void {
     this.#isLost = true;
     this.#socket?.destroy();

@@ -91,7 +91,7 @@ export class Retention {
     return deleted;
   }
 
-  /** Forgets batches that nobody will send again. */
+  /** Deletes batches that will not be sent again. */
   async #pruneLedger(end: number): Promise<void> {
     const old = `committed_at < now() - interval '${LEDGER_DAYS} days'`;
     await this.#repeat(

@@ -120,7 +120,7 @@ export function columnList(dataset: Dataset<unknown>): string {
   return dataset.columns.map(({ name }) => name).join(", ");
 }
 
-/** The columns as they are read. The types are named, so that what somebody altered is never misread. */
+/** Columns as they are read. Types are named, so that an altered column is never misread. */
 export function selectList(dataset: Dataset<unknown>): string {
   return dataset.columns.map(({ name, type }) =>
     type === "decimal" ? `trim_scale(${name})::text` : `${name}::${TYPES[type].sql}`
@@ -220,7 +220,7 @@ export function columnNames(dataset: Dataset<unknown>, fields: readonly string[]
   return fields.map((field) => columnOf(dataset, field).name).join(", ");
 }
 
-/** A text as SQL has it, whatever `standard_conforming_strings` is set to. */
+/** Writes a text as SQL, with any setting of `standard_conforming_strings`. */
 export function literal(text: string): string {
   return `E'${text.replace(/[\\']/g, "\\$&")}'`;
 }

@@ -18,7 +18,7 @@ export type SqliteValue = number | string | bigint | null;
 export interface SqliteStatement {
   /** Runs it and gives the number of rows that changed. */
   run(values: readonly SqliteValue[]): number;
-  /** Runs it where nobody asks how many rows changed. */
+  /** Runs it without returning the number of changed rows. */
   put(values: readonly SqliteValue[]): void;
   /** Gives the rows, one at a time, each as an array. */
   iterate(values: readonly SqliteValue[]): Iterable<SqliteValue[]>;
@@ -193,7 +193,7 @@ function free(statement: JsrStatement): void {
   try {
     statement.finalize();
   } catch {
-    // as said
+    // ignored
   }
 }
 

@@ -84,7 +84,7 @@ function prepareFile(path: string, mode: OpenMode): boolean {
     );
   }
   try {
-    // Telemetry and costs are nobody else's business; SQLite gives its -wal and -shm files the same mode.
+    // Telemetry and costs are private to their owner; SQLite gives its -wal and -shm files the same mode.
     Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
     return true;
   } catch (error) {
@@ -206,7 +206,7 @@ export const WRITE_NOTHING = "UPDATE schema_version SET version = version WHERE 
 function migrate(database: SqliteDatabase, path: string): void {
   database.exec("BEGIN IMMEDIATE");
   try {
-    const version = readVersion(database, path); // somebody else may have seen to it meanwhile
+    const version = readVersion(database, path); // another process may have done it meanwhile
     if (version === undefined || version < SCHEMA_VERSION) {
       const statements = version === undefined ? createSchema() : upgradesFrom(version);
       for (const statement of statements) database.exec(statement);

@@ -3,7 +3,7 @@ import type { SqliteValue } from "./driver.ts";
 import { storedColumns } from "./schema.ts";
 
 /**
- * Rows of a table, as they go to whoever writes them: all numbers row by row, and all texts. In this form they reach
+ * Rows of a table, as they go to the writer: all numbers row by row, and all texts. In this form they reach
  * another thread for a fourth of what their values one by one cost (measured).
  */
 export interface Rows {
@@ -42,7 +42,7 @@ export function encodeRows(dataset: Dataset<unknown>, records: readonly unknown[
   return { count: records.length, numbers, texts };
 }
 
-/** Gives the rows one after the other, as what is bound to insert them: the same array each time, filled anew. */
+/** Gives the rows one after the other, as what is bound to insert them: the same array each time, refilled. */
 export function* eachRow(
   dataset: Dataset<unknown>,
   { count, numbers, texts }: Rows,

@@ -100,7 +100,7 @@ export class WriterThread {
     }
   }
 
-  /** Nobody knows what became of what it did; the ledger will. */
+  /** The outcome of its work is unknown; the ledger will tell. */
   #onEnd(cause: unknown): void {
     const reason = cause instanceof Error ? cause.message : `it ended with code ${cause}`;
     const message = `Cannot write: a thread that goes on is wanted: ${reason}`;

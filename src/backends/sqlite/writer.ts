@@ -7,7 +7,7 @@ import { asBackendError, assertIsThere, type OpenFile } from "./file.ts";
 import { eachRow, type Rows } from "./rows.ts";
 import { insertStatement, restateStatement } from "./schema.ts";
 
-/** A batch as it goes to whoever writes it. */
+/** A batch as it goes to the writer. */
 export interface EncodedBatch {
   readonly id: string;
   readonly dataset: DatasetName;
@@ -39,7 +39,7 @@ export class SqliteWriter {
   readonly #statements = new Map<Dataset<unknown>, Statements>();
   readonly #totalChanges: SqliteStatement;
 
-  /** Writes by a connection of somebody else, who closes it. */
+  /** Writes by a connection that its owner closes. */
   constructor(database: SqliteDatabase, { path, inode, onConflict }: SqliteWriterOptions) {
     this.#database = database;
     this.#file = { path, inode };

@@ -64,7 +64,7 @@ function measureOfHours(dataset: Dataset<unknown>, measure: Measure): string {
 /**
  * A query that says whether the hourly roll-up has taken in all changes of the time that is asked about. What is newer
  * than the watermark is read from the records; what was changed, or deleted, before it is on the server's list until it
- * is rolled up anew, or for good.
+ * is rolled up again, or forever.
  */
 export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTime }: RecordQuery): string {
   const log = (table: string, id: string) =>

@@ -8,7 +8,7 @@ import { alone, daysInterval, JOBS, readPolicy } from "./jobs.ts";
 /** The least that a refresh looks back, in hours: two spans of an hour, after the hour that is not over. */
 const MIN_WINDOW_HOURS = 3;
 
-/** A continuous aggregate: a dataset by spans of time, kept for good, whatever becomes of the records. */
+/** A continuous aggregate: a dataset by spans of time, kept even when the records are deleted. */
 export interface RollUp {
   /** The view, as in `system_metrics_hourly`. */
   readonly name: string;
@@ -245,7 +245,7 @@ async function raiseFloor(session: PostgresSession, name: DatasetName, since: st
 /** Has the server look back as far as all records are there, and no further. */
 async function setWindow(session: PostgresSession, { name, dataset }: RollUp): Promise<void> {
   const policy = await readPolicy(session, REFRESH, name);
-  if (!policy) return; // somebody refreshes it by other means
+  if (!policy) return; // refreshed by other means
   const retention = await readPolicy(session, "policy_retention", dataset);
   const [[age] = [null]] = await session.query(
     `SELECT extract(epoch FROM now() - since)::double precision::text FROM roll_up_floors WHERE dataset = '${dataset}'`,
