@@ -130,11 +130,11 @@ export async function fieldsDocument(): Promise<string> {
     "(`cpuUsage` is `cpu_usage`). Fields without a note are optional. An absent value is not stored as 0.",
     ...sections,
   ].join("\n\n");
-  return await format(`${text}\n`);
+  return await formatMarkdown(`${text}\n`);
 }
 
 /** Formats Markdown as `deno fmt` does in this project. */
-async function format(text: string): Promise<string> {
+export async function formatMarkdown(text: string): Promise<string> {
   const config = `${ROOT}/deno.json`;
   const child = new Deno.Command(Deno.execPath(), {
     args: ["fmt", "-q", "--config", config, "--ext", "md", "-"],
