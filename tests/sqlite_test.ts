@@ -254,6 +254,69 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
+  /** Ways in which others spoil an open file. */
+  const SPOILED: Readonly<
+    Record<string, { spoil(path: string): void; message: string; isRescued?: boolean }>
+  > = {
+    "its -wal is removed": {
+      spoil: (path) => Deno.removeSync(`${path}-wal`),
+      message: "write-ahead log",
+      isRescued: true,
+    },
+    "its -wal is replaced": {
+      spoil(path) {
+        Deno.removeSync(`${path}-wal`);
+        Deno.createSync(`${path}-wal`).close();
+      },
+      message: "write-ahead log",
+    },
+    "it is truncated to nothing": { spoil: (path) => Deno.truncateSync(path), message: "truncated" },
+    "it is truncated to a half": {
+      spoil: (path) => Deno.truncateSync(path, Math.floor(Deno.statSync(path).size / 8_192) * 4_096),
+      message: "truncated",
+    },
+  };
+
+  for (const [how, { spoil, message, isRescued = false }] of Object.entries(SPOILED)) {
+    test(`acknowledges no batch after ${how}`, async (folder) => {
+      if (Deno.build.os === "windows") return; // open files cannot be removed there
+      const path = folder.file("a.db");
+      const backend = await open(path);
+      const rows = Array.from({ length: 3_000 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
+      await write(backend, systemMetrics, rows);
+      await execute(driver, path, "PRAGMA wal_checkpoint(TRUNCATE)"); // into the file
+      await write(backend, systemMetrics, rows);
+      await backend.documents.write({ kind: "k", id: "i", body: 0 });
+      spoil(path);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const writing = () => write(backend, systemMetrics, rows.slice(0, 10));
+        const error = await assertRejects(writing, BackendError, message) as BackendError;
+        assertEquals([error.kind, error.code], ["operator", "FILE_REPLACED"]);
+        await assertRejects(() => backend.documents.write({ kind: "k", id: "i", body: 1 }), BackendError);
+      }
+      await backend.close().catch(() => {}); // SQLite may find the file malformed
+      if (!isRescued) return;
+      const again = await open(path);
+      assertEquals((await again.stats()).datasets.system_metrics.rows, 6_000);
+      await again.close();
+    });
+  }
+
+  test("writes on after another process has made the file smaller", async (folder) => {
+    const path = folder.file("a.db");
+    const backends = await Promise.all([open(path), open(path)]);
+    const rows = Array.from({ length: 20_000 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
+    await write(backends[0], systemMetrics, rows);
+    await execute(driver, path, "PRAGMA wal_checkpoint(TRUNCATE)");
+    await write(backends[0], systemMetrics, [{ timestamp: NEW_YEAR + 30_000 }]);
+    const { size } = Deno.statSync(path);
+    await backends[1].deleteBefore(systemMetrics, NEW_YEAR + 20_000, { dryRun: false });
+    assert(Deno.statSync(path).size < size / 2);
+    await write(backends[0], systemMetrics, rows.slice(0, 10));
+    assertEquals((await read(backends[0], systemMetrics)).length, 11);
+    await Promise.all(backends.map((backend) => backend.close()));
+  });
+
   test("keeps its file lock while it reads and writes", async (folder) => {
     if (Deno.build.os !== "linux") return; // only there can the locks be looked at
     const path = folder.file("a.db");

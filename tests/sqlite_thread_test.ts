@@ -49,7 +49,7 @@ Deno.test("WriterThread writes, reports replays and continues after a failure", 
   const again = await thread.write(batch("a", "n"));
   assertEquals(again, { committed: 1, duplicates: 0, restated: 0, isReplay: true });
   Deno.renameSync(folder.file("test.db"), folder.file("away.db"));
-  await assertRejects(() => thread.write(batch("b", "n")), BackendError, "it was deleted or replaced");
+  await assertRejects(() => thread.write(batch("b", "n")), BackendError, "deleted or replaced");
   Deno.renameSync(folder.file("away.db"), folder.file("test.db"));
   assertEquals((await thread.write(batch("b", "n"))).committed, 1);
   await thread.close();

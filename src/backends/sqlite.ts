@@ -30,6 +30,7 @@ import {
   type SqliteValue,
 } from "./sqlite/driver.ts";
 import { asBackendError, locationOfFile, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
+import { FileGuard } from "./sqlite/file_guard.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
 import { encodeRows } from "./sqlite/rows.ts";
 import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
@@ -124,9 +125,10 @@ export class SqliteBackend implements Backend {
     this.#writing = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
     this.#writer = new SqliteWriter(database, this.#writing);
     this.#threadRecords = this.isDurable && mode !== "read" ? threadRecords : Infinity;
+    const guard = new FileGuard(database, this.#writing);
     this.documents = new SqliteDocuments(database, {
       read: (run) => this.#do("read", run),
-      change: (operation, run) => this.#change(operation, run),
+      change: (operation, run) => this.#change(operation, () => guard.around(run)),
     });
   }
 

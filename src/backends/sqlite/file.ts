@@ -4,6 +4,7 @@ import { BackendError, type ErrorCode, failureOf, type FailureRow, NOT_GRANTED }
 import { isGranted } from "../../permissions.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
+import { assertIsThere, type OpenFile } from "./file_guard.ts";
 import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
 
 /**
@@ -165,33 +166,6 @@ export function openOnceMore(driver: SqliteDriver, { path, inode }: OpenFile): S
   const database = driver.open(path, { readOnly: false });
   database.exec(WRITING);
   return database;
-}
-
-/** Identity of the opened file. */
-export interface OpenFile {
-  /** Its path; empty for a database in memory. */
-  readonly path: string;
-  /** Device and inode. */
-  readonly inode: number | null;
-}
-
-/**
- * SQLite would go on writing into a file that was deleted or replaced, and report success.
- *
- * @throws {BackendError} If the file that was opened is not there.
- */
-export function assertIsThere({ path, inode }: OpenFile): void {
-  if (path === "") return;
-  try {
-    if (Deno.statSync(path).ino === inode) return;
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  throw new BackendError(
-    `Cannot write ${path}: the file that was opened is wanted: it was deleted or replaced; ` +
-      `put it back, or close and open again`,
-    { code: "FILE_REPLACED", operation: "write", kind: "operator" },
-  );
 }
 
 /**

@@ -3,7 +3,8 @@ import { DATASETS } from "../../records/datasets.ts";
 import { type Dataset, type DatasetName, narrowTo } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteStatement } from "./driver.ts";
-import { asBackendError, assertIsThere, type OpenFile } from "./file.ts";
+import { asBackendError } from "./file.ts";
+import { FileGuard, type OpenFile } from "./file_guard.ts";
 import { eachRow, type Rows } from "./rows.ts";
 import { insertStatement, restateStatement } from "./schema.ts";
 
@@ -34,7 +35,8 @@ interface Statements {
 /** Writes batches effectively once: the rows and the entry in the ledger in one transaction. */
 export class SqliteWriter {
   readonly #database: SqliteDatabase;
-  readonly #file: OpenFile;
+  readonly #path: string;
+  readonly #guard: FileGuard;
   readonly #onConflict: ConflictPolicy;
   readonly #statements = new Map<Dataset<unknown>, Statements>();
   readonly #totalChanges: SqliteStatement;
@@ -42,7 +44,8 @@ export class SqliteWriter {
   /** Writes by a connection that its owner closes. */
   constructor(database: SqliteDatabase, { path, inode, onConflict }: SqliteWriterOptions) {
     this.#database = database;
-    this.#file = { path, inode };
+    this.#path = path;
+    this.#guard = new FileGuard(database, { path, inode });
     this.#onConflict = onConflict;
     this.#totalChanges = database.prepare("SELECT total_changes()");
   }
@@ -54,10 +57,9 @@ export class SqliteWriter {
    */
   write(batch: EncodedBatch): WriteResult {
     try {
-      assertIsThere(this.#file);
-      return this.#transact(batch);
+      return this.#guard.around(() => this.#transact(batch));
     } catch (error) {
-      throw asBackendError("write", this.#file.path, error);
+      throw asBackendError("write", this.#path, error);
     }
   }
 
