@@ -2,18 +2,19 @@
  * Telemetry and cost data of AI/ML clusters that is never lost, never counted twice and exact to the last
  * digit, in memory, in SQLite, in PostgreSQL or in TimescaleDB.
  *
- * {@linkcode ObservabilityHub} keeps system and service metrics, {@linkcode CostObservatory} keeps cost
- * entries; {@linkcode importRecords}, {@linkcode exportRecords} and {@linkcode migrate} move both. Importing this
- * module opens nothing and needs no permission.
+ * {@linkcode ObservabilityHub} stores system and service metrics, {@linkcode CostObservatory} stores cost entries. A
+ * {@linkcode DatasetHandle} adds and reads the records of one dataset. {@linkcode importRecords},
+ * {@linkcode exportRecords} and {@linkcode migrate} move records. Importing this module opens nothing and needs no
+ * permission.
  *
- * @example Keep metrics and costs in one file
+ * @example Store metrics and costs in one file
  * ```ts
  * import { CostObservatory, ObservabilityHub } from "@openfinops/telemetry";
  *
  * const config = { connectionString: "sqlite:///openfinops.db" };
  * await using hub = await ObservabilityHub.open(config);
  * await using costs = await CostObservatory.open(config);
- * await hub.collectSystemMetrics({ timestamp: Date.now(), clusterId: "prod", cpuUsage: 41.2 });
+ * await hub.systemMetrics.add({ timestamp: Date.now(), clusterId: "prod", cpuUsage: 41.2 });
  * ```
  *
  * @module

@@ -1,4 +1,4 @@
-// Add costs up by day and team, and draw them: deno add npm:simple-ascii-chart
+// Sum costs by day and team, and plot them: deno add npm:simple-ascii-chart
 import { CostObservatory } from "@openfinops/telemetry";
 import plot from "simple-ascii-chart";
 
@@ -8,20 +8,19 @@ await using costs = new CostObservatory();
 for (let day = 0; day < 14; day++) {
   const timestamp = startTime + day * DAY;
   const entry = { timestamp, resourceId: "cluster", category: "gpu" };
-  await costs.addCostEntry({ ...entry, entryId: `n${day}`, amount: "0.1", tags: { team: "nlp" } });
-  await costs.addCostEntry({ ...entry, entryId: `v${day}`, amount: `${day}.01`, tags: { team: "vision" } });
+  await costs.entries.add({ ...entry, entryId: `n${day}`, amount: "0.1", tags: { team: "nlp" } });
+  await costs.entries.add({ ...entry, entryId: `v${day}`, amount: `${day}.01`, tags: { team: "vision" } });
 }
-await costs.flush();
 
-for (const { group, total, currency } of await costs.aggregateCosts({ groupBy: ["tags.team"] })) {
+for (const { group, total, currency } of await costs.entries.aggregate({ groupBy: ["tags.team"] })) {
   console.log(group?.["tags.team"], total, currency); // nlp 1.4 USD, vision 91.14 USD
 }
-const byDay = await costs.aggregateCosts({
+const byDay = await costs.entries.aggregate({
   startTime,
   endTime: startTime + 14 * DAY,
   bucket: "1d",
   groupBy: ["tags.team"],
-  emptyBuckets: true, // so that lines go down to nothing where there was nothing
+  emptyBuckets: true, // days without costs are 0
 });
 const lineOf = (team: string): [number, number][] =>
   byDay.filter(({ group }) => group?.["tags.team"] === team)

@@ -17,7 +17,7 @@ const report = await importRecords(new Blob([csv]).stream(), {
   set: { category: "gpu" },
   onReject: ({ line, reason }) => console.error(`line ${line}: ${reason}`),
 });
-console.log(report); // two are stored, one is rejected; in another run, two are duplicates
+console.log(report); // two are stored, one is rejected; a second run finds two duplicates
 
 const [{ isSame, source, target }] = await migrate(from, to, { datasets: ["cost_entries"] });
 console.log(isSame, source.totals, target.totals); // true, and 0.2500008 USD on both sides

@@ -1,4 +1,4 @@
-// Keep metrics in TimescaleDB, which compresses what is older and drops what is too old by itself.
+// Store metrics in TimescaleDB, which compresses and drops old records by itself.
 import { ObservabilityHub, openBackend } from "@openfinops/telemetry";
 
 const DAY = 24 * 3_600_000;
@@ -13,16 +13,16 @@ const hub = await ObservabilityHub.open({ backend });
 
 const endTime = Date.now();
 const startTime = endTime - 2 * DAY;
-const clusterId = `example-${crypto.randomUUID()}`; // so that each run finds its own records only
+const clusterId = `example-${crypto.randomUUID()}`; // so that each run finds only its own records
 for (let timestamp = startTime; timestamp < endTime; timestamp += 60_000) {
   const cpuUsage = timestamp < startTime + DAY ? 20 : 60;
-  await hub.collectSystemMetrics({ timestamp, clusterId, nodeId: "gpu-01", cpuUsage });
+  await hub.systemMetrics.add({ timestamp, clusterId, nodeId: "gpu-01", cpuUsage });
 }
 await hub.flush();
 
-// Whole hours come from the hourly roll-up where the server has brought it up to date, else from the records.
+// Whole hours come from the hourly rollup where it is up to date, else from the records.
 const query = { startTime, endTime, clusterId, fields: { cpuUsage: ["avg" as const] } };
-const [all] = await hub.aggregateMetrics(query);
+const [all] = await hub.systemMetrics.aggregate(query);
 console.log(all.count, all.fields.cpuUsage.avg); // 2880 40
 for (const { policy, table, every } of (await backend.stats()).policies ?? []) {
   console.log(policy, table, every); // such as: retention system_metrics 1 day

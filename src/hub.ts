@@ -43,7 +43,10 @@ const DATASETS = [systemMetrics, serviceMetrics];
 type Observed = Parameters<AlertMonitor["observe"]>[1];
 
 /**
- * Takes in system and service metrics and keeps them in a backend.
+ * Stores and evaluates system and service metrics.
+ *
+ * {@linkcode ObservabilityHub.systemMetrics} and {@linkcode ObservabilityHub.serviceMetrics} add and read records. The
+ * methods named `collect…`, `query…`, `stream…`, `aggregate…` and `recent…` are the same under the names of OpenFinOps.
  *
  * @example Collect, flush, read back
  * ```ts
@@ -103,9 +106,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Opens a hub, and the backend that the configuration names.
+   * Opens a hub and its backend.
    *
-   * @param config Where and how records are kept; in memory where it is not given.
+   * @param config Storage, batching and retention; records in memory where absent.
    * @returns The opened hub.
    * @throws {ConfigError} If the configuration cannot be used.
    * @throws {BackendError} If the backend cannot be opened.
@@ -117,10 +120,10 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Takes in one observation of a node. Waits only while buffers are full.
+   * Adds one observation of a node: `systemMetrics.add()`.
    *
    * @param metrics The observation.
-   * @returns A promise that resolves when it is accepted; see {@linkcode ObservabilityHub.flush}.
+   * @returns A promise that resolves when it is accepted, not yet committed; see {@linkcode ObservabilityHub.flush}.
    * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
    */
   collectSystemMetrics(metrics: SystemMetricsInput): Promise<void> {
@@ -128,10 +131,10 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Takes in one observation of a service. Waits only while buffers are full.
+   * Adds one observation of a service: `serviceMetrics.add()`.
    *
    * @param metrics The observation.
-   * @returns A promise that resolves when it is accepted; see {@linkcode ObservabilityHub.flush}.
+   * @returns A promise that resolves when it is accepted, not yet committed; see {@linkcode ObservabilityHub.flush}.
    * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
    */
   collectServiceMetrics(metrics: ServiceMetricsInput): Promise<void> {
@@ -139,9 +142,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * A stream that takes in system metrics, for pipelines. When it has closed, all are committed.
+   * Opens a stream that adds system metrics: `systemMetrics.sink()`. Closing it commits them.
    *
-   * @param options Who is told of records that are refused.
+   * @param options What happens to records that validation refuses.
    * @returns The stream.
    *
    * @example Pipe records in
@@ -158,9 +161,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * A stream that takes in service metrics, for pipelines. When it has closed, all are committed.
+   * Opens a stream that adds service metrics: `serviceMetrics.sink()`. Closing it commits them.
    *
-   * @param options Who is told of records that are refused.
+   * @param options What happens to records that validation refuses.
    * @returns The stream.
    */
   serviceMetricsSink(options?: SinkOptions): WritableStream<ServiceMetricsInput> {
@@ -168,9 +171,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Reads committed system metrics. Use {@linkcode ObservabilityHub.streamHistoricalMetrics} for many.
+   * Reads committed system metrics: `systemMetrics.query()`.
    *
-   * @param query What to read; all where it is not given.
+   * @param query Filters, time range, order and limit; all records where absent.
    * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -181,9 +184,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Reads committed service metrics.
+   * Reads committed service metrics: `serviceMetrics.query()`.
    *
-   * @param query What to read; all where it is not given.
+   * @param query Filters, time range, order and limit; all records where absent.
    * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -197,9 +200,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Streams committed system metrics, in flat memory. To stop early, leave the loop or cancel the stream.
+   * Streams committed system metrics in flat memory: `systemMetrics.stream()`.
    *
-   * @param query What to read; all where it is not given.
+   * @param query Filters, time range, order and limit; all records where absent.
    * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -209,9 +212,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Streams committed service metrics, in flat memory.
+   * Streams committed service metrics in flat memory: `serviceMetrics.stream()`.
    *
-   * @param query What to read; all where it is not given.
+   * @param query Filters, time range, order and limit; all records where absent.
    * @param options A signal that ends the read.
    * @returns The records, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -224,15 +227,15 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Puts committed system metrics together where they rest: by time, by what they have in common, or both.
+   * Aggregates committed system metrics in the backend, by time bucket and group: `systemMetrics.aggregate()`.
    *
-   * @param query Which metrics, how they are told apart, and what is wanted of which fields.
+   * @param query Filters, time range, buckets, groups, and measures of fields.
    * @param options A signal that ends the read.
    * @returns A row for each bucket and group, by time and then by group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    *
-   * @example The load of each cluster, hour by hour
+   * @example Load of each cluster by hour
    * ```ts
    * import { ObservabilityHub } from "@openfinops/telemetry";
    * import { strict as assert } from "node:assert";
@@ -257,9 +260,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Puts committed service metrics together, as {@linkcode ObservabilityHub.aggregateMetrics} does.
+   * Aggregates committed service metrics in the backend: `serviceMetrics.aggregate()`.
    *
-   * @param query Which metrics, how they are told apart, and what is wanted of which fields.
+   * @param query Filters, time range, buckets, groups, and measures of fields.
    * @param options A signal that ends the read.
    * @returns A row for each bucket and group, by time and then by group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -273,29 +276,27 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * The newest system metrics that this process has accepted, up to `maxMemoryEntries`, without asking the
-   * backend.
+   * Returns the newest system metrics that this process has accepted: `systemMetrics.recent()`.
    *
-   * @returns The records, in the order of their acceptance.
+   * @returns The records, in the order of acceptance.
    */
   recentSystemMetrics(): SystemMetrics[] {
     return this.systemMetrics.recent();
   }
 
   /**
-   * The newest service metrics that this process has accepted, up to `maxMemoryEntries`, without asking the
-   * backend.
+   * Returns the newest service metrics that this process has accepted: `serviceMetrics.recent()`.
    *
-   * @returns The records, in the order of their acceptance.
+   * @returns The records, in the order of acceptance.
    */
   recentServiceMetrics(): ServiceMetrics[] {
     return this.serviceMetrics.recent();
   }
 
   /**
-   * Tells of a cluster: its region, and the nodes that it should have. Stored in the backend.
+   * Registers a cluster in the backend: its region, and the nodes that it should have.
    *
-   * @param cluster The cluster; it takes the place of the one that was registered with this id.
+   * @param cluster The cluster; it replaces one with the same id.
    * @returns A promise that resolves when it is stored.
    * @throws {ValidationError} If a field is missing, unknown or wrong.
    * @throws {BackendError} If the backend cannot be written.
@@ -306,9 +307,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Tells of a service: where it runs, and what it depends on. Stored in the backend.
+   * Registers a service in the backend: where it runs, and what it depends on.
    *
-   * @param service The service; it takes the place of the one that was registered with this name.
+   * @param service The service; it replaces one with the same name.
    * @returns A promise that resolves when it is stored.
    * @throws {ValidationError} If a field is missing, unknown or wrong.
    * @throws {BackendError} If the backend cannot be written.
@@ -321,8 +322,8 @@ export class ObservabilityHub implements AsyncDisposable {
   /**
    * Returns cluster health from the newest metrics of each node, committed or in this process, and the active alerts.
    *
-   * @param options Of when, and how long a node may be silent.
-   * @returns Each cluster, by id, and the active alerts.
+   * @param options Time of the summary, and time after which a silent node is down.
+   * @returns Clusters by id, and active alerts.
    * @throws {ValidationError} If an option is wrong.
    * @throws {BackendError} If the backend cannot be read.
    *
@@ -358,9 +359,9 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * The services and what they depend on, with the state that each has told last.
+   * Returns services and their dependencies, with the last reported state of each.
    *
-   * @param options Of when, and how long a service may be silent.
+   * @param options Time of the map, and time after which a silent service is down.
    * @returns Services as nodes, dependencies as edges.
    * @throws {ValidationError} If an option is wrong.
    * @throws {BackendError} If the backend cannot be read.
@@ -373,16 +374,15 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Sets when an alert fires. Stored in the backend; other processes apply it from their next start. There are rules
-   * without anybody's doing: `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`,
-   * `low_success_rate` and `service_down`.
+   * Stores an alert rule in the backend. Other processes load it at their next start. Default rules are
+   * `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`, `low_success_rate` and `service_down`.
    *
-   * @param rule The rule; it takes the place of the one with this name, whose active alerts are resolved where it differs.
-   * @returns The rule with nothing left open.
+   * @param rule The rule; it replaces one with the same name. Where it differs, active alerts of the old one are resolved.
+   * @returns The rule with all defaults filled in.
    * @throws {ValidationError} If a field is missing, unknown or wrong.
    * @throws {BackendError} If the backend cannot be written.
    *
-   * @example A rule of one's own
+   * @example Add a rule, and disable a default one
    * ```ts
    * import { ObservabilityHub } from "@openfinops/telemetry";
    *
@@ -403,10 +403,10 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Removes a rule that was set, and resolves its alerts; a default rule of this name is in use again.
+   * Removes a stored rule and resolves its alerts. A default rule of this name applies again.
    *
    * @param name The name of the rule.
-   * @returns Whether there was one.
+   * @returns True if there was one.
    * @throws {BackendError} If the backend cannot be written.
    */
   removeAlertRule(name: string): Promise<boolean> {
@@ -414,7 +414,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * The rules by which alerts fire: the default rules, and those that were set.
+   * Returns the alert rules: the default ones and the stored ones.
    *
    * @returns The rules.
    * @throws {BackendError} If the backend cannot be read.
@@ -424,11 +424,11 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * The alerts that are active, of this process and of others. There is one for each rule and each node or service; it
-   * fires once, is told to `onEvent`, and is resolved by the first metrics that do not break the rule.
+   * Returns active alerts of all processes: at most one for each rule and node or service. An alert fires once, is
+   * reported to `onEvent`, and is resolved by the first metrics that do not break the rule.
    *
-   * @param query Whether those that are resolved are wanted as well.
-   * @returns The alerts, the worst first.
+   * @param query Whether to include resolved alerts.
+   * @returns The alerts, by severity, worst first.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    */
@@ -437,10 +437,10 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Takes note of an active alert. It stays active, and counts as not acknowledged when it fires again.
+   * Acknowledges an active alert. It stays active; if it fires again, it is unacknowledged again.
    *
    * @param alertId The id of the alert.
-   * @param options Who takes note.
+   * @param options Name of the person.
    * @returns The alert.
    * @throws {ValidationError} If there is no such active alert.
    * @throws {BackendError} If the backend cannot be written.
@@ -450,7 +450,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Resolves an alert by hand, as of a node that is gone. It fires again if metrics break the rule again.
+   * Resolves an alert by hand, for example of a removed node. It fires again if metrics break the rule again.
    *
    * @param alertId The id of the alert.
    * @returns The alert.
@@ -462,11 +462,11 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Deletes metrics that are older than the retention and gives their space back.
+   * Deletes metrics older than their retention and frees their space.
    *
-   * @param options The retention in days, and whether to only count.
-   * @returns How many records of each dataset.
-   * @throws {ValidationError} If the retention is no number of days from 0.
+   * @param options Retention in days, dry run, and time budget.
+   * @returns Number of deleted records of each dataset.
+   * @throws {ValidationError} If a retention is not a number of days from 0.
    * @throws {BackendError} If the backend cannot be written.
    */
   async cleanupOldData(
@@ -477,12 +477,12 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Commits all that was accepted before. While the spool cannot be written or read it waits, without an end, until
-   * it is fixed. The event `paused` and `alarm` in the counters report it.
+   * Commits all that was accepted before. Blocks while the spool cannot be written or read; the event `paused` and
+   * `alarm` in the counters report that.
    *
    * @returns A promise that resolves when it is committed.
-   * @throws {BackendError} If an operator must fix the backend. The records are kept and
-   * written as soon as it is fixed.
+   * @throws {BackendError} If the backend needs an operator, as for a missing privilege. The records are kept, and written
+   * once that is fixed.
    */
   flush(): Promise<void> {
     return this.#store.flush();
@@ -498,17 +498,17 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Ends the intake, commits what is left, and frees what the hub has opened. Safe to call again.
+   * Ends the intake, commits what is left, and closes what the hub has opened. A second call returns the same report.
    *
-   * @param options When to give up.
-   * @returns What was committed, kept on disk, set aside and lost.
+   * @param options Time to commit what is left, 10 s by default.
+   * @returns Number of records committed, spooled, dead-lettered and lost.
    */
   close(options?: CloseOptions): Promise<CloseReport> {
     return this.#store.close(options);
   }
 
   /**
-   * Closes, for `await using`.
+   * Closes at the end of an `await using` block.
    *
    * @throws {BackendError} If records were lost: neither committed before the deadline, nor in a spool.
    */

@@ -35,7 +35,10 @@ import {
 const DATASETS = [costEntries];
 
 /**
- * Takes in cost entries and keeps them in a backend, exact to the last digit.
+ * Stores cost entries exactly, and evaluates budgets and anomalies.
+ *
+ * {@linkcode CostObservatory.entries} adds and reads entries. `addCostEntry`, `queryHistoricalCosts` and the other methods
+ * about entries are the same under the names of OpenFinOps.
  *
  * @example Add a cost and read the exact total
  * ```ts
@@ -85,9 +88,9 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Opens an observatory, and the backend that the configuration names.
+   * Opens an observatory and its backend.
    *
-   * @param config Where and how records are kept; in memory where it is not given.
+   * @param config Storage, batching and retention; records in memory where absent.
    * @returns The opened observatory.
    * @throws {ConfigError} If the configuration cannot be used.
    * @throws {BackendError} If the backend cannot be opened.
@@ -97,10 +100,10 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Takes in one cost. Waits only while buffers are full.
+   * Adds one cost: `entries.add()`.
    *
    * @param entry The cost entry; its identity is `(entryId, timestamp)`.
-   * @returns A promise that resolves when it is accepted; see {@linkcode CostObservatory.flush}.
+   * @returns A promise that resolves when it is accepted, not yet committed; see {@linkcode CostObservatory.flush}.
    * @throws {ValidationError} If a field is missing, unknown or wrong. Nothing was queued.
    */
   addCostEntry(entry: CostEntryInput): Promise<void> {
@@ -108,9 +111,9 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * A stream that takes in cost entries, for pipelines. When it has closed, all are committed.
+   * Opens a stream that adds cost entries: `entries.sink()`. Closing it commits them.
    *
-   * @param options Who is told of entries that are refused.
+   * @param options What happens to entries that validation refuses.
    * @returns The stream.
    */
   costEntriesSink(options?: SinkOptions): WritableStream<CostEntryInput> {
@@ -118,9 +121,9 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Reads committed cost entries. Use {@linkcode CostObservatory.streamHistoricalCosts} for many.
+   * Reads committed cost entries: `entries.query()`.
    *
-   * @param query What to read; all where it is not given.
+   * @param query Filters, time range, order and limit; all records where absent.
    * @param options A signal that ends the read.
    * @returns The entries, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -131,9 +134,9 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Streams committed cost entries, in flat memory. To stop early, leave the loop or cancel the stream.
+   * Streams committed cost entries in flat memory: `entries.stream()`.
    *
-   * @param query What to read; all where it is not given.
+   * @param query Filters, time range, order and limit; all records where absent.
    * @param options A signal that ends the read.
    * @returns The entries, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
@@ -143,16 +146,16 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * The exact totals of committed cost entries, added up where they rest: over all, by time, by what they have in
-   * common, or both. Currencies are never added together.
+   * Returns exact totals of committed cost entries by time bucket and group, summed in the backend: `entries.aggregate()`.
+   * Currencies are never added together.
    *
-   * @param query Which entries, and how they are told apart; all in one where it is not given.
+   * @param query Filters, time range, buckets and groups; one total for each currency where absent.
    * @param options A signal that ends the read.
    * @returns A total for each bucket, currency and group, by time, then currency, then group.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
    *
-   * @example What each team costs a day
+   * @example Cost of each team by day
    * ```ts
    * import { CostObservatory } from "@openfinops/telemetry";
    * import { strict as assert } from "node:assert";
@@ -182,25 +185,24 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * The newest cost entries that this process has accepted, up to `maxMemoryEntries`, without asking the
-   * backend.
+   * Returns the newest cost entries that this process has accepted: `entries.recent()`.
    *
-   * @returns The entries, in the order of their acceptance.
+   * @returns The entries, in the order of acceptance.
    */
   recentCosts(): CostEntry[] {
     return this.entries.recent();
   }
 
   /**
-   * Makes a budget, and stores it in the backend. When what is spent reaches a threshold, `onEvent` is told, once in
-   * each period, across processes and restarts. To make the same budget again changes nothing.
+   * Stores a budget in the backend. `onEvent` gets an event when spend reaches a threshold, once in each period over all
+   * processes and restarts. Creating the same budget again changes nothing.
    *
-   * @param budget What may be spent, on what, and when.
-   * @returns The budget with nothing left open.
-   * @throws {ValidationError} If a field is missing, unknown or wrong, or there is another budget of this id.
+   * @param budget Amount, filters, period and thresholds.
+   * @returns The budget with all defaults filled in.
+   * @throws {ValidationError} If a field is missing, unknown or wrong, or another budget has this id.
    * @throws {BackendError} If the backend cannot be written.
    *
-   * @example A budget of a team
+   * @example Budget of a team
    * ```ts
    * import { CostObservatory } from "@openfinops/telemetry";
    * import { strict as assert } from "node:assert";
@@ -231,10 +233,10 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Changes a budget. Thresholds that are no longer reached by it can be crossed again.
+   * Changes a budget. Thresholds above the current spend can be reached again.
    *
    * @param budgetId The id of the budget.
-   * @param changes The fields that change; null takes one back to its default.
+   * @param changes The fields that change; null resets a field to its default.
    * @returns The changed budget.
    * @throws {ValidationError} If there is no such budget, or a field is unknown or wrong.
    * @throws {BackendError} If the backend cannot be written.
@@ -244,10 +246,10 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Deletes a budget, and what is known of its thresholds. Costs stay.
+   * Deletes a budget and its threshold events. Costs stay.
    *
    * @param budgetId The id of the budget.
-   * @returns Whether there was one.
+   * @returns True if there was one.
    * @throws {BackendError} If the backend cannot be written.
    */
   deleteBudget(budgetId: string): Promise<boolean> {
@@ -257,9 +259,9 @@ export class CostObservatory implements AsyncDisposable {
   /**
    * Returns the status of budgets from the committed costs of all processes, exactly.
    *
-   * @param query Which budgets, and of when.
-   * @returns Each budget, by id.
-   * @throws {ValidationError} If there is no such budget, or the time is none.
+   * @param query Id of a budget, and the time; all budgets and now where absent.
+   * @returns The budgets, by id.
+   * @throws {ValidationError} If there is no such budget, or the time is invalid.
    * @throws {BackendError} If the backend cannot be read.
    */
   async getBudgetStatus(query?: BudgetQuery): Promise<BudgetStatus[]> {
@@ -271,8 +273,8 @@ export class CostObservatory implements AsyncDisposable {
    * Returns spending: totals, change, categories and the most expensive resources, from the costs that
    * are committed.
    *
-   * @param options Of which time; the last 24 hours where it is not given.
-   * @returns A summary of each currency.
+   * @param options Time range, and number of resources; the last 24 hours where absent.
+   * @returns A summary for each currency.
    * @throws {ValidationError} If an option is wrong.
    * @throws {BackendError} If the backend cannot be read.
    */
@@ -282,12 +284,10 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * The days on which something cost far more or far less than on the like days before: by the five weeks before each
-   * day, weekday by weekday, by medians. With `anomalyDetection` in the configuration, `onEvent` is told of such a day
-   * while it lasts.
+   * Returns the days on which something cost far more or far less than expected: by medians of the same weekday in the
+   * five weeks before. With `anomalyDetection` in the configuration, `onEvent` gets an event during such a day.
    *
-   * @param query Which days and costs, and what is told apart; the last 30 days, by category and resource, where it is
-   * not given.
+   * @param query Time range, filters and groups; the last 30 days by category and resource where absent.
    * @returns The days, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.
@@ -298,16 +298,16 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Begins to track what a training run costs: all costs with the tag `training_run_id`, from now on. Stored in the
-   * backend, so that another process can end it.
+   * Starts tracking the cost of a training run: costs with the tag `training_run_id`. Stored in the backend, so that
+   * another process can end it.
    *
-   * @param trainingRunId The id; an earlier run with this id starts over.
-   * @param options When it began; now where it is not given.
-   * @returns When it began.
-   * @throws {ValidationError} If the id or the time is none.
+   * @param trainingRunId The id. It restarts a run with the same id.
+   * @param options Start time; now where absent.
+   * @returns The id and the start time.
+   * @throws {ValidationError} If the id or the time is invalid.
    * @throws {BackendError} If the backend cannot be written.
    *
-   * @example What a run costs
+   * @example Cost of a run
    * ```ts
    * import { CostObservatory } from "@openfinops/telemetry";
    * import { strict as assert } from "node:assert";
@@ -336,13 +336,12 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Ends the tracking of a training run. Costs of the run that come in later are in what
-   * {@linkcode CostObservatory.getTrainingRuns} gives.
+   * Stops tracking a training run. {@linkcode CostObservatory.getTrainingRuns} includes costs of the run that arrive later.
    *
    * @param trainingRunId The id.
-   * @param options When it ended; now where it is not given.
-   * @returns What it has cost so far, by the costs that are committed.
-   * @throws {ValidationError} If there is no such run, or the time is none.
+   * @param options End time; now where absent.
+   * @returns The cost of the run, by committed costs.
+   * @throws {ValidationError} If there is no such run, or the time is invalid.
    * @throws {BackendError} If the backend cannot be written or read.
    */
   async stopTrainingRunTracking(
@@ -356,8 +355,8 @@ export class CostObservatory implements AsyncDisposable {
   /**
    * Returns the committed cost of training runs.
    *
-   * @param trainingRunId Only this one; all where it is not given.
-   * @returns Each run, by id.
+   * @param trainingRunId Id of a run; all runs where absent.
+   * @returns The runs, by id.
    * @throws {ValidationError} If there is no such run.
    * @throws {BackendError} If the backend cannot be read.
    */
@@ -367,12 +366,12 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Deletes cost entries that are older than the retention and gives their space back. Those that count in a present
-   * period of a budget stay, as what is spent would be forgotten with them.
+   * Deletes cost entries older than a retention that was given for them, and frees their space. Without a number, none is
+   * deleted. Entries that count in a current period of a budget stay.
    *
-   * @param options The retention in days, and whether to only count.
-   * @returns How many entries.
-   * @throws {ValidationError} If the retention is no number of days from 0.
+   * @param options Retention in days, dry run, and time budget.
+   * @returns Number of deleted entries.
+   * @throws {ValidationError} If a retention is not a number of days from 0.
    * @throws {BackendError} If the backend cannot be written.
    */
   async cleanupOldData(options?: CleanupOptions): Promise<Record<"cost_entries", number>> {
@@ -381,12 +380,12 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Commits all that was accepted before. While the spool cannot be written or read it waits, without an end, until
-   * it is fixed. The event `paused` and `alarm` in the counters report it.
+   * Commits all that was accepted before. Blocks while the spool cannot be written or read; the event `paused` and
+   * `alarm` in the counters report that.
    *
    * @returns A promise that resolves when it is committed.
-   * @throws {BackendError} If an operator must fix the backend. The entries are kept and
-   * written as soon as it is fixed.
+   * @throws {BackendError} If the backend needs an operator, as for a missing privilege. The entries are kept, and written
+   * once that is fixed.
    */
   flush(): Promise<void> {
     return this.#store.flush();
@@ -402,17 +401,18 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Ends the intake, commits what is left, and frees what the observatory has opened. Safe to call again.
+   * Ends the intake, commits what is left, and closes what the observatory has opened. A second call returns the same
+   * report.
    *
-   * @param options When to give up.
-   * @returns What was committed, kept on disk, set aside and lost.
+   * @param options Time to commit what is left, 10 s by default.
+   * @returns Number of records committed, spooled, dead-lettered and lost.
    */
   close(options?: CloseOptions): Promise<CloseReport> {
     return this.#store.close(options);
   }
 
   /**
-   * Closes, for `await using`.
+   * Closes at the end of an `await using` block.
    *
    * @throws {BackendError} If entries were lost: neither committed before the deadline, nor in a spool.
    */

@@ -7,7 +7,7 @@ interface StoreStats {
   readonly datasets: Readonly<Record<string, PipelineStats>>;
 }
 
-/** A metric: its name, unit and meaning, and its value. Counters only ever rise; all else are gauges. */
+/** A metric. Counters never decrease; all others are gauges. */
 interface Metric {
   readonly name: string;
   readonly unit: string;
@@ -17,11 +17,11 @@ interface Metric {
 }
 
 const METRICS: readonly Metric[] = [
-  count("records.accepted", "Records taken in", ({ accepted }) => accepted),
+  count("records.accepted", "Records accepted", ({ accepted }) => accepted),
   count("records.committed", "Records stored", ({ committed }) => committed),
-  count("records.duplicates", "Records whose key was there already", ({ duplicates }) => duplicates),
-  count("records.dead_lettered", "Records set aside as refused", ({ deadLettered }) => deadLettered),
-  count("records.dropped", "Records given up", ({ dropped }) => dropped),
+  count("records.duplicates", "Records whose key existed", ({ duplicates }) => duplicates),
+  count("records.dead_lettered", "Records that the backend refused", ({ deadLettered }) => deadLettered),
+  count("records.dropped", "Records dropped", ({ dropped }) => dropped),
   count("records.refused", "Invalid records that were never accepted", ({ refused }) => refused),
   { ...count("writes.failed", "Attempts to write that failed", ({ retries }) => retries), unit: "{attempt}" },
   gauge("records.buffered", "{record}", "Records in memory", ({ buffered }) => buffered),
@@ -30,7 +30,7 @@ const METRICS: readonly Metric[] = [
   gauge(
     "records.age",
     "s",
-    "Age of the oldest record that is not settled",
+    "Age of the oldest record that is neither stored nor dropped",
     (stats) => stats.oldestUnacknowledgedMs / 1_000,
   ),
   gauge("spool.size", "By", "Bytes of the spool", ({ spoolBytes }) => spoolBytes),
@@ -46,7 +46,7 @@ const METRICS: readonly Metric[] = [
     "95th percentile of the last commits",
     ({ commitMs }) => (commitMs?.p95 ?? 0) / 1_000,
   ),
-  gauge("alarm", "1", "1 while an operator must act", ({ alarm }) => alarm === undefined ? 0 : 1),
+  gauge("alarm", "1", "1 while an alarm needs an operator", ({ alarm }) => alarm === undefined ? 0 : 1),
 ];
 
 function count(name: string, description: string, value: Metric["value"]): Metric {
@@ -60,17 +60,17 @@ function gauge(name: string, unit: string, description: string, value: Metric["v
 /** Global under which `@opentelemetry/api` 1.x registers providers; Deno does so with OTEL_DENO=true. */
 const REGISTRY = Symbol.for("opentelemetry.js.api.1");
 
-/** The stores of this process that are open, by what tells their counters. */
+/** Open stores of this process, by the function that returns their counters. */
 const open = new Set<() => StoreStats>();
 /** Sums of the counters of closed stores, by attributes and metric. */
 const past = new Map<string, number>();
 let meter: Promise<void> | undefined;
 
 /**
- * Publishes the counters of a store as OpenTelemetry metrics, if anybody in this process takes those.
+ * Publishes the counters of a store as OpenTelemetry metrics, if the process exports metrics.
  *
- * @param stats Tells the counters.
- * @returns Ends it.
+ * @param stats Returns the counters.
+ * @returns A function that ends it.
  */
 export function publish(stats: () => StoreStats): () => void {
   const { metrics } = (globalThis as { [REGISTRY]?: { metrics?: unknown } })[REGISTRY] ?? {};
@@ -78,7 +78,7 @@ export function publish(stats: () => StoreStats): () => void {
   open.add(stats);
   meter ??= import("@opentelemetry/api").then(
     ({ metrics }) => observe(metrics.getMeter("openfinops")),
-    () => {}, // a failure of OpenTelemetry must not fail this
+    () => {}, // a store works without metrics
   );
   return () => {
     if (!open.delete(stats)) return;
@@ -102,7 +102,7 @@ function observe(meter: Meter): void {
   ]);
 }
 
-/** Stores of one process with the same attributes are one series in the metrics. */
+/** Observes one sum for all stores of the process that have the same attributes. */
 function report(instruments: ReadonlyMap<string, Observable>, result: BatchObservableResult): void {
   const sums = new Map(past);
   for (const stats of open) {

@@ -19,10 +19,10 @@ import { asCalled, programName } from "./program.ts";
 
 const HOUR_MS = 3_600_000n;
 const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;
-/** The most that a crash can lose: an agent has few records, so that a batch would take long to fill. */
+/** Time between commits, in seconds: an agent has few records, and a crash loses those that are not committed. */
 const COMMIT_SECONDS = 5;
 const SPARKLINE_LENGTH = 30;
-/** Attempts in a row that fail before it is called an outage. */
+/** Failed attempts in a row that are reported as an outage. */
 const MIN_FAILURES = 3;
 
 /** Parsed options. */
@@ -109,14 +109,14 @@ export class Watch {
 
   tell(event: TelemetryEvent): void {
     if (event.type === "retry") {
-      // One that fails is no news: it is made again at once.
+      // A single failure is not reported: the retry follows at once.
       if (++this.#failures === MIN_FAILURES) {
         note(`Records wait, and are written once it works: ${event.message}`);
       }
       return;
     }
     note(`${event.type}: ${event.message}`);
-    // Without a folder for refused records there is no other place for it.
+    // Without a folder for refused records, this is its only copy.
     if (event.type === "dead-lettered" && !event.file) note(JSON.stringify(event.record));
   }
 
@@ -127,7 +127,7 @@ export class Watch {
     note(`Left out: ${error.message}. Further records like it are left out without a message.`);
   }
 
-  /** Looks whether an outage is over. */
+  /** Reports the end of an outage. */
   look({ datasets: { system_metrics } }: StoreStats): void {
     if (system_metrics?.lastError !== undefined) return;
     if (this.#failures >= MIN_FAILURES) note("The database takes records again.");
@@ -166,18 +166,18 @@ function readAmount(text: string): Decimal {
     const amount = Decimal.from(text);
     if (amount.isStorable && !text.startsWith("-")) return amount;
   } catch {
-    // said below
+    // reported below
   }
   throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not ${describe(text)}`, {
     code: "INVALID_OPTION",
   });
 }
 
-/** Aborts on Ctrl-C and when the system asks the process to end. */
+/** Returns a signal that aborts on Ctrl-C and on the signals by which the system ends a process. */
 function listenForStop(): { signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
-  // Windows ends a program by Ctrl-Break, too, and by closing its window.
+  // Windows also ends a program on Ctrl-Break and when its window closes.
   const other: Deno.Signal = Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM";
   const signals: Deno.Signal[] = ["SIGINT", "SIGHUP", other];
   for (const signal of signals) Deno.addSignalListener(signal, abort);
@@ -220,7 +220,7 @@ export async function sampleUntil(
   await charge(); // the time since the last sample
 }
 
-/** Charges what the machine costs for the time that it runs. */
+/** Adds cost entries for the time that the machine runs. */
 class Meter {
   readonly #costs: Pick<CostObservatory, "addCostEntry">;
   readonly #plan: Plan;
@@ -233,7 +233,7 @@ class Meter {
     this.#nodeId = nodeId;
   }
 
-  /** Adds the cost of all the time up to now, less what was charged before: so entries add up exactly. */
+  /** Adds the cost of the time up to now, less what was charged before, so that entries add up exactly. */
   async charge(timestamp: number, elapsedMs: number): Promise<void> {
     const { clusterId, costPerHour, currency } = this.#plan;
     if (!costPerHour) return;
@@ -340,7 +340,7 @@ function summarize(
   if (name !== "memory") tellWhatIsNext(given, plan); // which is gone with this process
 }
 
-/** Commands that work as they stand. None has a password in it, which would end up in the history of the shell. */
+/** Prints commands to try next. They hold no password, which would stay in the history of the shell. */
 function tellWhatIsNext(given: Arguments, { costPerHour }: Plan): void {
   const text = given.text("connection-string");
   const isSecret = text !== undefined && text !== databaseName(given);
@@ -353,7 +353,7 @@ function tellWhatIsNext(given: Arguments, { costPerHour }: Plan): void {
   print(`  ${program} database stats${connection}`);
 }
 
-/** A text as a shell takes it. */
+/** Quotes a text for a shell. */
 function quote(text: string): string {
   return /^[\w:/.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
