@@ -800,7 +800,7 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
     "--threshold",
     "40",
   );
-  assertEquals([made.code, made.err], [0, "Made: nlp, 2.5 USD each 1mo, for team=nlp.\n"]);
+  assertEquals([made.code, made.err], [0, "Created: nlp, 2.5 USD per 1mo, for team=nlp.\n"]);
   const other = await run("costs", "set-budget", "other");
   assertEquals(other.code, 2);
   assertMatch(other.err, /amount must be given/);
@@ -818,7 +818,7 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
     "2026-01-01T00:00:00.000Z",
   ]);
   const changed = await run("costs", "set-budget", "nlp", "--amount", "1");
-  assertEquals(changed.err, "Changed: nlp, 1 USD each 1mo, for team=nlp.\n");
+  assertEquals(changed.err, "Changed: nlp, 1 USD per 1mo, for team=nlp.\n");
   const table = await run(...budgets);
   assertMatch(table.out, /nlp +over budget +1\.000000000000000001 +1 USD +█ +100\.0 +-0\.000000000000000001/);
   const [header, row] = (await run(...budgets, "--format", "csv")).out.split("\n");

@@ -111,7 +111,7 @@ export class Watch {
     if (event.type === "retry") {
       // A single failure is not reported: the retry follows at once.
       if (++this.#failures === MIN_FAILURES) {
-        note(`Records wait, and are written once it works: ${event.message}`);
+        note(`Cannot store records; retrying: ${event.message}`);
       }
       return;
     }
@@ -130,12 +130,12 @@ export class Watch {
   /** Reports the end of an outage. */
   look({ datasets: { system_metrics } }: StoreStats): void {
     if (system_metrics?.lastError !== undefined) return;
-    if (this.#failures >= MIN_FAILURES) note("The database takes records again.");
+    if (this.#failures >= MIN_FAILURES) note("The database stores records again.");
     this.#failures = 0;
   }
 
   tellOfEnd(): void {
-    if (this.#failures >= MIN_FAILURES) note("Stopping; up to 10 s to write what is left.");
+    if (this.#failures >= MIN_FAILURES) note("Stopping; waiting up to 10 s to store the rest.");
   }
 }
 

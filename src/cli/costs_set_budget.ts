@@ -75,7 +75,7 @@ export const costsSetBudget: Command = {
         const budget = isNew
           ? await budgets.create({ budgetId, ...changes } as BudgetInput)
           : await budgets.update(budgetId, changes);
-        note(`${isNew ? "Made" : "Changed"}: ${describeBudget(budget)}.`);
+        note(`${isNew ? "Created" : "Changed"}: ${describeBudget(budget)}.`);
       },
     );
   },
@@ -133,6 +133,6 @@ function describeBudget(
     ...region === undefined ? [] : [region],
     ...Object.entries(tags ?? {}).map(([key, value]) => `${key}=${value}`),
   ];
-  return `${budgetId}, ${amount} ${currency}${period === undefined ? "" : ` each ${period}`}` +
+  return `${budgetId}, ${amount} ${currency}${period === undefined ? "" : ` per ${period}`}` +
     (of.length === 0 ? ", for all costs" : `, for ${of.join(", ")}`);
 }

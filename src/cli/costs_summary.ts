@@ -65,8 +65,8 @@ function printTables({ startTime, endTime, currencies }: CostSummary): void {
     print("");
     print(bold(`${total} ${currency} in ${formatCount(count)} ${count === 1 ? "cost" : "costs"}`));
     const changed = change === undefined ? "" : `: ${change > 0 ? "+" : ""}${change.toFixed(1)} %`;
-    print(`the same time before: ${previousTotal}${changed}; within this time ${trend}`);
-    print(`30 days at this rate: about ${Number(Number(projectedPer30Days).toPrecision(4))}`);
+    print(`previous period: ${previousTotal}${changed}; trend: ${trend}`);
+    print(`30-day forecast: about ${Number(Number(projectedPer30Days).toPrecision(4))}`);
     printShares("category", summary.categories);
     printShares("resource", summary.resources);
   }
