@@ -129,8 +129,7 @@ export function selectList(dataset: Dataset<unknown>): string {
 
 /**
  * A query for the shape that a table must have for binary COPY to write into it (with another type of the same length
- * it would store nonsense, and without its unique key it would store duplicates), and for the number of triggers that
- * may skip rows.
+ * it would store nonsense, and without its unique key it would store duplicates), and for whether it has triggers.
  */
 export function shapeQuery(dataset: Dataset<unknown>): string {
   const columns = dataset.columns.map(({ name }) => literal(name)).join(", ");
@@ -140,8 +139,13 @@ export function shapeQuery(dataset: Dataset<unknown>): string {
     WHERE attrelid = ${literal(dataset.name)}::regclass AND attname IN (${columns}) AND NOT attisdropped)
     || (SELECT ', unique ' || count(*) FROM pg_catalog.pg_constraint
     WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u'),
-    (SELECT count(*)::text FROM pg_catalog.pg_trigger WHERE tgrelid = ${literal(dataset.name)}::regclass
-    AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7 AND tgname <> 'ts_insert_blocker')`;
+    relhastriggers::text FROM pg_catalog.pg_class WHERE oid = ${literal(dataset.name)}::regclass`;
+}
+
+/** A query for the number of triggers of a table that may skip rows. TimescaleDB has one of its own that does not. */
+export function triggersQuery({ name }: Dataset<unknown>): string {
+  return `SELECT count(*)::text FROM pg_catalog.pg_trigger WHERE tgrelid = ${literal(name)}::regclass ` +
+    "AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7 AND tgname <> 'ts_insert_blocker'";
 }
 
 /** A query for the rows that this transaction has inserted into and updated in a table; null where that is not counted. */
