@@ -172,6 +172,7 @@ export class Spool<T> implements Queue<T> {
       if (this.#options.fsync === "interval") await this.#journal.sync();
       await guard.check({ all: true });
     }, { isIntake: true }).catch(() => {}); // it was closed
+    if (this.#work.alarm !== undefined) this.#batches.save();
     this.#isChecking = false;
   }
 

@@ -91,7 +91,7 @@ export class SpoolBatches {
     this.#settled.push(batch);
     for (const split of this.#splits) if (split.startsWith(id)) this.#splits.delete(split);
     this.#settledTo = end;
-    this.#saving ??= this.#saveProgress();
+    this.save();
   }
 
   /** The frames of a segment that tell of batches that are not settled. */
@@ -106,6 +106,11 @@ export class SpoolBatches {
         }
       }
     }
+  }
+
+  /** Saves up to where all is settled, unless that is done or under way. */
+  save(): void {
+    this.#saving ??= this.#saveProgress();
   }
 
   /** Resolves when nothing is being saved. */

@@ -58,9 +58,16 @@ export class SpoolWorker {
   /** Writes until it succeeds. */
   async persist<R>(write: () => Promise<R>, { isIntake }: { isIntake: boolean }): Promise<R> {
     const alarm = isIntake ? this.#intakeAlarm : this.#batchAlarm;
-    const result = await retry(() => this.exclusive(() => this.#attempt(write, isIntake)), {
+    let hasFailed = false;
+    const attempt = async () => {
+      // A path that leads nowhere also fails in other ways than by a check.
+      if (hasFailed) await this.#guard.check({ all: true }).catch(() => {});
+      return await this.#attempt(write, isIntake);
+    };
+    const result = await retry(() => this.exclusive(attempt), {
       signal: this.#abort.signal,
       onFailure: (error) => {
+        hasFailed = true;
         alarm.raise(error);
         if (this.#isClosing) throw error;
       },

@@ -13,6 +13,7 @@ import {
   breakNetwork,
   closeInOutage,
   crashServer,
+  displaceSpool,
   endSessions,
   failServer,
   fillDisk,
@@ -48,6 +49,11 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),
   failServer: (chance) => failServer(chance, { forMs: chance.between(200, 20_000) }),
+  displaceSpool: (chance) =>
+    withDatabase(
+      chance,
+      (connectionString) => displaceSpool(chance, { connectionString, harms: chance.between(1, 10) }),
+    ),
   lockFile: (chance) => lockFile(chance, { locks: chance.between(2, 8) }),
   outlastBuffers: (chance) => outlastBuffers(chance, { overflow: chance.of(OVERFLOW), spool: flip(chance) }),
   closeInOutage: (chance) => closeInOutage(chance, { spool: flip(chance) }),

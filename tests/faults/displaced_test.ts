@@ -4,7 +4,10 @@ import type { FsyncPolicy } from "../../src/spool/spool.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
+import { TestDatabase } from "../postgres_server.ts";
+import { Chance } from "./chance.ts";
 import { inTime, until } from "./load.ts";
+import { displaceSpool } from "./scenarios.ts";
 
 const SPOOL = "spool/system_metrics";
 const isJournal = (name: string) => name.endsWith(".journal");
@@ -186,4 +189,14 @@ Deno.test("Spool keeps records on disk when its folder is removed", async () => 
   assertEquals(sink.numbers, range(0, 40_000));
   const { lost } = await pipeline.close({ deadlineMs: 30_000 });
   assertEquals([lost, pipeline.stats().dropped], [0, 0]);
+});
+
+Deno.test("a spool whose files are taken away again and again loses and doubles nothing in SQLite", async () => {
+  using folder = new TemporaryFolder();
+  await displaceSpool(new Chance(1), { connectionString: folder.sqlite(), harms: 8 });
+});
+
+Deno.test("a spool whose files are taken away again and again loses and doubles nothing in PostgreSQL", async () => {
+  await using database = await TestDatabase.create();
+  await displaceSpool(new Chance(2), { connectionString: database.url, harms: 4 });
 });

@@ -136,6 +136,38 @@ export async function failServer(chance: Chance, { forMs }: { forMs: number }): 
   assertEquals(conserved(load.hub).deadLettered, 0);
 }
 
+/** Takes the files of a spool away in the middle of writing, so many times. */
+export async function displaceSpool(
+  chance: Chance,
+  { connectionString, harms }: { connectionString: string; harms: number },
+): Promise<void> {
+  using folder = new TemporaryFolder();
+  const spool = folder.file("spool/system_metrics");
+  const told: string[] = [];
+  const load = await Load.open({
+    connectionString,
+    spoolDirectory: folder.file("spool"),
+    fsync: chance.of(["batch", "interval", "none"]),
+    onEvent: ({ type }) => told.push(type),
+  });
+  const harm = [
+    () => Deno.removeSync(folder.file("spool"), { recursive: true }),
+    () => Deno.renameSync(spool, folder.file(crypto.randomUUID())),
+    () => [...Deno.readDirSync(spool)].forEach(({ name }) => Deno.removeSync(`${spool}/${name}`)),
+    () => Deno.removeSync(`${spool}/lock`),
+  ];
+  await load.addUntil((async () => {
+    for (let i = 0; i < harms; i++) {
+      await sleep(chance.between(5, 100));
+      const alarms = told.filter((type) => type === "paused").length;
+      chance.of(harm)();
+      await until(() => told.filter((type) => type === "paused").length > alarms, "the alarm is raised");
+      await until(() => told.lastIndexOf("resumed") > told.lastIndexOf("paused"), "writing resumes");
+    }
+  })());
+  await load.endsExactly(connectionString);
+}
+
 /** A SQLite file that another process locks for a while. */
 export async function lockFile(chance: Chance, { locks }: { locks: number }): Promise<void> {
   using folder = new TemporaryFolder();
