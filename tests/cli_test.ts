@@ -149,7 +149,7 @@ test("accepts the options and variables of the original OpenFinOps", async (fold
   }
 });
 
-test("without a command lists those that there are, a line each, and ends with 2", async ({ path: cwd }) => {
+test("lists commands and exits with 2 when none is given", async ({ path: cwd }) => {
   for (const [group, least] of [[[], 11], [["database"], 10]] as const) {
     const { code, out, err } = await openfinops([...group], { cwd });
     assertEquals([code, out], [2, ""]);
@@ -158,7 +158,7 @@ test("without a command lists those that there are, a line each, and ends with 2
   }
 });
 
-test("--version tells the release that deno.json names", async ({ path: cwd }) => {
+test("--version prints the version in deno.json", async ({ path: cwd }) => {
   const { version } = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
   assertEquals(await openfinops(["--version"], { cwd }), {
     code: 0,
@@ -167,7 +167,7 @@ test("--version tells the release that deno.json names", async ({ path: cwd }) =
   });
 });
 
-test("ends with 2 and the nearest name for what it does not know", async ({ path: cwd }) => {
+test("exits with 2 and suggests the nearest name when a word is unknown", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
     [[], "a command is wanted"],
     [["database"], 'a command after "database" is wanted'],
@@ -226,7 +226,7 @@ test("ends with 2 and the nearest name for what it does not know", async ({ path
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
-test("shows no password of a connection string that stands where none belongs", async ({ path: cwd }) => {
+test("hides the password when a connection string is misplaced", async ({ path: cwd }) => {
   const url = "postgresql://agent:secret@db.example/telemetry";
   const long = `postgresql://agent:${"secret".repeat(20)}@db.example/telemetry`;
   const wrong = [
@@ -270,7 +270,7 @@ test("finds what is wrong with the arguments before it opens a database", async 
   assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["in.csv"]);
 });
 
-test("ends with 1 for a database that is not there, and makes none", async ({ path: cwd }) => {
+test("exits with 1 and creates nothing when the database is missing", async ({ path: cwd }) => {
   for (const command of [["stats"], ["query"], ["test-connection"], ["cleanup", "--yes"]]) {
     const { code, out, err } = await openfinops(["database", ...command, ...AT], { cwd });
     assertEquals([code, out], [1, ""]);
@@ -279,20 +279,20 @@ test("ends with 1 for a database that is not there, and makes none", async ({ pa
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
 
-test("database init makes a database once and again", async ({ path: cwd }) => {
+test("database init creates a database and can run again", async ({ path: cwd }) => {
   for (let i = 0; i < 2; i++) {
     const { code, out } = await openfinops(["database", "init", ...AT], { cwd });
     assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 3)\n"]);
   }
 });
 
-test("takes the connection string from the environment", async ({ path: cwd }) => {
+test("reads the connection string from the environment", async ({ path: cwd }) => {
   const env = { OPENFINOPS_CONNECTION_STRING: "sqlite:///env.db" };
   await openfinops(["database", "init"], { cwd, env });
   assertEquals([...Deno.readDirSync(cwd)].map(({ name }) => name), ["env.db"]);
 });
 
-test("takes the database that an option names, whatever the environment says", async ({ path: cwd }) => {
+test("prefers the option over the environment", async ({ path: cwd }) => {
   const env = {
     OPENFINOPS_BACKEND: "postgresql",
     OPENFINOPS_CONNECTION_STRING: "postgresql://127.0.0.1:1/d",
@@ -304,7 +304,7 @@ test("takes the database that an option names, whatever the environment says", a
   assert(both.err.includes("a connection string of backend postgresql is wanted: it names sqlite"), both.err);
 });
 
-test("database test-connection tells driver, version, writability and time", async (folder) => {
+test("database test-connection prints driver, version, write access and time", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const { code, out } = await openfinops(["database", "test-connection", ...AT, "--format", "json"], { cwd });
@@ -315,7 +315,7 @@ test("database test-connection tells driver, version, writability and time", asy
   assertMatch((await openfinops(["database", "test-connection", ...AT], { cwd })).out, /writable +yes/);
 });
 
-test("database stats tells rows, times, totals and size in every format", async (folder) => {
+test("database stats prints rows, times, totals and size in every format", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const stats = async (format: string) =>
@@ -333,7 +333,7 @@ test("database stats tells rows, times, totals and size in every format", async 
   assertEquals(JSON.parse((await stats("ndjson")).split("\n")[1]), { dataset: "service_metrics", rows: 0 });
 });
 
-test("database query prints the newest records first, in every format", async (folder) => {
+test("database query prints the newest records first in every format", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const query = async (...args: string[]) =>
@@ -353,7 +353,7 @@ test("database query prints the newest records first, in every format", async (f
   assertMatch(await query("costs"), /^entryId +timestamp +resourceId +category +amount/);
 });
 
-test("takes a time before that of any record for the beginning, and a fraction of a millisecond", async (folder) => {
+test("treats a time before any record as the beginning", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const rows = async (...args: string[]) => {
@@ -375,7 +375,7 @@ test("takes a time before that of any record for the beginning, and a fraction o
   );
 });
 
-test("database query gives answers by time and group, in every format", async (folder) => {
+test("database query aggregates by time and group in every format", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const query = async (...args: string[]) => {
@@ -427,7 +427,7 @@ test("database query gives answers by time and group, in every format", async (f
   assertEquals(days.map(({ count }) => count), [3, 0]);
 });
 
-Deno.test("formatTable() has numbers stand to the right, also of bytes and in percent, and texts to the left", () => {
+Deno.test("formatTable() aligns numbers, bytes and percentages right", () => {
   const rows = [["a", "7", "512 B", "6.6 %", "1e-7", "n1"], ["bb", "1,000", "1.5 MiB", "", "-0.25", "7"]];
   assertEquals(formatTable(["x", "rows", "size", "to", "cost", "node"], rows).split("\n"), [
     "x    rows     size     to   cost  node",
@@ -436,7 +436,7 @@ Deno.test("formatTable() has numbers stand to the right, also of bytes and in pe
   ]);
 });
 
-Deno.test("trendsOf() draws each group over time as bars, and puts buckets together where there are many", () => {
+Deno.test("trendsOf() draws bars and merges buckets when there are many", () => {
   const rows = Array.from({ length: 120 }, (_, i) => ({
     startTime: i,
     group: { category: i % 2 ? "gpu" : null },
@@ -451,7 +451,7 @@ Deno.test("trendsOf() draws each group over time as bars, and puts buckets toget
   assertEquals(trendsOf([{ group: { category: "gpu" }, currency: "USD", total: "1" }]), []);
 });
 
-test("database query says when it stopped at its default limit, and --limit 0 prints all", async (folder) => {
+test("database query says so when it stops at the default limit", async (folder) => {
   const cwd = folder.path;
   const hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
   for (let i = 0; i < 150; i++) await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i });
@@ -463,7 +463,7 @@ test("database query says when it stopped at its default limit, and --limit 0 pr
   assertEquals([all.out.trimEnd().split("\n").length, all.err], [150, ""]);
 });
 
-test("database cleanup counts in a dry run, deletes with --yes, and costs only where they are named", async (folder) => {
+test("database cleanup counts in a dry run and deletes with --yes", async (folder) => {
   const cwd = folder.path;
   await fill(folder);
   const cleanup = async (...args: string[]) => {
@@ -489,7 +489,7 @@ test("database cleanup counts in a dry run, deletes with --yes, and costs only w
   }
 });
 
-test("database cleanup says which costs stay for a budget", async ({ path: cwd }) => {
+test("database cleanup names costs that a budget keeps", async ({ path: cwd }) => {
   const costs = await CostObservatory.open({ connectionString: `sqlite:///${cwd}/a.db` });
   await costs.createBudget({ budgetId: "all", amount: "10", period: "1y" });
   await costs.addCostEntry({
@@ -510,7 +510,7 @@ test("database cleanup says which costs stay for a budget", async ({ path: cwd }
   );
 });
 
-test("collect stores real samples and exact costs of this machine, and says what to do next", async ({ path: cwd }) => {
+test("collect stores samples and exact costs and suggests commands", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(
     [
       "collect",
@@ -545,7 +545,7 @@ test("collect stores real samples and exact costs of this machine, and says what
   assert(Number(total) >= 0.7, total);
 });
 
-Deno.test("sampleUntil() charges no time twice when it is stopped while an entry is taken in, and counts what is not", async () => {
+Deno.test("sampleUntil() charges no time twice when it is stopped during an insert", async () => {
   await using hub = new ObservabilityHub();
   const stop = new AbortController();
   const intake = Promise.withResolvers<void>();
@@ -577,7 +577,7 @@ Deno.test("sampleUntil() charges no time twice when it is stopped while an entry
   assertEquals(watch.turnedAway, 2);
 });
 
-test("collect says what to do next without the password of the database", async ({ path: cwd }) => {
+test("collect suggests commands without the password", async ({ path: cwd }) => {
   await using database = await TestDatabase.create();
   const { username } = new URL(database.url);
   const connectionString = databaseUrl(database.url, database.name, username, "secret");
@@ -594,14 +594,14 @@ test("collect says what to do next without the password of the database", async 
   assert(given.out.includes("with OPENFINOPS_CONNECTION_STRING set to the same:"), given.out);
 });
 
-test("collect ends when a sample cannot be taken in, and says why", async ({ path: cwd }) => {
+test("collect ends with the reason when its first sample is refused", async ({ path: cwd }) => {
   const long = "x".repeat(300);
   const { code, err } = await openfinops(["collect", ...AT, "--duration", "5s", "--node-id", long], { cwd });
   assertEquals(code, 2);
   assert(err.includes("nodeId must be at most 255 characters"), err);
 });
 
-test("database test-connection tells a locked database from one that may not be written", async (folder) => {
+test("database test-connection tells a locked file from a read-only one", async (folder) => {
   await fill(folder);
   const { DatabaseSync } = await import("node:sqlite");
   const other = new DatabaseSync(folder.file("a.db"));
@@ -613,7 +613,7 @@ test("database test-connection tells a locked database from one that may not be 
   other.close();
 });
 
-test("collect ends with 1 and the reason when the database does not take its records", async ({ path: cwd }) => {
+test("collect exits with 1 when the database refuses its records", async ({ path: cwd }) => {
   const process = new Deno.Command(Deno.execPath(), {
     args: [...RUN, "collect", "--duration", "2s", "--connection-string", "sqlite:///gone.db"],
     cwd,
@@ -629,7 +629,7 @@ test("collect ends with 1 and the reason when the database does not take its rec
   assert(err.includes("deleted or replaced"), err);
 });
 
-test("database query shows control characters as escapes in a table", async (folder) => {
+test("database query escapes control characters in tables", async (folder) => {
   const hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
   await hub.collectSystemMetrics({ timestamp: NEW_YEAR, nodeId: "a\nb\x1b[31m" });
   await hub.close();
@@ -659,7 +659,7 @@ test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd 
   }
 });
 
-test("collect with a spool leaves to the next start what it could not store", async (folder) => {
+test("collect keeps records in the spool when it cannot store them", async (folder) => {
   const { path: cwd } = folder;
   const args = ["collect", "--interval", "100ms", "--duration", "300ms", "--spool-directory", "spool", ...AT];
   await openfinops(["database", "init", ...AT], { cwd });
@@ -683,7 +683,7 @@ test("collect with a spool leaves to the next start what it could not store", as
   assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(stored));
 });
 
-test("database dead-letter lists, retries and purges what was refused", async (folder) => {
+test("database dead-letter lists, retries and purges records", async (folder) => {
   const { path: cwd } = folder;
   const { DatabaseSync } = await import("node:sqlite");
   const deadLetterDirectory = folder.file("letters");
@@ -725,7 +725,7 @@ test("database dead-letter lists, retries and purges what was refused", async (f
   assertEquals((await run("list", "--format", "ndjson")).out, "");
 });
 
-test("reads a file that may only be read, and says that it cannot be written", async (folder) => {
+test("reads a read-only file and refuses to write it", async (folder) => {
   if (Deno.build.os === "windows") return; // chmod has no such meaning there
   const cwd = folder.path;
   await fill(folder);
@@ -772,7 +772,7 @@ function exists(path: string): boolean {
   }
 }
 
-test("costs set-budget makes, changes and deletes budgets, and costs budgets tells how they stand", async ({ path: cwd }) => {
+test("costs set-budget creates, changes and deletes, and costs budgets reports", async ({ path: cwd }) => {
   const run = (...args: string[]) => openfinops([...args, ...AT], { cwd });
   const none = await run("costs", "budgets");
   assertMatch(none.err, /an existing database is wanted/);
@@ -832,7 +832,7 @@ test("costs set-budget makes, changes and deletes budgets, and costs budgets tel
   );
 });
 
-test("costs summary and metrics health answer for a time, as table, JSON, NDJSON and CSV", async (folder) => {
+test("costs summary and metrics health print a time range in every format", async (folder) => {
   await fill(folder);
   const { path: cwd } = folder;
   const run = (...args: string[]) => openfinops([...args, ...AT], { cwd });

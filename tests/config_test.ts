@@ -255,7 +255,7 @@ Deno.test("resolvePostgresTarget() shows nothing of a password that was not perc
   }
 });
 
-Deno.test("resolvePostgresTarget() takes odd passwords as libpq does, and the user from elsewhere where none is given", () => {
+Deno.test("resolvePostgresTarget() reads odd passwords as libpq does", () => {
   const { user, password, host } = targetOf("postgresql://:pw@host/x");
   assertEquals([user, password, host], ["me", "pw", "host"]);
   const passwords = [
@@ -272,7 +272,7 @@ Deno.test("resolvePostgresTarget() takes odd passwords as libpq does, and the us
   }
 });
 
-Deno.test("resolvePostgresTarget() ignores parameters of other clients that change nothing here", () => {
+Deno.test("resolvePostgresTarget() ignores parameters of other clients", () => {
   const { host, database } = targetOf(
     "postgresql://h/d?channel_binding=require&target_session_attrs=read-write&keepalives_idle=30" +
       "&client_encoding=utf8&gssencmode=disable&fallback_application_name=x&pgbouncer=true",
@@ -284,7 +284,7 @@ Deno.test("resolvePostgresTarget() ignores parameters of other clients that chan
   assertEquals(targetOf("postgresql://h/d?schema=telemetry").options, "-c search_path=telemetry");
 });
 
-Deno.test("no password of 300 odd connection strings is in an error, an event, a file or an output", async () => {
+Deno.test("openfinops shows no password of 300 odd connection strings anywhere", async () => {
   const { port } = new URL(sharedServer());
   const program = new URL("faults/secrets.ts", import.meta.url).href;
   const args = ["run", "-q", "-A", "--cached-only", "--no-check", program, "20261129", "300", port];

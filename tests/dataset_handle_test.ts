@@ -121,7 +121,7 @@ for (const place of Object.keys(PLACES)) {
     });
   });
 
-  Deno.test(`importRecords() ends when its signal aborts, and keeps what is stored, on ${place}`, async () => {
+  Deno.test(`importRecords() ends when its signal aborts, on ${place}`, async () => {
     await withHub(place, async ({ systemMetrics }, backend) => {
       const stop = new AbortController();
       const encoder = new TextEncoder();
@@ -151,7 +151,7 @@ for (const place of Object.keys(PLACES)) {
   });
 }
 
-Deno.test("DatasetHandle has PostgreSQL cancel a query when its signal aborts, and gives back its session", async () => {
+Deno.test("DatasetHandle cancels a PostgreSQL query when its signal aborts", async () => {
   await withHub("PostgreSQL", async ({ systemMetrics }, _backend, database) => {
     const { default: postgres } = await import("postgres");
     const locker = postgres(database!.url, { max: 1, onnotice: () => {} });

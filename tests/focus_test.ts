@@ -79,7 +79,7 @@ async function assertSameFile(backend: Backend, { name, version, ...bill }: type
 
 for (const bill of BILLS) {
   for (const [kind, open] of Object.entries(KINDS)) {
-    Deno.test(`FOCUS ${bill.name} comes back equal through ${kind}, and from there through migrate`, async () => {
+    Deno.test(`FOCUS ${bill.name} comes back equal through ${kind} and migrate`, async () => {
       await using opened = await open();
       const { idColumn } = { idColumn: undefined, ...bill };
       const found: string[] = [];
@@ -123,7 +123,7 @@ const NATIVE = [
 ];
 
 for (const version of ["1.0", "1.1", "1.2", "1.3", "1.4"] as const) {
-  Deno.test(`FOCUS ${version} export of costs without a bill breaks no rule, and imports as it was`, async () => {
+  Deno.test(`FOCUS ${version} export of costs without a bill follows the rules`, async () => {
     await using opened = await openAt("sqlite://");
     // Before 1.2 there are no virtual currencies.
     const costs = NATIVE.filter(({ currency = "USD" }) => version >= "1.2" || currency === "USD");
@@ -165,7 +165,7 @@ Deno.test("FOCUS export is honest about what no bill says", async () => {
   assert(!columns.includes("ProviderName") && !columns.includes("SkuId"));
 });
 
-Deno.test("FOCUS import reads the provider of each version, and keeps both where a file has both", async () => {
+Deno.test("FOCUS import reads the provider columns of each version", async () => {
   await using opened = await openAt();
   const base = "ChargePeriodStart,BilledCost,BillingCurrency,ServiceName,ResourceId,";
   const line = "2026-01-01T00:00:00Z,1,USD,EC2,";
@@ -190,7 +190,7 @@ Deno.test("FOCUS import reads the provider of each version, and keeps both where
   );
 });
 
-Deno.test("FOCUS import keeps what a field cannot: digits, times, tags, and columns that are empty", async () => {
+Deno.test("FOCUS import keeps values that a field cannot hold", async () => {
   await using opened = await openAt("sqlite://");
   const columns =
     "BilledCost,BillingCurrency,ChargePeriodStart,ChargePeriodEnd,EffectiveCost,ServiceCategory,Tags," +
@@ -223,7 +223,7 @@ Deno.test("FOCUS import keeps what a field cannot: digits, times, tags, and colu
   assertEquals(cost.focus, undefined);
 });
 
-Deno.test("FOCUS import takes NULL for null only without quotes or where no text can stand", async () => {
+Deno.test("FOCUS import reads NULL as null without quotes or in other than text columns", async () => {
   await using opened = await openAt();
   const header =
     '"BilledCost","BillingCurrency","ChargePeriodStart","ServiceName","ResourceId","RegionId","EffectiveCost"';
@@ -239,7 +239,7 @@ Deno.test("FOCUS import takes NULL for null only without quotes or where no text
   ]);
 });
 
-Deno.test("FOCUS import takes the version that it is told, and refuses one that does not exist", async () => {
+Deno.test("FOCUS import uses --focus-version and refuses an unknown one", async () => {
   await using opened = await openAt();
   const file =
     "BilledCost,BillingCurrency,ChargePeriodStart,ServiceName,InvoiceId\n1,USD,2026-01-01,EC2,INV-1\n";

@@ -39,7 +39,7 @@ Deno.test("CostObservatory with onConflict replace updates an entry and counts i
   }
 });
 
-Deno.test("CostObservatory queries and streams by category, resource, region, currency and tags", async () => {
+Deno.test("CostObservatory queries and streams by every filter", async () => {
   await using costs = new CostObservatory();
   await costs.addCostEntry(costEntry({ tags: { team: "nlp" }, region: "eu", currency: "EUR" }));
   await costs.addCostEntry(costEntry({ entryId: "e2", category: "storage", resourceId: "bucket" }));
@@ -66,7 +66,7 @@ Deno.test("CostObservatory.costEntriesSink() accepts numbers and strings as amou
   assertEquals((await costs.cleanupOldData({ retentionDays: 0 })).cost_entries, 2);
 });
 
-Deno.test("CostObservatory.cleanupOldData() deletes costs only by a number that it was given", async () => {
+Deno.test("CostObservatory.cleanupOldData() deletes costs only with a number of days", async () => {
   const old = costEntry({ timestamp: Date.now() - 3_000 * 24 * 3_600_000 });
   const deletedWith = async (config: PersistenceConfig, options?: CleanupOptions) => {
     await using costs = await CostObservatory.open(config);

@@ -139,7 +139,7 @@ async function openServer(scheme: string): Promise<Place & AsyncDisposable> {
 
 for (const { name, sets, open } of PLACES) {
   for (const set of Object.keys(SETS).filter((set) => sets.test(set))) {
-    Deno.test(`permission set ${set} is enough for its commands on ${name}, and names what is missing`, async () => {
+    Deno.test(`permission set ${set} suffices on ${name} and errors name a missing one`, async () => {
       await using place = await open();
       await prepare(place);
       for (const command of COMMANDS[set]) {
@@ -213,7 +213,7 @@ try {
   return JSON.parse(out);
 }
 
-Deno.test("a server that Deno's permissions do not grant is refused at once with the missing flag", async () => {
+Deno.test("openfinops names the missing flag at once for a forbidden server", async () => {
   await using database = await TestDatabase.create();
   const { port } = new URL(database.url);
   const at = (host: string) => database.url.replace("127.0.0.1", host);

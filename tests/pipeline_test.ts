@@ -104,7 +104,7 @@ const failure = (kind: FailureKind) =>
   new BackendError("down", { code: "BACKEND_FAILED", operation: "write", kind });
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
-Deno.test("Pipeline.flush() resolves when all accepted before it is committed, in order", async () => {
+Deno.test("Pipeline.flush() resolves when earlier records are committed in order", async () => {
   const sink = new GatedSink();
   const pipeline = pipelineInto(sink);
   for (const number of range(0, 7)) await pipeline.accept(metrics(number));
@@ -114,13 +114,13 @@ Deno.test("Pipeline.flush() resolves when all accepted before it is committed, i
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline.flush() with nothing to commit resolves at once", async () => {
+Deno.test("Pipeline.flush() resolves at once when nothing is pending", async () => {
   const pipeline = pipelineInto(new GatedSink());
   await pipeline.flush();
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline commits by itself when there are batchSize records", async () => {
+Deno.test("Pipeline commits when there are batchSize records", async () => {
   const sink = new GatedSink();
   const pipeline = pipelineInto(sink, { batchSize: 5 });
   for (const number of range(0, 5)) await pipeline.accept(metrics(number));
@@ -129,7 +129,7 @@ Deno.test("Pipeline commits by itself when there are batchSize records", async (
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline takes all that arrived during a write into the next batch (group commit)", async () => {
+Deno.test("Pipeline puts records that arrive during a write into the next batch", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 5 });
   for (const number of range(0, 5)) await pipeline.accept(metrics(number));
@@ -161,7 +161,7 @@ Deno.test("Pipeline bounds a batch by records and by bytes", async () => {
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline gathers no more records in memory than the sink wants in a batch", async () => {
+Deno.test("Pipeline buffers no more records than the sink's batch limit", async () => {
   const sink = Object.assign(new GatedSink({ isOpen: false }), { maxRecords: () => 20 });
   const pipeline = pipelineInto(sink, { batchSize: 1 });
   await pipeline.accept(metrics(0));
@@ -177,7 +177,7 @@ Deno.test("Pipeline gathers no more records in memory than the sink wants in a b
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline with overflow block makes callers wait while the buffer is full, and keeps their order", async () => {
+Deno.test("Pipeline with overflow block makes callers wait in order when it is full", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 1 });
   await pipeline.accept(metrics(0));
@@ -194,7 +194,7 @@ Deno.test("Pipeline with overflow block makes callers wait while the buffer is f
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline has the next batch made ready while one is being written, once no more would go into it", async () => {
+Deno.test("Pipeline prepares the next full batch during a write", async () => {
   const sink = new ManualSink();
   const { pipeline } = await fullPipelineInto(sink);
   assertEquals(sink.prepared, [1]);
@@ -211,7 +211,7 @@ Deno.test("Pipeline has the next batch made ready while one is being written, on
   assertEquals((await pipeline.close({ deadlineMs: 1_000 })).committed, BUFFER + 2);
 });
 
-Deno.test("Pipeline with overflow block lets those who wait in when the backend has all of a batch, not when it is taken", async () => {
+Deno.test("Pipeline with overflow block admits waiters when a batch is settled", async () => {
   const sink = new ManualSink();
   const { pipeline, last } = await fullPipelineInto(sink);
   sink.writes[0].end();
@@ -226,7 +226,7 @@ Deno.test("Pipeline with overflow block lets those who wait in when the backend 
   assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
 });
 
-Deno.test("Pipeline with overflow block lets those who wait in after a second, where the backend says nothing", async () => {
+Deno.test("Pipeline with overflow block admits waiters after a second of silence", async () => {
   using time = new FakeTime();
   const sink = new ManualSink();
   const { pipeline, last } = await fullPipelineInto(sink);
@@ -243,7 +243,7 @@ Deno.test("Pipeline with overflow block lets those who wait in after a second, w
   assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
 });
 
-Deno.test("Pipeline with overflow block lets all in while there is room, a second after what was sent hangs", async () => {
+Deno.test("Pipeline with overflow block admits while there is room when a write hangs", async () => {
   using time = new FakeTime();
   const sink = new ManualSink();
   const { pipeline, last } = await fullPipelineInto(sink);
@@ -262,7 +262,7 @@ Deno.test("Pipeline with overflow block lets all in while there is room, a secon
   assertEquals((await pipeline.close({ deadlineMs: 1_000 })).committed, BUFFER + 102);
 });
 
-Deno.test("Pipeline writes a batch that cannot be made ready", async () => {
+Deno.test("Pipeline writes a batch that cannot be prepared", async () => {
   const sink = new GatedSink();
   const prepare = () => {
     throw new Error("not this one");
@@ -274,7 +274,7 @@ Deno.test("Pipeline writes a batch that cannot be made ready", async () => {
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline with overflow block lets all in while there is room, once the backend has failed", async () => {
+Deno.test("Pipeline with overflow block admits while there is room after a failure", async () => {
   const sink = new ManualSink();
   const { pipeline, last } = await fullPipelineInto(sink);
   sink.writes[0].send();
@@ -292,7 +292,7 @@ Deno.test("Pipeline with overflow block lets all in while there is room, once th
   assertEquals((await closed).committed, BUFFER + 3);
 });
 
-Deno.test("Pipeline with overflow drop-newest keeps the oldest and counts what it drops", async () => {
+Deno.test("Pipeline with drop-newest keeps the oldest records and counts drops", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 1, overflow: "drop-newest" });
   for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
@@ -305,7 +305,7 @@ Deno.test("Pipeline with overflow drop-newest keeps the oldest and counts what i
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline with overflow drop-oldest keeps the newest and counts what it drops", async () => {
+Deno.test("Pipeline with drop-oldest keeps the newest records and counts drops", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 1, overflow: "drop-oldest" });
   for (const number of range(0, 3 * BUFFER)) await pipeline.accept(metrics(number));
@@ -320,7 +320,7 @@ Deno.test("Pipeline with overflow drop-oldest keeps the newest and counts what i
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline.flush() waits for what is being written, however much is dropped meanwhile", async () => {
+Deno.test("Pipeline.flush() waits for the batch in flight when records are dropped", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 100, overflow: "drop-oldest" });
   for (const number of range(0, 100)) await pipeline.accept(metrics(number));
@@ -338,7 +338,7 @@ Deno.test("Pipeline.flush() waits for what is being written, however much is dro
   assertConserved(pipeline.stats());
 });
 
-Deno.test("Pipeline.flush() and close() try again at once, however long the backoff has become", async () => {
+Deno.test("Pipeline.flush() and close() retry at once during a long backoff", async () => {
   const random = Math.random;
   Math.random = () => 1e6; // each wait would be hours
   try {
@@ -357,7 +357,7 @@ Deno.test("Pipeline.flush() and close() try again at once, however long the back
   }
 });
 
-Deno.test("Pipeline hands on only records that it has accepted", async () => {
+Deno.test("Pipeline passes on only accepted records", async () => {
   const sink = new GatedSink({ isOpen: false });
   let accepted = 0;
   const pipeline = pipelineInto(sink, { overflow: "drop-newest", onAccepted: () => accepted++ });
@@ -370,7 +370,7 @@ Deno.test("Pipeline hands on only records that it has accepted", async () => {
   assertEquals(accepted, 3 * BUFFER - dropped);
 });
 
-Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tells nobody who collects", async () => {
+Deno.test("Pipeline retries a failed batch under the same id without rejecting callers", async () => {
   const sink = new GatedSink();
   sink.failures = [failure("transient"), failure("transient")];
   const pipeline = pipelineInto(sink);
@@ -383,7 +383,7 @@ Deno.test("Pipeline retries a failed batch unchanged, under the same id, and tel
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline.flush() rejects with an error that somebody has to mend, and nothing is lost by it", async () => {
+Deno.test("Pipeline.flush() rejects with an operator error and loses nothing", async () => {
   const sink = new GatedSink();
   sink.failures = [failure("operator"), failure("operator")];
   const pipeline = pipelineInto(sink);
@@ -396,7 +396,7 @@ Deno.test("Pipeline.flush() rejects with an error that somebody has to mend, and
   assertEquals(sink.numbers, [1, 2]);
 });
 
-Deno.test("Pipeline.close() commits what is left", async () => {
+Deno.test("Pipeline.close() commits pending records", async () => {
   const sink = new GatedSink();
   const pipeline = pipelineInto(sink);
   for (const number of range(0, 7_000)) await pipeline.accept(metrics(number));
@@ -405,7 +405,7 @@ Deno.test("Pipeline.close() commits what is left", async () => {
   assertEquals(sink.numbers, range(0, 7_000));
 });
 
-Deno.test("Pipeline.close() gives up at the deadline and says how many records are lost", async () => {
+Deno.test("Pipeline.close() reports lost records at its deadline", async () => {
   for (const sink of [new GatedSink({ isOpen: false }), new GatedSink()]) {
     sink.failures = Array.from({ length: 1_000 }, () => failure("transient"));
     const pipeline = pipelineInto(sink, { batchSize: 2 });
@@ -420,7 +420,7 @@ Deno.test("Pipeline.close() gives up at the deadline and says how many records a
   }
 });
 
-Deno.test("Pipeline refuses records once closed, and those that wait for room", async () => {
+Deno.test("Pipeline refuses new and waiting records after close()", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 1 });
   const calls = range(0, 3 * BUFFER).map((number) =>
@@ -436,7 +436,7 @@ Deno.test("Pipeline refuses records once closed, and those that wait for room", 
   assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
 });
 
-Deno.test("AdmissionQueue lets in, in order, as many as there is room for, and turns away only who still waits", async () => {
+Deno.test("AdmissionQueue admits in order while there is room and rejects the rest", async () => {
   let room = 0;
   const admitted: number[] = [];
   const waiting = new AdmissionQueue<number>();
@@ -479,7 +479,7 @@ const holds = ({ records }: Batch, ...numbers: number[]) =>
   (records as SystemMetrics[]).some(({ activeConnections }) => numbers.includes(activeConnections!));
 
 for (const kind of ["data", "unknown"] as const) {
-  Deno.test(`Pipeline isolates records that are refused with ${kind}, and costs no neighbor`, async () => {
+  Deno.test(`Pipeline isolates records that are refused with ${kind}`, async () => {
     using time = new FakeTime();
     const sink = refusing((batch) => holds(batch, 3, 17) ? failure(kind) : undefined);
     const events: TelemetryEvent[] = [];
@@ -507,7 +507,7 @@ for (const kind of ["data", "unknown"] as const) {
   });
 }
 
-Deno.test("Pipeline.close() counts a refused record as dead-lettered where there is a folder for it", async () => {
+Deno.test("Pipeline.close() counts a refused record as dead-lettered with a folder", async () => {
   using folder = new TemporaryFolder();
   const deadLetters = new DeadLetters(folder.path, "system_metrics");
   const pipeline = pipelineInto(refusing((batch) => holds(batch, 1) ? failure("data") : undefined), {
@@ -524,7 +524,7 @@ Deno.test("Pipeline.close() counts a refused record as dead-lettered where there
   assertEquals((await deadLetters.list()).map(({ record }) => record), [metrics(1)]);
 });
 
-Deno.test("Pipeline loses nothing in ten minutes of unknown failures, with one alarm, and does not split", async () => {
+Deno.test("Pipeline loses nothing in ten minutes of unknown failures", async () => {
   using time = new FakeTime();
   let isDown = true;
   const sink = refusing(() => isDown ? failure("unknown") : undefined);
@@ -575,7 +575,7 @@ Deno.test("Pipeline isolates records that fail for an unknown cause when most of
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
-Deno.test("Pipeline halves a batch that takes too long, and never gives up a record for that", async () => {
+Deno.test("Pipeline halves a batch that times out and never drops a record", async () => {
   let patience = 3;
   const sink = refusing(({ records }) =>
     records.length > 10 || (records.length === 1 && patience-- > 0) ? failure("timeout") : undefined
@@ -591,7 +591,7 @@ Deno.test("Pipeline halves a batch that takes too long, and never gives up a rec
 });
 
 for (const kind of ["operator", "disk-full"] as const) {
-  Deno.test(`Pipeline raises one alarm for ${kind}, whatever the number of attempts, and clears it`, async () => {
+  Deno.test(`Pipeline raises one alarm for ${kind} and clears it`, async () => {
     const sink = new GatedSink();
     sink.failures = [failure(kind), failure(kind), failure(kind)];
     const told: string[] = [];
@@ -610,7 +610,7 @@ for (const kind of ["operator", "disk-full"] as const) {
   });
 }
 
-Deno.test("Pipeline tells of drops once for each time that the buffer is full", async () => {
+Deno.test("Pipeline reports drops once each time the buffer is full", async () => {
   const sink = new GatedSink({ isOpen: false });
   const told: number[] = [];
   const pipeline = pipelineInto(sink, {
@@ -626,7 +626,7 @@ Deno.test("Pipeline tells of drops once for each time that the buffer is full", 
   await pipeline.close({ deadlineMs: 5_000 });
 });
 
-Deno.test("Pipeline tells how old the oldest record is that is not settled, and how long commits take", async () => {
+Deno.test("Pipeline reports the age of the oldest record and commit latency", async () => {
   const sink = new GatedSink({ isOpen: false });
   const pipeline = pipelineInto(sink, { batchSize: 1 });
   assertEquals([pipeline.stats().oldestUnacknowledgedMs, pipeline.stats().commitMs], [0, undefined]);

@@ -85,7 +85,7 @@ const metrics = (count: number, overrides: object = {}) =>
 
 // --- Ingest
 
-test("switches Nagle's algorithm off, which would hold up every batch", async (_backend, database) => {
+test("switches Nagle's algorithm off", async (_backend, database) => {
   const { setNoDelay } = Socket.prototype;
   const settings: unknown[] = [];
   Socket.prototype.setNoDelay = function (value) {
@@ -102,7 +102,7 @@ test("switches Nagle's algorithm off, which would hold up every batch", async (_
 });
 
 test(
-  "tells the server's SQLSTATE and message when it refuses a value, and writes nothing",
+  "reports SQLSTATE and message and writes nothing when a value is refused",
   async (backend, database) => {
     await database.sql("ALTER TABLE system_metrics ADD CONSTRAINT sane CHECK (cpu_usage < 100)");
     for (const bad of [0, 70, 999]) {
@@ -192,7 +192,7 @@ for (const onConflict of ["ignore", "replace"] as const) {
 }
 
 test(
-  "takes a failing trigger for an unknown cause, as it may fail for some records only",
+  "treats a failing trigger as an unknown cause",
   async (backend, database) => {
     await database.sql(
       "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " +
@@ -220,7 +220,7 @@ const KINDS: Readonly<Record<FailureKind, string>> = {
     "34000 38000 39000 3B000 57000 72000 F0000 HV000 XX000 XX001 XX002 ZZ001 99999 E0001",
 };
 
-Deno.test("asPostgresError() gives each class of SQLSTATEs its kind", () => {
+Deno.test("asPostgresError() returns the kind of each SQLSTATE class", () => {
   for (const [kind, codes] of Object.entries(KINDS)) {
     for (const code of codes.split(" ")) {
       const error = asPostgresError(
@@ -233,7 +233,7 @@ Deno.test("asPostgresError() gives each class of SQLSTATEs its kind", () => {
   }
 });
 
-Deno.test("asPostgresError() takes no error of the system for one of the server", () => {
+Deno.test("asPostgresError() treats a system error as one of the network", () => {
   const fields = { errno: -1, syscall: "getaddrinfo" };
   for (const [code, kind] of [["EPERM", "operator"], ["EPIPE", "transient"], ["EBUSY", "transient"]]) {
     const error = asPostgresError("open", "db", Object.assign(new Error("no"), { code, ...fields }));
@@ -250,7 +250,7 @@ Deno.test("asPostgresError() says what happened, then what to do", () => {
   );
 });
 
-test("leaks no connection when batches fail, and goes on", async (backend, database) => {
+test("leaks no connection when batches fail", async (backend, database) => {
   await database.sql("ALTER TABLE system_metrics ADD CONSTRAINT sane CHECK (cpu_usage < 100)");
   for (let i = 0; i < 10; i++) {
     await assertRejects(() => write(backend, systemMetrics, metrics(3, { cpuUsage: 150 })), BackendError);
@@ -273,7 +273,7 @@ const ALTERATIONS: readonly { by: string; wanted: string }[] = [
 ];
 
 for (const { by, wanted } of ALTERATIONS) {
-  test(`writes nothing, and says so, after somebody's ${by}`, async (backend, database) => {
+  test(`writes nothing and reports it after ${by}`, async (backend, database) => {
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
     await database.sql(by);
     const dataset = by.includes("cost_entries ") ? costEntries : systemMetrics;
@@ -289,14 +289,14 @@ for (const { by, wanted } of ALTERATIONS) {
   });
 }
 
-test("keeps what a new column of somebody's makes no difference to", async (backend, database) => {
+test("ignores new columns, indexes and views", async (backend, database) => {
   await database.sql("ALTER TABLE system_metrics ADD rack text DEFAULT 'r1'");
   await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, cpuUsage: 5 }]);
   assertEquals((await read(backend, systemMetrics))[0].cpuUsage, 5);
 });
 
 test(
-  "loses and doubles nothing while its connections are cut again and again",
+  "loses and duplicates nothing when connections are cut repeatedly",
   async (_backend, database) => {
     const hub = await ObservabilityHub.open({ connectionString: database.url, batchSize: 50 });
     let isOver = false;
@@ -328,7 +328,7 @@ test(
 );
 
 test(
-  "waits for the outcome of a first attempt that still goes on, instead of writing twice",
+  "waits for a first attempt that is still running",
   async (backend, database) => {
     const id = crypto.randomUUID();
     const insert = `INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) ` +
@@ -346,7 +346,7 @@ test(
   },
 );
 
-test("gives up a statement that takes too long, and can be told to try again", async (backend, database) => {
+test("ends a statement at its timeout and allows a retry", async (backend, database) => {
   const locked = database.sql("BEGIN; LOCK TABLE ledger; SELECT pg_sleep(1); COMMIT");
   await until(async () =>
     (await database.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).length > 0
@@ -362,7 +362,7 @@ test("gives up a statement that takes too long, and can be told to try again", a
 }, { statementTimeoutSeconds: 0.1 });
 
 test(
-  "takes no failure of the ledger for one of the records: what became of an earlier attempt is not known",
+  "blames no record when the ledger fails",
   async (backend, database) => {
     await database.sql(
       "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS " +
@@ -384,7 +384,7 @@ test(
   },
 );
 
-test("takes no failure to make a partition for one of the records", async (backend, database) => {
+test("blames no record when a partition cannot be created", async (backend, database) => {
   await database.sql(
     "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS " +
       "$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = 'ZZ001'; END $$; " +
@@ -399,7 +399,7 @@ test("takes no failure to make a partition for one of the records", async (backe
   await write(backend, systemMetrics, metrics(3));
 });
 
-Deno.test("PostgresWriter takes no refusal of a pooler for one of the records", async () => {
+Deno.test("PostgresWriter blames no record when a pooler refuses", async () => {
   const pooler = createServer((socket) => {
     socket.on("error", () => {});
     socket.once("data", () => socket.end(fatal("XX000", "Max client connections reached")));
@@ -431,7 +431,7 @@ function fatal(code: string, message: string): Uint8Array {
   return bytes;
 }
 
-test("has the server end a transaction of which nothing more is heard", async (backend, database) => {
+test("lets the server end an idle transaction", async (backend, database) => {
   await database.sql(
     "CREATE TABLE seen (setting text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS " +
       "$$ BEGIN INSERT INTO seen VALUES (current_setting('idle_in_transaction_session_timeout')); RETURN NEW; END $$; " +
@@ -441,7 +441,7 @@ test("has the server end a transaction of which nothing more is heard", async (b
   assertEquals(await database.sql("SELECT * FROM seen"), [{ setting: "130s" }]);
 });
 
-test("says when the server has no connection left, and goes on when it has", async (backend, database) => {
+test("reports when the server has no free connection, and recovers", async (backend, database) => {
   const role = `few_${database.name}`;
   await database.sql(
     `CREATE ROLE ${role} LOGIN PASSWORD '${role}' CONNECTION LIMIT 1; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`,
@@ -494,7 +494,7 @@ const LOGIN_SETTINGS: readonly { set: string; reset: string; sqlState: string; i
 
 for (const { set, reset, sqlState, isRead } of LOGIN_SETTINGS) {
   test(
-    `goes on at once when ${set.replace(/^.*ALTER (\w+) .*SET /, "$1 ")} is taken back`,
+    `resumes at once when ${set.replace(/^.*ALTER (\w+) .*SET /, "$1 ")} is taken back`,
     async (backend, database) => {
       await write(backend, systemMetrics, metrics(30_000));
       const tries = Array.from({ length: 3 }, () => async () => {
@@ -528,7 +528,7 @@ function planned(
     .map(({ name, start, end }) => [name, day(start), day(end)]);
 }
 
-Deno.test("planPartitions() gives weeks from Monday for metrics and months for costs near the present", () => {
+Deno.test("planPartitions() returns weeks and months near the present", () => {
   const week = [["system_metrics_2025_12_29", "2025-12-29", "2026-01-05"]];
   assertEquals(planned([NEW_YEAR]), week);
   assertEquals(planned([Date.UTC(2025, 11, 29), Date.UTC(2026, 0, 5) - 1]), week);
@@ -538,7 +538,7 @@ Deno.test("planPartitions() gives weeks from Monday for metrics and months for c
   ]);
 });
 
-Deno.test("planPartitions() gives decades far from the present, and what is left of the present one", () => {
+Deno.test("planPartitions() returns decades far from the present", () => {
   assertEquals(planned([Date.UTC(1999, 5), Date.UTC(1993, 5)]), [
     ["system_metrics_1990_01_01_to_1999_12_27", "1990-01-01", "1999-12-27"], // the week of 1 January 2000 begins then
   ]);
@@ -554,7 +554,7 @@ Deno.test("planPartitions() gives decades far from the present, and what is left
   ]);
 });
 
-Deno.test("planPartitions() never overlaps what exists, whatever its bounds", () => {
+Deno.test("planPartitions() never overlaps existing partitions", () => {
   const chance = new Chance(1);
   for (const dataset of [DATASETS.system_metrics, DATASETS.cost_entries]) {
     for (let round = 0; round < 300; round++) {
@@ -590,7 +590,7 @@ Deno.test("planPartitions() never overlaps what exists, whatever its bounds", ()
   }
 });
 
-test("uses a decade's partition when its weeks come near, and none overlaps", async (backend, database) => {
+test("keeps using a decade's partition when its weeks come near", async (backend, database) => {
   const year = (number: number) => Date.UTC(number, 5);
   await write(backend, systemMetrics, [{ timestamp: year(2033) }]);
   const later = await open(database.url, { now: () => year(2035) });
@@ -620,7 +620,7 @@ test("fills the gaps between the weeks of an older release", async (backend, dat
   });
 });
 
-test("deletes by the row from a decade's partition, and drops it when it is over", async (backend) => {
+test("deletes rows from a decade's partition and drops it when it expires", async (backend) => {
   const records = Array.from({ length: 25_000 }, (_, i) => ({ timestamp: Date.UTC(2000, 5) + i * DAY / 10 }));
   await write(backend, systemMetrics, records);
   const clean = (year: number) => backend.deleteBefore(systemMetrics, Date.UTC(year, 5), { dryRun: false });
@@ -630,7 +630,7 @@ test("deletes by the row from a decade's partition, and drops it when it is over
   assertEquals((await backend.stats()).datasets.system_metrics.partitions, 0);
 });
 
-Deno.test("PostgresBackend stores 10,000 records of 10,000 weeks while others go on, and every question is answered", async () => {
+Deno.test("PostgresBackend stores 10,000 records in 10,000 weeks while others write", async () => {
   // Locks for some 30 partitions at once: a server as it comes has them for 1,000.
   await using server = await PostgresServer.start({
     settings: ["max_connections = 20", "max_locks_per_transaction = 10"],
@@ -694,7 +694,7 @@ Deno.test("PostgresBackend stores 10,000 records of 10,000 weeks while others go
   await other.close();
 });
 
-test("takes records of any time, from many writers at once", async (backend, database) => {
+test("accepts records of any time from many writers", async (backend, database) => {
   const times = [
     100_000_000_000,
     NEW_YEAR,
@@ -714,7 +714,7 @@ test("takes records of any time, from many writers at once", async (backend, dat
   assertEquals((await read(backend, costEntries)).length, times.length);
 });
 
-test("makes a partition while somebody reads, without waiting for the end of that", async (backend) => {
+test("creates a partition without waiting for readers", async (backend) => {
   await write(backend, systemMetrics, metrics(3_000));
   for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR + 100 * DAY }]);
@@ -722,7 +722,7 @@ test("makes a partition while somebody reads, without waiting for the end of tha
   }
 });
 
-test("drops whole partitions, deletes at the edge, and gives the disk back", async (backend, database) => {
+test("drops expired partitions, deletes at the edge and frees disk", async (backend, database) => {
   const rows = Array.from(
     { length: 40_000 },
     (_, i) => ({ timestamp: NEW_YEAR + i * DAY / 1_000, labels: { x: "y".repeat(50) } }),
@@ -748,7 +748,7 @@ test("drops whole partitions, deletes at the edge, and gives the disk back", asy
   assertEquals((await backend.stats()).datasets.system_metrics.rows, 10_001);
 });
 
-test("writes into a partition that another process has dropped meanwhile", async (backend, database) => {
+test("writes when another process has dropped its partition", async (backend, database) => {
   await write(backend, systemMetrics, metrics(1));
   await database.sql("DROP TABLE system_metrics_2025_12_29");
   assertEquals(await write(backend, systemMetrics, metrics(2)), { committed: 2, duplicates: 0, restated: 0 });
@@ -756,7 +756,7 @@ test("writes into a partition that another process has dropped meanwhile", async
 });
 
 test(
-  "names a partition that somebody has detached, when there are records for it",
+  "names a detached partition when records need it",
   async (backend, database) => {
     await write(backend, systemMetrics, metrics(1));
     const [[name]] = planned([NEW_YEAR]);
@@ -774,7 +774,7 @@ test(
   },
 );
 
-test("blames no record for a DEFAULT partition that holds others of its week", async (backend, database) => {
+test("blames no record when a DEFAULT partition holds its week", async (backend, database) => {
   await database.sql(
     "CREATE TABLE rest PARTITION OF system_metrics DEFAULT; INSERT INTO system_metrics (timestamp, cluster_id, node_id) " +
       `VALUES ('${new Date(NEW_YEAR).toISOString()}', 'c', 'n')`,
@@ -824,14 +824,14 @@ test("skips a partition that a reader holds, and deletes all others", async (bac
   assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 100 * DAY, { dryRun: false }), 1);
 });
 
-test("begins no further step of a cleanup when its time is over", async (backend) => {
+test("starts no further cleanup step after its time budget", async (backend) => {
   await write(backend, systemMetrics, metrics(10));
   const options = { dryRun: false, timeBudgetMs: 0 };
   assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + DAY, options), 0);
   assertEquals((await read(backend, systemMetrics)).length, 10);
 });
 
-test("forgets batches in the ledger after 30 days", async (backend, database) => {
+test("deletes ledger entries older than 30 days", async (backend, database) => {
   await write(backend, systemMetrics, metrics(1));
   await write(backend, systemMetrics, metrics(1));
   await database.sql(
@@ -843,7 +843,7 @@ test("forgets batches in the ledger after 30 days", async (backend, database) =>
 
 // --- Reading
 
-test("prunes partitions and uses an index in each documented query", async (backend, database) => {
+test("prunes partitions and uses an index in documented queries", async (backend, database) => {
   const time = (i: number) => NEW_YEAR + i * DAY / 50;
   await write(
     backend,
@@ -906,7 +906,7 @@ test("prunes partitions and uses an index in each documented query", async (back
 });
 
 test(
-  "frees the connection of a stream that is given up, and stops the server's work on it",
+  "frees the connection and stops the query when a stream is abandoned",
   async (backend, database) => {
     await write(backend, systemMetrics, metrics(30_000, { labels: { text: "x".repeat(200) } }));
     for (let i = 0; i < 5; i++) {
@@ -918,7 +918,7 @@ test(
   { maxConnections: 2 },
 );
 
-test("leaves a connection for writing, however many streams are open", async (backend) => {
+test("keeps a connection for writes when many streams are open", async (backend) => {
   await write(backend, systemMetrics, metrics(5_000));
   const streams = Array.from({ length: 3 }, () => backend.read(systemMetrics, acceptQuery(systemMetrics)));
   await streams[0].next();
@@ -930,7 +930,7 @@ test("leaves a connection for writing, however many streams are open", async (ba
   await streams[2].return(undefined);
 }, { maxConnections: 3 });
 
-test("gives a stream the error of the server in the middle of it", async (backend, database) => {
+test("passes a server error to an open stream", async (backend, database) => {
   await write(backend, systemMetrics, metrics(30_000, { labels: { text: "x".repeat(200) } }));
   const error = await assertRejects(async () => {
     for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
@@ -944,7 +944,7 @@ test("gives a stream the error of the server in the middle of it", async (backen
 
 // --- Opening
 
-Deno.test("PostgresBackend can be opened by ten at once on an empty database", async () => {
+Deno.test("PostgresBackend opens ten times at once on an empty database", async () => {
   await using database = await TestDatabase.create();
   const backends = await Promise.all(Array.from({ length: 10 }, () => open(database.url)));
   await Promise.all(
@@ -955,7 +955,7 @@ Deno.test("PostgresBackend can be opened by ten at once on an empty database", a
   await Promise.all(backends.map((backend) => backend.close()));
 });
 
-test("refuses a schema that is newer, and touches nothing", async (_backend, database) => {
+test("refuses a newer schema and changes nothing", async (_backend, database) => {
   await database.sql("INSERT INTO schema_version (version) VALUES (99)");
   await assertRejects(() => open(database.url), BackendError, "its schema has version 99");
 });
@@ -969,7 +969,7 @@ test(
 );
 
 test(
-  "brings a database of schema version 1 up to date, once; read only, it reads it as it is",
+  "upgrades schema version 1 once, and reads it unchanged when read-only",
   async (backend, database) => {
     await write(backend, systemMetrics, metrics(1));
     await write(backend, costEntries, [costEntry()]);
@@ -1001,7 +1001,7 @@ test(
   },
 );
 
-Deno.test("PostgresBackend makes no tables unless it may, and takes none of another program", async () => {
+Deno.test("PostgresBackend creates tables only when allowed, and none over others", async () => {
   await using database = await TestDatabase.create();
   for (const mode of ["existing", "read"] as const) {
     await assertRejects(() => open(database.url, { mode }), BackendError, "`openfinops database init`");
@@ -1083,7 +1083,7 @@ Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md gra
   }
 });
 
-Deno.test("PostgresBackend needs no superuser, and what members of a role make belongs to the role", async () => {
+Deno.test("PostgresBackend creates tables owned by a role without a superuser", async () => {
   await using database = await TestDatabase.create();
   const [owner, agent, keeper] = ["owner", "agent", "keeper"].map((name) => `${name}_${database.name}`);
   await database.sql(
@@ -1113,7 +1113,7 @@ Deno.test("PostgresBackend needs no superuser, and what members of a role make b
 // --- Money
 
 test(
-  "restates the same entries from two writers at once without a deadlock or a loss",
+  "updates the same entries from two writers without deadlock or loss",
   async (backend, database) => {
     const other = await open(database.url, { onConflict: "replace" });
     const entries = (amount: string) =>
@@ -1136,7 +1136,7 @@ test(
   { onConflict: "replace" },
 );
 
-test("keeps 100,000 amounts of the least size exactly", async (_backend, database) => {
+test("keeps 100,000 smallest amounts exactly", async (_backend, database) => {
   const costs = await CostObservatory.open({ connectionString: database.url });
   const entry = { timestamp: NEW_YEAR, resourceId: "r", category: "gpu", amount: "0.000000000000000001" };
   for (let i = 0; i < 100_000; i++) await costs.addCostEntry({ ...entry, entryId: `e${i}` });
@@ -1146,7 +1146,7 @@ test("keeps 100,000 amounts of the least size exactly", async (_backend, databas
   await again.close();
 });
 
-test("takes a map of as many keys as may be, each of them a character", async (backend) => {
+test("accepts a map with the maximum number of keys", async (backend) => {
   const tags = Object.fromEntries(Array.from({ length: 60_000 }, (_, i) => [String.fromCharCode(i + 1), ""]));
   for (let code = 0xd800; code < 0xe000; code++) delete tags[String.fromCharCode(code)]; // no characters
   await write(backend, costEntries, [costEntry({ tags })]);
@@ -1154,7 +1154,7 @@ test("takes a map of as many keys as may be, each of them a character", async (b
   assertEquals(Object.keys(entry.tags!).length, Object.keys(tags).length);
 });
 
-test("gives back every amount as it was stored", async (backend) => {
+test("reads back every amount", async (backend) => {
   const amounts = [
     "0",
     "1",
@@ -1210,7 +1210,7 @@ async function openfinops(
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
 
-Deno.test("openfinops works on PostgreSQL as on SQLite, and stats adds sizes and partitions", async () => {
+Deno.test("openfinops works on PostgreSQL as on SQLite", async () => {
   await using database = await TestDatabase.create();
   const at = ["--connection-string", database.url];
   const init = await openfinops(["database", "init", ...at]);
@@ -1245,7 +1245,7 @@ Deno.test("openfinops works on PostgreSQL as on SQLite, and stats adds sizes and
   assertEquals((await openfinops(["database", "cleanup", "--time-budget", "soon", "--yes", ...at])).code, 2);
 });
 
-Deno.test("openfinops needs no more permissions on PostgreSQL than the network and the environment", async () => {
+Deno.test("openfinops needs only net and env permissions on PostgreSQL", async () => {
   await using database = await TestDatabase.create();
   const { hostname, port } = new URL(database.url);
   const permissions = [`--allow-net=${hostname}:${port}`, "--allow-env"];

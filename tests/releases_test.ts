@@ -83,7 +83,7 @@ async function upgradeBesideRunning(connectionString: string): Promise<void> {
   await restarted.close();
 }
 
-Deno.test("two releases write one PostgreSQL database, restarts included, while the schema is additive", async () => {
+Deno.test("PostgresBackend is written by two releases when the schema only adds", async () => {
   assertEquals(SCHEMA_VERSION, SQLITE_VERSION);
   await using database = await TestDatabase.create();
   await upgradeBesideRunning(database.url);
@@ -95,7 +95,7 @@ Deno.test("two releases write one PostgreSQL database, restarts included, while 
   );
 });
 
-Deno.test("two releases write one SQLite file, restarts included, while the schema is additive", async () => {
+Deno.test("SqliteBackend is written by two releases when the schema only adds", async () => {
   using folder = new TemporaryFolder();
   await upgradeBesideRunning(folder.sqlite());
   using breaking = new NextRelease({ writableFrom: SCHEMA_VERSION + 1 });

@@ -25,7 +25,7 @@ Deno.test("RingBuffer.remove() keeps the order of the rest", () => {
   assertEquals([ring.has(4), ring.has(6)], [false, true]);
 });
 
-Deno.test("RingBuffer evicts the oldest records when a size of two bytes a unit exceeds its bound", () => {
+Deno.test("RingBuffer evicts the oldest records when their size exceeds its bound", () => {
   const ring = new RingBuffer<string>({ maxRecords: 4, maxBytes: 20, keyOf: (text) => text[0] });
   assertEquals(["a", "b", "c"].map((text) => ring.push(text, 3)), [0, 0, 0]);
   assertEquals(ring.push("d", 7), 2);

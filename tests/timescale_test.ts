@@ -90,7 +90,7 @@ const ids = (records: readonly { activeConnections?: number }[]) =>
 
 // --- Opening
 
-test("makes hypertables, and is safe when ten open at once on an empty database", async (database) => {
+test("creates hypertables when ten open at once", async (database) => {
   const options = { enableCompression: true, retentionDays: 36_500 };
   const backends = await Promise.all(Array.from({ length: 10 }, () => open(database.url, options)));
   await Promise.all(
@@ -105,7 +105,7 @@ test("makes hypertables, and is safe when ten open at once on an empty database"
   assertEquals(jobs.length, 3 + 2 + ROLL_UPS.length); // compression, retention of metrics, refresh: each once
 });
 
-test("adopts the tables of the plain backend with all that is in them and all grants on them", async (database) => {
+test("converts plain tables with all records and grants", async (database) => {
   const reader = `reader_${database.name}`;
   const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
   await write(plain, systemMetrics, metrics(3_000, HOUR));
@@ -150,7 +150,7 @@ const ADDITIONS: readonly { sql: string; named: string }[] = [
 ];
 
 for (const { sql, named } of ADDITIONS) {
-  test(`adopts no tables that would lose something by it: ${named}`, async (database) => {
+  test(`refuses to convert tables when it would lose ${named}`, async (database) => {
     const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
     await database.sql(sql);
     const error = await assertRejects(
@@ -165,7 +165,7 @@ for (const { sql, named } of ADDITIONS) {
   });
 }
 
-test("loses nothing to a plain process that was open before its tables were adopted", async (database) => {
+test("loses nothing when a plain process is open during conversion", async (database) => {
   const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
   await write(plain, systemMetrics, metrics(3_000, HOUR));
   const backend = await open(database.url);
@@ -175,7 +175,7 @@ test("loses nothing to a plain process that was open before its tables were adop
   await backend.close();
 });
 
-test("says that its search_path leaves the extension out", async (database) => {
+test("reports a search_path without the extension", async (database) => {
   await database.sql("CREATE EXTENSION timescaledb; CREATE SCHEMA telemetry");
   const url = `${database.url}?options=${encodeURIComponent("-c search_path=telemetry")}`;
   await assertRejects(() => open(url), BackendError, "search_path=telemetry,public");
@@ -188,7 +188,7 @@ test("says that its search_path leaves the extension out", async (database) => {
   await backend.close();
 });
 
-test("leaves everything as it was when tables cannot be adopted", async (database) => {
+test("changes nothing when tables cannot be converted", async (database) => {
   const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
   await write(plain, systemMetrics, metrics(10));
   await database.sql("CREATE VIEW mine AS SELECT * FROM system_metrics"); // keeps the table from being dropped
@@ -198,7 +198,7 @@ test("leaves everything as it was when tables cannot be adopted", async (databas
   await plain.close();
 });
 
-test("is not taken for a plain database, which would make partitions of its own", async (database) => {
+test("is not opened as a plain database", async (database) => {
   await (await open(database.url)).close();
   await assertRejects(
     () => PostgresBackend.open({ ...OPTIONS, connectionString: database.url }),
@@ -207,7 +207,7 @@ test("is not taken for a plain database, which would make partitions of its own"
   );
 });
 
-Deno.test("TimescaleBackend says what the server lacks, and what works all the same", async () => {
+Deno.test("TimescaleBackend reports what the server lacks", async () => {
   await using server = await PostgresServer.start();
   const error = await assertRejects(() => open(server.url()), BackendError) as BackendError;
   assertMatch(error.message, /a server (with the extension timescaledb|that loads timescaledb).* is wanted/);
@@ -220,7 +220,7 @@ Deno.test("TimescaleBackend says what the server lacks, and what works all the s
 });
 
 if (isPresent) {
-  Deno.test("TimescaleBackend works on the Apache edition without compression, roll-ups and policies, and says so", async () => {
+  Deno.test("TimescaleBackend works on the Apache edition without compression and policies", async () => {
     await using server = await PostgresServer.start();
     await server.loadTimescale({ license: "apache" });
     await assertRejects(
@@ -246,7 +246,7 @@ if (isPresent) {
   });
 }
 
-test("needs no superuser: an agent that only writes, a reader that only reads", async (database) => {
+test("works with an agent that only writes and a reader that only reads", async (database) => {
   const [owner, agent, reader] = ["owner", "agent", "reader"].map((name) => `${name}_${database.name}`);
   const roles = [owner, agent, reader].map((role) => `CREATE ROLE ${role} LOGIN PASSWORD '${role}'`);
   await database.sql(
@@ -284,7 +284,7 @@ test("needs no superuser: an agent that only writes, a reader that only reads", 
 
 // --- Compression
 
-test("takes a large batch into columns at once, and gives it back as it was", async (database) => {
+test("writes a large batch compressed and reads it back", async (database) => {
   const backend = await open(database.url, { enableCompression: true });
   const records = metrics(5_000);
   await write(backend, systemMetrics, [...records, FULL_SYSTEM_METRICS]);
@@ -300,7 +300,7 @@ test("takes a large batch into columns at once, and gives it back as it was", as
   await backend.close();
 });
 
-test("takes late records into compressed chunks, doubles none, and compresses them later", async (database) => {
+test("accepts late records in compressed chunks without duplicates", async (database) => {
   const backend = await open(database.url, { enableCompression: true });
   await write(backend, systemMetrics, metrics(5_000));
   const late = {
@@ -319,7 +319,7 @@ test("takes late records into compressed chunks, doubles none, and compresses th
   await backend.close();
 });
 
-test("restates and ignores costs in compressed chunks, exactly", async (database) => {
+test("updates and ignores costs in compressed chunks exactly", async (database) => {
   const entries = Array.from({ length: 3_000 }, (_, i) =>
     costEntry({
       entryId: `e${i}`,
@@ -348,7 +348,7 @@ test("restates and ignores costs in compressed chunks, exactly", async (database
   await ignoring.close();
 });
 
-test("restates more compressed records in one batch than the server allows by default", async (database) => {
+test("updates more compressed records than the server's default limit", async (database) => {
   const entries = Array.from(
     { length: 10_000 },
     (_, i) => costEntry({ entryId: `e${i}`, timestamp: NEW_YEAR + i * 60_000 }),
@@ -366,7 +366,7 @@ test("restates more compressed records in one batch than the server allows by de
   await again.close();
 });
 
-test("compresses even one node that is sampled seldom to less than it took", async (database) => {
+test("compresses a node that is sampled rarely", async (database) => {
   const backend = await open(database.url, { enableCompression: true });
   const seldom = Array.from({ length: 20 * 288 }, (_, i) => ({
     ...FULL_SYSTEM_METRICS,
@@ -394,7 +394,7 @@ const dropAfter = async (database: TestDatabase) =>
     "SELECT config->>'drop_after' AS age FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'",
   )).map(({ age }) => age);
 
-test("sets, changes and removes the server's retention as it is told, and else leaves it alone", async (database) => {
+test("sets, changes and removes retention only when told", async (database) => {
   const openWith = async (retentionDays?: PersistenceConfig["retentionDays"]) =>
     await (await open(database.url, { retentionDays })).close();
   await openWith(undefined);
@@ -412,7 +412,7 @@ test("sets, changes and removes the server's retention as it is told, and else l
   assertEquals(await dropAfter(database), []);
 });
 
-test("has a hub decide on metrics, and an observatory on costs", async (database) => {
+test("sets retention of metrics by hub and of costs by observatory", async (database) => {
   const config = { backend: "timescaledb", connectionString: database.url } as const;
   await (await CostObservatory.open({ ...config, retentionDays: 3_650 })).close();
   await (await ObservabilityHub.open({ ...config, retentionDays: 7 })).close();
@@ -427,7 +427,7 @@ test("has a hub decide on metrics, and an observatory on costs", async (database
   ]);
 });
 
-test("cleans up beside other cleanups, each record counted once", async (database) => {
+test("counts each record once when cleanups run together", async (database) => {
   const backends = await Promise.all([1, 2, 3].map(() => open(database.url)));
   await write(backends[0], systemMetrics, metrics(500, HOUR));
   const counts = await Promise.all(
@@ -437,7 +437,7 @@ test("cleans up beside other cleanups, each record counted once", async (databas
   await Promise.all(backends.map((backend) => backend.close()));
 });
 
-test("drops whole chunks, deletes at the edge also of compressed ones, and counts", async (database) => {
+test("drops chunks, deletes at the edge and counts, also compressed", async (database) => {
   await database.sql(
     `ALTER DATABASE ${database.name} SET timescaledb.max_tuples_decompressed_per_dml_transaction = 10`,
   );
@@ -484,7 +484,7 @@ test("keeps odd timestamps in a chunk a decade, and answers", async (database) =
 
 // --- Roll-ups
 
-test("rolls metrics up by hour and day, each value as often as it was there", async (database) => {
+test("rolls metrics up by hour and day exactly once", async (database) => {
   const backend = await open(database.url);
   await write(backend, systemMetrics, [
     { timestamp: NEW_YEAR, clusterId: "a", nodeId: "n", cpuUsage: 10, errorCount: 1 },
@@ -542,7 +542,7 @@ async function countRollUps<T>(run: () => Promise<T>): Promise<[T, number]> {
   }
 }
 
-test("answers from roll-ups where they say what the records say, and else from the records", async (database) => {
+test("answers from rollups only when they equal the records", async (database) => {
   const start = Math.floor(Date.now() / DAY) * DAY - 30 * DAY;
   const entries = Array.from({ length: 500 }, (_, i) =>
     costEntry({
@@ -602,7 +602,7 @@ test("answers from roll-ups where they say what the records say, and else from t
   await backend.close();
 });
 
-test("answers from the records where a roll-up is not complete, or gone", async (database) => {
+test("answers from records when a rollup is incomplete or missing", async (database) => {
   const backend = await open(database.url);
   await write(backend, costEntries, [costEntry()]);
   await database.sql(
@@ -614,7 +614,7 @@ test("answers from the records where a roll-up is not complete, or gone", async 
   await backend.close();
 });
 
-test("rolls costs up exactly, by category, currency and region", async (database) => {
+test("rolls costs up exactly by category, currency and region", async (database) => {
   const costs = await CostObservatory.open({ backend: "timescaledb", connectionString: database.url });
   const smallest = { amount: "0.000000000000000001", currency: "EUR" };
   for (let i = 0; i < 100; i++) await costs.addCostEntry(costEntry({ ...smallest, entryId: `e${i}` }));
@@ -648,7 +648,7 @@ const WAYS: Readonly<Record<string, (backend: TimescaleBackend, database: TestDa
 };
 
 for (const [way, take] of Object.entries(WAYS)) {
-  test(`keeps the history of records that ${way} took, also when roll-ups are refreshed`, async (database) => {
+  test(`keeps rollups of records that ${way} deleted, also after a refresh`, async (database) => {
     const backend = await open(database.url, { retentionDays: 1_000 }); // nothing is that old
     const start = Math.floor(Date.now() / HOUR) * HOUR - 100 * DAY + HOUR / 2;
     await write(backend, systemMetrics, metrics(100 * 24, HOUR, start)); // one an hour, up to half an hour ago
@@ -667,7 +667,7 @@ for (const [way, take] of Object.entries(WAYS)) {
   });
 }
 
-test("rolls late records up again as far back as all records are there", async (database) => {
+test("rolls late records up where all records still exist", async (database) => {
   const startOffset = async () =>
     (await database.sql(
       `SELECT config->>'start_offset' AS hours FROM ${JOBS} WHERE subject = 'system_metrics_hourly'`,
@@ -684,7 +684,7 @@ test("rolls late records up again as far back as all records are there", async (
 
 // --- Reading and knowing
 
-test("reads no chunk out of the range of a query, and uses an index", async (database) => {
+test("reads only chunks in the range and uses an index", async (database) => {
   const backend = await open(database.url);
   const times = (i: number) => NEW_YEAR + i * DAY / 500;
   await write(
@@ -728,7 +728,7 @@ test("reads no chunk out of the range of a query, and uses an index", async (dat
   await backend.close();
 });
 
-test("tells chunks, compression, policies and their last runs, releases and licence", async (database) => {
+test("reports chunks, compression, policies, versions and license", async (database) => {
   const backend = await open(database.url, { enableCompression: true, retentionDays: 36_500 });
   for (let day = 0; day < 3; day++) {
     await write(backend, systemMetrics, metrics(900, 60_000, NEW_YEAR + day * DAY));
@@ -750,7 +750,7 @@ test("tells chunks, compression, policies and their last runs, releases and lice
   await backend.close();
 });
 
-test("keeps the days of chunks and the age of compression that it is told, for the chunks to come", async (database) => {
+test("applies chunkDays and compressAfterDays to future chunks", async (database) => {
   const settings = { enableCompression: true, compressAfterDays: 3, chunkDays: { system_metrics: 7 } };
   await (await open(database.url, settings)).close();
   const backend = await open(database.url, { enableCompression: true }); // nothing given: nothing changed
@@ -762,7 +762,7 @@ test("keeps the days of chunks and the age of compression that it is told, for t
   await backend.close();
 });
 
-test("takes a stream of metrics and costs that come with nothing but another backend's name", async (database) => {
+test("accepts streams with only the backend's name changed", async (database) => {
   const url = database.url.replace(/^postgres(ql)?:/, "timescaledb:");
   const hub = await ObservabilityHub.open({ connectionString: url, enableCompression: true });
   await ReadableStream.from(metrics(25_000)).pipeTo(hub.systemMetricsSink());
@@ -779,7 +779,7 @@ const refreshJobs = (database: TestDatabase) =>
       config->>'refresh_newest_first' AS newest FROM ${JOBS} WHERE proc_name = 'policy_${REFRESH}' ORDER BY job_id`,
   );
 
-test("never shows half a roll-up while the server refreshes it", async (database) => {
+test("never shows half a rollup during a refresh", async (database) => {
   const backend = await open(database.url);
   const start = Math.floor(Date.now() / DAY) * DAY - 100 * DAY;
   await write(backend, systemMetrics, metrics(30_000, 4 * 60_000, start));
@@ -794,7 +794,7 @@ test("never shows half a roll-up while the server refreshes it", async (database
   await backend.close();
 });
 
-test("refreshes days between two refreshes of hours, also in a database of an older release", async (database) => {
+test("refreshes days between refreshes of hours, also after an upgrade", async (database) => {
   const assertApart = async () => {
     const jobs = await refreshJobs(database);
     assertEquals(new Set(jobs.map(({ newest }) => newest)), new Set(["false"]));
@@ -816,7 +816,7 @@ test("refreshes days between two refreshes of hours, also in a database of an ol
 });
 
 if (isPresent) {
-  Deno.test("TimescaleBackend reports a background job that failed, with its error, in stats and test-connection", async () => {
+  Deno.test("TimescaleBackend reports a failed background job with its error", async () => {
     await using server = await PostgresServer.start();
     await server.loadTimescale({ backgroundWorkers: 4 });
     const url = server.url();

@@ -39,7 +39,7 @@ Deno.test("Pipeline loses and duplicates nothing when sessions are terminated", 
   await endSessions(new Chance(7), { forMs: 1_000 });
 });
 
-Deno.test("a server that fails for unknown causes for a while loses and doubles nothing", async () => {
+Deno.test("Pipeline loses and duplicates nothing when a server fails for unknown causes", async () => {
   for (const seed of [1, 2, 3]) await failServer(new Chance(seed), { forMs: 2_000 });
 });
 
