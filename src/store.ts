@@ -142,7 +142,7 @@ export interface HandleOptions<T, AggregateQuery, Aggregate>
 }
 
 /** A dataset of a store: its way in, and how far back a cleanup may go. */
-interface Room {
+interface StoredDataset {
   readonly dataset: Dataset<unknown>;
   readonly pipeline: Pipeline<unknown>;
   readonly retentionFloor: () => Promise<number>;
@@ -159,7 +159,7 @@ export class RecordStore {
   readonly #queues: ReadonlyMap<DatasetName, QueueMaker>;
   readonly #hooks: StoreHooks;
   readonly #ownsBackend: boolean;
-  readonly #rooms: Room[] = [];
+  readonly #datasets: StoredDataset[] = [];
   readonly #unpublish: () => void;
 
   /** Creates a store without datasets. It closes the backend only if the configuration did not bring an open one. */
@@ -203,7 +203,7 @@ export class RecordStore {
       queue: this.#queues.get(dataset.name) as ((hooks: QueueHooks) => Queue<T>) | undefined,
       deadLetters: letters === undefined ? undefined : new DeadLetters(letters, dataset.name),
     });
-    this.#rooms.push({
+    this.#datasets.push({
       dataset,
       pipeline: pipeline as unknown as Pipeline<unknown>,
       retentionFloor: retentionFloor ?? (() => Promise.resolve(Infinity)),
@@ -234,7 +234,7 @@ export class RecordStore {
   async cleanup(options: CleanupOptions = {}): Promise<Partial<Record<DatasetName, number>>> {
     const { retentionDays = {}, dryRun = false, timeBudgetMs } = options;
     const days = { ...this.config.retentionDays, ...daysByDataset(retentionDays) };
-    const deletions = await Promise.all(this.#rooms.map(async ({ dataset, retentionFloor }) => {
+    const deletions = await Promise.all(this.#datasets.map(async ({ dataset, retentionFloor }) => {
       const before = retentionCutoff(days[dataset.name]);
       return { dataset, before: Math.min(before, await retentionFloor()) };
     }));
@@ -251,7 +251,7 @@ export class RecordStore {
   /** Returns the counters. */
   stats(): StoreStats {
     const datasets: Partial<Record<DatasetName, PipelineStats>> = {};
-    for (const { dataset, pipeline } of this.#rooms) datasets[dataset.name] = pipeline.stats();
+    for (const { dataset, pipeline } of this.#datasets) datasets[dataset.name] = pipeline.stats();
     return { backend: this.backend.name, datasets };
   }
 
@@ -266,7 +266,7 @@ export class RecordStore {
       });
     }
     const deadline = performance.now() + deadlineMs;
-    const reports = await Promise.all(this.#rooms.map(({ pipeline }) => pipeline.close({ deadlineMs })));
+    const reports = await Promise.all(this.#datasets.map(({ pipeline }) => pipeline.close({ deadlineMs })));
     await endBefore(deadline, this.#hooks.close?.());
     volatileStores.get(this.backend)?.delete(this);
     this.#unpublish();
@@ -291,7 +291,7 @@ export class RecordStore {
   }
 
   async #commit(): Promise<void> {
-    await Promise.all(this.#rooms.map(({ pipeline }) => pipeline.flush()));
+    await Promise.all(this.#datasets.map(({ pipeline }) => pipeline.flush()));
   }
 }
 

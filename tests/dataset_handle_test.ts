@@ -178,6 +178,17 @@ Deno.test("DatasetHandle cancels a PostgreSQL query when its signal aborts", asy
       assertEquals(await reasons, [signal.reason, signal.reason]);
       await until(0); // while the table is still locked
     }
+    // At whatever moment it aborts, while connections are made as well.
+    for (let ms = 0; ms < 20; ms++) {
+      const stop = new AbortController();
+      const { signal } = stop;
+      const works = [systemMetrics.query({}, { signal }), systemMetrics.aggregate({}, { signal })];
+      const reasons = Promise.all(works.map(reasonOf));
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      stop.abort();
+      assertEquals(await reasons, [signal.reason, signal.reason]);
+    }
+    await until(0);
     await lock`COMMIT`;
     lock.release();
     await locker.end();

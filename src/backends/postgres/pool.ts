@@ -155,7 +155,7 @@ export class PostgresSession {
   /** Asks the server, on a connection of its own, to cancel the statement under way. */
   async #cancel(): Promise<void> {
     const key = this.#statement.state;
-    if (!key) return;
+    if (!key) return this.destroy(); // still connecting: a statement that is sent later would not be canceled
     const request = Buffer.alloc(16);
     [16, CANCEL_REQUEST, key.pid, key.secret].forEach((part, i) => request.writeUInt32BE(part >>> 0, 4 * i));
     (await openPostgresSocket(this.#target)).end(request);
