@@ -6,7 +6,7 @@ import type { EventListener } from "./pipeline/events.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS, daysByDataset } from "./records/datasets.ts";
 
-/** How records are kept. All fields are optional. */
+/** Configuration of storage. All fields are optional. */
 export interface PersistenceConfig {
   /**
    * Backend by name, or a shared one from {@linkcode openBackend}. `in_memory` is the same as `memory`. Not needed if
@@ -16,7 +16,7 @@ export interface PersistenceConfig {
    */
   backend?: StorageBackend | "in_memory" | Backend;
   /**
-   * Where records are kept: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
+   * Database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
    * `postgresql://user:password@host:5432/database?sslmode=verify-full`; for TimescaleDB the same with
    * `timescaledb://`, or with the backend named. What a `postgresql://` leaves open comes from the `PG*` variables
    * and the password file, as for psql; the host is then localhost.
@@ -48,7 +48,7 @@ export interface PersistenceConfig {
    */
   batchIntervalSeconds?: number;
   /**
-   * Whether TimescaleDB keeps what is older than `compressAfterDays` in columns, at a tenth of the disk or less, and
+   * Has TimescaleDB compress records older than `compressAfterDays`, to a tenth of the disk or less, and
    * takes large batches of metrics into columns at once. The other backends have nothing to switch on.
    *
    * @default {false}
@@ -76,7 +76,7 @@ export interface PersistenceConfig {
    */
   maxMemoryEntries?: number;
   /**
-   * What to do when buffers are full: wait, or drop and count.
+   * Policy for full buffers: wait, or drop and count.
    *
    * @default {"block"}
    */
@@ -110,7 +110,7 @@ export interface PersistenceConfig {
    */
   deadLetterDirectory?: string;
   /**
-   * Whether an observatory looks for days on which something costs far more or far less than on the like days before,
+   * Has an observatory look for days on which something costs far more or far less than on similar days before,
    * and tells of them as events. For that it reads the daily costs of five weeks when it begins.
    *
    * @default {false}
@@ -122,7 +122,7 @@ export interface PersistenceConfig {
    */
   onEvent?: EventListener;
   /**
-   * What to do with a cost entry whose key exists: count a duplicate, or restate it.
+   * Policy for a cost entry whose key exists: count a duplicate, or update it.
    *
    * @default {"ignore"}
    */
@@ -222,7 +222,7 @@ const isOneOf = (...names: string[]) => ({
   wanted: `one of ${names.join(", ")}`,
 });
 
-/** What each field must be. */
+/** Rule for each field. */
 const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wanted: string }> = {
   backend: {
     test: (value) =>
@@ -349,10 +349,10 @@ function whereTo(
   return target;
 }
 
-/** How {@linkcode openBackend} opens. */
+/** Options of {@linkcode openBackend}. */
 export interface OpenOptions {
   /**
-   * Whether to make and migrate what is missing, to open only what is there, or only to read.
+   * Create and upgrade, open only an existing database, or read only.
    *
    * @default {"create"}
    */
@@ -406,7 +406,7 @@ export async function openBackend(
   }
 }
 
-/** Where a database is that could not be opened. */
+/** Returns the location of a database that could not be opened. */
 async function locationOf(config: PersistenceConfig): Promise<string | undefined> {
   const { backend, location } = resolveConfig(config);
   if (backend === "sqlite") return (await import("./backends/sqlite/file.ts")).locationOfFile(location);

@@ -42,7 +42,7 @@ async function withHub(
   }
 }
 
-/** What a promise rejects with. */
+/** Error that a promise rejects with. */
 async function reasonOf(work: Promise<unknown>): Promise<unknown> {
   try {
     await work;

@@ -11,7 +11,7 @@ import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 const hasTimescale = (await timescaleVersion()).version !== undefined;
 const BACKENDS = ["postgresql", ...(hasTimescale ? ["timescaledb" as const] : [])] as const;
 
-/** What is removed, the report, and whether batches are refused. */
+/** Removed part, report, and whether batches are refused. */
 const FAULTS: readonly { sql: string; warning: string; isFatal: boolean }[] = [
   {
     sql: "ALTER TABLE ledger DROP CONSTRAINT ledger_pkey",

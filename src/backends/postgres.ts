@@ -43,16 +43,16 @@ const COUNTED: Aggregation = {
     { function: "max", field: "timestamp" },
   ],
 };
-/** How long to wait for the writes under way before giving way to those that wait behind. */
+/** Time to wait for writes in flight before yielding to those that wait behind. */
 const SETTLE_LOCK_MS = 500;
 
-/** How a {@linkcode PostgresBackend} is opened. */
+/** Options of a {@linkcode PostgresBackend}. */
 export interface PostgresBackendOptions {
   /** The server, as in `postgresql://user@host:5432/database`. */
   connectionString: string;
-  /** Whether to make the tables, to expect them, or only to read. */
+  /** Create the tables, require them, or only read. */
   mode: OpenMode;
-  /** What to do with a record whose key exists. */
+  /** Policy for a record whose key exists. */
   onConflict: ConflictPolicy;
   /** The most connections. */
   maxConnections: number;
@@ -73,7 +73,7 @@ export class PostgresBackend implements Backend {
   readonly documents: PostgresDocuments;
   /** The connections to the server. */
   protected readonly pool: PostgresPool;
-  /** Whether it makes the parts of its tables itself, for which a user needs a privilege. */
+  /** True if it creates partitions itself, which needs a privilege. */
   protected readonly makesPartitions: boolean = true;
   readonly #writer: PostgresWriter;
   readonly #retention: Retention;

@@ -29,7 +29,7 @@ const APACHE_WARNING =
   "the Apache edition of TimescaleDB has no compression, no roll-ups and no retention policy; " +
   "schedule `openfinops database cleanup` to delete old records";
 
-/** How a {@linkcode TimescaleBackend} is opened. */
+/** Options of a {@linkcode TimescaleBackend}. */
 export type TimescaleBackendOptions = PostgresBackendOptions & PolicySettings;
 
 /** Records in hypertables of TimescaleDB: PostgreSQL, with chunks, compression, roll-ups and policies. */

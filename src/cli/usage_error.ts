@@ -4,7 +4,7 @@ import type { ErrorCode } from "../errors.ts";
 export class UsageError extends Error {
   /** Always `"UsageError"`. */
   override readonly name = "UsageError";
-  /** What is wrong, as a stable name. */
+  /** Stable name of the error. */
   readonly code: ErrorCode;
 
   /** Creates the error: what happened, then what to do. */

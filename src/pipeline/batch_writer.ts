@@ -4,7 +4,7 @@ import type { Batch, Sink } from "./sink.ts";
 import type { Queue } from "./queue.ts";
 
 /**
- * What a batch has come to: `ready` behind the one that is being written, `sent` in whole to the backend, a write of it
+ * State of a batch: `ready` behind the one that is being written, `sent` in whole to the backend, a write of it
  * `failed` and will be repeated, all of it was `delivered`, or the next one may `start`.
  */
 export type Progress = "ready" | "sent" | "failed" | "delivered" | "start";
@@ -62,7 +62,7 @@ export class BatchWriter<T> {
     return this.#delivery.lastError;
   }
 
-  /** What blocks the batch that is being written until someone acts, if anything. */
+  /** Cause that blocks the batch in flight until an operator acts, if any. */
   get alarm(): string | undefined {
     return this.#delivery.alarm.message;
   }

@@ -11,11 +11,11 @@ import type { Batch, Sink, WriteResult } from "./sink.ts";
 /** The parts of a {@linkcode Delivery}. */
 export interface DeliveryParts<T> {
   readonly dataset: Dataset<T>;
-  /** Where batches are written. */
+  /** Sink of batches. */
   readonly sink: Pick<Sink, "write">;
   /** Remembers which batches were split. */
   readonly queue: Pick<Queue<T>, "isSplit" | "split">;
-  /** Where refused records go; only their event reports them if absent. */
+  /** Store of refused records; if absent, only their event reports them. */
   readonly deadLetters: DeadLetters | undefined;
   readonly counters: Counters;
   readonly latencies: Latencies;
@@ -31,7 +31,7 @@ export interface DeliveryParts<T> {
 
 /** Failures after which a batch is split. A kind that is not named is retried without an end. */
 const MAX_FAILURES: Partial<Record<FailureKind, number>> = { data: 1, timeout: 2 };
-/** How long a failure of unknown cause is taken for the server's: the batch is retried as it is. In milliseconds. */
+/** Time for which a failure of unknown cause counts as the server's, so the whole batch is retried, in milliseconds. */
 const SERVER_FAULT_MS = 600_000;
 /** Parts of a batch up to which all are halved while the backend stores none of them. */
 const MAX_PROBES = 64;

@@ -16,7 +16,7 @@ interface Taken {
 }
 
 /**
- * How far records have come, by their positions: a record's position is the number of those that were admitted before
+ * Progress of records by their positions: a record's position is the number of those that were admitted before
  * it. Tells those who wait (flush) when all before a position have left the pipeline.
  */
 export class FlushTracker {

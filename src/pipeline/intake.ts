@@ -6,7 +6,7 @@ import type { FlushTracker } from "./flush_tracker.ts";
 import type { Counters } from "./pipeline_stats.ts";
 import type { Queue } from "./queue.ts";
 
-/** What happens to a record when the buffer is full. */
+/** Policy for a record when the buffer is full. */
 export type OverflowPolicy = "block" | "drop-oldest" | "drop-newest";
 
 /** The parts of an {@linkcode Intake}. */

@@ -16,13 +16,13 @@ import type { Sink } from "./sink.ts";
 export interface PipelineOptions<T> {
   /** The dataset of the records. */
   dataset: Dataset<T>;
-  /** Where batches go. */
+  /** Sink of batches. */
   sink: Sink;
   /** Records that make a batch due. */
   batchSize: number;
   /** The longest that a record waits for its batch, in milliseconds. */
   batchIntervalMs: number;
-  /** What happens to a record when the buffer is full. */
+  /** Policy for a record when the buffer is full. */
   overflow: OverflowPolicy;
   /** Called with each record as it is accepted, and its size by `byteLength()`. */
   onAccepted?: (record: T, bytes: number) => void;
@@ -30,7 +30,7 @@ export interface PipelineOptions<T> {
   onEvent?: EventListener;
   /** Creates the queue in which records wait; one in memory if absent. */
   queue?: (hooks: QueueHooks) => Queue<T>;
-  /** Where records go that the backend refuses; only their event reports them if absent. */
+  /** Store of refused records; if absent, only their event reports them. */
   deadLetters?: DeadLetters;
 }
 

@@ -1,11 +1,11 @@
 /**
- * What a pipeline tells of itself.
+ * Counters of a pipeline.
  *
  * @module
  */
 
 /**
- * What became of the records of a dataset. At every moment `accepted = committed + duplicates + deadLettered +
+ * Number of records of a dataset by state. At every moment `accepted = committed + duplicates + deadLettered +
  * dropped + spooled + buffered + inFlight`.
  */
 export interface PipelineStats {
@@ -35,17 +35,17 @@ export interface PipelineStats {
   retries: number;
   /** The bytes that the spool takes on disk. */
   spoolBytes: number;
-  /** How long ago the oldest record was accepted that is not settled, in milliseconds; 0 if there is none. */
+  /** Age of the oldest record that is not settled, in milliseconds; 0 if there is none. */
   oldestUnacknowledgedMs: number;
-  /** How long the last writes took that succeeded, in milliseconds; absent before the first. */
+  /** Latency of the last successful writes, in milliseconds; absent before the first. */
   commitMs?: CommitLatency;
-  /** What stands in the way of the batch in flight, if anything. */
+  /** Error of the batch in flight, if any. */
   lastError?: string;
-  /** What somebody has to mend before anything goes on, if anything. */
+  /** Cause that an operator must fix before writing resumes, if any. */
   alarm?: string;
 }
 
-/** How long the last 100 successful writes took, in milliseconds. */
+/** Latency of the last 100 successful writes, in milliseconds. */
 export interface CommitLatency {
   /** The last one. */
   last: number;
@@ -55,7 +55,7 @@ export interface CommitLatency {
   p95: number;
 }
 
-/** What {@linkcode Pipeline.close} left behind. */
+/** Result of {@linkcode Pipeline.close}. */
 export interface CloseReport {
   /** Records stored since the start. */
   committed: number;
@@ -88,7 +88,7 @@ export class Counters {
 /** The writes whose time is remembered. */
 const LATENCIES = 100;
 
-/** How long the last writes took. */
+/** Latencies of the last writes. */
 export class Latencies {
   readonly #all: number[] = [];
 
@@ -97,7 +97,7 @@ export class Latencies {
     if (this.#all.push(ms) > LATENCIES) this.#all.shift();
   }
 
-  /** What they come to; undefined before the first. */
+  /** Summary; undefined before the first. */
   summary(): CommitLatency | undefined {
     if (this.#all.length === 0) return undefined;
     const sorted = this.#all.toSorted((a, b) => a - b);

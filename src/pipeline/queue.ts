@@ -22,7 +22,7 @@ export interface QueueHooks {
 }
 
 /**
- * Whether a queue takes another record:
+ * Capacity of a queue for another record:
  *
  * - `memory`: it does.
  * - `disk`: it does, but the record then waits on disk only.
@@ -48,7 +48,7 @@ export interface FrozenBatch<T> {
 }
 
 /**
- * Where accepted records wait for their batch, oldest first. A queue on disk keeps what was taken until it is
+ * Queue of accepted records that wait for their batch, oldest first. A queue on disk keeps what was taken until it is
  * acknowledged.
  *
  * @typeParam T The type of the records.
@@ -70,7 +70,7 @@ export interface Queue<T> {
   readonly bytes: number;
   /** When the oldest record was accepted, in epoch milliseconds. */
   readonly oldestTime: number | undefined;
-  /** What blocks the queue until someone acts, if anything. */
+  /** Cause that blocks the queue until an operator acts, if any. */
   readonly alarm: string | undefined;
 
   /** Adds a record of a size by `byteLength()`. The promise resolves when the record is as safe as this queue makes it. */
@@ -198,7 +198,7 @@ export class MemoryQueue<T> implements Queue<T> {
     return DONE;
   }
 
-  /** How many records fit the bounds of a batch: at least one. */
+  /** Returns the number of records that fit the bounds of a batch: at least one. */
   #batchLength(): number {
     let bytes = 0;
     const most = Math.min(this.#records.length, this.#maxRecords);

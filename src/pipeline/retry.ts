@@ -1,7 +1,7 @@
 import timers from "node:timers/promises";
 import { BackendError, type FailureKind, kindOf } from "../errors.ts";
 
-/** How often {@linkcode retryBriefly} tries. */
+/** Number of attempts of {@linkcode retryBriefly}. */
 const MAX_BRIEF_ATTEMPTS = 20;
 
 /**
@@ -17,7 +17,7 @@ const FIRST_WAIT_MS: Readonly<Record<FailureKind, number>> = {
   operator: 1_000,
 };
 
-/** How long to wait between attempts. */
+/** Delay between attempts. */
 export interface RetryOptions {
   /** Ends the waiting: the promise rejects with its reason. */
   signal: AbortSignal;

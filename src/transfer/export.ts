@@ -31,7 +31,7 @@ export interface ExportOptions {
   onProgress?: (records: number) => void;
 }
 
-/** What an encoder is made for. */
+/** Options of an encoder. */
 interface Export {
   readonly dataset: Dataset<unknown>;
   readonly query: RecordQuery;

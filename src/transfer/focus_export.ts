@@ -34,7 +34,7 @@ export interface FocusFile {
   row(entry: CostEntry): (string | undefined)[];
 }
 
-/** What some costs have beside the fields that all have. */
+/** Columns that only some costs have. */
 interface Occurring {
   /** Optional fields. */
   readonly fields: ReadonlySet<string>;

@@ -43,7 +43,7 @@ const OWN: ReadonlySet<string> = new Set([...OWN_COLUMNS, ASSUMED]);
 /** Columns that later versions replaced: kept by name, even if an export would derive them. */
 const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
 
-/** What an import says of a file of FOCUS. */
+/** Options of an import of a FOCUS file. */
 export interface FocusImportOptions {
   /** The column of the amount. */
   readonly costColumn?: string;

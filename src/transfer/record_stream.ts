@@ -12,7 +12,7 @@ import { FOCUS_NULL } from "./focus_import.ts";
 export interface Reject {
   /** The number of the line, from 1. */
   readonly line: number;
-  /** What is wrong with it, as a stable name. */
+  /** Stable name of the fault. */
   readonly code: ErrorCode;
   /** The same in words. */
   readonly reason: string;

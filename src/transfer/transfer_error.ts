@@ -7,7 +7,7 @@ import { describePath, type ErrorCode } from "../errors.ts";
 export class TransferError extends Error {
   /** Always `"TransferError"`. */
   override readonly name = "TransferError";
-  /** What went wrong, as a stable name. */
+  /** Stable name of the error. */
   readonly code: ErrorCode;
   /** The line that is at fault, counted from 1, where it is one. */
   readonly line?: number;

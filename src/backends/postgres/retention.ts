@@ -8,12 +8,12 @@ import { timeLiteral } from "./schema.ts";
 
 /** Rows that are deleted in one transaction. */
 const STEP_ROWS = 10_000;
-/** How long the ledger remembers a batch. */
+/** Minimum time that the ledger keeps a batch. */
 const LEDGER_DAYS = 30;
-/** How long partitions that readers hold are tried again. */
+/** Time for which a partition that readers hold is retried. */
 const PATIENCE_MS = 20_000;
 
-/** What {@linkcode Retention} deletes of a part that stays. */
+/** Deletion of a part that stays. */
 export interface Edge {
   readonly partition: Partition;
   /** The records before this time, in epoch milliseconds. */

@@ -16,11 +16,11 @@ export interface RollUp {
   readonly dataset: DatasetName;
   /** The span that a row stands for, as an interval. */
   readonly bucket: string;
-  /** How often the server brings it up to date, as an interval. */
+  /** Interval of the server's refresh. */
   readonly refreshEvery: string;
   /** When the first refresh starts after the roll-up is made, as an interval. Two roll-ups never share an instant. */
   readonly firstRefresh: string;
-  /** Whether it comes from the records, not from another roll-up. */
+  /** True if it is computed from records, not from another rollup. */
   readonly isFromRecords: boolean;
   /** Days in one of its chunks. Ten times the chunk of the records, the default, makes thousands of chunks of odd timestamps. */
   readonly chunkDays: number;
@@ -28,7 +28,7 @@ export interface RollUp {
   readonly create: string;
 }
 
-/** What a roll-up says of a numeric column, from the records and from a finer roll-up. */
+/** Columns of a rollup for a numeric column, from records and from a finer rollup. */
 function measuresOf({ name, type }: Column): { fromRecords: string[]; fromRollUp: string[] } {
   if (type === "decimal") {
     return { fromRecords: [`sum(${name}) AS ${name}`], fromRollUp: [`sum(${name}) AS ${name}`] };

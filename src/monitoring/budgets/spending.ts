@@ -6,7 +6,7 @@ import { Decimal } from "../../records/decimal.ts";
 import { acceptQuery } from "../../records/query.ts";
 import type { BudgetWindow } from "./budget.ts";
 
-/** What is spent on a budget in a window. */
+/** Spending on a budget in a window. */
 export interface Spending {
   /** In the currency of the budget. */
   readonly spent: Decimal;
