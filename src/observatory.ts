@@ -84,7 +84,11 @@ export class CostObservatory implements AsyncDisposable {
       sink: monitor.decorate(backend),
       retentionFloor: () => startOfBudgets(backend.documents),
     });
-    this.#budgets = new Budgets(backend, { emit, onChange: () => monitor.changed() });
+    this.#budgets = new Budgets(backend, {
+      emit,
+      onChange: () => monitor.changed(),
+      isClosed: () => monitor.isClosed,
+    });
   }
 
   /**

@@ -116,8 +116,10 @@ type QueueMaker = (hooks: QueueHooks) => Queue<unknown>;
 export interface OpenedBackend {
   readonly backend: Backend;
   readonly config: ResolvedConfig;
-  /** Reports events to the listener of the configuration. Never throws. */
+  /** Reports events to the listener of the configuration, until it is muted. Never throws. */
   readonly emit: EventListener;
+  /** Ends events: nothing that is closed reports any. */
+  readonly mute: () => void;
   /** Queues other than in memory. */
   readonly queues: ReadonlyMap<DatasetName, QueueMaker>;
 }
@@ -156,6 +158,7 @@ export class RecordStore {
   readonly backend: Backend;
   readonly config: ResolvedConfig;
   readonly #emit: EventListener;
+  readonly #mute: () => void;
   readonly #queues: ReadonlyMap<DatasetName, QueueMaker>;
   readonly #hooks: StoreHooks;
   readonly #ownsBackend: boolean;
@@ -163,10 +166,11 @@ export class RecordStore {
   readonly #unpublish: () => void;
 
   /** Creates a store without datasets. It closes the backend only if the configuration did not bring an open one. */
-  constructor({ backend, config, emit, queues }: OpenedBackend, hooks: StoreHooks = {}) {
+  constructor({ backend, config, emit, mute, queues }: OpenedBackend, hooks: StoreHooks = {}) {
     this.backend = backend;
     this.config = config;
     this.#emit = emit;
+    this.#mute = mute;
     this.#queues = queues;
     this.#hooks = hooks;
     this.#ownsBackend = backend !== config.backend;
@@ -271,6 +275,7 @@ export class RecordStore {
     volatileStores.get(this.backend)?.delete(this);
     this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
+    this.#mute();
     const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
     return {
       committed: sum("committed"),
@@ -310,7 +315,7 @@ export function openInMemory(): OpenedBackend {
   return {
     backend: new MemoryBackend(config),
     config,
-    emit: safeListener(config.onEvent),
+    ...listenerOf(config),
     queues: new Map(),
   };
 }
@@ -331,7 +336,21 @@ export async function openStore(
   for (const dataset of config.spoolDirectory === undefined ? [] : datasets) {
     queues.set(dataset.name, await openSpool(dataset, config, backend));
   }
-  return { backend, config, emit: safeListener(config.onEvent), queues };
+  return { backend, config, ...listenerOf(config), queues };
+}
+
+/** Returns the listener of a configuration, made safe, and a function that ends events. */
+function listenerOf({ onEvent }: ResolvedConfig): Pick<OpenedBackend, "emit" | "mute"> {
+  const listener = safeListener(onEvent);
+  let isMuted = false;
+  return {
+    emit(event) {
+      if (!isMuted) listener(event);
+    },
+    mute() {
+      isMuted = true;
+    },
+  };
 }
 
 /** Opens the spool of a dataset. Where it cannot be used, an alarm is raised, and the program starts without it. */

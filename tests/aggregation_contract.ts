@@ -270,6 +270,7 @@ export function answersContract(test: Register): void {
       "a[0]",
       "line\nbreak",
       "__proto",
+      "",
       "toString",
     ];
     await write(

@@ -37,7 +37,6 @@ Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid 
   ];
   const ofMetrics: [object, string, unknown][] = [
     [{ groupBy: ["labels"] }, "groupBy", "labels.…"],
-    [{ groupBy: ["labels."] }, "groupBy", "labels.…"],
     [{ groupBy: ["labels.\0"] }, "groupBy", "labels.…"],
     [{ fields: { cpuUse: ["avg"] } }, "fields.cpuUse", "cpuUsage"],
     [{ fields: { clusterId: ["max"] } }, "fields.clusterId", "cpuUsage"],

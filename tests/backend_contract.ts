@@ -55,6 +55,25 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(await read(backend, costEntries), [FULL_COST_ENTRY]);
   });
 
+  test("reads the keys of maps in one order", async (backend) => {
+    const labels = {
+      team: "a",
+      z: "1",
+      B: "2",
+      "": "3",
+      "10": "4",
+      "9": "5",
+      "ü": "6",
+      environment: "7",
+      __proto: "8",
+    };
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, labels }]);
+    const [{ labels: found }] = await read(backend, systemMetrics);
+    assertEquals(found, labels);
+    // JavaScript puts whole numbers first, whatever the order in which they were set.
+    assertEquals(Object.keys(found!), ["9", "10", "", "B", "__proto", "environment", "team", "z", "ü"]);
+  });
+
   test("keeps absent fields absent and empty ones empty", async (backend) => {
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, labels: {} }]);
     await write(backend, costEntries, [costEntry({ description: "", tags: {} })]);

@@ -7,6 +7,9 @@ import { MemoryBackend } from "../src/backends/memory.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import type { CostEntryInput } from "../src/records/cost_entry.ts";
+import { Alarm } from "../src/pipeline/events.ts";
+import { write } from "./backend_contract.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
 const SECOND = 1_000;
@@ -829,6 +832,32 @@ Deno.test("expectationOf() accepts a fifth when all days are equal, and reports 
 });
 
 // --- What is left over
+
+Deno.test("Alarm reports its end without the error that is over", () => {
+  const told: string[] = [];
+  const alarm = new Alarm("system_metrics", ({ type, message }) => void told.push(`${type}: ${message}`), {
+    isOfWatch: true,
+  });
+  alarm.raise(new Error("connection refused"));
+  alarm.clear();
+  alarm.clear();
+  assertEquals(told, ["watch-paused: connection refused", "watch-resumed: Watching system_metrics again."]);
+});
+
+Deno.test("CostObservatory reports no event once it is closed and leaves crossings to others", async () => {
+  const backend = memory();
+  const told: string[] = [];
+  const onEvent = (name: string) => ({ type }: { type: string }) => void told.push(`${name} ${type}`);
+  const closed = await CostObservatory.open({ backend, onEvent: onEvent("closed") });
+  await closed.createBudget({ budgetId: "b", amount: "1", thresholds: [100] });
+  await closed.close();
+  await write(backend, costEntries, [costEntry({ timestamp: Date.now(), amount: "2" })]);
+  assertEquals((await closed.getBudgetStatus())[0].status, "over_budget");
+  assertEquals(told, []);
+  await using open = await CostObservatory.open({ backend, onEvent: onEvent("open") });
+  await open.getBudgetStatus();
+  assertEquals(told, ["open budget-threshold"]);
+});
 
 Deno.test("getClusterHealthSummary() answers for ten thousand clusters", async () => {
   await using hub = await ObservabilityHub.open({ maxMemoryEntries: 50_000 });

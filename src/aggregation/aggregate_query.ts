@@ -175,7 +175,7 @@ function fractionOf(name: string): number | undefined {
 }
 
 function acceptGroup(dataset: Dataset<unknown>, name: unknown): GroupKey {
-  const [, map, key] = /^([^.]+)\.(.+)$/s.exec(String(name)) ?? [];
+  const [, map, key] = /^([^.]+)\.(.*)$/s.exec(String(name)) ?? [];
   const groupable = groupableFields(dataset);
   const isText = typeof name === "string" && !name.includes("\0") && name.isWellFormed();
   if (isText && map !== undefined && groupable.includes(`${map}.…`)) return { field: map, key };

@@ -67,6 +67,11 @@ export class CostMonitor {
     await this.#turns.settled();
   }
 
+  /** True once it has ended: a threshold that is crossed later is for another process to report. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** A budget was made, changed or deleted. */
   changed(): void {
     this.#isStale = true;

@@ -107,8 +107,9 @@ export class Alarm {
   /** Clears it, if it is raised. */
   clear(): void {
     if (this.#message === undefined) return;
-    const message = `goes on: ${this.#message}`;
     this.#message = undefined;
+    const what = this.#of === "" ? "Writing" : "Watching";
+    const message = `${what} ${this.#dataset} again.`;
     this.#emit({ type: `${this.#of}resumed`, dataset: this.#dataset, message });
   }
 }

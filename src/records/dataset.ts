@@ -182,6 +182,16 @@ export function narrowTo<T>(dataset: Dataset<T>, fields: readonly string[]): Dat
   return view as Dataset<T>;
 }
 
+/** Returns a map with its keys in the order of their code units; the map itself where they are. Maps are stored and read in that order by every backend. */
+export function withSortedKeys(map: Record<string, string>): Record<string, string> {
+  let previous = "";
+  for (const key in map) {
+    if (key < previous) return Object.fromEntries(Object.keys(map).sort().map((key) => [key, map[key]]));
+    previous = key;
+  }
+  return map;
+}
+
 /** A copy that can be given away: what is kept must not be changed from outside. */
 export function copyRecord<T>(dataset: Dataset<T>, record: T): T {
   const copy = { ...record } as Record<string, unknown>;

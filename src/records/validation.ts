@@ -1,5 +1,12 @@
 import { describe, type ErrorCode, ValidationError } from "../errors.ts";
-import { type Column, columnOf, type ColumnType, type Dataset, positionOf } from "./dataset.ts";
+import {
+  type Column,
+  columnOf,
+  type ColumnType,
+  type Dataset,
+  positionOf,
+  withSortedKeys,
+} from "./dataset.ts";
 import { Decimal, isCanonicalAmount } from "./decimal.ts";
 
 /** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
@@ -212,7 +219,7 @@ function checkMap(value: unknown): Record<string, string> {
   if (length > MAX_MAP_LENGTH) {
     return refuse(`at most ${MAX_MAP_LENGTH} characters in all (this has ${length})`, value);
   }
-  return map;
+  return withSortedKeys(map);
 }
 
 /** Refuses an unknown field, so that a misspelled one is not lost. */

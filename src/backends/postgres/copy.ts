@@ -6,7 +6,7 @@
  */
 import type { Buffer } from "node:buffer";
 import { recordBuilder } from "../../records/record_builder.ts";
-import { byteLength, type ColumnType, type Dataset } from "../../records/dataset.ts";
+import { byteLength, type ColumnType, type Dataset, withSortedKeys } from "../../records/dataset.ts";
 
 /** Header of a file: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
 const HEADER = Uint8Array.of(80, 71, 67, 79, 80, 89, 10, 255, 13, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0);
@@ -189,7 +189,7 @@ const DECODERS: Readonly<Record<ColumnType, (chunk: Chunk, at: number, end: numb
   integer: ({ view }, at) => int64(view, at),
   boolean: ({ bytes }, at) => bytes[at] === 1,
   decimal: readText, // read as a canonical text
-  map: (chunk, at, end) => JSON.parse(readText(chunk, at + 1, end)),
+  map: (chunk, at, end) => withSortedKeys(JSON.parse(readText(chunk, at + 1, end))),
 };
 
 /** A whole number as the nearest float: exact for all that we keep, without a BigInt for each. */

@@ -1,4 +1,10 @@
-import { type Column, columnOf, type ColumnType, type Dataset } from "../../records/dataset.ts";
+import {
+  type Column,
+  columnOf,
+  type ColumnType,
+  type Dataset,
+  withSortedKeys,
+} from "../../records/dataset.ts";
 import { recordBuilder } from "../../records/record_builder.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { Decimal, splitAmount } from "../../records/decimal.ts";
@@ -85,7 +91,7 @@ const STORAGE: Record<ColumnType, Storage> = {
   },
   map: {
     ...plain("TEXT", JSON.stringify),
-    decode: (row, at) => JSON.parse(row[at] as string),
+    decode: (row, at) => withSortedKeys(JSON.parse(row[at] as string)),
   },
   // Two integers, so that sums are exact: whole units, and the rest in units of 10⁻¹⁸ with the same sign. As texts, as
   // they may pass 2⁵³.

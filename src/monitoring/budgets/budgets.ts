@@ -30,17 +30,33 @@ export interface BudgetQuery {
   at?: number | Date;
 }
 
+/** The surroundings of {@linkcode Budgets}. */
+export interface BudgetsOptions {
+  /** Reports thresholds that are crossed. */
+  readonly emit: EventListener;
+  /** Called when a budget was created, changed or deleted. */
+  readonly onChange: () => void;
+  /**
+   * True once events are not reported any more: a threshold must not count as reported then.
+   *
+   * @default {() => false}
+   */
+  readonly isClosed?: () => boolean;
+}
+
 /** Operations on budgets. */
 export class Budgets {
   readonly #backend: Backend;
   readonly #emit: EventListener;
   readonly #onChange: () => void;
+  readonly #isClosed: () => boolean;
 
   /** Stores changes and notifies the monitor. */
-  constructor(backend: Backend, { emit, onChange }: { emit: EventListener; onChange: () => void }) {
+  constructor(backend: Backend, { emit, onChange, isClosed = () => false }: BudgetsOptions) {
     this.#backend = backend;
     this.#emit = emit;
     this.#onChange = onChange;
+    this.#isClosed = isClosed;
   }
 
   async create(input: BudgetInput): Promise<Budget> {
@@ -85,13 +101,13 @@ export class Budgets {
   /** Also tells of thresholds that were crossed unseen, as by what another process has imported. */
   async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
     const found = await findSpent(this.#backend, query);
-    // Who may only read is told how budgets stand all the same.
-    await this.#tell(found).catch(() => {});
+    // A user who may only read gets the status all the same.
+    if (!this.#isClosed()) await this.#reportCrossings(found).catch(() => {});
     return await reportOf(this.#backend, found);
   }
 
-  /** Tells of what was crossed in periods that are not over. */
-  async #tell(found: readonly Spent[]): Promise<void> {
+  /** Reports thresholds that are crossed in periods that are not over. */
+  async #reportCrossings(found: readonly Spent[]): Promise<void> {
     const crossings = await crossingsByBudget(this.#backend);
     for (const { budget, window, spending: { spent } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
