@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { openBackend } from "../src/config.ts";
+import { exportRecords } from "../src/transfer/export.ts";
 import type { Backend, ConflictPolicy } from "../src/backends/backend.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
 import type { WriteResult } from "../src/pipeline/sink.ts";
@@ -72,6 +74,38 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(found, labels);
     // JavaScript puts whole numbers first, whatever the order in which they were set.
     assertEquals(Object.keys(found!), ["9", "10", "", "B", "__proto", "environment", "team", "z", "ü"]);
+  });
+
+  test("exports the same bytes as SQLite does", async (backend) => {
+    const sqlite = await openBackend({ connectionString: "sqlite://" });
+    const numbers = Array.from({ length: 200 }, (_, i) => i * 7 % 200);
+    const metrics = numbers.map((i) => ({
+      timestamp: NEW_YEAR + i % 3,
+      nodeId: `n${i % 50}`,
+      cpuUsage: i / 3,
+      labels: { zone: `${i}`, a: "1", [`k${i}`]: "2" },
+    }));
+    const costs = numbers.map((i) =>
+      costEntry({ timestamp: NEW_YEAR + i % 3, entryId: `e${i}`, tags: { zone: `${i}`, a: "1" } })
+    );
+    await write(sqlite, systemMetrics, metrics);
+    await write(sqlite, costEntries, costs);
+    // Read from there, as records in memory keep the order of their fields.
+    await write(backend, systemMetrics, (await read(sqlite, systemMetrics)).toReversed());
+    await write(backend, costEntries, (await read(sqlite, costEntries)).toReversed());
+    for (const dataset of ["system_metrics", "cost_entries"] as const) {
+      for (const format of ["ndjson", "csv", "focus"] as const) {
+        if (format === "focus" && dataset !== "cost_entries") continue;
+        const [expected, found] = await Promise.all(
+          [sqlite, backend].map(async (backend) =>
+            await new Response(await exportRecords({ backend, dataset, format })).text()
+          ),
+        );
+        assertEquals(found.split("\n").slice(0, 3), expected.split("\n").slice(0, 3));
+        assertEquals(found === expected, true, `${dataset} ${format}`);
+      }
+    }
+    await sqlite.close();
   });
 
   test("keeps absent fields absent and empty ones empty", async (backend) => {

@@ -36,7 +36,7 @@ const test = (title: string, run: (backend: Backend) => Promise<void>) =>
   Deno.test(`exportRecords() ${title}`, async () => {
     const backend = await openBackend({ connectionString: "sqlite://" });
     try {
-      await write(backend, systemMetrics, [FULL_SYSTEM_METRICS, { timestamp: NEW_YEAR, labels: {} }]);
+      await write(backend, systemMetrics, [FULL_SYSTEM_METRICS, { timestamp: NEW_YEAR + 1, labels: {} }]);
       await write(backend, serviceMetrics, [FULL_SERVICE_METRICS, {
         timestamp: NEW_YEAR,
         serviceName: AWKWARD,

@@ -9,6 +9,7 @@ import type { FocusOptions } from "./focus.ts";
 import { type FocusFile, focusFile } from "./focus_export.ts";
 import { acceptFocusVersion, FOCUS_NULL } from "./focus_import.ts";
 import { type Encoder, parseTime, toCells, toJsonRecord } from "./values.ts";
+import { tieOrder } from "./tie_order.ts";
 
 /** A format that can be written. */
 export type ExportFormat = ExportOptions["format"];
@@ -130,7 +131,9 @@ export async function exportRecords(options: ExportOptions): Promise<ReadableStr
       onProgress?.(records);
     },
   });
-  return ReadableStream.from(pages).pipeThrough(count).pipeThrough(encoder);
+  const counted = ReadableStream.from(pages).pipeThrough(count);
+  // Texts are compared by programs such as diff.
+  return (format === "parquet" ? counted : counted.pipeThrough(tieOrder(dataset))).pipeThrough(encoder);
 }
 
 /** Lines of text, perhaps under a first line. */
