@@ -48,8 +48,8 @@ export interface PersistenceConfig {
    */
   batchIntervalSeconds?: number;
   /**
-   * Has TimescaleDB compress records older than `compressAfterDays`, to a tenth of the disk or less, and
-   * takes large batches of metrics into columns at once. The other backends have nothing to switch on.
+   * True to have TimescaleDB compress chunks older than `compressAfterDays`, to a tenth of the disk or less, and write
+   * large batches of metrics compressed. No effect on other backends.
    *
    * @default {false}
    */
@@ -110,8 +110,8 @@ export interface PersistenceConfig {
    */
   deadLetterDirectory?: string;
   /**
-   * Has an observatory look for days on which something costs far more or far less than on similar days before,
-   * and tells of them as events. For that it reads the daily costs of five weeks when it begins.
+   * True to have an observatory report days on which a group costs far more or far less than on similar days before, as
+   * events. It reads the daily costs of five weeks when it starts.
    *
    * @default {false}
    */
