@@ -240,6 +240,25 @@ Deno.test("docs/configuration.md lists every field of the configuration", () => 
   assertEquals(listed.filter((name) => fields.includes(name)).sort(), fields.sort());
 });
 
+Deno.test("README and guides name the server releases that CI runs", () => {
+  const workflow = Deno.readTextFileSync(`${ROOT}/.github/workflows/ci.yml`);
+  const releases = (image: RegExp) => [...workflow.matchAll(image)].map(([, release]) => release);
+  const postgres = releases(/- postgres:(\d+)$/gm);
+  const timescale = releases(/- timescale\/timescaledb:(\d+\.\d+)\./gm);
+  const read = (path: string) => Deno.readTextFileSync(`${ROOT}/${path}`).replaceAll(/\s+/g, " ");
+  const list = (names: string[]) => `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+  assert(
+    read("docs/postgresql.md").includes(
+      `PostgreSQL ${postgres[0]} or later; the tests run on ${list(postgres)}.`,
+    ),
+  );
+  assert(
+    read("docs/timescaledb.md").includes(`${timescale[0]} or later; the tests run on ${list(timescale)}.`),
+  );
+  assert(read("README.md").includes(`PostgreSQL (${postgres[0]} or later)`));
+  assert(read("README.md").includes(`TimescaleDB (${timescale[0]} or later)`));
+});
+
 Deno.test("docs/PERSISTENCE.md links to every guide", () => {
   const text = Deno.readTextFileSync(`${ROOT}/docs/PERSISTENCE.md`);
   for (const name of documentsIn("docs").map((path) => path.slice("docs/".length))) {
