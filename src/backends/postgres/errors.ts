@@ -82,7 +82,7 @@ export const POSTGRES_FAILURES: readonly FailureRow[] = [
     code: "SERVER_UNSUPPORTED",
     kind: "operator",
     problem: "the server does not support this",
-    remedy: "Use PostgreSQL 13 or later.",
+    remedy: "Use PostgreSQL 14 or later.",
   },
   {
     match: /^22... /,
