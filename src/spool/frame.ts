@@ -96,6 +96,14 @@ export function decodeFrame(bytes: Uint8Array, offset: number): Found {
   };
 }
 
+/** Length of the frame at an offset by its header, up to the end of the bytes; none of it may be true. */
+export function claimedLength(bytes: Uint8Array, offset: number): number {
+  const left = bytes.length - offset;
+  if (left < HEADER_BYTES) return left;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset);
+  return Math.min(left, HEADER_BYTES + view.getUint32(8, true));
+}
+
 /** Returns the position of the next possible frame at or after an offset, or the end. */
 export function findMark(bytes: Uint8Array, offset: number): number {
   for (let at = bytes.indexOf(MARK[0], offset); at >= 0; at = bytes.indexOf(MARK[0], at + 1)) {

@@ -1,4 +1,4 @@
-import { decodeFrame, encodeFrame, findMark, type Frame } from "./frame.ts";
+import { claimedLength, decodeFrame, encodeFrame, findMark, type Frame } from "./frame.ts";
 import { readAll, replaceFile, syncFolder, writeAll } from "../pipeline/durable_file.ts";
 
 /** A file of the journal. */
@@ -35,6 +35,8 @@ export type Piece =
 
 const SUFFIX = ".journal";
 const NUMBER_LENGTH = 12;
+/** Checksums of damaged bytes, in sizes of the file: a file made for that would otherwise take minutes. */
+const MAX_SCANS = 64;
 
 /** An append-only sequence of frames in files of a bounded size, of which the oldest can be removed. */
 export class Journal {
@@ -137,11 +139,11 @@ export class Journal {
         length += read;
       }
     }
+    const scan = { left: MAX_SCANS * bytes.length };
     for (let at = 0; at < bytes.length;) {
-      const found = decodeFrame(bytes, at);
-      const isFrame = typeof found === "object" && "frame" in found;
-      const length = isFrame ? found.length : endOfDamage(bytes, at) - at;
-      yield { offset: from + at, length, ...(isFrame ? { frame: found.frame } : {}) };
+      const found = decode(bytes, at, scan);
+      const length = found ? found.length : endOfDamage(bytes, at, scan) - at;
+      yield { offset: from + at, length, ...(found ? { frame: found.frame } : {}) };
       at += length;
     }
   }
@@ -275,14 +277,21 @@ function concatenate(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** Returns the position of the next whole frame, or the end. */
-function endOfDamage(bytes: Uint8Array, from: number): number {
-  let at = from;
-  do at = findMark(bytes, at + 1); while (at < bytes.length && !isWhole(bytes, at));
-  return at;
+/** Decodes the whole frame at an offset, if there is one. What was read in vain counts against the scan. */
+function decode(
+  bytes: Uint8Array,
+  at: number,
+  scan: { left: number },
+): { readonly frame: Frame; readonly length: number } | undefined {
+  const found = decodeFrame(bytes, at);
+  if (typeof found === "object" && "frame" in found) return found;
+  if (found === "bad") scan.left -= claimedLength(bytes, at);
+  return undefined;
 }
 
-function isWhole(bytes: Uint8Array, at: number): boolean {
-  const found = decodeFrame(bytes, at);
-  return typeof found === "object" && "frame" in found;
+/** Finds where the next whole frame begins, or the end of the file. */
+function endOfDamage(bytes: Uint8Array, from: number, scan: { left: number }): number {
+  let at = from;
+  do at = findMark(bytes, at + 1); while (at < bytes.length && scan.left > 0 && !decode(bytes, at, scan));
+  return scan.left > 0 ? at : bytes.length;
 }

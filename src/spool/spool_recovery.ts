@@ -10,6 +10,8 @@ const LEFT_OUT = 2 ** 32;
 /** Attempts to open a file: a process may briefly have too many open files. */
 const READ_ATTEMPTS = 3;
 const READ_WAIT_MS = 100;
+/** The largest file that is read. A segment has 16 MiB and a frame; anything larger was not written by a spool. */
+const MAX_READABLE_BYTES = 2 ** 28;
 
 /** A part of a file. */
 export interface Part {
@@ -90,6 +92,7 @@ export async function findRemains(
 
 /** Returns the layout of a segment without its records, or undefined if it cannot be read. */
 async function readPieces(journal: Journal, segment: Segment): Promise<Piece[] | undefined> {
+  if (segment.bytes > MAX_READABLE_BYTES) return undefined;
   for (let attempt = 1;; attempt++) {
     try {
       const pieces: Piece[] = [];

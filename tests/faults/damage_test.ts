@@ -216,3 +216,28 @@ Deno.test("ObservabilityHub runs without a spool when its folder is unusable", a
   }
   assertEquals((await first.hub.close()).committed, 5);
 });
+
+Deno.test("Spool moves a file aside when it is too large for a segment", async () => {
+  using folder = new TemporaryFolder();
+  await fillSpool(folder);
+  const stray = folder.file("spool/system_metrics/000000000002.journal");
+  Deno.writeTextFileSync(stray, "");
+  Deno.truncateSync(stray, 6 * 2 ** 30); // it takes no space
+  const [told] = (await endsWithout(folder, [])).filter(({ type }) => type === "spool-damaged");
+  assert(told?.type === "spool-damaged" && told.bytes === 6 * 2 ** 30, JSON.stringify(told));
+  assertEquals(Deno.statSync(told.file!).size, 6 * 2 ** 30);
+});
+
+Deno.test("Spool gives a file up when all of it claims to be large frames", async () => {
+  using folder = new TemporaryFolder();
+  const { journal } = await fillSpool(folder);
+  const bytes = new Uint8Array(2 ** 24);
+  const mark = Deno.readFileSync(journal).subarray(0, 4);
+  for (let at = 0; at + HEADER_BYTES < bytes.length; at += 12) {
+    bytes.set(mark, at);
+    new DataView(bytes.buffer).setUint32(at + 8, bytes.length - at - HEADER_BYTES, true);
+  }
+  Deno.writeFileSync(folder.file("spool/system_metrics/000000000002.journal"), bytes);
+  const [told] = (await endsWithout(folder, [])).filter(({ type }) => type === "spool-damaged");
+  assert(told?.type === "spool-damaged" && told.bytes === bytes.length, JSON.stringify(told));
+});

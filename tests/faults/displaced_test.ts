@@ -191,12 +191,12 @@ Deno.test("Spool keeps records on disk when its folder is removed", async () => 
   assertEquals([lost, pipeline.stats().dropped], [0, 0]);
 });
 
-Deno.test("a spool whose files are taken away again and again loses and doubles nothing in SQLite", async () => {
+Deno.test("Spool loses and doubles nothing when its files vanish again and again, with SQLite", async () => {
   using folder = new TemporaryFolder();
   await displaceSpool(new Chance(1), { connectionString: folder.sqlite(), harms: 8 });
 });
 
-Deno.test("a spool whose files are taken away again and again loses and doubles nothing in PostgreSQL", async () => {
+Deno.test("Spool loses and doubles nothing when its files vanish again and again, with PostgreSQL", async () => {
   await using database = await TestDatabase.create();
   await displaceSpool(new Chance(2), { connectionString: database.url, harms: 4 });
 });
