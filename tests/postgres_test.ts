@@ -1,7 +1,11 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { type AddressInfo, createServer, Socket } from "node:net";
 import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
-import { type Partition, planPartitions, type TimeParts } from "../src/backends/postgres/partitions.ts";
+import {
+  type Partition,
+  type PartitionManager,
+  planPartitions,
+} from "../src/backends/postgres/partitions.ts";
 import { PostgresPool } from "../src/backends/postgres/pool.ts";
 import { openPostgresSocket } from "../src/backends/postgres/socket.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
@@ -409,7 +413,7 @@ Deno.test("PostgresWriter blames no record when a pooler refuses", async () => {
   const options = { maxConnections: 1, statementTimeoutSeconds: 60, onConflict: "ignore" } as const;
   const target = resolvePostgresTarget(`postgresql://u@127.0.0.1:${port}/d?sslmode=disable`);
   const pool = new PostgresPool(target, options);
-  const parts = { ensure: () => Promise.resolve(), forget() {} } as unknown as TimeParts;
+  const parts = { ensure: () => Promise.resolve(), clearCache() {} } as unknown as PartitionManager;
   const writer = new PostgresWriter(pool, parts, options);
   const error = await assertRejects(
     () => writer.write({ id: "a", dataset: systemMetrics, records: metrics(3) }),
@@ -793,7 +797,7 @@ test("skips a partition that a reader holds, and deletes all others", async (bac
     systemMetrics,
     Array.from({ length: 5 }, (_, i) => ({ timestamp: NEW_YEAR + i * 7 * DAY })),
   );
-  await write(backend, costEntries, [costEntry()]);
+  await write(backend, serviceMetrics, [{ timestamp: NEW_YEAR, serviceName: "s" }]);
   const reader = database.sql("BEGIN; SELECT * FROM system_metrics_2026_01_05; SELECT pg_sleep(60); COMMIT")
     .catch(() => {}); // it is ended below
   await until(async () =>
@@ -811,7 +815,7 @@ test("skips a partition that a reader holds, and deletes all others", async (bac
     database.url,
   ]);
   assertEquals(code, 1);
-  assertMatch(out, /system_metrics +4\n(.*\n)*cost_entries +1\n/);
+  assertMatch(out, /system_metrics +4\n(.*\n)*service_metrics +1\n/);
   assertMatch(err, /Skipped system_metrics_2026_01_05: other sessions hold them.*\[LOCKED\]/);
   const error = await assertRejects(
     () => backend.deleteBefore(systemMetrics, NEW_YEAR + 100 * DAY, { dryRun: false, timeBudgetMs: 1_000 }),

@@ -21,7 +21,7 @@ import { recordDecoder } from "./postgres/copy.ts";
 import { PostgresDocuments } from "./postgres/documents.ts";
 import { asPostgresError, isOutOfMemory } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
-import { MAY_ADD_PARTITIONS, Partitions, type TimeParts } from "./postgres/partitions.ts";
+import { MAY_ADD_PARTITIONS, type PartitionManager, Partitions } from "./postgres/partitions.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
 import { DIALECT, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
@@ -43,23 +43,23 @@ const COUNTED: Aggregation = {
     { function: "max", field: "timestamp" },
   ],
 };
-/** Time to wait for writes in flight before yielding to those that wait behind. */
+/** Longest wait for writes in progress: later writes queue behind it. */
 const SETTLE_LOCK_MS = 500;
 
-/** Options of a {@linkcode PostgresBackend}. */
+/** Options of {@linkcode PostgresBackend.open}. */
 export interface PostgresBackendOptions {
   /** The server, as in `postgresql://user@host:5432/database`. */
   connectionString: string;
-  /** Create the tables, require them, or only read. */
+  /** Creates the tables, expects them, or only reads. */
   mode: OpenMode;
-  /** Policy for a record whose key exists. */
+  /** Ignores or replaces a record whose key exists. */
   onConflict: ConflictPolicy;
-  /** The most connections. */
+  /** Maximum number of connections. */
   maxConnections: number;
-  /** The longest that a statement which writes may take, in seconds. */
+  /** Timeout of statements that write, in seconds. */
   statementTimeoutSeconds: number;
   /**
-   * The present in epoch milliseconds, on which it depends which times get a partition of their own.
+   * Clock in epoch milliseconds. Times near the present get a partition of their own.
    *
    * @default {Date.now}
    */
@@ -73,8 +73,8 @@ export class PostgresBackend implements Backend {
   readonly documents: PostgresDocuments;
   /** The connections to the server. */
   protected readonly pool: PostgresPool;
-  /** True if it creates partitions itself, which needs a privilege. */
-  protected readonly makesPartitions: boolean = true;
+  /** True if this backend creates partitions, for which a user needs a privilege. */
+  protected readonly createsPartitions: boolean = true;
   readonly #writer: PostgresWriter;
   readonly #retention: Retention;
   readonly #slices: Slices;
@@ -82,7 +82,7 @@ export class PostgresBackend implements Backend {
   readonly #version: number;
 
   /**
-   * Opens the database and sees to its schema.
+   * Opens the database, and creates or migrates its schema where the mode allows.
    *
    * @throws {ConfigError} If the connection string cannot be read.
    * @throws {BackendError} If the server cannot be reached, or the schema is missing, newer or another program's.
@@ -95,11 +95,11 @@ export class PostgresBackend implements Backend {
     });
   }
 
-  /** Puts a backend together whose schema has been seen to. */
+  /** Assembles a backend whose schema is ready. */
   protected constructor(
     pool: PostgresPool,
     options: PostgresBackendOptions & WriterOptions,
-    { parts, retention, version }: { parts: TimeParts; retention: Retention; version: number },
+    { parts, retention, version }: { parts: PartitionManager; retention: Retention; version: number },
   ) {
     this.pool = pool;
     this.documents = new PostgresDocuments(pool);
@@ -274,7 +274,7 @@ export class PostgresBackend implements Backend {
       warn(fsync === "off", "fsync is off: a crash of the server's machine can destroy the database");
       warn(commit === "off", "synchronous_commit is off: a crash of the server can lose what was committed");
       warn(
-        writable && mayCreate !== "true" && this.makesPartitions,
+        writable && mayCreate !== "true" && this.createsPartitions,
         "this user may not create tables, and so no partition for a new week",
       );
       return {
@@ -300,12 +300,15 @@ export class PostgresBackend implements Backend {
     return {
       rows: rows as number,
       ...(oldest === null ? {} : { oldest: oldest as number, newest: newest as number }),
-      ...await this.pool.use("read", (session) => this.partStats(session, dataset.name)),
+      ...await this.pool.use("read", (session) => this.partitionStats(session, dataset.name)),
     };
   }
 
   /** The number of partitions and their sizes. Not by `pg_partition_tree`, which locks all of them. */
-  protected async partStats(session: PostgresSession, table: DatasetName): Promise<Partial<DatasetStats>> {
+  protected async partitionStats(
+    session: PostgresSession,
+    table: DatasetName,
+  ): Promise<Partial<DatasetStats>> {
     const [[partitions, tableBytes, indexBytes]] = await session.query(
       `WITH RECURSIVE tree AS (SELECT ${literal(table)}::regclass::oid AS relid UNION ALL ` +
         "SELECT inhrelid FROM pg_catalog.pg_inherits JOIN tree ON relid = inhparent) " +

@@ -38,7 +38,7 @@ export class TimescaleBackend extends PostgresBackend {
   readonly #extension: Extension;
   readonly #policies: Policies;
   readonly #rollUps: RollUps;
-  protected override readonly makesPartitions = false;
+  protected override readonly createsPartitions = false;
 
   /**
    * Opens the database and sees to its extension, its schema and its policies.
@@ -164,7 +164,7 @@ export class TimescaleBackend extends PostgresBackend {
     };
   }
 
-  protected override async partStats(
+  protected override async partitionStats(
     session: PostgresSession,
     table: DatasetName,
   ): Promise<Partial<DatasetStats>> {

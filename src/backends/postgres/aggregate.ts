@@ -4,7 +4,7 @@ import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
 import type { Row } from "./pool.ts";
 import { literal, timeLiteral } from "./schema.ts";
 
-/** Not `extract`, which counts in decimals since version 14; a float holds the milliseconds of all times we take. */
+/** Not `extract`, which returns a decimal since version 14; a float holds the milliseconds of all valid times. */
 const epochMs = (time: string) => `(date_part('epoch', ${time}) * 1000)::bigint`;
 
 const EPOCH_MS = epochMs("timestamp");
@@ -24,7 +24,7 @@ export interface AggregateSource {
   readonly from: string;
   /** The `WHERE` clause, or nothing. */
   readonly where: string;
-  /** A measure as an expression; of a text that is a number, or of null. */
+  /** Expression of a measure, whose value is a number or null. */
   measure(dataset: Dataset<unknown>, measure: Measure): string;
 }
 
@@ -41,7 +41,7 @@ export function measureOfRecords(dataset: Dataset<unknown>, measure: Measure): s
   return type === "integer" ? `${value}::double precision` : value;
 }
 
-/** The statement that counts and adds up. */
+/** The statement that aggregates. */
 export function aggregateStatement(
   dataset: Dataset<unknown>,
   aggregation: Aggregation,

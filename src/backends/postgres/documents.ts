@@ -19,7 +19,7 @@ export class PostgresDocuments implements DocumentStore {
       `SELECT kind, id, body::text FROM live_documents ${where} ORDER BY kind COLLATE "C", id COLLATE "C"`;
     const parameters = kind === undefined ? [] : [kind];
     try {
-      const rows = await this.#pool.look("read", (session) => session.query(sql, parameters));
+      const rows = await this.#pool.useBriefly("read", (session) => session.query(sql, parameters));
       return rows.map(([kind, id, body]) => ({ kind: kind!, id: id!, body: JSON.parse(body!) }));
     } catch (error) {
       // A database that an older release has made, and that was opened only to read.
@@ -35,11 +35,11 @@ export class PostgresDocuments implements DocumentStore {
     const sql =
       `INSERT INTO live_documents (kind, id, body) VALUES ($1, $2, $3::text::jsonb) ON CONFLICT ${conflict}`;
     const parameters = [kind, id, JSON.stringify(body)];
-    return await this.#pool.look("write", (session) => session.execute(sql, parameters)) > 0;
+    return await this.#pool.useBriefly("write", (session) => session.execute(sql, parameters)) > 0;
   }
 
   async delete(kind: string, id: string): Promise<boolean> {
     const sql = "DELETE FROM live_documents WHERE kind = $1 AND id = $2";
-    return await this.#pool.look("delete", (session) => session.execute(sql, [kind, id])) > 0;
+    return await this.#pool.useBriefly("delete", (session) => session.execute(sql, [kind, id])) > 0;
   }
 }

@@ -7,7 +7,7 @@ import { createSchema, SCHEMA_VERSION, tablesOf, tablesQuery, upgradesFrom } fro
 const OLDEST_SERVER = 13;
 
 /** Partitioning of tables by time, the same for the whole database. */
-export interface Division {
+export interface Partitioning {
   /** Relation kind in the catalog: partitioned, or ordinary. */
   readonly relationKind: "p" | "r";
   /** The statements that make the tables. */
@@ -19,9 +19,9 @@ export interface Division {
 }
 
 /** Tables in PostgreSQL's own partitions. */
-export const PARTITIONED: Division = {
+export const PARTITIONED: Partitioning = {
   relationKind: "p",
-  createSchema: () => createSchema({ division: " PARTITION BY RANGE (timestamp)" }),
+  createSchema: () => createSchema({ partitioning: " PARTITION BY RANGE (timestamp)" }),
   advice: "Read hypertables with `--backend timescaledb`.",
 };
 
@@ -41,8 +41,12 @@ interface Found {
  *
  * @throws {BackendError} If it is missing and may not be made, or is newer than this program.
  */
-export async function migrate(pool: PostgresPool, mode: OpenMode, division: Division): Promise<number> {
-  const found = await pool.look("open", async (session) => {
+export async function migrate(
+  pool: PostgresPool,
+  mode: OpenMode,
+  partitioning: Partitioning,
+): Promise<number> {
+  const found = await pool.useBriefly("open", async (session) => {
     const [[server]] = await session.query("SELECT current_setting('server_version_num')");
     if (Number(server) < OLDEST_SERVER * 10_000) {
       throw refuse(
@@ -53,20 +57,20 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
     }
     return await readSchema(pool, session);
   });
-  if (isReady(pool, found, division)) return SCHEMA_VERSION;
-  // What an older release has made lacks only what is new.
-  if (mode === "read" && found?.relationKind === division.relationKind) return found.version;
-  if (mode !== "create") throw unready(pool, found, division);
+  if (isReady(pool, found, partitioning)) return SCHEMA_VERSION;
+  // A schema of an older release lacks only additions.
+  if (mode === "read" && found?.relationKind === partitioning.relationKind) return found.version;
+  if (mode !== "create") throw unready(pool, found, partitioning);
   await pool.transaction("open", async (session) => {
     // A second process waits here, and then finds all done.
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
     const found = await readSchema(pool, session);
-    if (isReady(pool, found, division)) return;
-    if (!found) return void await session.query(division.createSchema().join("; "));
+    if (isReady(pool, found, partitioning)) return;
+    if (!found) return void await session.query(partitioning.createSchema().join("; "));
     if (found.version < SCHEMA_VERSION) await session.query(upgradesFrom(found.version).join("; "));
-    if (found.relationKind === division.relationKind) return;
-    if (!division.adopt) throw unready(pool, found, division);
-    await division.adopt(session);
+    if (found.relationKind === partitioning.relationKind) return;
+    if (!partitioning.adopt) throw unready(pool, found, partitioning);
+    await partitioning.adopt(session);
   });
   return SCHEMA_VERSION;
 }
@@ -75,7 +79,7 @@ export async function migrate(pool: PostgresPool, mode: OpenMode, division: Divi
 function unready(
   pool: PostgresPool,
   found: Found | undefined,
-  { relationKind, advice }: Division,
+  { relationKind, advice }: Partitioning,
 ): BackendError {
   if (!found) {
     return refuse(
@@ -122,7 +126,7 @@ async function readSchema(pool: PostgresPool, session: PostgresSession): Promise
   };
 }
 
-function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Division): boolean {
+function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Partitioning): boolean {
   if (found && found.writableFrom > SCHEMA_VERSION) {
     throw refuse(
       { pool, code: "SCHEMA_TOO_NEW" },

@@ -38,11 +38,11 @@ export interface Partition extends Span {
 }
 
 /** The time partitions of the tables, which are kept and dropped whole. */
-export interface TimeParts {
+export interface PartitionManager {
   /** Creates the partitions that the records need. */
   ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void>;
   /** Clears the cache, since another process may have dropped partitions. */
-  forget(): void;
+  clearCache(): void;
   /** Lists the partitions of a dataset, oldest first. */
   list(dataset: Dataset<unknown>, options?: ReadOptions): Promise<Partition[]>;
   /** Drops a partition; returns its number of records. */
@@ -142,7 +142,7 @@ export function indexAfter(spans: readonly Span[], time: number): number {
 }
 
 /** Creates partitions as records need them, and drops them. */
-export class Partitions implements TimeParts {
+export class Partitions implements PartitionManager {
   readonly #pool: PostgresPool;
   readonly #now: () => number;
   /** The partitions that are known to exist, oldest first. */
@@ -159,7 +159,7 @@ export class Partitions implements TimeParts {
       let times = this.#uncovered(dataset, records as readonly { timestamp: number }[]);
       if (times.length === 0) return;
       while (times.length > 0) {
-        times = await this.#makeSome(dataset, times).catch((error) => {
+        times = await this.#createSome(dataset, times).catch((error) => {
           if (!isOutOfMemory(error) || this.#step === 1) throw error;
           this.#step = Math.ceil(this.#step / 2);
           return times;
@@ -168,7 +168,7 @@ export class Partitions implements TimeParts {
     }
   }
 
-  forget(): void {
+  clearCache(): void {
     this.#known.clear();
   }
 
@@ -181,7 +181,7 @@ export class Partitions implements TimeParts {
 
   async drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {
     const count = await dropCounted(this.#pool, { dataset, name, drop: `DROP TABLE ${name}` });
-    this.forget();
+    this.clearCache();
     return count;
   }
 
@@ -204,15 +204,15 @@ export class Partitions implements TimeParts {
   }
 
   /** Creates some of the partitions for these times; returns the times that are left. */
-  async #makeSome(dataset: Dataset<unknown>, times: readonly number[]): Promise<number[]> {
+  async #createSome(dataset: Dataset<unknown>, times: readonly number[]): Promise<number[]> {
     const plan = (existing: readonly Partition[]) =>
       planPartitions(dataset, { times, existing, now: this.#now() });
-    return await this.#pool.look(MAKE, async (session) => {
+    return await this.#pool.useBriefly(MAKE, async (session) => {
       let existing = await readPartitions(session, dataset);
       let rest: Partition[] = [];
       if (plan(existing).length > 0) {
         await session.query("BEGIN");
-        const isOwner = await becomeOwner(session, dataset);
+        const isOwner = await assumeOwner(session, dataset);
         await session.query(
           `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,
         );
@@ -221,7 +221,7 @@ export class Partitions implements TimeParts {
         const planned = plan(existing);
         const made = planned.slice(0, this.#step);
         rest = planned.slice(this.#step);
-        for (const partition of made) await makePartition(session, dataset, { partition, isOwner });
+        for (const partition of made) await createPartition(session, dataset, { partition, isOwner });
         await session.query("COMMIT");
         existing = [...existing, ...made].sort((a, b) => a.start - b.start);
       }
@@ -239,7 +239,7 @@ export function dropCounted(
   { dataset, name, drop }: { dataset: Dataset<unknown>; name: string; drop: string },
 ): Promise<number> {
   return pool.transaction("delete", async (session) => {
-    await becomeOwner(session, dataset);
+    await assumeOwner(session, dataset);
     const [[found]] = await session.query(`SELECT to_regclass(${literal(name)})::text`);
     if (found === null) return 0; // another cleanup was faster
     await session.query(`LOCK TABLE ${name} IN SHARE MODE`); // records added now would not be counted
@@ -274,7 +274,7 @@ async function readPartitions(session: PostgresSession, dataset: Dataset<unknown
  * Creates a table and attaches it. `CREATE TABLE … PARTITION OF` would need a lock on the parent that waits for all
  * readers, and blocks all others meanwhile. Two statements, as some poolers and Citus refuse two in one string.
  */
-async function makePartition(
+async function createPartition(
   session: PostgresSession,
   dataset: Dataset<unknown>,
   { partition: { name, start, end }, isOwner }: { partition: Partition; isOwner: boolean },
@@ -318,7 +318,7 @@ function asUnmade(error: unknown, pool: PostgresPool): unknown {
  * Makes the owner of the table the owner of what this transaction creates, so that any member of it can drop it. Returns
  * true if this user is the owner or a member of it.
  */
-async function becomeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<boolean> {
+async function assumeOwner(session: PostgresSession, dataset: Dataset<unknown>): Promise<boolean> {
   const rows = await session.query(
     `SELECT set_config('role', rolname, true) FROM pg_catalog.pg_class JOIN pg_catalog.pg_roles r ON r.oid = relowner ` +
       `WHERE pg_class.oid = ${

@@ -8,20 +8,20 @@ import { asPostgresError, sqlStateOf } from "./errors.ts";
 import { openPostgresSocket } from "./socket.ts";
 import { locationOfTarget, nameOfTarget, type PostgresTarget } from "./target.ts";
 
-/** A row: its values as the server writes them, or null. */
+/** Values of a row as the server writes them, or null. */
 export type Row = readonly (string | null)[];
 
 /** Lifetime of an idle connection: thousands of agents share one server. */
 const IDLE_MS = 60_000;
 /** The code of a request to cancel, in the protocol of PostgreSQL. */
 const CANCEL_REQUEST = 80_877_102;
-/** Beyond what the server is given for a statement: the round trips. */
+/** Time for the round trips, beyond the timeout of a statement. */
 export const SLACK_MS = 10_000;
 
 /**
- * One connection. It ends for good when it is lost: what was open on it (a transaction, a COPY) must never go on
- * unseen on another one, which is what the driver's own pool would let it do; and a transaction that the driver
- * manages (`begin`, in 3.4.9) throws out of reach of any handler when its connection is lost.
+ * One connection. It never reconnects: a transaction or a COPY must not continue on another connection, as it would in
+ * the driver's own pool. The driver's `begin` (3.4.9) is not used, because it throws out of reach of any handler when
+ * the connection is lost.
  */
 export class PostgresSession {
   readonly #sql: Sql;
@@ -29,11 +29,11 @@ export class PostgresSession {
   #socket: Socket | undefined;
   /** The statement under way, or the last one. */
   #statement: { state?: BackendKey | null } = {};
-  /** Rejects what is waited for when the connection is gone. */
+  /** Rejects pending promises when the connection is lost. */
   readonly #waiting = new Set<(reason: Error) => void>();
   #isLost = false;
 
-  /** Makes the session; it connects with its first query. */
+  /** Creates the session; it connects with its first query. */
   static async open(target: PostgresTarget): Promise<PostgresSession> {
     const { default: postgres } = await import("postgres");
     return new PostgresSession(postgres, target);
@@ -78,12 +78,12 @@ export class PostgresSession {
     return this.#isLost;
   }
 
-  /** Runs a statement, or several at once where there are no parameters; gives the rows of the last. */
+  /** Runs a statement, or several where there are no parameters; returns the rows of the last. */
   async query(sql: string, parameters: readonly string[] = []): Promise<Row[]> {
     return (await this.#run(sql, parameters)).rows;
   }
 
-  /** Runs a statement; gives how many rows it touched. */
+  /** Runs a statement; returns the number of rows that it affected. */
   async execute(sql: string, parameters: readonly string[] = []): Promise<number> {
     return (await this.#run(sql, parameters)).count;
   }
@@ -99,8 +99,8 @@ export class PostgresSession {
   }
 
   /**
-   * Streams bytes into `COPY … FROM STDIN`. It resolves when all is sent, which says nothing of what the server
-   * makes of it: only the next statement of the transaction tells.
+   * Streams bytes into `COPY … FROM STDIN`. Resolves when all bytes are sent. Only the next statement of the transaction
+   * shows if the server accepted them.
    */
   async copyIn(sql: string, chunks: Iterable<Uint8Array>): Promise<void> {
     const stream: Writable = await this.#unlessLost(this.#sql.unsafe(sql).writable());
@@ -112,8 +112,8 @@ export class PostgresSession {
     }
     if (failure) throw failure;
     stream.end();
-    // The driver takes no statement before it has sent the end, which it does in the next turn; and it tells of the
-    // end only where the server liked it, so that is not what to wait for.
+    // The driver accepts no statement before it has sent the end, which it does in the next turn. It reports the end only
+    // if the server accepted the data, so that cannot be awaited.
     await new Promise((resolve) => setImmediate(resolve));
   }
 
@@ -168,13 +168,13 @@ export class PostgresSession {
     void this.#sql.end({ timeout: 0 }).catch(() => {});
   }
 
-  /** Says goodbye to the server. */
+  /** Closes the connection in order. */
   async close(): Promise<void> {
     await this.#sql.end({ timeout: 1 });
     this.#socket?.destroy();
   }
 
-  /** Not `Promise.race` with one promise of the loss: that would keep all that was ever raced with it. */
+  /** Rejects when the connection is lost. A shared promise of the loss would retain every promise raced with it. */
   async #unlessLost<T>(promise: PromiseLike<T>): Promise<T> {
     const { promise: lost, reject } = Promise.withResolvers<never>();
     this.#waiting.add(reject);
@@ -202,12 +202,12 @@ interface Result extends Array<(string | null)[]> {
   command: string;
 }
 
-/** Resolves when the chunk is on its way, or the stream has failed. */
+/** Resolves when the chunk is sent, or the stream has failed. */
 function written(stream: Writable, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve) => stream.write(chunk, () => resolve()));
 }
 
-/** The connections of a backend: opened as they are needed, closed when they are idle. */
+/** The connections of a backend: opened on demand, closed when idle. */
 export class PostgresPool {
   readonly #target: PostgresTarget;
   readonly #maxConnections: number;
@@ -240,11 +240,11 @@ export class PostgresPool {
   }
 
   /**
-   * Runs something on a connection of its own, and turns what it throws into a {@linkcode BackendError}.
+   * Runs a function on a connection of its own, and converts errors into a {@linkcode BackendError}.
    *
-   * @param operation What it is, as in "write".
-   * @param run Is given the connection; when it has settled, no transaction may be left open.
-   * @param limitMs After this time the connection is cut: a server that has gone silent must not hold us up.
+   * @param operation Name of the operation, as in "write".
+   * @param run Receives the connection; no transaction may be open when it settles.
+   * @param limitMs Time after which the connection is cut, in case the server is silent.
    */
   async use<T>(
     operation: string,
@@ -258,19 +258,19 @@ export class PostgresPool {
       this.release(session);
       return result;
     } catch (error) {
-      await this.#rescue(session, error);
+      await this.#recover(session, error);
       throw asPostgresError(operation, this.name, error);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** The same for what is over at once, unless the server has gone silent: to look something up, to write a row. */
-  look<T>(operation: string, run: (session: PostgresSession) => Promise<T>): Promise<T> {
+  /** Runs a function that takes a moment, such as a lookup, within a fixed time. */
+  useBriefly<T>(operation: string, run: (session: PostgresSession) => Promise<T>): Promise<T> {
     return this.use(operation, run, this.#lookMs);
   }
 
-  /** Runs something in a transaction. */
+  /** Runs a function in a transaction. */
   transaction<T>(
     operation: string,
     run: (session: PostgresSession) => Promise<T>,
@@ -284,9 +284,9 @@ export class PostgresPool {
     }, options.limitMs);
   }
 
-  /** A connection of one's own, to be released or destroyed. */
+  /** Takes a connection, to be released or discarded. */
   async acquire(operation: string, { isStream = false } = {}): Promise<PostgresSession> {
-    // Streams leave one connection over, so that who reads can write what it reads.
+    // Streams leave one connection free, so that a reader can write what it reads.
     const most = isStream ? this.#maxConnections - 1 : this.#maxConnections;
     for (;;) {
       if (this.#isClosed) throw closedBackend(operation, this.name);
@@ -314,7 +314,7 @@ export class PostgresPool {
     }
   }
 
-  /** Gives a connection back, or up if it is lost or outdated. */
+  /** Returns a connection to the pool; closes it if it is lost or outdated. */
   release(session: PostgresSession): void {
     this.#inUse.delete(session);
     if (session.isLost || this.#isClosed || this.#outdated.has(session)) session.destroy();
@@ -329,7 +329,7 @@ export class PostgresPool {
     this.#wake();
   }
 
-  /** Gives up a connection on which something is still under way, or failed with an error. */
+  /** Closes a connection on which an operation is in progress, or has failed with an error. */
   discard(session: PostgresSession, error?: unknown): void {
     this.#inUse.delete(session);
     session.destroy();
@@ -346,12 +346,12 @@ export class PostgresPool {
     }
   }
 
-  /** All look whether there is a connection for them now: not everybody may have the last one. */
+  /** Has all waiters check for a connection: streams may not take the last one. */
   #wake(): void {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Closes all connections. What is under way on them fails. */
+  /** Closes all connections. Operations in progress fail. */
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const session of this.#inUse) session.destroy();
@@ -365,14 +365,14 @@ export class PostgresPool {
     );
   }
 
-  /** After a failure: a connection on which the server refused a record can go on, all others are given up. */
-  async #rescue(session: PostgresSession, error: unknown): Promise<void> {
+  /** Keeps the connection after the server refused a record; closes it after any other failure. */
+  async #recover(session: PostgresSession, error: unknown): Promise<void> {
     if (sqlStateOf(error) !== undefined && !mayComeFromLogin(error) && !session.isLost) {
       try {
         await session.query("ROLLBACK");
         return this.release(session);
       } catch {
-        // given up below
+        // closed below
       }
     }
     this.discard(session, error);

@@ -2,32 +2,32 @@ import { setTimeout } from "node:timers/promises";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Dataset } from "../../records/dataset.ts";
-import type { Partition, TimeParts } from "./partitions.ts";
+import type { Partition, PartitionManager } from "./partitions.ts";
 import type { PostgresPool } from "./pool.ts";
 import { timeLiteral } from "./schema.ts";
 
 /** Rows that are deleted in one transaction. */
 const STEP_ROWS = 10_000;
-/** Minimum time that the ledger keeps a batch. */
+/** Days that the ledger keeps a batch. */
 const LEDGER_DAYS = 30;
-/** Time for which a partition that readers hold is retried. */
+/** Longest time to retry partitions that readers hold. */
 const PATIENCE_MS = 20_000;
 
-/** Deletion of a part that stays. */
+/** Records to delete from a partition that stays. */
 export interface Edge {
   readonly partition: Partition;
   /** The records before this time, in epoch milliseconds. */
   readonly before: number;
-  /** When to stop at the latest, by `performance.now()`. */
+  /** Deadline by `performance.now()`. */
   readonly end: number;
 }
 
-/** Deletes what is old: whole partitions where all is, the rows in the edge. */
+/** Deletes old records: whole partitions, and rows of the partition at the edge. */
 export class Retention {
   readonly #pool: PostgresPool;
-  readonly #parts: TimeParts;
+  readonly #parts: PartitionManager;
 
-  constructor(pool: PostgresPool, parts: TimeParts) {
+  constructor(pool: PostgresPool, parts: PartitionManager) {
     this.#pool = pool;
     this.#parts = parts;
   }
@@ -36,7 +36,7 @@ export class Retention {
    * Deletes the records before a time, the oldest first. A partition that a reader holds is tried again after the others,
    * for {@linkcode PATIENCE_MS} or a quarter of the time that is left.
    *
-   * @param end When to stop at the latest, by `performance.now()`: the next call goes on from there.
+   * @param end Deadline by `performance.now()`; the next call continues.
    * @param onHeld Is called for each partition that is still held in the end.
    * @returns The number of records that were deleted.
    */
@@ -76,7 +76,7 @@ export class Retention {
     return deleted;
   }
 
-  /** Deletes the records before a time from the part in which it lies, in steps; gives how many. */
+  /** Deletes the records before a time from the partition that contains it, in steps; returns their number. */
   protected async deleteEdge(
     _dataset: Dataset<unknown>,
     { partition: { name }, before, end }: Edge,
@@ -85,7 +85,7 @@ export class Retention {
       `SELECT ctid FROM ${name} WHERE timestamp < ${timeLiteral(before)} LIMIT ${STEP_ROWS}))`;
     const deleted = await this.#repeat(sql, end);
     if (deleted === 0) return 0;
-    // Room for the rows to come; the rest of the disk comes back when the whole partition goes.
+    // Frees room for new rows; the disk is freed when the whole partition is dropped.
     const vacuum = `VACUUM (SKIP_LOCKED) ${name}`;
     await this.#pool.use("vacuum", (session) => session.query(vacuum)).catch(() => {});
     return deleted;
@@ -101,7 +101,7 @@ export class Retention {
     );
   }
 
-  /** Runs a statement that deletes a step until nothing is left, or the time is over; gives how many rows went. */
+  /** Repeats a statement that deletes a step until no rows are left or time is up; returns the number of rows. */
   async #repeat(sql: string, end: number): Promise<number> {
     let deleted = 0;
     for (;;) {

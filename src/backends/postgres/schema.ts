@@ -63,12 +63,12 @@ const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: 
 /** Parts of the schema that differ between databases. */
 export interface TableForm {
   /** Statements that partition a table by time. */
-  readonly division?: string;
+  readonly partitioning?: string;
   /** The type of measures: `double precision`, or a domain over it. */
   readonly measure?: string;
 }
 
-/** The statements that make the schema in an empty database. */
+/** The statements that create the schema in an empty database. */
 export function createSchema(form: TableForm): string[] {
   const statements = [
     "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
@@ -82,19 +82,19 @@ export function createSchema(form: TableForm): string[] {
   return [...statements, ...tablesSince(1)];
 }
 
-/** The statement that makes the table of a dataset. */
+/** The statement that creates the table of a dataset. */
 export function createTable(
   dataset: Dataset<unknown>,
-  { division = "", measure = TYPES.real.sql }: TableForm,
+  { partitioning = "", measure = TYPES.real.sql }: TableForm,
 ): string {
   const columns = dataset.columns.map(({ name, type, required }) =>
     `${name} ${type === "real" ? measure : TYPES[type].sql}${required ? " NOT NULL" : ""}`
   );
   if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
-  return `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)${division}`;
+  return `CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)${partitioning}`;
 }
 
-/** The statements that make the indexes beside that of the key. */
+/** The statements that create the indexes, except the one of the key. */
 export function createIndexes(dataset: Dataset<unknown>): string[] {
   const statements = dataset.indexes.map((fields) =>
     `CREATE INDEX ON ${dataset.name} (${columnNames(dataset, fields)})`
@@ -107,8 +107,8 @@ export function createIndexes(dataset: Dataset<unknown>): string[] {
 }
 
 /**
- * A query that gives a row for each of these tables and views that is there: its name, and its kind in the catalog.
- * Not `to_regclass()`: that may answer from what the session has cached, from before another process made the table.
+ * A query for the name and kind of those of these tables and views that exist. `to_regclass()` may answer from the
+ * cache of the session, from before another process created the table.
  */
 export function tablesQuery(names: readonly string[]): string {
   return "SELECT relname::text, relkind::text FROM pg_catalog.pg_class " +
@@ -176,7 +176,7 @@ function recordset(dataset: Dataset<unknown>): string {
   return `json_to_recordset($1::text::json) AS r (${columns})`;
 }
 
-/** Inserts the records whose key does not exist; gives the keys of the inserted ones where there are keys. */
+/** Inserts the records whose key does not exist; returns the keys of the inserted ones, if the dataset has keys. */
 export function insertStatement(dataset: Dataset<unknown>): string {
   const insert = `INSERT INTO ${dataset.name} (${columnList(dataset)}) ` +
     `SELECT ${columnList(dataset)} FROM ${recordset(dataset)}`;
@@ -186,8 +186,8 @@ export function insertStatement(dataset: Dataset<unknown>): string {
 }
 
 /**
- * Writes records over those that have their keys. Columns that it does not name become null. Not by UPDATE, which would have TimescaleDB decompress whole
- * chunks to find them.
+ * Replaces records that have the same keys. Columns that it does not name become null. An UPDATE would have TimescaleDB
+ * decompress whole chunks.
  */
 export function restateStatement(dataset: Dataset<unknown>): string {
   const set = DATASETS[dataset.name].columns.filter(({ field }) => !dataset.key.includes(field))
@@ -195,7 +195,7 @@ export function restateStatement(dataset: Dataset<unknown>): string {
   return insertStatement(dataset).replace(/DO NOTHING.*$/, `DO UPDATE SET ${set.join(", ")}`);
 }
 
-/** A record as {@linkcode insertStatement} wants it, with the names of the table's columns. */
+/** A record as {@linkcode insertStatement} expects it, with the names of the table's columns. */
 export function jsonRow(dataset: Dataset<unknown>, record: unknown): Record<string, unknown> {
   const values = record as Record<string, unknown>;
   const row: Record<string, unknown> = {};
@@ -206,7 +206,7 @@ export function jsonRow(dataset: Dataset<unknown>, record: unknown): Record<stri
   return row;
 }
 
-/** The key of a record, written as the server writes what {@linkcode insertStatement} returns. */
+/** The key of a record in the form that {@linkcode insertStatement} returns. */
 export function keyOf(dataset: Dataset<unknown>, record: unknown): string {
   return dataset.key.map((field) => String((record as Record<string, unknown>)[field])).join(" ");
 }
@@ -229,7 +229,7 @@ export function literal(text: string): string {
   return `E'${text.replace(/[\\']/g, "\\$&")}'`;
 }
 
-/** A time as SQL has it. */
+/** Writes a time as SQL. */
 export function timeLiteral(ms: number): string {
   return `'${isoTime(ms)}'::timestamptz`;
 }
@@ -244,7 +244,7 @@ function isoTime(ms: number): string {
   return new Date(ms).toISOString().replace(/^\+0?/, "");
 }
 
-/** COPY takes no parameters, so values stand in the text. */
+/** COPY takes no parameters, so values are part of the text. */
 export const DIALECT: SelectDialect = {
   value: (value) => typeof value === "number" ? timeLiteral(value) : `${literal(value)}::text`,
   hasEntry: (column, key, value) => `${column} @> jsonb_build_object(${key}, ${value})`,

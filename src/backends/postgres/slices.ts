@@ -2,7 +2,7 @@ import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
 import type { ReadOptions } from "../backend.ts";
 import { isOutOfMemory } from "./errors.ts";
-import type { Partition, TimeParts } from "./partitions.ts";
+import type { Partition, PartitionManager } from "./partitions.ts";
 
 /**
  * Partitions that one statement may read. It locks each of them and each of their indexes until it ends, in a table
@@ -20,10 +20,10 @@ export interface Slice {
 
 /** Cuts queries over many partitions into slices of time. */
 export class Slices {
-  readonly #parts: TimeParts;
+  readonly #parts: PartitionManager;
   readonly #cache = new Map<DatasetName, { partitions: readonly Partition[]; until: number }>();
 
-  constructor(parts: TimeParts) {
+  constructor(parts: PartitionManager) {
     this.#parts = parts;
   }
 

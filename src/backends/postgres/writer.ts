@@ -3,7 +3,7 @@ import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import { type Dataset, type DatasetName, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
-import type { TimeParts } from "./partitions.ts";
+import type { PartitionManager } from "./partitions.ts";
 import { type PostgresPool, type PostgresSession, SLACK_MS } from "./pool.ts";
 import {
   columnList,
@@ -19,7 +19,7 @@ import {
   triggersQuery,
 } from "./schema.ts";
 
-/** A server that waits for more of a COPY asks after 30 seconds whether we are still there, and four times in all. */
+/** A server that waits for COPY data probes the connection after 30 seconds, and closes it after three failures. */
 const KEEP_ALIVE =
   "SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3; ";
 
@@ -27,23 +27,23 @@ const KEEP_ALIVE =
 export interface WriterOptions {
   /** Policy for a record whose key exists. */
   readonly onConflict: ConflictPolicy;
-  /** The longest that a statement may take, in seconds. */
+  /** Timeout of a statement, in seconds. */
   readonly statementTimeoutSeconds: number;
   /** Further settings of the transaction that writes a batch. */
   readonly settingsFor?: (batch: Batch) => string;
 }
 
-/** Writes batches effectively once: the rows and the entry in the ledger in one transaction, confirmed. */
+/** Writes batches effectively once: the rows and the ledger entry in one transaction, confirmed. */
 export class PostgresWriter {
   readonly #pool: PostgresPool;
-  readonly #parts: TimeParts;
+  readonly #parts: PartitionManager;
   readonly #onConflict: ConflictPolicy;
   readonly #statementTimeoutMs: number;
   readonly #settingsFor: (batch: Batch) => string;
-  /** The datasets whose last batch held keys that existed: COPY would fail on them. */
+  /** Datasets whose last batch had existing keys, on which COPY fails. */
   readonly #conflicting = new Set<DatasetName>();
 
-  constructor(pool: PostgresPool, parts: TimeParts, options: WriterOptions) {
+  constructor(pool: PostgresPool, parts: PartitionManager, options: WriterOptions) {
     this.#pool = pool;
     this.#parts = parts;
     this.#onConflict = options.onConflict;
@@ -61,13 +61,13 @@ export class PostgresWriter {
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
         if (!isWithoutPartition(error)) throw error;
-        this.#parts.forget();
+        this.#parts.clearCache();
         if (attempt > 1) throw asFailedBefore(error);
       }
     }
   }
 
-  /** By COPY, which is fastest; what the server refuses of it, by INSERT. */
+  /** Writes by COPY, which is fastest, and by INSERT where the server refuses that. */
   async #copyOrInsert(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     const { name } = batch.dataset;
     if (!this.#conflicting.has(name)) {
@@ -81,7 +81,7 @@ export class PostgresWriter {
         });
       } catch (error) {
         if (!(error instanceof BackendError) || error.retryable || !error.sqlState) throw error;
-        // The driver does not give the error of every failed COPY; INSERT meets the same, or knows what to do.
+        // The driver does not report the error of every failed COPY. INSERT meets the same error, or resolves it.
       }
     }
     const result = await this.#transact(batch, (session) => this.#insert(session, batch));
@@ -90,17 +90,17 @@ export class PostgresWriter {
     return result;
   }
 
-  /** Writes a batch in one transaction with its entry in the ledger, unless that is there already. */
+  /** Writes a batch in one transaction with its ledger entry, unless that exists. */
   #transact(batch: Batch, write: (session: PostgresSession) => Promise<WriteResult>): Promise<WriteResult> {
     const { id, dataset, records } = batch;
     const operation = "write";
     const limitMs = 2 * this.#statementTimeoutMs + SLACK_MS;
-    // Once our side is gone without a word, the server lets go of the entry by itself: attempts that follow wait for it.
+    // If this process vanishes, the server ends the transaction by itself: later attempts wait for its ledger entry.
     const settings = `SET LOCAL statement_timeout = ${this.#statementTimeoutMs}; ` +
       `SET LOCAL idle_in_transaction_session_timeout = ${limitMs}; ${KEEP_ALIVE}` + this.#settingsFor(batch);
     let isEntered = false;
     return this.#pool.transaction(operation, async (session) => {
-      // First of all, so that a second attempt waits for the outcome of the first, should that still go on.
+      // Comes first, so that a second attempt waits for the outcome of the first.
       const isNew = await session.execute(
         "INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) " +
           // The key by name: without it the server refuses the statement, where it would store a replayed batch twice.
@@ -128,8 +128,8 @@ export class PostgresWriter {
   }
 
   /**
-   * A constraint that was added to a table says nothing of the record where it is about a column or a table that is not
-   * of openfinops: no record could satisfy it.
+   * Attributes the violation of an added constraint to the operator if it concerns a column or a table that openfinops
+   * does not know: no record can satisfy it.
    */
   async #blame({ columns }: Dataset<unknown>, error: unknown): Promise<unknown> {
     if (!(error instanceof BackendError) || !error.sqlState?.startsWith("23")) return error;
@@ -137,7 +137,7 @@ export class PostgresWriter {
     const what = fields.constraint_name ?? fields.column_name;
     if (what === undefined) return error;
     const names = fields.column_name === undefined
-      ? await this.#pool.look("write", (session) => session.query(constraintQuery(fields)))
+      ? await this.#pool.useBriefly("write", (session) => session.query(constraintQuery(fields)))
         .then((rows) => rows.map(([name]) => name), () => undefined)
       : [fields.column_name];
     if (names === undefined) return error;
@@ -181,7 +181,7 @@ export class PostgresWriter {
     return { committed: records.length, duplicates: 0, restated: others };
   }
 
-  /** Checks that no trigger has skipped a row, of which the server tells nothing. */
+  /** Checks that no trigger has skipped a row, which the server does not report. */
   async #assertStored(session: PostgresSession, { dataset, records }: Batch): Promise<void> {
     const [[triggers]] = await session.query(triggersQuery(dataset));
     if (triggers === "0") return;
@@ -206,8 +206,8 @@ export class PostgresWriter {
     const found = (shape ?? "").split(", ");
     const differing = wanted.filter((part) => !found.includes(part)).map((part) => part.split(" ")[0]);
     return new BackendError(
-      `Cannot write ${this.#pool.name}: the table ${dataset.name} as openfinops made it is wanted: ` +
-        `somebody altered ${differing.join(", ")}; nothing was written`,
+      `Cannot write ${this.#pool.name}: the table ${dataset.name} was altered (${differing.join(", ")}). ` +
+        "Undo the change. Nothing was written.",
       { code: "TABLES_ALTERED", operation: "write", kind: "operator" },
     );
   }

@@ -7,9 +7,9 @@ import {
   dropCounted,
   nearSpan,
   type Partition,
+  type PartitionManager,
   planPartitions,
   type Span,
-  type TimeParts,
 } from "../postgres/partitions.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { type Edge, Retention } from "../postgres/retention.ts";
@@ -49,7 +49,7 @@ export async function plainTables(session: PostgresSession): Promise<string[]> {
  * odd timestamps do not create a chunk each: with thousands of chunks every statement without a range takes minutes, or
  * more locks than the server has.
  */
-export class Chunks implements TimeParts {
+export class Chunks implements PartitionManager {
   readonly #pool: PostgresPool;
   /** The chunks that were known to exist when a far time came last, oldest first. */
   readonly #known = new Map<DatasetName, readonly Partition[]>();
@@ -74,19 +74,19 @@ export class Chunks implements TimeParts {
       // Another process created a chunk of that time, or this release creates none on request. The server creates
       // what is missing when the records come.
       if (!(error instanceof BackendError) || error.retryable || error.sqlState === undefined) throw error;
-      return this.forget();
+      return this.clearCache();
     }
     this.#known.set(dataset.name, [...existing, ...planned].sort((a, b) => a.start - b.start));
   }
 
   #make({ name }: Dataset<unknown>, { start, end }: Span): Promise<void> {
     const slices = JSON.stringify({ timestamp: [1_000 * start, 1_000 * end] });
-    return this.#pool.look("create a chunk in", async (session) => {
+    return this.#pool.useBriefly("create a chunk in", async (session) => {
       await session.query(`SELECT _timescaledb_functions.create_chunk('${name}', '${slices}')`);
     });
   }
 
-  forget(): void {
+  clearCache(): void {
     this.#known.clear();
   }
 

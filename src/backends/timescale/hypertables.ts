@@ -2,7 +2,7 @@ import { BackendError, type ErrorCode } from "../../errors.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { OpenMode } from "../backend.ts";
-import type { Division } from "../postgres/migrate.ts";
+import type { Partitioning } from "../postgres/migrate.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnList, createIndexes, createSchema, createTable, literal } from "../postgres/schema.ts";
 
@@ -42,7 +42,7 @@ export interface Extension {
 }
 
 /** Hypertables in place of partitioned tables. */
-export const HYPERTABLES: Division = {
+export const HYPERTABLES: Partitioning = {
   relationKind: "r",
   createSchema: () => [
     CREATE_MEASURE,
@@ -123,10 +123,10 @@ function copyGrants(table: string): string {
  * @throws {BackendError} If it is missing and may not be made, is not loaded, or is too old.
  */
 export async function requireExtension(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
-  let found = await pool.look("open", readExtension);
+  let found = await pool.useBriefly("open", readExtension);
   if (found === undefined && mode === "create") {
     await pool.transaction("open", (session) => createExtension(pool, session));
-    found = await pool.look("open", readExtension); // a session that made it may still have the loader's answers
+    found = await pool.useBriefly("open", readExtension); // a session that made it may still have the loader's answers
   }
   if (found === undefined) {
     throw refuse(

@@ -45,7 +45,7 @@ export class Policies {
   /** Brings the server's work in line with the settings; touches nothing where it is. */
   async apply(settings: PolicySettings): Promise<void> {
     const find = (session: PostgresSession) => missingStatements(session, settings);
-    if ((await this.#pool.look("open", find)).length > 0) {
+    if ((await this.#pool.useBriefly("open", find)).length > 0) {
       await alone(this.#pool, "open", async (session) => {
         for (const statement of await find(session)) await session.query(statement);
       });
@@ -83,7 +83,7 @@ export class Policies {
   async #setRetention(dataset: Dataset<unknown>, days: number): Promise<void> {
     const { name } = dataset;
     const read = (session: PostgresSession) => readPolicy(session, "policy_retention", name);
-    if (((await this.#pool.look("open", read))?.days ?? Infinity) === days) return;
+    if (((await this.#pool.useBriefly("open", read))?.days ?? Infinity) === days) return;
     if (days < Infinity) await this.#rollUps.keep(dataset, Date.now() - days * DAY_MS);
     await alone(this.#pool, "open", async (session) => {
       const current = await read(session);

@@ -118,7 +118,7 @@ export class RollUps {
 
   /** Creates missing roll-ups with what there is to roll up, and corrects the refresh jobs of older releases. */
   async ensure(): Promise<void> {
-    const isComplete = await this.#pool.look(
+    const isComplete = await this.#pool.useBriefly(
       "open",
       async (session) =>
         (await missing(session)).length === 0 && (await jobCorrections(session)).length === 0,
