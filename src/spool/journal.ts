@@ -1,32 +1,9 @@
 import { claimedLength, decodeFrame, encodeFrame, findMark, type Frame } from "./frame.ts";
-import { readAll, replaceFile, syncFolder, writeAll } from "../pipeline/durable_file.ts";
-
-/** A file of the journal. */
-export interface Segment {
-  /** Its path. */
-  readonly path: string;
-  /** The bytes that were written whole. */
-  bytes: number;
-  /** The number of its first record, and the number after its last; equal where it has none. */
-  start: number;
-  end: number;
-  /** Records in it that are nowhere else and were not taken. */
-  unread: number;
-  /** Batches that are not settled and of which it tells. */
-  pins: number;
-  /** Keeps the content readable when the file is removed; undefined where too many files are open. */
-  file: Deno.FsFile | undefined;
-  /** Identifies the file. */
-  identity: string;
-}
+import { syncFolder } from "../pipeline/durable_file.ts";
+import { Segment } from "./segment.ts";
 
 /** Segments that are kept open at most. */
 const MAX_OPEN_SEGMENTS = 256;
-
-/** Device and inode of a file; the same for all files where the system has no inodes (Windows). */
-export function identityOf({ dev, ino }: Deno.FileInfo): string {
-  return ino === null ? "" : `${dev}:${ino}`;
-}
 
 /** Part of a segment: a frame, or bytes that are not one. */
 export type Piece =
@@ -68,20 +45,9 @@ export class Journal {
   /** Finds the segments that earlier processes have left. */
   find(): void {
     for (const path of this.files()) {
-      const info = Deno.statSync(path);
-      const bytes = info.size;
-      const file = this.segments.length < MAX_OPEN_SEGMENTS ? openToRead(path) : undefined;
-      this.segments.push({
-        path,
-        bytes,
-        start: 0,
-        end: 0,
-        unread: 0,
-        pins: 0,
-        file,
-        identity: identityOf(info),
-      });
-      this.#bytes += bytes;
+      const segment = Segment.find(path, { isKeptOpen: this.segments.length < MAX_OPEN_SEGMENTS });
+      this.segments.push(segment);
+      this.#bytes += segment.bytes;
       this.#number = Number(path.slice(-SUFFIX.length - NUMBER_LENGTH, -SUFFIX.length));
     }
   }
@@ -102,16 +68,14 @@ export class Journal {
     const bytes = encodeFrame(frame);
     const segment = await this.#writable();
     try {
-      await writeAll(segment.file!, bytes);
+      const offset = await segment.append(bytes);
+      this.#bytes += bytes.length;
+      this.#isDirty = true;
+      return { segment, offset };
     } catch (error) {
       await this.#giveUp();
       throw error;
     }
-    const offset = segment.bytes;
-    segment.bytes += bytes.length;
-    this.#bytes += bytes.length;
-    this.#isDirty = true;
-    return { segment, offset };
   }
 
   /** Has the disk keep what was added. */
@@ -120,7 +84,7 @@ export class Journal {
     if (!this.#isDirty || !active) return;
     this.#isDirty = false;
     try {
-      await active.file!.syncData();
+      await active.sync();
     } catch (error) {
       await this.#giveUp(); // whether it is on disk is not known: what was added must be added again
       throw error;
@@ -152,8 +116,7 @@ export class Journal {
   forget(segment: Segment): void {
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.#bytes -= segment.bytes;
-    segment.file?.close();
-    segment.file = undefined;
+    segment.close();
   }
 
   /** Removes a segment. It is no longer counted from now on, and its file is gone when this resolves. */
@@ -164,13 +127,8 @@ export class Journal {
 
   /** Cuts a segment of an earlier process off. */
   cut(segment: Segment, bytes: number): void {
-    try {
-      Deno.truncateSync(segment.path, bytes);
-    } catch {
-      // then it is found to be damaged the next time as well
-    }
     this.#bytes -= segment.bytes - bytes;
-    segment.bytes = bytes;
+    segment.cut(bytes);
   }
 
   /** Ends the segment that is being written: only then can it be removed. */
@@ -181,36 +139,14 @@ export class Journal {
   /** Closes all files. */
   close(): void {
     this.seal();
-    for (const segment of this.segments) {
-      segment.file?.close();
-      segment.file = undefined;
-    }
+    for (const segment of this.segments) segment.close();
   }
 
-  /** True if the path of a segment leads to the file that was written, with all of its bytes. */
-  async isInPlace({ path, bytes, identity }: Segment): Promise<boolean> {
-    try {
-      const info = await Deno.stat(path);
-      return info.isFile && info.size >= bytes && identityOf(info) === identity;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-      throw error;
-    }
-  }
-
-  /**
-   * Writes the file of a segment again after it was removed, moved, replaced or cut: from the open file, or else from
-   * what is still in memory.
-   */
+  /** Writes the file of a segment again: from the open file, or else from what is still in memory. */
   async restore(segment: Segment, remake: () => Iterable<Frame>): Promise<void> {
-    const content = await contentOf(segment) ?? concatenate([...remake()].map(encodeFrame));
-    await replaceFile(segment.path, content);
-    const file = await Deno.open(segment.path, { read: true, append: true });
-    segment.file?.close();
-    segment.file = file;
-    segment.identity = identityOf(await file.stat());
-    this.#bytes += content.length - segment.bytes;
-    segment.bytes = content.length;
+    const before = segment.bytes;
+    await segment.restore(remake);
+    this.#bytes += segment.bytes - before;
   }
 
   async #writable(): Promise<Segment> {
@@ -219,10 +155,7 @@ export class Journal {
     await this.sync();
     this.seal();
     const path = `${this.#folder}/${String(++this.#number).padStart(NUMBER_LENGTH, "0")}${SUFFIX}`;
-    const file = await Deno.open(path, { read: true, append: true, createNew: true, mode: 0o600 });
-    const identity = identityOf(await file.stat());
-    const end = this.segments.at(-1)?.end ?? 0;
-    const segment = { path, bytes: 0, start: end, end, unread: 0, pins: 0, file, identity };
+    const segment = await Segment.create(path, this.segments.at(-1)?.end ?? 0);
     this.#closeBeyondLimit();
     this.segments.push(segment);
     this.#isWriting = true;
@@ -232,49 +165,16 @@ export class Journal {
 
   #closeBeyondLimit(): void {
     if (this.segments.length < MAX_OPEN_SEGMENTS) return;
-    const oldest = this.segments.find(({ file }) => file);
-    if (!oldest) return;
-    oldest.file?.close();
-    oldest.file = undefined;
+    this.segments.find(({ isOpen }) => isOpen)?.close();
   }
 
   /** After a failure: nothing is added behind what may be half a frame. */
   async #giveUp(): Promise<void> {
     const { active } = this;
-    await active?.file?.truncate(active.bytes).catch(() => {});
+    await active?.discardTail();
     this.seal();
     if (active?.bytes === 0) await this.remove(active); // on a full disk there would be one for each attempt
   }
-}
-
-function openToRead(path: string): Deno.FsFile | undefined {
-  try {
-    return Deno.openSync(path);
-  } catch {
-    return undefined; // reading it will fail with the reason
-  }
-}
-
-/** Reads all that was written into a segment, from its open file; undefined where it is not there any more. */
-async function contentOf({ file, bytes }: Segment): Promise<Uint8Array | undefined> {
-  if (!file) return undefined;
-  try {
-    await file.seek(0, Deno.SeekMode.Start);
-    const content = await readAll(file);
-    return content.length < bytes ? undefined : content.subarray(0, bytes);
-  } catch {
-    return undefined;
-  }
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** Decodes the whole frame at an offset, if there is one. What was read in vain counts against the scan. */

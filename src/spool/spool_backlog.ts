@@ -1,5 +1,6 @@
 import { type Frame, FrameKind } from "./frame.ts";
-import type { Journal, Segment } from "./journal.ts";
+import type { Journal } from "./journal.ts";
+import type { Segment } from "./segment.ts";
 import {
   MAX_BATCH_BYTES,
   MAX_BATCH_RECORDS,
@@ -90,8 +91,8 @@ export class SpoolBacklog<T> {
   /** Keeps what was written in memory as long as all older records are there as well, and there is room. */
   keep({ group, offset }: Written<T>): void {
     const { segment, first, records, bytes, time } = group;
-    if (segment.end === segment.start) segment.start = first;
-    segment.end = this.#keptTo = first + records.length;
+    this.#keptTo = first + records.length;
+    segment.addRecords(first, this.#keptTo);
     const fits = this.#windowRecords + records.length <= MAX_BUFFERED_RECORDS &&
       this.#windowBytes + bytes <= MAX_BUFFERED_BYTES;
     if (this.#onDisk === 0 && fits) {
@@ -105,7 +106,7 @@ export class SpoolBacklog<T> {
       this.#oldestOnDisk = time;
     }
     this.#onDisk += records.length;
-    segment.unread += records.length;
+    segment.addUnread(records.length);
   }
 
   /** Gives the oldest records, up to the bounds of a batch. */
@@ -167,10 +168,7 @@ export class SpoolBacklog<T> {
    */
   dropOldest(): number {
     const { segments, active } = this.#parts.journal;
-    const mayGo = (segment: Segment) =>
-      segment !== active && segment.pins === 0 && segment.start >= this.#takenTo &&
-      segment.end > segment.start;
-    const last = segments.findIndex(mayGo);
+    const last = segments.findIndex((segment) => segment !== active && segment.isUntouched(this.#takenTo));
     if (last < 0 || this.#isReading) return 0;
     const { end } = segments[last];
     let dropped = 0;
@@ -178,9 +176,9 @@ export class SpoolBacklog<T> {
       dropped += this.#shiftWindow().records.length;
     }
     for (const segment of segments.slice(0, last + 1)) {
-      dropped += segment.unread;
-      this.#onDisk -= segment.unread;
-      segment.unread = 0;
+      const unread = segment.clearUnread();
+      dropped += unread;
+      this.#onDisk -= unread;
     }
     this.#takenTo = end;
     if (this.#window.length === 0) this.#reader.jump({ segment: segments[last + 1], offset: 0 }, end);
@@ -224,8 +222,8 @@ export class SpoolBacklog<T> {
   /** Records that should be on disk and are in none of these groups are lost. */
   #giveUpUnread(groups: readonly Group<T>[]): void {
     const missing = groups.reduce((left, { records }) => left - records.length, this.#onDisk);
-    for (const segment of this.#parts.journal.segments) segment.unread = 0;
-    for (const { records, segment } of groups) segment.unread += records.length;
+    for (const segment of this.#parts.journal.segments) segment.clearUnread();
+    for (const { records, segment } of groups) segment.addUnread(records.length);
     this.#onDisk -= missing;
     this.#parts.onMissing(missing);
   }
@@ -239,7 +237,7 @@ export class SpoolBacklog<T> {
       this.#taken.push({ count: records.length, end: this.#takenTo });
       this.#unsettled.push(group);
       if (!areOnDisk) continue;
-      segment.unread -= records.length;
+      segment.addUnread(-records.length);
       this.#onDisk -= records.length;
     }
     if (this.#onDisk === 0) this.#oldestOnDisk = undefined;

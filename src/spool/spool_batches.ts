@@ -1,5 +1,6 @@
 import { type Frame, FrameKind } from "./frame.ts";
-import type { Journal, Segment } from "./journal.ts";
+import type { Journal } from "./journal.ts";
+import type { Segment } from "./segment.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
 import type { SpoolGuard } from "./spool_guard.ts";
 import type { FoundBatch, Remains } from "./spool_recovery.ts";
@@ -127,8 +128,7 @@ export class SpoolBatches {
   /** Removes the segments that are not needed any more. */
   async removeSettled(): Promise<void> {
     const { segments, active } = this.#parts.journal;
-    const isSettled = ({ end, pins }: Segment) => end <= this.#savedTo && pins === 0;
-    const settled = segments.filter((segment) => segment !== active && isSettled(segment));
+    const settled = segments.filter((segment) => segment !== active && segment.isSettled(this.#savedTo));
     await Promise.all(settled.map((segment) => this.#parts.journal.remove(segment)));
   }
 
@@ -139,7 +139,7 @@ export class SpoolBatches {
       const { segment } = await journal.append({ ...frame, time: Date.now() });
       if (isSynced) await journal.sync();
       await guard.check();
-      segment.pins++;
+      segment.pin();
       return segment;
     }, { isIntake: false });
   }
@@ -154,7 +154,7 @@ export class SpoolBatches {
       work.clear();
       this.#savedTo = settled;
       while (this.#settled[0]?.end <= settled) {
-        for (const segment of this.#settled.shift()!.pinned) segment.pins--;
+        for (const segment of this.#settled.shift()!.pinned) segment.unpin();
       }
       await this.removeSettled();
       await work.exclusive(() => folder.keepReserve()).catch(() => {});

@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { decodeFrame, encodeFrame, FrameKind } from "./frame.ts";
-import { identityOf } from "./journal.ts";
+import { identityOf } from "./segment.ts";
 import { replaceFile } from "../pipeline/durable_file.ts";
 
 /** Time to wait for a process that is ending. */

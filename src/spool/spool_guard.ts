@@ -1,5 +1,6 @@
 import type { Frame } from "./frame.ts";
-import { identityOf, type Journal, type Segment } from "./journal.ts";
+import type { Journal } from "./journal.ts";
+import type { Segment } from "./segment.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
 
 /** Parts of a {@linkcode SpoolGuard}. */
@@ -44,7 +45,7 @@ export class SpoolGuard {
     const checked = all ? journal.segments : active ? [active] : [];
     const [isLocked, ...arePlaced] = await Promise.all([
       folder.isLocked(),
-      ...checked.map((segment) => journal.isInPlace(segment)),
+      ...checked.map((segment) => segment.isInPlace()),
     ]);
     const lost = isLocked ? checked[arePlaced.indexOf(false)]?.path : `${folder.path}/lock`;
     if (lost === undefined) return;
@@ -60,9 +61,9 @@ export class SpoolGuard {
     if (await folder.reopen()) { for (const path of journal.files()) this.#setAside(path); }
     await saveCursor(); // before any segment: what is settled must not be read again
     for (const segment of [...journal.segments]) {
-      if (await journal.isInPlace(segment)) continue;
+      if (await segment.isInPlace()) continue;
       const found = await Deno.lstat(segment.path).catch(() => undefined);
-      if (found && identityOf(found) !== segment.identity) this.#setAside(segment.path);
+      if (found && !segment.is(found)) this.#setAside(segment.path);
       await journal.restore(segment, () => framesIn(segment));
     }
     this.#isDisplaced = false;

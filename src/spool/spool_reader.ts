@@ -1,5 +1,6 @@
 import { FrameKind } from "./frame.ts";
-import type { Journal, Piece, Segment } from "./journal.ts";
+import type { Journal, Piece } from "./journal.ts";
+import type { Segment } from "./segment.ts";
 
 /** Records that were accepted together. */
 export interface Group<T> {

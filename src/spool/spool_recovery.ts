@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import { type Frame, FrameKind } from "./frame.ts";
-import type { Journal, Piece, Segment } from "./journal.ts";
+import type { Journal, Piece } from "./journal.ts";
+import type { Segment } from "./segment.ts";
 
 /**
  * Numbers that are left out after damage: what cannot be read may have had them, and may come back by hand. No later
@@ -115,22 +116,21 @@ function note(
   const { kind, sequence, count, time, payload } = frame;
   const end = sequence + count;
   if (kind === FrameKind.RECORDS) {
-    if (segment.end === segment.start) segment.start = sequence;
-    segment.end = Math.max(segment.end, end);
+    segment.addRecords(sequence, end);
     const fresh = Math.min(count, end - remains.next); // the rest is settled, or was written twice
     if (fresh <= 0) return;
     remains.oldestTime ??= time;
     remains.records += fresh;
-    segment.unread += fresh;
+    segment.addUnread(fresh);
     remains.next = end;
   } else if (kind === FrameKind.BATCH && end > settled) {
-    segment.pins++;
+    segment.pin();
     remains.batches.push({ id: payload, first: sequence, end, pinned: [segment] });
     remains.next = Math.max(remains.next, end); // its records may be damaged: no others may have their numbers
   } else if (kind === FrameKind.SPLIT) {
     const batch = remains.batches.find(({ id }) => payload.startsWith(id));
     if (!batch) return;
-    segment.pins++;
+    segment.pin();
     batch.pinned.push(segment);
     remains.splits.add(payload);
   }
