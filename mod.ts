@@ -67,6 +67,7 @@ export type { Budget, BudgetCrossing } from "./src/records/budget.ts";
 export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/aggregation/aggregate.ts";
 export type {
   CostAggregateQuery,
+  CostMeasure,
   GroupingOptions,
   MeasureName,
   MeasuresOf,
@@ -97,6 +98,7 @@ export type {
   SystemMetricsQuery,
   TimeRangeQuery,
 } from "./src/records/query.ts";
+export type { Condition, Operator, WhereCondition, WhereValue } from "./src/records/where.ts";
 export { TransferError } from "./src/transfer/transfer_error.ts";
 export { type ExportOptions, exportRecords } from "./src/transfer/export.ts";
 export type { FocusOptions } from "./src/transfer/focus.ts";

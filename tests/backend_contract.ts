@@ -16,6 +16,7 @@ import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { acceptRecord } from "../src/records/validation.ts";
+import type { WhereCondition } from "../src/records/where.ts";
 import { type Tally, tally } from "../src/transfer/comparison.ts";
 import { answersContract } from "./aggregation_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
@@ -141,6 +142,98 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     await write(backend, costEntries, [cost]);
     assertEquals(await read(backend, costEntries), [cost]);
   }, "replace");
+
+  test("finds costs by conditions on any field, on keys of maps, and on what is absent", async (backend) => {
+    const costs = [
+      costEntry({ entryId: "a", amount: "-1.5", serviceName: "EC2", tags: { "a,b=c": "x", team: "nlp" } }),
+      costEntry({
+        entryId: "b",
+        amount: "-1.2",
+        serviceName: "S3",
+        tags: { team: "cv" },
+        basis: "estimated",
+      }),
+      costEntry({
+        entryId: "c",
+        amount: "0.000000000000000001",
+        effectiveCost: "12",
+        focus: { SkuMeter: "in" },
+      }),
+      costEntry({ entryId: "d", amount: "123456789012345678.9", chargePeriodEnd: NEW_YEAR + 5 }),
+    ];
+    await write(backend, costEntries, costs);
+    const cases: [WhereCondition[], string][] = [
+      [[{ field: "serviceName", eq: "EC2" }], "a"],
+      [[{ field: "serviceName", ne: "EC2" }], "bcd"],
+      [[{ field: "serviceName", in: ["EC2", "S3"] }], "ab"],
+      [[{ field: "serviceName", notIn: ["EC2", "S3"] }], "cd"],
+      [[{ field: "serviceName", missing: true }], "cd"],
+      [[{ field: "tags.team", in: ["nlp", "cv"] }, { field: "tags.a,b=c", missing: false }], "a"],
+      [[{ field: "tags.team", missing: true }], "cd"],
+      [[{ field: "tags.team", ne: "nlp" }], "bcd"],
+      [[{ field: "focus.SkuMeter", eq: "in" }], "c"],
+      [[{ field: "amount", gt: 0 }], "cd"],
+      [[{ field: "amount", gte: "-1.2", lt: "123456789012345678.9" }], "bc"],
+      [[{ field: "amount", in: ["-1.50", 1e-18] }], "ac"],
+      [[{ field: "amount", ne: "-1.5" }], "bcd"],
+      [[{ field: "effectiveCost", missing: false }], "c"],
+      [[{ field: "effectiveCost", lte: 12 }], "c"],
+      [[{ field: "effectiveCost", missing: true }], "abd"],
+      [[{ field: "basis", eq: "billed" }], "acd"],
+      [[{ field: "basis", ne: "billed" }], "b"],
+      [[{ field: "chargePeriodEnd", gt: new Date(NEW_YEAR) }], "d"],
+      [[{ field: "entryId", notIn: ["a", "b"] }, { field: "serviceName", eq: "it's" }], ""],
+    ];
+    for (const [where, wanted] of cases) {
+      const found = await read(backend, costEntries, { where });
+      assertEquals(found.map(({ entryId }) => entryId).join(""), wanted, JSON.stringify(where));
+      const [{ values: [count] }] = await backend.aggregate(
+        costEntries,
+        acceptQuery(costEntries, { where }),
+        {
+          groupBy: [],
+          measures: [{ function: "count" }],
+        },
+      );
+      assertEquals(count, wanted.length, JSON.stringify(where));
+    }
+    await write(backend, systemMetrics, [
+      { timestamp: NEW_YEAR, cpuUsage: -0.5, activeConnections: 3, trainingActive: true },
+      { timestamp: NEW_YEAR + 1, cpuUsage: 50 },
+    ]);
+    for (const where of [{ field: "cpuUsage", lt: 0 }, { field: "trainingActive", eq: true }]) {
+      assertEquals((await read(backend, systemMetrics, { where: [where] })).length, 1);
+    }
+    assertEquals(
+      (await read(backend, systemMetrics, { where: [{ field: "activeConnections", ne: 3 }] })).length,
+      1,
+    );
+  });
+
+  test("groups costs by any text field and key, and by their basis", async (backend) => {
+    await write(backend, costEntries, [
+      costEntry({
+        entryId: "a",
+        serviceName: "EC2",
+        focus: { CommitmentDiscountId: "c1" },
+        effectiveCost: "1.25",
+      }),
+      costEntry({ entryId: "b", basis: "estimated", effectiveCost: "0.000000000000000001" }),
+      costEntry({ entryId: "c", serviceName: "EC2", effectiveCost: "999999999999999999" }),
+    ]);
+    const rows = await backend.aggregate(costEntries, acceptQuery(costEntries), {
+      groupBy: [{ field: "basis" }, { field: "serviceName" }, {
+        field: "focus",
+        key: "CommitmentDiscountId",
+      }],
+      measures: [{ function: "sum", field: "effectiveCost" }, { function: "sum", field: "listCost" }],
+    });
+    assertEquals(rows.map(({ group, values }) => [...group, ...values].join()).sort(), [
+      "billed,EC2,,999999999999999999,",
+      "billed,EC2,c1,1.25,",
+      "estimated,,,0.000000000000000001,",
+    ]);
+  });
 
   test("keeps extreme numbers exactly", async (backend) => {
     const reals = [0, -0.5, 1e-300, 1.7976931348623157e308, 0.1 + 0.2, 2 ** 53, 5e-324];

@@ -3,6 +3,7 @@ import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.t
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
 import { JOBS } from "../src/backends/timescale/jobs.ts";
+import { rollUpSource } from "../src/backends/timescale/roll_up_aggregate.ts";
 import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
@@ -612,6 +613,25 @@ test("answers from records when a rollup is incomplete or missing", async (datab
   await database.sql("DROP MATERIALIZED VIEW cost_entries_hourly CASCADE");
   assertEquals((await aggregateCosts(backend, { bucket: "1d" })).map(({ total }) => total), ["1"]);
   await backend.close();
+});
+
+test("answers costs from rollups until one is estimated, and then keeps both apart", async (database) => {
+  const backend = await open(database.url);
+  await write(backend, costEntries, [costEntry({ amount: "1" })]);
+  await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
+  const bucket = "1d";
+  const groupBy = [{ field: "currency" }, { field: "basis" }];
+  assert(rollUpSource(costEntries, acceptQuery(costEntries), { groupBy, measures: [{ function: "count" }] }));
+  assertEquals((await aggregateCosts(backend, { bucket })).map(({ total }) => total), ["1"]);
+  await write(backend, costEntries, [costEntry({ entryId: "e2", amount: "2", basis: "estimated" })]);
+  await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
+  const apart = [[undefined, "1"], ["estimated", "2"]];
+  const found = await aggregateCosts(backend, { bucket });
+  assertEquals(found.map(({ basis, total }) => [basis, total]), apart);
+  await backend.close();
+  const later = await open(database.url, { mode: "read" });
+  assertEquals((await aggregateCosts(later, { bucket })).map(({ basis, total }) => [basis, total]), apart);
+  await later.close();
 });
 
 test("rolls costs up exactly by category, currency and region", async (database) => {

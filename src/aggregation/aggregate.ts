@@ -5,6 +5,7 @@ import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import {
   acceptQuestion,
+  COST_MEASURES,
   type CostAggregateQuery,
   hasMoney,
   type MeasureName,
@@ -37,6 +38,10 @@ export interface AggregateSpan {
 export interface CostAggregate extends AggregateSpan {
   /** The currency. */
   currency: string;
+  /** Set for estimated costs, which are never added to billed ones. */
+  basis?: "estimated";
+  /** The unit of a quantity, null if the bill names none; only with a measure that has one. */
+  unit?: string | null;
   /** The exact sum, a canonical decimal string. */
   total: string;
   /** The number of entries in it. */
@@ -65,11 +70,19 @@ export async function aggregateCosts(
   query?: CostAggregateQuery,
 ): Promise<CostAggregate[]> {
   const question = acceptQuestion(costEntries, query);
-  const measures: Measure[] = [{ function: "sum", field: "amount" }, { function: "count" }];
-  const rows = await ask(backend, costEntries, { question, measures, rank: ([total]) => total });
-  return rows.map((row) => ({
+  const field = question.measure;
+  const unit = COST_MEASURES[field];
+  const measures: Measure[] = [
+    { function: "sum", field },
+    field === "amount" ? { function: "count" } : { function: "count", field },
+  ];
+  const apart = ["currency", "basis", ...(unit === undefined ? [] : [unit])];
+  const rows = await ask(backend, costEntries, { question, measures, rank: ([total]) => total, apart });
+  return rows.filter(({ values: [total] }) => total !== null).map((row) => ({
     ...spanOf(question, row),
     currency: row.group[0]!,
+    ...(row.group[1] === "estimated" ? { basis: "estimated" as const } : {}),
+    ...(unit === undefined ? {} : { unit: row.group[2] }),
     total: row.values[0] as string,
     count: row.values[1] as number,
   }));
@@ -120,16 +133,21 @@ interface Asked {
   readonly measures: readonly Measure[];
   /** By what groups are ranked. */
   readonly rank: Ranking;
+  /** Fields whose values are never put together. */
+  readonly apart?: readonly string[];
 }
 
 async function ask(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
-  { question, measures, rank }: Asked,
+  { question, measures, rank, apart = [] }: Asked,
 ): Promise<AnswerRow[]> {
-  const currency = hasMoney(dataset) ? [{ field: "currency" }] : [];
-  const form: RowForm = { measures, apart: currency.length };
-  const aggregation = { groupBy: [...currency, ...question.groupBy], measures, mayUseRollUps: true };
+  const form: RowForm = { measures, apart: apart.length, isMoney: hasMoney(dataset) };
+  const aggregation = {
+    groupBy: [...apart.map((field) => ({ field })), ...question.groupBy],
+    measures,
+    mayUseRollUps: true,
+  };
   const { parts, filled } = await planBuckets(backend, dataset, question);
   let rows: AnswerRow[] = [];
   for (const { query, ranges } of parts) {

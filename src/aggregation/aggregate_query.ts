@@ -12,6 +12,7 @@ import {
 } from "../records/query.ts";
 import type { ServiceMetrics } from "../records/service_metrics.ts";
 import type { SystemMetrics } from "../records/system_metrics.ts";
+import { wantedName } from "../records/where.ts";
 
 /** Grouping options of an aggregate. */
 export interface GroupingOptions {
@@ -53,8 +54,26 @@ export type NumericField<T> = Exclude<
 /** Measures by field. */
 export type MeasuresOf<T> = Partial<Record<NumericField<T>, readonly MeasureName[]>>;
 
-/** Filter and groups of a cost aggregate. */
-export interface CostAggregateQuery extends Omit<CostEntriesQuery, "limit" | "order">, GroupingOptions {}
+/** Measure of a cost aggregate: a cost, or a quantity, which adds up by its unit. */
+export type CostMeasure = "amount" | "effectiveCost" | "listCost" | "contractedCost" | "consumedQuantity";
+/** The measures of costs, and the field with the unit of those that have one. */
+export const COST_MEASURES: Readonly<Record<CostMeasure, string | undefined>> = {
+  amount: undefined,
+  effectiveCost: undefined,
+  listCost: undefined,
+  contractedCost: undefined,
+  consumedQuantity: "consumedUnit",
+};
+
+/** Filter, groups and measure of a cost aggregate. */
+export interface CostAggregateQuery extends Omit<CostEntriesQuery, "limit" | "order">, GroupingOptions {
+  /**
+   * The field that is added up. Costs without it do not count.
+   *
+   * @default {"amount"}
+   */
+  measure?: CostMeasure;
+}
 
 /** Filter, groups and measures of system metrics. */
 export interface SystemMetricsAggregateQuery
@@ -85,6 +104,8 @@ export interface Question {
   readonly groupNames: readonly string[];
   readonly groupBy: readonly GroupKey[];
   readonly wanted: readonly Wanted[];
+  /** The measure of costs. */
+  readonly measure: CostMeasure;
   readonly emptyBuckets: boolean;
   readonly top?: number;
 }
@@ -98,7 +119,7 @@ const ASKED = ["bucket", "timeZone", "groupBy", "emptyBuckets", "top"];
  * @throws {ValidationError} If a field is unknown or its value is wrong.
  */
 export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Question {
-  const known = [...ASKED, ...(hasMoney(dataset) ? [] : ["fields"])];
+  const known = [...ASKED, hasMoney(dataset) ? "measure" : "fields"];
   const asked: Record<string, unknown> = {};
   const selection: Record<string, unknown> = {};
   for (const [field, value] of Object.entries(input)) {
@@ -108,11 +129,19 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
     else {throw refusal(dataset, {
         field,
         value,
-        wanted: `one of ${[...queryFields(dataset), ...known].join(", ")}`,
+        wanted: wantedName(field, [...queryFields(dataset), ...known]),
         code: "UNKNOWN_FIELD",
       });}
   }
-  const { bucket, timeZone = "UTC", groupBy = [], emptyBuckets = false, top, fields = {} } = asked;
+  const {
+    bucket,
+    timeZone = "UTC",
+    groupBy = [],
+    emptyBuckets = false,
+    top,
+    fields = {},
+    measure = "amount",
+  } = asked;
   const check = (isRight: boolean, field: string, wanted: string) => {
     if (!isRight) throw refusal(dataset, { field, value: asked[field], wanted });
   };
@@ -131,6 +160,11 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
     "top",
     "a whole number from 1",
   );
+  check(
+    Object.hasOwn(COST_MEASURES, measure as string),
+    "measure",
+    wantedName(measure, Object.keys(COST_MEASURES)),
+  );
   return {
     query: acceptQuery(dataset, selection),
     ...(parsed ? { bucket: parsed } : {}),
@@ -138,6 +172,7 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
     groupNames: groupBy as string[],
     groupBy: (groupBy as unknown[]).map((name) => acceptGroup(dataset, name)),
     wanted: acceptFields(dataset, fields),
+    measure: measure as CostMeasure,
     emptyBuckets: emptyBuckets as boolean,
     ...(top === undefined ? {} : { top: top as number }),
   };
@@ -180,7 +215,7 @@ function acceptGroup(dataset: Dataset<unknown>, name: unknown): GroupKey {
   const isText = typeof name === "string" && !name.includes("\0") && name.isWellFormed();
   if (isText && map !== undefined && groupable.includes(`${map}.…`)) return { field: map, key };
   if (isText && map === undefined && groupable.includes(name)) return { field: name };
-  throw refusal(dataset, { field: "groupBy", value: name, wanted: `one of ${groupable.join(", ")}` });
+  throw refusal(dataset, { field: "groupBy", value: name, wanted: wantedName(name, groupable) });
 }
 
 function acceptFields(dataset: Dataset<unknown>, fields: unknown): Wanted[] {

@@ -25,6 +25,8 @@ export interface RowForm {
   readonly measures: readonly Measure[];
   /** Number of leading values of each group that are never merged: the currency. */
   readonly apart: number;
+  /** True if the sums are exact decimals. */
+  readonly isMoney: boolean;
 }
 
 /** Keeps the groups with the greatest value of a measure over all time, and puts the others together in one. */
@@ -65,9 +67,7 @@ export function fillEmpty(
     refuse: (rows: number) => void;
   },
 ): AnswerRow[] {
-  const values = form.measures.map((measure) =>
-    measure.function === "count" ? 0 : measure.field === "amount" ? "0" : null
-  );
+  const values = form.measures.map((measure) => measure.function === "count" ? 0 : form.isMoney ? "0" : null);
   const groups = Map.groupBy(rows, ({ group, isOther }) => nameOf({ group, isOther }));
   if (always && groups.size === 0) groups.set("", []);
   refuse(bucketCount(ranges) * groups.size);

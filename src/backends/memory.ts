@@ -7,6 +7,7 @@ import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport 
 import { maxBytesFor, RingBuffer } from "../records/ring_buffer.ts";
 import { aggregate } from "./memory/aggregate.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
+import { matcherOf } from "./memory/matcher.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
 const PAGE_RECORDS = 1_000;
@@ -136,10 +137,12 @@ export class MemoryBackend implements Backend {
   #select(dataset: Dataset<unknown>, query: RecordQuery): Fields[] {
     const { startTime = -Infinity, endTime = Infinity, limit, order } = query;
     const equals = Object.entries(query.equals);
+    const conditions = (query.where ?? []).map((condition) => matcherOf(dataset, condition));
     const entries = Object.entries(query.entries);
     const found = this.#rings[dataset.name].values().filter((record) => {
       if (record.timestamp < startTime || record.timestamp >= endTime) return false;
       if (!equals.every(([field, value]) => record[field] === value)) return false;
+      if (!conditions.every((holds) => holds(record))) return false;
       const map = record[dataset.mapFilter ?? ""] as Record<string, string> | undefined;
       return entries.every(([key, value]) => map !== undefined && map[key] === value);
     });

@@ -6,6 +6,7 @@ import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { type Dataset, type DatasetName, narrow } from "../records/dataset.ts";
+import { splitAmount } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type {
   Backend,
@@ -17,7 +18,7 @@ import type {
   ProbeReport,
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
-import { aggregate } from "./sqlite/aggregate.ts";
+import { aggregate, entry } from "./sqlite/aggregate.ts";
 import { SqliteDocuments } from "./sqlite/documents.ts";
 import {
   loadSqliteDriver,
@@ -58,6 +59,11 @@ function condition(dataset: Dataset<unknown>, query: RecordQuery): Condition {
     value: (value) => `?${parameters.push(value)}`,
     hasEntry: (column, key, value) =>
       `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
+    entry,
+    // Row values compare whole units first, then the rest, which has the same sign.
+    compareDecimal: (column, operator, amount) =>
+      `(${column}_units, ${column}_parts) ${operator} (${splitAmount(amount).join(", ")})`,
+    boolean: (value) => value ? "1" : "0",
   });
   return { sql, parameters };
 }

@@ -1,4 +1,4 @@
-import type { Batch } from "../pipeline/sink.ts";
+import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import { BackendError } from "../errors.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
@@ -18,7 +18,7 @@ import {
   REFUSE_WHILE_RESTORING,
   requireExtension,
 } from "./timescale/hypertables.ts";
-import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
+import { ESTIMATES, freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
 import { failedJobs, Policies, type PolicySettings, retentionOf } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 
@@ -39,6 +39,7 @@ export class TimescaleBackend extends PostgresBackend {
   readonly #policies: Policies;
   readonly #rollUps: RollUps;
   protected override readonly createsPartitions = false;
+  #hasEstimates = false;
 
   /**
    * Opens the database and sees to its extension, its schema and its policies.
@@ -90,6 +91,15 @@ export class TimescaleBackend extends PostgresBackend {
     this.#extension = extension;
     this.#policies = policies;
     this.#rollUps = rollUps;
+  }
+
+  /** Notes that there are estimated costs before the first is written: rollups do not tell them from billed ones. */
+  override async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+    if (!this.#hasEstimates && hasEstimates(batch)) {
+      await this.documents.write({ kind: ESTIMATES, id: batch.dataset.name, body: true }, { ifAbsent: true });
+      this.#hasEstimates = true;
+    }
+    return await super.write(batch, onSent);
   }
 
   override async aggregate(
@@ -196,6 +206,11 @@ function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
   if (!isAsked || options.retentionOf) return undefined;
   return "TimescaleDB under its own license is wanted to drop old records (timescaledb.license = 'timescale'); " +
     "schedule `database cleanup --retention-days` instead";
+}
+
+function hasEstimates({ dataset, records }: Batch): boolean {
+  return dataset.positions.has("basis") &&
+    records.some((record) => (record as { basis?: string }).basis === "estimated");
 }
 
 async function compressionStats(

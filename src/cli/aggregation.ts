@@ -6,13 +6,16 @@ import {
   type CostAggregate,
   type MetricsAggregate,
 } from "../aggregation/aggregate.ts";
-import { acceptQuestion, hasMoney } from "../aggregation/aggregate_query.ts";
+import { acceptQuestion, COST_MEASURES, hasMoney } from "../aggregation/aggregate_query.ts";
 import type { Backend } from "../backends/backend.ts";
+import type { GroupKey } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
+import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Format, formatCsv, formatTable, isoTime, print, sparkline } from "./output.ts";
+import { type Format, formatCsv, formatTable, isoTime, note, print, sparkline } from "./output.ts";
 import { readSelection } from "./selection.ts";
 import { readCount, UsageError } from "./option_values.ts";
+import { splitNames } from "./where.ts";
 
 /** The most bars of a line: more buckets are put together. */
 const MAX_BARS = 60;
@@ -25,7 +28,7 @@ export const ANSWER_OPTIONS: readonly Option[] = [
   {
     name: "measure",
     value: "NAMES",
-    summary: "for metrics: cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …)",
+    summary: "cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …); of costs: effectiveCost …",
   },
   { name: "top", value: "N", summary: "only the N largest groups, and one of all others" },
   { name: "empty-buckets", summary: "also print buckets without records" },
@@ -47,12 +50,12 @@ export function readQuestion(given: Arguments, dataset: Dataset<unknown>): objec
   const top = given.text("top");
   const question = {
     ...readSelection(given, dataset),
-    groupBy: list(given.text("group-by")),
+    groupBy: splitNames(given.text("group-by")),
     bucket: given.text("bucket"),
     timeZone: given.text("time-zone"),
     emptyBuckets: given.has("empty-buckets") || undefined,
     top: top === undefined ? undefined : readCount("top", top, 1),
-    fields: readMeasures(given, dataset),
+    ...readMeasures(given, dataset),
   };
   acceptQuestion(dataset, question);
   return question;
@@ -62,14 +65,10 @@ function list(text = ""): string[] {
   return text.split(",").filter((name) => name !== "");
 }
 
-function readMeasures(given: Arguments, dataset: Dataset<unknown>): Record<string, string[]> | undefined {
+function readMeasures(given: Arguments, dataset: Dataset<unknown>): object {
   const names = list(given.text("measure"));
-  if (names.length === 0) return undefined;
-  if (hasMoney(dataset)) {
-    throw new UsageError(`--measure does not apply to ${dataset.name}: totals are given`, {
-      code: "CONFLICTING_OPTIONS",
-    });
-  }
+  if (names.length === 0) return {};
+  if (hasMoney(dataset)) return { measure: given.text("measure") };
   const fields: Record<string, string[]> = {};
   for (const name of names) {
     const [field, measure] = name.split(/\.(.*)/s);
@@ -80,7 +79,7 @@ function readMeasures(given: Arguments, dataset: Dataset<unknown>): Record<strin
     }
     (fields[field] ??= []).push(measure);
   }
-  return fields;
+  return { fields };
 }
 
 /** Asks the question and prints the answer; gives the number of rows. */
@@ -95,7 +94,7 @@ export async function printAnswer(
   if (format === "json") print(JSON.stringify(found.map(toJson), null, 2));
   else if (format === "ndjson") { for (const row of found) print(JSON.stringify(toJson(row))); }
   else {
-    const columns = columnsOf(dataset, question);
+    const columns = columnsOf(dataset, question, found);
     const header = columns.map(({ title }) => title);
     if (format === "csv") {
       print(formatCsv(header));
@@ -105,7 +104,29 @@ export async function printAnswer(
       if (Deno.stdout.isTerminal()) printTrends(found);
     }
   }
+  const { query, groupBy, groupNames } = acceptQuestion(dataset, question);
+  const empty = groupBy.filter((_, i) => found.every(({ group }) => group?.[groupNames[i]] === null));
+  await noteAbsentKeys(backend, dataset, {
+    query,
+    keys: found.length > 0 ? empty : [...groupBy, ...query.where ?? []],
+  });
   return found.length;
+}
+
+/** Says which keys of maps no record in the time range has: most often they are misspelled. */
+export async function noteAbsentKeys(
+  backend: Backend,
+  dataset: Dataset<unknown>,
+  { query: { startTime, endTime }, keys }: { query: RecordQuery; keys: readonly GroupKey[] },
+): Promise<void> {
+  for (const { field, key } of keys) {
+    if (key === undefined) continue;
+    const present = { field, key, operator: "present", values: [] } as const;
+    const query = { ...acceptQuery(dataset, { startTime, endTime }), where: [present] };
+    const measures = [{ function: "count" } as const];
+    const [{ values: [count] }] = await backend.aggregate(dataset, query, { groupBy: [], measures });
+    if (count === 0) note(`No record has ${field}.${key}.`);
+  }
 }
 
 /** A row with its times as ISO 8601. */
@@ -117,7 +138,10 @@ function toJson({ startTime, endTime, ...rest }: AggregateSpan): object {
 }
 
 /** Any row of an answer. */
-type Row = AggregateSpan & Partial<Pick<CostAggregate, "currency" | "total">> & Partial<MetricsAggregate>;
+type Row =
+  & AggregateSpan
+  & Partial<Pick<CostAggregate, "currency" | "basis" | "unit" | "total">>
+  & Partial<MetricsAggregate>;
 
 interface AnswerColumn {
   readonly title: string;
@@ -125,8 +149,8 @@ interface AnswerColumn {
 }
 
 /** The columns of an answer in a table: the bucket and the group, then what was counted and added up. */
-function columnsOf(dataset: Dataset<unknown>, question: object): AnswerColumn[] {
-  const { bucket, groupNames, wanted, top } = acceptQuestion(dataset, question);
+function columnsOf(dataset: Dataset<unknown>, question: object, found: readonly Row[]): AnswerColumn[] {
+  const { bucket, groupNames, wanted, top, measure } = acceptQuestion(dataset, question);
   const columns: AnswerColumn[] = [];
   const add = (title: string, cell: AnswerColumn["cell"]) => columns.push({ title, cell });
   if (bucket) add("startTime", ({ startTime }) => isoTime(startTime!));
@@ -134,6 +158,8 @@ function columnsOf(dataset: Dataset<unknown>, question: object): AnswerColumn[] 
   if (top !== undefined) add("others", ({ isOther }) => isOther ? "yes" : null);
   if (hasMoney(dataset)) {
     add("currency", ({ currency }) => currency);
+    if (found.some(({ basis }) => basis !== undefined)) add("basis", ({ basis = "billed" }) => basis);
+    if (COST_MEASURES[measure] !== undefined) add("unit", ({ unit }) => unit);
     add("total", ({ total }) => total);
   }
   add("count", ({ count }) => String(count));
@@ -162,7 +188,8 @@ export function trendsOf(found: readonly Row[]): [string, string][] {
     const group = row.isOther
       ? ["(others)"]
       : Object.values(row.group ?? {}).map((value) => value ?? "(none)");
-    const name = [...group, ...(row.currency ? [row.currency] : [])].join(" ");
+    const apart = [row.currency, row.basis, row.unit].filter((value) => value);
+    const name = [...group, ...apart].join(" ");
     const bars = groups.get(name) ?? Array<number>(Math.ceil(times.length / perBar)).fill(0);
     bars[barOf.get(row.startTime)!] += heightOf(row);
     groups.set(name, bars);

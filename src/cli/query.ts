@@ -1,7 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { ANSWER_OPTIONS, asksForAnswers, printAnswer, readQuestion } from "./aggregation.ts";
+import { ANSWER_OPTIONS, asksForAnswers, noteAbsentKeys, printAnswer, readQuestion } from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import {
@@ -45,6 +45,7 @@ export const query: Command = {
     "openfinops database query metrics --since 24h --limit 5",
     "openfinops database query costs --category gpu --format csv --limit 0",
     "openfinops database query costs --since 30d --group-by category,tags.team --bucket 1d --top 5",
+    "openfinops database query costs --where 'tags.env in prod,stage' --group-by serviceName --measure effectiveCost",
     "openfinops database query metrics --bucket 1h --group-by clusterId --measure cpuUsage.avg,cpuUsage.p95",
   ],
   async run(given) {
@@ -61,8 +62,10 @@ export const query: Command = {
     const asked = readQuery(given, dataset);
     await withBackend(given, "read", async (backend) => {
       const rows = await PRINTERS[format](dataset, records(backend, dataset, asked));
-      if (rows === 0) note(`No ${what} match.`);
-      else if (rows === DEFAULT_LIMIT && given.text("limit") === undefined) {
+      if (rows === 0) {
+        await noteAbsentKeys(backend, dataset, { query: asked, keys: asked.where ?? [] });
+        note(`No ${what} match.`);
+      } else if (rows === DEFAULT_LIMIT && given.text("limit") === undefined) {
         note(`Stopped at ${rows} records; --limit 0 prints all.`);
       }
     });

@@ -3,6 +3,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
+import { readWhere, WHERE_OPTION } from "./where.ts";
 import { readBound, readName, readNumber, UsageError } from "./option_values.ts";
 
 /** Datasets by their names on the command line. */
@@ -64,6 +65,7 @@ const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => fil
 export const SELECTION_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
   ...FILTERS.map(({ field, name }) => ({ name, value: "ID", summary: `only this ${field}` })),
+  WHERE_OPTION,
 ];
 
 /** Reads the time range. */
@@ -93,5 +95,7 @@ export function readSelection(given: Arguments, dataset: Dataset<unknown>): Reco
     }
     asked[field] = value;
   }
+  const where = readWhere(given, dataset);
+  if (where.length > 0) asked.where = where;
   return asked;
 }

@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Dataset } from "./dataset.ts";
 import { acceptMap, acceptText, acceptTime } from "./validation.ts";
+import { acceptWhere, type Condition, wantedName, type WhereCondition } from "./where.ts";
 
 /** Options of every query. Ranges are half-open: `[startTime, endTime)`. */
 export interface TimeRangeQuery {
@@ -16,6 +17,8 @@ export interface TimeRangeQuery {
    * @default {"asc"}
    */
   order?: "asc" | "desc";
+  /** Conditions on any field or key of a map, all of which have to hold. */
+  where?: readonly WhereCondition[];
 }
 
 /** A query over system metrics. */
@@ -56,6 +59,8 @@ export interface RecordQuery {
   readonly equals: Readonly<Record<string, string>>;
   /** Entries that the dataset's `mapFilter` field must contain. */
   readonly entries: Readonly<Record<string, string>>;
+  /** Further conditions. */
+  readonly where?: readonly Condition[];
   /** The most records to return. */
   readonly limit?: number;
   /** By time, oldest first or newest first. */
@@ -91,10 +96,12 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
       query.order = value;
     } else if (dataset.filters.includes(field)) {
       equals[field] = acceptText(subject, field, value);
+    } else if (field === "where") {
+      query.where = acceptWhere(dataset, value);
     } else if (field === dataset.mapFilter) {
       query.entries = acceptMap(subject, field, value);
     } else {
-      const wanted = `one of ${queryFields(dataset).join(", ")}`;
+      const wanted = wantedName(field, queryFields(dataset));
       throw new ValidationError({ subject, field, value, wanted, code: "UNKNOWN_FIELD" });
     }
   }
@@ -107,5 +114,5 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
 /** Returns the options of a query of a dataset. */
 export function queryFields(dataset: Dataset<unknown>): string[] {
   const map = dataset.mapFilter ? [dataset.mapFilter] : [];
-  return ["startTime", "endTime", "limit", "order", ...dataset.filters, ...map];
+  return ["startTime", "endTime", "limit", "order", "where", ...dataset.filters, ...map];
 }

@@ -2,6 +2,7 @@ import { type AggregateRow, type Aggregation, interpolate, type Measure } from "
 import { bucketAt } from "../../records/calendar.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import { Decimal } from "../../records/decimal.ts";
+import { readerOf } from "./matcher.ts";
 
 type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
 
@@ -15,9 +16,10 @@ export function aggregate(
   const hasStart = ranges !== undefined && ranges.length > 0;
   // Without anything to tell apart there is one group, also of no records.
   if (!hasStart && groupBy.length === 0) groups.set("[null]", { group: [], records: [] });
+  const readers = groupBy.map((key) => readerOf(dataset, key));
   for (const record of records) {
     const start = hasStart ? bucketAt(ranges, record.timestamp).start : undefined;
-    const group = groupBy.map(({ field, key }) => textOf(record[field], key));
+    const group = readers.map((read) => (read(record) as string | undefined) ?? null);
     const name = JSON.stringify([start, ...group]);
     let found = groups.get(name);
     if (!found) groups.set(name, found = { ...(hasStart ? { start } : {}), group, records: [] });
@@ -27,11 +29,6 @@ export function aggregate(
     ...key,
     values: measures.map((measure) => measureOf(dataset, measure, records)),
   }));
-}
-
-function textOf(value: unknown, key: string | undefined): string | null {
-  if (value === undefined || key === undefined) return (value as string | undefined) ?? null;
-  return Object.hasOwn(value as object, key) ? (value as Record<string, string>)[key] : null;
 }
 
 function measureOf(

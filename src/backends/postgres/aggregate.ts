@@ -12,7 +12,7 @@ const array = (values: readonly number[]) => `'{${values.join()}}'::bigint[]`;
 
 const DIALECT: GroupDialect = {
   epochMs: EPOCH_MS,
-  value: timeLiteral,
+  value: (value) => typeof value === "number" ? timeLiteral(value) : `${literal(value)}::text`,
   // A nested CASE is planned and compiled for each partition: of 1,825 cases in 60 of them 21 GB, in over 100 s.
   lookUp: (starts, values) => `(${array(values)})[greatest(width_bucket(${EPOCH_MS}, ${array(starts)}), 1)]`,
   entry: (column, key) => `${column} ->> ${literal(key)}`,
@@ -36,6 +36,7 @@ export function measureOfRecords(dataset: Dataset<unknown>, measure: Measure): s
     return `percentile_cont(${measure.fraction}) WITHIN GROUP (ORDER BY ${name}::double precision)`;
   }
   const value = `${measure.function}(${name})`;
+  if (measure.function === "count") return value;
   if (type === "timestamp") return epochMs(value);
   if (type === "decimal") return `trim_scale(${value})`;
   return type === "integer" ? `${value}::double precision` : value;
@@ -65,8 +66,8 @@ export function readAggregateRow(
   const hasStart = ranges !== undefined && ranges.length > 0;
   const first = hasStart ? 1 : 0;
   const values = row.slice(first + groupBy.length).map((value, i) => {
-    const { field } = measures[i];
-    const isDecimal = field !== undefined && columnOf(dataset, field).type === "decimal";
+    const { field, function: name } = measures[i];
+    const isDecimal = field !== undefined && name !== "count" && columnOf(dataset, field).type === "decimal";
     return value === null || isDecimal ? value : Number(value);
   });
   return {

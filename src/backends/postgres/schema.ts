@@ -248,4 +248,7 @@ function isoTime(ms: number): string {
 export const DIALECT: SelectDialect = {
   value: (value) => typeof value === "number" ? timeLiteral(value) : `${literal(value)}::text`,
   hasEntry: (column, key, value) => `${column} @> jsonb_build_object(${key}, ${value})`,
+  entry: (column, key) => `(${column} ->> ${literal(key)})`,
+  compareDecimal: (column, operator, amount) => `${column} ${operator} ${literal(amount)}::numeric`,
+  boolean: String,
 };

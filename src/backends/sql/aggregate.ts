@@ -1,13 +1,14 @@
 import type { Aggregation, GroupKey } from "../../records/aggregation.ts";
 import type { BucketRange } from "../../records/calendar.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
+import { valueOf } from "./select.ts";
 
 /** SQL of grouping that differs between databases. */
 export interface GroupDialect {
   /** The time of a record in epoch milliseconds. */
   readonly epochMs: string;
-  /** Writes a time into the statement. */
-  value(time: number): string;
+  /** Writes a text, or a time in epoch milliseconds, into the statement. */
+  value(value: string | number): string;
   /**
    * The value that belongs to the range in which a record lies, by a table of the starts of all ranges; none where a
    * nested CASE of any size will do.
@@ -24,8 +25,8 @@ export function groupExpressions(
   dialect: GroupDialect,
 ): string[] {
   const groups = groupBy.map(({ field, key }: GroupKey) => {
-    const { name } = columnOf(dataset, field);
-    return key === undefined ? name : dialect.entry(name, key);
+    const column = columnOf(dataset, field);
+    return key === undefined ? valueOf(column, dialect) : dialect.entry(column.name, key);
   });
   return ranges && ranges.length > 0 ? [bucketOf(ranges, dialect), ...groups] : groups;
 }

@@ -14,10 +14,14 @@ export interface SqliteSource {
 
 type Percentile = Extract<Measure, { function: "percentile" }>;
 
-const DIALECT: GroupDialect = { epochMs: "timestamp", value: String, entry };
+const DIALECT: GroupDialect = {
+  epochMs: "timestamp",
+  value: (value) => typeof value === "number" ? String(value) : literal(value),
+  entry,
+};
 
 /** A path saves a join for each record, but not every key can be written in one. */
-function entry(column: string, key: string): string {
+export function entry(column: string, key: string): string {
   if (/^[^"\\\p{Cc}]+$/u.test(key)) return `json_extract(${column}, ${literal(`$."${key}"`)})`;
   // As a path to the key with escapes would be read differently by different versions.
   return `(SELECT e.value FROM json_each(${column}) AS e WHERE e.key = ${literal(key)})`;
@@ -80,6 +84,7 @@ function partOf(dataset: Dataset<unknown>, measure: Measure): Part {
   if (measure.function === "percentile") return { columns: [], read: () => null };
   if (measure.field === undefined) return { columns: ["count(*)"], read };
   const { name, type } = columnOf(dataset, measure.field);
+  if (measure.function === "count" && type === "decimal") return { columns: [`count(${name}_units)`], read };
   if (type === "decimal") return { columns: amountSums(name), read: (sums) => addUp(sums) };
   if (measure.function !== "sum" || type === "real") {
     return { columns: [`${measure.function}(${name})`], read };

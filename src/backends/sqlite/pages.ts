@@ -17,7 +17,8 @@ export function readPages(
   dataset: Dataset<unknown>,
   { query, condition }: { query: RecordQuery; condition: Condition },
 ): Generator<SqliteValue[][]> {
-  const isFiltered = Object.keys(query.equals).length + Object.keys(query.entries).length > 0;
+  const { equals, entries, where = [] } = query;
+  const isFiltered = Object.keys(equals).length + Object.keys(entries).length + where.length > 0;
   return isFiltered ? stepThrough(database, dataset, { query, condition }) : seek(database, dataset, query);
 }
 

@@ -12,6 +12,9 @@ import { whereClause } from "../sql/select.ts";
 
 const HOUR_MS = 3_600_000;
 
+/** The kind of the document that says that a dataset has estimated costs. */
+export const ESTIMATES = "estimates";
+
 /** Days are put together from hours as well: so they may begin at midnight of a time zone. */
 const hourlyOf = (dataset: Dataset<unknown>) => `${dataset.name}_hourly`;
 
@@ -26,14 +29,16 @@ export function rollUpSource(
     query.endTime,
     ...ranges.flatMap(({ start, end, stepMs }) => [start, end, stepMs]),
   ];
-  const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)];
+  // Rollups do not have the basis: they are asked only while all costs are billed.
+  const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)]
+    .filter((field) => field !== "basis");
   const isKnown = times.every((time = 0) => time % HOUR_MS === 0) &&
-    Object.keys(query.entries).length === 0 &&
+    Object.keys(query.entries).length === 0 && (query.where ?? []).length === 0 &&
     fields.every((field) => dataset.rollUpBy.includes(field)) &&
     measures.every((measure) => isRolledUp(dataset, measure));
   if (!isKnown) return undefined;
   return {
-    from: `(SELECT bucket AS timestamp, * FROM ${hourlyOf(dataset)}) AS hours`,
+    from: `(SELECT bucket AS timestamp, NULL::text AS basis, * FROM ${hourlyOf(dataset)}) AS hours`,
     where: whereClause(dataset, query, DIALECT),
     measure: measureOfHours,
   };
@@ -84,5 +89,8 @@ export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTi
     log("continuous_aggs_materialization_invalidation_log", "materialization_id = mat_hypertable_id")
   }
       UNION ALL ${log("continuous_aggs_materialization_ranges", "materialization_id = mat_hypertable_id")}
-    ) AS changed WHERE ${start} < ${end} AND first < ${end} AND last >= ${start}))::text`;
+    ) AS changed WHERE ${start} < ${end} AND first < ${end} AND last >= ${start})
+    AND NOT EXISTS (SELECT FROM live_documents WHERE kind = '${ESTIMATES}' AND id = ${
+    literal(dataset.name)
+  }))::text`;
 }

@@ -1,0 +1,115 @@
+import { openBackend, type WhereCondition } from "../mod.ts";
+import { aggregateCosts } from "../src/aggregation/aggregate.ts";
+import { exportRecords } from "../src/transfer/export.ts";
+import type { Arguments } from "../src/cli/arguments.ts";
+import { readWhere, splitNames } from "../src/cli/where.ts";
+import { ValidationError } from "../src/errors.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import { write } from "./backend_contract.ts";
+import { costEntry, NEW_YEAR } from "./fixtures.ts";
+
+const parse = (...texts: string[]) => readWhere({ texts: () => texts } as unknown as Arguments, costEntries);
+
+Deno.test("readWhere() reads each comparison, and names and values in quotes", () => {
+  const cases: [string, WhereCondition][] = [
+    ["serviceName!=AmazonS3", { field: "serviceName", ne: "AmazonS3" }],
+    ["serviceName = Amazon S3 ", { field: "serviceName", eq: "Amazon S3" }],
+    ["tags.env in prod,stage", { field: "tags.env", in: ["prod", "stage"] }],
+    ['tags.env not in "a,b", c', { field: "tags.env", notIn: ["a,b", "c"] }],
+    ["tags.team missing", { field: "tags.team", missing: true }],
+    ["tags.user:team present", { field: "tags.user:team", missing: false }],
+    ['tags."a=b, \\"c\\""=x', { field: 'tags.a=b, "c"', eq: "x" }],
+    ["amount>100", { field: "amount", gt: "100" }],
+    ["amount <= -1e-7", { field: "amount", lte: "-1e-7" }],
+    ['description=""', { field: "description", eq: "" }],
+    ["description=a=b", { field: "description", eq: "a=b" }],
+    ["chargePeriodEnd>=2026-01-01", { field: "chargePeriodEnd", gte: NEW_YEAR }],
+  ];
+  for (const [text, wanted] of cases) assertEquals(parse(text), [wanted], text);
+  assertEquals(splitNames('region,tags."a,b",tags.c,focus.x'), ["region", "tags.a,b", "tags.c", "focus.x"]);
+});
+
+Deno.test("readWhere() refuses what it cannot read, and suggests the nearest name", () => {
+  const refused: [string, string][] = [
+    ["serviceName", "cannot read the condition"],
+    ["=x", "cannot read the condition"],
+    ["serviceName in ", "cannot read the condition"],
+    ["servicName=x", "did you mean serviceName?"],
+    ["tag.team=x", "did you mean tags.team?"],
+    ["tags=x", "did you mean tags.…?"],
+    ["amount=x", "a decimal number or string"],
+    ["serviceName>x", "a field that is a number or a time"],
+    ["chargePeriodEnd>soon", "a time in whole epoch milliseconds"],
+  ];
+  for (const [text, message] of refused) assertThrows(() => parse(text), Error, message);
+  const wrong = [{}, [{ field: "region" }], [{ field: "region", like: "x" }], [{ field: "region", in: [] }]];
+  for (const where of wrong) {
+    assertThrows(() => acceptQuery(costEntries, { where }), ValidationError, "where");
+  }
+});
+
+Deno.test("aggregateCosts() adds up a measure, quantities by unit, and estimated costs by themselves", async () => {
+  for (const connectionString of [undefined, "sqlite://"]) {
+    const backend = await openBackend({ connectionString });
+    await write(backend, costEntries, [
+      costEntry({
+        entryId: "a",
+        amount: "1",
+        effectiveCost: "0.5",
+        consumedQuantity: 10,
+        consumedUnit: "Tokens",
+      }),
+      costEntry({
+        entryId: "b",
+        amount: "2",
+        effectiveCost: "0.25",
+        consumedQuantity: 1,
+        consumedUnit: "Hours",
+      }),
+      costEntry({
+        entryId: "c",
+        amount: "4",
+        basis: "estimated",
+        consumedQuantity: "0.1",
+        consumedUnit: "Hours",
+      }),
+      costEntry({ entryId: "d", amount: "8", currency: "EUR" }),
+    ]);
+    const base = { currency: "USD" };
+    assertEquals(await aggregateCosts(backend), [
+      { currency: "EUR", total: "8", count: 1 },
+      { ...base, total: "3", count: 2 },
+      { ...base, basis: "estimated", total: "4", count: 1 },
+    ]);
+    assertEquals(await aggregateCosts(backend, { measure: "effectiveCost" }), [{
+      ...base,
+      total: "0.75",
+      count: 2,
+    }]);
+    assertEquals(await aggregateCosts(backend, { measure: "consumedQuantity" }), [
+      { ...base, unit: "Hours", total: "1", count: 1 },
+      { ...base, unit: "Tokens", total: "10", count: 1 },
+      { ...base, basis: "estimated", unit: "Hours", total: "0.1", count: 1 },
+    ]);
+    const where = [{ field: "basis", eq: "billed" }, { field: "amount", gt: 1 }];
+    assertEquals(await aggregateCosts(backend, { where, groupBy: ["consumedUnit"] }), [
+      { group: { consumedUnit: null }, currency: "EUR", total: "8", count: 1 },
+      { group: { consumedUnit: "Hours" }, ...base, total: "2", count: 1 },
+    ]);
+    const measure = "efectiveCost" as "effectiveCost";
+    await assertRejects(() => aggregateCosts(backend, { measure }), Error, "did you mean effectiveCost?");
+    const file = await exportRecords({
+      backend,
+      dataset: "cost_entries",
+      format: "ndjson",
+      query: { where },
+    });
+    assertEquals(
+      (await new Response(file as ReadableStream<Uint8Array<ArrayBuffer>>).text()).split("\n").length,
+      3,
+    );
+    await backend.close();
+  }
+});
