@@ -1,7 +1,4 @@
-import { DAY_MS } from "../records/calendar.ts";
-import { setImmediate } from "node:timers";
 import { closedBackend } from "../errors.ts";
-import { retryBriefly } from "../pipeline/retry.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
@@ -19,6 +16,7 @@ import type {
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
 import { aggregate, entry } from "./sqlite/aggregate.ts";
+import { nextTurn, SqliteCleanup } from "./sqlite/cleanup.ts";
 import { SqliteDocuments } from "./sqlite/documents.ts";
 import {
   loadSqliteDriver,
@@ -39,16 +37,11 @@ import { WriterThread } from "./sqlite/thread.ts";
 import { type EncodedBatch, SqliteWriter, type SqliteWriterOptions } from "./sqlite/writer.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
-/** Rows and file pages that cleanup works off in one transaction, so that other writers get their turn. */
-const STEP_ROWS = 10_000;
-const STEP_PAGES = 1_000;
 /**
  * Values of a batch. These are 7,142 system metrics, of which 10,000 take 60 MiB more and are no faster, and 20,000 costs: with
  * 10,000 it takes a fifth longer (measured).
  */
 const BATCH_VALUES = 200_000;
-/** Minimum time that the ledger keeps a batch: 30 days, and until the next cleanup, since an old spool may replay it. */
-const LEDGER_MS = 30 * DAY_MS;
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
 const SOUND_SQLITE_VERSION = "3.51.3";
 
@@ -92,6 +85,7 @@ export class SqliteBackend implements Backend {
   readonly name = "sqlite";
   readonly isDurable: boolean;
   readonly documents: SqliteDocuments;
+  readonly #cleanup: SqliteCleanup;
   readonly #path: string;
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
@@ -131,6 +125,7 @@ export class SqliteBackend implements Backend {
     this.#writing = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
     this.#writer = new SqliteWriter(database, this.#writing);
     this.#threadRecords = this.isDurable && mode !== "read" ? threadRecords : Infinity;
+    this.#cleanup = new SqliteCleanup(database, (operation, run) => this.#change(operation, run));
     const guard = new FileGuard(database, this.#writing);
     this.documents = new SqliteDocuments(database, {
       read: (run) => this.#do("read", run),
@@ -217,10 +212,7 @@ export class SqliteBackend implements Backend {
         return this.#all(sql, [before])[0][0] as number;
       });
     }
-    const deleted = await this.#deleteInSteps(name, before, performance.now() + timeBudgetMs);
-    // What is deleted is deleted: if the file is too busy for the rest, the next cleanup does it.
-    await this.#pruneLedger().then(() => this.#giveSpaceBack()).catch(() => {});
-    return deleted;
+    return await this.#cleanup.deleteBefore(name, before, performance.now() + timeBudgetMs);
   }
 
   stats(): Promise<BackendStats> {
@@ -350,56 +342,12 @@ export class SqliteBackend implements Backend {
       throw error;
     }
   }
-
-  async #deleteInSteps(table: string, before: number, end: number): Promise<number> {
-    const sql = `DELETE FROM ${table} WHERE rowid IN ` +
-      `(SELECT rowid FROM ${table} WHERE timestamp < ? LIMIT ${STEP_ROWS})`;
-    let deleted = 0;
-    for (;;) {
-      const rows = await retryBriefly(() => this.#change("delete", () => this.#run(sql, [before])));
-      deleted += rows;
-      if (rows < STEP_ROWS || performance.now() >= end) return deleted;
-      await nextTurn();
-    }
-  }
-
-  /** Deletes batches that will not be sent again. */
-  async #pruneLedger(): Promise<void> {
-    const sql = "DELETE FROM ledger WHERE committed_at < ?";
-    await this.#change("delete", () => this.#run(sql, [Date.now() - LEDGER_MS]));
-  }
-
-  /** Cuts free pages off the file, in steps, and the write-ahead log as well. */
-  async #giveSpaceBack(): Promise<void> {
-    const vacuum = (pragma: string) =>
-      this.#change("vacuum", () => {
-        this.#database.exec(`PRAGMA ${pragma}`);
-        return this.#freePages();
-      });
-    let free = Infinity;
-    for (;;) {
-      const left = await vacuum(`incremental_vacuum(${STEP_PAGES})`);
-      if (left === 0 || left >= free) break; // the file may have been made without incremental auto-vacuum
-      free = left;
-      await nextTurn();
-    }
-    await vacuum("wal_checkpoint(TRUNCATE)");
-  }
-
-  #freePages(): number {
-    return this.#all("PRAGMA freelist_count")[0][0] as number;
-  }
 }
 
 function encode({ id, dataset, records }: Batch): EncodedBatch {
   const used = narrow(dataset, records);
   const fields = used.columns.map(({ field }) => field);
   return { id, dataset: dataset.name, fields, rows: encodeRows(used, records) };
-}
-
-/** Lets the rest of the program have its turn: 6 µs, measured, where `setTimeout` takes 2 ms. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Negative, zero or positive, as for `sort`. */

@@ -14,3 +14,7 @@ Deno.test("Spool drains when other files fill its disk", async () => {
 Deno.test("SqliteBackend raises an alarm and loses nothing when its disk is full", async () => {
   assertEquals(await fillDisk("sqlite"), "done");
 });
+
+Deno.test("SqliteBackend deletes old records and gives space back on a full disk", async () => {
+  assertEquals(await fillDisk("cleanup"), "done");
+});

@@ -1,11 +1,12 @@
 /**
- * Full disks, in a process of its own that may mount one: `full_disk.ts spool|shared|sqlite`. It ends with "done".
+ * Full disks, in a process of its own that may mount one: `full_disk.ts spool|shared|sqlite|cleanup`. It ends with "done".
  *
  * @module
  */
-import type { TelemetryEvent } from "../../mod.ts";
+import { openBackend, type TelemetryEvent } from "../../mod.ts";
+import { systemMetrics } from "../../src/records/system_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
-import { TemporaryFolder } from "../fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "../fixtures.ts";
 import { DatabaseSync } from "node:sqlite";
 import { conserved, inTime, Load, sleep, until } from "./load.ts";
 
@@ -69,8 +70,15 @@ async function sharedSpool(folder: TemporaryFolder, disk: string): Promise<void>
   await load.endsExactly(folder.sqlite());
 }
 
-/** Takes all space that is left. */
-async function fill(disk: string): Promise<void> {
+/** Takes all space that is left, but for some KiB. */
+async function fill(disk: string, kibibytes = 0): Promise<void> {
+  const reserve = `${disk}/reserve`;
+  Deno.writeFileSync(reserve, new Uint8Array(1_024 * kibibytes));
+  await fillUp(disk);
+  Deno.removeSync(reserve);
+}
+
+async function fillUp(disk: string): Promise<void> {
   using ballast = await Deno.open(`${disk}/ballast`, { write: true, create: true });
   try {
     for (;;) await ballast.write(new Uint8Array(4_096));
@@ -100,6 +108,31 @@ async function fullSqlite(_folder: TemporaryFolder, disk: string): Promise<void>
   ]);
 }
 
+/** SQLite's disk is nearly full. A cleanup makes room. */
+async function cleanup(_folder: TemporaryFolder, disk: string): Promise<void> {
+  const path = `${disk}/test.db`;
+  const backend = await openBackend({ connectionString: `sqlite:///${path}`, sqliteDriver: "node:sqlite" });
+  const records = Array.from({ length: 12_000 }, (_, i) => ({
+    timestamp: NEW_YEAR + i,
+    clusterId: "prod",
+    nodeId: `gpu-${i % 100}`,
+    labels: { text: "x".repeat(100) },
+  }));
+  await backend.write({ id: "all", dataset: systemMetrics, records });
+  await backend.close();
+  const { size } = Deno.statSync(path);
+  for (const kibibytes of [128, 96]) { // SQLite's -shm takes 32 of them, and some pages are changed at least
+    await fill(disk, kibibytes);
+    const again = await openBackend({ connectionString: `sqlite:///${path}`, sqliteDriver: "node:sqlite" });
+    const before = NEW_YEAR + (kibibytes === 128 ? 6_000 : 11_990);
+    const deleted = await again.deleteBefore(systemMetrics, before, { dryRun: false });
+    assertEquals(deleted, kibibytes === 128 ? 6_000 : 5_990);
+    await again.close();
+    assertEquals([...Deno.readDirSync(disk)].map(({ name }) => name).sort(), ["ballast", "test.db"]);
+  }
+  assert(Deno.statSync(path).size < size / 10, `${size} bytes before, ${Deno.statSync(path).size} after`);
+}
+
 function isDiskFull(event: TelemetryEvent): boolean {
   const { kind } = (event.type === "paused" ? event.error : {}) as { kind?: string };
   return kind === "disk-full";
@@ -109,6 +142,7 @@ const SCENARIOS: Record<string, [kibibytes: number, run: typeof fullSpool]> = {
   spool: [512, fullSpool],
   shared: [16_384, sharedSpool],
   sqlite: [3_072, fullSqlite],
+  cleanup: [16_384, cleanup],
 };
 
 const [kibibytes, run] = SCENARIOS[Deno.args[0]];
