@@ -139,7 +139,7 @@ for (const nodes of [6_000, 20_000]) {
   });
 }
 
-Deno.test("AlertMonitor forgets silent nodes only, and says when it cannot watch further ones", () => {
+Deno.test("AlertMonitor evicts only silent nodes and reports when it is full", () => {
   const told: string[] = [];
   const watch = new AlertMonitor(memory().documents, ({ type }) => void told.push(type));
   const { now } = Date;
@@ -844,7 +844,7 @@ Deno.test("Alarm reports its end without the error that is over", () => {
   assertEquals(told, ["watch-paused: connection refused", "watch-resumed: Watching system_metrics again."]);
 });
 
-Deno.test("CostObservatory reports no event once it is closed and leaves crossings to others", async () => {
+Deno.test("CostObservatory reports no event after it has closed", async () => {
   const backend = memory();
   const told: string[] = [];
   const onEvent = (name: string) => ({ type }: { type: string }) => void told.push(`${name} ${type}`);

@@ -50,7 +50,7 @@ Deno.test("readWhere() refuses what it cannot read, and suggests the nearest nam
   }
 });
 
-Deno.test("aggregateCosts() adds up a measure, quantities by unit, and estimated costs by themselves", async () => {
+Deno.test("aggregateCosts() sums a measure, quantities by unit and estimates separately", async () => {
   for (const connectionString of [undefined, "sqlite://"]) {
     const backend = await openBackend({ connectionString });
     await write(backend, costEntries, [

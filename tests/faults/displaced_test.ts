@@ -191,12 +191,12 @@ Deno.test("Spool keeps records on disk when its folder is removed", async () => 
   assertEquals([lost, pipeline.stats().dropped], [0, 0]);
 });
 
-Deno.test("Spool loses and doubles nothing when its files vanish again and again, with SQLite", async () => {
+Deno.test("Spool loses and duplicates nothing when its files keep vanishing, with SQLite", async () => {
   using folder = new TemporaryFolder();
   await displaceSpool(new Chance(1), { connectionString: folder.sqlite(), harms: 8 });
 });
 
-Deno.test("Spool loses and doubles nothing when its files vanish again and again, with PostgreSQL", async () => {
+Deno.test("Spool loses and duplicates nothing when files keep vanishing, with PostgreSQL", async () => {
   await using database = await TestDatabase.create();
   await displaceSpool(new Chance(2), { connectionString: database.url, harms: 4 });
 });
