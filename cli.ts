@@ -8,5 +8,9 @@
  * @module
  */
 import { main } from "./src/cli/main.ts";
+import { sendConsoleToStderr } from "./src/lazy_import.ts";
 
-if (import.meta.main) Deno.exitCode = await main(Deno.args);
+if (import.meta.main) {
+  sendConsoleToStderr(); // nothing but results reaches stdout
+  Deno.exitCode = await main(Deno.args);
+}

@@ -49,6 +49,33 @@ async function fill(folder: TemporaryFolder): Promise<void> {
   }
 }
 
+test("keeps what a driver prints when it is loaded out of its results", async (folder) => {
+  await fill(folder);
+  // As `@db/sqlite` does before its first download; then it cannot be had, and the built-in driver is taken.
+  Deno.writeTextFileSync(
+    folder.file("driver.ts"),
+    `console.log("Downloading", "https://example.com/sqlite3"); console.table([1]); console.info("copied");
+    throw new Error("no network");`,
+  );
+  const project = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
+  const imports = { ...project.imports, "@db/sqlite": `file://${folder.file("driver.ts")}` };
+  Deno.writeTextFileSync(folder.file("map.json"), JSON.stringify({ imports }));
+  const [run, ...rest] = RUN;
+  for (const format of ["json", "ndjson", "csv"]) {
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [run, "--no-lock", `--import-map=${folder.file("map.json")}`, ...rest].concat(
+        ["database", "query", "metrics", "--format", format, ...AT],
+      ),
+      cwd: folder.path,
+    }).output();
+    const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+    assertEquals(code, 0, err);
+    assertMatch(err, /Downloading https:/);
+    assert(!/Downloading|copied|idx/.test(out), out);
+    if (format === "json") assertEquals(JSON.parse(out).length, 3);
+  }
+});
+
 test("--help lists all commands, and leads with examples", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(["--help"], { cwd });
   assertEquals([code, err], [0, ""]);

@@ -5,12 +5,14 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { errorCodeOf, kindOf, messageOf } from "../../errors.ts";
+import { sendConsoleToStderr } from "../../lazy_import.ts";
 import { loadSqliteDriver } from "./driver.ts";
 import { openOnceMore } from "./file.ts";
 import type { Reply, ThreadData } from "./thread.ts";
 import { type EncodedBatch, SqliteWriter } from "./writer.ts";
 
 const { driver, ...options } = workerData as ThreadData;
+sendConsoleToStderr();
 
 try {
   const database = openOnceMore(await loadSqliteDriver(driver), options);
