@@ -17,7 +17,7 @@ import { SpoolFolder } from "./spool_folder.ts";
 import { SpoolGuard } from "./spool_guard.ts";
 import { SpoolIntake } from "./spool_intake.ts";
 import { findRemains, type Remains } from "./spool_recovery.ts";
-import { SpoolWorker } from "./spool_worker.ts";
+import { PeriodicCheck, SpoolWorker } from "./spool_worker.ts";
 import { storageError } from "../pipeline/durable_file.ts";
 
 /** When what is written into the spool is made safe against a crash of the machine. */
@@ -40,8 +40,6 @@ export interface SpoolOptions {
 const MAX_SEGMENT_BYTES = 16 * 2 ** 20;
 /** A segment is an eighth of the spool at the most: it is what can be removed at once. */
 const MIN_SEGMENTS = 8;
-/** How often all files are checked; with fsync "interval", how often they are synced as well. */
-const CHECK_INTERVAL_MS = 1_000;
 
 /** What a {@linkcode Spool} is made of. */
 interface SpoolParts {
@@ -61,7 +59,6 @@ interface SpoolParts {
  * @typeParam T The type of the records.
  */
 export class Spool<T> implements Queue<T> {
-  readonly #dataset: Dataset<T>;
   readonly #folder: SpoolFolder;
   readonly #journal: Journal;
   readonly #options: SpoolOptions;
@@ -69,10 +66,7 @@ export class Spool<T> implements Queue<T> {
   readonly #intake: SpoolIntake<T>;
   readonly #backlog: SpoolBacklog<T>;
   readonly #batches: SpoolBatches;
-  readonly #checkTimer: ReturnType<typeof setInterval>;
-  #isChecking = false;
-  /** True if what was acknowledged could not be left on disk at the end. */
-  #isGone = false;
+  readonly #check: PeriodicCheck;
   #hooks!: QueueHooks;
 
   /**
@@ -127,7 +121,6 @@ export class Spool<T> implements Queue<T> {
     { folder, journal, options, settled, remains }: SpoolParts,
   ) {
     const { fsync, onEvent } = options;
-    this.#dataset = dataset;
     this.#folder = folder;
     this.#journal = journal;
     this.#options = options;
@@ -153,31 +146,28 @@ export class Spool<T> implements Queue<T> {
     this.#backlog = new SpoolBacklog({
       ...parts,
       onTaken: (records, time) => this.#hooks.onTaken(records, time),
-      onMissing: (records) => this.#tellOfMissing(records),
+      onMissing: (records) => {
+        this.#hooks.onMissing(records);
+        onEvent(missingEvent(dataset, folder.path, records));
+      },
     });
     this.#batches = new SpoolBatches({
       ...parts,
       isSynced: fsync !== "none",
       onRoom: () => this.#hooks.onRoom(),
     });
-    this.#checkTimer = setInterval(() => this.#check(guard), CHECK_INTERVAL_MS);
-    Deno.unrefTimer(this.#checkTimer);
-  }
-
-  /** Checks all files, until they are in place. */
-  async #check(guard: SpoolGuard): Promise<void> {
-    if (this.#isChecking || this.#work.isIntakeDown) return;
-    this.#isChecking = true;
-    await this.#work.persist(async () => {
-      if (this.#options.fsync === "interval") await this.#journal.sync();
-      await guard.check({ all: true });
-    }, { isIntake: true }).catch(() => {}); // it was closed
-    if (this.#work.alarm !== undefined) this.#batches.save();
-    this.#isChecking = false;
+    this.#check = new PeriodicCheck(async () => {
+      if (this.#work.isIntakeDown) return; // each of its attempts checks
+      await this.#work.persist(async () => {
+        if (fsync === "interval") await journal.sync();
+        await guard.check({ all: true });
+      }, { isIntake: true });
+      if (this.#work.alarm !== undefined) this.#batches.save();
+    });
   }
 
   get isDurable(): boolean {
-    return !this.#isGone;
+    return !this.#work.isGone;
   }
 
   /** Says who takes records out of it. */
@@ -202,7 +192,7 @@ export class Spool<T> implements Queue<T> {
 
   get buffered(): number {
     const { inMemory, onDisk } = this.#backlog;
-    return inMemory + this.#intake.records + (this.#isGone ? onDisk : 0);
+    return inMemory + this.#intake.records + (this.#work.isGone ? onDisk : 0);
   }
 
   get unsafe(): number {
@@ -210,7 +200,7 @@ export class Spool<T> implements Queue<T> {
   }
 
   get spooled(): number {
-    return this.#isGone ? 0 : this.#backlog.onDisk;
+    return this.#work.isGone ? 0 : this.#backlog.onDisk;
   }
 
   get bytes(): number {
@@ -274,24 +264,18 @@ export class Spool<T> implements Queue<T> {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#checkTimer);
+    this.#check.end();
     this.#work.beginClosing();
     if (!this.#work.isIntakeDown) await this.#intake.end();
     this.#work.end();
     await this.#intake.end();
     await this.#batches.end();
-    this.#isGone = !await this.#work.secure();
+    await this.#work.secure();
     if (this.#batches.settledTo === this.#intake.next) this.#journal.seal(); // then all of it can go
     await this.#batches.saveAgain();
     await this.#work.exclusive(() => this.#journal.sync()).catch(() => {});
     this.#journal.close();
     this.#folder.close();
-  }
-
-  #tellOfMissing(records: number): void {
-    this.#hooks.onMissing(records);
-    const message = `Cannot read ${records} records back from ${this.#folder.path}: they are damaged or gone`;
-    this.#options.onEvent({ type: "spool-damaged", dataset: this.#dataset.name, message, bytes: 0 });
   }
 }
 
@@ -322,4 +306,14 @@ function damageEvent(
   const message = `Cannot read ${what}: whole frames are wanted; ` +
     (file ? `it is set aside in ${file}` : "it is skipped");
   return { type: "spool-damaged", dataset, message, bytes, ...(file ? { file } : {}) };
+}
+
+/** Creates the event of records that are on disk no more. */
+function missingEvent(
+  { name: dataset }: Dataset<unknown>,
+  path: string,
+  records: number,
+): EventOf<"spool-damaged"> {
+  const message = `Cannot read ${records} records back from ${path}: they are damaged or gone`;
+  return { type: "spool-damaged", dataset, message, bytes: 0 };
 }

@@ -24,6 +24,7 @@ export class SpoolWorker {
   /** Ends the wait before the next attempt to write records, where there is one. */
   #tryNow: () => void = () => {};
   #isClosing = false;
+  #isGone = false;
 
   /** Does nothing by itself. */
   constructor(
@@ -94,11 +95,16 @@ export class SpoolWorker {
     }
   }
 
-  /** Checks all files once, and writes again what is missing; gives whether nothing is known to be missing. */
-  async secure(): Promise<boolean> {
+  /** Checks all files a last time, and writes again what is missing. */
+  async secure(): Promise<void> {
     const guard = this.#guard;
     await this.exclusive(() => guard.check({ all: true }).catch(() => guard.restore())).catch(() => {});
-    return !guard.isDisplaced;
+    this.#isGone = guard.isDisplaced;
+  }
+
+  /** True if what was acknowledged could not be left on disk at the end. */
+  get isGone(): boolean {
+    return this.#isGone;
   }
 
   /** Reads until it succeeds. */
@@ -152,5 +158,30 @@ export class SpoolWorker {
   /** Ends what is being tried. */
   end(): void {
     this.#abort.abort(storageError("write", this.#folder.path, new Error("it was closed")));
+  }
+}
+
+/** How often all files are checked; with fsync "interval", how often they are synced as well. */
+const CHECK_INTERVAL_MS = 1_000;
+
+/** Runs a check each second, one at a time. It does not keep the program running. */
+export class PeriodicCheck {
+  readonly #timer: ReturnType<typeof setInterval>;
+  #isRunning = false;
+
+  /** Starts it. A check that rejects is over. */
+  constructor(check: () => Promise<void>) {
+    this.#timer = setInterval(async () => {
+      if (this.#isRunning) return;
+      this.#isRunning = true;
+      await check().catch(() => {});
+      this.#isRunning = false;
+    }, CHECK_INTERVAL_MS);
+    Deno.unrefTimer(this.#timer);
+  }
+
+  /** Ends it. */
+  end(): void {
+    clearInterval(this.#timer);
   }
 }
