@@ -148,8 +148,9 @@ export async function displaceSpool(
     connectionString,
     spoolDirectory: folder.file("spool"),
     fsync: chance.of(["batch", "interval", "none"]),
-    onEvent: ({ type }) => told.push(type),
+    onEvent: ({ type, dataset }) => void (dataset === "system_metrics" && told.push(type)),
   });
+  const isThere = () => Deno.stat(`${spool}/lock`).then(() => true, () => false);
   const harm = [
     () => Deno.removeSync(folder.file("spool"), { recursive: true }),
     () => Deno.renameSync(spool, folder.file(crypto.randomUUID())),
@@ -159,6 +160,7 @@ export async function displaceSpool(
   await load.addUntil((async () => {
     for (let i = 0; i < harms; i++) {
       await sleep(chance.between(5, 100));
+      await until(isThere, "the spool is written again");
       const alarms = told.filter((type) => type === "paused").length;
       chance.of(harm)();
       await until(() => told.filter((type) => type === "paused").length > alarms, "the alarm is raised");
