@@ -18,7 +18,7 @@ type Change = <T>(operation: string, run: () => T) => Promise<T>;
 
 /**
  * Deletes old rows in steps and gives their space back. A transaction needs room in the write-ahead log for each page that
- * it changes. On a full disk, steps become smaller, and the log is checkpointed after each of them and
+ * it changes. On a full disk, steps become smaller, and the log is written into the file after each of them and
  * used again.
  */
 export class SqliteCleanup {
