@@ -2,6 +2,7 @@ import { type Backend, StorageBackend } from "./backends/backend.ts";
 import { parseConnectionString } from "./backends/connection_string.ts";
 import { DeferredBackend } from "./backends/deferred_backend.ts";
 import { ConfigError, describe, failureOf, kindOf, NOT_GRANTED } from "./errors.ts";
+import { suggest } from "./nearest.ts";
 import type { EventListener } from "./pipeline/events.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS, daysByDataset } from "./records/datasets.ts";
@@ -288,15 +289,17 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
     const rule = RULES[field as keyof PersistenceConfig];
     if (!Object.hasOwn(RULES, field)) {
       throw new ConfigError(
-        `Cannot use the configuration: ${Object.keys(RULES).join(", ")} are known: it has ${field}`,
+        `Cannot use the configuration: unknown option ${describe(field)}.${
+          suggest(field, Object.keys(RULES))
+        }`,
         { code: "UNKNOWN_OPTION" },
       );
     }
     if (value === undefined || rule.test(value)) continue;
     // An invalid connection string may hold a password, too.
-    const shown = field === "connectionString" ? typeof value : describe(value);
+    const shown = field === "connectionString" ? `a ${typeof value}` : describe(value);
     throw new ConfigError(
-      `Cannot use the configuration: ${field} must be ${rule.wanted}: current value is ${shown}`,
+      `Cannot use the configuration: ${field} must be ${rule.wanted}, not ${shown}.`,
       { code: "INVALID_OPTION" },
     );
   }
@@ -305,8 +308,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
   const target = whereTo(given.backend, connectionString);
   if (target.backend === "memory" && given.spoolDirectory !== undefined) {
     throw new ConfigError(
-      "Cannot use the configuration: a backend that outlives the process is wanted for a spoolDirectory: " +
-        "it is memory",
+      "Cannot use the configuration: a spool needs a database. Name one by connectionString, or remove spoolDirectory.",
       { code: "CONFLICTING_OPTIONS" },
     );
   }
@@ -330,7 +332,7 @@ function whereTo(
   if (typeof backend === "object") {
     if (connectionString === undefined) return { backend, location: "" };
     throw new ConfigError(
-      "Cannot use the configuration: an opened backend or a connection string is wanted: it has both",
+      "Cannot use the configuration: it has both an opened backend and a connection string. Remove one.",
       { code: "CONFLICTING_OPTIONS" },
     );
   }
@@ -341,8 +343,8 @@ function whereTo(
   if (backend === "timescaledb" && target.backend === "postgresql") return { ...target, backend };
   if (backend !== undefined && backend !== target.backend) {
     throw new ConfigError(
-      `Cannot use the configuration: a connection string of backend ${backend} is wanted: ` +
-        `it names ${target.backend}`,
+      `Cannot use the configuration: the backend is ${backend}, but the connection string names ` +
+        `${target.backend}. Remove backend.`,
       { code: "CONFLICTING_OPTIONS" },
     );
   }

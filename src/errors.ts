@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { nearest, suggest } from "./nearest.ts";
 /**
  * What went wrong, as a stable name. Part of each error of the library and of the events that report one;
  * `docs/troubleshooting.md` lists what each means and what to do.
@@ -125,12 +126,14 @@ export interface ValidationErrorOptions {
   field: string;
   /** The value that was given. */
   value: unknown;
-  /** What is wanted instead, as in "a finite number". */
-  wanted: string;
+  /** What it must be instead, as in "a finite number". */
+  wanted?: string;
+  /** The fields that exist, where the field is unknown: the nearest one is suggested. */
+  known?: readonly string[];
   /**
    * What is wrong with it.
    *
-   * @default {"INVALID_FIELD"}
+   * @default {"INVALID_FIELD", or "UNKNOWN_FIELD" with known fields}
    */
   code?: ErrorCode;
 }
@@ -169,10 +172,16 @@ export class ValidationError extends Error {
    * @param options The field, the value and what is wanted instead.
    */
   constructor(options: ValidationErrorOptions) {
-    const { subject, field, value, wanted, code = "INVALID_FIELD" } = options;
-    super(
-      `Cannot accept ${subject}: ${field} must be ${wanted}: current value is ${describe(value)}`,
-    );
+    const { subject, field, value, known = [] } = options;
+    const { code = options.known ? "UNKNOWN_FIELD" : "INVALID_FIELD" } = options;
+    const near = nearest(field, known);
+    const { wanted = near ? `spelled ${near}` : `one of ${known.join(", ")}` } = options;
+    const problem = options.known
+      ? `unknown field ${describe(field)}.${suggest(field, known)}`
+      : code === "MISSING_FIELD"
+      ? `${field} must be given.`
+      : `${field} must be ${wanted}, not ${describe(value)}.`;
+    super(`Cannot accept ${subject}: ${problem}`);
     this.code = code;
     this.field = field;
     this.value = value;
@@ -301,7 +310,7 @@ export function messageOf(error: unknown): string {
 /** Somebody closed the backend too early, which says nothing of the records. */
 export function closedBackend(operation: string, name: string): BackendError {
   return new BackendError(
-    `Cannot ${operation} ${name}: an open backend is wanted: this one is closed`,
+    `Cannot ${operation} ${name}: the backend is closed. Open it again.`,
     { code: "CLOSED", operation, kind: "operator" },
   );
 }

@@ -19,7 +19,7 @@ export function isAvailable(module: URL): boolean {
  * @throws {Error} If it, or what it imports, cannot be loaded.
  */
 export async function lazyImport<T>(module: URL): Promise<T> {
-  if (!isAvailable(module)) throw new Error(`permission to load ${module} is wanted`);
+  if (!isAvailable(module)) throw new Error(`Deno did not grant loading ${module}.`);
   return await import(module.href);
 }
 

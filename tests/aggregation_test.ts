@@ -19,10 +19,10 @@ Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid 
     [{ timeZone: "Mars/Olympus" }, "timeZone", "America/New_York"],
     [{ timeZone: "" }, "timeZone", "America/New_York"],
     [{ groupBy: "clusterId" }, "groupBy", "an array"],
-    [{ groupBy: ["cluster"] }, "groupBy", "one of "],
-    [{ groupBy: ["timestamp"] }, "groupBy", "one of "],
-    [{ groupBy: ["x.team"] }, "groupBy", "one of "],
-    [{ groupBy: [1] }, "groupBy", "one of "],
+    [{ groupBy: ["cluster"] }, "groupBy", "a name such as "],
+    [{ groupBy: ["timestamp"] }, "groupBy", "a name such as "],
+    [{ groupBy: ["x.team"] }, "groupBy", "a name such as "],
+    [{ groupBy: [1] }, "groupBy", "a name such as "],
     [{ top: 0 }, "top", "from 1"],
     [{ emptyBuckets: true }, "emptyBuckets", "no bucket"],
     [{ bucket: "1h", emptyBuckets: 1 }, "emptyBuckets", "true or false"],
@@ -33,7 +33,7 @@ Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid 
     ],
     [{ startTime: NEW_YEAR + 1, endTime: NEW_YEAR }, "startTime", "no later than endTime"],
     [{ startTime: 1_767_225_600 }, "startTime", "looks like seconds"],
-    [{ buckets: "1h" }, "buckets", "one of "],
+    [{ buckets: "1h" }, "buckets", "spelled bucket"],
   ];
   const ofMetrics: [object, string, unknown][] = [
     [{ groupBy: ["labels"] }, "groupBy", "labels.…"],
@@ -47,7 +47,11 @@ Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid 
   ];
   const ask = [
     ...[...wrong, ...ofMetrics].map((row) => [(asked: object) => hub.aggregateMetrics(asked), row] as const),
-    ...[...wrong, [{ fields: {} }, "fields", "one of "], [{ groupBy: ["entryId"] }, "groupBy", "tags.…"]]
+    ...[...wrong, [{ fields: {} }, "fields", "one of "], [
+      { groupBy: ["entryId"] },
+      "groupBy",
+      "a name such as ",
+    ]]
       .map((row) => [(asked: object) => costs.aggregateCosts(asked), row as typeof wrong[0]] as const),
   ];
   for (const [aggregate, [asked, field, wanted]] of ask) {

@@ -196,13 +196,13 @@ test("--version prints the version in deno.json", async ({ path: cwd }) => {
 
 test("exits with 2 and suggests the nearest name when a word is unknown", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
-    [[], "a command is wanted"],
-    [["database"], 'a command after "database" is wanted'],
-    [["databse", "init"], 'did you mean "database init"?'],
-    [["colect"], 'did you mean "collect"?'],
-    [["database", "query", "--limt", "5"], "did you mean --limit?"],
-    [["database", "query", "metrcs"], "did you mean metrics?"],
-    [["database", "query", "metrics", "costs"], 'unexpected argument "costs"'],
+    [[], "Name a command:"],
+    [["database"], 'Name a command after "database":'],
+    [["databse", "init"], 'Did you mean "database init"?'],
+    [["colect"], 'Did you mean "collect"?'],
+    [["database", "query", "--limt", "5"], "Unknown option --limt. Did you mean --limit?"],
+    [["database", "query", "metrcs"], 'Did you mean "metrics"?'],
+    [["database", "query", "metrics", "costs"], 'Unexpected argument "costs".'],
     [["database", "query", "--limit"], "--limit N"],
     [["database", "query", "--limit", "-1"], 'from 0, not "-1"'],
     [["database", "query", "--limit", "many"], "a whole number from 0"],
@@ -214,22 +214,22 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     ],
     [["database", "query", "--since", "1d", "--until", "2d", ...AT], "startTime"],
     [["metrics", "health", "--at", "1972-01-01"], "a time from 1973-03-03T09:46:40.000Z on"],
-    [["database", "query", "--format", "cvs"], "did you mean csv?"],
-    [["database", "query", "costs", "--group-by", "team"], "groupBy must be one of"],
+    [["database", "query", "--format", "cvs"], 'Unknown format "cvs". Did you mean "csv"?'],
+    [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as"],
     [["database", "query", "costs", "--group-by", "category", "--limit", "5"], "--top N"],
     [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
     [["database", "query", "--bucket", "1d", "--time-zone", "Mars"], "timeZone must be the name"],
     [["database", "query", "--bucket", "1d", "--since", "1d", "--until", "2d"], "startTime"],
-    [["database", "query", "--top", "0"], "--top wants a whole number from 1"],
+    [["database", "query", "--top", "0"], "--top must be a whole number from 1"],
     [["database", "query", "--measure", "cpuUsage"], "such as cpuUsage.avg"],
     [["database", "query", "--measure", "cpuUsage.mean"], "such as p95"],
-    [["database", "query", "costs", "--measure", "amount.avg"], "did you mean amount?"],
+    [["database", "query", "costs", "--measure", "amount.avg"], "must be a name such as amount,"],
     [["database", "query", "costs", "--node-id", "n"], "does not apply to cost_entries"],
     [["database", "cleanup", "--yes=1"], "takes no value"],
     [["database", "cleanup", "--retention-days", "x"], "a number from 0"],
-    [["database", "cleanup"], "pass --yes"],
-    [["database", "dead-letter"], "one of list, retry, purge"],
-    [["database", "dead-letter", "lst", "--spool-directory", "s"], "did you mean list?"],
+    [["database", "cleanup"], "Pass --yes to confirm, or --dry-run to count."],
+    [["database", "dead-letter"], "Name an action: list, retry, purge."],
+    [["database", "dead-letter", "lst", "--spool-directory", "s"], 'Did you mean "list"?'],
     [["database", "dead-letter", "list"], "--dead-letter-directory or --spool-directory"],
     [["collect", "--interval", "1"], "such as 250ms"],
     [["collect", "--interval", "1ms"], "at least 100ms"],
@@ -240,7 +240,7 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["collect", "--cost-per-hour", "1", "--currency", "usd", ...AT], "spelled USD"],
     [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
     [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
-    [["database", "examples", "chrt"], "did you mean chart?"],
+    [["database", "examples", "chrt"], 'Did you mean "chart"?'],
   ];
   const runs = await Promise.all(
     wrong.map(async ([args, wanted]) => ({ args, wanted, ...await openfinops(args, { cwd }) })),
@@ -301,7 +301,7 @@ test("exits with 1 and creates nothing when the database is missing", async ({ p
   for (const command of [["stats"], ["query"], ["test-connection"], ["cleanup", "--yes"]]) {
     const { code, out, err } = await openfinops(["database", ...command, ...AT], { cwd });
     assertEquals([code, out], [1, ""]);
-    assert(err.includes("`database init` makes one"), err);
+    assert(err.includes("create the database with `openfinops database init`"), err);
   }
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
@@ -328,7 +328,7 @@ test("prefers the option over the environment", async ({ path: cwd }) => {
   assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 3)\n"]);
   const both = await openfinops(["database", "stats", "--backend", "postgresql", ...AT], { cwd });
   assertEquals(both.code, 2);
-  assert(both.err.includes("a connection string of backend postgresql is wanted: it names sqlite"), both.err);
+  assert(both.err.includes("the backend is postgresql, but the connection string names sqlite"), both.err);
 });
 
 test("database test-connection prints driver, version, write access and time", async (folder) => {
@@ -513,7 +513,7 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
     const args = ["database", "cleanup", ...AT, "--dataset", "costs", "--yes"];
     const { code, err } = await openfinops(args, { cwd, env });
     assertEquals(code, 2);
-    assert(err.includes("costs are deleted only by an explicit --retention-days"), err);
+    assert(err.includes("Costs are deleted only by an explicit --retention-days"), err);
   }
 });
 
@@ -748,7 +748,7 @@ test("database dead-letter lists, retries and purges records", async (folder) =>
   }
   const { out } = await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd });
   assertEquals(JSON.parse(out).totals, [{ currency: "USD", total: "0.3", count: 3 }]);
-  assert((await run("purge")).err.includes("pass --yes"));
+  assert((await run("purge")).err.includes("Pass --yes to confirm"));
   assertEquals((await run("purge", "--yes")).out, "Deleted 1 record.\n");
   assertEquals((await run("list", "--format", "ndjson")).out, "");
 });
@@ -803,14 +803,14 @@ function exists(path: string): boolean {
 test("costs set-budget creates, changes and deletes, and costs budgets reports", async ({ path: cwd }) => {
   const run = (...args: string[]) => openfinops([...args, ...AT], { cwd });
   const none = await run("costs", "budgets");
-  assertMatch(none.err, /an existing database is wanted/);
+  assertMatch(none.err, /no such file\. Check the path/);
   for (
     const [args, message] of [
       [["nlp", "--amount", "0"], /amount must be a decimal above 0/],
       [["nlp", "--amount", "1", "--tag", "team"], /KEY=VALUE/],
-      [["nlp", "--amount", "1", "--threshold", "x"], /--threshold wants percentages above 0/],
-      [["nlp", "--amount", "1", "--delete"], /goes with nothing else/],
-      [[], /the id of a budget is wanted/],
+      [["nlp", "--amount", "1", "--threshold", "x"], /--threshold must be a percentage above 0/],
+      [["nlp", "--amount", "1", "--delete"], /--delete cannot be combined/],
+      [[], /The id of the budget is missing/],
     ] as [string[], RegExp][]
   ) {
     const { code, err } = await run("costs", "set-budget", ...args);
@@ -853,7 +853,7 @@ test("costs set-budget creates, changes and deletes, and costs budgets reports",
   assertEquals(header.split(",").length, row.split(",").length);
   assertEquals((await run("costs", "budgets", "nlq")).code, 2);
   assertEquals((await run("costs", "set-budget", "nlp", "--delete")).err, "Deleted: nlp.\n");
-  assertMatch((await run("costs", "set-budget", "nlp", "--delete")).err, /there is no budget nlp/);
+  assertMatch((await run("costs", "set-budget", "nlp", "--delete")).err, /There is no budget "nlp"\./);
   assertMatch(
     (await run("costs", "budgets")).err,
     /^No budgets\. `deno run -A .*cli\.ts costs set-budget` creates one\.\n$/,

@@ -46,18 +46,30 @@ Deno.test("resolveConfig() reads the backend from the connection string", () => 
 
 Deno.test("resolveConfig() refuses a backend that contradicts the connection string", async () => {
   const both = { backend: "memory" as const, connectionString: "sqlite:///a.db" };
-  assertThrows(() => resolveConfig(both), ConfigError, "it names sqlite");
+  assertThrows(
+    () => resolveConfig(both),
+    ConfigError,
+    "but the connection string names sqlite. Remove backend.",
+  );
   const backend = await openBackend({});
-  assertThrows(() => resolveConfig({ backend, connectionString: "sqlite://" }), ConfigError, "it has both");
+  assertThrows(
+    () => resolveConfig({ backend, connectionString: "sqlite://" }),
+    ConfigError,
+    "it has both an opened backend",
+  );
 });
 
 Deno.test("resolveConfig() refuses unknown fields and names the known ones", () => {
   const config = { spoolDir: "x" } as PersistenceConfig;
-  assertThrows(() => resolveConfig(config), ConfigError, "retentionDays, batchSize");
+  assertThrows(
+    () => resolveConfig(config),
+    ConfigError,
+    'unknown option "spoolDir". Did you mean "spoolDirectory"?',
+  );
   assertThrows(
     () => resolveConfig({ constructor: 1 } as PersistenceConfig),
     ConfigError,
-    "it has constructor",
+    'unknown option "constructor"',
   );
 });
 
@@ -89,7 +101,7 @@ Deno.test("resolveConfig() refuses invalid values and says what is valid", () =>
     [{ fsync: "always" }, "batch, interval, none"],
     [{ deadLetterDirectory: 5 }, "the path of a folder"],
     [{ onEvent: "log" }, "a function"],
-    [{ spoolDirectory: "spool" }, "it is memory"],
+    [{ spoolDirectory: "spool" }, "a spool needs a database"],
   ];
   for (const [config, wanted] of wrong) assertThrows(() => resolveConfig(config), ConfigError, wanted);
 });

@@ -69,7 +69,7 @@ test("sharing", ({ out }) => {
 
 test("streams", ({ out, err }) => {
   assertEquals(out, "9999 9999\n");
-  assertMatch(err, /^Cannot accept .*cpuUsage must be a finite number: current value is "hot"\n$/);
+  assertMatch(err, /^Cannot accept .*cpuUsage must be a finite number, not "hot"\.\n$/);
 });
 
 test("spool", ({ out, err }) => {

@@ -239,7 +239,11 @@ test("writes Parquet in row groups, and a file without records", async (backend)
 });
 
 test("refuses FOCUS for a dataset without costs", async (backend) => {
-  await assertRejects(() => bytesOf(backend, systemMetrics, "focus"), TransferError, "focus is for costs");
+  await assertRejects(
+    () => bytesOf(backend, systemMetrics, "focus"),
+    TransferError,
+    "as FOCUS, which is for costs",
+  );
 });
 
 Deno.test("writeWholeFile() keeps the old file when it fails", async () => {

@@ -67,9 +67,9 @@ Deno.test("LineStream() finds the same lines in chunks of any size", async () =>
       [1, '"a",b'],
       [2, '1,"x\ny""z"'],
       [5, '3,5" disk'],
-      [6, "a comma or the end of the line is wanted after a closing quote"],
-      [7, "UTF-8 is wanted (`iconv -f latin1 -t utf-8` makes it from Latin-1): it has other bytes"],
-      [8, "a closing quote is wanted"],
+      [6, "A closing quote must be followed by a comma or the end of the line."],
+      [7, "The line is not UTF-8. Convert the file, from Latin-1 by `iconv -f latin1 -t utf-8`."],
+      [8, "A closing quote is missing."],
       [9, "6,7"],
       [10, "8,9"],
     ]);
@@ -93,7 +93,7 @@ Deno.test("LineStream() skips a line of 50 MB in flat memory", async () => {
   const lines = (await Array.fromAsync(bytes.pipeThrough(new LineStream({ isQuoted: true })))).flat();
   assertEquals(lines.map(({ line, fault }) => [line, fault]), [
     [1, undefined],
-    [2, "at most 1048576 bytes in a line are wanted"],
+    [2, "The line is longer than 1048576 bytes."],
     [3, undefined],
   ]);
   assert(lines[1].text.length <= 1_000);
@@ -104,7 +104,7 @@ Deno.test("LineStream() continues after the first line of an unclosed quote", as
   const lines = (await Array.fromAsync(bytes.pipeThrough(new LineStream({ isQuoted: true, maxBytes: 64 }))))
     .flat();
   assertEquals(lines.map(({ line, fault }) => [line, fault]), [
-    [1, "a closing quote is wanted within 64 bytes"],
+    [1, "A closing quote is missing within 64 bytes."],
     [2, undefined],
     [3, undefined],
     [4, undefined],
@@ -241,16 +241,16 @@ Deno.test("importRecords() names bad lines and stores the others", async () => {
     row("i"),
   ]);
   assertEquals(rejects.map(lineOf), [
-    "3: 5 columns are wanted, as in the first line: it has 4",
-    "4: 5 columns are wanted, as in the first line: it has 6",
-    '5: Cannot accept a cost entry: amount must be a decimal number or string: current value is "NaN"',
+    "3: The line has 4 columns, and the first line 5.",
+    "4: The line has 6 columns, and the first line 5.",
+    '5: Cannot accept a cost entry: amount must be a decimal number or string, not "NaN".',
     "6: Cannot accept a cost entry: timestamp must be a time as in 2026-01-31T12:00:00Z, or in epoch " +
-    'milliseconds: current value is "yesterday"',
-    "8: Cannot accept a cost entry: resourceId must be given: current value is undefined",
-    "9: UTF-8 is wanted (`iconv -f latin1 -t utf-8` makes it from Latin-1): it has other bytes",
-    "10: Cannot accept a cost entry: amount must be a decimal with at most 18 digits before the point: " +
-    'current value is "1e30"',
-    "11: a closing quote is wanted",
+    'milliseconds, not "yesterday".',
+    "8: Cannot accept a cost entry: resourceId must be given.",
+    "9: The line is not UTF-8. Convert the file, from Latin-1 by `iconv -f latin1 -t utf-8`.",
+    "10: Cannot accept a cost entry: amount must be a decimal with at most 18 digits before the point, " +
+    'not "1e30".',
+    "11: A closing quote is missing.",
   ]);
   assertEquals(records.map(({ entryId }) => entryId), ["a", "i"]);
   assertEquals(report, { stored: 2, known: 0, restated: 0, rejected: 8 });
@@ -269,15 +269,19 @@ Deno.test("importRecords() stops at the first bad line when isStrict is set", as
 Deno.test("importRecords() refuses a file of something else and says why", async () => {
   const refused: [Part[], Partial<ImportOptions>, string][] = [
     [[""], {}, "the file is empty"],
-    [[LATIN1, "\n1\n"], {}, "UTF-8 is wanted"],
-    [["timestamp,resourceId,category\n"], {}, "a column amount is wanted: the columns are timestamp"],
-    [[HEADER.replace("entryId", "timestamp")], {}, "timestamp is there twice"],
-    [[HEADER.replace("entryId", "entry")], {}, "it has entry"],
-    [[HEADER], { map: { amount: "Cost" } }, "a column Cost for amount is wanted"],
-    [[HEADER], { idColumn: "Id" }, "a column Id for entryId is wanted"],
-    [[HEADER], { map: { cost: "amount" } }, "it has no cost"],
-    [[HEADER], { map: { "region.x": "amount" } }, "it has no region.x"],
-    [["ChargePeriodStart,BilledCost\n"], {}, "the format focus, as which it looks"],
+    [[LATIN1, "\n1\n"], {}, "The line is not UTF-8."],
+    [["timestamp,resourceId,category\n"], {}, "there is no column amount. The columns are timestamp"],
+    [[HEADER.replace("entryId", "timestamp")], {}, 'two columns are called "timestamp". Rename one.'],
+    [
+      [HEADER.replace("entryId", "entry")],
+      {},
+      "entry is no field. Rename the columns, or map those to import.",
+    ],
+    [[HEADER], { map: { amount: "Cost" } }, "there is no column Cost for amount"],
+    [[HEADER], { idColumn: "Id" }, "there is no column Id for entryId"],
+    [[HEADER], { map: { cost: "amount" } }, 'unknown field "cost"'],
+    [[HEADER], { map: { "region.x": "amount" } }, 'unknown field "region.x". Did you mean "region"?'],
+    [["ChargePeriodStart,BilledCost\n"], {}, "It looks like FOCUS: pass the format focus."],
     [
       ["ChargePeriodStart,BilledCost\n"],
       { format: "focus" },
@@ -286,9 +290,9 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     [
       ["ChargePeriodStart,BilledCost,ServiceName,BillingCurency\n"],
       { format: "focus" },
-      "a column BillingCurrency for currency is wanted",
+      "there is no column BillingCurrency for currency",
     ],
-    [[HEADER], { format: "focus", dataset: "system_metrics" }, "focus is for costs"],
+    [[HEADER], { format: "focus", dataset: "system_metrics" }, "from FOCUS, which is for costs"],
   ];
   for (const [parts, options, wanted] of refused) {
     await assertRejects(() => imported(parts, options), TransferError, wanted);
@@ -356,9 +360,9 @@ Deno.test("importRecords() stores the rest when an earlier import was interrupte
   const error = await assertRejects(
     () => importRecords(file([packed.slice(0, packed.length * 0.7)], 1_000), options),
     TransferError,
-    "a whole file of gzip is wanted: unexpected end of file",
+    "the gzip file is damaged or cut short (unexpected end of file). Fetch it again.",
   ) as TransferError;
-  const known = Number(/; (\d+) records before it are stored$/.exec(error.message)![1]);
+  const known = Number(/ (\d+) records before it are stored\.$/.exec(error.message)![1]);
   assert(known > 0 && known < 25_000);
   const report = await importRecords(file([packed]), options);
   assertEquals(report, { stored: 25_000 - known, known, restated: 0, rejected: 0 });
@@ -402,14 +406,14 @@ Deno.test("importRecords() reads NDJSON numbers to the last digit", async () => 
   ], { format: "ndjson" });
   assertEquals(records.map(({ amount }) => amount), ["0.123456789012345678", "-0.000000000000000001"]);
   assertEquals(rejects.map(({ line }) => line), [3, 4, 5]);
-  assert(rejects[0].reason.includes("regoin must be a field of cost_entries"), rejects[0].reason);
+  assert(rejects[0].reason.includes('unknown field "regoin". Did you mean "region"?'), rejects[0].reason);
 });
 
 Deno.test("importRecords() rejects a line without an id when an id column is set", async () => {
   const csv = await imported([HEADER.replace("entryId", "Id"), row(""), row("a")], { idColumn: "Id" });
   assertEquals(csv.records.map(({ entryId }) => entryId), ["a"]);
   assertEquals(csv.rejects.map(lineOf), [
-    "2: Cannot accept a cost entry: entryId must be given in the column Id: current value is null",
+    "2: Cannot accept a cost entry: entryId must be given in the column Id, not null.",
   ]);
   const cost = { timestamp: NEW_YEAR, resourceId: "r", category: "c", amount: 1 };
   const lines = [{ Id: "a", ...cost }, { Id: null, ...cost }, cost].map((line) =>
@@ -432,9 +436,9 @@ Deno.test("importRecords() refuses NDJSON when no line has a mapped column", asy
     await assertRejects(
       () => imported([lines], { ...options, map }),
       TransferError,
-      `Cannot import all: a line with each column that is mapped is wanted: no line has ${
+      `Cannot import all: No line has ${
         Object.values(map)[0]
-      }; 0 records before it are stored`,
+      }. Correct the map. 0 records before it are stored.`,
     );
   }
   for (const parts of [[lines], [""]]) await imported(parts, { ...options, map: { cpuUsage: "cpu" } });
@@ -455,8 +459,8 @@ Deno.test("importRecords() ends with an error when an id has different costs", a
   await assertRejects(
     () => imported(parts, { idColumn: "Id" }),
     TransferError,
-    "Cannot import all: a column that tells the costs of a time apart is wanted in place of Id: " +
-      '"a" stands for several of 2026-01-01T00:00:00.000Z; 2 records are stored, 3 passed for known ones',
+    'Cannot import all: "a" in Id stands for several costs of 2026-01-01T00:00:00.000Z. Choose an id column that ' +
+      "tells them apart. 2 records are stored, 3 counted as known.",
   );
   const same = await imported(parts.toSpliced(4, 1), { idColumn: "Id" });
   assertEquals(same.report, { stored: 2, known: 2, restated: 0, rejected: 0 });
@@ -543,9 +547,9 @@ Deno.test("importRecords() rejects a FOCUS line without currency unless one is s
   const parts = ["ChargePeriodStart,BilledCost,ServiceName,BillingCurrency\n", ...lines];
   const { records, rejects } = await imported(parts, { format: "focus" });
   assertEquals(records.map(({ currency }) => currency).sort(), ["EUR", "USD"]);
-  const refused = "Cannot accept a cost entry: currency must be given in the column BillingCurrency: " +
-    "current value is";
-  assertEquals(rejects.map(lineOf), [`3: ${refused} null`, `4: ${refused} null`, `5: ${refused} ""`]);
+  const refused = "Cannot accept a cost entry: currency must be given in the column BillingCurrency, " +
+    "not";
+  assertEquals(rejects.map(lineOf), [`3: ${refused} null.`, `4: ${refused} null.`, `5: ${refused} "".`]);
   const without = [parts[0].replace("Currency", "Account"), ...lines];
   for (const file of [parts, without]) {
     const { records } = await imported(file, { format: "focus", set: { currency: "SEK" } });

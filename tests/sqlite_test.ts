@@ -105,7 +105,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
     const reader = await open(path, "read");
     for (
-      const [refusing, reason] of [[backend, "an open backend is wanted"], [reader, "readonly"]] as const
+      const [refusing, reason] of [[backend, "the backend is closed"], [reader, "readonly"]] as const
     ) {
       const writing = () => write(refusing, systemMetrics, [{ timestamp: NEW_YEAR + 1 }]);
       const error = await assertRejects(writing, BackendError, reason) as BackendError;
@@ -335,7 +335,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
 
   test("opens for reading without creating a file", async (folder) => {
     for (const mode of ["read", "existing"] as const) {
-      await assertRejects(() => open(folder.file("none.db"), mode), BackendError, "there is no such file");
+      await assertRejects(() => open(folder.file("none.db"), mode), BackendError, "no such file");
     }
     assertEquals([...Deno.readDirSync(folder.path)], []);
   });
@@ -344,14 +344,14 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     const path = folder.file("a.db");
     Deno.createSync(path).close();
     for (const mode of ["existing", "read"] as const) {
-      await assertRejects(() => open(path, mode), BackendError, "it is empty");
+      await assertRejects(() => open(path, mode), BackendError, "it has no tables");
     }
     assertEquals(Deno.statSync(path).size, 0);
   });
 
   test("refuses a missing folder and a folder in place of a file", async (folder) => {
-    await assertRejects(() => open(folder.file("no/a.db")), BackendError, "the folder does not exist");
-    await assertRejects(() => open(folder.path), BackendError, "this is a folder");
+    await assertRejects(() => open(folder.file("no/a.db")), BackendError, "its folder does not exist");
+    await assertRejects(() => open(folder.path), BackendError, "it is a folder");
     Deno.writeTextFileSync(folder.file("file"), "");
     await assertRejects(() => open(folder.file("file/a.db")), BackendError, "Cannot open");
     await assertRejects(() => open(folder.file("x".repeat(300))), BackendError, "Cannot open");
@@ -515,7 +515,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await assertRejects(
       () => Array.fromAsync(backend.read(systemMetrics, acceptQuery(systemMetrics))),
       BackendError,
-      "there is no such file",
+      "no such file",
     );
   });
 }

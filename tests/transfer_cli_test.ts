@@ -119,12 +119,12 @@ test("import names and keeps bad lines, stores the others and exits with 1", asy
   assertEquals(told.length, 11);
   assertEquals(
     told[0],
-    "m.csv:3: Cannot accept system metrics: cpuUsage must be a number as in 41.2: " +
-      'current value is "x0"',
+    "m.csv:3: Cannot accept system metrics: cpuUsage must be a number as in 41.2, " +
+      'not "x0".',
   );
   assertMatch(
     told[10],
-    /15 lines are bad \(the first 10 are named above\); bad.ndjson has them \[LINES_REJECTED\]$/,
+    /15 lines are bad \(the first 10 are named above\); bad.ndjson has them. \[LINES_REJECTED\]$/,
   );
   const kept = Deno.readTextFileSync(folder.file("bad.ndjson")).trimEnd().split("\n").map((line) =>
     JSON.parse(line)
@@ -149,7 +149,7 @@ test("import names and keeps bad lines, stores the others and exits with 1", asy
   assertEquals([strict.code, strict.out], [1, ""]);
   assertMatch(
     strict.err,
-    /^error: m.csv: Cannot import all: line 3: .* 0 records before it are stored \[INVALID_FIELD\]\n$/,
+    /^error: m.csv: Cannot import all: line 3: .* 0 records before it are stored. \[INVALID_FIELD\]\n$/,
   );
 });
 
@@ -169,8 +169,8 @@ test("import refuses a rejects file that is in use", async (folder) => {
     const { code, err } = await rejectsTo(path);
     assertEquals([code, err], [
       1,
-      `error: Cannot write ${path}: a file of its own is wanted for bad lines: ` +
-      "it is an input or the database [FILE_IN_USE]\n",
+      `error: Cannot write ${path}: it is an input or the database. ` +
+      "Name another file for rejected lines. [FILE_IN_USE]\n",
     ]);
   }
   assertEquals(Deno.readTextFileSync(folder.file("m.csv")), csv);
@@ -199,7 +199,7 @@ test("import creates no database when the file is missing", async ({ path: cwd }
   assertEquals(code, 1);
   assertMatch(
     err,
-    /^error: Cannot read none.csv: a file that can be read is wanted: No such file or directory \[FILE_NOT_FOUND\]\n$/,
+    /^error: Cannot read none.csv: no such file or directory. Check the path. \[FILE_NOT_FOUND\]\n$/,
   );
   assertEquals([...Deno.readDirSync(cwd)], []);
 });
@@ -226,7 +226,7 @@ test("import names the rejects file when it cannot be written", async (folder) =
   assertEquals(code, 1);
   assertMatch(
     err,
-    /Cannot write \/dev\/full: .*: No space left on device; 0 records before it are stored \[DISK_FULL\]\n$/,
+    /Cannot write \/dev\/full: no space left on device. Free some space. 0 records before it are stored. \[DISK_FULL\]\n$/,
   );
 });
 
@@ -270,7 +270,7 @@ test("export and query exit with 1 when stdout is full", async (folder) => {
     const { code, stderr } = await new Deno.Command("sh", { args, cwd }).output();
     assertEquals([code, new TextDecoder().decode(stderr)], [
       1,
-      "error: Cannot write stdout: room for it is wanted: No space left on device [DISK_FULL]\n",
+      "error: Cannot write stdout: no space left on device. Free some space. [DISK_FULL]\n",
     ]);
   }
 });
@@ -305,7 +305,7 @@ test("export names a path it cannot write and leaves nothing there", async (fold
     assertMatch(
       err,
       new RegExp(
-        `^error: Cannot write ${path}: a file that can be written in an existing folder is wanted: .+ \\[\\w+\\]\n$`,
+        `^error: Cannot write ${path}: .+\\. Check that the folder exists and can be written\\. \\[\\w+\\]\n$`,
       ),
     );
   }
@@ -334,7 +334,7 @@ test("migrate compares both sides and exits with 1 when they differ", async (fol
   const differing = await database(args, { cwd });
   assertEquals(differing.code, 1);
   assertMatch(differing.out, /cost_entries\s+USD\s+20\.5000008\s+21\.5000008\s+1\n/);
-  assertMatch(differing.err, /the same on both sides is wanted/);
+  assertMatch(differing.err, /Source and target differ, as listed above/);
 });
 
 /** Starts a database command, and kills it when it has got somewhere; gives whether it was still running. */
@@ -390,19 +390,19 @@ test("import and export leave nothing partial when killed", async (folder) => {
 
 test("import, export and migrate exit with 2 when used wrongly", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
-    [["import"], "a dataset (metrics, services, costs) and files are wanted"],
-    [["import", "costs"], "and files are wanted"],
-    [["import", "cost", "a.csv"], "did you mean costs?"],
-    [["import", "costs", "a.csv", "--format", "focs"], "did you mean focus?"],
-    [["import", "costs", "a.csv", "--map", "amount"], "--map wants a field"],
-    [["import", "costs", "a.csv", "--on-conflict", "no"], "ignore, replace"],
+    [["import"], "Name a dataset (metrics, services, costs) and files."],
+    [["import", "costs"], "and files."],
+    [["import", "cost", "a.csv"], 'Did you mean "costs"?'],
+    [["import", "costs", "a.csv", "--format", "focs"], 'Did you mean "focus"?'],
+    [["import", "costs", "a.csv", "--map", "amount"], '--map must be FIELD=…, not "amount".'],
+    [["import", "costs", "a.csv", "--on-conflict", "no"], "Use one of ignore, replace."],
     [["import", "costs", "a.csv", "--map"], "--map FIELD=COLUMN"],
-    [["export"], "a dataset is wanted"],
+    [["export"], "Name a dataset: metrics, services, costs."],
     [["export", "costs", "--node-id", "n"], "does not apply to cost_entries"],
-    [["export", "costs", "--format", "parqet"], "did you mean parquet?"],
+    [["export", "costs", "--format", "parqet"], 'Did you mean "parquet"?'],
     [["export", "costs", "--charge-period", "1"], "such as 250ms"],
-    [["migrate", "--to", "sqlite:///b.db"], "--from is wanted"],
-    [["migrate", "--from", "sqlite:///a.db"], "--to is wanted"],
+    [["migrate", "--to", "sqlite:///b.db"], "Pass --from with"],
+    [["migrate", "--from", "sqlite:///a.db"], "Pass --to with"],
     [["migrate", "--from", "sqlite:///a.db", "--to", "mysql://u:secret@h/d"], 'scheme "mysql"'],
   ];
   const runs = await Promise.all(

@@ -64,7 +64,7 @@ Deno.test("acceptRecord() suggests milliseconds when a time is in seconds", () =
   assertEquals(
     message,
     "Cannot accept system metrics: timestamp must be a time in epoch milliseconds (this looks like " +
-      "seconds; multiply by 1000): current value is 1767225600",
+      "seconds; multiply by 1000), not 1767225600.",
   );
 });
 
@@ -143,8 +143,14 @@ Deno.test("acceptRecord() accepts ISO 4217 codes and names of virtual currencies
 });
 
 Deno.test("acceptRecord() refuses unknown fields and suggests the spelling", () => {
-  assertEquals(refusal(() => acceptSystem({ cpu_usage: 1 })).wanted, "spelled cpuUsage");
-  assertEquals(refusal(() => acceptSystem({ colour: "red" })).wanted, "a field of system_metrics");
+  const misspelled = refusal(() => acceptSystem({ cpu_usage: 1 }));
+  assertEquals(misspelled.wanted, "spelled cpuUsage");
+  assertEquals(
+    misspelled.message,
+    'Cannot accept system metrics: unknown field "cpu_usage". Did you mean "cpuUsage"?',
+  );
+  const unknown = refusal(() => acceptSystem({ completelyDifferent: "red" }));
+  assertEquals(unknown.message, 'Cannot accept system metrics: unknown field "completelyDifferent".');
   assertEquals(acceptSystem({ colour: undefined }).timestamp, NEW_YEAR);
 });
 

@@ -36,9 +36,9 @@ Deno.test("readWhere() refuses what it cannot read, and suggests the nearest nam
     ["serviceName", "cannot read the condition"],
     ["=x", "cannot read the condition"],
     ["serviceName in ", "cannot read the condition"],
-    ["servicName=x", "did you mean serviceName?"],
-    ["tag.team=x", "did you mean tags.team?"],
-    ["tags=x", "did you mean tags.…?"],
+    ["servicName=x", "must be a name such as serviceName,"],
+    ["tag.team=x", "must be a name such as tags.team,"],
+    ["tags=x", "must be a name such as tags.…,"],
     ["amount=x", "a decimal number or string"],
     ["serviceName>x", "a field that is a number or a time"],
     ["chargePeriodEnd>soon", "a time in whole epoch milliseconds"],
@@ -99,7 +99,11 @@ Deno.test("aggregateCosts() sums a measure, quantities by unit and estimates sep
       { group: { consumedUnit: "Hours" }, ...base, total: "2", count: 1 },
     ]);
     const measure = "efectiveCost" as "effectiveCost";
-    await assertRejects(() => aggregateCosts(backend, { measure }), Error, "did you mean effectiveCost?");
+    await assertRejects(
+      () => aggregateCosts(backend, { measure }),
+      Error,
+      "must be a name such as effectiveCost,",
+    );
     const file = await exportRecords({
       backend,
       dataset: "cost_entries",

@@ -1,4 +1,4 @@
-import { type ErrorCode, ValidationError } from "../errors.ts";
+import { ValidationError } from "../errors.ts";
 import type { GroupKey, Measure } from "../records/aggregation.ts";
 import { type Bucket, BUCKET_WANTED, isTimeZone, parseBucket } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -126,12 +126,7 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
     if (value === undefined) continue;
     if (known.includes(field)) asked[field] = value;
     else if (queryFields(dataset).includes(field)) selection[field] = value;
-    else {throw refusal(dataset, {
-        field,
-        value,
-        wanted: wantedName(field, [...queryFields(dataset), ...known]),
-        code: "UNKNOWN_FIELD",
-      });}
+    else throw refusal(dataset, { field, value, known: [...queryFields(dataset), ...known] });
   }
   const {
     bucket,
@@ -233,8 +228,8 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown): Wanted[] {
       if (!numeric.includes(field)) {
         throw refusal(dataset, {
           field: `fields.${field}`,
-          value: measures,
-          wanted: `of one of ${numeric.join(", ")}`,
+          value: field,
+          wanted: wantedName(field, numeric),
         });
       }
       if (!Array.isArray(measures)) {
@@ -254,7 +249,7 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown): Wanted[] {
 /** The error that tells what of a question cannot be answered. */
 export function refusal(
   dataset: Dataset<unknown>,
-  { code, field, value, wanted }: { code?: ErrorCode; field: string; value: unknown; wanted: string },
+  problem: { field: string; value: unknown } & ({ wanted: string } | { known: string[] }),
 ): ValidationError {
-  return new ValidationError({ subject: `a question about ${dataset.name}`, field, value, wanted, code });
+  return new ValidationError({ subject: `a question about ${dataset.name}`, ...problem });
 }

@@ -1,4 +1,3 @@
-import { describe } from "../errors.ts";
 import {
   aggregateCosts,
   aggregateMetrics,
@@ -14,7 +13,7 @@ import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, formatCsv, formatTable, isoTime, note, print, sparkline } from "./output.ts";
 import { readSelection } from "./selection.ts";
-import { readCount, UsageError } from "./option_values.ts";
+import { invalidValue, readCount, UsageError } from "./option_values.ts";
 import { splitNames } from "./where.ts";
 
 /** The most bars of a line: more buckets are put together. */
@@ -43,7 +42,7 @@ export function asksForAnswers(given: Arguments): boolean {
 export function readQuestion(given: Arguments, dataset: Dataset<unknown>): object {
   const no = ["limit", "order"].find((name) => given.has(name));
   if (no) {
-    throw new UsageError(`--${no} is of records; answers are by time and group (--top N)`, {
+    throw new UsageError(`--${no} applies to records, not to aggregates. Use --top N.`, {
       code: "CONFLICTING_OPTIONS",
     });
   }
@@ -73,9 +72,7 @@ function readMeasures(given: Arguments, dataset: Dataset<unknown>): object {
   for (const name of names) {
     const [field, measure] = name.split(/\.(.*)/s);
     if (!measure) {
-      throw new UsageError(`--measure wants FIELD.MEASURE such as cpuUsage.avg, not ${describe(name)}`, {
-        code: "INVALID_OPTION",
-      });
+      throw invalidValue("measure", "FIELD.MEASURE such as cpuUsage.avg", name);
     }
     (fields[field] ??= []).push(measure);
   }

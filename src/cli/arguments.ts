@@ -49,7 +49,7 @@ export async function readArguments(
   const names = options.map(({ name }) => name);
   for (const { name } of options.filter(({ value }) => value === undefined)) {
     if (args.some((arg) => arg.startsWith(`--${name}=`))) {
-      throw new UsageError(`option --${name} takes no value`, { code: "INVALID_OPTION" });
+      throw new UsageError(`--${name} takes no value.`, { code: "INVALID_OPTION" });
     }
   }
   const { options: given, positionals } = await parse(args, options);
@@ -58,18 +58,14 @@ export async function readArguments(
     const option = options.find((option) => option.name === name);
     if (!option) {
       const hint = nearest(name, names);
-      throw new UsageError(
-        `unknown option ${
-          /^[a-z][a-z-]*$/i.test(name) ? `--${name}` : "(not shown: it may hold a password)"
-        }${hint && `: did you mean --${hint}?`}`,
-        {
-          code: "UNKNOWN_OPTION",
-        },
-      );
+      const shown = /^[a-z][a-z-]*$/i.test(name) ? `--${name}` : "(not shown: it may hold a password)";
+      throw new UsageError(`Unknown option ${shown}.${hint && ` Did you mean --${hint}?`}`, {
+        code: "UNKNOWN_OPTION",
+      });
     }
     const texts = [found].flat().filter((value) => typeof value === "string" && value !== "") as string[];
     if (option.value !== undefined && texts.length < [found].flat().length) {
-      throw new UsageError(`option --${name} wants a value: --${name} ${option.value}`, {
+      throw new UsageError(`--${name} needs a value: --${name} ${option.value}.`, {
         code: "MISSING_ARGUMENT",
       });
     }

@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import { BackendError } from "../errors.ts";
+import { BackendError, describe } from "../errors.ts";
 import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -65,7 +65,7 @@ export const cleanup: Command = {
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = given.has("dry-run");
     if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
-      throw new UsageError("cleanup deletes for good: pass --yes, or --dry-run to see what would go", {
+      throw new UsageError("Cleanup deletes for good. Pass --yes to confirm, or --dry-run to count.", {
         code: "CONFIRMATION_REQUIRED",
       });
     }
@@ -136,19 +136,21 @@ function report(format: Format, deleted: Record<string, number>, title: string):
 function readRetentionDays(given: Arguments, datasets: readonly Dataset<unknown>[]): number {
   const options = ["retention-days", "days"].filter((name) => given.has(name));
   if (options.length > 1) {
-    throw new UsageError("--retention-days and --days are the same option", { code: "CONFLICTING_OPTIONS" });
+    throw new UsageError("--retention-days and --days are the same option. Remove one.", {
+      code: "CONFLICTING_OPTIONS",
+    });
   }
   const [option] = options;
   if (option !== undefined) return readNumber(option, given.text(option)!);
   if (!datasets.every(({ name }) => DELETED_BY_DEFAULT.includes(name))) {
-    throw new UsageError("costs are deleted only by an explicit --retention-days", {
+    throw new UsageError("Costs are deleted only by an explicit --retention-days. Add it.", {
       code: "MISSING_ARGUMENT",
     });
   }
   const days = env("OPENFINOPS_RETENTION_DAYS");
   if (days === undefined) return DEFAULT_DAYS;
   if (/^\d+(\.\d+)?$/.test(days)) return Number(days);
-  throw new UsageError(`OPENFINOPS_RETENTION_DAYS must be a number from 0, not "${days}"`, {
+  throw new UsageError(`OPENFINOPS_RETENTION_DAYS must be a number from 0, not ${describe(days)}.`, {
     code: "INVALID_OPTION",
   });
 }

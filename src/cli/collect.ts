@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { CostObservatory } from "../observatory.ts";
-import { BackendError, describe, ValidationError } from "../errors.ts";
+import { BackendError, ValidationError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
@@ -14,7 +14,7 @@ import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./c
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
-import { readDurationMs, UsageError } from "./option_values.ts";
+import { invalidValue, readDurationMs, UsageError } from "./option_values.ts";
 import { asCalled, programName } from "./program.ts";
 
 const HOUR_MS = 3_600_000n;
@@ -144,7 +144,7 @@ function readPlan(given: Arguments): Plan {
   const cost = given.text("cost-per-hour");
   const intervalMs = readDurationMs("interval", given.text("interval") ?? "1s");
   if (intervalMs < 100 || intervalMs > MAX_INTERVAL_MS) {
-    throw new UsageError("--interval wants at least 100ms and at most 24d", { code: "INVALID_OPTION" });
+    throw new UsageError("--interval must be at least 100ms and at most 24d.", { code: "INVALID_OPTION" });
   }
   return {
     intervalMs,
@@ -168,9 +168,7 @@ function readAmount(text: string): Decimal {
   } catch {
     // reported below
   }
-  throw new UsageError(`--cost-per-hour wants a decimal number such as 2.50, not ${describe(text)}`, {
-    code: "INVALID_OPTION",
-  });
+  throw invalidValue("cost-per-hour", "a decimal number such as 2.50", text);
 }
 
 /** Returns a signal that aborts on Ctrl-C and on the signals by which the system ends a process. */
@@ -333,7 +331,7 @@ function summarize(
   const lost = samples.lost + entries.lost + turnedAway;
   if (lost > 0) {
     throw new BackendError(
-      `Cannot store ${formatThings(lost, "record", "records")}, lost: ${lastError ?? "no time was left"}`,
+      `Lost ${formatThings(lost, "record", "records")}: ${lastError ?? "no time was left to write them."}`,
       { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }

@@ -7,7 +7,7 @@ import { EARLIEST_TIME } from "../records/validation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
 import { note } from "./output.ts";
-import { readBound, readTime, UsageError } from "./option_values.ts";
+import { invalidValue, readBound, readTime, UsageError } from "./option_values.ts";
 
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {
@@ -52,12 +52,14 @@ export const costsSetBudget: Command = {
   async run(given) {
     const [budgetId] = given.positionals;
     if (budgetId === undefined) {
-      throw new UsageError("the id of a budget is wanted", { code: "MISSING_ARGUMENT" });
+      throw new UsageError("The id of the budget is missing.", { code: "MISSING_ARGUMENT" });
     }
     const changes = readChanges(given, budgetId);
     const isDeleted = given.has("delete");
     if (isDeleted && Object.keys(changes).length > 0) {
-      throw new UsageError("--delete goes with nothing else", { code: "CONFLICTING_OPTIONS" });
+      throw new UsageError("--delete cannot be combined with other options of the budget.", {
+        code: "CONFLICTING_OPTIONS",
+      });
     }
     await withBackend(
       given,
@@ -66,7 +68,10 @@ export const costsSetBudget: Command = {
         const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
         if (isDeleted) {
           if (!await budgets.delete(budgetId)) {
-            throw new UsageError(`there is no budget ${budgetId}`, { code: "NOT_FOUND" });
+            throw new UsageError(
+              `There is no budget ${describe(budgetId)}. \`openfinops costs budgets\` lists them.`,
+              { code: "NOT_FOUND" },
+            );
           }
           return note(`Deleted: ${budgetId}.`);
         }
@@ -106,20 +111,13 @@ function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
 
 function readPercent(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text);
-  throw new UsageError(
-    `--threshold wants percentages above 0 such as 80 or 50,80,100, not ${describe(text)}`,
-    {
-      code: "INVALID_OPTION",
-    },
-  );
+  throw invalidValue("threshold", "a percentage above 0, or several such as 50,80,100", text);
 }
 
 function readTag(text: string): [string, string] {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
   if (key === undefined) {
-    throw new UsageError(`--tag wants KEY=VALUE such as team=nlp, not ${describe(text)}`, {
-      code: "INVALID_OPTION",
-    });
+    throw invalidValue("tag", "KEY=VALUE such as team=nlp", text);
   }
   return [key, value];
 }

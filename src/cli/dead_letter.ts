@@ -39,7 +39,7 @@ export const deadLetter: Command = {
   async run(given) {
     const [action] = given.positionals;
     if (action === undefined) {
-      throw new UsageError(`one of ${ACTIONS.join(", ")} is wanted`, { code: "MISSING_ARGUMENT" });
+      throw new UsageError(`Name an action: ${ACTIONS.join(", ")}.`, { code: "MISSING_ARGUMENT" });
     }
     const files = readFiles(given);
     switch (readName("action", action, ACTIONS)) {
@@ -59,7 +59,7 @@ function readFiles(given: Arguments): DeadLetters[] {
     spoolDirectory: given.text("spool-directory"),
   });
   if (folder === undefined) {
-    throw new UsageError("--dead-letter-directory or --spool-directory is wanted", {
+    throw new UsageError("Pass --dead-letter-directory or --spool-directory.", {
       code: "MISSING_ARGUMENT",
     });
   }
@@ -100,10 +100,9 @@ async function retry(files: readonly DeadLetters[], backend: Backend): Promise<v
   print(`Stored ${formatThings(stored, "record", "records")}, ${refused} still refused.`);
   if (refused > 0) {
     throw new BackendError(
-      `Cannot store ${
-        formatThings(refused, "record", "records")
-      }: records that the database takes are wanted; ` +
-        "edit the file, or change the table",
+      `${
+        formatThings(refused, "record is", "records are")
+      } still refused. Edit the file, or change the table.`,
       { code: "RECORDS_REFUSED", operation: "retry", kind: "data" },
     );
   }
@@ -125,7 +124,7 @@ async function isStored({ batchId, dataset: name, record }: DeadLetter, backend:
 
 async function purge(files: readonly DeadLetters[], isSure: boolean): Promise<void> {
   if (!isSure && !Deno.stdin.isTerminal()) {
-    throw new UsageError("purge deletes for good: pass --yes", { code: "CONFIRMATION_REQUIRED" });
+    throw new UsageError("Purge deletes for good. Pass --yes to confirm.", { code: "CONFIRMATION_REQUIRED" });
   }
   const { length } = await all(files);
   const question = `Delete ${formatThings(length, "refused record", "refused records")} for good?`;

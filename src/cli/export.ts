@@ -91,7 +91,7 @@ export const exportCommand: Command = {
   async run(given) {
     const what = readDatasetName(given);
     if (what === undefined) {
-      throw new UsageError(`a dataset is wanted (${Object.keys(DATASETS).join(", ")})`, {
+      throw new UsageError(`Name a dataset: ${Object.keys(DATASETS).join(", ")}.`, {
         code: "MISSING_ARGUMENT",
       });
     }
@@ -99,7 +99,7 @@ export const exportCommand: Command = {
     const path = given.text("output");
     const format = readFormat(given, path);
     if (path === undefined && format === "parquet" && Deno.stdout.isTerminal()) {
-      throw new UsageError("parquet is nothing to read: pass --output FILE", { code: "CONFLICTING_OPTIONS" });
+      throw new UsageError("Parquet is binary. Pass --output FILE.", { code: "CONFLICTING_OPTIONS" });
     }
     const query = readSelection(given, dataset);
     const focus = readFocus(given);

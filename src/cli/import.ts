@@ -1,4 +1,4 @@
-import { describe, describePath } from "../errors.ts";
+import { describePath } from "../errors.ts";
 import { resolve } from "node:path";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
@@ -10,7 +10,7 @@ import { type Command, CONNECTION_OPTIONS, sqliteFile, withBackend } from "./com
 import { formatCount, formatThings, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASETS, readDataset } from "./selection.ts";
-import { readName, UsageError } from "./option_values.ts";
+import { invalidValue, readName, UsageError } from "./option_values.ts";
 
 /** Bad lines that are told one by one. */
 const SHOWN_REJECTS = 10;
@@ -66,7 +66,7 @@ export const importCommand: Command = {
     const [what, ...paths] = given.positionals;
     if (what === undefined || paths.length === 0) {
       throw new UsageError(
-        `a dataset (${Object.keys(DATASETS).join(", ")}) and files are wanted; - stands for stdin`,
+        `Name a dataset (${Object.keys(DATASETS).join(", ")}) and files. - is stdin.`,
         { code: "MISSING_ARGUMENT" },
       );
     }
@@ -132,9 +132,7 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
   const pairs = given.texts(option).map((text) => {
     const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
     if (field === undefined) {
-      throw new UsageError(`--${option} wants a field, = and what it is, not ${describe(text)}`, {
-        code: "INVALID_OPTION",
-      });
+      throw invalidValue(option, "FIELD=…", text);
     }
     return [field, value];
   });
@@ -156,7 +154,7 @@ function assertReadable(path: string): void {
   } catch (error) {
     throw asFileError("read", path, error);
   }
-  throw new TransferError(`Cannot read ${describePath(path)}: a file is wanted: it is a folder`, {
+  throw new TransferError(`Cannot read ${describePath(path)}: it is a folder. Name a file.`, {
     code: "NOT_A_FILE",
   });
 }
@@ -196,7 +194,7 @@ function inUseError(path: string): TransferError {
   return new TransferError(
     `Cannot write ${
       describePath(path)
-    }: a file of its own is wanted for bad lines: it is an input or the database`,
+    }: it is an input or the database. Name another file for rejected lines.`,
     { code: "FILE_IN_USE" },
   );
 }
@@ -245,7 +243,7 @@ class Rejects implements Disposable {
     const hint = this.#path === undefined ? "; --rejects FILE keeps them" : `; ${this.#path} has them`;
     const more = this.#count > SHOWN_REJECTS ? ` (the first ${SHOWN_REJECTS} are named above)` : "";
     throw new TransferError(
-      `Cannot import all: ${formatThings(this.#count, "line is", "lines are")} bad${more}${hint}`,
+      `Cannot import all: ${formatThings(this.#count, "line is", "lines are")} bad${more}${hint}.`,
       { code: "LINES_REJECTED" },
     );
   }

@@ -45,9 +45,12 @@ function readPolicies(given: Arguments): PersistenceConfig {
   const enableCompression = given.has("enable-compression");
   const isAsked = days !== undefined || enableCompression;
   if (isAsked && resolveConfig(readConfig(given)).backend !== "timescaledb") {
-    throw new UsageError("--retention-days and --enable-compression of `database init` are for TimescaleDB", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError(
+      "--retention-days and --enable-compression apply to TimescaleDB only. Remove them.",
+      {
+        code: "CONFLICTING_OPTIONS",
+      },
+    );
   }
   if (days === undefined) return { enableCompression };
   const number = days === "never" ? Infinity : readNumber("retention-days", days);

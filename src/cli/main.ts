@@ -1,6 +1,6 @@
 import project from "../../deno.json" with { type: "json" };
 import { hidePassword } from "../backends/connection_string.ts";
-import { BackendError, ConfigError, describe, messageOf, ValidationError } from "../errors.ts";
+import { BackendError, ConfigError, describe, messageOf, NOT_GRANTED, ValidationError } from "../errors.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
@@ -57,7 +57,9 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const extra = given.positionals[command.maxPositionals ?? 0];
     if (extra !== undefined) {
-      throw new UsageError(`unexpected argument ${describe(extra)}`, { code: "UNEXPECTED_ARGUMENT" });
+      throw new UsageError(`Unexpected argument ${describe(extra)}. Remove it.`, {
+        code: "UNEXPECTED_ARGUMENT",
+      });
     }
     await command.run(given);
     return 0;
@@ -84,7 +86,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
   const { nearest } = await import("../nearest.ts");
   const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
   throw new UsageError(
-    `unknown command ${describe(leading.join(" "))}${hint && `: did you mean "${hint}"?`}`,
+    `Unknown command ${describe(leading.join(" "))}.${hint && ` Did you mean "${hint}"?`}`,
     {
       code: "UNKNOWN_COMMAND",
     },
@@ -93,7 +95,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
 
 /** Lists the commands if none is given. */
 function wantCommand(what: string, commands: readonly CommandEntry[]): number {
-  note(`error: ${what} is wanted: [MISSING_ARGUMENT]`);
+  note(`error: Name ${what}: [MISSING_ARGUMENT]`);
   commandList(commands).split("\n").forEach(note);
   note(asCalled("Try: openfinops --help"));
   return 2;
@@ -105,7 +107,9 @@ function report(error: unknown, command: Command | undefined): number {
     error instanceof ValidationError;
   if (error instanceof Deno.errors.NotCapable) {
     note(
-      `error: Deno did not grant a permission: ${withoutPasswords(messageOf(error))} [PERMISSION_MISSING]`,
+      `error: ${NOT_GRANTED.problem} (${
+        withoutPasswords(messageOf(error))
+      }). ${NOT_GRANTED.remedy} [PERMISSION_MISSING]`,
     );
     return 1;
   }

@@ -63,7 +63,7 @@ export const migrateCommand: Command = {
 function readUrl(given: Arguments, option: string): string {
   const url = given.text(option);
   if (url === undefined) {
-    throw new UsageError(`--${option} is wanted: the connection string of a database`, {
+    throw new UsageError(`Pass --${option} with the connection string of a database.`, {
       code: "MISSING_ARGUMENT",
     });
   }
@@ -79,7 +79,7 @@ async function openTarget(connectionString: string, dryRun: boolean): Promise<Ba
     return await openBackend(config, { mode: "read" });
   } catch (error) {
     if (!(error instanceof BackendError) || error.retryable) throw error;
-    note(`Taken for empty: ${error.message}`);
+    note(`The target counts as empty: ${error.message}`);
     return new MemoryBackend({ maxMemoryEntries: 1, onConflict: "replace" });
   }
 }
@@ -128,8 +128,7 @@ function report(format: Format, found: readonly DatasetMigration[], dryRun: bool
   }
   if (dryRun || found.every(({ isSame }) => isSame)) return;
   throw new TransferError(
-    "Cannot migrate all: the same on both sides is wanted: they differ, see above; where the source is still " +
-      "being written to, a second run brings the rest",
+    "Source and target differ, as listed above. If the source is still being written, run it again.",
     { code: "MIGRATION_DIFFERS" },
   );
 }

@@ -1,11 +1,16 @@
 import { describe } from "../errors.ts";
-import { nearest } from "../nearest.ts";
+import { suggest } from "../nearest.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { asBound, EARLIEST_TIME } from "../records/validation.ts";
 import { isoTime, parseTime } from "../transfer/values.ts";
 import { UsageError } from "./usage_error.ts";
 
 export { UsageError };
+
+/** Creates the error for an option whose value is of the wrong form. */
+export function invalidValue(option: string, wanted: string, text: string): UsageError {
+  return new UsageError(`--${option} must be ${wanted}, not ${describe(text)}.`, { code: "INVALID_OPTION" });
+}
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -23,12 +28,7 @@ const UNITS_MS: Readonly<Record<string, number>> = {
 export function readDurationMs(option: string, text: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
   if (number === undefined) {
-    throw new UsageError(
-      `--${option} wants a duration such as 250ms, 30s, 15m, 24h or 7d, not ${describe(text)}`,
-      {
-        code: "INVALID_OPTION",
-      },
-    );
+    throw invalidValue(option, "a duration such as 250ms, 30s, 15m, 24h or 7d", text);
   }
   return Math.round(Number(number) * UNITS_MS[unit]);
 }
@@ -41,9 +41,7 @@ export function readDurationMs(option: string, text: string): number {
 export function readTime(option: string, text: string): number {
   const time = readBound(option, text);
   if (time > 0) return time;
-  throw new UsageError(`--${option} wants a time from ${isoTime(EARLIEST_TIME)} on, not ${describe(text)}`, {
-    code: "INVALID_OPTION",
-  });
+  throw invalidValue(option, `a time from ${isoTime(EARLIEST_TIME)} on`, text);
 }
 
 /**
@@ -59,10 +57,7 @@ function readAnyTime(option: string, text: string): number {
   if (/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.now() - readDurationMs(option, text);
   const time = parseTime(text);
   if (time !== undefined) return time;
-  throw new UsageError(
-    `--${option} wants a time such as 2026-01-31T12:00Z, or a duration ago such as 7d, not ${describe(text)}`,
-    { code: "INVALID_OPTION" },
-  );
+  throw invalidValue(option, "a time such as 2026-01-31T12:00Z, or a duration ago such as 7d", text);
 }
 
 /**
@@ -73,9 +68,7 @@ function readAnyTime(option: string, text: string): number {
 export function readCount(option: string, text: string, least: number): number {
   const count = /^\d+$/.test(text) ? Number(text) : NaN;
   if (Number.isSafeInteger(count) && count >= least) return count;
-  throw new UsageError(`--${option} wants a whole number from ${least}, not ${describe(text)}`, {
-    code: "INVALID_OPTION",
-  });
+  throw invalidValue(option, `a whole number from ${least}`, text);
 }
 
 /**
@@ -85,9 +78,7 @@ export function readCount(option: string, text: string, least: number): number {
  */
 export function readNumber(option: string, text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
-  throw new UsageError(`--${option} wants a number from 0, not ${describe(text)}`, {
-    code: "INVALID_OPTION",
-  });
+  throw invalidValue(option, "a number from 0", text);
 }
 
 /**
@@ -98,9 +89,7 @@ export function readNumber(option: string, text: string): number {
 export function readName<T extends string>(what: string, text: string, names: readonly T[]): T {
   const found = names.find((name) => name === text);
   if (found) return found;
-  const hint = nearest(text, names);
-  throw new UsageError(
-    `unknown ${what} ${describe(text)}${hint && `: did you mean ${hint}?`} (known: ${names.join(", ")})`,
-    { code: "INVALID_OPTION" },
-  );
+  throw new UsageError(`Unknown ${what} ${describe(text)}.${suggest(text, names)}`, {
+    code: "INVALID_OPTION",
+  });
 }

@@ -75,7 +75,7 @@ export const query: Command = {
 /** Prints a table of each dataset. */
 async function printAll(given: Arguments, format: Format): Promise<void> {
   if (format !== "table" || asksForAnswers(given)) {
-    throw new UsageError("--table all prints tables of records; name one dataset for anything else", {
+    throw new UsageError("--table all prints tables of records. Name one dataset for anything else.", {
       code: "CONFLICTING_OPTIONS",
     });
   }

@@ -1,3 +1,4 @@
+import { describe } from "../errors.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
@@ -47,7 +48,9 @@ export function readDatasetName(given: Arguments): string | undefined {
   const [name] = given.positionals;
   const table = given.text("table");
   if (name === undefined || table === undefined) return name ?? table;
-  throw new UsageError(`--table and "${name}" both name a dataset`, { code: "CONFLICTING_OPTIONS" });
+  throw new UsageError(`--table and ${describe(name)} both name a dataset. Remove one.`, {
+    code: "CONFLICTING_OPTIONS",
+  });
 }
 
 /** Options that select a time range. */
@@ -72,7 +75,7 @@ export const SELECTION_OPTIONS: readonly Option[] = [
 export function readRange(given: Arguments): { startTime?: number; endTime?: number } {
   const days = given.text("days");
   if (days !== undefined && given.has("since")) {
-    throw new UsageError("--days and --since both set the start of the range", {
+    throw new UsageError("--days and --since both set the start of the range. Remove one.", {
       code: "CONFLICTING_OPTIONS",
     });
   }
@@ -91,7 +94,9 @@ export function readSelection(given: Arguments, dataset: Dataset<unknown>): Reco
     const value = given.text(name);
     if (value === undefined) continue;
     if (!dataset.filters.includes(field)) {
-      throw new UsageError(`--${name} does not apply to ${dataset.name}`, { code: "CONFLICTING_OPTIONS" });
+      throw new UsageError(`--${name} does not apply to ${dataset.name}. Remove it.`, {
+        code: "CONFLICTING_OPTIONS",
+      });
     }
     asked[field] = value;
   }

@@ -66,9 +66,8 @@ export function takeFields(
   for (const [field, value] of Object.entries(input)) {
     if (value === undefined || value === null) continue;
     const check = Object.hasOwn(fields, field) ? fields[field] : undefined;
-    const wanted = check ? check.wanted : `absent; known are ${Object.keys(fields).join(", ")}`;
-    const code = check ? "INVALID_FIELD" : "UNKNOWN_FIELD";
-    if (!check?.test(value)) throw new ValidationError({ subject, field, value, wanted, code });
+    if (!check) throw new ValidationError({ subject, field, value, known: Object.keys(fields) });
+    if (!check.test(value)) throw new ValidationError({ subject, field, value, wanted: check.wanted });
     taken[field] = value;
   }
   for (const field of required) {

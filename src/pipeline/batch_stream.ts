@@ -50,13 +50,12 @@ export class BatchStream<T> extends TransformStream<readonly T[], readonly T[]> 
     const { size = 100, intervalMs = 60_000, maxBytes = Infinity, byteLength = () => 0 } = options;
     if (!Number.isSafeInteger(size) || size < 1) {
       throw new RangeError(
-        `Cannot construct BatchStream as size must be a positive integer: current value is ${size}`,
+        `BatchStream: size must be a whole number from 1, not ${size}.`,
       );
     }
     if (!(intervalMs >= 0 && intervalMs <= MAX_TIMER_MS)) {
       throw new RangeError(
-        `Cannot construct BatchStream as intervalMs must be from 0 to ${MAX_TIMER_MS}: ` +
-          `current value is ${intervalMs}`,
+        `BatchStream: intervalMs must be from 0 to ${MAX_TIMER_MS}, not ${intervalMs}.`,
       );
     }
     let held: readonly T[] = [];

@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Dataset } from "./dataset.ts";
 import { acceptMap, acceptText, acceptTime } from "./validation.ts";
-import { acceptWhere, type Condition, wantedName, type WhereCondition } from "./where.ts";
+import { acceptWhere, type Condition, type WhereCondition } from "./where.ts";
 
 /** Options of every query. Ranges are half-open: `[startTime, endTime)`. */
 export interface TimeRangeQuery {
@@ -100,10 +100,7 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
       query.where = acceptWhere(dataset, value);
     } else if (field === dataset.mapFilter) {
       query.entries = acceptMap(subject, field, value);
-    } else {
-      const wanted = wantedName(field, queryFields(dataset));
-      throw new ValidationError({ subject, field, value, wanted, code: "UNKNOWN_FIELD" });
-    }
+    } else throw new ValidationError({ subject, field, value, known: queryFields(dataset) });
   }
   if ((query.startTime ?? 0) > (query.endTime ?? Infinity)) {
     refuse("startTime", query.startTime, `no later than endTime (${query.endTime})`);

@@ -1,4 +1,4 @@
-import { describe, type ErrorCode, ValidationError } from "../errors.ts";
+import { describe, ValidationError } from "../errors.ts";
 import {
   type Column,
   columnOf,
@@ -69,7 +69,15 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
   }
   for (const { field, default: byDefault } of dataset.required) {
     if (record[field] !== undefined) continue;
-    if (byDefault === undefined) throw fieldError(dataset, { field, wanted: "given", code: "MISSING_FIELD" });
+    if (byDefault === undefined) {
+      throw new ValidationError({
+        subject: dataset.noun,
+        field,
+        value: undefined,
+        wanted: "given",
+        code: "MISSING_FIELD",
+      });
+    }
     record[field] = byDefault;
   }
   return record as T;
@@ -224,18 +232,10 @@ function checkMap(value: unknown): Record<string, string> {
 
 /** Refuses an unknown field, so that a misspelled one is not lost. */
 function unknownField(dataset: Dataset<unknown>, field: string, value: unknown): ValidationError {
-  const near = dataset.columns.find((column) => plain(column.field) === plain(field));
-  const wanted = near ? `spelled ${near.field}` : `a field of ${dataset.name}`;
-  return fieldError(dataset, { field, value, wanted, code: "UNKNOWN_FIELD" });
-}
-
-function plain(field: string): string {
-  return field.replaceAll("_", "").toLowerCase();
-}
-
-function fieldError(
-  dataset: Dataset<unknown>,
-  { field, value, wanted, code }: { field: string; value?: unknown; wanted: string; code: ErrorCode },
-): ValidationError {
-  return new ValidationError({ subject: dataset.noun, field, value, wanted, code });
+  return new ValidationError({
+    subject: dataset.noun,
+    field,
+    value,
+    known: dataset.columns.map(({ field }) => field),
+  });
 }

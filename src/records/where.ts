@@ -68,13 +68,15 @@ export function findField(
   return { column, ...(key === undefined ? {} : { key }) };
 }
 
-/** Says what a name must be: the nearest one if any is near, else one of all. A map such as `tags.…` takes any key. */
+/** Says what a name must be, with the nearest one as the example. A map such as `tags.…` takes any key. */
 export function wantedName(name: unknown, names: readonly string[]): string {
   const [written, key] = String(name).split(/\.(.*)/s);
   const hint = nearest(written, names.map((known) => known.replace(/\.…$/, "")));
-  const suggestion = names.includes(`${hint}.…`) ? `${hint}.${key || "…"}` : hint;
-  if (hint === "" || suggestion === name) return `one of ${names.join(", ")}`;
-  return `one of the known names; did you mean ${suggestion}?`;
+  const withKey = `${hint}.${key}`;
+  const suggestion = !names.includes(`${hint}.…`) ? hint : key && withKey !== name ? withKey : `${hint}.…`;
+  return `a name such as ${
+    suggestion === "" || suggestion === name ? names.slice(0, 3).join(", ") : suggestion
+  }`;
 }
 
 /**

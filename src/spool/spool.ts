@@ -289,9 +289,8 @@ async function assertOwner(
   if (database === undefined || owner === database) return;
   if (owner !== undefined && (records > 0 || batches.length > 0)) {
     throw new ConfigError(
-      `Cannot use the spool ${folder.path}: the database that its records were accepted for is wanted: ` +
-        `that was ${owner}, and this is ${database}; if they are to go there (the database has moved), ` +
-        `remove ${folder.ownerPath}`,
+      `Cannot use the spool ${folder.path}: its records were accepted for ${owner}, and this is ${database}. Use another ` +
+        `folder; if the database has moved, remove ${folder.ownerPath}.`,
       { code: "SPOOL_OWNED" },
     );
   }
@@ -303,8 +302,9 @@ function damageEvent(
   { name: dataset }: Dataset<unknown>,
   { what, bytes, file }: { what: string; bytes: number; file: string | undefined },
 ): EventOf<"spool-damaged"> {
-  const message = `Cannot read ${what}: whole frames are wanted; ` +
-    (file ? `it is set aside in ${file}` : "it is skipped");
+  const message = `Cannot read ${what}: it is damaged. ${
+    file ? `It was moved to ${file}.` : "It is skipped."
+  }`;
   return { type: "spool-damaged", dataset, message, bytes, ...(file ? { file } : {}) };
 }
 

@@ -73,9 +73,12 @@ async function openFocusFile(
   { dataset, query, options: { backend, focus = {} } }: Export,
 ): Promise<FocusFile> {
   if (dataset.name !== "cost_entries") {
-    throw new TransferError(`Cannot export ${dataset.name}: another format is wanted: focus is for costs`, {
-      code: "UNSUPPORTED_FORMAT",
-    });
+    throw new TransferError(
+      `Cannot export ${dataset.name} as FOCUS, which is for costs. Use csv, ndjson or parquet.`,
+      {
+        code: "UNSUPPORTED_FORMAT",
+      },
+    );
   }
   acceptFocusVersion("an export", focus.version);
   return await focusFile(backend, query, focus);

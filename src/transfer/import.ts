@@ -168,11 +168,11 @@ function clashError(
   { progress, options }: { progress: ImportProgress; options: ImportOptions },
 ): TransferError {
   const column = options.idColumn ?? options.map?.entryId ?? "entryId";
-  const wanted = `a column that tells the costs of a time apart is wanted in place of ${column}`;
-  const state = `${describe(entryId)} stands for several of ${isoTime(timestamp as number)}`;
   const { stored, known } = progress;
   return new TransferError(
-    `Cannot import all: ${wanted}: ${state}; ${stored} records are stored, ${known} passed for known ones`,
+    `Cannot import all: ${describe(entryId)} in ${column} stands for several costs of ${
+      isoTime(timestamp as number)
+    }. Choose an id column that tells them apart. ${stored} records are stored, ${known} counted as known.`,
     { code: "KEY_CLASH" },
   );
 }
@@ -183,8 +183,8 @@ function afterwards(error: unknown, stored: number): unknown {
   const isFault = error instanceof TransferError && !error.message.startsWith("Cannot import");
   if (!isFault && !code?.startsWith("Z_")) return error;
   const { message } = error as Error;
-  const reason = isFault ? message : `a whole file of gzip is wanted: ${message}`;
-  return new TransferError(`Cannot import all: ${reason}; ${stored} records before it are stored`, {
+  const reason = isFault ? message : `the gzip file is damaged or cut short (${message}). Fetch it again.`;
+  return new TransferError(`Cannot import all: ${reason} ${stored} records before it are stored.`, {
     code: isFault ? error.code : "INVALID_FILE",
     line: isFault ? error.line : undefined,
     cause: error,

@@ -113,7 +113,7 @@ class Scanner {
       this.#scanned = 0;
       if (this.#state !== "quoted") this.#emit(rest);
       else {
-        const [start] = this.#pass(rest, 0, { at: rest.length, fault: "a closing quote is wanted" });
+        const [start] = this.#pass(rest, 0, { at: rest.length, fault: "A closing quote is missing." });
         if (start > 0) this.#scan(rest.subarray(start));
       }
     }
@@ -135,7 +135,7 @@ class Scanner {
       case "closing":
         if (byte === QUOTE) this.#state = "quoted";
         else if (byte === COMMA) this.#state = "start";
-        else if (byte !== CR) return "a comma or the end of the line is wanted after a closing quote";
+        else if (byte !== CR) return "A closing quote must be followed by a comma or the end of the line.";
         break;
       case "start":
         if (byte === QUOTE && this.#isQuoted) this.#state = "quoted";
@@ -146,8 +146,8 @@ class Scanner {
     }
     if (at < this.#maxBytes) return;
     return this.#firstEnd < 0
-      ? `at most ${this.#maxBytes} bytes in a line are wanted`
-      : `a closing quote is wanted within ${this.#maxBytes} bytes`;
+      ? `The line is longer than ${this.#maxBytes} bytes.`
+      : `A closing quote is missing within ${this.#maxBytes} bytes.`;
   }
 
   /** Reports a line and passes over it; gives where the next one begins, and the byte before that. */
@@ -181,7 +181,7 @@ class Scanner {
       if (text !== "") this.#lines.push({ line: this.#line, text });
     } catch {
       const text = this.#lenient.decode(line.subarray(0, MAX_SHOWN_BYTES));
-      const fault = "UTF-8 is wanted (`iconv -f latin1 -t utf-8` makes it from Latin-1): it has other bytes";
+      const fault = "The line is not UTF-8. Convert the file, from Latin-1 by `iconv -f latin1 -t utf-8`.";
       this.#lines.push({ line: this.#line, text, fault });
     }
   }

@@ -1,9 +1,10 @@
+import { suggest } from "../nearest.ts";
 /**
  * Maps columns of a file to fields of a record.
  *
  * @module
  */
-import { ValidationError } from "../errors.ts";
+import { describe, ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { TransferError } from "./transfer_error.ts";
 import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
@@ -90,13 +91,11 @@ function aim(
   const [, start, key] = /^([^.]*)(?:\.(.+))?$/s.exec(target) ?? [];
   const column = dataset.columns.find(({ field }) => field === start);
   if (!column || (key !== undefined && column.type !== "map")) {
-    const fields = dataset.columns.map(({ field, type }) =>
-      type === "map" ? `${field}, ${field}.KEY` : field
+    const fields = dataset.columns.flatMap(({ field, type }) =>
+      type === "map" ? [field, `${field}.KEY`] : field
     );
     throw new TransferError(
-      `Cannot import ${dataset.name}: one of its fields is wanted (${
-        fields.join(", ")
-      }): it has no ${target}`,
+      `Cannot import ${dataset.name}: unknown field ${describe(target)}.${suggest(target, fields)}`,
       { code: "UNKNOWN_FIELD" },
     );
   }
@@ -177,9 +176,12 @@ function focusReader(
 ): FocusReader | undefined {
   if (options.format !== "focus") return undefined;
   if (dataset.name !== "cost_entries") {
-    throw new TransferError(`Cannot import ${dataset.name}: csv or ndjson is wanted: focus is for costs`, {
-      code: "UNSUPPORTED_FORMAT",
-    });
+    throw new TransferError(
+      `Cannot import ${dataset.name} from FOCUS, which is for costs. Use csv or ndjson.`,
+      {
+        code: "UNSUPPORTED_FORMAT",
+      },
+    );
   }
   const focusVersion = acceptFocusVersion("an import", options.focusVersion);
   return new FocusReader(columns, { ...options, focusVersion, idColumn: columnsOf(options).entryId });
@@ -203,23 +205,25 @@ function assertColumns(
   { options, plans, columns }: { options: MappingOptions; plans: FieldPlan[]; columns: readonly string[] },
 ): void {
   const present = new Set(columns);
-  const refuse = (wanted: string, state: string): never => {
-    throw new TransferError(`Cannot import ${dataset.name}: ${wanted}: ${state}`, {
+  const refuse = (problem: string, remedy: string): never => {
+    throw new TransferError(`Cannot import ${dataset.name}: ${problem}. ${remedy}`, {
       code: "INVALID_HEADER",
       line: 1,
     });
   };
-  const found = `the columns are ${columns.slice(0, 50).join(", ")}`;
   const twice = columns.find((column, i) => columns.indexOf(column) < i);
-  if (twice !== undefined) refuse("columns of different names are wanted", `${twice} is there twice`);
+  if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
   for (const { field, sources, isWanted } of plans) {
     const names = sources.map(([column]) => column);
     if (!isWanted || names.some((name) => name === "" || present.has(name))) continue;
-    const column = names.includes(field)
-      ? `a column ${field}`
-      : `a column ${names.join(" or ")} for ${field}`;
+    const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
     const isFocus = options.format === "csv" && present.has("ChargePeriodStart");
-    refuse(`${column} is wanted${isFocus ? " (or the format focus, as which it looks)" : ""}`, found);
+    refuse(
+      `there is no column ${column}`,
+      isFocus
+        ? "It looks like FOCUS: pass the format focus."
+        : `The columns are ${columns.slice(0, 50).join(", ")}.`,
+    );
   }
   // A mapping says which columns count; without one, a misspelled column must not get lost.
   if (options.format === "focus" || options.map || options.set || options.idColumn) return;
@@ -227,7 +231,7 @@ function assertColumns(
   const unknown = columns.filter((column) => !known.has(column));
   if (unknown.length === 0) return;
   refuse(
-    `only columns that are fields of ${dataset.name} are wanted (or a map, which leaves the others out)`,
-    `it has ${unknown.join(", ")}`,
+    `${unknown.slice(0, 50).join(", ")} ${unknown.length === 1 ? "is no field" : "are no fields"}`,
+    "Rename the columns, or map those to import.",
   );
 }

@@ -51,7 +51,7 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
       flush() {
         if (reader) return reader.end?.();
         throw new TransferError(
-          `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: the file is empty`,
+          `Cannot import ${dataset.name}: the file is empty. Its first line must name the columns.`,
           { code: "INVALID_HEADER" },
         );
       },
@@ -106,7 +106,7 @@ class CsvReader implements LineReader {
   constructor(dataset: Dataset<unknown>, options: MappingOptions, header: Line) {
     if (header.fault !== undefined) {
       throw new TransferError(
-        `Cannot import ${dataset.name}: a first line with the names of the columns is wanted: ${header.fault}`,
+        `Cannot import ${dataset.name}: its first line must name the columns. ${header.fault}`,
         { code: "INVALID_HEADER", line: header.line },
       );
     }
@@ -121,7 +121,7 @@ class CsvReader implements LineReader {
     const cells = readCsvLine(text, this.#nullText);
     if (cells.length !== this.#columns.size) {
       throw new TransferError(
-        `${this.#columns.size} columns are wanted, as in the first line: it has ${cells.length}`,
+        `The line has ${cells.length} columns, and the first line ${this.#columns.size}.`,
         { code: "INVALID_LINE" },
       );
     }
@@ -155,12 +155,12 @@ class NdjsonReader implements LineReader {
     try {
       row = JSON.parse(text, keepDigits);
     } catch (error) {
-      throw new TransferError(`a line of JSON is wanted: ${(error as Error).message}`, {
+      throw new TransferError(`The line is not JSON (${(error as Error).message}).`, {
         code: "INVALID_LINE",
       });
     }
     if (typeof row !== "object" || row === null || Array.isArray(row)) {
-      throw new TransferError("a JSON object is wanted: it is something else", { code: "INVALID_LINE" });
+      throw new TransferError("The line is no JSON object.", { code: "INVALID_LINE" });
     }
     this.#hasRows = true;
     for (const column of this.#unseen) {
@@ -178,7 +178,7 @@ class NdjsonReader implements LineReader {
   end(): void {
     if (!this.#hasRows || this.#unseen.size === 0) return;
     const columns = [...this.#unseen].join(", ");
-    throw new TransferError(`a line with each column that is mapped is wanted: no line has ${columns}`, {
+    throw new TransferError(`No line has ${columns}. Correct the map.`, {
       code: "MISSING_COLUMN",
     });
   }

@@ -38,13 +38,17 @@ export function asFileError(operation: "read" | "write", path: string, error: un
     ? "ACCESS_DENIED"
     : "FILE_FAILED";
   const [reason] = (error as Error).message.split(/ \(os error|: /, 1);
-  const wanted = operation === "read"
-    ? "a file that can be read"
-    : isFull
-    ? "room for it"
-    : "a file that can be written in an existing folder";
-  return new TransferError(`Cannot ${operation} ${describePath(path)}: ${wanted} is wanted: ${reason}`, {
+  const remedy = isFull
+    ? "Free some space."
+    : operation === "read"
+    ? "Check the path."
+    : "Check that the folder exists and can be written.";
+  return new TransferError(`Cannot ${operation} ${describePath(path)}: ${lowerFirst(reason)}. ${remedy}`, {
     code: ours,
     cause: error,
   });
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
 }

@@ -69,8 +69,10 @@ export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promi
   } catch (cause) {
     if (choice === "auto") return await loadBuiltIn();
     throw new BackendError(
-      `Cannot load the SQLite driver @db/sqlite: JSR (or its cache), the FFI permission and its native ` +
-        `library are wanted; DENO_SQLITE_PATH can name a library: ${(cause as Error).message}`,
+      `Cannot load the SQLite driver @db/sqlite (${
+        (cause as Error).message
+      }). It needs JSR or its cache, the FFI ` +
+        "permission and its native library, which DENO_SQLITE_PATH can name. Leave sqliteDriver out to use node:sqlite.",
       { code: "DRIVER_MISSING", operation: "open", kind: "operator", cause },
     );
   }

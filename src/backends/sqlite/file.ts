@@ -64,8 +64,8 @@ function removeIfEmpty(path: string): void {
 
 /** Makes the file where it may be made; gives whether it did. */
 function prepareFile(path: string, mode: OpenMode): boolean {
-  const refuse = (code: ErrorCode, wanted: string, state: string): never => {
-    throw new BackendError(`Cannot open ${path}: ${wanted}: ${state}`, {
+  const refuse = (code: ErrorCode, problem: string, remedy: string): never => {
+    throw new BackendError(`Cannot open ${path}: ${problem}. ${remedy}`, {
       code,
       operation: "open",
       kind: "operator",
@@ -73,15 +73,15 @@ function prepareFile(path: string, mode: OpenMode): boolean {
   };
   try {
     if (Deno.statSync(path).isFile) return false;
-    return refuse("NOT_A_FILE", "an SQLite database file is wanted", "this is a folder or a device");
+    return refuse("NOT_A_FILE", "it is a folder or a device", "Name a file.");
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   if (mode !== "create") {
     return refuse(
       "FILE_NOT_FOUND",
-      "an existing database is wanted (`database init` makes one)",
-      "there is no such file",
+      "no such file",
+      "Check the path, or create the database with `openfinops database init`.",
     );
   }
   try {
@@ -91,7 +91,7 @@ function prepareFile(path: string, mode: OpenMode): boolean {
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return false; // another process was faster
     if (error instanceof Deno.errors.NotFound) {
-      return refuse("FILE_NOT_FOUND", "a file in an existing folder is wanted", "the folder does not exist");
+      return refuse("FILE_NOT_FOUND", "its folder does not exist", "Create the folder, or correct the path.");
     }
     throw error;
   }
@@ -206,8 +206,8 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
   if (tables.length === 0) return undefined;
   if (!TABLES.every((name) => tables.includes(name))) {
     throw new BackendError(
-      `Cannot open ${path}: a new file or a database of openfinops is wanted: ` +
-        `it holds tables of another program; nothing was changed`,
+      `Cannot open ${path}: it holds tables of another program. Choose another file. ` +
+        "Nothing was changed.",
       { code: "TABLES_FOREIGN", operation: "open", kind: "operator" },
     );
   }
@@ -233,8 +233,7 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
 
 function noSchema(path: string): BackendError {
   return new BackendError(
-    `Cannot open ${path}: a database of openfinops is wanted (\`database init\` makes one): ` +
-      `it is empty`,
+    `Cannot open ${path}: it has no tables. Create them with \`openfinops database init\`.`,
     { code: "TABLES_MISSING", operation: "open", kind: "operator" },
   );
 }

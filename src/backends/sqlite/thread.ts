@@ -103,7 +103,7 @@ export class WriterThread {
   /** The outcome of its work is unknown; the ledger will tell. */
   #onEnd(cause: unknown): void {
     const reason = cause instanceof Error ? cause.message : `it ended with code ${cause}`;
-    const message = `Cannot write: a thread that goes on is wanted: ${reason}`;
+    const message = `Cannot write: the writer thread ended (${reason}). It is started again.`;
     this.#end ??= { failure: { message, code: "BACKEND_FAILED", kind: "transient" } };
     this.#answered?.resolve(this.#end);
   }
