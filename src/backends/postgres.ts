@@ -105,7 +105,7 @@ export class PostgresBackend implements Backend {
     this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
     this.#retention = retention;
-    this.#slices = new Slices(parts);
+    this.#slices = new Slices(pool, parts);
     this.#version = version;
   }
 
@@ -179,7 +179,8 @@ export class PostgresBackend implements Backend {
     const aggregateOnce = (slice: RecordQuery, part: Aggregation) =>
       this.#aggregateOnce(dataset, slice, { ...options, aggregation: part });
     const slices = await this.#slices.of(dataset, query, options);
-    if (slices.length === 1) {
+    // Percentiles in slices take memory for each value that differs, so the whole is tried first.
+    if (slices.length === 1 || aggregation.measures.some((measure) => measure.function === "percentile")) {
       try {
         return await aggregateOnce(query, aggregation);
       } catch (error) {

@@ -3,12 +3,16 @@ import type { RecordQuery } from "../../records/query.ts";
 import type { ReadOptions } from "../backend.ts";
 import { isOutOfMemory } from "./errors.ts";
 import type { Partition, PartitionManager } from "./partitions.ts";
+import type { PostgresPool } from "./pool.ts";
 
+/** Partitions that any server lets one statement read. */
+const FEW_PARTITIONS = 100;
 /**
- * Partitions that one statement may read. It locks each of them and each of their indexes until it ends, in a table
- * that all sessions share: by default the server has room for some 6,400 locks.
+ * A query for the partitions that one statement may read. It locks each of them and each of their indexes, some five in
+ * all, until it ends, and may take half of the locks that all sessions share: by default 640 partitions.
  */
-const MAX_PARTITIONS = 400;
+const MOST_PARTITIONS = "SELECT (current_setting('max_locks_per_transaction')::int * " +
+  "(current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 10)::text";
 /** Lifetime of a list of partitions: an older one still yields slices that cover all times. */
 const CACHE_MS = 60_000;
 
@@ -20,10 +24,13 @@ export interface Slice {
 
 /** Cuts queries over many partitions into slices of time. */
 export class Slices {
+  readonly #pool: PostgresPool;
   readonly #parts: PartitionManager;
+  #most: number | undefined;
   readonly #cache = new Map<DatasetName, { partitions: readonly Partition[]; until: number }>();
 
-  constructor(parts: PartitionManager) {
+  constructor(pool: PostgresPool, parts: PartitionManager) {
+    this.#pool = pool;
     this.#parts = parts;
   }
 
@@ -32,7 +39,12 @@ export class Slices {
     const { startTime = -Infinity, endTime = Infinity } = query;
     const partitions = (await this.#list(dataset, options))
       .filter(({ start, end }) => start < endTime && end > startTime);
-    return cut({ query, partitions }, MAX_PARTITIONS);
+    if (partitions.length <= FEW_PARTITIONS) return [{ query, partitions }];
+    this.#most ??= await this.#pool.use("read", async (session) => {
+      const [[most]] = await session.query(MOST_PARTITIONS);
+      return Math.max(FEW_PARTITIONS, Number(most));
+    });
+    return cut({ query, partitions }, this.#most);
   }
 
   async #list(dataset: Dataset<unknown>, options?: ReadOptions): Promise<readonly Partition[]> {
