@@ -232,6 +232,10 @@ const SECTIONS = {
       "Source and target differ.",
       "Where the source is still being written, run it again.",
     ],
+    INVOICE_DIFFERS: [
+      "The costs of an invoice differ from its details; the exit code is 3.",
+      "Import the costs of its billing period again, or ask the issuer.",
+    ],
   },
 } as const satisfies Record<string, Partial<Record<ErrorCode, Entry>>>;
 

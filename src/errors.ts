@@ -92,7 +92,8 @@ export type ErrorCode =
   | "MISSING_COLUMN"
   | "KEY_CLASH"
   | "LINES_REJECTED"
-  | "MIGRATION_DIFFERS";
+  | "MIGRATION_DIFFERS"
+  | "INVOICE_DIFFERS";
 
 /** True if a text may be a connection string, or a part of one, and so hold a password. */
 export function mayHoldPassword(text: string): boolean {

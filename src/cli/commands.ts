@@ -44,7 +44,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "database export",
-    summary: "export NDJSON, CSV, FOCUS 1.2 or Parquet, oldest first",
+    summary: "export NDJSON, CSV, FOCUS or Parquet, oldest first",
     load: async () => (await import("./export.ts")).exportCommand,
   },
   {
@@ -76,6 +76,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "costs summary",
     summary: "show spending: totals, change, categories, top resources",
     load: async () => (await import("./costs_summary.ts")).costsSummary,
+  },
+  {
+    name: "costs reconcile",
+    summary: "compare an invoice with its costs, to the digit; exits with 3 if they differ",
+    load: async () => (await import("./costs_reconcile.ts")).costsReconcile,
   },
   {
     name: "costs budgets",

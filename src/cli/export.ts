@@ -25,6 +25,12 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
     summary: "FOCUS: 1.0, 1.1, 1.2, 1.3 or 1.4 (default 1.4); also for parquet",
   },
   {
+    field: "dataset",
+    name: "focus-dataset",
+    value: "NAME",
+    summary: "FOCUS: contract-commitment, invoice-detail or billing-period in place of costs",
+  },
+  {
     field: "billingAccountId",
     name: "billing-account-id",
     value: "ID",

@@ -28,7 +28,7 @@ const ENVIRONMENT: readonly (readonly [string, string])[] = [
  * Runs the command line.
  *
  * @param args The arguments, without the program.
- * @returns The exit code: 0 done, 1 failed, 2 wrong usage.
+ * @returns The exit code: 0 done, 1 failed, 2 wrong usage, 3 a check failed.
  */
 export async function main(args: readonly string[]): Promise<number> {
   let command: Command | undefined;
@@ -118,7 +118,7 @@ function report(error: unknown, command: Command | undefined): number {
   if (error instanceof UsageError) {
     note(asCalled(`Try: openfinops ${command ? `${command.name} ` : ""}--help`));
   }
-  return isUsage ? 2 : 1;
+  return isUsage ? 2 : error.code === "INVOICE_DIFFERS" ? 3 : 1;
 }
 
 /** Hides passwords in connection strings that stand where none belongs, such as in the place of a file. */

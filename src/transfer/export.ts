@@ -5,7 +5,9 @@ import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { formatCsv } from "./csv.ts";
 import { TransferError } from "./transfer_error.ts";
+import { ValidationError } from "../errors.ts";
 import type { FocusOptions } from "./focus.ts";
+import { exportFocusRows, FOCUS_DATASETS } from "./focus_documents.ts";
 import { type FocusFile, focusFile } from "./focus_export.ts";
 import { acceptFocusVersion, FOCUS_NULL } from "./focus_import.ts";
 import { type Encoder, parseTime, toCells, toJsonRecord } from "./values.ts";
@@ -19,7 +21,7 @@ export const EXPORT_FORMATS: readonly ExportFormat[] = ["ndjson", "csv", "focus"
 /** Options of an export. */
 export interface ExportOptions {
   /** Source: a backend that `openBackend()` opened. */
-  backend: Pick<Backend, "read" | "aggregate">;
+  backend: Pick<Backend, "read" | "aggregate"> & Partial<Pick<Backend, "documents">>;
   /** Dataset. */
   dataset: DatasetName;
   /** The format. */
@@ -121,7 +123,14 @@ function focusValues({ columns, row }: FocusFile): (record: unknown) => unknown[
  * ```
  */
 export async function exportRecords(options: ExportOptions): Promise<ReadableStream<Uint8Array>> {
-  const { backend, format, onProgress } = options;
+  const { backend, format, focus, onProgress } = options;
+  if (format === "focus" && focus?.dataset !== undefined) {
+    if (backend.documents && FOCUS_DATASETS.includes(focus.dataset)) {
+      return ReadableStream.from(exportFocusRows(backend.documents, focus.dataset, onProgress));
+    }
+    const wanted = `one of ${FOCUS_DATASETS.join(", ")}`;
+    throw new ValidationError({ subject: "an export", field: "dataset", value: focus.dataset, wanted });
+  }
   const dataset: Dataset<unknown> = DATASETS[options.dataset];
   const query = acceptQuery(dataset, options.query);
   const encoder = await ENCODERS[format]({ dataset, query, options });

@@ -14,6 +14,8 @@ import { isoTime, parseTime } from "./values.ts";
 export interface FocusOptions {
   /** The version of FOCUS that is written. @default {"1.4"} */
   version?: "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
+  /** The dataset of FOCUS that is written, if not Cost and Usage. */
+  dataset?: "contract-commitment" | "invoice-detail" | "billing-period";
   /** The account that is billed. @default {"unknown"} */
   billingAccountId?: string;
   /** The name of the account. */

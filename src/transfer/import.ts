@@ -1,13 +1,15 @@
 import { createHash } from "node:crypto";
+import type { Backend } from "../backends/backend.ts";
 import { describe } from "../errors.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
-import { LineStream } from "./line_stream.ts";
+import { type FocusDataset, focusDatasetOf, storeFocusRows } from "./focus_documents.ts";
+import { type Line, LineStream } from "./line_stream.ts";
 import type { MappingOptions } from "./mapping.ts";
-import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
+import { headerOf, type Outcome, RecordStream, type Reject } from "./record_stream.ts";
 import { KeyClashes } from "./content_id.ts";
 import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
@@ -104,8 +106,15 @@ export async function importRecords(
     },
   });
   try {
-    await (await decompress(input.pipeThrough(counter(progress), { signal })))
-      .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }))
+    const lines = (await decompress(input.pipeThrough(counter(progress), { signal })))
+      .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }));
+    const { first, whole } = options.format === "focus" ? await peek(lines) : { first: [], whole: lines };
+    const columns = first.length > 0 && first[0].fault === undefined ? headerOf(first[0].text) : [];
+    const documents = focusDatasetOf(columns);
+    if (documents !== undefined) {
+      return await importDocuments(whole, { dataset: documents, columns, progress, options });
+    }
+    await whole
       .pipeThrough(new RecordStream(dataset, options))
       .pipeThrough(sorter({ progress, clashes }, options))
       .pipeThrough(new FixedBatches(dataset))
@@ -119,6 +128,51 @@ export async function importRecords(
   return report;
 }
 
+/** Reads the first lines of a file, and gives them with the rest. */
+async function peek(
+  lines: ReadableStream<Line[]>,
+): Promise<{ first: readonly Line[]; whole: ReadableStream<Line[]> }> {
+  const reader = lines.getReader();
+  const { value: first = [] } = await reader.read();
+  reader.releaseLock();
+  const whole = ReadableStream.from((async function* () {
+    if (first.length > 0) yield first;
+    yield* lines;
+  })());
+  return { first, whole };
+}
+
+/** Imports a file of FOCUS that is none of costs. */
+async function importDocuments(
+  lines: ReadableStream<Line[]>,
+  { dataset, columns, progress, options }: {
+    dataset: FocusDataset;
+    columns: readonly string[];
+    progress: ImportProgress;
+    options: ImportOptions;
+  },
+): Promise<ImportReport> {
+  const { documents } = options.backend as Partial<Pick<Backend, "documents">>;
+  if (!documents) {
+    throw new TransferError(
+      `Cannot import ${dataset}: the sink keeps no documents. Use a backend that openBackend() opened.`,
+      { code: "UNSUPPORTED_FORMAT" },
+    );
+  }
+  let isHeader = true;
+  const rows = lines.pipeThrough(
+    new TransformStream<Line[], Line[]>({
+      transform(page, controller) {
+        controller.enqueue(isHeader ? page.slice(1) : page);
+        isHeader = false;
+      },
+    }),
+  );
+  const reject = rejector(progress, options);
+  const stored = await storeFocusRows(rows, { documents, dataset, columns, reject });
+  return { ...stored, rejected: progress.rejected };
+}
+
 /** Counts the bytes of the file as it is. */
 function counter(progress: ImportProgress): TransformStream<Uint8Array, Uint8Array> {
   return new TransformStream({
@@ -129,17 +183,25 @@ function counter(progress: ImportProgress): TransformStream<Uint8Array, Uint8Arr
   });
 }
 
-/** Passes records on, and sees to the lines that are none. */
-function sorter(
-  { progress, clashes }: { progress: ImportProgress; clashes: KeyClashes },
+/** Makes the function that counts and reports bad lines. */
+function rejector(
+  progress: ImportProgress,
   { isStrict = false, onReject }: ImportOptions,
-): TransformStream<readonly Outcome[], unknown[]> {
-  const reject = (reject: Reject) => {
+): (reject: Reject) => void {
+  return (reject) => {
     const { code, line, reason } = reject;
     if (isStrict) throw new TransferError(`line ${line}: ${reason}`, { code, line });
     progress.rejected++;
     onReject?.(reject);
   };
+}
+
+/** Passes records on, and sees to the lines that are none. */
+function sorter(
+  { progress, clashes }: { progress: ImportProgress; clashes: KeyClashes },
+  options: ImportOptions,
+): TransformStream<readonly Outcome[], unknown[]> {
+  const reject = rejector(progress, options);
   return new TransformStream({
     transform(outcomes, controller) {
       const records: unknown[] = [];

@@ -59,6 +59,11 @@ export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
   }
 }
 
+/** Reads the names of the columns. */
+export function headerOf(text: string): string[] {
+  return readCsvLine(text).map((name) => (name ?? "").trim());
+}
+
 /** Makes a record from a line. */
 interface LineReader {
   read(text: string): Taken;
@@ -110,7 +115,7 @@ class CsvReader implements LineReader {
         { code: "INVALID_HEADER", line: header.line },
       );
     }
-    const names = readCsvLine(header.text).map((name) => (name ?? "").trim());
+    const names = headerOf(header.text);
     this.#records = new Records(dataset);
     this.#columns = new Map(names.map((name, i) => [name, i]));
     this.#rows = makeReader(dataset, options, names);

@@ -1,0 +1,42 @@
+import { reconcileInvoice } from "../monitoring/reconciliation.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { formatTable, formatThings, print, printFound } from "./output.ts";
+import { UsageError } from "./option_values.ts";
+
+const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference", "entries"] as const;
+
+/** `openfinops costs reconcile` */
+export const costsReconcile: Command = {
+  name: "costs reconcile",
+  options: [
+    ...CONNECTION_OPTIONS,
+    FORMAT_OPTION,
+    { name: "invoice", value: "ID", summary: "the InvoiceId (required)" },
+  ],
+  examples: ["openfinops costs reconcile --invoice INV-1"],
+  async run(given) {
+    const invoice = given.text("invoice");
+    if (invoice === undefined) {
+      throw new UsageError("costs reconcile needs --invoice ID", { code: "MISSING_ARGUMENT" });
+    }
+    const format = readFormat(given);
+    const found = await withBackend(given, "read", (backend) => reconcileInvoice(backend, invoice));
+    if (found.length === 0) {
+      throw new TransferError(
+        `No invoice ${invoice}. Import its Invoice Detail file: openfinops database import costs FILE --format focus`,
+        { code: "NOT_FOUND" },
+      );
+    }
+    const rows = found.map((row) => HEADER.map((field) => row[field] ?? undefined));
+    const table = () =>
+      print(formatTable([...HEADER], rows.map((row) => row.map((cell) => String(cell ?? "")))));
+    printFound(format, found, { table, header: HEADER, rows });
+    const differing = found.filter(({ difference }) => difference !== "0").length;
+    if (differing === 0) return;
+    throw new TransferError(
+      `The costs of invoice ${invoice} differ from it in ${formatThings(differing, "line", "lines")}.`,
+      { code: "INVOICE_DIFFERS" },
+    );
+  },
+};

@@ -1,0 +1,121 @@
+/**
+ * The datasets of FOCUS beside Cost and Usage: contract commitments, invoice details and billing periods. They are few
+ * rows, and are kept as documents: one a row, with every column of its file.
+ *
+ * @module
+ */
+import type { DocumentStore } from "../backends/backend.ts";
+import { formatCsv, readCsvLine } from "./csv.ts";
+import { FOCUS_NULL } from "./focus_import.ts";
+import type { Line } from "./line_stream.ts";
+import type { Reject } from "./record_stream.ts";
+import { TransferError } from "./transfer_error.ts";
+
+/** A dataset of FOCUS beside Cost and Usage. */
+export type FocusDataset = "contract-commitment" | "invoice-detail" | "billing-period";
+
+/** A row: its columns by name. */
+export type FocusRow = Readonly<Record<string, string | null>>;
+
+/** The column that tells each dataset from the others, and the columns that identify a row. */
+const DATASETS: Readonly<Record<FocusDataset, { readonly sign: string; readonly key: readonly string[] }>> = {
+  "billing-period": { sign: "BillingPeriodStatus", key: ["InvoiceIssuerName", "BillingPeriodStart"] },
+  "contract-commitment": {
+    sign: "ContractCommitmentId",
+    key: ["ContractId", "ContractCommitmentId", "ContractCommitmentPeriodStart"],
+  },
+  "invoice-detail": { sign: "InvoiceDetailId", key: ["InvoiceIssuerName", "InvoiceId", "InvoiceDetailId"] },
+};
+
+/** The names of the datasets. */
+export const FOCUS_DATASETS = Object.keys(DATASETS) as readonly FocusDataset[];
+
+/** The dataset of a file by its columns; nothing for Cost and Usage. */
+export function focusDatasetOf(columns: readonly string[]): FocusDataset | undefined {
+  if (columns.includes("ChargePeriodStart")) return undefined;
+  return FOCUS_DATASETS.find((name) => columns.includes(DATASETS[name].sign));
+}
+
+function kindOf(dataset: FocusDataset): string {
+  return `focus-${dataset}`;
+}
+
+/** Reads the rows that are stored of a dataset. */
+export async function readFocusRows(
+  documents: Pick<DocumentStore, "read">,
+  dataset: FocusDataset,
+): Promise<FocusRow[]> {
+  return (await documents.read(kindOf(dataset))).map(({ body }) => body as FocusRow);
+}
+
+/** How rows are stored. */
+export interface FocusDocumentsOptions {
+  readonly documents: DocumentStore;
+  readonly dataset: FocusDataset;
+  readonly columns: readonly string[];
+  readonly reject: (reject: Reject) => void;
+}
+
+/** Stores the rows of a file, one document each; a row that comes again takes the place of the one with its key. */
+export async function storeFocusRows(
+  lines: AsyncIterable<readonly Line[]>,
+  { documents, dataset, columns, reject }: FocusDocumentsOptions,
+): Promise<{ stored: number; known: number; restated: number }> {
+  const kind = kindOf(dataset);
+  const { key } = DATASETS[dataset];
+  const present = new Map(
+    (await documents.read(kind)).map(({ id, body }) => [id, contentOf(body as FocusRow)]),
+  );
+  const seen = new Map<string, number>();
+  const report = { stored: 0, known: 0, restated: 0 };
+  for await (const page of lines) {
+    for (const { line, text, fault } of page) {
+      const cells = fault === undefined ? readCsvLine(text, FOCUS_NULL) : [];
+      if (cells.length !== columns.length) {
+        const reason = fault ??
+          `${columns.length} columns are wanted, as in the first line: it has ${cells.length}`;
+        reject({ line, code: "INVALID_LINE", reason, text });
+        continue;
+      }
+      const body: FocusRow = Object.fromEntries(columns.map((name, i) => [name, cells[i] || null]));
+      const name = JSON.stringify(key.map((column) => body[column] ?? null));
+      const count = (seen.get(name) ?? 0) + 1;
+      seen.set(name, count);
+      const id = count === 1 ? name : `${name} ${count}`;
+      const before = present.get(id);
+      if (before === contentOf(body)) report.known++;
+      else {
+        await documents.write({ kind, id, body });
+        report.stored++;
+        if (before !== undefined) report.restated++;
+      }
+    }
+  }
+  return report;
+}
+
+function contentOf(row: FocusRow): string {
+  return JSON.stringify(Object.entries(row).sort(([a], [b]) => a < b ? -1 : 1));
+}
+
+/** Writes the rows of a dataset as CSV: the columns in the order of the alphabet, as in the specification. */
+export async function* exportFocusRows(
+  documents: Pick<DocumentStore, "read">,
+  dataset: FocusDataset,
+  onProgress?: (rows: number) => void,
+): AsyncGenerator<Uint8Array> {
+  const utf8 = new TextEncoder();
+  const rows = await readFocusRows(documents, dataset);
+  if (rows.length === 0) {
+    throw new TransferError(
+      `Cannot export ${dataset}: the database has no such rows. Import a file of them with --format focus.`,
+      { code: "NOT_FOUND" },
+    );
+  }
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))].sort();
+  yield utf8.encode(`${formatCsv(columns)}\n`);
+  for (const [i, row] of rows.entries()) {
+    yield utf8.encode(`${formatCsv(columns.map((name) => row[name] ?? undefined), FOCUS_NULL)}\n`);
+    onProgress?.(i + 1);
+  }
+}
