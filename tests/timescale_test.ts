@@ -454,6 +454,29 @@ test("drops chunks, deletes at the edge and counts, also compressed", async (dat
   await backend.close();
 });
 
+test("makes a compressed chunk smaller by deleting a part of it", async (database) => {
+  const backend = await open(database.url, { enableCompression: true });
+  const entries = Array.from(
+    { length: 20_000 },
+    (_, i) => costEntry({ entryId: `e${i}`, timestamp: NEW_YEAR + i * 60_000 }),
+  );
+  await write(backend, costEntries, entries);
+  await compressAll(database, "cost_entries");
+  const size = async () => {
+    const { tableBytes = 0, indexBytes = 0 } = (await backend.stats()).datasets.cost_entries;
+    return tableBytes + indexBytes;
+  };
+  const before = await size();
+  assertEquals(
+    await backend.deleteBefore(costEntries, NEW_YEAR + 15_000 * 60_000, { dryRun: false }),
+    15_000,
+  );
+  const after = await size();
+  assert(after < 0.75 * before, `${before} bytes before, ${after} after`);
+  assertEquals((await read(backend, costEntries)).length, 5_000);
+  await backend.close();
+});
+
 // --- Odd timestamps
 
 /** A record in each of some weeks from a time on. */

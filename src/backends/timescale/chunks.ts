@@ -109,7 +109,7 @@ export class Chunks implements PartitionManager {
   }
 }
 
-/** Deletes from the chunk at the edge by slices of time: what is compressed cannot be deleted by the row. */
+/** Deletes from the chunk at the edge by slices of time, since compressed records cannot be deleted by the row. */
 export class ChunkRetention extends Retention {
   readonly #pool: PostgresPool;
 
@@ -120,7 +120,7 @@ export class ChunkRetention extends Retention {
 
   protected override async deleteEdge(
     { name }: Dataset<unknown>,
-    { partition: { start, end: chunkEnd }, before, end }: Edge,
+    { partition: { name: chunk, start, end: chunkEnd }, before, end }: Edge,
   ): Promise<number> {
     const step = Math.ceil((chunkEnd - start) / EDGE_STEPS);
     let deleted = 0;
@@ -134,6 +134,28 @@ export class ChunkRetention extends Retention {
         })
       );
     }
+    // The rows are gone even if the chunk is in use: the next cleanup frees the space.
+    if (deleted > 0 && performance.now() < end) await this.#freeSpace(chunk).catch(() => {});
     return deleted;
+  }
+
+  /**
+   * Compresses a chunk again, which would else take more space than before: the server keeps what it decompressed to
+   * delete a part of it. What is left of its rows is then empty, and is quickly replaced by a table without its old indexes.
+   */
+  async #freeSpace(chunk: string): Promise<void> {
+    await this.#pool.use("vacuum", async (session) => {
+      const [[isCompressed]] = await session.query(
+        `SELECT is_compressed::text FROM timescaledb_information.chunks WHERE ${relation("chunk")} = ` +
+          `to_regclass(${literal(chunk)})`,
+      );
+      if (isCompressed === "true") {
+        // First the decompressed rows, then all of them: one call does not do both.
+        for (const all of [false, true]) {
+          await session.query(`SELECT compress_chunk(${literal(chunk)}, true, ${all})`);
+        }
+      }
+      await session.query(`VACUUM (${isCompressed === "true" ? "FULL, " : ""}SKIP_LOCKED) ${chunk}`);
+    });
   }
 }
