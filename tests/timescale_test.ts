@@ -471,8 +471,12 @@ test("makes a compressed chunk smaller by deleting a part of it", async (databas
     await backend.deleteBefore(costEntries, NEW_YEAR + 15_000 * 60_000, { dryRun: false }),
     15_000,
   );
-  const after = await size();
-  assert(after < 0.75 * before, `${before} bytes before, ${after} after`);
+  // Rows of the emptied table can be removed when no transaction of another test may still see them.
+  const [{ chunk }] = await database.sql("SELECT show_chunks('cost_entries')::text AS chunk");
+  await until(async () => {
+    await database.sql(`VACUUM FULL ${chunk}`);
+    return await size() < 0.75 * before;
+  }, "the chunk is smaller");
   assertEquals((await read(backend, costEntries)).length, 5_000);
   await backend.close();
 });
