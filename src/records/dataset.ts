@@ -182,14 +182,36 @@ export function narrowTo<T>(dataset: Dataset<T>, fields: readonly string[]): Dat
   return view as Dataset<T>;
 }
 
-/** Returns a map with its keys in the order of their code units; the map itself where they are. Maps are stored and read in that order by every backend. */
+/** The keys of the last map that was not sorted, and the same sorted: nearly all records have the same. */
+let lastKeys: readonly string[] = [];
+let lastSorted: readonly string[] = [];
+
+/**
+ * Returns a map with its keys in the order of their code units; the map itself where they are. Every backend stores and
+ * reads maps in that order.
+ */
 export function withSortedKeys(map: Record<string, string>): Record<string, string> {
   let previous = "";
+  let isSorted = true;
+  let count = 0;
+  let known = 0;
   for (const key in map) {
-    if (key < previous) return Object.fromEntries(Object.keys(map).sort().map((key) => [key, map[key]]));
+    if (key < previous) isSorted = false;
+    if (key === lastKeys[count++]) known++;
     previous = key;
   }
-  return map;
+  if (isSorted) return map;
+  if (known !== count || count !== lastKeys.length) {
+    lastKeys = Object.keys(map);
+    lastSorted = lastKeys.toSorted();
+  }
+  const sorted: Record<string, string> = {};
+  for (const key of lastSorted) {
+    // An assignment to this key would set the prototype.
+    if (key === "__proto__") return Object.fromEntries(lastSorted.map((key) => [key, map[key]]));
+    sorted[key] = map[key];
+  }
+  return sorted;
 }
 
 /** A copy that can be given away: what is kept must not be changed from outside. */

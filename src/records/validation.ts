@@ -215,7 +215,9 @@ function checkMap(value: unknown): Record<string, string> {
   if (prototype !== null && prototype !== Object.prototype) {
     return refuse("a plain object of strings", value);
   }
-  const map: Record<string, string> = { ...value as Record<string, string> };
+  const given = value as Record<string, string>;
+  const sorted = withSortedKeys(given);
+  const map: Record<string, string> = sorted === given ? { ...given } : sorted;
   let length = 0;
   for (const key in map) {
     const value = map[key];
@@ -227,7 +229,7 @@ function checkMap(value: unknown): Record<string, string> {
   if (length > MAX_MAP_LENGTH) {
     return refuse(`at most ${MAX_MAP_LENGTH} characters in all (this has ${length})`, value);
   }
-  return withSortedKeys(map);
+  return map;
 }
 
 /** Refuses an unknown field, so that a misspelled one is not lost. */
