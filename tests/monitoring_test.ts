@@ -1,6 +1,10 @@
 import { acceptRule, type AlertRuleInput } from "../src/monitoring/alerts/alert_rules.ts";
 import { AlertMonitor } from "../src/monitoring/alerts/alert_monitor.ts";
-import { type DayTotal, expectationOf, judge } from "../src/monitoring/anomalies/anomaly_detection.ts";
+import {
+  type DayTotal,
+  detectAnomaly,
+  expectationOf,
+} from "../src/monitoring/anomalies/anomaly_detection.ts";
 import { acceptBudget, type BudgetInput, windowAt } from "../src/monitoring/budgets/budget.ts";
 import { BackendError, ValidationError } from "../src/errors.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
@@ -786,7 +790,7 @@ const weekly = (day: number) => isWeekend(day) ? 20 : 100;
 
 function verdict(history: readonly DayTotal[], total: number, day = history.at(-1)!.day + 1) {
   const allowed = expectationOf(history, day);
-  return allowed && (judge(total, allowed)?.severity ?? "in order");
+  return allowed && (detectAnomaly(total, allowed)?.severity ?? "in order");
 }
 
 Deno.test("expectationOf() tells weekends from working days", () => {

@@ -16,10 +16,10 @@ import { planBuckets, refuseRows } from "./bucket_plan.ts";
 import {
   type AnswerRow,
   compareRows,
-  fillEmpty,
-  keepTop,
+  fillEmptyBuckets,
   type Ranking,
   type RowForm,
+  selectTop,
 } from "./result_rows.ts";
 
 /** Time range and group of a result row. */
@@ -155,9 +155,9 @@ async function ask(
     rows = rows.concat(withEnds(found, ranges));
   }
   const { top } = question;
-  if (top !== undefined) rows = keepTop(rows, { form, top, rank });
+  if (top !== undefined) rows = selectTop(rows, { form, top, rank });
   const always = aggregation.groupBy.length === 0;
-  if (filled) return fillEmpty(rows, { form, ranges: filled, always, refuse: refuseRows(dataset) });
+  if (filled) return fillEmptyBuckets(rows, { form, ranges: filled, always, refuse: refuseRows(dataset) });
   return rows.toSorted(compareRows);
 }
 

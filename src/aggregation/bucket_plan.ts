@@ -55,7 +55,7 @@ export async function planBuckets(
   if (isSmall) return { parts: [{ query, ranges: all! }], filled };
   const days = await daysWithRecords(backend, dataset, { query, ...span });
   const chunks = bucketRangesOfDays(bucket, { ...span, days, chunkLength: MAX_RANGES });
-  return { parts: partsOf(query, chunks), filled };
+  return { parts: chunkParts(query, chunks), filled };
 }
 
 /** Returns a check of how many rows an answer with empty buckets has. */
@@ -68,7 +68,7 @@ export function refuseRows(dataset: Dataset<unknown>): (rows: number) => void {
   };
 }
 
-function* partsOf(query: RecordQuery, chunks: Iterable<readonly BucketRange[]>): Generator<PlanPart> {
+function* chunkParts(query: RecordQuery, chunks: Iterable<readonly BucketRange[]>): Generator<PlanPart> {
   const { startTime = 0, endTime = Infinity } = query;
   for (const ranges of chunks) {
     const bounds = {

@@ -30,7 +30,7 @@ export interface RowForm {
 }
 
 /** Keeps the groups with the greatest value of a measure over all time, and puts the others together in one. */
-export function keepTop(
+export function selectTop(
   rows: readonly AnswerRow[],
   { form, top, rank }: { form: RowForm; top: number; rank: Ranking },
 ): AnswerRow[] {
@@ -56,7 +56,7 @@ export function keepTop(
 }
 
 /** Adds a row for each bucket in which a group has none; returns all in order. */
-export function fillEmpty(
+export function fillEmptyBuckets(
   rows: readonly AnswerRow[],
   { form, ranges, always, refuse }: {
     form: RowForm;

@@ -105,8 +105,8 @@ export class CostMonitor {
         if (wait > 0 && !this.#isClosing) return this.#later(wait);
         await this.#refresh();
       }
-      await this.#budgets.tell();
-      await this.#anomalies?.tell();
+      await this.#budgets.report();
+      await this.#anomalies?.report();
       this.#alarm.clear();
     } catch (error) {
       this.#alarm.raise(error);

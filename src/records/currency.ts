@@ -16,7 +16,7 @@ function codesByName(): Map<string, string> {
  * spelled so, since `usd` and `USD` would never be added together. What has no such code is a virtual currency, as
  * FOCUS 1.2 allows it (credits, tokens), in the letters its vendor uses.
  */
-export function whatIsNoCurrency(text: string): string | undefined {
+export function currencyFault(text: string): string | undefined {
   if (/^[A-Z]{3}$/.test(text)) return undefined; // nearly all are; the names take 9 ms to load
   const trimmed = text.trim();
   if (trimmed === "") return "a code such as USD";

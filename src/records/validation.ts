@@ -185,12 +185,12 @@ function checkText(value: unknown, column: Column): string {
 }
 
 function checkStorable(text: string): string {
-  const wanted = whatIsUnstorable(text);
+  const wanted = textFault(text);
   return wanted === undefined ? text : refuse(wanted, text);
 }
 
 /** Returns what a text must be if PostgreSQL cannot store it. */
-function whatIsUnstorable(text: string): string | undefined {
+function textFault(text: string): string | undefined {
   if (text.includes("\0")) return "free of NUL characters";
   if (!text.isWellFormed()) return "well-formed Unicode (no lone surrogates)";
 }
@@ -222,7 +222,7 @@ function checkMap(value: unknown): Record<string, string> {
   for (const key in map) {
     const value = map[key];
     const isText = typeof value === "string";
-    const wanted = isText ? whatIsUnstorable(key) ?? whatIsUnstorable(value) : "a string";
+    const wanted = isText ? textFault(key) ?? textFault(value) : "a string";
     if (wanted !== undefined) return refuse(wanted, value, `[${describe(key)}]`);
     length += key.length + value.length;
   }

@@ -168,7 +168,7 @@ export class AlertMonitor {
     if (violation.alert || timestamp - violation.since < rule.durationMs) return;
     violation.alert = alertOf(rule, { metrics, since: violation.since });
     this.#pending--;
-    this.#tell("alert-fired", violation.alert, rule.dataset);
+    this.#report("alert-fired", violation.alert, rule.dataset);
   }
 
   #end(subject: string, rule: string, timestamp: number): void {
@@ -180,7 +180,7 @@ export class AlertMonitor {
     if (this.#resolved.size >= MAX_PENDING) this.#resolved.delete(this.#resolved.keys().next().value!);
     this.#resolved.set(pairKey(subject, rule), timestamp);
     const dataset = alert.serviceName === undefined ? "system_metrics" : "service_metrics";
-    this.#tell("alert-resolved", { ...alert, resolvedAt: timestamp }, dataset);
+    this.#report("alert-resolved", { ...alert, resolvedAt: timestamp }, dataset);
   }
 
   #add(subject: string, rule: string, violation: Violation): void {
@@ -220,7 +220,7 @@ export class AlertMonitor {
     return false;
   }
 
-  #tell(type: "alert-fired" | "alert-resolved", alert: Alert, dataset: AlertRule["dataset"]): void {
+  #report(type: "alert-fired" | "alert-resolved", alert: Alert, dataset: AlertRule["dataset"]): void {
     this.#writer.save({ kind: ALERT, id: alert.alertId, body: alert });
     this.#emit({ type, dataset, message: describeAlert(alert), alert: { ...alert } });
   }

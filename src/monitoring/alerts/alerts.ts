@@ -28,12 +28,12 @@ interface Acknowledgement {
 /** Operations on alerts. */
 export class Alerts {
   readonly #documents: DocumentStore;
-  readonly #watch: AlertMonitor;
+  readonly #monitor: AlertMonitor;
 
   /** Stores what people do, and has the watch know. */
   constructor(documents: DocumentStore, watch: AlertMonitor) {
     this.#documents = documents;
-    this.#watch = watch;
+    this.#monitor = watch;
   }
 
   async setRule(input: AlertRuleInput): Promise<AlertRule> {
@@ -55,7 +55,7 @@ export class Alerts {
     const { includeResolved = false } = takeFields("a question about alerts", query, {
       fields: { includeResolved: isFlag },
     });
-    const found = await this.#watch.alerts();
+    const found = await this.#monitor.alerts();
     const notes = await bodiesOf<Acknowledgement>(this.#documents, ACKNOWLEDGEMENT);
     const noteOf = new Map(notes.map((note) => [note.alertId, note]));
     return found.filter(({ resolvedAt }) => includeResolved || resolvedAt === undefined)
@@ -78,16 +78,16 @@ export class Alerts {
   async #end(active: Alert): Promise<Alert> {
     const alert = { ...active, resolvedAt: Date.now() };
     await this.#documents.write({ kind: ALERT, id: alert.alertId, body: alert });
-    this.#watch.end(alert);
+    this.#monitor.end(alert);
     return alert;
   }
 
   /** Applies the stored rules. Resolves alerts of removed rules, which nothing else would. */
   async #apply(name: string, { isNew }: { isNew: boolean }): Promise<void> {
-    this.#watch.use(await allRules(this.#documents));
+    this.#monitor.use(await allRules(this.#documents));
     if (!isNew) return;
     for (const alert of await this.list()) if (alert.rule === name) await this.#end(alert);
-    this.#watch.forget(name);
+    this.#monitor.forget(name);
   }
 
   async #find(alertId: string): Promise<Alert> {

@@ -88,7 +88,7 @@ export function expectationOf(history: readonly DayTotal[], day: number): Expect
 }
 
 /** Returns the anomaly of a day, if it is one. */
-export function judge(
+export function detectAnomaly(
   total: number,
   { expected, tolerance }: Expectation,
 ): Pick<CostAnomaly, "expected" | "deviation" | "severity"> | undefined {
@@ -125,7 +125,7 @@ export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}):
         then.day >= day - HISTORY_DAYS
       );
       const allowed = expectationOf(history, day);
-      const found = allowed && judge(total, allowed);
+      const found = allowed && detectAnomaly(total, allowed);
       const isOver = row.endTime! <= Math.min(endTime, Date.now());
       if (!found || (found.deviation < 0 && !isOver)) return []; // more may come
       return [{

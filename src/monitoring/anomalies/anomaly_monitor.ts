@@ -6,7 +6,14 @@ import type { CostAnomaly } from "../../records/anomaly.ts";
 import type { CostEntry } from "../../records/cost_entry.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { ANOMALY } from "../document_kinds.ts";
-import { type Expectation, expectationOf, HISTORY_DAYS, judge, SERIES, spanOf } from "./anomaly_detection.ts";
+import {
+  detectAnomaly,
+  type Expectation,
+  expectationOf,
+  HISTORY_DAYS,
+  SERIES,
+  spanOf,
+} from "./anomaly_detection.ts";
 
 /** The most categories of resources that are watched; beyond, those that came first are forgotten. */
 const MAX_SERIES = 10_000;
@@ -75,7 +82,7 @@ export class AnomalyMonitor {
   }
 
   /** Tells of what was found, unless this or another process has. Where that cannot be stored, it is told the next time. */
-  async tell(): Promise<void> {
+  async report(): Promise<void> {
     const { documents } = this.#backend;
     for (const anomaly of [...this.#found]) {
       const document = { kind: ANOMALY, id: await idOf(anomaly), body: anomaly };
@@ -125,7 +132,7 @@ export class AnomalyMonitor {
     // Old costs that are imported are no news.
     if (isFound || (day + 2) * DAY_MS < Date.now()) return;
     const allowed = this.#allowed(series);
-    const found = allowed && judge(totalOf(series), allowed);
+    const found = allowed && detectAnomaly(totalOf(series), allowed);
     if (!found || (found.deviation < 0 && !isOver)) return;
     series.isFound = true;
     this.#found.add({ ...spanOf(day), group, currency, amount: totals.get(day)!.toString(), ...found });

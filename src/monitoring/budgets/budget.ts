@@ -1,7 +1,7 @@
 import { ValidationError } from "../../errors.ts";
 import type { Budget } from "../../records/budget.ts";
 import { bucketAt, bucketRangesOf, isTimeZone, parseBucket } from "../../records/calendar.ts";
-import { whatIsNoCurrency } from "../../records/currency.ts";
+import { currencyFault } from "../../records/currency.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { acceptMap, acceptTime } from "../../records/validation.ts";
 import { type Check, isAnything, isText, isTexts, isTextUpTo, takeFields } from "../field_checks.ts";
@@ -73,7 +73,7 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   name: isTextUpTo(800),
   amount: isAnything,
   currency: {
-    test: (value) => isTextUpTo(64).test(value) && whatIsNoCurrency(value as string) === undefined,
+    test: (value) => isTextUpTo(64).test(value) && currencyFault(value as string) === undefined,
     wanted: "a currency by its code, such as USD",
   },
   period: {

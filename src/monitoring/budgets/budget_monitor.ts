@@ -81,11 +81,11 @@ export class BudgetMonitor {
   }
 
   /** Tells of the thresholds that were crossed. Where that cannot be stored, it is told the next time. */
-  async tell(): Promise<void> {
+  async report(): Promise<void> {
     for (const { budget, window, spent, open } of this.#watched) {
       while (open.length > 0 && spent.compare(open[0].amount) >= 0) {
         const { threshold } = open[0];
-        await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
+        await reportCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
         open.shift();
       }
     }
@@ -106,7 +106,7 @@ function groupsOf(watched: readonly Watched[]): BudgetGroup[] {
 }
 
 /** Tells that a threshold was crossed, unless this or another process has. */
-export async function tellOfCrossing(
+export async function reportCrossing(
   { documents }: Backend,
   emit: EventListener,
   { budget, window, spent, threshold }: {

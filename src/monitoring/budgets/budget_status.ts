@@ -60,7 +60,11 @@ export function thresholdAmount({ amount }: Budget, threshold: number): Decimal 
 }
 
 /** Returns true if a crossing belongs to a budget in a window. */
-export function isOf(crossing: BudgetCrossing, { budgetId }: Budget, { start }: BudgetWindow): boolean {
+export function isCrossingOf(
+  crossing: BudgetCrossing,
+  { budgetId }: Budget,
+  { start }: BudgetWindow,
+): boolean {
   return crossing.budgetId === budgetId && crossing.startTime === start;
 }
 
@@ -92,7 +96,7 @@ export function budgetStatus(
     startTime: window.start,
     endTime: window.end,
     ...forecast(budget, window, spent),
-    crossed: crossings.filter((crossing) => isOf(crossing, budget, window)).toSorted((a, b) =>
+    crossed: crossings.filter((crossing) => isCrossingOf(crossing, budget, window)).toSorted((a, b) =>
       a.threshold - b.threshold
     ),
     otherCurrencies: others.toSorted((a, b) => a.currency < b.currency ? -1 : 1),

@@ -6,10 +6,10 @@ import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import type { Decimal } from "../../records/decimal.ts";
 import { acceptTime } from "../../records/validation.ts";
 import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./budget.ts";
-import { type BudgetStatus, budgetStatus, isOf, thresholdAmount } from "./budget_status.ts";
+import { type BudgetStatus, budgetStatus, isCrossingOf, thresholdAmount } from "./budget_status.ts";
 import { readSpending, readSpendings, type Spending } from "./spending.ts";
 import { isAnything, isText, takeFields } from "../field_checks.ts";
-import { tellOfCrossing } from "./budget_monitor.ts";
+import { reportCrossing } from "./budget_monitor.ts";
 import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
 
 /** Changes to a budget; null removes a field. */
@@ -111,11 +111,13 @@ export class Budgets {
     const crossings = await crossingsByBudget(this.#backend);
     for (const { budget, window, spending: { spent } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
-      const told = (crossings.get(budget.budgetId) ?? []).filter((crossing) => isOf(crossing, budget, window))
+      const told = (crossings.get(budget.budgetId) ?? []).filter((crossing) =>
+        isCrossingOf(crossing, budget, window)
+      )
         .map((crossing) => crossing.threshold);
       for (const threshold of reached(budget, spent)) {
         if (told.includes(threshold)) continue;
-        await tellOfCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
+        await reportCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
       }
     }
   }
@@ -124,7 +126,9 @@ export class Budgets {
   async #takeBack(budget: Budget): Promise<void> {
     const window = windowAt(budget, Date.now());
     const still = reached(budget, (await readSpending(this.#backend, { budget, window })).spent);
-    await this.#forget((crossing) => isOf(crossing, budget, window) && !still.includes(crossing.threshold));
+    await this.#forget((crossing) =>
+      isCrossingOf(crossing, budget, window) && !still.includes(crossing.threshold)
+    );
   }
 
   async #forget(isUnwanted: (crossing: BudgetCrossing) => boolean): Promise<void> {
