@@ -211,13 +211,13 @@ test("is not opened as a plain database", async (database) => {
 Deno.test("TimescaleBackend reports what the server lacks", async () => {
   await using server = await PostgresServer.start();
   const error = await assertRejects(() => open(server.url()), BackendError) as BackendError;
-  assertMatch(error.message, /a server (with the extension timescaledb|that loads timescaledb).* is wanted/);
+  assertMatch(error.message, /the server (lacks the extension|does not load) timescaledb/);
   assert(
-    error.message.includes("the backend postgresql (postgresql://…) works on this server as it is"),
+    error.message.includes("The backend postgresql (postgresql://…) works on this server as it is"),
     error.message,
   );
   assertEquals(error.retryable, false);
-  await assertRejects(() => open(server.url(), { mode: "read" }), BackendError, "`database init` makes it");
+  await assertRejects(() => open(server.url(), { mode: "read" }), BackendError, "`openfinops database init`");
 });
 
 if (isPresent) {

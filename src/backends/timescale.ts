@@ -42,7 +42,7 @@ export class TimescaleBackend extends PostgresBackend {
   #hasEstimates = false;
 
   /**
-   * Opens the database and sees to its extension, its schema and its policies.
+   * Opens the database, and in the mode `create` creates its extension, schema, rollups and policies.
    *
    * @throws {ConfigError} If the connection string cannot be read.
    * @throws {BackendError} If the server cannot be reached, has no such extension, or lacks what the settings want.
@@ -52,7 +52,7 @@ export class TimescaleBackend extends PostgresBackend {
       const extension = await requireExtension(pool, options.mode);
       const lacking = extension.isComplete ? undefined : lackingOnApache(options);
       if (lacking !== undefined) {
-        throw refuse({ pool, code: "SERVER_UNSUPPORTED" }, lacking, "this is the Apache edition");
+        throw refuse({ pool, code: "SERVER_UNSUPPORTED" }, lacking);
       }
       const version = await migrate(pool, options.mode, HYPERTABLES);
       const rollUps = new RollUps(pool);
@@ -198,14 +198,12 @@ export class TimescaleBackend extends PostgresBackend {
 
 /** Names what the Apache edition lacks for these settings. A hub deletes old records itself when it is told to. */
 function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
-  const { enableCompression } = options;
-  if (enableCompression) {
-    return "TimescaleDB under its own license is wanted to compress (timescaledb.license = 'timescale')";
-  }
+  const edition = "Set timescaledb.license = 'timescale'";
+  if (options.enableCompression) return `the Apache edition of TimescaleDB has no compression. ${edition}.`;
   const isAsked = Object.values(retentionOf(options)).some((days) => days < Infinity);
   if (!isAsked || options.retentionOf) return undefined;
-  return "TimescaleDB under its own license is wanted to drop old records (timescaledb.license = 'timescale'); " +
-    "schedule `database cleanup --retention-days` instead";
+  return "the Apache edition of TimescaleDB has no retention policy. " +
+    `${edition}, or schedule \`database cleanup --retention-days\`.`;
 }
 
 function hasEstimates({ dataset, records }: Batch): boolean {

@@ -65,10 +65,8 @@ async function adopt(session: PostgresSession): Promise<void> {
   const foreign = await Promise.all(Object.values(DATASETS).map((dataset) => foreignTo(session, dataset)));
   if (foreign.flat().length > 0) {
     throw new BackendError(
-      "Cannot open the database: tables in partitions as openfinops made them are wanted to be adopted as " +
-        `hypertables: there is ${
-          foreign.flat().join(", ")
-        }, which would be lost; remove it, and add it again later`,
+      `Cannot convert the tables to hypertables: ${foreign.flat().join(", ")} would be lost. ` +
+        "Remove it and add it again afterwards.",
       { code: "EXTENSION_CONFLICT", operation: "open", kind: "operator" },
     );
   }
@@ -76,7 +74,7 @@ async function adopt(session: PostgresSession): Promise<void> {
   for (const dataset of Object.values(DATASETS)) {
     const { name } = dataset;
     const columns = columnList(dataset);
-    // The grants of the old table go over to the new one with the owner's name on it.
+    // The new table gets the owner and the grants of the old one.
     await session.query(
       `LOCK TABLE ${name} IN ACCESS EXCLUSIVE MODE; ALTER TABLE ${name} RENAME TO ${name}_in_partitions; ` +
         `${createTable(dataset, { measure: MEASURE })}; ${makeHypertable(dataset)}`,
@@ -125,9 +123,9 @@ function copyGrants(table: string): string {
 }
 
 /**
- * Sees to it that the database has the extension.
+ * Requires the extension, and creates it in the mode `create`.
  *
- * @throws {BackendError} If it is missing and may not be made, is not loaded, or is too old.
+ * @throws {BackendError} If it is missing and may not be created, is not loaded, or is too old.
  */
 export async function requireExtension(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
   let found = await pool.useBriefly("open", readExtension);
@@ -138,23 +136,21 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
   if (found === undefined) {
     throw refuse(
       { pool, code: "EXTENSION_MISSING" },
-      "the extension timescaledb is wanted (`database init` makes it)",
-      "this database has none",
+      "the database lacks the extension timescaledb. Run `openfinops database init`, which creates it.",
     );
   }
   if (found.version.localeCompare(OLDEST_EXTENSION, "en", { numeric: true }) < 0) {
     throw refuse(
       { pool, code: "SERVER_UNSUPPORTED" },
-      `TimescaleDB ${OLDEST_EXTENSION} or later is wanted (ALTER EXTENSION timescaledb UPDATE)`,
-      `it has ${found.version}`,
+      `TimescaleDB ${found.version} is older than ${OLDEST_EXTENSION}. Run ALTER EXTENSION timescaledb UPDATE.`,
     );
   }
   if (found.hiddenIn !== undefined) {
     const { hiddenIn } = found;
     throw refuse(
       { pool, code: "EXTENSION_CONFLICT" },
-      `the schema ${hiddenIn}, in which the extension timescaledb is, is wanted in the search_path`,
-      `it leaves it out (options=-c search_path=telemetry,${hiddenIn})`,
+      `the search_path lacks ${hiddenIn}, the schema of the extension timescaledb. Add it, as in ` +
+        `options=-c search_path=telemetry,${hiddenIn}.`,
     );
   }
   return found;
@@ -187,30 +183,27 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
   if (isInstalled === "0") {
     throw refuse(
       { pool, code: "EXTENSION_MISSING" },
-      "a server with the extension timescaledb is wanted",
-      "it has none",
+      "the server lacks the extension timescaledb. Install it.",
     );
   }
   if (isLoaded === null) {
     throw refuse(
       { pool, code: "EXTENSION_MISSING" },
-      "a server that loads timescaledb is wanted (shared_preload_libraries, and a restart)",
-      "it does not",
+      "the server does not load timescaledb. Add it to shared_preload_libraries and restart the server.",
     );
   }
-  // Two that make it at once would fail, in spite of IF NOT EXISTS.
+  // Two sessions that create it at once would fail, in spite of IF NOT EXISTS.
   await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops extension', 0))");
   await session.query("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public");
 }
 
-/** An error of a server that lacks something, with what it can do all the same. */
+/** Returns the error of a server that lacks something. The reason says what to do in its last sentence. */
 export function refuse(
   { pool, code }: { pool: PostgresPool; code: ErrorCode },
-  wanted: string,
-  state: string,
+  reason: string,
 ): BackendError {
   return new BackendError(
-    `Cannot open ${pool.name}: ${wanted}: ${state}; the backend postgresql (postgresql://…) works on this server as it is`,
-    { code: code, operation: "open", kind: "operator" },
+    `Cannot open ${pool.name}: ${reason} The backend postgresql (postgresql://…) works on this server as it is.`,
+    { code, operation: "open", kind: "operator" },
   );
 }

@@ -32,7 +32,7 @@ export function retentionOf({ retentionDays = {}, retentionOf }: PolicySettings)
   return daysByDataset(retentionDays, retentionOf ?? (isOne ? DELETED_BY_DEFAULT : undefined));
 }
 
-/** The work that the server does by itself on chunks: compression and retention. */
+/** Background jobs of the server on chunks: compression and retention. */
 export class Policies {
   readonly #pool: PostgresPool;
   readonly #rollUps: RollUps;

@@ -67,9 +67,9 @@ function measureOfHours(dataset: Dataset<unknown>, measure: Measure): string {
 }
 
 /**
- * A query that says whether the hourly roll-up has taken in all changes of the time that is asked about. What is newer
- * than the watermark is read from the records; what was changed, or deleted, before it is on the server's list until it
- * is rolled up again, or forever.
+ * Returns a query that is true if the hourly rollup includes all changes in the time range of a query. Records newer than
+ * the watermark are read through the view. Changes and deletions before it stay in the server's invalidation log until
+ * the rollup is refreshed there.
  */
 export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTime }: RecordQuery): string {
   const log = (table: string, id: string) =>

@@ -108,7 +108,7 @@ export const ROLL_UPS: readonly RollUp[] = Object.values(DATASETS).flatMap(rollU
 const CREATE_FLOORS = "CREATE TABLE IF NOT EXISTS roll_up_floors (" +
   "dataset text PRIMARY KEY, since timestamptz NOT NULL)";
 
-/** Makes roll-ups, and sees to it that they keep what becomes of no record any more. */
+/** Creates rollups, and keeps their history when the records are deleted. */
 export class RollUps {
   readonly #pool: PostgresPool;
 
@@ -255,7 +255,7 @@ async function setWindow(session: PostgresSession, { name, dataset }: RollUp): P
   const least = Math.min(...ages);
   const hours = Math.max(MIN_WINDOW_HOURS, Math.floor(least));
   const offset = ages.length === 0 ? "null" : `"${hours} hours"`;
-  // What went that is younger than the window leaves it in time, before the next refresh.
+  // Delays the next refresh until the deleted records are older than its window.
   const wait = least < MIN_WINDOW_HOURS
     ? `, next_start => now() + INTERVAL '${Math.ceil((MIN_WINDOW_HOURS - least) * 60)} minutes'`
     : "";
