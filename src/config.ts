@@ -367,7 +367,7 @@ export interface OpenOptions {
  * Opens the backend that a configuration names, so that a hub and an observatory can share it.
  * The program that opens it closes it, after its users.
  *
- * Where there is a `spoolDirectory`, a database that is away for a while does not keep a program from starting: what
+ * With a `spoolDirectory`, a program also starts while its database is down: what
  * is opened then opens it with the first call that succeeds.
  *
  * @param config The configuration.

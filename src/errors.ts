@@ -6,7 +6,7 @@
  */
 import { nearest, suggest } from "./nearest.ts";
 /**
- * What went wrong, as a stable name. Part of each error of the library and of the events that report one;
+ * Stable name of a failure. Part of each error of the library and of the events that report one;
  * `docs/troubleshooting.md` lists what each means and what to do.
  */
 export type ErrorCode =
@@ -121,18 +121,18 @@ export function describe(value: unknown): string {
 
 /** The parts of a {@linkcode ValidationError}. */
 export interface ValidationErrorOptions {
-  /** What was being accepted, as in "system metrics". */
+  /** Kind of input, such as "system metrics". */
   subject: string;
   /** The field that is wrong, in camelCase. */
   field: string;
   /** The value that was given. */
   value: unknown;
-  /** What it must be instead, as in "a finite number". */
+  /** Requirement, such as "a finite number". */
   wanted?: string;
   /** The fields that exist, where the field is unknown: the nearest one is suggested. */
   known?: readonly string[];
   /**
-   * What is wrong with it.
+   * Stable name of the fault.
    *
    * @default {"INVALID_FIELD", or "UNKNOWN_FIELD" with known fields}
    */
@@ -142,7 +142,7 @@ export interface ValidationErrorOptions {
 /**
  * A record, a query or an option holds a value that cannot be taken. Nothing was queued.
  *
- * @example It names the field, what is wanted and the value
+ * @example It names the field, the requirement and the value
  * ```ts
  * import { ObservabilityHub, ValidationError } from "@openfinops/telemetry";
  *
@@ -158,19 +158,19 @@ export interface ValidationErrorOptions {
 export class ValidationError extends Error {
   /** Always `"ValidationError"`. */
   override readonly name = "ValidationError";
-  /** What is wrong, as a stable name. */
+  /** Stable name of the error. */
   readonly code: ErrorCode;
   /** The field that is wrong, in camelCase. */
   readonly field: string;
   /** The value that was given. */
   readonly value: unknown;
-  /** What is wanted instead. */
+  /** Requirement. */
   readonly wanted: string;
 
   /**
    * Makes the error and its message from the parts.
    *
-   * @param options The field, the value and what is wanted instead.
+   * @param options The field, the value and the requirement.
    */
   constructor(options: ValidationErrorOptions) {
     const { subject, field, value, known = [] } = options;
@@ -194,7 +194,7 @@ export class ValidationError extends Error {
 export class ConfigError extends Error {
   /** Always `"ConfigError"`. */
   override readonly name = "ConfigError";
-  /** What is wrong, as a stable name. */
+  /** Stable name of the error. */
   readonly code: ErrorCode;
 
   /**
@@ -210,24 +210,24 @@ export class ConfigError extends Error {
 }
 
 /**
- * What a failure of a backend means for whoever wanted something of it:
+ * Kind of a backend failure, which decides how a caller handles it:
  *
- * - `transient`: it passes by itself, as a lost connection or a lock does. What was written may be stored or not.
- * - `disk-full`: it passes when there is room again.
- * - `timeout`: it took too long. Nothing was stored; less at once may do.
- * - `operator`: somebody has to mend something, as a password, a privilege or a table.
- * - `data`: the records themselves were refused. Nothing was stored.
- * - `unknown`: nobody knows.
+ * - `transient`: passes by itself, such as a lost connection or a lock. The records may be stored or not.
+ * - `disk-full`: passes when there is space again.
+ * - `timeout`: took too long. Nothing was stored; a smaller batch may succeed.
+ * - `operator`: an operator must act, such as on a password, a privilege or a table.
+ * - `data`: the records were refused. Nothing was stored.
+ * - `unknown`: the cause is unknown.
  */
 export type FailureKind = "transient" | "disk-full" | "timeout" | "operator" | "data" | "unknown";
 
 /** The parts of a {@linkcode BackendError} beside its message. */
 export interface BackendErrorOptions {
-  /** What went wrong, as a stable name; `BACKEND_FAILED` where no other fits. */
+  /** Stable name of the failure; `BACKEND_FAILED` if no other fits. */
   code: ErrorCode;
-  /** What was being done, as in `"write"`. */
+  /** Operation, such as `"write"`. */
   operation: string;
-  /** What it means: whether to try again, and how. */
+  /** Kind, which says whether and how to retry. */
   kind: FailureKind;
   /** The error of the driver. */
   cause?: unknown;
@@ -242,13 +242,13 @@ export interface BackendErrorOptions {
 export interface FailureRow {
   /** Matches the sign of the failure: an SQLSTATE or the code of an error, or where there is none its message. */
   readonly match: RegExp;
-  /** What went wrong, as a stable name. */
+  /** Stable name of the failure. */
   readonly code: ErrorCode;
-  /** What it means for the records. */
+  /** Kind, which says how records are handled. */
   readonly kind: FailureKind;
-  /** What happened, as the end of "Cannot write …: ". */
+  /** Problem, which completes "Cannot write …: ". */
   readonly problem: string;
-  /** What to do, in whole sentences. */
+  /** Remedy, in whole sentences. */
   readonly remedy: string;
 }
 
@@ -261,19 +261,19 @@ export const NOT_GRANTED: FailureRow = {
   remedy: "Add the named flag, or run with -A.",
 };
 
-/** What {@linkcode failureOf} reports. */
+/** Options of {@linkcode failureOf}. */
 interface Failure {
-  /** What was being done, as in `"write"`. */
+  /** Operation, such as `"write"`. */
   operation: string;
-  /** What it was done to, as messages call it. */
+  /** Target in messages. */
   name: string;
-  /** What was thrown, in its own words. */
+  /** Message of the cause. */
   reason: string;
-  /** What was thrown. */
+  /** Cause. */
   cause: unknown;
   /** The SQLSTATE, where a server answered with one. */
   sqlState?: string;
-  /** What a failure that no row matches means. */
+  /** Row for a failure that no other row matches. */
   otherwise: FailureKind;
 }
 
@@ -298,17 +298,17 @@ export function errorCodeOf(error: unknown): ErrorCode {
   return isOurs ? error.code : "BACKEND_FAILED";
 }
 
-/** What a failure means, whoever threw it. */
+/** Returns the kind of any thrown value. */
 export function kindOf(error: unknown): FailureKind {
   return error instanceof BackendError ? error.kind : "unknown";
 }
 
-/** What was thrown, in words. */
+/** Returns the message of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Somebody closed the backend too early, which says nothing of the records. */
+/** Error for a backend that was closed too early, which says nothing about the records. */
 export function closedBackend(operation: string, name: string): BackendError {
   return new BackendError(
     `Cannot ${operation} ${name}: the backend is closed. Open it again.`,
@@ -318,7 +318,7 @@ export function closedBackend(operation: string, name: string): BackendError {
 
 /**
  * A failure of something that came before the records: it says nothing of them, nor of an earlier attempt to write them,
- * whose outcome is not known. So only time can pass, unless somebody has to mend something.
+ * whose outcome is not known. So it is retried, unless an operator must act.
  */
 export function asFailedBefore(error: unknown): unknown {
   if (!(error instanceof BackendError) || !["timeout", "data", "unknown"].includes(error.kind)) return error;
@@ -330,11 +330,11 @@ export function asFailedBefore(error: unknown): unknown {
 export class BackendError extends Error {
   /** Always `"BackendError"`. */
   override readonly name = "BackendError";
-  /** What went wrong, as a stable name. */
+  /** Stable name of the failure. */
   readonly code: ErrorCode;
-  /** What was being done, as in `"write"`. */
+  /** Operation, such as `"write"`. */
   readonly operation: string;
-  /** What it means: whether to try again, and how. */
+  /** Kind, which says whether and how to retry. */
   readonly kind: FailureKind;
   /** The SQLSTATE of the server's error, where a server answered with one. */
   readonly sqlState?: string;
@@ -353,7 +353,7 @@ export class BackendError extends Error {
     this.sqlState = options.sqlState;
   }
 
-  /** Whether the same call may succeed later as it is. */
+  /** True if the same call may succeed later. */
   get retryable(): boolean {
     return this.kind === "transient" || this.kind === "disk-full" || this.kind === "timeout";
   }

@@ -73,7 +73,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, labels }]);
     const [{ labels: found }] = await read(backend, systemMetrics);
     assertEquals(found, labels);
-    // JavaScript puts whole numbers first, whatever the order in which they were set.
+    // JavaScript puts whole numbers first, in spite of the order in which they were set.
     assertEquals(Object.keys(found!), ["9", "10", "", "B", "__proto", "environment", "team", "z", "ü"]);
   });
 

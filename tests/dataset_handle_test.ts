@@ -178,7 +178,7 @@ Deno.test("DatasetHandle cancels a PostgreSQL query when its signal aborts", asy
       assertEquals(await reasons, [signal.reason, signal.reason]);
       await until(0); // while the table is still locked
     }
-    // At whatever moment it aborts, while connections are made as well.
+    // At any moment, also while connections are made.
     for (let ms = 0; ms < 20; ms++) {
       const stop = new AbortController();
       const { signal } = stop;

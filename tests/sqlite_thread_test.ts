@@ -63,7 +63,7 @@ Deno.test("WriterThread reports its end as transient", async () => {
   await thread.close();
   const error = await assertRejects(() => thread.write(batch("a", "n")), BackendError) as BackendError;
   assertEquals([error.kind, thread.hasEnded], ["transient", true]);
-  assertMatch(error.message, /^Cannot write: a thread that goes on is wanted: /);
+  assertMatch(error.message, /^Cannot write: the writer thread ended \(/);
 });
 
 Deno.test("WriterThread does not start for a file that cannot be opened", async () => {

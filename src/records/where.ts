@@ -34,7 +34,7 @@ export interface WhereCondition {
   lt?: WhereValue;
   /** A number or time that it does not exceed. */
   lte?: WhereValue;
-  /** Whether it is absent. */
+  /** True to match records without it. */
   missing?: boolean;
 }
 

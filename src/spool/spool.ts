@@ -23,11 +23,11 @@ import { storageError } from "../pipeline/durable_file.ts";
 /** When what is written into the spool is made safe against a crash of the machine. */
 export type FsyncPolicy = "batch" | "interval" | "none";
 
-/** How a {@linkcode Spool} works. */
+/** Options of a {@linkcode Spool}. */
 export interface SpoolOptions {
   /** The folder of all datasets. */
   directory: string;
-  /** Which database its records are for, where that is known. */
+  /** Database of its records, if known. */
   database?: string;
   /** The most bytes that it may take. */
   maxBytes: number;
@@ -41,7 +41,7 @@ const MAX_SEGMENT_BYTES = 16 * 2 ** 20;
 /** A segment is an eighth of the spool at the most: it is what can be removed at once. */
 const MIN_SEGMENTS = 8;
 
-/** What a {@linkcode Spool} is made of. */
+/** Parts of a {@linkcode Spool}. */
 interface SpoolParts {
   readonly folder: SpoolFolder;
   readonly journal: Journal;
@@ -243,7 +243,7 @@ export class Spool<T> implements Queue<T> {
     }
   }
 
-  /** Where records were dropped in between, there are several batches: what was dropped must not come back in one. */
+  /** Several batches if records were dropped in between: dropped records must not come back in one. */
   async freeze(count: number): Promise<BatchName[]> {
     const batches = this.#backlog.cutTaken(count).map((run) => ({ id: crypto.randomUUID(), ...run }));
     for (const batch of batches) await this.#batches.freeze(batch);
@@ -279,7 +279,7 @@ export class Spool<T> implements Queue<T> {
   }
 }
 
-/** What was accepted for one database must not go into another. With nothing left in it, a spool is anybody's. */
+/** Refuses records that were accepted for another database. An empty spool fits any database. */
 async function assertOwner(
   folder: SpoolFolder,
   { database }: SpoolOptions,
@@ -297,7 +297,7 @@ async function assertOwner(
   await folder.saveOwner(database);
 }
 
-/** What is told of bytes that are no frame. */
+/** Event for bytes that are not a frame. */
 function damageEvent(
   { name: dataset }: Dataset<unknown>,
   { what, bytes, file }: { what: string; bytes: number; file: string | undefined },

@@ -22,7 +22,7 @@ export class SpoolReader<T> {
   #segment: Segment | undefined;
   #offset = 0;
   #pieces: AsyncGenerator<Piece> | undefined;
-  /** The number of the next record that is wanted. */
+  /** Number of the next record to read. */
   #wanted: number;
   #peeked: Group<T> | undefined;
 

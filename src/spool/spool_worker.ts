@@ -161,7 +161,7 @@ export class SpoolWorker {
   }
 }
 
-/** How often all files are checked; with fsync "interval", how often they are synced as well. */
+/** Interval at which all files are checked; with fsync "interval", also synced. */
 const CHECK_INTERVAL_MS = 1_000;
 
 /** Runs a check each second, one at a time. It does not keep the program running. */

@@ -48,7 +48,7 @@ export async function readFocusRows(
   return (await documents.read(kindOf(dataset))).map(({ body }) => body as FocusRow);
 }
 
-/** How rows are stored. */
+/** Encoding of rows. */
 export interface FocusDocumentsOptions {
   readonly documents: DocumentStore;
   readonly dataset: FocusDataset;
@@ -73,7 +73,7 @@ export async function storeFocusRows(
       const cells = fault === undefined ? readCsvLine(text, FOCUS_NULL) : [];
       if (cells.length !== columns.length) {
         const reason = fault ??
-          `${columns.length} columns are wanted, as in the first line: it has ${cells.length}`;
+          `it has ${cells.length} columns, the first line has ${columns.length}`;
         reject({ line, code: "INVALID_LINE", reason, text });
         continue;
       }

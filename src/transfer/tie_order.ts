@@ -10,7 +10,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /**
  * Sorts the records of each time by key or content, because backends return those in an order of their own. Exports of
- * the same records are equal with that, whatever the backend.
+ * the same records are equal with that in any backend.
  */
 export function tieOrder(dataset: Dataset<unknown>): TransformStream<unknown[], unknown[]> {
   let ties: Fields[] = [];

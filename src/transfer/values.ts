@@ -7,7 +7,7 @@ import type { Column, ColumnType } from "../records/dataset.ts";
 
 /** A value does not fit a field. Becomes a `ValidationError` that names the field. */
 export class Unreadable extends Error {
-  /** Says what is wanted. */
+  /** States the requirement. */
   constructor(readonly wanted: string) {
     super(wanted);
   }

@@ -330,7 +330,7 @@ export async function fillDisk(what: "spool" | "shared" | "sqlite" | "cleanup"):
   return success ? decoder.decode(stdout).trim() : decoder.decode(stderr);
 }
 
-/** Connection strings with a marked password, in whatever odd form: nothing may show it. */
+/** Connection strings with a marked password, in odd forms: nothing may show it. */
 export async function leakNothing(chance: Chance, { strings }: { strings: number }): Promise<void> {
   const { port } = new URL(sharedServer());
   const program = new URL("secrets.ts", import.meta.url).href;

@@ -1,7 +1,7 @@
 import { BackendError, failureOf, type FailureRow } from "../../errors.ts";
 
 /**
- * What a failure means. Matched against the SQLSTATE, or the code of the driver or the network, or the name of the
+ * Meaning of failures. Matched against the SQLSTATE, or the code of the driver or the network, or the name of the
  * error, followed by the message. An SQLSTATE without a row is the server's fault first, of kind `unknown`.
  */
 export const POSTGRES_FAILURES: readonly FailureRow[] = [

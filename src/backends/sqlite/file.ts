@@ -250,7 +250,7 @@ function exists(path: string): boolean {
 /** The sign of a file that another process keeps locked. */
 const LOCKED = /database (table )?is locked|busy/;
 
-/** What a failure means. Matched against the driver's message: neither driver gives the result code. */
+/** Meaning of failures. Matched against the driver's message: neither driver gives the result code. */
 export const SQLITE_FAILURES: readonly FailureRow[] = [
   {
     match: LOCKED,
