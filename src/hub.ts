@@ -28,6 +28,7 @@ import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";
 import {
+  assertOpened,
   type CleanupOptions,
   type CloseOptions,
   type OpenedBackend,
@@ -89,6 +90,7 @@ export class ObservabilityHub implements AsyncDisposable {
    */
   constructor(opened: OpenedBackend);
   constructor(opened: OpenedBackend = openInMemory()) {
+    assertOpened(opened, "ObservabilityHub");
     const { documents } = opened.backend;
     const monitor = new AlertMonitor(documents, opened.emit);
     const store = new RecordStore(opened, { close: () => monitor.close() });

@@ -23,6 +23,7 @@ import type { Budget } from "./records/budget.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
 import type { CostEntriesQuery } from "./records/query.ts";
 import {
+  assertOpened,
   type CleanupOptions,
   type CloseOptions,
   type OpenedBackend,
@@ -73,6 +74,7 @@ export class CostObservatory implements AsyncDisposable {
    */
   constructor(opened: OpenedBackend);
   constructor(opened: OpenedBackend = openInMemory()) {
+    assertOpened(opened, "CostObservatory");
     const { backend, emit, config: { anomalyDetection } } = opened;
     const monitor = new CostMonitor(backend, { emit, anomalies: anomalyDetection });
     this.#store = new RecordStore(opened, {

@@ -9,7 +9,7 @@ import {
   type ResolvedConfig,
 } from "./config.ts";
 import { DatasetHandle, type HandleParts } from "./dataset_handle.ts";
-import { BackendError, errorCodeOf, messageOf, ValidationError } from "./errors.ts";
+import { BackendError, ConfigError, errorCodeOf, messageOf, ValidationError } from "./errors.ts";
 import { forgetOld } from "./monitoring/retention.ts";
 import { publish } from "./open_telemetry.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
@@ -307,6 +307,19 @@ async function endBefore(deadline: number, work: Promise<unknown> | undefined): 
   const timer = setTimeout(over.resolve, ms);
   await Promise.race([work, over.promise]);
   clearTimeout(timer);
+}
+
+/**
+ * Refuses a configuration that was given to a constructor, which cannot open a backend.
+ *
+ * @throws {ConfigError} If it is no opened backend.
+ */
+export function assertOpened(given: object, name: string): void {
+  if ("emit" in given && "config" in given) return;
+  throw new ConfigError(
+    `Cannot construct ${name} with a configuration. Use await ${name}.open(config); new ${name}() keeps records in memory.`,
+    { code: "UNEXPECTED_ARGUMENT" },
+  );
 }
 
 /** Opens a backend in memory, without a configuration. */

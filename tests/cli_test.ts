@@ -455,6 +455,20 @@ test("database query aggregates by time and group in every format", async (folde
   assertEquals(days.map(({ count }) => count), [3, 0]);
 });
 
+Deno.test("formatTable() aligns columns of wide characters and combining marks", () => {
+  const table = formatTable(["node", "n"], [["ノード", "a"], ["e\u0301te\u0301", "b"], ["😀", "c"], [
+    "plain",
+    "d",
+  ]]);
+  assertEquals(table.split("\n"), [
+    "node    n",
+    "ノード  a",
+    "e\u0301te\u0301     b",
+    "😀      c",
+    "plain   d",
+  ]);
+});
+
 Deno.test("formatTable() aligns numbers, bytes and percentages right", () => {
   const rows = [["a", "7", "512 B", "6.6 %", "1e-7", "n1"], ["bb", "1,000", "1.5 MiB", "", "-0.25", "7"]];
   assertEquals(formatTable(["x", "rows", "size", "to", "cost", "node"], rows).split("\n"), [

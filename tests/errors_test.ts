@@ -13,7 +13,7 @@ import { POSTGRES_FAILURES } from "../src/backends/postgres/errors.ts";
 import { SQLITE_FAILURES } from "../src/backends/sqlite/file.ts";
 import { UsageError } from "../src/cli/usage_error.ts";
 import { TransferError } from "../src/transfer/transfer_error.ts";
-import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 
 Deno.test("ValidationError has a code for each fault of a record or query", async () => {
@@ -92,4 +92,18 @@ Deno.test("failure rows have a problem and remedies that are sentences", () => {
 Deno.test("TransferError and UsageError have a code", () => {
   assertEquals(new UsageError("no", { code: "UNKNOWN_OPTION" }).code, "UNKNOWN_OPTION");
   assertEquals(new TransferError("no", { code: "INVALID_LINE", line: 3 }).code, "INVALID_LINE");
+});
+
+Deno.test("a constructor that is given a configuration names open()", () => {
+  for (const made of [ObservabilityHub, CostObservatory]) {
+    const Given = made as unknown as new (config: object) => object;
+    const error = assertThrows(
+      () => new Given({ connectionString: "sqlite://" }),
+      ConfigError,
+    ) as ConfigError;
+    assertEquals([error.code, error.message.includes(`await ${made.name}.open(config)`)], [
+      "UNEXPECTED_ARGUMENT",
+      true,
+    ]);
+  }
 });

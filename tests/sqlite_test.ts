@@ -1,3 +1,4 @@
+import { parseConnectionString } from "../src/backends/connection_string.ts";
 import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { openSqliteFile } from "../src/backends/sqlite/file.ts";
@@ -331,6 +332,30 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals(locks(), 1);
     await backend.close();
     assertEquals(locks(), 0);
+  });
+
+  test("creates the target of a dangling link, and a name that begins with file:, as private as any", async (folder) => {
+    if (Deno.build.os === "windows") return; // has neither mode nor, without a privilege, links
+    Deno.symlinkSync("real.db", folder.file("link.db"));
+    await (await open(folder.file("link.db"))).close();
+    const { mode, isFile } = Deno.lstatSync(folder.file("real.db"));
+    assertEquals([mode! & 0o777, isFile], [0o600, true]);
+    assertEquals(Deno.lstatSync(folder.file("link.db")).isSymlink, true);
+    const { location } = parseConnectionString("sqlite:///file:z.db");
+    const here = Deno.cwd();
+    Deno.chdir(folder.path);
+    try {
+      await (await open(location)).close();
+    } finally {
+      Deno.chdir(here);
+    }
+    assertEquals(Deno.lstatSync(folder.file("file:z.db")).mode! & 0o777, 0o600);
+    assert(Deno.lstatSync(folder.file("file:z.db")).size > 0);
+    assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), [
+      "file:z.db",
+      "link.db",
+      "real.db",
+    ]);
   });
 
   test("opens for reading without creating a file", async (folder) => {

@@ -338,7 +338,10 @@ test("migrate compares both sides and exits with 1 when they differ", async (fol
 });
 
 /** Starts a database command, and kills it when it has got somewhere; gives whether it was still running. */
-async function kill(args: string[], { cwd, when }: { cwd: string; when: () => boolean }): Promise<boolean> {
+async function kill(
+  args: string[],
+  { cwd, when, signal = "SIGKILL" }: { cwd: string; when: () => boolean; signal?: Deno.Signal },
+): Promise<boolean> {
   const process = new Deno.Command(Deno.execPath(), {
     args: [...RUN, "database", ...args],
     cwd,
@@ -348,8 +351,8 @@ async function kill(args: string[], { cwd, when }: { cwd: string; when: () => bo
   let isOver = false;
   const status = process.status.finally(() => isOver = true);
   while (!isOver && !when()) await new Promise((resolve) => setTimeout(resolve, 5));
-  if (!isOver) process.kill("SIGKILL");
-  return (await status).signal === "SIGKILL";
+  if (!isOver) process.kill(signal);
+  return (await status).signal === signal;
 }
 
 test("import and export leave nothing partial when killed", async (folder) => {
@@ -386,6 +389,31 @@ test("import and export leave nothing partial when killed", async (folder) => {
   assert(!isThere || Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length === count + 1);
   assertEquals((await database(args, { cwd })).code, 0);
   assertEquals(Deno.readTextFileSync(folder.file("out.ndjson")).split("\n").length, count + 1);
+
+  for (const file of files().filter((name) => name.endsWith(".part"))) Deno.removeSync(folder.file(file));
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    const hasPart = () => files().some((name) => name.endsWith(".part"));
+    await kill(args, { cwd, signal, when: hasPart });
+    assertEquals(files().filter((name) => name.endsWith(".part")), [], signal);
+  }
+});
+
+test("export writes what a dangling link points to", async (folder) => {
+  if (Deno.build.os === "windows") return; // links take a privilege there
+  const { path: cwd } = folder;
+  await database(["init", ...AT], { cwd });
+  Deno.mkdirSync(folder.file("out"));
+  Deno.symlinkSync("second.csv", folder.file("first.csv"));
+  Deno.symlinkSync("out/real.csv", folder.file("second.csv"));
+  const { code, err } = await database(["export", "costs", "--output", "first.csv", ...AT], { cwd });
+  assertEquals(code, 0, err);
+  assertEquals(Deno.lstatSync(folder.file("first.csv")).isSymlink, true);
+  assertEquals(Deno.lstatSync(folder.file("second.csv")).isSymlink, true);
+  assertEquals(Deno.lstatSync(folder.file("out/real.csv")).isFile, true);
+  assertMatch(Deno.readTextFileSync(folder.file("out/real.csv")), /^entryId,/);
+  Deno.symlinkSync("loop.csv", folder.file("loop.csv"));
+  const loop = await database(["export", "costs", "--output", "loop.csv", ...AT], { cwd });
+  assertEquals(loop.code, 1, loop.err);
 });
 
 test("import, export and migrate exit with 2 when used wrongly", async ({ path: cwd }) => {

@@ -71,7 +71,7 @@ function sqlitePath(rest: string): string {
       "Remove sqlite:/// in front of it.",
     );
   }
-  return rest.slice(1);
+  return rest.slice(1).replace(/^file:/, "./file:"); // SQLite would read it as a URI
 }
 
 /**

@@ -10,7 +10,7 @@ import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, STOP_SIGNALS, withBackend } from "./command.ts";
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
@@ -175,14 +175,11 @@ function readAmount(text: string): Decimal {
 function listenForStop(): { signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
-  // Windows also ends a program on Ctrl-Break and when its window closes.
-  const other: Deno.Signal = Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM";
-  const signals: Deno.Signal[] = ["SIGINT", "SIGHUP", other];
-  for (const signal of signals) Deno.addSignalListener(signal, abort);
+  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, abort);
   return {
     signal: controller.signal,
     dispose() {
-      for (const signal of signals) Deno.removeSignalListener(signal, abort);
+      for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, abort);
     },
   };
 }

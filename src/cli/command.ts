@@ -63,6 +63,13 @@ export function readConfig(given: Arguments): PersistenceConfig {
   };
 }
 
+/** Signals that end a program. Windows also ends one on Ctrl-Break and when its window closes. */
+export const STOP_SIGNALS: readonly Deno.Signal[] = [
+  "SIGINT",
+  "SIGHUP",
+  Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM",
+];
+
 /** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
   const { connectionString } = readConfig(given);

@@ -3,7 +3,7 @@ import { asFileError } from "../transfer/transfer_error.ts";
 import { writeBytes, writeWholeFile } from "../transfer/file_writer.ts";
 import type { FocusOptions } from "../transfer/focus.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, STOP_SIGNALS, withBackend } from "./command.ts";
 import { formatThings, note } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import {
@@ -124,12 +124,39 @@ export const exportCommand: Command = {
         },
       });
       if (path === undefined) await writeStdout(bytes);
-      else await writeWholeFile(path, path.endsWith(".gz") ? pack(bytes) : bytes);
+      else await writeFile(path, path.endsWith(".gz") ? pack(bytes) : bytes);
       progress[Symbol.dispose]();
       note(`${formatThings(records, "record", "records")} exported.`);
     });
   },
 };
+
+/** Writes the file; a signal that ends the program leaves no unfinished one behind. */
+async function writeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+  let part: string | undefined;
+  const listeners = STOP_SIGNALS.map((signal) => {
+    const stop = () => {
+      if (part !== undefined) removeQuietly(part);
+      Deno.removeSignalListener(signal, stop);
+      Deno.kill(Deno.pid, signal); // ends as it would have ended
+    };
+    Deno.addSignalListener(signal, stop);
+    return { signal, stop };
+  });
+  try {
+    await writeWholeFile(path, bytes, (path) => part = path);
+  } finally {
+    for (const { signal, stop } of listeners) Deno.removeSignalListener(signal, stop);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch {
+    // it is not there yet, or finished
+  }
+}
 
 function readFormat(given: Arguments, path = ""): ExportFormat {
   const [, byName] = /\.(csv|parquet)(?:\.gz)?$/i.exec(path) ?? [];

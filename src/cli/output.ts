@@ -139,16 +139,34 @@ export function formatCount(count: number): string {
 /** A number in a table, also of bytes or in percent. */
 const NUMBER = /^(-?[\d,]+(\.\d+)?(e[+-]?\d+)?( ([KMGT]i)?B| %)?|)$/;
 
+/** Characters that take two columns: East Asian wide and full-width ones, and emoji. */
+const WIDE =
+  /^[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]|^\p{Emoji_Presentation}|\ufe0f$/u;
+const segmenter = new Intl.Segmenter();
+
+/** Returns the columns that a text takes on a terminal. */
+function displayWidth(text: string): number {
+  // deno-lint-ignore no-control-regex -- most texts
+  if (/^[\x00-\x7f]*$/.test(text)) return text.length;
+  let width = 0;
+  for (const { segment } of segmenter.segment(text)) {
+    width += WIDE.test(segment) ? 2 : /^[\p{M}\p{Cf}]+$/u.test(segment) ? 0 : 1;
+  }
+  return width;
+}
+
 /** A table with aligned columns; numbers stand to the right. */
 export function formatTable(header: readonly string[], cells: readonly (readonly string[])[]): string {
   const rows = cells.map((row) => row.map(escapeControls));
   const widths = header.map((name, i) =>
-    rows.reduce((width, row) => Math.max(width, row[i].length), name.length)
+    rows.reduce((width, row) => Math.max(width, displayWidth(row[i])), displayWidth(name))
   );
   const isNumeric = header.map((_, i) => rows.length > 0 && rows.every((row) => NUMBER.test(row[i])));
   const line = (cells: readonly string[]) =>
-    cells.map((cell, i) => isNumeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))
-      .join("  ").trimEnd();
+    cells.map((cell, i) => {
+      const padding = " ".repeat(widths[i] - displayWidth(cell));
+      return isNumeric[i] ? padding + cell : cell + padding;
+    }).join("  ").trimEnd();
   return [bold(line(header)), ...rows.map(line)].join("\n");
 }
 

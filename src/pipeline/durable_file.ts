@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { dirname, resolve } from "node:path";
 import { BackendError, failureOf, type FailureRow, messageOf, NOT_GRANTED } from "../errors.ts";
 
 /** Writes all of it, however many calls that takes. */
@@ -40,6 +41,19 @@ export async function syncFolder(path: string): Promise<void> {
   if (Deno.build.os === "windows") return; // has no such thing
   using folder = await Deno.open(path);
   await folder.sync();
+}
+
+/** Follows links to the path that opening creates or changes, also where nothing is there yet. */
+export function linkTarget(path: string): string {
+  let target = path;
+  for (let links = 0; links < 40; links++) { // more are a loop, which opening reports
+    try {
+      target = resolve(dirname(target), Deno.readLinkSync(target));
+    } catch {
+      break; // it is no link, or not there
+    }
+  }
+  return target;
 }
 
 /** The numbers that systems give to a disk or a quota that is full, and to a refusal. */

@@ -1,24 +1,35 @@
-import { syncFolder, writeAll } from "../pipeline/durable_file.ts";
+import { linkTarget, syncFolder, writeAll } from "../pipeline/durable_file.ts";
 import { basename, dirname, join } from "node:path";
 import { asFileError } from "./transfer_error.ts";
 
 /**
- * Writes a file all at once: until every byte of it is on the disk it has another name, in the same folder, so that
- * no reader ever finds half of it. Writes into a device or a pipe; replaces the target of a link.
+ * Writes a file all at once: until every byte is on the disk it has another name in the same folder, so that no reader
+ * finds half of it. Writes into a device or a pipe; replaces the target of a link, also of one that is not there yet.
+ *
+ * @param onPart Is given the path of the unfinished file, to remove it should the process be stopped.
  */
-export async function writeWholeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+export async function writeWholeFile(
+  path: string,
+  bytes: ReadableStream<Uint8Array>,
+  onPart: (part: string) => void = () => {},
+): Promise<void> {
   try {
-    const found = await Deno.stat(path).catch(() => undefined); // what is wrong with the path, writing tells
-    if (!found) await replace(path, bytes);
-    else if (found.isFile) await replace(await Deno.realPath(path), bytes);
+    const found = await Deno.stat(path).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+    if (!found || found.isFile) await replace(linkTarget(path), { bytes, onPart });
     else await writeInto(path, bytes);
   } catch (error) {
     throw asFileError("write", path, error);
   }
 }
 
-async function replace(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+async function replace(
+  path: string,
+  { bytes, onPart }: { bytes: ReadableStream<Uint8Array>; onPart: (part: string) => void },
+): Promise<void> {
   const part = join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.part`);
+  onPart(part);
   try {
     await writeSynced(part, bytes);
     await Deno.rename(part, path);

@@ -2,6 +2,7 @@ import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
 import { BackendError, type ErrorCode, failureOf, type FailureRow, NOT_GRANTED } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
+import { linkTarget } from "../../pipeline/durable_file.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { assertIsThere, type OpenFile } from "./file_guard.ts";
@@ -86,7 +87,7 @@ function prepareFile(path: string, mode: OpenMode): boolean {
   }
   try {
     // Telemetry and costs are private to their owner; SQLite gives its -wal and -shm files the same mode.
-    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+    Deno.openSync(linkTarget(path), { write: true, createNew: true, mode: 0o600 }).close();
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return false; // another process was faster
