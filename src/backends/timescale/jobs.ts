@@ -43,7 +43,7 @@ export async function readPolicy(
 }
 
 /** Runs something in a transaction while no other process of ours changes jobs. */
-export function alone(
+export function withJobLock(
   pool: PostgresPool,
   operation: string,
   run: (session: PostgresSession) => Promise<void>,

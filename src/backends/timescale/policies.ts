@@ -5,7 +5,7 @@ import type { PolicyStats } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnNames, epochMs } from "../postgres/schema.ts";
 import { isAbout } from "./chunks.ts";
-import { alone, daysInterval, JOBS, readPolicy } from "./jobs.ts";
+import { daysInterval, JOBS, readPolicy, withJobLock } from "./jobs.ts";
 import { ROLL_UPS, type RollUps } from "./roll_ups.ts";
 
 const DEFAULT_COMPRESS_AFTER_DAYS = 7;
@@ -46,7 +46,7 @@ export class Policies {
   async apply(settings: PolicySettings): Promise<void> {
     const find = (session: PostgresSession) => missingStatements(session, settings);
     if ((await this.#pool.useBriefly("open", find)).length > 0) {
-      await alone(this.#pool, "open", async (session) => {
+      await withJobLock(this.#pool, "open", async (session) => {
         for (const statement of await find(session)) await session.query(statement);
       });
     }
@@ -85,7 +85,7 @@ export class Policies {
     const read = (session: PostgresSession) => readPolicy(session, "policy_retention", name);
     if (((await this.#pool.useBriefly("open", read))?.days ?? Infinity) === days) return;
     if (days < Infinity) await this.#rollUps.keep(dataset, Date.now() - days * DAY_MS);
-    await alone(this.#pool, "open", async (session) => {
+    await withJobLock(this.#pool, "open", async (session) => {
       const current = await read(session);
       if ((current?.days ?? Infinity) === days) return; // another process was faster
       if (current) await session.query(`SELECT remove_retention_policy('${name}')`);

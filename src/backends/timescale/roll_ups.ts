@@ -3,7 +3,7 @@ import type { Column, Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnNames, tablesQuery, timeLiteral } from "../postgres/schema.ts";
-import { alone, daysInterval, JOBS, readPolicy } from "./jobs.ts";
+import { daysInterval, JOBS, readPolicy, withJobLock } from "./jobs.ts";
 
 /** The least that a refresh looks back, in hours: two spans of an hour, after the hour that is not over. */
 const MIN_WINDOW_HOURS = 3;
@@ -125,7 +125,7 @@ export class RollUps {
     );
     if (isComplete) return;
     let made: RollUp[] = [];
-    await alone(this.#pool, "open", async (session) => {
+    await withJobLock(this.#pool, "open", async (session) => {
       made = await missing(session);
       for (const statement of await jobCorrections(session)) await session.query(statement);
       if (made.length > 0) await session.query(CREATE_FLOORS);
@@ -144,7 +144,7 @@ export class RollUps {
   async keep({ name }: Dataset<unknown>, before: number): Promise<void> {
     const hours = hoursOf(name);
     await this.#refresh(hours, before);
-    await alone(this.#pool, "delete", async (session) => {
+    await withJobLock(this.#pool, "delete", async (session) => {
       await raiseFloor(session, name, timeLiteral(before));
       await setWindow(session, hours);
     });
