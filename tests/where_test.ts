@@ -6,6 +6,7 @@ import { readWhere, splitNames } from "../src/cli/where.ts";
 import { ValidationError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
+import { costSummary } from "../src/monitoring/cost_summary.ts";
 import { assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
@@ -97,6 +98,13 @@ Deno.test("aggregateCosts() sums a measure, quantities by unit and estimates sep
     assertEquals(await aggregateCosts(backend, { where, groupBy: ["consumedUnit"] }), [
       { group: { consumedUnit: null }, currency: "EUR", total: "8", count: 1 },
       { group: { consumedUnit: "Hours" }, ...base, total: "2", count: 1 },
+    ]);
+    assertEquals((await backend.stats()).totals.map(({ total }) => total), ["8", "3", "4"]);
+    const { currencies } = await costSummary(backend, { startTime: NEW_YEAR - 1, endTime: NEW_YEAR + 1 });
+    assertEquals(currencies.map(({ currency, basis, total }) => [currency, basis, total]), [
+      ["EUR", undefined, "8"],
+      ["USD", undefined, "3"],
+      ["USD", "estimated", "4"],
     ]);
     const measure = "efectiveCost" as "effectiveCost";
     await assertRejects(

@@ -61,6 +61,8 @@ export interface DatasetStats {
 export interface CurrencyTotal {
   /** The currency. */
   currency: string;
+  /** Set for estimated costs, which are never added to billed ones. */
+  basis?: "estimated";
   /** The exact sum, a canonical decimal string. */
   total: string;
   /** The number of entries in it. */

@@ -8,14 +8,19 @@ export async function currencyTotals(
   query: RecordQuery = acceptQuery(costEntries),
 ): Promise<CurrencyTotal[]> {
   const rows = await backend.aggregate(costEntries, query, {
-    groupBy: [{ field: "currency" }],
+    groupBy: [{ field: "currency" }, { field: "basis" }],
     measures: [{ function: "sum", field: "amount" }, { function: "count" }],
   });
   return rows
-    .map(({ group: [currency], values: [total, count] }) => ({
+    .map(({ group: [currency, basis], values: [total, count] }) => ({
       currency: currency!,
+      ...(basis === "estimated" ? { basis } as const : {}),
       total: total as string,
       count: count as number,
     }))
-    .sort((a, b) => a.currency < b.currency ? -1 : 1);
+    .sort((a, b) => nameOf(a) < nameOf(b) ? -1 : 1);
+}
+
+function nameOf({ currency, basis }: CurrencyTotal): string {
+  return `${currency} ${basis ?? ""}`;
 }

@@ -42,9 +42,9 @@ export const costsSummary: Command = {
 
 const HEADER = ["currency", "of", "name", "total", "count", "percent"];
 
-function rowsOf({ currency, total, count, categories, resources }: CurrencySummary) {
+function rowsOf({ currency, basis, total, count, categories, resources }: CurrencySummary) {
   const row = (of: string) => ({ name, total, count, percent }: CostShare) => [
-    currency,
+    nameOf(currency, basis),
     of,
     name,
     total,
@@ -58,12 +58,19 @@ function rowsOf({ currency, total, count, categories, resources }: CurrencySumma
   ];
 }
 
+/** A currency, and in brackets the basis of costs that are not billed. */
+function nameOf(currency: string, basis: string | undefined): string {
+  return basis ? `${currency} (${basis})` : currency;
+}
+
 function printTables({ startTime, endTime, currencies }: CostSummary): void {
   if (currencies.length > 0) print(`${isoTime(startTime)} to ${isoTime(endTime)}`);
   for (const summary of currencies) {
-    const { currency, total, count, previousTotal, change, projectedPer30Days, trend } = summary;
+    const { currency, basis, total, count, previousTotal, change, projectedPer30Days, trend } = summary;
     print("");
-    print(bold(`${total} ${currency} in ${formatCount(count)} ${count === 1 ? "cost" : "costs"}`));
+    print(
+      bold(`${total} ${nameOf(currency, basis)} in ${formatCount(count)} ${count === 1 ? "cost" : "costs"}`),
+    );
     const changed = change === undefined ? "" : `: ${change > 0 ? "+" : ""}${change.toFixed(1)} %`;
     print(`previous period: ${previousTotal}${changed}; trend: ${trend}`);
     print(`30-day forecast: about ${Number(Number(projectedPer30Days).toPrecision(4))}`);

@@ -95,7 +95,11 @@ function printTables(name: string, found: BackendStats): void {
   print(formatTable(["dataset", "rows", "oldest", "newest", ...more.map(({ title }) => title)], rows));
   if (found.totals.length > 0) {
     print("");
-    const totals = found.totals.map(({ currency, total, count }) => [currency, total, formatCount(count)]);
+    const totals = found.totals.map(({ currency, basis, total, count }) => [
+      basis ? `${currency} (${basis})` : currency,
+      total,
+      formatCount(count),
+    ]);
     print(formatTable(["currency", "total", "entries"], totals));
   }
   if (found.policies) printPolicies(found.policies);

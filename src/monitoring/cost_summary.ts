@@ -45,6 +45,8 @@ export interface CostShare {
 export interface CurrencySummary {
   /** The currency. */
   currency: string;
+  /** Set for estimated costs, which are never added to billed ones. */
+  basis?: "estimated";
   /** The exact sum. */
   total: string;
   /** The number of entries. */
@@ -106,11 +108,12 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
     await totalsBy(backend, startTime, middle),
     await totalsBy(backend, asBound(startTime - length), startTime),
   ];
-  const byCurrency = Map.groupBy(categories, ({ currency }) => currency);
-  const currencies = [...byCurrency].toSorted(([a], [b]) => a < b ? -1 : 1).map(([currency, rows]) => {
+  const groups = Map.groupBy(categories, nameOf);
+  const currencies = [...groups].toSorted(([a], [b]) => a < b ? -1 : 1).map(([name, rows]) => {
+    const [{ currency, basis }] = rows;
     const total = rows.reduce((sum, row) => sum.plus(Decimal.from(row.total)), Decimal.ZERO);
-    const first = firstHalf.get(currency) ?? Decimal.ZERO;
-    const previous = before.get(currency) ?? Decimal.ZERO;
+    const first = firstHalf.get(name) ?? Decimal.ZERO;
+    const previous = before.get(name) ?? Decimal.ZERO;
     const change = changeOf(previous, total);
     const share = ({ total: part, count, group, isOther }: typeof rows[number]): CostShare => ({
       ...(isOther ? {} : { name: Object.values(group!)[0]! }),
@@ -120,6 +123,7 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
     });
     return {
       currency,
+      ...(basis ? { basis } : {}),
       total: total.toString(),
       count: rows.reduce((sum, { count }) => sum + count, 0),
       previousTotal: previous.toString(),
@@ -128,7 +132,7 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
       projectedPer30Days: total.timesFraction(BigInt(30 * 24 * HOUR_MS), BigInt(length)).toString(),
       trend: trendOf(first, total.minus(first)),
       categories: rows.map(share).toSorted(byTotal),
-      resources: resources.filter((row) => row.currency === currency).map(share).toSorted(byTotal),
+      resources: resources.filter((row) => nameOf(row) === name).map(share).toSorted(byTotal),
     };
   });
   return { startTime, endTime, currencies };
@@ -136,7 +140,12 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
 
 async function totalsBy(backend: Backend, startTime: number, endTime: number): Promise<Map<string, Decimal>> {
   const rows = await aggregateCosts(backend, { startTime, endTime });
-  return new Map(rows.map(({ currency, total }) => [currency, Decimal.from(total)]));
+  return new Map(rows.map((row) => [nameOf(row), Decimal.from(row.total)]));
+}
+
+/** Costs that may be added: those of one currency, either billed or estimated. */
+function nameOf({ currency, basis = "" }: { currency: string; basis?: string }): string {
+  return `${currency} ${basis}`;
 }
 
 function changeOf(from: Decimal, to: Decimal): number | undefined {

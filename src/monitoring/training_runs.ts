@@ -93,8 +93,9 @@ async function withCosts(backend: Backend, run: TrainingRunTimes): Promise<Train
   return {
     ...run,
     durationHours: elapsed / Number(HOUR_MS),
-    totals: totals.map(({ currency, total, count }) => ({
+    totals: totals.map(({ currency, basis, total, count }) => ({
       currency,
+      ...(basis ? { basis } : {}),
       total,
       count,
       ...(elapsed === 0

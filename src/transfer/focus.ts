@@ -135,11 +135,18 @@ export function isSameValue(type: string, text: string | undefined, other: strin
   return type === "map" && text === withoutSpace(other);
 }
 
+/** True if a field holds all digits of a decimal or a time. */
+export function hasFewDigits(type: string, text: string): boolean {
+  if (type === "timestamp") return !/[.,]/.test(text);
+  const [, fraction = "", exponent = "0"] = /(?:\.(\d*))?(?:e([+-]?\d+))?$/i.exec(text)!;
+  return fraction.length - Number(exponent) <= 18 ||
+    fraction.replace(/0+$/, "").length - Number(exponent) <= 18;
+}
+
 /** True if two decimals are the same to their last digit: more digits than are stored make a difference. */
 function isSameDecimal(text: string, other: string): boolean {
   if (text === other) return true;
-  const [, fraction = "", exponent = "0"] = /(?:\.(\d*))?(?:e([+-]?\d+))?$/i.exec(other)!;
-  if (fraction.replace(/0+$/, "").length - Number(exponent) > 18) return false;
+  if (!hasFewDigits("decimal", other)) return false;
   return Decimal.from(text).compare(Decimal.from(other)) === 0;
 }
 

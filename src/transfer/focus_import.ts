@@ -7,7 +7,7 @@
 import type { CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { ValidationError } from "../errors.ts";
-import { focusCell, isSameValue } from "./focus.ts";
+import { focusCell, hasFewDigits, isSameValue } from "./focus.ts";
 import {
   FOCUS_COLUMNS,
   FOCUS_VERSIONS,
@@ -43,6 +43,10 @@ const OWN: ReadonlySet<string> = new Set([...OWN_COLUMNS, ASSUMED]);
 /** Columns that later versions replaced: kept by name, even if an export would derive them. */
 const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
 
+/** Columns whose field an export adjusts. */
+const ADJUSTED: ReadonlySet<string> = new Set(["BilledCost", "ChargePeriodStart", "ChargePeriodEnd"]);
+const MAX_REMEMBERED = 1_000;
+
 /** Options of an import of a FOCUS file. */
 export interface FocusImportOptions {
   /** The column of the amount. */
@@ -65,7 +69,7 @@ export class FocusReader {
   readonly #isOwn: boolean;
   readonly #idColumn: string | undefined;
   readonly #hasOwnResource: boolean;
-  readonly #columns: readonly { name: string; column: FocusColumn | undefined }[];
+  readonly #columns: readonly { name: string; column: FocusColumn | undefined; isDirect: boolean }[];
 
   constructor(names: readonly string[], options: FocusImportOptions) {
     const { costColumn = "BilledCost", focusVersion, idColumn, set = {}, map = {} } = options;
@@ -76,32 +80,42 @@ export class FocusReader {
     const isRest = (name: string) => name !== "ResourceId" && !(this.#isOwn && OWN.has(name));
     // ResourceId comes first: whether there is a resource decides on the columns that describe it.
     const resource = names.filter((name) => name === "ResourceId");
-    this.#columns = [...resource, ...names.filter(isRest)]
-      .map((name) => ({ name, column: focusColumn(name, this.version) }))
-      .filter(({ column }) => !Object.hasOwn(set, column?.field ?? ""));
     this.plan = this.#makePlan(costColumn);
+    const direct = new Set(
+      this.plan.filter(({ sources }) => sources.length === 1).map(({ sources }) => sources[0][0]),
+    );
+    this.#columns = [...resource, ...names.filter(isRest)]
+      .map((name) => {
+        const column = focusColumn(name, this.version);
+        const isExact = column?.type === "decimal" || column?.type === "timestamp";
+        const isDirect = isExact && !ADJUSTED.has(name) && direct.has(name) &&
+          !Object.hasOwn(map, column.field!);
+        return { name, column, isDirect };
+      })
+      .filter(({ column }) => !Object.hasOwn(set, column?.field ?? ""));
   }
 
   #makePlan(costColumn: string): FieldPlan[] {
+    const readers = { ...READERS, timestamp: remember(READERS.timestamp), decimal: readDecimal };
     const own = (name: string, read = READERS.text) => this.#isOwn ? [[name, read] as const] : [];
     const text = (...names: string[]) => names.map((name) => [name, READERS.text] as const);
     const special: Record<string, FieldPlan["sources"]> = {
       entryId: own("x_EntryId"),
-      timestamp: [...own("x_Timestamp", READERS.timestamp), ["ChargePeriodStart", READERS.timestamp]],
+      timestamp: [...own("x_Timestamp", readers.timestamp), ["ChargePeriodStart", readers.timestamp]],
       // A tax or a support plan is no resource: its service stands in.
       resourceId: text("ResourceId", "ServiceName", "ServiceCategory"),
       category: [...own("x_Category"), ...text("ServiceCategory", "ServiceName")],
       amount: [[costColumn, readDecimal]],
       currency: [...own("x_Currency"), ["BillingCurrency", READERS.text]],
       serviceProviderName: text("ServiceProviderName", "ProviderName"),
-      billingPeriod: [...own("x_BillingPeriod"), ["BillingPeriodStart", readPeriod]],
+      billingPeriod: [...own("x_BillingPeriod"), ["BillingPeriodStart", remember(readPeriod)]],
       basis: own("x_Basis"),
       source: own("x_Source"),
     };
     const typed = FOCUS_COLUMNS.flatMap(({ name, type, field }): FieldPlan[] =>
       field === undefined || special[field] || focusColumn(name, this.version) === undefined
         ? []
-        : [{ field, sources: [[name, type === "decimal" ? readDecimal : READERS[type]]] }]
+        : [{ field, sources: [[name, readers[type]]] }]
     );
     return [...Object.entries(special).map(([field, sources]) => ({ field, sources })), ...typed];
   }
@@ -130,10 +144,12 @@ export class FocusReader {
     const focus: Record<string, string> = { ...input.focus as object };
     if (!this.#hasOwnResource && isNull(row("ResourceId"), undefined)) focus.ResourceId = "";
     const entry = { ...input, focus } as unknown as CostEntry;
-    for (const { name, column } of this.#columns) {
+    for (const { name, column, isDirect } of this.#columns) {
       if (assumed.has(name)) continue;
       const value = row(name);
       const text = isNull(value, column) ? undefined : value as string;
+      // What the field was read from needs no comparison, if the field holds all of its digits.
+      if (isDirect && text !== undefined && hasFewDigits(column!.type, text)) continue;
       const derived = column && deriveCell(column, entry);
       const isKept = text !== undefined && KEPT.has(name);
       if (!isKept && isSameValue(column?.type ?? "text", derived, text)) continue;
@@ -153,6 +169,20 @@ export class FocusReader {
       column?.level !== "M" && isNull(row(name), column) && !Object.hasOwn(focus, name)
     ).map(({ name }) => name);
   }
+}
+
+/** Remembers what texts were read as: the times of a bill repeat. */
+function remember(read: (value: unknown) => unknown): (value: unknown) => unknown {
+  const known = new Map<unknown, unknown>();
+  return (value) => {
+    let found = known.get(value);
+    if (found === undefined) {
+      found = read(value);
+      if (known.size >= MAX_REMEMBERED) known.clear();
+      known.set(value, found);
+    }
+    return found;
+  };
 }
 
 function deriveCell(column: FocusColumn, entry: CostEntry): string | undefined {
