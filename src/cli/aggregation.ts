@@ -79,7 +79,7 @@ function readMeasures(given: Arguments, dataset: Dataset<unknown>): object {
   return { fields };
 }
 
-/** Asks the question and prints the answer; gives the number of rows. */
+/** Runs the query, prints the result, and returns the number of rows. */
 export async function printAnswer(
   backend: Backend,
   dataset: Dataset<unknown>,

@@ -108,7 +108,7 @@ function joinValues(args: readonly string[], texts: readonly string[]): string[]
   return joined;
 }
 
-/** As much of `@std/cli` as is used here; its own types are there only where JSR is. */
+/** The part of `@std/cli` that is used here. Its own types need JSR. */
 interface StdModule {
   parseArgs(
     args: readonly string[],

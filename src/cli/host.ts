@@ -9,7 +9,7 @@ const RETRY_MS = 60_000;
 
 /** Samples the machine that this runs on. */
 export interface Host {
-  /** The name of the machine; asking for it takes a permission. */
+  /** Name of the machine. Reading it needs a permission. */
   readonly name: string;
   /** Takes one sample within seconds. What cannot be measured here, or takes too long, is absent. */
   sample(): Promise<Omit<SystemMetricsInput, "timestamp">>;

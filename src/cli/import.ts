@@ -12,7 +12,7 @@ import { ProgressLine } from "./progress.ts";
 import { DATASETS, readDataset } from "./selection.ts";
 import { invalidValue, readName, UsageError } from "./option_values.ts";
 
-/** Bad lines that are told one by one. */
+/** Rejected lines that are printed one by one. */
 const SHOWN_REJECTS = 10;
 const STDIN = "-";
 
@@ -199,7 +199,7 @@ function inUseError(path: string): TransferError {
   );
 }
 
-/** The bad lines: the first are told, all are counted, and kept where there is a file for them. */
+/** Rejected lines: prints the first, counts all, and writes them to a file if there is one. */
 class Rejects implements Disposable {
   readonly #file: Deno.FsFile | undefined;
   readonly #path: string | undefined;

@@ -55,7 +55,7 @@ function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): v
   while (bytes.length > 0) bytes = bytes.subarray(to.writeSync(bytes));
 }
 
-/** Asks a question on stderr; gives whether the answer on stdin is yes. */
+/** Asks a question on stderr. Returns true if the answer on stdin is yes. */
 export function ask(question: string): boolean {
   clearLiveLine();
   writeAll(Deno.stderr, `${question} [y/N] `);

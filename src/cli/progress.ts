@@ -2,13 +2,13 @@ import { formatCount, redraw } from "./output.ts";
 
 const REDRAW_MS = 200;
 
-/** A line on the terminal that tells how far something got: records, rate and time left. On nothing else. */
+/** Progress on the terminal of stderr: records, rate and time left. Shows nothing elsewhere. */
 export class ProgressLine implements Disposable {
   readonly #isShown = Deno.stderr.isTerminal();
   readonly #start = performance.now();
   #drawn = 0;
 
-  /** Shows so many records; the share of the work that is done, where it is known, tells the time left. */
+  /** Shows the records so far, and the time left if the share of the work is known. */
   show(records: number, share?: number): void {
     const now = performance.now();
     if (!this.#isShown || now - this.#drawn < REDRAW_MS) return;
