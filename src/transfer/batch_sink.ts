@@ -41,7 +41,7 @@ export interface BatchSinkOptions<T> {
   sink: Sink;
   /** The id of a batch. */
   idOf: (records: readonly T[]) => string;
-  /** Is told of each batch. */
+  /** Called for each batch. */
   onWritten: (result: WriteResult) => void;
   /**
    * Number of batches to write at once, if their order does not matter.
@@ -77,7 +77,7 @@ export function batchSink<T>(
     },
   });
 
-  /** When a failure is reported, nothing is in flight any more. */
+  /** Nothing is in flight when a failure is reported. */
   async function over(written: Promise<void>): Promise<void> {
     try {
       await written;

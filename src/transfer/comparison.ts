@@ -77,7 +77,7 @@ export function toSpans(
   for (const tally of source) spanOf(tally).source.push(tally);
   const wanted = new Set(source.map(({ group }) => nameOf(group)));
   for (const tally of target) {
-    // What the target holds of others is none of our business.
+    // Other records of the target are ignored.
     if (wanted.has(nameOf(tally.group))) spanOf(tally).target.push(tally);
   }
   return [...spans.values()].sort((a, b) => a.start - b.start);

@@ -27,7 +27,7 @@ export class ContentIds {
     return `${id}-${count}`;
   }
 
-  /** Adds a hash; gives whether it was new. */
+  /** Adds a hash. Returns true if it was new. */
   #add(hash: bigint): boolean {
     const slot = find(this.#seen, hash);
     if (this.#seen[slot] === hash) return false;

@@ -30,7 +30,7 @@ export interface ExportOptions {
   query?: object;
   /** FOCUS version, and values of columns that the records lack. With a version, `parquet` has the columns of FOCUS. */
   focus?: FocusOptions;
-  /** Is told how many records were given out. */
+  /** Called with the number of exported records. */
   onProgress?: (records: number) => void;
 }
 

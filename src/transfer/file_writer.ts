@@ -46,7 +46,7 @@ async function writeInto(path: string, bytes: ReadableStream<Uint8Array>): Promi
 }
 
 async function writeSynced(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
-  // As private as the database.
+  // Readable by the owner only, like the database.
   using file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
   await writeBytes(file, bytes);
   await file.sync();

@@ -17,7 +17,7 @@ export type FocusDataset = "contract-commitment" | "invoice-detail" | "billing-p
 /** A row: its columns by name. */
 export type FocusRow = Readonly<Record<string, string | null>>;
 
-/** The column that tells each dataset from the others, and the columns that identify a row. */
+/** The column that identifies each dataset, and the columns that identify a row. */
 const DATASETS: Readonly<Record<FocusDataset, { readonly sign: string; readonly key: readonly string[] }>> = {
   "billing-period": { sign: "BillingPeriodStatus", key: ["InvoiceIssuerName", "BillingPeriodStart"] },
   "contract-commitment": {

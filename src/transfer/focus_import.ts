@@ -51,11 +51,11 @@ const MAX_REMEMBERED = 1_000;
 export interface FocusImportOptions {
   /** The column of the amount. */
   readonly costColumn?: string;
-  /** The version, where the columns do not tell it. */
+  /** The version, if the columns do not identify it. */
   readonly focusVersion?: FocusVersion;
   /** The column of ids, if one is named. */
   readonly idColumn?: string;
-  /** The fields that the import gives a value: what the file has in their columns does not count. */
+  /** Fields that the import sets. The columns of the file for them are ignored. */
   readonly set?: Readonly<Record<string, string>>;
   /** The fields that are taken from another column. */
   readonly map?: Readonly<Record<string, string>>;

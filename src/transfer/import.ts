@@ -28,9 +28,9 @@ export interface ImportOptions extends MappingOptions {
   isStrict?: boolean;
   /** Ends the import when it aborts. Batches that are written by then stay stored. */
   signal?: AbortSignal;
-  /** Is told of each bad line. */
+  /** Called for each rejected line. */
   onReject?: (reject: Reject) => void;
-  /** Is told how far it got, about every batch. */
+  /** Called about once a batch. */
   onProgress?: (progress: ImportProgress) => void;
 }
 
@@ -62,7 +62,7 @@ export interface ImportProgress extends ImportReport {
  * @param options Where they go, what they are, and how columns become fields.
  * @returns What became of them.
  * @throws {TransferError} If the file cannot be read (to its end), lacks a column that is mapped, has ids that stand
- * for different costs, or in strict mode has a bad line. What it tells to be stored stays stored.
+ * for different costs, or in strict mode has a bad line. Records that it counts as stored stay stored.
  * @throws {BackendError} If the backend cannot take them. When the signal aborts, its reason.
  *
  * @example Import a file of costs, twice
@@ -128,7 +128,7 @@ export async function importRecords(
   return report;
 }
 
-/** Reads the first lines of a file, and gives them with the rest. */
+/** Reads the first lines of a file and returns them with the rest. */
 async function peek(
   lines: ReadableStream<Line[]>,
 ): Promise<{ first: readonly Line[]; whole: ReadableStream<Line[]> }> {
@@ -196,7 +196,7 @@ function rejector(
   };
 }
 
-/** Passes records on, and sees to the lines that are none. */
+/** Passes records on and reports rejected lines. */
 function sorter(
   { progress, clashes }: { progress: ImportProgress; clashes: KeyClashes },
   options: ImportOptions,
@@ -224,7 +224,7 @@ function withColumns(record: unknown, names: readonly string[]): unknown {
   return { ...rest, focus: { ...focus, ...Object.fromEntries(names.map((name) => [name, ""])) } };
 }
 
-/** Ids that do not tell costs apart: all but the first of each would be missing without a sign of it. */
+/** Creates the error for an id that several costs share: all but the first would be missing silently. */
 function clashError(
   { entryId, timestamp }: Record<string, unknown>,
   { progress, options }: { progress: ImportProgress; options: ImportOptions },
@@ -253,7 +253,7 @@ function afterwards(error: unknown, stored: number): unknown {
   });
 }
 
-/** Ids by what a batch holds and where it is among the others: the same file gives the same again. */
+/** Derives batch ids from contents and position, so that the same file has the same ids. */
 function contentIds(dataset: DatasetName): (records: readonly unknown[]) => string {
   let position = 0;
   return (records) => {

@@ -35,7 +35,7 @@ type State =
 
 /**
  * A `TransformStream` of bytes into lines, each checked to be UTF-8. A line that is at fault costs no other: after a
- * quote that is never closed, it goes on behind the first line of that record.
+ * quote that is never closed, reading continues after the first line of that record.
  *
  * Written here because no library on npm does this: csv-parse 7 reports a line of 50 MB as 749 faults, takes Latin-1
  * for UTF-8, gives up all that follows an unclosed quote, and takes eight times as long once it has to tell an empty
@@ -120,7 +120,7 @@ class Scanner {
     return this.#take();
   }
 
-  /** Goes on by a byte; gives what is wrong with it, if anything. */
+  /** Advances by a byte. Returns the fault, if any. */
   #step(byte: number, at: number): string | undefined {
     switch (this.#state) {
       case "skipped":
@@ -150,7 +150,7 @@ class Scanner {
       : `A closing quote is missing within ${this.#maxBytes} bytes.`;
   }
 
-  /** Reports a line and passes over it; gives where the next one begins, and the byte before that. */
+  /** Reports a line and skips it. Returns the start of the next one, and the byte before it. */
   #pass(bytes: Uint8Array, start: number, { at, fault }: { at: number; fault: string }): [number, number] {
     const end = this.#firstEnd < 0 ? at : start + this.#firstEnd;
     const shown = bytes.subarray(start, Math.min(end, start + MAX_SHOWN_BYTES));

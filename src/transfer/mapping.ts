@@ -30,9 +30,9 @@ export interface MappingOptions {
   idColumn?: string;
   /** The column of the amount in a file of FOCUS. */
   costColumn?: string;
-  /** The version of FOCUS, where the columns of the file do not tell it. */
+  /** FOCUS version, if the columns of the file do not identify it. */
   focusVersion?: "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
-  /** Is told the version of a file of FOCUS. */
+  /** Called with the version of a FOCUS file. */
   onFocusVersion?: (version: string) => void;
 }
 

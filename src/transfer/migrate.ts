@@ -50,7 +50,7 @@ export interface MigrateOptions {
    * @default {false}
    */
   dryRun?: boolean;
-  /** Is told how far it got, about every batch. */
+  /** Called about once a batch. */
   onProgress?: (progress: MigrateProgress) => void;
 }
 
@@ -176,7 +176,7 @@ class Migration {
     }
     // A process that was killed may have left a batch behind that the server is still about to commit.
     await retryBriefly(() => this.#to.settle(this.#dataset));
-    // Where there is nothing yet, nothing need be compared before.
+    // An empty target needs no comparison first.
     if (!await this.#first(this.#to, this.#query(range))) await this.#copyAll(range);
     for (let round = 1;; round++) {
       const spans = await this.#compare(range);
@@ -218,7 +218,7 @@ class Migration {
     return toSpans({ source, target }, { spanMs, end });
   }
 
-  /** Copies what the target lacks of some spans; gives how many records that were. */
+  /** Copies the missing records of some spans. Returns their number. */
   async #copy(spans: readonly Span[]): Promise<number> {
     const before = this.#copied;
     let absent: Range | undefined; // spans of which the target has nothing are copied in one go
@@ -283,7 +283,7 @@ class Migration {
       : [this.#query(span)];
     for (const query of queries) {
       for await (const page of backend.read(this.#dataset, query)) {
-        // What the target has of others may be a great deal, and is not held.
+        // Other records of the target may be many, and are not kept in memory.
         yield page.filter((record) => names.has(nameOf(groupOf(this.#dataset, record))));
       }
     }
@@ -335,7 +335,7 @@ class Migration {
   }
 }
 
-/** 128 bits that stand for a content: far less than it takes, and never the same for two. */
+/** A 128-bit hash of a content: smaller than the content, and unique in practice. */
 function hashOf(content: string): string {
   return createHash("sha256").update(content).digest().toString("latin1", 0, 16);
 }

@@ -13,7 +13,7 @@ export interface ParquetColumn {
 const GROUP_RECORDS = 20_000;
 const ONE = 10n ** 18n;
 
-/** As much of `hyparquet-writer` as is used here; its own types do not resolve in every program that imports this. */
+/** The part of `hyparquet-writer` that is used here. Its own types do not resolve in every program that imports this. */
 interface ParquetModule {
   ByteWriter: new () => ByteWriter;
   ParquetWriter: new (options: { writer: ByteWriter; schema: object[] }) => {

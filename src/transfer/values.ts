@@ -80,7 +80,7 @@ function readBoolean(value: unknown): unknown {
   return text === "true" || text === "false" ? text === "true" : refuse("true or false");
 }
 
-/** Reads a JSON object; what its values are beside texts (a number, `true`, `null`) is kept as it is written. */
+/** Reads a JSON object. Values other than texts (a number, `true`, `null`) keep their spelling. */
 export function readMap(value: unknown): unknown {
   let map = value;
   if (typeof value === "string") {
