@@ -20,7 +20,7 @@ export interface PostgresTarget {
   readonly password: string;
   readonly database: string;
   readonly sslMode: SslMode;
-  /** Files in PEM: whom to trust, and who we are. */
+  /** PEM files: trusted roots, and the certificate and key of the client. */
   readonly sslRootCert?: string;
   readonly sslCert?: string;
   readonly sslKey?: string;

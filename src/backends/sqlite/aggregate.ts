@@ -39,7 +39,7 @@ export function aggregate(
 ): AggregateRow[] {
   const groups = groupExpressions(dataset, aggregation, DIALECT);
   const parts = aggregation.measures.map((measure) => partOf(dataset, measure));
-  // With names of their own: one driver gives rows as objects, in which columns of one name would be one.
+  // Distinct names: one driver returns rows as objects, in which columns of one name would be one.
   const columns = [...groups, ...parts.flatMap(({ columns }) => columns)].map((column, i) =>
     `${column} AS c${i}`
   );
@@ -109,7 +109,7 @@ function addUp(sums: readonly SqliteValue[]): string | null {
   return Decimal.fromParts(unitsHigh * billion + unitsLow, partsHigh * billion + partsLow).toString();
 }
 
-/** Reads the neighbors of all percentiles, field by field; gives what looks one up. */
+/** Reads the neighbors of all percentiles, field by field. Returns a function that looks one up. */
 function readPercentiles(
   dataset: Dataset<unknown>,
   { measures }: Aggregation,
@@ -148,7 +148,7 @@ interface Ranked {
   readonly values: Map<number, number>;
 }
 
-/** The statement that gives of each group the values to both sides of each fraction. */
+/** Builds the statement that selects the values on both sides of each fraction, by group. */
 function neighbors(
   column: string,
   fractions: readonly number[],

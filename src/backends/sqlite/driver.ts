@@ -16,7 +16,7 @@ export type SqliteValue = number | string | bigint | null;
 
 /** A prepared statement. */
 export interface SqliteStatement {
-  /** Runs it and gives the number of rows that changed. */
+  /** Runs it and returns the number of changed rows. */
   run(values: readonly SqliteValue[]): number;
   /** Runs it without returning the number of changed rows. */
   put(values: readonly SqliteValue[]): void;
@@ -101,7 +101,7 @@ export function rollBack(database: SqliteDatabase): void {
   }
 }
 
-/** Runs a statement once and gives the number of rows that changed. */
+/** Runs a statement once and returns the number of changed rows. */
 export function runOnce(
   database: SqliteDatabase,
   sql: string,
@@ -115,7 +115,7 @@ export function runOnce(
   }
 }
 
-/** As much of `@db/sqlite` as is used here; its own types are there only where JSR is. */
+/** The part of `@db/sqlite` that is used here. Its own types need JSR. */
 interface JsrModule {
   Database: new (
     path: string,
@@ -175,7 +175,7 @@ async function loadJsr(): Promise<SqliteDriver> {
                 if (!isDone) finalize();
               }
             },
-            // Not by `iter()`, which gives objects: of two columns of one name only one is left in them.
+            // Not `iter()`, which returns objects: two columns of one name become one.
             all: (values) => statement.values(...values),
             finalize,
           };
@@ -190,7 +190,7 @@ async function loadJsr(): Promise<SqliteDriver> {
   };
 }
 
-/** Frees a statement. SQLite does so in any case, and tells again how its last run failed, which is known. */
+/** Frees a statement. SQLite repeats the error of its last run, which is known, and frees it in any case. */
 function free(statement: JsrStatement): void {
   try {
     statement.finalize();

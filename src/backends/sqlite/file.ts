@@ -34,10 +34,10 @@ export function locationOfFile(path: string): string | undefined {
 }
 
 /**
- * Opens a database file (or one in memory, for an empty path) and sees to its schema.
+ * Opens a database file (or one in memory, for an empty path) and creates or migrates its schema.
  *
  * @throws {BackendError} If the file is missing, is no database, is newer than this program, or cannot be
- * written. A file that was made by the failed attempt is gone again.
+ * written. A file that the failed attempt created is removed.
  */
 export function openSqliteFile(
   driver: SqliteDriver,
@@ -49,7 +49,7 @@ export function openSqliteFile(
     isNew = path !== "" && prepareFile(path, mode);
     return mode === "read" ? openToRead(driver, path) : openToWrite(driver, path, mode);
   } catch (error) {
-    // Nothing half-made stays behind; but what another process may have begun to fill is not ours to remove.
+    // Removes an unfinished file, unless another process may have begun to fill it.
     if (isNew && !LOCKED.test(String(error))) removeIfEmpty(path);
     throw asBackendError("open", path, error);
   }
@@ -59,11 +59,11 @@ function removeIfEmpty(path: string): void {
   try {
     if (Deno.statSync(path).size === 0) Deno.removeSync(path);
   } catch {
-    // The error that led here is the one to tell.
+    // The first error is the one to report.
   }
 }
 
-/** Makes the file where it may be made; gives whether it did. */
+/** Creates the file if the mode allows. Returns true if it did. */
 function prepareFile(path: string, mode: OpenMode): boolean {
   const refuse = (code: ErrorCode, problem: string, remedy: string): never => {
     throw new BackendError(`Cannot open ${path}: ${problem}. ${remedy}`, {
@@ -100,12 +100,12 @@ function prepareFile(path: string, mode: OpenMode): boolean {
 
 function openToRead(driver: SqliteDriver, path: string): SqliteDatabase {
   let failure: unknown;
-  // Opened to write even so, where that may be: only such a connection takes its -wal and -shm files away.
+  // Opened to write if allowed: only such a connection removes its -wal and -shm files.
   if (path === "" || mayWrite(path)) {
     try {
       return readable(driver.open(path || ":memory:", { readOnly: false }), path);
     } catch (error) {
-      // Who may not write the folder cannot make the files that reading beside writers needs.
+      // Reading beside writers needs files that a user without write permission on the folder cannot create.
       if (!/unable to open database file|readonly/.test(String(error))) throw error;
       failure = error;
     }

@@ -32,7 +32,7 @@ export class WriterThread {
   /** Reply to all requests after it has ended. */
   #end: Reply | undefined;
 
-  /** Starts it; gives nothing where the file cannot be opened once more, or not now, and where there are no threads. */
+  /** Starts the thread. Returns undefined if the file cannot be opened again, or if there are no threads. */
   static async start(data: ThreadData): Promise<WriterThread | undefined> {
     if (WriterThread.#isBroken || !isAvailable(SOURCES)) return undefined;
     const thread = WriterThread.#make(data);

@@ -1,5 +1,5 @@
 /**
- * A thread that writes into an SQLite file: `thread.ts` starts it and tells it what to write.
+ * A thread that writes into an SQLite file: `thread.ts` starts it and sends it the batches.
  *
  * @module
  */
