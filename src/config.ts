@@ -118,7 +118,7 @@ export interface PersistenceConfig {
    */
   anomalyDetection?: boolean;
   /**
-   * Is told what happens on the way of the records: failures, alarms, what was set aside or dropped. What it throws
+   * Called with events: failures, alarms, dead letters and dropped records. What it throws
    * makes no difference.
    */
   onEvent?: EventListener;
