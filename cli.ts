@@ -8,7 +8,7 @@
  * @module
  */
 import { main } from "./src/cli/main.ts";
-import { sendConsoleToStderr } from "./src/lazy_import.ts";
+import { sendConsoleToStderr } from "./src/console.ts";
 
 if (import.meta.main) {
   sendConsoleToStderr(); // nothing but results reaches stdout

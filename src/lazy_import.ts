@@ -22,26 +22,3 @@ export async function lazyImport<T>(module: URL): Promise<T> {
   if (!isAvailable(module)) throw new Error(`Deno did not grant loading ${module}.`);
   return await import(module.href);
 }
-
-/** The methods of the console that print to stdout. */
-const TO_STDOUT = [
-  "log",
-  "info",
-  "debug",
-  "dir",
-  "dirxml",
-  "table",
-  "group",
-  "groupCollapsed",
-  "count",
-  "timeLog",
-  "timeEnd",
-] as const;
-
-/**
- * Sends what dependencies print to stderr, for the rest of the process or thread: `@db/sqlite` prints the URL from which
- * it downloads its library. Results are written to stdout by other means.
- */
-export function sendConsoleToStderr(): void {
-  for (const name of TO_STDOUT) console[name] = (...values: unknown[]) => console.error(...values);
-}

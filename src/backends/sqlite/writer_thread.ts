@@ -5,7 +5,7 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { errorCodeOf, kindOf, messageOf } from "../../errors.ts";
-import { sendConsoleToStderr } from "../../lazy_import.ts";
+import { sendConsoleToStderr } from "../../console.ts";
 import { loadSqliteDriver } from "./driver.ts";
 import { openOnceMore } from "./file.ts";
 import type { Reply, ThreadData } from "./thread.ts";
