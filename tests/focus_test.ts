@@ -10,6 +10,7 @@ import type { Backend } from "../src/backends/backend.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
+import { formatCsv } from "../src/transfer/csv.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
@@ -147,6 +148,20 @@ for (const version of ["1.0", "1.1", "1.2", "1.3", "1.4"] as const) {
     assertEquals(await read(other.backend, costEntries), wanted as CostEntry[]);
   });
 }
+
+Deno.test("FOCUS export of a bill breaks no rule that the bill keeps", async () => {
+  for (const { name, version, ...bill } of BILLS) {
+    await using opened = await openAt();
+    const text = await caseText(name);
+    await importText(opened.backend, text);
+    const { columns, rows } = readCsv(text, "nullText" in bill ? bill.nullText : undefined);
+    const original = [columns, ...rows.map((row) => columns.map((column) => row[column] ?? undefined))]
+      .map((cells) => formatCsv(cells)).join("\n");
+    const own = violations(original, version);
+    const broken = violations(await exportText(opened.backend, { version }), version);
+    assertEquals(broken.filter((rule) => !own.includes(rule)), [], name);
+  }
+});
 
 Deno.test("FOCUS export is honest about what no bill says", async () => {
   await using opened = await openAt();

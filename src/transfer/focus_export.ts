@@ -19,6 +19,7 @@ import {
   PARTNERS,
   serviceOf,
 } from "./focus_columns.ts";
+import { ASSUMED } from "./focus_import.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
@@ -40,6 +41,8 @@ interface Occurring {
   readonly fields: ReadonlySet<string>;
   /** Keys of `focus`. */
   readonly keys: ReadonlySet<string>;
+  /** Keys of `focus` that have a value in a cost. */
+  readonly filled: ReadonlySet<string>;
   readonly hasVirtualCurrency: boolean;
 }
 
@@ -120,10 +123,9 @@ const OWN: readonly {
   { name: "x_Source", field: "source", value: ({ source }) => source },
   { name: "x_Timestamp", isAlways: true, value: ({ timestamp }) => isoTime(timestamp) },
 ];
-const ASSUMED = "x_Assumed";
 
 /** Tells whether a column is in a file. */
-function isUsed({ fields, keys, hasVirtualCurrency }: Occurring, options: FocusOptions) {
+function isUsed({ fields, keys, filled, hasVirtualCurrency }: Occurring, options: FocusOptions) {
   const occurs = ({ name, field, level }: FocusColumn) =>
     level === "M" ||
     (field !== undefined && (costEntries.positions.get(field)! < ALWAYS || fields.has(field))) ||
@@ -132,7 +134,8 @@ function isUsed({ fields, keys, hasVirtualCurrency }: Occurring, options: FocusO
   const used = new Set(FOCUS_COLUMNS.filter(occurs).map(({ name }) => name));
   for (const name of ["ChargeFrequency", "ServiceSubcategory"]) used.add(name); // known of every cost
   for (const [name, partners] of Object.entries(PARTNERS)) {
-    if (used.has(name)) { for (const partner of partners) used.add(partner); }
+    const isEmpty = keys.has(name) && !filled.has(name) && !fields.has(focusColumn(name)?.field ?? "");
+    if (used.has(name) && !isEmpty) { for (const partner of partners) used.add(partner); }
   }
   return ({ name }: FocusColumn) => used.has(name);
 }
@@ -154,13 +157,14 @@ async function findOccurring(
   const isThere = (_: unknown, i: number) => rows.some(({ values }) => values[i] !== null && values[i] !== 0);
   const fields = new Set(optional.filter(isThere).map(({ field }) => field));
   const keys = new Set<string>();
+  const filled = new Set<string>();
   if (fields.has("focus")) {
     for await (const page of backend.read(costEntries, query)) {
-      for (const { focus } of page) for (const key in focus) keys.add(key);
+      for (const { focus } of page) for (const key in focus) (focus[key] === "" ? keys : filled).add(key);
     }
   }
   const hasVirtualCurrency = rows.some(({ group: [currency] }) => !isNationalCurrency(currency!));
-  return { fields, keys, hasVirtualCurrency };
+  return { fields, keys: keys.union(filled), filled, hasVirtualCurrency };
 }
 
 /** A vendor's column that came in while the file was written would be lost. */

@@ -27,18 +27,12 @@ function isNull(value: unknown, column: FocusColumn | undefined): boolean {
     (value === FOCUS_NULL && column !== undefined && column.type !== "text");
 }
 
-/** Columns of our own exports: what FOCUS has no column for. `x_Assumed` names the columns that were filled in. */
-const OWN_COLUMNS = [
-  "x_EntryId",
-  "x_Timestamp",
-  "x_Category",
-  "x_BillingPeriod",
-  "x_Basis",
-  "x_Source",
-  "x_Currency",
-];
-const ASSUMED = "x_Assumed";
-const OWN: ReadonlySet<string> = new Set([...OWN_COLUMNS, ASSUMED]);
+/** Column of our own exports that names the columns of a row that were filled in. */
+export const ASSUMED = "x_Assumed";
+/** Columns of our own exports, which hold what FOCUS has no column for. */
+const OWN: ReadonlySet<string> = new Set(
+  `x_EntryId x_Timestamp x_Category x_BillingPeriod x_Basis x_Source x_Currency ${ASSUMED}`.split(" "),
+);
 
 /** Columns that later versions replaced: kept by name, even if an export would derive them. */
 const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
