@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { trendsOf } from "../src/cli/aggregation.ts";
-import { sampleUntil, Watch } from "../src/cli/collect.ts";
+import { OutageReporter, sampleUntil } from "../src/cli/collect.ts";
 import { formatTable } from "../src/cli/output.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
@@ -608,15 +608,15 @@ Deno.test("sampleUntil() charges no time twice when it is stopped during an inse
   };
   const costPerHour = Decimal.from("3600000"); // 1 a millisecond
   const plan = { intervalMs: 1_000, durationMs: Infinity, clusterId: "c", costPerHour, currency: "USD" };
-  const watch = new Watch();
+  const reporter = new OutageReporter();
   const start = performance.now();
-  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", watch });
+  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", reporter });
   const elapsedMs = Math.ceil(performance.now() - start);
   const [first, rest] = amounts;
   assert(first >= 99 && first + rest <= elapsedMs, `${first} and ${rest} in ${elapsedMs} ms`);
   intake.reject(new Error("it was closed"));
   await new Promise((resolve) => setTimeout(resolve));
-  assertEquals(watch.turnedAway, 2);
+  assertEquals(reporter.turnedAway, 2);
 });
 
 test("collect suggests commands without the password", async ({ path: cwd }) => {

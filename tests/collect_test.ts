@@ -1,6 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { ObservabilityHub } from "../mod.ts";
-import { sampleUntil, Watch } from "../src/cli/collect.ts";
+import { OutageReporter, sampleUntil } from "../src/cli/collect.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals } from "./assert.ts";
@@ -193,7 +193,7 @@ Deno.test("sampleUntil() continues when validation refuses a record", async () =
   const costPerHour = Decimal.from("3600000"); // 1 a millisecond
   const plan = { intervalMs: 100, durationMs: Infinity, clusterId: "c", costPerHour, currency: "USD" };
   const start = performance.now();
-  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", watch: new Watch() });
+  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", reporter: new OutageReporter() });
   const elapsedMs = Math.ceil(performance.now() - start);
   await hub.flush();
   assertEquals(hub.recentSystemMetrics().map(({ cpuUsage }) => cpuUsage), [1]);

@@ -78,18 +78,18 @@ async function collectFrom(
   const spoolDirectory = given.text("spool-directory");
   const nodeId = plan.nodeId ?? host.name;
   await withBackend(given, "create", async (backend) => {
-    const watch = new Watch();
-    const onEvent = (event: TelemetryEvent) => watch.tell(event);
+    const reporter = new OutageReporter();
+    const onEvent = (event: TelemetryEvent) => reporter.report(event);
     const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
     const hub = await ObservabilityHub.open(config);
     const costs = await CostObservatory.open(config);
     try {
-      await sampleUntil(signal, plan, { hub, costs, host, nodeId, watch });
+      await sampleUntil(signal, plan, { hub, costs, host, nodeId, reporter });
     } finally {
       if (Deno.stderr.isTerminal()) redraw("");
-      watch.tellOfEnd();
+      reporter.reportStop();
       const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
-      const { turnedAway } = watch;
+      const { turnedAway } = reporter;
       const { lastError } = {
         ...hub.stats().datasets.system_metrics,
         ...costs.stats().datasets.cost_entries,
@@ -100,14 +100,14 @@ async function collectFrom(
 }
 
 /** Prints what an operator should know: an outage once, its end once, each kind of refused record once. */
-export class Watch {
+export class OutageReporter {
   /** Records that were still waiting when closing began, and were not accepted. */
   turnedAway = 0;
   /** Attempts that failed since the last success. */
   #failures = 0;
   readonly #refused = new Set<string>();
 
-  tell(event: TelemetryEvent): void {
+  report(event: TelemetryEvent): void {
     if (event.type === "retry") {
       // A single failure is not reported: the retry follows at once.
       if (++this.#failures === MIN_FAILURES) {
@@ -128,13 +128,13 @@ export class Watch {
   }
 
   /** Reports the end of an outage. */
-  look({ datasets: { system_metrics } }: StoreStats): void {
+  checkRecovery({ datasets: { system_metrics } }: StoreStats): void {
     if (system_metrics?.lastError !== undefined) return;
     if (this.#failures >= MIN_FAILURES) note("The database stores records again.");
     this.#failures = 0;
   }
 
-  tellOfEnd(): void {
+  reportStop(): void {
     if (this.#failures >= MIN_FAILURES) note("Stopping; waiting up to 10 s to store the rest.");
   }
 }
@@ -188,25 +188,25 @@ function listenForStop(): { signal: AbortSignal; dispose(): void } {
 export async function sampleUntil(
   signal: AbortSignal,
   plan: Plan,
-  { hub, costs, host, nodeId, watch }: {
+  { hub, costs, host, nodeId, reporter }: {
     hub: ObservabilityHub;
     costs: Pick<CostObservatory, "addCostEntry">;
     host: Host;
     nodeId: string;
-    watch: Watch;
+    reporter: OutageReporter;
   },
 ): Promise<void> {
   const meter = new Meter(costs, plan, nodeId);
   const start = performance.now();
   const end = start + plan.durationMs;
-  const charge = () => accept(meter.charge(Date.now(), performance.now() - start), { signal, watch });
+  const charge = () => accept(meter.charge(Date.now(), performance.now() - start), { signal, reporter });
   for (let beat = start; !signal.aborted && beat < end;) {
     const sample = await unlessAborted(host.sample(), signal);
     if (sample === STOPPED) break;
     const record = { ...sample, timestamp: Date.now(), clusterId: plan.clusterId, nodeId };
-    await accept(hub.collectSystemMetrics(record), { signal, watch });
+    await accept(hub.collectSystemMetrics(record), { signal, reporter });
     await charge();
-    watch.look(hub.stats());
+    reporter.checkRecovery(hub.stats());
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
@@ -265,16 +265,16 @@ function liveLine(hub: ObservabilityHub): string {
 /** Waits for full buffers until a stop: closing reports what becomes of what waits. A refused record is left out. */
 async function accept(
   accepted: Promise<void>,
-  { signal, watch }: { signal: AbortSignal; watch: Watch },
+  { signal, reporter }: { signal: AbortSignal; reporter: OutageReporter },
 ): Promise<void> {
   accepted.catch((error) => {
-    if (signal.aborted && !(error instanceof ValidationError)) watch.turnedAway++;
+    if (signal.aborted && !(error instanceof ValidationError)) reporter.turnedAway++;
   });
   try {
     await unlessAborted(accepted, signal);
   } catch (error) {
     if (!(error instanceof ValidationError)) throw error;
-    watch.refuse(error);
+    reporter.refuse(error);
   }
 }
 
@@ -332,11 +332,11 @@ function summarize(
       { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }
-  if (name !== "memory") tellWhatIsNext(given, plan); // which is gone with this process
+  if (name !== "memory") printNextSteps(given, plan); // which is gone with this process
 }
 
 /** Prints commands to try next. They hold no password, which would stay in the history of the shell. */
-function tellWhatIsNext(given: Arguments, { costPerHour }: Plan): void {
+function printNextSteps(given: Arguments, { costPerHour }: Plan): void {
   const text = given.text("connection-string");
   const isSecret = text !== undefined && text !== databaseName(given);
   const connection = text === undefined || isSecret ? "" : ` --connection-string ${quote(text)}`;

@@ -42,7 +42,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const { readArguments } = await import("./arguments.ts");
     if (leading.length === 0) {
       const { has } = await readArguments(args.map(longForm), [HELP, VERSION]);
-      if (!has("help") && !has("version")) return wantCommand("a command", COMMANDS);
+      if (!has("help") && !has("version")) return printCommands("a command", COMMANDS);
       print(has("help") ? programHelp() : `openfinops ${project.version}`);
       return 0;
     }
@@ -78,7 +78,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
     if (!args.map(longForm).includes("--help")) {
-      return wantCommand(`a command after ${describe(leading[0])}`, group);
+      return printCommands(`a command after ${describe(leading[0])}`, group);
     }
     print(commandList(group));
     return 0;
@@ -94,7 +94,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
 }
 
 /** Lists the commands if none is given. */
-function wantCommand(what: string, commands: readonly CommandEntry[]): number {
+function printCommands(what: string, commands: readonly CommandEntry[]): number {
   note(`error: Name ${what}: [MISSING_ARGUMENT]`);
   commandList(commands).split("\n").forEach(note);
   note(asCalled("Try: openfinops --help"));

@@ -121,7 +121,7 @@ export async function importRecords(
       .pipeTo(sink, { signal });
   } catch (error) {
     signal?.throwIfAborted();
-    throw afterwards(error, progress.stored);
+    throw asImportError(error, progress.stored);
   }
   if (clashes.first && ignored > 0) throw clashError(clashes.first, { progress, options });
   const { bytes: _, ...report } = progress;
@@ -240,7 +240,7 @@ function clashError(
 }
 
 /** The error as the caller gets it: what was stored before it stays so, and has to be known. */
-function afterwards(error: unknown, stored: number): unknown {
+function asImportError(error: unknown, stored: number): unknown {
   const code = error instanceof Error ? (error as { code?: string }).code : undefined;
   const isFault = error instanceof TransferError && !error.message.startsWith("Cannot import");
   if (!isFault && !code?.startsWith("Z_")) return error;

@@ -50,10 +50,10 @@ function makePlan(
   for (const plan of focus?.plan ?? ownPlan) plans.set(plan.field, plan);
   const map = columnsOf(options);
   for (const [target, column] of Object.entries(map)) {
-    plans.set(target, { ...aim(dataset, target, (read) => [[column, read]]), isWanted: true });
+    plans.set(target, { ...planFor(dataset, target, (read) => [[column, read]]), isWanted: true });
   }
   for (const [target, value] of Object.entries(options.set ?? {})) {
-    plans.set(target, aim(dataset, target, (read) => [["", () => read(value)]]));
+    plans.set(target, planFor(dataset, target, (read) => [["", () => read(value)]]));
   }
   // A record without these would be refused, and so would all the others.
   const needed = dataset.required.filter((column) =>
@@ -83,7 +83,7 @@ export function namedColumns(options: MappingOptions): string[] {
 }
 
 /** The plan for a field, or for an entry of a map field. */
-function aim(
+function planFor(
   dataset: Dataset<unknown>,
   target: string,
   sources: (read: (value: unknown) => unknown) => FieldPlan["sources"],

@@ -85,7 +85,7 @@ function partOf(dataset: Dataset<unknown>, measure: Measure): Part {
   if (measure.field === undefined) return { columns: ["count(*)"], read };
   const { name, type } = columnOf(dataset, measure.field);
   if (measure.function === "count" && type === "decimal") return { columns: [`count(${name}_units)`], read };
-  if (type === "decimal") return { columns: amountSums(name), read: (sums) => addUp(sums) };
+  if (type === "decimal") return { columns: amountSums(name), read: (sums) => sumOf(sums) };
   if (measure.function !== "sum" || type === "real") {
     return { columns: [`${measure.function}(${name})`], read };
   }
@@ -102,7 +102,7 @@ function amountSums(name: string): string[] {
 }
 
 /** The sum that {@linkcode amountSums} stand for. */
-function addUp(sums: readonly SqliteValue[]): string | null {
+function sumOf(sums: readonly SqliteValue[]): string | null {
   if (sums[0] === null) return null;
   const [unitsHigh, unitsLow, partsHigh, partsLow] = (sums as string[]).map(BigInt);
   const billion = 1_000_000_000n;

@@ -45,12 +45,12 @@ export class SqliteCleanup {
       return await this.#inSteps("delete", MAX_ROWS, {
         step: (rows) => runOnce(this.#database, sql, [before, rows]),
         end,
-        relieve: () => this.#giveSpaceBack().catch(() => {}),
+        relieve: () => this.#releaseSpace().catch(() => {}),
       });
     } finally {
       // The rows are gone even if the file is too busy for the rest: the next cleanup does it.
       await this.#pruneLedger().catch(() => {});
-      await this.#giveSpaceBack().catch(() => {});
+      await this.#releaseSpace().catch(() => {});
     }
   }
 
@@ -63,7 +63,7 @@ export class SqliteCleanup {
   }
 
   /** Cuts free pages off the file, then the write-ahead log. */
-  async #giveSpaceBack(): Promise<void> {
+  async #releaseSpace(): Promise<void> {
     await this.#inSteps("vacuum", MAX_PAGES, {
       step: (pages) => {
         const before = this.#freePages();
