@@ -560,6 +560,24 @@ for (const count of [1, 700]) {
   });
 }
 
+Deno.test("Pipeline passes a record that fails alone for an unknown cause", async () => {
+  using time = new FakeTime();
+  const sink = refusing((batch) => holds(batch, 0) ? failure("unknown") : undefined);
+  const pipeline = pipelineInto(sink, { batchSize: 2 });
+  await pipeline.accept(metrics(0));
+  const flushed = pipeline.flush();
+  for (let passed = 0; passed < 700_000; passed += 10_000) await time.pass(10_000);
+  assertEquals(pipeline.stats().deadLettered, 0); // no other record shows that the backend stores any
+  for (const number of range(1, 3)) await pipeline.accept(metrics(number));
+  await time.passUntil(Promise.all([flushed, pipeline.flush()]));
+  // The batch behind it was written ahead of its turn; a backend's ledger knows it by its id when its turn comes.
+  assertEquals([...new Set(sink.numbers)], [1, 2]);
+  assertEquals(new Set(sink.batches.map(({ id }) => id)).size, 1);
+  const { deadLettered, committed } = pipeline.stats();
+  assertEquals([deadLettered, committed], [1, 2]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
 Deno.test("Pipeline isolates records that fail for an unknown cause when most of them do", async () => {
   using time = new FakeTime();
   const sink = refusing((batch) =>

@@ -3,9 +3,10 @@ import { decodeFrame, encodeFrame, FrameKind } from "../src/spool/frame.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { until } from "./faults/load.ts";
 import { crash, LedgerSink, metrics, never, obstruct, open, range } from "./spooled.ts";
 
-const failure = (kind: "data" | "transient") =>
+const failure = (kind: "data" | "transient" | "unknown") =>
   new BackendError("refused", { code: "BACKEND_FAILED", operation: "write", kind });
 
 Deno.test("decodeFrame() reverses encodeFrame() and refuses partial frames", () => {
@@ -75,6 +76,36 @@ Deno.test("Spool never writes a whole batch after it was halved", async () => {
   await next.flush();
   assertEquals(second.numbers, range(0, 8));
   assert(second.attempts.every((id) => id.includes("/")), second.attempts.join());
+  await next.close({ deadlineMs: 1_000 });
+  await pipeline.close({ deadlineMs: 0 });
+  await flushing;
+});
+
+Deno.test("Spool passes a record of an earlier process that fails alone", async () => {
+  using folder = new TemporaryFolder();
+  const first = new LedgerSink();
+  first.refuse = () => never;
+  const pipeline = await open(folder.file("spool"), first);
+  await pipeline.accept(metrics(0));
+  const flushing = pipeline.flush().catch(() => {});
+  await until(() => first.attempts.length > 0, "an attempt"); // its batch is frozen, and then the process ends
+  const second = new LedgerSink();
+  second.refuse = ({ records: [record] }) =>
+    (record as SystemMetrics).activeConnections === 0 ? Promise.resolve(failure("unknown")) : undefined;
+  const next = await open(crash(folder), second);
+  const hurry = () => void next.flush().catch(() => {}); // cuts the wait before the next attempt short
+  await until(() => second.attempts.length > 0, "an attempt");
+  const { now } = performance;
+  performance.now = () => now.call(performance) + 700_000;
+  try {
+    for (const number of range(1, 5)) await next.accept(metrics(number));
+    await until(() => (hurry(), next.stats().deadLettered === 1), "a dead letter");
+  } finally {
+    performance.now = now;
+  }
+  await next.flush();
+  assertEquals(second.numbers, [1, 2, 3, 4]);
+  assertEquals(next.stats().committed, 4);
   await next.close({ deadlineMs: 1_000 });
   await pipeline.close({ deadlineMs: 0 });
   await flushing;

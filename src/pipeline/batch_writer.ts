@@ -5,12 +5,12 @@ import type { Queue } from "./queue.ts";
 
 /**
  * State of a batch: `ready` behind the one that is being written, `sent` in whole to the backend, a write of it
- * `failed` and will be repeated, all of it was `delivered`, or the next one may `start`.
+ * `failed` and will be repeated, its only record is `suspect`, all of it was `delivered`, or the next one may `start`.
  */
-export type Progress = "ready" | "sent" | "failed" | "delivered" | "start";
+export type Progress = "ready" | "sent" | "failed" | "suspect" | "delivered" | "start";
 
 /** The parts of a {@linkcode BatchWriter}. */
-export interface WriterParts<T> extends Omit<DeliveryParts<T>, "onSent" | "onFailed"> {
+export interface WriterParts<T> extends Omit<DeliveryParts<T>, "onSent" | "onFailed" | "nextBatch"> {
   readonly dataset: Dataset<T>;
   readonly sink: Sink;
   readonly queue: Queue<T>;
@@ -21,9 +21,10 @@ export interface WriterParts<T> extends Omit<DeliveryParts<T>, "onSent" | "onFai
  * - `idle`: no batch.
  * - `writing`: a batch is being written.
  * - `sent`: the backend has all of that batch, so the next can be made ready.
+ * - `suspect`: the only record of that batch fails, so another batch is needed to tell if the backend stores any.
  * - `ahead`: another batch is ready behind it.
  */
-type WriterState = "idle" | "writing" | "sent" | "ahead";
+type WriterState = "idle" | "writing" | "sent" | "suspect" | "ahead";
 
 /**
  * Writes batches one after the other: one is being written, and one is ready behind it. Each is frozen in the queue first
@@ -36,6 +37,8 @@ export class BatchWriter<T> {
   readonly #delivery: Delivery<T>;
   #state: WriterState = "idle";
   #delivered: Promise<void> = Promise.resolve();
+  /** The batch that is ready behind the one that is being written. */
+  #ahead: Batch<T> | undefined;
   #onSent: () => void = () => {};
 
   /** Writes nothing until the stream is written to. */
@@ -49,6 +52,7 @@ export class BatchWriter<T> {
         this.#onSent();
       },
       onFailed: () => parts.onProgress("failed"),
+      nextBatch: () => this.#nextBatch(),
     });
   }
 
@@ -67,10 +71,13 @@ export class BatchWriter<T> {
     return this.#delivery.alarm.message;
   }
 
-  /** Writes the batches that an earlier process froze, as they were. */
+  /** Writes the batches that an earlier process froze, as they were. Resolves when the last of them is being written. */
   async writeFrozen(): Promise<void> {
     const { dataset, queue } = this.#parts;
-    for await (const { id, records } of queue.frozen()) await this.#deliver({ id, dataset, records });
+    for await (const { id, records } of queue.frozen()) {
+      this.#begin();
+      await this.#writeNext([{ id, dataset, records }]);
+    }
   }
 
   /** Takes the records of one batch at a time; a write resolves when the backend has them all, or has written them. */
@@ -83,24 +90,44 @@ export class BatchWriter<T> {
   }
 
   async #write(records: readonly T[]): Promise<void> {
-    const { sink, onProgress } = this.#parts;
-    if (this.#state === "idle") this.#state = "writing";
-    else {
-      this.#state = "ahead";
-      onProgress("ready");
-    }
+    this.#begin();
     const batches = await this.#freeze(records);
     try {
-      sink.prepare?.(batches[0]);
+      this.#parts.sink.prepare?.(batches[0]);
     } catch {
       // The write of that batch meets the same and reports it.
     }
-    await this.#delivered;
     const { promise: sent, resolve } = Promise.withResolvers<void>();
-    this.#onSent = resolve;
+    await this.#writeNext(batches, resolve);
+    await Promise.race([sent, this.#delivered]);
+  }
+
+  #begin(): void {
+    if (this.#state === "idle") this.#state = "writing";
+    else {
+      this.#state = "ahead";
+      this.#parts.onProgress("ready");
+    }
+  }
+
+  /** Writes batches once those before them are delivered; resolves as soon as that begins. */
+  async #writeNext(batches: readonly Batch<T>[], onSent = () => {}): Promise<void> {
+    this.#ahead = batches[0];
+    await this.#delivered;
+    this.#ahead = undefined;
+    this.#onSent = onSent;
     this.#delivered = this.#deliverAll(batches);
     this.#delivered.catch(() => {}); // the next write or the close of the stream rejects with it
-    await Promise.race([sent, this.#delivered]);
+  }
+
+  /** Gives the batch that is ready behind the one that is being written, or has one taken. */
+  #nextBatch(): Batch<T> | undefined {
+    if (!this.#ahead && this.#state !== "ahead") {
+      this.#state = "suspect";
+      this.#parts.onProgress("suspect");
+      this.#onSent(); // the stream passes on no batch before that
+    }
+    return this.#ahead;
   }
 
   async #freeze(records: readonly T[]): Promise<Batch<T>[]> {

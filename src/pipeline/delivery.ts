@@ -27,6 +27,8 @@ export interface DeliveryParts<T> {
   readonly onSent: () => void;
   /** Called when a write has failed. */
   readonly onFailed: () => void;
+  /** Gives another batch that is ready, or asks for one. */
+  readonly nextBatch: () => Batch<T> | undefined;
 }
 
 /** Failures after which a batch is split. A kind that is not named is retried without an end. */
@@ -64,7 +66,8 @@ interface Isolation {
  *
  * A failure of unknown cause is the server's at first. After {@linkcode SERVER_FAULT_MS} the batch is halved in rounds. A
  * record that fails alone becomes a dead letter if it fails again after others were committed, or for as long again where
- * others were committed before. While nothing is committed, all are retried.
+ * others were committed before. While nothing is committed, all are retried. A batch of one record has no others, so the
+ * batch behind it is tried; its id keeps the ledger from storing it twice when its turn comes.
  *
  * @typeParam T The type of the records.
  */
@@ -89,7 +92,9 @@ export class Delivery<T> {
     if (suspects.length === 0) return;
     await retry(async () => {
       for (let before = -1; suspects.length > 0;) {
-        if (before === this.#commits) throw suspects[0].error; // nothing was stored: wait before the next round
+        if (before === this.#commits && !(batch.records.length === 1 && await this.#tryNext())) {
+          throw suspects[0].error; // nothing was stored: wait before the next round
+        }
         const isServing = before >= 0;
         before = this.#commits;
         const parts = await this.#halve(suspects, isServing);
@@ -122,6 +127,20 @@ export class Delivery<T> {
     }
     const [first, second] = halves(batch);
     return [...await this.#attempt(first, isolation), ...await this.#attempt(second, isolation)];
+  }
+
+  /** Writes the batch behind a record that fails alone; returns true if the backend stored it. */
+  async #tryNext(): Promise<boolean> {
+    const { nextBatch, queue, sink } = this.#parts;
+    const next = nextBatch();
+    if (!next || queue.isSplit(next.id)) return false;
+    try {
+      await sink.write(next);
+    } catch {
+      return false; // its own delivery meets the same and reports it
+    }
+    this.#commits++;
+    return true;
   }
 
   /** True if a record that failed alone again is at fault, and not the server. */

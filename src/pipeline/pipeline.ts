@@ -200,16 +200,16 @@ export class Pipeline<T> {
       const isNextReady = progress === "delivered" && this.#writer.state === "ahead";
       if (!(isNextReady && this.#intake.isHeld)) this.#intake.release();
     }
-    if (progress === "sent" || progress === "start") this.#source.wake();
+    if (progress === "sent" || progress === "suspect" || progress === "start") this.#source.wake();
   }
 
   /**
    * True if the next batch may be taken. What arrives while one is being written all goes into the next. So that is taken
-   * early only when no more would go in, and the backend has all of the present one.
+   * early only when no more would go in, and the backend has all of the present one; or to see if it stores any.
    */
   get #canTake(): boolean {
     const { state } = this.#writer;
-    return state === "idle" || (state === "sent" && !this.#intake.hasRoom);
+    return state === "idle" || state === "suspect" || (state === "sent" && !this.#intake.hasRoom);
   }
 
   async #close(deadlineMs: number): Promise<CloseReport> {

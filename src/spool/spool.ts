@@ -238,8 +238,7 @@ export class Spool<T> implements Queue<T> {
       if (isFrozen) this.#batches.resume(batch);
       else if (records.length > 0) await this.#batches.freeze(batch);
       found.shift();
-      if (records.length > 0) yield { id: batch.id, records };
-      else if (isFrozen) this.acknowledge();
+      if (isFrozen || records.length > 0) yield { id: batch.id, records };
     }
   }
 
