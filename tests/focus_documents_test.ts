@@ -36,7 +36,7 @@ function importText(backend: Awaited<ReturnType<typeof openBackend>>, text: stri
   });
 }
 
-Deno.test("FOCUS import keeps rows of the other datasets as documents, and export gives them back", async () => {
+Deno.test("FOCUS import keeps rows of other datasets and exports them again", async () => {
   for (const connectionString of [undefined, "sqlite://"]) {
     const backend = await openBackend({ connectionString });
     for (const [dataset, text] of Object.entries(FILES)) {
@@ -76,7 +76,7 @@ Deno.test("FOCUS export refuses a dataset without rows, and one that does not ex
   await backend.close();
 });
 
-Deno.test("reconcileInvoice() compares an invoice with its costs to the digit, by detail where costs name details", async () => {
+Deno.test("reconcileInvoice() compares an invoice with its costs to the digit", async () => {
   for (const connectionString of [undefined, "sqlite://"]) {
     const backend = await openBackend({ connectionString });
     await importText(backend, FILES["invoice-detail"]);
@@ -105,7 +105,7 @@ Deno.test("reconcileInvoice() compares an invoice with its costs to the digit, b
   }
 });
 
-Deno.test("openfinops costs reconcile ends with 0, with 3 where costs differ, and with 1 without an invoice", async () => {
+Deno.test("openfinops costs reconcile exits with 0, 3 for a difference, 1 without invoice", async () => {
   using folder = new TemporaryFolder();
   Deno.writeTextFileSync(folder.file("invoice.csv"), FILES["invoice-detail"]);
   Deno.writeTextFileSync(folder.file("costs.csv"), COSTS);
