@@ -9,7 +9,6 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 const MOD = new URL("../mod.ts", import.meta.url).href;
-const CONFIG = fileURLToPath(new URL("../deno.json", import.meta.url));
 
 function batch(id: string, nodeId: string) {
   const records = [{ timestamp: NEW_YEAR, clusterId: "c", nodeId }];
@@ -35,8 +34,7 @@ async function run(folder: TemporaryFolder, { end, permissions }: { end: string;
     await backend.write({ id: "a", dataset: systemMetrics, records }, () => console.log("sent"));
     ${end}`;
   Deno.writeTextFileSync(folder.file("program.ts"), program);
-  const args = ["run", "-q", "--no-prompt", "--cached-only", `--config=${CONFIG}`];
-  args.push(...permissions, folder.file("program.ts"));
+  const args = ["run", "-q", "--no-prompt", "--cached-only", ...permissions, folder.file("program.ts")];
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
   await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
   const { length } = await hub.queryHistoricalMetrics();
