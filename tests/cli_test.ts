@@ -767,6 +767,32 @@ test("database dead-letter lists, retries and purges records", async (folder) =>
   assertEquals((await run("list", "--format", "ndjson")).out, "");
 });
 
+test("database dead-letter reads a file larger than its memory", async (folder) => {
+  const record = { timestamp: NEW_YEAR, nodeId: "n", clusterId: "é".repeat(250_000) };
+  const file = Deno.openSync(folder.file("system_metrics.ndjson"), { write: true, createNew: true });
+  for (let i = 0; i < 300; i++) {
+    const letter = { time: "", dataset: "system_metrics", batchId: `b${i >> 1}`, message: "no", record };
+    file.writeSync(new TextEncoder().encode(`${JSON.stringify(letter)}\n`)); // 0.5 MB, each of them twice
+  }
+  file.close();
+  const run = async (...args: string[]) => {
+    const [command, ...flags] = RUN;
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [command, "--v8-flags=--max-old-space-size=64", ...flags, "database", "dead-letter", ...args]
+        .concat([
+          "--dead-letter-directory",
+          ".",
+        ]),
+      cwd: folder.path,
+    }).output();
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    return new TextDecoder().decode(stdout);
+  };
+  assertEquals((await run("list", "--format", "ndjson")).match(/\n/g)?.length, 150);
+  assertEquals((await run("list", "--format", "json")).match(/"batchId"/g)?.length, 150);
+  assertEquals(await run("purge", "--yes"), "Deleted 150 records.\n");
+});
+
 test("reads a read-only file and refuses to write it", async (folder) => {
   if (Deno.build.os === "windows") return; // chmod has no such meaning there
   const cwd = folder.path;

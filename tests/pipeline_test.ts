@@ -521,7 +521,7 @@ Deno.test("Pipeline.close() counts a refused record as dead-lettered with a fold
     deadLettered: 1,
     lost: 0,
   });
-  assertEquals((await deadLetters.list()).map(({ record }) => record), [metrics(1)]);
+  assertEquals((await Array.fromAsync(deadLetters.list())).map(({ record }) => record), [metrics(1)]);
 });
 
 Deno.test("Pipeline loses nothing in ten minutes of unknown failures", async () => {

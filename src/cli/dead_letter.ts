@@ -8,11 +8,13 @@ import { DATASETS } from "../records/datasets.ts";
 import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
-import { ask, type Format, formatCsv, formatTable, formatThings, note, print } from "./output.ts";
+import { ask, type Format, formatCsv, formatTable, formatThings, note, print, write } from "./output.ts";
 import { readName, UsageError } from "./option_values.ts";
 
 const ACTIONS = ["list", "retry", "purge"] as const;
 const COLUMNS = ["time", "dataset", "sqlState", "message", "batchId", "record"] as const;
+/** Rows of a table of letters; more of them get another table. */
+const TABLE_ROWS = 1_000;
 
 /** The options that name a folder of refused records. */
 const FOLDER_OPTIONS: readonly Option[] = [
@@ -66,26 +68,41 @@ function readFiles(given: Arguments): DeadLetters[] {
   return Object.values(DATASETS).map(({ name }) => new DeadLetters(folder, name));
 }
 
-async function all(files: readonly DeadLetters[]): Promise<DeadLetter[]> {
-  return (await Promise.all(files.map((file) => file.list()))).flat();
+async function* all(files: readonly DeadLetters[]): AsyncGenerator<DeadLetter> {
+  for (const file of files) yield* file.list();
 }
 
+/** Prints letters as they are read. Tables have an equal number of rows, so that memory stays flat. */
 async function list(files: readonly DeadLetters[], format: Format): Promise<void> {
-  const letters = await all(files);
-  if (format === "json") return print(JSON.stringify(letters, null, 2));
-  if (format === "ndjson") {
-    for (const letter of letters) print(JSON.stringify(letter));
-    return;
+  let count = 0;
+  let rows: string[][] = [];
+  const printRows = () => {
+    if (rows.length > 0) print(`${count > TABLE_ROWS ? "\n" : ""}${formatTable(COLUMNS, rows)}`);
+    rows = [];
+  };
+  if (format === "csv") print(formatCsv(COLUMNS));
+  for await (const letter of all(files)) {
+    if (format === "json") write(`${count === 0 ? "[" : ","}\n${indent(letter)}`);
+    else if (format === "ndjson") print(JSON.stringify(letter));
+    else if (format === "csv") print(formatCsv(cellsOf(letter)));
+    else rows.push(cellsOf(letter));
+    count++;
+    if (rows.length === TABLE_ROWS) printRows();
   }
-  const rows = letters.map((letter) =>
-    COLUMNS.map((column) => {
-      const value = letter[column] ?? "";
-      return typeof value === "string" ? value : JSON.stringify(value);
-    })
-  );
-  if (format === "table" && letters.length === 0) return note("There are no dead letters.");
-  if (format === "table") return print(formatTable(COLUMNS, rows));
-  for (const row of [COLUMNS, ...rows]) print(formatCsv(row));
+  printRows();
+  if (format === "json") print(count === 0 ? "[]" : "\n]");
+  if (format === "table" && count === 0) note("There are no dead letters.");
+}
+
+function indent(letter: DeadLetter): string {
+  return JSON.stringify(letter, null, 2).replace(/^/gm, "  ");
+}
+
+function cellsOf(letter: DeadLetter): string[] {
+  return COLUMNS.map((column) => {
+    const value = letter[column] ?? "";
+    return typeof value === "string" ? value : JSON.stringify(value);
+  });
 }
 
 /** Writes the records again, each under the id that it was refused with: what is stored already stays once. */
@@ -126,9 +143,10 @@ async function purge(files: readonly DeadLetters[], isSure: boolean): Promise<vo
   if (!isSure && !Deno.stdin.isTerminal()) {
     throw new UsageError("Purge deletes for good. Pass --yes to confirm.", { code: "CONFIRMATION_REQUIRED" });
   }
-  const { length } = await all(files);
-  const question = `Delete ${formatThings(length, "refused record", "refused records")} for good?`;
-  if (!isSure && length > 0 && !ask(question)) return note("Nothing was deleted.");
+  let count = 0;
+  if (!isSure) { for await (const _ of all(files)) count++; }
+  const question = `Delete ${formatThings(count, "refused record", "refused records")} for good?`;
+  if (!isSure && count > 0 && !ask(question)) return note("Nothing was deleted.");
   let deleted = 0;
   for (const file of files) deleted += (await file.workOff(() => true)).gone;
   print(`Deleted ${formatThings(deleted, "record", "records")}.`);

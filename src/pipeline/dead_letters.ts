@@ -1,8 +1,12 @@
+import { createHash } from "node:crypto";
 import type { ErrorCode } from "../errors.ts";
 import type { DatasetName } from "../records/dataset.ts";
-import { readAll, replaceFile, storageError, writeAll } from "./durable_file.ts";
+import { readLines, storageError, syncFolder, writeAll } from "./durable_file.ts";
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+/** Letters after which a repetition is not recognized. A crash repeats one batch at most. */
+const MAX_REMEMBERED = 100_000;
 
 /** A record that the backend refused, and why. */
 export interface DeadLetter {
@@ -64,18 +68,18 @@ export class DeadLetters {
     }
   }
 
-  /** All letters, oldest first; one that was written twice after a crash comes once. */
-  async list(): Promise<DeadLetter[]> {
+  /** Reads the letters from disk, oldest first. One that was written again after a crash comes once. */
+  async *list(): AsyncGenerator<DeadLetter> {
     try {
-      return readLetters(await Deno.readTextFile(this.path)).letters;
+      using file = await Deno.open(this.path);
+      for await (const { letter } of this.#read(file)) if (letter) yield letter;
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return [];
-      throw storageError("read", this.path, error);
+      if (!(error instanceof Deno.errors.NotFound)) throw storageError("read", this.path, error);
     }
   }
 
   /**
-   * Works the letters off. What comes in meanwhile waits; lines that are no letters stay as they are.
+   * Works the letters off, in flat memory. What comes in meanwhile waits; lines that are no letters stay as they are.
    *
    * @param settle Is given each letter; gives whether it can go.
    * @returns How many went, and how many are left.
@@ -83,19 +87,64 @@ export class DeadLetters {
   async workOff(
     settle: (letter: DeadLetter) => boolean | Promise<boolean>,
   ): Promise<{ gone: number; left: number }> {
+    const rest = `${this.path}.new`;
     try {
       using locked = await this.#open({ create: false });
-      // By the handle that has the lock: on Windows no other handle may read now.
-      const { letters, others } = readLetters(new TextDecoder().decode(await readAll(locked)));
-      const left = [...others];
-      for (const letter of letters) if (!await settle(letter)) left.push(JSON.stringify(letter));
-      const text = left.join("\n");
-      if (text === "") await Deno.remove(this.path);
-      else await replaceFile(this.path, encoder.encode(text));
-      return { gone: letters.length + others.length - left.length, left: left.length };
+      const counts = await this.#sift(locked, { rest, settle });
+      if (counts.left > 0) await Deno.rename(rest, this.path);
+      else for (const path of [this.path, rest]) await Deno.remove(path);
+      await syncFolder(this.#folder);
+      return counts;
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return { gone: 0, left: 0 };
+      await Deno.remove(rest).catch(() => {}); // the error that led here is the one to tell
       throw storageError("work off", this.path, error);
+    }
+  }
+
+  /** Writes what does not go into another file. Reads by the handle that has the lock: on Windows no other may. */
+  async #sift(
+    locked: Deno.FsFile,
+    { rest, settle }: { rest: string; settle: (letter: DeadLetter) => boolean | Promise<boolean> },
+  ): Promise<{ gone: number; left: number }> {
+    const counts = { gone: 0, left: 0 };
+    using file = await Deno.open(rest, { write: true, create: true, truncate: true, mode: 0o600 });
+    for await (const { line, letter } of this.#read(locked)) {
+      if (letter && await settle(letter)) counts.gone++;
+      else {
+        if (counts.left++ > 0) await writeAll(file, encoder.encode("\n"));
+        await writeAll(file, line);
+      }
+    }
+    await file.sync();
+    return counts;
+  }
+
+  /** Reads lines, without a letter where they are none: half a line of a process that ended, or a wrong edit. */
+  async *#read(file: Deno.FsFile): AsyncGenerator<{ line: Uint8Array; letter?: DeadLetter }> {
+    const seen = new Set<string>();
+    for await (const line of readLines(file)) {
+      const text = decoder.decode(line);
+      if (text.trim() === "") continue;
+      const letter = this.#parse(text);
+      if (letter) {
+        const content = `${letter.batchId} ${JSON.stringify(letter.record)}`;
+        const id = createHash("sha256").update(content).digest("base64");
+        if (seen.has(id)) continue;
+        seen.add(id);
+        if (seen.size > MAX_REMEMBERED) seen.delete(seen.values().next().value!);
+      }
+      yield { line, letter };
+    }
+  }
+
+  #parse(text: string): DeadLetter | undefined {
+    try {
+      const letter: DeadLetter | null = JSON.parse(text);
+      const isLetter = typeof letter?.batchId === "string" && letter.dataset === this.#dataset;
+      return isLetter && "record" in letter ? letter : undefined;
+    } catch {
+      return undefined;
     }
   }
 
@@ -110,19 +159,4 @@ export class DeadLetters {
       file.close();
     }
   }
-}
-
-/** The letters; and the lines that are none: half a line of a process that ended, or a wrong edit. */
-function readLetters(text: string): { letters: DeadLetter[]; others: string[] } {
-  const byId = new Map<string, DeadLetter>();
-  const others: string[] = [];
-  for (const line of text.split("\n").filter((line) => line.trim() !== "")) {
-    try {
-      const letter: DeadLetter = JSON.parse(line);
-      byId.set(letter.batchId, letter);
-    } catch {
-      others.push(line);
-    }
-  }
-  return { letters: [...byId.values()], others };
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { dirname, resolve } from "node:path";
 import { BackendError, failureOf, type FailureRow, messageOf, NOT_GRANTED } from "../errors.ts";
 
@@ -22,6 +23,22 @@ export async function readAll(file: Deno.FsFile): Promise<Uint8Array> {
     read = await file.read(bytes.subarray(length));
   }
   return bytes.subarray(0, length);
+}
+
+/** Reads a file from where it stands, line by line and without line ends. */
+export async function* readLines(file: Deno.FsFile): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(65_536);
+  let held: Uint8Array[] = [];
+  for (let length; (length = await file.read(buffer)) !== null;) {
+    const bytes = buffer.subarray(0, length);
+    let start = 0;
+    for (let end; (end = bytes.indexOf(10, start)) >= 0; start = end + 1) {
+      yield Buffer.concat([...held, bytes.subarray(start, end)]);
+      held = [];
+    }
+    held.push(bytes.slice(start));
+  }
+  yield Buffer.concat(held);
 }
 
 /** Replaces a file as a whole: after a crash there is the old one or the new one. */

@@ -366,3 +366,48 @@ Deno.test("DeadLetters keeps an invalid line when the others are retried", async
   assertEquals(await letters.workOff(() => true), { gone: 1, left: 1 });
   assertEquals(Deno.readTextFileSync(letters.path), edited[1]);
 });
+
+Deno.test("DeadLetters gives a letter that crashes repeated once, and an edited one beside it", async () => {
+  using folder = new TemporaryFolder();
+  const letters = new DeadLetters(folder.file("letters"), "system_metrics");
+  const numbers = [1, 2, 1, 2, 1];
+  for (const number of numbers) {
+    await letters.append({
+      batchId: `b${number}`,
+      message: `at ${performance.now()}`,
+      record: metrics(number),
+    });
+  }
+  await letters.append({ batchId: "b1", message: "edited", record: metrics(3) });
+  const found = await Array.fromAsync(letters.list());
+  assertEquals(found.map(({ record }) => (record as SystemMetrics).activeConnections), [1, 2, 3]);
+  const stray = ["null", "7", '{"batchId":"b9"}', '{"batchId":"b9","dataset":"other","record":{}}'];
+  Deno.writeTextFileSync(letters.path, `\n${stray.join("\n")}`, { append: true });
+  assertEquals(await letters.workOff(({ batchId }) => batchId === "b1"), { gone: 2, left: 5 });
+  assertEquals((await Array.fromAsync(letters.list())).map(({ batchId }) => batchId), ["b2"]);
+  assertEquals(Deno.readTextFileSync(letters.path).split("\n").slice(1), stray);
+  assertEquals([...Deno.readDirSync(folder.file("letters"))].map(({ name }) => name), [
+    "system_metrics.ndjson",
+  ]);
+});
+
+Deno.test("DeadLetters keeps its file when retrying ends with an error", async () => {
+  using folder = new TemporaryFolder();
+  const letters = new DeadLetters(folder.file("letters"), "system_metrics");
+  for (const number of [1, 2]) {
+    await letters.append({ batchId: `b${number}`, message: "no", record: metrics(number) });
+  }
+  const before = Deno.readTextFileSync(letters.path);
+  const down = new BackendError("down", {
+    code: "CONNECTION_REFUSED",
+    operation: "write",
+    kind: "transient",
+  });
+  const settle = ({ batchId }: { batchId: string }) => {
+    if (batchId === "b2") throw down;
+    return false;
+  };
+  assertEquals(await letters.workOff(settle).catch((error) => error), down);
+  assertEquals(Deno.readTextFileSync(letters.path), before);
+  assertEquals([...Deno.readDirSync(folder.file("letters"))].length, 1);
+});

@@ -216,7 +216,7 @@ export async function poison(
   assertEquals(conserved(load.hub).deadLettered, bad.size);
   assertEquals((await load.hub.close()).lost, 0);
   await assertStored(connectionString, [...load.acknowledged].filter((number) => !bad.has(number)));
-  const letters = await new DeadLetters(folder.file("letters"), "system_metrics").list();
+  const letters = await Array.fromAsync(new DeadLetters(folder.file("letters"), "system_metrics").list());
   const numbers = letters.map(({ record }) => (record as SystemMetrics).activeConnections);
   assertEquals(new Set(numbers), bad);
   assertEquals(numbers.length, bad.size);
