@@ -2,39 +2,36 @@ import { closedBackend } from "../errors.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
-import { type Dataset, type DatasetName, narrow } from "../records/dataset.ts";
+import type { Dataset } from "../records/dataset.ts";
 import { splitAmount } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type {
   Backend,
   BackendStats,
   ConflictPolicy,
-  DatasetStats,
   DeleteOptions,
   OpenMode,
   ProbeReport,
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
 import { aggregate, entry } from "./sqlite/aggregate.ts";
-import { nextTurn, SqliteCleanup } from "./sqlite/cleanup.ts";
+import { SqliteCleanup } from "./sqlite/cleanup.ts";
 import { SqliteDocuments } from "./sqlite/documents.ts";
 import {
   loadSqliteDriver,
   queryAll,
   rollBack,
-  runOnce,
   type SqliteDatabase,
   type SqliteDriver,
   type SqliteDriverName,
   type SqliteValue,
 } from "./sqlite/driver.ts";
-import { asBackendError, locationOfFile, openSqliteFile, WRITE_NOTHING } from "./sqlite/file.ts";
+import { asBackendError, locationOfFile, openSqliteFile } from "./sqlite/file.ts";
 import { FileGuard } from "./sqlite/file_guard.ts";
+import { datasetStats, fileSize, findWarnings, isWritable, sqliteVersion } from "./sqlite/inspection.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
-import { encodeRows } from "./sqlite/rows.ts";
 import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
-import { WriterThread } from "./sqlite/thread.ts";
-import { type EncodedBatch, SqliteWriter, type SqliteWriterOptions } from "./sqlite/writer.ts";
+import { ThreadedWriter } from "./sqlite/threaded_writer.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
 /**
@@ -42,8 +39,6 @@ import { currencyTotals } from "./currency_totals.ts";
  * 10,000 it takes a fifth longer (measured).
  */
 const BATCH_VALUES = 200_000;
-/** SQLite before this can corrupt a database when a write-ahead log is reset. */
-const SOUND_SQLITE_VERSION = "3.51.3";
 
 /** The `WHERE` clause of a query, and what is bound to it. */
 function condition(dataset: Dataset<unknown>, query: RecordQuery): Condition {
@@ -89,13 +84,8 @@ export class SqliteBackend implements Backend {
   readonly #path: string;
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
-  /** Writes batches: in a thread once there are large ones, else in this thread. */
-  readonly #writing: SqliteWriterOptions;
-  readonly #writer: SqliteWriter;
-  #thread: WriterThread | undefined;
-  readonly #threadRecords: number;
+  readonly #writer: ThreadedWriter;
   readonly #isReadOnly: boolean;
-  #prepared: { batch: Batch; encoded: EncodedBatch } | undefined;
   /** Changes of the file run one after the other: two of its connections must not wait for each other. */
   readonly #turns = new Mutex();
   #isClosed = false;
@@ -122,11 +112,15 @@ export class SqliteBackend implements Backend {
     this.#path = path;
     this.isDurable = path !== "";
     this.#isReadOnly = mode === "read";
-    this.#writing = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
-    this.#writer = new SqliteWriter(database, this.#writing);
-    this.#threadRecords = this.isDurable && mode !== "read" ? threadRecords : Infinity;
+    const file = { path, inode: this.isDurable ? Deno.statSync(path).ino : null };
+    this.#writer = new ThreadedWriter(database, {
+      ...file,
+      onConflict,
+      driver: driver.name,
+      threadRecords: this.isDurable && mode !== "read" ? threadRecords : Infinity,
+    });
     this.#cleanup = new SqliteCleanup(database, (operation, run) => this.#change(operation, run));
-    const guard = new FileGuard(database, this.#writing);
+    const guard = new FileGuard(database, file);
     this.documents = new SqliteDocuments(database, {
       read: (run) => this.#do("read", run),
       change: (operation, run) => this.#change(operation, () => guard.around(run)),
@@ -142,18 +136,13 @@ export class SqliteBackend implements Backend {
   }
 
   prepare(batch: Batch): void {
-    if (batch.records.length >= this.#threadRecords) this.#prepared = { batch, encoded: encode(batch) };
+    this.#writer.prepare(batch);
   }
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
-    return this.#turns.take(async () => {
+    return this.#turns.take(() => {
       if (this.#isClosed) throw closedBackend("write", this.#path || "sqlite://");
-      const thread = await this.#threadFor(batch.records.length);
-      // SQLite writes without giving way to anything else: what could not arrive before this write could not be
-      // gathered for the next batch.
-      if (!thread) await nextTurn();
-      const encoded = this.#takePrepared(batch) ?? encode(batch);
-      return thread ? await thread.write(encoded, onSent) : this.#writer.write(encoded);
+      return this.#writer.write(batch, onSent);
     });
   }
 
@@ -184,7 +173,10 @@ export class SqliteBackend implements Backend {
     aggregation: Aggregation,
   ): Promise<AggregateRow[]> {
     const { sql, parameters } = condition(dataset, query);
-    const source = { where: sql, all: (statement: string) => this.#all(statement, parameters) };
+    const source = {
+      where: sql,
+      all: (statement: string) => queryAll(this.#database, statement, parameters),
+    };
     return this.#do("read", () => {
       // Percentiles take statements of their own, and all have to see one state of the file.
       this.#database.exec("BEGIN");
@@ -209,7 +201,7 @@ export class SqliteBackend implements Backend {
     if (dryRun) {
       return await this.#do("delete", () => {
         const sql = `SELECT count(*) FROM ${name} WHERE timestamp < ?`;
-        return this.#all(sql, [before])[0][0] as number;
+        return queryAll(this.#database, sql, [before])[0][0] as number;
       });
     }
     return await this.#cleanup.deleteBefore(name, before, performance.now() + timeBudgetMs);
@@ -218,38 +210,28 @@ export class SqliteBackend implements Backend {
   stats(): Promise<BackendStats> {
     return this.#do("read", async () => ({
       datasets: {
-        system_metrics: this.#datasetStats("system_metrics"),
-        service_metrics: this.#datasetStats("service_metrics"),
-        cost_entries: this.#datasetStats("cost_entries"),
+        system_metrics: datasetStats(this.#database, "system_metrics"),
+        service_metrics: datasetStats(this.#database, "service_metrics"),
+        cost_entries: datasetStats(this.#database, "cost_entries"),
       },
       totals: await currencyTotals(this),
-      storage: { ...this.#about(), fileSizeBytes: this.#fileSize() },
+      storage: { ...this.#describe(), fileSizeBytes: fileSize(this.#database, this.#path) },
     }));
   }
 
   probe(): Promise<ProbeReport> {
-    return this.#change("probe", () => {
-      const details = { ...this.#about(), schemaVersion: SCHEMA_VERSION };
-      const { sqliteVersion } = details;
-      const warnings = compareVersions(sqliteVersion, SOUND_SQLITE_VERSION) >= 0 ? [] : [
-        `SQLite ${sqliteVersion} can corrupt a file that several connections write while its ` +
-        `write-ahead log is reset; fixed in ${SOUND_SQLITE_VERSION}`,
-      ];
-      if (this.#all("PRAGMA auto_vacuum")[0][0] !== 2) {
-        warnings.push(
-          "cleanup cannot give disk back, because this file was made without incremental auto-vacuum; " +
-            "`PRAGMA auto_vacuum = 2; VACUUM` fixes that",
-        );
-      }
-      return { writable: this.#isWritable(), details, warnings };
-    });
+    return this.#change("probe", () => ({
+      writable: isWritable(this.#database),
+      details: { ...this.#describe(), schemaVersion: SCHEMA_VERSION },
+      warnings: findWarnings(this.#database),
+    }));
   }
 
   close(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();
     this.#isClosed = true;
     return this.#change("close", async () => {
-      await this.#thread?.close();
+      await this.#writer.close();
       this.#database.close();
     });
   }
@@ -257,7 +239,7 @@ export class SqliteBackend implements Backend {
   /** The dataset as it can be read: a file that is only read may be of an older schema. */
   #readable<T>(dataset: Dataset<T>): Dataset<T> {
     if (!this.#isReadOnly) return dataset;
-    const columns = this.#all(`SELECT name FROM pragma_table_info('${dataset.name}')`);
+    const columns = queryAll(this.#database, `SELECT name FROM pragma_table_info('${dataset.name}')`);
     return readableFrom(dataset, new Set(columns.map(([name]) => name as string)));
   }
 
@@ -275,23 +257,6 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  /** Prepared form of this batch; used once, because a thread takes it. */
-  #takePrepared(batch: Batch): EncodedBatch | undefined {
-    if (this.#prepared?.batch !== batch) return undefined;
-    const { encoded } = this.#prepared;
-    this.#prepared = undefined;
-    return encoded;
-  }
-
-  /** The thread that writes, if there is one for so many records. */
-  async #threadFor(records: number): Promise<WriterThread | undefined> {
-    if (this.#thread?.hasEnded) this.#thread = undefined;
-    if (!this.#thread && records >= this.#threadRecords) {
-      this.#thread = await WriterThread.start({ ...this.#writing, driver: this.#driver.name });
-    }
-    return this.#thread;
-  }
-
   /**
    * A connection of its own for a read, so that it sees one state of the file however long it takes, and
    * does not hold up the writer. A database in memory has only the one connection.
@@ -300,57 +265,11 @@ export class SqliteBackend implements Backend {
     return this.#path === "" ? this.#database : openSqliteFile(this.#driver, this.#path, "read");
   }
 
-  #all(sql: string, values: readonly SqliteValue[] = []): SqliteValue[][] {
-    return queryAll(this.#database, sql, values);
-  }
-
-  #run(sql: string, values: readonly SqliteValue[]): number {
-    return runOnce(this.#database, sql, values);
-  }
-
-  #datasetStats(name: DatasetName): DatasetStats {
-    const [[rows]] = this.#all(`SELECT count(*) FROM ${name}`);
-    // Each in a query of its own: SQLite takes one of them from the end of the index, not both at once.
-    const [[oldest]] = this.#all(`SELECT min(timestamp) FROM ${name}`);
-    const [[newest]] = this.#all(`SELECT max(timestamp) FROM ${name}`);
-    if (oldest === null) return { rows: 0 };
-    return { rows: rows as number, oldest: oldest as number, newest: newest as number };
-  }
-
-  #about() {
-    const [[sqliteVersion]] = this.#all("SELECT sqlite_version()");
+  #describe() {
     return {
       file: this.#path || "(in memory)",
       driver: this.#driver.name as string,
-      sqliteVersion: sqliteVersion as string,
+      sqliteVersion: sqliteVersion(this.#database),
     };
   }
-
-  #fileSize(): number {
-    if (this.#path !== "") return Deno.statSync(this.#path).size;
-    const [[pages]] = this.#all("PRAGMA page_count");
-    const [[size]] = this.#all("PRAGMA page_size");
-    return (pages as number) * (size as number);
-  }
-
-  #isWritable(): boolean {
-    try {
-      this.#database.exec(WRITE_NOTHING);
-      return true;
-    } catch (error) {
-      if (/readonly/.test(String(error))) return false;
-      throw error;
-    }
-  }
-}
-
-function encode({ id, dataset, records }: Batch): EncodedBatch {
-  const used = narrow(dataset, records);
-  const fields = used.columns.map(({ field }) => field);
-  return { id, dataset: dataset.name, fields, rows: encodeRows(used, records) };
-}
-
-/** Negative, zero or positive, as for `sort`. */
-function compareVersions(a: string, b: string): number {
-  return a.localeCompare(b, "en", { numeric: true });
 }

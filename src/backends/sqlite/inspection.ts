@@ -1,0 +1,62 @@
+/**
+ * Size, contents and condition of a database, for `stats` and `test-connection`.
+ *
+ * @module
+ */
+import type { DatasetName } from "../../records/dataset.ts";
+import type { DatasetStats } from "../backend.ts";
+import { queryAll, type SqliteDatabase } from "./driver.ts";
+import { WRITE_NOTHING } from "./file.ts";
+
+/** SQLite before this can corrupt a database when a write-ahead log is reset. */
+const SOUND_SQLITE_VERSION = "3.51.3";
+
+/** Returns the number of records of a dataset, and the times of the oldest and the newest. */
+export function datasetStats(database: SqliteDatabase, name: DatasetName): DatasetStats {
+  const [[rows]] = queryAll(database, `SELECT count(*) FROM ${name}`);
+  // Each in a query of its own: SQLite takes one of them from the end of the index, not both at once.
+  const [[oldest]] = queryAll(database, `SELECT min(timestamp) FROM ${name}`);
+  const [[newest]] = queryAll(database, `SELECT max(timestamp) FROM ${name}`);
+  if (oldest === null) return { rows: 0 };
+  return { rows: rows as number, oldest: oldest as number, newest: newest as number };
+}
+
+/** Returns the size of a database in bytes; `path` is empty for one in memory. */
+export function fileSize(database: SqliteDatabase, path: string): number {
+  if (path !== "") return Deno.statSync(path).size;
+  const [[pages]] = queryAll(database, "PRAGMA page_count");
+  const [[size]] = queryAll(database, "PRAGMA page_size");
+  return (pages as number) * (size as number);
+}
+
+/** Returns the version of SQLite that the driver contains. */
+export function sqliteVersion(database: SqliteDatabase): string {
+  return queryAll(database, "SELECT sqlite_version()")[0][0] as string;
+}
+
+/** Returns true if the database accepts changes. */
+export function isWritable(database: SqliteDatabase): boolean {
+  try {
+    database.exec(WRITE_NOTHING);
+    return true;
+  } catch (error) {
+    if (/readonly/.test(String(error))) return false;
+    throw error;
+  }
+}
+
+/** Returns warnings about the version of SQLite and the settings of the file. */
+export function findWarnings(database: SqliteDatabase): string[] {
+  const version = sqliteVersion(database);
+  const warnings = version.localeCompare(SOUND_SQLITE_VERSION, "en", { numeric: true }) >= 0 ? [] : [
+    `SQLite ${version} can corrupt a file that several connections write while its ` +
+    `write-ahead log is reset; fixed in ${SOUND_SQLITE_VERSION}`,
+  ];
+  if (queryAll(database, "PRAGMA auto_vacuum")[0][0] !== 2) {
+    warnings.push(
+      "cleanup cannot give disk back, because this file was made without incremental auto-vacuum; " +
+        "`PRAGMA auto_vacuum = 2; VACUUM` fixes that",
+    );
+  }
+  return warnings;
+}
