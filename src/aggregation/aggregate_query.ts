@@ -110,8 +110,30 @@ export interface Question {
   readonly top?: number;
 }
 
-/** Options beyond those of every query. */
-const ASKED = ["bucket", "timeZone", "groupBy", "emptyBuckets", "top"];
+/** Checks of the options beyond those of every query. `fields` is checked against the dataset. */
+const CHECKS: Readonly<
+  Record<string, { test(value: unknown): boolean; wanted: string | ((value: unknown) => string) }>
+> = {
+  bucket: {
+    test: (value) => typeof value === "string" && parseBucket(value) !== undefined,
+    wanted: BUCKET_WANTED,
+  },
+  timeZone: {
+    test: (value) => typeof value === "string" && isTimeZone(value),
+    wanted: "the name of a time zone, such as America/New_York",
+  },
+  groupBy: { test: Array.isArray, wanted: "an array of fields" },
+  emptyBuckets: { test: (value) => typeof value === "boolean", wanted: "true or false" },
+  top: {
+    test: (value) => Number.isSafeInteger(value) && value as number > 0,
+    wanted: "a whole number from 1",
+  },
+  measure: {
+    test: (value) => Object.hasOwn(COST_MEASURES, value as string),
+    wanted: (value) => wantedName(value, Object.keys(COST_MEASURES)),
+  },
+  fields: { test: () => true, wanted: "" },
+};
 
 /**
  * Checks a question against the dataset.
@@ -119,50 +141,15 @@ const ASKED = ["bucket", "timeZone", "groupBy", "emptyBuckets", "top"];
  * @throws {ValidationError} If a field is unknown or its value is wrong.
  */
 export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Question {
-  const known = [...ASKED, hasMoney(dataset) ? "measure" : "fields"];
-  const asked: Record<string, unknown> = {};
-  const selection: Record<string, unknown> = {};
-  for (const [field, value] of Object.entries(input)) {
-    if (value === undefined) continue;
-    if (known.includes(field)) asked[field] = value;
-    else if (queryFields(dataset).includes(field)) selection[field] = value;
-    else throw refusal(dataset, { field, value, known: [...queryFields(dataset), ...known] });
+  const { options, selection } = splitOptions(dataset, input);
+  const { bucket, timeZone = "UTC", groupBy = [], emptyBuckets = false, top, fields, measure = "amount" } =
+    options;
+  if (emptyBuckets && bucket === undefined) {
+    throw refusal(dataset, { field: "emptyBuckets", value: true, wanted: "false where no bucket is given" });
   }
-  const {
-    bucket,
-    timeZone = "UTC",
-    groupBy = [],
-    emptyBuckets = false,
-    top,
-    fields = {},
-    measure = "amount",
-  } = asked;
-  const check = (isRight: boolean, field: string, wanted: string) => {
-    if (!isRight) throw refusal(dataset, { field, value: asked[field], wanted });
-  };
-  const parsed = typeof bucket === "string" ? parseBucket(bucket) : undefined;
-  check(bucket === undefined || parsed !== undefined, "bucket", BUCKET_WANTED);
-  check(
-    typeof timeZone === "string" && isTimeZone(timeZone),
-    "timeZone",
-    "the name of a time zone, such as America/New_York",
-  );
-  check(Array.isArray(groupBy), "groupBy", "an array of fields");
-  check(typeof emptyBuckets === "boolean", "emptyBuckets", "true or false");
-  check(!emptyBuckets || parsed !== undefined, "emptyBuckets", "false where no bucket is given");
-  check(
-    top === undefined || (Number.isSafeInteger(top) && (top as number) > 0),
-    "top",
-    "a whole number from 1",
-  );
-  check(
-    Object.hasOwn(COST_MEASURES, measure as string),
-    "measure",
-    wantedName(measure, Object.keys(COST_MEASURES)),
-  );
   return {
     query: acceptQuery(dataset, selection),
-    ...(parsed ? { bucket: parsed } : {}),
+    ...(bucket === undefined ? {} : { bucket: parseBucket(bucket as string) }),
     timeZone: timeZone as string,
     groupNames: groupBy as string[],
     groupBy: (groupBy as unknown[]).map((name) => acceptGroup(dataset, name)),
@@ -173,8 +160,28 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
   };
 }
 
+/** Checks the options of aggregates, and returns them apart from those that select records. */
+function splitOptions(dataset: Dataset<unknown>, input: object) {
+  const unused = hasMoney(dataset) ? "fields" : "measure";
+  const known = Object.keys(CHECKS).filter((field) => field !== unused);
+  const options: Record<string, unknown> = {};
+  const selection: Record<string, unknown> = {};
+  for (const [field, value] of Object.entries(input)) {
+    if (value === undefined) continue;
+    if (known.includes(field)) {
+      const { test, wanted } = CHECKS[field];
+      if (!test(value)) {
+        throw refusal(dataset, { field, value, wanted: typeof wanted === "string" ? wanted : wanted(value) });
+      }
+      options[field] = value;
+    } else if (queryFields(dataset).includes(field)) selection[field] = value;
+    else throw refusal(dataset, { field, value, known: [...queryFields(dataset), ...known] });
+  }
+  return { options, selection };
+}
+
 /** The fields that records of a dataset can be grouped by, and `map.…` for the keys of a map. */
-export function groupableFields(dataset: Dataset<unknown>): string[] {
+function groupableFields(dataset: Dataset<unknown>): string[] {
   const fields = dataset.columns.filter(({ field, type }) => type === "text" && !dataset.key.includes(field));
   const maps = dataset.columns.filter(({ type }) => type === "map");
   return [...fields.map(({ field }) => field), ...maps.map(({ field }) => `${field}.…`)];
@@ -213,7 +220,7 @@ function acceptGroup(dataset: Dataset<unknown>, name: unknown): GroupKey {
   throw refusal(dataset, { field: "groupBy", value: name, wanted: wantedName(name, groupable) });
 }
 
-function acceptFields(dataset: Dataset<unknown>, fields: unknown): Wanted[] {
+function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): Wanted[] {
   if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
     throw refusal(dataset, {
       field: "fields",
