@@ -4,21 +4,21 @@ import { type BucketRange, rangeAt } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import {
-  acceptQuestion,
+  acceptAggregateRequest,
+  type AggregateRequest,
+  backendMeasures,
   COST_MEASURES,
   type CostAggregateQuery,
   hasMoney,
   type MeasureName,
-  partsOf,
-  type Question,
 } from "./aggregate_query.ts";
 import { planBuckets, refuseRows } from "./bucket_plan.ts";
 import {
-  type AnswerRow,
   compareRows,
   fillEmptyBuckets,
   type Ranking,
-  type RowForm,
+  type ResultRow,
+  type RowLayout,
   selectTop,
 } from "./result_rows.ts";
 
@@ -69,17 +69,22 @@ export async function aggregateCosts(
   backend: Pick<Backend, "aggregate">,
   query?: CostAggregateQuery,
 ): Promise<CostAggregate[]> {
-  const question = acceptQuestion(costEntries, query);
-  const field = question.measure;
+  const request = acceptAggregateRequest(costEntries, query);
+  const field = request.measure;
   const unit = COST_MEASURES[field];
   const measures: Measure[] = [
     { function: "sum", field },
     field === "amount" ? { function: "count" } : { function: "count", field },
   ];
-  const apart = ["currency", "basis", ...(unit === undefined ? [] : [unit])];
-  const rows = await ask(backend, costEntries, { question, measures, rank: ([total]) => total, apart });
+  const separateBy = ["currency", "basis", ...(unit === undefined ? [] : [unit])];
+  const rows = await aggregateRows(backend, costEntries, {
+    request,
+    measures,
+    rank: ([total]) => total,
+    separateBy,
+  });
   return rows.filter(({ values: [total] }) => total !== null).map((row) => ({
-    ...spanOf(question, row),
+    ...spanOf(request, row),
     currency: row.group[0]!,
     ...(row.group[1] === "estimated" ? { basis: "estimated" as const } : {}),
     ...(unit === undefined ? {} : { unit: row.group[2] }),
@@ -99,23 +104,25 @@ export async function aggregateMetrics(
   dataset: Dataset<unknown>,
   query?: object,
 ): Promise<MetricsAggregate[]> {
-  const question = acceptQuestion(dataset, query);
+  const request = acceptAggregateRequest(dataset, query);
   const measures = distinct([
     { function: "count" },
-    ...question.wanted.flatMap((wanted) => partsOf(wanted, question.top)),
+    ...request.fieldMeasures.flatMap((fieldMeasure) => backendMeasures(fieldMeasure, request.top)),
   ]);
   const names = measures.map((measure) => JSON.stringify(measure));
-  const readers = question.wanted.map((wanted) => {
-    const [value, count] = partsOf(wanted, question.top).map((part) => names.indexOf(JSON.stringify(part)));
+  const readers = request.fieldMeasures.map((fieldMeasure) => {
+    const [value, count] = backendMeasures(fieldMeasure, request.top).map((part) =>
+      names.indexOf(JSON.stringify(part))
+    );
     return {
-      ...wanted,
-      read: ({ values }: Pick<AnswerRow, "values">) => fromParts(values[value], values[count]),
+      ...fieldMeasure,
+      read: ({ values }: Pick<ResultRow, "values">) => combineParts(values[value], values[count]),
     };
   });
   // Percentiles of what is put together are not known, so groups are not ranked by them either.
-  const ranking = readers.find((wanted) => partsOf(wanted)[0].function !== "percentile");
+  const ranking = readers.find((fieldMeasure) => backendMeasures(fieldMeasure)[0].function !== "percentile");
   const rank: Ranking = (values) => ranking ? ranking.read({ values }) : values[0];
-  const rows = await ask(backend, dataset, { question, measures, rank });
+  const rows = await aggregateRows(backend, dataset, { request, measures, rank });
   return rows.map((row) => {
     const fields: MetricsAggregate["fields"] = {};
     for (const { field, measure, read } of readers) {
@@ -123,41 +130,41 @@ export async function aggregateMetrics(
       fields[field] ??= {};
       if (value !== undefined) fields[field][measure] = value;
     }
-    return { ...spanOf(question, row), count: row.values[0] as number, fields };
+    return { ...spanOf(request, row), count: row.values[0] as number, fields };
   });
 }
 
 /** Builds the request to a backend. */
-interface Asked {
-  readonly question: Question;
+interface BackendRequest {
+  readonly request: AggregateRequest;
   readonly measures: readonly Measure[];
   /** By what groups are ranked. */
   readonly rank: Ranking;
   /** Fields whose values are never put together. */
-  readonly apart?: readonly string[];
+  readonly separateBy?: readonly string[];
 }
 
-async function ask(
+async function aggregateRows(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
-  { question, measures, rank, apart = [] }: Asked,
-): Promise<AnswerRow[]> {
-  const form: RowForm = { measures, apart: apart.length, isMoney: hasMoney(dataset) };
+  { request, measures, rank, separateBy = [] }: BackendRequest,
+): Promise<ResultRow[]> {
+  const layout: RowLayout = { measures, leadingKeys: separateBy.length, isMoney: hasMoney(dataset) };
   const aggregation = {
-    groupBy: [...apart.map((field) => ({ field })), ...question.groupBy],
+    groupBy: [...separateBy.map((field) => ({ field })), ...request.groupBy],
     measures,
     mayUseRollUps: true,
   };
-  const { parts, filled } = await planBuckets(backend, dataset, question);
-  let rows: AnswerRow[] = [];
+  const { parts, filled } = await planBuckets(backend, dataset, request);
+  let rows: ResultRow[] = [];
   for (const { query, ranges } of parts) {
     const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
     rows = rows.concat(withEnds(found, ranges));
   }
-  const { top } = question;
-  if (top !== undefined) rows = selectTop(rows, { form, top, rank });
+  const { top } = request;
+  if (top !== undefined) rows = selectTop(rows, { layout, top, rank });
   const always = aggregation.groupBy.length === 0;
-  if (filled) return fillEmptyBuckets(rows, { form, ranges: filled, always, refuse: refuseRows(dataset) });
+  if (filled) return fillEmptyBuckets(rows, { layout, ranges: filled, always, refuse: refuseRows(dataset) });
   return rows.toSorted(compareRows);
 }
 
@@ -165,7 +172,7 @@ async function ask(
  * Adds the end of each bucket. Leaves out rows outside of all buckets, of records that have arrived meanwhile. Bounds in
  * the query would have SQLite read all records through an index (a tenth more time, measured).
  */
-function withEnds(rows: readonly AggregateRow[], ranges: readonly BucketRange[]): AnswerRow[] {
+function withEnds(rows: readonly AggregateRow[], ranges: readonly BucketRange[]): ResultRow[] {
   if (ranges.length === 0) return [...rows];
   return rows.flatMap((row) => {
     const start = row.start!;
@@ -175,8 +182,8 @@ function withEnds(rows: readonly AggregateRow[], ranges: readonly BucketRange[])
   });
 }
 
-function spanOf(question: Question, row: AnswerRow): AggregateSpan {
-  const { groupNames, groupBy } = question;
+function spanOf(request: AggregateRequest, row: ResultRow): AggregateSpan {
+  const { groupNames, groupBy } = request;
   const group = row.group.slice(row.group.length - groupBy.length);
   return {
     ...(row.start === undefined ? {} : { startTime: row.start, endTime: row.end }),
@@ -188,9 +195,9 @@ function spanOf(question: Question, row: AnswerRow): AggregateSpan {
 }
 
 /** Computes a measure from the backend's values: a value as it is, or a sum divided by its count. */
-function fromParts(
-  value: AnswerRow["values"][number],
-  ...[count]: AnswerRow["values"]
+function combineParts(
+  value: ResultRow["values"][number],
+  ...[count]: ResultRow["values"]
 ): number | null | undefined {
   if (count === undefined || value === null) return value as number | null | undefined;
   return (value as number) / (count as number);

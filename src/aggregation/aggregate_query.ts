@@ -17,7 +17,7 @@ import { wantedName } from "../records/where.ts";
 /** Grouping options of an aggregate. */
 export interface GroupingOptions {
   /**
-   * The spans of time that are told apart: `30s`, `15m`, `6h`, `1d`, `1w` (from Monday), `1mo`, `3mo`, `1y`; all time
+   * Length of a time bucket: `30s`, `15m`, `6h`, `1d`, `1w` (from Monday), `1mo`, `3mo`, `1y`; all time
    * where it is not given.
    */
   bucket?: string;
@@ -27,7 +27,7 @@ export interface GroupingOptions {
    * @default {"UTC"}
    */
   timeZone?: string;
-  /** Text fields that are told apart, and keys of maps, as in `tags.team`. */
+  /** Text fields to group by, and keys of maps, as in `tags.team`. */
   groupBy?: readonly string[];
   /**
    * Includes the buckets without records, with a count of 0, for each group that has any. At most 500,000 rows.
@@ -90,20 +90,20 @@ export interface ServiceMetricsAggregateQuery
 }
 
 /** A field with its measures by name. */
-export interface Wanted {
+export interface FieldMeasure {
   readonly field: string;
   readonly measure: MeasureName;
 }
 
-/** A question that has been checked. */
-export interface Question {
+/** Request for an aggregate, checked. */
+export interface AggregateRequest {
   readonly query: RecordQuery;
   readonly bucket?: Bucket;
   readonly timeZone: string;
   /** The names by which groups were asked for, as in `tags.team`. */
   readonly groupNames: readonly string[];
   readonly groupBy: readonly GroupKey[];
-  readonly wanted: readonly Wanted[];
+  readonly fieldMeasures: readonly FieldMeasure[];
   /** The measure of costs. */
   readonly measure: CostMeasure;
   readonly emptyBuckets: boolean;
@@ -136,16 +136,20 @@ const CHECKS: Readonly<
 };
 
 /**
- * Checks a question against the dataset.
+ * Checks a request against the dataset and fills in defaults.
  *
  * @throws {ValidationError} If a field is unknown or its value is wrong.
  */
-export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Question {
+export function acceptAggregateRequest(dataset: Dataset<unknown>, input: object = {}): AggregateRequest {
   const { options, selection } = splitOptions(dataset, input);
   const { bucket, timeZone = "UTC", groupBy = [], emptyBuckets = false, top, fields, measure = "amount" } =
     options;
   if (emptyBuckets && bucket === undefined) {
-    throw refusal(dataset, { field: "emptyBuckets", value: true, wanted: "false where no bucket is given" });
+    throw invalidAggregate(dataset, {
+      field: "emptyBuckets",
+      value: true,
+      wanted: "false where no bucket is given",
+    });
   }
   return {
     query: acceptQuery(dataset, selection),
@@ -153,7 +157,7 @@ export function acceptQuestion(dataset: Dataset<unknown>, input: object = {}): Q
     timeZone: timeZone as string,
     groupNames: groupBy as string[],
     groupBy: (groupBy as unknown[]).map((name) => acceptGroup(dataset, name)),
-    wanted: acceptFields(dataset, fields),
+    fieldMeasures: acceptFields(dataset, fields),
     measure: measure as CostMeasure,
     emptyBuckets: emptyBuckets as boolean,
     ...(top === undefined ? {} : { top: top as number }),
@@ -171,11 +175,15 @@ function splitOptions(dataset: Dataset<unknown>, input: object) {
     if (known.includes(field)) {
       const { test, wanted } = CHECKS[field];
       if (!test(value)) {
-        throw refusal(dataset, { field, value, wanted: typeof wanted === "string" ? wanted : wanted(value) });
+        throw invalidAggregate(dataset, {
+          field,
+          value,
+          wanted: typeof wanted === "string" ? wanted : wanted(value),
+        });
       }
       options[field] = value;
     } else if (queryFields(dataset).includes(field)) selection[field] = value;
-    else throw refusal(dataset, { field, value, known: [...queryFields(dataset), ...known] });
+    else throw invalidAggregate(dataset, { field, value, known: [...queryFields(dataset), ...known] });
   }
   return { options, selection };
 }
@@ -196,7 +204,7 @@ export function hasMoney({ columns }: Dataset<unknown>): boolean {
  * Returns the measures to request for a field. Averages that are merged later are requested as
  * sums and counts; else databases are faster with the average itself.
  */
-export function partsOf({ field, measure }: Wanted, top?: number): Measure[] {
+export function backendMeasures({ field, measure }: FieldMeasure, top?: number): Measure[] {
   if (measure === "avg" && top !== undefined) {
     return [{ function: "sum", field }, { function: "count", field }];
   }
@@ -217,12 +225,12 @@ function acceptGroup(dataset: Dataset<unknown>, name: unknown): GroupKey {
   const isText = typeof name === "string" && !name.includes("\0") && name.isWellFormed();
   if (isText && map !== undefined && groupable.includes(`${map}.…`)) return { field: map, key };
   if (isText && map === undefined && groupable.includes(name)) return { field: name };
-  throw refusal(dataset, { field: "groupBy", value: name, wanted: wantedName(name, groupable) });
+  throw invalidAggregate(dataset, { field: "groupBy", value: name, wanted: wantedName(name, groupable) });
 }
 
-function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): Wanted[] {
+function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMeasure[] {
   if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
-    throw refusal(dataset, {
+    throw invalidAggregate(dataset, {
       field: "fields",
       value: fields,
       wanted: 'an object such as { cpuUsage: ["avg"] }',
@@ -233,30 +241,34 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): Wanted[]
   return Object.entries(fields).filter(([, measures]) => measures !== undefined).flatMap(
     ([field, measures]) => {
       if (!numeric.includes(field)) {
-        throw refusal(dataset, {
+        throw invalidAggregate(dataset, {
           field: `fields.${field}`,
           value: field,
           wanted: wantedName(field, numeric),
         });
       }
       if (!Array.isArray(measures)) {
-        throw refusal(dataset, { field: `fields.${field}`, value: measures, wanted: "an array of measures" });
+        throw invalidAggregate(dataset, {
+          field: `fields.${field}`,
+          value: measures,
+          wanted: "an array of measures",
+        });
       }
       return measures.map((measure) => {
         const isKnown = ["avg", "min", "max", "sum", "count"].includes(measure) ||
           fractionOf(String(measure)) !== undefined;
         if (isKnown) return { field, measure };
         const wanted = "one of avg, min, max, sum, count, or a percentile such as p95";
-        throw refusal(dataset, { field: `fields.${field}`, value: measure, wanted });
+        throw invalidAggregate(dataset, { field: `fields.${field}`, value: measure, wanted });
       });
     },
   );
 }
 
-/** The error that tells what of a question cannot be answered. */
-export function refusal(
+/** Creates the error for an invalid option of an aggregate. */
+export function invalidAggregate(
   dataset: Dataset<unknown>,
   problem: { field: string; value: unknown } & ({ wanted: string } | { known: string[] }),
 ): ValidationError {
-  return new ValidationError({ subject: `a question about ${dataset.name}`, ...problem });
+  return new ValidationError({ subject: `an aggregate of ${dataset.name}`, ...problem });
 }

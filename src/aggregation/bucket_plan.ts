@@ -9,11 +9,11 @@ import {
 } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
-import { type Question, refusal } from "./aggregate_query.ts";
+import { type AggregateRequest, invalidAggregate } from "./aggregate_query.ts";
 
 /** The most ranges in a statement: months of 300 years. */
 const MAX_RANGES = 4_000;
-/** The most rows of an answer that has empty buckets. */
+/** The most rows of a result that has empty buckets. */
 const MAX_FILLED_ROWS = 500_000;
 
 /** A query, and the buckets of what it finds; none where it is not about buckets. */
@@ -22,7 +22,7 @@ export interface PlanPart {
   readonly ranges: readonly BucketRange[];
 }
 
-/** The buckets of a question. */
+/** The buckets of an aggregate. */
 export interface BucketPlan {
   /** Requests to a backend, one after the other. */
   readonly parts: Iterable<PlanPart>;
@@ -31,7 +31,7 @@ export interface BucketPlan {
 }
 
 /**
- * Finds the buckets of a question, from the oldest to the newest record where it names no times.
+ * Finds the buckets of an aggregate, from the oldest to the newest record where the query names no times.
  *
  * A span that has too many ranges for a statement is asked about in parts, and only about days that have records: a
  * single record of the year 9999 must not cost eight thousand years of buckets.
@@ -42,7 +42,7 @@ export interface BucketPlan {
 export async function planBuckets(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
-  { query, bucket, timeZone, emptyBuckets }: Question,
+  { query, bucket, timeZone, emptyBuckets }: AggregateRequest,
 ): Promise<BucketPlan> {
   if (!bucket) return { parts: [{ query, ranges: [] }] };
   const found = await spanOfRecords(backend, dataset, query);
@@ -58,13 +58,13 @@ export async function planBuckets(
   return { parts: chunkParts(query, chunks), filled };
 }
 
-/** Returns a check of how many rows an answer with empty buckets has. */
+/** Returns a check of how many rows a result with empty buckets has. */
 export function refuseRows(dataset: Dataset<unknown>): (rows: number) => void {
   return (rows) => {
     if (rows <= MAX_FILLED_ROWS) return;
     const wanted = `false for so many rows: ${rows} or more, where ${MAX_FILLED_ROWS} are the most; ` +
       "choose a longer bucket, a shorter time, or fewer groups";
-    throw refusal(dataset, { field: "emptyBuckets", value: true, wanted });
+    throw invalidAggregate(dataset, { field: "emptyBuckets", value: true, wanted });
   };
 }
 

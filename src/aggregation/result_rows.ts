@@ -7,8 +7,8 @@ import type { Measure } from "../records/aggregation.ts";
 import { bucketCount, type BucketRange, bucketsOf } from "../records/calendar.ts";
 import { Decimal } from "../records/decimal.ts";
 
-/** A row of an answer. Percentiles of groups that were put together are not known: undefined. */
-export interface AnswerRow {
+/** A row of a result. Percentiles of merged groups are not known: undefined. */
+export interface ResultRow {
   readonly start?: number;
   readonly end?: number;
   readonly group: readonly (string | null)[];
@@ -18,56 +18,58 @@ export interface AnswerRow {
 }
 
 /** By what groups are ranked: a value of a row, of which the greatest is at the top. */
-export type Ranking = (values: AnswerRow["values"]) => AnswerRow["values"][number];
+export type Ranking = (values: ResultRow["values"]) => ResultRow["values"][number];
 
 /** Layout of rows. */
-export interface RowForm {
+export interface RowLayout {
   readonly measures: readonly Measure[];
   /** Number of leading values of each group that are never merged: the currency. */
-  readonly apart: number;
+  readonly leadingKeys: number;
   /** True if the sums are exact decimals. */
   readonly isMoney: boolean;
 }
 
 /** Keeps the groups with the greatest value of a measure over all time, and puts the others together in one. */
 export function selectTop(
-  rows: readonly AnswerRow[],
-  { form, top, rank }: { form: RowForm; top: number; rank: Ranking },
-): AnswerRow[] {
-  const overall = mergeRows(form, rows.map(({ start: _, end: __, ...row }) => row));
+  rows: readonly ResultRow[],
+  { layout, top, rank }: { layout: RowLayout; top: number; rank: Ranking },
+): ResultRow[] {
+  const overall = mergeRows(layout, rows.map(({ start: _, end: __, ...row }) => row));
   const places = new Map<string, number>();
   const kept = new Set<string>();
   // Equal values rank by group, independent of the backend's order.
   overall.sort((a, b) => compareValues(rank(b.values), rank(a.values)) || compareRows(a, b));
   for (const { group } of overall) {
-    const apart = JSON.stringify(group.slice(0, form.apart));
-    const place = (places.get(apart) ?? 0) + 1;
-    places.set(apart, place);
+    const key = JSON.stringify(group.slice(0, layout.leadingKeys));
+    const place = (places.get(key) ?? 0) + 1;
+    places.set(key, place);
     if (place <= top) kept.add(JSON.stringify(group));
   }
-  const isKept = ({ group }: AnswerRow) => kept.has(JSON.stringify(group));
+  const isKept = ({ group }: ResultRow) => kept.has(JSON.stringify(group));
   const others = rows.filter((row) => !isKept(row))
-    .map((row): AnswerRow => ({
+    .map((row): ResultRow => ({
       ...row,
-      group: row.group.map((value, i) => i < form.apart ? value : null),
+      group: row.group.map((value, i) => i < layout.leadingKeys ? value : null),
       isOther: true,
     }));
-  return [...rows.filter(isKept), ...mergeRows(form, others)];
+  return [...rows.filter(isKept), ...mergeRows(layout, others)];
 }
 
 /** Adds a row for each bucket in which a group has none; returns all in order. */
 export function fillEmptyBuckets(
-  rows: readonly AnswerRow[],
-  { form, ranges, always, refuse }: {
-    form: RowForm;
+  rows: readonly ResultRow[],
+  { layout, ranges, always, refuse }: {
+    layout: RowLayout;
     ranges: readonly BucketRange[];
     /** True if there is a group even without records. */
     always: boolean;
     /** Throws if there would be too many rows. */
     refuse: (rows: number) => void;
   },
-): AnswerRow[] {
-  const values = form.measures.map((measure) => measure.function === "count" ? 0 : form.isMoney ? "0" : null);
+): ResultRow[] {
+  const values = layout.measures.map((measure) =>
+    measure.function === "count" ? 0 : layout.isMoney ? "0" : null
+  );
   const groups = Map.groupBy(rows, ({ group, isOther }) => nameOf({ group, isOther }));
   if (always && groups.size === 0) groups.set("", []);
   refuse(bucketCount(ranges) * groups.size);
@@ -76,7 +78,7 @@ export function fillEmptyBuckets(
     ...(found[0]?.isOther ? { isOther: true as const } : {}),
     found: new Map(found.map((row) => [row.start, row])),
   })).toSorted(compareRows);
-  const filled: AnswerRow[] = [];
+  const filled: ResultRow[] = [];
   for (const { start, end } of bucketsOf(ranges)) {
     for (const { found, ...group } of sorted) {
       filled.push(found.get(start) ?? { start, end, ...group, values });
@@ -86,7 +88,7 @@ export function fillEmptyBuckets(
 }
 
 /** By time, then by group; what has no value comes after what has, and the others last. */
-export function compareRows(a: Omit<AnswerRow, "values">, b: Omit<AnswerRow, "values">): number {
+export function compareRows(a: Omit<ResultRow, "values">, b: Omit<ResultRow, "values">): number {
   if (a.start !== b.start) return a.start! - b.start!;
   if (a.isOther !== b.isOther) return a.isOther ? 1 : -1;
   for (const [i, value] of a.group.entries()) {
@@ -98,13 +100,13 @@ export function compareRows(a: Omit<AnswerRow, "values">, b: Omit<AnswerRow, "va
   return 0;
 }
 
-function nameOf({ start, group, isOther }: Omit<AnswerRow, "values">): string {
+function nameOf({ start, group, isOther }: Omit<ResultRow, "values">): string {
   return JSON.stringify([start, isOther, ...group]);
 }
 
 /** Puts the rows of each group within each span together. */
-function mergeRows({ measures }: RowForm, rows: readonly AnswerRow[]): AnswerRow[] {
-  const merged = new Map<string, AnswerRow>();
+function mergeRows({ measures }: RowLayout, rows: readonly ResultRow[]): ResultRow[] {
+  const merged = new Map<string, ResultRow>();
   for (const row of rows) {
     const name = nameOf(row);
     const found = merged.get(name);
@@ -114,7 +116,7 @@ function mergeRows({ measures }: RowForm, rows: readonly AnswerRow[]): AnswerRow
   return [...merged.values()];
 }
 
-type Value = AnswerRow["values"][number];
+type Value = ResultRow["values"][number];
 
 function merge(measure: Measure, a: Value, b: Value): Value {
   if (measure.function === "percentile") return undefined;

@@ -5,7 +5,7 @@ import {
   type CostAggregate,
   type MetricsAggregate,
 } from "../aggregation/aggregate.ts";
-import { acceptQuestion, COST_MEASURES, hasMoney } from "../aggregation/aggregate_query.ts";
+import { acceptAggregateRequest, COST_MEASURES, hasMoney } from "../aggregation/aggregate_query.ts";
 import type { Backend } from "../backends/backend.ts";
 import type { GroupKey } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -19,8 +19,8 @@ import { splitNames } from "./where.ts";
 /** The most bars of a line: more buckets are put together. */
 const MAX_BARS = 60;
 
-/** The options that ask for answers in place of records. */
-export const ANSWER_OPTIONS: readonly Option[] = [
+/** Options that request an aggregate in place of records. */
+export const AGGREGATE_OPTIONS: readonly Option[] = [
   { name: "group-by", value: "FIELDS", summary: "aggregate by these fields, such as category,tags.team" },
   { name: "bucket", value: "SPAN", summary: "aggregate by time: 15m, 1h, 1d, 1w, 1mo, 1y …" },
   { name: "time-zone", value: "ZONE", summary: "time zone of days and longer buckets (default UTC)" },
@@ -34,12 +34,12 @@ export const ANSWER_OPTIONS: readonly Option[] = [
 ];
 
 /** Returns true if an aggregate is requested. */
-export function asksForAnswers(given: Arguments): boolean {
-  return ANSWER_OPTIONS.some(({ name }) => given.has(name));
+export function isAggregate(given: Arguments): boolean {
+  return AGGREGATE_OPTIONS.some(({ name }) => given.has(name));
 }
 
-/** Reads the question; a wrong one is refused before any database is opened. */
-export function readQuestion(given: Arguments, dataset: Dataset<unknown>): object {
+/** Reads and checks the request for an aggregate, before any database is opened. */
+export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>): object {
   const no = ["limit", "order"].find((name) => given.has(name));
   if (no) {
     throw new UsageError(`--${no} applies to records, not to aggregates. Use --top N.`, {
@@ -47,7 +47,7 @@ export function readQuestion(given: Arguments, dataset: Dataset<unknown>): objec
     });
   }
   const top = given.text("top");
-  const question = {
+  const request = {
     ...readSelection(given, dataset),
     groupBy: splitNames(given.text("group-by")),
     bucket: given.text("bucket"),
@@ -56,8 +56,8 @@ export function readQuestion(given: Arguments, dataset: Dataset<unknown>): objec
     top: top === undefined ? undefined : readCount("top", top, 1),
     ...readMeasures(given, dataset),
   };
-  acceptQuestion(dataset, question);
-  return question;
+  acceptAggregateRequest(dataset, request);
+  return request;
 }
 
 function list(text = ""): string[] {
@@ -80,18 +80,18 @@ function readMeasures(given: Arguments, dataset: Dataset<unknown>): object {
 }
 
 /** Runs the query, prints the result, and returns the number of rows. */
-export async function printAnswer(
+export async function printAggregate(
   backend: Backend,
   dataset: Dataset<unknown>,
-  { question, format }: { question: object; format: Format },
+  { request, format }: { request: object; format: Format },
 ): Promise<number> {
   const found: Row[] = hasMoney(dataset)
-    ? await aggregateCosts(backend, question)
-    : await aggregateMetrics(backend, dataset, question);
+    ? await aggregateCosts(backend, request)
+    : await aggregateMetrics(backend, dataset, request);
   if (format === "json") print(JSON.stringify(found.map(toJson), null, 2));
   else if (format === "ndjson") { for (const row of found) print(JSON.stringify(toJson(row))); }
   else {
-    const columns = columnsOf(dataset, question, found);
+    const columns = columnsOf(dataset, request, found);
     const header = columns.map(({ title }) => title);
     if (format === "csv") {
       print(formatCsv(header));
@@ -101,7 +101,7 @@ export async function printAnswer(
       if (Deno.stdout.isTerminal()) printTrends(found);
     }
   }
-  const { query, groupBy, groupNames } = acceptQuestion(dataset, question);
+  const { query, groupBy, groupNames } = acceptAggregateRequest(dataset, request);
   const empty = groupBy.filter((_, i) => found.every(({ group }) => group?.[groupNames[i]] === null));
   await noteAbsentKeys(backend, dataset, {
     query,
@@ -134,22 +134,22 @@ function toJson({ startTime, endTime, ...rest }: AggregateSpan): object {
   };
 }
 
-/** Any row of an answer. */
+/** Any row of a result. */
 type Row =
   & AggregateSpan
   & Partial<Pick<CostAggregate, "currency" | "basis" | "unit" | "total">>
   & Partial<MetricsAggregate>;
 
-interface AnswerColumn {
+interface ResultColumn {
   readonly title: string;
   cell(row: Row): string | null | undefined;
 }
 
-/** The columns of an answer in a table: the bucket and the group, then what was counted and added up. */
-function columnsOf(dataset: Dataset<unknown>, question: object, found: readonly Row[]): AnswerColumn[] {
-  const { bucket, groupNames, wanted, top, measure } = acceptQuestion(dataset, question);
-  const columns: AnswerColumn[] = [];
-  const add = (title: string, cell: AnswerColumn["cell"]) => columns.push({ title, cell });
+/** Columns of a result as a table: bucket, group, then measures. */
+function columnsOf(dataset: Dataset<unknown>, request: object, found: readonly Row[]): ResultColumn[] {
+  const { bucket, groupNames, fieldMeasures, top, measure } = acceptAggregateRequest(dataset, request);
+  const columns: ResultColumn[] = [];
+  const add = (title: string, cell: ResultColumn["cell"]) => columns.push({ title, cell });
   if (bucket) add("startTime", ({ startTime }) => isoTime(startTime!));
   for (const name of groupNames) add(name, ({ group }) => group![name]);
   if (top !== undefined) add("others", ({ isOther }) => isOther ? "yes" : null);
@@ -160,7 +160,7 @@ function columnsOf(dataset: Dataset<unknown>, question: object, found: readonly 
     add("total", ({ total }) => total);
   }
   add("count", ({ count }) => String(count));
-  for (const { field, measure } of wanted) {
+  for (const { field, measure } of fieldMeasures) {
     add(`${field}.${measure}`, ({ fields }) => fields?.[field]?.[measure]?.toString());
   }
   return columns;
@@ -185,8 +185,8 @@ export function trendsOf(found: readonly Row[]): [string, string][] {
     const group = row.isOther
       ? ["(others)"]
       : Object.values(row.group ?? {}).map((value) => value ?? "(none)");
-    const apart = [row.currency, row.basis, row.unit].filter((value) => value);
-    const name = [...group, ...apart].join(" ");
+    const separate = [row.currency, row.basis, row.unit].filter((value) => value);
+    const name = [...group, ...separate].join(" ");
     const bars = groups.get(name) ?? Array<number>(Math.ceil(times.length / perBar)).fill(0);
     bars[barOf.get(row.startTime)!] += heightOf(row);
     groups.set(name, bars);

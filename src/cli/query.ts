@@ -1,7 +1,13 @@
 import type { Backend } from "../backends/backend.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { ANSWER_OPTIONS, asksForAnswers, noteAbsentKeys, printAnswer, readQuestion } from "./aggregation.ts";
+import {
+  AGGREGATE_OPTIONS,
+  isAggregate,
+  noteAbsentKeys,
+  printAggregate,
+  readAggregateRequest,
+} from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
 import {
@@ -39,7 +45,7 @@ export const query: Command = {
     ...SELECTION_OPTIONS,
     { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },
     { name: "order", value: "asc|desc", summary: "oldest or newest first (default desc)" },
-    ...ANSWER_OPTIONS,
+    ...AGGREGATE_OPTIONS,
   ],
   examples: [
     "openfinops database query metrics --since 24h --limit 5",
@@ -53,10 +59,10 @@ export const query: Command = {
     const what = readDatasetName(given) ?? "metrics";
     if (what === "all") return await printAll(given, format);
     const dataset = readDataset(what);
-    if (asksForAnswers(given)) {
-      const question = readQuestion(given, dataset);
+    if (isAggregate(given)) {
+      const request = readAggregateRequest(given, dataset);
       return await withBackend(given, "read", async (backend) => {
-        if (await printAnswer(backend, dataset, { question, format }) === 0) note(`No ${what} match.`);
+        if (await printAggregate(backend, dataset, { request, format }) === 0) note(`No ${what} match.`);
       });
     }
     const asked = readQuery(given, dataset);
@@ -74,7 +80,7 @@ export const query: Command = {
 
 /** Prints a table of each dataset. */
 async function printAll(given: Arguments, format: Format): Promise<void> {
-  if (format !== "table" || asksForAnswers(given)) {
+  if (format !== "table" || isAggregate(given)) {
     throw new UsageError("--table all prints tables of records. Name one dataset for anything else.", {
       code: "CONFLICTING_OPTIONS",
     });

@@ -1,5 +1,5 @@
 import { aggregateCosts } from "../aggregation/aggregate.ts";
-import { refusal } from "../aggregation/aggregate_query.ts";
+import { invalidAggregate } from "../aggregation/aggregate_query.ts";
 import type { Backend } from "../backends/backend.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
@@ -89,12 +89,12 @@ const HOUR_MS = 3_600_000;
 
 /** Sums up what was spent, in the backend. */
 export async function costSummary(backend: Backend, options: CostSummaryOptions = {}): Promise<CostSummary> {
-  const { top = 10, ...span } = takeFields("a question about costs", options, { fields: FIELDS });
+  const { top = 10, ...span } = takeFields("a summary of costs", options, { fields: FIELDS });
   const { endTime = Date.now(), ...given } = acceptQuery(costEntries, span);
   const { startTime = endTime - 24 * HOUR_MS } = given;
   const length = endTime - startTime;
   if (!(length > 0)) {
-    throw refusal(costEntries, {
+    throw invalidAggregate(costEntries, {
       field: "startTime",
       value: startTime,
       wanted: `before endTime (${endTime})`,

@@ -175,7 +175,7 @@ export function acceptService(input: Service): Service {
  * @throws {ValidationError} If it is none.
  */
 export function healthWindow(options: HealthOptions = {}): { at: number; since: number } {
-  const subject = "a question about health";
+  const subject = "a query of health";
   const given = takeFields(subject, options, { fields: HEALTH_FIELDS });
   const at = acceptTime(subject, "at", given.at ?? Date.now());
   const { windowMs = 300_000 } = given as { windowMs?: number };

@@ -52,7 +52,7 @@ export class Alerts {
 
   /** The worst first, then the newest. */
   async list(query: AlertsQuery = {}): Promise<Alert[]> {
-    const { includeResolved = false } = takeFields("a question about alerts", query, {
+    const { includeResolved = false } = takeFields("a query of alerts", query, {
       fields: { includeResolved: isFlag },
     });
     const found = await this.#monitor.alerts();

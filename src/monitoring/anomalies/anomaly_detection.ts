@@ -1,6 +1,6 @@
 import { DAY_MS } from "../../records/calendar.ts";
 import { aggregateCosts } from "../../aggregation/aggregate.ts";
-import { refusal } from "../../aggregation/aggregate_query.ts";
+import { invalidAggregate } from "../../aggregation/aggregate_query.ts";
 import type { Backend } from "../../backends/backend.ts";
 import type { CostAnomaly } from "../../records/anomaly.ts";
 import { costEntries } from "../../records/cost_entry.ts";
@@ -103,10 +103,12 @@ export function detectAnomaly(
 
 /** The days that are out of order, of all the costs that a query finds. */
 export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}): Promise<CostAnomaly[]> {
-  const given = takeFields("a question about anomalies", query, { fields: FIELDS }) as AnomalyQuery;
+  const given = takeFields("a query of anomalies", query, { fields: FIELDS }) as AnomalyQuery;
   const { groupBy = SERIES, ...selection } = given;
   const { endTime = Date.now(), startTime = endTime - 30 * DAY_MS } = acceptQuery(costEntries, selection);
-  if (startTime === 0) throw refusal(costEntries, { field: "startTime", value: 0, wanted: "a time" });
+  if (startTime === 0) {
+    throw invalidAggregate(costEntries, { field: "startTime", value: 0, wanted: "a time" });
+  }
   acceptQuery(costEntries, { startTime, endTime }); // where one of them was not given
   const rows = await aggregateCosts(backend, {
     ...selection,

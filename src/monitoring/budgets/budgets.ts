@@ -155,7 +155,7 @@ async function findSpent(
   backend: Backend,
   query: BudgetQuery = {},
 ): Promise<Spent[]> {
-  const subject = "a question about budgets";
+  const subject = "a query of budgets";
   const given = takeFields(subject, query, { fields: { budgetId: isText, at: isAnything } });
   const at = acceptTime(subject, "at", given.at ?? Date.now());
   const budgets = await storedBudgets(backend, given.budgetId as string | undefined);
