@@ -65,10 +65,10 @@ const TASKS: readonly Task[] = [
 
 function choose(names: readonly string[]): readonly Task[] {
   const known = [...new Set(TASKS.flatMap(({ family, name }) => [family, name]))];
-  const wanted = names.map((name) => readName("row", name, known));
-  return wanted.length === 0
+  const selected = names.map((name) => readName("row", name, known));
+  return selected.length === 0
     ? TASKS
-    : TASKS.filter(({ family, name }) => wanted.includes(family) || wanted.includes(name));
+    : TASKS.filter(({ family, name }) => selected.includes(family) || selected.includes(name));
 }
 
 /** Measures one thing after the other; a family has places of its own. Gives whether none has failed. */
@@ -128,7 +128,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const records = rows === undefined ? undefined : readCount("rows", rows, 1_000);
   if (records !== undefined && given.has("write")) {
-    throw new UsageError("--write wants rows of their own size, without --rows", {
+    throw new UsageError("--write needs rows of their own size. Leave out --rows.", {
       code: "CONFLICTING_OPTIONS",
     });
   }

@@ -110,7 +110,7 @@ function csvLine(columns: readonly Column[], record: Record<string, unknown>): s
   return `${values.join(",")}\n`;
 }
 
-/** Nothing in the records wants escaping. */
+/** Nothing in the records needs escaping. */
 function copyLine(columns: readonly Column[], record: Record<string, unknown>): string {
   const values = columns.map(({ field, type }) => {
     const value = record[field];

@@ -84,7 +84,7 @@ export interface PersistenceConfig {
   overflow?: "block" | "drop-oldest" | "drop-newest";
   /**
    * A folder in which accepted records are journaled before they are acknowledged, so that they outlive the process.
-   * One process at a time uses it: each wants a folder of its own.
+   * One process at a time uses it: each needs a folder of its own.
    *
    * @default {none}
    */
@@ -216,66 +216,66 @@ const isRetention = (value: unknown) => isDays(value) || value === Infinity;
 const isCount = (value: unknown) => Number.isSafeInteger(value) && value as number >= 1;
 const isFolder = {
   test: (value: unknown) => typeof value === "string" && value !== "",
-  wanted: "the path of a folder",
+  expected: "the path of a folder",
 };
 const isOneOf = (...names: string[]) => ({
   test: (value: unknown) => names.includes(value as string),
-  wanted: `one of ${names.join(", ")}`,
+  expected: `one of ${names.join(", ")}`,
 });
 
 /** Rule for each field. */
-const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; wanted: string }> = {
+const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; expected: string }> = {
   backend: {
     test: (value) =>
       BACKENDS.includes(value as StorageBackend) || value === "in_memory" ||
       (typeof value === "object" && value !== null && "write" in value && "read" in value),
-    wanted: `${BACKENDS.join(", ")} or an opened backend`,
+    expected: `${BACKENDS.join(", ")} or an opened backend`,
   },
-  connectionString: { test: (value) => typeof value === "string", wanted: "a string" },
+  connectionString: { test: (value) => typeof value === "string", expected: "a string" },
   retentionDays: {
     test: (value) =>
       isRetention(value) ||
       typeof value === "object" && value !== null &&
         Object.entries(value).every(([name, days]) => Object.hasOwn(DATASETS, name) && isRetention(days)),
-    wanted: `a number of days from 0 to ${MAX_DAYS}, or Infinity, or an object of them by dataset`,
+    expected: `a number of days from 0 to ${MAX_DAYS}, or Infinity, or an object of them by dataset`,
   },
-  batchSize: { test: isCount, wanted: "a whole number from 1" },
+  batchSize: { test: isCount, expected: "a whole number from 1" },
   batchIntervalSeconds: {
     test: (value) => Number.isFinite(value) && value as number > 0 && value as number <= MAX_INTERVAL_SECONDS,
-    wanted: `a number of seconds above 0 and up to ${MAX_INTERVAL_SECONDS}`,
+    expected: `a number of seconds above 0 and up to ${MAX_INTERVAL_SECONDS}`,
   },
-  enableCompression: { test: (value) => typeof value === "boolean", wanted: "true or false" },
+  enableCompression: { test: (value) => typeof value === "boolean", expected: "true or false" },
   compressAfterDays: {
     test: isDays,
-    wanted: `a number of days from 0 to ${MAX_DAYS}`,
+    expected: `a number of days from 0 to ${MAX_DAYS}`,
   },
   chunkDays: {
     test: (value) =>
       typeof value === "object" && value !== null &&
       Object.entries(value).every(([name, days]) => Object.hasOwn(DATASETS, name) && isCount(days)),
-    wanted: `whole numbers of days from 1 by dataset (${Object.keys(DATASETS).join(", ")})`,
+    expected: `whole numbers of days from 1 by dataset (${Object.keys(DATASETS).join(", ")})`,
   },
-  maxMemoryEntries: { test: isCount, wanted: "a whole number from 1" },
+  maxMemoryEntries: { test: isCount, expected: "a whole number from 1" },
   overflow: isOneOf("block", "drop-oldest", "drop-newest"),
   spoolDirectory: isFolder,
   maxSpoolBytes: {
     test: (value) => isCount(value) && value as number >= MIN_SPOOL_BYTES,
-    wanted: `a whole number of bytes from ${MIN_SPOOL_BYTES}`,
+    expected: `a whole number of bytes from ${MIN_SPOOL_BYTES}`,
   },
   fsync: isOneOf("batch", "interval", "none"),
   deadLetterDirectory: isFolder,
-  anomalyDetection: { test: (value) => typeof value === "boolean", wanted: "true or false" },
-  onEvent: { test: (value) => typeof value === "function", wanted: "a function" },
+  anomalyDetection: { test: (value) => typeof value === "boolean", expected: "true or false" },
+  onEvent: { test: (value) => typeof value === "function", expected: "a function" },
   onConflict: isOneOf("ignore", "replace"),
   sqliteDriver: isOneOf("auto", "@db/sqlite", "node:sqlite"),
   maxConnections: {
     test: (value) => isCount(value) && value as number >= 2,
-    wanted: "a whole number from 2",
+    expected: "a whole number from 2",
   },
   statementTimeoutSeconds: {
     test: (value) =>
       Number.isFinite(value) && value as number >= 0.001 && value as number <= MAX_STATEMENT_SECONDS,
-    wanted: `a number of seconds above 0 and up to ${MAX_STATEMENT_SECONDS}`,
+    expected: `a number of seconds above 0 and up to ${MAX_STATEMENT_SECONDS}`,
   },
 };
 
@@ -299,7 +299,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
     // An invalid connection string may hold a password, too.
     const shown = field === "connectionString" ? `a ${typeof value}` : describe(value);
     throw new ConfigError(
-      `Cannot use the configuration: ${field} must be ${rule.wanted}, not ${shown}.`,
+      `Cannot use the configuration: ${field} must be ${rule.expected}, not ${shown}.`,
       { code: "INVALID_OPTION" },
     );
   }

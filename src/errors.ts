@@ -128,7 +128,7 @@ export interface ValidationErrorOptions {
   /** The value that was given. */
   value: unknown;
   /** Requirement, such as "a finite number". */
-  wanted?: string;
+  expected?: string;
   /** The fields that exist, where the field is unknown: the nearest one is suggested. */
   known?: readonly string[];
   /**
@@ -151,7 +151,7 @@ export interface ValidationErrorOptions {
  *   await hub.collectSystemMetrics({ timestamp: Date.now(), cpuUsage: NaN });
  * } catch (error) {
  *   if (!(error instanceof ValidationError)) throw error;
- *   console.log(error.field, error.wanted); // cpuUsage a finite number
+ *   console.log(error.field, error.expected); // cpuUsage a finite number
  * }
  * ```
  */
@@ -165,7 +165,7 @@ export class ValidationError extends Error {
   /** The value that was given. */
   readonly value: unknown;
   /** Requirement. */
-  readonly wanted: string;
+  readonly expected: string;
 
   /**
    * Makes the error and its message from the parts.
@@ -176,17 +176,17 @@ export class ValidationError extends Error {
     const { subject, field, value, known = [] } = options;
     const { code = options.known ? "UNKNOWN_FIELD" : "INVALID_FIELD" } = options;
     const near = nearest(field, known);
-    const { wanted = near ? `spelled ${near}` : `one of ${known.join(", ")}` } = options;
+    const { expected = near ? `spelled ${near}` : `one of ${known.join(", ")}` } = options;
     const problem = options.known
       ? `unknown field ${describe(field)}.${suggest(field, known)}`
       : code === "MISSING_FIELD"
       ? `${field} must be given.`
-      : `${field} must be ${wanted}, not ${describe(value)}.`;
+      : `${field} must be ${expected}, not ${describe(value)}.`;
     super(`Cannot accept ${subject}: ${problem}`);
     this.code = code;
     this.field = field;
     this.value = value;
-    this.wanted = wanted;
+    this.expected = expected;
   }
 }
 

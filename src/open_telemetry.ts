@@ -119,11 +119,11 @@ function report(instruments: ReadonlyMap<string, Observable>, result: BatchObser
 
 function* totals(
   { backend, datasets }: StoreStats,
-  isWanted: (metric: Metric) => boolean,
+  isIncluded: (metric: Metric) => boolean,
 ): Generator<[string, number]> {
   for (const [dataset, stats] of Object.entries(datasets)) {
     for (const metric of METRICS) {
-      if (isWanted(metric)) yield [`${metric.name} ${backend} ${dataset}`, metric.value(stats)];
+      if (isIncluded(metric)) yield [`${metric.name} ${backend} ${dataset}`, metric.value(stats)];
     }
   }
 }

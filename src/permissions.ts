@@ -1,6 +1,6 @@
 /** Returns true if all permissions are granted. Does not try them: Deno would ask on a terminal. */
-export function isGranted(...wanted: readonly Deno.PermissionDescriptor[]): boolean {
-  return wanted.every((descriptor) => Deno.permissions.querySync(descriptor).state === "granted");
+export function isGranted(...descriptors: readonly Deno.PermissionDescriptor[]): boolean {
+  return descriptors.every((descriptor) => Deno.permissions.querySync(descriptor).state === "granted");
 }
 
 /** Permissions of `-A`. Reading `/proc` and `/sys`, for example, needs all of them. */

@@ -75,7 +75,7 @@ export function retentionCutoff(retentionDays: number): number {
     subject: "a cleanup",
     field: "retentionDays",
     value: retentionDays,
-    wanted: "a number of days from 0, or Infinity",
+    expected: "a number of days from 0, or Infinity",
   });
 }
 
@@ -266,7 +266,7 @@ export class RecordStore {
         subject: "a close",
         field: "deadlineMs",
         value: deadlineMs,
-        wanted: "a number of milliseconds from 0",
+        expected: "a number of milliseconds from 0",
       });
     }
     const deadline = performance.now() + deadlineMs;

@@ -348,16 +348,16 @@ export function answersContract(test: Register): void {
     for (const shape of shapes) {
       for (const groupBy of [[], ["clusterId", "nodeId"], ["healthStatus", "labels.team"]]) {
         const asked = { ...shape, groupBy, fields };
-        const [wanted, found] = await Promise.all(
+        const [expected, found] = await Promise.all(
           [memory, backend].map((one) => aggregateMetrics(one, systemMetrics, asked)),
         );
-        assertClose(found, wanted, JSON.stringify(asked));
+        assertClose(found, expected, JSON.stringify(asked));
       }
       const ofServices = { ...shape, groupBy: ["serviceName"], fields: { responseTime: ["p95", "max"] } };
-      const [wanted, found] = await Promise.all(
+      const [expected, found] = await Promise.all(
         [memory, backend].map((one) => aggregateMetrics(one, serviceMetrics, ofServices)),
       );
-      assertClose(found, wanted, JSON.stringify(ofServices));
+      assertClose(found, expected, JSON.stringify(ofServices));
       for (const groupBy of [[], ["category", "tags.team"]]) {
         const asked = { ...shape, groupBy };
         assertEquals(await aggregateCosts(backend, asked), await aggregateCosts(memory, asked));

@@ -54,11 +54,11 @@ Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid 
     ]]
       .map((row) => [(asked: object) => costs.aggregateCosts(asked), row as typeof wrong[0]] as const),
   ];
-  for (const [aggregate, [asked, field, wanted]] of ask) {
+  for (const [aggregate, [asked, field, expected]] of ask) {
     const error = await aggregate(asked).catch((error) => error);
     assert(error instanceof ValidationError, `${JSON.stringify(asked)}: ${error}`);
     assertEquals(error.field, field);
-    assert(error.wanted.includes(wanted as string), error.message);
+    assert(error.expected.includes(expected as string), error.message);
   }
 });
 

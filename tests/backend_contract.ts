@@ -184,9 +184,9 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       [[{ field: "chargePeriodEnd", gt: new Date(NEW_YEAR) }], "d"],
       [[{ field: "entryId", notIn: ["a", "b"] }, { field: "serviceName", eq: "it's" }], ""],
     ];
-    for (const [where, wanted] of cases) {
+    for (const [where, expected] of cases) {
       const found = await read(backend, costEntries, { where });
-      assertEquals(found.map(({ entryId }) => entryId).join(""), wanted, JSON.stringify(where));
+      assertEquals(found.map(({ entryId }) => entryId).join(""), expected, JSON.stringify(where));
       const [{ values: [count] }] = await backend.aggregate(
         costEntries,
         acceptQuery(costEntries, { where }),
@@ -195,7 +195,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
           measures: [{ function: "count" }],
         },
       );
-      assertEquals(count, wanted.length, JSON.stringify(where));
+      assertEquals(count, expected.length, JSON.stringify(where));
     }
     await write(backend, systemMetrics, [
       { timestamp: NEW_YEAR, cpuUsage: -0.5, activeConnections: 3, trainingActive: true },
@@ -329,8 +329,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       "q\"'": "é",
     }, undefined];
     await write(backend, costEntries, tags.map((tags, i) => costEntry({ entryId: `e${i}`, tags })));
-    const ids = async (wanted: Record<string, string>) =>
-      (await read(backend, costEntries, { tags: wanted })).map(({ entryId }) => entryId);
+    const ids = async (expected: Record<string, string>) =>
+      (await read(backend, costEntries, { tags: expected })).map(({ entryId }) => entryId);
     assertEquals(await ids({ team: "nlp" }), ["e0", "e1"]);
     assertEquals(await ids({ team: "nlp", "a.b": "1" }), ["e0"]);
     assertEquals(await ids({ "q\"'": "é" }), ["e2"]);
@@ -479,13 +479,13 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     await write(backend, systemMetrics, times.map((timestamp, i) => ({ timestamp, cpuUsage: i })));
     for (const order of ["asc", "desc"] as const) {
       for (const limit of [999, 1_000, 1_001, 2_000, 2_302, 5_000]) {
-        const wanted = (order === "asc" ? times : times.toReversed()).slice(0, limit);
+        const expected = (order === "asc" ? times : times.toReversed()).slice(0, limit);
         const costs = await read(backend, costEntries, { order, limit });
-        assertEquals(costs.map(({ timestamp }) => timestamp), wanted);
-        assertEquals(new Set(costs.map(({ entryId }) => entryId)).size, wanted.length);
+        assertEquals(costs.map(({ timestamp }) => timestamp), expected);
+        assertEquals(new Set(costs.map(({ entryId }) => entryId)).size, expected.length);
         const metrics = await read(backend, systemMetrics, { order, limit });
-        assertEquals(metrics.map(({ timestamp }) => timestamp), wanted);
-        assertEquals(new Set(metrics.map(({ cpuUsage }) => cpuUsage)).size, wanted.length);
+        assertEquals(metrics.map(({ timestamp }) => timestamp), expected);
+        assertEquals(new Set(metrics.map(({ cpuUsage }) => cpuUsage)).size, expected.length);
       }
     }
   });

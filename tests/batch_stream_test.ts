@@ -91,7 +91,7 @@ Deno.test("BatchStream() waits when there is backpressure", async () => {
   await time.pass(60_000);
   assertEquals([writer.desiredSize, time.pending], [-2, 0]); // without a reader, nothing is accepted
   const reader = stream.readable.getReader();
-  for (const wanted of [1, 2, 3]) assertEquals((await reader.read()).value, [wanted]);
+  for (const expected of [1, 2, 3]) assertEquals((await reader.read()).value, [expected]);
   await Promise.all(writes);
   await writer.close();
 });

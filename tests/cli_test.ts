@@ -243,11 +243,11 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["database", "examples", "chrt"], 'Did you mean "chart"?'],
   ];
   const runs = await Promise.all(
-    wrong.map(async ([args, wanted]) => ({ args, wanted, ...await openfinops(args, { cwd }) })),
+    wrong.map(async ([args, expected]) => ({ args, expected, ...await openfinops(args, { cwd }) })),
   );
-  for (const { args, wanted, code, out, err } of runs) {
+  for (const { args, expected, code, out, err } of runs) {
     assertEquals([code, out], [2, ""], args.join(" "));
-    assert(err.includes(wanted), `${args.join(" ")}: ${err}`);
+    assert(err.includes(expected), `${args.join(" ")}: ${err}`);
     assert(!err.includes("secret"), err);
   }
   assertEquals([...Deno.readDirSync(cwd)], []);
@@ -518,9 +518,9 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
     assertEquals(err, isNamed ? "" : "Costs stay. To delete old costs, name them: --dataset costs.\n");
     return JSON.parse(out);
   };
-  const wanted = { system_metrics: 3, service_metrics: 0 };
-  assertEquals(await cleanup("--dry-run"), wanted);
-  assertEquals(await cleanup("--yes"), wanted);
+  const expected = { system_metrics: 3, service_metrics: 0 };
+  assertEquals(await cleanup("--dry-run"), expected);
+  assertEquals(await cleanup("--yes"), expected);
   assertEquals(await cleanup("--yes"), { system_metrics: 0, service_metrics: 0 });
   assertEquals(await cleanup("--yes", "--dataset", "costs,metrics"), { system_metrics: 0, cost_entries: 3 });
   for (const env of [{}, { OPENFINOPS_RETENTION_DAYS: "30" }] as Record<string, string>[]) {

@@ -103,7 +103,7 @@ Deno.test("resolveConfig() refuses invalid values and says what is valid", () =>
     [{ onEvent: "log" }, "a function"],
     [{ spoolDirectory: "spool" }, "a spool needs a database"],
   ];
-  for (const [config, wanted] of wrong) assertThrows(() => resolveConfig(config), ConfigError, wanted);
+  for (const [config, expected] of wrong) assertThrows(() => resolveConfig(config), ConfigError, expected);
 });
 
 Deno.test("parseConnectionString() reads relative, absolute and in-memory SQLite", () => {
@@ -231,8 +231,8 @@ Deno.test("resolvePostgresTarget() refuses invalid parts and hides passwords", (
     ["postgresql://u:secret@h/d?sslmod=require", 'Did you mean "sslmode"?'],
     ["postgresql://u:%00secret@h/d", "Percent-encode a password"],
   ];
-  for (const [url, wanted] of wrong) {
-    const error = assertThrows(() => targetOf(url), ConfigError, wanted) as ConfigError;
+  for (const [url, expected] of wrong) {
+    const error = assertThrows(() => targetOf(url), ConfigError, expected) as ConfigError;
     assert(!error.message.includes("secret@") && !error.message.includes(":secret"), error.message);
   }
 });

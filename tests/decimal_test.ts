@@ -21,7 +21,7 @@ Deno.test("Decimal.from() normalizes plain and scientific numerals", () => {
     [1e-7, "0.0000001"],
     [0.1 + 0.2, "0.30000000000000004"],
   ];
-  for (const [given, wanted] of forms) assertEquals(canonical(given), wanted, String(given));
+  for (const [given, expected] of forms) assertEquals(canonical(given), expected, String(given));
 });
 
 Deno.test("Decimal.from() rounds half to even beyond 18 fractional digits", () => {

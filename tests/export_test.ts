@@ -154,11 +154,11 @@ test("writes FOCUS that imports equally except for empty texts", async (backend)
     dataset: "cost_entries",
     format: "focus",
   });
-  const wanted = (await read(backend, costEntries)).map(({ description, ...entry }) => ({
+  const expected = (await read(backend, costEntries)).map(({ description, ...entry }) => ({
     ...entry,
     ...(description ? { description } : {}),
   }));
-  assertEquals(await read(other, costEntries), wanted);
+  assertEquals(await read(other, costEntries), expected);
   await other.close();
 });
 

@@ -46,9 +46,9 @@ Deno.test("FOCUS import keeps rows of other datasets and exports them again", as
       const focus = { dataset: dataset as keyof typeof FILES };
       const bytes = await exportRecords({ backend, dataset: "cost_entries", format: "focus", focus });
       const exported = readCsv(await new Response(bytes as ReadableStream<Uint8Array<ArrayBuffer>>).text());
-      const { columns, rows: wanted } = readCsv(text, "NULL");
+      const { columns, rows: expected } = readCsv(text, "NULL");
       assertEquals(exported.columns.toSorted(), columns.toSorted());
-      assertEquals(comparableRows(columns, exported.rows), comparableRows(columns, wanted));
+      assertEquals(comparableRows(columns, exported.rows), comparableRows(columns, expected));
     }
     assertEquals(await read(backend, costEntries), []);
     const rejects: Reject[] = [];

@@ -72,10 +72,10 @@ async function assertSameFile(backend: Backend, { name, version, ...bill }: type
   const { columns, rows } = readCsv(await caseText(name), "nullText" in bill ? bill.nullText : undefined);
   const exported = readCsv(await exportText(backend, { version }));
   assertEquals(columns.filter((column) => !exported.columns.includes(column)), [], name);
-  const [found, wanted] = [exported.rows, rows].map((rows) => comparableRows(columns, rows));
-  assertEquals(found.length, wanted.length, name);
-  const differing = wanted.findIndex((row, i) => row !== found[i]); // a difference of all rows is hard to read
-  if (differing >= 0) assertEquals(found[differing], wanted[differing], name);
+  const [found, expected] = [exported.rows, rows].map((rows) => comparableRows(columns, rows));
+  assertEquals(found.length, expected.length, name);
+  const differing = expected.findIndex((row, i) => row !== found[i]); // a difference of all rows is hard to read
+  if (differing >= 0) assertEquals(found[differing], expected[differing], name);
 }
 
 for (const bill of BILLS) {
@@ -139,13 +139,13 @@ for (const version of ["1.0", "1.1", "1.2", "1.3", "1.4"] as const) {
     }
     await using other = await openAt("sqlite://");
     await importText(other.backend, await exportText(opened.backend, { version }));
-    const wanted = (await read(opened.backend, costEntries)).map(({ description, ...cost }) =>
+    const expected = (await read(opened.backend, costEntries)).map(({ description, ...cost }) =>
       description === "" ? cost : { ...cost, ...(description === undefined ? {} : { description }) }
     );
-    for (const cost of wanted) {
+    for (const cost of expected) {
       if (cost.chargePeriodEnd === NEW_YEAR) cost.chargePeriodEnd += 1_000; // FOCUS has no empty period
     }
-    assertEquals(await read(other.backend, costEntries), wanted as CostEntry[]);
+    assertEquals(await read(other.backend, costEntries), expected as CostEntry[]);
   });
 }
 

@@ -132,9 +132,9 @@ Deno.test("parseTime() reads times of bills, in UTC when they have no zone", () 
     "13/11/2023": undefined,
     "NULL": undefined,
   };
-  for (const [text, wanted] of Object.entries(times)) {
+  for (const [text, expected] of Object.entries(times)) {
     const ms = parseTime(text);
-    assertEquals(ms === undefined ? undefined : new Date(ms).toISOString(), wanted, text);
+    assertEquals(ms === undefined ? undefined : new Date(ms).toISOString(), expected, text);
   }
 });
 
@@ -294,8 +294,8 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     ],
     [[HEADER], { format: "focus", dataset: "system_metrics" }, "from FOCUS, which is for costs"],
   ];
-  for (const [parts, options, wanted] of refused) {
-    await assertRejects(() => imported(parts, options), TransferError, wanted);
+  for (const [parts, options, expected] of refused) {
+    await assertRejects(() => imported(parts, options), TransferError, expected);
   }
 });
 

@@ -125,10 +125,10 @@ Deno.test("deno task compile embeds only packages that the command can load", as
   );
   assertEquals(code, 0, err);
   const embedded = [...err.matchAll(/── (@?[a-z][\w/-]*?)(?:\/[\d.]+)?\/\*/g)].map(([, name]) => name);
-  const wanted = (await graphOf("cli.ts")).filter(({ kind }) => kind === "npm")
+  const expected = (await graphOf("cli.ts")).filter(({ kind }) => kind === "npm")
     .map(({ npmPackage }) => npmPackage!.replace(/(?<=.)@.*/, ""));
-  assert(wanted.length >= 4);
-  for (const name of wanted) assert(embedded.includes(name), `${name}: ${err}`);
+  assert(expected.length >= 4);
+  for (const name of expected) assert(embedded.includes(name), `${name}: ${err}`);
   assert(!err.includes("selfsigned"), err);
 });
 

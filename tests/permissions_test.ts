@@ -241,10 +241,10 @@ Deno.test("openfinops names the missing flag at once for a forbidden server", as
     [["--allow-env", `--allow-net=127.0.0.1:${port}`], at("localhost"), /--allow-net=localhost:\d+ flag/],
     [["--allow-env", "--allow-net=localhost:1"], at("localhost"), /Requires net access to "localhost:\d+"/],
   );
-  for (const [flags, url, wanted] of denied) {
+  for (const [flags, url, expected] of denied) {
     const { code, kind, message } = await openWith(flags, url);
     assertEquals([code, kind], ["PERMISSION_MISSING", "operator"], message);
-    assertMatch(message, wanted);
+    assertMatch(message, expected);
   }
   const granted: [string[], string][] = [
     [["--allow-env", `--allow-net=127.0.0.1:${port}`], database.url],

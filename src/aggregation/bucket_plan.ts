@@ -62,9 +62,9 @@ export async function planBuckets(
 export function refuseRows(dataset: Dataset<unknown>): (rows: number) => void {
   return (rows) => {
     if (rows <= MAX_FILLED_ROWS) return;
-    const wanted = `false for so many rows: ${rows} or more, where ${MAX_FILLED_ROWS} are the most; ` +
+    const expected = `false for so many rows: ${rows} or more, where ${MAX_FILLED_ROWS} are the most; ` +
       "choose a longer bucket, a shorter time, or fewer groups";
-    throw invalidAggregate(dataset, { field: "emptyBuckets", value: true, wanted });
+    throw invalidAggregate(dataset, { field: "emptyBuckets", value: true, expected });
   };
 }
 

@@ -8,8 +8,10 @@ import { UsageError } from "./usage_error.ts";
 export { UsageError };
 
 /** Creates the error for an option whose value is of the wrong form. */
-export function invalidValue(option: string, wanted: string, text: string): UsageError {
-  return new UsageError(`--${option} must be ${wanted}, not ${describe(text)}.`, { code: "INVALID_OPTION" });
+export function invalidValue(option: string, expected: string, text: string): UsageError {
+  return new UsageError(`--${option} must be ${expected}, not ${describe(text)}.`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 const UNITS_MS: Readonly<Record<string, number>> = {

@@ -64,7 +64,7 @@ export function ask(question: string): boolean {
   return /^y(es)?\s*$/i.test(new TextDecoder().decode(answer.subarray(0, length)));
 }
 
-/** The text in bold, on a terminal that wants color. */
+/** The text in bold, on a terminal that shows color. */
 export function bold(text: string): string {
   return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
 }

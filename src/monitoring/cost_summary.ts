@@ -82,7 +82,7 @@ const FIELDS: Record<keyof CostSummaryOptions, Check> = {
   endTime: isAnything,
   top: {
     test: (value) => Number.isSafeInteger(value) && value as number > 0,
-    wanted: "a whole number from 1",
+    expected: "a whole number from 1",
   },
 };
 const HOUR_MS = 3_600_000;
@@ -97,7 +97,7 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
     throw invalidAggregate(costEntries, {
       field: "startTime",
       value: startTime,
-      wanted: `before endTime (${endTime})`,
+      expected: `before endTime (${endTime})`,
     });
   }
   const within = { startTime, endTime };

@@ -10,7 +10,7 @@ export interface Check {
   /** Returns true if a value is valid. */
   test(value: unknown): boolean;
   /** The same in words. */
-  readonly wanted: string;
+  readonly expected: string;
 }
 
 /** A text that every backend can store. */
@@ -19,7 +19,7 @@ export function isTextUpTo(length: number): Check {
     test: (value) =>
       typeof value === "string" && value !== "" && value.length <= length && !value.includes("\0") &&
       value.isWellFormed(),
-    wanted: `a non-empty string of at most ${length} characters, without NUL characters or lone surrogates`,
+    expected: `a non-empty string of at most ${length} characters, without NUL characters or lone surrogates`,
   };
 }
 
@@ -29,18 +29,18 @@ export const isText: Check = isTextUpTo(255);
 /** Several such texts. */
 export const isTexts: Check = {
   test: (value) => Array.isArray(value) && value.every(isText.test),
-  wanted: "an array of non-empty strings",
+  expected: "an array of non-empty strings",
 };
 
 /** Yes or no. */
-export const isFlag: Check = { test: (value) => typeof value === "boolean", wanted: "true or false" };
+export const isFlag: Check = { test: (value) => typeof value === "boolean", expected: "true or false" };
 
 /** Accepts any value: another check follows. */
-export const isAnything: Check = { test: () => true, wanted: "" };
+export const isAnything: Check = { test: () => true, expected: "" };
 
 /** One of some names. */
 export function isOneOf(...names: readonly string[]): Check {
-  return { test: (value) => names.includes(value as string), wanted: `one of ${names.join(", ")}` };
+  return { test: (value) => names.includes(value as string), expected: `one of ${names.join(", ")}` };
 }
 
 /**
@@ -58,7 +58,7 @@ export function takeFields(
       subject,
       field: "value",
       value: input,
-      wanted: "an object",
+      expected: "an object",
       code: "INVALID_RECORD",
     });
   }
@@ -67,12 +67,12 @@ export function takeFields(
     if (value === undefined || value === null) continue;
     const check = Object.hasOwn(fields, field) ? fields[field] : undefined;
     if (!check) throw new ValidationError({ subject, field, value, known: Object.keys(fields) });
-    if (!check.test(value)) throw new ValidationError({ subject, field, value, wanted: check.wanted });
+    if (!check.test(value)) throw new ValidationError({ subject, field, value, expected: check.expected });
     taken[field] = value;
   }
   for (const field of required) {
     if (taken[field] !== undefined) continue;
-    throw new ValidationError({ subject, field, value: undefined, wanted: "given", code: "MISSING_FIELD" });
+    throw new ValidationError({ subject, field, value: undefined, expected: "given", code: "MISSING_FIELD" });
   }
   return taken;
 }

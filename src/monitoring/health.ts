@@ -139,7 +139,7 @@ const HEALTH_FIELDS: Record<keyof HealthOptions, Check> = {
   at: isAnything,
   windowMs: {
     test: (value) => typeof value === "number" && value > 0,
-    wanted: "a number of milliseconds above 0",
+    expected: "a number of milliseconds above 0",
   },
 };
 const CLUSTER_FIELDS: Record<keyof Cluster, Check> = { clusterId: isText, nodes: isTexts, region: isText };

@@ -39,7 +39,7 @@ export async function startRun(
   trainingRunId: string,
   options: { startTime?: number | Date } = {},
 ): Promise<TrainingRunTimes> {
-  if (!isText.test(trainingRunId)) throw refusal("trainingRunId", trainingRunId, isText.wanted);
+  if (!isText.test(trainingRunId)) throw refusal("trainingRunId", trainingRunId, isText.expected);
   const body = { trainingRunId, startTime: timeOf("startTime", options) };
   await documents.write({ kind: TRAINING_RUN, id: trainingRunId, body });
   return body;
@@ -77,7 +77,7 @@ async function runs({ documents }: Backend, trainingRunId?: string): Promise<Tra
     subject: SUBJECT,
     field: "trainingRunId",
     value: trainingRunId,
-    wanted: "that of a run which startTrainingRunTracking() was told of",
+    expected: "that of a run which startTrainingRunTracking() was told of",
     code: "NOT_FOUND",
   });
 }
@@ -110,6 +110,6 @@ function timeOf(field: "startTime" | "endTime", options: object): number {
   return acceptTime(SUBJECT, field, given[field] ?? Date.now());
 }
 
-function refusal(field: string, value: unknown, wanted: string): ValidationError {
-  return new ValidationError({ subject: SUBJECT, field, value, wanted });
+function refusal(field: string, value: unknown, expected: string): ValidationError {
+  return new ValidationError({ subject: SUBJECT, field, value, expected });
 }

@@ -39,7 +39,7 @@ const UNITS = {
 } as const;
 
 /** The syntax of buckets, for messages. */
-export const BUCKET_WANTED = "a span such as 30s, 15m, 6h (of a day at the most), 1d, 1w, 1mo, 3mo or 1y";
+export const BUCKET_SYNTAX = "a span such as 30s, 15m, 6h (of a day at the most), 1d, 1w, 1mo, 3mo or 1y";
 
 /** Parses a bucket such as `1h`; returns undefined if it is none. */
 export function parseBucket(text: string): Bucket | undefined {

@@ -156,7 +156,7 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
     column("text", "resourceId", { required: true, maxLength: 800, summary: true }),
     column("text", "category", { required: true, maxLength: 255, summary: true }),
     column("decimal", "amount", { required: true, summary: true }),
-    column("text", "currency", { default: "USD", maxLength: 64, wants: currencyFault, summary: true }),
+    column("text", "currency", { default: "USD", maxLength: 64, fault: currencyFault, summary: true }),
     column("text", "region", { summary: true }),
     column("map", "tags"),
     column("text", "description"),

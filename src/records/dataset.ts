@@ -30,7 +30,7 @@ export interface Column {
   /** The only texts that are allowed. */
   readonly oneOf?: readonly string[];
   /** Returns what a text must be if it is invalid. */
-  readonly wants?: (text: string) => string | undefined;
+  readonly fault?: (text: string) => string | undefined;
   /** The most UTF-16 code units that a text may have. */
   readonly maxLength: number;
   /** True if tables on a terminal show it. */
@@ -103,7 +103,7 @@ export function column(type: ColumnType, field: string, options: ColumnOptions =
     required: options.required ?? options.default !== undefined,
     default: options.default,
     oneOf: options.oneOf,
-    wants: options.wants,
+    fault: options.fault,
     maxLength: options.maxLength ?? MAX_TEXT_LENGTH,
     summary: options.summary ?? false,
     since: options.since ?? 1,

@@ -36,8 +36,8 @@ export function daysByDataset(
   if (typeof retention === "object") {
     const unknown = Object.keys(retention).find((name) => !Object.hasOwn(DATASETS, name));
     if (unknown !== undefined) {
-      const wanted = `an object with numbers of days for ${NAMES.join(", ")}`;
-      throw new ValidationError({ subject: "a retention", field: "retentionDays", value: unknown, wanted });
+      const expected = `an object with numbers of days for ${NAMES.join(", ")}`;
+      throw new ValidationError({ subject: "a retention", field: "retentionDays", value: unknown, expected });
     }
   }
   const days = (name: DatasetName) => typeof retention === "number" ? retention : retention[name];

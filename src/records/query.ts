@@ -74,8 +74,8 @@ export interface RecordQuery {
  */
 export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): RecordQuery {
   const subject = `a query of ${dataset.name}`;
-  const refuse = (field: string, value: unknown, wanted: string): never => {
-    throw new ValidationError({ subject, field, value, wanted });
+  const refuse = (field: string, value: unknown, expected: string): never => {
+    throw new ValidationError({ subject, field, value, expected });
   };
   const query: { -readonly [K in keyof RecordQuery]: RecordQuery[K] } = {
     equals: {},

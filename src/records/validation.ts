@@ -19,7 +19,7 @@ const MAX_MAP_LENGTH = 65_536;
 
 /** Thrown by the checks; becomes a {@linkcode ValidationError} that names the field. */
 class Refusal {
-  constructor(readonly wanted: string, readonly value: unknown, readonly key = "") {}
+  constructor(readonly expected: string, readonly value: unknown, readonly key = "") {}
 }
 
 /** Validates each type of value and returns the stored form. */
@@ -45,7 +45,7 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
       subject: dataset.noun,
       field: "record",
       value: input,
-      wanted: "an object",
+      expected: "an object",
       code: "INVALID_RECORD",
     });
   }
@@ -74,7 +74,7 @@ export function acceptRecord<T>(dataset: Dataset<T>, input: unknown): T {
         subject: dataset.noun,
         field,
         value: undefined,
-        wanted: "given",
+        expected: "given",
         code: "MISSING_FIELD",
       });
     }
@@ -146,12 +146,12 @@ function checkColumn(dataset: Dataset<unknown>, column: Column, value: unknown):
 
 function asValidationError(subject: string, field: string, refusal: unknown): unknown {
   if (!(refusal instanceof Refusal)) return refusal;
-  const { wanted, value, key } = refusal;
-  return new ValidationError({ subject, field: field + key, value, wanted });
+  const { expected, value, key } = refusal;
+  return new ValidationError({ subject, field: field + key, value, expected });
 }
 
-function refuse(wanted: string, value: unknown, key?: string): never {
-  throw new Refusal(wanted, value, key);
+function refuse(expected: string, value: unknown, key?: string): never {
+  throw new Refusal(expected, value, key);
 }
 
 function checkTime(value: unknown): number {
@@ -176,8 +176,8 @@ function checkText(value: unknown, column: Column): string {
   if (column.oneOf && !column.oneOf.includes(value)) {
     return refuse(`one of ${column.oneOf.join(", ")}`, value);
   }
-  const wanted = column.wants?.(value);
-  if (wanted !== undefined) return refuse(wanted, value);
+  const expected = column.fault?.(value);
+  if (expected !== undefined) return refuse(expected, value);
   if (value.length > column.maxLength) {
     return refuse(`at most ${column.maxLength} characters (this has ${value.length})`, value);
   }
@@ -185,8 +185,8 @@ function checkText(value: unknown, column: Column): string {
 }
 
 function checkStorable(text: string): string {
-  const wanted = textFault(text);
-  return wanted === undefined ? text : refuse(wanted, text);
+  const expected = textFault(text);
+  return expected === undefined ? text : refuse(expected, text);
 }
 
 /** Returns what a text must be if PostgreSQL cannot store it. */
@@ -222,8 +222,8 @@ function checkMap(value: unknown): Record<string, string> {
   for (const key in map) {
     const value = map[key];
     const isText = typeof value === "string";
-    const wanted = isText ? textFault(key) ?? textFault(value) : "a string";
-    if (wanted !== undefined) return refuse(wanted, value, `[${describe(key)}]`);
+    const expected = isText ? textFault(key) ?? textFault(value) : "a string";
+    if (expected !== undefined) return refuse(expected, value, `[${describe(key)}]`);
     length += key.length + value.length;
   }
   if (length > MAX_MAP_LENGTH) {

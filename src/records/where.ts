@@ -69,7 +69,7 @@ export function findField(
 }
 
 /** Says what a name must be, with the nearest one as the example. A map such as `tags.…` takes any key. */
-export function wantedName(name: unknown, names: readonly string[]): string {
+export function expectedName(name: unknown, names: readonly string[]): string {
   const [written, key] = String(name).split(/\.(.*)/s);
   const hint = nearest(written, names.map((known) => known.replace(/\.…$/, "")));
   const withKey = `${hint}.${key}`;
@@ -87,16 +87,16 @@ export function wantedName(name: unknown, names: readonly string[]): string {
 export function acceptWhere(dataset: Dataset<unknown>, input: unknown): Condition[] {
   const subject = `a query of ${dataset.name}`;
   if (!Array.isArray(input)) {
-    const wanted = 'an array such as [{ field: "region", eq: "eu" }]';
-    throw new ValidationError({ subject, field: "where", value: input, wanted });
+    const expected = 'an array such as [{ field: "region", eq: "eu" }]';
+    throw new ValidationError({ subject, field: "where", value: input, expected });
   }
   return input.flatMap((condition) => {
     const { field: name, ...asked } = condition as Record<string, unknown> & { field: unknown };
     const found = findField(dataset, name);
     if (!found) {
       const names = dataset.columns.map(({ field, type }) => type === "map" ? `${field}.…` : field);
-      const wanted = wantedName(name, names);
-      throw new ValidationError({ subject, field: "where", value: name, wanted, code: "UNKNOWN_FIELD" });
+      const expected = expectedName(name, names);
+      throw new ValidationError({ subject, field: "where", value: name, expected, code: "UNKNOWN_FIELD" });
     }
     const { column, key } = found;
     const given = Object.entries(asked).filter(([, value]) => value !== undefined);
@@ -104,8 +104,8 @@ export function acceptWhere(dataset: Dataset<unknown>, input: unknown): Conditio
       ? "nothing"
       : given.find(([operator]) => !OPERATORS.includes(operator))?.[0];
     if (wrong !== undefined) {
-      const wanted = `with one of ${OPERATORS.join(", ")}`;
-      throw new ValidationError({ subject, field: `where.${name}`, value: wrong, wanted });
+      const expected = `with one of ${OPERATORS.join(", ")}`;
+      throw new ValidationError({ subject, field: `where.${name}`, value: wrong, expected });
     }
     return given.map(([operator, value]): Condition => ({
       field: column.field,
@@ -121,8 +121,8 @@ function acceptOperator(
   [operator, value]: [operator: string, value: unknown],
 ): Pick<Condition, "operator" | "values"> {
   const subject = `a query of ${dataset.name}`;
-  const refuse = (wanted: string): never => {
-    throw new ValidationError({ subject, field: `where.${name}.${operator}`, value, wanted });
+  const refuse = (expected: string): never => {
+    throw new ValidationError({ subject, field: `where.${name}.${operator}`, value, expected });
   };
   if (operator === "missing") {
     if (typeof value !== "boolean") refuse("true or false");

@@ -69,19 +69,19 @@ export function encodeFrame({ kind, sequence, count, time, payload }: Frame): Ui
 }
 
 /** Decodes a position of a file: a frame with its bytes, `bad`, or the number of bytes that are missing. */
-export type Found =
+export type DecodeResult =
   | { readonly frame: Frame; readonly length: number }
-  | { readonly wanted: number }
+  | { readonly needed: number }
   | "bad";
 
 /** Reads the frame that begins at an offset. */
-export function decodeFrame(bytes: Uint8Array, offset: number): Found {
+export function decodeFrame(bytes: Uint8Array, offset: number): DecodeResult {
   const left = bytes.length - offset;
   if (!MARK.every((byte, i) => i >= left || bytes[offset + i] === byte)) return "bad";
-  if (left < HEADER_BYTES) return { wanted: HEADER_BYTES };
+  if (left < HEADER_BYTES) return { needed: HEADER_BYTES };
   const view = new DataView(bytes.buffer, bytes.byteOffset + offset);
   const length = HEADER_BYTES + view.getUint32(8, true);
-  if (left < length) return { wanted: length };
+  if (left < length) return { needed: length };
   const end = offset + length;
   if (crc32(bytes.subarray(offset + CRC_START, end)) !== view.getUint32(4, true)) return "bad";
   return {

@@ -137,9 +137,9 @@ export class SpoolBacklog<T> {
   }
 
   /** The frames of a segment whose records are still in memory. */
-  *framesIn(wanted: Segment): Generator<Frame> {
+  *framesIn(target: Segment): Generator<Frame> {
     for (const { segment, first, records, time } of [...this.#unsettled, ...this.#window]) {
-      if (segment !== wanted) continue;
+      if (segment !== target) continue;
       const payload = JSON.stringify(records);
       yield { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
     }

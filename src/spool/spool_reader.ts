@@ -23,22 +23,22 @@ export class SpoolReader<T> {
   #offset = 0;
   #pieces: AsyncGenerator<Piece> | undefined;
   /** Number of the next record to read. */
-  #wanted: number;
+  #nextSequence: number;
   #peeked: Group<T> | undefined;
 
   /** Makes a reader that begins with the first record from a number on. */
-  constructor(journal: Journal, wanted: number) {
+  constructor(journal: Journal, nextSequence: number) {
     this.#journal = journal;
-    this.#wanted = wanted;
+    this.#nextSequence = nextSequence;
   }
 
   /** Goes on at another place, with a record from a number on. */
-  jump({ segment, offset }: { segment: Segment | undefined; offset: number }, wanted: number): void {
+  jump({ segment, offset }: { segment: Segment | undefined; offset: number }, next: number): void {
     this.#segment = segment;
     this.#offset = offset;
     this.#pieces = undefined;
     this.#peeked = undefined;
-    this.#wanted = wanted;
+    this.#nextSequence = next;
   }
 
   /** The next records, of those before a number; undefined where there are none. */
@@ -88,9 +88,9 @@ export class SpoolReader<T> {
   #groupIn(segment: Segment, { frame, length }: Piece): Group<T> | undefined {
     if (frame?.kind !== FrameKind.RECORDS) return undefined;
     const end = frame.sequence + frame.count;
-    if (end <= this.#wanted) return undefined; // written twice, or settled
-    const known = Math.max(0, this.#wanted - frame.sequence);
-    this.#wanted = end;
+    if (end <= this.#nextSequence) return undefined; // written twice, or settled
+    const known = Math.max(0, this.#nextSequence - frame.sequence);
+    this.#nextSequence = end;
     const records: T[] = JSON.parse(frame.payload);
     return {
       first: frame.sequence + known,

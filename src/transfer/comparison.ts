@@ -75,10 +75,10 @@ export function toSpans(
     return span;
   };
   for (const tally of source) spanOf(tally).source.push(tally);
-  const wanted = new Set(source.map(({ group }) => nameOf(group)));
+  const sourceNames = new Set(source.map(({ group }) => nameOf(group)));
   for (const tally of target) {
     // Other records of the target are ignored.
-    if (wanted.has(nameOf(tally.group))) spanOf(tally).target.push(tally);
+    if (sourceNames.has(nameOf(tally.group))) spanOf(tally).target.push(tally);
   }
   return [...spans.values()].sort((a, b) => a.start - b.start);
 }

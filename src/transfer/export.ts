@@ -128,8 +128,8 @@ export async function exportRecords(options: ExportOptions): Promise<ReadableStr
     if (backend.documents && FOCUS_DATASETS.includes(focus.dataset)) {
       return ReadableStream.from(exportFocusRows(backend.documents, focus.dataset, onProgress));
     }
-    const wanted = `one of ${FOCUS_DATASETS.join(", ")}`;
-    throw new ValidationError({ subject: "an export", field: "dataset", value: focus.dataset, wanted });
+    const expected = `one of ${FOCUS_DATASETS.join(", ")}`;
+    throw new ValidationError({ subject: "an export", field: "dataset", value: focus.dataset, expected });
   }
   const dataset: Dataset<unknown> = DATASETS[options.dataset];
   const query = acceptQuery(dataset, options.query);

@@ -208,6 +208,6 @@ export function acceptFocusVersion(subject: string, version: string | undefined)
   if (version === undefined || FOCUS_VERSIONS.includes(version as FocusVersion)) {
     return version as FocusVersion | undefined;
   }
-  const wanted = `one of ${FOCUS_VERSIONS.join(", ")}`;
-  throw new ValidationError({ subject, field: "focusVersion", value: version, wanted });
+  const expected = `one of ${FOCUS_VERSIONS.join(", ")}`;
+  throw new ValidationError({ subject, field: "focusVersion", value: version, expected });
 }

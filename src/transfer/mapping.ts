@@ -50,7 +50,7 @@ function makePlan(
   for (const plan of focus?.plan ?? ownPlan) plans.set(plan.field, plan);
   const map = columnsOf(options);
   for (const [target, column] of Object.entries(map)) {
-    plans.set(target, { ...planFor(dataset, target, (read) => [[column, read]]), isWanted: true });
+    plans.set(target, { ...planFor(dataset, target, (read) => [[column, read]]), isRequested: true });
   }
   for (const [target, value] of Object.entries(options.set ?? {})) {
     plans.set(target, planFor(dataset, target, (read) => [["", () => read(value)]]));
@@ -65,8 +65,8 @@ function makePlan(
     const isMandatory = field === "entryId"
       ? map.entryId !== undefined
       : field === "currency" && focus !== undefined;
-    const isWanted = plan.isWanted || isMandatory || needed.some((column) => column.field === field);
-    return { ...plan, isWanted, isMandatory };
+    const isRequested = plan.isRequested || isMandatory || needed.some((column) => column.field === field);
+    return { ...plan, isRequested, isMandatory };
   });
 }
 
@@ -140,8 +140,8 @@ export function makeReader(
     for (const { field, sources } of mandatory) {
       if (record[field] !== undefined) continue;
       const column = sources.at(-1)![0];
-      const wanted = `given in the column ${column}`;
-      throw new ValidationError({ subject: dataset.noun, field, value: row(column), wanted });
+      const expected = `given in the column ${column}`;
+      throw new ValidationError({ subject: dataset.noun, field, value: row(column), expected });
     }
     focus?.complete(record, row);
     return record;
@@ -196,7 +196,7 @@ function readValue(
     return read(value);
   } catch (error) {
     if (!(error instanceof Unreadable)) throw error;
-    throw new ValidationError({ subject: dataset.noun, field, value, wanted: error.wanted });
+    throw new ValidationError({ subject: dataset.noun, field, value, expected: error.expected });
   }
 }
 
@@ -213,9 +213,9 @@ function assertColumns(
   };
   const twice = columns.find((column, i) => columns.indexOf(column) < i);
   if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
-  for (const { field, sources, isWanted } of plans) {
+  for (const { field, sources, isRequested } of plans) {
     const names = sources.map(([column]) => column);
-    if (!isWanted || names.some((name) => name === "" || present.has(name))) continue;
+    if (!isRequested || names.some((name) => name === "" || present.has(name))) continue;
     const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
     const isFocus = options.format === "csv" && present.has("ChargePeriodStart");
     refuse(

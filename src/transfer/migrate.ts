@@ -125,8 +125,8 @@ export async function migrate(
   const migrations = datasets.map((name) => {
     const dataset = DATASETS[name];
     if (!dataset) {
-      const wanted = `one of ${Object.keys(DATASETS).join(", ")}`;
-      throw new ValidationError({ subject: "a migration", field: "datasets", value: name, wanted });
+      const expected = `one of ${Object.keys(DATASETS).join(", ")}`;
+      throw new ValidationError({ subject: "a migration", field: "datasets", value: name, expected });
     }
     return { dataset, query: acceptQuery(dataset, { startTime, endTime }) };
   });

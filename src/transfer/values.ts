@@ -8,8 +8,8 @@ import type { Column, ColumnType } from "../records/dataset.ts";
 /** A value does not fit a field. Becomes a `ValidationError` that names the field. */
 export class Unreadable extends Error {
   /** States the requirement. */
-  constructor(readonly wanted: string) {
-    super(wanted);
+  constructor(readonly expected: string) {
+    super(expected);
   }
 }
 
@@ -25,7 +25,7 @@ export interface FieldPlan {
   /** The columns that it is taken from, the first that has a value, and how each is read. */
   readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
   /** True if the file must have one of the columns. */
-  readonly isWanted?: boolean;
+  readonly isRequested?: boolean;
   /** True if each line must have a value in one of them. */
   readonly isMandatory?: boolean;
 }
@@ -128,8 +128,8 @@ export const READERS: Readonly<Record<ColumnType, (value: unknown) => unknown>> 
   map: readMap,
 };
 
-function refuse(wanted: string): never {
-  throw new Unreadable(wanted);
+function refuse(expected: string): never {
+  throw new Unreadable(expected);
 }
 
 /** A record as JSON has it: times as ISO 8601, all else as it is. */

@@ -109,13 +109,13 @@ export async function assertStored(
 ): Promise<void> {
   const found = await storedNumbers(connectionString);
   const numbers = new Set(found);
-  const wanted = new Set(expected);
-  const lost = [...wanted].filter((number) => !numbers.has(number));
-  const strange = [...numbers].filter((number) => !wanted.has(number) && !also(number));
+  const expectedNumbers = new Set(expected);
+  const lost = [...expectedNumbers].filter((number) => !numbers.has(number));
+  const strange = [...numbers].filter((number) => !expectedNumbers.has(number) && !also(number));
   const doubled = found.length - numbers.size;
   assert(
     lost.length === 0 && doubled === 0 && strange.length === 0,
     `${lost.length} lost (${lost.slice(0, 5)}), ${doubled} doubled, ${strange.length} not acknowledged ` +
-      `(${strange.slice(0, 5)}) of ${wanted.size}`,
+      `(${strange.slice(0, 5)}) of ${expectedNumbers.size}`,
   );
 }

@@ -51,7 +51,7 @@ export function aggregateStatement(
   // With the cast no expression is a bare number, which would be taken for the position of a column.
   const groups = groupExpressions(dataset, aggregation, DIALECT)
     .map((group, i) => i === 0 && aggregation.ranges?.length ? `(${group})::bigint` : group);
-  const measures = aggregation.measures.map((wanted) => measure(dataset, wanted));
+  const measures = aggregation.measures.map((requested) => measure(dataset, requested));
   const columns = [...groups, ...measures].map((column) => `(${column})::text`);
   const grouping = groups.length > 0 ? `GROUP BY ${groups.join(", ")}` : "";
   return `SELECT ${columns.join(", ")} FROM ${from} ${where} ${grouping}`;

@@ -163,7 +163,7 @@ function operatingSystemUser(): string {
 }
 
 /** Looks the password up in libpq's password file; as there, a file that others may read is not used. */
-function findPassword(file: string, wanted: readonly string[]): string | undefined {
+function findPassword(file: string, login: readonly string[]): string | undefined {
   let text: string;
   try {
     const { mode, isFile } = Deno.statSync(file);
@@ -177,7 +177,7 @@ function findPassword(file: string, wanted: readonly string[]): string | undefin
     const fields = (line.match(/(?:\\.|[^:\\])*(?::|$)/g) ?? []).map((field) => field.replace(/:$/, ""));
     const plain = fields.map((field) => field.replace(/\\(.)/g, "$1"));
     // As in libpq, an escaped star is a star.
-    if (wanted.every((value, i) => fields[i] === "*" || plain[i] === value)) return plain[wanted.length];
+    if (login.every((value, i) => fields[i] === "*" || plain[i] === value)) return plain[login.length];
   }
   return undefined;
 }

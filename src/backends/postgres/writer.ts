@@ -202,9 +202,9 @@ export class PostgresWriter {
   }
 
   #alteredError(dataset: Dataset<unknown>, shape: string | null): BackendError {
-    const wanted = expectedShape(dataset).split(", ");
+    const expected = expectedShape(dataset).split(", ");
     const found = (shape ?? "").split(", ");
-    const differing = wanted.filter((part) => !found.includes(part)).map((part) => part.split(" ")[0]);
+    const differing = expected.filter((part) => !found.includes(part)).map((part) => part.split(" ")[0]);
     return new BackendError(
       `Cannot write ${this.#pool.name}: the table ${dataset.name} was altered (${differing.join(", ")}). ` +
         "Undo the change. Nothing was written.",

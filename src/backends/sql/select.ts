@@ -26,11 +26,11 @@ export function whereClause(
   const terms: string[] = [];
   if (query.startTime !== undefined) terms.push(`timestamp >= ${value(query.startTime)}`);
   if (query.endTime !== undefined) terms.push(`timestamp < ${value(query.endTime)}`);
-  for (const [field, wanted] of Object.entries(query.equals)) {
-    terms.push(`${columnOf(dataset, field).name} = ${value(wanted)}`);
+  for (const [field, expected] of Object.entries(query.equals)) {
+    terms.push(`${columnOf(dataset, field).name} = ${value(expected)}`);
   }
-  for (const [key, wanted] of Object.entries(query.entries)) {
-    terms.push(hasEntry(columnOf(dataset, dataset.mapFilter!).name, value(key), value(wanted)));
+  for (const [key, expected] of Object.entries(query.entries)) {
+    terms.push(hasEntry(columnOf(dataset, dataset.mapFilter!).name, value(key), value(expected)));
   }
   for (const condition of query.where ?? []) terms.push(conditionOf(dataset, condition, dialect));
   return terms.length > 0 ? `WHERE ${terms.join(" AND ")}` : "";

@@ -114,11 +114,11 @@ function readPercentiles(
   dataset: Dataset<unknown>,
   { measures }: Aggregation,
   { source, groups }: { source: SqliteSource; groups: readonly string[] },
-): (wanted: Percentile, key: readonly SqliteValue[]) => number | null {
-  const wanted = measures.filter((measure) => measure.function === "percentile");
-  const fields = [...new Set(wanted.map(({ field }) => field))];
+): (percentile: Percentile, key: readonly SqliteValue[]) => number | null {
+  const percentiles = measures.filter((measure) => measure.function === "percentile");
+  const fields = [...new Set(percentiles.map(({ field }) => field))];
   const found = new Map(fields.map((field) => {
-    const fractions = wanted.filter((percentile) => percentile.field === field).map(({ fraction }) =>
+    const fractions = percentiles.filter((percentile) => percentile.field === field).map(({ fraction }) =>
       fraction
     );
     const sql = neighbors(columnOf(dataset, field).name, fractions, { dataset, source, groups });

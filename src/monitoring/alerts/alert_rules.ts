@@ -130,7 +130,7 @@ export const DEFAULT_RULES: readonly AlertRule[] = [
   },
 ];
 
-const isNumber: Check = { test: Number.isFinite, wanted: "a finite number" };
+const isNumber: Check = { test: Number.isFinite, expected: "a finite number" };
 
 const FIELDS: Readonly<Record<keyof AlertRule, Check>> = {
   name: isText,
@@ -140,11 +140,11 @@ const FIELDS: Readonly<Record<keyof AlertRule, Check>> = {
   below: isNumber,
   equals: {
     test: (value) => typeof value === "string" || typeof value === "boolean",
-    wanted: "a string, true or false",
+    expected: "a string, true or false",
   },
   durationMs: {
     test: (value) => Number.isFinite(value) && value as number >= 0,
-    wanted: "a number of milliseconds from 0",
+    expected: "a number of milliseconds from 0",
   },
   severity: isOneOf(...ALERT_SEVERITIES),
   description: isText,
@@ -174,8 +174,8 @@ export function acceptRule(input: AlertRuleInput): AlertRule {
     isEnabled: true,
     ...given,
   } as Omit<AlertRule, "description">;
-  const refuse = (field: string, value: unknown, wanted: string): never => {
-    throw new ValidationError({ subject, field, value, wanted });
+  const refuse = (field: string, value: unknown, expected: string): never => {
+    throw new ValidationError({ subject, field, value, expected });
   };
   const dataset = datasetOf(rule);
   const column = dataset.columns.find(({ field }) => field === rule.field);

@@ -93,12 +93,12 @@ export class Alerts {
   async #find(alertId: string): Promise<Alert> {
     const active = (await this.list()).find((alert) => alert.alertId === alertId);
     if (active) return active;
-    const wanted = "the id of an active alert, as getAlerts() gives it";
+    const expected = "the id of an active alert, as getAlerts() gives it";
     throw new ValidationError({
       subject: "an alert",
       field: "alertId",
       value: alertId,
-      wanted,
+      expected,
       code: "NOT_FOUND",
     });
   }

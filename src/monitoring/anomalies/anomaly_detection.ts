@@ -107,7 +107,7 @@ export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}):
   const { groupBy = SERIES, ...selection } = given;
   const { endTime = Date.now(), startTime = endTime - 30 * DAY_MS } = acceptQuery(costEntries, selection);
   if (startTime === 0) {
-    throw invalidAggregate(costEntries, { field: "startTime", value: 0, wanted: "a time" });
+    throw invalidAggregate(costEntries, { field: "startTime", value: 0, expected: "a time" });
   }
   acceptQuery(costEntries, { startTime, endTime }); // where one of them was not given
   const rows = await aggregateCosts(backend, {

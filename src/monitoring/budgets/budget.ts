@@ -74,24 +74,24 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   amount: isAnything,
   currency: {
     test: (value) => isTextUpTo(64).test(value) && currencyFault(value as string) === undefined,
-    wanted: "a currency by its code, such as USD",
+    expected: "a currency by its code, such as USD",
   },
   period: {
     test: (value) => {
       const bucket = typeof value === "string" ? parseBucket(value) : undefined;
       return bucket !== undefined && PERIODS.includes(bucket.unit);
     },
-    wanted: "a span such as 1d, 1w, 1mo, 3mo or 1y",
+    expected: "a span such as 1d, 1w, 1mo, 3mo or 1y",
   },
   timeZone: {
     test: (value) => typeof value === "string" && isTimeZone(value),
-    wanted: "the name of a time zone, such as America/New_York",
+    expected: "the name of a time zone, such as America/New_York",
   },
   startTime: isAnything,
   endTime: isAnything,
   categories: {
     test: (value) => isTexts.test(value) && (value as unknown[]).length > 0,
-    wanted: "an array of one or more non-empty strings",
+    expected: "an array of one or more non-empty strings",
   },
   resourceId: isTextUpTo(800),
   region: isTextUpTo(65_536),
@@ -99,7 +99,7 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   thresholds: {
     test: (value) =>
       Array.isArray(value) && value.every((percent) => Number.isFinite(percent) && percent >= 0.01),
-    wanted: "an array of percentages from 0.01",
+    expected: "an array of percentages from 0.01",
   },
 };
 
@@ -126,14 +126,14 @@ export function acceptBudget(input: BudgetInput): Budget {
   } as unknown as Budget;
   const { startTime = 0, endTime = Infinity } = budget;
   if (startTime < endTime) return budget;
-  const wanted = `before endTime (${endTime})`;
-  throw new ValidationError({ subject: SUBJECT, field: "startTime", value: startTime, wanted });
+  const expected = `before endTime (${endTime})`;
+  throw new ValidationError({ subject: SUBJECT, field: "startTime", value: startTime, expected });
 }
 
 function acceptAmount(value: unknown): string {
-  const wanted = "a decimal above 0 with at most 18 digits before the point, as a number or string";
+  const expected = "a decimal above 0 with at most 18 digits before the point, as a number or string";
   const refuse = (): never => {
-    throw new ValidationError({ subject: SUBJECT, field: "amount", value, wanted });
+    throw new ValidationError({ subject: SUBJECT, field: "amount", value, expected });
   };
   if (typeof value !== "string" && typeof value !== "number") return refuse();
   try {

@@ -192,6 +192,6 @@ function reached(budget: Budget, spent: Decimal): number[] {
   return budget.thresholds.filter((threshold) => spent.compare(thresholdAmount(budget, threshold)) >= 0);
 }
 
-function refusal(budgetId: string, wanted: string, code: ErrorCode): ValidationError {
-  return new ValidationError({ subject: "a budget", field: "budgetId", value: budgetId, wanted, code });
+function refusal(budgetId: string, expected: string, code: ErrorCode): ValidationError {
+  return new ValidationError({ subject: "a budget", field: "budgetId", value: budgetId, expected, code });
 }
