@@ -57,6 +57,6 @@ Deno.test("bench lists rows by family and suggests the nearest name", async () =
   assertEquals(new Set(families), new Set(["answers"]));
   const { code, stderr } = await bench("ingest-metric-sqlite");
   assertEquals(code, 2);
-  assertMatch(stderr, /unknown row "ingest-metric-sqlite": did you mean ingest-metrics-sqlite\?/);
+  assertMatch(stderr, /Unknown row "ingest-metric-sqlite"\. Did you mean "ingest-metrics-sqlite"\?/);
   assertEquals((await bench("--rows", "many")).code, 2);
 });

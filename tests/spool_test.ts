@@ -21,13 +21,13 @@ Deno.test("decodeFrame() reverses encodeFrame() and refuses partial frames", () 
   assertEquals(decodeFrame(bytes, 0), { frame, length: bytes.length });
   for (let length = 0; length < bytes.length; length++) {
     const found = decodeFrame(bytes.subarray(0, length), 0);
-    assert(typeof found === "object" && "expected" in found, `${length} bytes are taken for a frame`);
+    assert(typeof found === "object" && "needed" in found, `${length} bytes are taken for a frame`);
   }
   for (let bit = 0; bit < 8 * bytes.length; bit++) {
     const flipped = bytes.slice();
     flipped[bit >> 3] ^= 1 << (bit & 7);
     const found = decodeFrame(flipped, 0);
-    assert(found === "bad" || "expected" in found, `bit ${bit} makes no difference`);
+    assert(found === "bad" || "needed" in found, `bit ${bit} makes no difference`);
   }
 });
 
