@@ -96,6 +96,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "database examples",
     "metrics health",
     "costs summary",
+    "costs reconcile",
     "costs budgets",
     "costs set-budget",
   ]);
@@ -765,6 +766,26 @@ test("database dead-letter lists, retries and purges records", async (folder) =>
   assert((await run("purge")).err.includes("Pass --yes to confirm"));
   assertEquals((await run("purge", "--yes")).out, "Deleted 1 record.\n");
   assertEquals((await run("list", "--format", "ndjson")).out, "");
+});
+
+test("writes CSV that spreadsheets do not run with --spreadsheet-safe", async (folder) => {
+  const { path: cwd } = folder;
+  await using costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db") });
+  await costs.addCostEntry(costEntry({ tags: { team: "=1+1" }, region: "@x", amount: "-5" }));
+  await costs.flush();
+  const csv = ["--format", "csv", "--spreadsheet-safe", ...AT];
+  const queried = await openfinops(["database", "query", "costs", ...csv], { cwd });
+  assert(/,'@x,/.test(queried.out) && /,-5,/.test(queried.out), queried.out + queried.err);
+  const grouped = await openfinops(["database", "query", "costs", "--group-by", "tags.team", ...csv], {
+    cwd,
+  });
+  assert(/^'=1\+1,/m.test(grouped.out), grouped.out + grouped.err);
+  const exported = await openfinops(["database", "export", "costs", ...csv], { cwd });
+  assert(/,'@x,/.test(exported.out) && /,-5,/.test(exported.out), exported.out + exported.err);
+  for (const words of ["database query costs", "database stats", "database export costs", "costs summary"]) {
+    const { code, err } = await openfinops([...words.split(" "), "--spreadsheet-safe", ...AT], { cwd });
+    assertEquals([code, /for CSV\. Pass --format csv\. \[CONFLICTING_OPTIONS\]/.test(err)], [2, true], err);
+  }
 });
 
 test("database dead-letter reads a file larger than its memory", async (folder) => {

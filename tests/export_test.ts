@@ -70,6 +70,32 @@ for (const format of ["ndjson", "csv"] as const) {
   }
 }
 
+for (const format of ["csv", "focus"] as const) {
+  test(`keeps spreadsheets from running cells of ${format} only if asked to`, async (backend) => {
+    const resourceId = "=cmd|' /C calc'!A0";
+    const fields = { region: "+1+1", description: "\t=1,2", source: "＝1", timestamp: NEW_YEAR + 3 };
+    await write(backend, costEntries, [
+      costEntry({ ...fields, entryId: "@SUM(1)", resourceId, amount: "-5" }),
+    ]);
+    const query = { startTime: NEW_YEAR + 3 };
+    const lineOf = async (isSpreadsheetSafe?: boolean) => {
+      const options = { backend, dataset: "cost_entries", format, query, isSpreadsheetSafe } as const;
+      const bytes = await exportRecords(options);
+      const text = await new Response(bytes as ReadableStream<Uint8Array<ArrayBuffer>>).text();
+      return readCsvLine(text.trimEnd().slice(text.indexOf("\n") + 1));
+    };
+    const cells = ["@SUM(1)", resourceId, fields.region, fields.description, fields.source];
+    const [plain, safe] = [await lineOf(), await lineOf(true)];
+    for (const cell of cells) {
+      assert(plain.includes(cell) && !plain.includes(`'${cell}`), `${cell} in ${plain}`);
+      assert(safe.includes(`'${cell}`) && !safe.includes(cell), `${cell} in ${safe}`);
+    }
+    const others = (line: (string | null)[]) => line.filter((cell) => !/^'?[=+@\t＝]/.test(cell ?? ""));
+    assertEquals(others(safe), others(plain));
+    assert(safe.some((cell) => cell?.startsWith("-5")), "numbers stay numbers");
+  });
+}
+
 /** A file of FOCUS as rows by column. */
 async function focusRows(backend: Backend): Promise<Record<string, string | null>[]> {
   const focus = { version: "1.2" } as const;

@@ -11,7 +11,7 @@ import {
   CONNECTION_OPTIONS,
   databaseName,
   env,
-  FORMAT_OPTION,
+  FORMAT_OPTIONS,
   readFormat,
   withBackend,
 } from "./command.ts";
@@ -36,7 +36,7 @@ export const cleanup: Command = {
   name: "database cleanup",
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     {
       name: "retention-days",
       value: "N",

@@ -8,8 +8,8 @@ import {
   resolveConfig,
 } from "../config.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Format, FORMATS } from "./output.ts";
-import { readName } from "./option_values.ts";
+import { type Format, FORMATS, useSpreadsheetSafeCsv } from "./output.ts";
+import { readName, UsageError } from "./option_values.ts";
 
 /** A command, described as data from which its help is derived. */
 export interface Command {
@@ -42,12 +42,21 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
   },
 ];
 
-/** Option of every command that prints data. */
-export const FORMAT_OPTION: Option = {
-  name: "format",
-  value: "F",
-  summary: `${FORMATS.join(", ")} (default table)`,
+/** Option of every command that writes CSV. */
+export const SPREADSHEET_OPTION: Option = {
+  name: "spreadsheet-safe",
+  summary: "CSV: put an apostrophe before what a spreadsheet takes for a formula",
 };
+
+/** Options of every command that prints data. */
+export const FORMAT_OPTIONS: readonly Option[] = [
+  {
+    name: "format",
+    value: "F",
+    summary: `${FORMATS.join(", ")} (default table)`,
+  },
+  SPREADSHEET_OPTION,
+];
 
 /** Reads the configuration from options and environment variables. */
 export function readConfig(given: Arguments): PersistenceConfig {
@@ -99,7 +108,18 @@ export async function withBackend<T>(
 
 /** Reads the output format. */
 export function readFormat(given: Arguments): Format {
-  return readName("format", given.text("format") ?? "table", FORMATS);
+  const format = readName("format", given.text("format") ?? "table", FORMATS);
+  if (readSpreadsheetSafe(given, format)) useSpreadsheetSafeCsv();
+  return format;
+}
+
+/** Returns true if CSV has to be safe to open in a spreadsheet. */
+export function readSpreadsheetSafe(given: Arguments, format: string): boolean {
+  if (!given.has(SPREADSHEET_OPTION.name)) return false;
+  if (format === "csv" || format === "focus") return true;
+  throw new UsageError(`--${SPREADSHEET_OPTION.name} is for CSV. Pass --format csv.`, {
+    code: "CONFLICTING_OPTIONS",
+  });
 }
 
 /** Reads an environment variable; an empty one counts as unset. */

@@ -1,6 +1,6 @@
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { readTime } from "./option_values.ts";
 import { asCalled } from "./program.ts";
@@ -12,7 +12,7 @@ export const costsBudgets: Command = {
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     {
       name: "at",
       value: "TIME",

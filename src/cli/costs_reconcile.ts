@@ -1,6 +1,6 @@
 import { reconcileInvoice } from "../monitoring/reconciliation.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, print, printFound } from "./output.ts";
 import { UsageError } from "./option_values.ts";
 
@@ -11,7 +11,7 @@ export const costsReconcile: Command = {
   name: "costs reconcile",
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     { name: "invoice", value: "ID", summary: "the InvoiceId (required)" },
   ],
   examples: ["openfinops costs reconcile --invoice INV-1"],

@@ -4,7 +4,7 @@ import {
   costSummary,
   type CurrencySummary,
 } from "../monitoring/cost_summary.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { bold, formatCount, formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 import { readCount } from "./option_values.ts";
@@ -14,7 +14,7 @@ export const costsSummary: Command = {
   name: "costs summary",
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     ...RANGE_OPTIONS.map((option) =>
       option.name === "since" ? { ...option, summary: `${option.summary} (default 24h)` } : option
     ),

@@ -7,7 +7,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatCsv, formatTable, formatThings, note, print, write } from "./output.ts";
 import { readName, UsageError } from "./option_values.ts";
 
@@ -29,7 +29,7 @@ export const deadLetter: Command = {
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     ...FOLDER_OPTIONS,
     { name: "yes", summary: "purge without confirmation" },
   ],

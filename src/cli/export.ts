@@ -3,7 +3,14 @@ import { asFileError } from "../transfer/transfer_error.ts";
 import { writeBytes, writeWholeFile } from "../transfer/file_writer.ts";
 import type { FocusOptions } from "../transfer/focus.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, STOP_SIGNALS, withBackend } from "./command.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  readSpreadsheetSafe,
+  SPREADSHEET_OPTION,
+  STOP_SIGNALS,
+  withBackend,
+} from "./command.ts";
 import { formatThings, note } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import {
@@ -82,6 +89,7 @@ export const exportCommand: Command = {
       value: "FILE",
       summary: "write this file, completely or not at all; .gz compresses it (default stdout)",
     },
+    SPREADSHEET_OPTION,
     ...FOCUS_OPTIONS,
     {
       name: "charge-period",
@@ -107,6 +115,7 @@ export const exportCommand: Command = {
     if (path === undefined && format === "parquet" && Deno.stdout.isTerminal()) {
       throw new UsageError("Parquet is binary. Pass --output FILE.", { code: "CONFLICTING_OPTIONS" });
     }
+    const isSpreadsheetSafe = readSpreadsheetSafe(given, format);
     const query = readSelection(given, dataset);
     const focus = readFocus(given);
     await withBackend(given, "read", async (backend) => {
@@ -118,6 +127,7 @@ export const exportCommand: Command = {
         format,
         query,
         focus,
+        isSpreadsheetSafe,
         onProgress(count) {
           records = count;
           progress.show(count);

@@ -7,7 +7,7 @@ import {
   healthWindow,
 } from "../monitoring/health.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { readDurationMs, readTime } from "./option_values.ts";
 
@@ -16,7 +16,7 @@ export const metricsHealth: Command = {
   name: "metrics health",
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     { name: "at", value: "TIME", summary: "health at this time (default now)" },
     { name: "window", value: "TIME", summary: "nodes silent for this long are down (default 5m)" },
   ],

@@ -6,7 +6,7 @@ import { Decimal } from "../records/decimal.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { type DatasetMigration, migrate } from "../transfer/migrate.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, FORMAT_OPTION, readFormat } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat } from "./command.ts";
 import { type Format, formatBytes, formatCount, formatCsv, formatTable, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
@@ -26,7 +26,7 @@ export const migrateCommand: Command = {
     },
     ...RANGE_OPTIONS,
     { name: "dry-run", summary: "only count the records to copy" },
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
   ],
   examples: [
     "openfinops database migrate --from sqlite:///openfinops.db --to postgresql://agent@db.example/telemetry",

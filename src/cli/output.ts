@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { formatCsv } from "../transfer/csv.ts";
+import { formatCsv as formatLine } from "../transfer/csv.ts";
 import { asFileError } from "../transfer/transfer_error.ts";
 import { isoTime } from "../transfer/values.ts";
 
-export { formatCsv, isoTime };
+export { isoTime };
 export { toCells, toJsonRecord } from "../transfer/values.ts";
 
 /** The formats of results. */
@@ -18,6 +18,19 @@ export type Format = typeof FORMATS[number];
 const encoder = new TextEncoder();
 /** The current line of the terminal holds progress, which the next message replaces. */
 let hasLiveLine = false;
+
+/** True if cells of CSV that a spreadsheet would take for a formula get an apostrophe in front. */
+let isSpreadsheetSafe = false;
+
+/** Has CSV be safe to open in a spreadsheet from now on. */
+export function useSpreadsheetSafeCsv(): void {
+  isSpreadsheetSafe = true;
+}
+
+/** A line of CSV; `undefined` is written as nothing. */
+export function formatCsv(cells: readonly (string | undefined)[]): string {
+  return formatLine(cells, { isSpreadsheetSafe });
+}
 
 /** Writes a line of results to stdout. */
 export function print(line: string): void {

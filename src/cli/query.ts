@@ -9,7 +9,7 @@ import {
   readAggregateRequest,
 } from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTION, readFormat, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import {
   bold,
   type Format,
@@ -40,7 +40,7 @@ export const query: Command = {
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
-    FORMAT_OPTION,
+    ...FORMAT_OPTIONS,
     { ...TABLE_OPTION, summary: `${TABLE_OPTION.summary}, or all` },
     ...SELECTION_OPTIONS,
     { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },

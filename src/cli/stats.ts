@@ -3,7 +3,7 @@ import {
   type Command,
   CONNECTION_OPTIONS,
   databaseName,
-  FORMAT_OPTION,
+  FORMAT_OPTIONS,
   readFormat,
   withBackend,
 } from "./command.ts";
@@ -12,7 +12,7 @@ import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print } from
 /** `openfinops database stats` */
 export const stats: Command = {
   name: "database stats",
-  options: [...CONNECTION_OPTIONS, FORMAT_OPTION],
+  options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
   examples: [
     "openfinops database stats --connection-string sqlite:///openfinops.db",
     "openfinops database stats --format json",

@@ -5,7 +5,7 @@ import {
   type Command,
   CONNECTION_OPTIONS,
   databaseName,
-  FORMAT_OPTION,
+  FORMAT_OPTIONS,
   readFormat,
   withBackend,
 } from "./command.ts";
@@ -20,7 +20,7 @@ interface Finding extends ProbeReport {
 /** `openfinops database test-connection` */
 export const testConnection: Command = {
   name: "database test-connection",
-  options: [...CONNECTION_OPTIONS, FORMAT_OPTION],
+  options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
   examples: [
     "openfinops database test-connection --connection-string sqlite:///openfinops.db",
     "openfinops database test-connection --format json",

@@ -27,11 +27,27 @@ export function readCsvLine(text: string, nullText?: string): (string | null)[] 
   }
 }
 
-/** A line of CSV; `undefined` is written as nothing. A cell that is the text for null gets quotes. */
-export function formatCsv(cells: readonly (string | undefined)[], nullText?: string): string {
+/** Options of {@linkcode formatCsv}. */
+export interface CsvOptions {
+  /** Text for null in the file. A cell that is this text gets quotes. */
+  readonly nullText?: string;
+  /** True if cells that a spreadsheet would take for a formula get an apostrophe in front. */
+  readonly isSpreadsheetSafe?: boolean;
+}
+
+/** First characters of formulas and commands, also in full width, and those after which a program may look for them. */
+const FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
+const NUMBER = /^[+-]?\d+(\.\d+)?(e[+-]?\d+)?$/i;
+
+/** A line of CSV; `undefined` is written as nothing. */
+export function formatCsv(
+  cells: readonly (string | undefined)[],
+  { nullText, isSpreadsheetSafe }: CsvOptions = {},
+): string {
   return cells.map((cell) => {
     if (cell === undefined) return "";
-    const isQuoted = cell === "" || cell === nullText || /[",\r\n]/.test(cell);
-    return isQuoted ? `"${cell.replaceAll('"', '""')}"` : cell;
+    const text = isSpreadsheetSafe && FORMULA.test(cell) && !NUMBER.test(cell) ? `'${cell}` : cell;
+    const isQuoted = text === "" || text === nullText || /[",\r\n]/.test(text);
+    return isQuoted ? `"${text.replaceAll('"', '""')}"` : text;
   }).join(",");
 }

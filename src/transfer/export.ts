@@ -30,6 +30,12 @@ export interface ExportOptions {
   query?: object;
   /** FOCUS version, and values of columns that the records lack. With a version, `parquet` has the columns of FOCUS. */
   focus?: FocusOptions;
+  /**
+   * Puts an apostrophe before cells of `csv` and `focus` that a spreadsheet would take for a formula. An import keeps it.
+   *
+   * @default {false}
+   */
+  isSpreadsheetSafe?: boolean;
   /** Called with the number of exported records. */
   onProgress?: (records: number) => void;
 }
@@ -44,16 +50,17 @@ interface Export {
 const ENCODERS: Readonly<Record<ExportFormat, (what: Export) => Encoder | Promise<Encoder>>> = {
   ndjson: ({ dataset: { columns } }) =>
     textEncoder((record) => JSON.stringify(toJsonRecord(columns, record))),
-  csv: ({ dataset: { columns } }) =>
+  csv: ({ dataset: { columns }, options: { isSpreadsheetSafe } }) =>
     textEncoder(
-      (record) => formatCsv(toCells(columns, record)),
+      (record) => formatCsv(toCells(columns, record), { isSpreadsheetSafe }),
       formatCsv(columns.map(({ field }) => field)),
     ),
   async focus(what) {
     const { columns, row } = await openFocusFile(what);
+    const { isSpreadsheetSafe } = what.options;
     return textEncoder(
-      (entry) => formatCsv(row(entry as CostEntry), FOCUS_NULL),
-      formatCsv(columns.map(({ name }) => name)),
+      (entry) => formatCsv(row(entry as CostEntry), { nullText: FOCUS_NULL, isSpreadsheetSafe }),
+      formatCsv(columns.map(({ name }) => name), { isSpreadsheetSafe }),
     );
   },
   async parquet(what) {
@@ -126,7 +133,7 @@ export async function exportRecords(options: ExportOptions): Promise<ReadableStr
   const { backend, format, focus, onProgress } = options;
   if (format === "focus" && focus?.dataset !== undefined) {
     if (backend.documents && FOCUS_DATASETS.includes(focus.dataset)) {
-      return ReadableStream.from(exportFocusRows(backend.documents, focus.dataset, onProgress));
+      return ReadableStream.from(exportFocusRows(backend.documents, focus.dataset, options));
     }
     const expected = `one of ${FOCUS_DATASETS.join(", ")}`;
     throw new ValidationError({ subject: "an export", field: "dataset", value: focus.dataset, expected });

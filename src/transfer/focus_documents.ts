@@ -102,7 +102,8 @@ function contentOf(row: FocusRow): string {
 export async function* exportFocusRows(
   documents: Pick<DocumentStore, "read">,
   dataset: FocusDataset,
-  onProgress?: (rows: number) => void,
+  { isSpreadsheetSafe, onProgress }: { isSpreadsheetSafe?: boolean; onProgress?: (rows: number) => void } =
+    {},
 ): AsyncGenerator<Uint8Array> {
   const utf8 = new TextEncoder();
   const rows = await readFocusRows(documents, dataset);
@@ -113,9 +114,10 @@ export async function* exportFocusRows(
     );
   }
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))].sort();
-  yield utf8.encode(`${formatCsv(columns)}\n`);
+  const csv = { nullText: FOCUS_NULL, isSpreadsheetSafe };
+  yield utf8.encode(`${formatCsv(columns, { isSpreadsheetSafe })}\n`);
   for (const [i, row] of rows.entries()) {
-    yield utf8.encode(`${formatCsv(columns.map((name) => row[name] ?? undefined), FOCUS_NULL)}\n`);
+    yield utf8.encode(`${formatCsv(columns.map((name) => row[name] ?? undefined), csv)}\n`);
     onProgress?.(i + 1);
   }
 }
