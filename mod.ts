@@ -102,7 +102,17 @@ export type { Condition, Operator, WhereCondition, WhereValue } from "./src/reco
 export { TransferError } from "./src/transfer/transfer_error.ts";
 export { type ExportOptions, exportRecords } from "./src/transfer/export.ts";
 export type { FocusOptions } from "./src/transfer/focus.ts";
+export type {
+  DeliveredPart,
+  PartState,
+  Publication,
+  PublicationPlan,
+  PublishResult,
+  Staging,
+} from "./src/backends/staging.ts";
+export type { DeliveryOptions, DeliveryTotal } from "./src/transfer/delivery.ts";
 export {
+  type DeliveryReport,
   type ImportOptions,
   type ImportProgress,
   importRecords,

@@ -9,7 +9,7 @@ const csv = `Id,Hour,Cost,What
 const from = await openBackend({ connectionString: "sqlite:///vendor.db" });
 const to = await openBackend({ connectionString: Deno.args[0] ?? "sqlite:///finance.db" });
 
-const report = await importRecords(new Blob([csv]).stream(), {
+const { delivery: _, ...counts } = await importRecords(new Blob([csv]).stream(), {
   backend: from,
   dataset: "cost_entries",
   format: "csv",
@@ -17,7 +17,7 @@ const report = await importRecords(new Blob([csv]).stream(), {
   set: { category: "gpu" },
   onReject: ({ line, reason }) => console.error(`line ${line}: ${reason}`),
 });
-console.log(report); // two are stored, one is rejected; a second run finds two duplicates
+console.log(counts); // two are stored, one is rejected; a second run finds two duplicates
 
 const [{ isSame, source, target }] = await migrate(from, to, { datasets: ["cost_entries"] });
 console.log(isSame, source.totals, target.totals); // true, and 0.2500008 USD on both sides

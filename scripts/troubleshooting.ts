@@ -224,6 +224,12 @@ const SECTIONS = {
       "One id stands for several different costs.",
       "Choose a column that tells them apart with `--id-column`.",
     ],
+    DELIVERY_REFUSED: [
+      "A billing period of a source is stored already with other content, and the files do not cover it. Nothing was stored.",
+      "Import all files of the period in one command, or pass `--replace` or `--append`. " +
+      "[Deliveries](import-export-migrate.md#deliveries-of-costs) says what each does.",
+    ],
+    INTERRUPTED: ["A signal ended the import.", "Run the same command again."],
     LINES_REJECTED: [
       "Some lines were rejected; all others are stored.",
       "Correct them and import the file again: nothing is stored twice.",

@@ -1,5 +1,6 @@
 /** Records and places that several tests use. */
 import type { CostEntry, CostEntryInput } from "../src/records/cost_entry.ts";
+import type { ImportReport } from "../src/transfer/import.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { loadSqliteDriver } from "../src/backends/sqlite/driver.ts";
@@ -133,4 +134,17 @@ export class TemporaryFolder implements Disposable {
   [Symbol.dispose](): void {
     Deno.removeSync(this.path, { recursive: true });
   }
+}
+
+/** The numbers of an import, without its delivery. */
+export function countsOf({ delivery: _, ...counts }: ImportReport): ImportReport {
+  return counts;
+}
+
+/** Records without what each delivery gives them. */
+export function withoutDelivery<T>(records: readonly T[]): T[] {
+  return records.map((record) => {
+    const { source: _source, deliveryId: _deliveryId, ...rest } = record as Partial<CostEntry>;
+    return rest as T;
+  });
 }

@@ -40,28 +40,38 @@ const FOCUS = "BilledCost,BillingCurrency,ChargePeriodStart,ResourceId,ServiceCa
   '20.5,USD,2024-09-18 22:00:00,"arn:1",Compute\n';
 
 const TOLD = "f.csv: FOCUS 1.0, by its columns (--focus-version overrides)\n";
-const EQUAL_ROWS = "(without --id-column, equal rows of several files are one)";
+
+/** Outcome of an import of costs. */
+function delivered(
+  counts: Partial<Record<"stored" | "replaced" | "known" | "different" | "bad", number>>,
+  totals: readonly string[],
+): string {
+  const { stored = 0, replaced = 0, known = 0, different = 0, bad = 0 } = counts;
+  return [stored, replaced, known, different, 0, bad, ...totals].join(" ");
+}
+
+/** The cells of the tables that an import of costs prints. */
+function cellsOf(out: string): string {
+  const [, counts, , , ...totals] = out.trimEnd().split("\n");
+  return [counts, ...totals].map((line) => line.trim().split(/\s+/).join(" ")).join(" ");
+}
 
 test("import stores files and says when nothing is new", async (folder) => {
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   const args = ["import", "costs", "f.csv", "--format", "focus", ...AT];
-  assertEquals(await database(args, { cwd: folder.path }), {
-    code: 0,
-    out: "f.csv: 2 records stored\n",
-    err: TOLD,
-  });
-  assertEquals(await database(args, { cwd: folder.path }), {
-    code: 0,
-    out: `f.csv: nothing new: 2 records are known already ${EQUAL_ROWS}\n`,
-    err: TOLD,
-  });
+  const first = await database(args, { cwd: folder.path });
+  assertEquals([first.code, first.err], [0, TOLD]);
+  assertEquals(cellsOf(first.out), delivered({ stored: 2 }, ["focus 2024-09 USD 0 20.5000008"]));
+  const second = await database(args, { cwd: folder.path });
+  assertEquals([second.code, second.err], [0, TOLD]);
+  assertEquals(cellsOf(second.out), delivered({ known: 2 }, ["focus 2024-09 USD 20.5000008 20.5000008"]));
   const { out } = await database(["stats", ...AT], { cwd: folder.path });
   assert(out.includes("20.5000008"), out);
   const { err } = await database([...args, "--focus-version", "1.2"], { cwd: folder.path });
   assertEquals(err, "f.csv: FOCUS 1.2\n");
 });
 
-test("import merges equal rows of several files unless they have ids", async (folder) => {
+test("import keeps equal rows of several files apart unless they have ids", async (folder) => {
   const header = "timestamp,resourceId,category,amount";
   const line = "2026-01-01,r,c,1";
   Deno.writeTextFileSync(folder.file("1.csv"), `${header}\n${line}\n${line}\n`);
@@ -69,14 +79,12 @@ test("import merges equal rows of several files unless they have ids", async (fo
   Deno.writeTextFileSync(folder.file("3.csv"), `Id,${header}\na,${line}\nb,${line}\n`);
   Deno.writeTextFileSync(folder.file("4.csv"), `Id,${header}\nb,${line}\nc,${line}\n`);
   const { out } = await database(["import", "costs", "1.csv", "2.csv", ...AT], { cwd: folder.path });
-  assertEquals(
-    out,
-    `1.csv: 2 records stored\n2.csv: nothing new: 1 record is known already ${EQUAL_ROWS}\n`,
+  assertEquals(cellsOf(out), delivered({ stored: 3 }, ["csv 2026-01 USD 0 3"]));
+  const byId = await database(
+    ["import", "costs", "3.csv", "4.csv", "--id-column", "Id", "--source", "ids", ...AT],
+    { cwd: folder.path },
   );
-  const byId = await database(["import", "costs", "3.csv", "4.csv", "--id-column", "Id", ...AT], {
-    cwd: folder.path,
-  });
-  assertEquals(byId.out, "3.csv: 2 records stored\n4.csv: 1 record stored, 1 known already\n");
+  assertEquals(cellsOf(byId.out), delivered({ stored: 3, known: 1 }, ["ids 2026-01 USD 0 3"]));
 });
 
 test("import reads stdin, maps columns and updates costs", async ({ path: cwd }) => {
@@ -94,11 +102,18 @@ test("import reads stdin, maps columns and updates costs", async ({ path: cwd })
   const more = ["--id-column", "Id", "--on-conflict", "replace", ...AT];
   const header = "Id,timestamp,resourceId,Cost,Team\n";
   const first = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,1,nlp\n` });
-  assertEquals([first.code, first.out], [0, "stdin: 1 record stored\n"]);
+  assertEquals([first.code, cellsOf(first.out)], [
+    0,
+    delivered({ stored: 1 }, ["csv:category=gpu 2026-01 USD 0 1"]),
+  ]);
   const second = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,2.50,nlp\n` });
-  assertEquals([second.code, second.out], [0, "stdin: 1 record stored (1 of them restated)\n"]);
+  assertEquals([second.code, cellsOf(second.out)], [
+    0,
+    delivered({ stored: 1, replaced: 1 }, ["csv:category=gpu 2026-01 USD 1 2.5"]),
+  ]);
   const { out } = await database(["query", "costs", "--format", "ndjson", ...AT], { cwd });
-  assertEquals(JSON.parse(out), {
+  const { deliveryId: _, ...cost } = JSON.parse(out);
+  assertEquals(cost, {
     entryId: "1",
     timestamp: "2026-01-01T00:00:00.000Z",
     resourceId: "r",
@@ -106,6 +121,7 @@ test("import reads stdin, maps columns and updates costs", async ({ path: cwd })
     amount: "2.5",
     currency: "USD",
     tags: { team: "nlp" },
+    source: "csv:category=gpu",
   });
 });
 
@@ -242,7 +258,9 @@ test("export writes what import reads: stdout, file, gzip", async (folder) => {
     const other = ["--connection-string", `sqlite:///${name}.db`];
     assertEquals((await database(["import", "costs", name, ...format, ...other], { cwd })).code, 0);
     const { out } = await database(["export", "costs", "--format", "csv", ...other], { cwd });
-    assertEquals(out.replaceAll(",2024-09\n", ",\n"), direct.out, name); // FOCUS has to have a billing period
+    // FOCUS has to have a billing period, and each import is a delivery of its own.
+    const withoutId = (text: string) => text.replaceAll(/\d{8}T\d{6}-[\da-f]{8}/g, "delivery");
+    assertEquals(withoutId(out).replaceAll(",2024-09\n", ",\n"), withoutId(direct.out), name);
   }
   assertEquals(Deno.readTextFileSync(folder.file("out.csv")), direct.out);
   const { mode } = Deno.statSync(folder.file("out.csv"));

@@ -7,6 +7,10 @@ import type { Sink } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
+import type { Staging } from "./staging.ts";
+import type { StoredDocument } from "./stored_document.ts";
+
+export type { StoredDocument };
 
 /** The names of the backends. */
 export type StorageBackend = "memory" | "sqlite" | "postgresql" | "timescaledb";
@@ -137,16 +141,6 @@ export interface ProbeReport {
   warnings: string[];
 }
 
-/** Something that is kept beside the records: a budget, an alert. */
-export interface StoredDocument {
-  /** Kind, such as `budget`. */
-  readonly kind: string;
-  /** The id, unique within its kind. */
-  readonly id: string;
-  /** Body: any JSON value. */
-  readonly body: unknown;
-}
-
 /** Store of the few documents beside the records. */
 export interface DocumentStore {
   /**
@@ -181,6 +175,13 @@ export interface Backend extends Sink {
   readonly documents: DocumentStore;
   /** Location of the database without user and password: spooled records must not go into another database. */
   readonly location?: string;
+  /**
+   * Opens a place for the costs of a delivery, which become visible all at once. Absent where a backend of your own has
+   * none: costs cannot be imported into it.
+   *
+   * @throws {BackendError} If there is no room for it, or a privilege is missing.
+   */
+  stage?(): Promise<Staging>;
   /**
    * Reads records in the order of time, in pages, in flat memory. Ending the iteration early frees all.
    *

@@ -12,6 +12,7 @@ import type {
   ReadOptions,
   StorageBackend,
 } from "./backend.ts";
+import type { Staging } from "./staging.ts";
 
 /**
  * A backend that could not be opened yet. Each call tries again until it is open, so that a program with a spool
@@ -47,6 +48,11 @@ export class DeferredBackend implements Backend {
 
   async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     return await (await this.#open()).write(batch, onSent);
+  }
+
+  async stage(): Promise<Staging> {
+    const backend = await this.#open();
+    return await backend.stage!();
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncGenerator<T[]> {

@@ -7,6 +7,8 @@ import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport 
 import { maxBytesFor, RingBuffer } from "../records/ring_buffer.ts";
 import { aggregate } from "./memory/aggregate.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
+import { MemoryStaging, type PutOutcome } from "./memory/staging.ts";
+import type { Staging } from "./staging.ts";
 import { matcherOf } from "./memory/matcher.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
@@ -53,21 +55,29 @@ export class MemoryBackend implements Backend {
   write(batch: Batch): Promise<WriteResult> {
     const known = this.#ledger.get(batch.id);
     if (known) return Promise.resolve({ ...known, isReplay: true });
-    const { dataset } = batch;
-    const ring = this.#rings[dataset.name];
     let duplicates = 0;
     let restated = 0;
     for (const record of batch.records as readonly Fields[]) {
-      if (!ring.has(record)) this.#evicted += ring.push(record, byteLength(dataset, record));
-      else if (this.#onConflict === "replace") {
-        this.#evicted += ring.replace(record, byteLength(dataset, record));
-        restated++;
-      } else duplicates++;
+      const outcome = this.#put(batch.dataset, record);
+      if (outcome === "restated") restated++;
+      else if (outcome === "duplicate") duplicates++;
     }
     const result = { committed: batch.records.length - duplicates, duplicates, restated };
     this.#ledger.set(batch.id, result);
     if (this.#ledger.size > LEDGER_LENGTH) this.#ledger.delete(this.#ledger.keys().next().value!);
     return Promise.resolve(result);
+  }
+
+  stage(): Promise<Staging> {
+    const ring = this.#rings.cost_entries;
+    return Promise.resolve(
+      new MemoryStaging({
+        documents: this.documents,
+        values: () => ring.values(),
+        remove: (isGone) => ring.remove(isGone),
+        put: (record) => this.#put(DATASETS.cost_entries, record),
+      }),
+    );
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
@@ -132,6 +142,17 @@ export class MemoryBackend implements Backend {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  #put(dataset: Dataset<unknown>, record: Fields): PutOutcome {
+    const ring = this.#rings[dataset.name];
+    if (!ring.has(record)) {
+      this.#evicted += ring.push(record, byteLength(dataset, record));
+      return "stored";
+    }
+    if (this.#onConflict === "ignore") return "duplicate";
+    this.#evicted += ring.replace(record, byteLength(dataset, record));
+    return "restated";
   }
 
   #select(dataset: Dataset<unknown>, query: RecordQuery): Fields[] {

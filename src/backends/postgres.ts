@@ -28,6 +28,8 @@ import { DIALECT, literal, readableFrom, SCHEMA_VERSION, selectList } from "./po
 import { eachSlice, Slices } from "./postgres/slices.ts";
 import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
+import { PostgresStaging, type PostgresStagingOptions } from "./postgres/staging.ts";
+import type { Staging } from "./staging.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { mergeAggregates } from "./sql/merge_aggregates.ts";
 import { whereClause } from "./sql/select.ts";
@@ -76,6 +78,7 @@ export class PostgresBackend implements Backend {
   /** True if this backend creates partitions, for which a user needs a privilege. */
   protected readonly createsPartitions: boolean = true;
   readonly #writer: PostgresWriter;
+  readonly #staging: Omit<PostgresStagingOptions, "pool">;
   readonly #retention: Retention;
   readonly #slices: Slices;
   /** The version of the schema; an older one only where the database is only read. */
@@ -104,6 +107,9 @@ export class PostgresBackend implements Backend {
     this.pool = pool;
     this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
+    const { onConflict, settingsFor } = options;
+    const settings = settingsFor?.({ id: "", dataset: DATASETS.cost_entries, records: [] }) ?? "";
+    this.#staging = { parts, onConflict, settings };
     this.#retention = retention;
     this.#slices = new Slices(pool, parts);
     this.#version = version;
@@ -115,6 +121,10 @@ export class PostgresBackend implements Backend {
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     return this.#writer.write(batch, onSent);
+  }
+
+  stage(): Promise<Staging> {
+    return PostgresStaging.open({ pool: this.pool, ...this.#staging });
   }
 
   /** Reads in one statement, which sees one state of the database, or in several where many partitions have records. */

@@ -26,12 +26,15 @@ import {
   type SqliteDriverName,
   type SqliteValue,
 } from "./sqlite/driver.ts";
-import { asBackendError, locationOfFile, openSqliteFile } from "./sqlite/file.ts";
+import { asBackendError, locationOfFile, openOnceMore, openSqliteFile } from "./sqlite/file.ts";
 import { FileGuard } from "./sqlite/file_guard.ts";
 import { datasetStats, fileSize, findWarnings, isWritable, sqliteVersion } from "./sqlite/inspection.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
 import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
+import { SqliteStaging } from "./sqlite/staging.ts";
 import { ThreadedWriter } from "./sqlite/threaded_writer.ts";
+import type { SqliteWriterOptions } from "./sqlite/writer.ts";
+import type { Staging } from "./staging.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
 /**
@@ -85,6 +88,7 @@ export class SqliteBackend implements Backend {
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
   readonly #writer: ThreadedWriter;
+  readonly #file: SqliteWriterOptions;
   readonly #isReadOnly: boolean;
   /** Changes of the file run one after the other: two of its connections must not wait for each other. */
   readonly #turns = new Mutex();
@@ -112,10 +116,10 @@ export class SqliteBackend implements Backend {
     this.#path = path;
     this.isDurable = path !== "";
     this.#isReadOnly = mode === "read";
-    const file = { path, inode: this.isDurable ? Deno.statSync(path).ino : null };
+    const file = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
+    this.#file = file;
     this.#writer = new ThreadedWriter(database, {
       ...file,
-      onConflict,
       driver: driver.name,
       threadRecords: this.isDurable && mode !== "read" ? threadRecords : Infinity,
     });
@@ -143,6 +147,20 @@ export class SqliteBackend implements Backend {
     return this.#turns.take(() => {
       if (this.#isClosed) throw closedBackend("write", this.#path || "sqlite://");
       return this.#writer.write(batch, onSent);
+    });
+  }
+
+  stage(): Promise<Staging> {
+    const isShared = this.#path === "";
+    return this.#change("stage", () => {
+      const database = isShared ? this.#database : openOnceMore(this.#driver, this.#file);
+      return new SqliteStaging({
+        database,
+        guard: new FileGuard(database, this.#file),
+        onConflict: this.#file.onConflict,
+        change: (operation, run) => this.#change(operation, run),
+        close: () => isShared || database.close(),
+      });
     });
   }
 

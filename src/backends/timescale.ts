@@ -2,7 +2,9 @@ import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import { BackendError } from "../errors.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { costEntries } from "../records/cost_entry.ts";
 import type { RecordQuery } from "../records/query.ts";
+import type { Staging } from "./staging.ts";
 import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport, ReadOptions } from "./backend.ts";
 import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { isOutOfMemory } from "./postgres/errors.ts";
@@ -93,13 +95,28 @@ export class TimescaleBackend extends PostgresBackend {
     this.#rollUps = rollUps;
   }
 
-  /** Notes that there are estimated costs before the first is written: rollups do not tell them from billed ones. */
   override async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
-    if (!this.#hasEstimates && hasEstimates(batch)) {
-      await this.documents.write({ kind: ESTIMATES, id: batch.dataset.name, body: true }, { ifAbsent: true });
-      this.#hasEstimates = true;
-    }
+    await this.#noteEstimates(batch);
     return await super.write(batch, onSent);
+  }
+
+  override async stage(): Promise<Staging> {
+    const staging = await super.stage();
+    return {
+      add: async (records) => {
+        await this.#noteEstimates({ dataset: costEntries, records });
+        await staging.add(records);
+      },
+      publish: (publication) => staging.publish(publication),
+      discard: () => staging.discard(),
+    };
+  }
+
+  /** Notes that there are estimated costs before the first is written: rollups do not tell them from billed ones. */
+  async #noteEstimates(batch: Pick<Batch, "dataset" | "records">): Promise<void> {
+    if (this.#hasEstimates || !hasEstimates(batch)) return;
+    await this.documents.write({ kind: ESTIMATES, id: batch.dataset.name, body: true }, { ifAbsent: true });
+    this.#hasEstimates = true;
   }
 
   override async aggregate(
@@ -206,7 +223,7 @@ function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
     `${edition}, or schedule \`database cleanup --retention-days\`.`;
 }
 
-function hasEstimates({ dataset, records }: Batch): boolean {
+function hasEstimates({ dataset, records }: Pick<Batch, "dataset" | "records">): boolean {
   return dataset.positions.has("basis") &&
     records.some((record) => (record as { basis?: string }).basis === "estimated");
 }

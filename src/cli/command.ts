@@ -7,6 +7,7 @@ import {
   type PersistenceConfig,
   resolveConfig,
 } from "../config.ts";
+import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS, useSpreadsheetSafeCsv } from "./output.ts";
 import { readName, UsageError } from "./option_values.ts";
@@ -125,4 +126,10 @@ export function readSpreadsheetSafe(given: Arguments, format: string): boolean {
 /** Reads an environment variable; an empty one counts as unset. */
 export function env(name: string): string | undefined {
   return Deno.env.get(name) || undefined;
+}
+
+/** Name of the user, where Deno grants to read it. */
+export function userName(): string | undefined {
+  const name = Deno.build.os === "windows" ? "USERNAME" : "USER";
+  return isGranted({ name: "env", variable: name }) ? env(name) : undefined;
 }

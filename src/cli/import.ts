@@ -2,12 +2,18 @@ import { describePath } from "../errors.ts";
 import { resolve } from "node:path";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
-import { type ImportOptions, importRecords, type ImportReport } from "../transfer/import.ts";
+import {
+  type CostFile,
+  importCosts,
+  type ImportOptions,
+  importRecords,
+  type ImportReport,
+} from "../transfer/import.ts";
 import { IMPORT_FORMATS, type ImportFormat, makeReader } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, sqliteFile, withBackend } from "./command.ts";
-import { formatCount, formatThings, note, print } from "./output.ts";
+import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
+import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASETS, readDataset } from "./selection.ts";
 import { invalidValue, readName, UsageError } from "./option_values.ts";
@@ -50,6 +56,13 @@ export const importCommand: Command = {
     },
     { name: "focus-version", value: "V", summary: "the version of FOCUS (default: told by the columns)" },
     {
+      name: "source",
+      value: "NAME",
+      summary: "source of the costs (default: format and billing account, or the constants of --set)",
+    },
+    { name: "replace", summary: "replace costs of the same source and billing period in any case" },
+    { name: "append", summary: "add to costs of the same source and billing period" },
+    {
       name: "on-conflict",
       value: "ignore|replace",
       summary: "what to do with a cost that exists (default ignore)",
@@ -58,7 +71,7 @@ export const importCommand: Command = {
     { name: "rejects", value: "FILE", summary: "write bad lines with their reasons to this file, as NDJSON" },
   ],
   examples: [
-    "openfinops database import costs focus.csv.gz --format focus --id-column Id",
+    "openfinops database import costs 2026-11-*.csv.gz --format focus",
     "openfinops database import metrics cpu.csv --map cpuUsage=value --set nodeId=i-24ae8d",
     "zcat *.ndjson.gz | openfinops database import services - --format ndjson",
   ],
@@ -78,42 +91,168 @@ export const importCommand: Command = {
       makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
       assertReadable(path);
     }
-    const isByRow = dataset === "cost_entries" && (mapping.idColumn ?? mapping.map?.entryId) === undefined;
-    const hint = isByRow ? " (without --id-column, equal rows of several files are one)" : "";
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
-    await withBackend(given, "create", async (backend) => {
-      rejects.empty();
-      for (const { path, format } of files) {
-        const report = await importFile(path, {
-          backend,
-          dataset,
-          format,
-          ...mapping,
-          isStrict: given.has("strict"),
-          onReject: (reject) => rejects.add(nameOf(path), reject),
-          onFocusVersion: (version) =>
-            note(`${nameOf(path)}: FOCUS ${version}${given.has("focus-version") ? "" : OVERRIDE_HINT}`),
-        });
-        print(`${nameOf(path)}: ${describeReport(report)}${report.known > 0 ? hint : ""}`);
-      }
-    }, { onConflict });
+    using interrupt = new Interrupt();
+    const options = {
+      dataset,
+      ...mapping,
+      ...readDelivery(given, dataset),
+      isStrict: given.has("strict"),
+      signal: interrupt.signal,
+    };
+    try {
+      await withBackend(given, "create", async (backend) => {
+        rejects.empty();
+        const run = dataset === "cost_entries" ? importAsDelivery : importEach;
+        await run(files, { ...options, backend }, rejects);
+      }, { onConflict });
+    } catch (error) {
+      rejects.note();
+      throw error;
+    }
     rejects.summarize();
   },
 };
 
-async function importFile(path: string, options: ImportOptions): Promise<ImportReport> {
+/** A file with its format. */
+interface GivenFile {
+  readonly path: string;
+  readonly format: ImportFormat;
+}
+
+/** Imports files one by one. */
+async function importEach(
+  files: readonly GivenFile[],
+  options: Omit<ImportOptions, "format">,
+  rejects: Rejects,
+): Promise<void> {
+  for (const { path, format } of files) {
+    using progress = new ProgressLine();
+    const { open, size, name } = asCostFile({ path, format });
+    try {
+      const report = await importRecords(await open(), {
+        ...options,
+        format,
+        onReject: (reject) => rejects.add(name, reject),
+        onProgress: ({ stored, known, bytes }) => progress.show(stored + known, size && bytes / size),
+      });
+      print(`${name}: ${describeReport(report)}`);
+    } catch (error) {
+      throw asImportError(error, path);
+    }
+  }
+}
+
+/** Imports files of costs as one delivery. */
+async function importAsDelivery(
+  files: readonly GivenFile[],
+  options: Omit<ImportOptions, "format">,
+  rejects: Rejects,
+): Promise<void> {
   using progress = new ProgressLine();
-  const size = path === STDIN ? undefined : Deno.statSync(path).size;
-  const input = path === STDIN ? Deno.stdin.readable : (await Deno.open(path)).readable;
+  const total = files.reduce<number | undefined>((sum, file) => {
+    const { size } = asCostFile(file);
+    return sum === undefined || size === undefined ? undefined : sum + size;
+  }, 0);
+  let current = files[0].path;
+  const opened = files.map((file): CostFile => {
+    const found = asCostFile(file);
+    return {
+      ...found,
+      open() {
+        current = file.path;
+        return found.open();
+      },
+    };
+  });
   try {
-    return await importRecords(input, {
+    await importCosts(opened, {
       ...options,
-      onProgress: ({ stored, known, bytes }) => progress.show(stored + known, size && bytes / size),
+      format: files[0].format,
+      onFocusVersion: (version) =>
+        note(`${nameOf(current)}: FOCUS ${version}${options.focusVersion ? "" : OVERRIDE_HINT}`),
+      onReject: (reject) => rejects.add(nameOf(current), reject),
+      onProgress: ({ staged, bytes }) => progress.show(staged, total && bytes / total),
+      onDelivered: printDelivery,
     });
   } catch (error) {
-    if (!(error instanceof TransferError)) throw asFileError("read", path, error);
-    throw new TransferError(`${nameOf(path)}: ${error.message}`, error);
+    throw asImportError(error, current);
   }
+}
+
+function asCostFile({ path, format }: GivenFile): CostFile {
+  const { isFile, size } = path === STDIN ? { isFile: false, size: 0 } : Deno.statSync(path);
+  return {
+    name: nameOf(path),
+    format,
+    ...(isFile ? { size } : {}),
+    open: async () => path === STDIN ? Deno.stdin.readable : (await Deno.open(path)).readable,
+  };
+}
+
+function asImportError(error: unknown, path: string): unknown {
+  if (!(error instanceof TransferError)) return asFileError("read", path, error);
+  const isOfFile = error.code !== "DELIVERY_REFUSED" && error.code !== "INTERRUPTED";
+  return isOfFile ? new TransferError(`${nameOf(path)}: ${error.message}`, error) : error;
+}
+
+/** Prints the outcome of a delivery: its rows, and totals before and after. */
+function printDelivery({ stored, restated, known, rejected, delivery }: ImportReport): void {
+  const { replaced, different, totals } = delivery ?? { replaced: 0, different: 0, totals: [] };
+  const counts = [stored, replaced + restated, known, different, 0, rejected].map(formatCount);
+  print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
+  if (totals.length === 0) return;
+  print("");
+  print(formatTable(
+    ["source", "period", "currency", "before", "after"],
+    totals.map(({ source, period, currency, before, after }) => [source, period, currency, before, after]),
+  ));
+}
+
+/** Aborts on Ctrl-C and TERM, so that the command can say what is stored. */
+class Interrupt implements Disposable {
+  readonly #controller = new AbortController();
+  readonly #signals: readonly Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT"]
+    : ["SIGINT", "SIGTERM"];
+  readonly #abort = () =>
+    this.#controller.abort(
+      new TransferError(
+        "Interrupted. Of costs nothing was stored; of other records what was written stays, and is known when you run " +
+          "the same command again.",
+        { code: "INTERRUPTED" },
+      ),
+    );
+
+  constructor() {
+    for (const signal of this.#signals) Deno.addSignalListener(signal, this.#abort);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of this.#signals) Deno.removeSignalListener(signal, this.#abort);
+  }
+}
+
+/** Reads the options of a delivery, which costs alone have. */
+function readDelivery(
+  given: Arguments,
+  dataset: string,
+): Pick<ImportOptions, "source" | "replace" | "append" | "user"> {
+  const options = ["source", "replace", "append"].filter((name) => given.has(name));
+  if (dataset !== "cost_entries" && options.length > 0) {
+    throw new UsageError(`--${options[0]} applies to costs only.`, { code: "CONFLICTING_OPTIONS" });
+  }
+  if (given.has("replace") && given.has("append")) {
+    throw new UsageError("--replace and --append contradict each other. Remove one.", {
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
+  const replace = given.has("replace");
+  return { source: given.text("source"), replace, append: given.has("append"), user: userName() };
 }
 
 function readMapping(
@@ -235,6 +374,11 @@ class Rejects implements Disposable {
     } catch (error) {
       throw asFileError("write", this.#path!, error);
     }
+  }
+
+  /** Says how many there were, where another error ends the import. */
+  note(): void {
+    if (this.#count > 0) note(`${formatThings(this.#count, "line is", "lines are")} bad.`);
   }
 
   /** A file with bad lines is not done. */

@@ -11,8 +11,6 @@ interface Unsettled {
   readonly id: string;
   readonly first: number;
   readonly end: number;
-  /** When it was frozen, in epoch milliseconds. */
-  readonly time: number;
   readonly pinned: Segment[];
 }
 
@@ -65,13 +63,12 @@ export class SpoolBatches {
   /** Has a batch be in the journal, for good. */
   async freeze({ id, first, end }: { id: string; first: number; end: number }): Promise<void> {
     const frame = { kind: FrameKind.BATCH, sequence: first, count: end - first, payload: id };
-    const time = Date.now();
-    this.#unsettled.push({ id, first, end, time, pinned: [await this.#note(frame)] });
+    this.#unsettled.push({ id, first, end, pinned: [await this.#note(frame)] });
   }
 
   /** Goes on with a batch that an earlier process has frozen. */
-  resume({ id, first, end, time, pinned }: FoundBatch): void {
-    this.#unsettled.push({ id, first, end, time, pinned });
+  resume({ id, first, end, pinned }: FoundBatch): void {
+    this.#unsettled.push({ id, first, end, pinned });
   }
 
   /** Returns true if a batch was replaced by its halves. */
@@ -100,7 +97,8 @@ export class SpoolBatches {
 
   /** The frames of a segment that tell of batches that are not settled. */
   *framesIn(segment: Segment): Generator<Frame> {
-    for (const { id, first, end, time, pinned } of [...this.#unsettled, ...this.found]) {
+    const time = Date.now();
+    for (const { id, first, end, pinned } of [...this.#unsettled, ...this.found]) {
       if (!pinned.includes(segment)) continue;
       yield { kind: FrameKind.BATCH, sequence: first, count: end - first, time, payload: id };
       for (const split of this.#splits) {

@@ -30,8 +30,6 @@ export interface FoundBatch {
   readonly first: number;
   /** The number after its last record. */
   readonly end: number;
-  /** When it was frozen, in epoch milliseconds; it was not written before. */
-  readonly time: number;
   /** The segments that tell of it; none where its frame was damaged. */
   readonly pinned: Segment[];
 }
@@ -127,7 +125,7 @@ function note(
     remains.next = end;
   } else if (kind === FrameKind.BATCH && end > settled) {
     segment.pin();
-    remains.batches.push({ id: payload, first: sequence, end, time, pinned: [segment] });
+    remains.batches.push({ id: payload, first: sequence, end, pinned: [segment] });
     remains.next = Math.max(remains.next, end); // its records may be damaged: no others may have their numbers
   } else if (kind === FrameKind.SPLIT) {
     const batch = remains.batches.find(({ id }) => payload.startsWith(id));
@@ -143,9 +141,7 @@ function withGaps(batches: readonly FoundBatch[], settled: number): FoundBatch[]
   const all: FoundBatch[] = [];
   let at = settled;
   for (const batch of batches) {
-    if (batch.first > at) {
-      all.push({ id: crypto.randomUUID(), first: at, end: batch.first, time: Date.now(), pinned: [] });
-    }
+    if (batch.first > at) all.push({ id: crypto.randomUUID(), first: at, end: batch.first, pinned: [] });
     all.push(batch);
     at = batch.end;
   }

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import type { Backend } from "../backends/backend.ts";
+import { NOTHING_PUBLISHED, type Staging } from "../backends/staging.ts";
 import { describe } from "../errors.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -10,12 +12,12 @@ import { type FocusDataset, focusDatasetOf, storeFocusRows } from "./focus_docum
 import { type Line, LineStream } from "./line_stream.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { headerOf, type Outcome, RecordStream, type Reject } from "./record_stream.ts";
-import { KeyClashes } from "./content_id.ts";
+import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
 import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
 
 /** Options of an import. */
-export interface ImportOptions extends MappingOptions {
+export interface ImportOptions extends MappingOptions, DeliveryOptions {
   /** Target: a backend that `openBackend()` opened. */
   backend: Sink;
   /** Dataset. */
@@ -26,7 +28,7 @@ export interface ImportOptions extends MappingOptions {
    * @default {false}
    */
   isStrict?: boolean;
-  /** Ends the import when it aborts. Batches that are written by then stay stored. */
+  /** Ends the import when it aborts. Of costs nothing is stored then; of other records, what is written by then. */
   signal?: AbortSignal;
   /** Called for each rejected line. */
   onReject?: (reject: Reject) => void;
@@ -34,7 +36,7 @@ export interface ImportOptions extends MappingOptions {
   onProgress?: (progress: ImportProgress) => void;
 }
 
-/** Number of lines by result: `stored`, `known` and `rejected` add up to all. */
+/** Number of lines by result: `stored`, `known`, `rejected` and, of costs, `different` add up to all. */
 export interface ImportReport {
   /** Records that are new in the backend, restated ones included. */
   stored: number;
@@ -44,25 +46,55 @@ export interface ImportReport {
   restated: number;
   /** Lines that could not be taken. */
   rejected: number;
+  /** Outcome of a delivery of costs, if the files have any. */
+  delivery?: DeliveryReport;
+}
+
+/** Outcome of a delivery of costs. */
+export interface DeliveryReport {
+  /** Id of the delivery, as `database deliveries` lists it. */
+  id: string;
+  /** Costs of earlier deliveries that were deleted. */
+  replaced: number;
+  /** Costs whose id and time exist with other content. They were not stored. */
+  different: number;
+  /** Totals of each source, billing period and currency, before and after. */
+  totals: readonly DeliveryTotal[];
 }
 
 /** Progress of an import. */
-export interface ImportProgress extends ImportReport {
+export interface ImportProgress extends Omit<ImportReport, "delivery"> {
   /** Bytes that were read, of the file as it is. */
   bytes: number;
+  /** Costs that are staged and not visible yet. */
+  staged: number;
+}
+
+/** A file of costs. */
+export interface CostFile {
+  /** Name in messages, and in the list of deliveries. */
+  readonly name: string;
+  /** Format. */
+  readonly format: ImportOptions["format"];
+  /** Opens it. */
+  open(): Promise<ReadableStream<Uint8Array>>;
+  /** Size in bytes, where known. */
+  readonly size?: number;
 }
 
 /**
  * Imports the records of a file into a backend, as a stream and in flat memory. Files of gzip are recognized.
  *
- * To import the same file again changes nothing: cost entries are known by their key, batches of metrics, which have
- * none, by the backend's ledger for 30 days.
+ * To import the same file again changes nothing. Costs are a delivery: all of it becomes visible in one transaction, or
+ * nothing. A billing period of a source that is delivered again replaces what is there, or is refused. Batches of metrics
+ * are known by the backend's ledger for 30 days.
  *
  * @param input The bytes of the file.
  * @param options Where they go, what they are, and how columns become fields.
  * @returns What became of them.
  * @throws {TransferError} If the file cannot be read (to its end), lacks a column that is mapped, has ids that stand
- * for different costs, or in strict mode has a bad line. Records that it counts as stored stay stored.
+ * for different costs, or in strict mode has a bad line; or if the delivery is refused, as it does not cover what is
+ * there. Records that it counts as stored stay stored.
  * @throws {BackendError} If the backend cannot take them. When the signal aborts, its reason.
  *
  * @example Import a file of costs, twice
@@ -88,44 +120,165 @@ export async function importRecords(
   input: ReadableStream<Uint8Array>,
   options: ImportOptions,
 ): Promise<ImportReport> {
+  if (options.dataset === "cost_entries") {
+    const open = () => Promise.resolve(input);
+    return await importCosts([{ name: "a stream", format: options.format, open }], options);
+  }
   const { backend, onProgress, signal } = options;
   const dataset: Dataset<unknown> = DATASETS[options.dataset];
-  const progress: ImportProgress = { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0 };
-  const clashes = new KeyClashes(dataset);
-  let ignored = 0; // none where the backend replaces, and what comes last counts
+  const progress = newProgress();
   const sink = batchSink<unknown>({
     dataset,
     sink: backend,
-    idOf: dataset.key.length > 0 ? () => crypto.randomUUID() : contentIds(dataset.name),
+    idOf: contentIds(dataset.name),
     onWritten({ committed, duplicates, restated, isReplay }) {
       progress.stored += isReplay ? 0 : committed;
       progress.known += isReplay ? committed + duplicates : duplicates;
       progress.restated += isReplay ? 0 : restated;
-      ignored += duplicates;
       onProgress?.({ ...progress });
     },
   });
   try {
-    const lines = (await decompress(input.pipeThrough(counter(progress), { signal })))
-      .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }));
-    const { first, whole } = options.format === "focus" ? await peek(lines) : { first: [], whole: lines };
-    const columns = first.length > 0 && first[0].fault === undefined ? headerOf(first[0].text) : [];
-    const documents = focusDatasetOf(columns);
-    if (documents !== undefined) {
-      return await importDocuments(whole, { dataset: documents, columns, progress, options });
-    }
-    await whole
-      .pipeThrough(new RecordStream(dataset, options))
-      .pipeThrough(sorter({ progress, clashes }, options))
-      .pipeThrough(new FixedBatches(dataset))
-      .pipeTo(sink, { signal });
+    const records = await readRecords(input, { dataset, progress, options, take: (record) => record });
+    await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
   } catch (error) {
     signal?.throwIfAborted();
-    throw asImportError(error, progress.stored);
+    throw asImportError(error, `${progress.stored} records before it are stored.`);
   }
-  if (clashes.first && ignored > 0) throw clashError(clashes.first, { progress, options });
-  const { bytes: _, ...report } = progress;
+  return reportOf(progress);
+}
+
+/**
+ * Imports files of costs as one delivery: all of it becomes visible in one transaction, or nothing.
+ *
+ * @throws {TransferError} As {@linkcode importRecords}.
+ * @throws {BackendError} If the backend cannot take them. When the signal aborts, its reason.
+ */
+export async function importCosts(
+  files: readonly CostFile[],
+  options: ImportOptions & { readonly onDelivered?: (report: ImportReport) => void },
+): Promise<ImportReport> {
+  const { signal } = options;
+  const progress = newProgress();
+  const delivery = new Delivery({ ...options, files: files.map(({ name }) => name) });
+  const staging = await openStaging(options.backend);
+  try {
+    for (const file of files) {
+      await stageFile(file, { staging, delivery, progress, options: { ...options, format: file.format } });
+    }
+    signal?.throwIfAborted();
+    return await publish(staging, { delivery, progress, options });
+  } finally {
+    await staging.discard();
+  }
+}
+
+function openStaging(backend: Sink): Promise<Staging> {
+  const { stage } = backend as Partial<Pick<Backend, "stage">>;
+  if (stage) return retryBriefly(() => stage.call(backend));
+  throw new TransferError(
+    "Cannot import costs: the sink cannot stage them. Use a backend that openBackend() opened.",
+    { code: "UNSUPPORTED_FORMAT" },
+  );
+}
+
+async function stageFile(
+  { format, open }: CostFile,
+  { staging, delivery, progress, options }: {
+    staging: Staging;
+    delivery: Delivery;
+    progress: ImportProgress;
+    options: ImportOptions;
+  },
+): Promise<void> {
+  const { signal, onProgress } = options;
+  const dataset: Dataset<unknown> = DATASETS.cost_entries;
+  const take = (record: unknown, isHashed: boolean) => {
+    delivery.take(record, { isHashed, format });
+    return record;
+  };
+  const sink = new WritableStream<readonly unknown[]>({
+    async write(records) {
+      await staging.add(records);
+      progress.staged += records.length;
+      onProgress?.({ ...progress });
+    },
+  });
+  try {
+    const records = await readRecords(await open(), { dataset, progress, options, take });
+    await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw asImportError(error, "Nothing was stored.");
+  }
+}
+
+async function publish(
+  staging: Staging,
+  { delivery, progress, options }: {
+    delivery: Delivery;
+    progress: ImportProgress;
+    options: ImportOptions & { readonly onDelivered?: (report: ImportReport) => void };
+  },
+): Promise<ImportReport> {
+  const result = await retryBriefly(() => staging.publish(delivery));
+  delivery.assertAccepted();
+  // An attempt whose outcome was unknown had succeeded: its numbers are lost.
+  const { stored, restated, known, different, replaced, clash } = delivery.isPublished
+    ? { ...NOTHING_PUBLISHED, stored: delivery.rows - delivery.knownRows }
+    : result;
+  progress.stored += stored;
+  progress.restated += restated;
+  progress.known += known + delivery.knownRows;
+  const report: ImportReport = reportOf(progress);
+  if (delivery.rows > 0) {
+    report.delivery = { id: delivery.id, replaced, different, totals: delivery.totals };
+  }
+  options.onDelivered?.(report);
+  if (clash) throw clashError(clash, { report, options });
   return report;
+}
+
+function newProgress(): ImportProgress {
+  return { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0, staged: 0 };
+}
+
+function reportOf({ stored, known, restated, rejected }: ImportProgress): ImportReport {
+  return { stored, known, restated, rejected };
+}
+
+/** Options of reading a file. */
+interface ReadingOptions {
+  readonly dataset: Dataset<unknown>;
+  readonly progress: ImportProgress;
+  readonly options: ImportOptions;
+  /** Completes a record; `isHashed` if the file has no id for it. */
+  readonly take: (record: unknown, isHashed: boolean) => unknown;
+}
+
+/** Records of a file; nothing where it is a file of FOCUS that is none of costs, which is stored at once. */
+async function readRecords(
+  input: ReadableStream<Uint8Array>,
+  { dataset, progress, options, take }: ReadingOptions,
+): Promise<ReadableStream<unknown[]> | undefined> {
+  const lines = (await decompress(input.pipeThrough(counter(progress), { signal: options.signal })))
+    .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }));
+  const { first, whole } = options.format === "focus" ? await peek(lines) : { first: [], whole: lines };
+  const columns = first.length > 0 && first[0].fault === undefined ? headerOf(first[0].text) : [];
+  const documents = focusDatasetOf(columns);
+  if (documents === undefined) {
+    return whole.pipeThrough(new RecordStream(dataset, options))
+      .pipeThrough(sorter(rejector(progress, options), take));
+  }
+  const { stored, known, restated } = await importDocuments(whole, {
+    dataset: documents,
+    columns,
+    progress,
+    options,
+  });
+  progress.stored += stored;
+  progress.known += known;
+  progress.restated += restated;
 }
 
 /** Reads the first lines of a file and returns them with the rest. */
@@ -198,10 +351,9 @@ function rejector(
 
 /** Passes records on and reports rejected lines. */
 function sorter(
-  { progress, clashes }: { progress: ImportProgress; clashes: KeyClashes },
-  options: ImportOptions,
+  reject: (reject: Reject) => void,
+  take: ReadingOptions["take"],
 ): TransformStream<readonly Outcome[], unknown[]> {
-  const reject = rejector(progress, options);
   return new TransformStream({
     transform(outcomes, controller) {
       const records: unknown[] = [];
@@ -210,8 +362,9 @@ function sorter(
           reject(outcome);
           continue;
         }
-        clashes.add(outcome.record);
-        records.push(outcome.absent?.length ? withColumns(outcome.record, outcome.absent) : outcome.record);
+        // The columns that the first record of a file names are no part of its content.
+        const record = take(outcome.record, outcome.isHashed === true);
+        records.push(outcome.absent?.length ? withColumns(record, outcome.absent) : record);
       }
       if (records.length > 0) controller.enqueue(records);
     },
@@ -226,27 +379,28 @@ function withColumns(record: unknown, names: readonly string[]): unknown {
 
 /** Creates the error for an id that several costs share: all but the first would be missing silently. */
 function clashError(
-  { entryId, timestamp }: Record<string, unknown>,
-  { progress, options }: { progress: ImportProgress; options: ImportOptions },
+  { entryId, timestamp }: { entryId: string; timestamp: number },
+  { report, options }: { report: ImportReport; options: ImportOptions },
 ): TransferError {
   const column = options.idColumn ?? options.map?.entryId ?? "entryId";
-  const { stored, known } = progress;
+  const { stored, known, delivery } = report;
   return new TransferError(
     `Cannot import all: ${describe(entryId)} in ${column} stands for several costs of ${
-      isoTime(timestamp as number)
-    }. Choose an id column that tells them apart. ${stored} records are stored, ${known} counted as known.`,
+      isoTime(timestamp)
+    }. Choose an id column that tells them apart. ${stored} records are stored, ${known} are known, ` +
+      `${delivery!.different} with other content are not stored.`,
     { code: "KEY_CLASH" },
   );
 }
 
-/** The error as the caller gets it: what was stored before it stays so, and has to be known. */
-function asImportError(error: unknown, stored: number): unknown {
+/** The error as the caller gets it, with what is stored. */
+function asImportError(error: unknown, stored: string): unknown {
   const code = error instanceof Error ? (error as { code?: string }).code : undefined;
   const isFault = error instanceof TransferError && !error.message.startsWith("Cannot import");
   if (!isFault && !code?.startsWith("Z_")) return error;
   const { message } = error as Error;
   const reason = isFault ? message : `the gzip file is damaged or cut short (${message}). Fetch it again.`;
-  return new TransferError(`Cannot import all: ${reason} ${stored} records before it are stored.`, {
+  return new TransferError(`Cannot import all: ${reason} ${stored}`, {
     code: isFault ? error.code : "INVALID_FILE",
     line: isFault ? error.line : undefined,
     cause: error,

@@ -5,7 +5,6 @@ import { readCsvLine } from "./csv.ts";
 import { TransferError } from "./transfer_error.ts";
 import type { Line } from "./line_stream.ts";
 import { makeReader, type MappingOptions, namedColumns, type RowReader } from "./mapping.ts";
-import { ContentIds } from "./content_id.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
 
 /** A line that could not be taken. */
@@ -26,6 +25,8 @@ export type Outcome = Taken | Reject;
 /** A line that became a record. */
 export interface Taken {
   readonly record: unknown;
+  /** True if the file has no id for it: its content makes one. */
+  readonly isHashed?: boolean;
   /** The columns of the file that are null in this line; of the first record of a file whose columns are kept. */
   readonly absent?: readonly string[];
 }
@@ -83,25 +84,18 @@ function take({ line, text, fault }: Line, reader: LineReader): Outcome {
   }
 }
 
-/** Common part of both formats: ids for cost entries that have none. */
-class Records {
-  readonly dataset: Dataset<unknown>;
-  readonly #ids = new ContentIds();
-  readonly #needsId: boolean;
+/** Stands for an id until the content of a cost makes one. */
+const NO_ID = "row";
 
-  constructor(dataset: Dataset<unknown>) {
-    this.dataset = dataset;
-    this.#needsId = dataset.key.includes("entryId");
-  }
-
-  accept(record: Record<string, unknown>, row: () => string): unknown {
-    if (this.#needsId) record.entryId ??= this.#ids.next(row());
-    return acceptRecord(this.dataset, record);
-  }
+/** Makes a record. */
+function accept(dataset: Dataset<unknown>, input: Record<string, unknown>): Taken {
+  const isHashed = dataset.key.includes("entryId") && (input.entryId ?? undefined) === undefined;
+  if (isHashed) input.entryId = NO_ID;
+  return { record: acceptRecord(dataset, input), isHashed };
 }
 
 class CsvReader implements LineReader {
-  readonly #records: Records;
+  readonly #dataset: Dataset<unknown>;
   readonly #columns: ReadonlyMap<string, number>;
   readonly #rows: RowReader;
   /** The text that is null where no quotes are around it. */
@@ -116,7 +110,7 @@ class CsvReader implements LineReader {
       );
     }
     const names = headerOf(header.text);
-    this.#records = new Records(dataset);
+    this.#dataset = dataset;
     this.#columns = new Map(names.map((name, i) => [name, i]));
     this.#rows = makeReader(dataset, options, names);
     this.#nullText = options.format === "focus" ? FOCUS_NULL : undefined;
@@ -131,18 +125,15 @@ class CsvReader implements LineReader {
       );
     }
     const row = (column: string) => cells[this.#columns.get(column)!];
-    // An id of an earlier release is a hash of what the line says, also where that stands for null.
-    const isLiteral = this.#nullText === undefined || !text.includes(this.#nullText);
-    const content = () => (isLiteral ? cells : readCsvLine(text)).join("\x1f");
-    const record = this.#records.accept(this.#rows.read(row), content);
-    const absent = this.#isFirst ? this.#rows.absentIn?.(row, record) : undefined;
+    const taken = accept(this.#dataset, this.#rows.read(row));
+    const absent = this.#isFirst ? this.#rows.absentIn?.(row, taken.record) : undefined;
     this.#isFirst = false;
-    return absent ? { record, absent } : { record };
+    return absent ? { ...taken, absent } : taken;
   }
 }
 
 class NdjsonReader implements LineReader {
-  readonly #records: Records;
+  readonly #dataset: Dataset<unknown>;
   readonly #rows: RowReader;
   /** Without a mapping, validation refuses columns that are not fields. */
   readonly #known: ReadonlySet<string> | undefined;
@@ -151,7 +142,7 @@ class NdjsonReader implements LineReader {
   #hasRows = false;
 
   constructor(dataset: Dataset<unknown>, options: MappingOptions) {
-    this.#records = new Records(dataset);
+    this.#dataset = dataset;
     this.#rows = makeReader(dataset, options);
     this.#unseen = new Set(namedColumns(options));
     const isMapped = options.map || options.set || options.idColumn;
@@ -180,7 +171,7 @@ class NdjsonReader implements LineReader {
         if (!this.#known.has(name)) record[name] = row[name];
       }
     }
-    return { record: this.#records.accept(record, () => text) };
+    return accept(this.#dataset, record);
   }
 
   end(): void {

@@ -5,11 +5,16 @@ export class MemoryDocuments implements DocumentStore {
   readonly #bodies = new Map<string, string>();
 
   read(kind?: string): Promise<StoredDocument[]> {
+    return Promise.resolve(this.list(kind));
+  }
+
+  /** The same at once. */
+  list(kind?: string): StoredDocument[] {
     const all = [...this.#bodies].toSorted(([a], [b]) => a < b ? -1 : 1).map(([key, body]) => {
       const [kind, id] = key.split("\0");
       return { kind, id, body: JSON.parse(body) };
     });
-    return Promise.resolve(kind === undefined ? all : all.filter((document) => document.kind === kind));
+    return kind === undefined ? all : all.filter((document) => document.kind === kind);
   }
 
   write({ kind, id, body }: StoredDocument, { ifAbsent = false } = {}): Promise<boolean> {

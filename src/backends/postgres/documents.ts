@@ -1,6 +1,6 @@
 import { BackendError } from "../../errors.ts";
 import type { DocumentStore, StoredDocument } from "../backend.ts";
-import type { PostgresPool } from "./pool.ts";
+import type { PostgresPool, PostgresSession } from "./pool.ts";
 
 /** The SQLSTATE of a table that is not there. */
 const UNDEFINED_TABLE = "42P01";
@@ -28,18 +28,26 @@ export class PostgresDocuments implements DocumentStore {
     }
   }
 
-  async write({ kind, id, body }: StoredDocument, { ifAbsent = false } = {}): Promise<boolean> {
-    const conflict = ifAbsent
-      ? "DO NOTHING"
-      : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = now()";
-    const sql =
-      `INSERT INTO live_documents (kind, id, body) VALUES ($1, $2, $3::text::jsonb) ON CONFLICT ${conflict}`;
-    const parameters = [kind, id, JSON.stringify(body)];
-    return await this.#pool.useBriefly("write", (session) => session.execute(sql, parameters)) > 0;
+  async write(document: StoredDocument, options?: { ifAbsent?: boolean }): Promise<boolean> {
+    return await this.#pool.useBriefly("write", (session) => writeDocument(session, document, options));
   }
 
   async delete(kind: string, id: string): Promise<boolean> {
     const sql = "DELETE FROM live_documents WHERE kind = $1 AND id = $2";
     return await this.#pool.useBriefly("delete", (session) => session.execute(sql, [kind, id])) > 0;
   }
+}
+
+/** Writes a document; returns true if it was written. */
+export async function writeDocument(
+  session: PostgresSession,
+  { kind, id, body }: StoredDocument,
+  { ifAbsent = false } = {},
+): Promise<boolean> {
+  const conflict = ifAbsent
+    ? "DO NOTHING"
+    : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = now()";
+  const sql =
+    `INSERT INTO live_documents (kind, id, body) VALUES ($1, $2, $3::text::jsonb) ON CONFLICT ${conflict}`;
+  return await session.execute(sql, [kind, id, JSON.stringify(body)]) > 0;
 }

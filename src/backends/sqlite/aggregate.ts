@@ -27,7 +27,8 @@ export function entry(column: string, key: string): string {
   return `(SELECT e.value FROM json_each(${column}) AS e WHERE e.key = ${literal(key)})`;
 }
 
-function literal(text: string): string {
+/** Writes a text as SQL. */
+export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
@@ -94,7 +95,7 @@ function partOf(dataset: Dataset<unknown>, measure: Measure): Part {
 }
 
 /** The columns that give the sum of amounts: halves of nine digits are summed apart, so that no sum overflows. */
-function amountSums(name: string): string[] {
+export function amountSums(name: string): string[] {
   return ["units", "parts"].flatMap((part) => [
     `CAST(sum(${name}_${part} / 1000000000) AS TEXT)`,
     `CAST(sum(${name}_${part} % 1000000000) AS TEXT)`,
@@ -102,7 +103,7 @@ function amountSums(name: string): string[] {
 }
 
 /** The sum that {@linkcode amountSums} stand for. */
-function sumOf(sums: readonly SqliteValue[]): string | null {
+export function sumOf(sums: readonly SqliteValue[]): string | null {
   if (sums[0] === null) return null;
   const [unitsHigh, unitsLow, partsHigh, partsLow] = (sums as string[]).map(BigInt);
   const billion = 1_000_000_000n;

@@ -32,18 +32,26 @@ export class SqliteDocuments implements DocumentStore {
     });
   }
 
-  write({ kind, id, body }: StoredDocument, { ifAbsent = false } = {}): Promise<boolean> {
-    const conflict = ifAbsent
-      ? "DO NOTHING"
-      : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at";
-    const sql =
-      `INSERT INTO live_documents (kind, id, body, updated_at) VALUES (?, ?, ?, ?) ON CONFLICT ${conflict}`;
-    const values = [kind, id, JSON.stringify(body), Date.now()];
-    return this.#access.change("write", () => runOnce(this.#database, sql, values) > 0);
+  write(document: StoredDocument, options?: { ifAbsent?: boolean }): Promise<boolean> {
+    return this.#access.change("write", () => writeDocument(this.#database, document, options));
   }
 
   delete(kind: string, id: string): Promise<boolean> {
     const sql = "DELETE FROM live_documents WHERE kind = ? AND id = ?";
     return this.#access.change("delete", () => runOnce(this.#database, sql, [kind, id]) > 0);
   }
+}
+
+/** Writes a document; returns true if it was written. */
+export function writeDocument(
+  database: SqliteDatabase,
+  { kind, id, body }: StoredDocument,
+  { ifAbsent = false } = {},
+): boolean {
+  const conflict = ifAbsent
+    ? "DO NOTHING"
+    : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at";
+  const sql =
+    `INSERT INTO live_documents (kind, id, body, updated_at) VALUES (?, ?, ?, ?) ON CONFLICT ${conflict}`;
+  return runOnce(database, sql, [kind, id, JSON.stringify(body), Date.now()]) > 0;
 }

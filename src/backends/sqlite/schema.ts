@@ -225,7 +225,8 @@ function columnsDecoder(
   };
 }
 
-function storedNames(dataset: Dataset<unknown>): string[] {
+/** Names of the columns of the table. */
+export function storedNames(dataset: Dataset<unknown>): string[] {
   return dataset.columns.flatMap(({ name, type }) =>
     STORAGE[type].columns.map(({ suffix }) => name + suffix)
   );

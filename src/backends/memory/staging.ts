@@ -1,0 +1,125 @@
+import { Decimal } from "../../records/decimal.ts";
+import { costEntries } from "../../records/cost_entry.ts";
+import {
+  type DeliveredPart,
+  DELIVERY,
+  monthAfter,
+  NOTHING_PUBLISHED,
+  type PartState,
+  type Publication,
+  type PublicationPlan,
+  type PublishResult,
+  type StagedCost,
+  type Staging,
+} from "../staging.ts";
+import type { MemoryDocuments } from "./documents.ts";
+
+type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
+
+/** Outcome of a record that is put into memory. */
+export type PutOutcome = "stored" | "restated" | "duplicate";
+
+/** Costs in memory. */
+export interface CostsInMemory {
+  readonly documents: MemoryDocuments;
+  values(): readonly Fields[];
+  remove(isGone: (record: Fields) => boolean): number;
+  put(record: Fields): PutOutcome;
+}
+
+/** Staged costs in memory. */
+export class MemoryStaging implements Staging {
+  readonly #costs: CostsInMemory;
+  #staged: (Fields & StagedCost)[] = [];
+
+  constructor(costs: CostsInMemory) {
+    this.#costs = costs;
+  }
+
+  add(records: readonly unknown[]): Promise<void> {
+    for (const record of records) this.#staged.push(record as Fields & StagedCost);
+    return Promise.resolve();
+  }
+
+  publish(publication: Publication): Promise<PublishResult> {
+    return Promise.resolve(this.#publish(publication));
+  }
+
+  /** Publishes without giving way to any other. */
+  #publish(publication: Publication): PublishResult {
+    const related = publication.related(this.#costs.documents.list(DELIVERY));
+    const plan = publication.decide(related.map((part) => this.#stateOf(part)));
+    if (!plan) return NOTHING_PUBLISHED;
+    const replaced = plan.remove.reduce((sum, part) => sum + this.#costs.remove(belongsTo(part)), 0);
+    const result = this.#insert(plan);
+    const states = new Map<number, PartState>();
+    if (result.known + result.different + result.restated > 0) {
+      for (const [number, part] of plan.insert) states.set(number, this.#stateOf(part));
+    }
+    for (const document of plan.documents(states)) void this.#costs.documents.write(document);
+    return { ...result, replaced };
+  }
+
+  discard(): Promise<void> {
+    this.#staged = [];
+    return Promise.resolve();
+  }
+
+  #insert({ insert }: PublicationPlan): PublishResult {
+    const result = { stored: 0, restated: 0, known: 0, different: 0 };
+    let clash: PublishResult["clash"];
+    const numbers = new Map<string, number>();
+    const existing = new Map<string, Fields>();
+    for (const record of this.#costs.values()) existing.set(keyOf(record), record);
+    for (const { stagedPart, stagedAt: _, isHashed, ...cost } of this.#staged) {
+      if (!insert.has(stagedPart)) continue;
+      const number = (numbers.get(keyOf(cost)) ?? 0) + 1;
+      if (isHashed) numbers.set(keyOf(cost), number);
+      const record: Fields = isHashed && number > 1
+        ? { ...cost, entryId: `${cost.entryId}-${number}` }
+        : cost;
+      const outcome = this.#costs.put(record);
+      if (outcome === "duplicate") {
+        if (contentOf(existing.get(keyOf(record))) === contentOf(record)) result.known++;
+        else {
+          result.different++;
+          clash ??= { entryId: record.entryId as string, timestamp: record.timestamp };
+        }
+        continue;
+      }
+      existing.set(keyOf(record), record);
+      result.stored++;
+      if (outcome === "restated") result.restated++;
+    }
+    return { ...result, replaced: 0, ...(clash ? { clash } : {}) };
+  }
+
+  #stateOf(part: DeliveredPart): PartState {
+    const found = this.#costs.values().filter(belongsTo(part));
+    const totals: Record<string, string> = {};
+    for (const { currency, amount } of found as (Fields & { currency: string; amount: string })[]) {
+      totals[currency] = Decimal.from(totals[currency] ?? "0").plus(Decimal.from(amount)).toString();
+    }
+    return { rows: found.length, totals };
+  }
+}
+
+function belongsTo({ deliveryId, source, period }: DeliveredPart): (record: Fields) => boolean {
+  const end = monthAfter(period);
+  return (record) =>
+    record.deliveryId === deliveryId && record.source === source &&
+    (record.billingPeriodStart === undefined
+      ? record.timestamp >= period && record.timestamp < end
+      : record.billingPeriodStart === period);
+}
+
+function keyOf({ entryId, timestamp }: Fields): string {
+  return `${timestamp} ${entryId}`;
+}
+
+/** What a cost says, as `PublishStatements` compares it. */
+function contentOf(record: Fields | undefined): string {
+  const values = costEntries.columns.filter(({ field }) => !["deliveryId", "focus"].includes(field))
+    .map(({ field }) => record?.[field]);
+  return JSON.stringify(values);
+}

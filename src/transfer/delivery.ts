@@ -1,0 +1,449 @@
+/**
+ * One delivery of costs: identity of its rows, and what it does to earlier deliveries of the same source and billing period.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import type { StoredDocument } from "../backends/backend.ts";
+import {
+  type DeliveredPart,
+  DELIVERY,
+  NO_PART,
+  type PartState,
+  type Publication,
+  type PublicationPlan,
+  type StagedCost,
+} from "../backends/staging.ts";
+import { costEntries, type CostEntry } from "../records/cost_entry.ts";
+import { Decimal } from "../records/decimal.ts";
+import { TransferError } from "./transfer_error.ts";
+import { isoTime } from "./values.ts";
+
+/** Share of the rows that a delivery must have to replace an earlier one by itself. */
+const ENOUGH_ROWS = 0.9;
+/** Most pairs of source and billing period in one delivery: each takes memory. */
+const MAX_PARTS = 10_000;
+/** Sources whose costs no vendor delivers. */
+const NEVER_DELIVERED: ReadonlySet<string> = new Set(["collect", "prices", "api"]);
+const DIGEST_MASK = (1n << 128n) - 1n;
+/** Columns whose values are the content of a cost. */
+const CONTENT = costEntries.columns.filter(({ field }) => field !== "entryId" && field !== "deliveryId");
+
+/** Exact totals by currency. */
+export type Totals = Readonly<Record<string, string>>;
+
+/** Rows of one source and billing period, as the document of a delivery records them. */
+export interface RecordedPart {
+  readonly source: string;
+  /** Start of the billing period, epoch ms. */
+  readonly period: number;
+  /** Rows in the file. */
+  readonly delivered: number;
+  /** Rows that were stored. */
+  readonly rows: number;
+  /** Sum of the hashes of the rows: the same for the same rows in any order. */
+  readonly digest: string;
+  readonly first: number;
+  readonly last: number;
+  readonly totals: Totals;
+  /** True if the vendor closed the period. */
+  readonly isClosed?: true;
+  /** When and by what the rows were deleted. */
+  readonly ended?: { readonly at: number; readonly by: string; readonly user?: string };
+}
+
+/** Document of a delivery. */
+export interface RecordedDelivery {
+  /** Time of the import, epoch ms. */
+  readonly at: number;
+  /** Name of the user who imported it, where known. */
+  readonly user?: string;
+  readonly files: readonly string[];
+  readonly parts: readonly RecordedPart[];
+}
+
+/** Total of a currency in a billing period of a source, before and after an import. */
+export interface DeliveryTotal {
+  /** Source of the costs. */
+  source: string;
+  /** Billing period: `2026-11`, or a day on which it begins. */
+  period: string;
+  /** Currency. */
+  currency: string;
+  /** Exact total of the deliveries that were there. */
+  before: string;
+  /** Exact total now. */
+  after: string;
+}
+
+/** Options of a delivery. */
+export interface DeliveryOptions {
+  /**
+   * Source of the costs. By default format and billing account of a vendor's format, else the constants of `set`.
+   */
+  source?: string;
+  /**
+   * Replace what is there of the same source and billing period in any case.
+   *
+   * @default {false}
+   */
+  replace?: boolean;
+  /**
+   * Add to what is there of the same source and billing period.
+   *
+   * @default {false}
+   */
+  append?: boolean;
+  /** Name of the user, to be listed with the delivery. */
+  user?: string;
+}
+
+/** Options of a {@linkcode Delivery} beside those of the caller. */
+interface Given extends DeliveryOptions {
+  readonly files: readonly string[];
+  readonly set?: Readonly<Record<string, string>>;
+}
+
+/** A part while its rows are staged. */
+interface StagedPart {
+  readonly number: number;
+  readonly source: string;
+  readonly period: number;
+  rows: number;
+  digest: bigint;
+  first: number;
+  last: number;
+  readonly totals: Map<string, Decimal>;
+  isClosed: boolean;
+}
+
+/** A part of an earlier delivery whose rows are there. */
+interface LivePart {
+  readonly id: string;
+  readonly index: number;
+  readonly part: RecordedPart;
+  state: PartState;
+}
+
+type Fate = "new" | "known" | "replace" | "append" | "refused";
+
+/** Takes in the rows of one delivery, and decides about it. */
+export class Delivery implements Publication {
+  readonly id: string = newDeliveryId();
+  readonly #given: Given;
+  readonly #parts = new Map<string, StagedPart>();
+  readonly #fates = new Map<StagedPart, Fate>();
+  #deliveries = new Map<string, RecordedDelivery>();
+  #live: LivePart[] = [];
+  #rows = 0;
+  #hasLooseRows = false;
+  #isPublished = false;
+  #refusals: string[] = [];
+  #totals: DeliveryTotal[] = [];
+
+  constructor(given: Given) {
+    this.#given = given;
+  }
+
+  /** Number of rows taken in. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** True if an earlier attempt to publish had succeeded. */
+  get isPublished(): boolean {
+    return this.#isPublished;
+  }
+
+  /** Totals by source, period and currency. */
+  get totals(): readonly DeliveryTotal[] {
+    return this.#totals;
+  }
+
+  /** Rows of parts that were there with the same content. */
+  get knownRows(): number {
+    return [...this.#fates].reduce((sum, [{ rows }, fate]) => fate === "known" ? sum + rows : sum, 0);
+  }
+
+  /** Completes a record: id, source, delivery and the fields of staging. */
+  take(record: unknown, { isHashed, format }: { isHashed: boolean; format: string }): void {
+    const cost = record as CostEntry & StagedCost;
+    const source = this.#given.source ?? cost.source ?? this.#sourceOf(cost, format);
+    const isDelivered = cost.basis !== "estimated" && !NEVER_DELIVERED.has(source);
+    if (isDelivered) cost.source = source;
+    const hash = createHash("sha256").update(contentOf(cost, isHashed)).digest("hex").slice(0, 32);
+    if (isHashed) cost.entryId = `row-${hash}${this.#given.append ? `@${this.id}` : ""}`;
+    if (isDelivered) cost.deliveryId = this.id;
+    else this.#hasLooseRows = true;
+    cost.stagedPart = isDelivered ? this.#count(cost, hash) : NO_PART;
+    cost.stagedAt = this.#rows++;
+    cost.isHashed = isHashed;
+  }
+
+  /**
+   * Throws if the delivery was refused.
+   *
+   * @throws {TransferError} With what is there and the three ways on.
+   */
+  assertAccepted(): void {
+    const [first, ...others] = this.#refusals;
+    if (first === undefined) return;
+    const more = others.length > 0 ? ` (and ${others.length} more billing periods)` : "";
+    throw new TransferError(
+      `Cannot import: ${first}${more}. Nothing was stored. Import all files of the period in one command, ` +
+        "or pass --replace to delete what is there, or --append to add to it.",
+      { code: "DELIVERY_REFUSED" },
+    );
+  }
+
+  related(documents: readonly StoredDocument[]): DeliveredPart[] {
+    this.#deliveries = new Map(documents.map(({ id, body }) => [id, body as RecordedDelivery]));
+    this.#isPublished = this.#deliveries.has(this.id);
+    this.#live = [...this.#deliveries].flatMap(([id, { parts }]) =>
+      parts.flatMap((part, index) =>
+        part.ended || !this.#parts.has(nameOf(part))
+          ? []
+          : [{ id, index, part, state: { rows: 0, totals: {} } }]
+      )
+    );
+    return this.#live.map(({ id, part }) => asDelivered(id, part));
+  }
+
+  decide(states: readonly PartState[]): PublicationPlan | undefined {
+    if (this.#isPublished) return undefined;
+    this.#live.forEach((live, i) => live.state = states[i]);
+    this.#refusals = [];
+    for (const part of this.#parts.values()) this.#fates.set(part, this.#fateOf(part));
+    this.#totals = this.#compareTotals(new Map());
+    if (this.#refusals.length > 0) return undefined;
+    const inserted = [...this.#parts.values()].filter((part) => this.#fates.get(part) !== "known");
+    const insert = new Map(inserted.map((part) => [part.number, asDelivered(this.id, part)]));
+    if (this.#hasLooseRows) {
+      insert.set(NO_PART, { deliveryId: "", source: "", period: 0, first: 0, last: 0 });
+    }
+    if (insert.size === 0) return undefined;
+    const ended = this.#live.filter(({ part, state }) =>
+      state.rows === 0 || this.#fates.get(this.#parts.get(nameOf(part))!) === "replace"
+    );
+    return {
+      remove: ended.map(({ id, part }) => asDelivered(id, part)),
+      insert,
+      documents: (after) => this.#documents({ inserted, ended, after }),
+    };
+  }
+
+  #sourceOf({ billingAccountId, invoiceIssuerName, serviceProviderName }: CostEntry, format: string): string {
+    if (format !== "csv" && format !== "ndjson") {
+      // Bills of two vendors must not replace each other where they name no account.
+      const account = billingAccountId ?? invoiceIssuerName ?? serviceProviderName;
+      return account === undefined ? format : `${format}:${account}`;
+    }
+    const constants = Object.entries(this.#given.set ?? {}).sort()
+      .map(([name, value]) => `${name}=${value.replaceAll(/[%,]/g, encodeURIComponent)}`);
+    return constants.length === 0 ? "csv" : `csv:${constants.join(",")}`;
+  }
+
+  /** Counts a row in its part; returns the number of the part. */
+  #count(cost: CostEntry, hash: string): number {
+    const { timestamp, currency, amount, billingPeriodStart, focus } = cost;
+    const key = { source: cost.source!, period: billingPeriodStart ?? monthOf(timestamp) };
+    let part = this.#parts.get(nameOf(key));
+    if (!part) {
+      if (this.#parts.size === MAX_PARTS) {
+        throw new TransferError(
+          `The files have more than ${MAX_PARTS} sources and billing periods. Import them in parts`,
+          { code: "INVALID_FILE" },
+        );
+      }
+      part = {
+        ...key,
+        number: this.#parts.size,
+        rows: 0,
+        digest: 0n,
+        first: timestamp,
+        last: timestamp,
+        totals: new Map(),
+        isClosed: false,
+      };
+      this.#parts.set(nameOf(key), part);
+    }
+    part.rows++;
+    part.digest = (part.digest + BigInt(`0x${hash}`)) & DIGEST_MASK;
+    part.first = Math.min(part.first, timestamp);
+    part.last = Math.max(part.last, timestamp);
+    part.totals.set(currency, (part.totals.get(currency) ?? Decimal.ZERO).plus(Decimal.from(amount)));
+    if (/^closed$/i.test(focus?.BillingPeriodStatus ?? "")) part.isClosed = true;
+    return part.number;
+  }
+
+  #liveOf(part: StagedPart): LivePart[] {
+    return this.#live.filter((live) => nameOf(live.part) === nameOf(part) && live.state.rows > 0);
+  }
+
+  #fateOf(part: StagedPart): Fate {
+    const live = this.#liveOf(part);
+    if (live.length === 0) return "new";
+    const isWhole = live.every(({ part, state }) => part.rows === state.rows);
+    if (isWhole && isSameContent(part, live.map(({ part }) => part))) return "known";
+    if (this.#given.append) return "append";
+    if (this.#given.replace) return "replace";
+    const reason = whyNotReplaced(part, live);
+    if (reason === undefined) return "replace";
+    const there = live.reduce((sum, { state }) => sum + state.rows, 0);
+    this.#refusals.push(
+      `${part.source} has ${things(there)} of ${periodName(part.period)} already (${
+        money(sumOf(live.map(({ state }) => state.totals)))
+      }), this import has ${things(part.rows)} (${money(totalsOf(part))}), and ${reason}`,
+    );
+    return "refused";
+  }
+
+  #compareTotals(after: ReadonlyMap<number, PartState>): DeliveryTotal[] {
+    return [...this.#parts.values()].flatMap((part) => {
+      const fate = this.#fates.get(part)!;
+      const before = sumOf(this.#liveOf(part).map(({ state }) => state.totals));
+      const brought = after.get(part.number)?.totals ?? totalsOf(part);
+      const now = fate === "known" || fate === "refused"
+        ? before
+        : fate === "append"
+        ? sumOf([before, brought])
+        : brought;
+      return [...new Set([...Object.keys(before), ...Object.keys(now)])].sort().map((currency) => ({
+        source: part.source,
+        period: periodName(part.period),
+        currency,
+        before: before[currency] ?? "0",
+        after: now[currency] ?? "0",
+      }));
+    });
+  }
+
+  #documents({ inserted, ended, after }: {
+    inserted: readonly StagedPart[];
+    ended: readonly LivePart[];
+    after: ReadonlyMap<number, PartState>;
+  }): StoredDocument[] {
+    this.#totals = this.#compareTotals(after);
+    const at = Date.now();
+    const { user, files } = this.#given;
+    const who = user === undefined ? {} : { user };
+    const changed = new Map<string, RecordedDelivery>();
+    for (const { id, index, state } of ended) {
+      const { parts, ...delivery } = changed.get(id) ?? this.#deliveries.get(id)!;
+      const by = state.rows === 0 ? "deleted" : this.id;
+      changed.set(id, {
+        ...delivery,
+        parts: parts.with(index, { ...parts[index], ended: { at, by, ...who } }),
+      });
+    }
+    if (inserted.length > 0) {
+      const parts = inserted.map((part) => recordOf(part, after.get(part.number)));
+      changed.set(this.id, { at, ...who, files, parts });
+    }
+    return [...changed].map(([id, body]) => ({ kind: DELIVERY, id, body }));
+  }
+}
+
+/** Name of a billing period: its month, or the day on which it begins. */
+export function periodName(period: number): string {
+  const iso = isoTime(period);
+  return iso.endsWith("-01T00:00:00.000Z") ? iso.slice(0, 7) : iso.replace("T00:00:00.000Z", "");
+}
+
+/** Reference to the stored rows of a recorded part. */
+export function asDelivered(
+  deliveryId: string,
+  { source, period, first, last }: Omit<DeliveredPart, "deliveryId">,
+): DeliveredPart {
+  return { deliveryId, source, period, first, last };
+}
+
+/** Adds totals up, by currency. */
+export function sumOf(totals: readonly Totals[]): Totals {
+  const sums: Record<string, string> = {};
+  for (const [currency, total] of totals.flatMap((each) => Object.entries(each))) {
+    sums[currency] = Decimal.from(sums[currency] ?? "0").plus(Decimal.from(total)).toString();
+  }
+  return sums;
+}
+
+/** Totals in a message. */
+export function money(totals: Totals): string {
+  return Object.entries(totals).sort().map(([currency, total]) => `${currency} ${total}`).join(", ");
+}
+
+/** True if the rows are those of one earlier delivery, or those of all together. */
+function isSameContent({ rows, digest }: StagedPart, live: readonly RecordedPart[]): boolean {
+  const isOne = live.some((part) => part.delivered === rows && part.digest === hex(digest));
+  if (isOne) return true;
+  const sum = live.reduce((sum, part) => (sum + BigInt(`0x${part.digest}`)) & DIGEST_MASK, 0n);
+  return sum === digest && live.reduce((sum, { delivered }) => sum + delivered, 0) === rows;
+}
+
+/** Why a delivery does not replace what is there by itself; undefined if it does. */
+function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | undefined {
+  if (live.some(({ part }) => part.isClosed)) return "the period is closed";
+  const first = Math.min(...live.map(({ part }) => part.first));
+  const last = Math.max(...live.map(({ part }) => part.last));
+  if (part.first > first || part.last < last) {
+    return `its charges do not cover ${isoTime(first)} to ${isoTime(last)}`;
+  }
+  const rows = live.reduce((sum, { state }) => sum + state.rows, 0);
+  return part.rows < ENOUGH_ROWS * rows ? "it has less than 90 % of the rows" : undefined;
+}
+
+function recordOf(part: StagedPart, after: PartState | undefined): RecordedPart {
+  const { source, period, rows, digest, first, last, isClosed } = part;
+  return {
+    source,
+    period,
+    delivered: rows,
+    rows: after?.rows ?? rows,
+    digest: hex(digest),
+    first,
+    last,
+    totals: after?.totals ?? totalsOf(part),
+    ...(isClosed ? { isClosed } : {}),
+  };
+}
+
+function totalsOf({ totals }: StagedPart): Totals {
+  return Object.fromEntries([...totals].map(([currency, total]) => [currency, total.toString()]));
+}
+
+/** What is kept of a cost, independent of the order of fields and of keys in maps. */
+function contentOf(cost: CostEntry, isHashed: boolean): string {
+  const values = cost as unknown as Record<string, unknown>;
+  const content: unknown[] = isHashed ? [] : ["entryId", cost.entryId];
+  for (const { field, type } of CONTENT) {
+    const value = values[field];
+    if (value === undefined) continue;
+    // Backends store maps with sorted keys.
+    const isMap = type === "map";
+    content.push(field, isMap ? Object.entries(value as object).sort(([a], [b]) => a < b ? -1 : 1) : value);
+  }
+  return JSON.stringify(content);
+}
+
+function nameOf({ source, period }: { readonly source: string; readonly period: number }): string {
+  return `${period} ${source}`;
+}
+
+function hex(digest: bigint): string {
+  return digest.toString(16).padStart(32, "0");
+}
+
+function things(rows: number): string {
+  return `${rows} ${rows === 1 ? "row" : "rows"}`;
+}
+
+function monthOf(time: number): number {
+  const date = new Date(time);
+  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth());
+}
+
+/** An id in the order of time, short enough to type. */
+function newDeliveryId(): string {
+  const time = isoTime(Date.now()).slice(0, 19).replaceAll(/[-:]/g, "");
+  return `${time}-${crypto.randomUUID().slice(0, 8)}`;
+}

@@ -1,0 +1,327 @@
+import { type Backend, type ImportOptions, importRecords, openBackend, TransferError } from "../mod.ts";
+import { DELIVERY } from "../src/backends/staging.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { Decimal } from "../src/records/decimal.ts";
+import { type CostFile, importCosts } from "../src/transfer/import.ts";
+import type { RecordedDelivery } from "../src/transfer/delivery.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { read } from "./backend_contract.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+
+type Opened = { backend: Backend } & AsyncDisposable;
+
+const hasTimescale = (await timescaleVersion()).version !== undefined;
+
+const PLACES: Readonly<Record<string, (onConflict?: "ignore" | "replace") => Promise<Opened>>> = {
+  memory: (onConflict) => open({ backend: "memory", onConflict }),
+  "SQLite in memory": (onConflict) => open({ connectionString: "sqlite://", onConflict }),
+  SQLite: (onConflict) => openFile("node:sqlite", onConflict),
+  PostgreSQL: (onConflict) => openServer("postgresql:", onConflict),
+  ...(hasTimescale
+    ? { TimescaleDB: (onConflict?: "ignore" | "replace") => openServer("timescaledb:", onConflict) }
+    : {}),
+};
+
+async function open(config: Parameters<typeof openBackend>[0]): Promise<Opened> {
+  const backend = await openBackend(config);
+  return { backend, [Symbol.asyncDispose]: () => backend.close() };
+}
+
+async function openFile(sqliteDriver: "node:sqlite", onConflict?: "ignore" | "replace"): Promise<Opened> {
+  const folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite(), sqliteDriver, onConflict });
+  return {
+    backend,
+    async [Symbol.asyncDispose]() {
+      await backend.close();
+      folder[Symbol.dispose]();
+    },
+  };
+}
+
+async function openServer(protocol: string, onConflict?: "ignore" | "replace"): Promise<Opened> {
+  const database = await TestDatabase.create();
+  const connectionString = database.url.replace(/^\w+:/, protocol);
+  const backend = await openBackend({ connectionString, onConflict });
+  return {
+    backend,
+    async [Symbol.asyncDispose]() {
+      await backend.close();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const caseUrl = (name: string) => new URL(`cases/deliveries/${name}`, import.meta.url);
+
+type Options = Partial<ImportOptions>;
+
+/** Imports files of cases/deliveries as one delivery. */
+function importCase(backend: Backend, names: string | readonly string[], options: Options = {}) {
+  const format = options.format ?? "focus";
+  const files = [names].flat().map((name): CostFile => ({
+    name,
+    format,
+    open: async () => (await Deno.open(caseUrl(name))).readable,
+  }));
+  return importCosts(files, { backend, dataset: "cost_entries", format, isStrict: true, ...options });
+}
+
+/** Imports a file of CSV. */
+function importText(backend: Backend, text: string, options: Options = {}) {
+  return importRecords(new Blob([text]).stream(), {
+    backend,
+    dataset: "cost_entries",
+    format: "csv",
+    isStrict: true,
+    ...options,
+  });
+}
+
+/** The exact total of each currency, of any basis. */
+async function totals(backend: Backend): Promise<Record<string, string>> {
+  const found: Record<string, Decimal> = {};
+  for (const { currency, amount } of await read(backend, costEntries)) {
+    found[currency] = (found[currency] ?? Decimal.ZERO).plus(Decimal.from(amount));
+  }
+  return Object.fromEntries(Object.entries(found).sort().map(([name, total]) => [name, total.toString()]));
+}
+
+async function byResource(backend: Backend): Promise<[string, string][]> {
+  return (await read(backend, costEntries)).map(({ resourceId, amount }): [string, string] => [
+    resourceId,
+    amount,
+  ]).sort();
+}
+
+async function deliveries(backend: Backend): Promise<RecordedDelivery[]> {
+  return (await backend.documents.read(DELIVERY)).map(({ body }) => body as RecordedDelivery);
+}
+
+const CUR: Options = {
+  format: "csv",
+  map: {
+    timestamp: "line_item_usage_start_date",
+    amount: "line_item_unblended_cost",
+    currency: "line_item_currency_code",
+    resourceId: "line_item_product_code",
+    category: "line_item_product_code",
+    chargeCategory: "line_item_line_item_type",
+    billingPeriodStart: "bill_billing_period_start_date",
+  },
+};
+const NOVEMBER = { EUR: "300", USD: "11882.3759464833" };
+
+const HEADER = "timestamp,resourceId,category,amount\n";
+const row = (day: number, amount = "1", resource = "r") =>
+  `2026-01-${String(day).padStart(2, "0")},${resource},c,${amount}\n`;
+/** A month of ten days. */
+const month = (amount = "1", days = 10) =>
+  HEADER + Array.from({ length: days }, (_, i) => row(i + 1, amount)).join("");
+
+for (const [place, openPlace] of Object.entries(PLACES)) {
+  const test = (
+    title: string,
+    run: (backend: Backend) => Promise<void>,
+    onConflict?: "ignore" | "replace",
+  ) =>
+    Deno.test(`a delivery on ${place} ${title}`, async () => {
+      await using opened = await openPlace(onConflict);
+      await run(opened.backend);
+    });
+
+  for (const options of [{}, { replace: true }, { map: { entryId: "ResourceId" } }] as Options[]) {
+    test(`counts a charge once when its invoice id comes later, with ${JSON.stringify(options)}`, async (backend) => {
+      await importCase(backend, "focus-open.csv");
+      await importCase(backend, "focus-closed.csv", options);
+      assertEquals(await byResource(backend), [["i-1", "1"]]);
+      assertEquals((await read(backend, costEntries))[0].invoiceId, "INV-1");
+    });
+  }
+
+  test("counts a charge once in any spelling of its file", async (backend) => {
+    for (const name of ["spelling-a.csv", "spelling-b.csv", "spelling-c.csv"]) {
+      const { known } = await importCase(backend, name);
+      assertEquals(known, name === "spelling-a.csv" ? 0 : 1);
+    }
+    assertEquals(await byResource(backend), [["i-1", "1"]]);
+  });
+
+  test("replaces a month that is delivered again with a changed amount", async (backend) => {
+    await importCase(backend, "month-to-date-1.csv");
+    const { stored, delivery } = await importCase(backend, "month-to-date-2.csv");
+    assertEquals([stored, delivery!.replaced], [2, 2]);
+    assertEquals(await byResource(backend), [["i-1", "1"], ["i-2", "2.5"]]);
+    const totals = { source: "focus", period: "2026-01", currency: "USD", before: "3", after: "3.5" };
+    assertEquals(delivery!.totals, [totals]);
+  });
+
+  test("changes nothing when only columns that are not mapped differ", async (backend) => {
+    const first = await importCase(backend, "cur-2026-11.csv.gz", CUR);
+    const { known, delivery } = await importCase(backend, "cur-2026-11-redelivered.csv.gz", CUR);
+    assertEquals([first.stored, known, delivery!.replaced], [2_028, 2_028, 0]);
+    assertEquals(await totals(backend), NOVEMBER);
+  });
+
+  test("replaces a month of which a mapped column was filled in", async (backend) => {
+    const options = { ...CUR, map: { ...CUR.map, invoiceId: "bill_invoice_id" } };
+    await importCase(backend, "cur-2026-11.csv.gz", options);
+    const { delivery } = await importCase(backend, "cur-2026-11-redelivered.csv.gz", options);
+    assertEquals(delivery!.replaced, 2_028);
+    assertEquals(await totals(backend), NOVEMBER);
+  });
+
+  test("keeps files apart that constants tell apart", async (backend) => {
+    for (const resourceId of ["node-a", "node-b", "node-a"]) {
+      const set = { category: "gpu", currency: "USD", resourceId };
+      await importCase(backend, "flat-fee.csv", { format: "csv", set });
+    }
+    assertEquals(await byResource(backend), [["node-a", "12"], ["node-b", "12"]]);
+  });
+
+  test("counts an equal row of two parts twice", async (backend) => {
+    await importCase(backend, ["part-0.csv", "part-1.csv"]);
+    assertEquals(await totals(backend), { USD: "0.02" });
+    const { known } = await importCase(backend, ["part-1.csv", "part-0.csv"]);
+    assertEquals([known, await totals(backend)], [2, { USD: "0.02" }]);
+  });
+
+  test("is refused when it does not cover what is there", async (backend) => {
+    await importText(backend, month());
+    for (const text of [month("1", 9), HEADER + row(2).repeat(10), HEADER + row(1) + row(10)]) {
+      const error = await assertRejects(
+        () => importText(backend, text),
+        TransferError,
+        "csv has 10 rows of 2026-01 already (USD 10)",
+      ) as TransferError;
+      assertEquals(error.code, "DELIVERY_REFUSED");
+    }
+    assertEquals([await totals(backend), (await deliveries(backend)).length], [{ USD: "10" }, 1]);
+    await importText(backend, month("2", 9), { replace: true });
+    assertEquals(await totals(backend), { USD: "18" });
+  });
+
+  test("is refused as a whole when one billing period is", async (backend) => {
+    await importText(backend, month());
+    const text = `${HEADER}2026-02-01,r,c,5\n${row(1)}`;
+    await assertRejects(() => importText(backend, text), TransferError, "Nothing was stored");
+    assertEquals(await totals(backend), { USD: "10" });
+  });
+
+  test("replaces only its source and its billing period", async (backend) => {
+    const text = `${month()}2026-02-01,r,c,5\n`;
+    await importText(backend, text);
+    await importText(backend, text, { source: "other" });
+    await importText(backend, month("2"));
+    assertEquals(await totals(backend), { USD: "40" }); // 20 + 5, and 15 of the other source
+  });
+
+  test("is added with append, and once", async (backend) => {
+    await importText(backend, month());
+    for (const known of [0, 1]) {
+      const report = await importText(backend, HEADER + row(1), { append: true });
+      assertEquals(report.known, known);
+    }
+    assertEquals(await totals(backend), { USD: "11" });
+    const { known } = await importText(backend, month() + row(1));
+    assertEquals(known, 11);
+    const { delivery } = await importText(backend, month("3") + row(1));
+    assertEquals([delivery!.replaced, await totals(backend)], [11, { USD: "31" }]);
+    const ended = (await deliveries(backend)).map(({ parts }) => parts[0].ended !== undefined);
+    assertEquals(ended.sort(), [false, true, true]);
+  });
+
+  test("needs to be told to replace a closed period", async (backend) => {
+    const header =
+      "BilledCost,BillingCurrency,ChargePeriodStart,ServiceCategory,ResourceId,BillingPeriodStatus,BillingAccountId\n";
+    const line = (amount: number) => `${amount},USD,2026-01-05T00:00:00Z,Compute,i-1,Closed,1\n`;
+    const options = { format: "focus" } as const;
+    await importText(backend, header + line(1), options);
+    await importText(backend, header + line(1), options);
+    await assertRejects(() => importText(backend, header + line(2), options), TransferError, "is closed");
+    await importText(backend, header + line(2), { ...options, replace: true });
+    assertEquals(await totals(backend), { USD: "2" });
+  });
+
+  test("tells a known id with other content", async (backend) => {
+    const header = HEADER.replace("timestamp", "entryId,timestamp");
+    await importText(backend, `${header}a,${row(1)}b,${row(2)}`);
+    await assertRejects(
+      () => importText(backend, `${header}a,${row(1)}b,${row(2, "5")}c,${row(3)}`, { append: true }),
+      TransferError,
+      '"b" in entryId stands for several costs of 2026-01-02T00:00:00.000Z. Choose an id column that tells them ' +
+        "apart. 1 records are stored, 1 are known, 1 with other content are not stored.",
+    );
+    assertEquals(await totals(backend), { USD: "3" });
+  });
+
+  test("updates a known id when asked to", async (backend) => {
+    const header = HEADER.replace("timestamp", "entryId,timestamp");
+    await importText(backend, `${header}a,${row(1)}b,${row(2)}`);
+    const text = `${header}b,${row(2, "5")}c,${row(3)}c,${row(3, "7")}`;
+    const { stored, restated } = await importText(backend, text, { append: true });
+    assertEquals([stored, restated], [3, 2]);
+    assertEquals(await totals(backend), { USD: "13" });
+  }, "replace");
+
+  test("restores a month whose costs were deleted", async (backend) => {
+    await importText(backend, month());
+    await backend.deleteBefore(costEntries, Date.UTC(2026, 0, 6), { dryRun: false });
+    const { delivery } = await importText(backend, month());
+    assertEquals([delivery!.replaced, await totals(backend)], [5, { USD: "10" }]);
+    await backend.deleteBefore(costEntries, Date.UTC(2027, 0), { dryRun: false });
+    await importText(backend, month("1", 3));
+    assertEquals(await totals(backend), { USD: "3" });
+  });
+
+  test("leaves costs alone that no vendor delivered", async (backend) => {
+    const header = HEADER.replace("timestamp", "entryId,source,basis,timestamp");
+    const collected = `${header}a,collect,estimated,${row(1)}b,api,,${row(2)}`;
+    for (const known of [0, 2]) assertEquals((await importText(backend, collected)).known, known);
+    const { delivery } = await importText(backend, month(), { source: "vendor" });
+    assertEquals([delivery!.replaced, await totals(backend)], [0, { USD: "12" }]);
+  });
+
+  test("stores nothing when it is aborted", async (backend) => {
+    await importText(backend, month());
+    const stop = new AbortController();
+    const input = new ReadableStream<Uint8Array>({
+      start(controller) {
+        controller.enqueue(new TextEncoder().encode(HEADER + row(1).repeat(20_000)));
+      },
+    });
+    const importing = importRecords(input, {
+      backend,
+      dataset: "cost_entries",
+      format: "csv",
+      signal: stop.signal,
+      onProgress: ({ staged }) => staged >= 10_000 && stop.abort(new Error("enough")),
+    });
+    await assertRejects(() => importing, Error, "enough");
+    assertEquals(await totals(backend), { USD: "10" });
+    const { delivery } = await importText(backend, month("2"));
+    assertEquals(delivery!.replaced, 10);
+  });
+
+  test("is decided after any other that is published at the same time", async (backend) => {
+    const imports = await Promise.allSettled(
+      Array.from({ length: 4 }, (_, i) => importText(backend, month(String(i + 1)))),
+    );
+    assert(imports.every(({ status }) => status === "fulfilled"), JSON.stringify(imports));
+    const { USD } = await totals(backend);
+    assert(["10", "20", "30", "40"].includes(USD), USD);
+  });
+}
+
+Deno.test("a delivery on PostgreSQL drops staging tables that killed imports left behind", async () => {
+  await using database = await TestDatabase.create();
+  const backend = await openBackend({ connectionString: database.url });
+  const now = Math.floor(Date.now() / 1_000);
+  await database.sql(`CREATE TABLE openfinops_staging_${now - 90_000}_aa (i int)`);
+  await database.sql(`CREATE TABLE openfinops_staging_${now}_bb (i int)`);
+  await importText(backend, month());
+  const found = await database.sql("SELECT relname FROM pg_class WHERE relname LIKE 'openfinops_staging%'");
+  assertEquals(found.map(({ relname }) => relname), [`openfinops_staging_${now}_bb`]);
+  await backend.close();
+});
