@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { ObservabilityHub } from "../mod.ts";
+import { importRecords, ObservabilityHub, openBackend } from "../mod.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
@@ -21,6 +21,7 @@ const READ = [
   "database cleanup --dry-run",
   "metrics health",
   "costs summary",
+  "costs reconcile --invoice INV-1",
   "costs budgets",
 ];
 const WRITE = ["database init", "database cleanup --yes", "costs set-budget nlp --amount 1"];
@@ -72,6 +73,11 @@ async function prepare({ folder, url }: Place): Promise<void> {
     await using hub = await ObservabilityHub.open({ connectionString });
     await hub.collectSystemMetrics({ timestamp: NEW_YEAR, nodeId, cpuUsage: 50 });
   }
+  const backend = await openBackend({ connectionString: url });
+  const invoice =
+    "InvoiceId,InvoiceDetailId,InvoiceIssuerName,BilledCost,BillingCurrency\nINV-1,1,AWS,0,USD\n";
+  await importRecords(new Blob([invoice]).stream(), { backend, dataset: "cost_entries", format: "focus" });
+  await backend.close();
   const letters = new DeadLetters(folder.file("letters"), "system_metrics");
   await letters.append({
     batchId: "b1",
