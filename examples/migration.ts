@@ -23,6 +23,6 @@ const [{ isSame, source, target }] = await migrate(from, to, { datasets: ["cost_
 console.log(isSame, source.totals, target.totals); // true, and 0.2500008 USD on both sides
 
 const focus = await exportRecords({ backend: to, dataset: "cost_entries", format: "focus" });
-for await (const text of focus.pipeThrough(new TextDecoderStream())) console.log(text);
+console.log(await new Response(focus).text()); // to a file: focus.pipeTo(file.writable)
 await from.close();
 await to.close();
