@@ -840,7 +840,7 @@ Deno.test("expectationOf() accepts a fifth when all days are equal, and reports 
 Deno.test("Alarm reports its end without the error that is over", () => {
   const told: string[] = [];
   const alarm = new Alarm("system_metrics", ({ type, message }) => void told.push(`${type}: ${message}`), {
-    isOfWatch: true,
+    isMonitoring: true,
   });
   alarm.raise(new Error("connection refused"));
   alarm.clear();

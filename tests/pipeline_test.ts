@@ -447,7 +447,7 @@ Deno.test("AdmissionQueue admits in order while there is room and rejects the re
       return Promise.resolve();
     });
   const refused: number[] = [];
-  const enter = (number: number) => void waiting.enter(number).catch(() => refused.push(number));
+  const enter = (number: number) => void waiting.enqueue(number).catch(() => refused.push(number));
   for (const number of range(0, 10)) enter(number);
   for (const [places, left] of [[3, 7], [1, 6], [3, 3]]) {
     room = places;

@@ -91,7 +91,7 @@ export class SqliteBackend implements Backend {
   readonly #file: SqliteWriterOptions;
   readonly #isReadOnly: boolean;
   /** Changes of the file run one after the other: two of its connections must not wait for each other. */
-  readonly #turns = new Mutex();
+  readonly #mutex = new Mutex();
   #isClosed = false;
 
   /**
@@ -144,7 +144,7 @@ export class SqliteBackend implements Backend {
   }
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
-    return this.#turns.take(() => {
+    return this.#mutex.run(() => {
       if (this.#isClosed) throw closedBackend("write", this.#path || "sqlite://");
       return this.#writer.write(batch, onSent);
     });
@@ -263,7 +263,7 @@ export class SqliteBackend implements Backend {
 
   /** The same for what changes the file. */
   #change<T>(operation: string, run: () => T | Promise<T>): Promise<T> {
-    return this.#turns.take(() => this.#do(operation, run));
+    return this.#mutex.run(() => this.#do(operation, run));
   }
 
   /** Runs something and turns what it throws into a {@linkcode BackendError}. */

@@ -110,7 +110,7 @@ async function retry(files: readonly DeadLetters[], backend: Backend): Promise<v
   let stored = 0;
   let refused = 0;
   for (const file of files) {
-    const { gone, left } = await file.workOff((letter) => isStored(letter, backend));
+    const { gone, left } = await file.drain((letter) => isStored(letter, backend));
     stored += gone;
     refused += left;
   }
@@ -148,6 +148,6 @@ async function purge(files: readonly DeadLetters[], isSure: boolean): Promise<vo
   const question = `Delete ${formatThings(count, "refused record", "refused records")} for good?`;
   if (!isSure && count > 0 && !ask(question)) return note("Nothing was deleted.");
   let deleted = 0;
-  for (const file of files) deleted += (await file.workOff(() => true)).gone;
+  for (const file of files) deleted += (await file.drain(() => true)).gone;
   print(`Deleted ${formatThings(deleted, "record", "records")}.`);
 }

@@ -33,7 +33,7 @@ export class CostMonitor {
 
   /** Makes a watch, which first learns what there is when a batch is written. */
   constructor(backend: Backend, { emit, anomalies }: { emit: EventListener; anomalies: boolean }) {
-    this.#alarm = new Alarm("cost_entries", emit, { isOfWatch: true });
+    this.#alarm = new Alarm("cost_entries", emit, { isMonitoring: true });
     this.#budgets = new BudgetMonitor(backend, emit);
     this.#anomalies = anomalies ? new AnomalyMonitor(backend, emit) : undefined;
   }
@@ -48,7 +48,7 @@ export class CostMonitor {
   }
 
   #write({ records }: Batch, write: () => Promise<WriteResult>): Promise<WriteResult> {
-    const written = this.#turns.take(async () => {
+    const written = this.#turns.run(async () => {
       try {
         const result = await write();
         this.#count(records as readonly CostEntry[], result);
@@ -58,13 +58,13 @@ export class CostMonitor {
         throw error;
       }
     });
-    void this.#turns.take(() => this.#catchUp());
+    void this.#turns.run(() => this.#catchUp());
     return written;
   }
 
   /** Resolves when all is told that follows from what was written. */
   async settle(): Promise<void> {
-    await this.#turns.settled();
+    await this.#turns.idle();
   }
 
   /** True once it has ended: a threshold that is crossed later is for another process to report. */
@@ -81,9 +81,9 @@ export class CostMonitor {
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    if (this.#timer !== undefined) void this.#turns.take(() => this.#catchUp()); // what was to be done later is done now
+    if (this.#timer !== undefined) void this.#turns.run(() => this.#catchUp()); // what was to be done later is done now
     clearTimeout(this.#timer);
-    await this.#turns.settled();
+    await this.#turns.idle();
     this.#isClosed = true;
   }
 
@@ -132,7 +132,7 @@ export class CostMonitor {
     if (this.#timer !== undefined || this.#isClosing) return;
     const timer = setTimeout(() => {
       this.#timer = undefined;
-      void this.#turns.take(() => this.#catchUp());
+      void this.#turns.run(() => this.#catchUp());
     }, ms);
     Deno.unrefTimer(timer);
     this.#timer = timer;

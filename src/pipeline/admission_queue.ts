@@ -25,7 +25,7 @@ export class AdmissionQueue<T> {
   }
 
   /** Waits. The promise resolves when the record was admitted and stored. */
-  enter(record: T): Promise<void> {
+  enqueue(record: T): Promise<void> {
     return new Promise((admitted, refused) => this.#waiting.push({ record, admitted, refused }));
   }
 

@@ -79,18 +79,18 @@ export class DeadLetters {
   }
 
   /**
-   * Works the letters off, in flat memory. What comes in meanwhile waits; lines that are no letters stay as they are.
+   * Removes the letters that are handled, in constant memory. Appends wait meanwhile; lines that are no letters are kept.
    *
-   * @param settle Is given each letter; gives whether it can go.
-   * @returns How many went, and how many are left.
+   * @param handle Handles a letter; returns true to remove it.
+   * @returns The number of letters removed, and the number left.
    */
-  async workOff(
-    settle: (letter: DeadLetter) => boolean | Promise<boolean>,
+  async drain(
+    handle: (letter: DeadLetter) => boolean | Promise<boolean>,
   ): Promise<{ gone: number; left: number }> {
     const rest = `${this.path}.new`;
     try {
       using locked = await this.#open({ create: false });
-      const counts = await this.#sift(locked, { rest, settle });
+      const counts = await this.#filter(locked, { rest, handle });
       if (counts.left > 0) await Deno.rename(rest, this.path);
       else for (const path of [this.path, rest]) await Deno.remove(path);
       await syncFolder(this.#folder);
@@ -98,19 +98,19 @@ export class DeadLetters {
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return { gone: 0, left: 0 };
       await Deno.remove(rest).catch(() => {}); // the error that led here is the one to tell
-      throw storageError("work off", this.path, error);
+      throw storageError("process", this.path, error);
     }
   }
 
-  /** Writes what does not go into another file. Reads by the handle that has the lock: on Windows no other may. */
-  async #sift(
+  /** Writes the letters that are kept into another file. Reads by the handle that has the lock: on Windows no other may. */
+  async #filter(
     locked: Deno.FsFile,
-    { rest, settle }: { rest: string; settle: (letter: DeadLetter) => boolean | Promise<boolean> },
+    { rest, handle }: { rest: string; handle: (letter: DeadLetter) => boolean | Promise<boolean> },
   ): Promise<{ gone: number; left: number }> {
     const counts = { gone: 0, left: 0 };
     using file = await Deno.open(rest, { write: true, create: true, truncate: true, mode: 0o600 });
     for await (const { line, letter } of this.#read(locked)) {
-      if (letter && await settle(letter)) counts.gone++;
+      if (letter && await handle(letter)) counts.gone++;
       else {
         if (counts.left++ > 0) await writeAll(file, encoder.encode("\n"));
         await writeAll(file, line);

@@ -204,7 +204,7 @@ export class Delivery<T> {
     this.lastError = error;
     if (kind === "operator" || kind === "disk-full" || kind === "unknown") this.alarm.raise(error);
     else emit({ type: "retry", dataset, code: errorCodeOf(error), message: messageOf(error), error });
-    if (kind === "operator") tracker.refuse(error);
+    if (kind === "operator") tracker.rejectAll(error);
   }
 
   #onCommitted({ committed, duplicates, restated }: WriteResult, ms: number): void {
@@ -237,7 +237,7 @@ export class Delivery<T> {
         () => deadLetters.append(letter),
         pace.options((failure) => {
           this.alarm.raise(failure);
-          tracker.refuse(failure);
+          tracker.rejectAll(failure);
         }),
       );
     } else counters.lost++;

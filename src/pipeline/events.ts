@@ -69,15 +69,15 @@ export function safeListener(listener: EventListener | undefined): EventListener
 export class Alarm {
   readonly #dataset: DatasetName;
   readonly #emit: EventListener;
-  readonly #of: "" | "watch-";
+  readonly #prefix: "" | "watch-";
   #message: string | undefined;
   #cause: string | undefined;
 
   /** Makes a silent alarm. */
-  constructor(dataset: DatasetName, emit: EventListener, { isOfWatch = false } = {}) {
+  constructor(dataset: DatasetName, emit: EventListener, { isMonitoring = false } = {}) {
     this.#dataset = dataset;
     this.#emit = emit;
-    this.#of = isOfWatch ? "watch-" : "";
+    this.#prefix = isMonitoring ? "watch-" : "";
   }
 
   /** Cause, if the alarm is raised. */
@@ -96,7 +96,7 @@ export class Alarm {
     this.#cause = cause;
     this.#message = message;
     this.#emit({
-      type: `${this.#of}paused`,
+      type: `${this.#prefix}paused`,
       dataset: this.#dataset,
       code: errorCodeOf(error),
       message,
@@ -108,8 +108,8 @@ export class Alarm {
   clear(): void {
     if (this.#message === undefined) return;
     this.#message = undefined;
-    const what = this.#of === "" ? "Writing" : "Watching";
+    const what = this.#prefix === "" ? "Writing" : "Watching";
     const message = `${what} ${this.#dataset} again.`;
-    this.#emit({ type: `${this.#of}resumed`, dataset: this.#dataset, message });
+    this.#emit({ type: `${this.#prefix}resumed`, dataset: this.#dataset, message });
   }
 }

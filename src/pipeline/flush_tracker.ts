@@ -89,7 +89,7 @@ export class FlushTracker {
   }
 
   /** Tells all who wait that it comes to nothing for now. */
-  refuse(error: unknown): void {
+  rejectAll(error: unknown): void {
     for (const { reject } of this.#flushing.splice(0)) reject(error);
   }
 

@@ -159,7 +159,7 @@ export class Intake<T> {
   #overflow(record: T): Promise<void> {
     const { overflow, counters } = this.#parts;
     if (this.#isBlocking || this.#queue.room === "busy") {
-      const accepted = this.#waiting.enter(record);
+      const accepted = this.#waiting.enqueue(record);
       this.startTimeout();
       return accepted;
     }

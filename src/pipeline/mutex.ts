@@ -1,16 +1,16 @@
-/** Has things done one after the other, in the order in which they were asked for. */
+/** Runs functions one at a time, in the order of the calls. */
 export class Mutex {
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Does something when all before it is done, or has failed. */
-  take<T>(run: () => Promise<T>): Promise<T> {
+  /** Runs a function when all before it have ended, also if they failed. */
+  run<T>(run: () => Promise<T>): Promise<T> {
     const done = this.#last.then(run);
     this.#last = done.catch(() => {});
     return done;
   }
 
-  /** Resolves when all that was asked for until now is done. */
-  async settled(): Promise<void> {
+  /** Resolves when all calls until now have ended. */
+  async idle(): Promise<void> {
     await this.#last;
   }
 }

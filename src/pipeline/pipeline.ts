@@ -161,8 +161,8 @@ export class Pipeline<T> {
       inFlight,
     };
     if (this.#state === "closed" && queue.isDurable) { // all is left to the next start
-      waits.spooled += waits.buffered + inFlight - queue.unsafe;
-      waits.buffered = queue.unsafe;
+      waits.spooled += waits.buffered + inFlight - queue.unwritten;
+      waits.buffered = queue.unwritten;
       waits.inFlight = 0;
     }
     const oldest = this.#tracker.oldestTime ?? queue.oldestTime;
@@ -216,7 +216,7 @@ export class Pipeline<T> {
     this.#state = "closing";
     this.#intake.close();
     this.#source.end();
-    this.#pace.hurry();
+    this.#pace.shortenWaits();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const deadline = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, Math.min(deadlineMs, MAX_TIMER_MS));
@@ -227,7 +227,7 @@ export class Pipeline<T> {
     await this.#queue.close();
     this.#state = "closed";
     const { committed, spooled, deadLettered, lost, buffered, inFlight } = this.stats();
-    this.#tracker.refuse(this.#closeReason);
+    this.#tracker.rejectAll(this.#closeReason);
     return { committed, spooled, deadLettered: deadLettered - lost, lost: lost + buffered + inFlight };
   }
 

@@ -63,7 +63,7 @@ export interface Queue<T> {
   /** Records that wait in memory. */
   readonly buffered: number;
   /** Those of them that would be lost with the process. */
-  readonly unsafe: number;
+  readonly unwritten: number;
   /** Records that wait on disk only. */
   readonly spooled: number;
   /** Bytes on disk. */
@@ -144,7 +144,7 @@ export class MemoryQueue<T> implements Queue<T> {
     return this.#records.length;
   }
 
-  get unsafe(): number {
+  get unwritten(): number {
     return this.#records.length;
   }
 

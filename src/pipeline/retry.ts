@@ -83,7 +83,7 @@ export class RetryPace {
   }
 
   /** Ends the present wait, and keeps those to come short. */
-  hurry(): void {
+  shortenWaits(): void {
     this.#maxMs = MAX_CLOSING_WAIT_MS;
     this.#tryNow();
   }

@@ -143,9 +143,9 @@ export class Journal {
   }
 
   /** Writes the file of a segment again: from the open file, or else from what is still in memory. */
-  async restore(segment: Segment, remake: () => Iterable<Frame>): Promise<void> {
+  async restore(segment: Segment, framesInMemory: () => Iterable<Frame>): Promise<void> {
     const before = segment.bytes;
-    await segment.restore(remake);
+    await segment.restore(framesInMemory);
     this.#bytes += segment.bytes - before;
   }
 

@@ -68,7 +68,7 @@ export class Segment {
   }
 
   /** True if a file is this one. */
-  is(info: Deno.FileInfo): boolean {
+  isSameFile(info: Deno.FileInfo): boolean {
     return identityOf(info) === this.#identity;
   }
 
@@ -78,7 +78,7 @@ export class Segment {
   }
 
   /** True if it has records, none before a number, and tells of no batch. */
-  isUntouched(from: number): boolean {
+  isDroppable(from: number): boolean {
     return this.#pins === 0 && this.#start >= from && this.#end > this.#start;
   }
 
@@ -142,7 +142,7 @@ export class Segment {
   async isInPlace(): Promise<boolean> {
     try {
       const info = await Deno.stat(this.path);
-      return info.isFile && info.size >= this.#bytes && this.is(info);
+      return info.isFile && info.size >= this.#bytes && this.isSameFile(info);
     } catch (error) {
       if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
       throw error;
@@ -150,8 +150,8 @@ export class Segment {
   }
 
   /** Writes the file again: from the open file, or else from what is still in memory. */
-  async restore(remake: () => Iterable<Frame>): Promise<void> {
-    const content = await this.#content() ?? concatenate([...remake()].map(encodeFrame));
+  async restore(framesInMemory: () => Iterable<Frame>): Promise<void> {
+    const content = await this.#content() ?? concatenate([...framesInMemory()].map(encodeFrame));
     await replaceFile(this.path, content);
     const file = await Deno.open(this.path, { read: true, append: true });
     this.close();

@@ -16,7 +16,7 @@ import { SpoolBatches } from "./spool_batches.ts";
 import { SpoolFolder } from "./spool_folder.ts";
 import { SpoolGuard } from "./spool_guard.ts";
 import { SpoolIntake } from "./spool_intake.ts";
-import { findRemains, type Remains } from "./spool_recovery.ts";
+import { type RecoveredState, recoverJournal } from "./spool_recovery.ts";
 import { PeriodicCheck, SpoolWorker } from "./spool_worker.ts";
 import { storageError } from "../pipeline/durable_file.ts";
 
@@ -47,7 +47,7 @@ interface SpoolParts {
   readonly journal: Journal;
   readonly options: SpoolOptions;
   readonly settled: number;
-  readonly remains: Remains;
+  readonly recovered: RecoveredState;
 }
 
 /**
@@ -85,10 +85,10 @@ export class Spool<T> implements Queue<T> {
       const segmentBytes = Math.min(MAX_SEGMENT_BYTES, options.maxBytes / MIN_SEGMENTS);
       const written = journal = new Journal(path, segmentBytes);
       const settled = folder.readCursor();
-      const remains = await findRemains(journal, {
+      const recovered = await recoverJournal(journal, {
         settled,
         onDamage(segment, part) {
-          const file = folder!.setAside(segment.path, part);
+          const file = folder!.quarantineBytes(segment.path, part);
           const { offset, length } = part;
           onEvent(
             damageEvent(dataset, {
@@ -101,11 +101,11 @@ export class Spool<T> implements Queue<T> {
           if (isTail && file) written.cut(segment, offset);
         },
         onUnreadable({ path, bytes }) {
-          onEvent(damageEvent(dataset, { what: path, bytes, file: folder!.moveAside(path) }));
+          onEvent(damageEvent(dataset, { what: path, bytes, file: folder!.quarantineFile(path) }));
         },
       });
-      await assertOwner(folder, options, remains);
-      const spool = new Spool<T>(dataset, { folder, journal, options, settled, remains });
+      await assertOwner(folder, options, recovered);
+      const spool = new Spool<T>(dataset, { folder, journal, options, settled, recovered });
       await spool.#batches.removeSettled();
       await folder.keepReserve().catch(() => {}); // done again once there is space
       return spool;
@@ -118,7 +118,7 @@ export class Spool<T> implements Queue<T> {
 
   private constructor(
     dataset: Dataset<T>,
-    { folder, journal, options, settled, remains }: SpoolParts,
+    { folder, journal, options, settled, recovered }: SpoolParts,
   ) {
     const { fsync, onEvent } = options;
     this.#folder = folder;
@@ -132,13 +132,13 @@ export class Spool<T> implements Queue<T> {
       onForeign: (what, file) => onEvent(damageEvent(dataset, { what, bytes: 0, file })),
     });
     this.#work = new SpoolWorker({ folder, guard, dataset: dataset.name, onEvent });
-    const parts = { folder, journal, guard, work: this.#work, settled, remains };
+    const parts = { folder, journal, guard, work: this.#work, settled, recovered };
     this.#intake = new SpoolIntake(dataset, {
       ...parts,
       isSynced: fsync === "batch",
-      next: remains.next,
+      next: recovered.next,
       onWritten: (written) => {
-        this.#backlog.keep(written);
+        this.#backlog.add(written);
         this.#hooks.onRoom();
         this.#hooks.onReady();
       },
@@ -195,7 +195,7 @@ export class Spool<T> implements Queue<T> {
     return inMemory + this.#intake.records + (this.#work.isGone ? onDisk : 0);
   }
 
-  get unsafe(): number {
+  get unwritten(): number {
     return this.#intake.records;
   }
 
@@ -226,18 +226,18 @@ export class Spool<T> implements Queue<T> {
   dropOldest(): number {
     // What only waits for the disk to keep up gains nothing by that.
     const isInTime = this.#intake.hasRoom || this.#work.isIntakeDown;
-    return isInTime && this.#batches.found.length === 0 ? this.#backlog.dropOldest() : 0;
+    return isInTime && this.#batches.recovered.length === 0 ? this.#backlog.dropOldest() : 0;
   }
 
   async *frozen(): AsyncGenerator<FrozenBatch<T>> {
-    const { found } = this.#batches;
-    while (found.length > 0) {
-      const [batch] = found;
+    const { recovered } = this.#batches;
+    while (recovered.length > 0) {
+      const [batch] = recovered;
       const isFrozen = batch.pinned.length > 0; // else its frame is damaged, or there was none
       const records = await this.#backlog.takeBatch(batch.end);
       if (isFrozen) this.#batches.resume(batch);
       else if (records.length > 0) await this.#batches.freeze(batch);
-      found.shift();
+      recovered.shift();
       if (isFrozen || records.length > 0) yield { id: batch.id, records };
     }
   }
@@ -269,7 +269,7 @@ export class Spool<T> implements Queue<T> {
     this.#work.end();
     await this.#intake.end();
     await this.#batches.end();
-    await this.#work.secure();
+    await this.#work.verifyFiles();
     if (this.#batches.settledTo === this.#intake.next) this.#journal.seal(); // then all of it can go
     await this.#batches.saveAgain();
     await this.#work.exclusive(() => this.#journal.sync()).catch(() => {});
@@ -282,7 +282,7 @@ export class Spool<T> implements Queue<T> {
 async function assertOwner(
   folder: SpoolFolder,
   { database }: SpoolOptions,
-  { records, batches }: Remains,
+  { records, batches }: RecoveredState,
 ): Promise<void> {
   const owner = folder.readOwner();
   if (database === undefined || owner === database) return;

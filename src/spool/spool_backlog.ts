@@ -8,9 +8,9 @@ import {
   MAX_BUFFERED_RECORDS,
   type QueueHooks,
 } from "../pipeline/queue.ts";
-import type { Written } from "./spool_intake.ts";
+import type { WrittenGroup } from "./spool_intake.ts";
 import { type Group, SpoolReader } from "./spool_reader.ts";
-import type { Remains } from "./spool_recovery.ts";
+import type { RecoveredState } from "./spool_recovery.ts";
 import type { SpoolWorker } from "./spool_worker.ts";
 
 /** Parts of a {@linkcode SpoolBacklog}. */
@@ -20,7 +20,7 @@ export interface BacklogParts extends Pick<QueueHooks, "onTaken" | "onMissing"> 
   /** Before which record all are settled. */
   readonly settled: number;
   /** Records of an earlier process. */
-  readonly remains: Remains;
+  readonly recovered: RecoveredState;
 }
 
 /** A run of records by their numbers: from `first` to before `end`. */
@@ -44,7 +44,7 @@ export class SpoolBacklog<T> {
   #oldestOnDisk: number | undefined;
   #isReading = false;
   /** The number after the last record that was kept: beyond, the reader may find what is only being written. */
-  #keptTo: number;
+  #writtenTo: number;
   /** The number after the last record that was taken. */
   #takenTo: number;
   /** Records that were taken and are not settled, oldest first. */
@@ -54,12 +54,12 @@ export class SpoolBacklog<T> {
 
   /** Begins with what an earlier process has left. */
   constructor(parts: BacklogParts) {
-    const { journal, settled, remains } = parts;
+    const { journal, settled, recovered } = parts;
     this.#parts = parts;
     this.#reader = new SpoolReader(journal, settled);
-    this.#onDisk = remains.records;
-    this.#oldestOnDisk = remains.oldestTime;
-    this.#keptTo = remains.next;
+    this.#onDisk = recovered.records;
+    this.#oldestOnDisk = recovered.oldestTime;
+    this.#writtenTo = recovered.next;
     this.#takenTo = settled;
   }
 
@@ -89,10 +89,10 @@ export class SpoolBacklog<T> {
   }
 
   /** Keeps what was written in memory as long as all older records are there as well, and there is room. */
-  keep({ group, offset }: Written<T>): void {
+  add({ group, offset }: WrittenGroup<T>): void {
     const { segment, first, records, bytes, time } = group;
-    this.#keptTo = first + records.length;
-    segment.addRecords(first, this.#keptTo);
+    this.#writtenTo = first + records.length;
+    segment.addRecords(first, this.#writtenTo);
     const fits = this.#windowRecords + records.length <= MAX_BUFFERED_RECORDS &&
       this.#windowBytes + bytes <= MAX_BUFFERED_BYTES;
     if (this.#onDisk === 0 && fits) {
@@ -120,7 +120,7 @@ export class SpoolBacklog<T> {
       if (groups.length > 0 && (records > MAX_BATCH_RECORDS || bytes > MAX_BATCH_BYTES)) break;
       groups.push(this.#shiftWindow());
     }
-    return this.#handOut(groups, { areOnDisk: false });
+    return this.#dequeue(groups, { areOnDisk: false });
   }
 
   /** The records before a number that an earlier process has made a batch. */
@@ -168,7 +168,7 @@ export class SpoolBacklog<T> {
    */
   dropOldest(): number {
     const { segments, active } = this.#parts.journal;
-    const last = segments.findIndex((segment) => segment !== active && segment.isUntouched(this.#takenTo));
+    const last = segments.findIndex((segment) => segment !== active && segment.isDroppable(this.#takenTo));
     if (last < 0 || this.#isReading) return 0;
     const { end } = segments[last];
     let dropped = 0;
@@ -206,9 +206,9 @@ export class SpoolBacklog<T> {
     const isEnough = (records: number, bytes: number) =>
       before === Infinity && (records >= MAX_BATCH_RECORDS || bytes >= MAX_BATCH_BYTES);
     for (let records = 0, bytes = 0; records < this.#onDisk && !isEnough(records, bytes);) {
-      const group = await this.#parts.work.read(() => this.#reader.next(Math.min(before, this.#keptTo)));
+      const group = await this.#parts.work.read(() => this.#reader.next(Math.min(before, this.#writtenTo)));
       if (!group) {
-        if (before === Infinity) this.#giveUpUnread(groups);
+        if (before === Infinity) this.#discardUnread(groups);
         break;
       }
       groups.push(group);
@@ -216,11 +216,11 @@ export class SpoolBacklog<T> {
       bytes += group.bytes;
     }
     this.#isReading = false;
-    return this.#handOut(groups, { areOnDisk: true });
+    return this.#dequeue(groups, { areOnDisk: true });
   }
 
   /** Records that should be on disk and are in none of these groups are lost. */
-  #giveUpUnread(groups: readonly Group<T>[]): void {
+  #discardUnread(groups: readonly Group<T>[]): void {
     const missing = groups.reduce((left, { records }) => left - records.length, this.#onDisk);
     for (const segment of this.#parts.journal.segments) segment.clearUnread();
     for (const { records, segment } of groups) segment.addUnread(records.length);
@@ -229,7 +229,7 @@ export class SpoolBacklog<T> {
   }
 
   /** At this moment, records leave the queue. */
-  #handOut(groups: readonly Group<T>[], { areOnDisk }: { areOnDisk: boolean }): readonly T[] {
+  #dequeue(groups: readonly Group<T>[], { areOnDisk }: { areOnDisk: boolean }): readonly T[] {
     if (groups.length === 0) return [];
     for (const group of groups) {
       const { first, records, segment } = group;

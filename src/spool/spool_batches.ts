@@ -3,7 +3,7 @@ import type { Journal } from "./journal.ts";
 import type { Segment } from "./segment.ts";
 import type { SpoolFolder } from "./spool_folder.ts";
 import type { SpoolGuard } from "./spool_guard.ts";
-import type { FoundBatch, Remains } from "./spool_recovery.ts";
+import type { RecoveredBatch, RecoveredState } from "./spool_recovery.ts";
 import type { SpoolWorker } from "./spool_worker.ts";
 
 /** A batch that is not settled, and the segments that tell of it. */
@@ -25,7 +25,7 @@ export interface BatchesParts {
   /** Before which record all are settled. */
   readonly settled: number;
   /** Batches of an earlier process. */
-  readonly remains: Remains;
+  readonly recovered: RecoveredState;
   /** There is room again. */
   readonly onRoom: () => void;
 }
@@ -37,7 +37,7 @@ export interface BatchesParts {
 export class SpoolBatches {
   readonly #parts: BatchesParts;
   /** Batches of an earlier process that were not begun with. */
-  readonly found: FoundBatch[];
+  readonly recovered: RecoveredBatch[];
   readonly #splits: Set<string>;
   readonly #unsettled: Unsettled[] = [];
   /** Batches that are settled, which a later process could not know yet. */
@@ -48,9 +48,9 @@ export class SpoolBatches {
 
   /** Begins with what an earlier process has left. */
   constructor(parts: BatchesParts) {
-    const { remains: { batches, splits }, settled } = parts;
+    const { recovered: { batches, splits }, settled } = parts;
     this.#parts = parts;
-    this.found = batches;
+    this.recovered = batches;
     this.#splits = splits;
     this.#settledTo = this.#savedTo = settled;
   }
@@ -63,11 +63,11 @@ export class SpoolBatches {
   /** Has a batch be in the journal, for good. */
   async freeze({ id, first, end }: { id: string; first: number; end: number }): Promise<void> {
     const frame = { kind: FrameKind.BATCH, sequence: first, count: end - first, payload: id };
-    this.#unsettled.push({ id, first, end, pinned: [await this.#note(frame)] });
+    this.#unsettled.push({ id, first, end, pinned: [await this.#appendFrame(frame)] });
   }
 
   /** Goes on with a batch that an earlier process has frozen. */
-  resume({ id, first, end, pinned }: FoundBatch): void {
+  resume({ id, first, end, pinned }: RecoveredBatch): void {
     this.#unsettled.push({ id, first, end, pinned });
   }
 
@@ -79,14 +79,14 @@ export class SpoolBatches {
   /** Has the halves of a batch take its place, for good. */
   async split(batchId: string): Promise<void> {
     const sequence = this.#unsettled[0].end; // says nothing
-    const segment = await this.#note({ kind: FrameKind.SPLIT, sequence, count: 0, payload: batchId });
+    const segment = await this.#appendFrame({ kind: FrameKind.SPLIT, sequence, count: 0, payload: batchId });
     this.#splits.add(batchId);
     this.#unsettled[0].pinned.push(segment);
   }
 
   /** Forgets the oldest batch. */
   settle(): void {
-    if (this.#parts.work.isOver) return; // too late: the next process finds out by itself
+    if (this.#parts.work.isEnded) return; // too late: the next process finds out by itself
     const batch = this.#unsettled.shift()!;
     const { id, end } = batch;
     this.#settled.push(batch);
@@ -98,7 +98,7 @@ export class SpoolBatches {
   /** The frames of a segment that tell of batches that are not settled. */
   *framesIn(segment: Segment): Generator<Frame> {
     const time = Date.now();
-    for (const { id, first, end, pinned } of [...this.#unsettled, ...this.found]) {
+    for (const { id, first, end, pinned } of [...this.#unsettled, ...this.recovered]) {
       if (!pinned.includes(segment)) continue;
       yield { kind: FrameKind.BATCH, sequence: first, count: end - first, time, payload: id };
       for (const split of this.#splits) {
@@ -133,7 +133,7 @@ export class SpoolBatches {
   }
 
   /** Writes down something about a batch; the segment stays until the caller releases it. */
-  #note(frame: Omit<Frame, "time">): Promise<Segment> {
+  #appendFrame(frame: Omit<Frame, "time">): Promise<Segment> {
     const { work, journal, guard, isSynced } = this.#parts;
     return work.persist(async () => {
       const { segment } = await journal.append({ ...frame, time: Date.now() });
@@ -170,7 +170,7 @@ export class SpoolBatches {
       await folder.saveCursor(sequence);
     } catch (error) {
       if (!folder.hasReserve) throw error;
-      await folder.useReserve();
+      await folder.releaseReserve();
       await folder.saveCursor(sequence);
     }
   }

@@ -40,7 +40,7 @@ export class SpoolFolder {
     const folder = new SpoolFolder(path, await openLocked(path));
     folder.#identity = identityOf(await Deno.stat(path));
     for (const name of ["cursor", "cursor.new", "database", "database.new", "reserve"]) {
-      folder.#freeName(name);
+      folder.#clearPath(name);
     }
     return folder;
   }
@@ -68,9 +68,9 @@ export class SpoolFolder {
     }
     this.#hasReserve = false;
     const identity = identityOf(await Deno.stat(this.path));
-    const isAnother = identity !== this.#identity;
+    const isReplaced = identity !== this.#identity;
     this.#identity = identity;
-    return isAnother;
+    return isReplaced;
   }
 
   private constructor(path: string, lock: Deno.FsFile) {
@@ -79,10 +79,10 @@ export class SpoolFolder {
   }
 
   /** Moves a foreign entry aside that is in place of a file. */
-  #freeName(name: string): void {
+  #clearPath(name: string): void {
     const path = `${this.path}/${name}`;
     try {
-      if (!Deno.lstatSync(path).isFile) this.moveAside(path);
+      if (!Deno.lstatSync(path).isFile) this.quarantineFile(path);
     } catch {
       // nothing is there
     }
@@ -135,20 +135,23 @@ export class SpoolFolder {
     try {
       await Deno.writeFile(`${this.path}/reserve`, new Uint8Array(RESERVE_BYTES), { mode: 0o600 });
     } catch (error) {
-      await this.useReserve(); // a part of it would only take the space that batches want
+      await this.releaseReserve(); // a part of it would only take the space that batches want
       throw error;
     }
     this.#hasReserve = true;
   }
 
   /** Frees the reserved space. */
-  async useReserve(): Promise<void> {
+  async releaseReserve(): Promise<void> {
     this.#hasReserve = false;
     await Deno.remove(`${this.path}/reserve`).catch(() => {});
   }
 
   /** Sets a part of a file aside that cannot be read; gives the path where that could be done. */
-  setAside(source: string, { offset, length }: { offset: number; length: number }): string | undefined {
+  quarantineBytes(
+    source: string,
+    { offset, length }: { offset: number; length: number },
+  ): string | undefined {
     const name = `${source.slice(source.lastIndexOf("/") + 1)}-${offset}`;
     const path = `${this.path}/damaged/${crypto.randomUUID()}-${name}`; // numbers of segments start over
     try {
@@ -169,12 +172,12 @@ export class SpoolFolder {
   }
 
   /** Sets a whole file aside; gives the path where that could be done. */
-  moveAside(path: string): string | undefined {
-    const aside = `${this.path}/damaged/${crypto.randomUUID()}-${path.slice(path.lastIndexOf("/") + 1)}`;
+  quarantineFile(path: string): string | undefined {
+    const target = `${this.path}/damaged/${crypto.randomUUID()}-${path.slice(path.lastIndexOf("/") + 1)}`;
     try {
       Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });
-      Deno.renameSync(path, aside);
-      return aside;
+      Deno.renameSync(path, target);
+      return target;
     } catch {
       return undefined;
     }

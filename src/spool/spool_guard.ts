@@ -58,19 +58,19 @@ export class SpoolGuard {
     if (!this.#isDisplaced) return;
     const { folder, journal, framesIn, saveCursor } = this.#parts;
     // In another folder, a later process would take what stands there for segments of this spool.
-    if (await folder.reopen()) { for (const path of journal.files()) this.#setAside(path); }
+    if (await folder.reopen()) { for (const path of journal.files()) this.#quarantine(path); }
     await saveCursor(); // before any segment: what is settled must not be read again
     for (const segment of [...journal.segments]) {
       if (await segment.isInPlace()) continue;
       const found = await Deno.lstat(segment.path).catch(() => undefined);
-      if (found && !segment.is(found)) this.#setAside(segment.path);
+      if (found && !segment.isSameFile(found)) this.#quarantine(segment.path);
       await journal.restore(segment, () => framesIn(segment));
     }
     this.#isDisplaced = false;
   }
 
-  #setAside(path: string): void {
+  #quarantine(path: string): void {
     const { folder, onForeign } = this.#parts;
-    onForeign(path, folder.moveAside(path));
+    onForeign(path, folder.quarantineFile(path));
   }
 }

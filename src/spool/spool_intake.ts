@@ -11,16 +11,16 @@ import type { SpoolWorker } from "./spool_worker.ts";
 const MAX_FRAME_RECORDS = 10_000;
 const MAX_FRAME_BYTES = 2 ** 22;
 
-/** Records that wait to be written together, and who waits for that. */
-interface Round<T> {
+/** Records that one frame and one sync will write, and the promise of their callers. */
+interface CommitGroup<T> {
   readonly records: T[];
   bytes: number;
   readonly time: number;
-  readonly safe: PromiseWithResolvers<void>;
+  readonly written: PromiseWithResolvers<void>;
 }
 
-/** Records of a round in a frame, and where that is in its segment. */
-export interface Written<T> {
+/** Records of a group in a frame, and where that is in its segment. */
+export interface WrittenGroup<T> {
   /** The records. */
   readonly group: Group<T>;
   /** Start of their frame. */
@@ -37,14 +37,14 @@ export interface IntakeParts<T> {
   /** The number of the next record. */
   readonly next: number;
   /** Is handed what was written. */
-  readonly onWritten: (written: Written<T>) => void;
+  readonly onWritten: (written: WrittenGroup<T>) => void;
 }
 
-/** Records on their way into the journal. What gathers while a round is being written is the next round: one frame, one sync. */
+/** Group commit: records that arrive while a group is written form the next one, with one frame and one sync. */
 export class SpoolIntake<T> {
   readonly #dataset: Dataset<T>;
   readonly #parts: IntakeParts<T>;
-  readonly #rounds: Round<T>[] = [];
+  readonly #groups: CommitGroup<T>[] = [];
   #next: number;
   #records = 0;
   #bytes = 0;
@@ -85,13 +85,13 @@ export class SpoolIntake<T> {
 
   /** Takes a record in. The promise resolves when it is written. */
   push(record: T, bytes: number): Promise<void> {
-    const round = this.#openRound();
-    round.records.push(record);
-    round.bytes += bytes;
+    const group = this.#openGroup();
+    group.records.push(record);
+    group.bytes += bytes;
     this.#records++;
     this.#bytes += bytes;
-    this.#writing ??= this.#writeRounds();
-    return round.safe.promise;
+    this.#writing ??= this.#writeGroups();
+    return group.written.promise;
   }
 
   /** Resolves when no caller waits any more: all records are written or given up. */
@@ -99,40 +99,40 @@ export class SpoolIntake<T> {
     await this.#writing;
   }
 
-  /** The last round while it has room, else a new one. */
-  #openRound(): Round<T> {
-    const last = this.#rounds.at(-1);
+  /** The last group while it has room, else a new one. */
+  #openGroup(): CommitGroup<T> {
+    const last = this.#groups.at(-1);
     if (last && last.records.length < MAX_FRAME_RECORDS && last.bytes < MAX_FRAME_BYTES) return last;
     const time = Date.now();
     this.#oldestTime ??= time;
-    const round = { records: [], bytes: 0, time, safe: Promise.withResolvers<void>() };
-    round.safe.promise.catch(() => {}); // not everybody waits for it
-    this.#rounds.push(round);
-    return round;
+    const group = { records: [], bytes: 0, time, written: Promise.withResolvers<void>() };
+    group.written.promise.catch(() => {}); // a caller may ignore it
+    this.#groups.push(group);
+    return group;
   }
 
-  /** Writes round after round until no caller waits. */
-  async #writeRounds(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve)); // those who come in the same turn come along
-    while (this.#rounds.length > 0) {
-      const round = this.#rounds.shift()!;
-      let written: Written<T>;
+  /** Writes groups one after the other until no caller waits. */
+  async #writeGroups(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve)); // records of the same turn join the group
+    while (this.#groups.length > 0) {
+      const group = this.#groups.shift()!;
+      let written: WrittenGroup<T>;
       try {
-        written = await this.#parts.work.persist(() => this.#write(round), { isIntake: true });
+        written = await this.#parts.work.persist(() => this.#write(group), { isIntake: true });
       } catch (error) {
-        for (const { safe } of [round, ...this.#rounds.splice(0)]) safe.reject(error); // it was closed
+        for (const { written } of [group, ...this.#groups.splice(0)]) written.reject(error); // it was closed
         return;
       }
-      this.#records -= round.records.length;
-      this.#bytes -= round.bytes;
-      this.#oldestTime = this.#rounds[0]?.time;
-      round.safe.resolve();
+      this.#records -= group.records.length;
+      this.#bytes -= group.bytes;
+      this.#oldestTime = this.#groups[0]?.time;
+      group.written.resolve();
       this.#parts.onWritten(written);
     }
     this.#writing = undefined;
   }
 
-  async #write({ records, time }: Round<T>): Promise<Written<T>> {
+  async #write({ records, time }: CommitGroup<T>): Promise<WrittenGroup<T>> {
     const { journal, guard, isSynced } = this.#parts;
     const first = this.#next;
     const payload = JSON.stringify(records);

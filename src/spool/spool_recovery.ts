@@ -7,7 +7,7 @@ import type { Segment } from "./segment.ts";
  * Numbers that are left out after damage: what cannot be read may have had them, and may come back by hand. No later
  * record may have the number of an earlier one.
  */
-const LEFT_OUT = 2 ** 32;
+const SKIPPED_NUMBERS = 2 ** 32;
 /** Attempts to open a file: a process may briefly have too many open files. */
 const READ_ATTEMPTS = 3;
 const READ_WAIT_MS = 100;
@@ -23,7 +23,7 @@ export interface Part {
 }
 
 /** A batch of an earlier process: the records from `first` to before `end`. */
-export interface FoundBatch {
+export interface RecoveredBatch {
   /** Its id. */
   readonly id: string;
   /** The number of its first record. */
@@ -35,9 +35,9 @@ export interface FoundBatch {
 }
 
 /** Content of a journal that earlier processes left. */
-export interface Remains {
+export interface RecoveredState {
   /** The batches that are not known to be settled, oldest first. */
-  readonly batches: FoundBatch[];
+  readonly batches: RecoveredBatch[];
   /** Those of them, and of their parts, that were split. */
   readonly splits: Set<string>;
   /** Number of records that are not settled. */
@@ -56,15 +56,15 @@ export interface Remains {
  * and of files that cannot be read.
  * @returns What there is.
  */
-export async function findRemains(
+export async function recoverJournal(
   journal: Journal,
   { settled, onDamage, onUnreadable }: {
     settled: number;
     onDamage: (segment: Segment, part: Part) => void;
     onUnreadable: (segment: Segment) => void;
   },
-): Promise<Remains> {
-  const remains: Remains = {
+): Promise<RecoveredState> {
+  const state: RecoveredState = {
     batches: [],
     splits: new Set(),
     records: 0,
@@ -82,13 +82,13 @@ export async function findRemains(
       continue;
     }
     for (const piece of pieces) {
-      if (piece.frame) note(remains, { segment, frame: piece.frame, settled });
+      if (piece.frame) applyFrame(state, { segment, frame: piece.frame, settled });
       else onDamage(segment, piece);
     }
   }
-  if (isDamaged) remains.next += LEFT_OUT;
-  const found = remains.batches.sort((a, b) => a.first - b.first);
-  return { ...remains, batches: withGaps(found, settled) };
+  if (isDamaged) state.next += SKIPPED_NUMBERS;
+  const found = state.batches.sort((a, b) => a.first - b.first);
+  return { ...state, batches: fillGaps(found, settled) };
 }
 
 /** Returns the layout of a segment without its records, or undefined if it cannot be read. */
@@ -109,36 +109,36 @@ async function readPieces(journal: Journal, segment: Segment): Promise<Piece[] |
   }
 }
 
-function note(
-  remains: Remains,
+function applyFrame(
+  state: RecoveredState,
   { segment, frame, settled }: { segment: Segment; frame: Frame; settled: number },
 ): void {
   const { kind, sequence, count, time, payload } = frame;
   const end = sequence + count;
   if (kind === FrameKind.RECORDS) {
     segment.addRecords(sequence, end);
-    const fresh = Math.min(count, end - remains.next); // the rest is settled, or was written twice
-    if (fresh <= 0) return;
-    remains.oldestTime ??= time;
-    remains.records += fresh;
-    segment.addUnread(fresh);
-    remains.next = end;
+    const added = Math.min(count, end - state.next); // the rest is settled, or was written twice
+    if (added <= 0) return;
+    state.oldestTime ??= time;
+    state.records += added;
+    segment.addUnread(added);
+    state.next = end;
   } else if (kind === FrameKind.BATCH && end > settled) {
     segment.pin();
-    remains.batches.push({ id: payload, first: sequence, end, pinned: [segment] });
-    remains.next = Math.max(remains.next, end); // its records may be damaged: no others may have their numbers
+    state.batches.push({ id: payload, first: sequence, end, pinned: [segment] });
+    state.next = Math.max(state.next, end); // its records may be damaged: no others may have their numbers
   } else if (kind === FrameKind.SPLIT) {
-    const batch = remains.batches.find(({ id }) => payload.startsWith(id));
+    const batch = state.batches.find(({ id }) => payload.startsWith(id));
     if (!batch) return;
     segment.pin();
     batch.pinned.push(segment);
-    remains.splits.add(payload);
+    state.splits.add(payload);
   }
 }
 
 /** Records between batches were dropped, or the frame of their batch is damaged: they become a new batch. */
-function withGaps(batches: readonly FoundBatch[], settled: number): FoundBatch[] {
-  const all: FoundBatch[] = [];
+function fillGaps(batches: readonly RecoveredBatch[], settled: number): RecoveredBatch[] {
+  const all: RecoveredBatch[] = [];
   let at = settled;
   for (const batch of batches) {
     if (batch.first > at) all.push({ id: crypto.randomUUID(), first: at, end: batch.first, pinned: [] });

@@ -20,11 +20,11 @@ export class SpoolWorker {
   readonly #batchAlarm: Alarm;
   readonly #abort = new AbortController();
   /** Shared state of the workers on the files. */
-  readonly #turns = new Mutex();
+  readonly #mutex = new Mutex();
   /** Ends the wait before the next attempt to write records, where there is one. */
   #tryNow: () => void = () => {};
   #isClosing = false;
-  #isGone = false;
+  #isLost = false;
 
   /** Does nothing by itself. */
   constructor(
@@ -52,7 +52,7 @@ export class SpoolWorker {
   }
 
   /** True if no attempt is made any more. */
-  get isOver(): boolean {
+  get isEnded(): boolean {
     return this.#abort.signal.aborted;
   }
 
@@ -90,21 +90,21 @@ export class SpoolWorker {
     } catch (cause) {
       const error = storageError("write", folder.path, cause);
       if (isIntake || error.kind !== "disk-full" || !folder.hasReserve) throw error;
-      await folder.useReserve();
+      await folder.releaseReserve();
       return await write();
     }
   }
 
   /** Checks all files a last time, and writes again what is missing. */
-  async secure(): Promise<void> {
+  async verifyFiles(): Promise<void> {
     const guard = this.#guard;
     await this.exclusive(() => guard.check({ all: true }).catch(() => guard.restore())).catch(() => {});
-    this.#isGone = guard.isDisplaced;
+    this.#isLost = guard.isDisplaced;
   }
 
   /** True if what was acknowledged could not be left on disk at the end. */
   get isGone(): boolean {
-    return this.#isGone;
+    return this.#isLost;
   }
 
   /** Reads until it succeeds. */
@@ -142,7 +142,7 @@ export class SpoolWorker {
 
   /** Runs something while no other work on the files is in progress. */
   exclusive<R>(run: () => Promise<R>): Promise<R> {
-    return this.#turns.take(run);
+    return this.#mutex.run(run);
   }
 
   /** There is room: waiting writers retry at once. */

@@ -277,7 +277,7 @@ Deno.test("Spool.close() gives up waiting records when the spool fails during cl
   const refused = assertRejects(() => spool.push(metrics(1), RECORD_BYTES), BackendError, "Cannot write");
   await inTime(spool.close(), "it is closed"); // begun before the first attempt to write
   await refused;
-  assertEquals(spool.unsafe, 1);
+  assertEquals(spool.unwritten, 1);
 });
 
 Deno.test("Spool with drop-oldest keeps the newest records across a restart", async () => {
@@ -361,9 +361,9 @@ Deno.test("DeadLetters keeps an invalid line when the others are retried", async
   const edited = Deno.readTextFileSync(letters.path).split("\n");
   edited[1] = edited[1].replace('"activeConnections":2', '"activeConnections":2,');
   Deno.writeTextFileSync(letters.path, edited.join("\n"));
-  assertEquals(await letters.workOff(({ batchId }) => batchId === "b1"), { gone: 1, left: 2 });
+  assertEquals(await letters.drain(({ batchId }) => batchId === "b1"), { gone: 1, left: 2 });
   assertEquals(Deno.readTextFileSync(letters.path).split("\n"), [edited[1], edited[2]]);
-  assertEquals(await letters.workOff(() => true), { gone: 1, left: 1 });
+  assertEquals(await letters.drain(() => true), { gone: 1, left: 1 });
   assertEquals(Deno.readTextFileSync(letters.path), edited[1]);
 });
 
@@ -383,7 +383,7 @@ Deno.test("DeadLetters gives a letter that crashes repeated once, and an edited 
   assertEquals(found.map(({ record }) => (record as SystemMetrics).activeConnections), [1, 2, 3]);
   const stray = ["null", "7", '{"batchId":"b9"}', '{"batchId":"b9","dataset":"other","record":{}}'];
   Deno.writeTextFileSync(letters.path, `\n${stray.join("\n")}`, { append: true });
-  assertEquals(await letters.workOff(({ batchId }) => batchId === "b1"), { gone: 2, left: 5 });
+  assertEquals(await letters.drain(({ batchId }) => batchId === "b1"), { gone: 2, left: 5 });
   assertEquals((await Array.fromAsync(letters.list())).map(({ batchId }) => batchId), ["b2"]);
   assertEquals(Deno.readTextFileSync(letters.path).split("\n").slice(1), stray);
   assertEquals([...Deno.readDirSync(folder.file("letters"))].map(({ name }) => name), [
@@ -407,7 +407,7 @@ Deno.test("DeadLetters keeps its file when retrying ends with an error", async (
     if (batchId === "b2") throw down;
     return false;
   };
-  assertEquals(await letters.workOff(settle).catch((error) => error), down);
+  assertEquals(await letters.drain(settle).catch((error) => error), down);
   assertEquals(Deno.readTextFileSync(letters.path), before);
   assertEquals([...Deno.readDirSync(folder.file("letters"))].length, 1);
 });

@@ -59,8 +59,8 @@ export class AlertMonitor {
   /** Creates a monitor with the default rules. */
   constructor(documents: DocumentStore, emit: EventListener) {
     this.#documents = documents;
-    this.#alarm = new Alarm("system_metrics", emit, { isOfWatch: true });
-    this.#overload = new Alarm("system_metrics", emit, { isOfWatch: true });
+    this.#alarm = new Alarm("system_metrics", emit, { isMonitoring: true });
+    this.#overload = new Alarm("system_metrics", emit, { isMonitoring: true });
     this.#writer = new DocumentWriter(documents, this.#alarm);
     this.#emit = emit;
   }
