@@ -314,8 +314,8 @@ async function endBefore(deadline: number, work: Promise<unknown> | undefined): 
  *
  * @throws {ConfigError} If it is no opened backend.
  */
-export function assertOpened(given: object, name: string): void {
-  if ("emit" in given && "config" in given) return;
+export function assertOpened(given: unknown, name: string): void {
+  if (given instanceof Object && "emit" in given && "config" in given) return;
   throw new ConfigError(
     `Cannot construct ${name} with a configuration. Use await ${name}.open(config); new ${name}() keeps records in memory.`,
     { code: "UNEXPECTED_ARGUMENT" },

@@ -150,7 +150,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
         entryId: "b",
         amount: "-1.2",
         serviceName: "S3",
-        tags: { team: "cv" },
+        tags: { team: "cv", "": "no key" },
         basis: "estimated",
       }),
       costEntry({
@@ -171,6 +171,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
       [[{ field: "tags.team", in: ["nlp", "cv"] }, { field: "tags.a,b=c", missing: false }], "a"],
       [[{ field: "tags.team", missing: true }], "cd"],
       [[{ field: "tags.team", ne: "nlp" }], "bcd"],
+      [[{ field: "tags.", eq: "no key" }], "b"],
+      [[{ field: "tags.", missing: true }], "acd"],
       [[{ field: "focus.SkuMeter", eq: "in" }], "c"],
       [[{ field: "amount", gt: 0 }], "cd"],
       [[{ field: "amount", gte: "-1.2", lt: "123456789012345678.9" }], "bc"],

@@ -224,7 +224,7 @@ Deno.test("resolvePostgresTarget() refuses invalid parts and hides passwords", (
     ["postgresql://u:se%cret@h/d", "Percent-encode a password"],
     ["postgresql://u:secret@h/d?port=0", "the port is no number"],
     ["postgresql://u:secret@h/d?sslmode=on", "verify-full"],
-    ["postgresql://u:secret@h/d?mode=1", "it has an unknown parameter. Remove it"],
+    ["postgresql://u:secret@h/d?sslmode=require&mode=1", "parameter 2 after the ? is unknown. Remove it"],
     ["postgresql://u:secret@h,i/d", "several hosts"],
     ["postgresql://u:secret@h1:5432,h2:5432/d", "several hosts"],
     ["postgresql://u:secret@h/d?host=h,i", "several hosts"],

@@ -96,14 +96,13 @@ Deno.test("TransferError and UsageError have a code", () => {
 
 Deno.test("a constructor that is given a configuration names open()", () => {
   for (const made of [ObservabilityHub, CostObservatory]) {
-    const Given = made as unknown as new (config: object) => object;
-    const error = assertThrows(
-      () => new Given({ connectionString: "sqlite://" }),
-      ConfigError,
-    ) as ConfigError;
-    assertEquals([error.code, error.message.includes(`await ${made.name}.open(config)`)], [
-      "UNEXPECTED_ARGUMENT",
-      true,
-    ]);
+    const Given = made as unknown as new (config: unknown) => object;
+    for (const config of [{ connectionString: "sqlite://" }, "sqlite://", null]) {
+      const error = assertThrows(() => new Given(config), ConfigError) as ConfigError;
+      assertEquals([error.code, error.message.includes(`await ${made.name}.open(config)`)], [
+        "UNEXPECTED_ARGUMENT",
+        true,
+      ]);
+    }
   }
 });

@@ -372,6 +372,11 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       await assertRejects(() => open(path, mode), BackendError, "it has no tables");
     }
     assertEquals(Deno.statSync(path).size, 0);
+    await assertRejects(
+      () => open("", "read"),
+      BackendError,
+      "Cannot open sqlite://: a new database in memory",
+    );
   });
 
   test("refuses a missing folder and a folder in place of a file", async (folder) => {

@@ -20,6 +20,8 @@ Deno.test("readWhere() reads each comparison, and names and values in quotes", (
     ["tags.env in prod,stage", { field: "tags.env", in: ["prod", "stage"] }],
     ['tags.env not in "a,b", c', { field: "tags.env", notIn: ["a,b", "c"] }],
     ["tags.team missing", { field: "tags.team", missing: true }],
+    ['tags.""=x', { field: "tags.", eq: "x" }],
+    ["tags. missing", { field: "tags.", missing: true }],
     ["tags.user:team present", { field: "tags.user:team", missing: false }],
     ['tags."a=b, \\"c\\""=x', { field: 'tags.a=b, "c"', eq: "x" }],
     ["amount>100", { field: "amount", gt: "100" }],

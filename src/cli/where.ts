@@ -14,7 +14,7 @@ export const WHERE_OPTION: Option = {
 };
 
 /** A name: a field, or a map and a key, in quotes where it has spaces or signs in it. */
-const NAME = /^\s*([A-Za-z_]\w*)(?:\.(?:"((?:[^"\\]|\\.)*)"|([^\s=!<>"]+)))?\s*/;
+const NAME = /^\s*([A-Za-z_]\w*)(?:\.(?:"((?:[^"\\]|\\.)*)"|([^\s=!<>"]*)))?\s*/;
 const SIGNS: Readonly<Record<string, keyof WhereCondition>> = {
   "!=": "ne",
   ">=": "gte",

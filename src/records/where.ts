@@ -62,7 +62,7 @@ export function findField(
   name: unknown,
 ): { column: Column; key?: string } | undefined {
   if (typeof name !== "string" || name.includes("\0") || !name.isWellFormed()) return undefined;
-  const [, field, key] = /^([^.]+)(?:\.(.+))?$/s.exec(name) ?? [];
+  const [, field, key] = /^([^.]+)(?:\.(.*))?$/s.exec(name) ?? [];
   const column = dataset.columns.find((column) => column.field === field);
   if (!column || (column.type === "map") !== (key !== undefined)) return undefined;
   return { column, ...(key === undefined ? {} : { key }) };

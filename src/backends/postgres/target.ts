@@ -122,7 +122,7 @@ function placeOf({ host, port, database }: PostgresTarget): string {
 function readUrl(text: string): Partial<Record<Parameter, string>> {
   const { parameters, database, ...parts } = splitServerUrl(text);
   const given: Partial<Record<Parameter, string>> = { ...parts, dbname: database };
-  for (const [name, value] of parameters) {
+  for (const [i, [name, value]] of parameters.entries()) {
     if (IGNORED.test(name)) continue;
     if (name === "hostaddr") {
       given.host ||= value; // libpq connects to it and checks the certificate of the host
@@ -136,7 +136,7 @@ function readUrl(text: string): Partial<Record<Parameter, string>> {
     if (!Object.hasOwn(PARAMETERS, name)) {
       const hint = nearest(name, Object.keys(PARAMETERS));
       throw refuseConnectionString(
-        "it has an unknown parameter",
+        `parameter ${i + 1} after the ? is unknown`,
         hint ? `Did you mean "${hint}"?` : "Remove it; or percent-encode & in a password as %26.",
       );
     }

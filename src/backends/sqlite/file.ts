@@ -234,7 +234,9 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
 
 function noSchema(path: string): BackendError {
   return new BackendError(
-    `Cannot open ${path}: it has no tables. Create them with \`openfinops database init\`.`,
+    path === ""
+      ? "Cannot open sqlite://: a new database in memory has no tables. Name a file, as in sqlite:///openfinops.db."
+      : `Cannot open ${path}: it has no tables. Create them with \`openfinops database init\`.`,
     { code: "TABLES_MISSING", operation: "open", kind: "operator" },
   );
 }
