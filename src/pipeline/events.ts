@@ -22,6 +22,8 @@ export interface EventDetails {
   "dropped": { dropped: number };
   /** A part of the spool could not be read: its size in bytes, and the file it was moved to. */
   "spool-damaged": { bytes: number; file?: string };
+  /** The spool replays records of batches that the ledger may have forgotten since this time; they may be stored twice. */
+  "spool-outdated": { records: number; since: number };
   /** An alarm: the folder of the spool cannot be used, and records are kept in memory only. */
   "spool-unusable": { code: ErrorCode; error: unknown };
   /** A node or a service has broken a rule for as long as the rule says. */

@@ -1,5 +1,8 @@
 import type { Dataset } from "../records/dataset.ts";
 
+/** Minimum days for which a ledger knows a batch. After that, a cleanup may delete its id, and a replay stores it again. */
+export const LEDGER_DAYS = 30;
+
 /** Records of one dataset that are written in one transaction. Frozen together with its id. */
 export interface Batch<T = unknown> {
   /** The id by which the ledger knows it. */

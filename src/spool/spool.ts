@@ -1,6 +1,8 @@
 import type { Dataset } from "../records/dataset.ts";
 import { ConfigError } from "../errors.ts";
 import type { EventListener, EventOf } from "../pipeline/events.ts";
+import { LEDGER_DAYS } from "../pipeline/sink.ts";
+import { DAY_MS } from "../records/calendar.ts";
 import { Journal } from "./journal.ts";
 import {
   type BatchName,
@@ -16,7 +18,7 @@ import { SpoolBatches } from "./spool_batches.ts";
 import { SpoolFolder } from "./spool_folder.ts";
 import { SpoolGuard } from "./spool_guard.ts";
 import { SpoolIntake } from "./spool_intake.ts";
-import { type RecoveredState, recoverJournal } from "./spool_recovery.ts";
+import { type RecoveredBatch, type RecoveredState, recoverJournal } from "./spool_recovery.ts";
 import { PeriodicCheck, SpoolWorker } from "./spool_worker.ts";
 import { storageError } from "../pipeline/durable_file.ts";
 
@@ -105,6 +107,8 @@ export class Spool<T> implements Queue<T> {
         },
       });
       await assertOwner(folder, options, recovered);
+      const outdated = outdatedEvent(dataset, path, recovered);
+      if (outdated) onEvent(outdated);
       const spool = new Spool<T>(dataset, { folder, journal, options, settled, recovered });
       await spool.#batches.removeSettled();
       await folder.keepReserve().catch(() => {}); // done again once there is space
@@ -294,6 +298,23 @@ async function assertOwner(
     );
   }
   await folder.saveOwner(database);
+}
+
+/** Event of batches that may have been stored so long ago that the ledger knows them no more. Keys replace the ledger. */
+function outdatedEvent(
+  { name: dataset, key }: Dataset<unknown>,
+  path: string,
+  { batches }: RecoveredState,
+): EventOf<"spool-outdated"> | undefined {
+  const isOutdated = ({ time }: RecoveredBatch) => Date.now() - time > LEDGER_DAYS * DAY_MS;
+  const outdated = key.length > 0 ? [] : batches.filter(isOutdated);
+  if (outdated.length === 0) return undefined;
+  const records = outdated.reduce((sum, { first, end }) => sum + end - first, 0);
+  const since = Math.min(...outdated.map(({ time }) => time));
+  const message =
+    `${path} replays ${records} records of ${new Date(since).toISOString()}. Ledgers keep batches for ` +
+    `${LEDGER_DAYS} days: if these were stored, and a cleanup ran since, they are stored twice. Look for duplicates.`;
+  return { type: "spool-outdated", dataset, message, records, since };
 }
 
 /** Event for bytes that are not a frame. */

@@ -11,6 +11,8 @@ interface Unsettled {
   readonly id: string;
   readonly first: number;
   readonly end: number;
+  /** When it was frozen, in epoch milliseconds. */
+  readonly time: number;
   readonly pinned: Segment[];
 }
 
@@ -63,12 +65,13 @@ export class SpoolBatches {
   /** Has a batch be in the journal, for good. */
   async freeze({ id, first, end }: { id: string; first: number; end: number }): Promise<void> {
     const frame = { kind: FrameKind.BATCH, sequence: first, count: end - first, payload: id };
-    this.#unsettled.push({ id, first, end, pinned: [await this.#appendFrame(frame)] });
+    const time = Date.now();
+    this.#unsettled.push({ id, first, end, time, pinned: [await this.#appendFrame(frame)] });
   }
 
   /** Goes on with a batch that an earlier process has frozen. */
-  resume({ id, first, end, pinned }: RecoveredBatch): void {
-    this.#unsettled.push({ id, first, end, pinned });
+  resume({ id, first, end, time, pinned }: RecoveredBatch): void {
+    this.#unsettled.push({ id, first, end, time, pinned });
   }
 
   /** Returns true if a batch was replaced by its halves. */
@@ -97,8 +100,7 @@ export class SpoolBatches {
 
   /** The frames of a segment that tell of batches that are not settled. */
   *framesIn(segment: Segment): Generator<Frame> {
-    const time = Date.now();
-    for (const { id, first, end, pinned } of [...this.#unsettled, ...this.recovered]) {
+    for (const { id, first, end, time, pinned } of [...this.#unsettled, ...this.recovered]) {
       if (!pinned.includes(segment)) continue;
       yield { kind: FrameKind.BATCH, sequence: first, count: end - first, time, payload: id };
       for (const split of this.#splits) {

@@ -30,6 +30,8 @@ export interface RecoveredBatch {
   readonly first: number;
   /** The number after its last record. */
   readonly end: number;
+  /** When it was frozen, in epoch milliseconds; it was not written before. */
+  readonly time: number;
   /** The segments that tell of it; none where its frame was damaged. */
   readonly pinned: Segment[];
 }
@@ -125,7 +127,7 @@ function applyFrame(
     state.next = end;
   } else if (kind === FrameKind.BATCH && end > settled) {
     segment.pin();
-    state.batches.push({ id: payload, first: sequence, end, pinned: [segment] });
+    state.batches.push({ id: payload, first: sequence, end, time, pinned: [segment] });
     state.next = Math.max(state.next, end); // its records may be damaged: no others may have their numbers
   } else if (kind === FrameKind.SPLIT) {
     const batch = state.batches.find(({ id }) => payload.startsWith(id));
@@ -141,7 +143,9 @@ function fillGaps(batches: readonly RecoveredBatch[], settled: number): Recovere
   const all: RecoveredBatch[] = [];
   let at = settled;
   for (const batch of batches) {
-    if (batch.first > at) all.push({ id: crypto.randomUUID(), first: at, end: batch.first, pinned: [] });
+    if (batch.first > at) {
+      all.push({ id: crypto.randomUUID(), first: at, end: batch.first, time: Date.now(), pinned: [] });
+    }
     all.push(batch);
     at = batch.end;
   }

@@ -2,7 +2,8 @@
 import "../../cli.ts"; // brings all that its run below needs into the cache
 import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
-import { decodeFrame, FrameKind, HEADER_BYTES } from "../../src/spool/frame.ts";
+import { DAY_MS } from "../../src/records/calendar.ts";
+import { decodeFrame, encodeFrame, FrameKind, HEADER_BYTES } from "../../src/spool/frame.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { assertStored, conserved, Load } from "./load.ts";
@@ -126,6 +127,31 @@ Deno.test("Spool loses only the tail when a file is truncated", async () => {
   }
 });
 
+/** Has the frames of a journal be older. */
+function age(path: string, days: number): void {
+  const bytes = Deno.readFileSync(path);
+  const older = placesIn(bytes).map(({ offset }) => {
+    const found = decodeFrame(bytes, offset);
+    if (typeof found !== "object" || !("frame" in found)) throw new Error(`no frame at ${offset}`);
+    return encodeFrame({ ...found.frame, time: found.frame.time - days * DAY_MS });
+  });
+  Deno.writeFileSync(path, new Uint8Array(older.flatMap((frame) => [...frame])));
+}
+
+Deno.test("Spool reports batches that the ledger may have forgotten", async () => {
+  using folder = new TemporaryFolder();
+  const { journal, places } = await fillSpool(folder);
+  assertEquals(places.filter(({ kind }) => kind === FrameKind.BATCH).length, 1);
+  for (const [days, isOutdated] of [[29, false], [31, true]] as const) {
+    const events = await damaged(folder, { journal, harm: (path) => age(path, days), missing: [] });
+    assertEquals(events.map(({ type }) => type), isOutdated ? ["spool-outdated"] : []);
+    if (!isOutdated) continue;
+    const [told] = events;
+    assert(told.type === "spool-outdated" && told.records === 2 * GROUP, JSON.stringify(told));
+    assertEquals(Math.round((Date.now() - told.since) / DAY_MS), days);
+  }
+});
+
 Deno.test("Spool loses nothing when its small files are missing", async () => {
   using folder = new TemporaryFolder();
   const { journal } = await fillSpool(folder);
@@ -158,7 +184,7 @@ Deno.test("Spool sets a file aside when it cannot be opened", async () => {
   const collect = ["collect", "--duration", "100ms", "--interval", "100ms", ...at];
   const [command, ...args] = [...wrap, Deno.execPath(), "run", "-q", "-A", "--cached-only", cli, ...collect];
   const { code, stderr } = await new Deno.Command(command, { args }).output();
-  const [, file] = /spool-damaged: .* set aside in (\S+)/.exec(new TextDecoder().decode(stderr))!;
+  const [, file] = /spool-damaged: .* It was moved to (\S+)\./.exec(new TextDecoder().decode(stderr))!;
   assertEquals(code, 0);
   const byHand = folder.file("by-hand/system_metrics");
   Deno.mkdirSync(byHand, { recursive: true });

@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
+import { LEDGER_DAYS } from "../../pipeline/sink.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import type { Partition, PartitionManager } from "./partitions.ts";
 import type { PostgresPool } from "./pool.ts";
@@ -8,8 +9,6 @@ import { timeLiteral } from "./schema.ts";
 
 /** Rows that are deleted in one transaction. */
 const STEP_ROWS = 10_000;
-/** Days that the ledger keeps a batch. */
-const LEDGER_DAYS = 30;
 /** Longest time to retry partitions that readers hold. */
 const PATIENCE_MS = 20_000;
 

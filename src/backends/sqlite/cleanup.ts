@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
+import { LEDGER_DAYS } from "../../pipeline/sink.ts";
 import { DAY_MS } from "../../records/calendar.ts";
 import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 
@@ -10,8 +11,6 @@ const MAX_PAGES = 1_000;
 /** Steps become so many times smaller when the disk has no room for one, and as many times larger after some. */
 const SCALE = 4;
 const SMALL_STEPS = 10;
-/** Minimum time that the ledger keeps a batch: 30 days, and until the next cleanup, since an old spool may replay it. */
-const LEDGER_MS = 30 * DAY_MS;
 
 /** Runs a change of the file when no other change is running. */
 type Change = <T>(operation: string, run: () => T) => Promise<T>;
@@ -58,7 +57,7 @@ export class SqliteCleanup {
   async #pruneLedger(): Promise<void> {
     const sql =
       "DELETE FROM ledger WHERE batch_id IN (SELECT batch_id FROM ledger WHERE committed_at < ? LIMIT ?)";
-    const before = Date.now() - LEDGER_MS;
+    const before = Date.now() - LEDGER_DAYS * DAY_MS;
     await this.#inSteps("delete", MAX_ROWS, { step: (rows) => runOnce(this.#database, sql, [before, rows]) });
   }
 
