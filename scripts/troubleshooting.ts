@@ -229,6 +229,10 @@ const SECTIONS = {
       "Import all files of the period in one command, or pass `--replace` or `--append`. " +
       "[Deliveries](import-export-migrate.md#deliveries-of-costs) says what each does.",
     ],
+    DELIVERIES_DIFFER: [
+      "Costs that a delivery brought are not there any more, or were changed.",
+      "Import its files again, unless you deleted the costs on purpose.",
+    ],
     INTERRUPTED: ["A signal ended the import.", "Run the same command again."],
     LINES_REJECTED: [
       "Some lines were rejected; all others are stored.",

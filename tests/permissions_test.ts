@@ -19,12 +19,18 @@ const READ = [
   "database export metrics",
   "database test-connection",
   "database cleanup --dry-run",
+  "database deliveries",
   "metrics health",
   "costs summary",
   "costs reconcile --invoice INV-1",
   "costs budgets",
 ];
-const WRITE = ["database init", "database cleanup --yes", "costs set-budget nlp --amount 1"];
+const WRITE = [
+  "database init",
+  "database verify",
+  "database cleanup --yes",
+  "costs set-budget nlp --amount 1",
+];
 const FILES = [
   "database import metrics in.csv --rejects bad.ndjson",
   "database export metrics --output out.parquet",

@@ -1,3 +1,4 @@
+import { DatabaseSync } from "node:sqlite";
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { progressText } from "../src/cli/progress.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
@@ -85,6 +86,64 @@ test("import keeps equal rows of several files apart unless they have ids", asyn
     { cwd: folder.path },
   );
   assertEquals(cellsOf(byId.out), delivered({ stored: 3, known: 1 }, ["ids 2026-01 USD 0 3"]));
+});
+
+test("deliveries lists, undoes and verifies imports of costs", async (folder) => {
+  const { path: cwd } = folder;
+  const header = "timestamp,resourceId,category,amount\n";
+  Deno.writeTextFileSync(folder.file("1.csv"), `${header}2026-01-01,r,c,1\n2026-01-02,r,c,1\n`);
+  Deno.writeTextFileSync(folder.file("2.csv"), `${header}2026-01-01,r,c,1\n2026-01-02,r,c,2\n`);
+  Deno.writeTextFileSync(folder.file("3.csv"), `${header}2026-01-01,r,c,7\nx,r,c,1\n`);
+  for (const file of ["1.csv", "2.csv"]) await database(["import", "costs", file, ...AT], { cwd });
+  const refused = await database(["import", "costs", "3.csv", ...AT], { cwd });
+  assertEquals([refused.code, refused.out], [1, ""]);
+  assertMatch(refused.err, /^3.csv:3: .*\n1 line is bad.\nerror: Cannot import: csv has 2 rows of 2026-01 /);
+  assertMatch(refused.err, /\(USD 3\), this import has 1 row \(USD 7\), .* \[DELIVERY_REFUSED\]\n$/);
+
+  const { out } = await database(["deliveries", "--format", "json", ...AT], { cwd });
+  const [{ id: first, parts: [{ ended }] }, { id: second, files }] = JSON.parse(out);
+  assertEquals([ended.by, files], [second, ["2.csv"]]);
+  assertEquals((await database(["verify", ...AT], { cwd })).code, 0);
+  const none = await database(["deliveries", "undo", first, "--yes", ...AT], { cwd });
+  assertEquals([none.code, none.out], [1, ""]);
+  assertEquals((await database(["deliveries", "undo", second, ...AT], { cwd })).code, 2);
+  const dry = await database(["deliveries", "undo", second, "--dry-run", ...AT], { cwd });
+  assertEquals([dry.code, dry.out], [0, `Would be deleted: 2 costs of delivery ${second} (USD 3)\n`]);
+  const undone = await database(["deliveries", "undo", second, "--yes", ...AT], { cwd });
+  assertEquals([undone.code, undone.out], [0, `Deleted 2 costs of delivery ${second}.\n`]);
+  assertEquals(undone.err, "The costs that it replaced are not kept. To restore them, import again: 1.csv\n");
+  const again = await database(["import", "costs", "1.csv", ...AT], { cwd });
+  assertEquals(cellsOf(again.out), delivered({ stored: 2 }, ["csv 2026-01 USD 0 2"]));
+
+  using file = new DatabaseSync(folder.file("a.db"));
+  file.exec("DELETE FROM cost_entries WHERE timestamp = (SELECT min(timestamp) FROM cost_entries)");
+  const verified = await database(["verify", "--format", "csv", ...AT], { cwd });
+  assertEquals(verified.code, 3);
+  assertMatch(verified.out, /\n\S+,csv,2026-01,2,1,USD 2,USD 1\n$/);
+});
+
+test("import says that nothing is stored when it is interrupted", async ({ path: cwd }) => {
+  if (Deno.build.os === "windows") return; // has no signals to send
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, "database", "import", "costs", "-", ...AT],
+    cwd,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = process.stdin.getWriter();
+  await writer.write(new TextEncoder().encode("timestamp,resourceId,category,amount\nx,r,c,1\n"));
+  const reader = process.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  let err = (await reader.read()).value ?? ""; // the bad line: the import runs
+  process.kill("SIGTERM");
+  for (let read = await reader.read(); !read.done; read = await reader.read()) err += read.value;
+  assertMatch(
+    err,
+    /\n1 line is bad.\nerror: Interrupted. Of costs nothing was stored; .* \[INTERRUPTED\]\n$/,
+  );
+  assertEquals((await process.status).code, 1);
+  await process.stdout.cancel();
+  await writer.close().catch(() => {});
 });
 
 test("import reads stdin, maps columns and updates costs", async ({ path: cwd }) => {

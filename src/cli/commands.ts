@@ -43,6 +43,16 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./import.ts")).importCommand,
   },
   {
+    name: "database deliveries",
+    summary: "list imports of costs, or undo one; asks first",
+    load: async () => (await import("./deliveries.ts")).deliveries,
+  },
+  {
+    name: "database verify",
+    summary: "compare what each delivery brought with the costs that are there",
+    load: async () => (await import("./verify.ts")).verify,
+  },
+  {
     name: "database export",
     summary: "export NDJSON, CSV, FOCUS or Parquet, oldest first",
     load: async () => (await import("./export.ts")).exportCommand,

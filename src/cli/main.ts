@@ -11,6 +11,9 @@ import { UsageError } from "./usage_error.ts";
 const HELP = { name: "help", summary: "print this help" };
 const VERSION = { name: "version", summary: "print the version" };
 
+/** Codes of checks that fail. */
+const CHECKS: readonly string[] = ["INVOICE_DIFFERS", "DELIVERIES_DIFFER"];
+
 const EXAMPLES = [
   "openfinops collect --duration 10s --cost-per-hour 2.50",
   "openfinops database query metrics --limit 5",
@@ -118,7 +121,7 @@ function report(error: unknown, command: Command | undefined): number {
   if (error instanceof UsageError) {
     note(asCalled(`Try: openfinops ${command ? `${command.name} ` : ""}--help`));
   }
-  return isUsage ? 2 : error.code === "INVOICE_DIFFERS" ? 3 : 1;
+  return isUsage ? 2 : CHECKS.includes(error.code) ? 3 : 1;
 }
 
 /** Hides passwords in connection strings that stand where none belongs, such as in the place of a file. */

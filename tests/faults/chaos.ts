@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
 import { Chance } from "./chance.ts";
+import { killImport } from "./deliveries.ts";
 import {
   breakNetwork,
   closeInOutage,
@@ -45,6 +46,8 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
       chance,
       (connectionString) => killWriter(chance, { connectionString, kills: chance.between(3, 12) }),
     ),
+  killImport: (chance) =>
+    withDatabase(chance, (connectionString) => killImport(chance, { connectionString, kills: 30 })),
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),

@@ -1,0 +1,99 @@
+import {
+  type ListedDelivery,
+  livePartsOf,
+  readDeliveries,
+  replacedFiles,
+  undoDelivery,
+} from "../transfer/deliveries.ts";
+import { money, periodName, sumOf } from "../transfer/delivery.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
+import type { Arguments } from "./arguments.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  databaseName,
+  FORMAT_OPTIONS,
+  readFormat,
+  userName,
+  withBackend,
+} from "./command.ts";
+import { ask, formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
+import { UsageError } from "./option_values.ts";
+
+const HEADER = ["delivery", "time", "user", "source", "period", "rows", "totals", "state", "files"] as const;
+
+/** `openfinops database deliveries` */
+export const deliveries: Command = {
+  name: "database deliveries",
+  positionals: "[undo ID]",
+  maxPositionals: 2,
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    { name: "dry-run", summary: "only show what undo would delete" },
+    { name: "yes", summary: "undo without confirmation" },
+  ],
+  examples: [
+    "openfinops database deliveries",
+    "openfinops database deliveries undo 20261130T083000-1f0c2a9b",
+  ],
+  async run(given) {
+    const [action, id] = given.positionals;
+    if (action === undefined) return await list(given);
+    if (action === "undo" && id !== undefined) return await undo(given, id);
+    throw new UsageError('Write "database deliveries", or "database deliveries undo ID".', {
+      code: "MISSING_ARGUMENT",
+    });
+  },
+};
+
+async function list(given: Arguments): Promise<void> {
+  const format = readFormat(given);
+  const found = await withBackend(given, "read", readDeliveries);
+  const rows = found.flatMap(({ id, at, user = "", files, parts }) =>
+    parts.map(({ source, period, rows, totals, ended }) => {
+      const by = ended?.by ?? "stored";
+      const state = /^\d/.test(by) ? `replaced by ${by}` : by;
+      return [id, isoTime(at), user, source, periodName(period), rows, money(totals), state, files.join(" ")];
+    })
+  );
+  const table = () => print(formatTable([...HEADER], rows.map((row) => row.map(String))));
+  printFound(format, found, { table, header: HEADER, rows });
+}
+
+async function undo(given: Arguments, id: string): Promise<void> {
+  const isDryRun = given.has("dry-run");
+  if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
+    throw new UsageError("undo deletes for good: pass --yes, or --dry-run to see what would be deleted", {
+      code: "CONFIRMATION_REQUIRED",
+    });
+  }
+  const all = await withBackend(given, "read", readDeliveries);
+  const what = describeLive(all, id);
+  const files = replacedFiles(all, id);
+  if (files.length > 0) {
+    note(`The costs that it replaced are not kept. To restore them, import again: ${files.join(" ")}`);
+  }
+  if (isDryRun) return print(`Would be deleted: ${what}`);
+  if (!given.has("yes") && !ask(`Delete ${what} from ${databaseName(given)} for good?`)) {
+    return note("Nothing was deleted.");
+  }
+  const user = userName();
+  const rows = await withBackend(given, "existing", (backend) => undoDelivery(backend, id, { user }));
+  print(`Deleted ${formatThings(rows, "cost", "costs")} of delivery ${id}.`);
+}
+
+/** Costs of a delivery that are there. */
+function describeLive(all: readonly ListedDelivery[], id: string): string {
+  const delivery = all.find((delivery) => delivery.id === id);
+  const live = delivery ? livePartsOf(delivery) : [];
+  if (live.length === 0) {
+    throw new TransferError(
+      `No delivery ${id} has costs that could be deleted. "openfinops database deliveries" lists them.`,
+      { code: "NOT_FOUND" },
+    );
+  }
+  const rows = live.reduce((sum, part) => sum + part.rows, 0);
+  const totals = money(sumOf(live.map((part) => part.totals)));
+  return `${formatThings(rows, "cost", "costs")} of delivery ${id} (${totals})`;
+}
