@@ -257,18 +257,22 @@ Deno.test("importRecords() refuses a file of something else and says why", async
   const refused: [Part[], Partial<ImportOptions>, string][] = [
     [[""], {}, "the file is empty"],
     [[LATIN1, "\n1\n"], {}, "The line is not UTF-8."],
-    [["timestamp,resourceId,category\n"], {}, "there is no column amount. The columns are timestamp"],
+    [
+      ["timestamp,resourceId,category\n"],
+      {},
+      "there is no column amount. The columns are timestamp, resourceId, category. Map one to the field (--map), or set the field (--set).",
+    ],
     [[HEADER.replace("entryId", "timestamp")], {}, 'two columns are called "timestamp". Rename one.'],
     [
       [HEADER.replace("entryId", "entry")],
       {},
       "entry is no field. Rename the columns, or map those to import.",
     ],
-    [[HEADER], { map: { amount: "Cost" } }, "there is no column Cost for amount"],
-    [[HEADER], { idColumn: "Id" }, "there is no column Id for entryId"],
+    [[HEADER], { map: { amount: "Amont" } }, 'there is no column Amont for amount. Did you mean "amount"?'],
+    [[HEADER], { idColumn: "Id" }, "there is no column Id for entryId. Use one of entryId, timestamp,"],
     [[HEADER], { map: { cost: "amount" } }, 'unknown field "cost"'],
     [[HEADER], { map: { "region.x": "amount" } }, 'unknown field "region.x". Did you mean "region"?'],
-    [["ChargePeriodStart,BilledCost\n"], {}, "It looks like FOCUS: pass the format focus."],
+    [["ChargePeriodStart,BilledCost\n"], {}, "The file looks like FOCUS. Use --format focus."],
     [
       ["ChargePeriodStart,BilledCost\n"],
       { format: "focus" },
@@ -277,7 +281,7 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     [
       ["ChargePeriodStart,BilledCost,ServiceName,BillingCurency\n"],
       { format: "focus" },
-      "there is no column BillingCurrency for currency",
+      "there is no column BillingCurrency for currency. The columns are ChargePeriodStart, BilledCost, ServiceName, BillingCurency. Set the field (--set).",
     ],
     [[HEADER], { format: "focus", dataset: "system_metrics" }, "from FOCUS, which is for costs"],
   ];

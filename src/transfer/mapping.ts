@@ -1,10 +1,10 @@
-import { suggest } from "../nearest.ts";
 /**
  * Maps columns of a file to fields of a record.
  *
  * @module
  */
 import { describe, ValidationError } from "../errors.ts";
+import { suggest } from "../nearest.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { TransferError } from "./transfer_error.ts";
 import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
@@ -200,6 +200,21 @@ function readValue(
   }
 }
 
+/** Says what to do about a missing column: a name that the user wrote may be misspelled, any other can be mapped. */
+function columnRemedy(
+  missing: readonly string[],
+  { options, columns }: { options: MappingOptions; columns: readonly string[] },
+): string {
+  const { format, idColumn, costColumn, map = {} } = options;
+  const isFocus = columns.includes("ChargePeriodStart");
+  if (format === "csv" && isFocus) return "The file looks like FOCUS. Use --format focus.";
+  const list = `The columns are ${columns.slice(0, 50).join(", ")}.`;
+  const written = missing.find((name) => [idColumn, costColumn, ...Object.values(map)].includes(name));
+  if (written !== undefined) return suggest(written, columns).trim() || list;
+  if (format !== "focus") return `${list} Map one to the field (--map), or set the field (--set).`;
+  return isFocus ? `${list} Set the field (--set).` : `${list} Is this file FOCUS?`;
+}
+
 function assertColumns(
   dataset: Dataset<unknown>,
   { options, plans, columns }: { options: MappingOptions; plans: FieldPlan[]; columns: readonly string[] },
@@ -217,13 +232,7 @@ function assertColumns(
     const names = sources.map(([column]) => column);
     if (!isRequested || names.some((name) => name === "" || present.has(name))) continue;
     const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
-    const isFocus = options.format === "csv" && present.has("ChargePeriodStart");
-    refuse(
-      `there is no column ${column}`,
-      isFocus
-        ? "It looks like FOCUS: pass the format focus."
-        : `The columns are ${columns.slice(0, 50).join(", ")}.`,
-    );
+    refuse(`there is no column ${column}`, columnRemedy(names, { options, columns }));
   }
   // A mapping says which columns count; without one, a misspelled column must not get lost.
   if (options.format === "focus" || options.map || options.set || options.idColumn) return;
