@@ -440,7 +440,11 @@ Deno.test("CostObservatory projects spending to the end of the period", async ()
   assertEquals((await forecastAt(startTime + MINUTE)).slice(2), [undefined, undefined]);
   // It is over: what was spent is known, whichever of its days is named.
   assertEquals(await forecastAt(endTime + DAY, startTime + DAY), ["5", "100", "50", undefined]);
-  await assertRejects(() => costs.getBudgetStatus({ budgetId: "c" }), ValidationError, "one of b");
+  await assertRejects(
+    () => costs.getBudgetStatus({ budgetId: "c" }),
+    ValidationError,
+    "the id of a budget (b)",
+  );
 });
 
 Deno.test("CostObservatory commits costs when monitoring state cannot be read", async () => {

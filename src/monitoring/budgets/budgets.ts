@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../../backends/backend.ts";
 import { type ErrorCode, ValidationError } from "../../errors.ts";
+import { nearest } from "../../nearest.ts";
 import type { EventListener } from "../../pipeline/events.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import type { Decimal } from "../../records/decimal.ts";
@@ -176,11 +177,9 @@ async function storedBudgets({ documents }: Backend, budgetId?: string): Promise
   if (budgetId === undefined) return all;
   const found = all.filter((budget) => budget.budgetId === budgetId);
   if (found.length > 0) return found;
-  throw refusal(
-    budgetId,
-    `one of ${all.map((budget) => budget.budgetId).join(", ") || "none, as there are none"}`,
-    "NOT_FOUND",
-  );
+  const ids = all.map((budget) => budget.budgetId);
+  const known = nearest(budgetId, ids) || ids.slice(0, 3).join(", ") || "none, because there is no budget";
+  throw refusal(budgetId, `the id of a budget (${known})`, "NOT_FOUND");
 }
 
 async function crossingsByBudget({ documents }: Backend): Promise<Map<string, BudgetCrossing[]>> {
