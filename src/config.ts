@@ -209,7 +209,7 @@ const MAX_INTERVAL_SECONDS = 2_147_483;
 /** The longest statement timeout: twice of it is waited for. */
 const MAX_STATEMENT_SECONDS = 1_000_000;
 
-const BACKENDS: readonly StorageBackend[] = Object.values(StorageBackend);
+const BACKENDS: readonly StorageBackend[] = [...new Set(Object.values(StorageBackend))]; // two are aliases
 
 const isDays = (value: unknown) => typeof value === "number" && value >= 0 && value <= MAX_DAYS;
 const isRetention = (value: unknown) => isDays(value) || value === Infinity;

@@ -75,9 +75,9 @@ Deno.test("resolveConfig() refuses unknown fields and names the known ones", () 
 
 Deno.test("resolveConfig() refuses invalid values and says what is valid", () => {
   const wrong: [object, string][] = [
-    [{ backend: "oracle" }, "memory, sqlite"],
+    [{ backend: "oracle" }, "must be memory, sqlite"],
     [{ backend: {} }, "memory, sqlite"],
-    [{ backend: "timescale" }, "memory, sqlite, postgresql, timescaledb"],
+    [{ backend: "timescale" }, "must be memory, sqlite, postgresql, timescaledb"],
     [{ chunkDays: { metrics: 1 } }, "by dataset"],
     [{ chunkDays: { cost_entries: 0.5 } }, "by dataset"],
     [{ compressAfterDays: 1e6 }, "a number of days from 0"],
