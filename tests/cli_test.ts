@@ -197,8 +197,10 @@ test("--version prints the version in deno.json", async ({ path: cwd }) => {
 
 test("exits with 2 and suggests the nearest name when a word is unknown", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
-    [[], "Name a command:"],
-    [["database"], 'Name a command after "database":'],
+    [[], "Name a command. [MISSING_ARGUMENT]"],
+    [["database"], 'Name a command after "database". [MISSING_ARGUMENT]'],
+    [["database", "query", "costs", "--top", "3"], "Name their fields with --group-by."],
+    [["query", "costs"], 'Did you mean "database query"?'],
     [["databse", "init"], 'Did you mean "database init"?'],
     [["colect"], 'Did you mean "collect"?'],
     [["database", "query", "--limt", "5"], "Unknown option --limt. Did you mean --limit?"],
@@ -213,14 +215,20 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
       ["database", "migrate", "--from", "sqlite:///a.db", "--to", "sqlite:///b.db", "--until", "x"],
       'not "x"',
     ],
-    [["database", "query", "--since", "1d", "--until", "2d", ...AT], "startTime"],
+    [
+      ["database", "query", "--since", "2026-02-01", "--until", "2026-01-01", ...AT],
+      "--since (2026-02-01T00:00:00.000Z) must be no later than --until (2026-01-01T00:00:00.000Z).",
+    ],
     [["metrics", "health", "--at", "1972-01-01"], "a time from 1973-03-03T09:46:40.000Z on"],
     [["database", "query", "--format", "cvs"], 'Unknown format "cvs". Did you mean "csv"?'],
     [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as"],
     [["database", "query", "costs", "--group-by", "category", "--limit", "5"], "--top N"],
     [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
     [["database", "query", "--bucket", "1d", "--time-zone", "Mars"], "timeZone must be the name"],
-    [["database", "query", "--bucket", "1d", "--since", "1d", "--until", "2d"], "startTime"],
+    [
+      ["database", "query", "--bucket", "1d", "--since", "1d", "--until", "2d"],
+      "must be no later than --until",
+    ],
     [["database", "query", "--top", "0"], "--top must be a whole number from 1"],
     [["database", "query", "--measure", "cpuUsage"], "such as cpuUsage.avg"],
     [["database", "query", "--measure", "cpuUsage.mean"], "such as p95"],
@@ -240,7 +248,7 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["collect", "--cost-per-hour", "-3"], "2.50"],
     [["collect", "--cost-per-hour", "1", "--currency", "usd", ...AT], "spelled USD"],
     [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
-    [["database", "stats", "--backend", "sqlit"], "memory, sqlite"],
+    [["database", "stats", "--backend", "sqlit"], "must be memory, sqlite"],
     [["database", "examples", "chrt"], 'Did you mean "chart"?'],
   ];
   const runs = await Promise.all(
@@ -933,7 +941,10 @@ test("costs summary and metrics health print a time range in every format", asyn
     JSON.parse(line)
   );
   assertEquals(lines.map(({ of, count }) => [of, count]), [["all", 3], ["category", 3], ["resource", 3]]);
-  assertMatch((await run("costs", "summary")).err, /No costs from .* --since 30d/);
+  assertMatch(
+    (await run("costs", "summary")).err,
+    /^No costs from .*\nLook further back with --since 30d\. ".* database stats"/,
+  );
   assertEquals((await run(...summary, "--until", "2025-12-31")).code, 2);
 
   const health = ["metrics", "health", "--at", "2026-01-01T00:00:02Z"];
@@ -944,6 +955,9 @@ test("costs summary and metrics health print a time range in every format", asyn
     (await run(...health, "--format", "csv")).out,
     /^clusterId,status,score,nodes,healthy,[^]*\ndefault,healthy,100,3,3,/,
   );
-  assertMatch((await run("metrics", "health")).err, /No metrics from .* --window 1h/);
+  assertMatch(
+    (await run("metrics", "health")).err,
+    /^No metrics from .*\nLook further back with --window 1h\. ".* database stats"/,
+  );
   assertEquals((await run(...health, "--window", "0s")).code, 2);
 });

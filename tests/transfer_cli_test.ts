@@ -40,7 +40,7 @@ const FOCUS = "BilledCost,BillingCurrency,ChargePeriodStart,ResourceId,ServiceCa
   '0.00000080000,USD,2024-09-18 22:00:00,"arn:1",Compute\n' +
   '20.5,USD,2024-09-18 22:00:00,"arn:1",Compute\n';
 
-const TOLD = "f.csv: FOCUS 1.0, by its columns (--focus-version overrides)\n";
+const TOLD = "f.csv: FOCUS 1.0 (detected from the columns; --focus-version overrides)\n";
 
 /** Outcome of an import of costs. */
 function delivered(
@@ -310,7 +310,7 @@ test("export writes what import reads: stdout, file, gzip", async (folder) => {
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
   const direct = await database(["export", "costs", "--format", "csv", ...AT], { cwd });
-  assertEquals([direct.code, direct.err], [0, "2 records exported.\n"]);
+  assertEquals([direct.code, direct.err], [0, "2 records exported as csv.\n"]);
   for (const name of ["out.csv", "out.ndjson.gz", "out.focus.csv"]) {
     const format = name.includes("focus") ? ["--format", "focus"] : [];
     assertEquals((await database(["export", "costs", "--output", name, ...format, ...AT], { cwd })).code, 0);
@@ -360,7 +360,7 @@ test("export writes to a pipe and replaces the target of a link", async (folder)
   await new Deno.Command("mkfifo", { args: [folder.file("pipe.csv")] }).output();
   const reader = new Deno.Command("cat", { args: [folder.file("pipe.csv")], stdout: "piped" }).spawn();
   const { code, err } = await output("pipe.csv");
-  assertEquals([code, err], [0, "0 records exported.\n"]);
+  assertEquals([code, err], [0, "0 records exported as csv.\n"]);
   assertEquals(Deno.lstatSync(folder.file("pipe.csv")).isFifo, true);
   const { stdout } = await reader.output();
   assertMatch(new TextDecoder().decode(stdout), /^entryId,/);
@@ -396,6 +396,7 @@ test("migrate compares both sides and exits with 1 when they differ", async (fol
   const args = ["migrate", "--from", "sqlite:///a.db", "--to", "sqlite:///b.db", "--dataset", "costs"];
   const dry = await database([...args, "--dry-run"], { cwd });
   assertEquals(dry.code, 0, dry.err);
+  assertMatch(dry.err, /^The target does not exist yet\. It counts as empty\.\n/);
   assertMatch(dry.err, /cost_entries: 2 records would be copied, about \d+ B\n$/);
   assertEquals([...Deno.readDirSync(cwd)].some(({ name }) => name === "b.db"), false);
   assertEquals((await database(args, { cwd })).code, 0);
@@ -456,7 +457,7 @@ test("import and export leave nothing partial when killed", async (folder) => {
   const stored = await rows();
   assert(!wasKilled || (stored < count && stored % 5_000 === 0), `${stored} records`);
   const { out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
-  assertMatch(out, wasKilled ? /stored, [\d,]+ known already/ : /nothing new/);
+  assertMatch(out, wasKilled ? /stored, [\d,]+ already stored/ : /nothing new/);
   assertEquals(await rows(), count);
 
   const files = () => [...Deno.readDirSync(cwd)].map(({ name }) => name);

@@ -36,9 +36,9 @@ Deno.test("readWhere() reads each comparison, and names and values in quotes", (
 
 Deno.test("readWhere() refuses what it cannot read, and suggests the nearest name", () => {
   const refused: [string, string][] = [
-    ["serviceName", "cannot read the condition"],
-    ["=x", "cannot read the condition"],
-    ["serviceName in ", "cannot read the condition"],
+    ["serviceName", "Cannot read the condition"],
+    ["=x", "Cannot read the condition"],
+    ["serviceName in ", "Cannot read the condition"],
     ["servicName=x", "must be a name such as serviceName,"],
     ["tag.team=x", "must be a name such as tags.team,"],
     ["tags=x", "must be a name such as tags.…,"],

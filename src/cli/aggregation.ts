@@ -56,6 +56,11 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
     top: top === undefined ? undefined : readCount("top", top, 1),
     ...readMeasures(given, dataset),
   };
+  if (top !== undefined && !given.has("group-by")) {
+    throw new UsageError("--top ranks groups. Name their fields with --group-by.", {
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
   acceptAggregateRequest(dataset, request);
   return request;
 }

@@ -34,7 +34,7 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
   {
     name: "backend",
     value: "NAME",
-    summary: "memory, sqlite, postgresql or timescaledb (default: the one the URL names)",
+    summary: "memory, sqlite, postgresql or timescaledb (default: from the URL)",
   },
   {
     name: "sqlite-driver",

@@ -68,7 +68,7 @@ function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
 }
 
 function printTable(found: readonly BudgetStatus[]): void {
-  const header = ["budget", "status", "spent", "of", "", "%", "left", "a day", "at the end", "until"];
+  const header = ["budget", "status", "spent", "limit", "", "%", "remaining", "per day", "forecast", "ends"];
   print(formatTable(
     header,
     found.map((budget) => {
@@ -89,7 +89,7 @@ function printTable(found: readonly BudgetStatus[]): void {
   ));
   for (const { budgetId, otherCurrencies } of found) {
     for (const { currency, total } of otherCurrencies) {
-      note(`${budgetId}: ${total} ${currency} are not counted, being in another currency.`);
+      note(`${budgetId}: ${total} ${currency} are not counted: the budget is in another currency.`);
     }
   }
 }

@@ -8,6 +8,7 @@ import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBacke
 import { bold, formatCount, formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 import { readCount } from "./option_values.ts";
+import { asCalled } from "./program.ts";
 
 /** `openfinops costs summary` */
 export const costsSummary: Command = {
@@ -32,10 +33,9 @@ export const costsSummary: Command = {
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.currencies.flatMap(rowsOf) });
     if (found.currencies.length === 0) {
-      const hint = given.text("since") === undefined ? "; --since 30d looks further back" : "";
-      note(
-        `No costs from ${isoTime(found.startTime)} to ${isoTime(found.endTime)}${hint}.`,
-      );
+      note(`No costs from ${isoTime(found.startTime)} to ${isoTime(found.endTime)}.`);
+      const hint = given.text("since") === undefined ? "Look further back with --since 30d. " : "";
+      note(asCalled(`${hint}"openfinops database stats" prints the time range of all costs.`));
     }
   },
 };
@@ -72,7 +72,7 @@ function printTables({ startTime, endTime, currencies }: CostSummary): void {
       bold(`${total} ${nameOf(currency, basis)} in ${formatCount(count)} ${count === 1 ? "cost" : "costs"}`),
     );
     const changed = change === undefined ? "" : `: ${change > 0 ? "+" : ""}${change.toFixed(1)} %`;
-    print(`previous period: ${previousTotal}${changed}; trend: ${trend}`);
+    print(`previous period: ${previousTotal}${changed}; trend within this one: ${trend}`);
     print(`30-day forecast: about ${Number(Number(projectedPer30Days).toPrecision(4))}`);
     printShares("category", summary.categories);
     printShares("resource", summary.resources);

@@ -19,8 +19,8 @@ export const examples: Command = {
       print(code);
     }
     note(
-      "The library is known to a folder after `deno add jsr:@openfinops/telemetry`, or, of a checkout, by " +
-        '{ "links": ["CHECKOUT"] } in its deno.json.',
+      'To run a program against a checkout, add { "links": ["PATH/TO/CHECKOUT"] } to its deno.json. After the ' +
+        "first release: deno add jsr:@openfinops/telemetry",
     );
     return Promise.resolve();
   },

@@ -136,7 +136,7 @@ export const exportCommand: Command = {
       if (path === undefined) await writeStdout(bytes);
       else await writeFile(path, path.endsWith(".gz") ? pack(bytes) : bytes);
       progress[Symbol.dispose]();
-      note(`${formatThings(records, "record", "records")} exported.`);
+      note(`${formatThings(records, "record", "records")} exported as ${format}.`);
     });
   },
 };

@@ -22,7 +22,7 @@ import { invalidValue, readName, UsageError } from "./option_values.ts";
 const SHOWN_REJECTS = 10;
 const STDIN = "-";
 
-const OVERRIDE_HINT = ", by its columns (--focus-version overrides)";
+const OVERRIDE_HINT = " (detected from the columns; --focus-version overrides)";
 
 /** `openfinops database import` */
 export const importCommand: Command = {
@@ -54,7 +54,7 @@ export const importCommand: Command = {
       value: "COLUMN",
       summary: "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
     },
-    { name: "focus-version", value: "V", summary: "the version of FOCUS (default: told by the columns)" },
+    { name: "focus-version", value: "V", summary: "FOCUS version (default: detected from the columns)" },
     {
       name: "source",
       value: "NAME",
@@ -311,11 +311,11 @@ function pathOf(path: string): string {
 function describeReport({ stored, known, restated, rejected }: ImportReport): string {
   const bad = rejected > 0 ? `, ${formatThings(rejected, "bad line", "bad lines")}` : "";
   if (stored === 0 && known > 0) {
-    return `nothing new: ${formatThings(known, "record is", "records are")} known already${bad}`;
+    return `nothing new: ${formatThings(known, "record is", "records are")} already stored${bad}`;
   }
   return `${formatThings(stored, "record", "records")} stored` +
     (restated > 0 ? ` (${formatCount(restated)} of them restated)` : "") +
-    (known > 0 ? `, ${formatCount(known)} known already` : "") + bad;
+    (known > 0 ? `, ${formatCount(known)} already stored` : "") + bad;
 }
 
 /** Returns true if an open file is the one at a path, by device and inode. */

@@ -15,7 +15,7 @@ export const init: Command = {
     {
       name: "retention-days",
       value: "N",
-      summary: "TimescaleDB: the server drops older records, now and in future; `never` ends that",
+      summary: "TimescaleDB: the server drops older records from now on; `never` turns that off",
     },
     DATASET_OPTION,
     {

@@ -87,7 +87,9 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
     return 0;
   }
   const { nearest } = await import("../nearest.ts");
-  const hint = nearest(leading.slice(0, 2).join(" "), COMMANDS.map(({ name }) => name));
+  const names = COMMANDS.map(({ name }) => name);
+  const hint = names.find((name) => name.endsWith(` ${leading[0]}`)) ?? // its group is left out
+    nearest(leading.slice(0, 2).join(" "), names);
   throw new UsageError(
     `Unknown command ${describe(leading.join(" "))}.${hint && ` Did you mean "${hint}"?`}`,
     {
@@ -98,7 +100,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
 
 /** Lists the commands if none is given. */
 function printCommands(what: string, commands: readonly CommandEntry[]): number {
-  note(`error: Name ${what}: [MISSING_ARGUMENT]`);
+  note(`error: Name ${what}. [MISSING_ARGUMENT]`);
   commandList(commands).split("\n").forEach(note);
   note(asCalled("Try: openfinops --help"));
   return 2;

@@ -10,6 +10,7 @@ import { HEALTH_STATUSES } from "../records/system_metrics.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { readDurationMs, readTime } from "./option_values.ts";
+import { asCalled } from "./program.ts";
 
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {
@@ -39,9 +40,10 @@ export const metricsHealth: Command = {
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });
     if (found.clusters.length === 0) {
-      note(
-        `No metrics from ${isoTime(window.since)} to ${isoTime(window.at)}; --window 1h looks further back.`,
-      );
+      note(`No metrics from ${isoTime(window.since)} to ${isoTime(window.at)}.`);
+      note(asCalled(
+        'Look further back with --window 1h. "openfinops database stats" prints the time range of all metrics.',
+      ));
     }
   },
 };

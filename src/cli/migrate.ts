@@ -67,9 +67,12 @@ function readUrl(given: Arguments, option: string): string {
       code: "MISSING_ARGUMENT",
     });
   }
-  resolveConfig({ connectionString: url }); // what cannot be read is told before anything is opened
+  resolveConfig({ connectionString: url }); // an invalid one fails before anything is opened
   return url;
 }
+
+/** Codes of a target that the migration creates. */
+const ABSENT: readonly string[] = ["FILE_NOT_FOUND", "TABLES_MISSING", "SCHEMA_NOT_FOUND"];
 
 /** Costs that changed in the source are updated in the target. A dry run creates nothing, so the target may not exist. */
 async function openTarget(connectionString: string, dryRun: boolean): Promise<Backend> {
@@ -79,7 +82,11 @@ async function openTarget(connectionString: string, dryRun: boolean): Promise<Ba
     return await openBackend(config, { mode: "read" });
   } catch (error) {
     if (!(error instanceof BackendError) || error.retryable) throw error;
-    note(`The target counts as empty: ${error.message}`);
+    note(
+      ABSENT.includes(error.code)
+        ? "The target does not exist yet. It counts as empty."
+        : `The target counts as empty: ${error.message}`,
+    );
     return new MemoryBackend({ maxMemoryEntries: 1, onConflict: "replace" });
   }
 }

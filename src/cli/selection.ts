@@ -1,6 +1,7 @@
 import { describe } from "../errors.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
+import { isoTime } from "../transfer/values.ts";
 import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
@@ -34,7 +35,7 @@ const DELETED = Object.entries(DATASETS).filter(([, { retentionDays }]) => reten
 export const DATASET_OPTION: Option = {
   name: "dataset",
   value: "NAMES",
-  summary: `datasets to delete from, as in costs or metrics,services (default ${DELETED.join(",")})`,
+  summary: `datasets whose old records are deleted: metrics, services, costs (default ${DELETED.join(",")})`,
 };
 
 /** Reads the datasets to delete from: those that are named, else those that a cleanup deletes from by default. */
@@ -67,7 +68,7 @@ const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => fil
 /** Options that select records. */
 export const SELECTION_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
-  ...FILTERS.map(({ field, name }) => ({ name, value: "ID", summary: `only this ${field}` })),
+  ...FILTERS.map(({ field, name }) => ({ name, value: "VALUE", summary: `only this ${field}` })),
   WHERE_OPTION,
 ];
 
@@ -81,10 +82,15 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   }
   const since = days === undefined ? given.text("since") : `${readNumber("days", days)}d`;
   const until = given.text("until");
-  return {
-    ...(since === undefined ? {} : { startTime: readBound("since", since) }),
-    ...(until === undefined ? {} : { endTime: readBound("until", until) }),
-  };
+  const startTime = since === undefined ? undefined : readBound("since", since);
+  const endTime = until === undefined ? undefined : readBound("until", until);
+  if (startTime !== undefined && endTime !== undefined && startTime > endTime) {
+    throw new UsageError(
+      `--since (${isoTime(startTime)}) must be no later than --until (${isoTime(endTime)}).`,
+      { code: "INVALID_OPTION" },
+    );
+  }
+  return { ...(startTime === undefined ? {} : { startTime }), ...(endTime === undefined ? {} : { endTime }) };
 }
 
 /** Reads the query; the caller validates it. */

@@ -56,10 +56,10 @@ function parseCondition(text: string, dataset: Dataset<unknown>): WhereCondition
   const isMissing = /^(missing|present)\s*$/.exec(rest)?.[1];
   if (name === undefined || (sign ?? word ?? isMissing) === undefined) {
     throw new UsageError(
-      `cannot read the condition ${
+      `Cannot read the condition ${
         describe(text)
       }. Write FIELD=VALUE, != < <= > >=, "FIELD in A,B", "FIELD not in A,B", ` +
-        '"FIELD missing" or "FIELD present"; put a key with other signs in quotes, as in tags."a=b"',
+        '"FIELD missing" or "FIELD present"; put a key with other signs in quotes, as in tags."a=b".',
       { code: "INVALID_OPTION" },
     );
   }

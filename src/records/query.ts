@@ -103,7 +103,8 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
     } else throw new ValidationError({ subject, field, value, known: queryFields(dataset) });
   }
   if ((query.startTime ?? 0) > (query.endTime ?? Infinity)) {
-    refuse("startTime", query.startTime, `no later than endTime (${query.endTime})`);
+    const [start, end] = [new Date(query.startTime!), new Date(query.endTime!)];
+    refuse("startTime", start, `no later than endTime (${end.toISOString()})`);
   }
   return { ...query, equals };
 }
