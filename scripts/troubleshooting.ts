@@ -44,7 +44,7 @@ const SECTIONS = {
     ],
     CONFIRMATION_REQUIRED: [
       "The command deletes for good, and there is no terminal to ask on.",
-      "Add `--yes`, or look first with `--dry-run`.",
+      "Add `--yes`. `database cleanup --dry-run` counts first.",
     ],
     INVALID_CONNECTION_STRING: [
       "The connection string cannot be read. Nothing of it is shown, as any part may be a password.",
@@ -61,11 +61,11 @@ const SECTIONS = {
     ],
     MISSING_FIELD: ["A required field is missing.", "Add it; [Fields](fields.md) says which are required."],
     NOT_FOUND: [
-      "There is no budget, alert or training run of this id.",
+      "There is no budget, alert or training run with this id.",
       "List those that exist, and use their ids.",
     ],
     ALREADY_EXISTS: [
-      "There is a budget of this id.",
+      "A budget with this id exists.",
       "Change it with `updateBudget()`, or choose another id.",
     ],
   },
@@ -136,7 +136,7 @@ const SECTIONS = {
   },
   "Tables": {
     TABLES_MISSING: ["The database has no tables of openfinops, or lacks some.", INIT],
-    TABLES_FOREIGN: ["The tables of these names are another program's, or of another backend.", OWN_DATABASE],
+    TABLES_FOREIGN: ["Tables with these names belong to another program or another backend.", OWN_DATABASE],
     TABLES_ALTERED: [
       "A table or a column is not as openfinops created it. Nothing is written.",
       "Undo the change, or restore a backup.",
@@ -165,7 +165,7 @@ const SECTIONS = {
     ],
     FILE_REPLACED: [
       "The open file was deleted, replaced or cut.",
-      "Put it back, or start the program again.",
+      "Put the file back, or restart the program.",
     ],
     FILE_IN_USE: ["The file for rejected lines is an input or the database.", "Name another file."],
     FILE_FAILED: [
@@ -177,7 +177,7 @@ const SECTIONS = {
     DISK_FULL: ["The disk or the quota is full. Records wait, and writing resumes by itself."],
     DISK_FAILED: ["The disk failed to read or write."],
     DRIVER_MISSING: [
-      "The SQLite driver that was asked for cannot be loaded.",
+      "The SQLite driver that `sqliteDriver` names cannot be loaded.",
       "Leave `sqliteDriver` out, or allow FFI and JSR; `DENO_SQLITE_PATH` can name the library.",
     ],
     SPOOL_OWNED: [
@@ -217,9 +217,9 @@ const SECTIONS = {
     ],
     INVALID_FILE: [
       "The file is cut short or damaged.",
-      "Fetch it again. What was stored before stays, and is known the next time.",
+      "Fetch it again and import it. The message says if a part is stored; that part is not stored twice.",
     ],
-    MISSING_COLUMN: ["No line has a column that is mapped.", "Correct `--map`."],
+    MISSING_COLUMN: ["A column that `--map` names is in no line.", "Correct `--map`."],
     KEY_CLASH: [
       "One id stands for several different costs.",
       "Choose a column that tells them apart with `--id-column`.",
