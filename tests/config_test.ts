@@ -247,6 +247,10 @@ Deno.test("resolvePostgresTarget() shows nothing of a password that was not perc
     "postgresql://agent%3ATr0ub4dor@127.0.0.1/t",
     "postgresql://agent:Tr0ub4dor",
     "postgresql://[agent:Tr0ub4dor@127.0.0.1]/t",
+    "postgresql://agent:77@127.0.0.1/t#Tr0ub4dor",
+    "postgresql://agent:77@127.0.0.1/#Tr0ub4dor",
+    "postgresql://127.0.0.1/t?user=agent#Tr0ub4dor",
+    "postgresql://127.0.0.1/t?sslmode=disable#Tr0ub4dor",
   ];
   const inVariables: Record<string, string>[] = [
     { PGHOST: "postgresql://agent:Tr0ub4dor@db.example/t" },
@@ -316,8 +320,18 @@ Deno.test("hidePassword() removes passwords from any form", () => {
     ["postgresql://u@h/d?password=secret&sslmode=require", "postgresql://u@h/d?password=***&sslmode=require"],
     ["postgresql://u@h/d", "postgresql://u@h/d"],
     ["sqlite:////var/a.db", "sqlite:////var/a.db"],
+    ["sqlite:////agent:secret@h/d", "***"],
+    ["sqlite:///agent:77/secret@h/d", "***"],
+    ["sqlite:///./a:b@c.db", "sqlite:///./a:b@c.db"],
+    ["sqlite:///C:/Users/a@b.db", "sqlite:///C:/Users/a@b.db"],
   ];
-  for (const [text, shown] of forms) assertEquals(hidePassword(text), shown);
+  for (const [text, shown] of forms) {
+    assertEquals(hidePassword(text), shown);
+    if (text.startsWith("sqlite:") && shown === "***") {
+      const error = assertThrows(() => parseConnectionString(text), ConfigError) as ConfigError;
+      assert(!inspect(error).includes("secret"), error.message);
+    }
+  }
 });
 
 Deno.test("openBackend() names the location without credentials, also of an absent server", async () => {

@@ -24,6 +24,8 @@ export interface ServerUrl {
 const OTHERS = ["mysql", "mariadb", "mssql", "oracle", "duckdb", "mongodb", "clickhouse", "citus"];
 /** The parameters whose values are shown; others may be a part of a password. */
 const SHOWN = /^(sslmode|connect_timeout)$/;
+/** A path that begins with a user and a password, and not with the letter of a drive. */
+const LOGIN_AS_PATH = /^\/+(?![A-Za-z]:[\\/])[^/:@]*:[^@]*@/;
 const SERVER_SCHEME = /^(postgres(?:ql)?|timescaledb)(\+\w+)?$/;
 
 /**
@@ -71,6 +73,12 @@ function sqlitePath(rest: string): string {
       "Remove sqlite:/// in front of it.",
     );
   }
+  if (LOGIN_AS_PATH.test(rest)) {
+    throw refuseConnectionString(
+      "the path begins like user:password@host",
+      "Use postgresql:// for a server, or put ./ in front of the name of such a file (sqlite:///./a:b@c.db).",
+    );
+  }
   return rest.slice(1).replace(/^file:/, "./file:"); // SQLite would read it as a URI
 }
 
@@ -84,7 +92,7 @@ export function splitServerUrl(text: string): ServerUrl {
   const rest = text.trim().replace(/^[^:]*:\/\//, "");
   // User and password go up to the last @ in front of the path; the host is an address in brackets or a plain name.
   const [matched, user = "", password = "", host, port = "", database = "", query] =
-    /^(?:([^/?@:]*)(?::([^/@]*(?:@[^/?@]*)*))?@)?(\[[^\]]*\]|[^/?@:[\]]*)(?::([^/?@:]*))?(?:\/([^?]*))?(?:\?(.*))?$/s
+    /^(?:([^/?@:]*)(?::([^/@]*(?:@[^/?@]*)*))?@)?(\[[^\]]*\]|[^/?@:[\]]*)(?::([^/?@:]*))?(?:\/([^?#]*))?(?:\?(.*))?$/s
       .exec(rest) ?? [];
   if (/^[^/?]*,/.test(rest.slice(rest.lastIndexOf("@") + 1))) {
     throw refuseConnectionString(
@@ -95,7 +103,8 @@ export function splitServerUrl(text: string): ServerUrl {
   if (matched === undefined || password.includes("?")) throw notEncoded();
   const parameters = query === undefined || query === "" ? [] : query.split("&").map((part) => {
     const [, name, value] = /^([^=@:/?]+)=(.*)$/s.exec(part) ?? [];
-    if (name === undefined) throw notEncoded();
+    // A # begins a fragment in other URLs; here it is most often a part of a password.
+    if (name === undefined || (value.includes("#") && name !== "password")) throw notEncoded();
     return [decode(name), decode(value)] as const;
   });
   return {
@@ -150,7 +159,9 @@ export function refuseConnectionString(problem: string, remedy: string): ConfigE
 /** Returns a connection string without its passwords; of one that cannot be read no more than its scheme. */
 export function hidePassword(text: string): string {
   const [, scheme] = /^([a-z]+)(?:\+\w+)?:\/\//.exec(text) ?? [];
-  if (scheme === "sqlite" && !text.slice(9).includes("://")) return text;
+  if (scheme === "sqlite" && !text.slice(9).includes("://") && !LOGIN_AS_PATH.test(text.slice(9))) {
+    return text;
+  }
   if (/^https?:\/\/[^@]*$/.test(text)) return text;
   if (!SERVER_SCHEME.test(scheme ?? "")) return "***";
   try {

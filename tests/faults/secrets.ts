@@ -77,6 +77,7 @@ function place(chance: Chance, port: number): Case {
     url(`${host}/${database}?user=agent&${name}=${secret}`),
     url(`agent%3A${secret}@${host}/${database}`),
     url(`agent:${secret}%40${host}/${database}`),
+    url(`agent@${host}/${database}#${secret}`),
     url(`agent%3A${secret}%40${host}/${database}`),
     url(`[agent:${secret}@${host}]/${database}`),
     url(url(ordinary)),
