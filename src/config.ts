@@ -296,8 +296,9 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
       );
     }
     if (value === undefined || rule.test(value)) continue;
-    // An invalid connection string may hold a password, too.
-    const shown = field === "connectionString" ? `a ${typeof value}` : describe(value);
+    // An invalid connection string may hold a password, also where the name of a backend belongs.
+    const isHidden = field === "connectionString" || (field === "backend" && /:/.test(String(value)));
+    const shown = isHidden ? `a ${typeof value}` : describe(value);
     throw new ConfigError(
       `Cannot use the configuration: ${field} must be ${rule.expected}, not ${shown}.`,
       { code: "INVALID_OPTION" },

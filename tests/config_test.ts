@@ -76,6 +76,10 @@ Deno.test("resolveConfig() refuses unknown fields and names the known ones", () 
 Deno.test("resolveConfig() refuses invalid values and says what is valid", () => {
   const wrong: [object, string][] = [
     [{ backend: "oracle" }, "must be memory, sqlite"],
+    [
+      { backend: "Postgresql:/u:secret" },
+      "or an opened backend, not a string.",
+    ],
     [{ backend: {} }, "memory, sqlite"],
     [{ backend: "timescale" }, "must be memory, sqlite, postgresql, timescaledb"],
     [{ chunkDays: { metrics: 1 } }, "by dataset"],
