@@ -474,6 +474,25 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(hours(await read(backend, systemMetrics)), Array.from({ length: 2_500 }, (_, i) => i));
   });
 
+  test("ends a page at its bytes when records are large", async (backend) => {
+    if (!backend.isDurable) return; // has them all in memory
+    const text = "é".repeat(65_000);
+    const texts = { description: text, region: text, tags: { text }, focus: { text } };
+    const large = Array.from(
+      { length: 300 },
+      (_, i) => costEntry({ ...texts, entryId: `e${i}`, timestamp: NEW_YEAR + (i >> 7) }),
+    );
+    for (let i = 0; i < large.length; i += 50) await write(backend, costEntries, large.slice(i, i + 50));
+    for (const query of [{}, { order: "desc" }, { category: "gpu" }]) {
+      const pages: number[] = [];
+      for await (const page of backend.read(costEntries, acceptQuery(costEntries, query))) {
+        pages.push(page.length);
+      }
+      assertEquals(pages.reduce((sum, length) => sum + length), large.length);
+      assert(Math.max(...pages) <= 50, `${pages}`);
+    }
+  });
+
   test("streams pages of equal timestamps in either order up to a limit", async (backend) => {
     const times = [NEW_YEAR - HOUR, ...Array.from({ length: 2_300 }, () => NEW_YEAR), NEW_YEAR + HOUR];
     const entries = times.map((timestamp, i) => costEntry({ entryId: `e${1_000 + i}`, timestamp }));

@@ -245,6 +245,23 @@ function unscaled(bytes: Uint8Array): bigint {
   return BigInt.asIntN(128, bytes.reduce((sum, byte) => sum << 8n | BigInt(byte), 0n));
 }
 
+test("ends a row group of Parquet at its bytes when records are large", async (backend) => {
+  const text = "x".repeat(65_000);
+  await write(
+    backend,
+    costEntries,
+    Array.from(
+      { length: 120 },
+      (_, i) =>
+        costEntry({ entryId: `large${i}`, description: text, region: text, tags: { text }, focus: { text } }),
+    ),
+  );
+  const file = await bytesOf(backend, costEntries, "parquet");
+  const { row_groups: groups } = await parquetMetadataAsync(file);
+  assert(groups.length > 1, `${groups.length} row group`);
+  assertEquals((await parquetReadObjects({ file, columns: ["entryId"] })).length, 120 + ENTRIES.length);
+});
+
 test("writes Parquet in row groups, and a file without records", async (backend) => {
   const metrics = Array.from(
     { length: 45_000 },

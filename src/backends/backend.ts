@@ -12,6 +12,9 @@ import type { StoredDocument } from "./stored_document.ts";
 
 export type { StoredDocument };
 
+/** UTF-16 code units of text, or bytes from a server, that make a page of a read full before it has all its records. */
+export const PAGE_BYTES = 8 * 2 ** 20;
+
 /** The names of the backends. */
 export type StorageBackend = "memory" | "sqlite" | "postgresql" | "timescaledb";
 

@@ -5,16 +5,17 @@ import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts"
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { BackendError } from "../errors.ts";
-import type {
-  Backend,
-  BackendStats,
-  ConflictPolicy,
-  DatasetStats,
-  DeleteOptions,
-  OpenMode,
-  ProbeReport,
-  ReadOptions,
-  StorageBackend,
+import {
+  type Backend,
+  type BackendStats,
+  type ConflictPolicy,
+  type DatasetStats,
+  type DeleteOptions,
+  type OpenMode,
+  PAGE_BYTES,
+  type ProbeReport,
+  type ReadOptions,
+  type StorageBackend,
 } from "./backend.ts";
 import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
 import { recordDecoder } from "./postgres/copy.ts";
@@ -153,11 +154,14 @@ export class PostgresBackend implements Backend {
       signal?.throwIfAborted();
       const decode = recordDecoder(dataset);
       let page: T[] = [];
+      let bytes = 0;
       for await (const chunk of session.copyOut(`COPY (${select}) TO STDOUT (FORMAT binary)`)) {
+        bytes += chunk.length;
         for (const record of decode(chunk)) page.push(record);
-        if (page.length < PAGE_RECORDS) continue;
+        if (page.length < PAGE_RECORDS && bytes < PAGE_BYTES) continue;
         yield page;
         page = [];
+        bytes = 0;
       }
       if (page.length > 0) yield page;
       isOver = true;

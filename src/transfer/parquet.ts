@@ -11,6 +11,8 @@ export interface ParquetColumn {
 
 /** Records that are held until they are written as one row group. */
 const GROUP_RECORDS = 20_000;
+/** UTF-16 code units of text that make a row group full before. The library takes several times that memory. */
+const GROUP_TEXT = 16 * 2 ** 20;
 const ONE = 10n ** 18n;
 
 /** The part of `hyparquet-writer` that is used here. Its own types do not resolve in every program that imports this. */
@@ -73,6 +75,7 @@ export async function parquetEncoder(
   const bytes = new ByteWriter();
   const file = new ParquetWriter({ writer: bytes, schema });
   let held: (readonly unknown[])[] = [];
+  let text = 0;
   const take = () => {
     const taken = bytes.getBytes().slice();
     bytes.index = 0;
@@ -82,13 +85,18 @@ export async function parquetEncoder(
     const columnData = columns.map((column, i) => ({ name: column.name, data: toData(column, held, i) }));
     file.write({ columnData, rowGroupSize: GROUP_RECORDS });
     held = [];
+    text = 0;
   };
   return new TransformStream({
     transform(records, controller) {
-      held = held.concat(records.map(valuesOf));
-      if (held.length < GROUP_RECORDS) return;
-      writeGroup();
-      controller.enqueue(take());
+      for (const record of records) {
+        const row = valuesOf(record);
+        held.push(row);
+        text += textLength(row);
+        if (held.length < GROUP_RECORDS && text < GROUP_TEXT) continue;
+        writeGroup();
+        controller.enqueue(take());
+      }
     },
     flush(controller) {
       if (held.length > 0) writeGroup();
@@ -105,4 +113,14 @@ function toElement({ name, type, isRequired }: ParquetColumn): object {
 function toData({ type }: ParquetColumn, rows: readonly (readonly unknown[])[], at: number): unknown[] {
   const { encode } = STORAGE[type];
   return rows.map((row) => row[at] === undefined || !encode ? row[at] : encode(row[at]));
+}
+
+/** Returns the length of all texts among some values, also in maps. */
+function textLength(values: readonly unknown[]): number {
+  let length = 0;
+  for (const value of values) {
+    if (typeof value === "string") length += value.length;
+    else if (typeof value === "object" && value !== null) length += textLength(Object.values(value));
+  }
+  return length;
 }

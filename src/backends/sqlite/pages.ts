@@ -1,9 +1,13 @@
+import { PAGE_BYTES } from "../backend.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
 import { rollBack, type SqliteDatabase, type SqliteStatement, type SqliteValue } from "./driver.ts";
 import { selectList } from "./schema.ts";
 
-const PAGE_ROWS = 1_000;
+/** Most rows of a page, which is taken before its bytes are known. 1,000 take 8 % less time, and four times the memory. */
+const PAGE_ROWS = 250;
+/** Rows of the first page, where nothing is known of their size. */
+const FIRST_ROWS = 50;
 
 /** The condition of a query, and what is bound to it. */
 export interface Condition {
@@ -39,10 +43,13 @@ function* stepThrough(
   );
   try {
     let page: SqliteValue[][] = [];
+    let bytes = 0;
     for (const row of statement.iterate(condition.parameters)) {
-      if (page.push(row) < PAGE_ROWS) continue;
+      bytes += textLength(row);
+      if (page.push(row) < PAGE_ROWS && bytes < PAGE_BYTES) continue;
       yield page;
       page = [];
+      bytes = 0;
     }
     if (page.length > 0) yield page;
   } finally {
@@ -76,11 +83,15 @@ function* seek(
     statements.push(ofTime, between);
     let [start, end] = [startTime, endTime];
     let left = limit;
+    let room = FIRST_ROWS;
     let last: SqliteValue[] | undefined;
     while (left > 0) {
-      const most = Math.min(PAGE_ROWS, left);
+      const most = Math.min(room, left);
       const page = last ? ofTime.all([...last, most]) : between.all([start, end, most]);
-      if (page.length > 0) yield page;
+      if (page.length > 0) {
+        room = roomAfter(page);
+        yield page;
+      }
       left -= page.length;
       if (page.length === most) last = page.at(-1)!.slice(-2);
       else if (last) {
@@ -94,6 +105,19 @@ function* seek(
     for (const statement of statements) statement.finalize();
     rollBack(database);
   }
+}
+
+/** Returns the number of rows for the next page, which holds its bytes flat if rows stay as large as these. */
+function roomAfter(page: readonly SqliteValue[][]): number {
+  let bytes = 1;
+  for (const row of page) bytes += textLength(row);
+  return Math.max(1, Math.min(PAGE_ROWS, Math.floor(page.length * PAGE_BYTES / bytes)));
+}
+
+function textLength(row: readonly SqliteValue[]): number {
+  let length = 0;
+  for (const value of row) if (typeof value === "string") length += value.length;
+  return length;
 }
 
 /** Order of rows with the same time, along the key's index if there is one. */
