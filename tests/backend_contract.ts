@@ -457,7 +457,11 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
   test("reports rows, oldest, newest and totals", async (backend) => {
     await writeHours(backend, 3);
     await write(backend, costEntries, [costEntry()]);
-    const { datasets, totals } = await backend.stats();
+    const { datasets, totals, storage } = await backend.stats();
+    const { ledgerBatches, ledgerOldest } = storage;
+    if (backend.isDurable) {
+      assert(ledgerBatches as number > 0 && Date.now() - Date.parse(ledgerOldest as string) < 600_000);
+    }
     const found = Object.entries(datasets).map((
       [name, { rows, oldest, newest }],
     ) => [name, rows, oldest, newest]);

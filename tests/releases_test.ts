@@ -2,8 +2,8 @@
 import "../mod.ts"; // caches all modules, so that the programs below need no network
 import { SCHEMA_VERSION } from "../src/backends/postgres/schema.ts";
 import { SCHEMA_VERSION as SQLITE_VERSION } from "../src/backends/sqlite/schema.ts";
-import { ObservabilityHub } from "../mod.ts";
-import { assertEquals, assertRejects } from "./assert.ts";
+import { ObservabilityHub, openBackend } from "../mod.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
 
@@ -76,6 +76,11 @@ async function upgradeBesideRunning(connectionString: string): Promise<void> {
   assertEquals(await writeHere(hub, 25), 25);
   await additive.write(connectionString, 25); // brings the schema to its version
   assertEquals(await writeHere(hub, 25), 75);
+  const backend = await openBackend({ connectionString });
+  const { details, warnings } = await backend.probe();
+  assertEquals(details.schemaVersion, SCHEMA_VERSION + 1);
+  assert(warnings.some((warning) => warning.includes(`has version ${SCHEMA_VERSION + 1}, and this`)));
+  await backend.close();
   await hub.close();
   const restarted = await ObservabilityHub.open(config);
   await Promise.all([additive.write(connectionString, 25), writeHere(restarted, 25)]);

@@ -34,6 +34,7 @@ import type { Staging } from "./staging.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { mergeAggregates } from "./sql/merge_aggregates.ts";
 import { whereClause } from "./sql/select.ts";
+import { describeLedger, newerSchema } from "./condition.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
 const PAGE_RECORDS = 1_000;
@@ -260,10 +261,16 @@ export class PostgresBackend implements Backend {
       datasets,
       totals: await currencyTotals(this),
       storage: await this.pool.use("read", async (session) => {
-        const [[version, bytes]] = await session.query(
-          "SELECT current_setting('server_version'), pg_database_size(current_database())::text",
+        const [[version, bytes, batches, since]] = await session.query(
+          "SELECT current_setting('server_version'), pg_database_size(current_database())::text, count(*)::text, " +
+            "(extract(epoch FROM min(committed_at)) * 1000)::bigint::text FROM ledger",
         );
-        return { server: this.pool.name, serverVersion: version!, databaseSizeBytes: Number(bytes) };
+        return {
+          server: this.pool.name,
+          serverVersion: version!,
+          databaseSizeBytes: Number(bytes),
+          ...describeLedger(Number(batches), since === null ? null : Number(since)),
+        };
       }),
     };
   }
@@ -271,13 +278,15 @@ export class PostgresBackend implements Backend {
   probe(): Promise<ProbeReport> {
     return this.pool.use("probe", async (session) => {
       const tables = ["ledger", ...Object.keys(DATASETS)];
-      const [[version, encoding, fsync, commit, isReadOnly, mayWrite, mayCreate, tls]] = await session.query(
-        `SELECT current_setting('server_version'), current_setting('server_encoding'), current_setting('fsync'),
+      const [[version, encoding, fsync, commit, isReadOnly, mayWrite, mayCreate, tls, schema]] = await session
+        .query(
+          `SELECT current_setting('server_version'), current_setting('server_encoding'), current_setting('fsync'),
         current_setting('synchronous_commit'), current_setting('transaction_read_only'),
         (${tables.map((name) => `has_table_privilege('${name}', 'INSERT')`).join(" AND ")})::text,
         ${MAY_ADD_PARTITIONS}::text,
-        (SELECT concat_ws(' ', version, cipher) FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)`,
-      );
+        (SELECT concat_ws(' ', version, cipher) FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
+        (SELECT max(version)::text FROM schema_version)`,
+        );
       const { faults, warnings } = await findTableFaults(session);
       warnings.unshift(...faults.map((fault) => `${fault}: nothing is written; restore a complete backup`));
       const writable = isReadOnly === "off" && mayWrite === "true" && faults.length === 0;
@@ -298,9 +307,9 @@ export class PostgresBackend implements Backend {
           server: this.pool.name,
           serverVersion: version!,
           tls: tls ?? "none",
-          schemaVersion: SCHEMA_VERSION,
+          schemaVersion: Number(schema),
         },
-        warnings,
+        warnings: [...warnings, ...newerSchema(Number(schema), SCHEMA_VERSION)],
       };
     });
   }

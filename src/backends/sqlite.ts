@@ -28,13 +28,22 @@ import {
 } from "./sqlite/driver.ts";
 import { asBackendError, locationOfFile, openOnceMore, openSqliteFile } from "./sqlite/file.ts";
 import { FileGuard } from "./sqlite/file_guard.ts";
-import { datasetStats, fileSize, findWarnings, isWritable, sqliteVersion } from "./sqlite/inspection.ts";
+import {
+  datasetStats,
+  fileSize,
+  findWarnings,
+  isWritable,
+  ledgerFacts,
+  schemaVersionOf,
+  sqliteVersion,
+} from "./sqlite/inspection.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
 import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
 import { SqliteStaging } from "./sqlite/staging.ts";
 import { ThreadedWriter } from "./sqlite/threaded_writer.ts";
 import type { SqliteWriterOptions } from "./sqlite/writer.ts";
 import type { Staging } from "./staging.ts";
+import { newerSchema } from "./condition.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
 /**
@@ -233,16 +242,23 @@ export class SqliteBackend implements Backend {
         cost_entries: datasetStats(this.#database, "cost_entries"),
       },
       totals: await currencyTotals(this),
-      storage: { ...this.#describe(), fileSizeBytes: fileSize(this.#database, this.#path) },
+      storage: {
+        ...this.#describe(),
+        fileSizeBytes: fileSize(this.#database, this.#path),
+        ...ledgerFacts(this.#database),
+      },
     }));
   }
 
   probe(): Promise<ProbeReport> {
-    return this.#change("probe", () => ({
-      writable: isWritable(this.#database),
-      details: { ...this.#describe(), schemaVersion: SCHEMA_VERSION },
-      warnings: findWarnings(this.#database),
-    }));
+    return this.#change("probe", () => {
+      const schemaVersion = schemaVersionOf(this.#database);
+      return {
+        writable: isWritable(this.#database),
+        details: { ...this.#describe(), schemaVersion },
+        warnings: [...findWarnings(this.#database), ...newerSchema(schemaVersion, SCHEMA_VERSION)],
+      };
+    });
   }
 
   close(): Promise<void> {

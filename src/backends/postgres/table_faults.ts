@@ -1,7 +1,8 @@
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
+import { triggerWarning } from "../condition.ts";
 import type { PostgresSession } from "./pool.ts";
-import { columnNames, expectedShape, literal, shapeQuery, tablesQuery } from "./schema.ts";
+import { columnNames, expectedShape, literal, shapeQuery, tablesQuery, triggersQuery } from "./schema.ts";
 
 /** Faults of the tables. */
 export interface TableFaults {
@@ -38,6 +39,8 @@ export async function findTableFaults(session: PostgresSession): Promise<TableFa
     for (const columns of dataset.indexes.map((fields) => columnNames(dataset, fields))) {
       if (!indexes.has(`${name} index ${columns}`)) warnings.push(`${name} lacks its index (${columns})`);
     }
+    const [[triggers]] = await session.query(triggersQuery(dataset));
+    if (triggers !== "0") warnings.push(triggerWarning(name));
     const altered = await alteredColumns(session, dataset);
     if (altered.length > 0) faults.push(`${name} has other types or lacks columns: ${altered.join(", ")}`);
     const nullable = await session.query(nullableQuery(dataset));

@@ -5,6 +5,7 @@
  */
 import type { DatasetName } from "../../records/dataset.ts";
 import type { DatasetStats } from "../backend.ts";
+import { describeLedger } from "../condition.ts";
 import { queryAll, type SqliteDatabase } from "./driver.ts";
 import { WRITE_NOTHING } from "./file.ts";
 
@@ -27,6 +28,18 @@ export function fileSize(database: SqliteDatabase, path: string): number {
   const [[pages]] = queryAll(database, "PRAGMA page_count");
   const [[size]] = queryAll(database, "PRAGMA page_size");
   return (pages as number) * (size as number);
+}
+
+/** Returns the version of the schema. */
+export function schemaVersionOf(database: SqliteDatabase): number {
+  return queryAll(database, "SELECT max(version) FROM schema_version")[0][0] as number;
+}
+
+/** Describes the ledger. */
+export function ledgerFacts(database: SqliteDatabase): Record<string, string | number> {
+  const [[batches]] = queryAll(database, "SELECT count(*) FROM ledger");
+  const [[oldest]] = queryAll(database, "SELECT min(committed_at) FROM ledger");
+  return describeLedger(batches as number, oldest as number | null);
 }
 
 /** Returns the version of SQLite that the driver contains. */
