@@ -2,6 +2,8 @@ import { type Backend, type ImportOptions, importRecords, openBackend, TransferE
 import { DELIVERY } from "../src/backends/staging.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { Decimal } from "../src/records/decimal.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { deleteRecords } from "../src/transfer/delete_records.ts";
 import { type CostFile, importCosts } from "../src/transfer/import.ts";
 import type { RecordedDelivery } from "../src/transfer/delivery.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
@@ -325,3 +327,18 @@ Deno.test("a delivery on PostgreSQL drops staging tables that killed imports lef
   assertEquals(found.map(({ relname }) => relname), [`openfinops_staging_${now}_bb`]);
   await backend.close();
 });
+
+for (const [place, openPlace] of Object.entries(PLACES)) {
+  Deno.test(`deleteRecords() on ${place} deletes what a query finds, and nothing else`, async () => {
+    await using opened = await openPlace();
+    const { backend } = opened;
+    await importText(backend, `${month()}2026-02-01,other,c,5\n2027-01-01,r,c,7\n`);
+    const where = [{ field: "resourceId", eq: "r" }];
+    const query = acceptQuery(costEntries, { endTime: Date.UTC(2026, 5), where });
+    assertEquals(await deleteRecords(backend, costEntries, query), 10);
+    assertEquals(await byResource(backend), [["other", "5"], ["r", "7"]]);
+    assertEquals(await deleteRecords(backend, costEntries, acceptQuery(costEntries, { where })), 1);
+    assertEquals(await deleteRecords(backend, costEntries, acceptQuery(costEntries)), 1);
+    assertEquals(await deleteRecords(backend, costEntries, acceptQuery(costEntries)), 0);
+  });
+}

@@ -28,6 +28,7 @@ const READ = [
 const WRITE = [
   "database init",
   "database verify",
+  "database delete metrics --node-id none --yes",
   "database cleanup --yes",
   "costs set-budget nlp --amount 1",
 ];

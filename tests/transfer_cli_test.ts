@@ -122,6 +122,26 @@ test("deliveries lists, undoes and verifies imports of costs", async (folder) =>
   assertMatch(verified.out, /\n\S+,csv,2026-01,2,1,USD 2,USD 1\n$/);
 });
 
+test("delete shows and deletes what conditions select", async (folder) => {
+  const { path: cwd } = folder;
+  const input = "timestamp,resourceId,category,amount,billingPeriodStart\n2026-01-31,a,c,1,2026-02-01\n" +
+    "2026-02-01,b,c,2,\n2026-03-01,c,c,4,\n2026-02-05,d,c,8,2026-01-01\n";
+  await database(["import", "costs", "-", "--source", "s", ...AT], { cwd, input });
+  const remove = (...options: string[]) => database(["delete", "costs", ...options, ...AT], { cwd });
+  assertEquals((await remove("--yes")).code, 2);
+  assertEquals((await remove("--source", "s")).code, 2);
+  const february = ["--source", "s", "--billing-period", "2026-02"];
+  const dry = await remove(...february, "--dry-run");
+  assertEquals([dry.code, dry.out], [
+    0,
+    "Would be deleted: 2 records of cost_entries (billed USD 3)\n",
+  ]);
+  assertEquals((await remove(...february, "--yes")).out, "Deleted 2 records of cost_entries.\n");
+  const left = await database(["query", "costs", "--format", "ndjson", ...AT], { cwd });
+  assertEquals(left.out.trimEnd().split("\n").map((line) => JSON.parse(line).resourceId), ["c", "d"]);
+  assertEquals((await remove("--where", "amount>4", "--yes")).out, "Deleted 1 record of cost_entries.\n");
+});
+
 test("import says that nothing is stored when it is interrupted", async ({ path: cwd }) => {
   if (Deno.build.os === "windows") return; // has no signals to send
   const process = new Deno.Command(Deno.execPath(), {

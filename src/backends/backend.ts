@@ -222,6 +222,14 @@ export interface Backend extends Sink {
     options: DeleteOptions,
   ): Promise<number>;
   /**
+   * Deletes the records that a query finds, in one transaction; limit and order are ignored. `deleteRecords()` calls it in
+   * bounded steps. Absent where a backend of your own has no such deletion.
+   *
+   * @returns The number of records that were deleted.
+   * @throws {BackendError} If nothing was deleted, or if that is unknown.
+   */
+  deleteMatching?(dataset: Dataset<unknown>, query: RecordQuery): Promise<number>;
+  /**
    * Statistics of the storage.
    *
    * @throws {BackendError} If the backend could not be read.

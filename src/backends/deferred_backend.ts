@@ -76,6 +76,11 @@ export class DeferredBackend implements Backend {
     return await (await this.#open()).deleteBefore(dataset, before, options);
   }
 
+  async deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {
+    const backend = await this.#open();
+    return await backend.deleteMatching!(dataset, query);
+  }
+
   async stats(): Promise<BackendStats> {
     return await (await this.#open()).stats();
   }

@@ -110,6 +110,11 @@ export class MemoryBackend implements Backend {
     return Promise.resolve(dryRun ? ring.values().filter(isOld).length : ring.remove(isOld));
   }
 
+  deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {
+    const found = new Set(this.#select(dataset, { ...query, limit: undefined }));
+    return Promise.resolve(this.#rings[dataset.name].remove((record) => found.has(record)));
+  }
+
   async stats(): Promise<BackendStats> {
     const of = (dataset: DatasetName) => {
       let oldest = Infinity;

@@ -252,6 +252,12 @@ export class PostgresBackend implements Backend {
     );
   }
 
+  async deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {
+    const sql = `DELETE FROM ${dataset.name} ${whereClause(dataset, query, DIALECT)}`;
+    const { settings } = this.#staging;
+    return await this.pool.transaction("delete", (session) => session.execute(sql), { settings });
+  }
+
   async stats(): Promise<BackendStats> {
     const datasets = {} as Record<DatasetName, DatasetStats>;
     for (const dataset of Object.values(DATASETS)) {

@@ -21,6 +21,7 @@ import {
   loadSqliteDriver,
   queryAll,
   rollBack,
+  runOnce,
   type SqliteDatabase,
   type SqliteDriver,
   type SqliteDriverName,
@@ -232,6 +233,15 @@ export class SqliteBackend implements Backend {
       });
     }
     return await this.#cleanup.deleteBefore(name, before, performance.now() + timeBudgetMs);
+  }
+
+  deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {
+    const { sql, parameters } = condition(dataset, query);
+    const guard = new FileGuard(this.#database, this.#file);
+    return this.#change(
+      "delete",
+      () => guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),
+    );
   }
 
   stats(): Promise<BackendStats> {

@@ -68,6 +68,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./cleanup.ts")).cleanup,
   },
   {
+    name: "database delete",
+    summary: "delete records that conditions select; asks first",
+    load: async () => (await import("./delete.ts")).deleteCommand,
+  },
+  {
     name: "database dead-letter",
     summary: "list, retry or purge records that the database refused",
     load: async () => (await import("./dead_letter.ts")).deadLetter,
