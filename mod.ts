@@ -125,5 +125,5 @@ export {
   type MigrateOptions,
   type MigrateProgress,
 } from "./src/transfer/migrate.ts";
-export type { Holdings } from "./src/transfer/comparison.ts";
+export type { DatasetTotals } from "./src/transfer/comparison.ts";
 export type { Reject } from "./src/transfer/record_stream.ts";

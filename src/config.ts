@@ -306,7 +306,7 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
   }
   const { connectionString, ...given } = config;
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const target = whereTo(given.backend, connectionString);
+  const target = describeTarget(given.backend, connectionString);
   if (target.backend === "memory" && given.spoolDirectory !== undefined) {
     throw new ConfigError(
       "Cannot use the configuration: a spool needs a database. Name one by connectionString, or remove spoolDirectory.",
@@ -325,11 +325,11 @@ export function deadLetterFolder(
 }
 
 /** The backend and where it is, from the name, the connection string, or both where they agree. */
-function whereTo(
+function describeTarget(
   backend: PersistenceConfig["backend"],
   connectionString: string | undefined,
 ): Pick<ResolvedConfig, "backend" | "location"> {
-  if (backend === "in_memory") return whereTo("memory", connectionString);
+  if (backend === "in_memory") return describeTarget("memory", connectionString);
   if (typeof backend === "object") {
     if (connectionString === undefined) return { backend, location: "" };
     throw new ConfigError(

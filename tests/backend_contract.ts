@@ -441,7 +441,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
 
   test("settles at once when nothing is in flight", async (backend) => {
     await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
-    await backend.settle(systemMetrics);
+    await backend.finishWrites(systemMetrics);
   });
 
   test("deletes records before a time and only counts in a dry run", async (backend) => {

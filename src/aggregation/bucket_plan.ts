@@ -5,7 +5,7 @@ import {
   bucketRangesOfDays,
   DAY_MS,
   estimateRanges,
-  leastBuckets,
+  minBuckets,
 } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
@@ -48,7 +48,7 @@ export async function planBuckets(
   const found = await spanOfRecords(backend, dataset, query);
   if (!found) return { parts: [] };
   const span = { ...found, timeZone };
-  if (emptyBuckets) refuseRows(dataset)(leastBuckets(bucket, span));
+  if (emptyBuckets) refuseRows(dataset)(minBuckets(bucket, span));
   const isSmall = estimateRanges(bucket, span) <= MAX_RANGES;
   const all = isSmall || emptyBuckets ? bucketRangesOf(bucket, span) : undefined;
   const filled = emptyBuckets ? all : undefined;

@@ -209,7 +209,7 @@ export interface Backend extends Sink {
    *
    * @throws {BackendError} If it may not be written; retryable where they take long.
    */
-  settle(dataset: Dataset<unknown>): Promise<void>;
+  finishWrites(dataset: Dataset<unknown>): Promise<void>;
   /**
    * Deletes the records before a time, in bounded steps, and gives their space back.
    *

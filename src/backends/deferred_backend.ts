@@ -68,8 +68,8 @@ export class DeferredBackend implements Backend {
     return await (await this.#open()).aggregate(dataset, query, aggregation, options);
   }
 
-  async settle(dataset: Dataset<unknown>): Promise<void> {
-    await (await this.#open()).settle(dataset);
+  async finishWrites(dataset: Dataset<unknown>): Promise<void> {
+    await (await this.#open()).finishWrites(dataset);
   }
 
   async deleteBefore(dataset: Dataset<unknown>, before: number, options: DeleteOptions): Promise<number> {

@@ -96,7 +96,7 @@ export class MemoryBackend implements Backend {
     return Promise.resolve(aggregate(dataset, aggregation, records));
   }
 
-  settle(): Promise<void> {
+  finishWrites(): Promise<void> {
     return Promise.resolve();
   }
 

@@ -222,7 +222,7 @@ export class PostgresBackend implements Backend {
     return rows.map((row) => readAggregateRow(dataset, aggregation, row));
   }
 
-  async settle({ name }: Dataset<unknown>): Promise<void> {
+  async finishWrites({ name }: Dataset<unknown>): Promise<void> {
     // Briefly, and then an error that may be tried again: other writers wait behind it meanwhile.
     const settings = `SET LOCAL lock_timeout = ${SETTLE_LOCK_MS}`;
     const lock = `LOCK TABLE ONLY ${name} IN SHARE MODE`;

@@ -216,7 +216,7 @@ export class SqliteBackend implements Backend {
     });
   }
 
-  settle(): Promise<void> {
+  finishWrites(): Promise<void> {
     return Promise.resolve(); // what a killed process has not committed goes with its locks
   }
 

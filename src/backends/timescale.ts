@@ -12,7 +12,13 @@ import { migrate } from "./postgres/migrate.ts";
 import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
 import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
 import { literal } from "./postgres/schema.ts";
-import { ChunkRetention, Chunks, isAbout, NO_DECOMPRESSION_LIMIT, plainTables } from "./timescale/chunks.ts";
+import {
+  ChunkRetention,
+  Chunks,
+  hypertableCondition,
+  NO_DECOMPRESSION_LIMIT,
+  plainTables,
+} from "./timescale/chunks.ts";
 import {
   type Extension,
   HYPERTABLES,
@@ -197,7 +203,7 @@ export class TimescaleBackend extends PostgresBackend {
   ): Promise<Partial<DatasetStats>> {
     const [[chunks, compressed]] = await session.query(
       "SELECT count(*)::text, count(*) FILTER (WHERE is_compressed)::text FROM timescaledb_information.chunks " +
-        `WHERE ${isAbout(table)}`,
+        `WHERE ${hypertableCondition(table)}`,
     );
     const [[tableBytes, indexBytes]] = await session.query(
       `SELECT (table_bytes + coalesce(toast_bytes, 0))::text, index_bytes::text ` +

@@ -77,8 +77,8 @@ class Measure<T> {
   readonly #options: MeasureOptions<T>;
   #isRunning = false;
   /** The last one took too long: samples do not wait for it. */
-  #isLate = false;
-  #notBefore = -Infinity;
+  #isSlow = false;
+  #retryAt = -Infinity;
 
   constructor(name: string, options: MeasureOptions<T>) {
     this.#name = name;
@@ -88,13 +88,13 @@ class Measure<T> {
   /** Sets the value, or leaves it out after the limit. */
   async take(): Promise<void> {
     this.value = undefined;
-    if (this.#isRunning || performance.now() < this.#notBefore || !isGranted(...this.#options.needs)) return;
+    if (this.#isRunning || performance.now() < this.#retryAt || !isGranted(...this.#options.needs)) return;
     this.#isRunning = true;
     const run = this.#run();
-    if (this.#isLate) return;
+    if (this.#isSlow) return;
     const limit = Promise.withResolvers<void>();
     const timer = setTimeout(() => {
-      this.#leaveOut();
+      this.#skip();
       limit.resolve();
     }, MEASURE_LIMIT_MS);
     await Promise.race([run, limit.promise]);
@@ -111,17 +111,17 @@ class Measure<T> {
     }
     this.#isRunning = false;
     if (performance.now() - start >= MEASURE_LIMIT_MS || lastBlocked() >= start) {
-      this.#leaveOut();
-      this.#notBefore = performance.now() + RETRY_MS;
-    } else if (this.#isLate) {
-      this.#isLate = false;
+      this.#skip();
+      this.#retryAt = performance.now() + RETRY_MS;
+    } else if (this.#isSlow) {
+      this.#isSlow = false;
       this.#options.onNotice(`Measured again: ${this.#name}.`);
     } else this.value = value;
   }
 
-  #leaveOut(): void {
-    if (this.#isLate) return;
-    this.#isLate = true;
+  #skip(): void {
+    if (this.#isSlow) return;
+    this.#isSlow = true;
     const seconds = MEASURE_LIMIT_MS / 1_000;
     this.#options.onNotice(
       `Left out of the samples: ${this.#name} gave no answer within ${seconds} s. It is tried again each minute.`,

@@ -9,7 +9,7 @@ import { BudgetMonitor } from "./budgets/budget_monitor.ts";
 /** Interval at which changes of other processes are read. */
 const REFRESH_MS = 5 * 60_000;
 /** Repeated recounts take at most a twentieth of the time. */
-const LEAST_WAIT_MS = 1_000;
+const MIN_WAIT_MS = 1_000;
 const WAIT_FACTOR = 20;
 /** When what has failed is tried again, where no batch comes before. */
 const RETRY_MS = 30_000;
@@ -102,7 +102,7 @@ export class CostMonitor {
     try {
       if (this.#isStale) {
         const wait = this.#mayRefreshAt - performance.now();
-        if (wait > 0 && !this.#isClosing) return this.#later(wait);
+        if (wait > 0 && !this.#isClosing) return this.#refreshLater(wait);
         await this.#refresh();
       }
       await this.#budgets.report();
@@ -111,7 +111,7 @@ export class CostMonitor {
     } catch (error) {
       this.#alarm.raise(error);
       this.#isStale = true;
-      this.#later(RETRY_MS); // there may be no further batch
+      this.#refreshLater(RETRY_MS); // there may be no further batch
     }
   }
 
@@ -123,12 +123,12 @@ export class CostMonitor {
       await this.#anomalies?.refresh();
       this.#refreshedAt = performance.now();
     } finally {
-      const tookMs = performance.now() - start;
-      this.#mayRefreshAt = performance.now() + Math.max(LEAST_WAIT_MS, WAIT_FACTOR * tookMs);
+      const elapsedMs = performance.now() - start;
+      this.#mayRefreshAt = performance.now() + Math.max(MIN_WAIT_MS, WAIT_FACTOR * elapsedMs);
     }
   }
 
-  #later(ms: number): void {
+  #refreshLater(ms: number): void {
     if (this.#timer !== undefined || this.#isClosing) return;
     const timer = setTimeout(() => {
       this.#timer = undefined;

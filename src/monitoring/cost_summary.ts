@@ -100,11 +100,11 @@ export async function costSummary(backend: Backend, options: CostSummaryOptions 
       expected: `before endTime (${endTime})`,
     });
   }
-  const within = { startTime, endTime };
+  const range = { startTime, endTime };
   const middle = startTime + Math.floor(length / 2);
   const [categories, resources, firstHalf, before] = [
-    await aggregateCosts(backend, { ...within, groupBy: ["category"] }),
-    await aggregateCosts(backend, { ...within, groupBy: ["resourceId"], top: top as number }),
+    await aggregateCosts(backend, { ...range, groupBy: ["category"] }),
+    await aggregateCosts(backend, { ...range, groupBy: ["resourceId"], top: top as number }),
     await totalsBy(backend, startTime, middle),
     await totalsBy(backend, asBound(startTime - length), startTime),
   ];

@@ -126,7 +126,7 @@ export interface ServiceDependencyMap {
 }
 
 const SCORES: Readonly<Record<HealthStatus, number>> = { healthy: 100, warning: 70, critical: 40, down: 0 };
-const LEAST_SCORE: readonly [HealthStatus, number][] = [["healthy", 80], ["warning", 60], ["critical", 20]];
+const MIN_SCORE: readonly [HealthStatus, number][] = [["healthy", 80], ["warning", 60], ["critical", 20]];
 /** Node status that an active alert implies. */
 const STATUS_OF: Readonly<Record<AlertSeverity, HealthStatus>> = {
   info: "healthy",
@@ -186,7 +186,7 @@ export function healthWindow(options: HealthOptions = {}): { at: number; since: 
  * Returns the newest record of each node by cluster, or of each service, within a window, of those that are stored or in
  * this process.
  */
-async function newestOf<T extends { timestamp: number }>(
+async function newestByGroup<T extends { timestamp: number }>(
   backend: Backend,
   dataset: Dataset<T>,
   { at, since, recent }: { at: number; since: number; recent: readonly T[] },
@@ -219,7 +219,7 @@ export async function clusterHealthSummary(
   backend: Backend,
   { window, recent, alerts }: HealthInput<SystemMetrics> & { alerts: Alert[] },
 ): Promise<ClusterHealthSummary> {
-  const newest = await newestOf(backend, systemMetrics, { ...window, recent });
+  const newest = await newestByGroup(backend, systemMetrics, { ...window, recent });
   const clusters = await bodiesOf<Cluster>(backend.documents, CLUSTER);
   return { at: window.at, clusters: clusterHealth(newest, { clusters, alerts }), alerts };
 }
@@ -229,7 +229,7 @@ export async function serviceDependencyMap(
   backend: Backend,
   { window, recent }: HealthInput<ServiceMetrics>,
 ): Promise<ServiceDependencyMap> {
-  const newest = await newestOf(backend, serviceMetrics, { ...window, recent });
+  const newest = await newestByGroup(backend, serviceMetrics, { ...window, recent });
   const metrics = [...newest.values()].flatMap((found) => [...found.values()]);
   return { at: window.at, ...dependencyMap(metrics, await bodiesOf<Service>(backend.documents, SERVICE)) };
 }
@@ -264,7 +264,7 @@ function healthOf(
   const alertsOf = Map.groupBy(alerts, ({ nodeId }) => nodeId);
   for (const { nodeId, healthStatus = "healthy" } of metrics) {
     const byAlerts = alertsOf.get(nodeId)?.map(({ severity }) => STATUS_OF[severity]) ?? [];
-    nodesBy[worst(healthStatus, byAlerts)]++;
+    nodesBy[worstStatus(healthStatus, byAlerts)]++;
   }
   const count = metrics.length + silentNodes.length;
   const total = HEALTH_STATUSES.reduce((sum, status) => sum + nodesBy[status] * SCORES[status], 0);
@@ -272,12 +272,12 @@ function healthOf(
   return {
     clusterId,
     ...(region === undefined ? {} : { region }),
-    status: LEAST_SCORE.find(([, least]) => score >= least)?.[0] ?? "down",
+    status: MIN_SCORE.find(([, least]) => score >= least)?.[0] ?? "down",
     score: Math.round(score),
     nodes: count,
     nodesBy,
     silentNodes,
-    ...means(metrics, ["cpuUsage", "memoryUsage", "gpuUsage", "latencyP95"]),
+    ...averages(metrics, ["cpuUsage", "memoryUsage", "gpuUsage", "latencyP95"]),
     ...sums(metrics, ["throughput", "powerConsumption", "costPerHour"]),
     trainingNodes: metrics.filter(({ trainingActive }) => trainingActive).length,
     ...(metrics.length === 0
@@ -301,7 +301,7 @@ function dependencyMap(
       if (known.has(source)) continue;
       known.add(source);
       if (!dependencies.has(source)) dependencies.set(source, new Set());
-      append(dependents, source, target);
+      appendTo(dependents, source, target);
     }
   };
   for (const { serviceName, dependencies = [] } of services) depend(serviceName, dependencies);
@@ -313,7 +313,7 @@ function dependencyMap(
   const down = new Map<string, string[]>();
   for (const name of names) {
     if (statuses.get(name) !== "down") continue;
-    for (const dependent of reach(name, dependents)) append(down, dependent, name);
+    for (const dependent of reachable(name, dependents)) appendTo(down, dependent, name);
   }
   return {
     nodes: names.map((serviceName) => {
@@ -343,21 +343,21 @@ function statusesOf(newest: readonly ServiceMetrics[]): Map<string, string> {
   return statuses;
 }
 
-function append(lists: Map<string, string[]>, key: string, value: string): void {
+function appendTo(lists: Map<string, string[]>, key: string, value: string): void {
   const list = lists.get(key);
   if (list) list.push(value);
   else lists.set(key, [value]);
 }
 
 /** Returns all names that can be reached from a name, without itself. Circles are allowed. */
-function reach(from: string, next: ReadonlyMap<string, readonly string[]>): Set<string> {
+function reachable(from: string, next: ReadonlyMap<string, readonly string[]>): Set<string> {
   const seen = new Set([from]);
   for (const name of seen) for (const other of next.get(name) ?? []) seen.add(other);
   seen.delete(from);
   return seen;
 }
 
-function worst(status: HealthStatus, others: readonly HealthStatus[]): HealthStatus {
+function worstStatus(status: HealthStatus, others: readonly HealthStatus[]): HealthStatus {
   return HEALTH_STATUSES[
     others.reduce(
       (max, other) => Math.max(max, HEALTH_STATUSES.indexOf(other)),
@@ -382,7 +382,7 @@ function sums(
   return overall(metrics, fields, (values) => values.reduce((sum, value) => sum + value, 0));
 }
 
-function means(
+function averages(
   metrics: readonly SystemMetrics[],
   fields: readonly Measure[],
 ): Partial<Record<Measure, number>> {

@@ -51,7 +51,7 @@ export async function stopRun(
   trainingRunId: string,
   options: { endTime?: number | Date } = {},
 ): Promise<TrainingRun> {
-  const [run] = await runs(backend, trainingRunId);
+  const [run] = await readRuns(backend, trainingRunId);
   const endTime = timeOf("endTime", options);
   if (endTime < run.startTime) {
     throw refusal("endTime", endTime, `no earlier than startTime (${run.startTime})`);
@@ -64,11 +64,11 @@ export async function stopRun(
 /** Returns the cost of tracked runs, or of one. */
 export async function costsOfRuns(backend: Backend, trainingRunId?: string): Promise<TrainingRun[]> {
   const found: TrainingRun[] = [];
-  for (const run of await runs(backend, trainingRunId)) found.push(await withCosts(backend, run));
+  for (const run of await readRuns(backend, trainingRunId)) found.push(await withCosts(backend, run));
   return found;
 }
 
-async function runs({ documents }: Backend, trainingRunId?: string): Promise<TrainingRunTimes[]> {
+async function readRuns({ documents }: Backend, trainingRunId?: string): Promise<TrainingRunTimes[]> {
   const all = await bodiesOf<TrainingRunTimes>(documents, TRAINING_RUN);
   if (trainingRunId === undefined) return all;
   const found = all.filter((run) => run.trainingRunId === trainingRunId);

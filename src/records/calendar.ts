@@ -48,8 +48,8 @@ export function parseBucket(text: string): Bucket | undefined {
   const count = Number(digits);
   const unit = name as Bucket["unit"];
   // Months have to come out even with the year, or January would be in another bucket each year.
-  const isEven = unit !== "mo" || 12 % count === 0;
-  return count >= 1 && count <= UNITS[unit].most && isEven ? { count, unit } : undefined;
+  const dividesYear = unit !== "mo" || 12 % count === 0;
+  return count >= 1 && count <= UNITS[unit].most && dividesYear ? { count, unit } : undefined;
 }
 
 /** Returns true if the system knows a time zone of this name. */
@@ -137,7 +137,7 @@ export function estimateRanges(bucket: Bucket, { start, end, timeZone }: ZonedSp
 }
 
 /** Returns a number of buckets that a span has at least. */
-export function leastBuckets(bucket: Bucket, { start, end }: Omit<ZonedSpan, "timeZone">): number {
+export function minBuckets(bucket: Bucket, { start, end }: Omit<ZonedSpan, "timeZone">): number {
   const { count, unit } = bucket;
   const days = unit === "y" ? 367 : unit === "mo" ? 32 * count : unit === "w" ? 8 : 2;
   return Math.floor((end - start) / (dividesDay(bucket) ?? days * DAY_MS));
@@ -266,8 +266,8 @@ function clip(ranges: readonly BucketRange[], { start, end }: { start: number; e
 /** Appends a range, or extends the last one where the new one goes on evenly. */
 function append(ranges: BucketRange[], next: BucketRange): void {
   const last = ranges.at(-1);
-  const goesOn = last?.stepMs === next.stepMs && last.end === next.start &&
+  const isContinued = last?.stepMs === next.stepMs && last.end === next.start &&
     (last.end - last.start) % last.stepMs === 0;
-  if (goesOn) ranges[ranges.length - 1] = { ...last, end: next.end };
+  if (isContinued) ranges[ranges.length - 1] = { ...last, end: next.end };
   else ranges.push(next);
 }

@@ -15,7 +15,7 @@ export function recordBuilder<T>({ columns }: Dataset<T>): RecordBuilder<T> {
   // Not shared with callers, who may change their records.
   let model: Record<string, unknown> = {};
   return (values) => {
-    const isLikeModel = haveSame(isPresent, values);
+    const isLikeModel = hasSameFields(isPresent, values);
     const record: Record<string, unknown> = isLikeModel ? { ...model } : {};
     for (let i = 0; i < columns.length; i++) {
       if (values[i] !== undefined) record[columns[i].field] = values[i];
@@ -26,12 +26,12 @@ export function recordBuilder<T>({ columns }: Dataset<T>): RecordBuilder<T> {
 }
 
 /** Returns true if the same fields are present as in the previous record, and remembers them. */
-function haveSame(isPresent: boolean[], values: readonly unknown[]): boolean {
+function hasSameFields(isPresent: boolean[], values: readonly unknown[]): boolean {
   let isSame = true;
   for (let i = 0; i < isPresent.length; i++) {
-    const isHere = values[i] !== undefined;
-    if (isHere === isPresent[i]) continue;
-    isPresent[i] = isHere;
+    const isSet = values[i] !== undefined;
+    if (isSet === isPresent[i]) continue;
+    isPresent[i] = isSet;
     isSame = false;
   }
   return isSame;

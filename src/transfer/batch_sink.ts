@@ -58,22 +58,22 @@ export interface BatchSinkOptions<T> {
 export function batchSink<T>(
   { dataset, sink, idOf, onWritten, atOnce = 1 }: BatchSinkOptions<T>,
 ): WritableStream<readonly T[]> {
-  const underWay: Promise<void>[] = [];
+  const inFlight: Promise<void>[] = [];
   return new WritableStream({
     async write(records) {
-      if (underWay.length === atOnce) await over(underWay.shift()!);
+      if (inFlight.length === atOnce) await over(inFlight.shift()!);
       const batch: Batch<T> = { id: idOf(records), dataset, records };
       const { promise: sent, resolve: onSent } = Promise.withResolvers<void>();
       const written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
       written.catch(() => {}); // reported to the next caller that waits
-      underWay.push(written);
+      inFlight.push(written);
       await Promise.race([sent, written]);
     },
     async close() {
-      for (const written of underWay) await over(written);
+      for (const written of inFlight) await over(written);
     },
     async abort() {
-      await Promise.allSettled(underWay);
+      await Promise.allSettled(inFlight);
     },
   });
 
@@ -82,7 +82,7 @@ export function batchSink<T>(
     try {
       await written;
     } catch (error) {
-      await Promise.allSettled(underWay);
+      await Promise.allSettled(inFlight);
       throw error;
     }
   }

@@ -9,7 +9,7 @@ import { Decimal } from "../records/decimal.ts";
 import { acceptQuery } from "../records/query.ts";
 
 /** Rows and totals of one side. */
-export interface Holdings {
+export interface DatasetTotals {
   /** The number of records. */
   rows: number;
   /** The exact total of each currency. */
@@ -119,7 +119,7 @@ export function sum(numbers: readonly number[]): number {
 }
 
 /** Sums tallies: rows, and totals by currency for datasets with amounts. */
-export function holdings(tallies: readonly Tally[]): Holdings {
+export function addTallies(tallies: readonly Tally[]): DatasetTotals {
   const totals = new Map<string, { sum: Decimal; count: number }>();
   for (const { group: [currency], rows, total } of tallies) {
     if (total === undefined) continue;

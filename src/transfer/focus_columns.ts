@@ -128,11 +128,11 @@ const BY_NAME = new Map(FOCUS_COLUMNS.map((column) => [column.name, column]));
 /** The column of a name, of any version or of one. */
 export function focusColumn(name: string, version?: FocusVersion): FocusColumn | undefined {
   const column = BY_NAME.get(name);
-  return column && (version === undefined || isOf(column, version)) ? column : undefined;
+  return column && (version === undefined || isInVersion(column, version)) ? column : undefined;
 }
 
 /** True if a version has the column. */
-export function isOf({ since, until }: FocusColumn, version: FocusVersion): boolean {
+export function isInVersion({ since, until }: FocusColumn, version: FocusVersion): boolean {
   return since <= version && version <= until;
 }
 

@@ -15,7 +15,7 @@ import {
   type FocusColumn,
   focusColumn,
   type FocusVersion,
-  isOf,
+  isInVersion,
   PARTNERS,
   serviceOf,
 } from "./focus_columns.ts";
@@ -36,7 +36,7 @@ export interface FocusFile {
 }
 
 /** Columns that only some costs have. */
-interface Occurring {
+interface UsedColumns {
   /** Optional fields. */
   readonly fields: ReadonlySet<string>;
   /** Keys of `focus`. */
@@ -57,22 +57,22 @@ export async function focusFile(
   query: RecordQuery,
   options: FocusOptions,
 ): Promise<FocusFile> {
-  const occurring = await findOccurring(backend, query);
+  const used = await findUsedColumns(backend, query);
   const { version = LATEST } = options;
   const own = OWN.filter(({ isAlways, field, name }) =>
-    !occurring.keys.has(name) &&
-    (isAlways || occurring.fields.has(field ?? "") || (name === "x_Currency" && occurring.hasVirtualCurrency))
+    !used.keys.has(name) &&
+    (isAlways || used.fields.has(field ?? "") || (name === "x_Currency" && used.hasVirtualCurrency))
   );
-  const standard = FOCUS_COLUMNS.filter((column) => isOf(column, version))
-    .filter(isUsed(occurring, options));
-  const vendors = [...occurring.keys].filter((key) => !focusColumn(key)).sort();
+  const standard = FOCUS_COLUMNS.filter((column) => isInVersion(column, version))
+    .filter(isUsed(used, options));
+  const vendors = [...used.keys].filter((key) => !focusColumn(key)).sort();
   const known = new Set([...standard.map(({ name }) => name), ...vendors]);
   return {
     columns: [
       ...standard.map(({ name, type, isNullable, level }) => ({
         name,
         type,
-        isRequired: !isNullable && level === "M" && !occurring.keys.has(name),
+        isRequired: !isNullable && level === "M" && !used.keys.has(name),
       })),
       ...vendors.map((name) => ({ name, type: "text" as const, isRequired: false })),
       ...[...own.map(({ name }) => name), ASSUMED].map((name) => ({
@@ -125,13 +125,13 @@ const OWN: readonly {
 ];
 
 /** Tells whether a column is in a file. */
-function isUsed({ fields, keys, filled, hasVirtualCurrency }: Occurring, options: FocusOptions) {
-  const occurs = ({ name, field, level }: FocusColumn) =>
+function isUsed({ fields, keys, filled, hasVirtualCurrency }: UsedColumns, options: FocusOptions) {
+  const hasValues = ({ name, field, level }: FocusColumn) =>
     level === "M" ||
     (field !== undefined && (costEntries.positions.get(field)! < ALWAYS || fields.has(field))) ||
     keys.has(name) || (name === "InvoiceId" && options.invoiceId !== undefined) ||
     (name === "PricingCurrency" && hasVirtualCurrency);
-  const used = new Set(FOCUS_COLUMNS.filter(occurs).map(({ name }) => name));
+  const used = new Set(FOCUS_COLUMNS.filter(hasValues).map(({ name }) => name));
   for (const name of ["ChargeFrequency", "ServiceSubcategory"]) used.add(name); // known of every cost
   for (const [name, partners] of Object.entries(PARTNERS)) {
     const isEmpty = keys.has(name) && !filled.has(name) && !fields.has(focusColumn(name)?.field ?? "");
@@ -143,10 +143,10 @@ function isUsed({ fields, keys, filled, hasVirtualCurrency }: Occurring, options
 /** The position of the first field that a cost may lack. */
 const ALWAYS = costEntries.columns.findIndex(({ required }) => !required);
 
-async function findOccurring(
+async function findUsedColumns(
   backend: Pick<Backend, "read" | "aggregate">,
   query: RecordQuery,
-): Promise<Occurring> {
+): Promise<UsedColumns> {
   const optional = costEntries.columns.filter(({ required }) => !required);
   const functions: Partial<Record<ColumnType, "sum" | "max">> = { decimal: "sum", timestamp: "max" };
   const measures = optional.map(({ field, type }): Measure => ({
@@ -154,8 +154,9 @@ async function findOccurring(
     field,
   }));
   const rows = await backend.aggregate(costEntries, query, { groupBy: [{ field: "currency" }], measures });
-  const isThere = (_: unknown, i: number) => rows.some(({ values }) => values[i] !== null && values[i] !== 0);
-  const fields = new Set(optional.filter(isThere).map(({ field }) => field));
+  const hasValue = (_: unknown, i: number) =>
+    rows.some(({ values }) => values[i] !== null && values[i] !== 0);
+  const fields = new Set(optional.filter(hasValue).map(({ field }) => field));
   const keys = new Set<string>();
   const filled = new Set<string>();
   if (fields.has("focus")) {

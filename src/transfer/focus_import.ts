@@ -60,7 +60,7 @@ export class FocusReader {
   readonly version: FocusVersion;
   /** The fields of a cost and the columns that each is taken from, the first that has a value. */
   readonly plan: readonly FieldPlan[];
-  readonly #isOwn: boolean;
+  readonly #isOwnExport: boolean;
   readonly #idColumn: string | undefined;
   readonly #hasOwnResource: boolean;
   readonly #columns: readonly { name: string; column: FocusColumn | undefined; isDirect: boolean }[];
@@ -69,16 +69,16 @@ export class FocusReader {
     const { costColumn = "BilledCost", focusVersion, idColumn, set = {}, map = {} } = options;
     this.#hasOwnResource = "resourceId" in set || "resourceId" in map;
     this.version = focusVersion ?? focusVersionOf(names);
-    this.#isOwn = names.includes("x_EntryId");
+    this.#isOwnExport = names.includes("x_EntryId");
     this.#idColumn = idColumn;
-    const isRest = (name: string) => name !== "ResourceId" && !(this.#isOwn && OWN.has(name));
+    const isUnmapped = (name: string) => name !== "ResourceId" && !(this.#isOwnExport && OWN.has(name));
     // ResourceId comes first: whether there is a resource decides on the columns that describe it.
     const resource = names.filter((name) => name === "ResourceId");
     this.plan = this.#makePlan(costColumn);
     const direct = new Set(
       this.plan.filter(({ sources }) => sources.length === 1).map(({ sources }) => sources[0][0]),
     );
-    this.#columns = [...resource, ...names.filter(isRest)]
+    this.#columns = [...resource, ...names.filter(isUnmapped)]
       .map((name) => {
         const column = focusColumn(name, this.version);
         const isExact = column?.type === "decimal" || column?.type === "timestamp";
@@ -90,10 +90,10 @@ export class FocusReader {
   }
 
   #makePlan(costColumn: string): FieldPlan[] {
-    const readers = { ...READERS, timestamp: remember(READERS.timestamp), decimal: readDecimal };
-    const own = (name: string, read = READERS.text) => this.#isOwn ? [[name, read] as const] : [];
+    const readers = { ...READERS, timestamp: memoize(READERS.timestamp), decimal: readDecimal };
+    const own = (name: string, read = READERS.text) => this.#isOwnExport ? [[name, read] as const] : [];
     const text = (...names: string[]) => names.map((name) => [name, READERS.text] as const);
-    const special: Record<string, FieldPlan["sources"]> = {
+    const sources: Record<string, FieldPlan["sources"]> = {
       entryId: own("x_EntryId"),
       timestamp: [...own("x_Timestamp", readers.timestamp), ["ChargePeriodStart", readers.timestamp]],
       // A tax or a support plan is no resource: its service stands in.
@@ -102,22 +102,22 @@ export class FocusReader {
       amount: [[costColumn, readDecimal]],
       currency: [...own("x_Currency"), ["BillingCurrency", READERS.text]],
       serviceProviderName: text("ServiceProviderName", "ProviderName"),
-      billingPeriod: [...own("x_BillingPeriod"), ["BillingPeriodStart", remember(readPeriod)]],
+      billingPeriod: [...own("x_BillingPeriod"), ["BillingPeriodStart", memoize(readPeriod)]],
       basis: own("x_Basis"),
       source: own("x_Source"),
     };
     const typed = FOCUS_COLUMNS.flatMap(({ name, type, field }): FieldPlan[] =>
-      field === undefined || special[field] || focusColumn(name, this.version) === undefined
+      field === undefined || sources[field] || focusColumn(name, this.version) === undefined
         ? []
         : [{ field, sources: [[name, readers[type]]] }]
     );
-    return [...Object.entries(special).map(([field, sources]) => ({ field, sources })), ...typed];
+    return [...Object.entries(sources).map(([field, sources]) => ({ field, sources })), ...typed];
   }
 
   /** The values of a row as the plan reads them: nulls as undefined, and those that an export had filled in left out. */
   valuesOf(row: Row): Row {
     const assumed = this.#assumedIn(row);
-    const isVirtual = this.#isOwn && !isNull(row("x_Currency"), undefined);
+    const isVirtual = this.#isOwnExport && !isNull(row("x_Currency"), undefined);
     return (name) => {
       if (assumed.has(name)) return undefined;
       const value = row(isVirtual && name === "BilledCost" ? "PricingCurrencyEffectiveCost" : name);
@@ -126,7 +126,7 @@ export class FocusReader {
   }
 
   #assumedIn(row: Row): ReadonlySet<string> {
-    const names = this.#isOwn ? row(ASSUMED) : undefined;
+    const names = this.#isOwnExport ? row(ASSUMED) : undefined;
     return new Set(typeof names === "string" ? names.split(" ") : []);
   }
 
@@ -158,7 +158,7 @@ export class FocusReader {
   /** The columns that are null in a row and that the record does not name. */
   absentIn(row: Row, record: unknown): string[] {
     const { focus = {} } = record as CostEntry;
-    if (this.#isOwn && Object.keys(focus).length === 0) return []; // a cost that no bill brought
+    if (this.#isOwnExport && Object.keys(focus).length === 0) return []; // a cost that no bill brought
     return this.#columns.filter(({ name, column }) =>
       column?.level !== "M" && isNull(row(name), column) && !Object.hasOwn(focus, name)
     ).map(({ name }) => name);
@@ -166,7 +166,7 @@ export class FocusReader {
 }
 
 /** Remembers what texts were read as: the times of a bill repeat. */
-function remember(read: (value: unknown) => unknown): (value: unknown) => unknown {
+function memoize(read: (value: unknown) => unknown): (value: unknown) => unknown {
   const known = new Map<unknown, unknown>();
   return (value) => {
     let found = known.get(value);

@@ -7,9 +7,9 @@ import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
 import {
+  addTallies,
+  type DatasetTotals,
   differingGroups,
-  type Holdings,
-  holdings,
   isSame,
   missingRows,
   nameOf,
@@ -25,7 +25,7 @@ import { contentOf } from "./values.ts";
 /** Into how many spans of time a range is divided to find where source and target differ. */
 const SPANS = 64;
 /** So many records and fewer are compared one by one. */
-const SMALL = 20_000;
+const MAX_COMPARED_ROWS = 20_000;
 /** Maximum number of target records whose hashes are held at once, about 100 bytes each. */
 const PART_ROWS = 500_000;
 /** Batches that are written at once: while one is being committed, the server takes in another. */
@@ -33,7 +33,7 @@ const BATCHES_AT_ONCE = 2;
 /** Number of passes for a source that is written to meanwhile. */
 const MAX_ROUNDS = 5;
 /** So many groups and fewer are read each by itself. */
-const FEW_GROUPS = 8;
+const MAX_GROUP_QUERIES = 8;
 const SAMPLE_RECORDS = 1_000;
 
 /** Options of a migration. */
@@ -73,9 +73,9 @@ export interface DatasetMigration {
   /** About how many bytes these take. */
   bytes: number;
   /** Rows and totals of the source. */
-  source: Holdings;
+  source: DatasetTotals;
   /** Rows and totals of the target for the same groups and time range. */
-  target: Holdings;
+  target: DatasetTotals;
   /** True if both are equal, to the last row and digit. */
   isSame: boolean;
 }
@@ -175,7 +175,7 @@ class Migration {
       return this.#report(spans, this.#copied * await this.#recordBytes(range));
     }
     // A process that was killed may have left a batch behind that the server is still about to commit.
-    await retryBriefly(() => this.#to.settle(this.#dataset));
+    await retryBriefly(() => this.#to.finishWrites(this.#dataset));
     // An empty target needs no comparison first.
     if (!await this.#first(this.#to, this.#query(range))) await this.#copyAll(range);
     for (let round = 1;; round++) {
@@ -183,7 +183,7 @@ class Migration {
       if (round === 1) this.#missing += sum(spans.map(missingRows));
       if (round > MAX_ROUNDS || spans.every(isSame)) return this.#report(spans, 0);
       if (await this.#copy(spans) === 0 && round > 1) return this.#report(spans, 0);
-      await retryBriefly(() => this.#to.settle(this.#dataset));
+      await retryBriefly(() => this.#to.finishWrites(this.#dataset));
     }
   }
 
@@ -229,15 +229,15 @@ class Migration {
     for (const span of spans) {
       if (differingGroups(span).length === 0) continue;
       if (span.target.length === 0) {
-        const follows = absent?.end === span.start;
-        if (!follows) await copyAbsent();
-        absent = { start: follows ? absent!.start : span.start, end: span.end };
+        const isAdjacent = absent?.end === span.start;
+        if (!isAdjacent) await copyAbsent();
+        absent = { start: isAdjacent ? absent!.start : span.start, end: span.end };
         continue;
       }
       await copyAbsent();
       const isSmall = span.end - span.start === 1 ||
-        Math.max(rowsIn(span.source), rowsIn(span.target)) <= SMALL;
-      if (isSmall) await this.#copyLacking(span);
+        Math.max(rowsIn(span.source), rowsIn(span.target)) <= MAX_COMPARED_ROWS;
+      if (isSmall) await this.#copyMissing(span);
       else await this.#copy(await this.#compare(span));
     }
     await copyAbsent();
@@ -245,14 +245,17 @@ class Migration {
   }
 
   /** Copies one by one the records of a span that the target does not have, or not as often. */
-  async #copyLacking(span: Span): Promise<void> {
+  async #copyMissing(span: Span): Promise<void> {
     // A span of one millisecond can hold any number, as costs by the day do: it is read again for each part.
     const parts = Math.ceil(rowsIn(span.target) / PART_ROWS);
-    for (let part = 0; part < parts; part++) await this.#write(this.#lacking(span, { part, parts }));
+    for (let part = 0; part < parts; part++) await this.#write(this.#missingRecords(span, { part, parts }));
   }
 
   /** Those records, of one of the parts that the contents of the span are in. */
-  async *#lacking(span: Span, { part, parts }: { part: number; parts: number }): AsyncGenerator<unknown[]> {
+  async *#missingRecords(
+    span: Span,
+    { part, parts }: { part: number; parts: number },
+  ): AsyncGenerator<unknown[]> {
     const hashIn = (record: unknown) => {
       const hash = hashOf(contentOf(this.#dataset.columns, record));
       return partOf(hash, parts) === part ? hash : undefined;
@@ -278,7 +281,7 @@ class Migration {
   async *#differing(backend: Backend, span: Span): AsyncGenerator<unknown[]> {
     const groups = differingGroups(span);
     const names = new Set(groups.map(nameOf));
-    const queries = groups.length <= FEW_GROUPS
+    const queries = groups.length <= MAX_GROUP_QUERIES
       ? groups.map((group) => ({ ...this.#query(span), equals: this.#equals(group) }))
       : [this.#query(span)];
     for (const query of queries) {
@@ -328,8 +331,8 @@ class Migration {
       dataset: this.#dataset.name,
       copied: this.#copied,
       bytes: Math.round(bytes),
-      source: holdings(spans.flatMap(({ source }) => source)),
-      target: holdings(spans.flatMap(({ target }) => target)),
+      source: addTallies(spans.flatMap(({ source }) => source)),
+      target: addTallies(spans.flatMap(({ target }) => target)),
       isSame: spans.every(isSame),
     };
   }

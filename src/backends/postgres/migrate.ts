@@ -60,7 +60,7 @@ export async function migrate(
   if (isReady(pool, found, partitioning)) return SCHEMA_VERSION;
   // A schema of an older release lacks only additions.
   if (mode === "read" && found?.relationKind === partitioning.relationKind) return found.version;
-  if (mode !== "create") throw unready(pool, found, partitioning);
+  if (mode !== "create") throw notReadyError(pool, found, partitioning);
   await pool.transaction("open", async (session) => {
     // A second process waits here, and then finds all done.
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
@@ -69,14 +69,14 @@ export async function migrate(
     if (!found) return void await session.query(partitioning.createSchema().join("; "));
     if (found.version < SCHEMA_VERSION) await session.query(upgradesFrom(found.version).join("; "));
     if (found.relationKind === partitioning.relationKind) return;
-    if (!partitioning.adopt) throw unready(pool, found, partitioning);
+    if (!partitioning.adopt) throw notReadyError(pool, found, partitioning);
     await partitioning.adopt(session);
   });
   return SCHEMA_VERSION;
 }
 
 /** Creates the error for a schema that may not be created or migrated. */
-function unready(
+function notReadyError(
   pool: PostgresPool,
   found: Found | undefined,
   { relationKind, advice }: Partitioning,

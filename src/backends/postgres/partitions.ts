@@ -16,7 +16,7 @@ const MAX_STEP = 20;
 /** Longest wait for the lock that dropping a partition needs: other sessions queue behind it. */
 const DROP_LOCK_MS = 500;
 
-const MAKE = "make a partition in";
+const OPERATION = "make a partition in";
 
 /** The function by which a user who does not own the tables adds partitions; docs/postgresql.md has its text. */
 const ADD_PARTITION = "openfinops_add_partition";
@@ -156,10 +156,10 @@ export class Partitions implements PartitionManager {
 
   async ensure(dataset: Dataset<unknown>, records: readonly unknown[]): Promise<void> {
     for (;;) {
-      let times = this.#uncovered(dataset, records as readonly { timestamp: number }[]);
+      let times = this.#unpartitioned(dataset, records as readonly { timestamp: number }[]);
       if (times.length === 0) return;
       while (times.length > 0) {
-        times = await this.#createSome(dataset, times).catch((error) => {
+        times = await this.#createPartitions(dataset, times).catch((error) => {
           if (!isOutOfMemory(error) || this.#step === 1) throw error;
           this.#step = Math.ceil(this.#step / 2);
           return times;
@@ -186,7 +186,7 @@ export class Partitions implements PartitionManager {
   }
 
   /** A time of each week or month with records for which no partition is known. */
-  #uncovered(dataset: Dataset<unknown>, records: readonly { timestamp: number }[]): number[] {
+  #unpartitioned(dataset: Dataset<unknown>, records: readonly { timestamp: number }[]): number[] {
     const known = this.#known.get(dataset.name) ?? [];
     const uncovered = new Map<number, number>();
     let last: Span | undefined;
@@ -204,10 +204,10 @@ export class Partitions implements PartitionManager {
   }
 
   /** Creates some of the partitions for these times; returns the times that are left. */
-  async #createSome(dataset: Dataset<unknown>, times: readonly number[]): Promise<number[]> {
+  async #createPartitions(dataset: Dataset<unknown>, times: readonly number[]): Promise<number[]> {
     const plan = (existing: readonly Partition[]) =>
       planPartitions(dataset, { times, existing, now: this.#now() });
-    return await this.#pool.useBriefly(MAKE, async (session) => {
+    return await this.#pool.useBriefly(OPERATION, async (session) => {
       let existing = await readPartitions(session, dataset);
       let rest: Partition[] = [];
       if (plan(existing).length > 0) {
@@ -228,7 +228,7 @@ export class Partitions implements PartitionManager {
       this.#known.set(dataset.name, existing);
       return rest.map(({ start }) => start);
     }).catch((error) => {
-      throw asUnmade(error, this.#pool);
+      throw asPartitionError(error, this.#pool);
     });
   }
 }
@@ -296,21 +296,21 @@ async function createPartition(
 
 function detachedError(dataset: Dataset<unknown>, name: string): BackendError {
   return new BackendError(
-    `Cannot ${MAKE} ${dataset.name}: the table ${name} exists and is detached, and there are records for it. ` +
+    `Cannot ${OPERATION} ${dataset.name}: the table ${name} exists and is detached, and there are records for it. ` +
       "Rename it, or attach it again.",
-    { code: "PARTITION_DETACHED", operation: MAKE, kind: "operator" },
+    { code: "PARTITION_DETACHED", operation: OPERATION, kind: "operator" },
   );
 }
 
 /** The records are not to blame where a table does not take a partition. */
-function asUnmade(error: unknown, pool: PostgresPool): unknown {
+function asPartitionError(error: unknown, pool: PostgresPool): unknown {
   if (!(error instanceof BackendError) || error.kind !== "data") return error;
   const { sqlState, cause } = error;
   return new BackendError(
-    `Cannot ${MAKE} ${pool.name}: ${
+    `Cannot ${OPERATION} ${pool.name}: ${
       messageOf(cause)
     }. Move records of that time out of the DEFAULT partition.`,
-    { code: "DEFAULT_PARTITION", operation: MAKE, kind: "operator", sqlState, cause },
+    { code: "DEFAULT_PARTITION", operation: OPERATION, kind: "operator", sqlState, cause },
   );
 }
 

@@ -211,11 +211,11 @@ function written(stream: Writable, chunk: Uint8Array): Promise<void> {
 export class PostgresPool {
   readonly #target: PostgresTarget;
   readonly #maxConnections: number;
-  readonly #lookMs: number;
+  readonly #briefTimeoutMs: number;
   readonly #idle: { session: PostgresSession; timer: ReturnType<typeof setTimeout> }[] = [];
   readonly #inUse = new Set<PostgresSession>();
   /** Sessions in use that logged in before settings of the server may have changed. */
-  readonly #outdated = new WeakSet<PostgresSession>();
+  readonly #stale = new WeakSet<PostgresSession>();
   readonly #waiting: (() => void)[] = [];
   #opening = 0;
   #isClosed = false;
@@ -226,7 +226,7 @@ export class PostgresPool {
   ) {
     this.#target = target;
     this.#maxConnections = options.maxConnections;
-    this.#lookMs = 1_000 * options.statementTimeoutSeconds + SLACK_MS;
+    this.#briefTimeoutMs = 1_000 * options.statementTimeoutSeconds + SLACK_MS;
   }
 
   /** The server as messages call it. */
@@ -267,7 +267,7 @@ export class PostgresPool {
 
   /** Runs a function that takes a moment, such as a lookup, within a fixed time. */
   useBriefly<T>(operation: string, run: (session: PostgresSession) => Promise<T>): Promise<T> {
-    return this.use(operation, run, this.#lookMs);
+    return this.use(operation, run, this.#briefTimeoutMs);
   }
 
   /** Runs a function in a transaction. */
@@ -317,7 +317,7 @@ export class PostgresPool {
   /** Returns a connection to the pool; closes it if it is lost or outdated. */
   release(session: PostgresSession): void {
     this.#inUse.delete(session);
-    if (session.isLost || this.#isClosed || this.#outdated.has(session)) session.destroy();
+    if (session.isLost || this.#isClosed || this.#stale.has(session)) session.destroy();
     else {
       const timer = setTimeout(() => {
         this.#idle.splice(this.#idle.findIndex((idle) => idle.session === session), 1);
@@ -333,13 +333,13 @@ export class PostgresPool {
   discard(session: PostgresSession, error?: unknown): void {
     this.#inUse.delete(session);
     session.destroy();
-    if (mayComeFromLogin(error)) this.#renew();
+    if (mayBeLoginFailure(error)) this.#expireSessions();
     this.#wake();
   }
 
   /** Has all sessions log in again before their next use. */
-  #renew(): void {
-    for (const session of this.#inUse) this.#outdated.add(session);
+  #expireSessions(): void {
+    for (const session of this.#inUse) this.#stale.add(session);
     for (const { session, timer } of this.#idle.splice(0)) {
       clearTimeout(timer);
       session.destroy();
@@ -367,7 +367,7 @@ export class PostgresPool {
 
   /** Keeps the connection after the server refused a record; closes it after any other failure. */
   async #recover(session: PostgresSession, error: unknown): Promise<void> {
-    if (sqlStateOf(error) !== undefined && !mayComeFromLogin(error) && !session.isLost) {
+    if (sqlStateOf(error) !== undefined && !mayBeLoginFailure(error) && !session.isLost) {
       try {
         await session.query("ROLLBACK");
         return this.release(session);
@@ -384,6 +384,6 @@ export class PostgresPool {
  * `default_transaction_read_only`, `search_path`, `role` or a timeout of `ALTER ROLE … SET`: only a new session sees
  * that it was changed. False for values, constraints, triggers, conflicts, and memory.
  */
-function mayComeFromLogin(error: unknown): boolean {
+function mayBeLoginFailure(error: unknown): boolean {
   return /^(?!22|23|40|44|P0|53200)/.test(sqlStateOf(error) ?? "22");
 }

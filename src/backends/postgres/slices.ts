@@ -44,7 +44,7 @@ export class Slices {
       const [[most]] = await session.query(MOST_PARTITIONS);
       return Math.max(FEW_PARTITIONS, Number(most));
     });
-    return cut({ query, partitions }, this.#most);
+    return splitSlice({ query, partitions }, this.#most);
   }
 
   async #list(dataset: Dataset<unknown>, options?: ReadOptions): Promise<readonly Partition[]> {
@@ -76,13 +76,13 @@ export async function* eachSlice<T>(
       }
     } catch (error) {
       if (isGiven || !isOutOfMemory(error) || slice.partitions.length < 2) throw error;
-      rest.push(...cut(slice, Math.ceil(slice.partitions.length / 2)).reverse());
+      rest.push(...splitSlice(slice, Math.ceil(slice.partitions.length / 2)).reverse());
     }
   }
 }
 
 /** A slice as slices of at most so many partitions, in the order in which its query reads. */
-function cut({ query, partitions }: Slice, most: number): Slice[] {
+function splitSlice({ query, partitions }: Slice, most: number): Slice[] {
   const slices: Slice[] = [];
   for (let i = 0; i < partitions.length || i === 0; i += most) {
     const isLast = i + most >= partitions.length;

@@ -41,10 +41,10 @@ export class SqliteCleanup {
     const sql =
       `DELETE FROM ${table} WHERE rowid IN (SELECT rowid FROM ${table} WHERE timestamp < ? LIMIT ?)`;
     try {
-      return await this.#inSteps("delete", MAX_ROWS, {
+      return await this.#runInSteps("delete", MAX_ROWS, {
         step: (rows) => runOnce(this.#database, sql, [before, rows]),
         end,
-        relieve: () => this.#releaseSpace().catch(() => {}),
+        freeSpace: () => this.#releaseSpace().catch(() => {}),
       });
     } finally {
       // The rows are gone even if the file is too busy for the rest: the next cleanup does it.
@@ -58,12 +58,14 @@ export class SqliteCleanup {
     const sql =
       "DELETE FROM ledger WHERE batch_id IN (SELECT batch_id FROM ledger WHERE committed_at < ? LIMIT ?)";
     const before = Date.now() - LEDGER_DAYS * DAY_MS;
-    await this.#inSteps("delete", MAX_ROWS, { step: (rows) => runOnce(this.#database, sql, [before, rows]) });
+    await this.#runInSteps("delete", MAX_ROWS, {
+      step: (rows) => runOnce(this.#database, sql, [before, rows]),
+    });
   }
 
   /** Cuts free pages off the file, then the write-ahead log. */
   async #releaseSpace(): Promise<void> {
-    await this.#inSteps("vacuum", MAX_PAGES, {
+    await this.#runInSteps("vacuum", MAX_PAGES, {
       step: (pages) => {
         const before = this.#freePages();
         queryAll(this.#database, `PRAGMA incremental_vacuum(${pages})`); // a page for each row of its result
@@ -77,13 +79,13 @@ export class SqliteCleanup {
    * Repeats a step until it changes less than it may; returns the number of all changes. `relieve` makes room on the disk
    * after some small steps.
    */
-  async #inSteps(
+  async #runInSteps(
     operation: string,
     most: number,
-    { step, end = Infinity, relieve }: {
+    { step, end = Infinity, freeSpace }: {
       step: (size: number) => number;
       end?: number;
-      relieve?: () => Promise<void>;
+      freeSpace?: () => Promise<void>;
     },
   ): Promise<number> {
     let size = most;
@@ -91,7 +93,7 @@ export class SqliteCleanup {
     let done = 0;
     for (;;) {
       // Waiting makes no room on the disk: only other failures are retried.
-      const result = await retryBriefly(() => this.#change(operation, () => step(size)).catch(asFullDisk));
+      const result = await retryBriefly(() => this.#change(operation, () => step(size)).catch(asDiskFull));
       if (typeof result === "number") {
         done += result;
         if (result < size || performance.now() >= end) return done;
@@ -100,11 +102,11 @@ export class SqliteCleanup {
       if (size < most) {
         await this.#checkpoint("RESTART").catch(() => {});
         if (++small % SMALL_STEPS === 0) {
-          await relieve?.();
+          await freeSpace?.();
           size = Math.min(most, size * SCALE);
         }
       }
-      await nextTurn();
+      await yieldToEventLoop();
     }
   }
 
@@ -119,12 +121,12 @@ export class SqliteCleanup {
 }
 
 /** Returns the error of a full disk, and throws any other. */
-function asFullDisk(error: unknown): Error {
+function asDiskFull(error: unknown): Error {
   if (error instanceof BackendError && error.kind === "disk-full") return error;
   throw error;
 }
 
 /** Lets the rest of the program have its turn: 6 µs, measured, where `setTimeout` takes 2 ms. */
-export function nextTurn(): Promise<void> {
+export function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -62,8 +62,8 @@ export interface SqliteOpenOptions {
 export async function loadSqliteDriver(choice: "auto" | SqliteDriverName): Promise<SqliteDriver> {
   if (choice === "node:sqlite") return await loadBuiltIn();
   // One binary has all it needs in itself, and @db/sqlite would download its library at the first use.
-  const takesBuiltIn = Deno.build.standalone || !isGranted({ name: "ffi" });
-  if (choice === "auto" && takesBuiltIn) return await loadBuiltIn();
+  const usesBuiltIn = Deno.build.standalone || !isGranted({ name: "ffi" });
+  if (choice === "auto" && usesBuiltIn) return await loadBuiltIn();
   try {
     return await loadJsr();
   } catch (cause) {

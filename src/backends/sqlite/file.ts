@@ -5,7 +5,7 @@ import { isGranted } from "../../permissions.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
-import { assertIsThere, type OpenFile } from "./file_guard.ts";
+import { assertInPlace, type OpenFile } from "./file_guard.ts";
 import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
 
 /**
@@ -163,7 +163,7 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
 
 /** Opens one more connection to write into a file that is open already. */
 export function openOnceMore(driver: SqliteDriver, { path, inode }: OpenFile): SqliteDatabase {
-  assertIsThere({ path, inode }); // else SQLite would make one
+  assertInPlace({ path, inode }); // else SQLite would make one
   const database = driver.open(path, { readOnly: false });
   database.exec(WRITING);
   return database;

@@ -44,7 +44,7 @@ export class FileGuard {
   }
 
   #check(): void {
-    assertIsThere(this.#file);
+    assertInPlace(this.#file);
     this.#checkLog();
     this.#checkSize();
   }
@@ -96,7 +96,7 @@ export class FileGuard {
  *
  * @throws {BackendError} If it was deleted or replaced.
  */
-export function assertIsThere({ path, inode }: OpenFile): void {
+export function assertInPlace({ path, inode }: OpenFile): void {
   if (path === "" || statOf(path)?.ino === inode) return;
   throw refuse(path, "the file was deleted or replaced. Put it back, or close and open again");
 }

@@ -1,6 +1,6 @@
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import { narrow } from "../../records/dataset.ts";
-import { nextTurn } from "./cleanup.ts";
+import { yieldToEventLoop } from "./cleanup.ts";
 import type { SqliteDatabase } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
 import { type ThreadData, WriterThread } from "./thread.ts";
@@ -40,7 +40,7 @@ export class ThreadedWriter {
     const thread = await this.#threadFor(batch.records.length);
     // SQLite writes without giving way to anything else: what could not arrive before this write could not be
     // gathered for the next batch.
-    if (!thread) await nextTurn();
+    if (!thread) await yieldToEventLoop();
     const encoded = this.#takePrepared(batch) ?? encodeBatch(batch);
     return thread ? await thread.write(encoded, onSent) : this.#writer.write(encoded);
   }

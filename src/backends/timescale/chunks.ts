@@ -23,7 +23,7 @@ export const NO_DECOMPRESSION_LIMIT =
   "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0; ";
 
 /** A condition that a row of `timescaledb_information` is about this hypertable. */
-export function isAbout(name: string): string {
+export function hypertableCondition(name: string): string {
   return `${relation("hypertable")} = to_regclass(${literal(name)})`;
 }
 
@@ -93,7 +93,7 @@ export class Chunks implements PartitionManager {
   async list({ name }: Dataset<unknown>, { signal }: ReadOptions = {}): Promise<Partition[]> {
     const sql = `SELECT format('%I.%I', chunk_schema, chunk_name), ${epochMs("range_start")}, ` +
       `${epochMs("range_end")} FROM timescaledb_information.chunks WHERE ${
-        isAbout(name)
+        hypertableCondition(name)
       } ORDER BY range_start`;
     const rows = await this.#pool.use("read", (session) => session.until(signal, () => session.query(sql)));
     return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));

@@ -37,7 +37,7 @@ export interface Extension {
   /** License: `timescale` or `apache`. */
   readonly license: string;
   /** The schema of its functions, where the search_path leaves it out. */
-  readonly hiddenIn?: string;
+  readonly missingSchema?: string;
   /** True if COPY can write compressed chunks directly. */
   readonly copiesIntoColumns: boolean;
 }
@@ -50,7 +50,7 @@ export const HYPERTABLES: Partitioning = {
     ...createSchema({ measure: MEASURE }),
     ...Object.values(DATASETS).map(makeHypertable),
   ],
-  adopt,
+  adopt: convertTables,
   advice:
     "Convert tables in partitions into hypertables with `openfinops database init --backend timescaledb`.",
 };
@@ -61,7 +61,7 @@ function makeHypertable({ name, chunkDays }: Dataset<unknown>): string {
 }
 
 /** Moves what tables in partitions hold into hypertables of the same names. */
-async function adopt(session: PostgresSession): Promise<void> {
+async function convertTables(session: PostgresSession): Promise<void> {
   const foreign = await Promise.all(Object.values(DATASETS).map((dataset) => foreignTo(session, dataset)));
   if (foreign.flat().length > 0) {
     throw new BackendError(
@@ -145,12 +145,12 @@ export async function requireExtension(pool: PostgresPool, mode: OpenMode): Prom
       `TimescaleDB ${found.version} is older than ${OLDEST_EXTENSION}. Run ALTER EXTENSION timescaledb UPDATE.`,
     );
   }
-  if (found.hiddenIn !== undefined) {
-    const { hiddenIn } = found;
+  if (found.missingSchema !== undefined) {
+    const { missingSchema } = found;
     throw refuse(
       { pool, code: "EXTENSION_CONFLICT" },
-      `the search_path lacks ${hiddenIn}, the schema of the extension timescaledb. Add it, as in ` +
-        `options=-c search_path=telemetry,${hiddenIn}.`,
+      `the search_path lacks ${missingSchema}, the schema of the extension timescaledb. Add it, as in ` +
+        `options=-c search_path=telemetry,${missingSchema}.`,
     );
   }
   return found;
@@ -168,7 +168,7 @@ async function readExtension(session: PostgresSession): Promise<Extension | unde
   const [version, schema, isFound, license, directCopy] = row;
   return {
     version: version!,
-    ...(isFound === "true" ? {} : { hiddenIn: schema! }),
+    ...(isFound === "true" ? {} : { missingSchema: schema! }),
     license: license!,
     isComplete: license === "timescale",
     copiesIntoColumns: directCopy !== null,

@@ -4,7 +4,7 @@ import { DATASETS, daysByDataset, DELETED_BY_DEFAULT, type RetentionDays } from 
 import type { PolicyStats } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnNames, epochMs } from "../postgres/schema.ts";
-import { isAbout } from "./chunks.ts";
+import { hypertableCondition } from "./chunks.ts";
 import { daysInterval, JOBS, readPolicy, withJobLock } from "./jobs.ts";
 import { ROLL_UPS, type RollUps } from "./roll_ups.ts";
 
@@ -126,7 +126,7 @@ async function missingChunkInterval(
   if (days === undefined) return [];
   const [[current]] = await session.query(
     `SELECT (extract(epoch FROM time_interval) / 86400)::double precision::text ` +
-      `FROM timescaledb_information.dimensions WHERE ${isAbout(name)}`,
+      `FROM timescaledb_information.dimensions WHERE ${hypertableCondition(name)}`,
   );
   return Number(current) === days
     ? []
@@ -141,7 +141,9 @@ async function missingCompression(
   const { name, sortBy } = dataset;
   const statements: string[] = [];
   const [[isEnabled]] = await session.query(
-    `SELECT compression_enabled::text FROM timescaledb_information.hypertables WHERE ${isAbout(name)}`,
+    `SELECT compression_enabled::text FROM timescaledb_information.hypertables WHERE ${
+      hypertableCondition(name)
+    }`,
   );
   if (isEnabled !== "true") {
     // Not segmented: a small cluster would make segments of a few records, each with costs of its own. What is

@@ -3,7 +3,7 @@ import { Alarm, type EventListener } from "../../pipeline/events.ts";
 import { retry } from "../../pipeline/retry.ts";
 import type { Alert, AlertSubject } from "../../records/alert.ts";
 import { type AlertRule, DEFAULT_RULES } from "./alert_rules.ts";
-import { isAbout, isBroken, type Metrics, RuleIndex } from "./rule_index.ts";
+import { isBroken, matchesSubject, type Metrics, RuleIndex } from "./rule_index.ts";
 import { ALERT, ALERT_RULE, bodiesOf } from "../document_kinds.ts";
 import { DocumentWriter } from "../document_writer.ts";
 
@@ -54,7 +54,7 @@ export class AlertMonitor {
   #indexes = indexesOf(DEFAULT_RULES);
   #rules = byName(DEFAULT_RULES);
   /** The rules that the metrics at which the monitor looks break; kept, as nearly all break none. */
-  readonly #broken: AlertRule[] = [];
+  readonly #violated: AlertRule[] = [];
 
   /** Creates a monitor with the default rules. */
   constructor(documents: DocumentStore, emit: EventListener) {
@@ -112,23 +112,23 @@ export class AlertMonitor {
 
   /** Looks at metrics that were accepted. */
   observe(dataset: AlertRule["dataset"], metrics: Metrics): void {
-    const broken = this.#broken;
-    broken.length = 0;
-    this.#indexes[dataset].collectBroken(metrics, broken);
+    const violated = this.#violated;
+    violated.length = 0;
+    this.#indexes[dataset].collectViolated(metrics, violated);
     // Nearly all metrics end here, so that watching costs little: a twentieth of what it takes to accept them.
-    if (broken.length === 0 && this.#violations.size === 0) return;
+    if (violated.length === 0 && this.#violations.size === 0) return;
     const subject = subjectKey(metrics);
     const violations = this.#violations.get(subject);
-    if (broken.length === 0 && !violations) return;
+    if (violated.length === 0 && !violations) return;
     const now = Date.now();
     if (metrics.timestamp > now + MAX_AHEAD_MS) return; // all that follows would be late
     for (const name of violations?.keys() ?? []) {
       const rule = this.#rules.get(name);
-      if (rule?.dataset !== dataset || !isAbout(rule, metrics)) continue;
+      if (rule?.dataset !== dataset || !matchesSubject(rule, metrics)) continue;
       const value = metrics[rule.field];
       if (value !== undefined && !isBroken(rule, value)) this.#end(subject, name, metrics.timestamp);
     }
-    for (const rule of broken) this.#hold(rule, { subject, metrics, now });
+    for (const rule of violated) this.#recordViolation(rule, { subject, metrics, now });
   }
 
   /** Stores what is not stored yet, if the backend can be reached. */
@@ -149,7 +149,7 @@ export class AlertMonitor {
     }
   }
 
-  #hold(
+  #recordViolation(
     rule: AlertRule,
     { subject, metrics, now }: { subject: string; metrics: Metrics; now: number },
   ): void {

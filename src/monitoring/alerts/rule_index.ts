@@ -35,7 +35,7 @@ export class RuleIndex {
   }
 
   /** Appends the rules that metrics break. */
-  collectBroken(metrics: Metrics, broken: AlertRule[]): void {
+  collectViolated(metrics: Metrics, broken: AlertRule[]): void {
     collect(this.#general, metrics, broken);
     if (this.#byName.size === 0) return;
     const { serviceName, clusterId, nodeId } = metrics;
@@ -49,7 +49,10 @@ export class RuleIndex {
 }
 
 /** Returns true if a rule is about the node or service of metrics. */
-export function isAbout({ clusterId, nodeId, serviceName }: AlertSubject, metrics: AlertSubject): boolean {
+export function matchesSubject(
+  { clusterId, nodeId, serviceName }: AlertSubject,
+  metrics: AlertSubject,
+): boolean {
   return (clusterId === undefined || clusterId === metrics.clusterId) &&
     (nodeId === undefined || nodeId === metrics.nodeId) &&
     (serviceName === undefined || serviceName === metrics.serviceName);
@@ -71,17 +74,17 @@ function collect(rules: readonly FieldRules[], metrics: Metrics, broken: AlertRu
     if (value as number > lowest) {
       for (const rule of above) {
         if (!(value as number > rule.above!)) break;
-        if (isAbout(rule, metrics)) broken.push(rule);
+        if (matchesSubject(rule, metrics)) broken.push(rule);
       }
     }
     if (value as number < highest) {
       for (const rule of below) {
         if (!(value as number < rule.below!)) break;
-        if (isAbout(rule, metrics)) broken.push(rule);
+        if (matchesSubject(rule, metrics)) broken.push(rule);
       }
     }
     if (equals.size === 0) continue;
-    for (const rule of equals.get(value) ?? []) if (isAbout(rule, metrics)) broken.push(rule);
+    for (const rule of equals.get(value) ?? []) if (matchesSubject(rule, metrics)) broken.push(rule);
   }
 }
 

@@ -47,8 +47,8 @@ const FIELDS = Object.fromEntries(
 const MIN_SAME_WEEKDAY = 3;
 const MIN_DAYS = 10;
 /** The deviation that is still taken for chance, in standard deviations, and at least as a part of what is expected. */
-const MOST_SIGMAS = 4;
-const LEAST_PART = 0.2;
+const MAX_SIGMAS = 4;
+const MIN_DEVIATION = 0.2;
 /** From the median of absolute deviations, and from the span between the 10th and 90th percentile, to a standard deviation. */
 const SIGMA_OF_MAD = 1.4826;
 const SIGMA_OF_SPAN = 1 / 2.5631;
@@ -92,12 +92,12 @@ export function detectAnomaly(
   total: number,
   { expected, tolerance }: Expectation,
 ): Pick<CostAnomaly, "expected" | "deviation" | "severity"> | undefined {
-  const off = Math.abs(total - expected);
-  if (off <= tolerance) return undefined;
+  const deviation = Math.abs(total - expected);
+  if (deviation <= tolerance) return undefined;
   return {
     expected,
     deviation: (total - expected) / Math.abs(expected) * 100,
-    severity: off > 2 * tolerance ? "high" : "medium",
+    severity: deviation > 2 * tolerance ? "high" : "medium",
   };
 }
 
@@ -151,7 +151,7 @@ function startOfDay(time: number): number {
 }
 
 function expectation(expected: number, sigma: number): Expectation {
-  return { expected, tolerance: Math.max(MOST_SIGMAS * sigma, LEAST_PART * Math.abs(expected)) };
+  return { expected, tolerance: Math.max(MAX_SIGMAS * sigma, MIN_DEVIATION * Math.abs(expected)) };
 }
 
 /** The change a day: the median over all pairs of days that are whole weeks apart; none where there are too few. */

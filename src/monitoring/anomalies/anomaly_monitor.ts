@@ -55,10 +55,10 @@ export class AnomalyMonitor {
       const day = Math.floor(entry.timestamp / DAY_MS);
       if (day > latest) continue; // it is booked ahead: taken for the present, it would make all that comes late
       const series = this.#seriesOf(entry.category, entry.resourceId, entry.currency);
-      if (day > series.day) this.#begin(series, day);
+      if (day > series.day) this.#startDay(series, day);
       add(series, day, Decimal.from(entry.amount));
       if (day < series.day) series.allowed = undefined; // it came late, and changes what is to be expected
-      else this.#look(series, { isOver: false });
+      else this.#evaluate(series, { isOver: false });
     }
   }
 
@@ -77,7 +77,7 @@ export class AnomalyMonitor {
       add(series, startTime! / DAY_MS, Decimal.from(total));
       series.day = Math.max(series.day, startTime! / DAY_MS);
     }
-    for (const series of this.#series.values()) this.#look(series, { isOver: false });
+    for (const series of this.#series.values()) this.#evaluate(series, { isOver: false });
     await this.#forgetOld(today);
   }
 
@@ -86,9 +86,9 @@ export class AnomalyMonitor {
     const { documents } = this.#backend;
     for (const anomaly of [...this.#found]) {
       const document = { kind: ANOMALY, id: await idOf(anomaly), body: anomaly };
-      const isNews = await documents.write(document, { ifAbsent: true });
+      const isNew = await documents.write(document, { ifAbsent: true });
       this.#found.delete(anomaly);
-      if (!isNews) continue;
+      if (!isNew) continue;
       this.#emit({
         type: "cost-anomaly",
         dataset: "cost_entries",
@@ -119,15 +119,15 @@ export class AnomalyMonitor {
     return series;
   }
 
-  #begin(series: Series, day: number): void {
-    this.#look(series, { isOver: true });
+  #startDay(series: Series, day: number): void {
+    this.#evaluate(series, { isOver: true });
     series.day = day;
     series.allowed = undefined;
     series.isFound = false;
     for (const then of series.totals.keys()) if (then < day - HISTORY_DAYS) series.totals.delete(then);
   }
 
-  #look(series: Series, { isOver }: { isOver: boolean }): void {
+  #evaluate(series: Series, { isOver }: { isOver: boolean }): void {
     const { day, isFound, group, currency, totals } = series;
     // Old costs that are imported are no news.
     if (isFound || (day + 2) * DAY_MS < Date.now()) return;

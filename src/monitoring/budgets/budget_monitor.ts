@@ -10,7 +10,7 @@ import { fieldsOf, keyOfCost, keysOf, readSpendings } from "./spending.ts";
 import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
 
 /** A budget, and what is spent in its present window. */
-interface Watched {
+interface BudgetSpend {
   readonly budget: Budget;
   readonly window: BudgetWindow;
   spent: Decimal;
@@ -21,14 +21,14 @@ interface Watched {
 /** Budgets that filter by the same fields, by the values for which they count. */
 interface BudgetGroup {
   readonly fields: readonly GroupKey[];
-  readonly byKey: ReadonlyMap<string, readonly Watched[]>;
+  readonly byKey: ReadonlyMap<string, readonly BudgetSpend[]>;
 }
 
 /** Counts what is spent on each budget as costs are committed, and tells once of each threshold that is crossed. */
 export class BudgetMonitor {
   readonly #backend: Backend;
   readonly #emit: EventListener;
-  #watched: Watched[] = [];
+  #watched: BudgetSpend[] = [];
   #groups: readonly BudgetGroup[] = [];
 
   /** Makes a watch that knows of no budgets yet. */
@@ -63,16 +63,18 @@ export class BudgetMonitor {
   /** Takes the budgets, and what is spent on them, from the backend. Meanwhile nothing may be committed. */
   async refresh(): Promise<void> {
     const now = Date.now();
-    const watched: Watched[] = [];
+    const watched: BudgetSpend[] = [];
     const { documents } = this.#backend;
     // As they are stored: a budget that was changed, here or elsewhere, takes back those that it does not reach.
-    const told = new Set((await documents.read(CROSSING)).map(({ id }) => id));
+    const reported = new Set((await documents.read(CROSSING)).map(({ id }) => id));
     const periods = (await bodiesOf<Budget>(documents, BUDGET))
       .map((budget) => ({ budget, window: windowAt(budget, now) }))
       .filter(({ window }) => window.end > now); // the others are over for good
     const spendings = await readSpendings(this.#backend, periods);
     for (const [i, { budget, window }] of periods.entries()) {
-      const open = budget.thresholds.filter((threshold) => !told.has(crossingId(budget, window, threshold)))
+      const open = budget.thresholds.filter((threshold) =>
+        !reported.has(crossingId(budget, window, threshold))
+      )
         .map((threshold) => ({ threshold, amount: thresholdAmount(budget, threshold) }));
       watched.push({ budget, window, spent: spendings[i].spent, open });
     }
@@ -93,9 +95,9 @@ export class BudgetMonitor {
 }
 
 /** Groups budgets so that a cost is looked up once for all budgets that filter by the same fields. */
-function groupsOf(watched: readonly Watched[]): BudgetGroup[] {
-  const alike = Map.groupBy(watched, ({ budget }) => JSON.stringify(fieldsOf(budget)));
-  return [...alike.values()].map((group) => {
+function groupsOf(watched: readonly BudgetSpend[]): BudgetGroup[] {
+  const byFields = Map.groupBy(watched, ({ budget }) => JSON.stringify(fieldsOf(budget)));
+  return [...byFields.values()].map((group) => {
     const fields = fieldsOf(group[0].budget);
     const pairs = group.flatMap((one) => keysOf(one.budget, fields).map((key) => ({ key, one })));
     const byKey = new Map(

@@ -85,7 +85,7 @@ export class Budgets {
     }
     await this.#backend.documents.write({ kind: BUDGET, id: budgetId, body: budget });
     try {
-      await this.#takeBack(budget);
+      await this.#resetCrossings(budget);
     } finally {
       this.#onChange();
     }
@@ -95,67 +95,70 @@ export class Budgets {
   async delete(budgetId: string): Promise<boolean> {
     const wasThere = await this.#backend.documents.delete(BUDGET, budgetId);
     this.#onChange();
-    await this.#forget((crossing) => crossing.budgetId === budgetId);
+    await this.#deleteCrossings((crossing) => crossing.budgetId === budgetId);
     return wasThere;
   }
 
   /** Also tells of thresholds that were crossed unseen, as by what another process has imported. */
   async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
-    const found = await findSpent(this.#backend, query);
+    const found = await readBudgetSpendings(this.#backend, query);
     // A user who may only read gets the status all the same.
     if (!this.#isClosed()) await this.#reportCrossings(found).catch(() => {});
     return await reportOf(this.#backend, found);
   }
 
   /** Reports thresholds that are crossed in periods that are not over. */
-  async #reportCrossings(found: readonly Spent[]): Promise<void> {
+  async #reportCrossings(found: readonly BudgetSpending[]): Promise<void> {
     const crossings = await crossingsByBudget(this.#backend);
     for (const { budget, window, spending: { spent } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
-      const told = (crossings.get(budget.budgetId) ?? []).filter((crossing) =>
+      const reported = (crossings.get(budget.budgetId) ?? []).filter((crossing) =>
         isCrossingOf(crossing, budget, window)
       )
         .map((crossing) => crossing.threshold);
-      for (const threshold of reached(budget, spent)) {
-        if (told.includes(threshold)) continue;
+      for (const threshold of reachedThresholds(budget, spent)) {
+        if (reported.includes(threshold)) continue;
         await reportCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
       }
     }
   }
 
   /** Resets thresholds that a changed budget has not reached. */
-  async #takeBack(budget: Budget): Promise<void> {
+  async #resetCrossings(budget: Budget): Promise<void> {
     const window = windowAt(budget, Date.now());
-    const still = reached(budget, (await readSpending(this.#backend, { budget, window })).spent);
-    await this.#forget((crossing) =>
-      isCrossingOf(crossing, budget, window) && !still.includes(crossing.threshold)
+    const reachedNow = reachedThresholds(
+      budget,
+      (await readSpending(this.#backend, { budget, window })).spent,
+    );
+    await this.#deleteCrossings((crossing) =>
+      isCrossingOf(crossing, budget, window) && !reachedNow.includes(crossing.threshold)
     );
   }
 
-  async #forget(isUnwanted: (crossing: BudgetCrossing) => boolean): Promise<void> {
+  async #deleteCrossings(isObsolete: (crossing: BudgetCrossing) => boolean): Promise<void> {
     const { documents } = this.#backend;
     for (const { id, body } of await documents.read(CROSSING)) {
-      if (isUnwanted(body as BudgetCrossing)) await documents.delete(CROSSING, id);
+      if (isObsolete(body as BudgetCrossing)) await documents.delete(CROSSING, id);
     }
   }
 }
 
 /** Returns the status of budgets without reporting thresholds. */
 export async function budgetStatuses(backend: Backend, query?: BudgetQuery): Promise<BudgetStatus[]> {
-  return await reportOf(backend, await findSpent(backend, query));
+  return await reportOf(backend, await readBudgetSpendings(backend, query));
 }
 
 /** A budget, and what is spent in a window of it. */
-interface Spent {
+interface BudgetSpending {
   readonly budget: Budget;
   readonly window: BudgetWindow;
   readonly spending: Spending;
 }
 
-async function findSpent(
+async function readBudgetSpendings(
   backend: Backend,
   query: BudgetQuery = {},
-): Promise<Spent[]> {
+): Promise<BudgetSpending[]> {
   const subject = "a query of budgets";
   const given = takeFields(subject, query, { fields: { budgetId: isText, at: isAnything } });
   const at = acceptTime(subject, "at", given.at ?? Date.now());
@@ -165,7 +168,7 @@ async function findSpent(
   return periods.map((period, i) => ({ ...period, spending: spendings[i] }));
 }
 
-async function reportOf(backend: Backend, found: readonly Spent[]): Promise<BudgetStatus[]> {
+async function reportOf(backend: Backend, found: readonly BudgetSpending[]): Promise<BudgetStatus[]> {
   const crossings = await crossingsByBudget(backend);
   return found.map(({ budget, ...rest }) =>
     budgetStatus(budget, { ...rest, crossings: crossings.get(budget.budgetId) ?? [] })
@@ -187,7 +190,7 @@ async function crossingsByBudget({ documents }: Backend): Promise<Map<string, Bu
 }
 
 /** The thresholds of a budget that an amount reaches. */
-function reached(budget: Budget, spent: Decimal): number[] {
+function reachedThresholds(budget: Budget, spent: Decimal): number[] {
   return budget.thresholds.filter((threshold) => spent.compare(thresholdAmount(budget, threshold)) >= 0);
 }
 
