@@ -60,7 +60,10 @@ export const importCommand: Command = {
       value: "NAME",
       summary: "source of the costs (default: format and billing account, or the constants of --set)",
     },
-    { name: "replace", summary: "replace costs of the same source and billing period in any case" },
+    {
+      name: "replace",
+      summary: "replace costs of the same source and billing period, even if the files have fewer",
+    },
     { name: "append", summary: "add to costs of the same source and billing period" },
     {
       name: "on-conflict",
