@@ -267,15 +267,15 @@ export class PostgresBackend implements Backend {
       datasets,
       totals: await currencyTotals(this),
       storage: await this.pool.use("read", async (session) => {
-        const [[version, bytes, batches, since]] = await session.query(
-          "SELECT current_setting('server_version'), pg_database_size(current_database())::text, count(*)::text, " +
-            "(extract(epoch FROM min(committed_at)) * 1000)::bigint::text FROM ledger",
+        const [[version, bytes, mayReadLedger]] = await session.query(
+          "SELECT current_setting('server_version'), pg_database_size(current_database())::text, " +
+            "has_table_privilege('ledger', 'SELECT')::text", // which readers lack
         );
         return {
           server: this.pool.name,
           serverVersion: version!,
           databaseSizeBytes: Number(bytes),
-          ...describeLedger(Number(batches), since === null ? null : Number(since)),
+          ...(mayReadLedger === "true" ? await ledgerFacts(session) : {}),
         };
       }),
     };
@@ -351,6 +351,13 @@ export class PostgresBackend implements Backend {
       indexBytes: Number(indexBytes),
     };
   }
+}
+
+async function ledgerFacts(session: PostgresSession): Promise<Record<string, string | number>> {
+  const [[batches, oldest]] = await session.query(
+    "SELECT count(*)::text, (extract(epoch FROM min(committed_at)) * 1000)::bigint::text FROM ledger",
+  );
+  return describeLedger(Number(batches), oldest === null ? null : Number(oldest));
 }
 
 async function* single<T>(result: Promise<T>): AsyncGenerator<T> {
