@@ -240,7 +240,7 @@ const SECTIONS = {
     ],
     MIGRATION_DIFFERS: [
       "Source and target differ.",
-      "Where the source is still being written, run it again.",
+      "The exit code is 3. Where the source is still being written, run it again.",
     ],
     INVOICE_DIFFERS: [
       "The costs of an invoice differ from its details; the exit code is 3.",

@@ -98,6 +98,28 @@ for (const bill of BILLS) {
   }
 }
 
+Deno.test("FOCUS import keeps the other rows when any cell of one is nonsense", async () => {
+  for (const { name, version } of [BILLS[1], BILLS[2]]) {
+    const { columns, rows } = readCsv(await caseText(name));
+    for (const broken of columns) {
+      const { backend } = await openAt();
+      const cells = [{ ...rows[0], [broken]: "oops" }, rows[1]].map((row) =>
+        formatCsv(columns.map((column) => row[column] ?? undefined))
+      );
+      const rejected: string[] = [];
+      const { stored } = await importText(backend, [columns.join(), ...cells, ""].join("\n"), {
+        isStrict: false,
+        onReject: ({ reason }) => rejected.push(reason),
+      });
+      assertEquals(stored + rejected.length, 2, `${name}: ${broken}`);
+      assert(stored > 0, `${name}: ${broken}: ${rejected}`);
+      if (rejected.length > 0) continue;
+      const kept = readCsv(await exportText(backend, { version })).rows.some((row) => row[broken] === "oops");
+      assert(kept, `${name}: ${broken} is lost`);
+    }
+  }
+});
+
 Deno.test("FOCUS import keeps four exact totals of each currency", async () => {
   for (const [kind, open] of Object.entries(KINDS)) {
     await using opened = await open();

@@ -409,7 +409,7 @@ test("export names a path it cannot write and leaves nothing there", async (fold
   assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["a.db", "out"]);
 });
 
-test("migrate compares both sides and exits with 1 when they differ", async (folder) => {
+test("migrate compares both sides and exits with 3 when they differ", async (folder) => {
   const { path: cwd } = folder;
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   await database(["import", "costs", "f.csv", "--format", "focus", ...AT], { cwd });
@@ -430,7 +430,7 @@ test("migrate compares both sides and exits with 1 when they differ", async (fol
   const input = "entryId,timestamp,resourceId,category,amount\nx,2024-09-18T22:00Z,r,c,1\n";
   await database(["import", "costs", "-", "--connection-string", "sqlite:///b.db"], { cwd, input });
   const differing = await database(args, { cwd });
-  assertEquals(differing.code, 1);
+  assertEquals(differing.code, 3);
   assertMatch(differing.out, /cost_entries\s+USD\s+20\.5000008\s+21\.5000008\s+1\n/);
   assertMatch(differing.err, /Source and target differ, as listed above/);
 });

@@ -147,7 +147,11 @@ export function hasFewDigits(type: string, text: string): boolean {
 function isSameDecimal(text: string, other: string): boolean {
   if (text === other) return true;
   if (!hasFewDigits("decimal", other)) return false;
-  return Decimal.from(text).compare(Decimal.from(other)) === 0;
+  try {
+    return Decimal.from(text).compare(Decimal.from(other)) === 0;
+  } catch {
+    return false; // a bill may say anything in a column that is no field
+  }
 }
 
 /** JSON without the white space between its tokens. */

@@ -144,7 +144,12 @@ export class FocusReader {
       const text = isNull(value, column) ? undefined : value as string;
       // What the field was read from needs no comparison, if the field holds all of its digits.
       if (isDirect && text !== undefined && hasFewDigits(column!.type, text)) continue;
-      const derived = column && deriveCell(column, entry);
+      let derived: string | undefined;
+      try {
+        derived = column && deriveCell(column, entry);
+      } catch {
+        return; // a field that is no decimal or time: validation refuses the record, with a reason
+      }
       const isKept = text !== undefined && KEPT.has(name);
       if (!isKept && isSameValue(column?.type ?? "text", derived, text)) continue;
       focus[name] = text ?? "";
