@@ -64,7 +64,7 @@ async function list(given: Arguments): Promise<void> {
 async function undo(given: Arguments, id: string): Promise<void> {
   const isDryRun = given.has("dry-run");
   if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
-    throw new UsageError("undo deletes for good: pass --yes, or --dry-run to see what would be deleted", {
+    throw new UsageError("Undo deletes for good. Pass --yes to confirm, or --dry-run to count.", {
       code: "CONFIRMATION_REQUIRED",
     });
   }
