@@ -4,7 +4,7 @@ import { median } from "./row.ts";
 import { type Ingest, intoMemory, intoServer, intoSqlite } from "./rows/ingest.ts";
 
 /** The most records, and the parts of them that are measured: 10⁴ to 10⁷. */
-export const GROWTH_RECORDS = 10_000_000;
+const GROWTH_RECORDS = 10_000_000;
 const PARTS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1];
 /** More than that is measured once; all else three times, of which the middle counts. */
 const ONCE_FROM = 3_000_000;

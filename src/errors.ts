@@ -99,7 +99,7 @@ export type ErrorCode =
   | "INVOICE_DIFFERS";
 
 /** True if a text may be a connection string, or a part of one, and so hold a password. */
-export function mayHoldPassword(text: string): boolean {
+function mayHoldPassword(text: string): boolean {
   return /:\/\/|@|password/i.test(text);
 }
 

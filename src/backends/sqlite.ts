@@ -31,12 +31,12 @@ import { asBackendError, locationOfFile, openOnceMore, openSqliteFile } from "./
 import { FileGuard } from "./sqlite/file_guard.ts";
 import {
   datasetStats,
+  describeFile,
   fileSize,
   findWarnings,
   isWritable,
   ledgerFacts,
   schemaVersionOf,
-  sqliteVersion,
 } from "./sqlite/inspection.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
 import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
@@ -94,7 +94,6 @@ export class SqliteBackend implements Backend {
   readonly isDurable: boolean;
   readonly documents: SqliteDocuments;
   readonly #cleanup: SqliteCleanup;
-  readonly #path: string;
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
   readonly #writer: ThreadedWriter;
@@ -123,11 +122,9 @@ export class SqliteBackend implements Backend {
   ) {
     this.#driver = driver;
     this.#database = database;
-    this.#path = path;
     this.isDurable = path !== "";
     this.#isReadOnly = mode === "read";
-    const file = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
-    this.#file = file;
+    const file = this.#file = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
     this.#writer = new ThreadedWriter(database, {
       ...file,
       driver: driver.name,
@@ -142,7 +139,7 @@ export class SqliteBackend implements Backend {
   }
 
   get location(): string | undefined {
-    return locationOfFile(this.#path);
+    return locationOfFile(this.#file.path);
   }
 
   maxRecords({ usual }: Dataset<unknown>): number {
@@ -155,13 +152,13 @@ export class SqliteBackend implements Backend {
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     return this.#mutex.run(() => {
-      if (this.#isClosed) throw closedBackend("write", this.#path || "sqlite://");
+      if (this.#isClosed) throw closedBackend("write", this.#file.path || "sqlite://");
       return this.#writer.write(batch, onSent);
     });
   }
 
   stage(): Promise<Staging> {
-    const isShared = this.#path === "";
+    const isShared = this.#file.path === "";
     return this.#change("stage", () => {
       const database = isShared ? this.#database : openOnceMore(this.#driver, this.#file);
       return new SqliteStaging({
@@ -179,7 +176,7 @@ export class SqliteBackend implements Backend {
     const found = readPages(reader, this.#readable(dataset), { query, condition: condition(dataset, query) });
     try {
       // The one connection of a database in memory writes as well, so its rows are taken at once.
-      const pages = this.#path === "" ? await this.#do("read", () => [...found].values()) : found;
+      const pages = this.#file.path === "" ? await this.#do("read", () => [...found].values()) : found;
       const decode = rowsDecoder(dataset);
       for (;;) {
         const page = await this.#do("read", () => {
@@ -253,8 +250,8 @@ export class SqliteBackend implements Backend {
       },
       totals: await currencyTotals(this),
       storage: {
-        ...this.#describe(),
-        fileSizeBytes: fileSize(this.#database, this.#path),
+        ...describeFile(this.#database, this.#file.path, this.#driver.name),
+        fileSizeBytes: fileSize(this.#database, this.#file.path),
         ...ledgerFacts(this.#database),
       },
     }));
@@ -265,7 +262,7 @@ export class SqliteBackend implements Backend {
       const schemaVersion = schemaVersionOf(this.#database);
       return {
         writable: isWritable(this.#database),
-        details: { ...this.#describe(), schemaVersion },
+        details: { ...describeFile(this.#database, this.#file.path, this.#driver.name), schemaVersion },
         warnings: [...findWarnings(this.#database), ...newerSchema(schemaVersion, SCHEMA_VERSION)],
       };
     });
@@ -297,7 +294,7 @@ export class SqliteBackend implements Backend {
     try {
       return await run();
     } catch (error) {
-      throw asBackendError(operation, this.#path, error);
+      throw asBackendError(operation, this.#file.path, error);
     }
   }
 
@@ -306,14 +303,6 @@ export class SqliteBackend implements Backend {
    * does not hold up the writer. A database in memory has only the one connection.
    */
   #openReader(): SqliteDatabase {
-    return this.#path === "" ? this.#database : openSqliteFile(this.#driver, this.#path, "read");
-  }
-
-  #describe() {
-    return {
-      file: this.#path || "(in memory)",
-      driver: this.#driver.name as string,
-      sqliteVersion: sqliteVersion(this.#database),
-    };
+    return this.#file.path === "" ? this.#database : openSqliteFile(this.#driver, this.#file.path, "read");
   }
 }

@@ -16,9 +16,9 @@ import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { invalidValue, readDurationMs, UsageError } from "./option_values.ts";
 import { asCalled, programName } from "./program.ts";
+import { HOUR_MS } from "../records/calendar.ts";
 
-const HOUR_MS = 3_600_000n;
-const MAX_INTERVAL_MS = 24 * 24 * 3_600_000;
+const MAX_INTERVAL_MS = 24 * 24 * HOUR_MS;
 /** Time between commits, in seconds: an agent has few records, and a crash loses those that are not committed. */
 const COMMIT_SECONDS = 5;
 const SPARKLINE_LENGTH = 30;
@@ -232,7 +232,7 @@ class Meter {
   async charge(timestamp: number, elapsedMs: number): Promise<void> {
     const { clusterId, costPerHour, currency } = this.#plan;
     if (!costPerHour) return;
-    const due = costPerHour.timesFraction(BigInt(Math.round(elapsedMs)), HOUR_MS);
+    const due = costPerHour.timesFraction(BigInt(Math.round(elapsedMs)), BigInt(HOUR_MS));
     const charged = this.#charged;
     const amount = due.minus(charged).toString();
     this.#charged = due; // before the wait: a stop does not wait for it, and charges the rest

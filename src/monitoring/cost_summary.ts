@@ -6,6 +6,7 @@ import { Decimal } from "../records/decimal.ts";
 import { acceptQuery } from "../records/query.ts";
 import { asBound } from "../records/validation.ts";
 import { type Check, isAnything, takeFields } from "./field_checks.ts";
+import { HOUR_MS } from "../records/calendar.ts";
 
 /** Time range and size of a cost summary. */
 export interface CostSummaryOptions {
@@ -85,7 +86,6 @@ const FIELDS: Record<keyof CostSummaryOptions, Check> = {
     expected: "a whole number from 1",
   },
 };
-const HOUR_MS = 3_600_000;
 
 /** Sums up what was spent, in the backend. */
 export async function costSummary(backend: Backend, options: CostSummaryOptions = {}): Promise<CostSummary> {

@@ -5,9 +5,10 @@ import { Decimal } from "../records/decimal.ts";
 import { acceptTime } from "../records/validation.ts";
 import { isAnything, isText, takeFields } from "./field_checks.ts";
 import { bodiesOf, TRAINING_RUN } from "./document_kinds.ts";
+import { HOUR_MS } from "../records/calendar.ts";
 
 /** The tag by which costs belong to a training run. */
-export const TRAINING_RUN_TAG = "training_run_id";
+const TRAINING_RUN_TAG = "training_run_id";
 
 /** When a training run began and ended. */
 export interface TrainingRunTimes {
@@ -31,7 +32,6 @@ export interface TrainingRun extends TrainingRunTimes {
 }
 
 const SUBJECT = "a training run";
-const HOUR_MS = 3_600_000n;
 
 /** Starts to track a run; an earlier run with this id starts over. */
 export async function startRun(
@@ -92,7 +92,7 @@ async function withCosts(backend: Backend, run: TrainingRunTimes): Promise<Train
   });
   return {
     ...run,
-    durationHours: elapsed / Number(HOUR_MS),
+    durationHours: elapsed / HOUR_MS,
     totals: totals.map(({ currency, basis, total, count }) => ({
       currency,
       ...(basis ? { basis } : {}),
@@ -100,7 +100,7 @@ async function withCosts(backend: Backend, run: TrainingRunTimes): Promise<Train
       count,
       ...(elapsed === 0
         ? {}
-        : { costPerHour: Decimal.from(total).timesFraction(HOUR_MS, BigInt(elapsed)).toString() }),
+        : { costPerHour: Decimal.from(total).timesFraction(BigInt(HOUR_MS), BigInt(elapsed)).toString() }),
     })),
   };
 }

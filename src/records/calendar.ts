@@ -23,6 +23,8 @@ export interface Bucket {
 
 /** A day of 24 hours, in milliseconds. */
 export const DAY_MS = 86_400_000;
+/** Milliseconds of an hour. */
+export const HOUR_MS = 3_600_000;
 const YEAR_MS = 365 * DAY_MS;
 /** Clocks change up to four times a year; at each change an uneven day and an even range begin. */
 const RANGES_PER_YEAR = 8;
@@ -31,7 +33,7 @@ const RANGES_PER_YEAR = 8;
 const UNITS = {
   s: { most: 3_600, ms: 1_000 },
   m: { most: 1_440, ms: 60_000 },
-  h: { most: 24, ms: 3_600_000 },
+  h: { most: 24, ms: HOUR_MS },
   d: { most: 1 },
   w: { most: 1 },
   mo: { most: 12 },

@@ -9,6 +9,7 @@ import type { CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { type FocusColumn, serviceOf } from "./focus_columns.ts";
 import { isoTime, parseTime } from "./values.ts";
+import { HOUR_MS } from "../records/calendar.ts";
 
 /** FOCUS version, and values of columns that a cost entry may lack. */
 export interface FocusOptions {
@@ -32,7 +33,6 @@ export interface FocusOptions {
   chargePeriodMs?: number;
 }
 
-const HOUR_MS = 3_600_000;
 const SECOND_MS = 1_000;
 const UNKNOWN = "unknown";
 /** The ISO 4217 code for no currency. */

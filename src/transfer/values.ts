@@ -4,6 +4,7 @@
  * @module
  */
 import type { Column, ColumnType } from "../records/dataset.ts";
+import { HOUR_MS } from "../records/calendar.ts";
 
 /** A value does not fit a field. Becomes a `ValidationError` that names the field. */
 export class Unreadable extends Error {
@@ -37,7 +38,7 @@ const TIME =
   /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/;
 
 /** No clock is further from UTC. */
-const MAX_OFFSET_MS = 18 * 3_600_000;
+const MAX_OFFSET_MS = 18 * HOUR_MS;
 
 /** Reads an ISO 8601 time; without a zone it is UTC, and digits beyond milliseconds are cut. */
 export function parseTime(text: string): number | undefined {
@@ -53,7 +54,7 @@ export function parseTime(text: string): number | undefined {
   const aheadMs = 60_000 * (60 * Number(hours) + Number(minutes));
   if (Number(minutes) > 59 || aheadMs > MAX_OFFSET_MS) return undefined;
   const offset = sign === "-" ? -aheadMs : aheadMs;
-  return date.getTime() + 3_600_000 * hour + 60_000 * minute + 1_000 * second + ms - offset;
+  return date.getTime() + HOUR_MS * hour + 60_000 * minute + 1_000 * second + ms - offset;
 }
 
 /** Epoch milliseconds as ISO 8601 in UTC. */
@@ -81,7 +82,7 @@ function readBoolean(value: unknown): unknown {
 }
 
 /** Reads a JSON object. Values other than texts (a number, `true`, `null`) keep their spelling. */
-export function readMap(value: unknown): unknown {
+function readMap(value: unknown): unknown {
   let map = value;
   if (typeof value === "string") {
     try {

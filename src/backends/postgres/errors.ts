@@ -279,7 +279,7 @@ export const POSTGRES_FAILURES: readonly FailureRow[] = [
 ];
 
 /** The SQLSTATE of the server's error, or the code of the driver's or the network's; empty if it has none. */
-export function codeOf(error: unknown): string {
+function codeOf(error: unknown): string {
   if (error instanceof BackendError) return error.sqlState ?? codeOf(error.cause);
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";

@@ -131,7 +131,7 @@ function stamp(time: number): string {
 }
 
 /** The index of the first span that starts after a time. */
-export function indexAfter(spans: readonly Span[], time: number): number {
+function indexAfter(spans: readonly Span[], time: number): number {
   let [low, high] = [0, spans.length];
   while (low < high) {
     const middle = (low + high) >> 1;

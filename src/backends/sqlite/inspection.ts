@@ -22,6 +22,11 @@ export function datasetStats(database: SqliteDatabase, name: DatasetName): Datas
   return { rows: rows as number, oldest: oldest as number, newest: newest as number };
 }
 
+/** Returns the file, the driver and the version of SQLite; `path` is empty for a database in memory. */
+export function describeFile(database: SqliteDatabase, path: string, driver: string) {
+  return { file: path || "(in memory)", driver, sqliteVersion: sqliteVersion(database) };
+}
+
 /** Returns the size of a database in bytes; `path` is empty for one in memory. */
 export function fileSize(database: SqliteDatabase, path: string): number {
   if (path !== "") return Deno.statSync(path).size;
@@ -43,7 +48,7 @@ export function ledgerFacts(database: SqliteDatabase): Record<string, string | n
 }
 
 /** Returns the version of SQLite that the driver contains. */
-export function sqliteVersion(database: SqliteDatabase): string {
+function sqliteVersion(database: SqliteDatabase): string {
   return queryAll(database, "SELECT sqlite_version()")[0][0] as string;
 }
 

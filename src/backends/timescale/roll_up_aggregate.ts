@@ -9,8 +9,7 @@ import type { RecordQuery } from "../../records/query.ts";
 import type { AggregateSource } from "../postgres/aggregate.ts";
 import { DIALECT, literal } from "../postgres/schema.ts";
 import { whereClause } from "../sql/select.ts";
-
-const HOUR_MS = 3_600_000;
+import { HOUR_MS } from "../../records/calendar.ts";
 
 /** The kind of the document that says that a dataset has estimated costs. */
 export const ESTIMATES = "estimates";

@@ -54,7 +54,7 @@ function measuresOf({ name, type }: Column): { fromRecords: string[]; fromRollUp
  * The roll-ups of a dataset. Days come from hours, so that only the hours have to be there before retention takes
  * the records.
  */
-export function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
+function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
   const groups = columnNames(dataset, dataset.rollUpBy);
   // Added columns stay out: to make a roll-up again would erase the history that retention took from the records.
   const measures = dataset.usual.filter(({ type }) => ["real", "integer", "decimal"].includes(type))

@@ -237,7 +237,7 @@ export async function allRules(documents: DocumentStore): Promise<AlertRule[]> {
 }
 
 /** Describes an alert, as in "critical: GPU overheating: prod/gpu-01, temperature 91". */
-export function describeAlert(
+function describeAlert(
   { severity, description, field, value, resolvedAt, ...subject }: Alert,
 ): string {
   const what = resolvedAt === undefined ? severity : "resolved";

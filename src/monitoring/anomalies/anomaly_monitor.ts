@@ -152,7 +152,7 @@ export class AnomalyMonitor {
 }
 
 /** An anomaly in words. */
-export function describeAnomaly({ group, currency, amount, startTime, expected }: CostAnomaly): string {
+function describeAnomaly({ group, currency, amount, startTime, expected }: CostAnomaly): string {
   const what = Object.values(group).map((value) => value ?? "(none)").join(", ");
   const day = new Date(startTime).toISOString().slice(0, 10);
   return `${what}: ${amount} ${currency} on ${day}, where about ${
