@@ -101,7 +101,7 @@ export type {
 export type { Condition, Operator, WhereCondition, WhereValue } from "./src/records/where.ts";
 export { TransferError } from "./src/transfer/transfer_error.ts";
 export { type ExportOptions, exportRecords } from "./src/transfer/export.ts";
-export type { FocusOptions } from "./src/transfer/focus.ts";
+export type { FocusOptions } from "./src/transfer/focus_cells.ts";
 export type {
   DeliveredPart,
   PartState,

@@ -15,7 +15,7 @@ import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { invalidValue, readDurationMs, UsageError } from "./option_values.ts";
-import { asCalled, programName } from "./program.ts";
+import { asCalled, programName } from "./program_name.ts";
 import { HOUR_MS } from "../records/calendar.ts";
 
 const MAX_INTERVAL_MS = 24 * 24 * HOUR_MS;

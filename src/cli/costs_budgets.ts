@@ -3,7 +3,7 @@ import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { readTime } from "./option_values.ts";
-import { asCalled } from "./program.ts";
+import { asCalled } from "./program_name.ts";
 
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {

@@ -8,7 +8,7 @@ import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBacke
 import { bold, formatCount, formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 import { readCount } from "./option_values.ts";
-import { asCalled } from "./program.ts";
+import { asCalled } from "./program_name.ts";
 
 /** `openfinops costs summary` */
 export const costsSummary: Command = {

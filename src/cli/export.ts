@@ -1,7 +1,7 @@
 import { EXPORT_FORMATS, type ExportFormat, exportRecords } from "../transfer/export.ts";
 import { asFileError } from "../transfer/transfer_error.ts";
 import { writeBytes, writeWholeFile } from "../transfer/file_writer.ts";
-import type { FocusOptions } from "../transfer/focus.ts";
+import type { FocusOptions } from "../transfer/focus_cells.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import {
   type Command,

@@ -5,7 +5,7 @@ import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
 import { bold, note, print } from "./output.ts";
-import { asCalled } from "./program.ts";
+import { asCalled } from "./program_name.ts";
 import { UsageError } from "./usage_error.ts";
 
 const HELP = { name: "help", summary: "print this help" };

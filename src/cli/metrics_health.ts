@@ -10,7 +10,7 @@ import { HEALTH_STATUSES } from "../records/system_metrics.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { readDurationMs, readTime } from "./option_values.ts";
-import { asCalled } from "./program.ts";
+import { asCalled } from "./program_name.ts";
 
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {

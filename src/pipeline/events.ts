@@ -4,6 +4,8 @@ import type { CostAnomaly } from "../records/anomaly.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import type { DatasetName } from "../records/dataset.ts";
 
+// All makers share one map: a public type must not refer to private ones, so a map of one interface a maker would export
+// five more names, and packages on JSR may not augment modules. Payloads are types of records/ and errors.ts.
 /** Fields of each type of {@linkcode TelemetryEvent} beside `type`, `dataset` and `message`. */
 export interface EventDetails {
   /** An attempt to write failed, and will be repeated. */

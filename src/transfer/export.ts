@@ -6,7 +6,7 @@ import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { formatCsv } from "./csv.ts";
 import { TransferError } from "./transfer_error.ts";
 import { ValidationError } from "../errors.ts";
-import type { FocusOptions } from "./focus.ts";
+import type { FocusOptions } from "./focus_cells.ts";
 import { exportFocusRows, FOCUS_DATASETS } from "./focus_documents.ts";
 import { type FocusFile, focusFile } from "./focus_export.ts";
 import { acceptFocusVersion, FOCUS_NULL } from "./focus_import.ts";

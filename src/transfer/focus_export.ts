@@ -9,7 +9,7 @@ import { costEntries, type CostEntry } from "../records/cost_entry.ts";
 import { isNationalCurrency } from "../records/currency.ts";
 import type { ColumnType } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
-import { focusCell, type FocusOptions } from "./focus.ts";
+import { focusCell, type FocusOptions } from "./focus_cells.ts";
 import {
   FOCUS_COLUMNS,
   type FocusColumn,

@@ -7,7 +7,7 @@
 import type { CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { ValidationError } from "../errors.ts";
-import { focusCell, hasFewDigits, isSameValue } from "./focus.ts";
+import { focusCell, hasFewDigits, isSameValue } from "./focus_cells.ts";
 import {
   FOCUS_COLUMNS,
   FOCUS_VERSIONS,
