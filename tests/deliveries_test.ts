@@ -1,4 +1,11 @@
-import { type Backend, type ImportOptions, importRecords, openBackend, TransferError } from "../mod.ts";
+import {
+  type Backend,
+  exportRecords,
+  type ImportOptions,
+  importRecords,
+  openBackend,
+  TransferError,
+} from "../mod.ts";
 import { DELIVERY } from "../src/backends/staging.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { Decimal } from "../src/records/decimal.ts";
@@ -7,8 +14,8 @@ import { deleteRecords } from "../src/transfer/delete_records.ts";
 import { type CostFile, importCosts } from "../src/transfer/import.ts";
 import type { RecordedDelivery } from "../src/transfer/delivery.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
-import { read } from "./backend_contract.ts";
-import { TemporaryFolder } from "./fixtures.ts";
+import { read, write } from "./backend_contract.ts";
+import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 type Opened = { backend: Backend } & AsyncDisposable;
@@ -256,6 +263,21 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
         "apart. 1 records are stored, 1 are known, 1 with other content are not stored.",
     );
     assertEquals(await totals(backend), { USD: "3" });
+  });
+
+  test("knows costs that were exported from the same database", async (backend) => {
+    const costs = [costEntry({ entryId: "a", source: "api" }), costEntry({ entryId: "b" })];
+    await write(backend, costEntries, costs);
+    await importText(backend, month());
+    const file = await new Response(
+      await exportRecords({ backend, dataset: "cost_entries", format: "csv" }) as ReadableStream<
+        Uint8Array<ArrayBuffer>
+      >,
+    ).text();
+    for (let round = 0; round < 2; round++) {
+      await importText(backend, file);
+      assertEquals(await totals(backend), { USD: "12" });
+    }
   });
 
   test("updates a known id when asked to", async (backend) => {

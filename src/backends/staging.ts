@@ -4,7 +4,7 @@
  * @module
  */
 import { costEntries } from "../records/cost_entry.ts";
-import { column, type Dataset, defineDataset } from "../records/dataset.ts";
+import { column, columnOf, type Dataset, defineDataset } from "../records/dataset.ts";
 import type { StoredDocument } from "./stored_document.ts";
 
 /** Kind of the documents that record deliveries. */
@@ -116,8 +116,12 @@ export const STAGED_COSTS: Dataset<unknown> = defineDataset({
   ],
 });
 
-/** Columns that do not count as content of a cost. The first row of a file names columns of the file in `focus`. */
-const NO_CONTENT = ["delivery_id", "focus"];
+/**
+ * Fields that do not count as content of a cost when an id exists: imports set `source` and `deliveryId`, and the first row
+ * of a file names columns of the file in `focus`.
+ */
+export const NO_CONTENT: readonly string[] = ["source", "deliveryId", "focus"];
+const UNCOMPARED = NO_CONTENT.map((field) => columnOf(costEntries, field).name);
 
 /** SQL of a publish that differs between databases. */
 export interface PublishDialect {
@@ -196,7 +200,7 @@ export class PublishStatements {
   /** After an insert: the number of rows whose key has other content, and one such key. */
   different(parts: readonly number[], epochMs: (column: string) => string): string {
     const { table, columns, isHashed, isSame } = this.#dialect;
-    const compared = columns.filter((name) => !NO_CONTENT.includes(name));
+    const compared = columns.filter((name) => !UNCOMPARED.includes(name));
     const same = compared.map((name) => isSame(`s.${name}`, `c.${name}`)).join(" AND ");
     return `SELECT ${this.#dialect.numberText("count(*) OVER ()")}, s.entry_id, ${
       epochMs("s.timestamp")

@@ -4,6 +4,7 @@ import {
   type DeliveredPart,
   DELIVERY,
   monthAfter,
+  NO_CONTENT,
   NOTHING_PUBLISHED,
   type PartState,
   type Publication,
@@ -119,7 +120,7 @@ function keyOf({ entryId, timestamp }: Fields): string {
 
 /** What a cost says, as `PublishStatements` compares it. */
 function contentOf(record: Fields | undefined): string {
-  const values = costEntries.columns.filter(({ field }) => !["deliveryId", "focus"].includes(field))
+  const values = costEntries.columns.filter(({ field }) => !NO_CONTENT.includes(field))
     .map(({ field }) => record?.[field]);
   return JSON.stringify(values);
 }
