@@ -1,7 +1,7 @@
 import { clearImmediate, setImmediate } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
-import { type ThreadData, WriterThread } from "../src/backends/sqlite/thread.ts";
+import { type ThreadData, WriterThread } from "../src/backends/sqlite/writer_thread.ts";
 import { BackendError } from "../src/errors.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { ObservabilityHub, openBackend } from "../mod.ts";

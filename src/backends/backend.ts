@@ -86,7 +86,7 @@ export interface PolicyStats {
   every: string;
   /** Its settings, as JSON. */
   settings: string;
-  /** When it began to do so last, in epoch milliseconds. */
+  /** Time at which it began to do so last, in epoch milliseconds. */
   lastRun?: number;
   /** Status of the last run. */
   lastStatus?: string;

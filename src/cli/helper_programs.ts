@@ -72,7 +72,7 @@ export function endPrograms(): void {
   for (const kill of running) kill();
 }
 
-/** When a program that blocked this thread was last killed, as `performance.now()` has it. */
+/** Time at which a program that blocked this thread was last killed, as `performance.now()` has it. */
 export function lastBlocked(): number {
   return lastBlockedAt;
 }

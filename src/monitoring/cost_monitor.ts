@@ -11,7 +11,7 @@ const REFRESH_MS = 5 * 60_000;
 /** Repeated recounts take at most a twentieth of the time. */
 const MIN_WAIT_MS = 1_000;
 const WAIT_FACTOR = 20;
-/** When what has failed is tried again, where no batch comes before. */
+/** Delay before a retry if no batch arrives earlier. */
 const RETRY_MS = 30_000;
 
 /**

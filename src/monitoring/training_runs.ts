@@ -10,13 +10,13 @@ import { HOUR_MS } from "../records/calendar.ts";
 /** The tag by which costs belong to a training run. */
 const TRAINING_RUN_TAG = "training_run_id";
 
-/** When a training run began and ended. */
+/** Start and end of a training run. */
 export interface TrainingRunTimes {
   /** The id, which its costs have as the tag `training_run_id`. */
   trainingRunId: string;
-  /** When it began, in epoch milliseconds. Costs before do not count. */
+  /** Time at which it began, in epoch milliseconds. Costs before do not count. */
   startTime: number;
-  /** When it ended; absent while it goes on. Costs from then on do not count. */
+  /** Time at which it ended, absent while it goes on. Later costs do not count. */
   endTime?: number;
 }
 

@@ -1,4 +1,4 @@
-/** When a {@linkcode BatchStream} emits what it holds. */
+/** Limits at which a {@linkcode BatchStream} emits a batch. */
 export interface BatchStreamOptions<T> {
   /**
    * Records that make a batch due. Not a cap: what arrives together stays together.

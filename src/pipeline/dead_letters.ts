@@ -10,7 +10,7 @@ const MAX_REMEMBERED = 100_000;
 
 /** A record that the backend refused, and why. */
 export interface DeadLetter {
-  /** When it was set aside, as ISO 8601. */
+  /** Time at which it was refused, as ISO 8601. */
   time: string;
   /** The kind of record. */
   dataset: DatasetName;

@@ -11,7 +11,7 @@ interface Taken {
   count: number;
   /** The position after the last of them, in the order of admission. */
   readonly end: number;
-  /** When the oldest of them was accepted, in epoch milliseconds. */
+  /** Time at which the oldest of them was accepted, in epoch milliseconds. */
   readonly time: number;
 }
 
@@ -43,7 +43,7 @@ export class FlushTracker {
     return this.#taken.reduce((sum, { count }) => sum + count, 0);
   }
 
-  /** When the oldest of them was accepted, in epoch milliseconds. */
+  /** Time at which the oldest of them was accepted, in epoch milliseconds. */
   get oldestTime(): number | undefined {
     return this.#taken[0]?.time;
   }

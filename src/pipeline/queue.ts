@@ -68,7 +68,7 @@ export interface Queue<T> {
   readonly spooled: number;
   /** Bytes on disk. */
   readonly bytes: number;
-  /** When the oldest record was accepted, in epoch milliseconds. */
+  /** Time at which the oldest record was accepted, in epoch milliseconds. */
   readonly oldestTime: number | undefined;
   /** Cause that blocks the queue until an operator acts, if any. */
   readonly alarm: string | undefined;

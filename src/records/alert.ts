@@ -30,9 +30,9 @@ export interface Alert extends AlertSubject {
   value: number | string | boolean;
   /** Since when the condition has held, in epoch milliseconds. */
   since: number;
-  /** When it fired: the time of the metrics that made it so. */
+  /** Time at which it fired, by the metrics that broke the rule. */
   firedAt: number;
-  /** When the condition ceased to hold; absent while it is active. */
+  /** Time at which the condition ended; absent while it is active. */
   resolvedAt?: number;
   /** Time of the acknowledgement. */
   acknowledgedAt?: number;

@@ -36,7 +36,7 @@ export interface BudgetCrossing {
   startTime: number;
   /** The percentage. */
   threshold: number;
-  /** When that was noticed, in epoch milliseconds. */
+  /** Time at which that was noticed, in epoch milliseconds. */
   at: number;
   /** Spending at that time, a canonical decimal string. */
   spent: string;

@@ -38,7 +38,7 @@ export interface Frame {
   readonly sequence: number;
   /** Number of records that it holds or refers to. */
   readonly count: number;
-  /** When it was made, in epoch milliseconds. */
+  /** Time at which it was made, in epoch milliseconds. */
   readonly time: number;
   /** Payload. */
   readonly payload: string;

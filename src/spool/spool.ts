@@ -22,7 +22,7 @@ import { type RecoveredBatch, type RecoveredState, recoverJournal } from "./spoo
 import { PeriodicCheck, SpoolWorker } from "./spool_worker.ts";
 import { storageError } from "../pipeline/durable_file.ts";
 
-/** When what is written into the spool is made safe against a crash of the machine. */
+/** Policy for syncing the spool to disk, against a crash of the machine. */
 export type FsyncPolicy = "batch" | "interval" | "none";
 
 /** Options of a {@linkcode Spool}. */
@@ -33,7 +33,7 @@ export interface SpoolOptions {
   database?: string;
   /** The most bytes that it may take. */
   maxBytes: number;
-  /** When it is made safe against a crash of the machine. */
+  /** Policy for syncing to disk. */
   fsync: FsyncPolicy;
   /** Is told of what happens. */
   onEvent: EventListener;

@@ -83,7 +83,7 @@ export class SpoolBacklog<T> {
     return this.#window.length === 0 && this.#onDisk === 0;
   }
 
-  /** When the oldest record was accepted, in epoch milliseconds. */
+  /** Time at which the oldest record was accepted, in epoch milliseconds. */
   get oldestTime(): number | undefined {
     return this.#window[0]?.time ?? this.#oldestOnDisk;
   }

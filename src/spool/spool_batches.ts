@@ -11,7 +11,7 @@ interface Unsettled {
   readonly id: string;
   readonly first: number;
   readonly end: number;
-  /** When it was frozen, in epoch milliseconds. */
+  /** Time at which it was frozen, in epoch milliseconds. */
   readonly time: number;
   readonly pinned: Segment[];
 }

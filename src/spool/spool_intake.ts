@@ -73,7 +73,7 @@ export class SpoolIntake<T> {
     return this.#bytes;
   }
 
-  /** When the oldest of them came, in epoch milliseconds. */
+  /** Time at which the oldest of them came, in epoch milliseconds. */
   get oldestTime(): number | undefined {
     return this.#oldestTime;
   }

@@ -10,7 +10,7 @@ export interface Group<T> {
   readonly records: readonly T[];
   /** The bytes that they took. */
   readonly bytes: number;
-  /** When they were accepted, in epoch milliseconds. */
+  /** Time at which they were accepted, in epoch milliseconds. */
   readonly time: number;
   /** Position on disk. */
   readonly segment: Segment;

@@ -30,7 +30,7 @@ export interface RecoveredBatch {
   readonly first: number;
   /** The number after its last record. */
   readonly end: number;
-  /** When it was frozen, in epoch milliseconds; it was not written before. */
+  /** Time at which it was frozen, in epoch milliseconds; it was not written before. */
   readonly time: number;
   /** The segments that tell of it; none where its frame was damaged. */
   readonly pinned: Segment[];
@@ -44,7 +44,7 @@ export interface RecoveredState {
   readonly splits: Set<string>;
   /** Number of records that are not settled. */
   records: number;
-  /** When the oldest of them was accepted, in epoch milliseconds. */
+  /** Time at which the oldest of them was accepted, in epoch milliseconds. */
   oldestTime: number | undefined;
   /** The number of the next record. */
   next: number;

@@ -48,7 +48,7 @@ export interface RecordedPart {
   readonly totals: Totals;
   /** True if the vendor closed the period. */
   readonly isClosed?: true;
-  /** When and by what the rows were deleted. */
+  /** Time and reason of the deletion of the rows. */
   readonly ended?: { readonly at: number; readonly by: string; readonly user?: string };
 }
 
@@ -411,7 +411,7 @@ function totalsOf({ totals }: StagedPart): Totals {
   return Object.fromEntries([...totals].map(([currency, total]) => [currency, total.toString()]));
 }
 
-/** What is kept of a cost, independent of the order of fields and of keys in maps. */
+/** Content of a cost, independent of the order of fields and of keys in maps. */
 function contentOf(cost: CostEntry, isHashed: boolean): string {
   const values = cost as unknown as Record<string, unknown>;
   const content: unknown[] = isHashed ? [] : ["entryId", cost.entryId];

@@ -1,4 +1,4 @@
-/** Files of a spool that fail, vanish or stand in the way; and what the next process makes of what is left. */
+/** Files of a spool that fail, vanish or block a path, and the recovery by the next process. */
 import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
 import { BackendError, ConfigError } from "../../src/errors.ts";

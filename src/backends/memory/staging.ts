@@ -118,7 +118,7 @@ function keyOf({ entryId, timestamp }: Fields): string {
   return `${timestamp} ${entryId}`;
 }
 
-/** What a cost says, as `PublishStatements` compares it. */
+/** Content of a cost, as `PublishStatements` compares it. */
 function contentOf(record: Fields | undefined): string {
   const values = costEntries.columns.filter(({ field }) => !NO_CONTENT.includes(field))
     .map(({ field }) => record?.[field]);

@@ -4,7 +4,7 @@ import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 /** Runs an operation and turns its error into one of the backend. */
 interface Access {
   read<T>(run: () => T): Promise<T>;
-  /** When nothing else changes the file. */
+  /** Runs a change while nothing else changes the file. */
   change<T>(operation: string, run: () => T): Promise<T>;
 }
 

@@ -3,7 +3,7 @@ import { narrow } from "../../records/dataset.ts";
 import { yieldToEventLoop } from "./cleanup.ts";
 import type { SqliteDatabase } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
-import { type ThreadData, WriterThread } from "./thread.ts";
+import { type ThreadData, WriterThread } from "./writer_thread.ts";
 import { type EncodedBatch, SqliteWriter } from "./writer.ts";
 
 /** Options of a {@linkcode ThreadedWriter}. */

@@ -18,7 +18,7 @@ export interface RollUp {
   readonly bucket: string;
   /** Interval of the server's refresh. */
   readonly refreshEvery: string;
-  /** When the first refresh starts after the roll-up is made, as an interval. Two roll-ups never share an instant. */
+  /** Delay of the first refresh after the roll-up is made, as an interval. Two roll-ups never share an instant. */
   readonly firstRefresh: string;
   /** True if it is computed from records, not from another rollup. */
   readonly isFromRecords: boolean;

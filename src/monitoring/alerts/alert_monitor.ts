@@ -25,7 +25,7 @@ interface Violation {
   since: number;
   /** The time of the newest metrics that break the rule. */
   last: number;
-  /** When those were accepted. */
+  /** Times at which those were accepted. */
   seenAt: number;
   /** The alert, once the condition has held for long enough. */
   alert?: Alert;
@@ -49,7 +49,7 @@ export class AlertMonitor {
   /** The number of violations that have not fired. */
   #pending = 0;
   #sweptAt = -Infinity;
-  /** When alerts were resolved, by the times of the metrics: older metrics are late. */
+  /** Times at which alerts were resolved, by the times of the metrics: older metrics are late. */
   readonly #resolved = new Map<string, number>();
   #indexes = indexesOf(DEFAULT_RULES);
   #rules = byName(DEFAULT_RULES);

@@ -5,7 +5,7 @@ import { serviceMetrics } from "../../records/service_metrics.ts";
 import { systemMetrics } from "../../records/system_metrics.ts";
 import { type Check, isFlag, isOneOf, isText, takeFields } from "../field_checks.ts";
 
-/** When an alert fires: a field is above, below or at a value for some time. */
+/** Condition of an alert: a field is above, below or at a value for some time. */
 export interface AlertRule extends AlertSubject {
   /** The name. */
   name: string;

@@ -41,7 +41,7 @@ export interface BudgetStatus {
   expectedSpend: string;
   /** Projected spending at the end; absent in the first hundredth of the period. */
   projectedSpend?: string;
-  /** When nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
+  /** Time at which nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
   projectedExhaustion?: number;
   /** The thresholds that were crossed in the period, ascending. */
   crossed: BudgetCrossing[];
