@@ -207,6 +207,45 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
+  test("counts no record that a trigger skips, and none that one adds elsewhere, as stored", async (folder) => {
+    for (const onConflict of ["ignore", "replace"] as const) {
+      const path = folder.file(`${onConflict}.db`);
+      const backend = await SqliteBackend.open({ path, mode: "create", driver, onConflict, threadRecords });
+      await write(backend, costEntries, [costEntry({ entryId: "a" })]);
+      await execute(driver, path, "CREATE TABLE audit (name TEXT)");
+      for (const [table, column] of [["system_metrics", "node_id"], ["cost_entries", "entry_id"]]) {
+        const when = `ON ${table} WHEN new.${column}`;
+        await execute(
+          driver,
+          path,
+          `CREATE TRIGGER ${table}_skip BEFORE INSERT ${when} = 'bad' BEGIN SELECT RAISE(IGNORE); END;
+          CREATE TRIGGER ${table}_audit AFTER INSERT ${when} <> '' BEGIN INSERT INTO audit VALUES ('x'); END`,
+        );
+      }
+      const { warnings } = await backend.probe();
+      assertEquals(warnings.filter((warning) => /has a trigger/.test(warning)).length, 2);
+      const metrics = (nodeId: string) => ({ timestamp: NEW_YEAR, clusterId: "c", nodeId });
+      assertEquals((await write(backend, systemMetrics, [metrics("a"), metrics("b")])).committed, 2);
+      const { committed, duplicates, restated } = await write(
+        backend,
+        costEntries,
+        ["a", "b", "c"].map((entryId) => costEntry({ entryId, amount: "2" })),
+      );
+      const isReplacing = onConflict === "replace";
+      assertEquals([committed, duplicates, restated], isReplacing ? [3, 0, 1] : [2, 1, 0]);
+      const skipped = "skipped a record";
+      const bad = [metrics("c"), metrics("bad")];
+      await assertRejects(() => write(backend, systemMetrics, bad), BackendError, skipped);
+      const costs = [costEntry({ entryId: "d" }), costEntry({ entryId: "bad" })];
+      await assertRejects(() => write(backend, costEntries, costs), BackendError, skipped);
+      assertEquals([(await read(backend, systemMetrics)).length, (await read(backend, costEntries)).length], [
+        2,
+        3,
+      ]);
+      await backend.close();
+    }
+  });
+
   test("reports an altered table and writes nothing", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);

@@ -5,7 +5,7 @@
  */
 import type { DatasetName } from "../../records/dataset.ts";
 import type { DatasetStats } from "../backend.ts";
-import { describeLedger } from "../condition.ts";
+import { describeLedger, triggerWarning } from "../condition.ts";
 import { queryAll, type SqliteDatabase } from "./driver.ts";
 import { WRITE_NOTHING } from "./file.ts";
 
@@ -76,5 +76,8 @@ export function findWarnings(database: SqliteDatabase): string[] {
         "`PRAGMA auto_vacuum = 2; VACUUM` fixes that",
     );
   }
+  const triggers =
+    "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%BEFORE%INSERT%'";
+  for (const [table] of queryAll(database, triggers)) warnings.push(triggerWarning(table as string));
   return warnings;
 }

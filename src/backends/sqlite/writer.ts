@@ -1,8 +1,16 @@
+import { BackendError } from "../../errors.ts";
 import type { WriteResult } from "../../pipeline/sink.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { type Dataset, type DatasetName, narrowTo } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
-import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteStatement } from "./driver.ts";
+import {
+  queryAll,
+  rollBack,
+  runOnce,
+  type SqliteDatabase,
+  type SqliteStatement,
+  type SqliteValue,
+} from "./driver.ts";
 import { asBackendError } from "./file.ts";
 import { FileGuard, type OpenFile } from "./file_guard.ts";
 import { eachRow, type Rows } from "./rows.ts";
@@ -25,6 +33,8 @@ export interface SqliteWriterOptions extends OpenFile {
 
 /** Statements of datasets and their columns that are kept ready. */
 const MAX_STATEMENTS = 32;
+
+const TRIGGERS = "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?";
 
 /** Statement and encoders for inserting records of a dataset. */
 interface Statements {
@@ -86,14 +96,19 @@ export class SqliteWriter {
   #insert({ id, dataset: name, fields, rows }: EncodedBatch): WriteResult {
     const dataset = narrowTo<unknown>(DATASETS[name], fields);
     const { insert, restate } = this.#statementsOf(dataset);
+    const hasTriggers = queryAll(this.#database, TRIGGERS, [name]).length > 0;
     const before = this.#changes();
+    let inserted = 0;
     let restated = 0;
     for (const row of eachRow(dataset, rows)) {
       // To ask after each row what has changed takes a sixth of the time.
-      if (!restate) insert.put(row);
-      else if (insert.run(row) === 0) restated += restate.run(row);
+      if (!restate && !hasTriggers) insert.put(row);
+      else if (insert.run(row) > 0) inserted++;
+      else if (restate?.run(row)) restated++;
+      else if (hasTriggers) this.#assertDuplicate(dataset, row);
     }
-    const committed = this.#changes() - before;
+    // The total has the changes that triggers make, too.
+    const committed = hasTriggers ? inserted + restated : this.#changes() - before;
     const duplicates = rows.count - committed;
     runOnce(
       this.#database,
@@ -101,6 +116,25 @@ export class SqliteWriter {
       [id, name, committed, duplicates, restated, Date.now()],
     );
     return { committed, duplicates, restated };
+  }
+
+  /** Refuses a row that was not inserted because a trigger skipped it, which SQLite does not report. */
+  #assertDuplicate(dataset: Dataset<unknown>, row: SqliteValue[]): void {
+    if (dataset.key.length > 0) {
+      const strict = this.#database.prepare(insertStatement(dataset).replace(/ ON CONFLICT .*/, ""));
+      try {
+        strict.run(row);
+      } catch {
+        return; // its key exists
+      } finally {
+        strict.finalize();
+      }
+    }
+    throw new BackendError(
+      `Cannot write ${this.#path}: a trigger of ${dataset.name} skipped a record. Correct the record, or change the ` +
+        "trigger. Nothing was written.",
+      { code: "DATA_REFUSED", operation: "write", kind: "data" },
+    );
   }
 
   /** Number of rows changed since the connection was opened. */
