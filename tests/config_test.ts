@@ -76,6 +76,7 @@ Deno.test("resolveConfig() refuses unknown fields and names the known ones", () 
 Deno.test("resolveConfig() refuses invalid values and says what is valid", () => {
   const wrong: [object, string][] = [
     [{ backend: "oracle" }, "must be memory, sqlite"],
+    [{ backend: "host=db.example passwd=secret" }, "or an opened backend, not a string."],
     [
       { backend: "Postgresql:/u:secret" },
       "or an opened backend, not a string.",
