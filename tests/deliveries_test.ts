@@ -253,6 +253,24 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(await totals(backend), { USD: "2" });
   });
 
+  test("needs to be told to replace a period that its issuer closed", async (backend) => {
+    const header =
+      "BilledCost,BillingCurrency,ChargePeriodStart,ServiceCategory,ResourceId,InvoiceIssuerName\n";
+    const line = (amount: number) => `${amount},USD,2026-01-05T00:00:00Z,Compute,i-1,AWS\n`;
+    const options = { format: "focus" } as const;
+    const status = (name: string) =>
+      "BillingPeriodEnd,BillingPeriodStart,BillingPeriodStatus,InvoiceIssuerName\n" +
+      `2026-02-01T00:00:00Z,2026-01-01T00:00:00Z,${name},AWS\n`;
+    await importText(backend, status("Open"), options);
+    await importText(backend, header + line(1), options);
+    await importText(backend, header + line(2), options);
+    await importText(backend, status("Closed"), options);
+    await importText(backend, header + line(2), options);
+    await assertRejects(() => importText(backend, header + line(3), options), TransferError, "is closed");
+    await importText(backend, header + line(3), { ...options, replace: true });
+    assertEquals(await totals(backend), { USD: "3" });
+  });
+
   test("tells a known id with other content", async (backend) => {
     const header = HEADER.replace("timestamp", "entryId,timestamp");
     await importText(backend, `${header}a,${row(1)}b,${row(2)}`);

@@ -16,6 +16,7 @@ import {
 } from "../backends/staging.ts";
 import { costEntries, type CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
+import { periodOf } from "./focus_documents.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
@@ -101,6 +102,8 @@ export interface DeliveryOptions {
 /** Options of a {@linkcode Delivery} beside those of the caller. */
 interface Given extends DeliveryOptions {
   readonly files: readonly string[];
+  /** Billing periods that their issuers closed, as `periodOf()` names them. */
+  readonly closed: ReadonlySet<string>;
   readonly set?: Readonly<Record<string, string>>;
 }
 
@@ -115,6 +118,8 @@ interface StagedPart {
   last: number;
   readonly totals: Map<string, Decimal>;
   isClosed: boolean;
+  /** True if the issuer had closed the period before this import. */
+  wasClosed: boolean;
 }
 
 /** A part of an earlier delivery whose rows are there. */
@@ -245,7 +250,7 @@ export class Delivery implements Publication {
 
   /** Counts a row in its part; returns the number of the part. */
   #count(cost: CostEntry, hash: string): number {
-    const { timestamp, currency, amount, billingPeriodStart, focus } = cost;
+    const { timestamp, currency, amount, billingPeriodStart, invoiceIssuerName, focus } = cost;
     const key = { source: cost.source!, period: billingPeriodStart ?? monthOf(timestamp) };
     let part = this.#parts.get(nameOf(key));
     if (!part) {
@@ -264,6 +269,7 @@ export class Delivery implements Publication {
         last: timestamp,
         totals: new Map(),
         isClosed: false,
+        wasClosed: false,
       };
       this.#parts.set(nameOf(key), part);
     }
@@ -273,6 +279,8 @@ export class Delivery implements Publication {
     part.last = Math.max(part.last, timestamp);
     part.totals.set(currency, (part.totals.get(currency) ?? Decimal.ZERO).plus(Decimal.from(amount)));
     if (/^closed$/i.test(focus?.BillingPeriodStatus ?? "")) part.isClosed = true;
+    const { closed } = this.#given;
+    if (closed.size > 0) part.wasClosed ||= closed.has(periodOf(invoiceIssuerName, key.period));
     return part.number;
   }
 
@@ -382,7 +390,7 @@ function isSameContent({ rows, digest }: StagedPart, live: readonly RecordedPart
 
 /** Why a delivery does not replace what is there by itself; undefined if it does. */
 function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | undefined {
-  if (live.some(({ part }) => part.isClosed)) return "the period is closed";
+  if (part.wasClosed || live.some(({ part }) => part.isClosed)) return "the period is closed";
   const first = Math.min(...live.map(({ part }) => part.first));
   const last = Math.max(...live.map(({ part }) => part.last));
   if (part.first > first || part.last < last) {

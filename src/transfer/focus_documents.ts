@@ -10,6 +10,7 @@ import { FOCUS_NULL } from "./focus_import.ts";
 import type { Line } from "./line_stream.ts";
 import type { Reject } from "./record_stream.ts";
 import { TransferError } from "./transfer_error.ts";
+import { parseTime } from "./values.ts";
 
 /** A dataset of FOCUS beside Cost and Usage. */
 export type FocusDataset = "contract-commitment" | "invoice-detail" | "billing-period";
@@ -46,6 +47,22 @@ export async function readFocusRows(
   dataset: FocusDataset,
 ): Promise<FocusRow[]> {
   return (await documents.read(kindOf(dataset))).map(({ body }) => body as FocusRow);
+}
+
+/** The billing periods that an issuer closed, as {@linkcode periodOf} names them. */
+export async function readClosedPeriods(documents: Pick<DocumentStore, "read">): Promise<Set<string>> {
+  const rows = await readFocusRows(documents, "billing-period");
+  const closed = rows.filter(({ BillingPeriodStatus }) => /^closed$/i.test(BillingPeriodStatus ?? ""));
+  return new Set(
+    closed.map(({ InvoiceIssuerName, BillingPeriodStart }) =>
+      periodOf(InvoiceIssuerName ?? undefined, parseTime(BillingPeriodStart ?? ""))
+    ),
+  );
+}
+
+/** Name of a billing period of an issuer. */
+export function periodOf(issuer: string | undefined, start: number | undefined): string {
+  return JSON.stringify([issuer ?? null, start ?? null]);
 }
 
 /** Encoding of rows. */

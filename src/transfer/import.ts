@@ -8,7 +8,7 @@ import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
-import { type FocusDataset, focusDatasetOf, storeFocusRows } from "./focus_documents.ts";
+import { type FocusDataset, focusDatasetOf, readClosedPeriods, storeFocusRows } from "./focus_documents.ts";
 import { type Line, LineStream } from "./line_stream.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { headerOf, type Outcome, RecordStream, type Reject } from "./record_stream.ts";
@@ -160,7 +160,9 @@ export async function importCosts(
 ): Promise<ImportReport> {
   const { signal } = options;
   const progress = newProgress();
-  const delivery = new Delivery({ ...options, files: files.map(({ name }) => name) });
+  const { documents } = options.backend as Partial<Pick<Backend, "documents">>;
+  const closed = documents ? await readClosedPeriods(documents) : new Set<string>();
+  const delivery = new Delivery({ ...options, closed, files: files.map(({ name }) => name) });
   const staging = await openStaging(options.backend);
   try {
     for (const file of files) {
