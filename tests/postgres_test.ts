@@ -26,6 +26,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { Chance } from "./faults/chance.ts";
+import { until } from "./faults/load.ts";
 import { costEntry, FULL_COST_ENTRY, NEW_YEAR } from "./fixtures.ts";
 import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
@@ -1185,11 +1186,6 @@ test("reads back every amount", async (backend) => {
   );
   assertEquals((await read(backend, costEntries)).map(({ amount }) => amount), exact);
 });
-
-/** Waits for a state that comes by itself. */
-async function until(isSo: () => Promise<boolean>): Promise<void> {
-  while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
-}
 
 // --- The command
 

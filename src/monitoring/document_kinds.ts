@@ -19,7 +19,7 @@ export const SERVICE = "service";
 export const BUDGET = "budget";
 /** A `BudgetCrossing`, by budget, period and threshold. */
 export const CROSSING = "budget_crossing";
-/** A `CostAnomaly` that was told of, by day and what it is about. */
+/** A reported `CostAnomaly`, by day and series. */
 export const ANOMALY = "cost_anomaly";
 /** The times of a `TrainingRun`, by its id. */
 export const TRAINING_RUN = "training_run";

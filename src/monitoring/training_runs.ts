@@ -77,7 +77,7 @@ async function readRuns({ documents }: Backend, trainingRunId?: string): Promise
     subject: SUBJECT,
     field: "trainingRunId",
     value: trainingRunId,
-    expected: "that of a run which startTrainingRunTracking() was told of",
+    expected: "the id of a run started with startTrainingRunTracking()",
     code: "NOT_FOUND",
   });
 }

@@ -9,7 +9,7 @@ import { NEW_YEAR } from "../fixtures.ts";
 export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 /** Waits for a state that comes by itself. */
-export async function until(isSo: () => boolean | Promise<boolean>, what: string): Promise<void> {
+export async function until(isSo: () => boolean | Promise<boolean>, what = "a state"): Promise<void> {
   for (let waited = 0; !await isSo(); waited += 5) {
     if (waited > 30_000) throw new Error(`in vain: ${what}`);
     await sleep(5);
