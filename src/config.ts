@@ -297,8 +297,9 @@ export function resolveConfig(config: PersistenceConfig = {}): ResolvedConfig {
     }
     if (value === undefined || rule.test(value)) continue;
     // An invalid connection string may hold a password, also where the name of a backend belongs.
-    const isHidden = field === "connectionString" || (field === "backend" && /[:=]/.test(String(value)));
-    const shown = isHidden ? `a ${typeof value}` : describe(value);
+    const isHidden = typeof value === "string" &&
+      (field === "connectionString" || (field === "backend" && /[:=]/.test(value)));
+    const shown = isHidden ? "a string that may hold a password" : describe(value);
     throw new ConfigError(
       `Cannot use the configuration: ${field} must be ${rule.expected}, not ${shown}.`,
       { code: "INVALID_OPTION" },

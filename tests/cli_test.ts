@@ -89,9 +89,12 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "database stats",
     "database query",
     "database import",
+    "database deliveries",
+    "database verify",
     "database export",
     "database migrate",
     "database cleanup",
+    "database delete",
     "database dead-letter",
     "database examples",
     "metrics health",
@@ -178,7 +181,7 @@ test("accepts the options and variables of the original OpenFinOps", async (fold
 });
 
 test("lists commands and exits with 2 when none is given", async ({ path: cwd }) => {
-  for (const [group, least] of [[[], 11], [["database"], 10]] as const) {
+  for (const [group, least] of [[[], 14], [["database"], 13]] as const) {
     const { code, out, err } = await openfinops([...group], { cwd });
     assertEquals([code, out], [2, ""]);
     const listed = err.split("\n").filter((line) => /^ {2}(collect|database [a-z-]+) {2,}\S/.test(line));

@@ -76,10 +76,13 @@ Deno.test("resolveConfig() refuses unknown fields and names the known ones", () 
 Deno.test("resolveConfig() refuses invalid values and says what is valid", () => {
   const wrong: [object, string][] = [
     [{ backend: "oracle" }, "must be memory, sqlite"],
-    [{ backend: "host=db.example passwd=secret" }, "or an opened backend, not a string."],
+    [
+      { backend: "host=db.example passwd=secret" },
+      "or an opened backend, not a string that may hold a password.",
+    ],
     [
       { backend: "Postgresql:/u:secret" },
-      "or an opened backend, not a string.",
+      "or an opened backend, not a string that may hold a password.",
     ],
     [{ backend: {} }, "memory, sqlite"],
     [{ backend: "timescale" }, "must be memory, sqlite, postgresql, timescaledb"],
