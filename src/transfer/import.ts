@@ -138,10 +138,12 @@ export async function importRecords(
       onProgress?.({ ...progress });
     },
   });
+  const counted = new CountedInput(input, progress, signal);
   try {
-    const records = await readRecords(input, { dataset, progress, options, take: (record) => record });
+    const records = await readRecords(counted, { dataset, progress, options, take: (record) => record });
     await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
   } catch (error) {
+    await counted.close();
     signal?.throwIfAborted();
     throw asImportError(error, `${progress.stored} records before it are stored.`);
   }
@@ -206,10 +208,12 @@ async function stageFile(
       onProgress?.({ ...progress });
     },
   });
+  const input = new CountedInput(await open(), progress, signal);
   try {
-    const records = await readRecords(await open(), { dataset, progress, options, take });
+    const records = await readRecords(input, { dataset, progress, options, take });
     await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
   } catch (error) {
+    await input.close();
     signal?.throwIfAborted();
     throw asImportError(error, "Nothing was stored.");
   }
@@ -260,10 +264,10 @@ interface ReadingOptions {
 
 /** Records of a file; nothing where it is a file of FOCUS that is none of costs, which is stored at once. */
 async function readRecords(
-  input: ReadableStream<Uint8Array>,
+  input: CountedInput,
   { dataset, progress, options, take }: ReadingOptions,
 ): Promise<ReadableStream<unknown[]> | undefined> {
-  const lines = (await decompress(input.pipeThrough(counter(progress), { signal: options.signal })))
+  const lines = (await decompress(input.bytes))
     .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }));
   const { first, whole } = options.format === "focus" ? await peek(lines) : { first: [], whole: lines };
   const columns = first.length > 0 && first[0].fault === undefined ? headerOf(first[0].text) : [];
@@ -328,14 +332,31 @@ async function importDocuments(
   return { ...stored, rejected: progress.rejected };
 }
 
-/** Counts the bytes of the file as it is. */
-function counter(progress: ImportProgress): TransformStream<Uint8Array, Uint8Array> {
-  return new TransformStream({
-    transform(chunk, controller) {
-      progress.bytes += chunk.length;
-      controller.enqueue(chunk);
-    },
-  });
+/** The bytes of a file, counted as they are read. */
+class CountedInput {
+  readonly bytes: ReadableStream<Uint8Array>;
+  readonly #cancel: (reason?: unknown) => Promise<void>;
+
+  constructor(input: ReadableStream<Uint8Array>, progress: ImportProgress, signal?: AbortSignal) {
+    const reader = input.getReader();
+    let canceled: Promise<void> | undefined;
+    this.#cancel = (reason) => canceled ??= reader.cancel(reason);
+    this.bytes = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        signal?.throwIfAborted();
+        const { done, value } = await reader.read();
+        if (done) return controller.close();
+        progress.bytes += value.length;
+        controller.enqueue(value);
+      },
+      cancel: this.#cancel,
+    }, { highWaterMark: 0 });
+  }
+
+  /** Closes the file; resolves when that is done. An import that failed leaves nothing open. */
+  async close(): Promise<void> {
+    await this.#cancel().catch(() => {});
+  }
 }
 
 /** Makes the function that counts and reports bad lines. */

@@ -33,7 +33,13 @@ export async function killImport(
   let amount = 1;
   for (let kill = 0; kill < kills; kill++) {
     const process = start(3 - amount).spawn();
-    const timer = setTimeout(() => process.kill("SIGKILL"), chance.between(0, 1.2 * wholeMs));
+    const timer = setTimeout(() => {
+      try {
+        process.kill("SIGKILL");
+      } catch {
+        // it has just ended by itself
+      }
+    }, chance.between(0, 1.2 * wholeMs));
     const { code, signal, stderr } = await process.output();
     clearTimeout(timer);
     assert(code === 0 || signal === "SIGKILL", new TextDecoder().decode(stderr));
