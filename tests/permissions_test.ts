@@ -35,6 +35,7 @@ const WRITE = [
 const FILES = [
   "database import metrics in.csv --rejects bad.ndjson",
   "database export metrics --output out.parquet",
+  "database backup backup.db",
   "database migrate --from sqlite:///other.db --to",
   "database dead-letter list --dead-letter-directory letters",
   "database dead-letter retry --dead-letter-directory letters",

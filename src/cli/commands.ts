@@ -58,6 +58,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./export.ts")).exportCommand,
   },
   {
+    name: "database backup",
+    summary: "copy the whole database into a new SQLite file",
+    load: async () => (await import("./backup.ts")).backup,
+  },
+  {
     name: "database migrate",
     summary: "copy a database into another of any backend; run it again to copy the rest",
     load: async () => (await import("./migrate.ts")).migrateCommand,

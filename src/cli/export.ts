@@ -8,10 +8,10 @@ import {
   CONNECTION_OPTIONS,
   readSpreadsheetSafe,
   SPREADSHEET_OPTION,
-  STOP_SIGNALS,
   withBackend,
 } from "./command.ts";
 import { formatThings, note } from "./output.ts";
+import { withPartFile } from "./part_file.ts";
 import { ProgressLine } from "./progress.ts";
 import {
   DATASETS,
@@ -134,39 +134,15 @@ export const exportCommand: Command = {
         },
       });
       if (path === undefined) await writeStdout(bytes);
-      else await writeFile(path, path.endsWith(".gz") ? pack(bytes) : bytes);
+      else {
+        const packed = path.endsWith(".gz") ? pack(bytes) : bytes;
+        await withPartFile((onPart) => writeWholeFile(path, packed, onPart));
+      }
       progress[Symbol.dispose]();
       note(`${formatThings(records, "record", "records")} exported as ${format}.`);
     });
   },
 };
-
-/** Writes the file; a signal that ends the program leaves no unfinished one behind. */
-async function writeFile(path: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
-  let part: string | undefined;
-  const listeners = STOP_SIGNALS.map((signal) => {
-    const stop = () => {
-      if (part !== undefined) removeQuietly(part);
-      Deno.removeSignalListener(signal, stop);
-      Deno.kill(Deno.pid, signal); // ends as it would have ended
-    };
-    Deno.addSignalListener(signal, stop);
-    return { signal, stop };
-  });
-  try {
-    await writeWholeFile(path, bytes, (path) => part = path);
-  } finally {
-    for (const { signal, stop } of listeners) Deno.removeSignalListener(signal, stop);
-  }
-}
-
-function removeQuietly(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch {
-    // it is not there yet, or finished
-  }
-}
 
 function readFormat(given: Arguments, path = ""): ExportFormat {
   const [, byName] = /\.(csv|parquet)(?:\.gz)?$/i.exec(path) ?? [];

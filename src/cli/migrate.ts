@@ -50,7 +50,7 @@ export const migrateCommand: Command = {
           onProgress: ({ copied, missing }) => progress.show(copied, copied / Math.max(copied, missing)),
         });
         progress[Symbol.dispose]();
-        report(format, found, dryRun);
+        reportMigration(format, found, dryRun);
       } finally {
         await to.close();
       }
@@ -114,7 +114,12 @@ function compare({ dataset, source, target }: DatasetMigration): Comparison[] {
   ];
 }
 
-function report(format: Format, found: readonly DatasetMigration[], dryRun: boolean): void {
+/**
+ * Prints rows and totals of both sides.
+ *
+ * @throws {TransferError} If they differ, except in a dry run.
+ */
+export function reportMigration(format: Format, found: readonly DatasetMigration[], dryRun = false): void {
   const lines = found.flatMap(compare);
   if (format === "json") print(JSON.stringify(found, null, 2));
   else if (format === "ndjson") { for (const migration of found) print(JSON.stringify(migration)); }
