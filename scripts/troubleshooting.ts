@@ -65,8 +65,8 @@ const SECTIONS = {
       "List those that exist, and use their ids.",
     ],
     ALREADY_EXISTS: [
-      "A budget with this id exists.",
-      "Change it with `updateBudget()`, or choose another id.",
+      "A budget with this id, or the file of a backup, exists.",
+      "Change the budget with `updateBudget()`, or choose another id; name a new file.",
     ],
   },
   "Connections": {
