@@ -78,6 +78,37 @@ export const NOTHING_PUBLISHED: PublishResult = {
   replaced: 0,
 };
 
+/** Rows of a publish by their key: `total` staged, of which `inserted` had a new one. */
+export interface InsertedRows {
+  readonly total: number;
+  readonly inserted: number;
+}
+
+/** Result where rows whose key exists took the place of the stored ones. */
+export function replacingResult(total: number, distinct: number, existing: number): PublishResult {
+  return { ...NOTHING_PUBLISHED, stored: total, restated: total - distinct + existing };
+}
+
+/**
+ * Result where rows whose key exists were not stored.
+ *
+ * @param rows Counts of the rows.
+ * @param clash Number of the rows that differ from the stored ones, and the entryId and timestamp of one of them.
+ */
+export function ignoringResult(
+  { total, inserted }: InsertedRows,
+  clash: readonly unknown[] = [],
+): PublishResult {
+  const [different = 0, entryId, timestamp] = clash;
+  return {
+    ...NOTHING_PUBLISHED,
+    stored: inserted,
+    known: total - inserted - Number(different),
+    different: Number(different),
+    ...(clash.length > 0 ? { clash: { entryId: entryId as string, timestamp: Number(timestamp) } } : {}),
+  };
+}
+
 /** A cost with what staging has to know of it. */
 export interface StagedCost {
   /** Number of its part; {@linkcode NO_PART} for a cost that belongs to no delivery. */

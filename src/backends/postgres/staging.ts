@@ -3,12 +3,14 @@ import { narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy, StoredDocument } from "../backend.ts";
 import {
   DELIVERY,
+  ignoringResult,
   NOTHING_PUBLISHED,
   type PartState,
   type Publication,
   type PublicationPlan,
   type PublishResult,
   PublishStatements,
+  replacingResult,
   STAGED_COSTS,
   type Staging,
 } from "../staging.ts";
@@ -143,17 +145,10 @@ export class PostgresStaging implements Staging {
       ? (await session.query(this.#statements.existing(parts)))[0].map(Number)
       : [0, 0];
     const inserted = await session.execute(this.#statements.insert(parts));
-    if (isReplacing) return { ...NOTHING_PUBLISHED, stored: total, restated: total - distinct + existing };
-    if (inserted === total) return { ...NOTHING_PUBLISHED, stored: total };
+    if (isReplacing) return replacingResult(total, distinct, existing);
+    if (inserted === total) return ignoringResult({ total, inserted });
     const [clash] = await session.query(this.#statements.different(parts, epochMs));
-    const different = Number(clash?.[0] ?? 0);
-    return {
-      ...NOTHING_PUBLISHED,
-      stored: inserted,
-      known: total - inserted - different,
-      different,
-      ...(clash ? { clash: { entryId: clash[1]!, timestamp: Number(clash[2]) } } : {}),
-    };
+    return ignoringResult({ total, inserted }, clash);
   }
 
   /** The states of parts of which not every staged row was inserted. */

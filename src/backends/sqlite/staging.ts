@@ -3,12 +3,14 @@ import { narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy, StoredDocument } from "../backend.ts";
 import {
   DELIVERY,
+  ignoringResult,
   NOTHING_PUBLISHED,
   type PartState,
   type Publication,
   type PublicationPlan,
   type PublishResult,
   PublishStatements,
+  replacingResult,
   STAGED_COSTS,
   type Staging,
 } from "../staging.ts";
@@ -132,19 +134,10 @@ export class SqliteStaging implements Staging {
       ? this.#all(this.#statements.existing(parts))[0] as number[]
       : [0, 0];
     const inserted = runOnce(database, this.#statements.insert(parts), []);
-    if (onConflict === "replace") {
-      return { ...NOTHING_PUBLISHED, stored: total, restated: total - distinct + existing };
-    }
-    if (inserted === total) return { ...NOTHING_PUBLISHED, stored: total };
-    const [found] = this.#all(this.#statements.different(parts, (column) => column));
-    const different = (found?.[0] ?? 0) as number;
-    return {
-      ...NOTHING_PUBLISHED,
-      stored: inserted,
-      known: total - inserted - different,
-      different,
-      ...(found ? { clash: { entryId: found[1] as string, timestamp: found[2] as number } } : {}),
-    };
+    if (onConflict === "replace") return replacingResult(total, distinct, existing);
+    if (inserted === total) return ignoringResult({ total, inserted });
+    const [clash] = this.#all(this.#statements.different(parts, (column) => column));
+    return ignoringResult({ total, inserted }, clash);
   }
 
   /** The states of parts of which not every staged row was inserted. */
