@@ -12,6 +12,7 @@ import {
   databaseName,
   env,
   FORMAT_OPTIONS,
+  readDryRun,
   readFormat,
   withBackend,
 } from "./command.ts";
@@ -63,12 +64,7 @@ export const cleanup: Command = {
     const before = retentionCutoff(readRetentionDays(given, datasets));
     const budget = given.text("time-budget");
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
-    const isDryRun = given.has("dry-run");
-    if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
-      throw new UsageError("Cleanup deletes for good. Pass --yes to confirm, or --dry-run to count.", {
-        code: "CONFIRMATION_REQUIRED",
-      });
-    }
+    const isDryRun = readDryRun(given, "Cleanup deletes for good.");
     if (!given.has("dataset")) note("Costs stay. To delete old costs, name them: --dataset costs.");
     const isAsked = isDryRun || !given.has("yes");
     if (isAsked) {

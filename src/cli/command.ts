@@ -133,3 +133,18 @@ export function userName(): string | undefined {
   const name = Deno.build.os === "windows" ? "USERNAME" : "USER";
   return isGranted({ name: "env", variable: name }) ? env(name) : undefined;
 }
+
+/**
+ * Reads `--dry-run` of a command that deletes.
+ *
+ * @param given The arguments.
+ * @param effect A sentence that says the records are gone for good.
+ * @throws {UsageError} If records would be deleted without `--yes`, and there is no terminal to ask on.
+ */
+export function readDryRun(given: Arguments, effect: string): boolean {
+  const isDryRun = given.has("dry-run");
+  if (isDryRun || given.has("yes") || Deno.stdin.isTerminal()) return isDryRun;
+  throw new UsageError(`${effect} Pass --yes to confirm, or --dry-run to count.`, {
+    code: "CONFIRMATION_REQUIRED",
+  });
+}

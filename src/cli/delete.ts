@@ -9,7 +9,7 @@ import { deleteRecords } from "../transfer/delete_records.ts";
 import { money, sumOf } from "../transfer/delivery.ts";
 import { parseTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, readDryRun, withBackend } from "./command.ts";
 import { ask, formatThings, note, print } from "./output.ts";
 import { invalidValue, UsageError } from "./option_values.ts";
 import { DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
@@ -44,12 +44,7 @@ export const deleteCommand: Command = {
     }
     const dataset = readDataset(name);
     const queries = readQueries(given, dataset);
-    const isDryRun = given.has("dry-run");
-    if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
-      throw new UsageError("Delete is for good. Pass --yes to confirm, or --dry-run to count.", {
-        code: "CONFIRMATION_REQUIRED",
-      });
-    }
+    const isDryRun = readDryRun(given, "Delete is for good.");
     // The database is not opened to change it before the question is answered: that would migrate it.
     const what = await withBackend(given, "read", (backend) => describe(backend, dataset, queries));
     if (isDryRun) return print(`Would be deleted: ${what}`);

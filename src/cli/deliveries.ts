@@ -13,6 +13,7 @@ import {
   CONNECTION_OPTIONS,
   databaseName,
   FORMAT_OPTIONS,
+  readDryRun,
   readFormat,
   userName,
   withBackend,
@@ -62,12 +63,7 @@ async function list(given: Arguments): Promise<void> {
 }
 
 async function undo(given: Arguments, id: string): Promise<void> {
-  const isDryRun = given.has("dry-run");
-  if (!isDryRun && !given.has("yes") && !Deno.stdin.isTerminal()) {
-    throw new UsageError("Undo deletes for good. Pass --yes to confirm, or --dry-run to count.", {
-      code: "CONFIRMATION_REQUIRED",
-    });
-  }
+  const isDryRun = readDryRun(given, "Undo deletes for good.");
   const all = await withBackend(given, "read", readDeliveries);
   const what = describeLive(all, id);
   const files = replacedFiles(all, id);
