@@ -1,0 +1,4 @@
+/** Changes to `src/backends/`. */
+import type { Mutation } from "../mutations.ts";
+
+export const BACKENDS: readonly Mutation[] = [];
