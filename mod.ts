@@ -38,6 +38,7 @@ export type {
   ProbeReport,
   ReadOptions,
   StoredDocument,
+  WriteCondition,
 } from "./src/backends/backend.ts";
 export type { AlertRule, AlertRuleInput } from "./src/monitoring/alerts/alert_rules.ts";
 export type { AlertsQuery } from "./src/monitoring/alerts/alerts.ts";

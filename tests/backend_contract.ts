@@ -267,6 +267,21 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     ]]);
   });
 
+  test("writes a document over the revision it names, for one of many writers", async (backend) => {
+    const { documents } = backend;
+    const at = (revision: number, by: string) => ({ kind: "lease", id: "x", body: { revision, by } });
+    assertEquals(await documents.write(at(1, "a"), { ifRevision: 0 }), false);
+    assertEquals(await documents.read("lease"), []);
+    await documents.write(at(1, "a"));
+    const taken = await Promise.all(
+      ["b", "c", "d"].map((by) => documents.write(at(2, by), { ifRevision: 1 })),
+    );
+    assertEquals(taken.filter((isTaken) => isTaken).length, 1);
+    assertEquals(await documents.write(at(3, "e"), { ifRevision: 1 }), false);
+    const [{ body }] = await documents.read("lease");
+    assertEquals(body, at(2, ["b", "c", "d"][taken.indexOf(true)]).body);
+  });
+
   test("writes a batch once and reports a replay when it comes again", async (backend) => {
     const batch = {
       id: crypto.randomUUID(),

@@ -144,6 +144,14 @@ export interface ProbeReport {
   warnings: string[];
 }
 
+/** Condition under which a document is written; always where it is empty. */
+export interface WriteCondition {
+  /** Only where there is none of its kind and id. */
+  ifAbsent?: boolean;
+  /** Only over a document whose body has this `revision`: compare and set. */
+  ifRevision?: number;
+}
+
 /** Store of the few documents beside the records. */
 export interface DocumentStore {
   /**
@@ -153,12 +161,12 @@ export interface DocumentStore {
    */
   read(kind?: string): Promise<StoredDocument[]>;
   /**
-   * Writes one, over the one that has its kind and id; or, with `ifAbsent`, only where there is none.
+   * Writes one, over the one that has its kind and id; or, with a condition, only where that holds.
    *
-   * @returns Whether it was written. Of several that write with `ifAbsent` at once, exactly one hears that it did.
+   * @returns True if it was written. Of several that write under the same condition at once, exactly one gets true.
    * @throws {BackendError} If the backend could not be written.
    */
-  write(document: StoredDocument, options?: { ifAbsent?: boolean }): Promise<boolean>;
+  write(document: StoredDocument, condition?: WriteCondition): Promise<boolean>;
   /**
    * Deletes one.
    *

@@ -1,4 +1,4 @@
-import type { DocumentStore, StoredDocument } from "../backend.ts";
+import type { DocumentStore, StoredDocument, WriteCondition } from "../backend.ts";
 
 /** Documents in process. Kept as JSON, so that callers cannot change them. */
 export class MemoryDocuments implements DocumentStore {
@@ -17,9 +17,14 @@ export class MemoryDocuments implements DocumentStore {
     return kind === undefined ? all : all.filter((document) => document.kind === kind);
   }
 
-  write({ kind, id, body }: StoredDocument, { ifAbsent = false } = {}): Promise<boolean> {
+  write(
+    { kind, id, body }: StoredDocument,
+    { ifAbsent = false, ifRevision }: WriteCondition = {},
+  ): Promise<boolean> {
     const key = `${kind}\0${id}`;
-    if (ifAbsent && this.#bodies.has(key)) return Promise.resolve(false);
+    const stored = this.#bodies.get(key);
+    const isOther = ifRevision !== undefined && JSON.parse(stored ?? "{}")?.revision !== ifRevision;
+    if (isOther || (ifAbsent && stored !== undefined)) return Promise.resolve(false);
     this.#bodies.set(key, JSON.stringify(body));
     return Promise.resolve(true);
   }

@@ -1,5 +1,5 @@
 import { BackendError } from "../../errors.ts";
-import type { DocumentStore, StoredDocument } from "../backend.ts";
+import type { DocumentStore, StoredDocument, WriteCondition } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
 
 /** The SQLSTATE of a table that is not there. */
@@ -28,8 +28,8 @@ export class PostgresDocuments implements DocumentStore {
     }
   }
 
-  async write(document: StoredDocument, options?: { ifAbsent?: boolean }): Promise<boolean> {
-    return await this.#pool.useBriefly("write", (session) => writeDocument(session, document, options));
+  async write(document: StoredDocument, condition?: WriteCondition): Promise<boolean> {
+    return await this.#pool.useBriefly("write", (session) => writeDocument(session, document, condition));
   }
 
   async delete(kind: string, id: string): Promise<boolean> {
@@ -42,8 +42,13 @@ export class PostgresDocuments implements DocumentStore {
 export async function writeDocument(
   session: PostgresSession,
   { kind, id, body }: StoredDocument,
-  { ifAbsent = false } = {},
+  { ifAbsent = false, ifRevision }: WriteCondition = {},
 ): Promise<boolean> {
+  if (ifRevision !== undefined) {
+    const sql = "UPDATE live_documents SET body = $3::text::jsonb, updated_at = now() " +
+      "WHERE kind = $1 AND id = $2 AND body ->> 'revision' = $4";
+    return await session.execute(sql, [kind, id, JSON.stringify(body), String(ifRevision)]) > 0;
+  }
   const conflict = ifAbsent
     ? "DO NOTHING"
     : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = now()";

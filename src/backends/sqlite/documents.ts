@@ -1,4 +1,4 @@
-import type { DocumentStore, StoredDocument } from "../backend.ts";
+import type { DocumentStore, StoredDocument, WriteCondition } from "../backend.ts";
 import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 
 /** Runs an operation and turns its error into one of the backend. */
@@ -32,8 +32,8 @@ export class SqliteDocuments implements DocumentStore {
     });
   }
 
-  write(document: StoredDocument, options?: { ifAbsent?: boolean }): Promise<boolean> {
-    return this.#access.change("write", () => writeDocument(this.#database, document, options));
+  write(document: StoredDocument, condition?: WriteCondition): Promise<boolean> {
+    return this.#access.change("write", () => writeDocument(this.#database, document, condition));
   }
 
   delete(kind: string, id: string): Promise<boolean> {
@@ -46,8 +46,13 @@ export class SqliteDocuments implements DocumentStore {
 export function writeDocument(
   database: SqliteDatabase,
   { kind, id, body }: StoredDocument,
-  { ifAbsent = false } = {},
+  { ifAbsent = false, ifRevision }: WriteCondition = {},
 ): boolean {
+  if (ifRevision !== undefined) {
+    const sql = "UPDATE live_documents SET body = ?, updated_at = ? " +
+      "WHERE kind = ? AND id = ? AND json_extract(body, '$.revision') = ?";
+    return runOnce(database, sql, [JSON.stringify(body), Date.now(), kind, id, ifRevision]) > 0;
+  }
   const conflict = ifAbsent
     ? "DO NOTHING"
     : "(kind, id) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at";
