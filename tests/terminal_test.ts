@@ -5,8 +5,10 @@
  */
 import { DatabaseSync } from "node:sqlite";
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { type Backend, CostObservatory, importRecords, ObservabilityHub, openBackend } from "../mod.ts";
 import { upgradesFrom } from "../src/backends/sqlite/schema.ts";
+import { DeadLetters } from "../src/pipeline/dead_letters.ts";
+import { readDeliveries } from "../src/transfer/deliveries.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
@@ -23,9 +25,11 @@ async function exists(path: string): Promise<boolean> {
 async function onTerminal(
   args: string[],
   cwd: string,
-  answer: string,
+  answer = "",
+  isColored = false,
 ): Promise<{ code: number; text: string }> {
-  const command = [...RUN, ...args].map((arg) => `'${arg}'`).join(" ");
+  const color = isColored ? ["env", "-u", "NO_COLOR"] : [];
+  const command = [...color, ...RUN, ...args].map((arg) => `'${arg}'`).join(" ");
   const process = new Deno.Command("script", {
     args: ["-qec", command, "/dev/null"],
     cwd,
@@ -38,7 +42,7 @@ async function onTerminal(
   for await (const piece of process.stdout.pipeThrough(new TextDecoderStream())) {
     const wasAsked = text.includes("[y/N]");
     text += piece;
-    if (!wasAsked && text.includes("[y/N]")) await writer.write(new TextEncoder().encode(`${answer}\n`));
+    if (!wasAsked && text.includes("[y/N]")) await writer.write(new TextEncoder().encode(answer));
   }
   await writer.close().catch(() => {});
   return { code: (await process.status).code, text };
@@ -70,14 +74,14 @@ test("database init converts no tables before its question is answered", async (
   const before = await catalogOf(database);
   const url = database.url.replace("postgresql", "timescaledb");
   const args = ["database", "init", "--retention-days", "30", "--connection-string", url];
-  const no = await onTerminal(args, folder.path, "n");
+  const no = await onTerminal(args, folder.path, "n\n");
   assertMatch(
     no.text,
     /Have the server drop 1 record before .* for good\? \[y\/N\] n\s+Nothing was changed\.\s*$/,
   );
   assertEquals(no.code, 0);
   assertEquals(await catalogOf(database), before);
-  const yes = await onTerminal(args, folder.path, "y");
+  const yes = await onTerminal(args, folder.path, "y\n");
   assertMatch(yes.text, /Ready: timescaledb:\/\//);
   const [{ count }] = await database.sql("SELECT count(*)::int FROM timescaledb_information.hypertables");
   assert(count as number > 0);
@@ -87,7 +91,7 @@ test("database init asks nothing where there is no record to drop", async (folde
   await using database = await TestDatabase.create();
   const url = database.url.replace("postgresql", "timescaledb");
   const args = ["database", "init", "--retention-days", "30", "--connection-string", url];
-  const { code, text } = await onTerminal(args, folder.path, "n");
+  const { code, text } = await onTerminal(args, folder.path, "n\n");
   assertEquals(code, 0, text);
   assert(!text.includes("[y/N]") && text.includes("Ready: "), text);
 }, hasTimescale);
@@ -116,25 +120,131 @@ test("database cleanup migrates no older database before its question is answere
     "--connection-string",
     "sqlite:///a.db",
   ];
-  const no = await onTerminal(args, folder.path, "n");
+  const no = await onTerminal(args, folder.path, "n\n");
   assertMatch(no.text, /Delete 1 records? before .* for good\? \[y\/N\] n\s+Nothing was deleted\.\s*$/);
   assertEquals(Deno.readFileSync(folder.file("a.db")), before);
-  const yes = await onTerminal(args, folder.path, "y");
+  const yes = await onTerminal(args, folder.path, "y\n");
   assertEquals(yes.code, 0, yes.text);
   assertMatch(yes.text, /cost_entries +1\s/);
 });
 
-test("database dead-letter purge deletes nothing before its question is answered", async (folder) => {
-  const letter = {
-    time: "2026-01-01T00:00:00.000Z",
-    dataset: "system_metrics",
-    batchId: "b",
-    message: "m",
-    record: {},
-  };
-  Deno.writeTextFileSync(folder.file("system_metrics.ndjson"), JSON.stringify(letter));
-  const args = ["database", "dead-letter", "purge", "--dead-letter-directory", "."];
-  const no = await onTerminal(args, folder.path, "n");
-  assertMatch(no.text, /Nothing was deleted\.\s*$/);
-  assertEquals(await exists(folder.file("system_metrics.ndjson")), true);
+const AT = ["--connection-string", "sqlite:///a.db"];
+
+/** A command that asks before it deletes. */
+interface Deletion {
+  /** Stores so many records. */
+  fill(folder: TemporaryFolder, records: number): Promise<void>;
+  /** The arguments that delete them. */
+  args(folder: TemporaryFolder): string[] | Promise<string[]>;
+  /** Question about a number of records, such as "2 records". */
+  question(records: string): RegExp;
+  /** Number of records that are there. */
+  count(folder: TemporaryFolder): Promise<number>;
+}
+
+const METRICS: Pick<Deletion, "fill" | "count"> = {
+  async fill(folder, records) {
+    await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
+    for (let i = 0; i < records; i++) await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i });
+  },
+  async count(folder) {
+    await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
+    return (await hub.queryHistoricalMetrics()).length;
+  },
+};
+
+const DELETIONS: Readonly<Record<string, Deletion>> = {
+  "database cleanup": {
+    ...METRICS,
+    args: () => ["database", "cleanup", "--retention-days", "0", ...AT],
+    question: (records) => new RegExp(`Delete ${records} before \\S+ from sqlite:///a.db for good\\? `),
+  },
+  "database delete": {
+    ...METRICS,
+    args: () => ["database", "delete", "metrics", "--since", "2026-01-01", ...AT],
+    question: (records) => new RegExp(`Delete ${records} of system_metrics from sqlite:///a.db for good\\? `),
+  },
+  "database deliveries undo": {
+    async fill(folder, records) {
+      await using backend = await openFile(folder);
+      const rows = Array.from({ length: records }, (_, i) => `2026-01-0${i + 1},r,c,1\n`);
+      const file = `timestamp,resourceId,category,amount\n${rows.join("")}`;
+      await importRecords(new Blob([file]).stream(), { backend, dataset: "cost_entries", format: "csv" });
+    },
+    async args(folder) {
+      await using backend = await openFile(folder);
+      const { id } = (await readDeliveries(backend)).at(-1)!;
+      return ["database", "deliveries", "undo", id, ...AT];
+    },
+    question: (records) => new RegExp(`Delete ${records.replace("record", "cost")} of delivery \\S+ \\(USD`),
+    async count(folder) {
+      await using costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db") });
+      return (await costs.queryHistoricalCosts()).length;
+    },
+  },
+  "database dead-letter purge": {
+    async fill(folder, records) {
+      const letters = new DeadLetters(folder.path, "system_metrics");
+      for (let i = 0; i < records; i++) await letters.append({ batchId: `b${i}`, message: "m", record: {} });
+    },
+    args: () => ["database", "dead-letter", "purge", "--dead-letter-directory", "."],
+    question: (records) => new RegExp(`Delete ${records.replace("record", "refused record")} for good\\? `),
+    async count(folder) {
+      return (await Array.fromAsync(new DeadLetters(folder.path, "system_metrics").list())).length;
+    },
+  },
+};
+
+async function openFile(folder: TemporaryFolder): Promise<Backend & AsyncDisposable> {
+  const backend = await openBackend({ connectionString: folder.sqlite("a.db") });
+  return Object.assign(backend, { [Symbol.asyncDispose]: () => backend.close() });
+}
+
+for (const [command, { fill, args, question, count }] of Object.entries(DELETIONS)) {
+  test(`${command} deletes only when the answer is yes`, async (folder) => {
+    await fill(folder, 2);
+    const given = await args(folder);
+    // The last one is the end of the input, as Ctrl-D types it.
+    for (const answer of ["\n", "n\n", "maybe\n", "yesterday\n", "ny\n", "\x04"]) {
+      const { code, text } = await onTerminal(given, folder.path, answer);
+      assertMatch(text, question("2 records"));
+      assertMatch(text, /Nothing was deleted\.\s*$/);
+      assertEquals([code, await count(folder)], [0, 2], answer);
+    }
+    const { code, text } = await onTerminal(given, folder.path, "Yes\n");
+    assertEquals([code, await count(folder)], [0, 0], text);
+  });
+
+  test(`${command} asks about one record in the singular`, async (folder) => {
+    await fill(folder, 1);
+    const { text } = await onTerminal(await args(folder), folder.path, "y\n");
+    assertMatch(text, question("1 record"));
+    assertEquals(await count(folder), 0, text);
+  });
+}
+
+test("database export writes no Parquet to a terminal", async (folder) => {
+  await METRICS.fill(folder, 1);
+  const { code, text } = await onTerminal(
+    ["database", "export", "metrics", "--format", "parquet", ...AT],
+    folder.path,
+  );
+  assertMatch(text, /^error: Parquet is binary\. Pass --output FILE\. \[CONFLICTING_OPTIONS\]/);
+  assertEquals([code, text.includes("PAR1")], [2, false]);
+});
+
+test("prints headings in bold on a terminal only, and not under NO_COLOR", async (folder) => {
+  await METRICS.fill(folder, 1);
+  const args = ["database", "query", "metrics", ...AT];
+  for (const isColored of [true, false]) {
+    const { code, text } = await onTerminal(args, folder.path, "", isColored);
+    assertEquals([code, text.startsWith("\x1b[1mtimestamp")], [0, isColored], text);
+    assertEquals(text.includes("\x1b["), isColored, text);
+  }
+  const [command, ...rest] = [...RUN, ...args];
+  const { stdout } = await new Deno.Command("env", {
+    args: ["-u", "NO_COLOR", command, ...rest],
+    cwd: folder.path,
+  }).output();
+  assertMatch(new TextDecoder().decode(stdout), /^timestamp /);
 });
