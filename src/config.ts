@@ -4,6 +4,7 @@ import { DeferredBackend } from "./backends/deferred_backend.ts";
 import { ConfigError, describe, failureOf, kindOf, NOT_GRANTED } from "./errors.ts";
 import { suggest } from "./nearest.ts";
 import type { EventListener } from "./pipeline/events.ts";
+import { isTimeZone, TIME_ZONE_SYNTAX } from "./records/calendar.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS, daysByDataset } from "./records/datasets.ts";
 
@@ -129,6 +130,13 @@ export interface PersistenceConfig {
    */
   onConflict?: "ignore" | "replace";
   /**
+   * The time zone of questions and budgets that name none, as in `Europe/Berlin`: dates are read in it, and days begin in
+   * it.
+   *
+   * @default {"UTC"}
+   */
+  timeZone?: string;
+  /**
    * The driver of SQLite. `auto` takes `@db/sqlite` where it can be had and FFI is allowed, else the built-in
    * `node:sqlite`. Within one process, open a file with one driver only: two copies of SQLite would let go of
    * each other's locks.
@@ -181,6 +189,7 @@ const DEFAULTS = {
   fsync: "batch",
   anomalyDetection: false,
   onConflict: "ignore",
+  timeZone: "UTC",
   sqliteDriver: "auto",
   maxConnections: 5,
   statementTimeoutSeconds: 60,
@@ -267,6 +276,10 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; ex
   anomalyDetection: { test: (value) => typeof value === "boolean", expected: "true or false" },
   onEvent: { test: (value) => typeof value === "function", expected: "a function" },
   onConflict: isOneOf("ignore", "replace"),
+  timeZone: {
+    test: (value) => typeof value === "string" && isTimeZone(value),
+    expected: TIME_ZONE_SYNTAX,
+  },
   sqliteDriver: isOneOf("auto", "@db/sqlite", "node:sqlite"),
   maxConnections: {
     test: (value) => isCount(value) && value as number >= 2,

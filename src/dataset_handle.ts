@@ -22,6 +22,8 @@ export interface HandleParts<T, AggregateQuery, Aggregate> {
   readonly pipeline: Pipeline<T>;
   /** The memory layer: the newest accepted records. */
   readonly newest: RingBuffer<T>;
+  /** The time zone of queries that name none. */
+  readonly timeZone: string;
   /** Answers an aggregate query from a backend. */
   readonly aggregate: (
     backend: Pick<Backend, "aggregate">,
@@ -180,11 +182,14 @@ export class DatasetHandle<
    * @throws {BackendError} If the backend cannot be read.
    */
   async aggregate(query?: AggregateQuery, { signal }: ReadOptions = {}): Promise<Aggregate[]> {
-    const { aggregate, backend, ready } = this.#parts;
+    const { aggregate, backend, ready, timeZone } = this.#parts;
     const reader: Pick<Backend, "aggregate"> = {
       aggregate: (...[dataset, asked, parts]) => backend.aggregate(dataset, asked, parts, { signal }),
     };
-    return await unlessAborted(ready().then(() => aggregate(reader, query)), signal);
+    return await unlessAborted(
+      ready().then(() => aggregate(reader, withZone(query, timeZone))),
+      signal,
+    );
   }
 
   /**
@@ -200,8 +205,8 @@ export class DatasetHandle<
 
   /** Checks the query at once; reads when it is asked for the first page. */
   #pages(query: object | undefined, { signal }: ReadOptions = {}): AsyncGenerator<T[]> {
-    const { dataset, backend, ready } = this.#parts;
-    const accepted = acceptQuery(dataset, query);
+    const { dataset, backend, ready, timeZone } = this.#parts;
+    const accepted = acceptQuery(dataset, withZone(query, timeZone));
     async function* read() {
       await ready();
       yield* backend.read(dataset, accepted, { signal });
@@ -221,6 +226,11 @@ export class DatasetHandle<
     }
     return isStream ? pipeline.offer(record) : pipeline.accept(record);
   }
+}
+
+/** A query with a time zone: its own, or the default. */
+function withZone<Query>(query: Query | undefined, timeZone: string): Query {
+  return { ...query, timeZone: (query as TimeRangeQuery | undefined)?.timeZone ?? timeZone } as Query;
 }
 
 /** Waits for work; rejects with the reason of the signal as soon as it aborts. */

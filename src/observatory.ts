@@ -75,7 +75,7 @@ export class CostObservatory implements AsyncDisposable {
   constructor(opened: OpenedBackend);
   constructor(opened: OpenedBackend = openInMemory()) {
     assertOpened(opened, "CostObservatory");
-    const { backend, emit, config: { anomalyDetection } } = opened;
+    const { backend, emit, config: { anomalyDetection, timeZone } } = opened;
     const monitor = new CostMonitor(backend, { emit, anomalies: anomalyDetection });
     this.#store = new RecordStore(opened, {
       settle: () => monitor.settle(),
@@ -90,6 +90,7 @@ export class CostObservatory implements AsyncDisposable {
       emit,
       onChange: () => monitor.changed(),
       isClosed: () => monitor.isClosed,
+      timeZone,
     });
   }
 
@@ -286,7 +287,7 @@ export class CostObservatory implements AsyncDisposable {
    */
   async getCostSummary(options?: CostSummaryOptions): Promise<CostSummary> {
     await this.#store.ready();
-    return await costSummary(this.#store.backend, options);
+    return await costSummary(this.#store.backend, { timeZone: this.#store.config.timeZone, ...options });
   }
 
   /**
@@ -300,7 +301,7 @@ export class CostObservatory implements AsyncDisposable {
    */
   async getCostAnomalies(query?: AnomalyQuery): Promise<CostAnomaly[]> {
     await this.#store.ready();
-    return await findAnomalies(this.#store.backend, query);
+    return await findAnomalies(this.#store.backend, { timeZone: this.#store.config.timeZone, ...query });
   }
 
   /**

@@ -217,6 +217,7 @@ export class RecordStore {
       backend,
       pipeline,
       newest,
+      timeZone: config.timeZone,
       aggregate,
       ready: () => this.ready(),
       flush: async () => {

@@ -213,7 +213,7 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["database", "query", "--limit"], "--limit N"],
     [["database", "query", "--limit", "-1"], 'from 0, not "-1"'],
     [["database", "query", "--limit", "many"], "a whole number from 0"],
-    [["database", "query", "--since", "yesterday"], "such as 7d"],
+    [["database", "query", "--since", "yesterdy"], "Did you mean yesterday?"],
     [["database", "query", "--since", "2026-02-30"], 'not "2026-02-30"'],
     [
       ["database", "migrate", "--from", "sqlite:///a.db", "--to", "sqlite:///b.db", "--until", "x"],
@@ -228,7 +228,10 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as"],
     [["database", "query", "costs", "--group-by", "category", "--limit", "5"], "--top N"],
     [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
-    [["database", "query", "--bucket", "1d", "--time-zone", "Mars"], "timeZone must be the name"],
+    [
+      ["database", "query", "--bucket", "1d", "--time-zone", "Mars"],
+      "--time-zone must be the name of a time zone",
+    ],
     [
       ["database", "query", "--bucket", "1d", "--since", "1d", "--until", "2d"],
       "must be no later than --until",

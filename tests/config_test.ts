@@ -25,6 +25,7 @@ Deno.test("resolveConfig() returns the documented defaults", () => {
     maxSpoolBytes: 2 ** 30,
     fsync: "batch",
     onConflict: "ignore",
+    timeZone: "UTC",
     sqliteDriver: "auto",
     maxConnections: 5,
     statementTimeoutSeconds: 60,

@@ -11,7 +11,11 @@ import { assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
-const parse = (...texts: string[]) => readWhere({ texts: () => texts } as unknown as Arguments, costEntries);
+const parse = (...texts: string[]) =>
+  readWhere({ texts: () => texts } as unknown as Arguments, {
+    dataset: costEntries,
+    timeZone: "UTC",
+  });
 
 Deno.test("readWhere() reads each comparison, and names and values in quotes", () => {
   const cases: [string, WhereCondition][] = [
@@ -44,7 +48,7 @@ Deno.test("readWhere() refuses what it cannot read, and suggests the nearest nam
     ["tags=x", "must be a name such as tags.…,"],
     ["amount=x", "a decimal number or string"],
     ["serviceName>x", "a field that is a number or a time"],
-    ["chargePeriodEnd>soon", "a time in whole epoch milliseconds"],
+    ["chargePeriodEnd>soon", "a time such as 2026-01-31T12:00Z"],
   ];
   for (const [text, message] of refused) assertThrows(() => parse(text), Error, message);
   const wrong = [{}, [{ field: "region" }], [{ field: "region", like: "x" }], [{ field: "region", in: [] }]];

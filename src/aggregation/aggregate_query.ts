@@ -1,6 +1,12 @@
 import { ValidationError } from "../errors.ts";
 import type { GroupKey, Measure } from "../records/aggregation.ts";
-import { type Bucket, BUCKET_SYNTAX, isTimeZone, parseBucket } from "../records/calendar.ts";
+import {
+  type Bucket,
+  BUCKET_SYNTAX,
+  isTimeZone,
+  parseBucket,
+  TIME_ZONE_SYNTAX,
+} from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
 import {
   acceptQuery,
@@ -21,12 +27,6 @@ export interface GroupingOptions {
    * where it is not given.
    */
   bucket?: string;
-  /**
-   * The time zone in which days begin, as in `America/New_York`.
-   *
-   * @default {"UTC"}
-   */
-  timeZone?: string;
   /** Text fields to group by, and keys of maps, as in `tags.team`. */
   groupBy?: readonly string[];
   /**
@@ -120,7 +120,7 @@ const CHECKS: Readonly<
   },
   timeZone: {
     test: (value) => typeof value === "string" && isTimeZone(value),
-    expected: "the name of a time zone, such as America/New_York",
+    expected: TIME_ZONE_SYNTAX,
   },
   groupBy: { test: Array.isArray, expected: "an array of fields" },
   emptyBuckets: { test: (value) => typeof value === "boolean", expected: "true or false" },
@@ -152,7 +152,7 @@ export function acceptAggregateRequest(dataset: Dataset<unknown>, input: object 
     });
   }
   return {
-    query: acceptQuery(dataset, selection),
+    query: acceptQuery(dataset, { ...selection, timeZone }),
     ...(bucket === undefined ? {} : { bucket: parseBucket(bucket as string) }),
     timeZone: timeZone as string,
     groupNames: groupBy as string[],

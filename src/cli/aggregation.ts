@@ -12,6 +12,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, formatCsv, formatTable, isoTime, note, print, sparkline } from "./output.ts";
+import { readZone } from "./command.ts";
 import { readSelection } from "./selection.ts";
 import { invalidValue, readCount, UsageError } from "./option_values.ts";
 import { splitNames } from "./where.ts";
@@ -23,7 +24,6 @@ const MAX_BARS = 60;
 export const AGGREGATE_OPTIONS: readonly Option[] = [
   { name: "group-by", value: "FIELDS", summary: "aggregate by these fields, such as category,tags.team" },
   { name: "bucket", value: "SPAN", summary: "aggregate by time: 15m, 1h, 1d, 1w, 1mo, 1y …" },
-  { name: "time-zone", value: "ZONE", summary: "time zone of days and longer buckets (default UTC)" },
   {
     name: "measure",
     value: "NAMES",
@@ -51,7 +51,7 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
     ...readSelection(given, dataset),
     groupBy: splitNames(given.text("group-by")),
     bucket: given.text("bucket"),
-    timeZone: given.text("time-zone"),
+    timeZone: readZone(given),
     emptyBuckets: given.has("empty-buckets") || undefined,
     top: top === undefined ? undefined : readCount("top", top, 1),
     ...readMeasures(given, dataset),

@@ -1,6 +1,14 @@
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  readZone,
+  TIME_ZONE_OPTION,
+  withBackend,
+} from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
 import { readTime } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
@@ -18,6 +26,7 @@ export const costsBudgets: Command = {
       value: "TIME",
       summary: "show the period that contains this time (default now)",
     },
+    TIME_ZONE_OPTION,
   ],
   examples: [
     "openfinops costs budgets",
@@ -29,7 +38,7 @@ export const costsBudgets: Command = {
     const at = given.text("at");
     const query = {
       ...(budgetId === undefined ? {} : { budgetId }),
-      ...(at === undefined ? {} : { at: readTime("at", at) }),
+      ...(at === undefined ? {} : { at: readTime("at", at, readZone(given)) }),
     };
     const found = await withBackend(given, "read", (backend) => budgetStatuses(backend, query));
     const table = () => found.length > 0 && printTable(found);

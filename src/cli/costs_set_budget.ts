@@ -3,9 +3,8 @@ import { acceptBudget, type BudgetInput } from "../monitoring/budgets/budget.ts"
 import { Budgets } from "../monitoring/budgets/budgets.ts";
 import { bodiesOf, BUDGET } from "../monitoring/document_kinds.ts";
 import type { Budget } from "../records/budget.ts";
-import { EARLIEST_TIME } from "../records/validation.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
 import { invalidValue, readBound, readTime, UsageError } from "./option_values.ts";
 
@@ -24,7 +23,11 @@ export const costsSetBudget: Command = {
       value: "SPAN",
       summary: "1d, 1w, 1mo, 3mo, 1y (default 1mo, or none with --since and --until)",
     },
-    { name: "time-zone", value: "ZONE", summary: "time zone of periods (default UTC)" },
+    {
+      name: "time-zone",
+      value: "ZONE",
+      summary: "time zone of periods and dates (default OPENFINOPS_TIME_ZONE, else UTC)",
+    },
     { name: "since", value: "TIME", summary: "count costs from this time" },
     { name: "until", value: "TIME", summary: "count costs before this time" },
     {
@@ -65,7 +68,11 @@ export const costsSetBudget: Command = {
       given,
       isDeleted || changes.amount === undefined ? "existing" : "create",
       async (backend) => {
-        const budgets = new Budgets(backend, { emit: () => {}, onChange: () => {} });
+        const budgets = new Budgets(backend, {
+          emit: () => {},
+          onChange: () => {},
+          timeZone: readZone(given),
+        });
         if (isDeleted) {
           if (!await budgets.delete(budgetId)) {
             throw new UsageError(
@@ -89,15 +96,18 @@ export const costsSetBudget: Command = {
 function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
   const since = given.text("since");
   const until = given.text("until");
+  // In the time zone of the budget, which may be a stored one.
+  if (since !== undefined) readBound("since", since, readZone(given));
+  if (until !== undefined) readTime("until", until, readZone(given));
   const list = (name: string) => given.texts(name).length === 0 ? undefined : [...given.texts(name)];
   const changes = {
     amount: given.text("amount"),
     currency: given.text("currency"),
     name: given.text("name"),
     period: given.text("period"),
-    timeZone: given.text("time-zone"),
-    startTime: since === undefined ? undefined : Math.max(readBound("since", since), EARLIEST_TIME),
-    endTime: until === undefined ? undefined : readTime("until", until),
+    timeZone: given.has("time-zone") ? readZone(given) : undefined,
+    startTime: since,
+    endTime: until,
     categories: list("category"),
     resourceId: given.text("resource-id"),
     region: given.text("region"),
@@ -105,7 +115,7 @@ function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
     thresholds: list("threshold")?.flatMap((text) => text.split(",").map(readPercent)),
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  acceptBudget({ amount: "1", ...set, budgetId }); // before a database is opened
+  acceptBudget({ amount: "1", timeZone: readZone(given), ...set, budgetId }); // before a database is opened
   return set;
 }
 

@@ -24,6 +24,7 @@ const EXAMPLES = [
 const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ["OPENFINOPS_CONNECTION_STRING", "default of --connection-string (also OPENFINOPS_DB_URL)"],
   ["OPENFINOPS_BACKEND", "default of --backend, unless --connection-string is given"],
+  ["OPENFINOPS_TIME_ZONE", "default of --time-zone"],
   ["OPENFINOPS_RETENTION_DAYS", "default of cleanup --retention-days"],
 ];
 

@@ -7,7 +7,15 @@ import {
   healthWindow,
 } from "../monitoring/health.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  readZone,
+  TIME_ZONE_OPTION,
+  withBackend,
+} from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { readDurationMs, readTime } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
@@ -20,6 +28,7 @@ export const metricsHealth: Command = {
     ...FORMAT_OPTIONS,
     { name: "at", value: "TIME", summary: "health at this time (default now)" },
     { name: "window", value: "TIME", summary: "nodes silent for this long are down (default 5m)" },
+    TIME_ZONE_OPTION,
   ],
   examples: [
     "openfinops metrics health",
@@ -30,7 +39,7 @@ export const metricsHealth: Command = {
     const at = given.text("at");
     const text = given.text("window");
     const window = healthWindow({
-      ...(at === undefined ? {} : { at: readTime("at", at) }),
+      ...(at === undefined ? {} : { at: readTime("at", at, readZone(given)) }),
       ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
     });
     const found = await withBackend(given, "read", async (backend) => {

@@ -1,15 +1,16 @@
 import { describe } from "../errors.ts";
-import { suggest } from "../nearest.ts";
+import { nearest, suggest } from "../nearest.ts";
 import { DAY_MS } from "../records/calendar.ts";
+import { parseSpan, TIME_SYNTAX, TIME_WORDS, type TimeSpan } from "../records/time_text.ts";
 import { asBound, EARLIEST_TIME } from "../records/validation.ts";
-import { isoTime, parseTime } from "../transfer/values.ts";
+import { isoTime } from "../transfer/values.ts";
 import { UsageError } from "./usage_error.ts";
 
 export { UsageError };
 
 /** Creates the error for an option whose value is of the wrong form. */
-export function invalidValue(option: string, expected: string, text: string): UsageError {
-  return new UsageError(`--${option} must be ${expected}, not ${describe(text)}.`, {
+export function invalidValue(option: string, expected: string, text: string, hint = ""): UsageError {
+  return new UsageError(`--${option} must be ${expected}, not ${describe(text)}.${hint}`, {
     code: "INVALID_OPTION",
   });
 }
@@ -36,12 +37,12 @@ export function readDurationMs(option: string, text: string): number {
 }
 
 /**
- * Reads a time: ISO 8601 (without a zone: UTC), or a duration ago.
+ * Reads a time, as in ISO 8601, `2026-10`, `yesterday`, or a duration ago, in a time zone. A period is its start.
  *
- * @throws {UsageError} If it is neither, or before the time of any record.
+ * @throws {UsageError} If it is none, or before the time of any record.
  */
-export function readTime(option: string, text: string): number {
-  const time = readBound(option, text);
+export function readTime(option: string, text: string, timeZone: string): number {
+  const time = readBound(option, text, timeZone);
   if (time > 0) return time;
   throw invalidValue(option, `a time from ${isoTime(EARLIEST_TIME)} on`, text);
 }
@@ -51,15 +52,20 @@ export function readTime(option: string, text: string): number {
  *
  * @throws {UsageError} If it is no time.
  */
-export function readBound(option: string, text: string): number {
-  return asBound(readAnyTime(option, text));
+export function readBound(option: string, text: string, timeZone: string): number {
+  return readSpan(option, text, timeZone).start;
 }
 
-function readAnyTime(option: string, text: string): number {
-  if (/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.now() - readDurationMs(option, text);
-  const time = parseTime(text);
-  if (time !== undefined) return time;
-  throw invalidValue(option, "a time such as 2026-01-31T12:00Z, or a duration ago such as 7d", text);
+/**
+ * Reads a period, or a single time.
+ *
+ * @throws {UsageError} If it is neither.
+ */
+export function readSpan(option: string, text: string, timeZone: string): TimeSpan {
+  const span = parseSpan(text, { timeZone });
+  if (span !== undefined) return { start: asBound(span.start), end: asBound(span.end) };
+  const hint = nearest(text, TIME_WORDS);
+  throw invalidValue(option, TIME_SYNTAX, text, hint && ` Did you mean ${hint}?`);
 }
 
 /**

@@ -6,7 +6,8 @@ import { serviceMetrics } from "../records/service_metrics.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { readWhere, WHERE_OPTION } from "./where.ts";
-import { readBound, readName, readNumber, UsageError } from "./option_values.ts";
+import { readZone, TIME_ZONE_OPTION } from "./command.ts";
+import { invalidValue, readBound, readName, readNumber, readSpan, UsageError } from "./option_values.ts";
 
 /** Datasets by their names on the command line. */
 export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
@@ -56,9 +57,19 @@ export function readDatasetName(given: Arguments): string | undefined {
 
 /** Options that select a time range. */
 export const RANGE_OPTIONS: readonly Option[] = [
-  { name: "since", value: "TIME", summary: "from this time: ISO 8601, or a duration ago (7d)" },
-  { name: "until", value: "TIME", summary: "before this time: ISO 8601, or a duration ago" },
+  {
+    name: "since",
+    value: "TIME",
+    summary: "from this time: 2026-10-05, 2026-10, yesterday, 7d or 1mo ago …",
+  },
+  { name: "until", value: "TIME", summary: "before this time, in the same forms" },
+  {
+    name: "during",
+    value: "PERIOD",
+    summary: "only this day, month, quarter or year: last-month, 2026-10, 2026-Q3",
+  },
   { name: "days", value: "N", summary: "only the last N days; the same as --since Nd" },
+  TIME_ZONE_OPTION,
 ];
 
 /** Options that filter by a field of any dataset. */
@@ -72,18 +83,27 @@ export const SELECTION_OPTIONS: readonly Option[] = [
   WHERE_OPTION,
 ];
 
+/** Options that each set the start of a range. */
+const STARTS = ["days", "since", "during"];
+
 /** Reads the time range. */
 export function readRange(given: Arguments): { startTime?: number; endTime?: number } {
-  const days = given.text("days");
-  if (days !== undefined && given.has("since")) {
-    throw new UsageError("--days and --since both set the start of the range. Remove one.", {
+  const [start, other = start === "during" && given.has("until") ? "until" : undefined] = STARTS.filter((
+    name,
+  ) => given.has(name));
+  if (other !== undefined) {
+    const what = other === "until" ? "end" : "start";
+    throw new UsageError(`--${start} and --${other} both set the ${what} of the range. Remove one.`, {
       code: "CONFLICTING_OPTIONS",
     });
   }
+  const timeZone = readZone(given);
+  if (start === "during") return readPeriod("during", given.text("during")!, timeZone);
+  const days = given.text("days");
   const since = days === undefined ? given.text("since") : `${readNumber("days", days)}d`;
   const until = given.text("until");
-  const startTime = since === undefined ? undefined : readBound("since", since);
-  const endTime = until === undefined ? undefined : readBound("until", until);
+  const startTime = since === undefined ? undefined : readBound("since", since, timeZone);
+  const endTime = until === undefined ? undefined : readBound("until", until, timeZone);
   if (startTime !== undefined && endTime !== undefined && startTime > endTime) {
     throw new UsageError(
       `--since (${isoTime(startTime)}) must be no later than --until (${isoTime(endTime)}).`,
@@ -91,6 +111,17 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
     );
   }
   return { ...(startTime === undefined ? {} : { startTime }), ...(endTime === undefined ? {} : { endTime }) };
+}
+
+/** Reads a period that has a length, such as a day or a month. */
+export function readPeriod(
+  option: string,
+  text: string,
+  timeZone: string,
+): { startTime: number; endTime: number } {
+  const { start, end } = readSpan(option, text, timeZone);
+  if (start < end) return { startTime: start, endTime: end };
+  throw invalidValue(option, "a period such as 2026-10-05, 2026-10, 2026-Q3, yesterday or last-month", text);
 }
 
 /** Reads the query; the caller validates it. */
@@ -106,7 +137,7 @@ export function readSelection(given: Arguments, dataset: Dataset<unknown>): Reco
     }
     asked[field] = value;
   }
-  const where = readWhere(given, dataset);
+  const where = readWhere(given, { dataset, timeZone: readZone(given) });
   if (where.length > 0) asked.where = where;
   return asked;
 }

@@ -1,7 +1,7 @@
 import { describe } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptWhere, findField, type WhereCondition } from "../records/where.ts";
-import { parseTime } from "../transfer/values.ts";
+import { parseSpan } from "../records/time_text.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -32,8 +32,11 @@ const ITEM = /\s*(?:"((?:[^"\\]|\\.)*)"|([^,]*?))\s*(?:,|$)/gy;
  * @throws {UsageError} If one cannot be read.
  * @throws {ValidationError} If the dataset has no such field, or the value is wrong.
  */
-export function readWhere(given: Arguments, dataset: Dataset<unknown>): WhereCondition[] {
-  const conditions = given.texts("where").map((text) => parseCondition(text, dataset));
+export function readWhere(
+  given: Arguments,
+  { dataset, timeZone }: { dataset: Dataset<unknown>; timeZone: string },
+): WhereCondition[] {
+  const conditions = given.texts("where").map((text) => parseCondition(text, { dataset, timeZone }));
   acceptWhere(dataset, conditions);
   return conditions;
 }
@@ -46,7 +49,10 @@ export function splitNames(text = ""): string[] {
   });
 }
 
-function parseCondition(text: string, dataset: Dataset<unknown>): WhereCondition {
+function parseCondition(
+  text: string,
+  { dataset, timeZone }: { dataset: Dataset<unknown>; timeZone: string },
+): WhereCondition {
   const [start, field, quoted, plain] = NAME.exec(text) ?? [];
   const key = quoted === undefined ? plain : unescape(quoted);
   const name = key === undefined ? field : `${field}.${key}`;
@@ -65,7 +71,7 @@ function parseCondition(text: string, dataset: Dataset<unknown>): WhereCondition
   }
   if (isMissing !== undefined) return { field: name, missing: isMissing === "missing" };
   const isTime = findField(dataset, name)?.column.type === "timestamp";
-  const read = (text: string) => isTime ? parseTime(text) ?? text : text;
+  const read = (text: string) => isTime ? parseSpan(text, { timeZone })?.start ?? text : text;
   if (word !== undefined) return { field: name, [word === "in" ? "in" : "notIn"]: itemsOf(list).map(read) };
   return { field: name, [SIGNS[sign]]: read(unquote(value.trim())) };
 }

@@ -11,17 +11,23 @@ import { HOUR_MS } from "../records/calendar.ts";
 /** Time range and size of a cost summary. */
 export interface CostSummaryOptions {
   /**
-   * From when on: epoch milliseconds or a `Date`.
+   * From when on: epoch milliseconds, a `Date`, or a text such as `2026-10`, which is its start.
    *
    * @default {24 hours before endTime}
    */
-  startTime?: number | Date;
+  startTime?: number | Date | string;
   /**
    * Up to when, exclusive.
    *
    * @default {now}
    */
-  endTime?: number | Date;
+  endTime?: number | Date | string;
+  /**
+   * The time zone in which texts are read.
+   *
+   * @default {the timeZone of the configuration}
+   */
+  timeZone?: string;
   /**
    * Number of resources to list for each currency, the most expensive first.
    *
@@ -81,6 +87,7 @@ export interface CostSummary {
 const FIELDS: Record<keyof CostSummaryOptions, Check> = {
   startTime: isAnything,
   endTime: isAnything,
+  timeZone: isAnything,
   top: {
     test: (value) => Number.isSafeInteger(value) && value as number > 0,
     expected: "a whole number from 1",

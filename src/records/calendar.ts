@@ -43,6 +43,9 @@ const UNITS = {
 /** The syntax of buckets, for messages. */
 export const BUCKET_SYNTAX = "a span such as 30s, 15m, 6h (of a day at the most), 1d, 1w, 1mo, 3mo or 1y";
 
+/** The syntax of time zones, for messages. */
+export const TIME_ZONE_SYNTAX = "the name of a time zone, such as America/New_York";
+
 /** Parses a bucket such as `1h`; returns undefined if it is none. */
 export function parseBucket(text: string): Bucket | undefined {
   const [, digits, name] = /^(\d{1,4})(s|m|h|d|w|mo|y)$/.exec(text) ?? [];

@@ -1,14 +1,20 @@
 import { ValidationError } from "../errors.ts";
 import type { Dataset } from "./dataset.ts";
-import { acceptMap, acceptText, acceptTime } from "./validation.ts";
+import { acceptMap, acceptText, acceptTimeText, acceptTimeZone } from "./validation.ts";
 import { acceptWhere, type Condition, type WhereCondition } from "./where.ts";
 
 /** Options of every query. Ranges are half-open: `[startTime, endTime)`. */
 export interface TimeRangeQuery {
-  /** The earliest time, inclusive: epoch milliseconds or a `Date`. */
-  startTime?: number | Date;
-  /** The latest time, exclusive: epoch milliseconds or a `Date`. */
-  endTime?: number | Date;
+  /** The earliest time, inclusive: epoch milliseconds, a `Date`, or a text such as `2026-10`, which is its start. */
+  startTime?: number | Date | string;
+  /** The latest time, exclusive: epoch milliseconds, a `Date`, or a text, as in `this-month`. */
+  endTime?: number | Date | string;
+  /**
+   * The time zone in which texts are read and days begin, as in `America/New_York`.
+   *
+   * @default {the timeZone of the configuration}
+   */
+  timeZone?: string;
   /** The most records to return; all where it is not given. */
   limit?: number;
   /**
@@ -83,11 +89,16 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
     order: "asc",
   };
   const equals: Record<string, string> = {};
+  const timeZone = acceptTimeZone(subject, (input as TimeRangeQuery).timeZone);
   for (const [field, value] of Object.entries(input)) {
     if (value === undefined) continue;
     if (field === "startTime" || field === "endTime") {
       // 0 says "from the beginning" often enough not to be taken for a time in seconds.
-      query[field] = Number(value) === 0 && value !== "" ? 0 : acceptTime(subject, field, value);
+      query[field] = Number(value) === 0 && value !== ""
+        ? 0
+        : acceptTimeText(subject, field, value, timeZone);
+    } else if (field === "timeZone") {
+      continue;
     } else if (field === "limit") {
       if (!Number.isSafeInteger(value) || value < 1) refuse(field, value, "a whole number from 1");
       query.limit = value;
@@ -97,7 +108,7 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
     } else if (dataset.filters.includes(field)) {
       equals[field] = acceptText(subject, field, value);
     } else if (field === "where") {
-      query.where = acceptWhere(dataset, value);
+      query.where = acceptWhere(dataset, value, timeZone);
     } else if (field === dataset.mapFilter) {
       query.entries = acceptMap(subject, field, value);
     } else throw new ValidationError({ subject, field, value, known: queryFields(dataset) });
@@ -112,5 +123,5 @@ export function acceptQuery(dataset: Dataset<unknown>, input: object = {}): Reco
 /** Returns the options of a query of a dataset. */
 export function queryFields(dataset: Dataset<unknown>): string[] {
   const map = dataset.mapFilter ? [dataset.mapFilter] : [];
-  return ["startTime", "endTime", "limit", "order", "where", ...dataset.filters, ...map];
+  return ["startTime", "endTime", "limit", "order", "timeZone", "where", ...dataset.filters, ...map];
 }

@@ -7,6 +7,8 @@ import {
   positionOf,
   withSortedKeys,
 } from "./dataset.ts";
+import { isTimeZone, TIME_ZONE_SYNTAX } from "./calendar.ts";
+import { parseSpan, TIME_SYNTAX } from "./time_text.ts";
 import { Decimal, isCanonicalAmount } from "./decimal.ts";
 
 /** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
@@ -94,6 +96,29 @@ export function acceptTime(subject: string, field: string, value: unknown): numb
   } catch (refusal) {
     throw asValidationError(subject, field, refusal);
   }
+}
+
+/**
+ * Checks a time of a question: epoch milliseconds, a `Date`, or a text that is read in a time zone, as in `2026-10`. A
+ * period is its start; a time before any record is 0.
+ *
+ * @throws {ValidationError} If it is no time.
+ */
+export function acceptTimeText(subject: string, field: string, value: unknown, timeZone = "UTC"): number {
+  if (typeof value !== "string") return acceptTime(subject, field, value);
+  const span = parseSpan(value, { timeZone });
+  if (span !== undefined) return asBound(span.start);
+  throw new ValidationError({ subject, field, value, expected: TIME_SYNTAX });
+}
+
+/**
+ * Checks the name of a time zone; UTC where there is none.
+ *
+ * @throws {ValidationError} If the system does not know it.
+ */
+export function acceptTimeZone(subject: string, value: unknown = "UTC"): string {
+  if (typeof value === "string" && isTimeZone(value)) return value;
+  throw new ValidationError({ subject, field: "timeZone", value, expected: TIME_ZONE_SYNTAX });
 }
 
 /**

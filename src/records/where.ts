@@ -6,7 +6,7 @@
 import { ValidationError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
 import type { Column, Dataset } from "./dataset.ts";
-import { acceptText, acceptValue } from "./validation.ts";
+import { acceptText, acceptTimeText, acceptValue } from "./validation.ts";
 
 /** A value that a field is compared with. */
 export type WhereValue = string | number | boolean | Date;
@@ -84,7 +84,7 @@ export function expectedName(name: unknown, names: readonly string[]): string {
  *
  * @throws {ValidationError} If a field or operator is unknown, or a value is wrong.
  */
-export function acceptWhere(dataset: Dataset<unknown>, input: unknown): Condition[] {
+export function acceptWhere(dataset: Dataset<unknown>, input: unknown, timeZone = "UTC"): Condition[] {
   const subject = `a query of ${dataset.name}`;
   if (!Array.isArray(input)) {
     const expected = 'an array such as [{ field: "region", eq: "eu" }]';
@@ -110,14 +110,14 @@ export function acceptWhere(dataset: Dataset<unknown>, input: unknown): Conditio
     return given.map(([operator, value]): Condition => ({
       field: column.field,
       ...(key === undefined ? {} : { key }),
-      ...acceptOperator(dataset, { column, key, name: name as string }, [operator, value]),
+      ...acceptOperator(dataset, { column, key, name: name as string, timeZone }, [operator, value]),
     }));
   });
 }
 
 function acceptOperator(
   dataset: Dataset<unknown>,
-  { column, key, name }: { column: Column; key?: string; name: string },
+  { column, key, name, timeZone }: { column: Column; key?: string; name: string; timeZone: string },
   [operator, value]: [operator: string, value: unknown],
 ): Pick<Condition, "operator" | "values"> {
   const subject = `a query of ${dataset.name}`;
@@ -132,6 +132,8 @@ function acceptOperator(
   const accept = (item: unknown) =>
     isText
       ? acceptText(subject, `where.${name}`, item)
+      : column.type === "timestamp"
+      ? acceptTimeText(subject, `where.${name}`, item, timeZone)
       : acceptValue(dataset, column.field, readNumber(column, item)) as string | number | boolean;
   if (operator in ORDERED) {
     if (isText || column.type === "boolean") refuse("of a field that is a number or a time");

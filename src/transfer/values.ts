@@ -4,7 +4,9 @@
  * @module
  */
 import type { Column, ColumnType } from "../records/dataset.ts";
-import { HOUR_MS } from "../records/calendar.ts";
+import { parseTime } from "../records/time_text.ts";
+
+export { parseTime };
 
 /** A value does not fit a field. Becomes a `ValidationError` that names the field. */
 export class Unreadable extends Error {
@@ -33,29 +35,6 @@ export interface FieldPlan {
 
 /** Gives the value of a column in a row. */
 export type Row = (column: string) => unknown;
-
-const TIME =
-  /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/;
-
-/** No clock is further from UTC. */
-const MAX_OFFSET_MS = 18 * HOUR_MS;
-
-/** Reads an ISO 8601 time; without a zone it is UTC, and digits beyond milliseconds are cut. */
-export function parseTime(text: string): number | undefined {
-  const match = TIME.exec(text);
-  if (!match) return undefined;
-  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((digits) => Number(digits ?? 0));
-  const ms = Number((match[7] ?? "").padEnd(3, "0").slice(0, 3));
-  const date = new Date(Date.UTC(year, month - 1, day));
-  // `Date.UTC()` takes the first hundred years for those of the last century.
-  const isDate = year >= 1_000 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
-  if (!isDate || hour > 23 || minute > 59 || second > 59) return undefined;
-  const [, sign, hours = "0", minutes = "0"] = /^([+-])(\d\d):?(\d\d)?$/.exec(match[8] ?? "") ?? [];
-  const aheadMs = 60_000 * (60 * Number(hours) + Number(minutes));
-  if (Number(minutes) > 59 || aheadMs > MAX_OFFSET_MS) return undefined;
-  const offset = sign === "-" ? -aheadMs : aheadMs;
-  return date.getTime() + HOUR_MS * hour + 60_000 * minute + 1_000 * second + ms - offset;
-}
 
 /** Epoch milliseconds as ISO 8601 in UTC. */
 export function isoTime(ms: number): string {

@@ -1,9 +1,15 @@
 import { ValidationError } from "../../errors.ts";
 import type { Budget } from "../../records/budget.ts";
-import { bucketAt, bucketRangesOf, isTimeZone, parseBucket } from "../../records/calendar.ts";
+import {
+  bucketAt,
+  bucketRangesOf,
+  isTimeZone,
+  parseBucket,
+  TIME_ZONE_SYNTAX,
+} from "../../records/calendar.ts";
 import { currencyFault } from "../../records/currency.ts";
 import { Decimal } from "../../records/decimal.ts";
-import { acceptMap, acceptTime } from "../../records/validation.ts";
+import { acceptMap, acceptTimeText, EARLIEST_TIME } from "../../records/validation.ts";
 import { type Check, isAnything, isText, isTexts, isTextUpTo, takeFields } from "../field_checks.ts";
 
 /** A {@linkcode Budget} as it is handed in. */
@@ -33,13 +39,13 @@ export interface BudgetInput {
   /**
    * The time zone in which periods begin, as in `America/New_York`.
    *
-   * @default {"UTC"}
+   * @default {the timeZone of the configuration}
    */
   timeZone?: string;
-  /** Costs before this do not count: epoch milliseconds or a `Date`. */
-  startTime?: number | Date;
-  /** Costs from this on do not count: epoch milliseconds or a `Date`. */
-  endTime?: number | Date;
+  /** Costs before this do not count: epoch milliseconds, a `Date`, or a text such as `2026-10`, which is its start. */
+  startTime?: number | Date | string;
+  /** Costs from this on do not count: epoch milliseconds, a `Date` or a text. */
+  endTime?: number | Date | string;
   /** Only costs of these categories; all where not given. */
   categories?: string[];
   /** Only costs of this resource. */
@@ -85,7 +91,7 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   },
   timeZone: {
     test: (value) => typeof value === "string" && isTimeZone(value),
-    expected: "the name of a time zone, such as America/New_York",
+    expected: TIME_ZONE_SYNTAX,
   },
   startTime: isAnything,
   endTime: isAnything,
@@ -106,12 +112,17 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
 /**
  * Checks a budget and fills in what is left open.
  *
+ * @param input The budget.
+ * @param defaultZone The time zone of a budget that names none.
  * @throws {ValidationError} If a field is missing, unknown or wrong.
  */
-export function acceptBudget(input: BudgetInput): Budget {
+export function acceptBudget(input: BudgetInput, defaultZone = "UTC"): Budget {
   const given = takeFields(SUBJECT, input, { fields: FIELDS, required: ["budgetId", "amount"] });
+  const { timeZone = defaultZone } = given;
   for (const field of ["startTime", "endTime"]) {
-    if (given[field] !== undefined) given[field] = acceptTime(SUBJECT, field, given[field]);
+    if (given[field] === undefined) continue;
+    const time = acceptTimeText(SUBJECT, field, given[field], timeZone as string);
+    given[field] = Math.max(time, EARLIEST_TIME);
   }
   if (given.tags !== undefined) given.tags = acceptMap(SUBJECT, "tags", given.tags);
   const isFixed = given.startTime !== undefined && given.endTime !== undefined && given.period === undefined;
@@ -119,7 +130,7 @@ export function acceptBudget(input: BudgetInput): Budget {
     name: given.budgetId,
     currency: "USD",
     ...(isFixed ? {} : { period: "1mo" }),
-    timeZone: "UTC",
+    timeZone,
     ...given,
     amount: acceptAmount(given.amount),
     thresholds: [...new Set(given.thresholds as number[] ?? DEFAULT_THRESHOLDS)].toSorted((a, b) => a - b),

@@ -5,7 +5,7 @@ import { nearest } from "../../nearest.ts";
 import type { EventListener } from "../../pipeline/events.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import type { Decimal } from "../../records/decimal.ts";
-import { acceptTime } from "../../records/validation.ts";
+import { acceptTimeText, acceptTimeZone } from "../../records/validation.ts";
 import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./budget.ts";
 import { type BudgetStatus, budgetStatus, isCrossingOf, thresholdAmount } from "./budget_status.ts";
 import { readSpending, readSpendings, type Spending } from "./spending.ts";
@@ -23,12 +23,18 @@ export interface BudgetQuery {
   /** Only this one. */
   budgetId?: string;
   /**
-   * In which period: that which holds this time, epoch milliseconds or a `Date`. It is told how the budget stands now, or at
+   * In which period: that which holds this time, epoch milliseconds, a `Date` or a text. It is told how the budget stands now, or at
    * the end of a period that is over.
    *
    * @default {now}
    */
-  at?: number | Date;
+  at?: number | Date | string;
+  /**
+   * The time zone in which a text is read.
+   *
+   * @default {the timeZone of the configuration}
+   */
+  timeZone?: string;
 }
 
 /** The surroundings of {@linkcode Budgets}. */
@@ -43,6 +49,12 @@ export interface BudgetsOptions {
    * @default {() => false}
    */
   readonly isClosed?: () => boolean;
+  /**
+   * The time zone of budgets that name none.
+   *
+   * @default {"UTC"}
+   */
+  readonly timeZone?: string;
 }
 
 /** Operations on budgets. */
@@ -51,17 +63,22 @@ export class Budgets {
   readonly #emit: EventListener;
   readonly #onChange: () => void;
   readonly #isClosed: () => boolean;
+  readonly #timeZone: string;
 
   /** Stores changes and notifies the monitor. */
-  constructor(backend: Backend, { emit, onChange, isClosed = () => false }: BudgetsOptions) {
+  constructor(
+    backend: Backend,
+    { emit, onChange, isClosed = () => false, timeZone = "UTC" }: BudgetsOptions,
+  ) {
     this.#backend = backend;
     this.#emit = emit;
     this.#onChange = onChange;
     this.#isClosed = isClosed;
+    this.#timeZone = timeZone;
   }
 
   async create(input: BudgetInput): Promise<Budget> {
-    const budget = acceptBudget(input);
+    const budget = acceptBudget(input, this.#timeZone);
     const document = { kind: BUDGET, id: budget.budgetId, body: budget };
     if (!await this.#backend.documents.write(document, { ifAbsent: true })) {
       // A program that makes its budgets whenever it starts finds them as it has made them.
@@ -79,7 +96,7 @@ export class Budgets {
 
   async update(budgetId: string, changes: BudgetChanges): Promise<Budget> {
     const [stored] = await storedBudgets(this.#backend, budgetId);
-    const budget = acceptBudget({ ...stored, ...changes as Partial<BudgetInput> });
+    const budget = acceptBudget({ ...stored, ...changes as Partial<BudgetInput> }, this.#timeZone);
     if (budget.budgetId !== budgetId) {
       throw refusal(budget.budgetId, `absent, or ${budgetId} as it is`, "INVALID_FIELD");
     }
@@ -101,7 +118,7 @@ export class Budgets {
 
   /** Also tells of thresholds that were crossed unseen, as by what another process has imported. */
   async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
-    const found = await readBudgetSpendings(this.#backend, query);
+    const found = await readBudgetSpendings(this.#backend, { timeZone: this.#timeZone, ...query });
     // A user who may only read gets the status all the same.
     if (!this.#isClosed()) await this.#reportCrossings(found).catch(() => {});
     return await reportOf(this.#backend, found);
@@ -160,8 +177,11 @@ async function readBudgetSpendings(
   query: BudgetQuery = {},
 ): Promise<BudgetSpending[]> {
   const subject = "a query of budgets";
-  const given = takeFields(subject, query, { fields: { budgetId: isText, at: isAnything } });
-  const at = acceptTime(subject, "at", given.at ?? Date.now());
+  const given = takeFields(subject, query, {
+    fields: { budgetId: isText, at: isAnything, timeZone: isAnything },
+  });
+  const zone = acceptTimeZone(subject, given.timeZone);
+  const at = acceptTimeText(subject, "at", given.at ?? Date.now(), zone);
   const budgets = await storedBudgets(backend, given.budgetId as string | undefined);
   const periods = budgets.map((budget) => ({ budget, window: windowAt(budget, at) }));
   const spendings = await readSpendings(backend, periods);
