@@ -119,6 +119,7 @@ export {
   importRecords,
   type ImportReport,
 } from "./src/transfer/import.ts";
+export type { CellOptions } from "./src/transfer/cell_readers.ts";
 export type { MappingOptions } from "./src/transfer/mapping.ts";
 export {
   type DatasetMigration,

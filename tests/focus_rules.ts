@@ -15,7 +15,7 @@ export type FocusRow = Record<string, string | null>;
 /** Reads CSV: its columns and rows. Text for null without quotes is null. */
 export function readCsv(text: string, nullText?: string): { columns: string[]; rows: FocusRow[] } {
   const lines = text.match(/(?:"[^"]*"|[^"\n])+/g)!.map((line) =>
-    readCsvLine(line.replace(/\r$/, ""), nullText)
+    readCsvLine(line.replace(/\r$/, ""), { nullText })
   );
   const columns = lines[0] as string[];
   const rows = lines.slice(1).map((cells) =>

@@ -9,7 +9,8 @@ import {
   importRecords,
   type ImportReport,
 } from "../transfer/import.ts";
-import { IMPORT_FORMATS, type ImportFormat, makeReader } from "../transfer/mapping.ts";
+import type { CellOptions } from "../transfer/cell_readers.ts";
+import { IMPORT_FORMATS, type ImportFormat, makeReader, type MappingOptions } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
@@ -53,6 +54,24 @@ export const importCommand: Command = {
       name: "cost-column",
       value: "COLUMN",
       summary: "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
+    },
+    { name: "delimiter", value: "C", summary: "character between the cells of CSV, or tab (default ,)" },
+    {
+      name: "decimal",
+      value: ",|.",
+      summary: "decimal sign of numbers, which may then have thousands separators",
+    },
+    {
+      name: "date-format",
+      value: "F",
+      summary: "formats of times beside ISO 8601, separated by commas, such as DD.MM.YYYY,MM/DD/YYYY",
+    },
+    { name: "time-zone", value: "ZONE", summary: "time zone of times without one (default UTC)" },
+    {
+      name: "null",
+      value: "TEXT",
+      summary: "text that stands for a missing value in CSV; repeatable",
+      isRepeatable: true,
     },
     { name: "focus-version", value: "V", summary: "FOCUS version (default: detected from the columns)" },
     {
@@ -136,6 +155,7 @@ async function importEach(
       const report = await importRecords(await open(), {
         ...options,
         format,
+        onNote: (text) => note(`${name}: ${text}`),
         onReject: (reject) => rejects.add(name, reject),
         onProgress: ({ stored, known, bytes }) => progress.show(stored + known, size && bytes / size),
       });
@@ -174,6 +194,7 @@ async function importAsDelivery(
       format: files[0].format,
       onFocusVersion: (version) =>
         note(`${nameOf(current)}: FOCUS ${version}${options.focusVersion ? "" : OVERRIDE_HINT}`),
+      onNote: (text) => note(`${nameOf(current)}: ${text}`),
       onReject: (reject) => rejects.add(nameOf(current), reject),
       onProgress: ({ staged, bytes }) => progress.show(staged, total && bytes / total),
       onDelivered: printDelivery,
@@ -260,13 +281,26 @@ function readDelivery(
 
 function readMapping(
   given: Arguments,
-): Pick<ImportOptions, "map" | "set" | "idColumn" | "costColumn" | "focusVersion"> {
+): Omit<MappingOptions, "format"> {
   return {
+    ...readCells(given),
     map: readPairs(given, "map"),
     set: readPairs(given, "set"),
     idColumn: given.text("id-column"),
     costColumn: given.text("cost-column"),
     focusVersion: given.text("focus-version") as ImportOptions["focusVersion"], // checked with the header
+  };
+}
+
+/** Reads the forms of cells. */
+function readCells(given: Arguments): CellOptions {
+  const delimiter = given.text("delimiter");
+  return {
+    delimiter: delimiter === "tab" || delimiter === "\\t" ? "\t" : delimiter,
+    decimal: given.text("decimal") as CellOptions["decimal"], // checked with the mapping
+    dateFormats: given.text("date-format")?.split(","),
+    timeZone: given.text("time-zone"),
+    nullTexts: given.has("null") ? given.texts("null") : undefined,
   };
 }
 

@@ -5,10 +5,10 @@
  * @module
  */
 import type { DocumentStore } from "../backends/backend.ts";
-import { formatCsv, readCsvLine } from "./csv.ts";
+import { formatCsv } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
-import type { Line } from "./line_stream.ts";
 import type { Reject } from "./record_stream.ts";
+import type { FileRow } from "./rows.ts";
 import { TransferError } from "./transfer_error.ts";
 import { parseTime } from "./values.ts";
 
@@ -75,7 +75,7 @@ export interface FocusDocumentsOptions {
 
 /** Stores the rows of a file, one document each; a row that comes again takes the place of the one with its key. */
 export async function storeFocusRows(
-  lines: AsyncIterable<readonly Line[]>,
+  rows: AsyncIterable<readonly FileRow[]>,
   { documents, dataset, columns, reject }: FocusDocumentsOptions,
 ): Promise<{ stored: number; known: number; restated: number }> {
   const kind = kindOf(dataset);
@@ -85,16 +85,13 @@ export async function storeFocusRows(
   );
   const seen = new Map<string, number>();
   const report = { stored: 0, known: 0, restated: 0 };
-  for await (const page of lines) {
-    for (const { line, text, fault } of page) {
-      const cells = fault === undefined ? readCsvLine(text, FOCUS_NULL) : [];
-      if (cells.length !== columns.length) {
-        const reason = fault ??
-          `it has ${cells.length} columns, the first line has ${columns.length}`;
-        reject({ line, code: "INVALID_LINE", reason, text });
+  for await (const page of rows) {
+    for (const { line, text, fault, get } of page) {
+      if (fault !== undefined) {
+        reject({ line, code: "INVALID_LINE", reason: fault, text });
         continue;
       }
-      const body: FocusRow = Object.fromEntries(columns.map((name, i) => [name, cells[i] || null]));
+      const body: FocusRow = Object.fromEntries(columns.map((name) => [name, (get(name) || null) as string]));
       const name = JSON.stringify(key.map((column) => body[column] ?? null));
       const count = (seen.get(name) ?? 0) + 1;
       seen.set(name, count);

@@ -9,9 +9,9 @@ import { DATASETS } from "../records/datasets.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, storeFocusRows } from "./focus_documents.ts";
-import { type Line, LineStream } from "./line_stream.ts";
 import type { MappingOptions } from "./mapping.ts";
-import { headerOf, type Outcome, RecordStream, type Reject } from "./record_stream.ts";
+import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
+import { type FileRow, readRows } from "./rows.ts";
 import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
 import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
@@ -267,18 +267,18 @@ async function readRecords(
   input: CountedInput,
   { dataset, progress, options, take }: ReadingOptions,
 ): Promise<ReadableStream<unknown[]> | undefined> {
-  const lines = (await decompress(input.bytes))
-    .pipeThrough(new LineStream({ isQuoted: options.format !== "ndjson" }));
-  const { first, whole } = options.format === "focus" ? await peek(lines) : { first: [], whole: lines };
-  const columns = first.length > 0 && first[0].fault === undefined ? headerOf(first[0].text) : [];
-  const documents = focusDatasetOf(columns);
+  const { columns, rows } = await readRows(await decompress(input.bytes), options).catch((error) => {
+    if (!(error instanceof TransferError)) throw error;
+    throw new TransferError(`Cannot import ${dataset.name}: ${error.message}`, error);
+  });
+  const documents = options.format === "focus" ? focusDatasetOf(columns ?? []) : undefined;
   if (documents === undefined) {
-    return whole.pipeThrough(new RecordStream(dataset, options))
+    return rows.pipeThrough(new RecordStream(dataset, options, columns))
       .pipeThrough(sorter(rejector(progress, options), take));
   }
-  const { stored, known, restated } = await importDocuments(whole, {
+  const { stored, known, restated } = await importDocuments(rows, {
     dataset: documents,
-    columns,
+    columns: columns!,
     progress,
     options,
   });
@@ -287,23 +287,9 @@ async function readRecords(
   progress.restated += restated;
 }
 
-/** Reads the first lines of a file and returns them with the rest. */
-async function peek(
-  lines: ReadableStream<Line[]>,
-): Promise<{ first: readonly Line[]; whole: ReadableStream<Line[]> }> {
-  const reader = lines.getReader();
-  const { value: first = [] } = await reader.read();
-  reader.releaseLock();
-  const whole = ReadableStream.from((async function* () {
-    if (first.length > 0) yield first;
-    yield* lines;
-  })());
-  return { first, whole };
-}
-
 /** Imports a file of FOCUS that is none of costs. */
 async function importDocuments(
-  lines: ReadableStream<Line[]>,
+  rows: ReadableStream<readonly FileRow[]>,
   { dataset, columns, progress, options }: {
     dataset: FocusDataset;
     columns: readonly string[];
@@ -318,15 +304,6 @@ async function importDocuments(
       { code: "UNSUPPORTED_FORMAT" },
     );
   }
-  let isHeader = true;
-  const rows = lines.pipeThrough(
-    new TransformStream<Line[], Line[]>({
-      transform(page, controller) {
-        controller.enqueue(isHeader ? page.slice(1) : page);
-        isHeader = false;
-      },
-    }),
-  );
   const reject = rejector(progress, options);
   const stored = await storeFocusRows(rows, { documents, dataset, columns, reject });
   return { ...stored, rejected: progress.rejected };

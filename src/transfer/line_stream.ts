@@ -13,6 +13,12 @@ export interface LineStreamOptions {
   /** True if quotes hide line ends, as in CSV. */
   isQuoted: boolean;
   /**
+   * Character between the cells of a line; one of ASCII.
+   *
+   * @default {","}
+   */
+  delimiter?: string;
+  /**
    * The most bytes of a line. Longer ones are passed over and reported, so that memory stays flat.
    *
    * @default {1_048_576}
@@ -20,7 +26,7 @@ export interface LineStreamOptions {
   maxBytes?: number;
 }
 
-const LF = 10, CR = 13, QUOTE = 34, COMMA = 44;
+const LF = 10, CR = 13, SPACE = 32, QUOTE = 34;
 const BOM = [0xef, 0xbb, 0xbf];
 const MAX_LINE_BYTES = 2 ** 20;
 const MAX_SHOWN_BYTES = 1_000;
@@ -31,6 +37,7 @@ type State =
   | "plain" // within a field without quotes
   | "quoted"
   | "closing" // after a quote within quotes: the closing one, or the first of two
+  | "closed" // after spaces behind a closing quote
   | "skipped"; // in a line that was reported and is passed over
 
 /**
@@ -60,6 +67,7 @@ export class LineStream extends TransformStream<Uint8Array, Line[]> {
 
 class Scanner {
   readonly #isQuoted: boolean;
+  readonly #delimiter: number;
   readonly #maxBytes: number;
   readonly #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   readonly #lenient = new TextDecoder();
@@ -74,8 +82,9 @@ class Scanner {
   #firstEnd = -1;
   #lines: Line[] = [];
 
-  constructor({ isQuoted, maxBytes = MAX_LINE_BYTES }: LineStreamOptions) {
+  constructor({ isQuoted, delimiter = ",", maxBytes = MAX_LINE_BYTES }: LineStreamOptions) {
     this.#isQuoted = isQuoted;
+    this.#delimiter = delimiter.charCodeAt(0);
     this.#maxBytes = maxBytes;
   }
 
@@ -133,16 +142,18 @@ class Scanner {
         }
         break;
       case "closing":
-        if (byte === QUOTE) this.#state = "quoted";
-        else if (byte === COMMA) this.#state = "start";
+      case "closed":
+        if (byte === QUOTE && this.#state === "closing") this.#state = "quoted";
+        else if (byte === this.#delimiter) this.#state = "start";
+        else if (byte === SPACE) this.#state = "closed";
         else if (byte !== CR) return "A closing quote must be followed by a comma or the end of the line.";
         break;
       case "start":
         if (byte === QUOTE && this.#isQuoted) this.#state = "quoted";
-        else if (byte !== COMMA && !(this.#line === 1 && byte === BOM[at])) this.#state = "plain";
+        else if (byte !== this.#delimiter && byte !== SPACE && byte !== BOM[at]) this.#state = "plain";
         break;
       case "plain":
-        if (byte === COMMA) this.#state = "start";
+        if (byte === this.#delimiter) this.#state = "start";
     }
     if (at < this.#maxBytes) return;
     return this.#firstEnd < 0
@@ -177,7 +188,8 @@ class Scanner {
     if (line.length === 0) return;
     try {
       const decoded = this.#utf8.decode(line);
-      const text = this.#line === 1 ? decoded.replace(/^\uFEFF/, "") : decoded;
+      // Files that were appended to one another have one at the start of each.
+      const text = decoded.startsWith("\uFEFF") ? decoded.slice(1) : decoded;
       if (text !== "") this.#lines.push({ line: this.#line, text });
     } catch {
       const text = this.#lenient.decode(line.subarray(0, MAX_SHOWN_BYTES));

@@ -8,6 +8,7 @@ import { suggest } from "../nearest.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { TransferError } from "./transfer_error.ts";
 import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
+import { type CellOptions, makeReaders, type Readers } from "./cell_readers.ts";
 import { type FieldPlan, READERS, type Row, Unreadable } from "./values.ts";
 
 /** A format that can be read. */
@@ -16,7 +17,7 @@ export type ImportFormat = MappingOptions["format"];
 export const IMPORT_FORMATS: readonly ImportFormat[] = ["focus", "csv", "ndjson"];
 
 /** Mapping options of an import. */
-export interface MappingOptions {
+export interface MappingOptions extends CellOptions {
   /** The format of the file. */
   format: "focus" | "csv" | "ndjson";
   /** The column of each field that is not called like the field; `tags.team` is one entry of a map. */
@@ -43,17 +44,22 @@ function makePlan(
   focus: FocusReader | undefined,
 ): FieldPlan[] {
   const plans = new Map<string, FieldPlan>();
+  const readers = makeReaders(options);
   const ownPlan = dataset.columns.map(({ field, name, type }) => ({
     field,
-    sources: [[field, READERS[type]], [name, READERS[type]]] as const,
+    sources: [[field, readers[type]], [name, readers[type]]] as const,
   }));
   for (const plan of focus?.plan ?? ownPlan) plans.set(plan.field, plan);
   const map = columnsOf(options);
   for (const [target, column] of Object.entries(map)) {
-    plans.set(target, { ...planFor(dataset, target, (read) => [[column, read]]), isRequested: true });
+    plans.set(target, {
+      ...planFor(dataset, target, { readers, sources: (read) => [[column, read]] }),
+      isRequested: true,
+    });
   }
   for (const [target, value] of Object.entries(options.set ?? {})) {
-    plans.set(target, planFor(dataset, target, (read) => [["", () => read(value)]]));
+    const sources: SourcesOf = (read) => [["", () => read(value)]];
+    plans.set(target, planFor(dataset, target, { readers: READERS, sources }));
   }
   // A record without these would be refused, and so would all the others.
   const needed = dataset.required.filter((column) =>
@@ -82,11 +88,14 @@ export function namedColumns(options: MappingOptions): string[] {
     .map(([, column]) => column);
 }
 
+/** Makes the sources of a field from its parser. */
+type SourcesOf = (read: (value: unknown) => unknown) => FieldPlan["sources"];
+
 /** The plan for a field, or for an entry of a map field. */
 function planFor(
   dataset: Dataset<unknown>,
   target: string,
-  sources: (read: (value: unknown) => unknown) => FieldPlan["sources"],
+  { readers, sources }: { readers: Readers; sources: SourcesOf },
 ): FieldPlan {
   const [, start, key] = /^([^.]*)(?:\.(.+))?$/s.exec(target) ?? [];
   const column = dataset.columns.find(({ field }) => field === start);
@@ -102,7 +111,7 @@ function planFor(
   return {
     field: column.field,
     key,
-    sources: sources(key === undefined ? READERS[column.type] : READERS.text),
+    sources: sources(key === undefined ? readers[column.type] : readers.text),
   };
 }
 
@@ -160,6 +169,7 @@ function readFields(
       const value = column === "" ? "" : row(column);
       if (value === null || value === undefined) continue;
       const kept = readValue(dataset, field, { value, read });
+      if (kept === undefined) continue;
       if (key === undefined) record[field] = kept;
       else record[field] = { ...record[field] as object, [key]: kept };
       break;

@@ -1,11 +1,9 @@
 import { type ErrorCode, ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptRecord } from "../records/validation.ts";
-import { readCsvLine } from "./csv.ts";
 import { TransferError } from "./transfer_error.ts";
-import type { Line } from "./line_stream.ts";
 import { makeReader, type MappingOptions, namedColumns, type RowReader } from "./mapping.ts";
-import { FOCUS_NULL } from "./focus_import.ts";
+import type { FileRow } from "./rows.ts";
 
 /** A line that could not be taken. */
 export interface Reject {
@@ -31,51 +29,51 @@ export interface Taken {
   readonly absent?: readonly string[];
 }
 
-/**
- * A `TransformStream` of lines into records, or into what is wrong with the line: one bad line costs no other. The
- * first line of a file of CSV names its columns; without it the stream errors.
- */
-export class RecordStream extends TransformStream<readonly Line[], Outcome[]> {
-  /** Makes the stream. */
-  constructor(dataset: Dataset<unknown>, options: MappingOptions) {
-    const isNdjson = options.format === "ndjson";
-    let reader: LineReader | undefined = isNdjson ? new NdjsonReader(dataset, options) : undefined;
+/** A `TransformStream` of rows into records, or into what is wrong with a row: one bad row costs no other. */
+export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]> {
+  /**
+   * Makes the stream.
+   *
+   * @throws {TransferError} If a column is missing, or one would be lost unseen.
+   */
+  constructor(dataset: Dataset<unknown>, options: MappingOptions, columns?: readonly string[]) {
+    const reader: RecordReader = columns
+      ? withDelimiterHint(columns, () => new ColumnsReader(dataset, options, columns))
+      : new ObjectsReader(dataset, options);
     super({
-      transform(lines, controller) {
-        const outcomes: Outcome[] = [];
-        for (const line of lines) {
-          if (reader) outcomes.push(take(line, reader));
-          else reader = new CsvReader(dataset, options, line);
-        }
-        if (outcomes.length > 0) controller.enqueue(outcomes);
-      },
-      flush() {
-        if (reader) return reader.end?.();
-        throw new TransferError(
-          `Cannot import ${dataset.name}: the file is empty. Its first line must name the columns.`,
-          { code: "INVALID_HEADER" },
-        );
-      },
+      transform: (rows, controller) => controller.enqueue(rows.map((row) => take(row, reader))),
+      flush: () => reader.end?.(),
     });
   }
 }
 
-/** Reads the names of the columns. */
-export function headerOf(text: string): string[] {
-  return readCsvLine(text).map((name) => (name ?? "").trim());
+/** Adds to an error about columns what another delimiter would make of a header that seems to be one column. */
+function withDelimiterHint<T>(columns: readonly string[], make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    const [, delimiter] = columns.length === 1 ? /\w([;|\t])/.exec(columns[0]) ?? [] : [];
+    if (!(error instanceof TransferError) || delimiter === undefined) throw error;
+    const name = delimiter === "\t" ? "tab" : `"${delimiter}"`;
+    throw new TransferError(
+      `${error.message} Are the cells separated by ${name}? Use --delimiter ${name}.`,
+      error,
+    );
+  }
 }
 
-/** Makes a record from a line. */
-interface LineReader {
-  read(text: string): Taken;
-  /** Checks that need all lines. */
+/** Makes a record from a row. */
+interface RecordReader {
+  read(row: FileRow): Taken;
+  /** Checks that need all rows. */
   end?(): void;
 }
 
-function take({ line, text, fault }: Line, reader: LineReader): Outcome {
+function take(row: FileRow, reader: RecordReader): Outcome {
+  const { line, text, fault } = row;
   if (fault !== undefined) return { line, code: "INVALID_LINE", reason: fault, text };
   try {
-    return reader.read(text);
+    return reader.read(row);
   } catch (error) {
     if (error instanceof ValidationError || error instanceof TransferError) {
       return { line, code: error.code, reason: error.message, text };
@@ -94,50 +92,32 @@ function accept(dataset: Dataset<unknown>, input: Record<string, unknown>): Take
   return { record: acceptRecord(dataset, input), isHashed };
 }
 
-class CsvReader implements LineReader {
+/** Reads rows that all have the same columns. */
+class ColumnsReader implements RecordReader {
   readonly #dataset: Dataset<unknown>;
-  readonly #columns: ReadonlyMap<string, number>;
   readonly #rows: RowReader;
-  /** The text that is null where no quotes are around it. */
-  readonly #nullText: string | undefined;
   #isFirst = true;
 
-  constructor(dataset: Dataset<unknown>, options: MappingOptions, header: Line) {
-    if (header.fault !== undefined) {
-      throw new TransferError(
-        `Cannot import ${dataset.name}: its first line must name the columns. ${header.fault}`,
-        { code: "INVALID_HEADER", line: header.line },
-      );
-    }
-    const names = headerOf(header.text);
+  constructor(dataset: Dataset<unknown>, options: MappingOptions, columns: readonly string[]) {
     this.#dataset = dataset;
-    this.#columns = new Map(names.map((name, i) => [name, i]));
-    this.#rows = makeReader(dataset, options, names);
-    this.#nullText = options.format === "focus" ? FOCUS_NULL : undefined;
+    this.#rows = makeReader(dataset, options, columns);
   }
 
-  read(text: string): Taken {
-    const cells = readCsvLine(text, this.#nullText);
-    if (cells.length !== this.#columns.size) {
-      throw new TransferError(
-        `The line has ${cells.length} columns, and the first line ${this.#columns.size}.`,
-        { code: "INVALID_LINE" },
-      );
-    }
-    const row = (column: string) => cells[this.#columns.get(column)!];
-    const taken = accept(this.#dataset, this.#rows.read(row));
-    const absent = this.#isFirst ? this.#rows.absentIn?.(row, taken.record) : undefined;
+  read({ get }: FileRow): Taken {
+    const taken = accept(this.#dataset, this.#rows.read(get));
+    const absent = this.#isFirst ? this.#rows.absentIn?.(get, taken.record) : undefined;
     this.#isFirst = false;
     return absent ? { ...taken, absent } : taken;
   }
 }
 
-class NdjsonReader implements LineReader {
+/** Reads rows whose columns differ from row to row. */
+class ObjectsReader implements RecordReader {
   readonly #dataset: Dataset<unknown>;
   readonly #rows: RowReader;
   /** Without a mapping, validation refuses columns that are not fields. */
   readonly #known: ReadonlySet<string> | undefined;
-  /** The columns that are mapped, and that no line has had so far. */
+  /** The columns that are mapped, and that no row has had so far. */
   readonly #unseen: Set<string>;
   #hasRows = false;
 
@@ -149,26 +129,15 @@ class NdjsonReader implements LineReader {
     this.#known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
   }
 
-  read(text: string): Taken {
-    let row: Record<string, unknown>;
-    try {
-      row = JSON.parse(text, keepDigits);
-    } catch (error) {
-      throw new TransferError(`The line is not JSON (${(error as Error).message}).`, {
-        code: "INVALID_LINE",
-      });
-    }
-    if (typeof row !== "object" || row === null || Array.isArray(row)) {
-      throw new TransferError("The line is no JSON object.", { code: "INVALID_LINE" });
-    }
+  read({ get, names = [] }: FileRow): Taken {
     this.#hasRows = true;
     for (const column of this.#unseen) {
-      if (Object.hasOwn(row, column)) this.#unseen.delete(column);
+      if (names.includes(column)) this.#unseen.delete(column);
     }
-    const record = this.#rows.read((column) => Object.hasOwn(row, column) ? row[column] : undefined);
+    const record = this.#rows.read(get);
     if (this.#known) {
-      for (const name in row) {
-        if (!this.#known.has(name)) record[name] = row[name];
+      for (const name of names) {
+        if (!this.#known.has(name)) record[name] = get(name);
       }
     }
     return accept(this.#dataset, record);
@@ -181,10 +150,4 @@ class NdjsonReader implements LineReader {
       code: "MISSING_COLUMN",
     });
   }
-}
-
-/** A number with more digits than a float can hold stays the text that it is in the file. */
-function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {
-  const source = context?.source;
-  return typeof value === "number" && source !== undefined && source.length > 15 ? source : value;
 }

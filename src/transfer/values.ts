@@ -108,7 +108,8 @@ export const READERS: Readonly<Record<ColumnType, (value: unknown) => unknown>> 
   map: readMap,
 };
 
-function refuse(expected: string): never {
+/** Refuses a value: says what a value of the field looks like. */
+export function refuse(expected: string): never {
   throw new Unreadable(expected);
 }
 
