@@ -13,6 +13,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import type { CostEntryInput } from "../src/records/cost_entry.ts";
 import { Alarm } from "../src/pipeline/events.ts";
 import { write } from "./backend_contract.ts";
+import { FakeTime } from "./fake_time.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 
@@ -153,7 +154,9 @@ Deno.test("AlertMonitor evicts only silent nodes and reports when it is full", (
     const observe = (nodeId: string) =>
       watch.observe("system_metrics", { timestamp: Date.now(), clusterId: "a", nodeId, temperature: 99 });
     observe("hot");
-    for (let node = 0; node < 150_000; node++) observe(`once${node}`);
+    for (let node = 1; node < 100_000; node++) observe(`once${node}`);
+    assertEquals(told, []);
+    observe("one more");
     assertEquals(told, ["watch-paused"]);
     minute = 0.5;
     observe("hot");
@@ -311,7 +314,15 @@ for (const [what, silence] of UNANSWERED) {
       await hub.collectSystemMetrics({ timestamp, temperature: 90 });
     }
     await costs.addCostEntry(costEntry({ timestamp: Date.now() }));
-    await Promise.all([hub.close({ deadlineMs: 20 }), costs.close({ deadlineMs: 20 })]);
+    let closed = 0;
+    using time = new FakeTime();
+    const closing = [hub, costs].map((one) => one.close({ deadlineMs: 10_000 }).then(() => closed++));
+    await time.pass(9_999);
+    assert(closed < 2, "It does not wait until the deadline.");
+    await time.pass(1);
+    await time.pass(0); // the monitors of a pipeline that took all the time
+    assertEquals(closed, 2);
+    await Promise.all(closing);
   });
 }
 
@@ -767,6 +778,27 @@ Deno.test("CostObservatory reports 80 % as near the limit, also to readers", asy
   assertEquals(await add("b", "0.000000000000000001"), "approaching_limit");
 });
 
+Deno.test("getBudgetStatus() reports a threshold of what others have committed at exactly its amount", async () => {
+  const told: [number, string][] = [];
+  const backend = memory();
+  await using costs = await CostObservatory.open({
+    backend,
+    onEvent: (event) =>
+      void (event.type === "budget-threshold" && told.push([event.crossing.threshold, event.crossing.spent])),
+  });
+  await costs.createBudget({ budgetId: "b", amount: "0.3", thresholds: [50, 100] });
+  const commit = async (entryId: string, amount: string) => { // as another process does
+    await write(backend, costEntries, [costEntry({ entryId, amount, timestamp: Date.now() })]);
+    const [{ status, crossed }] = await costs.getBudgetStatus();
+    return [status, ...crossed.map(({ threshold }) => threshold)];
+  };
+  assertEquals(await commit("a", "0.149999999999999999"), ["under_budget"]);
+  assertEquals(await commit("b", "0.000000000000000001"), ["under_budget", 50]);
+  assertEquals(await commit("c", "0.149999999999999999"), ["approaching_limit", 50]);
+  assertEquals(await commit("d", "0.000000000000000001"), ["budget_exhausted", 50, 100]);
+  assertEquals(told, [[50, "0.15"], [100, "0.3"]]);
+});
+
 Deno.test("CostObservatory reports a threshold again when a budget is recreated", async () => {
   const told: number[] = [];
   await using costs = await CostObservatory.open({
@@ -907,7 +939,9 @@ Deno.test("cleanupOldData() deletes resolved alerts and past thresholds only", a
   for (const { alertId } of await hub.getAlerts()) await hub.acknowledgeAlert(alertId);
   await heat("old", 99 * DAY, 20);
   const costs = await CostObservatory.open({ backend });
-  await costs.createBudget({ budgetId: "b", amount: 1, thresholds: [100] });
+  // Its period began longer ago than the retention.
+  const budget = { budgetId: "b", amount: 1, thresholds: [100] };
+  await costs.createBudget({ ...budget, startTime: now - 100 * DAY, endTime: now + 100 * DAY });
   const crossing = (startTime: number) => ({
     kind: "budget_crossing",
     id: `b/${startTime}/100`,

@@ -1,4 +1,5 @@
-import { retry } from "../src/pipeline/retry.ts";
+import { BackendError, type FailureKind } from "../src/errors.ts";
+import { retry, retryBriefly, RetryPace } from "../src/pipeline/retry.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { FakeTime } from "./fake_time.ts";
 
@@ -63,3 +64,78 @@ Deno.test("retry() ends when onFailure throws", async () => {
   };
   await assertRejects(() => retry(failing(1), { signal: never, onFailure }), Error, "0 left");
 });
+
+const WAITS: readonly [FailureKind, firstMs: number][] = [
+  ["transient", 50],
+  ["timeout", 50],
+  ["data", 50],
+  ["unknown", 50],
+  ["disk-full", 1_000],
+  ["operator", 1_000],
+];
+
+for (const [kind, firstMs] of WAITS) {
+  Deno.test(`retry() waits longer from ${firstMs} ms to 30 s while an outage of kind ${kind} lasts`, async () => {
+    using time = new FakeTime();
+    using _ = largestWaits();
+    const failure = new BackendError("away", { code: "BACKEND_FAILED", operation: "write", kind });
+    let left = 14;
+    const operation = () => left-- > 0 ? Promise.reject(failure) : Promise.resolve("done");
+    const done = retry(operation, { signal: never, onFailure: () => {} });
+    for (let attempt = 0; attempt < 14; attempt++) {
+      await time.pass(0);
+      assertEquals(time.nextMs, Math.min(30_000, firstMs * 2 ** attempt));
+      await time.pass(time.nextMs);
+    }
+    assertEquals(await done, "done");
+  });
+}
+
+Deno.test("RetryPace ends a long wait when its pipeline closes, and keeps the next ones short", async () => {
+  using time = new FakeTime();
+  using _ = largestWaits();
+  const pace = new RetryPace();
+  const done = retry(failing(12), pace.options(() => {}));
+  for (let attempt = 0; attempt < 9; attempt++) {
+    await time.pass(0);
+    await time.pass(time.nextMs);
+  }
+  assertEquals(time.nextMs, 25_600);
+  pace.shortenWaits();
+  for (let attempt = 10; attempt < 12; attempt++) {
+    await time.pass(0);
+    assertEquals(time.nextMs, 250);
+    await time.pass(250);
+  }
+  assertEquals(await done, "done");
+});
+
+for (const kind of ["transient", "timeout", "disk-full"] as const) {
+  Deno.test(`retryBriefly() gives up after 20 failures of kind ${kind}, within 20 seconds`, async () => {
+    using time = new FakeTime();
+    using _ = largestWaits();
+    let attempts = 0;
+    const failure = () =>
+      new BackendError(`${++attempts}`, { code: "BACKEND_FAILED", operation: "write", kind });
+    const ended = assertRejects(() => retryBriefly(() => Promise.reject(failure())), BackendError, "20");
+    for (let second = 0; second < 20; second++) await time.pass(1_000);
+    await ended;
+    assertEquals([attempts, time.pending], [20, 0]);
+  });
+}
+
+Deno.test("retryBriefly() repeats nothing that does not pass by itself", async () => {
+  for (const kind of ["data", "operator", "unknown"] as const) {
+    let attempts = 0;
+    const failure = () =>
+      new BackendError(`${++attempts}`, { code: "BACKEND_FAILED", operation: "write", kind });
+    await assertRejects(() => retryBriefly(() => Promise.reject(failure())), BackendError, "1");
+  }
+});
+
+/** Makes each random wait as long as it may be. */
+function largestWaits(): Disposable {
+  const { random } = Math;
+  Math.random = () => 1;
+  return { [Symbol.dispose]: () => Math.random = random };
+}

@@ -48,7 +48,7 @@ export const deadLetter: Command = {
       case "list":
         return await list(files, readFormat(given));
       case "retry":
-        return await withBackend(given, "existing", (backend) => retry(files, backend));
+        return await withBackend(given, "existing", (backend) => retryLetters(files, backend));
       case "purge":
         return await purge(files, given.has("yes"));
     }
@@ -105,8 +105,12 @@ function cellsOf(letter: DeadLetter): string[] {
   });
 }
 
-/** Writes the records again, each under the id that it was refused with: what is stored already stays once. */
-async function retry(files: readonly DeadLetters[], backend: Backend): Promise<void> {
+/**
+ * Writes the records again, each under the id that it was refused with: what is stored already stays once.
+ *
+ * @throws {BackendError} If a record is still refused, or if the backend fails, which removes no record.
+ */
+export async function retryLetters(files: readonly DeadLetters[], backend: Backend): Promise<void> {
   let stored = 0;
   let refused = 0;
   for (const file of files) {
