@@ -435,6 +435,24 @@ test("migrate compares both sides and exits with 3 when they differ", async (fol
   assertMatch(differing.err, /Source and target differ, as listed above/);
 });
 
+test("migrate --dry-run takes no target that fails for an empty one", async (folder) => {
+  const { path: cwd } = folder;
+  await database(["init", ...AT], { cwd });
+  Deno.writeTextFileSync(folder.file("b.db"), "no database");
+  for (
+    const [to, code] of [
+      ["sqlite:///b.db", "NOT_A_DATABASE"],
+      ["postgresql://127.0.0.1:1/d", "CONNECTION_REFUSED"],
+      ["sqlite:///none/b.db", "FILE_NOT_FOUND"],
+    ]
+  ) {
+    const dry = await database(["migrate", "--from", "sqlite:///a.db", "--to", to, "--dry-run"], { cwd });
+    const isAbsent = code === "FILE_NOT_FOUND";
+    assertEquals([dry.code, dry.out !== ""], [isAbsent ? 0 : 1, isAbsent], dry.err);
+    assert(isAbsent || dry.err.endsWith(`[${code}]\n`), dry.err);
+  }
+});
+
 /** Starts a database command, and kills it when it has got somewhere; gives whether it was still running. */
 async function kill(
   args: string[],

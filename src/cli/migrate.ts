@@ -74,19 +74,18 @@ function readUrl(given: Arguments, option: string): string {
 /** Codes of a target that the migration creates. */
 const ABSENT: readonly string[] = ["FILE_NOT_FOUND", "TABLES_MISSING", "SCHEMA_NOT_FOUND"];
 
-/** Costs that changed in the source are updated in the target. A dry run creates nothing, so the target may not exist. */
+/**
+ * Costs that changed in the source are updated in the target. A dry run creates nothing, so the target may not exist. Any
+ * other failure would end the migration as well.
+ */
 async function openTarget(connectionString: string, dryRun: boolean): Promise<Backend> {
   const config = { connectionString, onConflict: "replace" } as const;
   if (!dryRun) return await openBackend(config);
   try {
     return await openBackend(config, { mode: "read" });
   } catch (error) {
-    if (!(error instanceof BackendError) || error.retryable) throw error;
-    note(
-      ABSENT.includes(error.code)
-        ? "The target does not exist yet. It counts as empty."
-        : `The target counts as empty: ${error.message}`,
-    );
+    if (!(error instanceof BackendError) || !ABSENT.includes(error.code)) throw error;
+    note("The target does not exist yet. It counts as empty.");
     return new MemoryBackend({ maxMemoryEntries: 1, onConflict: "replace" });
   }
 }
