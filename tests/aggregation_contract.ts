@@ -67,6 +67,18 @@ export function answersContract(test: Register): void {
     ]);
   });
 
+  test("sums whole numbers beyond 64 bits", async (backend) => {
+    const activeConnections = Number.MAX_SAFE_INTEGER;
+    const record = { timestamp: NEW_YEAR, activeConnections };
+    await write(backend, systemMetrics, Array.from({ length: 1_500 }, () => record));
+    const [{ fields }] = await aggregateMetrics(backend, systemMetrics, {
+      fields: { activeConnections: ["sum", "avg"] },
+    });
+    const { sum, avg } = fields.activeConnections;
+    assert(Math.abs(sum! / (1_500 * activeConnections) - 1) < 1e-9 && sum! > 2 ** 63, String(sum));
+    assert(Math.abs(avg! / activeConnections - 1) < 1e-9, String(avg));
+  });
+
   test("aggregates an empty result when no record matches", async (backend) => {
     const fields = { cpuUsage: ["avg", "p95"] };
     const nothing = { count: 0, fields: { cpuUsage: { avg: null, p95: null } } };

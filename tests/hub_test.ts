@@ -114,10 +114,19 @@ Deno.test("ObservabilityHub.streamHistoricalMetrics() can be canceled early", as
   await using hub = await ObservabilityHub.open({ connectionString: folder.sqlite() });
   for (let i = 0; i < 3_000; i++) await hub.collectSystemMetrics(at(i));
   await hub.flush();
-  for await (const _ of hub.streamHistoricalMetrics()) break;
+  let records = 0;
+  for await (const _ of hub.streamHistoricalMetrics()) if (++records === 10) break;
   await hub.streamHistoricalMetrics().cancel();
+  const reader = hub.streamHistoricalMetrics().getReader();
+  assertEquals((await reader.read()).value?.activeConnections, 0);
+  await reader.cancel();
+  assertEquals(await reader.read(), { done: true, value: undefined });
   await hub.collectSystemMetrics(at(3_000));
   await hub.flush();
+  assertEquals([records, (await hub.queryHistoricalMetrics()).length], [10, 3_001]);
+  // A read that went on would keep the write-ahead log from being emptied.
+  assertEquals((await hub.close()).lost, 0);
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["test.db"]);
 });
 
 Deno.test("ObservabilityHub.cleanupOldData() deletes records past the retention", async () => {
@@ -200,6 +209,36 @@ Deno.test("ObservabilityHub loses nothing when its table cannot be written for a
   other.exec("ALTER TABLE hidden RENAME TO system_metrics");
   other.close();
   assertEquals((await hub.close()).committed, 1);
+});
+
+Deno.test("ObservabilityHub goes on when its listener throws or rejects", async () => {
+  const told: string[] = [];
+  const listeners: ((type: string) => unknown)[] = [
+    () => {
+      throw new Error("thrown by the listener");
+    },
+    () => Promise.reject(new Error("rejected by the listener")),
+    async () => {
+      await Promise.resolve();
+      throw new Error("rejected later by the listener");
+    },
+  ];
+  for (const listen of listeners) {
+    await using hub = await ObservabilityHub.open({
+      onEvent({ type }) {
+        told.push(type);
+        return listen(type) as void;
+      },
+    });
+    await hub.setAlertRule({ name: "hot", field: "temperature", above: 85 });
+    for (const temperature of [90, 20]) {
+      await hub.collectSystemMetrics({ timestamp: NEW_YEAR + told.length, temperature });
+    }
+    await hub.flush();
+    assertEquals((await hub.queryHistoricalMetrics()).length, 2);
+    await new Promise((resolve) => setTimeout(resolve)); // a rejection without a handler ends the program by now
+  }
+  assertEquals(told, listeners.flatMap(() => ["alert-fired", "alert-resolved"]));
 });
 
 Deno.test("ObservabilityHub keeps a refused record until its folder is writable", async () => {

@@ -42,6 +42,17 @@ Deno.test("MemoryBackend evicts the oldest records when they take more than 64 M
   assertEquals((await backend.stats()).storage.evicted, 1_000 - times.length);
 });
 
+Deno.test("MemoryBackend knows the last 1,000 batches", async () => {
+  const backend = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "ignore" });
+  const records = [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }];
+  const again = async (id: string) =>
+    (await backend.write({ id, dataset: systemMetrics, records })).isReplay === true;
+  for (let i = 0; i < 1_001; i++) assertEquals(await again(`b${i}`), false);
+  assertEquals([await again("b1"), await again("b1000")], [true, true]);
+  assertEquals(await again("b0"), false); // forgotten, so that memory stays flat
+  assertEquals((await read(backend, systemMetrics)).length, 1_002);
+});
+
 /** Stores records of the largest size in a process whose heap could not hold them all. */
 async function storeHugeRecords(connectionString: string | undefined, records: number): Promise<string> {
   const program = `

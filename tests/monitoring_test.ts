@@ -7,6 +7,7 @@ import {
 } from "../src/monitoring/anomalies/anomaly_detection.ts";
 import { acceptBudget, type BudgetInput, windowAt } from "../src/monitoring/budgets/budget.ts";
 import { BackendError, ValidationError } from "../src/errors.ts";
+import type { DocumentStore } from "../src/backends/backend.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
@@ -171,6 +172,29 @@ Deno.test("AlertMonitor evicts only silent nodes and reports when it is full", (
   } finally {
     Date.now = now;
   }
+});
+
+Deno.test("AlertMonitor remembers when it resolved the last 100,000 alerts", () => {
+  let fired = 0;
+  const documents = { ...memory().documents, write: () => Promise.resolve(true) } as unknown as DocumentStore;
+  const watch = new AlertMonitor(documents, ({ type }) => void (type === "alert-fired" && fired++));
+  watch.use([acceptRule({ name: "hot", field: "temperature", above: 85 })]);
+  const observe = (node: number, minute: number, temperature: number) =>
+    watch.observe("system_metrics", {
+      timestamp: NEW_YEAR + minute * MINUTE,
+      clusterId: "a",
+      nodeId: `n${node}`,
+      temperature,
+    });
+  for (let node = 0; node <= 100_000; node++) {
+    observe(node, 0, 90);
+    observe(node, 2, 20);
+  }
+  assertEquals(fired, 100_001);
+  for (const late of [1, 100_000]) observe(late, 1, 90);
+  assertEquals(fired, 100_001);
+  observe(0, 1, 90); // the oldest one is forgotten, so that memory stays flat
+  assertEquals(fired, 100_002);
 });
 
 Deno.test("AlertMonitor looks at a thousand rules by field, value and subject", async () => {

@@ -5,6 +5,8 @@ import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
 import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { AdmissionQueue } from "../src/pipeline/admission_queue.ts";
+import { MAX_BUFFERED_BYTES, MemoryQueue } from "../src/pipeline/queue.ts";
+import { byteLength } from "../src/records/dataset.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { FakeTime, settle } from "./fake_time.ts";
@@ -159,6 +161,44 @@ Deno.test("Pipeline bounds a batch by records and by bytes", async () => {
     assert(bytes < 2 * 8 * 2 ** 20, `${bytes} bytes in a batch`);
   }
   await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline buffers no more than 64 MiB", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  const record = { ...metrics(0), labels: { huge: "x".repeat(2 ** 20) } };
+  const most = Math.ceil(MAX_BUFFERED_BYTES / byteLength(systemMetrics, record));
+  assertEquals(most, 64);
+  let accepted = 0;
+  const calls = range(1, 101).map((number) =>
+    pipeline.accept({ ...record, activeConnections: number }).then(() => accepted++)
+  );
+  await settle();
+  assertEquals([accepted, pipeline.stats().buffered], [most, most]);
+  sink.open();
+  await pipeline.flush();
+  await Promise.all(calls);
+  assertEquals(sink.numbers, range(0, 101));
+  assertEquals((await pipeline.close({ deadlineMs: 1_000 })).lost, 0);
+});
+
+Deno.test("MemoryQueue has room again for the bytes that are taken or dropped", () => {
+  const hooks = { onReady() {}, onRoom() {}, onTaken() {}, onMissing() {} };
+  const queue = new MemoryQueue(systemMetrics, hooks);
+  const record = { ...metrics(0), labels: { huge: "x".repeat(2 ** 20) } };
+  const bytes = byteLength(systemMetrics, record);
+  const fill = () => {
+    let pushed = 0;
+    for (; queue.room === "memory"; pushed++) void queue.push(record, bytes);
+    return pushed;
+  };
+  assertEquals(fill(), 64);
+  assertEquals([queue.dropOldest(), queue.room, fill()], [1, "memory", 1]);
+  assertEquals([queue.take().length, queue.room, fill()], [7, "memory", 7]); // 8 MiB at most
+  for (let left = 64; left > 0;) left -= queue.take().length;
+  assertEquals(fill(), 64);
 });
 
 Deno.test("Pipeline buffers no more records than the sink's batch limit", async () => {
@@ -352,6 +392,28 @@ Deno.test("Pipeline.flush() and close() retry at once during a long backoff", as
       if (end === "flush") await pipeline.flush();
       assertEquals((await pipeline.close({ deadlineMs: 10_000 })).committed, 1);
     }
+  } finally {
+    Math.random = random;
+  }
+});
+
+Deno.test("Pipeline.close() tries again four times a second until its deadline", async () => {
+  using time = new FakeTime();
+  const { random } = Math;
+  Math.random = () => 1; // each wait is as long as it may be
+  try {
+    const sink = refusing(() => failure("operator"));
+    const pipeline = pipelineInto(sink, { batchSize: 1 });
+    await pipeline.accept(metrics(1));
+    for (let passed = 0; passed < 60_000; passed += 1_000) await time.pass(1_000);
+    assertEquals(sink.attempts.length, 6); // at once and after 1, 3, 7, 15 and 31 seconds
+    const closing = pipeline.close({ deadlineMs: 10_000 });
+    await time.pass(0);
+    assertEquals(sink.attempts.length, 7);
+    for (let passed = 0; passed < 9_750; passed += 250) await time.pass(250);
+    assertEquals(sink.attempts.length, 7 + 39);
+    await time.pass(250);
+    assertEquals((await closing).lost, 1);
   } finally {
     Math.random = random;
   }

@@ -189,6 +189,43 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await second.close();
   });
 
+  test("starts no further step of a cleanup after its time", async (folder) => {
+    const backend = await open(folder.file("a.db"));
+    const rows = Array.from({ length: 10_200 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
+    await write(backend, systemMetrics, rows);
+    const clean = (timeBudgetMs?: number) =>
+      backend.deleteBefore(systemMetrics, NEW_YEAR + 10_100, { dryRun: false, timeBudgetMs });
+    assertEquals([await clean(0), await clean()], [10_000, 100]);
+    assertEquals((await read(backend, systemMetrics)).length, 100);
+    await backend.close();
+  });
+
+  test("sees one state of the file in all statements of an aggregate", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR, cpuUsage: 10, gpuUsage: 10 }]);
+    const other = (await loadSqliteDriver(driver)).open(path, { readOnly: false });
+    let isWritten = false;
+    const measures = [{ function: "count" }, { function: "percentile", field: "cpuUsage", fraction: 1 }, {
+      function: "percentile",
+      field: "gpuUsage",
+      get fraction() { // is read for the second statement, after the first one was run
+        if (!isWritten) other.exec(COPY);
+        isWritten = true;
+        return 1;
+      },
+    }] as const;
+    const COPY = "INSERT INTO system_metrics (timestamp, cluster_id, node_id, cpu_usage, gpu_usage) " +
+      "SELECT timestamp + 1, cluster_id, node_id, 90, 90 FROM system_metrics";
+    const ask = async () =>
+      (await backend.aggregate(systemMetrics, acceptQuery(systemMetrics), { groupBy: [], measures }))[0]
+        .values;
+    assertEquals(await ask(), [1, 10, 10]);
+    assertEquals([isWritten, await ask()], [true, [2, 90, 90]]);
+    other.close();
+    await backend.close();
+  });
+
   test("rolls back a failed batch and writes it completely later", async (folder) => {
     const path = folder.file("a.db");
     const backend = await open(path);
