@@ -783,6 +783,32 @@ test("database dead-letter lists, retries and purges records", async (folder) =>
   assertEquals((await run("list", "--format", "ndjson")).out, "");
 });
 
+test("exits with 0 and without an error when the reader of its output ends", async (folder) => {
+  const { path: cwd } = folder;
+  if (Deno.build.os === "windows") return; // has no bash
+  const hub = await ObservabilityHub.open({ connectionString: folder.sqlite("a.db") });
+  for (let i = 0; i < 3_000; i++) { // more than a pipe holds
+    await hub.collectSystemMetrics({ timestamp: NEW_YEAR + i, labels: { team: "x".repeat(100) } });
+  }
+  await hub.close();
+  const query = ["database", "query", "metrics", "--limit", "0", ...AT];
+  const commands = [...["table", "json", "ndjson", "csv"].map((format) => [...query, "--format", format]), [
+    "database",
+    "export",
+    "metrics",
+    ...AT,
+  ]];
+  const ends = await Promise.all(commands.map(async (args) => {
+    const run = [Deno.execPath(), ...RUN, ...args].map((arg) => `'${arg}'`).join(" ");
+    const { stdout, stderr } = await new Deno.Command("bash", {
+      args: ["-c", `${run} | head -n 1 | wc -l; echo "\${PIPESTATUS[0]}"`],
+      cwd,
+    }).output();
+    return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  }));
+  for (const [i, end] of ends.entries()) assertEquals(end, ["1\n0\n", ""], commands[i].join(" "));
+});
+
 test("writes CSV that spreadsheets do not run with --spreadsheet-safe", async (folder) => {
   const { path: cwd } = folder;
   await using costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db") });
