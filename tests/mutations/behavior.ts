@@ -462,9 +462,9 @@ const ANSWERS: readonly Mutation[] = [
   {
     name: "quote-within-cell",
     file: "src/transfer/line_stream.ts",
-    before: 'case "plain":\n        if (byte === COMMA)',
-    after:
-      'case "plain":\n        if (byte === QUOTE && this.#isQuoted) this.#state = "quoted";\n        if (byte === COMMA)',
+    before: 'case "plain":\n        if (byte === this.#delimiter)',
+    after: 'case "plain":\n        if (byte === QUOTE && this.#isQuoted) this.#state = "quoted";\n' +
+      "        if (byte === this.#delimiter)",
     tests: ["csv_test.ts"],
   },
 ];
