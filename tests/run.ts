@@ -1,9 +1,11 @@
 /**
- * Runs all checks and all tests, and ends with a line `N passed, N failed`. It is what `deno task test` does.
+ * Runs all checks and all tests, and ends with a line `N passed, N failed`. It is what `deno task test` does. With
+ * `--coverage [FILE…]`, as in `deno task coverage`, it runs the tests only, and prints their coverage by folder.
  *
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
+import { coverageTable } from "./coverage.ts";
 import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
@@ -15,6 +17,8 @@ const CHECKS: readonly (readonly string[])[] = [
 ];
 
 const ROOT = new URL("..", import.meta.url);
+const [option, ...files] = Deno.args;
+const isCoverage = option === "--coverage";
 
 /** Runs deno, with its output shown. */
 async function deno(args: readonly string[], cwd: string | URL = ROOT): Promise<boolean> {
@@ -38,8 +42,13 @@ async function runTests(): Promise<{ passed: number; failed: number }> {
     const options = ["-q", "-A", "--doc", "--parallel", `--junit-path=${path}`];
     const config = fromFileUrl(new URL("deno.json", ROOT));
     options.push("--preload", fromFileUrl(new URL("tests/fixtures.ts", ROOT)));
+    // The commands that the tests start leave profiles in the same folder.
+    const profiles = `${folder}/profiles`;
+    if (isCoverage) options.push(`--coverage=${profiles}`, "--coverage-raw-data-only");
+    const paths = files.length > 0 ? files.map((path) => Deno.realPathSync(path)) : [fromFileUrl(ROOT)];
     // In the temporary folder, because the examples of the documents write files where they run.
-    const success = await deno(["test", ...options, "--config", config, fromFileUrl(ROOT)], folder);
+    const success = await deno(["test", ...options, "--config", config, ...paths], folder);
+    if (isCoverage) console.log(`\n${await coverageTable(profiles)}`);
     const { tests, failed } = readReport(path);
     // A module that does not load fails the run without being counted as a test.
     return { passed: tests - failed, failed: success ? failed : Math.max(1, failed) };
@@ -50,7 +59,7 @@ async function runTests(): Promise<{ passed: number; failed: number }> {
 
 let passed = 0;
 let failed = 0;
-for (const args of CHECKS) {
+for (const args of isCoverage ? [] : CHECKS) {
   if (await deno(args)) passed++;
   else failed++;
 }
