@@ -65,16 +65,23 @@ export type {
 export type { Alert, AlertSeverity, AlertSubject } from "./src/records/alert.ts";
 export type { CostAnomaly } from "./src/records/anomaly.ts";
 export type { Budget, BudgetCrossing } from "./src/records/budget.ts";
-export type { AggregateSpan, CostAggregate, MetricsAggregate } from "./src/aggregation/aggregate.ts";
+export type {
+  AggregateSpan,
+  CostAggregate,
+  MetricsAggregate,
+  UsageAggregate,
+} from "./src/aggregation/aggregate.ts";
 export type {
   CostAggregateQuery,
   CostMeasure,
+  DeviceMetricsAggregateQuery,
   GroupingOptions,
   MeasureName,
   MeasuresOf,
   NumericField,
   ServiceMetricsAggregateQuery,
   SystemMetricsAggregateQuery,
+  UsageRecordsAggregateQuery,
 } from "./src/aggregation/aggregate_query.ts";
 export type { AggregateRow, Aggregation, GroupKey, Measure } from "./src/records/aggregation.ts";
 export type { BucketRange } from "./src/records/calendar.ts";
@@ -90,14 +97,18 @@ export {
   type CostEntryInput,
   type CostTimeField,
 } from "./src/records/cost_entry.ts";
+export type { DeviceMetrics, DeviceMetricsInput } from "./src/records/device_metrics.ts";
+export type { UsageDecimalField, UsageRecord, UsageRecordInput } from "./src/records/usage_record.ts";
 export type { ServiceMetrics, ServiceMetricsInput } from "./src/records/service_metrics.ts";
 export type { HealthStatus, SystemMetrics, SystemMetricsInput } from "./src/records/system_metrics.ts";
 export type {
   CostEntriesQuery,
+  DeviceMetricsQuery,
   RecordQuery,
   ServiceMetricsQuery,
   SystemMetricsQuery,
   TimeRangeQuery,
+  UsageRecordsQuery,
 } from "./src/records/query.ts";
 export type { Condition, Operator, WhereCondition, WhereValue } from "./src/records/where.ts";
 export { TransferError } from "./src/transfer/transfer_error.ts";

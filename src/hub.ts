@@ -1,5 +1,6 @@
 import { aggregateMetrics, type MetricsAggregate } from "./aggregation/aggregate.ts";
 import type {
+  DeviceMetricsAggregateQuery,
   ServiceMetricsAggregateQuery,
   SystemMetricsAggregateQuery,
 } from "./aggregation/aggregate_query.ts";
@@ -24,7 +25,8 @@ import {
 import { CLUSTER, SERVICE } from "./monitoring/document_kinds.ts";
 import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { Alert } from "./records/alert.ts";
-import type { ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
+import { type DeviceMetrics, deviceMetrics, type DeviceMetricsInput } from "./records/device_metrics.ts";
+import type { DeviceMetricsQuery, ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";
 import {
@@ -38,13 +40,13 @@ import {
   type StoreStats,
 } from "./store.ts";
 
-const DATASETS = [systemMetrics, serviceMetrics];
+const DATASETS = [systemMetrics, serviceMetrics, deviceMetrics];
 
 /** Metrics as the alert monitor reads them. */
 type Observed = Parameters<AlertMonitor["observe"]>[1];
 
 /**
- * Stores and evaluates system and service metrics.
+ * Stores and evaluates metrics of systems, services and devices.
  *
  * {@linkcode ObservabilityHub.systemMetrics} and {@linkcode ObservabilityHub.serviceMetrics} add and read records. The
  * methods named `collect…`, `query…`, `stream…`, `aggregate…` and `recent…` are the same under the names of OpenFinOps.
@@ -78,6 +80,14 @@ export class ObservabilityHub implements AsyncDisposable {
     ServiceMetricsAggregateQuery,
     MetricsAggregate
   >;
+  /** Adds and reads observations of accelerators. */
+  readonly deviceMetrics: DatasetHandle<
+    DeviceMetrics,
+    DeviceMetricsInput,
+    DeviceMetricsQuery,
+    DeviceMetricsAggregateQuery,
+    MetricsAggregate
+  >;
   readonly #store: RecordStore;
   readonly #monitor: AlertMonitor;
   readonly #alerts: Alerts;
@@ -101,6 +111,9 @@ export class ObservabilityHub implements AsyncDisposable {
     this.serviceMetrics = store.handle(serviceMetrics, {
       aggregate: (backend, query) => aggregateMetrics(backend, serviceMetrics, query),
       onAccepted: (metrics) => monitor.observe("service_metrics", metrics as unknown as Observed),
+    });
+    this.deviceMetrics = store.handle(deviceMetrics, {
+      aggregate: (backend, query) => aggregateMetrics(backend, deviceMetrics, query),
     });
     this.#store = store;
     this.#monitor = monitor;
@@ -473,9 +486,11 @@ export class ObservabilityHub implements AsyncDisposable {
    */
   async cleanupOldData(
     options?: CleanupOptions,
-  ): Promise<Record<"system_metrics" | "service_metrics", number>> {
-    const { system_metrics = 0, service_metrics = 0 } = await this.#store.cleanup(options);
-    return { system_metrics, service_metrics };
+  ): Promise<Record<"system_metrics" | "service_metrics" | "device_metrics", number>> {
+    const { system_metrics = 0, service_metrics = 0, device_metrics = 0 } = await this.#store.cleanup(
+      options,
+    );
+    return { system_metrics, service_metrics, device_metrics };
   }
 
   /**

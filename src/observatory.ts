@@ -1,5 +1,10 @@
-import { aggregateCosts, type CostAggregate } from "./aggregation/aggregate.ts";
-import type { CostAggregateQuery } from "./aggregation/aggregate_query.ts";
+import {
+  aggregateCosts,
+  aggregateFields,
+  type CostAggregate,
+  type UsageAggregate,
+} from "./aggregation/aggregate.ts";
+import type { CostAggregateQuery, UsageRecordsAggregateQuery } from "./aggregation/aggregate_query.ts";
 import type { ReadOptions } from "./backends/backend.ts";
 import type { PersistenceConfig } from "./config.ts";
 import type { DatasetHandle, SinkOptions } from "./dataset_handle.ts";
@@ -21,7 +26,8 @@ import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { CostAnomaly } from "./records/anomaly.ts";
 import type { Budget } from "./records/budget.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
-import type { CostEntriesQuery } from "./records/query.ts";
+import type { CostEntriesQuery, UsageRecordsQuery } from "./records/query.ts";
+import { type UsageRecord, type UsageRecordInput, usageRecords } from "./records/usage_record.ts";
 import {
   assertOpened,
   type CleanupOptions,
@@ -33,7 +39,7 @@ import {
   type StoreStats,
 } from "./store.ts";
 
-const DATASETS = [costEntries];
+const DATASETS = [costEntries, usageRecords];
 
 /**
  * Stores cost entries exactly, and evaluates budgets and anomalies.
@@ -63,6 +69,14 @@ export class CostObservatory implements AsyncDisposable {
     CostAggregateQuery,
     CostAggregate
   >;
+  /** Adds and reads usage records. */
+  readonly usage: DatasetHandle<
+    UsageRecord,
+    UsageRecordInput,
+    UsageRecordsQuery,
+    UsageRecordsAggregateQuery,
+    UsageAggregate
+  >;
   readonly #store: RecordStore;
   readonly #budgets: Budgets;
 
@@ -85,6 +99,9 @@ export class CostObservatory implements AsyncDisposable {
       aggregate: aggregateCosts,
       sink: monitor.decorate(backend),
       retentionFloor: () => startOfBudgets(backend.documents),
+    });
+    this.usage = this.#store.handle(usageRecords, {
+      aggregate: (backend, query) => aggregateFields(backend, usageRecords, query),
     });
     this.#budgets = new Budgets(backend, {
       emit,
@@ -381,9 +398,9 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {ValidationError} If a retention is not a number of days from 0.
    * @throws {BackendError} If the backend cannot be written.
    */
-  async cleanupOldData(options?: CleanupOptions): Promise<Record<"cost_entries", number>> {
-    const { cost_entries = 0 } = await this.#store.cleanup(options);
-    return { cost_entries };
+  async cleanupOldData(options?: CleanupOptions): Promise<Record<"cost_entries" | "usage_records", number>> {
+    const { cost_entries = 0, usage_records = 0 } = await this.#store.cleanup(options);
+    return { cost_entries, usage_records };
   }
 
   /**

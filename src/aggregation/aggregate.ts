@@ -2,7 +2,7 @@ import type { Backend } from "../backends/backend.ts";
 import type { AggregateRow, Measure } from "../records/aggregation.ts";
 import { type BucketRange, rangeAt } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
-import type { Dataset } from "../records/dataset.ts";
+import { columnOf, type Dataset } from "../records/dataset.ts";
 import {
   acceptAggregateRequest,
   type AggregateRequest,
@@ -59,6 +59,18 @@ export interface MetricsAggregate extends AggregateSpan {
   fields: Record<string, Partial<Record<MeasureName, number | null>>>;
 }
 
+/** Measures of a group of usage records in a bucket. */
+export interface UsageAggregate extends AggregateSpan {
+  /** The currency of the sum of reported costs; only with such a sum. */
+  currency?: string | null;
+  /** The unit of the sum of quantities; only with such a sum. */
+  unit?: string | null;
+  /** The number of records in it. */
+  count: number;
+  /** The measures of each field; null where no record has the field. Sums of decimals are canonical decimal strings. */
+  fields: Record<string, Partial<Record<MeasureName, number | string | null>>>;
+}
+
 /**
  * Adds costs up.
  *
@@ -94,7 +106,7 @@ export async function aggregateCosts(
 }
 
 /**
- * Puts metrics together.
+ * Computes measures of metrics.
  *
  * @throws {ValidationError} If the query has an unknown field or a wrong value.
  * @throws {BackendError} If the backend cannot be read.
@@ -104,6 +116,20 @@ export async function aggregateMetrics(
   dataset: Dataset<unknown>,
   query?: object,
 ): Promise<MetricsAggregate[]> {
+  return await aggregateFields(backend, dataset, query) as MetricsAggregate[];
+}
+
+/**
+ * Computes measures of the fields of any dataset.
+ *
+ * @throws {ValidationError} If the query has an unknown field or a wrong value.
+ * @throws {BackendError} If the backend cannot be read.
+ */
+export async function aggregateFields(
+  backend: Pick<Backend, "aggregate">,
+  dataset: Dataset<unknown>,
+  query?: object,
+): Promise<UsageAggregate[]> {
   const request = acceptAggregateRequest(dataset, query);
   const measures = distinct([
     { function: "count" },
@@ -122,16 +148,24 @@ export async function aggregateMetrics(
   // Percentiles of what is put together are not known, so groups are not ranked by them either.
   const ranking = readers.find((fieldMeasure) => backendMeasures(fieldMeasure)[0].function !== "percentile");
   const rank: Ranking = (values) => ranking ? ranking.read({ values }) : values[0];
-  const rows = await aggregateRows(backend, dataset, { request, measures, rank });
+  const separateBy = separatorsOf(dataset, request);
+  const rows = await aggregateRows(backend, dataset, { request, measures, rank, separateBy });
   return rows.map((row) => {
-    const fields: MetricsAggregate["fields"] = {};
+    const fields: UsageAggregate["fields"] = {};
     for (const { field, measure, read } of readers) {
       const value = read(row);
       fields[field] ??= {};
       if (value !== undefined) fields[field][measure] = value;
     }
-    return { ...spanOf(request, row), count: row.values[0] as number, fields };
+    const apart = Object.fromEntries(separateBy.map((field, i) => [field, row.group[i]]));
+    return { ...spanOf(request, row), ...apart, count: row.values[0] as number, fields };
   });
+}
+
+/** The fields whose values keep the requested sums apart: no total adds two currencies or two units. */
+function separatorsOf(dataset: Dataset<unknown>, { fieldMeasures }: AggregateRequest): string[] {
+  const fields = fieldMeasures.filter(({ measure }) => measure === "sum").map(({ field }) => field);
+  return [...new Set(fields.map((field) => columnOf(dataset, field).per).filter((per) => per !== undefined))];
 }
 
 /** Builds the request to a backend. */
@@ -198,8 +232,8 @@ function spanOf(request: AggregateRequest, row: ResultRow): AggregateSpan {
 function combineParts(
   value: ResultRow["values"][number],
   ...[count]: ResultRow["values"]
-): number | null | undefined {
-  if (count === undefined || value === null) return value as number | null | undefined;
+): number | string | null | undefined {
+  if (count === undefined || value === null) return value;
   return (value as number) / (count as number);
 }
 

@@ -7,17 +7,21 @@ import {
   parseBucket,
   TIME_ZONE_SYNTAX,
 } from "../records/calendar.ts";
-import type { Dataset } from "../records/dataset.ts";
+import { columnOf, type Dataset } from "../records/dataset.ts";
 import {
   acceptQuery,
   type CostEntriesQuery,
+  type DeviceMetricsQuery,
   queryFields,
   type RecordQuery,
   type ServiceMetricsQuery,
   type SystemMetricsQuery,
+  type UsageRecordsQuery,
 } from "../records/query.ts";
 import type { ServiceMetrics } from "../records/service_metrics.ts";
+import type { DeviceMetrics } from "../records/device_metrics.ts";
 import type { SystemMetrics } from "../records/system_metrics.ts";
+import type { UsageDecimalField, UsageRecord } from "../records/usage_record.ts";
 import { expectedName } from "../records/where.ts";
 
 /** Grouping options of an aggregate. */
@@ -87,6 +91,20 @@ export interface ServiceMetricsAggregateQuery
   extends Omit<ServiceMetricsQuery, "limit" | "order">, GroupingOptions {
   /** Measures by field. */
   fields?: MeasuresOf<ServiceMetrics>;
+}
+
+/** Filter, groups and measures of device metrics. */
+export interface DeviceMetricsAggregateQuery
+  extends Omit<DeviceMetricsQuery, "limit" | "order">, GroupingOptions {
+  /** Measures by field. */
+  fields?: MeasuresOf<DeviceMetrics>;
+}
+
+/** Filter, groups and measures of usage records. */
+export interface UsageRecordsAggregateQuery
+  extends Omit<UsageRecordsQuery, "limit" | "order">, GroupingOptions {
+  /** Measures by field. Quantities are kept apart by unit, reported costs by currency. */
+  fields?: MeasuresOf<UsageRecord> & Partial<Record<UsageDecimalField, readonly ("sum" | "count")[]>>;
 }
 
 /** A field with its measures by name. */
@@ -196,8 +214,8 @@ function groupableFields(dataset: Dataset<unknown>): string[] {
 }
 
 /** Returns true if a dataset has amounts. They are grouped by currency and only summed. */
-export function hasMoney({ columns }: Dataset<unknown>): boolean {
-  return columns.some(({ type }) => type === "decimal");
+export function hasMoney({ amount }: Dataset<unknown>): boolean {
+  return amount !== undefined;
 }
 
 /**
@@ -236,7 +254,7 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMea
       expected: 'an object such as { cpuUsage: ["avg"] }',
     });
   }
-  const numeric = dataset.columns.filter(({ type }) => type === "real" || type === "integer")
+  const numeric = dataset.columns.filter(({ type }) => ["real", "integer", "decimal"].includes(type))
     .map(({ field }) => field);
   return Object.entries(fields).filter(([, measures]) => measures !== undefined).flatMap(
     ([field, measures]) => {
@@ -255,10 +273,13 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMea
         });
       }
       return measures.map((measure) => {
-        const isKnown = ["avg", "min", "max", "sum", "count"].includes(measure) ||
-          fractionOf(String(measure)) !== undefined;
+        const isDecimal = columnOf(dataset, field).type === "decimal";
+        const names = isDecimal ? ["sum", "count"] : ["avg", "min", "max", "sum", "count"];
+        const isKnown = names.includes(measure) || (!isDecimal && fractionOf(String(measure)) !== undefined);
         if (isKnown) return { field, measure };
-        const expected = "one of avg, min, max, sum, count, or a percentile such as p95";
+        const expected = isDecimal
+          ? "sum or count"
+          : `one of ${names.join(", ")}, or a percentile such as p95`;
         throw invalidAggregate(dataset, { field: `fields.${field}`, value: measure, expected });
       });
     },

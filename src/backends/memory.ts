@@ -2,7 +2,7 @@ import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { byteLength, copyRecord, type Dataset, type DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
-import { DATASETS } from "../records/datasets.ts";
+import { byDataset, DATASETS } from "../records/datasets.ts";
 import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport } from "./backend.ts";
 import { maxBytesFor, RingBuffer } from "../records/ring_buffer.ts";
 import { aggregate } from "./memory/aggregate.ts";
@@ -45,11 +45,7 @@ export class MemoryBackend implements Backend {
         maxBytes: maxBytesFor(options.maxMemoryEntries),
         keyOf: dataset.key.length > 0 ? (record) => keyOf(dataset, record) : undefined,
       });
-    this.#rings = {
-      system_metrics: ring(DATASETS.system_metrics),
-      service_metrics: ring(DATASETS.service_metrics),
-      cost_entries: ring(DATASETS.cost_entries),
-    };
+    this.#rings = byDataset(ring);
   }
 
   write(batch: Batch): Promise<WriteResult> {
@@ -116,10 +112,10 @@ export class MemoryBackend implements Backend {
   }
 
   async stats(): Promise<BackendStats> {
-    const of = (dataset: DatasetName) => {
+    const of = ({ name }: Dataset<unknown>) => {
       let oldest = Infinity;
       let newest = -Infinity;
-      const records = this.#rings[dataset].values();
+      const records = this.#rings[name].values();
       for (const { timestamp } of records) {
         oldest = Math.min(oldest, timestamp);
         newest = Math.max(newest, timestamp);
@@ -127,11 +123,7 @@ export class MemoryBackend implements Backend {
       return { rows: records.length, ...(records.length > 0 ? { oldest, newest } : {}) };
     };
     return {
-      datasets: {
-        system_metrics: of("system_metrics"),
-        service_metrics: of("service_metrics"),
-        cost_entries: of("cost_entries"),
-      },
+      datasets: byDataset(of),
       totals: await currencyTotals(this),
       storage: {
         maxMemoryEntries: this.#capacity,

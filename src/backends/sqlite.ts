@@ -3,6 +3,7 @@ import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
+import { byDataset } from "../records/datasets.ts";
 import { splitAmount } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type {
@@ -243,11 +244,7 @@ export class SqliteBackend implements Backend {
 
   stats(): Promise<BackendStats> {
     return this.#do("read", async () => ({
-      datasets: {
-        system_metrics: datasetStats(this.#database, "system_metrics"),
-        service_metrics: datasetStats(this.#database, "service_metrics"),
-        cost_entries: datasetStats(this.#database, "cost_entries"),
-      },
+      datasets: byDataset((dataset) => datasetStats(this.#database, this.#readable(dataset))),
       totals: await currencyTotals(this),
       storage: {
         ...describeFile(this.#database, this.#file.path, this.#driver.name),

@@ -1,9 +1,7 @@
 import { describe } from "../errors.ts";
-import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
+import { DATASETS as BY_TABLE } from "../records/datasets.ts";
 import { isoTime } from "../transfer/values.ts";
-import { serviceMetrics } from "../records/service_metrics.ts";
-import { systemMetrics } from "../records/system_metrics.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { readWhere, WHERE_OPTION } from "./where.ts";
 import { readZone, TIME_ZONE_OPTION } from "./command.ts";
@@ -11,9 +9,11 @@ import { invalidValue, readBound, readName, readNumber, readSpan, UsageError } f
 
 /** Datasets by their names on the command line. */
 export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
-  metrics: systemMetrics,
-  services: serviceMetrics,
-  costs: costEntries,
+  metrics: BY_TABLE.system_metrics,
+  services: BY_TABLE.service_metrics,
+  devices: BY_TABLE.device_metrics,
+  usage: BY_TABLE.usage_records,
+  costs: BY_TABLE.cost_entries,
 };
 
 /** Option that names a dataset by its table, as the original OpenFinOps does. */
@@ -36,7 +36,9 @@ const DELETED = Object.entries(DATASETS).filter(([, { retentionDays }]) => reten
 export const DATASET_OPTION: Option = {
   name: "dataset",
   value: "NAMES",
-  summary: `datasets whose old records are deleted: metrics, services, costs (default ${DELETED.join(",")})`,
+  summary: `datasets whose old records are deleted: ${Object.keys(DATASETS).join(", ")} (default ${
+    DELETED.join(",")
+  })`,
 };
 
 /** Reads the datasets to delete from: those that are named, else those that a cleanup deletes from by default. */

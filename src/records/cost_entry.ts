@@ -149,6 +149,7 @@ function texts(fields: string): Column[] {
 export const costEntries: Dataset<CostEntry> = defineDataset({
   name: "cost_entries",
   noun: "a cost entry",
+  amount: "amount",
   columns: [
     // Ids are bounded so that PostgreSQL can index them (2,704 bytes an index entry).
     column("text", "entryId", { required: true, maxLength: 800, summary: true }),

@@ -33,16 +33,25 @@ export interface Column {
   readonly fault?: (text: string) => string | undefined;
   /** The most UTF-16 code units that a text may have. */
   readonly maxLength: number;
+  /** The field whose values keep sums of this one apart, such as the currency. */
+  readonly per?: string;
+  /** The least value of an integer. */
+  readonly min: number;
   /** True if tables on a terminal show it. */
   readonly summary: boolean;
-  /** The version of the schema that added it. A table of an older version lacks it. */
+  /** The version of the schema that added it to a table that was there. A table of an older version lacks it. */
   readonly since: number;
   /** The value that an absent one stands for, in filters and groups. It is never stored. */
   readonly absent?: string;
 }
 
 /** The names of the datasets, which are also the names of their tables. */
-export type DatasetName = "system_metrics" | "service_metrics" | "cost_entries";
+export type DatasetName =
+  | "system_metrics"
+  | "service_metrics"
+  | "device_metrics"
+  | "usage_records"
+  | "cost_entries";
 
 /** A kind of record and all that is known of it. */
 export interface Dataset<T> {
@@ -50,6 +59,10 @@ export interface Dataset<T> {
   readonly name: DatasetName;
   /** Name of a record in messages, such as "a cost entry". */
   readonly noun: string;
+  /** The version of the schema that added the table; 1 where not given. */
+  readonly since?: number;
+  /** The field of money that totals are of, by currency; none where records have no such field. */
+  readonly amount?: string;
   /** The columns, in the order of tables and files. */
   readonly columns: readonly Column[];
   /** The fields that identify a record; none where records have no identity. */
@@ -64,7 +77,7 @@ export interface Dataset<T> {
   readonly chunkDays: number;
   /** The fields by which records are sorted where they are stored in columns: what queries filter by, then time. */
   readonly sortBy: readonly string[];
-  /** The fields by which roll-ups are grouped, beside time. */
+  /** The fields by which roll-ups are grouped, beside time; none where it has no roll-ups. */
   readonly rollUpBy: readonly string[];
   /** The text fields that queries filter by. */
   readonly filters: readonly string[];
@@ -105,10 +118,17 @@ export function column(type: ColumnType, field: string, options: ColumnOptions =
     oneOf: options.oneOf,
     fault: options.fault,
     maxLength: options.maxLength ?? MAX_TEXT_LENGTH,
+    per: options.per,
+    min: options.min ?? -Infinity,
     summary: options.summary ?? false,
     since: options.since ?? 1,
     absent: options.absent,
   };
+}
+
+/** True if a database of this version of the schema has the table. */
+export function hasTable({ since = 1 }: Dataset<unknown>, version: number): boolean {
+  return since <= version;
 }
 
 /** The column of a dataset that has this field. */

@@ -1,13 +1,17 @@
 import { ValidationError } from "../errors.ts";
 import { costEntries, type CostEntry } from "./cost_entry.ts";
 import type { Dataset, DatasetName } from "./dataset.ts";
+import { type DeviceMetrics, deviceMetrics } from "./device_metrics.ts";
 import { type ServiceMetrics, serviceMetrics } from "./service_metrics.ts";
 import { type SystemMetrics, systemMetrics } from "./system_metrics.ts";
+import { type UsageRecord, usageRecords } from "./usage_record.ts";
 
 /** The record of each dataset. */
 interface RecordOf {
   system_metrics: SystemMetrics;
   service_metrics: ServiceMetrics;
+  device_metrics: DeviceMetrics;
+  usage_records: UsageRecord;
   cost_entries: CostEntry;
 }
 
@@ -15,10 +19,17 @@ interface RecordOf {
 export const DATASETS: { readonly [Name in DatasetName]: Dataset<RecordOf[Name]> } = {
   system_metrics: systemMetrics,
   service_metrics: serviceMetrics,
+  device_metrics: deviceMetrics,
+  usage_records: usageRecords,
   cost_entries: costEntries,
 };
 
 const NAMES = Object.keys(DATASETS) as DatasetName[];
+
+/** Makes something for each dataset, by its name. */
+export function byDataset<V>(make: (dataset: Dataset<unknown>) => V): Record<DatasetName, V> {
+  return Object.fromEntries(NAMES.map((name) => [name, make(DATASETS[name])])) as Record<DatasetName, V>;
+}
 
 /** Days that records are kept: by dataset, or one number. */
 export type RetentionDays = number | Readonly<Partial<Record<DatasetName, number>>>;

@@ -41,6 +41,28 @@ export interface ServiceMetricsQuery extends TimeRangeQuery {
   serviceName?: string;
 }
 
+/** A query over device metrics. */
+export interface DeviceMetricsQuery extends TimeRangeQuery {
+  /** Only this cluster. */
+  clusterId?: string;
+  /** Only this node. */
+  nodeId?: string;
+  /** Only this device. */
+  deviceId?: string;
+}
+
+/** A query over usage records. */
+export interface UsageRecordsQuery extends TimeRangeQuery {
+  /** Only this provider. */
+  provider?: string;
+  /** Only this model. */
+  model?: string;
+  /** Only this service. */
+  serviceName?: string;
+  /** Only records that have all of these tags. */
+  tags?: Record<string, string>;
+}
+
 /** A query over cost entries. */
 export interface CostEntriesQuery extends TimeRangeQuery {
   /** Only this category. */

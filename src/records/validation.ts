@@ -29,7 +29,7 @@ const checks: Record<ColumnType, (value: unknown, column: Column) => unknown> = 
   timestamp: checkTime,
   text: checkText,
   real: (value) => Number.isFinite(value) ? value : refuse("a finite number", value),
-  integer: (value) => Number.isSafeInteger(value) ? value : refuse("a whole number", value),
+  integer: checkInteger,
   boolean: (value) => typeof value === "boolean" ? value : refuse("true or false", value),
   decimal: checkAmount,
   map: checkMap,
@@ -193,6 +193,11 @@ function checkTime(value: unknown): number {
     `a time in epoch milliseconds (this looks like seconds; multiply by 1000)`,
     value,
   );
+}
+
+function checkInteger(value: unknown, { min }: Column): unknown {
+  if (!Number.isSafeInteger(value)) return refuse("a whole number", value);
+  return value as number >= min ? value : refuse(`a whole number from ${min}`, value);
 }
 
 function checkText(value: unknown, column: Column): string {

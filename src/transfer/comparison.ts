@@ -34,12 +34,12 @@ export async function tally(
   dataset: Dataset<unknown>,
   { start, end, spanMs }: Range & { spanMs: number },
 ): Promise<Tally[]> {
-  const amount = dataset.columns.find(({ type }) => type === "decimal");
+  const { amount } = dataset;
   const query = { ...acceptQuery(dataset), startTime: start, endTime: end };
   const rows = await backend.aggregate(dataset, query, {
     ranges: [{ start, end, stepMs: spanMs }],
     groupBy: dataset.groups.map((field) => ({ field })),
-    measures: [{ function: "count" }, ...(amount ? [{ function: "sum", field: amount.field } as const] : [])],
+    measures: [{ function: "count" }, ...(amount ? [{ function: "sum", field: amount } as const] : [])],
   });
   return rows.map(({ start, group, values: [rows, total] }) => ({
     start: start!,

@@ -1,7 +1,7 @@
 import { BackendError, type ErrorCode } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
 import type { PostgresPool, PostgresSession } from "./pool.ts";
-import { createSchema, SCHEMA_VERSION, tablesOf, tablesQuery, upgradesFrom } from "./schema.ts";
+import { SCHEMA_VERSION, tablesOf, tablesQuery, upgradesFrom } from "./schema.ts";
 
 /** The oldest server that has all that is used here. */
 const OLDEST_SERVER = 13;
@@ -10,8 +10,8 @@ const OLDEST_SERVER = 13;
 export interface Partitioning {
   /** Relation kind in the catalog: partitioned, or ordinary. */
   readonly relationKind: "p" | "r";
-  /** The statements that make the tables. */
-  createSchema(): string[];
+  /** The statements that lead from a version of the schema, 0 for an empty database, to that of this program. */
+  upgradesFrom(version: number): string[];
   /** Brings tables that are divided in another way, and all that is in them, into this form. */
   adopt?(session: PostgresSession): Promise<void>;
   /** Handles tables with another partitioning. */
@@ -21,7 +21,7 @@ export interface Partitioning {
 /** Tables in PostgreSQL's own partitions. */
 export const PARTITIONED: Partitioning = {
   relationKind: "p",
-  createSchema: () => createSchema({ partitioning: " PARTITION BY RANGE (timestamp)" }),
+  upgradesFrom: (version) => upgradesFrom(version, { partitioning: " PARTITION BY RANGE (timestamp)" }),
   advice: "Read hypertables with `--backend timescaledb`.",
 };
 
@@ -66,8 +66,12 @@ export async function migrate(
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
     const found = await readSchema(pool, session);
     if (isReady(pool, found, partitioning)) return;
-    if (!found) return void await session.query(partitioning.createSchema().join("; "));
-    if (found.version < SCHEMA_VERSION) await session.query(upgradesFrom(found.version).join("; "));
+    if (!found) return void await session.query(partitioning.upgradesFrom(0).join("; "));
+    if (found.version < SCHEMA_VERSION) {
+      // Tables that are adopted below are divided as those that are there.
+      const form = found.relationKind === "p" ? PARTITIONED : partitioning;
+      await session.query(form.upgradesFrom(found.version).join("; "));
+    }
     if (found.relationKind === partitioning.relationKind) return;
     if (!partitioning.adopt) throw notReadyError(pool, found, partitioning);
     await partitioning.adopt(session);

@@ -1,9 +1,9 @@
-import { columnOf, type ColumnType, type Dataset } from "../../records/dataset.ts";
+import { columnOf, type ColumnType, type Dataset, hasTable } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 4;
 /**
  * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
  * may be null, keep it, so that agents of several releases share a database.
@@ -12,11 +12,20 @@ const WRITABLE_FROM = 1;
 
 /** The tables of each schema version. */
 export function tablesOf(version: number): string[] {
-  return ["schema_version", "ledger", ...Object.keys(DATASETS), ...(version >= 2 ? ["live_documents"] : [])];
+  const tables = Object.values(DATASETS).filter((dataset) => hasTable(dataset, version)).map(({ name }) =>
+    name
+  );
+  return ["schema_version", "ledger", ...tables, ...(version >= 2 ? ["live_documents"] : [])];
 }
 
-/** The statements that lead to each schema version from the one before, beside the columns that it adds. */
+/** The statements that lead to each schema version from the one before, beside the tables and columns of datasets. */
 const UPGRADES: Readonly<Record<number, readonly string[]>> = {
+  1: [
+    "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+    "CREATE TABLE ledger (batch_id text PRIMARY KEY, dataset text NOT NULL, committed bigint NOT NULL, " +
+    "duplicates bigint NOT NULL, restated bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now())",
+    "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
+  ],
   2: [
     "CREATE TABLE live_documents (kind text NOT NULL, id text NOT NULL, body jsonb NOT NULL, " +
     "updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, id))",
@@ -24,29 +33,34 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
   3: ["ALTER TABLE schema_version ADD COLUMN writable_from integer"],
 };
 
-/** The statements that lead from a schema version to that of this program. Adding a column rewrites no row. */
-export function upgradesFrom(version: number): string[] {
-  const columns = Object.values(DATASETS).flatMap((dataset) => {
-    const added = dataset.columns.filter(({ since }) => since > version)
-      .map(({ name, type }) => `ADD COLUMN ${name} ${TYPES[type].sql}`);
-    return added.length > 0 ? [`ALTER TABLE ${dataset.name} ${added.join(", ")}`] : [];
-  });
-  return [...columns, ...tablesSince(version)];
+/** The statements that lead from a schema version, 0 for an empty database, to that of this program. */
+export function upgradesFrom(version: number, form: TableForm): string[] {
+  const steps = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
+  const datasets = Object.values(DATASETS).flatMap((dataset) =>
+    hasTable(dataset, version)
+      ? addedColumns(dataset, version)
+      : [createTable(dataset, form), ...createIndexes(dataset), ...form.afterTable?.(dataset) ?? []]
+  );
+  const values = `${SCHEMA_VERSION}, ${WRITABLE_FROM}`;
+  return [...steps, ...datasets, `INSERT INTO schema_version (version, writable_from) VALUES (${values})`];
 }
 
-function tablesSince(version: number): string[] {
-  const statements = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
-  const values = `${SCHEMA_VERSION}, ${WRITABLE_FROM}`;
-  return [...statements, `INSERT INTO schema_version (version, writable_from) VALUES (${values})`];
+/** The statement that adds the columns of later versions. It rewrites no row. */
+function addedColumns({ name, columns }: Dataset<unknown>, version: number): string[] {
+  const added = columns.filter(({ since }) => since > version)
+    .map(({ name, type }) => `ADD COLUMN ${name} ${TYPES[type].sql}`);
+  return added.length > 0 ? [`ALTER TABLE ${name} ${added.join(", ")}`] : [];
 }
 
 /** The dataset as a table of a schema version can be read: the columns that it lacks are null. */
 export function readableFrom<T>(dataset: Dataset<T>, version: number): Dataset<T> {
-  if (dataset.columns.every(({ since }) => since <= version)) return dataset;
+  const hasRows = hasTable(dataset, version);
+  if (hasRows && dataset.columns.every(({ since }) => since <= version)) return dataset;
   const columns = dataset.columns.map(({ name, type, since }) =>
-    since <= version ? name : `NULL::${TYPES[type].sql} AS ${name}`
+    hasRows && since <= version ? name : `NULL::${TYPES[type].sql} AS ${name}`
   );
-  return { ...dataset, source: `(SELECT ${columns.join(", ")} FROM ${dataset.name}) AS ${dataset.name}` };
+  const from = hasRows ? `FROM ${dataset.name}` : "WHERE false";
+  return { ...dataset, source: `(SELECT ${columns.join(", ")} ${from}) AS ${dataset.name}` };
 }
 
 /** The type of a column on the server, and how the catalog has it: its OID, and its modifier where it has one. */
@@ -66,20 +80,8 @@ export interface TableForm {
   readonly partitioning?: string;
   /** The type of measures: `double precision`, or a domain over it. */
   readonly measure?: string;
-}
-
-/** The statements that create the schema in an empty database. */
-export function createSchema(form: TableForm): string[] {
-  const statements = [
-    "CREATE TABLE schema_version (version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
-    "CREATE TABLE ledger (batch_id text PRIMARY KEY, dataset text NOT NULL, committed bigint NOT NULL, " +
-    "duplicates bigint NOT NULL, restated bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now())",
-    "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
-  ];
-  for (const dataset of Object.values(DATASETS)) {
-    statements.push(createTable(dataset, form), ...createIndexes(dataset));
-  }
-  return [...statements, ...tablesSince(1)];
+  /** Statements that follow the creation of a table. */
+  afterTable?(dataset: Dataset<unknown>): string[];
 }
 
 /** The statement that creates the table of a dataset. */

@@ -6,7 +6,7 @@ import { linkTarget } from "../../pipeline/durable_file.ts";
 import type { OpenMode } from "../backend.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { assertInPlace, type OpenFile } from "./file_guard.ts";
-import { createSchema, SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
+import { SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
 
 /**
  * Time that SQLite itself waits for another writer. Its thread does nothing else meanwhile, so once a database
@@ -183,8 +183,7 @@ function migrate(database: SqliteDatabase, path: string): void {
   try {
     const version = readVersion(database, path); // another process may have done it meanwhile
     if (version === undefined || version < SCHEMA_VERSION) {
-      const statements = version === undefined ? createSchema() : upgradesFrom(version);
-      for (const statement of statements) database.exec(statement);
+      for (const statement of upgradesFrom(version ?? 0)) database.exec(statement);
       runOnce(database, "INSERT INTO schema_version (version, applied_at, writable_from) VALUES (?, ?, ?)", [
         SCHEMA_VERSION,
         Date.now(),

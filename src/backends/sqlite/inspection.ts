@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DatasetName } from "../../records/dataset.ts";
+import type { Dataset } from "../../records/dataset.ts";
 import type { DatasetStats } from "../backend.ts";
 import { describeLedger, triggerWarning } from "../condition.ts";
 import { queryAll, type SqliteDatabase } from "./driver.ts";
@@ -13,11 +13,11 @@ import { WRITE_NOTHING } from "./file.ts";
 const SOUND_SQLITE_VERSION = "3.51.3";
 
 /** Returns the number of records of a dataset, and the times of the oldest and the newest. */
-export function datasetStats(database: SqliteDatabase, name: DatasetName): DatasetStats {
-  const [[rows]] = queryAll(database, `SELECT count(*) FROM ${name}`);
+export function datasetStats(database: SqliteDatabase, { source }: Dataset<unknown>): DatasetStats {
+  const [[rows]] = queryAll(database, `SELECT count(*) FROM ${source}`);
   // Each in a query of its own: SQLite takes one of them from the end of the index, not both at once.
-  const [[oldest]] = queryAll(database, `SELECT min(timestamp) FROM ${name}`);
-  const [[newest]] = queryAll(database, `SELECT max(timestamp) FROM ${name}`);
+  const [[oldest]] = queryAll(database, `SELECT min(timestamp) FROM ${source}`);
+  const [[newest]] = queryAll(database, `SELECT max(timestamp) FROM ${source}`);
   if (oldest === null) return { rows: 0 };
   return { rows: rows as number, oldest: oldest as number, newest: newest as number };
 }

@@ -3,6 +3,7 @@ import {
   columnOf,
   type ColumnType,
   type Dataset,
+  hasTable,
   withSortedKeys,
 } from "../../records/dataset.ts";
 import { recordBuilder } from "../../records/record_builder.ts";
@@ -11,7 +12,7 @@ import { Decimal, splitAmount } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 4;
 /**
  * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
  * may be null, keep it, so that programs of several releases share a file.
@@ -19,10 +20,21 @@ export const SCHEMA_VERSION = 3;
 export const WRITABLE_FROM = 1;
 
 /** The tables of schema version 1, by which a database is known to be ours. */
-export const TABLES: readonly string[] = ["schema_version", "ledger", ...Object.keys(DATASETS)];
+export const TABLES: readonly string[] = [
+  "schema_version",
+  "ledger",
+  ...Object.values(DATASETS).filter((dataset) => hasTable(dataset, 1)).map(({ name }) => name),
+];
 
-/** The statements that lead to each schema version from the one before, beside the columns that it adds. */
+/** The statements that lead to each schema version from the one before, beside the tables and columns of datasets. */
 const UPGRADES: Readonly<Record<number, readonly string[]>> = {
+  1: [
+    "CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at INTEGER NOT NULL)",
+    "CREATE TABLE ledger (batch_id TEXT PRIMARY KEY, dataset TEXT NOT NULL, " +
+    "committed INTEGER NOT NULL, duplicates INTEGER NOT NULL, restated INTEGER NOT NULL, " +
+    "committed_at INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
+  ],
   2: [
     "CREATE TABLE live_documents (kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, " +
     "updated_at INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID",
@@ -30,17 +42,19 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
   3: ["ALTER TABLE schema_version ADD COLUMN writable_from INTEGER"],
 };
 
-/** The statements that lead from a schema version to that of this program. Adding a column rewrites no row. */
+/** The statements that lead from a schema version, 0 for an empty database, to that of this program. */
 export function upgradesFrom(version: number): string[] {
-  const columns = Object.values(DATASETS).flatMap(({ name, columns }) =>
-    columns.filter(({ since }) => since > version)
-      .flatMap(definitionsOf).map((column) => `ALTER TABLE ${name} ADD COLUMN ${column}`)
+  const steps = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
+  const datasets = Object.values(DATASETS).flatMap((dataset) =>
+    hasTable(dataset, version) ? addedColumns(dataset, version) : createTable(dataset)
   );
-  return [...tablesSince(version), ...columns];
+  return [...steps, ...datasets];
 }
 
-function tablesSince(version: number): string[] {
-  return Object.entries(UPGRADES).flatMap(([to, statements]) => Number(to) > version ? statements : []);
+/** The statements that add the columns of later versions. None rewrites a row. */
+function addedColumns({ name, columns }: Dataset<unknown>, version: number): string[] {
+  return columns.filter(({ since }) => since > version)
+    .flatMap(definitionsOf).map((column) => `ALTER TABLE ${name} ADD COLUMN ${column}`);
 }
 
 /** A column as `CREATE TABLE` has it: a decimal takes two. */
@@ -50,12 +64,13 @@ function definitionsOf({ name, type, required }: Column): string[] {
   );
 }
 
-/** The dataset as a table with these columns can be read: the columns that it lacks are null. */
+/** The dataset as a table with these columns can be read: those that it lacks are null. Without any there is no table. */
 export function readableFrom<T>(dataset: Dataset<T>, present: ReadonlySet<string>): Dataset<T> {
   const names = storedNames(dataset);
   if (names.every((name) => present.has(name))) return dataset;
   const columns = names.map((name) => present.has(name) ? name : `NULL AS ${name}`);
-  return { ...dataset, source: `(SELECT ${columns.join(", ")} FROM ${dataset.name})` };
+  const from = present.size === 0 ? "WHERE false" : `FROM ${dataset.name}`;
+  return { ...dataset, source: `(SELECT ${columns.join(", ")} ${from})` };
 }
 
 /** A column of a table. */
@@ -115,26 +130,16 @@ const STORAGE: Record<ColumnType, Storage> = {
   },
 };
 
-/** The statements that make the schema in an empty database. */
-export function createSchema(): string[] {
-  const statements = [
-    "CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at INTEGER NOT NULL)",
-    "CREATE TABLE ledger (batch_id TEXT PRIMARY KEY, dataset TEXT NOT NULL, " +
-    "committed INTEGER NOT NULL, duplicates INTEGER NOT NULL, restated INTEGER NOT NULL, " +
-    "committed_at INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE INDEX ledger_committed_at ON ledger (committed_at)",
-  ];
-  for (const dataset of Object.values(DATASETS)) {
-    const columns = dataset.columns.flatMap(definitionsOf);
-    if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
-    statements.push(`CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)`);
-    for (const fields of dataset.indexes) {
-      const names = columnNames(dataset, fields);
-      const index = `${dataset.name}_${names.replaceAll(", ", "_")}`;
-      statements.push(`CREATE INDEX ${index} ON ${dataset.name} (${names})`);
-    }
-  }
-  return [...statements, ...tablesSince(1)];
+/** The statements that create the table of a dataset and its indexes. */
+function createTable(dataset: Dataset<unknown>): string[] {
+  const columns = dataset.columns.flatMap(definitionsOf);
+  if (dataset.key.length > 0) columns.push(`UNIQUE (${columnNames(dataset, dataset.key)})`);
+  const indexes = dataset.indexes.map((fields) => {
+    const names = columnNames(dataset, fields);
+    const index = `${dataset.name}_${names.replaceAll(", ", "_")}`;
+    return `CREATE INDEX ${index} ON ${dataset.name} (${names})`;
+  });
+  return [`CREATE TABLE ${dataset.name} (\n  ${columns.join(",\n  ")}\n)`, ...indexes];
 }
 
 /** The statement that inserts one record; a record whose key exists changes nothing. */

@@ -4,7 +4,7 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { OpenMode } from "../backend.ts";
 import type { Partitioning } from "../postgres/migrate.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
-import { columnList, createIndexes, createSchema, createTable, literal } from "../postgres/schema.ts";
+import { columnList, createIndexes, createTable, literal, upgradesFrom } from "../postgres/schema.ts";
 import { ESTIMATES } from "./roll_up_aggregate.ts";
 
 /** The oldest release that has all that is used here: the columnstore under its present name. */
@@ -16,7 +16,9 @@ const OLDEST_EXTENSION = "2.18";
  * system metrics take a third of the disk. Queries see `double precision` all the same.
  */
 const MEASURE = "openfinops_measure";
-const CREATE_MEASURE = `CREATE DOMAIN ${MEASURE} AS double precision`;
+const CREATE_MEASURE = `DO $$ BEGIN IF to_regtype('${MEASURE}') IS NULL THEN
+  CREATE DOMAIN ${MEASURE} AS double precision;
+END IF; END $$`;
 
 /**
  * Fails between `timescaledb_pre_restore()` and `timescaledb_post_restore()`. Until then hypertables look empty, and what
@@ -45,10 +47,9 @@ export interface Extension {
 /** Hypertables in place of partitioned tables. */
 export const HYPERTABLES: Partitioning = {
   relationKind: "r",
-  createSchema: () => [
+  upgradesFrom: (version) => [
     CREATE_MEASURE,
-    ...createSchema({ measure: MEASURE }),
-    ...Object.values(DATASETS).map(makeHypertable),
+    ...upgradesFrom(version, { measure: MEASURE, afterTable: (dataset) => [makeHypertable(dataset)] }),
   ],
   adopt: convertTables,
   advice:

@@ -31,7 +31,7 @@ export function rollUpSource(
   // Rollups do not have the basis: they are asked only while all costs are billed.
   const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)]
     .filter((field) => field !== "basis");
-  const isKnown = times.every((time = 0) => time % HOUR_MS === 0) &&
+  const isKnown = dataset.rollUpBy.length > 0 && times.every((time = 0) => time % HOUR_MS === 0) &&
     Object.keys(query.entries).length === 0 && (query.where ?? []).length === 0 &&
     fields.every((field) => dataset.rollUpBy.includes(field)) &&
     measures.every((measure) => isRolledUp(dataset, measure));

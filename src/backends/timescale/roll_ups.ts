@@ -100,7 +100,8 @@ function rollUpsOf(dataset: Dataset<unknown>): RollUp[] {
 }
 
 /** All roll-ups, each after what it comes from. */
-export const ROLL_UPS: readonly RollUp[] = Object.values(DATASETS).flatMap(rollUpsOf);
+export const ROLL_UPS: readonly RollUp[] = Object.values(DATASETS)
+  .filter(({ rollUpBy }) => rollUpBy.length > 0).flatMap(rollUpsOf);
 
 /**
  * Before which time the records of a dataset have gone. To refresh a roll-up there would erase what it keeps of them.
@@ -143,6 +144,7 @@ export class RollUps {
   /** Gets ready for the records before a time to go: takes them in, and looks at none of that time again. */
   async keep({ name }: Dataset<unknown>, before: number): Promise<void> {
     const hours = hoursOf(name);
+    if (!hours) return;
     await this.#refresh(hours, before);
     await withJobLock(this.#pool, "delete", async (session) => {
       await raiseFloor(session, name, timeLiteral(before));
@@ -152,8 +154,10 @@ export class RollUps {
 
   /** Looks back as far as the retention of the server does, which is another now; it was this many days. */
   async followRetention(session: PostgresSession, name: DatasetName, daysBefore?: number): Promise<void> {
+    const hours = hoursOf(name);
+    if (!hours) return;
     if (daysBefore !== undefined) await raiseFloor(session, name, `now() - ${daysInterval(daysBefore)}`);
-    await setWindow(session, hoursOf(name));
+    await setWindow(session, hours);
   }
 
   /** Brings a roll-up up to date as far as a time, in all that it still looks at. */
@@ -184,9 +188,9 @@ export class RollUps {
 
 const REFRESH = "policy_refresh_continuous_aggregate";
 
-/** The roll-up that comes from the records of a dataset. */
-function hoursOf(name: DatasetName): RollUp {
-  return ROLL_UPS.find(({ dataset, isFromRecords }) => dataset === name && isFromRecords)!;
+/** The roll-up that comes from the records of a dataset, if it has any. */
+function hoursOf(name: DatasetName): RollUp | undefined {
+  return ROLL_UPS.find(({ dataset, isFromRecords }) => dataset === name && isFromRecords);
 }
 
 async function missing(session: PostgresSession): Promise<RollUp[]> {
