@@ -6,11 +6,17 @@
  */
 import { type Backend, CostObservatory, type DatasetName, ObservabilityHub, openBackend } from "../mod.ts";
 import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "../tests/postgres_server.ts";
-import { costSamples, samples, serviceSamples } from "./samples.ts";
+import { costSamples, deviceSamples, samples, serviceSamples, usageSamples } from "./samples.ts";
 
 const ROWS = 300_000;
 const ROUNDS = 3; // the middle one counts
-const SAMPLES = { system_metrics: samples, service_metrics: serviceSamples, cost_entries: costSamples };
+const SAMPLES = {
+  system_metrics: samples,
+  service_metrics: serviceSamples,
+  device_metrics: deviceSamples,
+  usage_records: usageSamples,
+  cost_entries: costSamples,
+};
 
 /** Puts the samples of a dataset into a backend. */
 async function fill(backend: Backend, dataset: DatasetName, rows: number): Promise<void> {
@@ -19,6 +25,8 @@ async function fill(backend: Backend, dataset: DatasetName, rows: number): Promi
   const sinks: Record<DatasetName, WritableStream> = {
     system_metrics: hub.systemMetricsSink(),
     service_metrics: hub.serviceMetricsSink(),
+    device_metrics: hub.deviceMetrics.sink(),
+    usage_records: costs.usage.sink(),
     cost_entries: costs.costEntriesSink(),
   };
   await ReadableStream.from<unknown>(SAMPLES[dataset](rows)).pipeTo(sinks[dataset]);

@@ -1,4 +1,10 @@
-import type { CostEntryInput, ServiceMetricsInput, SystemMetricsInput } from "../mod.ts";
+import type {
+  CostEntryInput,
+  DeviceMetricsInput,
+  ServiceMetricsInput,
+  SystemMetricsInput,
+  UsageRecordInput,
+} from "../mod.ts";
 
 /** When the first record was observed. */
 export const START = Date.UTC(2026, 0, 1);
@@ -107,6 +113,59 @@ export function* costSamples(rows: number): Generator<CostEntryInput> {
       amount: (random() * 3).toFixed(10),
       region: resource % 3 === 0 ? "eu-west-1" : "us-east-1",
       tags: { team: `team-${resource % 12}`, project: `project-${resource % 40}`, environment: "production" },
+    };
+  }
+}
+
+/** Samples of eight accelerators in each of 64 nodes, with all fields that `nvidia-smi` gives. */
+export function* deviceSamples(rows: number): Generator<DeviceMetricsInput> {
+  const random = noise(4);
+  for (let i = 0; i < rows; i++) {
+    const device = i % (8 * NODES);
+    const node = device >> 3;
+    const utilization = node % 8 === 7 ? 0 : Math.round(60 + 40 * random());
+    yield {
+      timestamp: START + Math.floor(i / (8 * NODES)) * STEP_MS,
+      clusterId: node < 48 ? "train" : "serve",
+      nodeId: `gpu-${String(node).padStart(2, "0")}`,
+      deviceId: `GPU-${(device * 40_503 % 65_536).toString(16).padStart(8, "0")}-86f3-7a43-b711-4771313afc50`,
+      deviceIndex: device & 7,
+      vendor: "nvidia",
+      model: "NVIDIA H100 80GB HBM3",
+      utilization,
+      memoryUtilization: Math.round(utilization / 2),
+      memoryUsed: Math.round(700 * utilization) * 1_048_576,
+      memoryTotal: 85_520_809_984,
+      temperature: 35 + Math.round(utilization / 3),
+      powerConsumption: oneDecimal(70 + 6 * utilization),
+      clockSm: 1_980,
+      clockMemory: 2_619,
+      errorCode: 0,
+      throttled: false,
+      labels: { team: node < 48 ? "nlp" : "serving" },
+    };
+  }
+}
+
+/** Calls of six language models by twelve teams, one each second. */
+export function* usageSamples(rows: number): Generator<UsageRecordInput> {
+  const random = noise(5);
+  for (let i = 0; i < rows; i++) {
+    const inputTokens = Math.floor(8_000 * random());
+    const outputTokens = Math.floor(1_000 * random());
+    yield {
+      usageId: `chatcmpl-${(i * 2_654_435_761 % 2 ** 32).toString(16).padStart(8, "0")}-${i}`,
+      timestamp: START + i * 1_000,
+      provider: i % 3 === 0 ? "anthropic" : "openai",
+      model: `model-${i % 6}`,
+      operation: "chat",
+      serviceName: `service-${i % 20}`,
+      requests: 1,
+      inputTokens,
+      outputTokens,
+      cacheReadTokens: Math.floor(inputTokens * random()),
+      durationMs: Math.round(200 + 20 * outputTokens),
+      tags: { team: `team-${i % 12}`, environment: "production" },
     };
   }
 }

@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
+import { aggregateCosts, aggregateFields, aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import { ValidationError } from "../src/errors.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
@@ -77,6 +78,50 @@ export function answersContract(test: Register): void {
     const { sum, avg } = fields.activeConnections;
     assert(Math.abs(sum! / (1_500 * activeConnections) - 1) < 1e-9 && sum! > 2 ** 63, String(sum));
     assert(Math.abs(avg! / activeConnections - 1) < 1e-9, String(avg));
+  });
+
+  test("sums tokens, and quantities and reported costs by unit and currency", async (backend) => {
+    const use = (usageId: string, rest: object) => ({ usageId, timestamp: NEW_YEAR, model: "m", ...rest });
+    await write(backend, usageRecords, [
+      use("a", { inputTokens: 9_007_199_254_740_990, durationMs: 10, cost: "0.1", currency: "USD" }),
+      use("b", { inputTokens: 1, durationMs: 30, cost: "0.200000000000000001", currency: "USD" }),
+      use("c", { quantity: "0.1", unit: "images", cost: "1", currency: "EUR", tags: { team: "nlp" } }),
+      use("d", { quantity: "0.2", unit: "images" }),
+      use("e", { model: "n", quantity: "7", unit: "tokens" }),
+    ]);
+    const ask = (query: object) => aggregateFields(backend, usageRecords, query);
+    assertEquals(await ask({ groupBy: ["model"], fields: { inputTokens: ["sum"], durationMs: ["p50"] } }), [
+      {
+        group: { model: "m" },
+        count: 4,
+        fields: { inputTokens: { sum: 9_007_199_254_740_991 }, durationMs: { p50: 20 } },
+      },
+      { group: { model: "n" }, count: 1, fields: { inputTokens: { sum: null }, durationMs: { p50: null } } },
+    ]);
+    const cost = (sum: string | null) => ({ cost: { sum } });
+    assertEquals(await ask({ fields: { cost: ["sum"] } }), [
+      { currency: "EUR", count: 1, fields: cost("1") },
+      { currency: "USD", count: 2, fields: cost("0.300000000000000001") },
+      { currency: null, count: 2, fields: cost(null) },
+    ]);
+    assertEquals(
+      await ask({ fields: { quantity: ["sum", "count"] }, where: [{ field: "unit", missing: false }] }),
+      [
+        { unit: "images", count: 2, fields: { quantity: { sum: "0.3", count: 2 } } },
+        { unit: "tokens", count: 1, fields: { quantity: { sum: "7", count: 1 } } },
+      ],
+    );
+    assertEquals(
+      await ask({ groupBy: ["tags.team"], top: 1, fields: { cost: ["sum"] }, currency: undefined }),
+      [
+        { group: { "tags.team": "nlp" }, currency: "EUR", count: 1, fields: cost("1") },
+        { group: { "tags.team": null }, currency: "USD", count: 2, fields: cost("0.300000000000000001") },
+        { group: { "tags.team": null }, currency: null, count: 2, fields: cost(null) },
+      ],
+    );
+    for (const measure of ["avg", "p95"]) {
+      await assertRejects(() => ask({ fields: { cost: [measure] } }), ValidationError, "sum or count");
+    }
   });
 
   test("aggregates an empty result when no record matches", async (backend) => {

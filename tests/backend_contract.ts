@@ -10,7 +10,7 @@ import type { Backend, ConflictPolicy } from "../src/backends/backend.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
 import type { WriteResult } from "../src/pipeline/sink.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
-import type { Dataset } from "../src/records/dataset.ts";
+import type { Dataset, DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
@@ -24,9 +24,12 @@ import { liveContract } from "./monitoring_contract.ts";
 import {
   costEntry,
   FULL_COST_ENTRY,
+  FULL_DEVICE_METRICS,
   FULL_SERVICE_METRICS,
   FULL_SYSTEM_METRICS,
+  FULL_USAGE_RECORD,
   NEW_YEAR,
+  REQUIRED_FIELDS,
 } from "./fixtures.ts";
 
 /** Opens an empty backend; disposing of it closes it and removes what it left. */
@@ -50,12 +53,18 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
   }
 
   test("reads back every field of every dataset", async (backend) => {
-    await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
-    await write(backend, serviceMetrics, [FULL_SERVICE_METRICS]);
-    await write(backend, costEntries, [FULL_COST_ENTRY]);
-    assertEquals(await read(backend, systemMetrics), [FULL_SYSTEM_METRICS]);
-    assertEquals(await read(backend, serviceMetrics), [FULL_SERVICE_METRICS]);
-    assertEquals(await read(backend, costEntries), [FULL_COST_ENTRY]);
+    const full: Record<DatasetName, unknown> = {
+      system_metrics: FULL_SYSTEM_METRICS,
+      service_metrics: FULL_SERVICE_METRICS,
+      device_metrics: FULL_DEVICE_METRICS,
+      usage_records: FULL_USAGE_RECORD,
+      cost_entries: FULL_COST_ENTRY,
+    };
+    for (const dataset of Object.values<Dataset<unknown>>(DATASETS)) {
+      assertEquals(dataset.columns.map(({ field }) => field), Object.keys(full[dataset.name] as object));
+      await write(backend, dataset, [full[dataset.name]]);
+      assertEquals(await read(backend, dataset), [full[dataset.name]]);
+    }
   });
 
   test("reads the keys of maps in one order", async (backend) => {
@@ -322,12 +331,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
   for (const dataset of Object.values(DATASETS)) {
     for (const field of dataset.filters) {
       test(`filters ${dataset.name} by ${field}`, async (backend) => {
-        const base = dataset === costEntries ? costEntry() : { timestamp: NEW_YEAR, serviceName: "s" };
-        const given = (value: string, i: number) => {
-          const record = { ...base, timestamp: NEW_YEAR + i, [field]: value };
-          if (dataset === systemMetrics) delete (record as { serviceName?: string }).serviceName;
-          return record;
-        };
+        const base = REQUIRED_FIELDS[dataset.name];
+        const given = (value: string, i: number) => ({ ...base, timestamp: NEW_YEAR + i, [field]: value });
         await write(backend, dataset, ["a", "A", "a'b", "a%", "ä"].map(given));
         for (const value of ["a", "a'b", "a%", "ä", "none"]) {
           const found = await read<unknown>(backend, dataset, { [field]: value }) as Record<
@@ -483,6 +488,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty): void {
     assertEquals(found, [
       ["system_metrics", 3, NEW_YEAR, NEW_YEAR + 2 * HOUR],
       ["service_metrics", 0, undefined, undefined],
+      ["device_metrics", 0, undefined, undefined],
+      ["usage_records", 0, undefined, undefined],
       ["cost_entries", 1, NEW_YEAR, NEW_YEAR],
     ]);
     assertEquals(totals, [{ currency: "USD", total: "1", count: 1 }]);

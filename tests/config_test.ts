@@ -13,7 +13,13 @@ Deno.test("resolveConfig() returns the documented defaults", () => {
   assertEquals(resolveConfig(), {
     backend: "memory",
     location: "",
-    retentionDays: { system_metrics: 90, service_metrics: 90, cost_entries: Infinity },
+    retentionDays: {
+      system_metrics: 90,
+      service_metrics: 90,
+      device_metrics: 90,
+      usage_records: Infinity,
+      cost_entries: Infinity,
+    },
     batchSize: 100,
     anomalyDetection: false,
     batchIntervalSeconds: 60,
@@ -34,6 +40,8 @@ Deno.test("resolveConfig() returns the documented defaults", () => {
   assertEquals(resolveConfig({ retentionDays: { cost_entries: 2555 } }).retentionDays, {
     system_metrics: 90,
     service_metrics: 90,
+    device_metrics: 90,
+    usage_records: Infinity,
     cost_entries: 2555,
   });
 });

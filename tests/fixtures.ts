@@ -1,8 +1,11 @@
 /** Records and places that several tests use. */
 import type { CostEntry, CostEntryInput } from "../src/records/cost_entry.ts";
 import type { ImportReport } from "../src/transfer/import.ts";
+import type { DatasetName } from "../src/records/dataset.ts";
+import type { DeviceMetrics } from "../src/records/device_metrics.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
+import type { UsageRecord } from "../src/records/usage_record.ts";
 import { loadSqliteDriver } from "../src/backends/sqlite/driver.ts";
 
 // The native library of @db/sqlite stays loaded for good: not within a test that is watched for leaks.
@@ -61,6 +64,65 @@ export const FULL_SERVICE_METRICS: ServiceMetrics = {
   trainingJobsActive: 1,
   trainingJobsQueued: 2,
   trainingJobsFailed: 3,
+};
+
+/** Device metrics in which every field holds something else. */
+export const FULL_DEVICE_METRICS: DeviceMetrics = {
+  timestamp: NEW_YEAR + 3,
+  clusterId: "prod",
+  nodeId: "gpu-01",
+  deviceId: "GPU-5fd4f087-86f3-7a43-b711-4771313afc50",
+  deviceIndex: 7,
+  vendor: "nvidia",
+  model: "NVIDIA H100 80GB HBM3",
+  partition: "MIG 1g.10gb",
+  utilization: 87.5,
+  memoryUtilization: 41,
+  tensorUtilization: 0.1,
+  memoryUsed: 74_694_262_784,
+  memoryTotal: Number.MAX_SAFE_INTEGER,
+  temperature: -3.5,
+  memoryTemperature: 61,
+  powerConsumption: 312.4,
+  energyConsumption: 1e12,
+  clockSm: 1980,
+  clockMemory: 2619,
+  errorCode: 79,
+  throttled: false,
+  labels: { pod: "train-0", namespace: "nlp" },
+};
+
+/** A usage record in which every field holds something else. */
+export const FULL_USAGE_RECORD: UsageRecord = {
+  usageId: "chatcmpl-1",
+  timestamp: NEW_YEAR + 4,
+  provider: "openai",
+  model: "gpt-5",
+  operation: "chat",
+  serviceName: "support-bot",
+  requests: 1,
+  inputTokens: Number.MAX_SAFE_INTEGER,
+  outputTokens: 512,
+  cacheReadTokens: 1024,
+  cacheWriteTokens: 0,
+  reasoningTokens: 128,
+  quantity: "0.000000000000000001",
+  unit: "images",
+  durationMs: 1234.5,
+  timeToFirstTokenMs: 210,
+  status: "ok",
+  cost: "-0.0020105",
+  currency: "USD",
+  tags: { team: "nlp", user: "ünï 😀" },
+};
+
+/** The required fields of a record of each dataset, beside those with a default. */
+export const REQUIRED_FIELDS: Readonly<Record<DatasetName, object>> = {
+  system_metrics: { timestamp: NEW_YEAR },
+  service_metrics: { timestamp: NEW_YEAR, serviceName: "s" },
+  device_metrics: { timestamp: NEW_YEAR, deviceId: "d" },
+  usage_records: { timestamp: NEW_YEAR, usageId: "u" },
+  cost_entries: { timestamp: NEW_YEAR, entryId: "e1", resourceId: "gpu-01", category: "gpu", amount: "1" },
 };
 
 /** A cost entry in which every field holds something else. */
@@ -146,5 +208,17 @@ export function withoutDelivery<T>(records: readonly T[]): T[] {
   return records.map((record) => {
     const { source: _source, deliveryId: _deliveryId, ...rest } = record as Partial<CostEntry>;
     return rest as T;
+  });
+}
+
+/** The statements that undo those of an upgrade, so that a database is as an older release left it. */
+export function undoUpgrade(statements: readonly string[]): string[] {
+  return statements.flatMap((statement) => {
+    const [, created] = /^CREATE TABLE (\w+)/.exec(statement) ?? [];
+    if (created) return [`DROP TABLE ${created}`];
+    const [, altered] = /^ALTER TABLE (\w+)/.exec(statement) ?? [];
+    return [...statement.matchAll(/ADD COLUMN (\w+)/g)].map(([, name]) =>
+      `ALTER TABLE ${altered} DROP COLUMN ${name}`
+    );
   });
 }

@@ -133,9 +133,17 @@ Deno.test("ObservabilityHub.cleanupOldData() deletes records past the retention"
   await using hub = await ObservabilityHub.open({ connectionString: "sqlite://", retentionDays: 30 });
   for (const days of [1, 29, 31, 100]) await hub.collectSystemMetrics({ timestamp: Date.now() - days * DAY });
   await hub.flush();
-  assertEquals(await hub.cleanupOldData({ dryRun: true }), { system_metrics: 2, service_metrics: 0 });
-  assertEquals(await hub.cleanupOldData({ retentionDays: 50 }), { system_metrics: 1, service_metrics: 0 });
-  assertEquals(await hub.cleanupOldData(), { system_metrics: 1, service_metrics: 0 });
+  assertEquals(await hub.cleanupOldData({ dryRun: true }), {
+    system_metrics: 2,
+    service_metrics: 0,
+    device_metrics: 0,
+  });
+  assertEquals(await hub.cleanupOldData({ retentionDays: 50 }), {
+    system_metrics: 1,
+    service_metrics: 0,
+    device_metrics: 0,
+  });
+  assertEquals(await hub.cleanupOldData(), { system_metrics: 1, service_metrics: 0, device_metrics: 0 });
   assertEquals((await hub.queryHistoricalMetrics()).length, 2);
   await assertRejects(() => hub.cleanupOldData({ retentionDays: -1 }), ValidationError, "retentionDays");
 });
@@ -148,11 +156,16 @@ Deno.test("ObservabilityHub.cleanupOldData() keeps each dataset for its own rete
     await hub.systemMetrics.add({ timestamp });
     await hub.serviceMetrics.add({ timestamp, serviceName: "api" });
   }
-  assertEquals(await hub.cleanupOldData({ dryRun: true }), { system_metrics: 2, service_metrics: 1 });
+  assertEquals(await hub.cleanupOldData({ dryRun: true }), {
+    system_metrics: 2,
+    service_metrics: 1,
+    device_metrics: 0,
+  });
   const byCall = { service_metrics: 30, system_metrics: Infinity };
   assertEquals(await hub.cleanupOldData({ retentionDays: byCall }), {
     system_metrics: 0,
     service_metrics: 2,
+    device_metrics: 0,
   });
   const unknown = { metrics: 30 } as object;
   await assertRejects(() => hub.cleanupOldData({ retentionDays: unknown }), ValidationError, "retentionDays");

@@ -4,7 +4,9 @@ import type { Backend } from "../src/backends/backend.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
+import { deviceMetrics } from "../src/records/device_metrics.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import type { Sink, WriteResult } from "../src/pipeline/sink.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { batchSink } from "../src/transfer/batch_sink.ts";
@@ -13,8 +15,10 @@ import { read, write } from "./backend_contract.ts";
 import { settle } from "./fake_time.ts";
 import {
   costEntry,
+  FULL_DEVICE_METRICS,
   FULL_SERVICE_METRICS,
   FULL_SYSTEM_METRICS,
+  FULL_USAGE_RECORD,
   NEW_YEAR,
   TemporaryFolder,
 } from "./fixtures.ts";
@@ -97,6 +101,8 @@ test("copies every field of every dataset, and nothing the second time", async (
     labels: {},
   }]);
   await write(from, serviceMetrics, [FULL_SERVICE_METRICS]);
+  await write(from, deviceMetrics, [FULL_DEVICE_METRICS]);
+  await write(from, usageRecords, [FULL_USAGE_RECORD]);
   await write(from, costEntries, [
     costEntry({ amount: "-123456789012345678.000000000000000009", currency: "EUR", tags: { b: "1", a: "" } }),
     costEntry({ entryId: "e2", amount: "0.000000000000000001", description: "" }),
@@ -106,9 +112,11 @@ test("copies every field of every dataset, and nothing the second time", async (
     assertEquals(found.map(figures), [
       ["system_metrics", isFirst ? 3 : 0, 3, 3, true],
       ["service_metrics", isFirst ? 1 : 0, 1, 1, true],
+      ["device_metrics", isFirst ? 1 : 0, 1, 1, true],
+      ["usage_records", isFirst ? 1 : 0, 1, 1, true],
       ["cost_entries", isFirst ? 2 : 0, 2, 2, true],
     ]);
-    assertEquals(found[2].target.totals, [
+    assertEquals(found[4].target.totals, [
       { currency: "EUR", total: "-123456789012345678.000000000000000009", count: 1 },
       { currency: "USD", total: "0.000000000000000001", count: 1 },
     ]);
@@ -120,6 +128,8 @@ test("finds nothing to do between empty databases", async (from, to) => {
   assertEquals((await migrate(from, to)).map(figures), [
     ["system_metrics", 0, 0, 0, true],
     ["service_metrics", 0, 0, 0, true],
+    ["device_metrics", 0, 0, 0, true],
+    ["usage_records", 0, 0, 0, true],
     ["cost_entries", 0, 0, 0, true],
   ]);
 });

@@ -23,11 +23,13 @@ import { DATASETS } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
+import { PARTITIONED } from "../src/backends/postgres/migrate.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { Chance } from "./faults/chance.ts";
 import { until } from "./faults/load.ts";
-import { costEntry, FULL_COST_ENTRY, NEW_YEAR } from "./fixtures.ts";
+import { costEntry, FULL_COST_ENTRY, NEW_YEAR, undoUpgrade } from "./fixtures.ts";
 import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
 const DAY = 24 * 3_600_000;
@@ -978,16 +980,15 @@ test(
   async (backend, database) => {
     await write(backend, systemMetrics, metrics(1));
     await write(backend, costEntries, [costEntry()]);
-    const added = costEntries.columns.filter(({ since }) => since > 1).map(({ name }) =>
-      `DROP COLUMN ${name}`
-    );
-    await database.sql(`ALTER TABLE cost_entries ${added.join(", ")}; DROP TABLE live_documents`);
-    await database.sql(
-      "UPDATE schema_version SET version = 1; ALTER TABLE schema_version DROP writable_from",
-    );
+    const undo = undoUpgrade(PARTITIONED.upgradesFrom(1)).join("; ");
+    await database.sql(`${undo}; UPDATE schema_version SET version = 1`);
     const reader = await open(database.url, { mode: "read" });
     assertEquals(await reader.documents.read(), []);
     assertEquals((await read(reader, systemMetrics)).length, 1);
+    assertEquals(await read(reader, usageRecords), []);
+    assertEquals((await reader.stats()).datasets.device_metrics.rows, 0);
+    const { writable, warnings } = await reader.probe();
+    assertEquals([writable, warnings.filter((text) => !text.startsWith("fsync is off"))], [false, []]);
     const costs = await read(reader, costEntries);
     assertEquals(costs, [{ ...costEntry(), currency: "USD" } as CostEntry]);
     await reader.close();

@@ -3,14 +3,15 @@ import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { openSqliteFile } from "../src/backends/sqlite/file.ts";
 import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/driver.ts";
-import { createSchema, SCHEMA_VERSION } from "../src/backends/sqlite/schema.ts";
+import { SCHEMA_VERSION, upgradesFrom } from "../src/backends/sqlite/schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
-import { costEntry, FULL_COST_ENTRY, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { costEntry, FULL_COST_ENTRY, NEW_YEAR, TemporaryFolder, undoUpgrade } from "./fixtures.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
 const { present } = await sqliteDrivers();
@@ -489,18 +490,14 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
     await write(backend, costEntries, [costEntry()]);
     await backend.close();
-    await execute(driver, path, "DROP TABLE live_documents");
-    for (const { name, type } of costEntries.columns.filter(({ since }) => since > 1)) {
-      for (const part of type === "decimal" ? ["_units", "_parts"] : [""]) {
-        await execute(driver, path, `ALTER TABLE cost_entries DROP COLUMN ${name}${part}`);
-      }
-    }
+    for (const statement of undoUpgrade(upgradesFrom(1))) await execute(driver, path, statement);
     await execute(driver, path, "UPDATE schema_version SET version = 1");
-    await execute(driver, path, "ALTER TABLE schema_version DROP COLUMN writable_from");
     const before = Deno.readFileSync(path);
     const reader = await open(path, "read");
     assertEquals(await reader.documents.read(), []);
     assertEquals((await read(reader, systemMetrics)).length, 1);
+    assertEquals(await read(reader, usageRecords), []);
+    assertEquals((await reader.stats()).datasets.device_metrics, { rows: 0 });
     const costs = await read(reader, costEntries);
     assertEquals(costs, [{ ...costEntry(), currency: "USD" } as CostEntry]);
     await reader.close();
@@ -542,7 +539,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     const { open: openRaw } = await loadSqliteDriver(driver);
     Deno.createSync(path).close();
     const restored = openRaw(path, { readOnly: false });
-    for (const statement of createSchema()) restored.exec(statement); // without auto_vacuum, as .dump has it
+    for (const statement of upgradesFrom(0)) restored.exec(statement); // without auto_vacuum, as .dump has it
     restored.exec(`INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, 0, ${SCHEMA_VERSION})`);
     restored.close();
     const backend = await open(path);

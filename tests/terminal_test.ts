@@ -10,7 +10,7 @@ import { upgradesFrom } from "../src/backends/sqlite/schema.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { readDeliveries } from "../src/transfer/deliveries.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { costEntry, NEW_YEAR, TemporaryFolder, undoUpgrade } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const RUN = [Deno.execPath(), "run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
@@ -103,10 +103,7 @@ test("database cleanup migrates no older database before its question is answere
   }
   { // as version 2 left it
     using old = new DatabaseSync(folder.file("a.db"));
-    for (const statement of upgradesFrom(2)) {
-      const [, table, column] = /^ALTER TABLE (\w+) ADD COLUMN (\w+)/.exec(statement) ?? [];
-      if (table) old.exec(`ALTER TABLE ${table} DROP COLUMN ${column}`);
-    }
+    for (const statement of undoUpgrade(upgradesFrom(2))) old.exec(statement);
     old.exec("UPDATE schema_version SET version = 2");
   }
   const before = Deno.readFileSync(folder.file("a.db"));

@@ -1,4 +1,4 @@
-import { CostObservatory, ObservabilityHub, type PersistenceConfig } from "../mod.ts";
+import { CostObservatory, ObservabilityHub, openBackend, type PersistenceConfig } from "../mod.ts";
 import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
@@ -10,16 +10,25 @@ import { MemoryBackend } from "../src/backends/memory.ts";
 import { PostgresSession } from "../src/backends/postgres/pool.ts";
 import { BackendError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
-import { DATASETS } from "../src/records/datasets.ts";
+import { deviceMetrics } from "../src/records/device_metrics.ts";
+import { DATASETS, DELETED_BY_DEFAULT } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
-import { costEntry, FULL_SYSTEM_METRICS, NEW_YEAR } from "./fixtures.ts";
+import {
+  costEntry,
+  FULL_DEVICE_METRICS,
+  FULL_SYSTEM_METRICS,
+  FULL_USAGE_RECORD,
+  NEW_YEAR,
+} from "./fixtures.ts";
 import { until } from "./faults/load.ts";
 import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
+const NAMES = Object.keys(DATASETS);
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 /** Without TimescaleDB these are not run, and `tests/run.ts` says why. */
@@ -99,11 +108,11 @@ test("creates hypertables when ten open at once", async (database) => {
   );
   await Promise.all(backends.map((backend) => backend.close()));
   const [{ n }] = await database.sql("SELECT count(*)::int AS n FROM timescaledb_information.hypertables");
-  assertEquals(n, 3);
+  assertEquals(n, NAMES.length);
   const jobs = await database.sql(
     "SELECT proc_name FROM timescaledb_information.jobs WHERE job_id >= 1000 ORDER BY 1",
   );
-  assertEquals(jobs.length, 3 + 2 + ROLL_UPS.length); // compression, retention of metrics, refresh: each once
+  assertEquals(jobs.length, NAMES.length + DELETED_BY_DEFAULT.length + ROLL_UPS.length); // compression, retention of metrics, refresh: each once
 });
 
 test("converts plain tables with all records and grants", async (database) => {
@@ -139,6 +148,27 @@ test("converts plain tables with all records and grants", async (database) => {
     await database.sql(`DROP OWNED BY ${reader}; DROP ROLE ${reader}`);
   }
 });
+
+for (const [scheme, state] of [["timescaledb", "hypertables"], ["postgresql", "partitions"]]) {
+  test(`adds the tables of later schema versions to ${state}`, async (database) => {
+    await (await openBackend({ connectionString: database.url.replace("postgresql", scheme) })).close();
+    const added = ["device_metrics", "usage_records"];
+    await database.sql(
+      added.map((name) => `DROP TABLE ${name} CASCADE`).join("; ") +
+        "; DELETE FROM schema_version; INSERT INTO schema_version (version, writable_from) VALUES (3, 1)",
+    );
+    const backend = await open(database.url);
+    await write(backend, deviceMetrics, [FULL_DEVICE_METRICS]);
+    await write(backend, usageRecords, [FULL_USAGE_RECORD]);
+    assertEquals(await read(backend, usageRecords), [FULL_USAGE_RECORD]);
+    await backend.close();
+    const rows = await database.sql(
+      "SELECT hypertable_name AS name FROM timescaledb_information.hypertables",
+    );
+    for (const name of added) assert(rows.some((row) => row.name === name), name);
+    assertEquals(await recordsIn(database, "device_metrics_hourly"), 1);
+  });
+}
 
 const ADDITIONS: readonly { sql: string; named: string }[] = [
   { sql: "ALTER TABLE system_metrics ADD rack text", named: "the column rack of system_metrics" },
@@ -258,7 +288,7 @@ test("works with an agent that only writes and a reader that only reads", async 
   try {
     await (await open(as(owner), { enableCompression: true, retentionDays: 36_500 })).close();
     await database.sql(
-      `GRANT SELECT, INSERT ON ledger, schema_version, system_metrics, cost_entries, service_metrics TO ${agent};
+      `GRANT SELECT, INSERT ON ledger, schema_version, system_metrics, cost_entries, service_metrics, device_metrics, usage_records TO ${agent};
       GRANT UPDATE ON ledger, cost_entries TO ${agent};
       GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`,
     );
@@ -401,11 +431,11 @@ test("sets, changes and removes retention only when told", async (database) => {
   await openWith(undefined);
   assertEquals(await dropAfter(database), []); // no retention without being told
   await openWith(30);
-  assertEquals(await dropAfter(database), ["30 days", "30 days"]); // of metrics
+  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]); // of metrics
   await openWith(undefined);
-  assertEquals(await dropAfter(database), ["30 days", "30 days"]);
+  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
   await openWith({ cost_entries: 2_555 });
-  assertEquals((await dropAfter(database)).toSorted(), ["2555 days", "30 days", "30 days"]);
+  assertEquals((await dropAfter(database)).toSorted(), ["2555 days", "30 days", "30 days", "30 days"]);
   await openWith({ cost_entries: Infinity });
   await openWith(1.5);
   assertEquals(new Set(await dropAfter(database)), new Set(["36:00:00"]));
@@ -423,8 +453,10 @@ test("sets retention of metrics by hub and of costs by observatory", async (data
   );
   assertEquals(ages, [
     { of: "cost_entries", age: "3650 days" },
+    { of: "device_metrics", age: "7 days" },
     { of: "service_metrics", age: "7 days" },
     { of: "system_metrics", age: "7 days" },
+    { of: "usage_records", age: "3650 days" },
   ]);
 });
 
@@ -786,7 +818,7 @@ test("reports chunks, compression, policies, versions and license", async (datab
   const { chunks, compressedChunks, bytesBeforeCompression, bytesAfterCompression } = datasets.system_metrics;
   assertEquals([chunks, compressedChunks], [3, 3]);
   assert(bytesBeforeCompression! > bytesAfterCompression! && bytesAfterCompression! > 0);
-  assertEquals(policies!.length, 3 + 2 + ROLL_UPS.length);
+  assertEquals(policies!.length, NAMES.length + DELETED_BY_DEFAULT.length + ROLL_UPS.length);
   const retention = policies!.find(({ policy, table }) =>
     policy === "retention" && table === "system_metrics"
   )!;

@@ -288,12 +288,14 @@ export class PostgresBackend implements Backend {
         .query(
           `SELECT current_setting('server_version'), current_setting('server_encoding'), current_setting('fsync'),
         current_setting('synchronous_commit'), current_setting('transaction_read_only'),
-        (${tables.map((name) => `has_table_privilege('${name}', 'INSERT')`).join(" AND ")})::text,
+        (${
+            tables.map((name) => `has_table_privilege(to_regclass('${name}'), 'INSERT')`).join(" AND ")
+          })::text,
         ${MAY_ADD_PARTITIONS}::text,
         (SELECT concat_ws(' ', version, cipher) FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
         (SELECT max(version)::text FROM schema_version)`,
         );
-      const { faults, warnings } = await findTableFaults(session);
+      const { faults, warnings } = await findTableFaults(session, this.#version);
       warnings.unshift(...faults.map((fault) => `${fault}: nothing is written; restore a complete backup`));
       const writable = isReadOnly === "off" && mayWrite === "true" && faults.length === 0;
       const warn = (isSo: boolean, warning: string) => isSo && warnings.push(warning);
@@ -340,7 +342,7 @@ export class PostgresBackend implements Backend {
     table: DatasetName,
   ): Promise<Partial<DatasetStats>> {
     const [[partitions, tableBytes, indexBytes]] = await session.query(
-      `WITH RECURSIVE tree AS (SELECT ${literal(table)}::regclass::oid AS relid UNION ALL ` +
+      `WITH RECURSIVE tree AS (SELECT to_regclass(${literal(table)})::oid AS relid UNION ALL ` +
         "SELECT inhrelid FROM pg_catalog.pg_inherits JOIN tree ON relid = inhparent) " +
         "SELECT count(*) FILTER (WHERE relkind <> 'p')::text, coalesce(sum(pg_table_size(relid)), 0)::text, " +
         "coalesce(sum(pg_indexes_size(relid)), 0)::text FROM tree JOIN pg_catalog.pg_class ON oid = relid",

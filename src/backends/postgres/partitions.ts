@@ -258,7 +258,7 @@ async function readPartitions(session: PostgresSession, dataset: Dataset<unknown
     `SELECT name, ${bound("FROM")}, ${bound("TO")} FROM (` +
       `SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds ` +
       `FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid ` +
-      `WHERE inhparent = ${literal(dataset.name)}::regclass AND c.relispartition) AS partitions ` +
+      `WHERE inhparent = to_regclass(${literal(dataset.name)}) AND c.relispartition) AS partitions ` +
       `WHERE bounds <> 'DEFAULT'`,
   );
   return rows

@@ -1,4 +1,4 @@
-import type { Dataset } from "../../records/dataset.ts";
+import { type Dataset, hasTable, narrowTo } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { triggerWarning } from "../condition.ts";
 import type { PostgresSession } from "./pool.ts";
@@ -21,9 +21,9 @@ function keys(): [table: string, columns: string][] {
 
 /**
  * Finds what the tables lack of what `database init` made: a restore that failed halfway leaves out keys and indexes,
- * which come last in a dump.
+ * which come last in a dump. A schema of an older version lacks no more than what was added later.
  */
-export async function findTableFaults(session: PostgresSession): Promise<TableFaults> {
+export async function findTableFaults(session: PostgresSession, version: number): Promise<TableFaults> {
   const indexes = new Set((await session.query(INDEXES)).map(([found]) => found!));
   const faults: string[] = [];
   const warnings: string[] = [];
@@ -34,7 +34,7 @@ export async function findTableFaults(session: PostgresSession): Promise<TableFa
     if (!tables.has(table)) continue; // a database of an older release
     if (!indexes.has(`${table} unique ${columns}`)) faults.push(`${table} lacks its unique key (${columns})`);
   }
-  for (const dataset of Object.values(DATASETS)) {
+  for (const dataset of datasetsOf(version)) {
     const { name } = dataset;
     for (const columns of dataset.indexes.map((fields) => columnNames(dataset, fields))) {
       if (!indexes.has(`${name} index ${columns}`)) warnings.push(`${name} lacks its index (${columns})`);
@@ -49,6 +49,14 @@ export async function findTableFaults(session: PostgresSession): Promise<TableFa
     }
   }
   return { faults, warnings };
+}
+
+/** The datasets as a version of the schema has them. */
+function datasetsOf(version: number): Dataset<unknown>[] {
+  return Object.values<Dataset<unknown>>(DATASETS).filter((dataset) => hasTable(dataset, version))
+    .map((dataset) =>
+      narrowTo(dataset, dataset.columns.filter(({ since }) => since <= version).map(({ field }) => field))
+    );
 }
 
 /** Each valid index as its table, its kind and its columns in order; each unique one also as an index. */
