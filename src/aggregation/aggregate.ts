@@ -9,6 +9,7 @@ import {
   backendMeasures,
   COST_MEASURES,
   type CostAggregateQuery,
+  type FieldMeasure,
   hasMoney,
   type MeasureName,
 } from "./aggregate_query.ts";
@@ -148,7 +149,7 @@ export async function aggregateFields(
   // Percentiles of what is put together are not known, so groups are not ranked by them either.
   const ranking = readers.find((fieldMeasure) => backendMeasures(fieldMeasure)[0].function !== "percentile");
   const rank: Ranking = (values) => ranking ? ranking.read({ values }) : values[0];
-  const separateBy = separatorsOf(dataset, request);
+  const separateBy = separatorsOf(dataset, request.fieldMeasures);
   const rows = await aggregateRows(backend, dataset, { request, measures, rank, separateBy });
   return rows.map((row) => {
     const fields: UsageAggregate["fields"] = {};
@@ -163,7 +164,7 @@ export async function aggregateFields(
 }
 
 /** The fields whose values keep the requested sums apart: no total adds two currencies or two units. */
-function separatorsOf(dataset: Dataset<unknown>, { fieldMeasures }: AggregateRequest): string[] {
+export function separatorsOf(dataset: Dataset<unknown>, fieldMeasures: readonly FieldMeasure[]): string[] {
   const fields = fieldMeasures.filter(({ measure }) => measure === "sum").map(({ field }) => field);
   return [...new Set(fields.map((field) => columnOf(dataset, field).per).filter((per) => per !== undefined))];
 }

@@ -1,9 +1,10 @@
 import {
   aggregateCosts,
-  aggregateMetrics,
+  aggregateFields,
   type AggregateSpan,
   type CostAggregate,
-  type MetricsAggregate,
+  separatorsOf,
+  type UsageAggregate,
 } from "../aggregation/aggregate.ts";
 import { acceptAggregateRequest, COST_MEASURES, hasMoney } from "../aggregation/aggregate_query.ts";
 import type { Backend } from "../backends/backend.ts";
@@ -92,7 +93,7 @@ export async function printAggregate(
 ): Promise<number> {
   const found: Row[] = hasMoney(dataset)
     ? await aggregateCosts(backend, request)
-    : await aggregateMetrics(backend, dataset, request);
+    : await aggregateFields(backend, dataset, request);
   if (format === "json") print(JSON.stringify(found.map(toJson), null, 2));
   else if (format === "ndjson") { for (const row of found) print(JSON.stringify(toJson(row))); }
   else {
@@ -142,8 +143,8 @@ function toJson({ startTime, endTime, ...rest }: AggregateSpan): object {
 /** Any row of a result. */
 type Row =
   & AggregateSpan
-  & Partial<Pick<CostAggregate, "currency" | "basis" | "unit" | "total">>
-  & Partial<MetricsAggregate>;
+  & Partial<Pick<CostAggregate, "basis" | "total">>
+  & Partial<UsageAggregate>;
 
 interface ResultColumn {
   readonly title: string;
@@ -163,6 +164,10 @@ function columnsOf(dataset: Dataset<unknown>, request: object, found: readonly R
     if (found.some(({ basis }) => basis !== undefined)) add("basis", ({ basis = "billed" }) => basis);
     if (COST_MEASURES[measure] !== undefined) add("unit", ({ unit }) => unit);
     add("total", ({ total }) => total);
+  } else {
+    for (const field of separatorsOf(dataset, fieldMeasures)) {
+      add(field, (row) => row[field as "currency" | "unit"]);
+    }
   }
   add("count", ({ count }) => String(count));
   for (const { field, measure } of fieldMeasures) {
@@ -205,5 +210,5 @@ export function trendsOf(found: readonly Row[]): [string, string][] {
 function heightOf({ total, count, fields = {} }: Row): number {
   if (total !== undefined) return Number(total);
   const [first] = Object.values(fields).flatMap((measures) => Object.values(measures));
-  return first ?? (Object.keys(fields).length > 0 ? 0 : count!);
+  return first !== undefined ? Number(first) : (Object.keys(fields).length > 0 ? 0 : count!);
 }

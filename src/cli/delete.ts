@@ -12,12 +12,12 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readDryRun, withBackend } from "./command.ts";
 import { ask, formatThings, note, print } from "./output.ts";
 import { invalidValue, UsageError } from "./option_values.ts";
-import { DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import { DATASET_NAMES, DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
 
 /** `openfinops database delete` */
 export const deleteCommand: Command = {
   name: "database delete",
-  positionals: "<metrics|services|costs>",
+  positionals: `<${DATASET_NAMES}>`,
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,

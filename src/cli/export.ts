@@ -14,6 +14,7 @@ import { formatThings, note } from "./output.ts";
 import { withPartFile } from "./part_file.ts";
 import { ProgressLine } from "./progress.ts";
 import {
+  DATASET_NAMES,
   DATASETS,
   readDataset,
   readDatasetName,
@@ -73,7 +74,7 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
 /** `openfinops database export` */
 export const exportCommand: Command = {
   name: "database export",
-  positionals: "<metrics|services|costs>",
+  positionals: `<${DATASET_NAMES}>`,
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,

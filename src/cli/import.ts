@@ -16,7 +16,7 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
-import { DATASETS, readDataset } from "./selection.ts";
+import { DATASET_NAMES, DATASETS, readDataset } from "./selection.ts";
 import { invalidValue, readName, UsageError } from "./option_values.ts";
 
 /** Rejected lines that are printed one by one. */
@@ -28,7 +28,7 @@ const OVERRIDE_HINT = " (detected from the columns; --focus-version overrides)";
 /** `openfinops database import` */
 export const importCommand: Command = {
   name: "database import",
-  positionals: "<metrics|services|costs> FILE…",
+  positionals: `<${DATASET_NAMES}> FILE…`,
   maxPositionals: Infinity,
   options: [
     ...CONNECTION_OPTIONS,

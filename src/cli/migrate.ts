@@ -9,7 +9,7 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, FORMAT_OPTIONS, readFormat } from "./command.ts";
 import { type Format, formatBytes, formatCount, formatCsv, formatTable, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
-import { RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
+import { DATASET_NAMES, RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
 import { UsageError } from "./option_values.ts";
 
 /** `openfinops database migrate` */
@@ -21,7 +21,7 @@ export const migrateCommand: Command = {
     {
       name: "dataset",
       value: "NAME",
-      summary: "only metrics, services or costs; repeatable",
+      summary: `only this dataset, one of ${DATASET_NAMES}; repeatable`,
       isRepeatable: true,
     },
     ...RANGE_OPTIONS,

@@ -22,6 +22,7 @@ import {
   write,
 } from "./output.ts";
 import {
+  DATASET_NAMES,
   DATASETS,
   readDataset,
   readDatasetName,
@@ -36,7 +37,7 @@ const DEFAULT_LIMIT = 100;
 /** `openfinops database query` */
 export const query: Command = {
   name: "database query",
-  positionals: "[metrics|services|costs]",
+  positionals: `[${DATASET_NAMES}]`,
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,

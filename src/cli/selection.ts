@@ -16,6 +16,9 @@ export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
   costs: BY_TABLE.cost_entries,
 };
 
+/** The names of the datasets on the command line, as its usage lines have them. */
+export const DATASET_NAMES: string = Object.keys(DATASETS).join("|");
+
 /** Option that names a dataset by its table, as the original OpenFinOps does. */
 export const TABLE_OPTION: Option = {
   name: "table",
