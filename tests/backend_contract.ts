@@ -13,7 +13,6 @@ import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import type { Dataset, DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
-import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { acceptRecord } from "../src/records/validation.ts";
 import type { WhereCondition } from "../src/records/where.ts";

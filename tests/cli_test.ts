@@ -154,7 +154,13 @@ test("accepts the options and variables of the original OpenFinOps", async (fold
   const recent = await openfinops([...query, "--table", "system_metrics", "--days", "1"], { cwd, env });
   assertEquals(JSON.parse(recent.out).map(({ nodeId }: { nodeId: string }) => nodeId), ["new"]);
   const all = await openfinops(["database", "query", "--table", "all"], { cwd, env });
-  assertEquals(all.out.split("\n").filter((line) => /^[a-z]+$/.test(line)), ["metrics", "services", "costs"]);
+  assertEquals(all.out.split("\n").filter((line) => /^[a-z]+$/.test(line)), [
+    "metrics",
+    "services",
+    "devices",
+    "usage",
+    "costs",
+  ]);
 
   const cleanup = ["database", "cleanup", "--dry-run", "--format", "json"];
   const deleted = async (args: string[], more: Record<string, string> = {}) =>
@@ -325,7 +331,7 @@ test("exits with 1 and creates nothing when the database is missing", async ({ p
 test("database init creates a database and can run again", async ({ path: cwd }) => {
   for (let i = 0; i < 2; i++) {
     const { code, out } = await openfinops(["database", "init", ...AT], { cwd });
-    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 3)\n"]);
+    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 4)\n"]);
   }
 });
 
@@ -341,7 +347,7 @@ test("prefers the option over the environment", async ({ path: cwd }) => {
     OPENFINOPS_CONNECTION_STRING: "postgresql://127.0.0.1:1/d",
   };
   const { code, out } = await openfinops(["database", "init", ...AT], { cwd, env });
-  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 3)\n"]);
+  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 4)\n"]);
   const both = await openfinops(["database", "stats", "--backend", "postgresql", ...AT], { cwd });
   assertEquals(both.code, 2);
   assert(both.err.includes("the backend is postgresql, but the connection string names sqlite"), both.err);

@@ -534,7 +534,7 @@ test("export writes what a dangling link points to", async (folder) => {
 
 test("import, export and migrate exit with 2 when used wrongly", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
-    [["import"], "Name a dataset (metrics, services, costs) and files."],
+    [["import"], "Name a dataset (metrics, services, devices, usage, costs) and files."],
     [["import", "costs"], "and files."],
     [["import", "cost", "a.csv"], 'Did you mean "costs"?'],
     [["import", "costs", "a.csv", "--format", "focs"], 'Did you mean "focus"?'],
