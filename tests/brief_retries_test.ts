@@ -5,7 +5,7 @@
  */
 import { SqliteCleanup } from "../src/backends/sqlite/cleanup.ts";
 import { loadSqliteDriver } from "../src/backends/sqlite/driver.ts";
-import { createSchema } from "../src/backends/sqlite/schema.ts";
+import { upgradesFrom } from "../src/backends/sqlite/schema.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { retryLetters } from "../src/cli/dead_letter.ts";
@@ -124,7 +124,7 @@ const OPERATIONS: Readonly<Record<string, (outage: Outage) => Promise<unknown>>>
   "SqliteCleanup": async (outage) => {
     const database = (await loadSqliteDriver("auto")).open(":memory:", { readOnly: false });
     try {
-      for (const statement of createSchema()) database.exec(statement);
+      for (const statement of upgradesFrom(0)) database.exec(statement);
       database.exec(
         `INSERT INTO system_metrics (timestamp, cluster_id, node_id) VALUES (${NEW_YEAR}, 'c', 'n')`,
       );

@@ -541,7 +541,7 @@ test("import, export and migrate exit with 2 when used wrongly", async ({ path: 
     [["import", "costs", "a.csv", "--map", "amount"], '--map must be FIELD=…, not "amount".'],
     [["import", "costs", "a.csv", "--on-conflict", "no"], "Use one of ignore, replace."],
     [["import", "costs", "a.csv", "--map"], "--map FIELD=COLUMN"],
-    [["export"], "Name a dataset: metrics, services, costs."],
+    [["export"], "Name a dataset: metrics, services, devices, usage, costs."],
     [["export", "costs", "--node-id", "n"], "does not apply to cost_entries"],
     [["export", "costs", "--format", "parqet"], 'Did you mean "parquet"?'],
     [["export", "costs", "--charge-period", "1"], "such as 250ms"],
