@@ -42,7 +42,7 @@ export type {
 } from "./src/backends/backend.ts";
 export type { AlertRule, AlertRuleInput } from "./src/monitoring/alerts/alert_rules.ts";
 export type { AlertsQuery } from "./src/monitoring/alerts/alerts.ts";
-export type { AnomalyQuery } from "./src/monitoring/anomalies/anomaly_detection.ts";
+export type { AnomalyQuery } from "./src/monitoring/anomalies/anomalies.ts";
 export type { BudgetInput } from "./src/monitoring/budgets/budget.ts";
 export type { BudgetStatus } from "./src/monitoring/budgets/budget_status.ts";
 export type { BudgetChanges, BudgetQuery } from "./src/monitoring/budgets/budgets.ts";

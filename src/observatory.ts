@@ -8,7 +8,7 @@ import type { CostAggregateQuery, UsageRecordsAggregateQuery } from "./aggregati
 import type { ReadOptions } from "./backends/backend.ts";
 import type { PersistenceConfig } from "./config.ts";
 import type { DatasetHandle, SinkOptions } from "./dataset_handle.ts";
-import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomaly_detection.ts";
+import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomalies.ts";
 import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
 import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";

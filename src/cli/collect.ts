@@ -243,6 +243,8 @@ class Meter {
       category: "compute",
       amount,
       currency,
+      basis: "estimated",
+      source: "collect",
       description: `${this.#nodeId} at ${costPerHour} ${currency} an hour`,
     });
     try {

@@ -1,5 +1,7 @@
-import { describePath } from "../errors.ts";
+import type { Backend } from "../backends/backend.ts";
+import { describePath, messageOf } from "../errors.ts";
 import { resolve } from "node:path";
+import { evaluateCosts } from "../monitoring/cost_evaluation.ts";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import {
@@ -127,6 +129,7 @@ export const importCommand: Command = {
         rejects.empty();
         const run = dataset === "cost_entries" ? importAsDelivery : importEach;
         await run(files, { ...options, backend }, rejects);
+        if (dataset === "cost_entries") await evaluate(backend);
       }, { onConflict });
     } catch (error) {
       rejects.note();
@@ -135,6 +138,15 @@ export const importCommand: Command = {
     rejects.summarize();
   },
 };
+
+/** Prints the thresholds of budgets that the costs have crossed. What fails here is found by the next evaluation. */
+async function evaluate(backend: Backend): Promise<void> {
+  try {
+    await evaluateCosts(backend, { emit: ({ message }) => note(message) });
+  } catch (error) {
+    note(`The costs are stored, but budgets could not be evaluated: ${messageOf(error)}`);
+  }
+}
 
 /** A file with its format. */
 interface GivenFile {

@@ -3,8 +3,9 @@ import { Alarm, type EventListener } from "../pipeline/events.ts";
 import type { Batch, Sink, WriteResult } from "../pipeline/sink.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
-import { AnomalyMonitor } from "./anomalies/anomaly_monitor.ts";
+import { newAnomalies } from "./anomalies/anomalies.ts";
 import { BudgetMonitor } from "./budgets/budget_monitor.ts";
+import { recordFinding } from "./cost_findings.ts";
 
 /** Interval at which changes of other processes are read. */
 const REFRESH_MS = 5 * 60_000;
@@ -19,11 +20,15 @@ const RETRY_MS = 30_000;
  * recounts all costs from the backend, between two batches.
  */
 export class CostMonitor {
+  readonly #backend: Backend;
+  readonly #emit: EventListener;
   readonly #budgets: BudgetMonitor;
-  readonly #anomalies: AnomalyMonitor | undefined;
+  readonly #findsAnomalies: boolean;
   readonly #alarm: Alarm;
   readonly #turns = new Mutex();
   #isStale = true;
+  /** True if costs were counted since anomalies were looked for. */
+  #isSearchDue = false;
   #refreshedAt = -Infinity;
   #mayRefreshAt = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -33,9 +38,11 @@ export class CostMonitor {
 
   /** Makes a watch, which first learns what there is when a batch is written. */
   constructor(backend: Backend, { emit, anomalies }: { emit: EventListener; anomalies: boolean }) {
+    this.#backend = backend;
+    this.#emit = emit;
     this.#alarm = new Alarm("cost_entries", emit, { isMonitoring: true });
     this.#budgets = new BudgetMonitor(backend, emit);
-    this.#anomalies = anomalies ? new AnomalyMonitor(backend, emit) : undefined;
+    this.#findsAnomalies = anomalies;
   }
 
   /** Decorates a sink: each batch is counted once it is written. A refresh holds up the next batch only. */
@@ -55,6 +62,7 @@ export class CostMonitor {
         return result;
       } catch (error) {
         this.#isStale = true; // it may be stored or not
+        this.#budgets.note(records as readonly CostEntry[]);
         throw error;
       }
     });
@@ -81,7 +89,8 @@ export class CostMonitor {
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    if (this.#timer !== undefined) void this.#turns.run(() => this.#catchUp()); // what was to be done later is done now
+    this.#isStale ||= this.#findsAnomalies && this.#isSearchDue;
+    if (this.#timer !== undefined || this.#isSearchDue) void this.#turns.run(() => this.#catchUp()); // what was to be done later is done now
     clearTimeout(this.#timer);
     await this.#turns.idle();
     this.#isClosed = true;
@@ -91,9 +100,9 @@ export class CostMonitor {
     const isPlain = !isReplay && duplicates === 0 && restated === 0;
     const isDue = this.#budgets.isOver || performance.now() > this.#refreshedAt + REFRESH_MS;
     if (!isPlain || isDue) this.#isStale = true;
-    if (this.#isStale) return;
-    this.#budgets.count(entries);
-    this.#anomalies?.count(entries);
+    this.#isSearchDue = this.#findsAnomalies;
+    if (this.#isStale) this.#budgets.note(entries);
+    else if (this.#budgets.count(entries)) this.#isStale = true;
   }
 
   /** Refreshes what is stale, now or later, and tells of what was crossed. What fails is done the next time. */
@@ -106,7 +115,6 @@ export class CostMonitor {
         await this.#refresh();
       }
       await this.#budgets.report();
-      await this.#anomalies?.report();
       this.#alarm.clear();
     } catch (error) {
       this.#alarm.raise(error);
@@ -120,7 +128,10 @@ export class CostMonitor {
     this.#isStale = false; // unless a budget is changed meanwhile
     try {
       await this.#budgets.refresh();
-      await this.#anomalies?.refresh();
+      for (const finding of this.#findsAnomalies ? await newAnomalies(this.#backend) : []) {
+        await recordFinding(this.#backend, finding, this.#emit);
+      }
+      this.#isSearchDue = false;
       this.#refreshedAt = performance.now();
     } finally {
       const elapsedMs = performance.now() - start;

@@ -21,6 +21,8 @@ export const BUDGET = "budget";
 export const CROSSING = "budget_crossing";
 /** A reported `CostAnomaly`, by day and series. */
 export const ANOMALY = "cost_anomaly";
+/** Time of the last evaluation of budgets and anomalies. */
+export const EVALUATION = "cost_evaluation";
 /** The times of a `TrainingRun`, by its id. */
 export const TRAINING_RUN = "training_run";
 

@@ -1,6 +1,7 @@
 import type { DocumentStore } from "../backends/backend.ts";
 import type { Alert } from "../records/alert.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
+import { DAY_MS } from "../records/calendar.ts";
 import { windowAt } from "./budgets/budget.ts";
 import { ACKNOWLEDGEMENT, ALERT, bodiesOf, BUDGET, CROSSING } from "./document_kinds.ts";
 
@@ -11,9 +12,12 @@ export async function startOfBudgets(documents: DocumentStore): Promise<number> 
   return Math.min(...windows.filter(({ end }) => end > now).map(({ start }) => start));
 }
 
+/** Days after which a cleanup forgets the thresholds of a period: bills of the last year may still be corrected. */
+const CROSSING_DAYS = 400;
+
 /**
  * Deletes alerts that were resolved before a time, with who took note of them, and thresholds that were crossed before
- * it, except in periods that go on.
+ * it and more than 400 days ago, except in periods that go on.
  */
 export async function forgetOld(documents: DocumentStore, before: number): Promise<void> {
   const forget = async (kind: string, isOld: (body: unknown) => boolean) => {
@@ -27,8 +31,9 @@ export async function forgetOld(documents: DocumentStore, before: number): Promi
   await forget(ACKNOWLEDGEMENT, (body) => !known.has((body as Pick<Alert, "alertId">).alertId));
   const budgets = await bodiesOf<Budget>(documents, BUDGET);
   const present = new Map(budgets.map((budget) => [budget.budgetId, windowAt(budget, Date.now()).start]));
+  const oldest = Math.min(before, Date.now() - CROSSING_DAYS * DAY_MS);
   await forget(CROSSING, (body) => {
     const { at, budgetId, startTime } = body as BudgetCrossing;
-    return at < before && present.get(budgetId) !== startTime;
+    return at < oldest && present.get(budgetId) !== startTime;
   });
 }

@@ -1,3 +1,5 @@
+import type { WhereCondition } from "./where.ts";
+
 /** Limit on spending, with its filter and period. */
 export interface Budget {
   /** The id. */
@@ -24,6 +26,13 @@ export interface Budget {
   region?: string;
   /** Only costs with all of these tags. */
   tags?: Record<string, string>;
+  /** Only costs for which all of these conditions hold. */
+  where?: WhereCondition[];
+  /**
+   * Basis of the costs that count. Where absent: in each period billed costs, or estimated ones while the filter has no
+   * billed cost of the period. The two are never added.
+   */
+  basis?: "billed" | "estimated";
   /** Thresholds in percent of the amount, ascending. */
   thresholds: number[];
 }
@@ -40,4 +49,8 @@ export interface BudgetCrossing {
   at: number;
   /** Spending at that time, a canonical decimal string. */
   spent: string;
+  /** Time at which the threshold was armed again, because spending fell or the budget changed. */
+  rearmedAt?: number;
+  /** Number of earlier crossings of the same threshold in the period; absent for the first. */
+  generation?: number;
 }

@@ -3,14 +3,17 @@ import type { Budget } from "../../records/budget.ts";
 import {
   bucketAt,
   bucketRangesOf,
+  bucketsOf,
   isTimeZone,
   parseBucket,
   TIME_ZONE_SYNTAX,
 } from "../../records/calendar.ts";
+import { costEntries } from "../../records/cost_entry.ts";
 import { currencyFault } from "../../records/currency.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { acceptMap, acceptTimeText, EARLIEST_TIME } from "../../records/validation.ts";
-import { type Check, isAnything, isText, isTexts, isTextUpTo, takeFields } from "../field_checks.ts";
+import { acceptWhere, type WhereCondition } from "../../records/where.ts";
+import { type Check, isAnything, isOneOf, isText, isTexts, isTextUpTo, takeFields } from "../field_checks.ts";
 
 /** A {@linkcode Budget} as it is handed in. */
 export interface BudgetInput {
@@ -54,6 +57,14 @@ export interface BudgetInput {
   region?: string;
   /** Only costs with all of these tags. */
   tags?: Record<string, string>;
+  /** Only costs for which all of these conditions hold. */
+  where?: readonly WhereCondition[];
+  /**
+   * Basis of the costs that count.
+   *
+   * @default {billed costs; estimated ones in a period for which the filter has no billed cost}
+   */
+  basis?: "billed" | "estimated";
   /**
    * Thresholds in percent of the amount.
    *
@@ -62,7 +73,7 @@ export interface BudgetInput {
   thresholds?: number[];
 }
 
-/** A span of time in which a budget counts. */
+/** A period in which a budget counts, or another span of time. */
 export interface BudgetWindow {
   /** Start, inclusive, in epoch milliseconds. */
   readonly start: number;
@@ -102,6 +113,8 @@ const FIELDS: Record<keyof BudgetInput, Check> = {
   resourceId: isTextUpTo(800),
   region: isTextUpTo(65_536),
   tags: isAnything,
+  where: isAnything,
+  basis: isOneOf("billed", "estimated"),
   thresholds: {
     test: (value) =>
       Array.isArray(value) && value.every((percent) => Number.isFinite(percent) && percent >= 0.01),
@@ -125,6 +138,7 @@ export function acceptBudget(input: BudgetInput, defaultZone = "UTC"): Budget {
     given[field] = Math.max(time, EARLIEST_TIME);
   }
   if (given.tags !== undefined) given.tags = acceptMap(SUBJECT, "tags", given.tags);
+  if (given.where !== undefined) given.where = acceptConditions(given.where);
   const isFixed = given.startTime !== undefined && given.endTime !== undefined && given.period === undefined;
   const budget = {
     name: given.budgetId,
@@ -139,6 +153,19 @@ export function acceptBudget(input: BudgetInput, defaultZone = "UTC"): Budget {
   if (startTime < endTime) return budget;
   const expected = `before endTime (${endTime})`;
   throw new ValidationError({ subject: SUBJECT, field: "startTime", value: startTime, expected });
+}
+
+/** Checks conditions, and writes their times as numbers, so that they are the same when they are read again. */
+function acceptConditions(where: unknown): WhereCondition[] {
+  acceptWhere(costEntries, where);
+  const stored = (value: unknown): unknown =>
+    value instanceof Date ? value.getTime() : Array.isArray(value) ? value.map(stored) : value;
+  return (where as WhereCondition[]).map((condition) =>
+    Object.fromEntries(
+      Object.entries(condition).filter(([, value]) => value !== undefined)
+        .map(([name, value]) => [name, stored(value)]),
+    ) as unknown as WhereCondition
+  );
 }
 
 function acceptAmount(value: unknown): string {
@@ -163,4 +190,22 @@ export function windowAt(budget: Budget, time: number): BudgetWindow {
   const ranges = bucketRangesOf(parseBucket(period)!, { start: at, end: at + 1, timeZone });
   const { start, end } = bucketAt(ranges, at);
   return { start: Math.max(start, startTime), end: Math.min(end, endTime) };
+}
+
+/** The windows of a budget that hold any time of some spans, each once. */
+export function windowsIn(budget: Budget, spans: readonly BudgetWindow[]): BudgetWindow[] {
+  const { startTime = 0, endTime = Infinity, period, timeZone } = budget;
+  const found = new Map<number, BudgetWindow>();
+  for (const span of spans) {
+    const [from, to] = [Math.max(span.start, startTime), Math.min(span.end, endTime)];
+    if (from >= to) continue;
+    const windows = period === undefined
+      ? [{ start: startTime, end: endTime }]
+      : bucketsOf(bucketRangesOf(parseBucket(period)!, { start: from, end: to, timeZone }));
+    for (const { start, end } of windows) {
+      const window = { start: Math.max(start, startTime), end: Math.min(end, endTime) };
+      found.set(window.start, window);
+    }
+  }
+  return [...found.values()];
 }

@@ -1,138 +1,154 @@
 import type { Backend } from "../../backends/backend.ts";
+import { matcherOf } from "../../backends/memory/matcher.ts";
 import type { EventListener } from "../../pipeline/events.ts";
 import type { GroupKey } from "../../records/aggregation.ts";
-import type { Budget, BudgetCrossing } from "../../records/budget.ts";
-import type { CostEntry } from "../../records/cost_entry.ts";
+import type { Budget } from "../../records/budget.ts";
+import { DAY_MS } from "../../records/calendar.ts";
+import { costEntries, type CostEntry } from "../../records/cost_entry.ts";
 import { Decimal } from "../../records/decimal.ts";
-import { type BudgetWindow, windowAt } from "./budget.ts";
-import { crossingId, thresholdAmount } from "./budget_status.ts";
-import { fieldsOf, keyOfCost, keysOf, readSpendings } from "./spending.ts";
-import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
+import { acceptWhere } from "../../records/where.ts";
+import { bodiesOf, BUDGET } from "../document_kinds.ts";
+import { type BudgetWindow, windowAt, windowsIn } from "./budget.ts";
+import { CrossingLog, recordCrossings } from "./crossings.ts";
+import {
+  type BasisTotals,
+  type BudgetPeriod,
+  fieldsOf,
+  keyOfCost,
+  keysOf,
+  readSpendings,
+  spentOf,
+} from "./spending.ts";
 
-/** A budget, and what is spent in its present window. */
-interface BudgetSpend {
-  readonly budget: Budget;
-  readonly window: BudgetWindow;
-  spent: Decimal;
-  /** Unreported thresholds, ascending, with their amounts. */
-  readonly open: { readonly threshold: number; readonly amount: Decimal }[];
+/** A budget, a window of it, and what is spent in it. */
+interface WatchedPeriod extends BudgetPeriod {
+  readonly totals: BasisTotals;
 }
 
-/** Budgets that filter by the same fields, by the values for which they count. */
+/** Periods of budgets that filter by the same fields, by the values for which they count. */
 interface BudgetGroup {
   readonly fields: readonly GroupKey[];
-  readonly byKey: ReadonlyMap<string, readonly BudgetSpend[]>;
+  readonly matches: (entry: CostEntry) => boolean;
+  readonly byKey: ReadonlyMap<string, readonly (readonly WatchedPeriod[])[]>;
 }
 
-/** Counts what is spent on each budget as costs are committed, and tells once of each threshold that is crossed. */
+/**
+ * Counts the spending on each budget as costs are committed, and records each threshold that is crossed. Watches the
+ * present periods, and those of late costs from the next refresh on.
+ */
 export class BudgetMonitor {
   readonly #backend: Backend;
   readonly #emit: EventListener;
-  #watched: BudgetSpend[] = [];
+  /** Days since the epoch with costs in periods that are not watched. */
+  readonly #days = new Set<number>();
+  #refreshedAt = 0;
+  #watched: readonly WatchedPeriod[] = [];
   #groups: readonly BudgetGroup[] = [];
+  #log = new CrossingLog();
 
-  /** Makes a watch that knows of no budgets yet. */
+  /** Creates a monitor that knows no budgets yet. */
   constructor(backend: Backend, emit: EventListener) {
     this.#backend = backend;
     this.#emit = emit;
   }
 
-  /** Counts committed costs that were not counted before. */
-  count(entries: readonly CostEntry[]): void {
+  /** Notes costs whose periods the next refresh has to read. */
+  note(entries: readonly CostEntry[]): void {
+    for (const { timestamp } of entries) this.#days.add(Math.floor(timestamp / DAY_MS));
+  }
+
+  /**
+   * Counts committed costs that were not counted before.
+   *
+   * @returns True if some belong to periods that are not watched: a refresh is due.
+   */
+  count(entries: readonly CostEntry[]): boolean {
     for (const entry of entries) {
       let amount: Decimal | undefined;
-      for (const { fields, byKey } of this.#groups) {
+      for (const { fields, matches, byKey } of this.#groups) {
         const key = keyOfCost(entry, fields);
-        for (const watched of key === undefined ? [] : byKey.get(key) ?? []) {
-          const { budget, window: { start, end } } = watched;
-          if (entry.currency !== budget.currency || entry.timestamp < start || entry.timestamp >= end) {
+        const budgets = key === undefined ? undefined : byKey.get(key);
+        if (budgets === undefined || !matches(entry)) continue;
+        for (const periods of budgets) {
+          if (!isCounted(entry, periods[0].budget)) continue;
+          const period = periods.find(({ window }) => isWithin(entry, window));
+          if (period === undefined) {
+            this.note([entry]);
             continue;
           }
-          amount ??= Decimal.from(entry.amount);
-          watched.spent = watched.spent.plus(amount);
+          const found = period.totals[entry.basis ?? "billed"];
+          found.total = found.total.plus(amount ??= Decimal.from(entry.amount));
+          found.count++;
         }
       }
     }
+    return this.#days.size > 0;
   }
 
-  /** Returns true if a budget has begun a new period. */
+  /** True if a budget has begun a new period. */
   get isOver(): boolean {
-    return this.#watched.some(({ window }) => Date.now() >= window.end);
+    const now = Date.now();
+    return this.#watched.some(({ budget: { period, endTime = Infinity }, window: { start, end } }) =>
+      period !== undefined && start <= this.#refreshedAt && end > this.#refreshedAt && end <= now &&
+      end < endTime
+    );
   }
 
-  /** Takes the budgets, and what is spent on them, from the backend. Meanwhile nothing may be committed. */
+  /** Reads the budgets, and the spending on them, from the backend. Meanwhile nothing may be committed. */
   async refresh(): Promise<void> {
     const now = Date.now();
-    const watched: BudgetSpend[] = [];
     const { documents } = this.#backend;
-    // As they are stored: a budget that was changed, here or elsewhere, takes back those that it does not reach.
-    const reported = new Set((await documents.read(CROSSING)).map(({ id }) => id));
-    const periods = (await bodiesOf<Budget>(documents, BUDGET))
-      .map((budget) => ({ budget, window: windowAt(budget, now) }))
-      .filter(({ window }) => window.end > now); // the others are over for good
+    const log = await CrossingLog.read(documents);
+    const late = [...this.#days].map((day) => ({ start: day * DAY_MS, end: (day + 1) * DAY_MS }));
+    const periods = (await bodiesOf<Budget>(documents, BUDGET)).flatMap((budget) => {
+      const present = windowAt(budget, now);
+      const others = windowsIn(budget, late).filter(({ start }) => start !== present.start);
+      return [present, ...others].map((window) => ({ budget, window }));
+    });
     const spendings = await readSpendings(this.#backend, periods);
-    for (const [i, { budget, window }] of periods.entries()) {
-      const open = budget.thresholds.filter((threshold) =>
-        !reported.has(crossingId(budget, window, threshold))
-      )
-        .map((threshold) => ({ threshold, amount: thresholdAmount(budget, threshold) }));
-      watched.push({ budget, window, spent: spendings[i].spent, open });
-    }
-    this.#watched = watched;
-    this.#groups = groupsOf(watched);
+    this.#watched = periods.map((period, i) => ({ ...period, totals: spendings[i].totals }));
+    this.#groups = groupsOf(this.#watched);
+    this.#log = log;
+    this.#refreshedAt = now;
+    this.#days.clear();
   }
 
-  /** Tells of the thresholds that were crossed. Where that cannot be stored, it is told the next time. */
+  /** Records the thresholds that were crossed. What cannot be stored is found again the next time. */
   async report(): Promise<void> {
-    for (const { budget, window, spent, open } of this.#watched) {
-      while (open.length > 0 && spent.compare(open[0].amount) >= 0) {
-        const { threshold } = open[0];
-        await reportCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
-        open.shift();
-      }
+    for (const { budget, window, totals } of this.#watched) {
+      const period = { budget, window, spent: spentOf(budget, totals) };
+      await recordCrossings(this.#backend, period, { log: this.#log, emit: this.#emit });
     }
   }
+}
+
+function isWithin({ timestamp }: CostEntry, { start, end }: BudgetWindow): boolean {
+  return timestamp >= start && timestamp < end;
+}
+
+function isCounted(
+  entry: CostEntry,
+  { currency, startTime: start = 0, endTime: end = Infinity }: Budget,
+): boolean {
+  return entry.currency === currency && isWithin(entry, { start, end });
 }
 
 /** Groups budgets so that a cost is looked up once for all budgets that filter by the same fields. */
-function groupsOf(watched: readonly BudgetSpend[]): BudgetGroup[] {
-  const byFields = Map.groupBy(watched, ({ budget }) => JSON.stringify(fieldsOf(budget)));
-  return [...byFields.values()].map((group) => {
-    const fields = fieldsOf(group[0].budget);
-    const pairs = group.flatMap((one) => keysOf(one.budget, fields).map((key) => ({ key, one })));
+function groupsOf(watched: readonly WatchedPeriod[]): BudgetGroup[] {
+  const budgets = [...Map.groupBy(watched, ({ budget }) => budget).values()];
+  const byFilter = Map.groupBy(
+    budgets,
+    ([{ budget }]) => JSON.stringify([fieldsOf(budget), budget.where]),
+  );
+  return [...byFilter.values()].map((group) => {
+    const [[{ budget }]] = group;
+    const fields = fieldsOf(budget);
+    const pairs = group.flatMap((one) => keysOf(one[0].budget, fields).map((key) => ({ key, one })));
     const byKey = new Map(
       [...Map.groupBy(pairs, ({ key }) => key)].map(([key, found]) => [key, found.map(({ one }) => one)]),
     );
-    return { fields, byKey };
-  });
-}
-
-/** Tells that a threshold was crossed, unless this or another process has. */
-export async function reportCrossing(
-  { documents }: Backend,
-  emit: EventListener,
-  { budget, window, spent, threshold }: {
-    budget: Budget;
-    window: BudgetWindow;
-    spent: Decimal;
-    threshold: number;
-  },
-): Promise<void> {
-  const crossing: BudgetCrossing = {
-    budgetId: budget.budgetId,
-    startTime: window.start,
-    threshold,
-    at: Date.now(),
-    spent: spent.toString(),
-  };
-  const document = { kind: CROSSING, id: crossingId(budget, window, threshold), body: crossing };
-  if (!await documents.write(document, { ifAbsent: true })) return;
-  const { name, amount, currency } = budget;
-  emit({
-    type: "budget-threshold",
-    dataset: "cost_entries",
-    message: `Budget ${name} has reached ${threshold} %: ${spent} of ${amount} ${currency} are spent`,
-    budget,
-    crossing,
+    const conditions = acceptWhere(costEntries, budget.where ?? [])
+      .map((condition) => matcherOf(costEntries, condition));
+    return { fields, byKey, matches: (entry) => conditions.every((holds) => holds({ ...entry })) };
   });
 }

@@ -3,7 +3,7 @@ import type { CurrencyTotal } from "../../backends/backend.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import { Decimal } from "../../records/decimal.ts";
 import type { BudgetWindow } from "./budget.ts";
-import type { Spending } from "./spending.ts";
+import { basisOf, type Spending } from "./spending.ts";
 
 /**
  * Status of a budget: `approaching_limit` from 80 %, `budget_exhausted` when exactly all of it is spent,
@@ -43,13 +43,25 @@ export interface BudgetStatus {
   projectedSpend?: string;
   /** Time at which nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
   projectedExhaustion?: number;
-  /** The thresholds that were crossed in the period, ascending. */
+  /** Basis of the costs that count. */
+  basis: "billed" | "estimated";
+  /**
+   * Thresholds that spending reaches, and those that were reported for the period and are not armed again, ascending.
+   * Time and spending are those of the report; of now where there was none yet.
+   */
   crossed: BudgetCrossing[];
   /** Matching costs in other currencies, which do not count. */
   otherCurrencies: CurrencyTotal[];
+  /** Matching costs of the other basis, which do not count; absent where there are none. */
+  otherBasis?: CurrencyTotal;
 }
 
 const APPROACHING_PERCENT = 80n;
+
+/** Returns the thresholds of a budget that an amount reaches. */
+export function reachedThresholds(budget: Budget, spent: Decimal): number[] {
+  return budget.thresholds.filter((threshold) => spent.compare(thresholdAmount(budget, threshold)) >= 0);
+}
 
 /** Returns the amount at which a threshold is reached. */
 export function thresholdAmount({ amount }: Budget, threshold: number): Decimal {
@@ -59,36 +71,35 @@ export function thresholdAmount({ amount }: Budget, threshold: number): Decimal 
   return Decimal.from(amount).timesFraction(BigInt(integer + fraction), hundred);
 }
 
-/** Returns true if a crossing belongs to a budget in a window. */
-export function isCrossingOf(
-  crossing: BudgetCrossing,
-  { budgetId }: Budget,
-  { start }: BudgetWindow,
-): boolean {
-  return crossing.budgetId === budgetId && crossing.startTime === start;
-}
-
-/** The id of the document that says that a threshold was crossed in a window. */
-export function crossingId({ budgetId }: Budget, { start }: BudgetWindow, threshold: number): string {
-  return `${budgetId}/${start}/${threshold}`;
-}
-
 /** Returns the status of a budget from the spending in a window: now, or at the end of a past window. */
 export function budgetStatus(
   budget: Budget,
-  { window, spending: { spent, entries, others }, crossings }: {
+  { window, spending: { totals, others }, crossings }: {
     window: BudgetWindow;
     spending: Spending;
     crossings: readonly BudgetCrossing[];
   },
 ): BudgetStatus {
   const { budgetId, name, currency, amount } = budget;
+  const basis = basisOf(budget, totals);
+  const { total: spent, count: entries } = totals[basis];
+  const other = totals[basis === "billed" ? "estimated" : "billed"];
+  const unreported = reachedThresholds(budget, spent)
+    .filter((threshold) => crossings.every((crossing) => crossing.threshold !== threshold))
+    .map((threshold) => ({
+      budgetId,
+      startTime: window.start,
+      threshold,
+      at: Date.now(),
+      spent: spent.toString(),
+    }));
   return {
     budgetId,
     name,
     status: stateOf(budget, spent),
     currency,
     amount,
+    basis,
     spent: spent.toString(),
     remaining: Decimal.from(amount).minus(spent).toString(),
     utilization: Number(spent.toString()) / Number(amount) * 100,
@@ -96,10 +107,16 @@ export function budgetStatus(
     startTime: window.start,
     endTime: window.end,
     ...forecast(budget, window, spent),
-    crossed: crossings.filter((crossing) => isCrossingOf(crossing, budget, window)).toSorted((a, b) =>
-      a.threshold - b.threshold
-    ),
+    crossed: [...crossings, ...unreported].toSorted((a, b) => a.threshold - b.threshold),
     otherCurrencies: others.toSorted((a, b) => a.currency < b.currency ? -1 : 1),
+    ...(other.count === 0 ? {} : {
+      otherBasis: {
+        currency,
+        ...(basis === "billed" ? { basis: "estimated" as const } : {}),
+        total: other.total.toString(),
+        count: other.count,
+      },
+    }),
   };
 }
 

@@ -3,15 +3,14 @@ import type { Backend } from "../../backends/backend.ts";
 import { type ErrorCode, ValidationError } from "../../errors.ts";
 import { nearest } from "../../nearest.ts";
 import type { EventListener } from "../../pipeline/events.ts";
-import type { Budget, BudgetCrossing } from "../../records/budget.ts";
-import type { Decimal } from "../../records/decimal.ts";
+import type { Budget } from "../../records/budget.ts";
 import { acceptTimeText, acceptTimeZone } from "../../records/validation.ts";
 import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./budget.ts";
-import { type BudgetStatus, budgetStatus, isCrossingOf, thresholdAmount } from "./budget_status.ts";
-import { readSpending, readSpendings, type Spending } from "./spending.ts";
+import { type BudgetStatus, budgetStatus, reachedThresholds } from "./budget_status.ts";
+import { CrossingLog, rearm, recordCrossings } from "./crossings.ts";
+import { readSpending, readSpendings, type Spending, spentOf } from "./spending.ts";
 import { isAnything, isText, takeFields } from "../field_checks.ts";
-import { reportCrossing } from "./budget_monitor.ts";
-import { bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
+import { bodiesOf, BUDGET } from "../document_kinds.ts";
 
 /** Changes to a budget; null removes a field. */
 export type BudgetChanges = {
@@ -102,7 +101,12 @@ export class Budgets {
     }
     await this.#backend.documents.write({ kind: BUDGET, id: budgetId, body: budget });
     try {
-      await this.#resetCrossings(budget);
+      const window = windowAt(budget, Date.now());
+      const { totals } = await readSpending(this.#backend, { budget, window });
+      const reached = reachedThresholds(budget, spentOf(budget, totals));
+      const log = await CrossingLog.read(this.#backend.documents);
+      const open = log.of(budget, window).filter(({ threshold }) => !reached.includes(threshold));
+      for (const crossing of open) await rearm(this.#backend, crossing);
     } finally {
       this.#onChange();
     }
@@ -112,7 +116,9 @@ export class Budgets {
   async delete(budgetId: string): Promise<boolean> {
     const wasThere = await this.#backend.documents.delete(BUDGET, budgetId);
     this.#onChange();
-    await this.#deleteCrossings((crossing) => crossing.budgetId === budgetId);
+    // Kept, and armed again: what is told of a new budget of this id must not have the id of what was told of this one.
+    const log = await CrossingLog.read(this.#backend.documents);
+    for (const crossing of log.of({ budgetId })) await rearm(this.#backend, crossing);
     return wasThere;
   }
 
@@ -120,42 +126,17 @@ export class Budgets {
   async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
     const found = await readBudgetSpendings(this.#backend, { timeZone: this.#timeZone, ...query });
     // A user who may only read gets the status all the same.
-    if (!this.#isClosed()) await this.#reportCrossings(found).catch(() => {});
+    if (!this.#isClosed()) await this.#recordCrossings(found).catch(() => {});
     return await reportOf(this.#backend, found);
   }
 
-  /** Reports thresholds that are crossed in periods that are not over. */
-  async #reportCrossings(found: readonly BudgetSpending[]): Promise<void> {
-    const crossings = await crossingsByBudget(this.#backend);
-    for (const { budget, window, spending: { spent } } of found) {
+  /** Records thresholds that are crossed in running periods. */
+  async #recordCrossings(found: readonly BudgetSpending[]): Promise<void> {
+    const log = await CrossingLog.read(this.#backend.documents);
+    for (const { budget, window, spending: { totals } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
-      const reported = (crossings.get(budget.budgetId) ?? []).filter((crossing) =>
-        isCrossingOf(crossing, budget, window)
-      )
-        .map((crossing) => crossing.threshold);
-      for (const threshold of reachedThresholds(budget, spent)) {
-        if (reported.includes(threshold)) continue;
-        await reportCrossing(this.#backend, this.#emit, { budget, window, spent, threshold });
-      }
-    }
-  }
-
-  /** Resets thresholds that a changed budget has not reached. */
-  async #resetCrossings(budget: Budget): Promise<void> {
-    const window = windowAt(budget, Date.now());
-    const reachedNow = reachedThresholds(
-      budget,
-      (await readSpending(this.#backend, { budget, window })).spent,
-    );
-    await this.#deleteCrossings((crossing) =>
-      isCrossingOf(crossing, budget, window) && !reachedNow.includes(crossing.threshold)
-    );
-  }
-
-  async #deleteCrossings(isObsolete: (crossing: BudgetCrossing) => boolean): Promise<void> {
-    const { documents } = this.#backend;
-    for (const { id, body } of await documents.read(CROSSING)) {
-      if (isObsolete(body as BudgetCrossing)) await documents.delete(CROSSING, id);
+      const period = { budget, window, spent: spentOf(budget, totals) };
+      await recordCrossings(this.#backend, period, { log, emit: this.#emit });
     }
   }
 }
@@ -189,9 +170,9 @@ async function readBudgetSpendings(
 }
 
 async function reportOf(backend: Backend, found: readonly BudgetSpending[]): Promise<BudgetStatus[]> {
-  const crossings = await crossingsByBudget(backend);
+  const log = await CrossingLog.read(backend.documents);
   return found.map(({ budget, ...rest }) =>
-    budgetStatus(budget, { ...rest, crossings: crossings.get(budget.budgetId) ?? [] })
+    budgetStatus(budget, { ...rest, crossings: log.of(budget, rest.window) })
   );
 }
 
@@ -203,15 +184,6 @@ async function storedBudgets({ documents }: Backend, budgetId?: string): Promise
   const ids = all.map((budget) => budget.budgetId);
   const known = nearest(budgetId, ids) || ids.slice(0, 3).join(", ") || "none, because there is no budget";
   throw refusal(budgetId, `the id of a budget (${known})`, "NOT_FOUND");
-}
-
-async function crossingsByBudget({ documents }: Backend): Promise<Map<string, BudgetCrossing[]>> {
-  return Map.groupBy(await bodiesOf<BudgetCrossing>(documents, CROSSING), ({ budgetId }) => budgetId);
-}
-
-/** The thresholds of a budget that an amount reaches. */
-function reachedThresholds(budget: Budget, spent: Decimal): number[] {
-  return budget.thresholds.filter((threshold) => spent.compare(thresholdAmount(budget, threshold)) >= 0);
 }
 
 function refusal(budgetId: string, expected: string, code: ErrorCode): ValidationError {

@@ -6,12 +6,16 @@ import { Decimal } from "../../records/decimal.ts";
 import { acceptQuery } from "../../records/query.ts";
 import type { BudgetWindow } from "./budget.ts";
 
+/** Basis of a cost. */
+export type Basis = "billed" | "estimated";
+
+/** Totals in the currency of a budget, by basis. They are never added. */
+export type BasisTotals = Record<Basis, { total: Decimal; count: number }>;
+
 /** Spending on a budget in a window. */
 export interface Spending {
   /** In the currency of the budget. */
-  readonly spent: Decimal;
-  /** The number of costs in it. */
-  readonly entries: number;
+  readonly totals: BasisTotals;
   /** In other currencies. */
   readonly others: readonly CurrencyTotal[];
 }
@@ -22,13 +26,19 @@ export interface BudgetPeriod {
   readonly window: BudgetWindow;
 }
 
+/** Most windows in one query: each is a condition of it. */
+const MAX_WINDOWS = 500;
 /** Fewer budgets with the same filters than this are faster with a filtered query each. */
 const MIN_SHARED = 4;
 
-/** Totals of one currency. */
-interface Total {
-  readonly total: Decimal;
-  readonly count: number;
+/** Returns the basis whose costs count: as the budget says, else billed where there is any. */
+export function basisOf({ basis }: Budget, { billed, estimated }: BasisTotals): Basis {
+  return basis ?? (billed.count === 0 && estimated.count > 0 ? "estimated" : "billed");
+}
+
+/** Returns the total that counts. */
+export function spentOf(budget: Budget, totals: BasisTotals): Decimal {
+  return totals[basisOf(budget, totals)].total;
 }
 
 /** Returns what is spent on one budget. */
@@ -43,8 +53,10 @@ export async function readSpending(backend: Backend, period: BudgetPeriod): Prom
  */
 export async function readSpendings(backend: Backend, periods: readonly BudgetPeriod[]): Promise<Spending[]> {
   const spendings = new Map<BudgetPeriod, Spending>();
-  for (const alike of Map.groupBy(periods, ({ budget }) => JSON.stringify(fieldsOf(budget))).values()) {
-    const parts = alike.length < MIN_SHARED ? alike.map((period) => [period]) : [alike];
+  const byFilter = Map.groupBy(periods, ({ budget }) => JSON.stringify([fieldsOf(budget), budget.where]));
+  for (const alike of byFilter.values()) {
+    const size = alike.length < MIN_SHARED ? 1 : MAX_WINDOWS;
+    const parts = alike.flatMap((_, i) => i % size === 0 ? [alike.slice(i, i + size)] : []);
     for (const part of parts) {
       const found = part.length === 1 ? [await readOne(backend, part[0])] : await readShared(backend, part);
       part.forEach((period, i) => spendings.set(period, found[i]));
@@ -55,7 +67,7 @@ export async function readSpendings(backend: Backend, periods: readonly BudgetPe
 
 /** Reads the costs of one budget by a query with its filters. */
 async function readOne(backend: Backend, { budget, window }: BudgetPeriod): Promise<Spending> {
-  const { categories, resourceId, region, tags } = budget;
+  const { categories, resourceId, region, tags, where } = budget;
   const [category, ...more] = categories ?? [];
   const query = acceptQuery(costEntries, {
     startTime: window.start,
@@ -64,9 +76,10 @@ async function readOne(backend: Backend, { budget, window }: BudgetPeriod): Prom
     resourceId,
     region,
     tags,
+    where,
   });
   const rows = await readRows(backend, query, { groupBy: more.length === 0 ? [] : [{ field: "category" }] });
-  return spendingOf(budget, rows.filter(({ group }) => more.length === 0 || categories!.includes(group[1]!)));
+  return spendingOf(budget, rows.filter(({ group }) => more.length === 0 || categories!.includes(group[2]!)));
 }
 
 /** Reads the costs of budgets that filter by the same fields, at once. */
@@ -74,12 +87,13 @@ async function readShared(backend: Backend, periods: readonly BudgetPeriod[]): P
   const bounds = [...new Set(periods.flatMap(({ window: { start, end } }) => [start, end]))].sort((a, b) =>
     a - b
   );
-  const query = acceptQuery(costEntries, { startTime: bounds[0], endTime: bounds.at(-1) });
+  const [{ budget: { where } }] = periods;
+  const query = acceptQuery(costEntries, { startTime: bounds[0], endTime: bounds.at(-1), where });
   const groupBy = fieldsOf(periods[0].budget);
   // Between two bounds all costs count for the same windows.
   const ranges = bounds.slice(1).map((end, i) => ({ start: bounds[i], end, stepMs: end - bounds[i] }));
   const rows = await readRows(backend, query, { groupBy, ranges: ranges.length > 1 ? ranges : undefined });
-  const byGroup = Map.groupBy(rows, ({ group: [, ...values] }) => keyOf(values));
+  const byGroup = Map.groupBy(rows, ({ group: [, , ...values] }) => keyOf(values));
   return periods.map(({ budget, window }) => {
     const found = keysOf(budget, groupBy).flatMap((key) => byGroup.get(key) ?? [])
       .filter(({ start = window.start }) => start >= window.start && start < window.end);
@@ -97,7 +111,7 @@ async function readRows(
 ): Promise<AggregateRow[]> {
   return await backend.aggregate(costEntries, query, {
     ranges,
-    groupBy: [{ field: "currency" }, ...groupBy],
+    groupBy: [{ field: "currency" }, { field: "basis" }, ...groupBy],
     measures: [{ function: "sum", field: "amount" }, { function: "count" }],
     mayUseRollUps: true,
   });
@@ -145,18 +159,19 @@ function keyOf(values: readonly (string | null)[]): string {
 }
 
 function spendingOf({ currency }: Budget, rows: readonly AggregateRow[]): Spending {
-  const totals = new Map<string, Total>();
-  for (const { group, values } of rows) {
-    const [sum, added] = values as [string, number];
-    const { total, count } = totals.get(group[0]!) ?? { total: Decimal.ZERO, count: 0 };
-    totals.set(group[0]!, { total: total.plus(Decimal.from(sum)), count: count + added });
+  const none = () => ({ total: Decimal.ZERO, count: 0 });
+  const byCurrency = new Map<string, BasisTotals>([[currency, { billed: none(), estimated: none() }]]);
+  for (const { group: [name, basis], values: [sum, count] } of rows) {
+    const totals = byCurrency.getOrInsertComputed(name!, () => ({ billed: none(), estimated: none() }));
+    const found = totals[basis === "estimated" ? basis : "billed"];
+    found.total = found.total.plus(Decimal.from(sum as string));
+    found.count += count as number;
   }
-  const { total: spent = Decimal.ZERO, count: entries = 0 } = totals.get(currency) ?? {};
-  totals.delete(currency);
-  const others = [...totals].map(([currency, { total, count }]) => ({
-    currency,
-    total: total.toString(),
-    count,
-  }));
-  return { spent, entries, others };
+  const totals = byCurrency.get(currency)!;
+  byCurrency.delete(currency);
+  const others = [...byCurrency].flatMap(([currency, { billed, estimated }]): CurrencyTotal[] =>
+    [{ ...billed }, { ...estimated, basis: "estimated" as const }].filter(({ count }) => count > 0)
+      .map((one) => ({ currency, ...one, total: one.total.toString() }))
+  );
+  return { totals, others };
 }

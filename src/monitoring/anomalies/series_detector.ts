@@ -1,0 +1,223 @@
+/**
+ * Detection of anomalies in the daily costs of one series, day by day.
+ *
+ * @module
+ */
+import { DAY_MS } from "../../records/calendar.ts";
+import type { CostAnomaly } from "../../records/anomaly.ts";
+
+/** Days that a series remembers: 14 weeks, in which three months lie before any day. */
+export const HISTORY_DAYS = 98;
+/** Days before a series is judged. */
+export const MIN_DAYS = 10;
+/** Days of another level in a row that make it the level. */
+const SHIFT_DAYS = 5;
+/** Days from which the level is taken, and those from which the spread is. */
+const LEVEL_DAYS = 14;
+const SPREAD_DAYS = 56;
+/** Weeks from which the part of a weekday is taken, and the fewest of them. */
+const WEEKS = 8;
+const MIN_WEEKS = 3;
+/** Standard deviations, of logarithms, that are taken for chance: down, where noise that is not of logarithms has a longer tail, and up. */
+const SIGMAS_DOWN = 5.5;
+const SIGMAS_UP = 4.5;
+/** Part of the expected cost that a day may deviate in any case. */
+const MIN_DEVIATION = 0.25;
+/** A weekday with less than this part of the level is expected to cost nothing. */
+const NEARLY_NOTHING = 0.05;
+/** Stops in the spread that make days without costs usual. */
+const USUAL_STOPS = 3;
+/** From the median of absolute deviations to a standard deviation. */
+const SIGMA_OF_MAD = 1.4826;
+
+/** Judgement of a day that is out of order. */
+export type Verdict = Pick<CostAnomaly, "kind" | "expected" | "severity">;
+
+/** Expectation of a day: its cost, and the parts of it between which the day is in order. */
+interface Outlook {
+  readonly expected: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * Judges each day of a series by the days before it:
+ *
+ * - The level is the median of the last two weeks, each day divided by the part that its weekday usually has.
+ * - The spread is the median deviation from the level.
+ * - A day of the month that was out of order in half of the months before is expected to be so again.
+ * - A change of level is an anomaly on its first day. After five days it is the level.
+ */
+export class SeriesDetector {
+  /** Costs of the last days. */
+  #days: number[] = [];
+  /** Costs of the last days in order, without the weekday. */
+  #base: number[] = [];
+  /** Logarithms of the parts of the level that days had. */
+  #errors: number[] = [];
+  /** Costs, without weekday and calendar, of the last days if they are out of order on one side. */
+  #run: number[] = [];
+  #isRunUp = false;
+  /** Days on which a stop began. */
+  #stops: number[] = [];
+
+  /** Level of the series. */
+  get level(): number {
+    return median(this.#base);
+  }
+
+  /** True if any day in its memory has costs. */
+  get isAlive(): boolean {
+    return this.#days.some((total) => total !== 0);
+  }
+
+  /** Takes the next day, and judges it. */
+  observe(day: number, total: number): Verdict | undefined {
+    let verdict: Verdict | undefined;
+    if (this.#days.length < MIN_DAYS) this.#base.push(total);
+    else verdict = this.#judge(day, total);
+    this.#days = pushed(this.#days, total, HISTORY_DAYS);
+    return verdict;
+  }
+
+  /** Takes a day of which nothing is known, as if it were the one a week before. */
+  skip(): void {
+    this.#days = pushed(this.#days, this.#days.at(-7) ?? this.level, HISTORY_DAYS);
+  }
+
+  #judge(day: number, total: number): Verdict | undefined {
+    const factor = this.#weekday(day, day);
+    const level = this.level;
+    if (level === 0 || Math.abs(factor ?? 1) < NEARLY_NOTHING) return this.#judgeIdle(total, factor);
+    const { expected, low, high } = this.#outlook(level, factor);
+    const part = total / expected;
+    const value = total / (factor ?? 1);
+    const isInOrder = part >= low && part <= high;
+    const lump = isInOrder ? 1 : this.#lump(day, low, high);
+    if (part > 0 && lump === 1) this.#errors = pushed(this.#errors, Math.log(value / level), SPREAD_DAYS);
+    if (isInOrder) {
+      this.#base = pushed(this.#base, value, LEVEL_DAYS);
+      this.#run = [];
+      return undefined;
+    }
+    const [lowest, highest] = [low * Math.min(1, lump), high * Math.max(1, lump)];
+    if (part >= lowest && part <= highest) {
+      this.#run = [];
+      return undefined;
+    }
+    const isUp = part > highest;
+    if (!this.#extendRun(isUp ? value / Math.max(1, lump) : value, isUp, high)) return undefined;
+    if (total === 0 && this.#isUsualStop(day)) return undefined;
+    const isFar = isUp ? part > 2 * highest - 1 : part < 2 * lowest - 1;
+    return {
+      kind: total === 0 ? "stopped" : total > expected ? "high" : "low",
+      expected,
+      severity: total === 0 || isFar ? "high" : "medium",
+    };
+  }
+
+  /** Judges a day on which nothing is expected: the largest day before, or a part of the level, is in order. */
+  #judgeIdle(total: number, factor = 1): Verdict | undefined {
+    const { level } = this;
+    const largest = Math.max(...this.#days.map(Math.abs));
+    const most = level === 0 ? largest * (1 + MIN_DEVIATION) : Math.abs(level) * MIN_DEVIATION;
+    const isInOrder = Math.abs(total) <= most;
+    if (level === 0 && isInOrder) this.#base = pushed(this.#base, total, LEVEL_DAYS);
+    if (isInOrder) this.#run = [];
+    else if (level !== 0 || this.#extendRun(total, true, 1 + MIN_DEVIATION)) {
+      return { kind: total > 0 ? "high" : "low", expected: level * factor, severity: "high" };
+    }
+    return undefined;
+  }
+
+  /**
+   * Takes a day that is out of order into the run of such days.
+   *
+   * @returns True if it begins a run, or goes as far beyond it as that is out of order.
+   */
+  #extendRun(value: number, isUp: boolean, high: number): boolean {
+    const isFirst = this.#run.length === 0 || this.#isRunUp !== isUp;
+    const isBeyond = isFirst || (isUp && value / median(this.#run) > high);
+    this.#run = isFirst ? [value] : [...this.#run, value];
+    this.#isRunUp = isUp;
+    if (this.#run.length === SHIFT_DAYS) {
+      this.#base = this.#run;
+      this.#run = [];
+    }
+    return isBeyond;
+  }
+
+  #isUsualStop(day: number): boolean {
+    this.#stops = [...this.#stops.filter((stop) => stop > day - SPREAD_DAYS), day];
+    return this.#stops.length > USUAL_STOPS;
+  }
+
+  #outlook(level: number, factor: number | undefined): Outlook {
+    if (this.#errors.length === 0) {
+      this.#errors = this.#base.map((value) => Math.log(value / level)).filter(Number.isFinite);
+    }
+    const center = median(this.#errors);
+    const sigma = SIGMA_OF_MAD * median(this.#errors.map((error) => Math.abs(error - center)));
+    // In steady growth all days are above the level by the same part.
+    const drift = Math.exp(Math.min(Math.max(center, -MIN_DEVIATION), MIN_DEVIATION));
+    let low = Math.min(1 - MIN_DEVIATION, Math.exp(-SIGMAS_DOWN * sigma));
+    let high = Math.max(1 + MIN_DEVIATION, Math.exp(SIGMAS_UP * sigma));
+    if (factor === undefined) {
+      // Weekdays are not known yet: they lie between the least and the most of the days before.
+      const parts = this.#base.map((value) => value / level);
+      low *= Math.min(1, ...parts.filter((part) => part > 0));
+      high *= Math.max(1, ...parts);
+    }
+    return { expected: level * drift * (factor ?? 1), low, high };
+  }
+
+  /** Returns the part of the level that a weekday has, as seen from a day; undefined until it is known. */
+  #weekday(of: number, day: number): number | undefined {
+    const parts: number[] = [];
+    const first = this.#days.length - ((day - of) % 7 || 7);
+    for (let at = first; at >= 3 && parts.length < WEEKS; at -= 7) {
+      const around = median(this.#days.slice(at - 3, at + 4));
+      if (around !== 0) parts.push(this.#days[at] / around);
+    }
+    if (parts.length < MIN_WEEKS) return undefined;
+    return median(parts);
+  }
+
+  /** Returns the part that the same day of the last three months had, where it was out of order in half of them. */
+  #lump(day: number, low: number, high: number): number {
+    const date = new Date(day * DAY_MS);
+    const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
+    const isLast = new Date((day + 1) * DAY_MS).getUTCDate() === 1;
+    const partsOf = (dayOf: (lastDay: number) => number) =>
+      [1, 2, 3].flatMap((months) => {
+        const lastDay = new Date(Date.UTC(year, month - months + 1, 0)).getUTCDate();
+        const then = Date.UTC(year, month - months, dayOf(lastDay)) / DAY_MS;
+        const at = this.#days.length - (day - then);
+        const around = at < 0 ? 0 : median(this.#days.slice(Math.max(0, at - 7), at + 8));
+        const factor = this.#weekday(then, day) ?? 1;
+        return around === 0 || factor === 0 ? [] : [this.#days[at] / around / factor];
+      });
+    const candidates = [partsOf((last) => Math.min(last, date.getUTCDate()))];
+    if (isLast) candidates.push(partsOf((last) => last));
+    for (const parts of candidates) {
+      const above = parts.filter((part) => part > high);
+      if (above.length > 0 && 2 * above.length >= parts.length) return Math.max(...above);
+      const below = parts.filter((part) => part < low);
+      if (below.length > 0 && 2 * below.length >= parts.length) return Math.min(...below);
+    }
+    return 1;
+  }
+}
+
+/** Adds a value at the end of a list, of which the last ones are kept. */
+function pushed(values: readonly number[], value: number, length: number): number[] {
+  return [...values.slice(1 - length), value];
+}
+
+/** The middle value; 0 of none. */
+export function median(values: readonly number[]): number {
+  if (values.length === 0) return 0;
+  const sorted = Float64Array.from(values).sort();
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}

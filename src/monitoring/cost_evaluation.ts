@@ -1,0 +1,77 @@
+import type { Backend } from "../backends/backend.ts";
+import { DELIVERY } from "../backends/staging.ts";
+import type { EventListener } from "../pipeline/events.ts";
+import type { Budget } from "../records/budget.ts";
+import { DAY_MS } from "../records/calendar.ts";
+import type { RecordedDelivery } from "../transfer/delivery.ts";
+import { newAnomalies } from "./anomalies/anomalies.ts";
+import { type BudgetWindow, windowsIn } from "./budgets/budget.ts";
+import { CrossingLog, recordCrossings } from "./budgets/crossings.ts";
+import { readSpendings, spentOf } from "./budgets/spending.ts";
+import { type CostFinding, recordFinding } from "./cost_findings.ts";
+import { bodiesOf, BUDGET, EVALUATION } from "./document_kinds.ts";
+
+/** Days of costs that are evaluated in any case: those that came in no delivery, up to the end of a process. */
+const RECENT_DAYS = 3;
+/** Days of deliveries that the first evaluation looks at. */
+const FIRST_DAYS = 7;
+/** Clocks of processes may differ by this much. */
+const MARGIN_MS = DAY_MS;
+
+/** Options of an evaluation. */
+export interface EvaluationOptions {
+  /** Gets the event of each finding that is new. */
+  emit?: EventListener;
+  /**
+   * Spans of further costs that were committed, changed or deleted, such as those of an import without deliveries.
+   *
+   * @default {[]}
+   */
+  spans?: readonly BudgetWindow[];
+  /**
+   * Look for anomalies of the last five weeks as well.
+   *
+   * @default {false}
+   */
+  anomalies?: boolean;
+}
+
+/**
+ * Evaluates budgets, and anomalies, over the periods whose costs changed since the last evaluation by any process: those
+ * of deliveries that were published, replaced or undone, of the last days, and of `spans`. A process that was ended
+ * between a commit and its evaluation is made up for by the next one.
+ *
+ * @returns The findings that are new: each is returned once over all processes.
+ * @throws {BackendError} If the backend fails. The next evaluation finds the rest.
+ */
+export async function evaluateCosts(
+  backend: Backend,
+  { spans = [], anomalies = false, emit }: EvaluationOptions = {},
+): Promise<CostFinding[]> {
+  const { documents } = backend;
+  const at = Date.now();
+  const [last] = await bodiesOf<{ at: number }>(documents, EVALUATION);
+  const since = (last?.at ?? at - FIRST_DAYS * DAY_MS) - MARGIN_MS;
+  const changed: BudgetWindow[] = [
+    ...spans,
+    { start: at - RECENT_DAYS * DAY_MS, end: at },
+    ...(await bodiesOf<RecordedDelivery>(documents, DELIVERY)).flatMap((delivery) =>
+      delivery.parts.filter(({ ended }) => Math.max(delivery.at, ended?.at ?? 0) >= since)
+        .map(({ first, last }) => ({ start: first, end: last + 1 }))
+    ),
+  ];
+  const found: CostFinding[] = [];
+  const periods = (await bodiesOf<Budget>(documents, BUDGET))
+    .flatMap((budget) => windowsIn(budget, changed).map((window) => ({ budget, window })));
+  const spendings = await readSpendings(backend, periods);
+  const log = await CrossingLog.read(documents);
+  for (const [i, { budget, window }] of periods.entries()) {
+    const period = { budget, window, spent: spentOf(budget, spendings[i].totals) };
+    found.push(...await recordCrossings(backend, period, { log, emit }));
+  }
+  for (const finding of anomalies ? await newAnomalies(backend) : []) {
+    if (await recordFinding(backend, finding, emit)) found.push(finding);
+  }
+  await documents.write({ kind: EVALUATION, id: "cost_entries", body: { at } });
+  return found;
+}
