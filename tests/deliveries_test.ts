@@ -1,5 +1,7 @@
+import { DatabaseSync } from "node:sqlite";
 import {
   type Backend,
+  BackendError,
   exportRecords,
   type ImportOptions,
   importRecords,
@@ -196,6 +198,17 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals([known, await totals(backend)], [2, { USD: "0.02" }]);
   });
 
+  for (const onConflict of ["ignore", "replace"] as const) {
+    test(`counts each of many equal rows in any order, with ${onConflict}`, async (backend) => {
+      const rows = Array.from({ length: 3_000 }, (_, i) => row(1 + i % 28, "0.1", `r${i % 50}`));
+      const { stored } = await importText(backend, HEADER + rows.join(""));
+      const { known } = await importText(backend, HEADER + rows.toReversed().join(""));
+      assertEquals([stored, known, await totals(backend)], [3_000, 3_000, { USD: "300" }]);
+      const { delivery } = await importText(backend, HEADER + rows.slice(100).toReversed().join(""));
+      assertEquals([delivery!.replaced, await totals(backend)], [3_000, { USD: "290" }]);
+    }, onConflict);
+  }
+
   test("is refused when it does not cover what is there", async (backend) => {
     await importText(backend, month());
     for (const text of [month("1", 9), HEADER + row(2).repeat(10), HEADER + row(1) + row(10)]) {
@@ -365,6 +378,38 @@ Deno.test("a delivery on PostgreSQL drops staging tables that killed imports lef
   await importText(backend, month());
   const found = await database.sql("SELECT relname FROM pg_class WHERE relname LIKE 'openfinops_staging%'");
   assertEquals(found.map(({ relname }) => relname), [`openfinops_staging_${now}_bb`]);
+  await backend.close();
+});
+
+const SKIP = "Cannot import: a trigger of cost_entries skipped a record.";
+
+Deno.test("a delivery on SQLite stores nothing when a trigger skips a row", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  await importText(backend, month());
+  const database = new DatabaseSync(folder.file("test.db"));
+  database.exec(
+    "CREATE TRIGGER skip BEFORE INSERT ON cost_entries WHEN NEW.resource_id = 'odd' BEGIN SELECT RAISE(IGNORE); END",
+  );
+  database.close();
+  await assertRejects(() => importText(backend, month() + row(11, "1", "odd")), BackendError, SKIP);
+  assertEquals(await totals(backend), { USD: "10" });
+  await backend.close();
+});
+
+Deno.test("a delivery on PostgreSQL stores nothing when a trigger skips a row", async () => {
+  await using database = await TestDatabase.create();
+  const backend = await openBackend({ connectionString: database.url });
+  await importText(backend, month());
+  await database.sql(
+    "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS " +
+      "$$ BEGIN IF NEW.resource_id = 'odd' THEN RETURN NULL; END IF; RETURN NEW; END $$",
+  );
+  await database.sql(
+    "CREATE TRIGGER skip BEFORE INSERT ON cost_entries FOR EACH ROW EXECUTE FUNCTION skip()",
+  );
+  await assertRejects(() => importText(backend, month() + row(11, "1", "odd")), BackendError, SKIP);
+  assertEquals(await totals(backend), { USD: "10" });
   await backend.close();
 });
 

@@ -42,7 +42,7 @@ import {
 import { type Condition, readPages } from "./sqlite/pages.ts";
 import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
 import { SqliteStaging } from "./sqlite/staging.ts";
-import { ThreadedWriter } from "./sqlite/threaded_writer.ts";
+import { ThreadedWriter, type ThreadedWriterOptions } from "./sqlite/threaded_writer.ts";
 import type { SqliteWriterOptions } from "./sqlite/writer.ts";
 import type { Staging } from "./staging.ts";
 import { newerSchema } from "./condition.ts";
@@ -99,6 +99,7 @@ export class SqliteBackend implements Backend {
   readonly #database: SqliteDatabase;
   readonly #writer: ThreadedWriter;
   readonly #file: SqliteWriterOptions;
+  readonly #writing: ThreadedWriterOptions;
   readonly #isReadOnly: boolean;
   /** Changes of the file run one after the other: two of its connections must not wait for each other. */
   readonly #mutex = new Mutex();
@@ -126,11 +127,12 @@ export class SqliteBackend implements Backend {
     this.isDurable = path !== "";
     this.#isReadOnly = mode === "read";
     const file = this.#file = { path, inode: this.isDurable ? Deno.statSync(path).ino : null, onConflict };
-    this.#writer = new ThreadedWriter(database, {
+    this.#writing = {
       ...file,
       driver: driver.name,
       threadRecords: this.isDurable && mode !== "read" ? threadRecords : Infinity,
-    });
+    };
+    this.#writer = new ThreadedWriter(database, this.#writing);
     this.#cleanup = new SqliteCleanup(database, (operation, run) => this.#change(operation, run));
     const guard = new FileGuard(database, file);
     this.documents = new SqliteDocuments(database, {
@@ -159,17 +161,14 @@ export class SqliteBackend implements Backend {
   }
 
   stage(): Promise<Staging> {
-    const isShared = this.#file.path === "";
-    return this.#change("stage", () => {
-      const database = isShared ? this.#database : openOnceMore(this.#driver, this.#file);
-      return new SqliteStaging({
-        database,
-        guard: new FileGuard(database, this.#file),
-        onConflict: this.#file.onConflict,
+    return Promise.resolve(
+      new SqliteStaging({
+        ...this.#writing,
+        ...(this.isDurable ? {} : { shared: this.#database }),
+        open: () => openOnceMore(this.#driver, this.#file),
         change: (operation, run) => this.#change(operation, run),
-        close: () => isShared || database.close(),
-      });
-    });
+      }),
+    );
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {

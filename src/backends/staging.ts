@@ -4,7 +4,7 @@
  * @module
  */
 import { costEntries } from "../records/cost_entry.ts";
-import { column, columnOf, type Dataset, defineDataset } from "../records/dataset.ts";
+import { column, type Dataset, defineDataset } from "../records/dataset.ts";
 import type { StoredDocument } from "./stored_document.ts";
 
 /** Kind of the documents that record deliveries. */
@@ -78,37 +78,6 @@ export const NOTHING_PUBLISHED: PublishResult = {
   replaced: 0,
 };
 
-/** Rows of a publish by their key: `total` staged, of which `inserted` had a new one. */
-export interface InsertedRows {
-  readonly total: number;
-  readonly inserted: number;
-}
-
-/** Result where rows whose key exists took the place of the stored ones. */
-export function replacingResult(total: number, distinct: number, existing: number): PublishResult {
-  return { ...NOTHING_PUBLISHED, stored: total, restated: total - distinct + existing };
-}
-
-/**
- * Result where rows whose key exists were not stored.
- *
- * @param rows Counts of the rows.
- * @param clash Number of the rows that differ from the stored ones, and the entryId and timestamp of one of them.
- */
-export function ignoringResult(
-  { total, inserted }: InsertedRows,
-  clash: readonly unknown[] = [],
-): PublishResult {
-  const [different = 0, entryId, timestamp] = clash;
-  return {
-    ...NOTHING_PUBLISHED,
-    stored: inserted,
-    known: total - inserted - Number(different),
-    different: Number(different),
-    ...(clash.length > 0 ? { clash: { entryId: entryId as string, timestamp: Number(timestamp) } } : {}),
-  };
-}
-
 /** A cost with what staging has to know of it. */
 export interface StagedCost {
   /** Number of its part; {@linkcode NO_PART} for a cost that belongs to no delivery. */
@@ -121,6 +90,75 @@ export interface StagedCost {
 
 /** Number of the part of rows that belong to no delivery. They are inserted in any case. */
 export const NO_PART = -1;
+
+/** A value now or later: SQLite in this thread and memory publish without giving way to anything else. */
+export type Eventual<T> = T | Promise<T>;
+
+/** Steps of a publish: yields what a step gives, and is resumed with its value. */
+export type Steps<T> = Generator<Eventual<unknown>, T, unknown>;
+
+/** Operations on stored costs within the transaction of a publish. */
+export interface PublishTarget {
+  /** Reads the documents of deliveries. */
+  deliveries(): Steps<StoredDocument[]>;
+  /** Counts and adds up the rows of a part. */
+  measure(part: DeliveredPart): Steps<PartState>;
+  /** Deletes the rows of a part; returns their number. */
+  remove(part: DeliveredPart): Steps<number>;
+  /** Inserts the staged rows of these parts. */
+  insert(parts: readonly number[]): Steps<PublishResult>;
+  /** Writes a document. */
+  write(document: StoredDocument): Steps<unknown>;
+}
+
+/** One step: gives its value. */
+export function* step<T>(value: Eventual<T>): Steps<T> {
+  return (yield value) as T;
+}
+
+/** Publishes what was staged: the same steps for every backend. */
+export function* publishSteps(target: PublishTarget, publication: Publication): Steps<PublishResult> {
+  const documents = yield* target.deliveries();
+  const states: PartState[] = [];
+  for (const part of publication.related(documents)) states.push(yield* target.measure(part));
+  const plan = publication.decide(states);
+  if (!plan) return NOTHING_PUBLISHED;
+  let replaced = 0;
+  for (const part of plan.remove) replaced += yield* target.remove(part);
+  const result = plan.insert.size === 0 ? NOTHING_PUBLISHED : yield* target.insert([...plan.insert.keys()]);
+  // Where every staged row was inserted, the parts are as they were staged.
+  const after = new Map<number, PartState>();
+  if (result.restated + result.known + result.different > 0) {
+    for (const [number, part] of plan.insert) {
+      if (number !== NO_PART) after.set(number, yield* target.measure(part));
+    }
+  }
+  for (const document of plan.documents(after)) yield* target.write(document);
+  return { ...result, replaced };
+}
+
+/** Runs steps to their end, without giving way to anything else. No step may give a promise. */
+export function runSteps<T>(steps: Steps<T>): T {
+  for (let next = steps.next();; next = steps.next(next.value)) {
+    if (next.done) return next.value;
+  }
+}
+
+/** Runs steps to their end, one after the other. */
+export async function runStepsLater<T>(steps: Steps<T>): Promise<T> {
+  let next = steps.next();
+  while (!next.done) {
+    let value: unknown;
+    try {
+      value = await next.value;
+    } catch (error) {
+      next = steps.throw(error);
+      continue;
+    }
+    next = steps.next(value);
+  }
+  return next.value;
+}
 
 /** A place for rows that are not published yet. It goes with the process. */
 export interface Staging {
@@ -152,94 +190,6 @@ export const STAGED_COSTS: Dataset<unknown> = defineDataset({
  * of a file names columns of the file in `focus`.
  */
 export const NO_CONTENT: readonly string[] = ["source", "deliveryId", "focus"];
-const UNCOMPARED = NO_CONTENT.map((field) => columnOf(costEntries, field).name);
-
-/** SQL of a publish that differs between databases. */
-export interface PublishDialect {
-  /** The staging table. */
-  readonly table: string;
-  /** Columns of the table of costs. */
-  readonly columns: readonly string[];
-  /** Writes a text. */
-  text(value: string): string;
-  /** Writes a time. */
-  time(ms: number): string;
-  /** A comparison of two columns where null equals null. */
-  isSame(a: string, b: string): string;
-  /** A condition that a row of staging has a hashed id. */
-  readonly isHashed: string;
-  /** A number as a text. */
-  numberText(expression: string): string;
-}
-
-/** Statements of a publish. */
-export class PublishStatements {
-  readonly #dialect: PublishDialect;
-  readonly #replaces: boolean;
-
-  constructor(dialect: PublishDialect, { replaces }: { replaces: boolean }) {
-    this.#dialect = dialect;
-    this.#replaces = replaces;
-  }
-
-  /** The condition of the rows of a part. The time comes first: the index of the key serves it. */
-  where({ deliveryId, source, period, first, last }: DeliveredPart): string {
-    const { text, time } = this.#dialect;
-    return `WHERE timestamp >= ${time(first)} AND timestamp <= ${time(last)} AND delivery_id = ${
-      text(deliveryId)
-    } ` +
-      `AND source = ${text(source)} AND (billing_period_start = ${
-        time(period)
-      } OR (billing_period_start IS NULL ` +
-      `AND timestamp >= ${time(period)} AND timestamp < ${time(monthAfter(period))}))`;
-  }
-
-  /** Staged rows of some parts: of keys that were given, the first, or the last where the last one counts. */
-  #rows(parts: readonly number[]): string {
-    const { table, isHashed } = this.#dialect;
-    const order = this.#replaces ? "DESC" : "ASC";
-    return `(SELECT *, row_number() OVER (PARTITION BY timestamp, entry_id ORDER BY staged_at ${order}) AS n ` +
-      `FROM ${table} WHERE staged_part IN (${parts.join(", ")})) AS s WHERE (${isHashed} OR n = 1)`;
-  }
-
-  /** Inserts the staged rows of some parts in the order of the key. */
-  insert(parts: readonly number[]): string {
-    const { columns, isHashed, numberText } = this.#dialect;
-    const id = `CASE WHEN ${isHashed} AND n > 1 THEN entry_id || '-' || ${numberText("n")} ELSE entry_id END`;
-    const values = columns.map((name) => name === "entry_id" ? id : name);
-    const set = columns.filter((name) => name !== "entry_id" && name !== "timestamp")
-      .map((name) => `${name} = excluded.${name}`);
-    const conflict = this.#replaces ? `DO UPDATE SET ${set.join(", ")}` : "DO NOTHING";
-    return `INSERT INTO cost_entries (${columns.join(", ")}) SELECT ${values.join(", ")} ` +
-      `FROM ${this.#rows(parts)} ORDER BY timestamp, entry_id ON CONFLICT (timestamp, entry_id) ${conflict}`;
-  }
-
-  /** The number of staged rows of some parts. */
-  count(parts: readonly number[]): string {
-    const { table, numberText } = this.#dialect;
-    return `SELECT ${numberText("count(*)")} FROM ${table} WHERE staged_part IN (${parts.join(", ")})`;
-  }
-
-  /** The number of rows to insert, and of those whose key exists. */
-  existing(parts: readonly number[]): string {
-    const { numberText } = this.#dialect;
-    return `SELECT ${numberText("count(*)")}, ${numberText("count(c.entry_id)")} ` +
-      `FROM (SELECT timestamp, entry_id FROM ${this.#rows(parts)}) AS r ` +
-      "LEFT JOIN cost_entries AS c ON c.timestamp = r.timestamp AND c.entry_id = r.entry_id";
-  }
-
-  /** After an insert: the number of rows whose key has other content, and one such key. */
-  different(parts: readonly number[], epochMs: (column: string) => string): string {
-    const { table, columns, isHashed, isSame } = this.#dialect;
-    const compared = columns.filter((name) => !UNCOMPARED.includes(name));
-    const same = compared.map((name) => isSame(`s.${name}`, `c.${name}`)).join(" AND ");
-    return `SELECT ${this.#dialect.numberText("count(*) OVER ()")}, s.entry_id, ${
-      epochMs("s.timestamp")
-    } FROM ${table} AS s ` +
-      "JOIN cost_entries AS c ON c.timestamp = s.timestamp AND c.entry_id = s.entry_id " +
-      `WHERE staged_part IN (${parts.join(", ")}) AND NOT (${isHashed}) AND NOT (${same}) LIMIT 1`;
-  }
-}
 
 /** Start of the UTC month after a time. */
 export function monthAfter(time: number): number {

@@ -51,20 +51,33 @@ export interface BatchSinkOptions<T> {
   atOnce?: number;
 }
 
-/**
- * A `WritableStream` of batches. It asks for the next one while the database works on this one: a server is idle
- * otherwise while records are read for it. What may pass by itself is tried again for some 20 seconds.
- */
+/** A `WritableStream` of batches. What may pass by itself is tried again for some 20 seconds. */
 export function batchSink<T>(
-  { dataset, sink, idOf, onWritten, atOnce = 1 }: BatchSinkOptions<T>,
+  { dataset, sink, idOf, onWritten, atOnce }: BatchSinkOptions<T>,
 ): WritableStream<readonly T[]> {
+  return aheadSink((records, onSent) => {
+    const batch: Batch<T> = { id: idOf(records), dataset, records };
+    return retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
+  }, { atOnce });
+}
+
+/**
+ * A `WritableStream` that asks for the next chunk while this one is written: a database is idle otherwise while records are
+ * read for it.
+ *
+ * @param write Writes a chunk; may call `onSent` once the rest of the work is done elsewhere.
+ * @param options `atOnce` is the number of chunks that are written at once, 1 by default.
+ */
+export function aheadSink<T>(
+  write: (chunk: T, onSent: () => void) => Promise<void>,
+  { atOnce = 1 }: { atOnce?: number } = {},
+): WritableStream<T> {
   const inFlight: Promise<void>[] = [];
   return new WritableStream({
-    async write(records) {
+    async write(chunk) {
       if (inFlight.length === atOnce) await over(inFlight.shift()!);
-      const batch: Batch<T> = { id: idOf(records), dataset, records };
       const { promise: sent, resolve: onSent } = Promise.withResolvers<void>();
-      const written = retryBriefly(() => sink.write(batch, onSent)).then(onWritten);
+      const written = write(chunk, onSent);
       written.catch(() => {}); // reported to the next caller that waits
       inFlight.push(written);
       await Promise.race([sent, written]);

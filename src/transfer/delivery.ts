@@ -8,6 +8,7 @@ import type { StoredDocument } from "../backends/backend.ts";
 import {
   type DeliveredPart,
   DELIVERY,
+  monthAfter,
   NO_PART,
   type PartState,
   type Publication,
@@ -15,6 +16,7 @@ import {
   type StagedCost,
 } from "../backends/staging.ts";
 import { costEntries, type CostEntry } from "../records/cost_entry.ts";
+import { positionOf } from "../records/dataset.ts";
 import { Decimal } from "../records/decimal.ts";
 import { periodOf } from "./focus_documents.ts";
 import { TransferError } from "./transfer_error.ts";
@@ -27,8 +29,6 @@ const MAX_PARTS = 10_000;
 /** Sources whose costs no vendor delivers. */
 const NEVER_DELIVERED: ReadonlySet<string> = new Set(["collect", "prices", "api"]);
 const DIGEST_MASK = (1n << 128n) - 1n;
-/** Columns whose values are the content of a cost. */
-const CONTENT = costEntries.columns.filter(({ field }) => field !== "entryId" && field !== "deliveryId");
 
 /** Exact totals by currency. */
 export type Totals = Readonly<Record<string, string>>;
@@ -136,10 +136,15 @@ type Fate = "new" | "known" | "replace" | "append" | "refused";
 export class Delivery implements Publication {
   readonly id: string = newDeliveryId();
   readonly #given: Given;
+  /** Source of files that name none. */
+  readonly #constants: string;
   readonly #parts = new Map<string, StagedPart>();
   readonly #fates = new Map<StagedPart, Fate>();
   #deliveries = new Map<string, RecordedDelivery>();
   #live: LivePart[] = [];
+  #part: StagedPart | undefined;
+  #month = 0;
+  #monthEnd = 0;
   #rows = 0;
   #hasLooseRows = false;
   #isPublished = false;
@@ -148,6 +153,9 @@ export class Delivery implements Publication {
 
   constructor(given: Given) {
     this.#given = given;
+    const constants = Object.entries(given.set ?? {}).sort()
+      .map(([name, value]) => `${name}=${value.replaceAll(/[%,]/g, encodeURIComponent)}`);
+    this.#constants = constants.length === 0 ? "csv" : `csv:${constants.join(",")}`;
   }
 
   /** Number of rows taken in. */
@@ -175,8 +183,8 @@ export class Delivery implements Publication {
     const cost = record as CostEntry & StagedCost;
     const source = this.#given.source ?? cost.source ?? this.#sourceOf(cost, format);
     const isDelivered = cost.basis !== "estimated" && !NEVER_DELIVERED.has(source);
+    const hash = createHash("sha256").update(source + contentOf(cost)).digest("hex").slice(0, 32);
     if (isDelivered) cost.source = source;
-    const hash = createHash("sha256").update(contentOf(cost, isHashed)).digest("hex").slice(0, 32);
     if (isHashed) cost.entryId = `row-${hash}${this.#given.append ? `@${this.id}` : ""}`;
     if (isDelivered) cost.deliveryId = this.id;
     else this.#hasLooseRows = true;
@@ -243,36 +251,13 @@ export class Delivery implements Publication {
       const account = billingAccountId ?? invoiceIssuerName ?? serviceProviderName;
       return account === undefined ? format : `${format}:${account}`;
     }
-    const constants = Object.entries(this.#given.set ?? {}).sort()
-      .map(([name, value]) => `${name}=${value.replaceAll(/[%,]/g, encodeURIComponent)}`);
-    return constants.length === 0 ? "csv" : `csv:${constants.join(",")}`;
+    return this.#constants;
   }
 
   /** Counts a row in its part; returns the number of the part. */
   #count(cost: CostEntry, hash: string): number {
     const { timestamp, currency, amount, billingPeriodStart, invoiceIssuerName, focus } = cost;
-    const key = { source: cost.source!, period: billingPeriodStart ?? monthOf(timestamp) };
-    let part = this.#parts.get(nameOf(key));
-    if (!part) {
-      if (this.#parts.size === MAX_PARTS) {
-        throw new TransferError(
-          `The files have more than ${MAX_PARTS} sources and billing periods. Import them in parts`,
-          { code: "INVALID_FILE" },
-        );
-      }
-      part = {
-        ...key,
-        number: this.#parts.size,
-        rows: 0,
-        digest: 0n,
-        first: timestamp,
-        last: timestamp,
-        totals: new Map(),
-        isClosed: false,
-        wasClosed: false,
-      };
-      this.#parts.set(nameOf(key), part);
-    }
+    const part = this.#partOf(cost.source!, billingPeriodStart ?? this.#monthOf(timestamp));
     part.rows++;
     part.digest = (part.digest + BigInt(`0x${hash}`)) & DIGEST_MASK;
     part.first = Math.min(part.first, timestamp);
@@ -280,8 +265,45 @@ export class Delivery implements Publication {
     part.totals.set(currency, (part.totals.get(currency) ?? Decimal.ZERO).plus(Decimal.from(amount)));
     if (/^closed$/i.test(focus?.BillingPeriodStatus ?? "")) part.isClosed = true;
     const { closed } = this.#given;
-    if (closed.size > 0) part.wasClosed ||= closed.has(periodOf(invoiceIssuerName, key.period));
+    if (closed.size > 0) part.wasClosed ||= closed.has(periodOf(invoiceIssuerName, part.period));
     return part.number;
+  }
+
+  /** Start of the UTC month of a time: mostly that of the time before. */
+  #monthOf(time: number): number {
+    if (time < this.#month || time >= this.#monthEnd) {
+      const date = new Date(time);
+      this.#month = Date.UTC(date.getUTCFullYear(), date.getUTCMonth());
+      this.#monthEnd = monthAfter(time);
+    }
+    return this.#month;
+  }
+
+  /** The part of a row: mostly that of the row before. */
+  #partOf(source: string, period: number): StagedPart {
+    if (this.#part?.source === source && this.#part.period === period) return this.#part;
+    const key = { source, period };
+    this.#part = this.#parts.get(nameOf(key));
+    if (this.#part) return this.#part;
+    if (this.#parts.size === MAX_PARTS) {
+      throw new TransferError(
+        `The files have more than ${MAX_PARTS} sources and billing periods. Import them in parts`,
+        { code: "INVALID_FILE" },
+      );
+    }
+    this.#part = {
+      ...key,
+      number: this.#parts.size,
+      rows: 0,
+      digest: 0n,
+      first: Infinity,
+      last: -Infinity,
+      totals: new Map(),
+      isClosed: false,
+      wasClosed: false,
+    };
+    this.#parts.set(nameOf(key), this.#part);
+    return this.#part;
   }
 
   #liveOf(part: StagedPart): LivePart[] {
@@ -419,18 +441,27 @@ function totalsOf({ totals }: StagedPart): Totals {
   return Object.fromEntries([...totals].map(([currency, total]) => [currency, total.toString()]));
 }
 
-/** Content of a cost, independent of the order of fields and of keys in maps. */
-function contentOf(cost: CostEntry, isHashed: boolean): string {
-  const values = cost as unknown as Record<string, unknown>;
-  const content: unknown[] = isHashed ? [] : ["entryId", cost.entryId];
-  for (const { field, type } of CONTENT) {
-    const value = values[field];
-    if (value === undefined) continue;
-    // Backends store maps with sorted keys.
-    const isMap = type === "map";
-    content.push(field, isMap ? Object.entries(value as object).sort(([a], [b]) => a < b ? -1 : 1) : value);
+/** Fields that are no content of a row. */
+const LABELS: ReadonlySet<string> = new Set(["source", "deliveryId"]);
+
+/**
+ * Content of a cost, the same for the same values in any order of the fields; maps have sorted keys already. A record whose
+ * fields are in the order of the columns is written as it is, which takes a third of the time.
+ */
+function contentOf(cost: CostEntry): string {
+  let last = -1;
+  for (const field in cost) {
+    const position = positionOf(costEntries, field, last + 1);
+    if (position < last || LABELS.has(field)) return JSON.stringify(inOrder(cost));
+    last = position;
   }
-  return JSON.stringify(content);
+  return JSON.stringify(cost);
+}
+
+function inOrder(cost: CostEntry): unknown {
+  const fields = costEntries.columns.map(({ field }) => field).filter((field) => !LABELS.has(field));
+  const values = cost as unknown as Record<string, unknown>;
+  return Object.fromEntries(fields.map((field) => [field, values[field]]));
 }
 
 function nameOf({ source, period }: { readonly source: string; readonly period: number }): string {
@@ -443,11 +474,6 @@ function hex(digest: bigint): string {
 
 function things(rows: number): string {
   return `${rows} ${rows === 1 ? "row" : "rows"}`;
-}
-
-function monthOf(time: number): number {
-  const date = new Date(time);
-  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth());
 }
 
 /** An id in the order of time, short enough to type. */

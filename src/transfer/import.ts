@@ -6,7 +6,7 @@ import { retryBriefly } from "../pipeline/retry.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import { batchSink, FixedBatches } from "./batch_sink.ts";
+import { aheadSink, batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, storeFocusRows } from "./focus_documents.ts";
 import type { MappingOptions } from "./mapping.ts";
@@ -201,12 +201,11 @@ async function stageFile(
     delivery.take(record, { isHashed, format });
     return record;
   };
-  const sink = new WritableStream<readonly unknown[]>({
-    async write(records) {
-      await staging.add(records);
-      progress.staged += records.length;
-      onProgress?.({ ...progress });
-    },
+  const sink = aheadSink(async (records: readonly unknown[], onSent) => {
+    onSent();
+    await staging.add(records);
+    progress.staged += records.length;
+    onProgress?.({ ...progress });
   });
   const input = new CountedInput(await open(), progress, signal);
   try {

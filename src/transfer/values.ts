@@ -65,6 +65,8 @@ function readMap(value: unknown): unknown {
   let map = value;
   if (typeof value === "string") {
     try {
+      map = JSON.parse(value);
+      if (isMapOfTexts(map)) return map; // a reviver takes ten times as long
       map = JSON.parse(value, keepWritten);
     } catch {
       refuse('a JSON object as in {"team": "nlp"}');
@@ -78,6 +80,14 @@ function readMap(value: unknown): unknown {
       [key, value],
     ) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
   );
+}
+
+function isMapOfTexts(map: unknown): boolean {
+  if (typeof map !== "object" || map === null || Array.isArray(map)) return false;
+  for (const key in map) {
+    if (typeof (map as Record<string, unknown>)[key] !== "string") return false;
+  }
+  return true;
 }
 
 /** Types that TypeScript does not have yet. */

@@ -5,13 +5,15 @@ import {
   DELIVERY,
   monthAfter,
   NO_CONTENT,
-  NOTHING_PUBLISHED,
   type PartState,
   type Publication,
-  type PublicationPlan,
   type PublishResult,
+  publishSteps,
+  type PublishTarget,
+  runSteps,
   type StagedCost,
   type Staging,
+  step,
 } from "../staging.ts";
 import type { MemoryDocuments } from "./documents.ts";
 
@@ -43,22 +45,15 @@ export class MemoryStaging implements Staging {
   }
 
   publish(publication: Publication): Promise<PublishResult> {
-    return Promise.resolve(this.#publish(publication));
-  }
-
-  /** Publishes without giving way to any other. */
-  #publish(publication: Publication): PublishResult {
-    const related = publication.related(this.#costs.documents.list(DELIVERY));
-    const plan = publication.decide(related.map((part) => this.#stateOf(part)));
-    if (!plan) return NOTHING_PUBLISHED;
-    const replaced = plan.remove.reduce((sum, part) => sum + this.#costs.remove(belongsTo(part)), 0);
-    const result = this.#insert(plan);
-    const states = new Map<number, PartState>();
-    if (result.known + result.different + result.restated > 0) {
-      for (const [number, part] of plan.insert) states.set(number, this.#stateOf(part));
-    }
-    for (const document of plan.documents(states)) void this.#costs.documents.write(document);
-    return { ...result, replaced };
+    const { documents, remove } = this.#costs;
+    const target: PublishTarget = {
+      deliveries: () => step(documents.list(DELIVERY)),
+      measure: (part) => step(this.#stateOf(part)),
+      remove: (part) => step(remove(belongsTo(part))),
+      insert: (parts) => step(this.#insert(new Set(parts))),
+      write: (document) => step(void documents.write(document)),
+    };
+    return Promise.resolve(runSteps(publishSteps(target, publication)));
   }
 
   discard(): Promise<void> {
@@ -66,14 +61,14 @@ export class MemoryStaging implements Staging {
     return Promise.resolve();
   }
 
-  #insert({ insert }: PublicationPlan): PublishResult {
+  #insert(parts: ReadonlySet<number>): PublishResult {
     const result = { stored: 0, restated: 0, known: 0, different: 0 };
     let clash: PublishResult["clash"];
     const numbers = new Map<string, number>();
     const existing = new Map<string, Fields>();
     for (const record of this.#costs.values()) existing.set(keyOf(record), record);
     for (const { stagedPart, stagedAt: _, isHashed, ...cost } of this.#staged) {
-      if (!insert.has(stagedPart)) continue;
+      if (!parts.has(stagedPart)) continue;
       const number = (numbers.get(keyOf(cost)) ?? 0) + 1;
       if (isHashed) numbers.set(keyOf(cost), number);
       const record: Fields = isHashed && number > 1

@@ -1,23 +1,19 @@
 import { costEntries } from "../../records/cost_entry.ts";
 import { narrow } from "../../records/dataset.ts";
-import type { ConflictPolicy, StoredDocument } from "../backend.ts";
+import type { ConflictPolicy } from "../backend.ts";
+import { type PublishDialect, SqlPublishTarget } from "../sql/publish.ts";
 import {
-  DELIVERY,
-  ignoringResult,
-  NOTHING_PUBLISHED,
-  type PartState,
   type Publication,
-  type PublicationPlan,
   type PublishResult,
-  PublishStatements,
-  replacingResult,
+  publishSteps,
+  runStepsLater,
   STAGED_COSTS,
   type Staging,
 } from "../staging.ts";
 import { encodeRecords } from "./copy.ts";
 import { writeDocument } from "./documents.ts";
 import type { PartitionManager } from "./partitions.ts";
-import type { PostgresPool, PostgresSession } from "./pool.ts";
+import type { PostgresPool } from "./pool.ts";
 import { columnList, epochMs, literal, timeLiteral } from "./schema.ts";
 
 /** Prefix of the names of staging tables; the time of their creation follows, in epoch seconds. */
@@ -44,7 +40,7 @@ export interface PostgresStagingOptions {
 export class PostgresStaging implements Staging {
   readonly #options: PostgresStagingOptions;
   readonly #table: string;
-  readonly #statements: PublishStatements;
+  readonly #dialect: PublishDialect;
 
   /** Creates the table, and drops those that killed imports left behind. */
   static async open(options: PostgresStagingOptions): Promise<PostgresStaging> {
@@ -64,15 +60,18 @@ export class PostgresStaging implements Staging {
     this.#options = options;
     const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
     this.#table = `${PREFIX}${Math.floor(Date.now() / 1_000)}_${random}`;
-    this.#statements = new PublishStatements({
+    this.#dialect = {
       table: this.#table,
       columns: costEntries.columns.map(({ name }) => name),
       text: (value) => `${literal(value)}::text`,
       time: timeLiteral,
       isSame: (a, b) => `${a} IS NOT DISTINCT FROM ${b}`,
+      epochMs,
       isHashed: "is_hashed",
-      numberText: (expression) => `(${expression})::text`,
-    }, { replaces: options.onConflict === "replace" });
+      asText: (expression) => `(${expression})::text`,
+      sums: "trim_scale(sum(amount))::text",
+      total: ([sum]) => sum as string,
+    };
   }
 
   async add(records: readonly unknown[]): Promise<void> {
@@ -89,9 +88,20 @@ export class PostgresStaging implements Staging {
   async publish(publication: Publication): Promise<PublishResult> {
     const { pool, settings } = this.#options;
     await pool.use("stage", (session) => session.query(`ANALYZE ${this.#table}`));
-    return await pool.transaction("publish", (session) => this.#transact(session, publication), {
-      settings: PUBLISH_LIMIT + settings,
-    });
+    const replaces = this.#options.onConflict === "replace";
+    return await pool.transaction("publish", async (session) => {
+      await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops deliveries', 0))");
+      const target = new SqlPublishTarget(
+        {
+          query: (sql) => session.query(sql),
+          execute: (sql) => session.execute(sql),
+          write: (document) => writeDocument(session, document),
+        },
+        this.#dialect,
+        { replaces },
+      );
+      return await runStepsLater(publishSteps(target, publication));
+    }, { settings: PUBLISH_LIMIT + settings });
   }
 
   async discard(): Promise<void> {
@@ -110,66 +120,4 @@ export class PostgresStaging implements Staging {
       for (const [name] of tables) await session.query(`DROP TABLE IF EXISTS ${name}`);
     });
   }
-
-  async #transact(session: PostgresSession, publication: Publication): Promise<PublishResult> {
-    await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops deliveries', 0))");
-    const found = await session.query(
-      `SELECT id, body::text FROM live_documents WHERE kind = ${literal(DELIVERY)} ORDER BY id COLLATE "C"`,
-    );
-    const documents = found.map(([id, body]): StoredDocument => ({
-      kind: DELIVERY,
-      id: id!,
-      body: JSON.parse(body!),
-    }));
-    const states: PartState[] = [];
-    for (const part of publication.related(documents)) {
-      states.push(await stateOf(session, this.#statements.where(part)));
-    }
-    const plan = publication.decide(states);
-    if (!plan) return NOTHING_PUBLISHED;
-    let replaced = 0;
-    for (const part of plan.remove) {
-      replaced += await session.execute(`DELETE FROM cost_entries ${this.#statements.where(part)}`);
-    }
-    const result = await this.#insert(session, [...plan.insert.keys()]);
-    const after = await this.#statesAfter(session, plan, result);
-    for (const document of plan.documents(after)) await writeDocument(session, document);
-    return { ...result, replaced };
-  }
-
-  async #insert(session: PostgresSession, parts: readonly number[]): Promise<PublishResult> {
-    if (parts.length === 0) return NOTHING_PUBLISHED;
-    const isReplacing = this.#options.onConflict === "replace";
-    const total = Number((await session.query(this.#statements.count(parts)))[0][0]);
-    const [distinct, existing] = isReplacing
-      ? (await session.query(this.#statements.existing(parts)))[0].map(Number)
-      : [0, 0];
-    const inserted = await session.execute(this.#statements.insert(parts));
-    if (isReplacing) return replacingResult(total, distinct, existing);
-    if (inserted === total) return ignoringResult({ total, inserted });
-    const [clash] = await session.query(this.#statements.different(parts, epochMs));
-    return ignoringResult({ total, inserted }, clash);
-  }
-
-  /** The states of parts of which not every staged row was inserted. */
-  async #statesAfter(
-    session: PostgresSession,
-    { insert }: PublicationPlan,
-    { restated, known, different }: PublishResult,
-  ): Promise<Map<number, PartState>> {
-    const states = new Map<number, PartState>();
-    if (restated + known + different === 0) return states;
-    for (const [number, part] of insert) {
-      if (number >= 0) states.set(number, await stateOf(session, this.#statements.where(part)));
-    }
-    return states;
-  }
-}
-
-async function stateOf(session: PostgresSession, where: string): Promise<PartState> {
-  const found = await session.query(
-    `SELECT currency, count(*)::text, trim_scale(sum(amount))::text FROM cost_entries ${where} GROUP BY 1`,
-  );
-  const rows = found.reduce((sum, [, count]) => sum + Number(count), 0);
-  return { rows, totals: Object.fromEntries(found.map(([currency, , total]) => [currency, total!])) };
 }

@@ -1,169 +1,165 @@
+import { Mutex } from "../../pipeline/mutex.ts";
 import { costEntries } from "../../records/cost_entry.ts";
 import { narrow } from "../../records/dataset.ts";
-import type { ConflictPolicy, StoredDocument } from "../backend.ts";
+import { type PublishDialect, type PublishSession, SqlPublishTarget } from "../sql/publish.ts";
 import {
-  DELIVERY,
-  ignoringResult,
-  NOTHING_PUBLISHED,
-  type PartState,
+  type Eventual,
   type Publication,
-  type PublicationPlan,
   type PublishResult,
-  PublishStatements,
-  replacingResult,
+  publishSteps,
+  runSteps,
+  runStepsLater,
   STAGED_COSTS,
   type Staging,
+  step,
+  type Steps,
 } from "../staging.ts";
 import { amountSums, literal, sumOf } from "./aggregate.ts";
-import { writeDocument } from "./documents.ts";
-import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteValue } from "./driver.ts";
-import type { FileGuard } from "./file_guard.ts";
-import { eachRow, encodeRows } from "./rows.ts";
+import type { SqliteDatabase, SqliteValue } from "./driver.ts";
+import { encodeRows } from "./rows.ts";
 import { storedColumns, storedNames } from "./schema.ts";
+import { type Call, runCall, StagingConnection } from "./staging_connection.ts";
+import { WriterThread } from "./writer_thread.ts";
+import type { ThreadedWriterOptions } from "./threaded_writer.ts";
 
-/** Connection of a staging and its turns. */
-export interface StagingAccess {
-  readonly database: SqliteDatabase;
-  readonly guard: FileGuard;
-  readonly onConflict: ConflictPolicy;
+/** What a staging needs of its backend. */
+export interface StagingOptions extends ThreadedWriterOptions {
+  /** The connection of a database in memory, which has no other. */
+  readonly shared?: SqliteDatabase;
+  /** Opens a connection in this thread. */
+  open(): SqliteDatabase;
   /** Runs a change while nothing else changes the file. */
-  change<T>(operation: string, run: () => T): Promise<T>;
-  /** Closes the connection if it is for this staging alone. */
-  close(): void;
+  change<T>(operation: string, run: () => T | Promise<T>): Promise<T>;
+}
+
+/** Way to a connection: in this thread at once, else by messages. */
+interface Channel {
+  readonly isThread: boolean;
+  run<M extends keyof StagingConnection>(call: Call<M>): Eventual<ReturnType<StagingConnection[M]>>;
+  close(): Promise<void> | void;
 }
 
 /**
  * Staged costs in a temporary table: SQLite keeps it in a file that it has deleted already, without an index, a log or a
- * sync. So a killed process leaves nothing behind.
+ * sync. So a killed process leaves nothing behind. Many rows are staged and published by a thread of its own.
  */
 export class SqliteStaging implements Staging {
-  readonly #access: StagingAccess;
-  readonly #table = `temp.staged_${crypto.randomUUID().replaceAll("-", "")}`;
-  readonly #statements: PublishStatements;
-  #isDiscarded = false;
+  readonly #options: StagingOptions;
+  readonly #dialect: PublishDialect;
+  /** A connection does one thing at a time. */
+  readonly #turns = new Mutex();
+  #channel: Channel | undefined;
+  #hasTable = false;
+  #newest = 0;
+  /** True while the rows come in the order of time. */
+  #isOrdered = true;
 
-  /** Creates the table. */
-  constructor(access: StagingAccess) {
-    this.#access = access;
-    const replaces = access.onConflict === "replace";
-    this.#statements = new PublishStatements({
-      table: this.#table,
+  /** Opens nothing yet. */
+  constructor(options: StagingOptions) {
+    this.#options = options;
+    this.#dialect = {
+      table: `temp.staged_${crypto.randomUUID().replaceAll("-", "")}`,
       columns: storedNames(costEntries),
       text: literal,
       time: String,
+      epochMs: (column) => column,
       isSame: (a, b) => `${a} IS ${b}`,
       isHashed: "is_hashed = 1",
-      numberText: (expression) => expression,
-    }, { replaces });
-    const columns = STAGED_COSTS.columns.flatMap(({ name }, i) =>
-      storedColumns(STAGED_COSTS)[i].map(({ suffix, type }) => `${name}${suffix} ${type}`)
-    );
-    access.database.exec(`PRAGMA temp_store = FILE; CREATE TABLE ${this.#table} (${columns.join(", ")})`);
+      asText: (expression) => expression,
+      sums: amountSums("amount").join(", "),
+      total: (sums) => sumOf(sums as SqliteValue[])!,
+    };
   }
 
-  add(records: readonly unknown[]): Promise<void> {
-    const { database } = this.#access;
+  async add(records: readonly unknown[]): Promise<void> {
+    for (const { timestamp } of records as readonly { timestamp: number }[]) {
+      if (timestamp < this.#newest) this.#isOrdered = false;
+      this.#newest = timestamp;
+    }
+    // Encoded while a thread may still insert the rows before.
     const view = narrow(STAGED_COSTS, records);
-    const names = storedNames(view);
     const rows = encodeRows(view, records);
-    return this.#access.change("stage", () => {
-      const insert = database.prepare(
-        `INSERT INTO ${this.#table} (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`,
-      );
-      database.exec("BEGIN");
-      try {
-        for (const row of eachRow(view, rows)) insert.put(row);
-        database.exec("COMMIT");
-      } catch (error) {
-        rollBack(database);
-        throw error;
-      } finally {
-        insert.finalize();
-      }
+    const { table } = this.#dialect;
+    await this.#turns.run(async () => {
+      const channel = await this.#open(records.length);
+      const call = { operation: "stage" };
+      if (!this.#hasTable) await channel.run({ ...call, method: "exec", args: [this.#createTable()] });
+      this.#hasTable = true;
+      const fields = view.columns.map(({ field }) => field);
+      await channel.run({ ...call, method: "insert", args: [{ table, fields, rows }] });
     });
   }
 
   publish(publication: Publication): Promise<PublishResult> {
-    const { database, guard } = this.#access;
-    return this.#access.change("publish", () =>
-      guard.around(() => {
-        database.exec("BEGIN IMMEDIATE");
-        try {
-          const result = this.#transact(publication);
-          database.exec("COMMIT");
-          return result;
-        } catch (error) {
-          rollBack(database);
-          throw error;
-        }
-      }));
-  }
-
-  async discard(): Promise<void> {
-    if (this.#isDiscarded) return;
-    this.#isDiscarded = true;
-    const { database } = this.#access;
-    await this.#access.change("discard", () => {
-      database.exec(`DROP TABLE IF EXISTS ${this.#table}`);
-      this.#access.close();
+    return this.#turns.run(async () => {
+      const channel = await this.#open(0);
+      const run = channel.isThread ? runStepsLater : runSteps;
+      return await this.#options.change("publish", () => run(this.#publish(channel, publication)));
     });
   }
 
-  #transact(publication: Publication): PublishResult {
-    const { database } = this.#access;
-    const documents = this.#all("SELECT kind, id, body FROM live_documents WHERE kind = ? ORDER BY id", [
-      DELIVERY,
-    ]).map(([kind, id, body]) => ({ kind, id, body: JSON.parse(body as string) }) as StoredDocument);
-    const states = publication.related(documents).map((part) => this.#stateOf(this.#statements.where(part)));
-    const plan = publication.decide(states);
-    if (!plan) return NOTHING_PUBLISHED;
-    let replaced = 0;
-    for (const part of plan.remove) {
-      replaced += runOnce(database, `DELETE FROM cost_entries ${this.#statements.where(part)}`, []);
+  discard(): Promise<void> {
+    return this.#turns.run(async () => {
+      const channel = this.#channel;
+      this.#channel = undefined;
+      await channel?.close();
+    });
+  }
+
+  *#publish(channel: Channel, publication: Publication): Steps<PublishResult> {
+    const call = { operation: "publish" };
+    const session: PublishSession = {
+      query: (sql) => channel.run({ ...call, method: "query", args: [sql] }),
+      execute: (sql) => channel.run({ ...call, method: "execute", args: [sql] }),
+      write: (document) => channel.run({ ...call, method: "write", args: [document] }),
+    };
+    const target = new SqlPublishTarget(session, this.#dialect, {
+      replaces: this.#options.onConflict === "replace",
+      isOrdered: this.#isOrdered,
+    });
+    yield* step(channel.run({ ...call, method: "begin", args: [] }));
+    try {
+      const result = yield* publishSteps(target, publication);
+      yield* step(channel.run({ ...call, method: "commit", args: [] }));
+      return result;
+    } catch (error) {
+      yield* step(channel.run({ ...call, method: "rollBack", args: [] }));
+      throw error;
     }
-    const result = this.#insert([...plan.insert.keys()]);
-    for (const document of plan.documents(this.#statesAfter(plan, result))) writeDocument(database, document);
-    return { ...result, replaced };
   }
 
-  #insert(parts: readonly number[]): PublishResult {
-    if (parts.length === 0) return NOTHING_PUBLISHED;
-    const { database, onConflict } = this.#access;
-    const total = this.#all(this.#statements.count(parts))[0][0] as number;
-    const [distinct, existing] = onConflict === "replace"
-      ? this.#all(this.#statements.existing(parts))[0] as number[]
-      : [0, 0];
-    const inserted = runOnce(database, this.#statements.insert(parts), []);
-    if (onConflict === "replace") return replacingResult(total, distinct, existing);
-    if (inserted === total) return ignoringResult({ total, inserted });
-    const [clash] = this.#all(this.#statements.different(parts, (column) => column));
-    return ignoringResult({ total, inserted }, clash);
+  #createTable(): string {
+    const columns = STAGED_COSTS.columns.flatMap(({ name }, i) =>
+      // The order of the rows is that of the table.
+      name === "staged_at"
+        ? "staged_at INTEGER PRIMARY KEY"
+        : storedColumns(STAGED_COSTS)[i].map(({ suffix, type }) => `${name}${suffix} ${type}`)
+    );
+    return `PRAGMA temp_store = FILE; CREATE TABLE ${this.#dialect.table} (${columns.join(", ")})`;
   }
 
-  /** The states of parts of which not every staged row was inserted. */
-  #statesAfter({ insert }: PublicationPlan, { restated, known, different }: PublishResult) {
-    const states = new Map<number, PartState>();
-    if (restated + known + different === 0) return states;
-    for (const [number, part] of insert) {
-      if (number >= 0) states.set(number, this.#stateOf(this.#statements.where(part)));
-    }
-    return states;
+  /** Opens the connection, for a first batch of so many rows. */
+  async #open(rows: number): Promise<Channel> {
+    const { threadRecords, path, inode, onConflict, driver } = this.#options;
+    const thread = this.#channel === undefined && rows >= threadRecords
+      ? await WriterThread.start({ path, inode, onConflict, driver })
+      : undefined;
+    return this.#channel ??= thread
+      ? { isThread: true, run: (call) => thread.call(call), close: () => thread.close() }
+      : this.#openHere();
   }
 
-  #stateOf(where: string): PartState {
-    const sql = `SELECT currency, count(*), ${
-      amountSums("amount").join(", ")
-    } FROM cost_entries ${where} GROUP BY 1`;
-    const totals: Record<string, string> = {};
-    let rows = 0;
-    for (const [currency, count, ...sums] of this.#all(sql)) {
-      rows += count as number;
-      totals[currency as string] = sumOf(sums)!;
-    }
-    return { rows, totals };
-  }
-
-  #all(sql: string, values: readonly SqliteValue[] = []): SqliteValue[][] {
-    return queryAll(this.#access.database, sql, values);
+  #openHere(): Channel {
+    const { shared, open, path } = this.#options;
+    const database = shared ?? open();
+    const connection = new StagingConnection(database, this.#options);
+    return {
+      isThread: false,
+      run: (call) => runCall(connection, path, call),
+      close: () => {
+        if (!shared) database.close();
+        else if (this.#hasTable) shared.exec(`DROP TABLE ${this.#dialect.table}`);
+      },
+    };
   }
 }

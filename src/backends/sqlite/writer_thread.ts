@@ -3,6 +3,8 @@ import { BackendError, type ErrorCode, type FailureKind } from "../../errors.ts"
 import { isAvailable } from "../../lazy_import.ts";
 import type { WriteResult } from "../../pipeline/sink.ts";
 import type { SqliteDriverName } from "./driver.ts";
+import type { Rows } from "./rows.ts";
+import type { Call, StagedRows, StagingConnection } from "./staging_connection.ts";
 import type { EncodedBatch, SqliteWriterOptions } from "./writer.ts";
 
 const MODULE = new URL("./writer_worker.ts", import.meta.url);
@@ -16,7 +18,7 @@ export interface ThreadData extends SqliteWriterOptions {
 
 /** Reply of the thread. */
 export interface Reply {
-  readonly result?: WriteResult;
+  readonly result?: unknown;
   readonly failure?: { readonly message: string; readonly code: ErrorCode; readonly kind: FailureKind };
 }
 
@@ -74,12 +76,32 @@ export class WriterThread {
    * @throws {BackendError} If it was not written, or if that is unknown.
    */
   async write(batch: EncodedBatch, onSent?: () => void): Promise<WriteResult> {
+    return await this.#run("write", batch, { rows: batch.rows, onSent }) as WriteResult;
+  }
+
+  /**
+   * Has a call of a staging run.
+   *
+   * @throws {BackendError} If it failed. The rows that were staged are lost if the thread ended.
+   */
+  async call<M extends keyof StagingConnection>(
+    call: Call<M>,
+  ): Promise<ReturnType<StagingConnection[M]>> {
+    const [{ rows } = {}] = call.args as Partial<StagedRows>[];
+    return await this.#run(call.operation, call, { rows }) as ReturnType<StagingConnection[M]>;
+  }
+
+  async #run(
+    operation: string,
+    message: unknown,
+    { rows, onSent }: { rows?: Rows; onSent?: () => void },
+  ): Promise<unknown> {
     const { result, failure } = await this.#ask(() => {
-      this.#worker.postMessage(batch, [batch.rows.numbers.buffer]);
+      this.#worker.postMessage(message, rows ? [rows.numbers.buffer] : []);
       onSent?.();
     });
-    if (failure) throw new BackendError(failure.message, { ...failure, operation: "write" });
-    return result!;
+    if (failure) throw new BackendError(failure.message, { ...failure, operation });
+    return result;
   }
 
   /** Has it close its connection, and ends it. */

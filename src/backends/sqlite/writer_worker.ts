@@ -9,6 +9,7 @@ import { sendConsoleToStderr } from "../../console.ts";
 import { loadSqliteDriver } from "./driver.ts";
 import { openOnceMore } from "./file.ts";
 import type { Reply, ThreadData } from "./writer_thread.ts";
+import { type Call, runCall, StagingConnection } from "./staging_connection.ts";
 import { type EncodedBatch, SqliteWriter } from "./writer.ts";
 
 const { driver, ...options } = workerData as ThreadData;
@@ -17,13 +18,18 @@ sendConsoleToStderr();
 try {
   const database = openOnceMore(await loadSqliteDriver(driver), options);
   const writer = new SqliteWriter(database, options);
+  let staging: StagingConnection | undefined;
   // Not `parentPort.on()`, which looks for ports in all that comes, and so takes longer than SQLite (measured).
   addEventListener("message", (event) =>
     answer(() => {
-      const batch: EncodedBatch | "close" = (event as MessageEvent).data;
-      if (batch !== "close") return { result: writer.write(batch) };
-      database.close();
-      return {};
+      const message: EncodedBatch | Call | "close" = (event as MessageEvent).data;
+      if (message === "close") return { result: database.close() };
+      if ("method" in message) {
+        return {
+          result: runCall(staging ??= new StagingConnection(database, options), options.path, message),
+        };
+      }
+      return { result: writer.write(message) };
     }));
   answer(() => ({}));
 } catch (error) {

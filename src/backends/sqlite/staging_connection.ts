@@ -1,0 +1,95 @@
+import { narrowTo } from "../../records/dataset.ts";
+import type { StoredDocument } from "../stored_document.ts";
+import { STAGED_COSTS } from "../staging.ts";
+import { writeDocument } from "./documents.ts";
+import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteValue } from "./driver.ts";
+import { asBackendError } from "./file.ts";
+import { FileGuard, type OpenFile } from "./file_guard.ts";
+import { eachRow, type Rows } from "./rows.ts";
+import { storedNames } from "./schema.ts";
+
+/** A call of a {@linkcode StagingConnection}, as it goes to another thread. */
+export interface Call<M extends keyof StagingConnection = keyof StagingConnection> {
+  readonly operation: string;
+  readonly method: M;
+  readonly args: Parameters<StagingConnection[M]>;
+}
+
+/** Runs a call; what it throws becomes a {@linkcode BackendError}. */
+export function runCall<M extends keyof StagingConnection>(
+  connection: StagingConnection,
+  path: string,
+  { operation, method, args }: Call<M>,
+): ReturnType<StagingConnection[M]> {
+  try {
+    return (connection[method] as (...args: unknown[]) => ReturnType<StagingConnection[M]>)(...args);
+  } catch (error) {
+    throw asBackendError(operation, path, error);
+  }
+}
+
+/** Rows of staged costs and the fields that they have. */
+export interface StagedRows {
+  readonly table: string;
+  readonly fields: readonly string[];
+  readonly rows: Rows;
+}
+
+/** Operations of a staging on its connection. */
+export class StagingConnection {
+  readonly #database: SqliteDatabase;
+  readonly #guard: FileGuard;
+
+  /** Works on a connection that its owner closes. */
+  constructor(database: SqliteDatabase, file: OpenFile) {
+    this.#database = database;
+    this.#guard = new FileGuard(database, file);
+  }
+
+  begin(): void {
+    this.#guard.around(() => this.#database.exec("BEGIN IMMEDIATE"));
+  }
+
+  commit(): void {
+    this.#guard.around(() => this.#database.exec("COMMIT"));
+  }
+
+  rollBack(): void {
+    rollBack(this.#database);
+  }
+
+  exec(sql: string): void {
+    this.#database.exec(sql);
+  }
+
+  query(sql: string): SqliteValue[][] {
+    return queryAll(this.#database, sql);
+  }
+
+  execute(sql: string): number {
+    return runOnce(this.#database, sql, []);
+  }
+
+  write(document: StoredDocument): boolean {
+    return writeDocument(this.#database, document);
+  }
+
+  /** Inserts rows into the table of the staging. */
+  insert({ table, fields, rows }: StagedRows): void {
+    const view = narrowTo(STAGED_COSTS, fields);
+    const names = storedNames(view);
+    const insert = this.#database.prepare(
+      `INSERT INTO ${table} (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`,
+    );
+    this.#database.exec("BEGIN");
+    try {
+      for (const row of eachRow(view, rows)) insert.put(row);
+      this.#database.exec("COMMIT");
+    } catch (error) {
+      this.rollBack();
+      throw error;
+    } finally {
+      insert.finalize();
+    }
+  }
+}
