@@ -358,6 +358,72 @@ export function answersContract(test: Register): void {
     ]);
   });
 
+  test("orders, limits, shares and compares groups", async (backend) => {
+    const amounts: [day: string, team: string | undefined, amount: string, currency?: string][] = [
+      ["2025-02-28", "nlp", "5"],
+      ["2026-01-31", "nlp", "100"],
+      ["2026-01-30", "gone", "40"],
+      ["2026-02-01", "nlp", "50"],
+      ["2026-02-28", "other", "0.1"],
+      ["2026-02-10", undefined, "30"],
+      ["2026-02-10", undefined, "7", "EUR"],
+      ["2026-02-11", "vision", "20"],
+      ["2026-02-11", "credit", "-0.1"],
+    ];
+    await write(
+      backend,
+      costEntries,
+      amounts.map(([day, team, amount, currency], i) =>
+        costEntry({
+          entryId: `e${i}`,
+          timestamp: Date.parse(`${day}T12:00Z`),
+          amount,
+          currency,
+          tags: team === undefined ? undefined : { team },
+        })
+      ),
+    );
+    const ask = async (more: object) => {
+      const february = { startTime: "2026-02", endTime: "2026-03", groupBy: ["tags.team"] };
+      return (await aggregateCosts(backend, { ...february, ...more })).map((row) => [
+        row.isOther ? "(other)" : row.group?.["tags.team"],
+        row.currency,
+        row.total,
+      ]);
+    };
+    const none = [null, "EUR", "7"];
+    const [nlp, missing, vision] = [["nlp", "USD", "50"], [null, "USD", "30"], ["vision", "USD", "20"]];
+    const [other, credit] = [["other", "USD", "0.1"], ["credit", "USD", "-0.1"]];
+    assertEquals(await ask({}), [none, nlp, missing, vision, other, credit]);
+    assertEquals(await ask({ order: "asc", limit: 2 }), [none, credit, other]);
+    assertEquals(await ask({ order: "name" }), [none, credit, nlp, other, vision, missing]);
+    assertEquals(await ask({ limit: 2 }), [none, nlp, missing]);
+    assertEquals(await ask({ top: 4 }), [none, nlp, missing, vision, other, ["(other)", "USD", "-0.1"]]);
+    assertEquals(await ask({ top: 2, order: "asc" }), [none, missing, nlp, ["(other)", "USD", "20"]]);
+    const compared = async (more: object) =>
+      (await aggregateCosts(backend, more)).filter(({ currency }) => currency === "USD").map((row) =>
+        [row.group?.["tags.team"], row.total, row.share, row.previousTotal, row.change].filter((cell) =>
+          cell !== undefined
+        )
+      );
+    const asked = { startTime: "2026-02", endTime: "2026-03", compare: "previous", groupBy: ["tags.team"] };
+    assertEquals(await compared({ ...asked, limit: 2, shares: true }), [
+      ["nlp", "50", 50, "100", -50],
+      [null, "30", 30, "0"],
+    ]);
+    assertEquals((await compared(asked)).at(-2), ["gone", "0", "40", -100]);
+    assertEquals(await compared({ ...asked, groupBy: [], compare: "year" }), [["100", "5", 1_900]]);
+    const { groupBy: _, startTime: __, ...all } = asked;
+    assertEquals(await compared({ ...all, bucket: "1mo" }), [
+      ["5", "0"],
+      ["0", "5", -100],
+      ["140", "0"],
+      ["100", "140", -28.5714285714],
+    ]);
+    const week = { bucket: "1w", compare: "year", startTime: "2026-02-23", endTime: "2026-03-02" };
+    assertEquals(await compared(week), [["0.1", "5", -98]]);
+  });
+
   test("aggregates random questions as the memory backend does", async (backend) => {
     const memory = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "ignore" });
     const random = seeded(7);
@@ -400,6 +466,7 @@ export function answersContract(test: Register): void {
       { bucket: "6h", timeZone: ZONE, emptyBuckets: true },
       { bucket: "1d", timeZone: "Asia/Kathmandu" },
       { bucket: "1w", timeZone: ZONE, top: 2 },
+      { bucket: "1w", timeZone: ZONE, limit: 1, order: "asc" },
       { bucket: "1mo", timeZone: "Australia/Lord_Howe", startTime: SPRING - DAY, endTime: SPRING + DAY },
     ];
     for (const shape of shapes) {
@@ -416,7 +483,12 @@ export function answersContract(test: Register): void {
       );
       assertClose(found, expected, JSON.stringify(ofServices));
       for (const groupBy of [[], ["category", "tags.team"]]) {
-        const asked = { ...shape, groupBy };
+        const asked: object = {
+          ...shape,
+          groupBy,
+          shares: true,
+          ...("bucket" in shape ? { compare: "previous" } : {}),
+        };
         assertEquals(await aggregateCosts(backend, asked), await aggregateCosts(memory, asked));
       }
     }

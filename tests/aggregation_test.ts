@@ -89,8 +89,8 @@ Deno.test("aggregateCosts() keeps the top groups of each currency and adds up th
     count,
   ]);
   assertEquals(rows, [
-    [0, "a", "EUR", "1", 1],
     [0, "d", "EUR", "2", 1],
+    [0, "a", "EUR", "1", 1],
     [0, "a", "USD", "5", 1],
     [0, "b", "USD", "0.1", 1],
     [0, "(others)", "USD", "0.200000000000000001", 2],
@@ -155,8 +155,8 @@ Deno.test("aggregateCosts() fills empty buckets of each group when emptyBuckets 
     [0, "storage", "0", 0],
     [1, "gpu", "1", 1],
     [1, "storage", "0", 0],
-    [2, "gpu", "0", 0],
     [2, "storage", "1", 1],
+    [2, "gpu", "0", 0],
     [3, "gpu", "0", 0],
     [3, "storage", "0", 0],
   ]);

@@ -232,7 +232,7 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["metrics", "health", "--at", "1972-01-01"], "a time from 1973-03-03T09:46:40.000Z on"],
     [["database", "query", "--format", "cvs"], 'Unknown format "cvs". Did you mean "csv"?'],
     [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as"],
-    [["database", "query", "costs", "--group-by", "category", "--limit", "5"], "--top N"],
+    [["database", "query", "costs", "--group-by", "category", "--limit", "0"], "from 1"],
     [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
     [
       ["database", "query", "--bucket", "1d", "--time-zone", "Mars"],
@@ -449,15 +449,17 @@ test("database query aggregates by time and group in every format", async (folde
     currency: "USD",
     total: "0.0000024",
     count: 3,
+    share: 100,
   }]);
   assertEquals(JSON.parse(await query(...costs, "--format", "ndjson")).total, "0.0000024");
   assertEquals(
     await query(...costs, "--format", "csv"),
-    "startTime,category,tags.team,currency,total,count\n2025-12-31T05:00:00.000Z,gpu,,USD,0.0000024,3\n",
+    "startTime,endTime,category,tags.team,currency,total,share,count\n" +
+      "2025-12-31T05:00:00.000Z,2026-01-01T05:00:00.000Z,gpu,,USD,0.0000024,100,3\n",
   );
   assertMatch(
     await query(...costs),
-    /^startTime +category +tags.team +currency +total +count\n.* 0.0000024 +3\n$/,
+    /^day +category +tags.team +currency +total +share +count\n2025-12-31 +gpu +\(none\) .* 0.0000024 +100.0 % +3\n$/,
   );
   const metrics = ["metrics", "--group-by", "nodeId", "--measure", "cpuUsage.avg,cpuUsage.p95", "--top", "1"];
   assertEquals(
@@ -507,8 +509,10 @@ Deno.test("trendsOf() draws bars and merges buckets when there are many", () => 
     currency: "USD",
     total: String(i % 2 ? i : 0),
   }));
-  const trends = trendsOf(rows);
+  const trends = trendsOf(rows, 72);
   assertEquals(trends.map(([name, bars]) => [name, bars.length]), [["(none) USD", 60], ["gpu USD", 60]]);
+  assertEquals(trendsOf(rows, 140)[0][1].length, 120);
+  assertEquals(trendsOf(rows, 10)[0][1].length, 20);
   assertEquals([trends[0][1], trends[1][1][0], trends[1][1].at(-1)], ["▁".repeat(60), "▁", "█"]);
   const hours = [10, null, 40].map((avg, i) => ({ startTime: i, count: 1, fields: { cpuUsage: { avg } } }));
   assertEquals(trendsOf(hours), [["(all)", "▃▁█"]]);

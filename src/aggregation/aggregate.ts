@@ -3,6 +3,7 @@ import type { AggregateRow, Measure } from "../records/aggregation.ts";
 import { type BucketRange, rangeAt } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { columnOf, type Dataset } from "../records/dataset.ts";
+import { Decimal, percentOf } from "../records/decimal.ts";
 import {
   acceptAggregateRequest,
   type AggregateRequest,
@@ -13,14 +14,17 @@ import {
   hasMoney,
   type MeasureName,
 } from "./aggregate_query.ts";
+import { planEarlier } from "./comparison.ts";
 import { planBuckets, refuseRows } from "./bucket_plan.ts";
 import {
-  compareRows,
   fillEmptyBuckets,
+  joinEarlier,
   type Ranking,
   type ResultRow,
   type RowLayout,
-  selectTop,
+  selectGroups,
+  sharesOf,
+  sortRows,
 } from "./result_rows.ts";
 
 /** Time range and group of a result row. */
@@ -47,6 +51,19 @@ export interface CostAggregate extends AggregateSpan {
   total: string;
   /** The number of entries in it. */
   count: number;
+  /** The same in percent of all groups in the bucket, in this currency; 0 where all is 0. Only with `shares`. */
+  share?: number;
+  /** The exact sum in the period before. Only with `compare`. */
+  previousTotal?: string;
+  /** The change since then in percent; absent where that was 0. */
+  change?: number;
+  /**
+   * The exact sum of as many days of the period before as this one has data. Only with `compare`, for a period that is
+   * not over or whose data ends earlier.
+   */
+  sameDaysTotal?: string;
+  /** The change since then in percent; absent where that was 0. */
+  sameDaysChange?: number;
 }
 
 /** Measures of a group of metrics in a bucket. */
@@ -96,14 +113,33 @@ export async function aggregateCosts(
     rank: ([total]) => total,
     separateBy,
   });
-  return rows.filter(({ values: [total] }) => total !== null).map((row) => ({
-    ...spanOf(request, row),
-    currency: row.group[0]!,
-    ...(row.group[1] === "estimated" ? { basis: "estimated" as const } : {}),
-    ...(unit === undefined ? {} : { unit: row.group[2] }),
-    total: row.values[0] as string,
-    count: row.values[1] as number,
-  }));
+  return rows.filter(({ values: [total, , whole] }) => (total ?? whole ?? null) !== null).map((row) => {
+    const [found, count, whole, , toDate] = row.values as (string | null)[] & { 1: number };
+    const total = found ?? "0";
+    return {
+      ...spanOf(request, row),
+      currency: row.group[0]!,
+      ...(row.group[1] === "estimated" ? { basis: "estimated" as const } : {}),
+      ...(unit === undefined ? {} : { unit: row.group[2] }),
+      total,
+      count,
+      ...(row.share === undefined ? {} : { share: row.share }),
+      ...(request.compare === undefined ? {} : compared("previousTotal", "change", whole ?? "0", total)),
+      ...(row.isPartial ? compared("sameDaysTotal", "sameDaysChange", toDate ?? "0", total) : {}),
+    };
+  });
+}
+
+function compared(totalName: string, changeName: string, from: string, to: string): object {
+  const change = changeOf(from, to);
+  return { [totalName]: from, ...(change === undefined ? {} : { [changeName]: change }) };
+}
+
+/** Returns the change from one amount to another in percent; undefined where the first is 0. */
+export function changeOf(from: string, to: string): number | undefined {
+  if (from === "0") return undefined;
+  const difference = Decimal.from(to).minus(Decimal.from(from)).toString();
+  return percentOf(Number(difference), Math.abs(Number(from)));
 }
 
 /**
@@ -190,17 +226,42 @@ async function aggregateRows(
     measures,
     mayUseRollUps: true,
   };
-  const { parts, filled } = await planBuckets(backend, dataset, request);
-  let rows: ResultRow[] = [];
-  for (const { query, ranges } of parts) {
-    const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
-    rows = rows.concat(withEnds(found, ranges));
+  const read = async (part: AggregateRequest) => {
+    const { parts, filled } = await planBuckets(backend, dataset, part);
+    let rows: ResultRow[] = [];
+    for (const { query, ranges } of parts) {
+      const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
+      rows = rows.concat(withEnds(found, ranges));
+    }
+    return { rows, filled };
+  };
+  const found = await read(request);
+  const plan = request.compare && await planEarlier(backend, dataset, request);
+  let [all, rows] = [layout, found.rows];
+  for (const part of plan ? [plan.whole, plan.toDate] : []) {
+    if (part === undefined) continue;
+    rows = joinEarlier(rows, (await read(part)).rows.map(plan!.moveRow), [all, layout]);
+    all = { ...layout, measures: [...all.measures, ...measures] };
   }
-  const { top } = request;
-  if (top !== undefined) rows = selectTop(rows, { layout, top, rank });
-  const always = aggregation.groupBy.length === 0;
-  if (filled) return fillEmptyBuckets(rows, { layout, ranges: filled, always, refuse: refuseRows(dataset) });
-  return rows.toSorted(compareRows);
+  if (plan?.toDate) {
+    rows = rows.map((row) =>
+      (row.start ?? plan.lastStart) < plan.lastStart ? row : { ...row, isPartial: true }
+    );
+  }
+  const withShare = request.shares ? sharesOf(rows, layout) : undefined;
+  const { top, limit, order } = request;
+  const most = top ?? limit;
+  if (most !== undefined) {
+    const select = { layout: all, rank, order: top === undefined ? order : "desc" } as const;
+    rows = selectGroups(rows, { ...select, most, hasOther: top !== undefined });
+  }
+  if (found.filled) {
+    const always = aggregation.groupBy.length === 0;
+    const refuse = refuseRows(dataset);
+    rows = fillEmptyBuckets(rows, { layout: all, ranges: found.filled, always, refuse });
+  }
+  const sorted = sortRows(rows, { layout, rank, order });
+  return withShare ? sorted.map(withShare) : sorted;
 }
 
 /**

@@ -22,6 +22,7 @@ import type { ServiceMetrics } from "../records/service_metrics.ts";
 import type { DeviceMetrics } from "../records/device_metrics.ts";
 import type { SystemMetrics } from "../records/system_metrics.ts";
 import type { UsageDecimalField, UsageRecord } from "../records/usage_record.ts";
+import type { Comparison } from "../records/periods.ts";
 import { expectedName } from "../records/where.ts";
 
 /** Grouping options of an aggregate. */
@@ -44,6 +45,14 @@ export interface GroupingOptions {
    * that is no percentile (else with the most records); all others are put together in one.
    */
   top?: number;
+  /**
+   * Order of the groups within each bucket: by cost or that measure, the largest or the smallest first, or by name.
+   *
+   * @default {"desc" for costs and with top, else "name"}
+   */
+  order?: "desc" | "asc" | "name";
+  /** Only the first so many groups over all time, in that order; of each currency. Without `top`. */
+  limit?: number;
 }
 
 /** Measures of a numeric field: `p95` is a percentile, any from `p0` to `p100`. */
@@ -77,6 +86,14 @@ export interface CostAggregateQuery extends Omit<CostEntriesQuery, "limit" | "or
    * @default {"amount"}
    */
   measure?: CostMeasure;
+  /** True to return the share of each group. */
+  shares?: boolean;
+  /**
+   * Also returns what each group cost in the period before, or a year before: of buckets in the bucket before, else in
+   * the months, days or hours before the time range. A period that is not over, or whose data ends earlier, is compared
+   * with the same days.
+   */
+  compare?: Comparison;
 }
 
 /** Filter, groups and measures of system metrics. */
@@ -126,6 +143,10 @@ export interface AggregateRequest {
   readonly measure: CostMeasure;
   readonly emptyBuckets: boolean;
   readonly top?: number;
+  readonly order: "desc" | "asc" | "name";
+  readonly limit?: number;
+  readonly shares: boolean;
+  readonly compare?: Comparison;
 }
 
 /** Checks of the options beyond those of every query. `fields` is checked against the dataset. */
@@ -146,6 +167,19 @@ const CHECKS: Readonly<
     test: (value) => Number.isSafeInteger(value) && value as number > 0,
     expected: "a whole number from 1",
   },
+  order: {
+    test: (value) => ["desc", "asc", "name"].includes(value as string),
+    expected: "desc, asc or name",
+  },
+  limit: {
+    test: (value) => Number.isSafeInteger(value) && value as number > 0,
+    expected: "a whole number from 1",
+  },
+  shares: { test: (value) => typeof value === "boolean", expected: "true or false" },
+  compare: {
+    test: (value) => value === "previous" || value === "year",
+    expected: "previous or year",
+  },
   measure: {
     test: (value) => Object.hasOwn(COST_MEASURES, value as string),
     expected: (value) => expectedName(value, Object.keys(COST_MEASURES)),
@@ -160,17 +194,30 @@ const CHECKS: Readonly<
  */
 export function acceptAggregateRequest(dataset: Dataset<unknown>, input: object = {}): AggregateRequest {
   const { options, selection } = splitOptions(dataset, input);
-  const { bucket, timeZone = "UTC", groupBy = [], emptyBuckets = false, top, fields, measure = "amount" } =
-    options;
-  if (emptyBuckets && bucket === undefined) {
-    throw invalidAggregate(dataset, {
-      field: "emptyBuckets",
-      value: true,
-      expected: "false where no bucket is given",
-    });
+  const {
+    bucket,
+    timeZone = "UTC",
+    groupBy = [],
+    emptyBuckets = false,
+    fields,
+    measure = "amount",
+    ...rest
+  } = options;
+  const { order = hasMoney(dataset) || rest.top !== undefined ? "desc" : "name", shares = false } = rest;
+  const refuse = (field: string, value: unknown, expected: string): never => {
+    throw invalidAggregate(dataset, { field, value, expected });
+  };
+  if (emptyBuckets && bucket === undefined) refuse("emptyBuckets", true, "false where no bucket is given");
+  if (rest.top !== undefined && rest.limit !== undefined) {
+    refuse("limit", rest.limit, "absent where top is given");
+  }
+  const query = acceptQuery(dataset, { ...selection, timeZone });
+  if (rest.compare !== undefined && bucket === undefined && !query.startTime) {
+    refuse("compare", rest.compare, "absent where neither startTime nor bucket is given");
   }
   return {
-    query: acceptQuery(dataset, { ...selection, timeZone }),
+    ...rest,
+    query,
     ...(bucket === undefined ? {} : { bucket: parseBucket(bucket as string) }),
     timeZone: timeZone as string,
     groupNames: groupBy as string[],
@@ -178,14 +225,18 @@ export function acceptAggregateRequest(dataset: Dataset<unknown>, input: object 
     fieldMeasures: acceptFields(dataset, fields),
     measure: measure as CostMeasure,
     emptyBuckets: emptyBuckets as boolean,
-    ...(top === undefined ? {} : { top: top as number }),
+    order: order as AggregateRequest["order"],
+    shares: shares as boolean,
   };
 }
 
+/** Options of costs only. */
+const OF_COSTS = ["measure", "shares", "compare"];
+
 /** Checks the options of aggregates, and returns them apart from those that select records. */
 function splitOptions(dataset: Dataset<unknown>, input: object) {
-  const unused = hasMoney(dataset) ? "fields" : "measure";
-  const known = Object.keys(CHECKS).filter((field) => field !== unused);
+  const unused = hasMoney(dataset) ? ["fields"] : OF_COSTS;
+  const known = Object.keys(CHECKS).filter((field) => !unused.includes(field));
   const options: Record<string, unknown> = {};
   const selection: Record<string, unknown> = {};
   for (const [field, value] of Object.entries(input)) {

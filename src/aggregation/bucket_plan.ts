@@ -93,7 +93,7 @@ async function spanOfRecords(
 }
 
 /** Returns the time of the oldest or the newest record. Each in a query of its own, which an index answers at once. */
-async function edge(
+export async function edge(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   { query, of }: { query: RecordQuery; of: "min" | "max" },

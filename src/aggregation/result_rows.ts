@@ -5,7 +5,7 @@
  */
 import type { Measure } from "../records/aggregation.ts";
 import { bucketCount, type BucketRange, bucketsOf } from "../records/calendar.ts";
-import { Decimal } from "../records/decimal.ts";
+import { Decimal, percentOf } from "../records/decimal.ts";
 
 /** A row of a result. Percentiles of merged groups are not known: undefined. */
 export interface ResultRow {
@@ -15,6 +15,10 @@ export interface ResultRow {
   readonly values: readonly (number | string | null | undefined)[];
   /** True for the row of all groups that are not at the top. */
   readonly isOther?: true;
+  /** The first value in percent of those of all groups; only where asked for. */
+  readonly share?: number;
+  /** True in a period that is not over, or whose data ends earlier. */
+  readonly isPartial?: true;
 }
 
 /** By what groups are ranked: a value of a row, of which the greatest is at the top. */
@@ -29,23 +33,33 @@ export interface RowLayout {
   readonly isMoney: boolean;
 }
 
-/** Keeps the groups with the greatest value of a measure over all time, and puts the others together in one. */
-export function selectTop(
+/** Selection of groups by rank. */
+interface Selection {
+  readonly layout: RowLayout;
+  readonly rank: Ranking;
+  readonly order: RowOrder;
+  /** How many groups stay, for each value of the leading keys. */
+  readonly most: number;
+  /** True to put all others together in one. */
+  readonly hasOther: boolean;
+}
+
+/** Keeps the first groups over all time, and puts the others together in one, or leaves them out. */
+export function selectGroups(
   rows: readonly ResultRow[],
-  { layout, top, rank }: { layout: RowLayout; top: number; rank: Ranking },
+  { layout, rank, order, most, hasOther }: Selection,
 ): ResultRow[] {
   const overall = mergeRows(layout, rows.map(({ start: _, end: __, ...row }) => row));
   const places = new Map<string, number>();
   const kept = new Set<string>();
-  // Equal values rank by group, independent of the backend's order.
-  overall.sort((a, b) => compareValues(rank(b.values), rank(a.values)) || compareRows(a, b));
-  for (const { group } of overall) {
+  for (const { group } of sortRows(overall, { layout, rank, order })) {
     const key = JSON.stringify(group.slice(0, layout.leadingKeys));
     const place = (places.get(key) ?? 0) + 1;
     places.set(key, place);
-    if (place <= top) kept.add(JSON.stringify(group));
+    if (place <= most) kept.add(JSON.stringify(group));
   }
   const isKept = ({ group }: ResultRow) => kept.has(JSON.stringify(group));
+  if (!hasOther) return rows.filter(isKept);
   const others = rows.filter((row) => !isKept(row))
     .map((row): ResultRow => ({
       ...row,
@@ -55,7 +69,27 @@ export function selectTop(
   return [...rows.filter(isKept), ...mergeRows(layout, others)];
 }
 
-/** Adds a row for each bucket in which a group has none; returns all in order. */
+/** Order of groups: by rank, the largest or smallest first, or by name. */
+export type RowOrder = "desc" | "asc" | "name";
+
+/** Sorts rows by time, currency, and group: all others last, then by rank or name. */
+export function sortRows(
+  rows: readonly ResultRow[],
+  { layout: { leadingKeys }, rank, order }: Pick<Selection, "layout" | "rank" | "order">,
+): ResultRow[] {
+  const ranked = rows.map((row) => ({ row, value: order === "name" ? null : sortKey(rank(row.values)) }));
+  const sign = order === "asc" ? 1 : -1;
+  ranked.sort((a, b) =>
+    (a.row.start ?? 0) - (b.row.start ?? 0) ||
+    compareGroups(a.row.group.slice(0, leadingKeys), b.row.group.slice(0, leadingKeys)) ||
+    Number(a.row.isOther ?? false) - Number(b.row.isOther ?? false) ||
+    sign * compareKeys(a.value, b.value) ||
+    compareGroups(a.row.group, b.row.group) // equal values: independent of the backend's order
+  );
+  return ranked.map(({ row }) => row);
+}
+
+/** Adds a row for each bucket in which a group has none. */
 export function fillEmptyBuckets(
   rows: readonly ResultRow[],
   { layout, ranges, always, refuse }: {
@@ -67,9 +101,7 @@ export function fillEmptyBuckets(
     refuse: (rows: number) => void;
   },
 ): ResultRow[] {
-  const values = layout.measures.map((measure) =>
-    measure.function === "count" ? 0 : layout.isMoney ? "0" : null
-  );
+  const values = emptyValues(layout);
   const groups = Map.groupBy(rows, ({ group, isOther }) => nameOf({ group, isOther }));
   if (always && groups.size === 0) groups.set("", []);
   refuse(bucketCount(ranges) * groups.size);
@@ -77,7 +109,7 @@ export function fillEmptyBuckets(
     group: found[0]?.group ?? [],
     ...(found[0]?.isOther ? { isOther: true as const } : {}),
     found: new Map(found.map((row) => [row.start, row])),
-  })).toSorted(compareRows);
+  }));
   const filled: ResultRow[] = [];
   for (const { start, end } of bucketsOf(ranges)) {
     for (const { found, ...group } of sorted) {
@@ -87,17 +119,59 @@ export function fillEmptyBuckets(
   return filled;
 }
 
-/** By time, then by group; what has no value comes after what has, and the others last. */
-export function compareRows(a: Omit<ResultRow, "values">, b: Omit<ResultRow, "values">): number {
-  if (a.start !== b.start) return a.start! - b.start!;
-  if (a.isOther !== b.isOther) return a.isOther ? 1 : -1;
-  for (const [i, value] of a.group.entries()) {
-    const other = b.group[i];
+/** By name; what has no value comes last. */
+function compareGroups(a: ResultRow["group"], b: ResultRow["group"]): number {
+  for (const [i, value] of a.entries()) {
+    const other = b[i];
     if (value === other) continue;
     if (value === null || other === null) return value === null ? 1 : -1;
     return value < other ? -1 : 1;
   }
   return 0;
+}
+
+/** The values of a row without records. */
+function emptyValues({ measures, isMoney }: RowLayout): ResultRow["values"] {
+  return measures.map((measure) => measure.function === "count" ? 0 : isMoney ? "0" : null);
+}
+
+/** Returns a function that adds to a row its share of the first value of all rows, by bucket and leading keys. */
+export function sharesOf(
+  rows: readonly ResultRow[],
+  { leadingKeys }: RowLayout,
+): (row: ResultRow) => ResultRow {
+  const wholeOf = ({ start, group }: ResultRow) => JSON.stringify([start, group.slice(0, leadingKeys)]);
+  const wholes = new Map<string, Decimal>();
+  for (const row of rows) {
+    const sum = wholes.get(wholeOf(row)) ?? Decimal.ZERO;
+    wholes.set(wholeOf(row), sum.plus(Decimal.from(row.values[0] as string ?? "0")));
+  }
+  return (row) => {
+    const whole = Number((wholes.get(wholeOf(row)) ?? Decimal.ZERO).toString());
+    return { ...row, share: percentOf(Number(row.values[0]), whole) };
+  };
+}
+
+/**
+ * Puts the values of earlier rows behind those of each row. Groups that only earlier rows have get a row.
+ *
+ * @param rows The rows.
+ * @param earlier The earlier rows.
+ * @param layouts The layout of each.
+ */
+export function joinEarlier(
+  rows: readonly ResultRow[],
+  earlier: readonly ResultRow[],
+  [layout, earlierLayout]: readonly [RowLayout, RowLayout],
+): ResultRow[] {
+  const [none, before] = [emptyValues(earlierLayout), emptyValues(layout)];
+  const joined = new Map<string, ResultRow>();
+  for (const row of rows) joined.set(nameOf(row), { ...row, values: [...row.values, ...none] });
+  for (const row of mergeRows(earlierLayout, earlier)) {
+    const { values = before } = joined.get(nameOf(row)) ?? {};
+    joined.set(nameOf(row), { ...row, values: [...values.slice(0, before.length), ...row.values] });
+  }
+  return [...joined.values()];
 }
 
 function nameOf({ start, group, isOther }: Omit<ResultRow, "values">): string {
@@ -127,7 +201,13 @@ function merge(measure: Measure, a: Value, b: Value): Value {
   return typeof a === "string" ? Decimal.from(a).plus(Decimal.from(b)).toString() : a + (b as number);
 }
 
-function compareValues(a: Value, b: Value): number {
-  if (typeof a === "string" && typeof b === "string") return Decimal.from(a).compare(Decimal.from(b));
-  return Number(a ?? -Infinity) - Number(b ?? -Infinity) || 0;
+/** A value as it sorts: sums of money as exact decimals. */
+function sortKey(value: Value): Decimal | number {
+  return typeof value === "string" ? Decimal.from(value) : value ?? -Infinity;
+}
+
+function compareKeys(a: Decimal | number | null, b: Decimal | number | null): number {
+  if (a instanceof Decimal && b instanceof Decimal) return a.compare(b);
+  const [left, right] = [a, b].map((key) => Number(key ?? 0));
+  return left < right ? -1 : left > right ? 1 : 0;
 }

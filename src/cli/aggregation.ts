@@ -6,20 +6,39 @@ import {
   separatorsOf,
   type UsageAggregate,
 } from "../aggregation/aggregate.ts";
-import { acceptAggregateRequest, COST_MEASURES, hasMoney } from "../aggregation/aggregate_query.ts";
+import {
+  acceptAggregateRequest,
+  type AggregateRequest,
+  COST_MEASURES,
+  hasMoney,
+} from "../aggregation/aggregate_query.ts";
 import type { Backend } from "../backends/backend.ts";
 import type { GroupKey } from "../records/aggregation.ts";
-import type { Dataset } from "../records/dataset.ts";
+import { columnOf, type Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Format, formatCsv, formatTable, isoTime, note, print, sparkline } from "./output.ts";
+import {
+  type Format,
+  formatCsv,
+  formatTable,
+  isoTime,
+  note,
+  print,
+  showChange,
+  showMoney,
+  sparkline,
+  terminalColumns,
+} from "./output.ts";
+import type { Cell } from "./table.ts";
+import { bucketLabel } from "../records/periods.ts";
 import { readZone } from "./command.ts";
 import { readSelection } from "./selection.ts";
-import { invalidValue, readCount, UsageError } from "./option_values.ts";
-import { splitNames } from "./where.ts";
+import { invalidValue, readCount, readName, UsageError } from "./option_values.ts";
+import { NONE, splitNames } from "./where.ts";
 
-/** The most bars of a line: more buckets are put together. */
-const MAX_BARS = 60;
+/** The most bars of a line, also on a wider terminal: more buckets are put together. */
+const MAX_BARS = 120;
+const MIN_BARS = 20;
 
 /** Options that request an aggregate in place of records. */
 export const AGGREGATE_OPTIONS: readonly Option[] = [
@@ -31,6 +50,11 @@ export const AGGREGATE_OPTIONS: readonly Option[] = [
     summary: "cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …); of costs: effectiveCost …",
   },
   { name: "top", value: "N", summary: "only the N largest groups, and one of all others" },
+  {
+    name: "compare",
+    value: "WITH",
+    summary: "costs: change against the previous period, or a year before (year)",
+  },
   { name: "empty-buckets", summary: "also print buckets without records" },
 ];
 
@@ -41,27 +65,36 @@ export function isAggregate(given: Arguments): boolean {
 
 /** Reads and checks the request for an aggregate, before any database is opened. */
 export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>): object {
-  const no = ["limit", "order"].find((name) => given.has(name));
-  if (no) {
-    throw new UsageError(`--${no} applies to records, not to aggregates. Use --top N.`, {
+  const [top, limit] = ["top", "limit"].map((name) => {
+    const text = given.text(name);
+    return text === undefined ? undefined : readCount(name, text, 1);
+  });
+  if (top !== undefined && limit !== undefined) {
+    throw new UsageError("--top and --limit both limit the groups. Remove one.", {
       code: "CONFLICTING_OPTIONS",
     });
   }
-  const top = given.text("top");
-  const request = {
-    ...readSelection(given, dataset),
-    groupBy: splitNames(given.text("group-by")),
-    bucket: given.text("bucket"),
-    timeZone: readZone(given),
-    emptyBuckets: given.has("empty-buckets") || undefined,
-    top: top === undefined ? undefined : readCount("top", top, 1),
-    ...readMeasures(given, dataset),
-  };
-  if (top !== undefined && !given.has("group-by")) {
+  const order = given.text("order");
+  const groupBy = splitNames(given.text("group-by"));
+  if (top !== undefined && groupBy.length === 0) {
     throw new UsageError("--top ranks groups. Name their fields with --group-by.", {
       code: "CONFLICTING_OPTIONS",
     });
   }
+  const compare = given.text("compare");
+  const request = {
+    ...readSelection(given, dataset),
+    groupBy,
+    bucket: given.text("bucket"),
+    timeZone: readZone(given),
+    emptyBuckets: given.has("empty-buckets") || undefined,
+    top,
+    limit,
+    order: order === undefined ? undefined : readName("order", order, ["desc", "asc", "name"]),
+    compare: compare === undefined ? undefined : readName("compare", compare, ["previous", "year"]),
+    shares: hasMoney(dataset) && groupBy.length > 0 || undefined,
+    ...readMeasures(given, dataset),
+  };
   acceptAggregateRequest(dataset, request);
   return request;
 }
@@ -94,20 +127,21 @@ export async function printAggregate(
   const found: Row[] = hasMoney(dataset)
     ? await aggregateCosts(backend, request)
     : await aggregateFields(backend, dataset, request);
+  const accepted = acceptAggregateRequest(dataset, request);
   if (format === "json") print(JSON.stringify(found.map(toJson), null, 2));
   else if (format === "ndjson") { for (const row of found) print(JSON.stringify(toJson(row))); }
   else {
-    const columns = columnsOf(dataset, request, found);
+    const columns = columnsOf(dataset, accepted, found).filter(({ only = format }) => only === format);
     const header = columns.map(({ title }) => title);
     if (format === "csv") {
       print(formatCsv(header));
-      for (const row of found) print(formatCsv(columns.map(({ cell }) => cell(row) ?? undefined)));
+      for (const row of found) print(formatCsv(columns.map(({ cell }) => cell(row)?.toString())));
     } else if (found.length > 0) {
-      print(formatTable(header, found.map((row) => columns.map(({ cell }) => cell(row) ?? ""))));
+      print(formatTable(header, found.map((row) => columns.map(({ cell, show = cell }) => show(row) ?? ""))));
       if (Deno.stdout.isTerminal()) printTrends(found);
     }
   }
-  const { query, groupBy, groupNames } = acceptAggregateRequest(dataset, request);
+  const { query, groupBy, groupNames } = accepted;
   const empty = groupBy.filter((_, i) => found.every(({ group }) => group?.[groupNames[i]] === null));
   await noteAbsentKeys(backend, dataset, {
     query,
@@ -143,27 +177,71 @@ function toJson({ startTime, endTime, ...rest }: AggregateSpan): object {
 /** Any row of a result. */
 type Row =
   & AggregateSpan
-  & Partial<Pick<CostAggregate, "basis" | "total">>
+  & Partial<Omit<CostAggregate, keyof AggregateSpan | "unit" | "currency">>
   & Partial<UsageAggregate>;
 
+/** Columns of a result. */
 interface ResultColumn {
   readonly title: string;
+  /** The value in CSV. */
   cell(row: Row): string | null | undefined;
+  /** The cell of a table, if it is another. */
+  show?(row: Row): Cell;
+  /** The only format that has the column. */
+  readonly only?: Format;
 }
 
-/** Columns of a result as a table: bucket, group, then measures. */
-function columnsOf(dataset: Dataset<unknown>, request: object, found: readonly Row[]): ResultColumn[] {
-  const { bucket, groupNames, fieldMeasures, top, measure } = acceptAggregateRequest(dataset, request);
+const OTHER = "(other)";
+
+/** A group in a table. A name that reads as none or all others is in quotes. */
+function showGroup(value: string | null): string {
+  if (value === null) return NONE;
+  return value === NONE || value === OTHER || value.startsWith('"') ? JSON.stringify(value) : value;
+}
+
+/** Columns of a result: bucket, group, then measures. */
+function columnsOf(
+  dataset: Dataset<unknown>,
+  { bucket, timeZone, groupNames, fieldMeasures, top, measure, ...request }: AggregateRequest,
+  found: readonly Row[],
+): ResultColumn[] {
   const columns: ResultColumn[] = [];
-  const add = (title: string, cell: ResultColumn["cell"]) => columns.push({ title, cell });
-  if (bucket) add("startTime", ({ startTime }) => isoTime(startTime!));
-  for (const name of groupNames) add(name, ({ group }) => group![name]);
-  if (top !== undefined) add("others", ({ isOther }) => isOther ? "yes" : null);
+  const add = (title: string, cell: ResultColumn["cell"], more: Partial<ResultColumn> = {}) =>
+    columns.push({ title, cell, ...more });
+  if (bucket) {
+    add("startTime", ({ startTime }) => isoTime(startTime!), { only: "csv" });
+    add("endTime", ({ endTime }) => isoTime(endTime!), { only: "csv" });
+    const label = ({ startTime }: Row) => bucketLabel(bucket, startTime!, timeZone);
+    add(BUCKET_TITLES[bucket.unit] ?? "time", label, { only: "table" });
+  }
+  for (const [i, name] of groupNames.entries()) {
+    const show = ({ group, isOther }: Row) => !isOther ? showGroup(group![name]) : i === 0 ? OTHER : "";
+    add(name, ({ group }) => group![name], { show });
+  }
+  if (top !== undefined) add("others", ({ isOther }) => isOther ? "yes" : null, { only: "csv" });
   if (hasMoney(dataset)) {
+    const isMoney = COST_MEASURES[measure] === undefined;
+    const money = (amount: string | undefined, currency: string) =>
+      amount === undefined ? "" : isMoney ? showMoney(amount, currency) : amount;
     add("currency", ({ currency }) => currency);
     if (found.some(({ basis }) => basis !== undefined)) add("basis", ({ basis = "billed" }) => basis);
-    if (COST_MEASURES[measure] !== undefined) add("unit", ({ unit }) => unit);
-    add("total", ({ total }) => total);
+    if (!isMoney) add("unit", ({ unit }) => unit);
+    add("total", ({ total }) => total, { show: ({ total, currency }) => money(total, currency!) });
+    if (request.shares) {
+      add("share", ({ share }) => share?.toString(), { show: ({ share }) => `${share!.toFixed(1)} %` });
+    }
+    if (request.compare) {
+      const show = ({ previousTotal, currency }: Row) => money(previousTotal, currency!);
+      add("previousTotal", ({ previousTotal }) => previousTotal, { show });
+      add("change", ({ change }) => change?.toString(), { show: ({ change }) => showChange(change) });
+      if (found.some(({ sameDaysTotal }) => sameDaysTotal !== undefined)) {
+        const sameDays = ({ sameDaysTotal, currency }: Row) => money(sameDaysTotal, currency!);
+        add("sameDaysTotal", (row) => row.sameDaysTotal, { show: sameDays });
+        add("sameDaysChange", (row) => row.sameDaysChange?.toString(), {
+          show: (row) => showChange(row.sameDaysChange),
+        });
+      }
+    }
   } else {
     for (const field of separatorsOf(dataset, fieldMeasures)) {
       add(field, (row) => row[field as "currency" | "unit"]);
@@ -171,32 +249,41 @@ function columnsOf(dataset: Dataset<unknown>, request: object, found: readonly R
   }
   add("count", ({ count }) => String(count));
   for (const { field, measure } of fieldMeasures) {
-    add(`${field}.${measure}`, ({ fields }) => fields?.[field]?.[measure]?.toString());
+    const cell = ({ fields }: Row) => fields?.[field]?.[measure]?.toString();
+    const isMoney = measure === "sum" && columnOf(dataset, field).per === "currency";
+    const show = (row: Row) =>
+      isMoney && cell(row) ? showMoney(cell(row)!, row.currency ?? "") : cell(row) ?? "";
+    add(`${field}.${measure}`, cell, { show });
+  }
+  if (request.shares && Deno.stdout.isTerminal()) {
+    const most = Math.max(...found.map(({ share = 0 }) => share));
+    add("", () => null, { show: ({ share = 0 }) => ({ bar: share / most * 100 }), only: "table" });
   }
   return columns;
 }
 
+/** Titles of buckets in tables. */
+const BUCKET_TITLES: Partial<Record<string, string>> = { d: "day", w: "week of", mo: "month", y: "year" };
+
 /** Below the table: how each group went over time, as a line of bars. */
 function printTrends(found: readonly Row[]): void {
-  const trends = trendsOf(found);
+  const trends = trendsOf(found, terminalColumns());
   if (trends.length === 0) return;
   print("");
   print(formatTable(["group", "over time"], trends));
 }
 
 /** Each group with its totals (of metrics: its first measure, or the number of records) as a line of bars. */
-export function trendsOf(found: readonly Row[]): [string, string][] {
+export function trendsOf(found: readonly Row[], columns = 80): [string, string][] {
   const times = [...new Set(found.map(({ startTime }) => startTime))].sort((a, b) => a! - b!);
   if (times.length < 2) return []; // without buckets there is only one
-  const perBar = Math.ceil(times.length / MAX_BARS);
+  const names = new Map(found.map((row) => [row, trendName(row)]));
+  const widest = Math.max(...[...names.values()].map(({ length }) => length), "group".length);
+  const perBar = Math.ceil(times.length / Math.max(MIN_BARS, Math.min(MAX_BARS, columns - widest - 2)));
   const barOf = new Map(times.map((time, i) => [time, Math.floor(i / perBar)]));
   const groups = new Map<string, number[]>();
   for (const row of found) {
-    const group = row.isOther
-      ? ["(others)"]
-      : Object.values(row.group ?? {}).map((value) => value ?? "(none)");
-    const separate = [row.currency, row.basis, row.unit].filter((value) => value);
-    const name = [...group, ...separate].join(" ");
+    const name = names.get(row)!;
     const bars = groups.get(name) ?? Array<number>(Math.ceil(times.length / perBar)).fill(0);
     bars[barOf.get(row.startTime)!] += heightOf(row);
     groups.set(name, bars);
@@ -205,6 +292,11 @@ export function trendsOf(found: readonly Row[]): [string, string][] {
     const most = Math.max(...bars);
     return [name || "(all)", sparkline(bars.map((height) => most > 0 ? height / most * 100 : 0))];
   });
+}
+
+function trendName({ isOther, group, currency, basis, unit }: Row): string {
+  const names = isOther ? [OTHER] : Object.values(group ?? {}).map(showGroup);
+  return [...names, ...[currency, basis, unit].filter((value) => value)].join(" ");
 }
 
 function heightOf({ total, count, fields = {} }: Row): number {

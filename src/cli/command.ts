@@ -11,7 +11,8 @@ import { describe } from "../errors.ts";
 import { isTimeZone, TIME_ZONE_SYNTAX } from "../records/calendar.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { type Format, FORMATS, useSpreadsheetSafeCsv } from "./output.ts";
+import { type Format, FORMATS, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
+import { useMarkdown } from "./table.ts";
 import { readName, UsageError } from "./option_values.ts";
 
 /** A command, described as data from which its help is derived. */
@@ -58,6 +59,7 @@ export const FORMAT_OPTIONS: readonly Option[] = [
     value: "F",
     summary: `${FORMATS.join(", ")} (default table)`,
   },
+  { name: "exact", summary: "tables: all digits of amounts" },
   SPREADSHEET_OPTION,
 ];
 
@@ -132,7 +134,10 @@ export async function withBackend<T>(
 export function readFormat(given: Arguments): Format {
   const format = readName("format", given.text("format") ?? "table", FORMATS);
   if (readSpreadsheetSafe(given, format)) useSpreadsheetSafeCsv();
-  return format;
+  if (given.has("exact")) useExactAmounts();
+  if (format !== "markdown") return format;
+  useMarkdown();
+  return "table";
 }
 
 /** Returns true if CSV has to be safe to open in a spreadsheet. */

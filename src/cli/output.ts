@@ -6,14 +6,17 @@
 import { formatCsv as formatLine } from "../transfer/csv.ts";
 import { asFileError } from "../transfer/transfer_error.ts";
 import { isoTime } from "../transfer/values.ts";
+import { roundMoney } from "../records/currency.ts";
+import { cut, escapeControls } from "./table.ts";
 
 export { isoTime };
+export { bold, formatTable, sparkline, terminalColumns } from "./table.ts";
 export { toCells, toJsonRecord } from "../transfer/values.ts";
 
 /** The formats of results. */
-export const FORMATS = ["table", "json", "ndjson", "csv"] as const;
-/** A format of results. */
-export type Format = typeof FORMATS[number];
+export const FORMATS = ["table", "markdown", "json", "ndjson", "csv"] as const;
+/** A format of results; Markdown is a table that is written another way. */
+export type Format = Exclude<typeof FORMATS[number], "markdown">;
 
 const encoder = new TextEncoder();
 /** The current line of the terminal holds progress, which the next message replaces. */
@@ -25,6 +28,24 @@ let isSpreadsheetSafe = false;
 /** Has CSV be safe to open in a spreadsheet from now on. */
 export function useSpreadsheetSafeCsv(): void {
   isSpreadsheetSafe = true;
+}
+
+/** True if tables show all digits of amounts. */
+let isExact = false;
+
+/** Has tables show all digits of amounts from now on. */
+export function useExactAmounts(): void {
+  isExact = true;
+}
+
+/** An amount in a table: rounded, unless all digits are asked for. */
+export function showMoney(amount: string, currency: string): string {
+  return isExact ? amount : roundMoney(amount, currency);
+}
+
+/** A change in percent, with its sign. */
+export function showChange(percent: number | undefined): string {
+  return percent === undefined ? "" : `${percent > 0 ? "+" : ""}${percent.toFixed(1)} %`;
 }
 
 /** A line of CSV; `undefined` is written as nothing. */
@@ -56,7 +77,7 @@ export function note(line: string): void {
 /** Replaces the line of progress on the terminal of stderr, cut to its width. */
 export function redraw(line: string): void {
   hasLiveLine = line !== "";
-  writeAll(Deno.stderr, `\r\x1b[K${line.slice(0, Deno.consoleSize().columns - 1)}`);
+  writeAll(Deno.stderr, `\r\x1b[K${cut(line, Deno.consoleSize().columns - 1)}`);
 }
 
 function clearLiveLine(): void {
@@ -75,11 +96,6 @@ export function ask(question: string): boolean {
   const answer = new Uint8Array(64);
   const length = Deno.stdin.readSync(answer) ?? 0;
   return /^y(es)?\s*$/i.test(new TextDecoder().decode(answer.subarray(0, length)));
-}
-
-/** The text in bold, on a terminal that shows color. */
-export function bold(text: string): string {
-  return Deno.stdout.isTerminal() && !Deno.noColor ? `\x1b[1m${text}\x1b[22m` : text;
 }
 
 /** Layout of a result as table, CSV and NDJSON. JSON has all of it. */
@@ -147,52 +163,4 @@ export function formatBytes(bytes: number): string {
 /** A whole number with its thousands apart. */
 export function formatCount(count: number): string {
   return count.toLocaleString("en-US");
-}
-
-/** A number in a table, also of bytes or in percent. */
-const NUMBER = /^(-?[\d,]+(\.\d+)?(e[+-]?\d+)?( ([KMGT]i)?B| %)?|)$/;
-
-/** Characters that take two columns: East Asian wide and full-width ones, and emoji. */
-const WIDE =
-  /^[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]|^\p{Emoji_Presentation}|\ufe0f$/u;
-const segmenter = new Intl.Segmenter();
-
-/** Returns the columns that a text takes on a terminal. */
-function displayWidth(text: string): number {
-  // deno-lint-ignore no-control-regex -- most texts
-  if (/^[\x00-\x7f]*$/.test(text)) return text.length;
-  let width = 0;
-  for (const { segment } of segmenter.segment(text)) {
-    width += WIDE.test(segment) ? 2 : /^[\p{M}\p{Cf}]+$/u.test(segment) ? 0 : 1;
-  }
-  return width;
-}
-
-/** A table with aligned columns; numbers stand to the right. */
-export function formatTable(header: readonly string[], cells: readonly (readonly string[])[]): string {
-  const rows = cells.map((row) => row.map(escapeControls));
-  const widths = header.map((name, i) =>
-    rows.reduce((width, row) => Math.max(width, displayWidth(row[i])), displayWidth(name))
-  );
-  const isNumeric = header.map((_, i) => rows.length > 0 && rows.every((row) => NUMBER.test(row[i])));
-  const line = (cells: readonly string[]) =>
-    cells.map((cell, i) => {
-      const padding = " ".repeat(widths[i] - displayWidth(cell));
-      return isNumeric[i] ? padding + cell : cell + padding;
-    }).join("  ").trimEnd();
-  return [bold(line(header)), ...rows.map(line)].join("\n");
-}
-
-/** Control characters as `\xNN`: a stored name, or one in a file, must not move the cursor of the terminal. */
-function escapeControls(text: string): string {
-  return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`);
-}
-
-const BARS = "▁▂▃▄▅▆▇█";
-
-/** Percentages as a line of bars. */
-export function sparkline(percentages: readonly number[]): string {
-  return percentages
-    .map((percent) => BARS[Math.min(BARS.length - 1, Math.max(0, Math.floor(percent / 12.5)))])
-    .join("");
 }

@@ -1,4 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
+import { COST_MEASURES } from "../aggregation/aggregate_query.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import {
@@ -17,6 +18,7 @@ import {
   formatTable,
   note,
   print,
+  showMoney,
   toCells,
   toJsonRecord,
   write,
@@ -44,8 +46,17 @@ export const query: Command = {
     ...FORMAT_OPTIONS,
     { ...TABLE_OPTION, summary: `${TABLE_OPTION.summary}, or all` },
     ...SELECTION_OPTIONS,
-    { name: "limit", value: "N", summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all)` },
-    { name: "order", value: "asc|desc", summary: "oldest or newest first (default desc)" },
+    {
+      name: "limit",
+      value: "N",
+      summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all), or groups (default all)`,
+    },
+    {
+      name: "order",
+      value: "ORDER",
+      summary:
+        "records: newest (desc, default) or oldest first (asc); groups: largest first (desc), asc, or name",
+    },
     ...AGGREGATE_OPTIONS,
   ],
   examples: [
@@ -123,7 +134,14 @@ const PRINTERS: Record<Format, Printer> = {
     const isShown = ({ field, summary, required }: Column) =>
       summary && (required || found.some((record) => record[field] !== undefined));
     const columns = dataset.columns.filter(isShown);
-    const rows = found.map((record) => toCells(columns, record).map((cell) => cell ?? ""));
+    const isMoney = columns.map(({ field }) =>
+      Object.hasOwn(COST_MEASURES, field) && !COST_MEASURES[field as "amount"]
+    );
+    const rows = found.map((record) =>
+      toCells(columns, record).map((cell = "", i) =>
+        isMoney[i] && cell !== "" ? showMoney(cell, record.currency as string) : cell
+      )
+    );
     if (rows.length > 0) print(formatTable(columns.map(({ field }) => field), rows));
     return rows.length;
   },

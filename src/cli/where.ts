@@ -41,6 +41,9 @@ export function readWhere(
   return conditions;
 }
 
+/** A group without a value, in tables and conditions. */
+export const NONE = "(none)";
+
 /** Splits a list of names at commas outside of quotes, as in `region,tags."a,b"`. */
 export function splitNames(text = ""): string[] {
   return (text.match(/(?:"(?:[^"\\]|\\.)*"|[^,"])+/g) ?? []).map((name) => {
@@ -66,6 +69,14 @@ function parseCondition(
         describe(text)
       }. Write FIELD=VALUE, != < <= > >=, "FIELD in A,B", "FIELD not in A,B", ` +
         '"FIELD missing" or "FIELD present"; put a key with other signs in quotes, as in tags."a=b".',
+      { code: "INVALID_OPTION" },
+    );
+  }
+  // As tables print groups without a value; a value that is written so goes in quotes.
+  if ((sign === "=" || sign === "!=") && value.trim() === NONE) return { field: name, missing: sign === "=" };
+  if (list?.split(",").some((item) => item.trim() === NONE)) {
+    throw new UsageError(
+      `Cannot read "${NONE}" in a list. Write ${describe(`${name}=${NONE}`)}, or the value in quotes.`,
       { code: "INVALID_OPTION" },
     );
   }

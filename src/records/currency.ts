@@ -33,3 +33,35 @@ export function isNationalCurrency(currency: string): boolean {
   national ??= new Set(Intl.supportedValuesOf("currency"));
   return national.has(currency);
 }
+
+const minorDigits = new Map<string, number>();
+
+/** Digits after the point of the minor unit: 2 for USD, 0 for JPY. Virtual currencies have 2, as most do. */
+function minorDigitsOf(currency: string): number {
+  let digits = minorDigits.get(currency);
+  if (digits !== undefined) return digits;
+  digits = isNationalCurrency(currency)
+    ? new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits!
+    : 2;
+  minorDigits.set(currency, digits);
+  return digits;
+}
+
+/**
+ * Rounds an amount for people: to the minor unit of the currency, half up; one below half of it, to two significant
+ * digits, so that no cost reads as nothing.
+ *
+ * @param amount A canonical decimal.
+ */
+export function roundMoney(amount: string, currency: string): string {
+  const [, sign, units, fraction] = /^(-?)(\d+)(?:\.(\d+))?$/.exec(amount)!;
+  const minor = minorDigitsOf(currency);
+  const leading = /^0*/.exec(fraction ?? "")![0].length;
+  const isTiny = units === "0" && fraction !== undefined &&
+    (leading > minor || leading === minor && fraction[leading] < "5");
+  const digits = isTiny ? leading + 2 : minor;
+  const padded = (fraction ?? "").padEnd(digits + 1, "0");
+  const scaled = BigInt(units + padded.slice(0, digits)) + (padded[digits] >= "5" ? 1n : 0n);
+  const text = String(scaled).padStart(digits + 1, "0");
+  return digits === 0 ? sign + text : `${sign}${text.slice(0, -digits)}.${text.slice(-digits)}`;
+}

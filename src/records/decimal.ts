@@ -169,3 +169,8 @@ function divideHalfEven(numerator: bigint, denominator: bigint): bigint {
   const up = twice > denominator || (twice === denominator && quotient % 2n !== 0n);
   return up ? quotient + (numerator < 0n ? -1n : 1n) : quotient;
 }
+
+/** Returns a part of a whole in percent, without the last digits of a float; 0 of nothing. */
+export function percentOf(part: number, whole: number): number {
+  return whole === 0 ? 0 : Number((part / whole * 100).toPrecision(12));
+}
