@@ -1,5 +1,5 @@
 import type { Dataset } from "../records/dataset.ts";
-import { Delivery, type DeliveryParts } from "./delivery.ts";
+import { BatchDelivery, type BatchDeliveryParts } from "./batch_delivery.ts";
 import type { Batch, Sink } from "./sink.ts";
 import type { Queue } from "./queue.ts";
 
@@ -10,7 +10,7 @@ import type { Queue } from "./queue.ts";
 export type Progress = "ready" | "sent" | "failed" | "suspect" | "delivered" | "start";
 
 /** The parts of a {@linkcode BatchWriter}. */
-export interface WriterParts<T> extends Omit<DeliveryParts<T>, "onSent" | "onFailed" | "nextBatch"> {
+export interface WriterParts<T> extends Omit<BatchDeliveryParts<T>, "onSent" | "onFailed" | "nextBatch"> {
   readonly dataset: Dataset<T>;
   readonly sink: Sink;
   readonly queue: Queue<T>;
@@ -34,7 +34,7 @@ type WriterState = "idle" | "writing" | "sent" | "suspect" | "ahead";
  */
 export class BatchWriter<T> {
   readonly #parts: WriterParts<T>;
-  readonly #delivery: Delivery<T>;
+  readonly #delivery: BatchDelivery<T>;
   #state: WriterState = "idle";
   #delivered: Promise<void> = Promise.resolve();
   /** The batch that is ready behind the one that is being written. */
@@ -44,7 +44,7 @@ export class BatchWriter<T> {
   /** Writes nothing until the stream is written to. */
   constructor(parts: WriterParts<T>) {
     this.#parts = parts;
-    this.#delivery = new Delivery({
+    this.#delivery = new BatchDelivery({
       ...parts,
       onSent: () => {
         if (this.#state === "writing") this.#state = "sent";

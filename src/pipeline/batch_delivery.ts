@@ -8,8 +8,8 @@ import type { Queue } from "./queue.ts";
 import { retry, type RetryPace } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
 
-/** The parts of a {@linkcode Delivery}. */
-export interface DeliveryParts<T> {
+/** The parts of a {@linkcode BatchDelivery}. */
+export interface BatchDeliveryParts<T> {
   readonly dataset: Dataset<T>;
   /** Sink of batches. */
   readonly sink: Pick<Sink, "write">;
@@ -71,16 +71,16 @@ interface Isolation {
  *
  * @typeParam T The type of the records.
  */
-export class Delivery<T> {
+export class BatchDelivery<T> {
   /** Raised while a write fails until someone acts. */
   readonly alarm: Alarm;
   /** The last failure, until a write succeeds. */
   lastError: unknown;
-  readonly #parts: DeliveryParts<T>;
+  readonly #parts: BatchDeliveryParts<T>;
   #commits = 0;
 
   /** Does nothing by itself. */
-  constructor(parts: DeliveryParts<T>) {
+  constructor(parts: BatchDeliveryParts<T>) {
     this.#parts = parts;
     this.alarm = new Alarm(parts.dataset.name, parts.emit);
   }
