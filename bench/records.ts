@@ -8,6 +8,8 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import type { Column, Dataset, DatasetName } from "../src/records/dataset.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { formatCsv } from "../src/transfer/csv.ts";
+import { toCells } from "../src/transfer/values.ts";
 import { NODES, samples, START, STEP_MS } from "./samples.ts";
 
 const DAY_MS = 86_400_000;
@@ -80,16 +82,21 @@ export function recordADay(name: Measured, records: number): unknown[] {
 }
 
 /** Text of the values of a record in a file. */
-export type Form = "csv" | "copy";
+export type Form = "csv" | "copy" | "import";
 
-/** Writes so many records into a file: CSV with the columns of SQLite, or the text of PostgreSQL's COPY. */
+/**
+ * Writes so many records into a file: CSV with the columns of SQLite, the text of PostgreSQL's COPY, or CSV with the fields
+ * of the dataset, as `database import` reads it.
+ */
 export function writeRecords(name: Measured, records: number, { path, form }: { path: string; form: Form }) {
   const { dataset, at } = RECORDS[name];
-  const line = form === "csv" ? csvLine : copyLine;
+  const line = { csv: csvLine, copy: copyLine, import: importLine }[form];
   const encoder = new TextEncoder();
   using file = Deno.openSync(path, { write: true, create: true, truncate: true });
   for (let i = 0; i < records;) {
-    let text = "";
+    let text = i === 0 && form === "import"
+      ? `${formatCsv(dataset.columns.map(({ field }) => field))}\n`
+      : "";
     for (const end = Math.min(i + 1_000, records); i < end; i++) {
       text += line(dataset.columns, at(i) as unknown as Record<string, unknown>);
     }
@@ -108,6 +115,10 @@ function csvLine(columns: readonly Column[], record: Record<string, unknown>): s
     return [units, parts];
   });
   return `${values.join(",")}\n`;
+}
+
+function importLine(columns: readonly Column[], record: Record<string, unknown>): string {
+  return `${formatCsv(toCells(columns, record))}\n`;
 }
 
 /** Nothing in the records needs escaping. */

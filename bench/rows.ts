@@ -2,6 +2,7 @@ import type { Family } from "./row.ts";
 import { answerRows } from "./rows/answers.ts";
 import { collectRows } from "./rows/collect.ts";
 import { commandRows } from "./rows/commands.ts";
+import { importRows } from "./rows/import.ts";
 import { ingestRows } from "./rows/ingest.ts";
 import { memoryRows } from "./rows/memory.ts";
 import { optionRows } from "./rows/options.ts";
@@ -11,6 +12,7 @@ import { timescaleRows } from "./rows/timescaledb.ts";
 /** All that is measured on two sides, in the order of the table. */
 export const FAMILIES: readonly Family[] = [
   ingestRows,
+  importRows,
   collectRows,
   streamRows,
   commandRows,

@@ -8,6 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import process from "node:process";
 import {
   CostObservatory,
+  importRecords,
   migrate,
   ObservabilityHub,
   openBackend,
@@ -20,6 +21,7 @@ import { type Measured, sample, source } from "./records.ts";
 /** Work of a process. */
 export type Order =
   | { readonly what: "ingest"; dataset: Measured; records: number; config: PersistenceConfig }
+  | { readonly what: "import"; dataset: Measured; records: number; path: string; connectionString: string }
   | { readonly what: "collect" | "push"; records: number }
   | { readonly what: "read"; connectionString: string; records: number }
   | { readonly what: "iterate"; path: string; records: number }
@@ -62,6 +64,17 @@ async function ingest({ dataset, records, config }: Parameters<Run<"ingest">>[0]
   return await seconds(async () => {
     await source<SystemMetricsInput>(dataset, records).pipeTo(hub.systemMetricsSink());
     assertCount((await hub.close()).committed, records);
+  });
+}
+
+/** From the opening of the file until all is published and the backend is closed. */
+async function importFile({ dataset, records, path, connectionString }: Parameters<Run<"import">>[0]) {
+  const backend = await openBackend({ connectionString });
+  return await seconds(async () => {
+    const file = await Deno.open(path);
+    const { stored } = await importRecords(file.readable, { backend, dataset, format: "csv" });
+    await backend.close();
+    assertCount(stored, records);
   });
 }
 
@@ -131,6 +144,7 @@ async function migrateAll({ from, to }: Parameters<Run<"migrate">>[0]): Promise<
 
 const RUNS: { readonly [T in Exclude<Order["what"], "execute_values">]: Run<T> } = {
   ingest,
+  import: importFile,
   collect,
   push,
   read,

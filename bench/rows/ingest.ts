@@ -34,7 +34,8 @@ async function ingest(
   return (await subject.do({ what: "ingest", dataset, records, config })).seconds;
 }
 
-const warmUpOf = (records: number) => Math.ceil(records * WARM_UP);
+/** Number of records that a process takes in before it is measured. */
+export const warmUpOf = (records: number): number => Math.ceil(records * WARM_UP);
 
 /** The library, in memory. */
 export function intoMemory(dataset: Measured): Ingest {
