@@ -721,13 +721,49 @@ test("accepts records of any time from many writers", async (backend, database) 
   assertEquals((await read(backend, costEntries)).length, times.length);
 });
 
-test("creates a partition without waiting for readers", async (backend) => {
-  await write(backend, systemMetrics, metrics(3_000));
-  for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) {
-    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR + 100 * DAY }]);
-    break;
-  }
+/** Runs statements in a session that then holds its locks; disposing of it ends the session. */
+async function holding(database: TestDatabase, statements: string): Promise<AsyncDisposable> {
+  const held = database.sql(`BEGIN; ${statements}; SELECT pg_sleep(60); COMMIT`).catch(() => {}); // it is ended below
+  const ended = "pg_cancel_backend(pid)";
+  const sleeping = (what: string) =>
+    database.sql(`SELECT ${what} FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%(60)%'`);
+  await until(async () => (await sleeping("1")).length > 0);
+  return {
+    async [Symbol.asyncDispose]() {
+      assertEquals((await sleeping(ended)).length, 1, "It did not hold its locks until now.");
+      await held;
+    },
+  };
+}
+
+test("creates a partition without waiting for readers", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(1));
+  await using _reader = await holding(database, "SELECT count(*) FROM system_metrics");
+  await write(backend, systemMetrics, [{ timestamp: NEW_YEAR + 100 * DAY }]);
+  assertEquals((await backend.stats()).datasets.system_metrics.partitions, 2);
+  assertEquals((await read(backend, systemMetrics)).length, 2);
 });
+
+test(
+  "finishes writes of other sessions to one dataset, or says soon that it cannot",
+  async (backend, database) => {
+    await write(backend, systemMetrics, metrics(1));
+    {
+      await using _writer = await holding(database, "DELETE FROM system_metrics");
+      const error = await assertRejects(
+        () => backend.finishWrites(systemMetrics),
+        BackendError,
+      ) as BackendError;
+      assertEquals([error.retryable, error.sqlState], [true, "55P03"]);
+      await backend.finishWrites(serviceMetrics);
+    }
+    {
+      await using _reader = await holding(database, "SELECT count(*) FROM system_metrics");
+      await backend.finishWrites(systemMetrics);
+    }
+    await backend.finishWrites(systemMetrics);
+  },
+);
 
 test("drops expired partitions, deletes at the edge and frees disk", async (backend, database) => {
   const rows = Array.from(

@@ -175,18 +175,25 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     const path = folder.file("a.db");
     const first = await open(path);
     const batch = { dataset: systemMetrics, records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }] };
-    await first.write({ ...batch, id: "old" });
-    await first.write({ ...batch, id: "new" });
+    for (const id of ["old", "kept", "new"]) await first.write({ ...batch, id });
     await first.close();
-    await execute(driver, path, `UPDATE ledger SET committed_at = 0 WHERE batch_id = 'old'`);
+    const DAY = 86_400_000;
+    for (const [id, age] of [["old", 30 * DAY + 60_000], ["kept", 30 * DAY - 60_000]] as const) {
+      const time = Date.now() - age;
+      await execute(driver, path, `UPDATE ledger SET committed_at = ${time} WHERE batch_id = '${id}'`);
+    }
     const second = await open(path);
-    const writeBoth = async () => {
-      for (const id of ["old", "new"]) await second.write({ ...batch, id });
-      return (await read(second, systemMetrics)).length;
+    const known = async () => {
+      const ids = ["old", "kept", "new"];
+      const results = await Promise.all(ids.map((id) => second.write({ ...batch, id })));
+      return ids.filter((_, i) => results[i].isReplay);
     };
-    assertEquals(await writeBoth(), 2);
+    assertEquals(await known(), ["old", "kept", "new"]);
+    await second.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: true });
+    assertEquals(await known(), ["old", "kept", "new"]);
     await second.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false });
-    assertEquals(await writeBoth(), 3);
+    assertEquals(await known(), ["kept", "new"]);
+    assertEquals((await read(second, systemMetrics)).length, 4);
     await second.close();
   });
 

@@ -221,6 +221,8 @@ export async function poison(
   const numbers = letters.map(({ record }) => (record as SystemMetrics).activeConnections);
   assertEquals(new Set(numbers), bad);
   assertEquals(numbers.length, bad.size);
+  // Refused as what they are, so that no record was tried for ten minutes before.
+  assertEquals([...new Set(letters.map(({ code }) => code))], ["CONSTRAINT_VIOLATED"]);
 }
 
 /** Has the table of system metrics refuse some records. */
