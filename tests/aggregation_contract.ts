@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { aggregateCosts, aggregateFields, aggregateMetrics } from "../src/aggregation/aggregate.ts";
+import { isDeepStrictEqual } from "node:util";
+import {
+  aggregateCosts,
+  aggregateFields,
+  aggregateMetrics,
+  type CostAggregate,
+} from "../src/aggregation/aggregate.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { acceptQuery } from "../src/records/query.ts";
@@ -264,6 +270,7 @@ export function answersContract(test: Register): void {
     }
   });
 
+  const expectedFarApart = new Map<string, CostAggregate[]>(); // computed once for all backends of a file
   test("answers by buckets of records far apart as the memory backend does", async (backend) => {
     const memory = new MemoryBackend({ maxMemoryEntries: 20_000, onConflict: "ignore" });
     // As many days as take several statements for buckets that do not divide a day.
@@ -279,8 +286,11 @@ export function answersContract(test: Register): void {
         const asked = { bucket, timeZone: ZONE, groupBy: ["resourceId"], top };
         const found = await aggregateCosts(backend, asked);
         // Compared row by row: a difference between thousands of rows would take gigabytes to show.
-        const expected = await aggregateCosts(memory, asked);
-        found.forEach((row, i) => assertEquals(row, expected[i], bucket));
+        const key = JSON.stringify(asked);
+        const expected = expectedFarApart.get(key) ?? await aggregateCosts(memory, asked);
+        expectedFarApart.set(key, expected);
+        const i = found.findIndex((row, i) => !isDeepStrictEqual(row, expected[i]));
+        assertEquals(found[i], expected[i], bucket);
         assertEquals(found.length, expected.length);
         assertEquals(found.reduce((sum, { count }) => sum + count, 0), 4_300);
       }

@@ -11,6 +11,8 @@ import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { databaseUrl, TestDatabase } from "./postgres_server.ts";
 
 const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+/** The same with short waits for locks and deadlines. */
+const HURRIED = [...RUN.slice(0, -1), "--preload", new URL("hurry.ts", import.meta.url).href, RUN.at(-1)!];
 
 interface Run {
   code: number;
@@ -21,9 +23,14 @@ interface Run {
 /** Runs the command as a user would, without a terminal. */
 async function openfinops(
   args: string[],
-  { cwd, env = {}, wrap = [] }: { cwd: string; env?: Record<string, string>; wrap?: string[] },
+  { cwd, env = {}, wrap = [], run = RUN }: {
+    cwd: string;
+    env?: Record<string, string>;
+    wrap?: string[];
+    run?: readonly string[];
+  },
 ): Promise<Run> {
-  const [command, ...rest] = [...wrap, Deno.execPath(), ...RUN, ...args];
+  const [command, ...rest] = [...wrap, Deno.execPath(), ...run, ...args];
   const { code, stdout, stderr } = await new Deno.Command(command, { args: rest, cwd, env, stdin: "null" })
     .output();
   const decoder = new TextDecoder();
@@ -674,7 +681,8 @@ test("database test-connection tells a locked file from a read-only one", async 
   const { DatabaseSync } = await import("node:sqlite");
   const other = new DatabaseSync(folder.file("a.db"));
   other.exec("BEGIN IMMEDIATE");
-  const { code, err } = await openfinops(["database", "test-connection", ...AT], { cwd: folder.path });
+  const given = ["database", "test-connection", "--sqlite-driver", "node:sqlite", ...AT];
+  const { code, err } = await openfinops(given, { cwd: folder.path, run: HURRIED });
   assertEquals(code, 1);
   assertMatch(err, /: another process holds the lock \(.*\)\. .* \[LOCKED\]\n$/);
   other.exec("ROLLBACK");
@@ -683,7 +691,7 @@ test("database test-connection tells a locked file from a read-only one", async 
 
 test("collect exits with 1 when the database refuses its records", async ({ path: cwd }) => {
   const process = new Deno.Command(Deno.execPath(), {
-    args: [...RUN, "collect", "--duration", "2s", "--connection-string", "sqlite:///gone.db"],
+    args: [...HURRIED, "collect", "--duration", "1s", "--connection-string", "sqlite:///gone.db"],
     cwd,
     stdin: "null",
     stdout: "piped",
@@ -707,7 +715,7 @@ test("database query escapes control characters in tables", async (folder) => {
 
 test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd }) => {
   if (Deno.build.os === "windows") return; // has no signals to send
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  await Promise.all((["SIGINT", "SIGTERM", "SIGHUP"] as const).map(async (signal) => {
     const process = new Deno.Command(Deno.execPath(), {
       args: [...RUN, "collect", "--interval", "100ms", "--connection-string", `sqlite:///${signal}.db`],
       cwd,
@@ -724,7 +732,7 @@ test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd 
     const { out } = await openfinops(["database", "stats", ...at, "--format", "json"], { cwd });
     assertEquals(JSON.parse(out).datasets.system_metrics.rows, Number(samples));
     assert(!exists(`${cwd}/${signal}.db-wal`));
-  }
+  }));
 });
 
 test("collect keeps records in the spool when it cannot store them", async (folder) => {
@@ -737,7 +745,7 @@ test("collect keeps records in the spool when it cannot store them", async (fold
   database.exec(
     "CREATE TRIGGER t BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly'); END",
   );
-  const first = await openfinops(args, { cwd });
+  const first = await openfinops(args, { cwd, run: HURRIED });
   assertEquals(first.code, 0, first.err);
   assert(first.err.includes("paused: "), first.err);
   const [, kept] = /^Kept (\d+) records? in the spool/m.exec(first.out)!; // one, on a slow machine
