@@ -76,8 +76,8 @@ export const usageRecords: Dataset<UsageRecord> = defineDataset({
   noun: "a usage record",
   since: 4,
   columns: [
-    // Bounded so that PostgreSQL can index it.
-    column("text", "usageId", { required: true, maxLength: 800, summary: true }),
+    // Bounded so that PostgreSQL can index it, and the ids of its costs, which have the unit too.
+    column("text", "usageId", { required: true, maxLength: 700, summary: true }),
     column("timestamp", "timestamp", { required: true, summary: true }),
     column("text", "provider", { maxLength: 255, summary: true }),
     column("text", "model", { maxLength: 255, summary: true }),
