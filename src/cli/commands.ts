@@ -112,4 +112,29 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "create, change or delete a budget",
     load: async () => (await import("./costs_set_budget.ts")).costsSetBudget,
   },
+  {
+    name: "costs price",
+    summary: "turn usage into estimated costs; --reprice restates them by newer prices",
+    load: async () => (await import("./costs_price.ts")).costsPrice,
+  },
+  {
+    name: "prices list",
+    summary: "list prices: own ones, and built-in ones of language models",
+    load: async () => (await import("./prices.ts")).pricesList,
+  },
+  {
+    name: "prices show",
+    summary: "show the prices that apply to a model",
+    load: async () => (await import("./prices.ts")).pricesShow,
+  },
+  {
+    name: "prices test",
+    summary: "compute the cost of one call",
+    load: async () => (await import("./prices.ts")).pricesTest,
+  },
+  {
+    name: "prices set",
+    summary: "set or delete own prices, also from a file",
+    load: async () => (await import("./prices.ts")).pricesSet,
+  },
 ];

@@ -1,16 +1,8 @@
 import type { DocumentStore } from "../backends/backend.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
 import { BUILT_IN_PRICES, BuiltInPrices } from "./built_in_prices.ts";
+import { currentPrices, type StoredPrice } from "./own_prices.ts";
 import type { Price } from "./price.ts";
-
-/** The kind of documents that are own prices, by id. */
-export const PRICE = "price";
-
-/** An own price as it is stored. A later one of the same use replaces it; the earlier one stays as history. */
-export interface StoredPrice extends Price {
-  /** Time at which it was set, epoch ms. */
-  setAt: number;
-}
 
 /** Price that applies to a unit of a use, and where it comes from. */
 export interface AppliedPrice {
@@ -45,7 +37,7 @@ export class PriceBook {
 
   /** Reads the own prices of a database and loads the built-in ones. */
   static async read(documents: DocumentStore): Promise<PriceBook> {
-    const own = (await documents.read(PRICE)).map(({ body }) => body as StoredPrice);
+    const own = await currentPrices(documents);
     return new PriceBook(own, await BuiltInPrices.load());
   }
 
@@ -90,7 +82,7 @@ function applies(
 }
 
 /** True if a name is what a pattern stands for; case does not count. */
-function matches(pattern: string, name: string): boolean {
+export function matches(pattern: string, name: string): boolean {
   const [first, ...rest] = pattern.toLowerCase().split("*");
   const text = name.toLowerCase();
   if (rest.length === 0) return text === first;

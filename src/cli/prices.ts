@@ -1,0 +1,268 @@
+import type { Backend } from "../backends/backend.ts";
+import { BackendError } from "../errors.ts";
+import { BUILT_IN_PRICES, BuiltInPrices } from "../pricing/built_in_prices.ts";
+import { currentPrices, deletePrices, setPrices } from "../pricing/own_prices.ts";
+import { acceptPrice, type Price, priceColumns, type PriceInput, unitsPer } from "../pricing/price.ts";
+import { matches, PriceBook } from "../pricing/price_book.ts";
+import { priceUsage } from "../pricing/usage_cost.ts";
+import { Decimal } from "../records/decimal.ts";
+import type { UsageRecord } from "../records/usage_record.ts";
+import { readPriceFile } from "../transfer/price_file.ts";
+import type { Arguments, Option } from "./arguments.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  readZone,
+  TIME_ZONE_OPTION,
+  withBackend,
+} from "./command.ts";
+import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
+import { readCount, readTime, UsageError } from "./option_values.ts";
+
+const PROVIDER_OPTION: Option = { name: "provider", value: "NAME", summary: "provider, such as openai" };
+const AT_OPTION: Option = { name: "at", value: "TIME", summary: "time of use (default now)" };
+const COUNTS: readonly [option: string, field: keyof UsageRecord, what: string][] = [
+  ["input", "inputTokens", "input tokens, those of the cache included"],
+  ["output", "outputTokens", "output tokens, those of reasoning included"],
+  ["cache-read", "cacheReadTokens", "input tokens read from the cache"],
+  ["cache-write", "cacheWriteTokens", "input tokens written to the cache"],
+  ["reasoning", "reasoningTokens", "output tokens of reasoning"],
+  ["requests", "requests", "requests"],
+];
+
+/** `openfinops prices list` */
+export const pricesList: Command = {
+  name: "prices list",
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    PROVIDER_OPTION,
+    { name: "model", value: "PATTERN", summary: "only these models; * stands for any text" },
+    { name: "own", summary: "only own prices" },
+    { name: "history", summary: "also earlier versions of own prices" },
+  ],
+  examples: ["openfinops prices list --model 'gpt-5*'", "openfinops prices list --own --format csv"],
+  async run(given) {
+    const format = readFormat(given);
+    const own =
+      await withPrices(given, (backend) => currentPrices(backend.documents, given.has("history"))) ?? [];
+    const builtIn = given.has("own") ? [] : (await BuiltInPrices.load()).all();
+    const [provider, model] = ["provider", "model"].map((name) => given.text(name) ?? "*");
+    const found = [
+      ...own.map((price) => ({ ...price, source: `own, set ${isoTime(price.setAt)}` })),
+      ...builtIn.map((price) => ({ ...price, source: BUILT_IN_PRICES })),
+    ].filter((price) => matches(provider, price.provider) && matches(model, price.model));
+    printPrices(format, found);
+    if (found.length === 0) note("No prices. `openfinops prices set` sets one.");
+  },
+};
+
+/** `openfinops prices show` */
+export const pricesShow: Command = {
+  name: "prices show",
+  positionals: "<model>",
+  maxPositionals: 1,
+  options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS, PROVIDER_OPTION, AT_OPTION, TIME_ZONE_OPTION],
+  examples: ["openfinops prices show gpt-5", "openfinops prices show claude-sonnet-4-5 --at 2026-01-01"],
+  async run(given) {
+    const format = readFormat(given);
+    const use = readUse(given);
+    const units = (await readBook(given)).of(use);
+    printPrices(format, [...units.values()].map(({ price, source }) => ({ ...price, source })));
+    if (units.size === 0) note(unknownModel(use));
+  },
+};
+
+/** `openfinops prices test` */
+export const pricesTest: Command = {
+  name: "prices test",
+  positionals: "<model>",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    PROVIDER_OPTION,
+    ...COUNTS.map(([name, , summary]) => ({ name, value: "N", summary })),
+    AT_OPTION,
+    TIME_ZONE_OPTION,
+  ],
+  examples: ["openfinops prices test gpt-5 --input 12000 --cache-read 10000 --output 800"],
+  async run(given) {
+    const format = readFormat(given);
+    const use = readUse(given);
+    for (const [option, field] of COUNTS) {
+      const text = given.text(option);
+      if (text !== undefined) Object.assign(use, { [field]: readCount(option, text, 0) });
+    }
+    const { parts, unpriced } = priceUsage(use, await readBook(given));
+    const currencies = [...new Set(parts.map(({ price }) => price.currency))];
+    const totals = currencies.map((currency) => {
+      const costs = parts.filter(({ price }) => price.currency === currency);
+      return {
+        currency,
+        total: costs.reduce((sum, { cost }) => sum.plus(Decimal.from(cost)), Decimal.ZERO).toString(),
+      };
+    });
+    const header = ["unit", "quantity", "price", "cost", "currency"];
+    const rows = [
+      ...parts.map((
+        { unit, quantity, price, cost },
+      ) => [unit, quantity, describePrice(price), cost, price.currency]),
+      ...totals.map(({ currency, total }) => ["total", "", "", total, currency]),
+    ];
+    const table = () => rows.length > 0 && print(formatTable(header, rows));
+    printFound(format, { parts, totals, unpriced }, { table, header, rows });
+    for (const { unit, quantity } of unpriced) note(`No price for ${quantity} ${unit} of ${use.model}.`);
+  },
+};
+
+/** `openfinops prices set` */
+export const pricesSet: Command = {
+  name: "prices set",
+  positionals: "[model]",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    PROVIDER_OPTION,
+    {
+      name: "unit",
+      value: "NAME",
+      summary: "input, output, cacheRead, cacheWrite, reasoning, request, or a unit",
+    },
+    { name: "amount", value: "N", summary: "amount for a number of units" },
+    { name: "per", value: "N", summary: "that number (default 1000000 for tokens, else 1)" },
+    { name: "currency", value: "C", summary: "currency (default USD)" },
+    { name: "region", value: "NAME", summary: "only for uses with this tag region" },
+    { name: "above-input-tokens", value: "N", summary: "only for calls with more input tokens" },
+    { name: "valid-from", value: "TIME", summary: "only for uses from this time" },
+    { name: "valid-to", value: "TIME", summary: "only for uses before this time" },
+    { name: "file", value: "FILE", summary: "prices of a CSV or NDJSON file, with these fields as columns" },
+    { name: "delete", summary: "delete the own prices of the model" },
+    TIME_ZONE_OPTION,
+  ],
+  examples: [
+    "openfinops prices set gpt-5 --provider openai --unit input --amount 1.10",
+    "openfinops prices set --file prices.csv",
+    "openfinops prices set 'llama-*' --delete",
+  ],
+  async run(given) {
+    const [model] = given.positionals;
+    const file = given.text("file");
+    if ((model === undefined) === (file === undefined)) {
+      throw new UsageError("Name a model, or a file with --file.", { code: "MISSING_ARGUMENT" });
+    }
+    if (given.has("delete")) {
+      const provider = given.text("provider");
+      const isGone = (price: Price) =>
+        price.model === model && (provider === undefined || price.provider === provider);
+      const gone = await withBackend(given, "existing", ({ documents }) => deletePrices(documents, isGone));
+      if (gone === 0) {
+        throw new UsageError(
+          `There is no own price of ${model}. \`openfinops prices list --own\` lists them.`,
+          {
+            code: "NOT_FOUND",
+          },
+        );
+      }
+      return note(`Deleted ${formatThings(gone, "price", "prices")} of ${model}.`);
+    }
+    const prices = file === undefined ? [readPrice(given, model)] : await readPriceFile(file);
+    const changed = await withBackend(given, "create", ({ documents }) => setPrices(documents, prices));
+    const kept = prices.length - changed.length;
+    note(`Set ${formatThings(changed.length, "price", "prices")}${kept > 0 ? `; ${kept} as before` : ""}.`);
+    if (changed.length > 0) {
+      note("Restate the costs of earlier usage with `openfinops costs price --reprice`.");
+    }
+  },
+};
+
+/** Reads a price from options, and checks it before a database is opened. */
+function readPrice(given: Arguments, model: string): PriceInput {
+  const zone = readZone(given);
+  const [validFrom, validTo] = ["valid-from", "valid-to"].map((name) => {
+    const text = given.text(name);
+    return text === undefined ? undefined : readTime(name, text, zone);
+  });
+  const count = (name: string, least: number) => {
+    const text = given.text(name);
+    return text === undefined ? undefined : readCount(name, text, least);
+  };
+  const price = {
+    provider: given.text("provider"),
+    model,
+    unit: given.text("unit"),
+    amount: given.text("amount"),
+    per: count("per", 1),
+    currency: given.text("currency"),
+    region: given.text("region"),
+    aboveInputTokens: count("above-input-tokens", 0),
+    validFrom,
+    validTo,
+  } as PriceInput;
+  acceptPrice(price);
+  return price;
+}
+
+function readUse(given: Arguments): UsageRecord {
+  const [model] = given.positionals;
+  if (model === undefined) throw new UsageError("Name a model.", { code: "MISSING_ARGUMENT" });
+  const at = given.text("at");
+  const provider = given.text("provider");
+  return {
+    usageId: "test",
+    timestamp: at === undefined ? Date.now() : readTime("at", at, readZone(given)),
+    model,
+    ...(provider === undefined ? {} : { provider }),
+  };
+}
+
+async function readBook(given: Arguments): Promise<PriceBook> {
+  return await withPrices(given, ({ documents }) => PriceBook.read(documents)) ??
+    new PriceBook([], await BuiltInPrices.load());
+}
+
+/** Reads from a database; undefined where the default one is not there, since built-in prices need none. */
+async function withPrices<T>(
+  given: Arguments,
+  run: (backend: Backend) => Promise<T>,
+): Promise<T | undefined> {
+  try {
+    return await withBackend(given, "read", run);
+  } catch (error) {
+    if (error instanceof BackendError && error.code === "FILE_NOT_FOUND" && !given.has("connection-string")) {
+      return;
+    }
+    throw error;
+  }
+}
+
+function unknownModel({ provider, model }: UsageRecord): string {
+  const of = provider === undefined ? "" : ` of ${provider}`;
+  return `No price of ${model}${of}. \`openfinops prices list\` lists known models, \`openfinops prices set\` sets a price.`;
+}
+
+function describePrice(price: Price): string {
+  return `${price.amount} per ${unitsPer(price)}`;
+}
+
+function printPrices(
+  format: ReturnType<typeof readFormat>,
+  found: readonly (Price & { source: string })[],
+): void {
+  const columns = priceColumns.columns.filter(({ field, required }) =>
+    required || field === "per" || found.some((price) => price[field as keyof Price] !== undefined)
+  );
+  const header = [...columns.map(({ field }) => field), "source"];
+  const rows = found.map((price) => [
+    ...columns.map(({ field, type }) => {
+      const value = field === "per" ? unitsPer(price) : price[field as keyof Price];
+      return type === "timestamp" && value !== undefined ? isoTime(value as number) : value;
+    }),
+    price.source,
+  ]);
+  const table = () =>
+    rows.length > 0 && print(formatTable(header, rows.map((row) => row.map((cell) => String(cell ?? "")))));
+  printFound(format, found, { table, header, rows });
+}
