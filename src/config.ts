@@ -119,6 +119,12 @@ export interface PersistenceConfig {
    */
   anomalyDetection?: boolean;
   /**
+   * Store estimated costs with usage records, by the own and built-in prices; see `costs price` for stored usage.
+   *
+   * @default {false}
+   */
+  priceUsage?: boolean;
+  /**
    * Called with events: failures, alarms, dead letters and dropped records. What it throws
    * makes no difference.
    */
@@ -188,6 +194,7 @@ const DEFAULTS = {
   maxSpoolBytes: 2 ** 30,
   fsync: "batch",
   anomalyDetection: false,
+  priceUsage: false,
   onConflict: "ignore",
   timeZone: "UTC",
   sqliteDriver: "auto",
@@ -274,6 +281,7 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; ex
   fsync: isOneOf("batch", "interval", "none"),
   deadLetterDirectory: isFolder,
   anomalyDetection: { test: (value) => typeof value === "boolean", expected: "true or false" },
+  priceUsage: { test: (value) => typeof value === "boolean", expected: "true or false" },
   onEvent: { test: (value) => typeof value === "function", expected: "a function" },
   onConflict: isOneOf("ignore", "replace"),
   timeZone: {

@@ -13,6 +13,8 @@ import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
 import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";
 import { type CostSummary, costSummary, type CostSummaryOptions } from "./monitoring/cost_summary.ts";
+import { PriceBook } from "./pricing/price_book.ts";
+import { pricingSink } from "./pricing/pricing_sink.ts";
 import { CostMonitor } from "./monitoring/cost_monitor.ts";
 import { startOfBudgets } from "./monitoring/retention.ts";
 import {
@@ -95,13 +97,15 @@ export class CostObservatory implements AsyncDisposable {
       settle: () => monitor.settle(),
       close: () => monitor.close(),
     });
+    const sink = monitor.decorate(backend);
     this.entries = this.#store.handle(costEntries, {
       aggregate: aggregateCosts,
-      sink: monitor.decorate(backend),
+      sink,
       retentionFloor: () => startOfBudgets(backend.documents),
     });
     this.usage = this.#store.handle(usageRecords, {
       aggregate: (backend, query) => aggregateFields(backend, usageRecords, query),
+      sink: opened.prices && pricingSink(backend, { costs: sink, book: opened.prices }),
     });
     this.#budgets = new Budgets(backend, {
       emit,
@@ -120,7 +124,9 @@ export class CostObservatory implements AsyncDisposable {
    * @throws {BackendError} If the backend cannot be opened.
    */
   static async open(config: PersistenceConfig = {}): Promise<CostObservatory> {
-    return new CostObservatory(await openStore(config, DATASETS));
+    const opened = await openStore(config, DATASETS);
+    const prices = opened.config.priceUsage ? await PriceBook.read(opened.backend.documents) : undefined;
+    return new CostObservatory({ ...opened, prices });
   }
 
   /**

@@ -19,6 +19,7 @@ import { Pipeline } from "./pipeline/pipeline.ts";
 import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
 import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
 import type { Sink } from "./pipeline/sink.ts";
+import type { PriceBook } from "./pricing/price_book.ts";
 import type { Dataset, DatasetName } from "./records/dataset.ts";
 import { daysByDataset } from "./records/datasets.ts";
 import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
@@ -120,6 +121,8 @@ export interface OpenedBackend {
   readonly emit: EventListener;
   /** Ends events: nothing that is closed reports any. */
   readonly mute: () => void;
+  /** Prices of usage, where its costs are stored with it. */
+  readonly prices?: PriceBook;
   /** Queues other than in memory. */
   readonly queues: ReadonlyMap<DatasetName, QueueMaker>;
 }

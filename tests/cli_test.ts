@@ -1,4 +1,3 @@
-import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { dirname } from "node:path";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
@@ -8,34 +7,11 @@ import { formatTable } from "../src/cli/output.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { openfinops, RUN } from "./command.ts";
 import { databaseUrl, TestDatabase } from "./postgres_server.ts";
 
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
-/** The same with short waits for locks and deadlines. */
+/** The command with short waits for locks and deadlines. */
 const HURRIED = [...RUN.slice(0, -1), "--preload", new URL("hurry.ts", import.meta.url).href, RUN.at(-1)!];
-
-interface Run {
-  code: number;
-  out: string;
-  err: string;
-}
-
-/** Runs the command as a user would, without a terminal. */
-async function openfinops(
-  args: string[],
-  { cwd, env = {}, wrap = [], run = RUN }: {
-    cwd: string;
-    env?: Record<string, string>;
-    wrap?: string[];
-    run?: readonly string[];
-  },
-): Promise<Run> {
-  const [command, ...rest] = [...wrap, Deno.execPath(), ...run, ...args];
-  const { code, stdout, stderr } = await new Deno.Command(command, { args: rest, cwd, env, stdin: "null" })
-    .output();
-  const decoder = new TextDecoder();
-  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
-}
 
 const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
   Deno.test(`openfinops ${title}`, async () => {
@@ -86,7 +62,7 @@ test("keeps what a driver prints when it is loaded out of its results", async (f
 test("--help lists all commands, and leads with examples", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(["--help"], { cwd });
   assertEquals([code, err], [0, ""]);
-  const commands = [...out.matchAll(/^ {2}((?:(?:database|metrics|costs) )?[a-z-]+) {2,}/gm)].map((
+  const commands = [...out.matchAll(/^ {2}((?:(?:database|metrics|costs|prices) )?[a-z-]+) {2,}/gm)].map((
     [, name],
   ) => name);
   assertEquals(commands, [
@@ -110,6 +86,11 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "costs reconcile",
     "costs budgets",
     "costs set-budget",
+    "costs price",
+    "prices list",
+    "prices show",
+    "prices test",
+    "prices set",
   ]);
   for (const name of commands) {
     const help = await openfinops([...name.split(" "), "--help"], { cwd });

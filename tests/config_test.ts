@@ -22,6 +22,7 @@ Deno.test("resolveConfig() returns the documented defaults", () => {
     },
     batchSize: 100,
     anomalyDetection: false,
+    priceUsage: false,
     batchIntervalSeconds: 60,
     enableCompression: false,
     compressAfterDays: 7,

@@ -24,6 +24,10 @@ const READ = [
   "costs summary",
   "costs reconcile --invoice INV-1",
   "costs budgets",
+  "costs price --dry-run",
+  "prices list --own",
+  "prices show gpt-5",
+  "prices test gpt-5 --input 1",
 ];
 const WRITE = [
   "database init",
@@ -31,6 +35,8 @@ const WRITE = [
   "database delete metrics --node-id none --yes",
   "database cleanup --yes",
   "costs set-budget nlp --amount 1",
+  "costs price",
+  "prices set m --unit input --amount 1",
 ];
 const FILES = [
   "database import metrics in.csv --rejects bad.ndjson",
@@ -39,6 +45,7 @@ const FILES = [
   "database migrate --from sqlite:///other.db --to",
   "database dead-letter list --dead-letter-directory letters",
   "database dead-letter retry --dead-letter-directory letters",
+  "prices set --file prices.csv",
 ];
 const COLLECT = ["collect --interval 100ms --duration 300ms"];
 const NO_DATABASE = ["--help", "--version", "database examples"];
@@ -77,6 +84,7 @@ async function prepare({ folder, url }: Place): Promise<void> {
   const permissions = { ...SETS, ...Object.fromEntries(fewer) };
   Deno.writeTextFileSync(folder.file("deno.json"), JSON.stringify({ ...CONFIG, permissions }));
   Deno.writeTextFileSync(folder.file("in.csv"), "timestamp,cpuUsage\n2026-01-01T00:00Z,1\n");
+  Deno.writeTextFileSync(folder.file("prices.csv"), "model,unit,amount\nm,input,1\n");
   for (const [connectionString, nodeId] of [[url, "here"], [folder.sqlite("other.db"), "there"]]) {
     await using hub = await ObservabilityHub.open({ connectionString });
     await hub.collectSystemMetrics({ timestamp: NEW_YEAR, nodeId, cpuUsage: 50 });

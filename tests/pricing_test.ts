@@ -1,8 +1,9 @@
+import { CostObservatory } from "../mod.ts";
 import { openBackend } from "../src/config.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { BuiltInPrices } from "../src/pricing/built_in_prices.ts";
 import { acceptPrice, type PriceInput } from "../src/pricing/price.ts";
-import { type StoredPrice } from "../src/pricing/own_prices.ts";
+import type { StoredPrice } from "../src/pricing/own_prices.ts";
 import { PriceBook } from "../src/pricing/price_book.ts";
 import { costEntriesOf, priceUsage } from "../src/pricing/usage_cost.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
@@ -10,9 +11,10 @@ import { Decimal } from "../src/records/decimal.ts";
 import { type UsageRecord, usageRecords } from "../src/records/usage_record.ts";
 import { priceUsageRecords } from "../src/transfer/price_usage.ts";
 import { ValidationError } from "../src/errors.ts";
-import { assert, assertEquals, assertThrows } from "./assert.ts";
+import { assert, assertEquals, assertMatch, assertThrows } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
-import { NEW_YEAR } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { openfinops } from "./command.ts";
 import { Chance } from "./faults/chance.ts";
 
 const stored = (input: PriceInput, setAt = 0): StoredPrice => ({ ...acceptPrice(input), setAt });
@@ -240,4 +242,68 @@ Deno.test("priceUsageRecords() restates exactly by newer prices, and says the di
     const back = await priceUsageRecords(backend, { book: before, reprice: true });
     assertEquals(back.after, done.before);
   });
+});
+
+Deno.test("CostObservatory with priceUsage commits usage after its costs, each once over a spool", async () => {
+  using folder = new TemporaryFolder();
+  const config = {
+    connectionString: folder.sqlite(),
+    spoolDirectory: folder.file("spool"),
+    priceUsage: true,
+    batchSize: 7,
+  };
+  const uses = randomUses(new Chance(8), 50).map((usage) => ({ ...usage, model: "gpt-5" }));
+  let expected = Decimal.ZERO;
+  {
+    await using costs = await CostObservatory.open(config);
+    for (const usage of [...uses, ...uses]) await costs.usage.add(usage);
+    await costs.flush();
+    assertEquals((await costs.usage.query()).length, uses.length);
+    const book = new PriceBook([], await BuiltInPrices.load());
+    for (const { cost } of uses.flatMap((usage) => priceUsage(usage, book).parts)) {
+      expected = expected.plus(Decimal.from(cost));
+    }
+    const [{ total, basis }] = await costs.aggregateCosts();
+    assertEquals([total, basis], [expected.toString(), "estimated"]);
+  }
+  const backend = await openBackend(config);
+  const report = await priceUsageRecords(backend, {
+    book: await PriceBook.read(backend.documents),
+    reprice: true,
+  });
+  assertEquals([report.added, report.restated, report.deleted], [0, 0, 0]);
+  await backend.close();
+});
+
+Deno.test("openfinops prices and costs price print what applies, and restate", async () => {
+  using folder = new TemporaryFolder();
+  const cwd = folder.path;
+  const run = (...args: string[]) => openfinops([...args, "--format", "json"], { cwd });
+  const test = JSON.parse(
+    (await run("prices", "test", "gpt-5", "--input", "1000000", "--cache-read", "400000")).out,
+  );
+  assertEquals(test.totals, [{ currency: "USD", total: "0.8" }]); // 600,000 at 1.25 and 400,000 at 0.125 a million
+  const set = async (...args: string[]) => (await openfinops(["prices", "set", ...args], { cwd })).err;
+  assertMatch(await set("m", "--unit", "input", "--amount", "1"), /^Set 1 price\.\n/);
+  assertMatch(await set("m", "--unit", "input", "--amount", "1"), /^Set 0 prices; 1 as before\.\n/);
+  await set("m", "--unit", "input", "--amount", "2");
+  assertEquals(JSON.parse((await run("prices", "list", "--own")).out).length, 1);
+  assertEquals(JSON.parse((await run("prices", "list", "--own", "--history")).out).length, 2);
+  Deno.writeTextFileSync(folder.file("p.csv"), "model,unit,amount\nx,input,1\ny,input,free\n");
+  assertMatch(await set("--file", "p.csv"), /p\.csv, line 3: .*amount/);
+  Deno.writeTextFileSync(
+    folder.file("u.ndjson"),
+    '{"usageId":"a","timestamp":"2026-11-01T00:00:00Z","model":"m","inputTokens":18059974}\n' +
+      '{"usageId":"b","timestamp":"2026-11-01T00:00:00Z","model":"other","inputTokens":7}\n',
+  );
+  await openfinops(["database", "import", "usage", "u.ndjson"], { cwd });
+  const report = async (...args: string[]) => JSON.parse((await run("costs", "price", ...args)).out);
+  const first = await report();
+  assertEquals(first.after, { USD: "36.119948" });
+  assertEquals(first.unpriced, [{ model: "other", unit: "input", quantity: "7", records: 1 }]);
+  await set("m", "--unit", "input", "--amount", "3");
+  assertEquals((await report()).after, { USD: "36.119948" });
+  assertEquals((await report("--reprice", "--dry-run")).after, { USD: "54.179922" });
+  assertEquals((await report("--reprice")).after, { USD: "54.179922" });
+  assertEquals((await report("--reprice")).restated, 0);
 });
