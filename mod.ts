@@ -85,6 +85,7 @@ export type {
 } from "./src/aggregation/aggregate_query.ts";
 export type { AggregateRow, Aggregation, GroupKey, Measure } from "./src/records/aggregation.ts";
 export type { BucketRange } from "./src/records/calendar.ts";
+export type { Comparison } from "./src/records/periods.ts";
 export type { EventDetails, EventListener, TelemetryEvent } from "./src/pipeline/events.ts";
 export type { CloseReport, CommitLatency, PipelineStats } from "./src/pipeline/pipeline_stats.ts";
 export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
