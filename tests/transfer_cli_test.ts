@@ -57,6 +57,13 @@ function cellsOf(out: string): string {
   return [counts, ...totals].map((line) => line.trim().split(/\s+/).join(" ")).join(" ");
 }
 
+/** The counts in the table at the end of an import: stored, replaced, known, different, skipped, bad. */
+function counts(out: string): number[] {
+  const [header, row] = out.split("\n");
+  assertEquals(header.split(/ +/), ["stored", "replaced", "known", "different", "skipped", "bad"]);
+  return row.trim().split(/ +/).map((text) => Number(text.replaceAll(",", "")));
+}
+
 test("import stores files and says when nothing is new", async (folder) => {
   Deno.writeTextFileSync(folder.file("f.csv"), FOCUS);
   const args = ["import", "costs", "f.csv", "--format", "focus", ...AT];
@@ -209,7 +216,7 @@ test("import names and keeps bad lines, stores the others and exits with 1", asy
   Deno.writeTextFileSync(folder.file("m.csv"), `timestamp,cpuUsage\n2026-01-01T00:00Z,1\n${lines}`);
   const args = ["import", "metrics", "m.csv", "--rejects", "bad.ndjson", ...AT];
   const { code, out, err } = await database(args, { cwd: folder.path });
-  assertEquals([code, out], [1, "m.csv: 1 record stored, 15 bad lines\n"]);
+  assertEquals([code, counts(out)], [1, [1, 0, 0, 0, 0, 15]]);
   const told = err.trimEnd().split("\n");
   assertEquals(told.length, 11);
   assertEquals(
@@ -310,7 +317,20 @@ test("import reads a named pipe once", async (folder) => {
   const { code, out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
   clearTimeout(ending);
   await writer.status;
-  assertEquals([code, out], [0, "m.csv: 1 record stored\n"]);
+  assertEquals([code, counts(out)], [0, [1, 0, 0, 0, 0, 0]]);
+});
+
+test("import of several files ends with one table, also when a file fails", async (folder) => {
+  const { path: cwd } = folder;
+  const header = "timestamp,cpuUsage\n";
+  Deno.writeTextFileSync(folder.file("1.csv"), `${header}2026-01-01T00:00Z,1\n2026-01-01T00:01Z,x\n`);
+  Deno.writeTextFileSync(folder.file("2.csv"), `${header}2026-01-02T00:00Z,1\n2026-01-02T00:01Z,2\n`);
+  Deno.writeTextFileSync(folder.file("3.csv"), "time\n");
+  const first = await database(["import", "metrics", "1.csv", "2.csv", "1.csv", ...AT], { cwd });
+  assertEquals([first.code, counts(first.out)], [1, [3, 0, 1, 0, 0, 2]]);
+  const second = await database(["import", "metrics", "2.csv", "3.csv", ...AT], { cwd });
+  assertEquals([second.code, counts(second.out)], [1, [0, 0, 2, 0, 0, 0]]);
+  assertMatch(second.err, /3\.csv: Cannot import/);
 });
 
 test("import names the rejects file when it cannot be written", async (folder) => {
@@ -495,7 +515,7 @@ test("import and export leave nothing partial when killed", async (folder) => {
   const stored = await rows();
   assert(!wasKilled || (stored < count && stored % 5_000 === 0), `${stored} records`);
   const { out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
-  assertMatch(out, wasKilled ? /stored, [\d,]+ already stored/ : /nothing new/);
+  assertEquals(counts(out), [count - stored, 0, stored, 0, 0, 0]);
   assertEquals(await rows(), count);
 
   const files = () => [...Deno.readDirSync(cwd)].map(({ name }) => name);

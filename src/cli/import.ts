@@ -160,22 +160,35 @@ async function importEach(
   options: Omit<ImportOptions, "format">,
   rejects: Rejects,
 ): Promise<void> {
+  const total = { stored: 0, known: 0, restated: 0 };
+  const add = ({ stored, known, restated }: Omit<ImportReport, "delivery">) => {
+    total.stored += stored;
+    total.known += known;
+    total.restated += restated;
+  };
   for (const { path, format } of files) {
     using progress = new ProgressLine();
     const { open, size, name } = asCostFile({ path, format });
+    let written: Omit<ImportReport, "delivery"> = { stored: 0, known: 0, restated: 0, rejected: 0 };
     try {
       const report = await importRecords(await open(), {
         ...options,
         format,
         onNote: (text) => note(`${name}: ${text}`),
         onReject: (reject) => rejects.add(name, reject),
-        onProgress: ({ stored, known, bytes }) => progress.show(stored + known, size && bytes / size),
+        onProgress(state) {
+          written = state;
+          progress.show(state.stored + state.known, size && state.bytes / size);
+        },
       });
-      print(`${name}: ${describeReport(report)}`);
+      add(report);
     } catch (error) {
+      add(written);
+      if (total.stored + total.known > 0) printReport({ ...total, rejected: rejects.count });
       throw asImportError(error, path);
     }
   }
+  printReport({ ...total, rejected: rejects.count });
 }
 
 /** Imports files of costs as one delivery. */
@@ -209,7 +222,7 @@ async function importAsDelivery(
       onNote: (text) => note(`${nameOf(current)}: ${text}`),
       onReject: (reject) => rejects.add(nameOf(current), reject),
       onProgress: ({ staged, bytes }) => progress.show(staged, total && bytes / total),
-      onDelivered: printDelivery,
+      onDelivered: printReport,
     });
   } catch (error) {
     throw asImportError(error, current);
@@ -232,8 +245,8 @@ function asImportError(error: unknown, path: string): unknown {
   return isOfFile ? new TransferError(`${nameOf(path)}: ${error.message}`, error) : error;
 }
 
-/** Prints the outcome of a delivery: its rows, and totals before and after. */
-function printDelivery({ stored, restated, known, rejected, delivery }: ImportReport): void {
+/** Prints the outcome of an import: its rows, and for a delivery totals before and after. */
+function printReport({ stored, restated, known, rejected, delivery }: ImportReport): void {
   const { replaced, different, totals } = delivery ?? { replaced: 0, different: 0, totals: [] };
   const counts = [stored, replaced + restated, known, different, 0, rejected].map(formatCount);
   print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
@@ -357,16 +370,6 @@ function pathOf(path: string): string {
   return path === STDIN ? "/dev/stdin" : path;
 }
 
-function describeReport({ stored, known, restated, rejected }: ImportReport): string {
-  const bad = rejected > 0 ? `, ${formatThings(rejected, "bad line", "bad lines")}` : "";
-  if (stored === 0 && known > 0) {
-    return `nothing new: ${formatThings(known, "record is", "records are")} already stored${bad}`;
-  }
-  return `${formatThings(stored, "record", "records")} stored` +
-    (restated > 0 ? ` (${formatCount(restated)} of them restated)` : "") +
-    (known > 0 ? `, ${formatCount(known)} already stored` : "") + bad;
-}
-
 /** Returns true if an open file is the one at a path, by device and inode. */
 function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean {
   if (!isFile || !isGranted({ name: "read", path })) return false;
@@ -407,6 +410,11 @@ class Rejects implements Disposable {
     if (!inUse.some((other) => isSameFile(opened, other))) return;
     this.#file.close();
     throw inUseError(path);
+  }
+
+  /** Number of rejected lines. */
+  get count(): number {
+    return this.#count;
   }
 
   /** Forgets the bad lines of an earlier import. */
