@@ -99,6 +99,12 @@ export {
   type CostTimeField,
 } from "./src/records/cost_entry.ts";
 export type { DeviceMetrics, DeviceMetricsInput } from "./src/records/device_metrics.ts";
+export {
+  type UsageExtra,
+  usageFromAISDK,
+  usageFromAnthropic,
+  usageFromOpenAI,
+} from "./src/records/usage_adapters.ts";
 export type { UsageDecimalField, UsageRecord, UsageRecordInput } from "./src/records/usage_record.ts";
 export type { ServiceMetrics, ServiceMetricsInput } from "./src/records/service_metrics.ts";
 export type { HealthStatus, SystemMetrics, SystemMetricsInput } from "./src/records/system_metrics.ts";
