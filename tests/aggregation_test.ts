@@ -24,6 +24,9 @@ Deno.test("aggregateMetrics() and aggregateCosts() name the field of an invalid 
     [{ groupBy: ["x.team"] }, "groupBy", "a name such as "],
     [{ groupBy: [1] }, "groupBy", "a name such as "],
     [{ top: 0 }, "top", "from 1"],
+    [{ top: 1.5 }, "top", "from 1"],
+    [{ top: 1e300 }, "top", "from 1"],
+    [{ top: "2" }, "top", "from 1"],
     [{ emptyBuckets: true }, "emptyBuckets", "no bucket"],
     [{ bucket: "1h", emptyBuckets: 1 }, "emptyBuckets", "true or false"],
     [
@@ -161,6 +164,17 @@ Deno.test("aggregateCosts() fills empty buckets of each group when emptyBuckets 
     [3, "storage", "0", 0],
   ]);
   assertEquals((await costs.aggregateCosts(asked)).length, 2);
+});
+
+Deno.test("aggregateMetrics() ends its empty buckets with the bucket of the newest record", async () => {
+  const memory = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  const last = NEW_YEAR + 3 * HOUR - 1;
+  await write(memory, systemMetrics, [{ timestamp: NEW_YEAR }, { timestamp: last }]);
+  const found = await aggregateMetrics(memory, systemMetrics, { bucket: "1h", emptyBuckets: true });
+  assertEquals(found.map(({ endTime, count }) => [(endTime! - NEW_YEAR) / HOUR, count]), [[1, 1], [2, 0], [
+    3,
+    1,
+  ]]);
 });
 
 Deno.test("aggregateMetrics() ignores records that arrive late and lie outside its buckets", async () => {

@@ -723,10 +723,10 @@ test("accepts records of any time from many writers", async (backend, database) 
 
 /** Runs statements in a session that then holds its locks; disposing of it ends the session. */
 async function holding(database: TestDatabase, statements: string): Promise<AsyncDisposable> {
-  const held = database.sql(`BEGIN; ${statements}; SELECT pg_sleep(60); COMMIT`).catch(() => {}); // it is ended below
+  const held = database.sql(`BEGIN; ${statements}; SELECT pg_sleep(30); COMMIT`).catch(() => {}); // it is ended below
   const ended = "pg_cancel_backend(pid)";
   const sleeping = (what: string) =>
-    database.sql(`SELECT ${what} FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%(60)%'`);
+    database.sql(`SELECT ${what} FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%(30)%'`);
   await until(async () => (await sleeping("1")).length > 0);
   return {
     async [Symbol.asyncDispose]() {

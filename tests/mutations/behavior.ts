@@ -326,6 +326,51 @@ const MONITORING: readonly Mutation[] = [
   },
 ];
 
+const RULES: readonly Mutation[] = [
+  {
+    name: "built-in-rule-enabled",
+    file: "src/monitoring/alerts/alert_rules.ts",
+    before: 'description: "High CPU usage",\n    isEnabled: true,',
+    after: 'description: "High CPU usage",\n    isEnabled: false,',
+    tests: ["alert_rules_test.ts"],
+  },
+  {
+    name: "built-in-rule-duration",
+    file: "src/monitoring/alerts/alert_rules.ts",
+    before: "durationMs: MINUTE / 2,",
+    after: "durationMs: MINUTE / 3,",
+    tests: ["alert_rules_test.ts"],
+  },
+  {
+    name: "built-in-rule-severity",
+    file: "src/monitoring/alerts/alert_rules.ts",
+    before: 'severity: "emergency",',
+    after: 'severity: "critical",',
+    tests: ["alert_rules_test.ts"],
+  },
+  {
+    name: "rule-limit-itself",
+    file: "src/monitoring/alerts/alert_monitor.ts",
+    before: "value !== undefined && !isBroken(rule, value)",
+    after: "value !== undefined && isBroken(rule, value)",
+    tests: ["alert_rules_test.ts"],
+  },
+  {
+    name: "resolve-at-once",
+    file: "src/monitoring/alerts/alert_monitor.ts",
+    before: "if (!violation || timestamp < violation.last) return;",
+    after: "if (!violation || timestamp <= violation.last) return;",
+    tests: ["alert_rules_test.ts"],
+  },
+  {
+    name: "acknowledgement-of-one-firing",
+    file: "src/monitoring/alerts/alerts.ts",
+    before: "if (note?.firedAt !== alert.firedAt) return alert;",
+    after: "if (note === undefined) return alert;",
+    tests: ["alert_rules_test.ts"],
+  },
+];
+
 const BOUNDS: readonly Mutation[] = [
   {
     name: "queue-bytes",
@@ -372,7 +417,66 @@ const BOUNDS: readonly Mutation[] = [
   },
 ];
 
+const IN_FLIGHT: readonly Mutation[] = [
+  {
+    name: "finish-writes-empty",
+    file: "src/backends/postgres.ts",
+    before: 'await this.pool.transaction("write", (session) => session.query(lock), { settings });',
+    after: "void [lock, settings];",
+    tests: ["postgres_test.ts: finishes writes of other sessions"],
+  },
+  {
+    name: "finish-writes-readers",
+    file: "src/backends/postgres.ts",
+    before: "`LOCK TABLE ONLY ${name} IN SHARE MODE`",
+    after: "`LOCK TABLE ONLY ${name} IN ACCESS EXCLUSIVE MODE`",
+    tests: ["postgres_test.ts: finishes writes of other sessions"],
+  },
+  {
+    name: "partition-beside-readers",
+    file: "src/backends/postgres/partitions.ts",
+    before: "`ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +",
+    after: "`LOCK TABLE ${dataset.name}; ALTER TABLE ${dataset.name} ATTACH PARTITION ${name} ` +",
+    tests: ["postgres_test.ts: without waiting for readers"],
+  },
+  {
+    name: "ledger-29-days",
+    file: "src/backends/sqlite/cleanup.ts",
+    before: "LEDGER_DAYS * DAY_MS",
+    after: "(LEDGER_DAYS - 1) * DAY_MS",
+    tests: ["sqlite_test.ts: ledger entries older"],
+  },
+  {
+    name: "ledger-31-days",
+    file: "src/backends/sqlite/cleanup.ts",
+    before: "LEDGER_DAYS * DAY_MS",
+    after: "(LEDGER_DAYS + 1) * DAY_MS",
+    tests: ["sqlite_test.ts: ledger entries older"],
+  },
+  {
+    name: "read-canceled",
+    file: "src/backends/sqlite.ts",
+    before: "if (reader !== this.#database) reader.close();",
+    after: "",
+    tests: ["hub_test.ts: canceled early"],
+  },
+];
+
 const ANSWERS: readonly Mutation[] = [
+  {
+    name: "top-whole-number",
+    file: "src/aggregation/aggregate_query.ts",
+    before: "top: {\n    test: (value) => Number.isSafeInteger(value) && value",
+    after: "top: {\n    test: (value) => value",
+    tests: ["aggregation_test.ts"],
+  },
+  {
+    name: "last-empty-bucket",
+    file: "src/aggregation/bucket_plan.ts",
+    before: "{ start, end: newest + 1 }",
+    after: "{ start, end: newest + 2 }",
+    tests: ["aggregation_test.ts: ends its empty buckets"],
+  },
   {
     name: "aggregate-one-state",
     file: "src/backends/sqlite.ts",
@@ -469,4 +573,12 @@ const ANSWERS: readonly Mutation[] = [
   },
 ];
 
-export const BEHAVIOR: readonly Mutation[] = [...TERMINAL, ...RETRIES, ...MONITORING, ...BOUNDS, ...ANSWERS];
+export const BEHAVIOR: readonly Mutation[] = [
+  ...TERMINAL,
+  ...RETRIES,
+  ...MONITORING,
+  ...RULES,
+  ...BOUNDS,
+  ...IN_FLIGHT,
+  ...ANSWERS,
+];
