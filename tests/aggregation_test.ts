@@ -106,7 +106,15 @@ Deno.test("aggregateCosts() keeps the top groups of each currency and adds up th
 
 Deno.test("aggregateMetrics() ranks by the first measure and merges all but percentiles", async () => {
   await using hub = new ObservabilityHub();
-  const nodes = { hot: [90, 95], warm: [50, 60], cool: [10], cold: [1, 2, 3], silent: [undefined] };
+  // Nodes without values come first and last: none of them counts as 0.
+  const nodes = {
+    mute: [undefined],
+    hot: [90, 95],
+    warm: [50, 60],
+    cool: [10],
+    cold: [1, 2, 3],
+    silent: [undefined],
+  };
   for (const [nodeId, values] of Object.entries(nodes)) {
     for (const cpuUsage of values) await hub.collectSystemMetrics({ timestamp: NEW_YEAR, nodeId, cpuUsage });
   }
@@ -127,7 +135,7 @@ Deno.test("aggregateMetrics() ranks by the first measure and merges all but perc
     {
       group: { nodeId: null },
       isOther: true,
-      count: 5,
+      count: 6,
       fields: { cpuUsage: { avg: 4, max: 10, min: 1, sum: 16, count: 4 } },
     },
   ]);

@@ -159,6 +159,9 @@ Deno.test("AlertMonitor evicts only silent nodes and reports when it is full", (
     minute = 1;
     observe("hot");
     assertEquals(told.splice(0), ["watch-paused", "alert-fired"]); // what is watched goes on
+    observe("in the place of hot");
+    observe("still one more");
+    assertEquals(told.splice(0), ["watch-resumed", "watch-paused"]);
     minute = 7; // all others were silent for longer than five minutes
     observe("late");
     minute = 8;

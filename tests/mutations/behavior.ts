@@ -296,6 +296,13 @@ const MONITORING: readonly Mutation[] = [
     tests: ["monitoring_test.ts: evicts only silent"],
   },
   {
+    name: "silent-conditions-go",
+    file: "src/monitoring/alerts/alert_monitor.ts",
+    before: "if (!alert && now - seenAt > MAX_GAP_MS) this.#remove(subject, rule);",
+    after: "void [alert, seenAt];",
+    tests: ["monitoring_test.ts: evicts only silent"],
+  },
+  {
     name: "resolved-conditions",
     file: "src/monitoring/alerts/alert_monitor.ts",
     before:
@@ -463,6 +470,13 @@ const IN_FLIGHT: readonly Mutation[] = [
 ];
 
 const ANSWERS: readonly Mutation[] = [
+  {
+    name: "others-without-values",
+    file: "src/aggregation/result_rows.ts",
+    before: "if (a === null || a === undefined) return b;",
+    after: "if (a === undefined) return b;",
+    tests: ["aggregation_test.ts: all but percentiles"],
+  },
   {
     name: "top-whole-number",
     file: "src/aggregation/aggregate_query.ts",
