@@ -26,7 +26,7 @@ export class DocumentWriter {
     const name = `${document.kind} ${document.id}`;
     this.#pending.delete(name); // to the end of the line
     this.#pending.set(name, document);
-    this.#running ??= this.#run().finally(() => this.#running = undefined);
+    this.#running ??= this.#run();
   }
 
   /** Tries once more what is not stored yet, and ends. */
@@ -53,5 +53,6 @@ export class DocumentWriter {
     } catch {
       // closed meanwhile
     }
+    this.#running = undefined; // at once: what is saved in the next turn starts another run
   }
 }
