@@ -215,39 +215,6 @@ test(
   },
 );
 
-/** The kind of a failure for each class of SQLSTATEs, and for codes that differ from their class. */
-const KINDS: Readonly<Record<FailureKind, string>> = {
-  "data": "22000 22003 22021 22P05 23000 23502 23505 23514 44000 54000 54001 P0001 P0004",
-  "operator": "0A000 25006 28000 28P01 3D000 3F000 42501 42601 42703 42P01 42P07 53400",
-  "transient": "08000 08006 08P01 25P03 40001 40P01 53000 53300 55000 55006 55P03 57P01 57P03 58000 58030",
-  "timeout": "25P04 53200 57014",
-  "disk-full": "53100",
-  "unknown":
-    "03000 09000 0B000 0F000 0L000 0P000 0Z000 20000 21000 24000 25000 25P02 26000 27000 2B000 2D000 2F000 " +
-    "34000 38000 39000 3B000 57000 72000 F0000 HV000 XX000 XX001 XX002 ZZ001 99999 E0001",
-};
-
-Deno.test("asPostgresError() returns the kind of each SQLSTATE class", () => {
-  for (const [kind, codes] of Object.entries(KINDS)) {
-    for (const code of codes.split(" ")) {
-      const error = asPostgresError(
-        "write",
-        "db",
-        Object.assign(new Error("no"), { code, severity: "ERROR" }),
-      );
-      assertEquals([code, error.kind, error.sqlState], [code, kind, code]);
-    }
-  }
-});
-
-Deno.test("asPostgresError() treats a system error as one of the network", () => {
-  const fields = { errno: -1, syscall: "getaddrinfo" };
-  for (const [code, kind] of [["EPERM", "operator"], ["EPIPE", "transient"], ["EBUSY", "transient"]]) {
-    const error = asPostgresError("open", "db", Object.assign(new Error("no"), { code, ...fields }));
-    assertEquals([error.kind, error.sqlState], [kind, undefined]);
-  }
-});
-
 Deno.test("asPostgresError() says what happened, then what to do", () => {
   const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:5432"), { code: "ECONNREFUSED" });
   assertEquals(

@@ -249,8 +249,8 @@ function exists(path: string): boolean {
   }
 }
 
-/** The sign of a file that another process keeps locked. */
-const LOCKED = /database (table )?is locked|busy/;
+/** The sign of a file that another process keeps locked, opens at the same moment, or is changing the schema of. */
+const LOCKED = /database (table )?is locked|busy|locking protocol|schema has changed/;
 
 /** Meaning of failures. Matched against the driver's message: neither driver gives the result code. */
 export const SQLITE_FAILURES: readonly FailureRow[] = [
