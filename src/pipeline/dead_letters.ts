@@ -59,6 +59,7 @@ export class DeadLetters {
         // Starts a new line if a crash left half of one.
         await writeAll(file, encoder.encode(`${before > 0 ? "\n" : ""}${JSON.stringify(letter)}`));
         await file.sync();
+        if (before === 0) await syncFolder(this.#folder); // the name of a new file
       } catch (error) {
         await file.truncate(before).catch(() => {}); // half a letter would spoil the next one
         throw error;
