@@ -1,7 +1,8 @@
+import { dirname } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { decodeFrame, encodeFrame, FrameKind } from "./frame.ts";
 import { identityOf } from "./segment.ts";
-import { replaceFile } from "../pipeline/durable_file.ts";
+import { replaceFile, syncFolder } from "../pipeline/durable_file.ts";
 
 /** Time to wait for a process that is ending. */
 const LOCK_ATTEMPTS = 20;
@@ -12,6 +13,7 @@ const RESERVE_BYTES = 64 * 1_024;
 /** Makes a folder where it is not there, and gives its lock. */
 async function openLocked(path: string): Promise<Deno.FsFile> {
   await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+  await syncFolder(dirname(path)).catch(() => {}); // may be a folder that this user cannot read
   const lock = await Deno.open(`${path}/lock`, { write: true, create: true, mode: 0o600 });
   for (let attempt = 1; !await lock.tryLock(true); attempt++) {
     if (attempt === LOCK_ATTEMPTS) {
