@@ -129,11 +129,12 @@ export class BatchDelivery<T> {
     return [...await this.#attempt(first, isolation), ...await this.#attempt(second, isolation)];
   }
 
-  /** Writes the batch behind a record that fails alone; returns true if the backend stored it. */
+  /** Writes the batch behind a record that fails alone, or its first part; returns true if the backend stored it. */
   async #tryNext(): Promise<boolean> {
     const { nextBatch, queue, sink } = this.#parts;
-    const next = nextBatch();
-    if (!next || queue.isSplit(next.id)) return false;
+    let next = nextBatch();
+    while (next && queue.isSplit(next.id)) [next] = halves(next); // the whole must never be written again
+    if (!next) return false;
     try {
       await sink.write(next);
     } catch {
