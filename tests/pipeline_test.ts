@@ -605,6 +605,41 @@ Deno.test("Pipeline loses nothing in ten minutes of unknown failures", async () 
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
+for (const kind of ["transient", "operator", "disk-full"] as const) {
+  Deno.test(`Pipeline keeps trying the whole batch for hours when all fails with ${kind}`, async () => {
+    using time = new FakeTime();
+    let isDown = true;
+    const sink = refusing(() => isDown ? failure(kind) : undefined);
+    const pipeline = pipelineInto(sink);
+    for (const number of range(0, 40)) await pipeline.accept(metrics(number));
+    const flush = () => pipeline.flush().catch(() => {}); // an operator's failure rejects it
+    let flushed = flush();
+    for (let passed = 0; passed < 3 * 3_600_000; passed += 30_000) await time.pass(30_000);
+    assert(sink.attempts.length > 100, `${sink.attempts.length} attempts`);
+    assertEquals(new Set(sink.attempts.map(({ id }) => id)).size, 1);
+    assertEquals([pipeline.stats().inFlight, pipeline.stats().deadLettered], [40, 0]);
+    isDown = false;
+    flushed = Promise.all([flushed, flush()]).then(() => {});
+    await time.passUntil(flushed);
+    assertEquals([sink.numbers, sink.batches.length], [range(0, 40), 1]);
+    await pipeline.close({ deadlineMs: 1_000 });
+  });
+}
+
+Deno.test("Pipeline makes no attempt after the deadline of close()", async () => {
+  using time = new FakeTime();
+  const sink = refusing(() => failure("transient"));
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(1));
+  await settle();
+  const { lost } = await time.passUntil(pipeline.close({ deadlineMs: 2_000 }), 250);
+  assertEquals(lost, 1);
+  const { length } = sink.attempts;
+  assert(length > 2, `${length} attempts`);
+  for (let passed = 0; passed < 600_000; passed += 30_000) await time.pass(30_000);
+  assertEquals([sink.attempts.length, time.pending], [length, 0]);
+});
+
 for (const count of [1, 700]) {
   Deno.test(`Pipeline retries ${count} records for hours while nothing at all is committed`, async () => {
     using time = new FakeTime();

@@ -841,14 +841,20 @@ test("starts no further cleanup step after its time budget", async (backend) => 
   assertEquals((await read(backend, systemMetrics)).length, 10);
 });
 
-test("deletes ledger entries older than 30 days", async (backend, database) => {
-  await write(backend, systemMetrics, metrics(1));
-  await write(backend, systemMetrics, metrics(1));
-  await database.sql(
-    "UPDATE ledger SET committed_at = now() - interval '31 days' WHERE ctid = (SELECT min(ctid) FROM ledger)",
-  );
+test("deletes ledger entries older than 30 days only in a cleanup", async (backend, database) => {
+  const batch = { dataset: systemMetrics, records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }] };
+  const age = (id: string, age: string) =>
+    database.sql(`UPDATE ledger SET committed_at = now() - interval '${age}' WHERE batch_id = '${id}'`);
+  const writeBoth = async () => {
+    for (const id of ["old", "new"]) await backend.write({ ...batch, id });
+    await age("old", "30 days 1 minute");
+    await age("new", "29 days 23 hours 50 minutes");
+    return await rowsIn(database, "system_metrics");
+  };
+  assertEquals([await writeBoth(), await writeBoth()], [2, 2]);
   await backend.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false });
-  assertEquals(await rowsIn(database, "ledger"), 1);
+  assertEquals(await database.sql("SELECT batch_id FROM ledger"), [{ batch_id: "new" }]);
+  assertEquals(await writeBoth(), 3);
 });
 
 // --- Reading
