@@ -6,6 +6,7 @@
  */
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
+import { FAILURES } from "./mutations/failures.ts";
 import { PIPELINE } from "./mutations/pipeline.ts";
 import { SPOOL } from "./mutations/spool.ts";
 
@@ -30,5 +31,6 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   pipeline: PIPELINE,
   spool: SPOOL,
   backends: BACKENDS,
+  failures: FAILURES,
   behavior: BEHAVIOR,
 };

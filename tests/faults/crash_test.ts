@@ -322,3 +322,146 @@ Deno.test("Spool.close() leaves a batch that is settled too late to the next pro
   assertEquals(files.calls, []);
   await next.close({ deadlineMs: 0 });
 });
+
+/**
+ * A spool with segments of 512 bytes: the records of a frozen batch, its frame with records that wait, and two with records
+ * that wait. A crash leaves the same.
+ */
+async function openInUse(folder: TemporaryFolder): Promise<{ spool: Spool<SystemMetrics>; id: string }> {
+  const spool = await openSpool(folder.file("spool"), { maxBytes: 4_096 });
+  await push(spool, 0, 10);
+  await spool.take();
+  const [{ id }] = await spool.freeze(10);
+  for (const [from, to] of [[10, 16], [16, 30], [30, 40]]) await push(spool, from, to);
+  const kinds = journals(folder.file("spool/system_metrics")).map((name) =>
+    framesIn(Deno.readFileSync(folder.file(`spool/system_metrics/${name}`))).map(({ kind }) => kind)
+  );
+  const { RECORDS, BATCH } = FrameKind;
+  assertEquals(kinds, [[RECORDS], [BATCH, RECORDS], [RECORDS], [RECORDS]]);
+  return { spool, id };
+}
+
+Deno.test("Spool with drop-oldest removes no segment that a batch on its way needs", async () => {
+  using folder = new TemporaryFolder();
+  const { spool, id } = await openInUse(folder);
+  const files = () => journals(folder.file("spool/system_metrics")).map((name) => Number(name.slice(0, 12)));
+  assertEquals(spool.dropOldest(), 20); // all that waits up to the end of the third
+  await until(() => files().length === 3, "a segment is removed");
+  assertEquals(files(), [1, 2, 4]);
+  assertEquals(spool.dropOldest(), 0); // the last is being written
+  const sink = new LedgerSink();
+  const next = await open(crash(folder), sink);
+  await next.flush();
+  assertEquals(sink.ledger.get(id)?.map(numberOf), range(0, 10));
+  assertEquals(sink.numbers.filter((number) => number >= 30), range(30, 40));
+  await next.close(NO_DEADLINE);
+  await spool.close();
+});
+
+Deno.test("Spool with drop-oldest drops nothing before it goes on with what an earlier process froze", async () => {
+  using folder = new TemporaryFolder();
+  const { spool, id } = await openInUse(folder);
+  const copy = crash(folder);
+  const next = await openSpool(copy, { maxBytes: 4_096 });
+  assertEquals([next.dropOldest(), journals(`${copy}/system_metrics`).length], [0, 4]);
+  const frozen: string[] = [];
+  for await (const batch of next.frozen()) {
+    frozen.push(batch.id);
+    assertEquals(batch.records.map(numberOf), range(0, 10));
+  }
+  assertEquals(frozen, [id]);
+  assertEquals(next.dropOldest(), 20);
+  await next.close();
+  await spool.close();
+});
+
+Deno.test("Spool with drop-oldest drops nothing while records are read back or wait for the disk", async () => {
+  using folder = new TemporaryFolder();
+  using files = new FileCalls(folder.file("spool/system_metrics"));
+  const spool = await openSpool(folder.file("spool"), { maxBytes: 2 ** 23 }); // segments of 1 MiB
+  for (let from = 0; from < 14_000; from += 1_000) await push(spool, from, from + 1_000);
+  assert(spool.spooled > 0, "all is in memory");
+  const found = [...await spool.take()];
+  assertEquals(found.length, 10_000);
+  const reading = spool.take();
+  assertEquals(spool.dropOldest(), 0);
+  found.push(...await reading);
+  assertEquals(found.map(numberOf), range(0, 14_000));
+  for (let from = 14_000; from < 45_000; from += 1_000) await push(spool, from, from + 1_000);
+  const { promise: isHeld, resolve } = Promise.withResolvers<void>();
+  files.beforeSync = () => isHeld;
+  const waiting = push(spool, 45_000, 55_000);
+  assertEquals([spool.room, spool.dropOldest()], ["busy", 0]);
+  resolve();
+  await waiting;
+  assert(spool.dropOldest() > 0, "nothing is dropped");
+  await spool.close();
+});
+
+Deno.test("Spool numbers no record like one of a frozen batch whose file is gone", async () => {
+  using folder = new TemporaryFolder();
+  const { spool, id } = await openInUse(folder);
+  const copy = crash(folder);
+  for (const name of journals(`${copy}/system_metrics`)) {
+    const path = `${copy}/system_metrics/${name}`;
+    const frames = framesIn(Deno.readFileSync(path));
+    if (frames.every(({ kind }) => kind === FrameKind.RECORDS)) Deno.removeSync(path);
+    else Deno.truncateSync(path, HEADER_BYTES + id.length); // the frame of the batch is all that is left
+  }
+  const first = new LedgerSink();
+  first.refuse = () => never;
+  const next = await open(copy, first);
+  await next.accept(metrics(100));
+  await until(() => first.attempts.length > 0, "an attempt");
+  assert(!first.attempts.includes(id), first.attempts.join());
+  const last = new LedgerSink();
+  last.ledger.set(id, range(0, 10).map(metrics)); // as it was stored
+  const again = await open(crash(folder, copy), last);
+  await again.flush();
+  assertEquals(last.numbers, [...range(0, 10), 100]);
+  await again.close(NO_DEADLINE);
+  await next.close({ deadlineMs: 0 });
+  await spool.close();
+});
+
+Deno.test("Spool makes a new batch of records whose batch frame is damaged, beside the next batch", async () => {
+  using folder = new TemporaryFolder();
+  const spool = await openSpool(folder.file("spool"));
+  await push(spool, 0, 4);
+  await spool.take();
+  const [{ id: damaged }] = await spool.freeze(2);
+  const [{ id }] = await spool.freeze(2);
+  const copy = crash(folder);
+  const path = `${copy}/system_metrics/000000000001.journal`;
+  const bytes = Deno.readFileSync(path);
+  bytes[new TextDecoder("latin1").decode(bytes).indexOf(damaged)] ^= 1;
+  Deno.writeFileSync(path, bytes);
+  const sink = new LedgerSink();
+  sink.ledger.set(id, [2, 3].map(metrics)); // the second was stored, the first was not
+  const next = await open(copy, sink);
+  await next.flush();
+  assertEquals(sink.numbers, range(0, 4));
+  assertEquals([sink.attempts.length, sink.attempts[1]], [2, id]);
+  await next.close(NO_DEADLINE);
+  await spool.close();
+});
+
+Deno.test("Spool has the frame of a batch in its file when the file was moved away before", async () => {
+  using folder = new TemporaryFolder();
+  const spool = await openSpool(folder.file("spool"));
+  await push(spool, 0, 4);
+  await spool.take();
+  const path = folder.file("spool/system_metrics/000000000001.journal");
+  Deno.renameSync(path, folder.file("moved"));
+  const [{ id }] = await spool.freeze(4);
+  assertEquals(
+    framesIn(Deno.readFileSync(path)).filter(({ kind }) => kind === FrameKind.BATCH).at(-1)?.payload,
+    id,
+  );
+  const sink = new LedgerSink();
+  const next = await open(crash(folder), sink);
+  await next.flush();
+  assertEquals([sink.numbers, sink.attempts], [range(0, 4), [id]]);
+  await next.close(NO_DEADLINE);
+  await spool.close();
+});

@@ -1,0 +1,223 @@
+/** Changes to the kinds of failures, which decide between retry, alarm, split and dead letter. */
+import type { Mutation } from "../mutations.ts";
+
+export const FAILURES: readonly Mutation[] = [
+  {
+    name: "pg-57p",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^57P.. /,\n    code: "SERVER_STOPPED",\n    kind: "transient"',
+    after: 'match: /^57P.. /,\n    code: "SERVER_STOPPED",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-57p03",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^57P03 /,\n    code: "SERVER_STARTING",\n    kind: "transient"',
+    after: 'match: /^57P03 /,\n    code: "SERVER_STARTING",\n    kind: "unknown"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-40",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^40... /,\n    code: "SERIALIZATION_FAILED",\n    kind: "transient"',
+    after: 'match: /^40... /,\n    code: "SERIALIZATION_FAILED",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-55",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^55... /,\n    code: "LOCKED",\n    kind: "transient"',
+    after: 'match: /^55... /,\n    code: "LOCKED",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-57014",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^(25P04|57014) /,\n    code: "STATEMENT_TIMEOUT",\n    kind: "timeout"',
+    after: 'match: /^(25P04|57014) /,\n    code: "STATEMENT_TIMEOUT",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-53100",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^53100 /,\n    code: "DISK_FULL",\n    kind: "disk-full"',
+    after: 'match: /^53100 /,\n    code: "DISK_FULL",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-53200",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^53200 /,\n    code: "SERVER_LIMIT",\n    kind: "timeout"',
+    after: 'match: /^53200 /,\n    code: "SERVER_LIMIT",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-53300",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^53300 /,\n    code: "TOO_MANY_CONNECTIONS",\n    kind: "transient"',
+    after: 'match: /^53300 /,\n    code: "TOO_MANY_CONNECTIONS",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-53400",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^53400 /,\n    code: "SERVER_LIMIT",\n    kind: "operator"',
+    after: 'match: /^53400 /,\n    code: "SERVER_LIMIT",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-53",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^53... /,\n    code: "SERVER_OVERLOADED",\n    kind: "transient"',
+    after: 'match: /^53... /,\n    code: "SERVER_OVERLOADED",\n    kind: "unknown"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-connection",
+    file: "src/backends/postgres/errors.ts",
+    before:
+      'match: /^(ECONNRESET|EPIPE|CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|08...) /,\n    code: "CONNECTION_LOST",\n    kind: "transient"',
+    after:
+      'match: /^(ECONNRESET|EPIPE|CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|08...) /,\n    code: "CONNECTION_LOST",\n    kind: "unknown"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-eperm",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^(NotCapable|EPERM) /,\n    code: "PERMISSION_MISSING",\n    kind: "operator"',
+    after: 'match: /^(NotCapable|EPERM) /,\n    code: "PERMISSION_MISSING",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-22",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^22... /,\n    code: "DATA_REFUSED",\n    kind: "data"',
+    after: 'match: /^22... /,\n    code: "DATA_REFUSED",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-23",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^(23|44)... /,\n    code: "CONSTRAINT_VIOLATED",\n    kind: "data"',
+    after: 'match: /^(23|44)... /,\n    code: "CONSTRAINT_VIOLATED",\n    kind: "unknown"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-25006",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^25006 /,\n    code: "READ_ONLY",\n    kind: "operator"',
+    after: 'match: /^25006 /,\n    code: "READ_ONLY",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-28",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^28... /,\n    code: "LOGIN_REFUSED",\n    kind: "operator"',
+    after: 'match: /^28... /,\n    code: "LOGIN_REFUSED",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-42",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^42... /,\n    code: "TABLES_ALTERED",\n    kind: "operator"',
+    after: 'match: /^42... /,\n    code: "TABLES_ALTERED",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-42-function",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^42... in a function /,\n    code: "TABLES_ALTERED",\n    kind: "unknown"',
+    after: 'match: /^42... in a function /,\n    code: "TABLES_ALTERED",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-54",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^54... /,\n    code: "DATA_REFUSED",\n    kind: "data"',
+    after: 'match: /^54... /,\n    code: "DATA_REFUSED",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-58",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^58... /,\n    code: "DISK_FAILED",\n    kind: "transient"',
+    after: 'match: /^58... /,\n    code: "DISK_FAILED",\n    kind: "disk-full"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-xx",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^(XX|72|F0)... /,\n    code: "SERVER_FAILED",\n    kind: "unknown"',
+    after: 'match: /^(XX|72|F0)... /,\n    code: "SERVER_FAILED",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "pg-p0",
+    file: "src/backends/postgres/errors.ts",
+    before: 'match: /^P0... /,\n    code: "DATA_REFUSED",\n    kind: "data"',
+    after: 'match: /^P0... /,\n    code: "DATA_REFUSED",\n    kind: "unknown"',
+    tests: ["failure_kinds_test.ts: PostgreSQL"],
+  },
+  {
+    name: "sqlite-locked",
+    file: "src/backends/sqlite/file.ts",
+    before: 'match: LOCKED,\n    code: "LOCKED",\n    kind: "transient"',
+    after: 'match: LOCKED,\n    code: "LOCKED",\n    kind: "operator"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-full",
+    file: "src/backends/sqlite/file.ts",
+    before: 'match: /disk is full/,\n    code: "DISK_FULL",\n    kind: "disk-full"',
+    after: 'match: /disk is full/,\n    code: "DISK_FULL",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-io",
+    file: "src/backends/sqlite/file.ts",
+    before: 'match: /disk I\\/O error/,\n    code: "DISK_FAILED",\n    kind: "disk-full"',
+    after: 'match: /disk I\\/O error/,\n    code: "DISK_FAILED",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-constraint",
+    file: "src/backends/sqlite/file.ts",
+    before:
+      'match: /constraint failed|datatype mismatch|too big/,\n    code: "CONSTRAINT_VIOLATED",\n    kind: "data"',
+    after:
+      'match: /constraint failed|datatype mismatch|too big/,\n    code: "CONSTRAINT_VIOLATED",\n    kind: "unknown"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-readonly",
+    file: "src/backends/sqlite/file.ts",
+    before:
+      'match: /readonly|read-only|Permission denied/i,\n    code: "ACCESS_DENIED",\n    kind: "operator"',
+    after:
+      'match: /readonly|read-only|Permission denied/i,\n    code: "ACCESS_DENIED",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-malformed",
+    file: "src/backends/sqlite/file.ts",
+    before: 'match: /not a database|malformed/,\n    code: "NOT_A_DATABASE",\n    kind: "operator"',
+    after: 'match: /not a database|malformed/,\n    code: "NOT_A_DATABASE",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-open",
+    file: "src/backends/sqlite/file.ts",
+    before: 'match: /unable to open/,\n    code: "FILE_FAILED",\n    kind: "operator"',
+    after: 'match: /unable to open/,\n    code: "FILE_FAILED",\n    kind: "transient"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+  {
+    name: "sqlite-no-table",
+    file: "src/backends/sqlite/file.ts",
+    before:
+      'match: /no such (table|column)|has no column|already exists/,\n    code: "TABLES_ALTERED",\n    kind: "operator"',
+    after:
+      'match: /no such (table|column)|has no column|already exists/,\n    code: "TABLES_ALTERED",\n    kind: "data"',
+    tests: ["failure_kinds_test.ts: SQLite"],
+  },
+];
