@@ -116,6 +116,52 @@ Deno.test("Pipeline.flush() resolves when earlier records are committed in order
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
+Deno.test("Pipeline.flush() waits for the write under way, and for callers that wait for room", async () => {
+  const sink = new GatedSink({ isOpen: false });
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  const done: string[] = [];
+  const flushed = [pipeline.flush().then(() => done.push(`${sink.numbers.length}`))];
+  await settle();
+  assertEquals([sink.attempts.length, done], [1, []]);
+  for (const number of range(1, BUFFER + 1)) await pipeline.accept(metrics(number));
+  void pipeline.accept(metrics(BUFFER + 1)); // waits
+  flushed.push(pipeline.flush().then(() => done.push(`${sink.numbers.length}`)));
+  await settle();
+  assertEquals(done, []);
+  sink.open();
+  await Promise.all(flushed);
+  assertEquals(done, ["1", `${BUFFER + 2}`]);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
+Deno.test("Pipeline with overflow block admits no caller before those that came earlier", async () => {
+  using _ = new FakeTime();
+  const sink = new ManualSink();
+  const accepted: number[] = [];
+  const onAccepted = ({ activeConnections }: SystemMetrics) => void accepted.push(activeConnections!);
+  const pipeline = pipelineInto(sink, { batchSize: 1, onAccepted });
+  await pipeline.accept(metrics(0));
+  await settle();
+  for (const number of range(1, BUFFER + 1)) await pipeline.accept(metrics(number));
+  for (const number of [20_001, 20_002]) void pipeline.accept(metrics(number)); // wait for room
+  sink.writes[0].end();
+  await settle();
+  assertEquals(sink.counts, [1, BUFFER]); // there is room now
+  assertEquals(accepted.length, BUFFER + 1);
+  void pipeline.accept(metrics(20_003));
+  await settle();
+  sink.writes[1].send();
+  await settle();
+  assertEquals(accepted.slice(BUFFER + 1), [20_001, 20_002, 20_003]);
+  sink.writes[1].end();
+  await settle();
+  sink.writes[2].end();
+  await settle();
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
 Deno.test("Pipeline.flush() resolves at once when nothing is pending", async () => {
   const pipeline = pipelineInto(new GatedSink());
   await pipeline.flush();

@@ -378,19 +378,19 @@ Deno.test("Spool with drop-oldest drops nothing before it goes on with what an e
 Deno.test("Spool with drop-oldest drops nothing while records are read back or wait for the disk", async () => {
   using folder = new TemporaryFolder();
   using files = new FileCalls(folder.file("spool/system_metrics"));
-  const spool = await openSpool(folder.file("spool"), { maxBytes: 2 ** 23 }); // segments of 1 MiB
-  for (let from = 0; from < 14_000; from += 1_000) await push(spool, from, from + 1_000);
-  assert(spool.spooled > 0, "all is in memory");
+  const spool = await openSpool(folder.file("spool"), { maxBytes: 2 ** 24 }); // segments of some 25,000 records
+  for (let from = 0; from < 60_000; from += 1_000) await push(spool, from, from + 1_000);
   const found = [...await spool.take()];
-  assertEquals(found.length, 10_000);
+  assertEquals(found.length, 10_000); // the others are on disk only
   const reading = spool.take();
   assertEquals(spool.dropOldest(), 0);
   found.push(...await reading);
-  assertEquals(found.map(numberOf), range(0, 14_000));
-  for (let from = 14_000; from < 45_000; from += 1_000) await push(spool, from, from + 1_000);
+  while (!spool.isEmpty) found.push(...await spool.take());
+  assertEquals(found.map(numberOf), range(0, 60_000));
+  for (let from = 60_000; from < 110_000; from += 1_000) await push(spool, from, from + 1_000);
   const { promise: isHeld, resolve } = Promise.withResolvers<void>();
   files.beforeSync = () => isHeld;
-  const waiting = push(spool, 45_000, 55_000);
+  const waiting = push(spool, 110_000, 120_000);
   assertEquals([spool.room, spool.dropOldest()], ["busy", 0]);
   resolve();
   await waiting;
@@ -462,6 +462,24 @@ Deno.test("Spool has the frame of a batch in its file when the file was moved aw
   const next = await open(crash(folder), sink);
   await next.flush();
   assertEquals([sink.numbers, sink.attempts], [range(0, 4), [id]]);
+  await next.close(NO_DEADLINE);
+  await spool.close();
+});
+
+Deno.test("Spool reads back only the rest of a frame whose first records are settled", async () => {
+  using folder = new TemporaryFolder();
+  const spool = await openSpool(folder.file("spool"));
+  for (const from of [0, 5, 10]) await push(spool, from, from + 5);
+  await spool.take();
+  await spool.freeze(7);
+  using files = new FileCalls(folder.file("spool/system_metrics"));
+  spool.acknowledge();
+  await until(() => files.calls.includes("rename cursor.new cursor"), "the cursor");
+  const sink = new LedgerSink();
+  const next = await open(crash(folder), sink);
+  assertEquals(next.stats().accepted, 8);
+  await next.flush();
+  assertEquals(sink.numbers, range(7, 15));
   await next.close(NO_DEADLINE);
   await spool.close();
 });

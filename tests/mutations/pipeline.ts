@@ -234,14 +234,14 @@ export const PIPELINE: readonly Mutation[] = [
     file: "src/pipeline/batch_delivery.ts",
     before: "() => deadLetters.append(letter),",
     after: "() => deadLetters.append(letter).catch(() => {}),",
-    tests: ["dead_letters_test.ts: cannot be written"],
+    tests: ["dead_letters_test.ts: until its dead letter"],
   },
   {
     name: "letter-before-settled",
     file: "src/pipeline/batch_delivery.ts",
     before: "      await retry(\n        () => deadLetters.append(letter),",
     after: "      void retry(\n        () => deadLetters.append(letter),",
-    tests: ["dead_letters_test.ts: cannot be written"],
+    tests: ["dead_letters_test.ts: until its dead letter"],
   },
   {
     name: "server-fault-time",
@@ -264,7 +264,7 @@ export const PIPELINE: readonly Mutation[] = [
       '    await this.#delivery.deliver(batch);\n    onProgress("delivered");\n    await queue.acknowledge();',
     after:
       '    await queue.acknowledge();\n    await this.#delivery.deliver(batch);\n    onProgress("delivered");',
-    tests: ["spool_test.ts: under their batch ids"],
+    tests: ["faults/crash_test.ts: batch frames through"],
   },
   {
     name: "one-batch-at-a-time",

@@ -220,16 +220,6 @@ export const SPOOL: readonly Mutation[] = [
     tests: ["faults/crash_test.ts: moved away"],
   },
   {
-    name: "split-after-written",
-    file: "src/spool/spool_batches.ts",
-    before:
-      "    const segment = await this.#appendFrame({ kind: FrameKind.SPLIT, sequence, count: 0, payload: batchId });\n    this.#splits.add(batchId);",
-    after:
-      "    this.#splits.add(batchId);\n    const segment = await this.#appendFrame({ kind: FrameKind.SPLIT, sequence, count: 0, payload: batchId });",
-    tests: ["faults/crash_test.ts: split"],
-    equivalent: "isSplit() is asked only after split() has resolved: one batch is delivered at a time.",
-  },
-  {
     name: "settled-too-late",
     file: "src/spool/spool_batches.ts",
     before: "    if (this.#parts.work.isEnded) return; // too late: the next process finds out by itself\n",
@@ -255,14 +245,14 @@ export const SPOOL: readonly Mutation[] = [
     file: "src/spool/spool_reader.ts",
     before: "const known = Math.max(0, this.#nextSequence - frame.sequence);",
     after: "const known = 0;",
-    tests: ["faults/damage_test.ts: Spool"],
+    tests: ["faults/crash_test.ts: the rest of a frame"],
   },
   {
     name: "reader-twice",
     file: "src/spool/spool_reader.ts",
     before: "    if (end <= this.#nextSequence) return undefined; // written twice, or settled\n",
     after: "",
-    tests: ["faults/crash_test.ts: sync has failed"],
+    tests: ["faults/crash_test.ts: the rest of a frame"],
   },
   {
     name: "reader-before",
