@@ -857,6 +857,23 @@ test("deletes ledger entries older than 30 days only in a cleanup", async (backe
   assertEquals(await writeBoth(), 3);
 });
 
+test(
+  "stores nothing while the ledger has lost its key, by which it knows a batch",
+  async (backend, database) => {
+    const batch = { dataset: systemMetrics, records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }] };
+    await backend.write({ ...batch, id: "a" });
+    await database.sql("ALTER TABLE ledger DROP CONSTRAINT ledger_pkey");
+    const error = await assertRejects(
+      () => backend.write({ ...batch, id: "a" }),
+      BackendError,
+    ) as BackendError;
+    assertEquals([error.kind, error.code], ["operator", "TABLES_ALTERED"]);
+    await database.sql("ALTER TABLE ledger ADD PRIMARY KEY (batch_id)");
+    assertEquals((await backend.write({ ...batch, id: "a" })).isReplay, true);
+    assertEquals(await rowsIn(database, "system_metrics"), 1);
+  },
+);
+
 // --- Reading
 
 test("prunes partitions and uses an index in documented queries", async (backend, database) => {

@@ -3,6 +3,7 @@ import type { OpenMode } from "../src/backends/backend.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { openSqliteFile } from "../src/backends/sqlite/file.ts";
 import { loadSqliteDriver, type SqliteDriverName } from "../src/backends/sqlite/driver.ts";
+import { FileGuard } from "../src/backends/sqlite/file_guard.ts";
 import { SCHEMA_VERSION, upgradesFrom } from "../src/backends/sqlite/schema.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
@@ -369,6 +370,27 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       await again.close();
     });
   }
+
+  test("changes nothing in a file that is gone, and acknowledges nothing if it goes meanwhile", async (folder) => {
+    if (Deno.build.os === "windows") return; // open files cannot be removed there
+    const path = folder.file("a.db");
+    const database = openSqliteFile(await loadSqliteDriver(driver), path, "create");
+    const guard = new FileGuard(database, { path, inode: Deno.statSync(path).ino });
+    let changes = 0;
+    assertEquals(guard.around(() => ++changes), 1);
+    const away = folder.file("away.db");
+    Deno.renameSync(path, away);
+    assertThrows(() => guard.around(() => ++changes), BackendError, "deleted or replaced");
+    Deno.renameSync(away, path);
+    assertEquals(guard.around(() => ++changes), 2);
+    const moving = () => {
+      changes++;
+      Deno.renameSync(path, away);
+    };
+    assertThrows(() => guard.around(moving), BackendError, "deleted or replaced");
+    assertEquals(changes, 3);
+    database.close();
+  });
 
   test("writes on after another process has made the file smaller", async (folder) => {
     const path = folder.file("a.db");

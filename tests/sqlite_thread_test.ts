@@ -1,4 +1,5 @@
 import { clearImmediate, setImmediate } from "node:timers";
+import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
 import { type ThreadData, WriterThread } from "../src/backends/sqlite/writer_thread.ts";
@@ -52,6 +53,27 @@ Deno.test("WriterThread writes, reports replays and continues after a failure", 
   await assertRejects(() => thread.write(batch("b", "n")), BackendError, "deleted or replaced");
   Deno.renameSync(folder.file("away.db"), folder.file("test.db"));
   assertEquals((await thread.write(batch("b", "n"))).committed, 1);
+  await thread.close();
+});
+
+Deno.test("WriterThread passes on the kind and the code of a failure", async () => {
+  using folder = new TemporaryFolder();
+  const thread = await startThread(folder);
+  using database = new DatabaseSync(folder.file("test.db"));
+  const failure = async () => {
+    const error = await assertRejects(() => thread.write(batch("a", "n")), BackendError) as BackendError;
+    return [error.kind, error.code, error.operation];
+  };
+  database.exec("BEGIN IMMEDIATE");
+  assertEquals(await failure(), ["transient", "LOCKED", "write"]);
+  database.exec("ROLLBACK");
+  database.exec("CREATE TABLE other (a INTEGER CHECK (a > 1))");
+  database.exec(
+    "CREATE TRIGGER refuse BEFORE INSERT ON system_metrics BEGIN INSERT INTO other VALUES (0); END",
+  );
+  assertEquals(await failure(), ["data", "CONSTRAINT_VIOLATED", "write"]);
+  database.exec("DROP TRIGGER refuse; ALTER TABLE system_metrics RENAME TO hidden");
+  assertEquals(await failure(), ["operator", "TABLES_ALTERED", "write"]);
   await thread.close();
 });
 

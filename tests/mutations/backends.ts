@@ -63,15 +63,14 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/sqlite/file_guard.ts",
     before: "    this.#check();\n    const result",
     after: "    const result",
-    tests: ["sqlite_test.ts: acknowledges no batch"],
-    equivalent: "The check after the change refuses as well, and the change went into a file that is gone.",
+    tests: ["sqlite_test.ts: file that is gone"],
   },
   {
     name: "sqlite-guard-after",
     file: "src/backends/sqlite/file_guard.ts",
     before: "    this.#check();\n    return result;",
     after: "    return result;",
-    tests: ["sqlite_test.ts: acknowledges no batch"],
+    tests: ["sqlite_test.ts: file that is gone"],
   },
   {
     name: "sqlite-delete-before",
@@ -85,7 +84,7 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/sqlite/writer_worker.ts",
     before: "kind: kindOf(error)",
     after: 'kind: "unknown"',
-    tests: ["sqlite_thread_test.ts: continues after a failure"],
+    tests: ["sqlite_thread_test.ts: kind and the code"],
   },
   {
     name: "sqlite-thread-ended",
@@ -134,7 +133,7 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/postgres/writer.ts",
     before: "ON CONFLICT (batch_id) DO NOTHING`",
     after: "ON CONFLICT DO NOTHING`",
-    tests: ["postgres_test.ts: ledger"],
+    tests: ["postgres_test.ts: lost its key"],
   },
   {
     name: "pg-replay",
