@@ -1,6 +1,6 @@
 /** Kinds of failures, which decide between retry, alarm, split and dead letter: by SQLSTATE, SQLite result and system error. */
 import { DatabaseSync } from "node:sqlite";
-import { BackendError, type ErrorCode, type FailureKind } from "../src/errors.ts";
+import type { BackendError, ErrorCode, FailureKind } from "../src/errors.ts";
 import { asPostgresError } from "../src/backends/postgres/errors.ts";
 import { asBackendError } from "../src/backends/sqlite/file.ts";
 import { storageError } from "../src/pipeline/durable_file.ts";
@@ -70,24 +70,24 @@ const SYSTEM_ERRORS: readonly Row[] = [
   ["TLS_FAILED", "TLS_FAILED", "operator"],
 ];
 
-/** What `sqlite3_errstr()` says of each result code, and the messages of SQLITE_ERROR that openfinops can meet. */
+/** The text that SQLite has for each result code, and the messages of SQLITE_ERROR that openfinops can meet. */
 const SQLITE_RESULTS: readonly [message: string, code: ErrorCode, kind: FailureKind][] = [
   ["database is locked", "LOCKED", "transient"], // BUSY
   ["database table is locked", "LOCKED", "transient"], // LOCKED
   ["locking protocol", "LOCKED", "transient"], // PROTOCOL: two processes open the log at once
   ["database schema has changed", "LOCKED", "transient"], // SCHEMA: another process changes it
   ["database or disk is full", "DISK_FULL", "disk-full"], // FULL
-  ["disk I/O error", "DISK_FAILED", "disk-full"], // IOERR
+  ["disk I/O error", "DISK_FAILED", "disk-full"],
   ["constraint failed", "CONSTRAINT_VIOLATED", "data"], // CONSTRAINT
   ["CHECK constraint failed: sane", "CONSTRAINT_VIOLATED", "data"],
   ["NOT NULL constraint failed: system_metrics.cpu_usage", "CONSTRAINT_VIOLATED", "data"],
   ["datatype mismatch", "CONSTRAINT_VIOLATED", "data"], // MISMATCH
-  ["string or blob too big", "CONSTRAINT_VIOLATED", "data"], // TOOBIG
+  ["string or blob too big", "CONSTRAINT_VIOLATED", "data"],
   ["attempt to write a readonly database", "ACCESS_DENIED", "operator"], // READONLY
   ["access permission denied", "ACCESS_DENIED", "operator"], // PERM
   ["database disk image is malformed", "NOT_A_DATABASE", "operator"], // CORRUPT
-  ["file is not a database", "NOT_A_DATABASE", "operator"], // NOTADB
-  ["unable to open database file", "FILE_FAILED", "operator"], // CANTOPEN
+  ["file is not a database", "NOT_A_DATABASE", "operator"],
+  ["unable to open database file", "FILE_FAILED", "operator"],
   ["no such table: system_metrics", "TABLES_ALTERED", "operator"], // ERROR
   ["no such column: cpu_usage", "TABLES_ALTERED", "operator"],
   ["table system_metrics has no column named cpu_usage", "TABLES_ALTERED", "operator"],
@@ -103,7 +103,7 @@ const SQLITE_RESULTS: readonly [message: string, code: ErrorCode, kind: FailureK
   ["query aborted", "BACKEND_FAILED", "unknown"], // ABORT
   ["unknown operation", "BACKEND_FAILED", "unknown"], // NOTFOUND
   ["bad parameter or other API misuse", "BACKEND_FAILED", "unknown"], // MISUSE
-  ["large file support is disabled", "BACKEND_FAILED", "unknown"], // NOLFS
+  ["large file support is disabled", "BACKEND_FAILED", "unknown"],
   ["authorization denied", "BACKEND_FAILED", "unknown"], // AUTH
   ["column index out of range", "BACKEND_FAILED", "unknown"], // RANGE
   ["not on a Sunday", "BACKEND_FAILED", "unknown"], // of a trigger
