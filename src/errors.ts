@@ -90,6 +90,7 @@ export type ErrorCode =
   | "INVALID_LINE"
   | "INVALID_FILE"
   | "MISSING_COLUMN"
+  | "MISSING_CURRENCY"
   | "KEY_CLASH"
   | "DELIVERY_REFUSED"
   | "DELIVERIES_DIFFER"

@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import { describePath, messageOf } from "../errors.ts";
+import { describe, describePath, messageOf } from "../errors.ts";
 import { resolve } from "node:path";
 import { evaluateCosts } from "../monitoring/cost_evaluation.ts";
 import { isGranted } from "../permissions.ts";
@@ -12,7 +12,8 @@ import {
   type ImportReport,
 } from "../transfer/import.ts";
 import type { CellOptions } from "../transfer/cell_readers.ts";
-import { IMPORT_FORMATS, type ImportFormat, makeReader, type MappingOptions } from "../transfer/mapping.ts";
+import { IMPORT_FORMATS, type ImportFormat } from "../transfer/formats.ts";
+import { makeReader, type MappingOptions } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
@@ -34,17 +35,24 @@ export const importCommand: Command = {
   maxPositionals: Infinity,
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "format", value: "F", summary: "focus, csv or ndjson (default: from the file name, else csv)" },
+    { name: "format", value: "F", summary: `${IMPORT_FORMATS.join(", ")} (default: detected)` },
     {
       name: "map",
-      value: "FIELD=COLUMN",
-      summary: "read a field, or one tag (tags.team=…), from a column; repeatable",
+      value: "FIELD=COLUMN,…",
+      summary:
+        "read a field, or one tag (tags.team=…), from the first column or path with a value; repeatable",
       isRepeatable: true,
     },
     {
       name: "set",
       value: "FIELD=VALUE",
-      summary: "set a field that the file does not have; repeatable",
+      summary: "set a field where the file has no value; repeatable",
+      isRepeatable: true,
+    },
+    {
+      name: "scale",
+      value: "FIELD=FACTOR",
+      summary: "multiply a field, such as amount=0.01 for cents; repeatable",
       isRepeatable: true,
     },
     {
@@ -110,7 +118,7 @@ export const importCommand: Command = {
     const dataset = readDataset(what).name;
     const mapping = readMapping(given);
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
-    const files = paths.map((path) => ({ path, format: readFormat(given, path) }));
+    const files = paths.map((path) => ({ path, ...readFormat(given, path) }));
     for (const { path, format } of files) {
       makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
       assertReadable(path);
@@ -151,7 +159,8 @@ async function evaluate(backend: Backend): Promise<void> {
 /** A file with its format. */
 interface GivenFile {
   readonly path: string;
-  readonly format: ImportFormat;
+  readonly format?: ImportFormat;
+  readonly form?: ImportOptions["form"];
 }
 
 /** Imports files one by one. */
@@ -166,14 +175,14 @@ async function importEach(
     total.known += known;
     total.restated += restated;
   };
-  for (const { path, format } of files) {
+  for (const { path, ...form } of files) {
     using progress = new ProgressLine();
-    const { open, size, name } = asCostFile({ path, format });
+    const { open, size, name } = asCostFile({ path });
     let written: Omit<ImportReport, "delivery"> = { stored: 0, known: 0, restated: 0, rejected: 0 };
     try {
       const report = await importRecords(await open(), {
         ...options,
-        format,
+        ...form,
         onNote: (text) => note(`${name}: ${text}`),
         onReject: (reject) => rejects.add(name, reject),
         onProgress(state) {
@@ -216,7 +225,6 @@ async function importAsDelivery(
   try {
     await importCosts(opened, {
       ...options,
-      format: files[0].format,
       onFocusVersion: (version) =>
         note(`${nameOf(current)}: FOCUS ${version}${options.focusVersion ? "" : OVERRIDE_HINT}`),
       onNote: (text) => note(`${nameOf(current)}: ${text}`),
@@ -229,11 +237,11 @@ async function importAsDelivery(
   }
 }
 
-function asCostFile({ path, format }: GivenFile): CostFile {
+function asCostFile({ path, ...form }: GivenFile): CostFile {
   const { isFile, size } = path === STDIN ? { isFile: false, size: 0 } : Deno.statSync(path);
   return {
     name: nameOf(path),
-    format,
+    ...form,
     ...(isFile ? { size } : {}),
     open: async () => path === STDIN ? Deno.stdin.readable : (await Deno.open(path)).readable,
   };
@@ -241,14 +249,16 @@ function asCostFile({ path, format }: GivenFile): CostFile {
 
 function asImportError(error: unknown, path: string): unknown {
   if (!(error instanceof TransferError)) return asFileError("read", path, error);
+  // The options lack what the file does not have.
+  if (error.code === "MISSING_CURRENCY") return new UsageError(`${nameOf(path)}: ${error.message}`, error);
   const isOfFile = error.code !== "DELIVERY_REFUSED" && error.code !== "INTERRUPTED";
   return isOfFile ? new TransferError(`${nameOf(path)}: ${error.message}`, error) : error;
 }
 
 /** Prints the outcome of an import: its rows, and for a delivery totals before and after. */
-function printReport({ stored, restated, known, rejected, delivery }: ImportReport): void {
+function printReport({ stored, restated, known, rejected, skipped = 0, delivery }: ImportReport): void {
   const { replaced, different, totals } = delivery ?? { replaced: 0, different: 0, totals: [] };
-  const counts = [stored, replaced + restated, known, different, 0, rejected].map(formatCount);
+  const counts = [stored, replaced + restated, known, different, skipped, rejected].map(formatCount);
   print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
   if (totals.length === 0) return;
   print("");
@@ -311,6 +321,7 @@ function readMapping(
     ...readCells(given),
     map: readPairs(given, "map"),
     set: readPairs(given, "set"),
+    scale: readPairs(given, "scale"),
     idColumn: given.text("id-column"),
     costColumn: given.text("cost-column"),
     focusVersion: given.text("focus-version") as ImportOptions["focusVersion"], // checked with the header
@@ -337,12 +348,22 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
     }
     return [field, value];
   });
+  const twice = pairs.find(([field], i) => pairs.findIndex(([other]) => other === field) < i);
+  if (twice) {
+    const remedy = option === "map"
+      ? ` Write --map ${twice[0]}=A,B for the first that has a value.`
+      : " Remove one.";
+    throw new UsageError(`--${option} names ${describe(twice[0])} twice.${remedy}`, {
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
   return pairs.length === 0 ? undefined : Object.fromEntries(pairs);
 }
 
-function readFormat(given: Arguments, path: string): ImportFormat {
-  const byName = /\.(ndjson|jsonl)(\.gz)?$/i.test(path) ? "ndjson" : "csv";
-  return readName("format", given.text("format") ?? byName, IMPORT_FORMATS);
+function readFormat(given: Arguments, path: string): Pick<GivenFile, "format" | "form"> {
+  const format = given.text("format");
+  if (format !== undefined) return { format: readName("format", format, IMPORT_FORMATS) };
+  return /\.(ndjson|jsonl)(\.gz)?$/i.test(path) ? { form: "ndjson" } : {};
 }
 
 /** Before anything is made: a name that is misspelled must not leave an empty database behind. */

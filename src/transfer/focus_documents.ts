@@ -86,12 +86,14 @@ export async function storeFocusRows(
   const seen = new Map<string, number>();
   const report = { stored: 0, known: 0, restated: 0 };
   for await (const page of rows) {
-    for (const { line, text, fault, get } of page) {
+    for (const { line, text, fault, values } of page) {
       if (fault !== undefined) {
         reject({ line, code: "INVALID_LINE", reason: fault, text });
         continue;
       }
-      const body: FocusRow = Object.fromEntries(columns.map((name) => [name, (get(name) || null) as string]));
+      const body: FocusRow = Object.fromEntries(
+        columns.map((name, i) => [name, (values as readonly string[])[i] || null]),
+      );
       const name = JSON.stringify(key.map((column) => body[column] ?? null));
       const count = (seen.get(name) ?? 0) + 1;
       seen.set(name, count);

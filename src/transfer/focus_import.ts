@@ -16,7 +16,9 @@ import {
   type FocusVersion,
   focusVersionOf,
 } from "./focus_columns.ts";
-import { type FieldPlan, isoTime, READERS, type Row } from "./values.ts";
+import { type FieldPlan, memoize } from "./field_plan.ts";
+import type { Cell, Locate, Row, Source } from "./sources.ts";
+import { isoTime, READERS } from "./values.ts";
 
 /** The text that some files write for null. Quoted, it is a text. */
 export const FOCUS_NULL = "NULL";
@@ -39,8 +41,6 @@ const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
 
 /** Columns whose field an export adjusts. */
 const ADJUSTED: ReadonlySet<string> = new Set(["BilledCost", "ChargePeriodStart", "ChargePeriodEnd"]);
-const MAX_REMEMBERED = 1_000;
-
 /** Options of an import of a FOCUS file. */
 export interface FocusImportOptions {
   /** The column of the amount. */
@@ -49,10 +49,25 @@ export interface FocusImportOptions {
   readonly focusVersion?: FocusVersion;
   /** The column of ids, if one is named. */
   readonly idColumn?: string;
-  /** Fields that the import sets. The columns of the file for them are ignored. */
+  /** Fields that the import sets where the file has no value. */
   readonly set?: Readonly<Record<string, string>>;
   /** The fields that are taken from another column. */
   readonly map?: Readonly<Record<string, string>>;
+  /** Finds the columns of the file. */
+  readonly locate: Locate;
+}
+
+const NOTHING: ReadonlySet<string> = new Set();
+
+/** A column of a file. */
+interface FocusFileColumn {
+  readonly name: string;
+  readonly column: FocusColumn | undefined;
+  /** True if a field holds it without a change. */
+  readonly isDirect: boolean;
+  /** True if the import sets its field where it has no value. */
+  readonly isSet: boolean;
+  readonly cell: Cell;
 }
 
 /** Reads the rows of one file. */
@@ -61,73 +76,84 @@ export class FocusReader {
   /** The fields of a cost and the columns that each is taken from, the first that has a value. */
   readonly plan: readonly FieldPlan[];
   readonly #isOwnExport: boolean;
-  readonly #idColumn: string | undefined;
-  readonly #hasOwnResource: boolean;
-  readonly #columns: readonly { name: string; column: FocusColumn | undefined; isDirect: boolean }[];
+  readonly #columns: readonly FocusFileColumn[];
+  readonly #assumed: Cell | undefined;
+  readonly #ownCurrency: Cell | undefined;
+  readonly #allocated: Cell | undefined;
 
   constructor(names: readonly string[], options: FocusImportOptions) {
-    const { costColumn = "BilledCost", focusVersion, idColumn, set = {}, map = {} } = options;
-    this.#hasOwnResource = "resourceId" in set || "resourceId" in map;
+    const { costColumn = "BilledCost", focusVersion, idColumn, set = {}, map = {}, locate } = options;
     this.version = focusVersion ?? focusVersionOf(names);
     this.#isOwnExport = names.includes("x_EntryId");
-    this.#idColumn = idColumn;
+    this.#assumed = this.#isOwnExport ? locate(ASSUMED) : undefined;
+    this.#ownCurrency = this.#isOwnExport ? locate("x_Currency") : undefined;
+    this.#allocated = idColumn === undefined ? undefined : locate("AllocatedResourceId");
     const isUnmapped = (name: string) => name !== "ResourceId" && !(this.#isOwnExport && OWN.has(name));
     // ResourceId comes first: whether there is a resource decides on the columns that describe it.
     const resource = names.filter((name) => name === "ResourceId");
     this.plan = this.#makePlan(costColumn);
     const direct = new Set(
-      this.plan.filter(({ sources }) => sources.length === 1).map(({ sources }) => sources[0][0]),
+      this.plan.filter(({ sources }) => sources.length === 1).map(({ sources }) => sources[0][0].names[0]),
     );
-    this.#columns = [...resource, ...names.filter(isUnmapped)]
-      .map((name) => {
-        const column = focusColumn(name, this.version);
-        const isExact = column?.type === "decimal" || column?.type === "timestamp";
-        const isDirect = isExact && !ADJUSTED.has(name) && direct.has(name) &&
-          !Object.hasOwn(map, column.field!);
-        return { name, column, isDirect };
-      })
-      .filter(({ column }) => !Object.hasOwn(set, column?.field ?? ""));
+    this.#columns = [...resource, ...names.filter(isUnmapped)].map((name) => {
+      const column = focusColumn(name, this.version);
+      const isExact = column?.type === "decimal" || column?.type === "timestamp";
+      const isDirect = isExact && !ADJUSTED.has(name) && direct.has(name) &&
+        !Object.hasOwn(map, column.field!);
+      return { name, column, isDirect, isSet: Object.hasOwn(set, column?.field ?? ""), cell: locate(name)! };
+    });
   }
 
   #makePlan(costColumn: string): FieldPlan[] {
     const readers = { ...READERS, timestamp: memoize(READERS.timestamp), decimal: readDecimal };
-    const own = (name: string, read = READERS.text) => this.#isOwnExport ? [[name, read] as const] : [];
-    const text = (...names: string[]) => names.map((name) => [name, READERS.text] as const);
+    const source = (name: string, read = READERS.text) => [this.#source(name), read] as const;
+    const own = (name: string, read = READERS.text) => this.#isOwnExport ? [source(name, read)] : [];
+    const text = (...names: string[]) => names.map((name) => source(name));
     const sources: Record<string, FieldPlan["sources"]> = {
       entryId: own("x_EntryId"),
-      timestamp: [...own("x_Timestamp", readers.timestamp), ["ChargePeriodStart", readers.timestamp]],
-      // A tax or a support plan is no resource: its service stands in.
-      resourceId: text("ResourceId", "ServiceName", "ServiceCategory"),
+      timestamp: [...own("x_Timestamp", readers.timestamp), source("ChargePeriodStart", readers.timestamp)],
+      resourceId: text("ResourceId"),
       category: [...own("x_Category"), ...text("ServiceCategory", "ServiceName")],
-      amount: [[costColumn, readDecimal]],
-      currency: [...own("x_Currency"), ["BillingCurrency", READERS.text]],
+      amount: [source(costColumn, readDecimal)],
+      currency: [...own("x_Currency"), ...text("BillingCurrency")],
       serviceProviderName: text("ServiceProviderName", "ProviderName"),
-      billingPeriod: [...own("x_BillingPeriod"), ["BillingPeriodStart", memoize(readPeriod)]],
+      billingPeriod: [...own("x_BillingPeriod"), source("BillingPeriodStart", memoize(readPeriod))],
       basis: own("x_Basis"),
       source: own("x_Source"),
     };
     const typed = FOCUS_COLUMNS.flatMap(({ name, type, field }): FieldPlan[] =>
       field === undefined || sources[field] || focusColumn(name, this.version) === undefined
         ? []
-        : [{ field, sources: [[name, readers[type]]] }]
+        : [{ field, sources: [source(name, readers[type])] }]
     );
     return [...Object.entries(sources).map(([field, sources]) => ({ field, sources })), ...typed];
   }
 
-  /** The values of a row as the plan reads them: nulls as undefined, and those that an export had filled in left out. */
-  valuesOf(row: Row): Row {
-    const assumed = this.#assumedIn(row);
-    const isVirtual = this.#isOwnExport && !isNull(row("x_Currency"), undefined);
-    return (name) => {
-      if (assumed.has(name)) return undefined;
-      const value = row(isVirtual && name === "BilledCost" ? "PricingCurrencyEffectiveCost" : name);
-      return isNull(value, focusColumn(name)) ? undefined : value;
+  /** The source of a column as the plan reads it: without nulls, and without values that an export had filled in. */
+  #source(name: string): Source {
+    const column = focusColumn(name);
+    return {
+      names: [name],
+      bind: (locate) => {
+        const cell = locate(name);
+        if (!cell) return undefined;
+        const withoutNull: Cell = (row) => {
+          const value = cell(row);
+          return isNull(value, column) ? undefined : value;
+        };
+        if (!this.#isOwnExport) return withoutNull;
+        const virtual = name === "BilledCost" ? locate("PricingCurrencyEffectiveCost") : undefined;
+        return (row) => {
+          if (this.#assumedIn(row).has(name)) return undefined;
+          return virtual && !isNull(this.#ownCurrency?.(row), undefined) ? virtual(row) : withoutNull(row);
+        };
+      },
     };
   }
 
   #assumedIn(row: Row): ReadonlySet<string> {
-    const names = this.#isOwnExport ? row(ASSUMED) : undefined;
-    return new Set(typeof names === "string" ? names.split(" ") : []);
+    const names = this.#assumed?.(row);
+    return typeof names === "string" ? new Set(names.split(" ")) : NOTHING;
   }
 
   /** Completes the input for a cost: `focus` gets what an export would not give back from the other fields. */
@@ -136,11 +162,11 @@ export class FocusReader {
     if (resourceId === undefined || category === undefined) return; // validation refuses it
     const assumed = this.#assumedIn(row);
     const focus: Record<string, string> = { ...input.focus as object };
-    if (!this.#hasOwnResource && isNull(row("ResourceId"), undefined)) focus.ResourceId = "";
     const entry = { ...input, focus } as unknown as CostEntry;
-    for (const { name, column, isDirect } of this.#columns) {
+    for (const { name, column, isDirect, isSet, cell } of this.#columns) {
       if (assumed.has(name)) continue;
-      const value = row(name);
+      const value = cell(row);
+      if (isSet && isNull(value, column)) continue;
       const text = isNull(value, column) ? undefined : value as string;
       // What the field was read from needs no comparison, if the field holds all of its digits.
       if (isDirect && text !== undefined && hasFewDigits(column!.type, text)) continue;
@@ -155,33 +181,19 @@ export class FocusReader {
       focus[name] = text ?? "";
     }
     if (Object.keys(focus).length > 0) input.focus = focus;
-    const allocated = row("AllocatedResourceId");
+    const allocated = this.#allocated?.(row);
     // Parts of a split cost have one id in the bill.
-    if (this.#idColumn !== undefined && !isNull(allocated, undefined)) input.entryId += `/${allocated}`;
+    if (!isNull(allocated, undefined)) input.entryId += `/${allocated}`;
   }
 
   /** The columns that are null in a row and that the record does not name. */
   absentIn(row: Row, record: unknown): string[] {
     const { focus = {} } = record as CostEntry;
     if (this.#isOwnExport && Object.keys(focus).length === 0) return []; // a cost that no bill brought
-    return this.#columns.filter(({ name, column }) =>
-      column?.level !== "M" && isNull(row(name), column) && !Object.hasOwn(focus, name)
+    return this.#columns.filter(({ name, column, cell }) =>
+      column?.level !== "M" && isNull(cell(row), column) && !Object.hasOwn(focus, name)
     ).map(({ name }) => name);
   }
-}
-
-/** Remembers what texts were read as: the times of a bill repeat. */
-function memoize(read: (value: unknown) => unknown): (value: unknown) => unknown {
-  const known = new Map<unknown, unknown>();
-  return (value) => {
-    let found = known.get(value);
-    if (found === undefined) {
-      found = read(value);
-      if (known.size >= MAX_REMEMBERED) known.clear();
-      known.set(value, found);
-    }
-    return found;
-  };
 }
 
 function deriveCell(column: FocusColumn, entry: CostEntry): string | undefined {

@@ -11,13 +11,17 @@ import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, storeFocusRows } from "./focus_documents.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
-import { type FileRow, readRows } from "./rows.ts";
+import { detectFormat } from "./formats.ts";
+import { presetOf } from "./presets/presets.ts";
+import { type FileRow, readRows, type RowOptions } from "./rows.ts";
 import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
 import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
 
 /** Options of an import. */
 export interface ImportOptions extends MappingOptions, DeliveryOptions {
+  /** Form of the file where its format does not say; by default its first byte tells. */
+  form?: "csv" | "ndjson";
   /** Target: a backend that `openBackend()` opened. */
   backend: Sink;
   /** Dataset. */
@@ -36,7 +40,7 @@ export interface ImportOptions extends MappingOptions, DeliveryOptions {
   onProgress?: (progress: ImportProgress) => void;
 }
 
-/** Number of lines by result: `stored`, `known`, `rejected` and, of costs, `different` add up to all. */
+/** Number of lines by result: `stored`, `known`, `rejected`, `skipped` and, of costs, `different` add up to all. */
 export interface ImportReport {
   /** Records that are new in the backend, restated ones included. */
   stored: number;
@@ -46,6 +50,8 @@ export interface ImportReport {
   restated: number;
   /** Lines that could not be taken. */
   rejected: number;
+  /** Lines of a bill that are no charge: they have no amount. */
+  skipped: number;
   /** Outcome of a delivery of costs, if the files have any. */
   delivery?: DeliveryReport;
 }
@@ -74,8 +80,10 @@ export interface ImportProgress extends Omit<ImportReport, "delivery"> {
 export interface CostFile {
   /** Name in messages, and in the list of deliveries. */
   readonly name: string;
-  /** Format. */
-  readonly format: ImportOptions["format"];
+  /** Format; by default the one that its columns identify. */
+  readonly format?: ImportOptions["format"];
+  /** Form of the file where its format does not say; by default its first byte tells. */
+  readonly form?: ImportOptions["form"];
   /** Opens it. */
   open(): Promise<ReadableStream<Uint8Array>>;
   /** Size in bytes, where known. */
@@ -168,7 +176,12 @@ export async function importCosts(
   const staging = await openStaging(options.backend);
   try {
     for (const file of files) {
-      await stageFile(file, { staging, delivery, progress, options: { ...options, format: file.format } });
+      await stageFile(file, {
+        staging,
+        delivery,
+        progress,
+        options: { ...options, format: file.format, form: file.form },
+      });
     }
     signal?.throwIfAborted();
     return await publish(staging, { delivery, progress, options });
@@ -187,7 +200,7 @@ function openStaging(backend: Sink): Promise<Staging> {
 }
 
 async function stageFile(
-  { format, open }: CostFile,
+  { open }: CostFile,
   { staging, delivery, progress, options }: {
     staging: Staging;
     delivery: Delivery;
@@ -197,8 +210,8 @@ async function stageFile(
 ): Promise<void> {
   const { signal, onProgress } = options;
   const dataset: Dataset<unknown> = DATASETS.cost_entries;
-  const take = (record: unknown, isHashed: boolean) => {
-    delivery.take(record, { isHashed, format });
+  const take: Take = (record, from) => {
+    delivery.take(record, from);
     return record;
   };
   const sink = aheadSink(async (records: readonly unknown[], onSent) => {
@@ -245,12 +258,15 @@ async function publish(
 }
 
 function newProgress(): ImportProgress {
-  return { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0, staged: 0 };
+  return { stored: 0, known: 0, restated: 0, rejected: 0, skipped: 0, bytes: 0, staged: 0 };
 }
 
-function reportOf({ stored, known, restated, rejected }: ImportProgress): ImportReport {
-  return { stored, known, restated, rejected };
+function reportOf({ stored, known, restated, rejected, skipped }: ImportProgress): ImportReport {
+  return { stored, known, restated, rejected, skipped };
 }
+
+/** Completes a record of a file. */
+type Take = (record: unknown, from: { isHashed: boolean; format: string }) => unknown;
 
 /** Options of reading a file. */
 interface ReadingOptions {
@@ -258,7 +274,7 @@ interface ReadingOptions {
   readonly progress: ImportProgress;
   readonly options: ImportOptions;
   /** Completes a record; `isHashed` if the file has no id for it. */
-  readonly take: (record: unknown, isHashed: boolean) => unknown;
+  readonly take: Take;
 }
 
 /** Records of a file; nothing where it is a file of FOCUS that is none of costs, which is stored at once. */
@@ -266,14 +282,17 @@ async function readRecords(
   input: CountedInput,
   { dataset, progress, options, take }: ReadingOptions,
 ): Promise<ReadableStream<unknown[]> | undefined> {
-  const { columns, rows } = await readRows(await decompress(input.bytes), options).catch((error) => {
-    if (!(error instanceof TransferError)) throw error;
-    throw new TransferError(`Cannot import ${dataset.name}: ${error.message}`, error);
-  });
-  const documents = options.format === "focus" ? focusDatasetOf(columns ?? []) : undefined;
+  const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
+  const { columns, rows, format } = await readRows(await decompress(input.bytes), { ...options, detect })
+    .catch((error) => {
+      if (!(error instanceof TransferError)) throw error;
+      throw new TransferError(`Cannot import ${dataset.name}: ${error.message}`, error);
+    });
+  const documents = format === "focus" ? focusDatasetOf(columns ?? []) : undefined;
   if (documents === undefined) {
-    return rows.pipeThrough(new RecordStream(dataset, options, columns))
-      .pipeThrough(sorter(rejector(progress, options), take));
+    const resolved = { ...options, format: format ?? (columns ? "csv" : "ndjson") };
+    return rows.pipeThrough(new RecordStream(dataset, resolved, columns))
+      .pipeThrough(sorter(progress, { ...resolved, take }));
   }
   const { stored, known, restated } = await importDocuments(rows, {
     dataset: documents,
@@ -305,7 +324,7 @@ async function importDocuments(
   }
   const reject = rejector(progress, options);
   const stored = await storeFocusRows(rows, { documents, dataset, columns, reject });
-  return { ...stored, rejected: progress.rejected };
+  return { ...stored, rejected: progress.rejected, skipped: 0 };
 }
 
 /** The bytes of a file, counted as they are read. */
@@ -348,22 +367,39 @@ function rejector(
   };
 }
 
-/** Passes records on and reports rejected lines. */
+/** Makes the function that finds the format of a bill and tells it. */
+function detector({ map, idColumn, onNote }: ImportOptions): RowOptions["detect"] {
+  return (columns, row) => {
+    const format = detectFormat(columns, row);
+    const title = presetOf(format)?.title;
+    if (map || idColumn !== undefined) {
+      if (title) {
+        onNote?.(`these are the columns of ${title}. With --format ${format}, all of them are mapped`);
+      }
+      return undefined;
+    }
+    if (title) onNote?.(`${title} (detected from the columns; --format overrides)`);
+    return format;
+  };
+}
+
+/** Passes records on, counts lines that are no charge, and reports rejected ones. */
 function sorter(
-  reject: (reject: Reject) => void,
-  take: ReadingOptions["take"],
+  progress: ImportProgress,
+  { take, format, ...options }: ImportOptions & { take: Take; format: string },
 ): TransformStream<readonly Outcome[], unknown[]> {
+  const reject = rejector(progress, options);
   return new TransformStream({
     transform(outcomes, controller) {
       const records: unknown[] = [];
       for (const outcome of outcomes) {
-        if (!("record" in outcome)) {
-          reject(outcome);
-          continue;
+        if ("skipped" in outcome) progress.skipped++;
+        else if (!("record" in outcome)) reject(outcome);
+        else {
+          // The columns that the first record of a file names are no part of its content.
+          const record = take(outcome.record, { isHashed: outcome.isHashed === true, format });
+          records.push(outcome.absent?.length ? withColumns(record, outcome.absent) : record);
         }
-        // The columns that the first record of a file names are no part of its content.
-        const record = take(outcome.record, outcome.isHashed === true);
-        records.push(outcome.absent?.length ? withColumns(record, outcome.absent) : record);
       }
       if (records.length > 0) controller.enqueue(records);
     },

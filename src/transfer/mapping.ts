@@ -3,27 +3,36 @@
  *
  * @module
  */
-import { describe, ValidationError } from "../errors.ts";
+import { describe, type ErrorCode, ValidationError } from "../errors.ts";
 import { suggest } from "../nearest.ts";
 import type { Dataset } from "../records/dataset.ts";
-import { TransferError } from "./transfer_error.ts";
-import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
 import { type CellOptions, makeReaders, type Readers } from "./cell_readers.ts";
-import { type FieldPlan, READERS, type Row, Unreadable } from "./values.ts";
-
-/** A format that can be read. */
-export type ImportFormat = MappingOptions["format"];
-/** The formats that can be read. */
-export const IMPORT_FORMATS: readonly ImportFormat[] = ["focus", "csv", "ndjson"];
+import { bindPlans, type FieldPlan, ownPlan, planFor, presetPlan, scaled } from "./field_plan.ts";
+import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
+import type { Preset } from "./presets/preset.ts";
+import type { ImportFormat } from "./formats.ts";
+import { presetOf } from "./presets/presets.ts";
+import { constantSource, firstSource, listIn, type Locate, locator, type Row, rowsIn } from "./sources.ts";
+import { TransferError } from "./transfer_error.ts";
+import { READERS } from "./values.ts";
 
 /** Mapping options of an import. */
 export interface MappingOptions extends CellOptions {
-  /** The format of the file. */
-  format: "focus" | "csv" | "ndjson";
-  /** The column of each field that is not called like the field; `tags.team` is one entry of a map. */
+  /**
+   * The format of the file. By default a bill is read as the format that its columns identify, unless `map` or
+   * `idColumn` says what they are; any other file as CSV or NDJSON.
+   */
+  format?: ImportFormat;
+  /**
+   * The column of each field that is not called like the field, or several separated by commas: the first that has a
+   * value counts. A path such as `service.description` or `labels[key=team].value` reads nested values; `tags.team` is
+   * one entry of a map.
+   */
   map?: Readonly<Record<string, string>>;
-  /** The value of each field that the file has no column for. */
+  /** The value of each field where the file has none. */
   set?: Readonly<Record<string, string>>;
+  /** The factor of fields whose unit differs, such as 0.01 of an amount in cents. */
+  scale?: Readonly<Record<string, string>>;
   /**
    * The column that identifies a cost entry, the same each time. Without one a hash of its row does, so that equal rows
    * of several files are one.
@@ -37,95 +46,20 @@ export interface MappingOptions extends CellOptions {
   onFocusVersion?: (version: string) => void;
 }
 
-/** The plan that the options make for a dataset, field by field. */
-function makePlan(
-  dataset: Dataset<unknown>,
-  options: MappingOptions,
-  focus: FocusReader | undefined,
-): FieldPlan[] {
-  const plans = new Map<string, FieldPlan>();
-  const readers = makeReaders(options);
-  const ownPlan = dataset.columns.map(({ field, name, type }) => ({
-    field,
-    sources: [[field, readers[type]], [name, readers[type]]] as const,
-  }));
-  for (const plan of focus?.plan ?? ownPlan) plans.set(plan.field, plan);
-  const map = columnsOf(options);
-  for (const [target, column] of Object.entries(map)) {
-    plans.set(target, {
-      ...planFor(dataset, target, { readers, sources: (read) => [[column, read]] }),
-      isRequested: true,
-    });
-  }
-  for (const [target, value] of Object.entries(options.set ?? {})) {
-    const sources: SourcesOf = (read) => [["", () => read(value)]];
-    plans.set(target, planFor(dataset, target, { readers: READERS, sources }));
-  }
-  // A record without these would be refused, and so would all the others.
-  const needed = dataset.required.filter((column) =>
-    column.default === undefined && column.field !== "entryId"
-  );
-  return [...plans.values()].map((plan) => {
-    const { field } = plan;
-    // A hash in place of an id, or dollars in place of another currency, would be wrong without a sign of it.
-    const isMandatory = field === "entryId"
-      ? map.entryId !== undefined
-      : field === "currency" && focus !== undefined;
-    const isRequested = plan.isRequested || isMandatory || needed.some((column) => column.field === field);
-    return { ...plan, isRequested, isMandatory };
-  });
-}
-
-/** The column of each field, or entry of a map field, for which the options name one. */
-function columnsOf({ map, idColumn }: MappingOptions): Record<string, string> {
-  return { ...map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
-}
-
-/** The columns that the options name, but for fields that they set. */
-export function namedColumns(options: MappingOptions): string[] {
-  const { set = {} } = options;
-  return Object.entries(columnsOf(options)).filter(([target]) => !Object.hasOwn(set, target))
-    .map(([, column]) => column);
-}
-
-/** Makes the sources of a field from its parser. */
-type SourcesOf = (read: (value: unknown) => unknown) => FieldPlan["sources"];
-
-/** The plan for a field, or for an entry of a map field. */
-function planFor(
-  dataset: Dataset<unknown>,
-  target: string,
-  { readers, sources }: { readers: Readers; sources: SourcesOf },
-): FieldPlan {
-  const [, start, key] = /^([^.]*)(?:\.(.+))?$/s.exec(target) ?? [];
-  const column = dataset.columns.find(({ field }) => field === start);
-  if (!column || (key !== undefined && column.type !== "map")) {
-    const fields = dataset.columns.flatMap(({ field, type }) =>
-      type === "map" ? [field, `${field}.KEY`] : field
-    );
-    throw new TransferError(
-      `Cannot import ${dataset.name}: unknown field ${describe(target)}.${suggest(target, fields)}`,
-      { code: "UNKNOWN_FIELD" },
-    );
-  }
-  return {
-    field: column.field,
-    key,
-    sources: sources(key === undefined ? readers[column.type] : readers.text),
-  };
-}
-
 /** Makes records from the rows of a file. */
 export interface RowReader {
-  /** Makes the input for validation from a row. */
-  read(row: Row): Record<string, unknown>;
+  /** Makes the inputs for validation from a row: undefined for each that has no amount and is no charge. */
+  read(row: Row): (Record<string, unknown> | undefined)[];
   /** The columns that are null in a row, of files whose columns are kept. */
   absentIn?(row: Row, record: unknown): string[];
+  /** Checks that need all rows. */
+  end?(): void;
 }
 
 /**
- * The reader of rows whose columns are known, if they are: those of NDJSON differ from line to line.
+ * The reader of the rows of a file.
  *
+ * @param columns The columns of all rows, where the file names them once. Those of NDJSON differ from row to row.
  * @throws {TransferError} If a column is missing, or one would be lost unseen.
  */
 export function makeReader(
@@ -133,120 +67,247 @@ export function makeReader(
   options: MappingOptions,
   columns?: readonly string[],
 ): RowReader {
-  const focus = focusReader(dataset, options, columns);
-  const plans = makePlan(dataset, options, focus);
-  if (columns) assertColumns(dataset, { options, plans, columns });
+  const preset = presetOf(options.format);
+  assertIsCosts(dataset, options.format);
+  const locate = locator(columns, preset !== undefined);
+  const { dateFormats = [] } = options;
+  const readers = makeReaders({ ...options, dateFormats: [...preset?.dateFormats ?? [], ...dateFormats] });
+  const file: File = { dataset, options, columns, locate, readers, preset };
+  const focus = options.format === "focus" ? focusReader(file) : undefined;
+  const plans = makePlans(file, focus?.plan);
+  if (columns) assertColumns(file, plans);
   if (focus) options.onFocusVersion?.(focus.version);
-  const present = new Set(columns);
-  const used = plans.map((plan) => ({
-    ...plan,
-    sources: plan.sources.filter(([column]) => !columns || column === "" || present.has(column)),
-  }));
-  const mandatory = plans.filter(({ isMandatory }) => isMandatory);
-  const read = (row: Row) => {
-    const values = focus ? focus.valuesOf(row) : row;
-    const record = readFields(dataset, used, values);
-    for (const { field, sources } of mandatory) {
-      if (record[field] !== undefined) continue;
-      const column = sources.at(-1)![0];
-      const expected = `given in the column ${column}`;
-      throw new ValidationError({ subject: dataset.noun, field, value: row(column), expected });
-    }
+  const readFields = bindPlans(dataset, plans, { locate, skipsEmpty: preset !== undefined });
+  const assertComplete = completenessCheck(file, plans);
+  const readOne = (row: Row): Record<string, unknown> | undefined => {
+    const record = readFields(row);
+    if (preset?.skipsWithoutAmount && record.amount === undefined) return undefined;
+    assertComplete(record, row);
+    if (dataset.name === "cost_entries") fillIn(record);
     focus?.complete(record, row);
     return record;
   };
-  return focus ? { read, absentIn: (row, record) => focus.absentIn(row, record) } : { read };
+  if (focus) return { read: (row) => [readOne(row)], absentIn: (row, record) => focus.absentIn(row, record) };
+  if (!preset) return columns ? { read: (row) => [readOne(row)] } : objectReader(file, { plans, readOne });
+  const readParts = partReader(file, preset);
+  return {
+    read: (row) =>
+      rowsIn(row, preset.lists).flatMap((inner) => {
+        const record = inner && readOne(inner);
+        return record ? [record, ...readParts(inner, record)] : [undefined];
+      }),
+  };
 }
 
-function readFields(
-  dataset: Dataset<unknown>,
-  plans: readonly FieldPlan[],
-  row: Row,
-): Record<string, unknown> {
-  const record: Record<string, unknown> = {};
-  for (const { field, key, sources } of plans) {
-    for (const [column, read] of sources) {
-      const value = column === "" ? "" : row(column);
-      if (value === null || value === undefined) continue;
-      const kept = readValue(dataset, field, { value, read });
-      if (kept === undefined) continue;
-      if (key === undefined) record[field] = kept;
-      else record[field] = { ...record[field] as object, [key]: kept };
-      break;
-    }
-  }
-  return record;
+/** A file and how it is read. */
+interface File {
+  readonly dataset: Dataset<unknown>;
+  readonly options: MappingOptions;
+  readonly columns: readonly string[] | undefined;
+  readonly locate: Locate;
+  readonly readers: Readers;
+  readonly preset: Preset | undefined;
 }
 
-/** The reader of a file of FOCUS, where it is one. */
-function focusReader(
-  dataset: Dataset<unknown>,
-  options: MappingOptions,
-  columns: readonly string[] = [],
-): FocusReader | undefined {
-  if (options.format !== "focus") return undefined;
-  if (dataset.name !== "cost_entries") {
-    throw new TransferError(
-      `Cannot import ${dataset.name} from FOCUS, which is for costs. Use csv or ndjson.`,
-      {
-        code: "UNSUPPORTED_FORMAT",
-      },
-    );
+function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefined): void {
+  if (dataset.name === "cost_entries" || format === undefined || format === "csv" || format === "ndjson") {
+    return;
   }
+  throw new TransferError(
+    `Cannot import ${dataset.name} from ${format}, which is for costs. Use csv or ndjson.`,
+    { code: "UNSUPPORTED_FORMAT" },
+  );
+}
+
+/** The reader of a file of FOCUS. */
+function focusReader({ options, columns = [], locate }: File): FocusReader {
   const focusVersion = acceptFocusVersion("an import", options.focusVersion);
-  return new FocusReader(columns, { ...options, focusVersion, idColumn: columnsOf(options).entryId });
+  const idColumn = columnsOf(options).entryId;
+  return new FocusReader(columns, { ...options, focusVersion, idColumn, locate });
 }
 
-function readValue(
-  dataset: Dataset<unknown>,
-  field: string,
-  { value, read }: { value: unknown; read: (value: unknown) => unknown },
-): unknown {
-  try {
-    return read(value);
-  } catch (error) {
-    if (!(error instanceof Unreadable)) throw error;
-    throw new ValidationError({ subject: dataset.noun, field, value, expected: error.expected });
+/** The column of each field, or entry of a map field, for which the options name one. */
+function columnsOf({ map, idColumn }: MappingOptions): Record<string, string> {
+  return { ...map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
+}
+
+/** The plan that the options make, field by field. */
+function makePlans(file: File, focus: readonly FieldPlan[] | undefined): FieldPlan[] {
+  const { dataset, options, readers, preset, columns } = file;
+  const plans = new Map<string, FieldPlan>();
+  const keep = (target: string, plan: FieldPlan) => plans.set(target, plan);
+  const base = focus ??
+    (preset ? presetPlan(dataset, preset, { readers, columns }) : ownPlan(dataset, readers));
+  for (const plan of base) keep(plan.key === undefined ? plan.field : `${plan.field}.${plan.key}`, plan);
+  const map = columnsOf(options);
+  for (const [target, names] of Object.entries(map)) {
+    const plan = planFor(dataset, target, { readers, source: firstSource(names) });
+    keep(target, { ...plan, isRequested: true });
   }
+  const scale = { ...preset?.scale, ...options.scale };
+  for (const [target, factor] of Object.entries(scale)) {
+    const plan = plans.get(target) ??
+      planFor(dataset, target, { readers, source: constantSource(undefined) });
+    keep(target, scaled(dataset, plan, factor));
+  }
+  for (const [target, value] of Object.entries(options.set ?? {})) {
+    const plan = planFor(dataset, target, { readers: READERS, source: constantSource(value) });
+    keep(target, {
+      ...plan,
+      ...plans.get(target),
+      sources: [...plans.get(target)?.sources ?? [], ...plan.sources],
+    });
+  }
+  return [...plans.values()].map((plan) => {
+    const { field } = plan;
+    // A hash in place of an id, or dollars in place of another currency, would be wrong without a sign of it.
+    const isMandatory = field === "entryId" ? map.entryId !== undefined : isCurrency(dataset, field);
+    const isNeeded = isMandatory ||
+      dataset.required.some((column) =>
+        column.field === field && column.default === undefined && field !== "entryId"
+      );
+    return { ...plan, isRequested: plan.isRequested || isNeeded, isMandatory };
+  });
+}
+
+function isCurrency(dataset: Dataset<unknown>, field: string): boolean {
+  return dataset.name === "cost_entries" && field === "currency";
+}
+
+/** Makes the check that a record has what each row must have a value for. */
+function completenessCheck(
+  { dataset, locate }: File,
+  plans: readonly FieldPlan[],
+): (record: Record<string, unknown>, row: Row) => void {
+  const mandatory = plans.filter(({ isMandatory }) => isMandatory);
+  return (record, row) => {
+    for (const { field, sources } of mandatory) {
+      if (record[field] !== undefined) continue;
+      const [source] = sources[sources.length - 1];
+      const expected = `given in the column ${source.names.join(" or ")}`;
+      throw new ValidationError({
+        subject: dataset.noun,
+        field,
+        value: source.bind(locate)?.(row),
+        expected,
+      });
+    }
+  };
+}
+
+/** Fills in the category and the resource of a cost: a tax or a support plan is no resource, its service stands in. */
+function fillIn(record: Record<string, unknown>): void {
+  record.category ??= record.serviceName;
+  if (record.resourceId !== undefined && record.resourceId !== "") return;
+  const resourceId = record.serviceName ?? record.category;
+  if (resourceId === undefined) return; // validation refuses it
+  record.resourceId = resourceId;
+  record.focus = { ...record.focus as object, ResourceId: "" };
+}
+
+/** Makes the reader of costs that a row has beside its own, such as credits. */
+function partReader(
+  { dataset, locate, readers }: File,
+  { parts, scale = {} }: Preset,
+): (row: Row, record: Record<string, unknown>) => Record<string, unknown>[] {
+  const cell = parts && locate(parts.list);
+  if (!cell) return () => [];
+  const targets = Object.keys(parts.fields);
+  const plans = presetPlan(dataset, { fields: parts.fields }, { readers })
+    .map((plan) => scale[plan.field] ? scaled(dataset, plan, scale[plan.field]) : plan);
+  const readFields = bindPlans(dataset, plans, { locate: locator(undefined), skipsEmpty: true });
+  return (row, record) =>
+    listIn(cell, row).map((entry, i) => {
+      const part = { ...record };
+      for (const field of targets) delete part[field];
+      readFields(entry, part);
+      if (part.entryId !== undefined) part.entryId = `${part.entryId}/${i + 1}`;
+      return part;
+    });
+}
+
+/** The reader of rows whose columns differ from row to row. */
+function objectReader(
+  { dataset, options, locate }: File,
+  { plans, readOne }: {
+    plans: readonly FieldPlan[];
+    readOne: (row: Row) => Record<string, unknown> | undefined;
+  },
+): RowReader {
+  // Without a mapping, validation refuses columns that are not fields.
+  const isMapped = options.map || options.set || options.idColumn;
+  const known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
+  let unseen = Object.entries(columnsOf(options)).filter(([target]) => options.set?.[target] === undefined)
+    .map(([, names]) => ({ names, cell: firstSource(names).bind(locate)! }));
+  let hasRows = false;
+  return {
+    read(row) {
+      hasRows = true;
+      if (unseen.length > 0) unseen = unseen.filter(({ cell }) => cell(row) === undefined);
+      const record = readOne(row);
+      if (known) {
+        for (const [name, value] of Object.entries(row)) if (!known.has(name)) record![name] = value;
+      }
+      return [record];
+    },
+    end() {
+      if (!hasRows || unseen.length === 0) return;
+      const columns = unseen.map(({ names }) => names).join(", ");
+      throw new TransferError(`No line has ${columns}. Correct the map.`, { code: "MISSING_COLUMN" });
+    },
+  };
 }
 
 /** Says what to do about a missing column: a name that the user wrote may be misspelled, any other can be mapped. */
-function columnRemedy(
-  missing: readonly string[],
-  { options, columns }: { options: MappingOptions; columns: readonly string[] },
-): string {
+function columnRemedy(missing: readonly string[], { options, columns = [] }: File): string {
   const { format, idColumn, costColumn, map = {} } = options;
   const isFocus = columns.includes("ChargePeriodStart");
   if (format === "csv" && isFocus) return "The file looks like FOCUS. Use --format focus.";
   const list = `The columns are ${columns.slice(0, 50).join(", ")}.`;
-  const written = missing.find((name) => [idColumn, costColumn, ...Object.values(map)].includes(name));
+  const written = missing.find((name) =>
+    [idColumn, costColumn].includes(name) ||
+    Object.values(map).some((names) => firstSource(names).names.includes(name))
+  );
   if (written !== undefined) return suggest(written, columns).trim() || list;
   if (format !== "focus") return `${list} Map one to the field (--map), or set the field (--set).`;
   return isFocus ? `${list} Set the field (--set).` : `${list} Is this file FOCUS?`;
 }
 
-function assertColumns(
-  dataset: Dataset<unknown>,
-  { options, plans, columns }: { options: MappingOptions; plans: FieldPlan[]; columns: readonly string[] },
-): void {
-  const present = new Set(columns);
-  const refuse = (problem: string, remedy: string): never => {
-    throw new TransferError(`Cannot import ${dataset.name}: ${problem}. ${remedy}`, {
-      code: "INVALID_HEADER",
-      line: 1,
-    });
+/** Headers that seem to name a currency. */
+const CURRENCY_HEADER =
+  /curr|(^|[^a-z])cur($|[^a-z])|ccy|currenc|devise|divisa|moneda|moeda|valuta|währung|waehrung/i;
+
+function assertColumns(file: File, plans: readonly FieldPlan[]): void {
+  const { dataset, options, columns = [], locate, preset } = file;
+  const refuse = (problem: string, remedy: string, code: ErrorCode = "INVALID_HEADER"): never => {
+    throw new TransferError(`Cannot import ${dataset.name}: ${problem}. ${remedy}`, { code, line: 1 });
   };
   const twice = columns.find((column, i) => columns.indexOf(column) < i);
   if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
-  for (const { field, sources, isRequested } of plans) {
-    const names = sources.map(([column]) => column);
-    if (!isRequested || names.some((name) => name === "" || present.has(name))) continue;
+  const isBound = ({ sources }: FieldPlan) => sources.some(([source]) => source.bind(locate) !== undefined);
+  // The service stands in for a category or a resource that a bill does not name.
+  const hasService = plans.some((plan) => plan.field === "serviceName" && isBound(plan));
+  for (const plan of plans) {
+    const { field, sources, isRequested } = plan;
+    if (!isRequested || isBound(plan)) continue;
+    const names = sources.flatMap(([source]) => source.names);
+    const isNamed = columnsOf(options)[field] !== undefined;
+    if (!isNamed && hasService && (field === "category" || field === "resourceId")) continue;
+    if (!isNamed && isCurrency(dataset, field)) {
+      const similar = columns.filter((name) => CURRENCY_HEADER.test(name)).map(describe);
+      const remedy = similar.length > 0
+        ? `${similar.join(" or ")} may be one. Use --map currency=${
+          similar.length === 1 ? similar[0] : "COLUMN"
+        }, or `
+        : "Map one (--map currency=COLUMN), or ";
+      refuse("there is no column of the currency", `${remedy}--set currency=USD.`, "MISSING_CURRENCY");
+    }
     const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
-    refuse(`there is no column ${column}`, columnRemedy(names, { options, columns }));
+    refuse(`there is no column ${column}`, columnRemedy(names, file));
   }
   // A mapping says which columns count; without one, a misspelled column must not get lost.
-  if (options.format === "focus" || options.map || options.set || options.idColumn) return;
-  const known = new Set(plans.flatMap(({ sources }) => sources.map(([column]) => column)));
+  if (preset || options.format === "focus" || options.map || options.set || options.idColumn) return;
+  const known = new Set(plans.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)));
   const unknown = columns.filter((column) => !known.has(column));
   if (unknown.length === 0) return;
   refuse(

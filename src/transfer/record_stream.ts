@@ -2,7 +2,7 @@ import { type ErrorCode, ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptRecord } from "../records/validation.ts";
 import { TransferError } from "./transfer_error.ts";
-import { makeReader, type MappingOptions, namedColumns, type RowReader } from "./mapping.ts";
+import { makeReader, type MappingOptions } from "./mapping.ts";
 import type { FileRow } from "./rows.ts";
 
 /** A line that could not be taken. */
@@ -17,8 +17,8 @@ export interface Reject {
   readonly text: string;
 }
 
-/** Result of a line. */
-export type Outcome = Taken | Reject;
+/** Result of a line: a record, several of one line, a line that is no charge, or one that could not be taken. */
+export type Outcome = Taken | { readonly skipped: true } | Reject;
 
 /** A line that became a record. */
 export interface Taken {
@@ -37,15 +37,24 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
    * @throws {TransferError} If a column is missing, or one would be lost unseen.
    */
   constructor(dataset: Dataset<unknown>, options: MappingOptions, columns?: readonly string[]) {
-    const reader: RecordReader = columns
-      ? withDelimiterHint(columns, () => new ColumnsReader(dataset, options, columns))
-      : new ObjectsReader(dataset, options);
+    const make = () => makeReader(dataset, options, columns);
+    const reader = columns ? withDelimiterHint(columns, make) : make();
+    let isFirst = true;
+    const read = ({ values }: FileRow): Outcome[] => {
+      const taken = reader.read(values).map((input) => input ? accept(dataset, input) : SKIPPED);
+      const [first] = taken;
+      const absent = isFirst && "record" in first ? reader.absentIn?.(values, first.record) : undefined;
+      isFirst = false;
+      return absent ? [{ ...first as Taken, absent }] : taken;
+    };
     super({
-      transform: (rows, controller) => controller.enqueue(rows.map((row) => take(row, reader))),
+      transform: (rows, controller) => controller.enqueue(rows.flatMap((row) => take(row, read))),
       flush: () => reader.end?.(),
     });
   }
 }
+
+const SKIPPED = { skipped: true } as const;
 
 /** Adds to an error about columns what another delimiter would make of a header that seems to be one column. */
 function withDelimiterHint<T>(columns: readonly string[], make: () => T): T {
@@ -62,21 +71,14 @@ function withDelimiterHint<T>(columns: readonly string[], make: () => T): T {
   }
 }
 
-/** Makes a record from a row. */
-interface RecordReader {
-  read(row: FileRow): Taken;
-  /** Checks that need all rows. */
-  end?(): void;
-}
-
-function take(row: FileRow, reader: RecordReader): Outcome {
+function take(row: FileRow, read: (row: FileRow) => Outcome[]): Outcome[] {
   const { line, text, fault } = row;
-  if (fault !== undefined) return { line, code: "INVALID_LINE", reason: fault, text };
+  if (fault !== undefined) return [{ line, code: "INVALID_LINE", reason: fault, text }];
   try {
-    return reader.read(row);
+    return read(row);
   } catch (error) {
     if (error instanceof ValidationError || error instanceof TransferError) {
-      return { line, code: error.code, reason: error.message, text };
+      return [{ line, code: error.code, reason: error.message, text }];
     }
     throw error;
   }
@@ -90,64 +92,4 @@ function accept(dataset: Dataset<unknown>, input: Record<string, unknown>): Take
   const isHashed = dataset.key.includes("entryId") && (input.entryId ?? undefined) === undefined;
   if (isHashed) input.entryId = NO_ID;
   return { record: acceptRecord(dataset, input), isHashed };
-}
-
-/** Reads rows that all have the same columns. */
-class ColumnsReader implements RecordReader {
-  readonly #dataset: Dataset<unknown>;
-  readonly #rows: RowReader;
-  #isFirst = true;
-
-  constructor(dataset: Dataset<unknown>, options: MappingOptions, columns: readonly string[]) {
-    this.#dataset = dataset;
-    this.#rows = makeReader(dataset, options, columns);
-  }
-
-  read({ get }: FileRow): Taken {
-    const taken = accept(this.#dataset, this.#rows.read(get));
-    const absent = this.#isFirst ? this.#rows.absentIn?.(get, taken.record) : undefined;
-    this.#isFirst = false;
-    return absent ? { ...taken, absent } : taken;
-  }
-}
-
-/** Reads rows whose columns differ from row to row. */
-class ObjectsReader implements RecordReader {
-  readonly #dataset: Dataset<unknown>;
-  readonly #rows: RowReader;
-  /** Without a mapping, validation refuses columns that are not fields. */
-  readonly #known: ReadonlySet<string> | undefined;
-  /** The columns that are mapped, and that no row has had so far. */
-  readonly #unseen: Set<string>;
-  #hasRows = false;
-
-  constructor(dataset: Dataset<unknown>, options: MappingOptions) {
-    this.#dataset = dataset;
-    this.#rows = makeReader(dataset, options);
-    this.#unseen = new Set(namedColumns(options));
-    const isMapped = options.map || options.set || options.idColumn;
-    this.#known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
-  }
-
-  read({ get, names = [] }: FileRow): Taken {
-    this.#hasRows = true;
-    for (const column of this.#unseen) {
-      if (names.includes(column)) this.#unseen.delete(column);
-    }
-    const record = this.#rows.read(get);
-    if (this.#known) {
-      for (const name of names) {
-        if (!this.#known.has(name)) record[name] = get(name);
-      }
-    }
-    return accept(this.#dataset, record);
-  }
-
-  end(): void {
-    if (!this.#hasRows || this.#unseen.size === 0) return;
-    const columns = [...this.#unseen].join(", ");
-    throw new TransferError(`No line has ${columns}. Correct the map.`, {
-      code: "MISSING_COLUMN",
-    });
-  }
 }

@@ -1,14 +1,15 @@
 /**
- * Rows of a file, whatever its form: each gives the value of a column by its name.
+ * Rows of a file, whatever its form: values by position where the columns are known, else by name.
  *
  * @module
  */
 import type { CellOptions } from "./cell_readers.ts";
 import { type CsvForm, readCsvLine } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
+import type { ImportFormat } from "./formats.ts";
 import { type Line, LineStream } from "./line_stream.ts";
 import { TransferError } from "./transfer_error.ts";
-import type { Row } from "./values.ts";
+import type { Row } from "./sources.ts";
 
 /** A row of a file. */
 export interface FileRow {
@@ -18,14 +19,14 @@ export interface FileRow {
   readonly text: string;
   /** Fault, if there is one. */
   readonly fault?: string;
-  /** The value of a column, text or typed; null or undefined where it has none. */
-  readonly get: Row;
-  /** The names of its columns, where those differ from row to row. */
-  readonly names?: readonly string[];
+  /** Its values, text or typed; null or undefined where it has none. */
+  readonly values: Row;
 }
 
 /** The rows of a file. */
 export interface FileRows {
+  /** The format, as given or as found. */
+  readonly format: ImportFormat | undefined;
   /** The columns of all rows, where the file names them once. */
   readonly columns?: readonly string[];
   readonly rows: ReadableStream<readonly FileRow[]>;
@@ -33,8 +34,12 @@ export interface FileRows {
 
 /** Form of the rows in a file. */
 export interface RowOptions extends Pick<CellOptions, "nullTexts" | "delimiter"> {
-  /** The format. */
-  readonly format: string;
+  /** The format; by default the one that `detect` finds. */
+  readonly format?: ImportFormat;
+  /** Form of the file where its format does not say; by default its first byte tells. */
+  readonly form?: "csv" | "ndjson";
+  /** Finds the format by the columns or the first row of the file. */
+  readonly detect?: (columns: readonly string[] | undefined, row?: Row) => ImportFormat | undefined;
 }
 
 /**
@@ -46,13 +51,20 @@ export async function readRows(
   bytes: ReadableStream<Uint8Array>,
   options: RowOptions,
 ): Promise<FileRows> {
-  const { format, delimiter } = options;
-  if (format === "ndjson") {
+  const { delimiter } = options;
+  const isCsv = options.format === "csv" || options.format === "focus";
+  const form = isCsv ? "csv" : options.format === "ndjson" ? "ndjson" : options.form;
+  const { isJson, whole } = form ? { isJson: form === "ndjson", whole: bytes } : await sniff(bytes);
+  if (isJson) {
+    const rows = whole.pipeThrough(new LineStream({ isQuoted: false })).pipeThrough(mapPages(readJsonLine));
+    if (options.format !== undefined || !options.detect) return { rows, format: options.format };
+    const { first, rest } = await takeFirst(rows);
     return {
-      rows: bytes.pipeThrough(new LineStream({ isQuoted: false })).pipeThrough(mapPages(readJsonLine)),
+      rows: startWith(first ? [first] : [], rest),
+      format: first && options.detect(undefined, first.values),
     };
   }
-  const { first, rest } = await takeFirst(bytes.pipeThrough(new LineStream({ isQuoted: true, delimiter })));
+  const { first, rest } = await takeFirst(whole.pipeThrough(new LineStream({ isQuoted: true, delimiter })));
   if (!first || first.fault !== undefined) {
     throw new TransferError(
       `${first ? "" : "the file is empty. "}Its first line must name the columns. ${first?.fault ?? ""}`
@@ -62,21 +74,36 @@ export async function readRows(
   }
   const names = readCsvLine(first.text, { delimiter, isTrimmed: true }).map((name) => (name ?? "").trim());
   while (names.length > 1 && names.at(-1) === "") names.pop();
-  return { columns: names, rows: rest.pipeThrough(mapPages(csvReader(names, first.text, options))) };
+  const format = options.format ?? options.detect?.(names);
+  const read = csvReader(names, first.text, { ...options, format });
+  return { format, columns: names, rows: rest.pipeThrough(mapPages(read)) };
 }
 
-/** Takes the first line off a stream. */
-async function takeFirst(
-  lines: ReadableStream<Line[]>,
-): Promise<{ first?: Line; rest: ReadableStream<Line[]> }> {
-  const reader = lines.getReader();
+/** Tells by the first byte of a file whether it is JSON. */
+async function sniff(
+  bytes: ReadableStream<Uint8Array>,
+): Promise<{ isJson: boolean; whole: ReadableStream<Uint8Array> }> {
+  const reader = bytes.getReader();
+  const { value: chunk = new Uint8Array() } = await reader.read();
+  reader.releaseLock();
+  const isJson = /^\s*[{[]/.test(new TextDecoder().decode(chunk.subarray(0, 1_000)));
+  return { isJson, whole: startWith(chunk, bytes) };
+}
+
+/** A stream with a first chunk in front. */
+function startWith<T extends { length: number }>(first: T, rest: ReadableStream<T>): ReadableStream<T> {
+  return ReadableStream.from((async function* () {
+    if (first.length > 0) yield first;
+    yield* rest;
+  })());
+}
+
+/** Takes the first line off a stream of pages. */
+async function takeFirst<T>(pages: ReadableStream<T[]>): Promise<{ first?: T; rest: ReadableStream<T[]> }> {
+  const reader = pages.getReader();
   const { value: [first, ...others] = [] } = await reader.read();
   reader.releaseLock();
-  const rest = ReadableStream.from((async function* () {
-    if (others.length > 0) yield others;
-    yield* lines;
-  })());
-  return { first, rest };
+  return { first, rest: startWith(others, pages) };
 }
 
 function mapPages(read: (line: Line) => FileRow): TransformStream<Line[], FileRow[]> {
@@ -85,7 +112,7 @@ function mapPages(read: (line: Line) => FileRow): TransformStream<Line[], FileRo
   });
 }
 
-const nothing: Row = () => undefined;
+const NOTHING: Row = [];
 
 function csvReader(
   names: readonly string[],
@@ -97,20 +124,19 @@ function csvReader(
   const isSpaced = spaced.length > 0 && spaced.every((name) => name.startsWith(" "));
   const nullText = format === "focus" ? FOCUS_NULL : undefined;
   const form: CsvForm = { delimiter, nullText, isTrimmed: format !== "focus" || isSpaced };
-  const positions = new Map(names.map((name, i) => [name, i]));
   const nulls = new Set<string | null>(nullTexts);
   return ({ line, text, fault }) => {
-    if (fault !== undefined) return { line, text, fault, get: nothing };
+    if (fault !== undefined) return { line, text, fault, values: NOTHING };
     const cells = readCsvLine(text, form);
     if (cells.length !== names.length && !hasEmptyEnd(cells, names.length)) {
       const fault = `The line has ${cells.length} columns, and the first line ${names.length}.`;
-      return { line, text, fault, get: nothing };
+      return { line, text, fault, values: NOTHING };
     }
-    const get: Row = nulls.size === 0 ? (column) => cells[positions.get(column)!] : (column) => {
-      const cell = cells[positions.get(column)!];
-      return nulls.has(cell) ? null : cell;
+    return {
+      line,
+      text,
+      values: nulls.size === 0 ? cells : cells.map((cell) => nulls.has(cell) ? null : cell),
     };
-    return { line, text, get };
   };
 }
 
@@ -120,22 +146,17 @@ function hasEmptyEnd(cells: readonly (string | null)[], columns: number): boolea
 }
 
 function readJsonLine({ line, text, fault }: Line): FileRow {
-  if (fault !== undefined) return { line, text, fault, get: nothing };
+  if (fault !== undefined) return { line, text, fault, values: NOTHING };
   let row: Record<string, unknown>;
   try {
     row = JSON.parse(text, keepDigits);
   } catch (error) {
-    return { line, text, get: nothing, fault: `The line is not JSON (${(error as Error).message}).` };
+    return { line, text, values: NOTHING, fault: `The line is not JSON (${(error as Error).message}).` };
   }
   if (typeof row !== "object" || row === null || Array.isArray(row)) {
-    return { line, text, get: nothing, fault: "The line is no JSON object." };
+    return { line, text, values: NOTHING, fault: "The line is no JSON object." };
   }
-  return {
-    line,
-    text,
-    names: Object.keys(row),
-    get: (column) => Object.hasOwn(row, column) ? row[column] : undefined,
-  };
+  return { line, text, values: row };
 }
 
 /** A number with more digits than a float can hold stays the text that it is in the file. */

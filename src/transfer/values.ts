@@ -19,23 +19,6 @@ export class Unreadable extends Error {
 /** A `TransformStream` of pages of records into bytes of a file. */
 export type Encoder = TransformStream<readonly unknown[], Uint8Array>;
 
-/** Source of the value of a field. */
-export interface FieldPlan {
-  /** The field of the record. */
-  readonly field: string;
-  /** The key, where the plan is for one entry of a map field. */
-  readonly key?: string;
-  /** The columns that it is taken from, the first that has a value, and how each is read. */
-  readonly sources: readonly (readonly [column: string, read: (value: unknown) => unknown])[];
-  /** True if the file must have one of the columns. */
-  readonly isRequested?: boolean;
-  /** True if each line must have a value in one of them. */
-  readonly isMandatory?: boolean;
-}
-
-/** Gives the value of a column in a row. */
-export type Row = (column: string) => unknown;
-
 /** Epoch milliseconds as ISO 8601 in UTC. */
 export function isoTime(ms: number): string {
   return new Date(ms).toISOString();
@@ -60,21 +43,15 @@ function readBoolean(value: unknown): unknown {
   return text === "true" || text === "false" ? text === "true" : refuse("true or false");
 }
 
-/** Reads a JSON object. Values other than texts (a number, `true`, `null`) keep their spelling. */
+/**
+ * Reads a map: a JSON object, one without its braces as in Azure, or a list of keys and values. Values other than texts
+ * (a number, `true`, `null`) keep their spelling.
+ */
 function readMap(value: unknown): unknown {
-  let map = value;
-  if (typeof value === "string") {
-    try {
-      map = JSON.parse(value);
-      if (isMapOfTexts(map)) return map; // a reviver takes ten times as long
-      map = JSON.parse(value, keepWritten);
-    } catch {
-      refuse('a JSON object as in {"team": "nlp"}');
-    }
-  }
-  if (typeof map !== "object" || map === null || Array.isArray(map) || isRawJSON(map)) {
-    return refuse('a JSON object as in {"team": "nlp"}');
-  }
+  const read = typeof value === "string" ? parseMap(value) : value;
+  const map = Array.isArray(read) ? readPairs(read) : read;
+  if (typeof map !== "object" || map === null || isRawJSON(map)) return refuseMap();
+  if (isMapOfTexts(map)) return map;
   return Object.fromEntries(
     Object.entries(map).map((
       [key, value],
@@ -88,6 +65,28 @@ function isMapOfTexts(map: unknown): boolean {
     if (typeof (map as Record<string, unknown>)[key] !== "string") return false;
   }
   return true;
+}
+
+function refuseMap(): never {
+  refuse('a JSON object as in {"team": "nlp"}');
+}
+
+function parseMap(text: string): unknown {
+  const json = /^\s*"/.test(text) ? `{${text}}` : text;
+  try {
+    const map = JSON.parse(json);
+    return isMapOfTexts(map) ? map : JSON.parse(json, keepWritten); // a reviver takes ten times as long
+  } catch {
+    return refuseMap();
+  }
+}
+
+/** The map in a list of pairs, as in `[{"key": "team", "value": "nlp"}]`. */
+function readPairs(list: readonly unknown[]): Record<string, unknown> {
+  return Object.fromEntries(list.map((entry) => {
+    const { key, Key = key, value = "", Value = value } = (entry ?? {}) as Record<string, unknown>;
+    return typeof Key === "string" ? [Key, Value ?? ""] : refuseMap();
+  }));
 }
 
 /** Types that TypeScript does not have yet. */

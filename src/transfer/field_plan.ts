@@ -1,0 +1,170 @@
+/**
+ * Plans of fields: where the value of each comes from, and how it is read. A plan is made once for a file.
+ *
+ * @module
+ */
+import { describe, ValidationError } from "../errors.ts";
+import { suggest } from "../nearest.ts";
+import { columnOf, type Dataset } from "../records/dataset.ts";
+import type { Decimal } from "../records/decimal.ts";
+import type { Readers } from "./cell_readers.ts";
+import type { Preset } from "./presets/preset.ts";
+import {
+  type Cell,
+  columnSource,
+  hasValue,
+  type Locate,
+  mergedSource,
+  type Row,
+  type Rule,
+  ruleSource,
+  type Source,
+  toDecimal,
+} from "./sources.ts";
+import { TransferError } from "./transfer_error.ts";
+import { Unreadable } from "./values.ts";
+
+/** Reads a value of a file. */
+export type Read = (value: unknown) => unknown;
+
+/** Source of the value of a field. */
+export interface FieldPlan {
+  /** The field of the record. */
+  readonly field: string;
+  /** The key, where the plan is for one entry of a map field. */
+  readonly key?: string;
+  /** Where it is taken from, the first that has a value, and how it is read. */
+  readonly sources: readonly (readonly [source: Source, read: Read])[];
+  /** True if the file must have one of the columns. */
+  readonly isRequested?: boolean;
+  /** True if each row must have a value in one of them. */
+  readonly isMandatory?: boolean;
+}
+
+/** The plan of a file whose columns are called like fields. */
+export function ownPlan(dataset: Dataset<unknown>, readers: Readers): FieldPlan[] {
+  return dataset.columns.map(({ field, name, type }) => ({
+    field,
+    sources: [[columnSource(field), readers[type]], [columnSource(name), readers[type]]],
+  }));
+}
+
+/** The plan of a format of bills. */
+export function presetPlan(
+  dataset: Dataset<unknown>,
+  { fields, tags }: Pick<Preset, "fields" | "tags">,
+  { readers, columns }: { readers: Readers; columns?: readonly string[] },
+): FieldPlan[] {
+  const plans = Object.entries(fields).map(([target, rule]) =>
+    planFor(dataset, target, { readers, source: ruleSource(rule as Rule) })
+  );
+  if (!tags) return plans;
+  const source = mergedSource(tags, { columns, read: memoize(readers.map) });
+  return [...plans, { field: "tags", sources: [[source, (value) => value]] }];
+}
+
+/** The plan for a field, or for an entry of a map field. */
+export function planFor(
+  dataset: Dataset<unknown>,
+  target: string,
+  { readers, source }: { readers: Readers; source: Source },
+): FieldPlan {
+  const [, start, key] = /^([^.]*)(?:\.(.+))?$/s.exec(target) ?? [];
+  const column = dataset.columns.find(({ field }) => field === start);
+  if (!column || (key !== undefined && column.type !== "map")) {
+    const fields = dataset.columns.flatMap(({ field, type }) =>
+      type === "map" ? [field, `${field}.KEY`] : field
+    );
+    throw new TransferError(
+      `Cannot import ${dataset.name}: unknown field ${describe(target)}.${suggest(target, fields)}`,
+      { code: "UNKNOWN_FIELD" },
+    );
+  }
+  return { field: column.field, key, sources: [[source, readers[key === undefined ? column.type : "text"]]] };
+}
+
+/** A plan whose values are multiplied by a factor, exactly. */
+export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: string): FieldPlan {
+  const { type } = columnOf(dataset, plan.field);
+  const by = readValue(dataset, plan.field, { value: factor, read: toDecimal }) as Decimal;
+  if (!["decimal", "real", "integer"].includes(type)) {
+    const expected = "left without a factor, as it is no number";
+    throw new ValidationError({ subject: dataset.noun, field: plan.field, value: factor, expected });
+  }
+  const one = 10n ** 18n;
+  const scale = (value: unknown) => {
+    if (!hasValue(value)) return value;
+    const product = toDecimal(value).timesFraction(by.units * one + by.parts, one).toString();
+    return type === "decimal" ? product : Number(product);
+  };
+  return { ...plan, sources: plan.sources.map(([source, read]) => [source, (value) => scale(read(value))]) };
+}
+
+/** A plan that is bound to the columns of a file. */
+interface BoundPlan {
+  readonly field: string;
+  readonly key?: string;
+  readonly cells: readonly (readonly [cell: Cell, read: Read])[];
+}
+
+/** Binds plans to the columns of a file. Returns the function that reads a row into a record. */
+export function bindPlans(
+  dataset: Dataset<unknown>,
+  plans: readonly FieldPlan[],
+  { locate, skipsEmpty = false }: { locate: Locate; skipsEmpty?: boolean },
+): (row: Row, record?: Record<string, unknown>) => Record<string, unknown> {
+  const bound = plans.map(({ field, key, sources }): BoundPlan => ({
+    field,
+    key,
+    cells: sources.flatMap(([source, read]) => {
+      const cell = source.bind(locate);
+      return cell ? [[cell, read] as const] : [];
+    }),
+  })).filter(({ cells }) => cells.length > 0);
+  return (row, record = {}) => {
+    for (const { field, key, cells } of bound) {
+      for (const [cell, read] of cells) {
+        const value = readValue(dataset, field, { value: row, read: cell as Read });
+        if (value === null || value === undefined) continue;
+        // Of several columns, one with an empty text leaves the field to the next.
+        if (value === "" && (skipsEmpty || cells.length > 1)) continue;
+        const kept = readValue(dataset, field, { value, read });
+        if (kept === undefined) continue;
+        if (key === undefined) record[field] = kept;
+        else record[field] = { ...record[field] as object, [key]: kept };
+        break;
+      }
+    }
+    return record;
+  };
+}
+
+function readValue(
+  dataset: Dataset<unknown>,
+  field: string,
+  { value, read }: { value: unknown; read: Read },
+): unknown {
+  try {
+    return read(value);
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    throw new ValidationError({ subject: dataset.noun, field, value, expected: error.expected });
+  }
+}
+
+const MAX_REMEMBERED = 1_000;
+
+/** Remembers what texts were read as: the times and tags of a bill repeat. */
+export function memoize(read: Read): Read {
+  const known = new Map<unknown, unknown>();
+  return (value) => {
+    if (typeof value !== "string") return read(value);
+    let found = known.get(value);
+    if (found === undefined) {
+      found = read(value);
+      if (known.size >= MAX_REMEMBERED) known.clear();
+      known.set(value, found);
+    }
+    return found;
+  };
+}

@@ -1,0 +1,35 @@
+import type { Preset } from "./preset.ts";
+
+/** Cost report of the Anthropic Admin API. Its amounts are in cents. */
+export const ANTHROPIC: Preset = {
+  name: "anthropic",
+  title: "Anthropic cost report (API pages as JSON)",
+  documentation: ["https://platform.claude.com/docs/en/api/admin/cost_report"],
+  signs: [["starting_at", "ending_at", "amount", "currency", "cost_type", "workspace_id"]],
+  lists: ["data", "results"],
+  fields: {
+    timestamp: "starting_at",
+    chargePeriodEnd: "ending_at",
+    amount: "amount",
+    effectiveCost: "amount",
+    currency: "upper(currency)",
+    chargeCategory: "=Usage",
+    serviceName: "=Claude API",
+    category: "=AI and Machine Learning",
+    serviceSubcategory: "=Generative AI",
+    serviceProviderName: "=Anthropic",
+    invoiceIssuerName: "=Anthropic",
+    subAccountId: "workspace_id",
+    resourceId: "workspace_id",
+    description: "description",
+    skuId: "description",
+    "focus.x_Model": "model",
+    "focus.x_CostType": "cost_type",
+    "focus.x_TokenType": "token_type",
+    "focus.x_ServiceTier": "service_tier",
+    "focus.x_ContextWindow": "context_window",
+    "focus.x_InferenceGeo": "inference_geo",
+  },
+  scale: { amount: "0.01", effectiveCost: "0.01" },
+  skipsWithoutAmount: true,
+};
