@@ -164,7 +164,7 @@ Deno.test("database backup fails when a delivery is published meanwhile", async 
   const growing = new Proxy(backend, {
     get(target, name) {
       if (name === "read" && file === "") {
-        file = "timestamp,resourceId,category,amount\n2026-01-01,r,c,1\n";
+        file = "timestamp,resourceId,category,amount,currency\n2026-01-01,r,c,1,USD\n";
         return async function* (...asked: Parameters<Backend["read"]>) {
           const stream = new Blob([file]).stream();
           await importRecords(stream, { backend, dataset: "cost_entries", format: "csv" });

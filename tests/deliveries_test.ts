@@ -124,9 +124,9 @@ const CUR: Options = {
 };
 const NOVEMBER = { EUR: "300", USD: "11882.3759464833" };
 
-const HEADER = "timestamp,resourceId,category,amount\n";
+const HEADER = "timestamp,resourceId,category,amount,currency\n";
 const row = (day: number, amount = "1", resource = "r") =>
-  `2026-01-${String(day).padStart(2, "0")},${resource},c,${amount}\n`;
+  `2026-01-${String(day).padStart(2, "0")},${resource},c,${amount},USD\n`;
 /** A month of ten days. */
 const month = (amount = "1", days = 10) =>
   HEADER + Array.from({ length: days }, (_, i) => row(i + 1, amount)).join("");
@@ -226,13 +226,13 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
 
   test("is refused as a whole when one billing period is", async (backend) => {
     await importText(backend, month());
-    const text = `${HEADER}2026-02-01,r,c,5\n${row(1)}`;
+    const text = `${HEADER}2026-02-01,r,c,5,USD\n${row(1)}`;
     await assertRejects(() => importText(backend, text), TransferError, "Nothing was stored");
     assertEquals(await totals(backend), { USD: "10" });
   });
 
   test("replaces only its source and its billing period", async (backend) => {
-    const text = `${month()}2026-02-01,r,c,5\n`;
+    const text = `${month()}2026-02-01,r,c,5,USD\n`;
     await importText(backend, text);
     await importText(backend, text, { source: "other" });
     await importText(backend, month("2"));
@@ -417,7 +417,7 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
   Deno.test(`deleteRecords() on ${place} deletes what a query finds, and nothing else`, async () => {
     await using opened = await openPlace();
     const { backend } = opened;
-    await importText(backend, `${month()}2026-02-01,other,c,5\n2027-01-01,r,c,7\n`);
+    await importText(backend, `${month()}2026-02-01,other,c,5,USD\n2027-01-01,r,c,7,USD\n`);
     const where = [{ field: "resourceId", eq: "r" }];
     const query = acceptQuery(costEntries, { endTime: Date.UTC(2026, 5), where });
     assertEquals(await deleteRecords(backend, costEntries, query), 10);

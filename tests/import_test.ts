@@ -51,8 +51,8 @@ async function imported(
   return { report: countsOf(report), rejects, records: withoutDelivery(records) };
 }
 
-const HEADER = "entryId,timestamp,resourceId,category,amount\n";
-const row = (id: string, amount = "1") => `${id},2026-01-01T00:00Z,gpu-01,gpu,${amount}\n`;
+const HEADER = "entryId,timestamp,resourceId,category,amount,currency\n";
+const row = (id: string, amount = "1") => `${id},2026-01-01T00:00Z,gpu-01,gpu,${amount},USD\n`;
 const lineOf = ({ line, reason }: Reject) => `${line}: ${reason}`;
 
 // --- Lines
@@ -141,7 +141,7 @@ Deno.test("importRecords() reads epoch times by their size and refuses unhyphena
   const times = ["1699869600000", "1699869600", "202409182200", "20240918220000", "169986960000000"];
   const { records, rejects } = await imported([
     HEADER,
-    ...times.map((time, i) => `e${i},${time},r,c,1\n`),
+    ...times.map((time, i) => `e${i},${time},r,c,1,USD\n`),
   ]);
   assertEquals(records.map(({ timestamp }) => timestamp), [1_699_869_600_000, 1_699_869_600_000]);
   assertEquals(rejects.map(({ line }) => line), [4, 5, 6]);
@@ -151,8 +151,8 @@ Deno.test("importRecords() keeps numbers in CSV tags as written", async () => {
   const tags =
     '{"account": 123456789012345678901, "v": 1.10, "in": {"e": [1E400, -0]}, "t": true, "n": null}';
   const { records } = await imported([
-    HEADER.replace("amount", "amount,tags"),
-    `e1,2026-01-01,r,c,1,"${tags.replaceAll('"', '""')}"\n`,
+    HEADER.replace("amount", "tags,amount"),
+    `e1,2026-01-01,r,c,"${tags.replaceAll('"', '""')}",1,USD\n`,
   ]);
   assertEquals(records[0].tags, {
     account: "123456789012345678901",
@@ -163,8 +163,8 @@ Deno.test("importRecords() keeps numbers in CSV tags as written", async () => {
   });
   for (const noMap of ["1", "[1]", "null", "{"]) {
     const { rejects } = await imported([
-      HEADER.replace("amount", "amount,tags"),
-      `e1,2026-01-01,r,c,1,${noMap}\n`,
+      HEADER.replace("amount", "tags,amount"),
+      `e1,2026-01-01,r,c,${noMap},1,USD\n`,
     ]);
     assertEquals(rejects.map(({ reason }) => reason.includes("tags must be a JSON object")), [true], noMap);
   }
@@ -174,10 +174,10 @@ Deno.test("importRecords() keeps numbers in CSV tags as written", async () => {
 
 Deno.test("importRecords() accepts BOM, CRLF, quoted newlines and scientific notation", async () => {
   const { report, records } = await imported([
-    "\ufeffentryId,timestamp,resourceId,category,amount,description,tags\r\n",
-    'e1,2023-11-13T10:00Z,r,gpu,8E-7,"two\r\nlines, ""quoted""","{""team"": ""nlp"", ""n"": 1, ""t"": true}"\r\n',
-    "e1,2023-11-13T11:00Z,r,gpu,-0.123456789012345678,,\r\n", // ids repeat across intervals
-    'e2,1699869600000,r,gpu,1,"",{}\r\n',
+    "\ufeffentryId,timestamp,resourceId,category,amount,currency,description,tags\r\n",
+    'e1,2023-11-13T10:00Z,r,gpu,8E-7,USD,"two\r\nlines, ""quoted""","{""team"": ""nlp"", ""n"": 1, ""t"": true}"\r\n',
+    "e1,2023-11-13T11:00Z,r,gpu,-0.123456789012345678,USD,,\r\n", // ids repeat across intervals
+    'e2,1699869600000,r,gpu,1,USD,"",{}\r\n',
   ]);
   assertEquals(report, { stored: 3, known: 0, restated: 0, rejected: 0 });
   assertEquals(records, [
@@ -219,17 +219,17 @@ Deno.test("importRecords() names bad lines and stores the others", async () => {
     "b,2026-01-01,gpu-01,gpu\n",
     row("c", "1,5"),
     row("d", "NaN"),
-    'e,yesterday,"gpu\n01",gpu,1\n',
-    "f,2026-01-01,,gpu,1\n",
+    'e,yesterday,"gpu\n01",gpu,1,USD\n',
+    "f,2026-01-01,,gpu,1,USD\n",
     LATIN1,
-    ",2026-01-01,gpu,gpu,1\n",
-    "g,2026-01-01,gpu,gpu,1e30\n",
+    ",2026-01-01,gpu,gpu,1,USD\n",
+    "g,2026-01-01,gpu,gpu,1e30,USD\n",
     '"h,2026-01-01,gpu,gpu,1\n',
     row("i"),
   ]);
   assertEquals(rejects.map(lineOf), [
-    "3: The line has 4 columns, and the first line 5.",
-    "4: The line has 6 columns, and the first line 5.",
+    "3: The line has 4 columns, and the first line 6.",
+    "4: The line has 7 columns, and the first line 6.",
     '5: Cannot accept a cost entry: amount must be a decimal number or string, not "NaN".',
     "6: Cannot accept a cost entry: timestamp must be a time as in 2026-01-31T12:00:00Z, or in epoch " +
     'milliseconds, not "yesterday".',
@@ -258,9 +258,9 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     [[""], {}, "the file is empty"],
     [[LATIN1, "\n1\n"], {}, "The line is not UTF-8."],
     [
-      ["timestamp,resourceId,category\n"],
+      ["timestamp,resourceId,category,currency\n"],
       {},
-      "there is no column amount. The columns are timestamp, resourceId, category. Map one to the field (--map), or set the field (--set).",
+      "there is no column amount. The columns are timestamp, resourceId, category, currency. Map one to the field (--map), or set the field (--set).",
     ],
     [[HEADER.replace("entryId", "timestamp")], {}, 'two columns are called "timestamp". Rename one.'],
     [
@@ -281,7 +281,7 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     [
       ["ChargePeriodStart,BilledCost,ServiceName,BillingCurency\n"],
       { format: "focus" },
-      "there is no column BillingCurrency for currency. The columns are ChargePeriodStart, BilledCost, ServiceName, BillingCurency. Set the field (--set).",
+      'there is no column BillingCurrency for currency. Is it "BillingCurency"? Use --map "currency=BillingCurency", or',
     ],
     [[HEADER], { format: "focus", dataset: "system_metrics" }, "from FOCUS, which is for costs"],
   ];
@@ -406,7 +406,7 @@ Deno.test("importRecords() rejects a line without an id when an id column is set
   assertEquals(csv.rejects.map(lineOf), [
     "2: Cannot accept a cost entry: entryId must be given in the column Id, not null.",
   ]);
-  const cost = { timestamp: NEW_YEAR, resourceId: "r", category: "c", amount: 1 };
+  const cost = { timestamp: NEW_YEAR, resourceId: "r", category: "c", amount: 1, currency: "USD" };
   const lines = [{ Id: "a", ...cost }, { Id: null, ...cost }, cost].map((line) =>
     `${JSON.stringify(line)}\n`
   );
@@ -544,6 +544,7 @@ Deno.test("importRecords() rejects a FOCUS line without currency unless one is s
   const without = [parts[0].replace("Currency", "Account"), ...lines];
   for (const file of [parts, without]) {
     const { records } = await imported(file, { format: "focus", set: { currency: "SEK" } });
-    assertEquals(records.map(({ currency }) => currency), Array(5).fill("SEK"));
+    const expected = file === parts ? ["USD", "SEK", "SEK", "SEK", "EUR"] : Array(5).fill("SEK");
+    assertEquals(records.map(({ currency }) => currency).sort(), expected.toSorted());
   }
 });

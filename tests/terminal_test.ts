@@ -164,8 +164,8 @@ const DELETIONS: Readonly<Record<string, Deletion>> = {
   "database deliveries undo": {
     async fill(folder, records) {
       await using backend = await openFile(folder);
-      const rows = Array.from({ length: records }, (_, i) => `2026-01-0${i + 1},r,c,1\n`);
-      const file = `timestamp,resourceId,category,amount\n${rows.join("")}`;
+      const rows = Array.from({ length: records }, (_, i) => `2026-01-0${i + 1},r,c,1,USD\n`);
+      const file = `timestamp,resourceId,category,amount,currency\n${rows.join("")}`;
       await importRecords(new Blob([file]).stream(), { backend, dataset: "cost_entries", format: "csv" });
     },
     async args(folder) {

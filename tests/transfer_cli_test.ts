@@ -80,8 +80,8 @@ test("import stores files and says when nothing is new", async (folder) => {
 });
 
 test("import keeps equal rows of several files apart unless they have ids", async (folder) => {
-  const header = "timestamp,resourceId,category,amount";
-  const line = "2026-01-01,r,c,1";
+  const header = "timestamp,resourceId,category,amount,currency";
+  const line = "2026-01-01,r,c,1,USD";
   Deno.writeTextFileSync(folder.file("1.csv"), `${header}\n${line}\n${line}\n`);
   Deno.writeTextFileSync(folder.file("2.csv"), `${header}\n${line}\n`);
   Deno.writeTextFileSync(folder.file("3.csv"), `Id,${header}\na,${line}\nb,${line}\n`);
@@ -97,10 +97,10 @@ test("import keeps equal rows of several files apart unless they have ids", asyn
 
 test("deliveries lists, undoes and verifies imports of costs", async (folder) => {
   const { path: cwd } = folder;
-  const header = "timestamp,resourceId,category,amount\n";
-  Deno.writeTextFileSync(folder.file("1.csv"), `${header}2026-01-01,r,c,1\n2026-01-02,r,c,1\n`);
-  Deno.writeTextFileSync(folder.file("2.csv"), `${header}2026-01-01,r,c,1\n2026-01-02,r,c,2\n`);
-  Deno.writeTextFileSync(folder.file("3.csv"), `${header}2026-01-01,r,c,7\nx,r,c,1\n`);
+  const header = "timestamp,resourceId,category,amount,currency\n";
+  Deno.writeTextFileSync(folder.file("1.csv"), `${header}2026-01-01,r,c,1,USD\n2026-01-02,r,c,1,USD\n`);
+  Deno.writeTextFileSync(folder.file("2.csv"), `${header}2026-01-01,r,c,1,USD\n2026-01-02,r,c,2,USD\n`);
+  Deno.writeTextFileSync(folder.file("3.csv"), `${header}2026-01-01,r,c,7,USD\nx,r,c,1,USD\n`);
   for (const file of ["1.csv", "2.csv"]) await database(["import", "costs", file, ...AT], { cwd });
   const refused = await database(["import", "costs", "3.csv", ...AT], { cwd });
   assertEquals([refused.code, refused.out], [1, ""]);
@@ -131,8 +131,8 @@ test("deliveries lists, undoes and verifies imports of costs", async (folder) =>
 
 test("delete shows and deletes what conditions select", async (folder) => {
   const { path: cwd } = folder;
-  const input = "timestamp,resourceId,category,amount,billingPeriodStart\n2026-01-31,a,c,1,2026-02-01\n" +
-    "2026-02-01,b,c,2,\n2026-03-01,c,c,4,\n2026-02-05,d,c,8,2026-01-01\n";
+  const input = "timestamp,resourceId,category,amount,billingPeriodStart,currency\n" +
+    "2026-01-31,a,c,1,2026-02-01,USD\n2026-02-01,b,c,2,,USD\n2026-03-01,c,c,4,,USD\n2026-02-05,d,c,8,2026-01-01,USD\n";
   await database(["import", "costs", "-", "--source", "s", ...AT], { cwd, input });
   const remove = (...options: string[]) => database(["delete", "costs", ...options, ...AT], { cwd });
   assertEquals((await remove("--yes")).code, 2);
@@ -159,7 +159,9 @@ test("import says that nothing is stored when it is interrupted", async ({ path:
     stderr: "piped",
   }).spawn();
   const writer = process.stdin.getWriter();
-  await writer.write(new TextEncoder().encode("timestamp,resourceId,category,amount\nx,r,c,1\n"));
+  await writer.write(
+    new TextEncoder().encode("timestamp,resourceId,category,amount,currency\nx,r,c,1,USD\n"),
+  );
   const reader = process.stderr.pipeThrough(new TextDecoderStream()).getReader();
   let err = (await reader.read()).value ?? ""; // the bad line: the import runs
   process.kill("SIGTERM");
@@ -186,13 +188,13 @@ test("import reads stdin, maps columns and updates costs", async ({ path: cwd })
     "category=gpu",
   ];
   const more = ["--id-column", "Id", "--on-conflict", "replace", ...AT];
-  const header = "Id,timestamp,resourceId,Cost,Team\n";
-  const first = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,1,nlp\n` });
+  const header = "Id,timestamp,resourceId,Cost,Team,currency\n";
+  const first = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,1,nlp,USD\n` });
   assertEquals([first.code, cellsOf(first.out)], [
     0,
     delivered({ stored: 1 }, ["csv:category=gpu 2026-01 USD 0 1"]),
   ]);
-  const second = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,2.50,nlp\n` });
+  const second = await database([...args, ...more], { cwd, input: `${header}1,2026-01-01,r,2.50,nlp,USD\n` });
   assertEquals([second.code, cellsOf(second.out)], [
     0,
     delivered({ stored: 1, replaced: 1 }, ["csv:category=gpu 2026-01 USD 1 2.5"]),
@@ -447,7 +449,7 @@ test("migrate compares both sides and exits with 3 when they differ", async (fol
       "dataset,of,source,target,difference\ncost_entries,rows,2,2,0\ncost_entries,USD,20.5000008,20.5000008,0\n",
     err: "",
   });
-  const input = "entryId,timestamp,resourceId,category,amount\nx,2024-09-18T22:00Z,r,c,1\n";
+  const input = "entryId,timestamp,resourceId,category,amount,currency\nx,2024-09-18T22:00Z,r,c,1,USD\n";
   await database(["import", "costs", "-", "--connection-string", "sqlite:///b.db"], { cwd, input });
   const differing = await database(args, { cwd });
   assertEquals(differing.code, 3);

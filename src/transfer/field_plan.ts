@@ -45,7 +45,7 @@ export interface FieldPlan {
 export function ownPlan(dataset: Dataset<unknown>, readers: Readers): FieldPlan[] {
   return dataset.columns.map(({ field, name, type }) => ({
     field,
-    sources: [[columnSource(field), readers[type]], [columnSource(name), readers[type]]],
+    sources: [...new Set([field, name])].map((column) => [columnSource(column), readers[type]] as const),
   }));
 }
 
@@ -123,17 +123,17 @@ export function bindPlans(
   })).filter(({ cells }) => cells.length > 0);
   return (row, record = {}) => {
     for (const { field, key, cells } of bound) {
+      let kept: unknown;
       for (const [cell, read] of cells) {
         const value = readValue(dataset, field, { value: row, read: cell as Read });
-        if (value === null || value === undefined) continue;
+        if (value === null || value === undefined || (value === "" && skipsEmpty)) continue;
+        kept = readValue(dataset, field, { value, read }) ?? kept;
         // Of several columns, one with an empty text leaves the field to the next.
-        if (value === "" && (skipsEmpty || cells.length > 1)) continue;
-        const kept = readValue(dataset, field, { value, read });
-        if (kept === undefined) continue;
-        if (key === undefined) record[field] = kept;
-        else record[field] = { ...record[field] as object, [key]: kept };
-        break;
+        if (kept !== undefined && kept !== "") break;
       }
+      if (kept === undefined) continue;
+      if (key === undefined) record[field] = kept;
+      else record[field] = { ...record[field] as object, [key]: kept };
     }
     return record;
   };

@@ -50,8 +50,8 @@ export interface ImportReport {
   restated: number;
   /** Lines that could not be taken. */
   rejected: number;
-  /** Lines of a bill that are no charge: they have no amount. */
-  skipped: number;
+  /** Lines of a bill that are no charge as they have no amount, if there are any. */
+  skipped?: number;
   /** Outcome of a delivery of costs, if the files have any. */
   delivery?: DeliveryReport;
 }
@@ -118,6 +118,7 @@ export interface CostFile {
  *     dataset: "cost_entries",
  *     format: "csv",
  *     map: { entryId: "Id", timestamp: "Hour", amount: "Cost", resourceId: "What", category: "Kind" },
+ *     set: { currency: "USD" },
  *   });
  *   assert.equal(report.known, known);
  * }
@@ -258,11 +259,11 @@ async function publish(
 }
 
 function newProgress(): ImportProgress {
-  return { stored: 0, known: 0, restated: 0, rejected: 0, skipped: 0, bytes: 0, staged: 0 };
+  return { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0, staged: 0 };
 }
 
 function reportOf({ stored, known, restated, rejected, skipped }: ImportProgress): ImportReport {
-  return { stored, known, restated, rejected, skipped };
+  return { stored, known, restated, rejected, ...(skipped ? { skipped } : {}) };
 }
 
 /** Completes a record of a file. */
@@ -324,7 +325,7 @@ async function importDocuments(
   }
   const reject = rejector(progress, options);
   const stored = await storeFocusRows(rows, { documents, dataset, columns, reject });
-  return { ...stored, rejected: progress.rejected, skipped: 0 };
+  return { ...stored, rejected: progress.rejected };
 }
 
 /** The bytes of a file, counted as they are read. */
@@ -393,7 +394,7 @@ function sorter(
     transform(outcomes, controller) {
       const records: unknown[] = [];
       for (const outcome of outcomes) {
-        if ("skipped" in outcome) progress.skipped++;
+        if ("skipped" in outcome) progress.skipped = (progress.skipped ?? 0) + 1;
         else if (!("record" in outcome)) reject(outcome);
         else {
           // The columns that the first record of a file names are no part of its content.

@@ -83,7 +83,7 @@ export function makeReader(
     const record = readFields(row);
     if (preset?.skipsWithoutAmount && record.amount === undefined) return undefined;
     assertComplete(record, row);
-    if (dataset.name === "cost_entries") fillIn(record);
+    if (dataset.name === "cost_entries") fillIn(record, preset !== undefined || focus !== undefined);
     focus?.complete(record, row);
     return record;
   };
@@ -114,7 +114,9 @@ function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefin
     return;
   }
   throw new TransferError(
-    `Cannot import ${dataset.name} from ${format}, which is for costs. Use csv or ndjson.`,
+    `Cannot import ${dataset.name} from ${
+      format === "focus" ? "FOCUS" : format
+    }, which is for costs. Use csv or ndjson.`,
     { code: "UNSUPPORTED_FORMAT" },
   );
 }
@@ -129,6 +131,10 @@ function focusReader({ options, columns = [], locate }: File): FocusReader {
 /** The column of each field, or entry of a map field, for which the options name one. */
 function columnsOf({ map, idColumn }: MappingOptions): Record<string, string> {
   return { ...map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
+}
+
+function isMapped({ map, set, idColumn }: MappingOptions): boolean {
+  return map !== undefined || set !== undefined || idColumn !== undefined;
 }
 
 /** The plan that the options make, field by field. */
@@ -158,10 +164,14 @@ function makePlans(file: File, focus: readonly FieldPlan[] | undefined): FieldPl
       sources: [...plans.get(target)?.sources ?? [], ...plan.sources],
     });
   }
+  // Records of this program, as NDJSON has them without a mapping, have the default of their dataset.
+  const isForeign = columns !== undefined || isMapped(options) || preset !== undefined;
   return [...plans.values()].map((plan) => {
     const { field } = plan;
     // A hash in place of an id, or dollars in place of another currency, would be wrong without a sign of it.
-    const isMandatory = field === "entryId" ? map.entryId !== undefined : isCurrency(dataset, field);
+    const isMandatory = field === "entryId"
+      ? map.entryId !== undefined
+      : isCurrency(dataset, field) && isForeign;
     const isNeeded = isMandatory ||
       dataset.required.some((column) =>
         column.field === field && column.default === undefined && field !== "entryId"
@@ -183,12 +193,12 @@ function completenessCheck(
   return (record, row) => {
     for (const { field, sources } of mandatory) {
       if (record[field] !== undefined) continue;
-      const [source] = sources[sources.length - 1];
-      const expected = `given in the column ${source.names.join(" or ")}`;
+      const names = sources.flatMap(([source]) => source.names);
+      const expected = `given in the column ${names.join(" or ")}`;
       throw new ValidationError({
         subject: dataset.noun,
         field,
-        value: source.bind(locate)?.(row),
+        value: locate(names.at(-1)!)?.(row),
         expected,
       });
     }
@@ -196,10 +206,10 @@ function completenessCheck(
 }
 
 /** Fills in the category and the resource of a cost: a tax or a support plan is no resource, its service stands in. */
-function fillIn(record: Record<string, unknown>): void {
+function fillIn(record: Record<string, unknown>, isBill: boolean): void {
   record.category ??= record.serviceName;
-  if (record.resourceId !== undefined && record.resourceId !== "") return;
-  const resourceId = record.serviceName ?? record.category;
+  if (record.resourceId !== undefined) return;
+  const resourceId = record.serviceName ?? (isBill ? record.category : undefined);
   if (resourceId === undefined) return; // validation refuses it
   record.resourceId = resourceId;
   record.focus = { ...record.focus as object, ResourceId: "" };
@@ -235,8 +245,9 @@ function objectReader(
   },
 ): RowReader {
   // Without a mapping, validation refuses columns that are not fields.
-  const isMapped = options.map || options.set || options.idColumn;
-  const known = isMapped ? undefined : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
+  const known = isMapped(options)
+    ? undefined
+    : new Set(dataset.columns.flatMap(({ field, name }) => [field, name]));
   let unseen = Object.entries(columnsOf(options)).filter(([target]) => options.set?.[target] === undefined)
     .map(([, names]) => ({ names, cell: firstSource(names).bind(locate)! }));
   let hasRows = false;
@@ -275,38 +286,49 @@ function columnRemedy(missing: readonly string[], { options, columns = [] }: Fil
 
 /** Headers that seem to name a currency. */
 const CURRENCY_HEADER =
-  /curr|(^|[^a-z])cur($|[^a-z])|ccy|currenc|devise|divisa|moneda|moeda|valuta|währung|waehrung/i;
+  /(^|[^a-z]|billing|cost|charge)curr?($|[^a-z]|en)|ccy|devise|divisa|moneda|moeda|valuta|währung|waehrung/i;
+
+function currencyRemedy(columns: readonly string[]): string {
+  const similar = columns.filter((name) => CURRENCY_HEADER.test(name));
+  if (similar.length === 0) {
+    return "Map one (--map currency=COLUMN), or set it for all lines (--set currency=USD).";
+  }
+  return `Is it ${similar.map(describe).join(" or ")}? Use --map ${describe(`currency=${similar[0]}`)}, ` +
+    "or set it for all lines (--set currency=USD).";
+}
 
 function assertColumns(file: File, plans: readonly FieldPlan[]): void {
   const { dataset, options, columns = [], locate, preset } = file;
+  const isBill = preset !== undefined || options.format === "focus";
   const refuse = (problem: string, remedy: string, code: ErrorCode = "INVALID_HEADER"): never => {
     throw new TransferError(`Cannot import ${dataset.name}: ${problem}. ${remedy}`, { code, line: 1 });
   };
   const twice = columns.find((column, i) => columns.indexOf(column) < i);
   if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
   const isBound = ({ sources }: FieldPlan) => sources.some(([source]) => source.bind(locate) !== undefined);
-  // The service stands in for a category or a resource that a bill does not name.
-  const hasService = plans.some((plan) => plan.field === "serviceName" && isBound(plan));
   for (const plan of plans) {
-    const { field, sources, isRequested } = plan;
-    if (!isRequested || isBound(plan)) continue;
-    const names = sources.flatMap(([source]) => source.names);
-    const isNamed = columnsOf(options)[field] !== undefined;
-    if (!isNamed && hasService && (field === "category" || field === "resourceId")) continue;
-    if (!isNamed && isCurrency(dataset, field)) {
-      const similar = columns.filter((name) => CURRENCY_HEADER.test(name)).map(describe);
-      const remedy = similar.length > 0
-        ? `${similar.join(" or ")} may be one. Use --map currency=${
-          similar.length === 1 ? similar[0] : "COLUMN"
-        }, or `
-        : "Map one (--map currency=COLUMN), or ";
-      refuse("there is no column of the currency", `${remedy}--set currency=USD.`, "MISSING_CURRENCY");
-    }
+    const { field, isRequested } = plan;
+    // The service stands in for a category or a resource that a bill does not name.
+    const standIns = columnsOf(options)[field] !== undefined
+      ? []
+      : field === "category"
+      ? ["serviceName"]
+      : field === "resourceId"
+      ? ["serviceName", ...isBill ? ["category"] : []]
+      : [];
+    const usable = [plan, ...standIns.flatMap((name) => plans.filter((other) => other.field === name))];
+    if (!isRequested || usable.some(isBound)) continue;
+    const names = [...new Set(usable.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)))];
     const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
-    refuse(`there is no column ${column}`, columnRemedy(names, file));
+    const isLacking = isCurrency(dataset, field) && columnsOf(options).currency === undefined;
+    refuse(
+      `there is no column ${column}`,
+      isLacking ? currencyRemedy(columns) : columnRemedy(names, file),
+      isLacking ? "MISSING_CURRENCY" : undefined,
+    );
   }
   // A mapping says which columns count; without one, a misspelled column must not get lost.
-  if (preset || options.format === "focus" || options.map || options.set || options.idColumn) return;
+  if (isBill || isMapped(options)) return;
   const known = new Set(plans.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)));
   const unknown = columns.filter((column) => !known.has(column));
   if (unknown.length === 0) return;

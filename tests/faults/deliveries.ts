@@ -69,7 +69,7 @@ function month(amount: number): string {
   const start = Date.UTC(2026, 0);
   const rows = Array.from(
     { length: ROWS },
-    (_, i) => `${start + (i % 700) * HOUR_MS},r${i % 97},c,${amount}\n`,
+    (_, i) => `${start + (i % 700) * HOUR_MS},r${i % 97},c,${amount},USD\n`,
   );
-  return `timestamp,resourceId,category,amount\n${rows.join("")}`;
+  return `timestamp,resourceId,category,amount,currency\n${rows.join("")}`;
 }
