@@ -27,7 +27,7 @@ export interface Source {
  * - `A,B`: the first that has a value
  * - `A + B`, `A - B`: their sum or difference, exact
  * - `=text`: a constant
- * - `upper(A)`, `month(A)`: capitals; the first day of a month such as 202601
+ * - `upper(A)`, `month(A)`, `orZero(A)`: capitals; the first day of a month such as 202601; 0 where A has no value
  *
  * An object chooses one by the value of a column, or of several that are joined by `/`. Its cases are patterns such as
  * `Fee|*Discount`, in capitals or not; the first that matches counts.
@@ -136,7 +136,9 @@ export function constantSource(value: unknown): Source {
 /** The source of the first of several columns that has a value, as `--map` names them: separated by commas. */
 export function firstSource(text: string): Source {
   const names = splitAlternatives(text);
-  return { names, bind: (locate) => locate(text) ?? firstOf(names.map((name) => locate(name))) };
+  // The name of one column may have a comma.
+  const all = [...new Set([text, ...names])];
+  return { names, bind: (locate) => firstOf(all.map((name) => locate(name))) };
 }
 
 /** Splits at commas that are not in brackets. */
@@ -168,13 +170,14 @@ export function ruleSource(rule: Rule): Source {
 
 function termSource(term: string): Source {
   if (term.startsWith("=")) return constantSource(term.slice(1));
-  const [, operation, argument] = /^([a-z]+)\((.+)\)$/.exec(term) ?? [];
+  const [, operation, argument] = /^([a-zA-Z]+)\((.+)\)$/.exec(term) ?? [];
   if (operation !== undefined) return changedSource(OPERATIONS[operation], columnSource(argument));
   const [, left, sign, right] = /^(\S+) ([+-]) (\S+)$/.exec(term) ?? [];
   return sign === undefined ? columnSource(term) : sumSource(columnSource(left), columnSource(right), sign);
 }
 
 const OPERATIONS: Readonly<Record<string, (text: string) => string>> = {
+  orZero: (text) => text || "0",
   upper: (text) => text.toUpperCase(),
   month: (text) => /^\d{6}$/.test(text) ? `${text.slice(0, 4)}-${text.slice(4)}-01` : text,
 };
@@ -184,10 +187,7 @@ function changedSource(change: (text: string) => string, source: Source): Source
     names: source.names,
     bind(locate) {
       const cell = source.bind(locate);
-      return cell && ((row) => {
-        const value = cell(row);
-        return hasValue(value) ? change(String(value)) : undefined;
-      });
+      return cell && ((row) => change(String(cell(row) ?? "")));
     },
   };
 }

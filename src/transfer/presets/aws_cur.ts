@@ -3,6 +3,8 @@ import { type Preset, table } from "./preset.ts";
 /** Cost as billed: after private discounts where the report has net columns. */
 const COST = "line_item_net_unblended_cost,line_item_unblended_cost";
 
+const DISCOUNT = "orZero(line_item_net_unblended_cost),line_item_unblended_cost";
+
 /** AWS Cost and Usage Report. The names are those of 2.0; those of legacy reports differ in case and punctuation. */
 export const AWS_CUR: Preset = {
   name: "aws-cur",
@@ -17,7 +19,11 @@ export const AWS_CUR: Preset = {
     chargePeriodEnd: "line_item_usage_end_date",
     billingPeriodStart: "bill_billing_period_start_date",
     billingPeriodEnd: "bill_billing_period_end_date",
-    amount: COST,
+    // Where net costs are after discounts, lines of discounts must not count them again.
+    amount: {
+      by: "line_item_line_item_type",
+      cases: { "*Discount": DISCOUNT, "*": COST },
+    },
     currency: "line_item_currency_code",
     // Commitments are spread over what they cover; what they leave unused is at their own line.
     effectiveCost: {
@@ -30,6 +36,7 @@ export const AWS_CUR: Preset = {
         "DiscountedUsage": "reservation_net_effective_cost,reservation_effective_cost",
         "RIFee":
           "reservation_unused_amortized_upfront_fee_for_billing_period + reservation_unused_recurring_fee",
+        "*Discount": DISCOUNT,
         "*": COST,
       },
     },
