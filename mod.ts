@@ -138,6 +138,7 @@ export {
   type ImportReport,
 } from "./src/transfer/import.ts";
 export type { CellOptions } from "./src/transfer/cell_readers.ts";
+export type { ImportFormat } from "./src/transfer/formats.ts";
 export type { MappingOptions } from "./src/transfer/mapping.ts";
 export {
   type DatasetMigration,

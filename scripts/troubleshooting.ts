@@ -220,6 +220,10 @@ const SECTIONS = {
       "Fetch it again and import it. The message says if a part is stored; that part is not stored twice.",
     ],
     MISSING_COLUMN: ["A column that `--map` names is in no line.", "Correct `--map`."],
+    MISSING_CURRENCY: [
+      "A file of costs has no column of the currency. None is assumed, as amounts of another currency would be added up wrongly.",
+      "Map the column (`--map currency=COLUMN`), or set it for all lines (`--set currency=EUR`).",
+    ],
     KEY_CLASH: [
       "One id stands for several different costs.",
       "Choose a column that tells them apart with `--id-column`.",

@@ -9,6 +9,7 @@ import "../cli.ts"; // caches all modules, so that the commands below need no ne
 import { COMMANDS } from "../src/cli/commands.ts";
 import { CostObservatory } from "../src/observatory.ts";
 import { ObservabilityHub } from "../src/hub.ts";
+import { billFormatsDocument } from "../scripts/bill_formats.ts";
 import { fieldsDocument } from "../scripts/fields.ts";
 import { troubleshootingDocument } from "../scripts/troubleshooting.ts";
 import { assert, assertEquals } from "./assert.ts";
@@ -220,6 +221,14 @@ Deno.test("docs/fields.md is current", async () => {
     Deno.readTextFileSync(`${ROOT}/docs/fields.md`),
     await fieldsDocument(),
     "run: deno task fields",
+  );
+});
+
+Deno.test("docs/bill-formats.md is current", async () => {
+  assertEquals(
+    Deno.readTextFileSync(`${ROOT}/docs/bill-formats.md`),
+    await billFormatsDocument(),
+    "run: deno task bill-formats",
   );
 });
 

@@ -88,7 +88,7 @@ export function makeReader(
     return record;
   };
   if (focus) return { read: (row) => [readOne(row)], absentIn: (row, record) => focus.absentIn(row, record) };
-  if (!preset) return columns ? { read: (row) => [readOne(row)] } : objectReader(file, { plans, readOne });
+  if (!preset) return columns ? { read: (row) => [readOne(row)] } : objectReader(file, readOne);
   const readParts = partReader(file, preset);
   return {
     read: (row) =>
@@ -239,10 +239,7 @@ function partReader(
 /** The reader of rows whose columns differ from row to row. */
 function objectReader(
   { dataset, options, locate }: File,
-  { plans, readOne }: {
-    plans: readonly FieldPlan[];
-    readOne: (row: Row) => Record<string, unknown> | undefined;
-  },
+  readOne: (row: Row) => Record<string, unknown> | undefined,
 ): RowReader {
   // Without a mapping, validation refuses columns that are not fields.
   const known = isMapped(options)
