@@ -75,6 +75,9 @@ function blocksOf(document: string): Block[] {
 const FILES: Readonly<Record<string, string>> = {
   "focus.csv": "Id,ChargePeriodStart,BilledCost,BillingCurrency,ServiceCategory,ResourceId\n" +
     "1,2026-11-01T00:00:00Z,0.25,USD,Compute,gpu-01\n",
+  "cur-2026-11.csv":
+    "line_item_usage_start_date,line_item_line_item_type,line_item_product_code,line_item_currency_code," +
+    "line_item_unblended_cost\n2026-11-01T00:00:00Z,Usage,AmazonEC2,USD,0.25\n",
   "cpu.csv": "timestamp,value\n2026-11-01 00:00:00,41.2\n",
   "services.ndjson": '{"timestamp":"2026-11-01T00:00:00Z","serviceName":"inference"}\n',
   "agent.ts":
@@ -99,7 +102,7 @@ async function prepare(folder: TemporaryFolder): Promise<void> {
   await writeDatabase(folder.file("openfinops.db"));
   await shell(`cp -r ${PROGRAM.map((name) => `'${ROOT}/${name}'`).join(" ")} .`, folder);
   for (const [name, text] of Object.entries(FILES)) Deno.writeTextFileSync(folder.file(name), text);
-  await shell("gzip -k focus.csv services.ndjson", folder);
+  await shell("gzip -k focus.csv cur-2026-11.csv services.ndjson", folder);
   Deno.mkdirSync(folder.file(".bin"));
   Deno.symlinkSync(Deno.execPath(), folder.file(".bin/deno"));
   Deno.writeTextFileSync(

@@ -11,7 +11,7 @@ import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, storeFocusRows } from "./focus_documents.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
-import { detectFormat } from "./formats.ts";
+import { detectFormat } from "./detect_format.ts";
 import { presetOf } from "./presets/presets.ts";
 import { type FileRow, readRows, type RowOptions } from "./rows.ts";
 import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
