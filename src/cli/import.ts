@@ -258,7 +258,7 @@ function asImportError(error: unknown, path: string): unknown {
 /** Prints the outcome of an import: its rows, and for a delivery totals before and after. */
 function printReport({ stored, restated, known, rejected, skipped = 0, delivery }: ImportReport): void {
   const { replaced, different, totals } = delivery ?? { replaced: 0, different: 0, totals: [] };
-  const counts = [stored, replaced + restated, known, different, skipped ?? 0, rejected].map(formatCount);
+  const counts = [stored, replaced + restated, known, different, skipped, rejected].map(formatCount);
   print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
   if (totals.length === 0) return;
   print("");

@@ -18,9 +18,9 @@ export async function readPriceFile(path: string): Promise<PriceInput[]> {
   for await (const outcomes of rows.pipeThrough(new RecordStream(priceColumns, { format }, columns))) {
     for (const outcome of outcomes) {
       if ("record" in outcome) prices.push(outcome.record as PriceInput);
-      else {throw new TransferError(`${path}, line ${outcome.line}: ${outcome.reason}`, {
-          code: outcome.code,
-        });}
+      else if ("reason" in outcome) {
+        throw new TransferError(`${path}, line ${outcome.line}: ${outcome.reason}`, { code: outcome.code });
+      }
     }
   }
   return prices;
