@@ -251,6 +251,16 @@ const SECTIONS = {
       "Import the costs of its billing period again, or ask the issuer.",
     ],
   },
+  "Monitoring": {
+    NOTIFICATION_FAILED: [
+      "A channel did not take a notification. The outbox keeps those of budgets, anomalies and alerts.",
+      "Correct the channel, test it with `notify test`, and send the rest with `notify flush`.",
+    ],
+    UNHEALTHY: [
+      "A registered node is silent, or notifications were given up; the exit code is 3.",
+      "See the nodes in the output of `metrics health`, and the notifications in that of `notify list --state dead`.",
+    ],
+  },
 } as const satisfies Record<string, Partial<Record<ErrorCode, Entry>>>;
 
 type Listed = { [S in keyof typeof SECTIONS]: keyof typeof SECTIONS[S] }[keyof typeof SECTIONS];

@@ -97,7 +97,10 @@ export type ErrorCode =
   | "INTERRUPTED"
   | "LINES_REJECTED"
   | "MIGRATION_DIFFERS"
-  | "INVOICE_DIFFERS";
+  | "INVOICE_DIFFERS"
+  // Monitoring
+  | "NOTIFICATION_FAILED"
+  | "UNHEALTHY";
 
 /** True if a text may be a connection string, or a part of one, and so hold a password. */
 function mayHoldPassword(text: string): boolean {

@@ -2,9 +2,7 @@ import { dirname } from "node:path";
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { trendsOf } from "../src/cli/aggregation.ts";
-import { OutageReporter, sampleUntil } from "../src/cli/collect.ts";
 import { formatTable } from "../src/cli/output.ts";
-import { Decimal } from "../src/records/decimal.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { openfinops, RUN } from "./command.ts";
@@ -62,7 +60,9 @@ test("keeps what a driver prints when it is loaded out of its results", async (f
 test("--help lists all commands, and leads with examples", async ({ path: cwd }) => {
   const { code, out, err } = await openfinops(["--help"], { cwd });
   assertEquals([code, err], [0, ""]);
-  const commands = [...out.matchAll(/^ {2}((?:(?:database|metrics|costs|prices) )?[a-z-]+) {2,}/gm)].map((
+  const commands = [
+    ...out.matchAll(/^ {2}((?:(?:database|metrics|costs|prices|alerts|notify) )?[a-z-]+) {2,}/gm),
+  ].map((
     [, name],
   ) => name);
   assertEquals(commands, [
@@ -78,6 +78,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "database backup",
     "database migrate",
     "database cleanup",
+    "database maintain",
     "database delete",
     "database dead-letter",
     "database examples",
@@ -91,6 +92,14 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "prices show",
     "prices test",
     "prices set",
+    "alerts rules",
+    "alerts list",
+    "alerts ack",
+    "alerts resolve",
+    "alerts clusters",
+    "notify flush",
+    "notify list",
+    "notify test",
   ]);
   for (const name of commands) {
     const help = await openfinops([...name.split(" "), "--help"], { cwd });
@@ -247,6 +256,7 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["collect", "--cost-per-hour", "2,50"], "2.50"],
     [["collect", "--cost-per-hour", "1e30"], "2.50"],
     [["collect", "--cost-per-hour", "-3"], "2.50"],
+    [["collect", "--tag", "team", ...AT], "KEY=VALUE such as team=nlp"],
     [["collect", "--cost-per-hour", "1", "--currency", "usd", ...AT], "spelled USD"],
     [["database", "stats", "--connection-string", "mysql://root:secret@h/d"], 'scheme "mysql"'],
     [["database", "stats", "--backend", "sqlit"], "must be memory, sqlite"],
@@ -592,45 +602,54 @@ test("collect stores samples and exact costs and suggests commands", async ({ pa
     assertEquals([clusterId, nodeId], ["c", Deno.hostname()]);
     assert(memoryUsage > 0 && memoryUsage < 100);
   }
-  // At 3600 an hour each millisecond costs 0.001: the entries add up to the time they cover, to its end.
-  const { datasets, totals: [{ total, count }] } = JSON.parse(
-    (await openfinops(["database", "stats", ...AT, "--format", "json"], { cwd })).out,
+  // Each UTC minute in which it ran costs a sixtieth, and there are one or two.
+  const costs = JSON.parse(
+    (await openfinops(["database", "query", "costs", ...AT, "--format", "json"], { cwd })).out,
   );
-  assert(count === datasets.system_metrics.rows + 1 || count === datasets.system_metrics.rows);
-  assertMatch(total, /^\d+(\.\d{1,3})?$/);
-  assert(Number(total) >= 0.7, total);
+  assert(costs.length === 1 || costs.length === 2, JSON.stringify(costs));
+  for (const { entryId, timestamp, chargePeriodEnd, amount } of costs) {
+    assertMatch(timestamp, /:00\.000Z$/);
+    assertEquals(entryId, `c/${Deno.hostname()}/${timestamp.replace(":00.000Z", "Z")}`);
+    assertEquals([amount, Date.parse(chargePeriodEnd) - Date.parse(timestamp)], ["60", 60_000]);
+  }
 });
 
-Deno.test("sampleUntil() charges no time twice when it is stopped during an insert", async () => {
-  await using hub = new ObservabilityHub();
-  const stop = new AbortController();
-  const intake = Promise.withResolvers<void>();
-  const amounts: number[] = [];
-  const costs = {
-    addCostEntry({ amount }: { amount: number | string }) {
-      amounts.push(Number(amount));
-      setTimeout(() => stop.abort());
-      return intake.promise;
-    },
-  };
-  const host = {
-    name: "h",
-    async sample() {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      return {};
-    },
-  };
-  const costPerHour = Decimal.from("3600000"); // 1 a millisecond
-  const plan = { intervalMs: 1_000, durationMs: Infinity, clusterId: "c", costPerHour, currency: "USD" };
-  const reporter = new OutageReporter();
-  const start = performance.now();
-  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", reporter });
-  const elapsedMs = Math.ceil(performance.now() - start);
-  const [first, rest] = amounts;
-  assert(first >= 99 && first + rest <= elapsedMs, `${first} and ${rest} in ${elapsedMs} ms`);
-  intake.reject(new Error("it was closed"));
-  await new Promise((resolve) => setTimeout(resolve));
-  assertEquals(reporter.turnedAway, 2);
+test("collect gives its costs and samples the fields that budgets filter by", async ({ path: cwd }) => {
+  const budget = [
+    "costs",
+    "set-budget",
+    "nlp",
+    "--amount",
+    "1",
+    ...AT,
+    "--tag",
+    "team=nlp",
+    "--region",
+    "eu",
+  ];
+  await openfinops([...budget, "--category", "gpu"], { cwd });
+  const fields = [
+    "--tag",
+    "team=nlp",
+    "--tag",
+    "a=b=c",
+    "--region",
+    "eu",
+    "--category",
+    "gpu",
+    "--label",
+    "rack=7",
+  ];
+  const args = ["collect", ...AT, "--duration", "100ms", "--interval", "100ms", "--cost-per-hour", "60"];
+  const { code, err } = await openfinops([...args, ...fields], { cwd });
+  assertEquals(code, 0, err);
+  const query = async (dataset: string) =>
+    JSON.parse((await openfinops(["database", "query", dataset, ...AT, "--format", "json"], { cwd })).out);
+  const [cost] = await query("costs");
+  assertEquals([cost.tags, cost.region, cost.category], [{ team: "nlp", a: "b=c" }, "eu", "gpu"]);
+  assertEquals((await query("metrics"))[0].labels, { rack: "7" });
+  const budgets = await openfinops(["costs", "budgets", ...AT, "--format", "json"], { cwd });
+  assert(Number(JSON.parse(budgets.out)[0].spent) >= 1, budgets.out);
 });
 
 test("collect suggests commands without the password", async ({ path: cwd }) => {

@@ -1,10 +1,10 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { ObservabilityHub } from "../mod.ts";
+import { type CostEntryInput, CostObservatory, ObservabilityHub } from "../mod.ts";
 import { OutageReporter, sampleUntil } from "../src/cli/collect.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals } from "./assert.ts";
-import { TemporaryFolder } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
 const AT = ["--connection-string", "sqlite:///a.db"];
@@ -168,10 +168,119 @@ test("replaces the progress line when it prints a message", async (folder) => {
   assert(shown.includes("\r\x1b[KLeft out of the samples: "), shown);
 });
 
+const MINUTE_MS = 60_000;
+const COST = { currency: "USD", category: "compute" };
+
+/** Runs `sampleUntil()` for some samples, with a clock that each sample sets. */
+async function sampleAt(
+  times: readonly number[],
+  { costs, plan = {} }: { costs: Pick<CostObservatory, "addCostEntry">; plan?: { clusterId?: string } },
+): Promise<void> {
+  await using hub = new ObservabilityHub();
+  const stop = new AbortController();
+  const [now, elapsed] = [Date.now, performance.now];
+  let samples = 0;
+  const host = {
+    name: "n",
+    sample() {
+      if (samples === times.length) {
+        stop.abort();
+        return new Promise<never>(() => {});
+      }
+      const time = times[samples++];
+      Date.now = () => time;
+      performance.now = () => time;
+      return Promise.resolve({});
+    },
+  };
+  Date.now = performance.now = () => times[0];
+  const costPerHour = Decimal.from("2.5");
+  const all = { intervalMs: 1, durationMs: Infinity, clusterId: "c", costPerHour, cost: COST, ...plan };
+  try {
+    await sampleUntil(stop.signal, all, { hub, costs, host, nodeId: "n", reporter: new OutageReporter() });
+  } finally {
+    Date.now = now;
+    performance.now = elapsed;
+  }
+}
+
+/** Costs that are remembered. */
+function recorder(): { added: CostEntryInput[]; addCostEntry(entry: CostEntryInput): Promise<void> } {
+  const added: CostEntryInput[] = [];
+  return { added, addCostEntry: (entry) => Promise.resolve(void added.push(entry)) };
+}
+
+const START = NEW_YEAR + 30_000; // in the middle of a minute
+const times = (count: number, stepMs: number, start = START) =>
+  Array.from({ length: count }, (_, i) => start + i * stepMs);
+
+Deno.test("sampleUntil() charges each UTC minute in which it runs once and in full", async () => {
+  const costs = recorder();
+  await sampleAt(times(10, 10_000), { costs }); // to 100 s later
+  assertEquals(costs.added.map(({ entryId, timestamp, amount }) => [entryId, timestamp, amount]), [
+    ["c/n/2026-01-01T00:00Z", NEW_YEAR, "0.041666666666666667"],
+    ["c/n/2026-01-01T00:01Z", NEW_YEAR + MINUTE_MS, "0.041666666666666666"],
+    ["c/n/2026-01-01T00:02Z", NEW_YEAR + 2 * MINUTE_MS, "0.041666666666666667"],
+  ]);
+});
+
+Deno.test("sampleUntil() charges an hour exactly what it costs, whatever the interval", async () => {
+  for (const stepMs of [7_000, 60_000, 900_000]) {
+    const costs = recorder();
+    await sampleAt(times(Math.ceil(3_570_000 / stepMs) + 1, stepMs), { costs });
+    const hour = costs.added.filter(({ timestamp }) => (timestamp as number) < NEW_YEAR + 60 * MINUTE_MS);
+    const sum = hour.reduce((sum, { amount }) => sum.plus(Decimal.from(amount)), Decimal.ZERO);
+    assertEquals([hour.length, String(sum)], [60, "2.5"], `every ${stepMs} ms`);
+  }
+});
+
+Deno.test("CostObservatory charges a minute once with two collectors of a node and a restart", async () => {
+  await using costs = new CostObservatory();
+  await sampleAt(times(4, 10_000), { costs });
+  await sampleAt(times(4, 10_000, START + 1_000), { costs }); // another one, whose samples lie between
+  await sampleAt(times(4, 10_000, START + 45_000), { costs }); // a restart within a minute
+  await costs.flush();
+  const found = await costs.queryHistoricalCosts();
+  assertEquals(found.map(({ entryId }) => entryId), ["c/n/2026-01-01T00:00Z", "c/n/2026-01-01T00:01Z"]);
+  await sampleAt([START], { costs, plan: { clusterId: "c/n" } }); // no cluster and node of other names
+  await costs.flush();
+  const ids = (await costs.queryHistoricalCosts()).map(({ entryId }) => entryId);
+  assertEquals([ids.length, ids.includes("c%2Fn/n/2026-01-01T00:00Z")], [3, true]);
+});
+
+Deno.test("sampleUntil() charges no minutes of a jump of the clock", async () => {
+  const costs = recorder();
+  const { now } = Date;
+  await using hub = new ObservabilityHub();
+  const stop = new AbortController();
+  let samples = 0;
+  const host = {
+    name: "n",
+    sample() {
+      if (samples === 2) stop.abort();
+      Date.now = () => START + 5 * 60 * MINUTE_MS * samples; // five hours, while next to no time passes
+      samples++;
+      return Promise.resolve({});
+    },
+  };
+  const plan = {
+    intervalMs: 1,
+    durationMs: Infinity,
+    clusterId: "c",
+    costPerHour: Decimal.from("60"),
+    cost: COST,
+  };
+  try {
+    await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", reporter: new OutageReporter() });
+  } finally {
+    Date.now = now;
+  }
+  assert(costs.added.length <= 4, `${costs.added.length}`);
+});
+
 Deno.test("sampleUntil() continues when validation refuses a record", async () => {
   await using hub = new ObservabilityHub();
   const stop = new AbortController();
-  const amounts: number[] = [];
   let samples = 0;
   const host = {
     name: "h",
@@ -183,20 +292,43 @@ Deno.test("sampleUntil() continues when validation refuses a record", async () =
       return Promise.resolve(samples < 3 ? { cpuUsage: NaN } : { cpuUsage: 1 });
     },
   };
-  const costs = {
-    addCostEntry({ amount }: { amount: number | string }) {
-      if (samples < 3) return hub.collectSystemMetrics({ timestamp: NaN });
-      amounts.push(Number(amount));
-      return Promise.resolve();
-    },
+  const costs = { addCostEntry: () => hub.collectSystemMetrics({ timestamp: NaN }) };
+  const plan = {
+    intervalMs: 100,
+    durationMs: Infinity,
+    clusterId: "c",
+    costPerHour: Decimal.from("1"),
+    cost: COST,
   };
-  const costPerHour = Decimal.from("3600000"); // 1 a millisecond
-  const plan = { intervalMs: 100, durationMs: Infinity, clusterId: "c", costPerHour, currency: "USD" };
-  const start = performance.now();
   await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", reporter: new OutageReporter() });
-  const elapsedMs = Math.ceil(performance.now() - start);
   await hub.flush();
   assertEquals(hub.recentSystemMetrics().map(({ cpuUsage }) => cpuUsage), [1]);
-  const total = amounts.reduce((sum, amount) => sum + amount, 0);
-  assert(total >= 300 && total <= elapsedMs, `${amounts} in ${elapsedMs} ms`);
+});
+
+Deno.test("sampleUntil() charges no time twice when it is stopped during an insert", async () => {
+  await using hub = new ObservabilityHub();
+  const stop = new AbortController();
+  const intake = Promise.withResolvers<void>();
+  const ids: string[] = [];
+  const costs = {
+    addCostEntry({ entryId }: CostEntryInput) {
+      ids.push(entryId);
+      setTimeout(() => stop.abort());
+      return intake.promise;
+    },
+  };
+  const host = { name: "h", sample: () => Promise.resolve({}) };
+  const plan = {
+    intervalMs: 1_000,
+    durationMs: Infinity,
+    clusterId: "c",
+    costPerHour: Decimal.from("1"),
+    cost: COST,
+  };
+  const reporter = new OutageReporter();
+  await sampleUntil(stop.signal, plan, { hub, costs, host, nodeId: "n", reporter });
+  assertEquals(new Set(ids).size, ids.length);
+  intake.reject(new Error("it was closed"));
+  await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(reporter.turnedAway, ids.length);
 });

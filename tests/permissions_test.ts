@@ -4,6 +4,7 @@ import { importRecords, ObservabilityHub, openBackend } from "../mod.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const CLI = new URL("../cli.ts", import.meta.url).href;
@@ -21,6 +22,10 @@ const READ = [
   "database cleanup --dry-run",
   "database deliveries",
   "metrics health",
+  "alerts rules",
+  "alerts list",
+  "alerts clusters",
+  "notify list",
   "costs summary",
   "costs reconcile --invoice INV-1",
   "costs budgets",
@@ -37,7 +42,15 @@ const WRITE = [
   "costs set-budget nlp --amount 1",
   "costs price",
   "prices set m --unit input --amount 1",
+  "alerts rules hot --field temperature --above 90",
+  "alerts clusters prod --node n",
+  "database maintain --retention metrics=36500",
+  "alerts ack node_silent/prod/n",
+  "alerts resolve node_silent/prod/n",
+  "alerts clusters prod --delete",
 ];
+/** Need the net of a channel as well, by a flag. */
+const NOTIFY = ["notify test ops", "notify flush"];
 const FILES = [
   "database import metrics in.csv --rejects bad.ndjson",
   "database export metrics --output out.parquet",
@@ -109,17 +122,24 @@ interface Run {
 }
 
 /** Runs the command with a set and nothing else; the host of the server is given as the documents say. */
-async function run({ folder, url }: Place, command: string, set?: string): Promise<Run> {
+async function run(
+  { folder, url }: Place,
+  command: string,
+  set?: string,
+  { net = [], env = {} }: { net?: string[]; env?: Record<string, string> } = {},
+): Promise<Run> {
   const { protocol, host } = new URL(url);
   const [base = "", missing] = set?.split("-without-") ?? [];
   const flags = set === undefined ? [] : [`-P=${set}`];
-  if (SETS[base]?.net !== undefined && missing !== "net") flags.push(`--allow-net=${host}`);
+  if (SETS[base]?.net !== undefined && missing !== "net") net = [host, ...net];
+  if (net.length > 0) flags.push(`--allow-net=${net.join(",")}`);
   const args = command.split(" ");
   if (args.at(-1) === "--to") args.push(url);
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "--no-prompt", "--cached-only", "--config", "deno.json", ...flags, CLI, ...args],
     cwd: folder.path,
     env: {
+      ...env,
       OPENFINOPS_CONNECTION_STRING: url,
       OPENFINOPS_BACKEND: protocol === "sqlite:" ? "sqlite" : "",
     },
@@ -178,6 +198,39 @@ for (const { name, sets, open } of PLACES) {
   }
 }
 
+for (const { name, sets, open } of PLACES) {
+  Deno.test(`notify needs the net of its channel beside a permission set on ${name}`, async () => {
+    await using place = await open();
+    await using http = new HttpReceiver();
+    await using smtp = await SmtpReceiver.start();
+    await prepare(place);
+    const set = sets.test("sqlite") ? "sqlite" : "postgresql";
+    const [{ host }, mail] = [new URL(http.url()), new URL(smtp.url())];
+    const channels = [{ name: "ops", type: "slack", url: http.url() }, {
+      name: "mail",
+      type: "email",
+      url: smtp.url(),
+      from: "a@x.example",
+      to: ["b@x.example"],
+    }];
+    const env = { OPENFINOPS_CHANNELS: JSON.stringify(channels) };
+    const net = [host, mail.host];
+    for (const command of [...NOTIFY, "notify test mail"]) {
+      const { code, err } = await run(place, command, set, { net, env });
+      assertEquals(code, 0, `${command}: ${err}`);
+    }
+    for (const channel of ["ops", "mail"]) {
+      const { code, err } = await run(place, `notify test ${channel}`, set, { env });
+      assertEquals(code, 1);
+      assertMatch(
+        err,
+        /: Deno did not grant net access to its host: add --allow-net\. \[NOTIFICATION_FAILED\]\n$/,
+      );
+    }
+    assertEquals([http.received.length, smtp.received.length], [1, 1]);
+  });
+}
+
 Deno.test("deno.json has a permission set for every command", async () => {
   await using place = await PLACES[0].open();
   await prepare(place);
@@ -185,7 +238,7 @@ Deno.test("deno.json has a permission set for every command", async () => {
     assertEquals((await run(place, command)).code, 0, command);
   }
   const { out } = await run(place, "--help");
-  const all = [...Object.values(COMMANDS).flat(), ...NO_DATABASE];
+  const all = [...Object.values(COMMANDS).flat(), ...NOTIFY, ...NO_DATABASE];
   for (const [, name] of out.matchAll(/^ {2}((?:[a-z]+ )?[a-z-]+) {2,}/gm)) {
     assert(all.some((command) => `${command} `.startsWith(`${name} `)), name);
   }

@@ -238,6 +238,12 @@ export interface Backend extends Sink {
    */
   deleteMatching?(dataset: Dataset<unknown>, query: RecordQuery): Promise<number>;
   /**
+   * Creates the partitions for records of coming times ahead, so that no write waits for it. Absent where there are none.
+   *
+   * @throws {BackendError} If they could not be created.
+   */
+  createPartitions?(times: readonly number[]): Promise<void>;
+  /**
    * Statistics of the storage.
    *
    * @throws {BackendError} If the backend could not be read.

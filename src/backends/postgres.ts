@@ -125,6 +125,11 @@ export class PostgresBackend implements Backend {
     return this.#writer.write(batch, onSent);
   }
 
+  async createPartitions(times: readonly number[]): Promise<void> {
+    const records = times.map((timestamp) => ({ timestamp }));
+    for (const dataset of Object.values(DATASETS)) await this.#staging.parts.ensure(dataset, records);
+  }
+
   stage(): Promise<Staging> {
     return PostgresStaging.open({ pool: this.pool, ...this.#staging });
   }

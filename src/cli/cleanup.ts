@@ -62,6 +62,7 @@ export const cleanup: Command = {
     const format = readFormat(given);
     const datasets = readDatasets(given);
     const before = retentionCutoff(readRetentionDays(given, datasets));
+    const deletions = datasets.map((dataset): Deletion => ({ dataset, before }));
     const budget = given.text("time-budget");
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = readDryRun(given, "Cleanup deletes for good.");
@@ -70,7 +71,7 @@ export const cleanup: Command = {
     if (isAsked) {
       // The database is not opened to change it before the question is answered: that would migrate it.
       const found = await withBackend(given, "read", async (backend) => {
-        return await deleteOld(backend, await readDeletions(backend, { datasets, before }), { dryRun: true });
+        return await deleteOld(backend, await sparingBudgets(backend, deletions), { dryRun: true });
       });
       if (isDryRun) return report(format, found, `Would be deleted (before ${isoTime(before)}):`);
       const rows = Object.values(found).reduce((sum, rows) => sum + rows);
@@ -81,8 +82,8 @@ export const cleanup: Command = {
     const held: string[] = [];
     const onHeld = (partition: string) => held.push(partition);
     const deleted = await withBackend(given, "existing", async (backend) => {
-      const deletions = await readDeletions(backend, { datasets, before, isSilent: isAsked });
-      return await deleteOld(backend, deletions, { dryRun: false, timeBudgetMs, onHeld });
+      const spared = await sparingBudgets(backend, deletions, { isSilent: isAsked });
+      return await deleteOld(backend, spared, { dryRun: false, timeBudgetMs, onHeld });
     });
     report(format, deleted, `Deleted (before ${isoTime(before)}):`);
     if (held.length === 0) return;
@@ -96,23 +97,20 @@ export const cleanup: Command = {
 };
 
 /** Returns what to delete. Costs that count in a current period of a budget stay, and it says so. */
-async function readDeletions(
+export async function sparingBudgets(
   { documents }: Backend,
-  { datasets, before, isSilent = false }: {
-    datasets: readonly Dataset<unknown>[];
-    before: number;
-    isSilent?: boolean;
-  },
+  deletions: readonly Deletion[],
+  { isSilent = false } = {},
 ): Promise<Deletion[]> {
-  const deletions: Deletion[] = datasets.map((dataset) => ({ dataset, before }));
-  const costs = deletions.findIndex(({ dataset }) => dataset === DATASETS.cost_entries);
-  const ofBudgets = costs < 0 ? Infinity : await startOfBudgets(documents);
-  if (ofBudgets >= before) return deletions;
-  deletions[costs] = { ...deletions[costs], before: ofBudgets };
+  const { before } = deletions.find(({ dataset }) => dataset === DATASETS.cost_entries) ?? {};
+  const ofBudgets = before === undefined ? Infinity : await startOfBudgets(documents);
+  if (before === undefined || ofBudgets >= before) return [...deletions];
   if (!isSilent) {
     note(`Costs since ${isoTime(ofBudgets)} stay: they count in a current period of a budget.`);
   }
-  return deletions;
+  return deletions.map((deletion) =>
+    deletion.dataset === DATASETS.cost_entries ? { ...deletion, before: ofBudgets } : deletion
+  );
 }
 
 function report(format: Format, deleted: Record<string, number>, title: string): void {

@@ -4,23 +4,26 @@ import { BackendError, ValidationError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
-import { costEntries } from "../records/cost_entry.ts";
+import { costEntries, type CostEntryInput } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
+import type { Dataset } from "../records/dataset.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, STOP_SIGNALS, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";
+import { Notifier, notify, readChannels } from "./notifications.ts";
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
-import { invalidValue, readDurationMs, UsageError } from "./option_values.ts";
+import { invalidValue, readDurationMs, readPairs, UsageError } from "./option_values.ts";
 import { asCalled, programName } from "./program_name.ts";
 import { HOUR_MS } from "../records/calendar.ts";
 
 const MAX_INTERVAL_MS = 24 * 24 * HOUR_MS;
 /** Time between commits, in seconds: an agent has few records, and a crash loses those that are not committed. */
 const COMMIT_SECONDS = 5;
+const MINUTE_MS = 60_000;
 const SPARKLINE_LENGTH = 30;
 /** Failed attempts in a row that are reported as an outage. */
 const MIN_FAILURES = 3;
@@ -32,7 +35,10 @@ interface Plan {
   clusterId: string;
   nodeId?: string;
   costPerHour?: Decimal;
-  currency: string;
+  /** Fields of each cost beside those of the meter. */
+  cost: { currency: string; category: string; region?: string; tags?: Record<string, string> };
+  /** Labels of each sample. */
+  labels?: Record<string, string>;
 }
 
 /** `openfinops collect` */
@@ -46,6 +52,15 @@ export const collect: Command = {
     { name: "node-id", value: "ID", summary: "node (default: the host name)" },
     { name: "cost-per-hour", value: "AMOUNT", summary: "also record the cost of this machine" },
     { name: "currency", value: "CODE", summary: "currency of the cost (default USD)" },
+    { name: "category", value: "NAME", summary: "category of the cost (default compute)" },
+    { name: "region", value: "NAME", summary: "region of the cost" },
+    {
+      name: "tag",
+      value: "KEY=VALUE",
+      summary: "tag of the cost, as budgets filter by; repeatable",
+      isRepeatable: true,
+    },
+    { name: "label", value: "KEY=VALUE", summary: "label of the samples; repeatable", isRepeatable: true },
     {
       name: "spool-directory",
       value: "DIR",
@@ -54,7 +69,7 @@ export const collect: Command = {
   ],
   examples: [
     "openfinops collect --duration 10s --connection-string sqlite:///openfinops.db",
-    "openfinops collect --interval 15s --cluster-id prod --cost-per-hour 2.50",
+    "openfinops collect --interval 15s --cluster-id prod --cost-per-hour 2.50 --tag team=nlp",
   ],
   async run(given) {
     const plan = readPlan(given);
@@ -77,9 +92,14 @@ async function collectFrom(
 ): Promise<void> {
   const spoolDirectory = given.text("spool-directory");
   const nodeId = plan.nodeId ?? host.name;
+  const channels = readChannels();
   await withBackend(given, "create", async (backend) => {
     const reporter = new OutageReporter();
-    const onEvent = (event: TelemetryEvent) => reporter.report(event);
+    const notifier = new Notifier(backend, channels);
+    const onEvent = (event: TelemetryEvent) => {
+      reporter.report(event);
+      if (/^(alert|budget|cost)-/.test(event.type)) notifier.notifySoon();
+    };
     const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
     const hub = await ObservabilityHub.open(config);
     const costs = await CostObservatory.open(config);
@@ -89,6 +109,8 @@ async function collectFrom(
       if (Deno.stderr.isTerminal()) redraw("");
       reporter.reportStop();
       const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
+      await notifier.close();
+      await notify(backend, channels);
       const { turnedAway } = reporter;
       const { lastError } = {
         ...hub.stats().datasets.system_metrics,
@@ -152,8 +174,26 @@ function readPlan(given: Arguments): Plan {
     clusterId: readId("clusterId", given.text("cluster-id")) ?? "default",
     nodeId: readId("nodeId", given.text("node-id")),
     costPerHour: cost === undefined ? undefined : readAmount(cost),
-    currency: acceptValue(costEntries, "currency", given.text("currency") ?? "USD") as string,
+    cost: readCost(given),
+    ...acceptFields(systemMetrics, { labels: readPairs(given, "label") }),
   };
+}
+
+/** Checks the fields of all costs before anything is opened, as they would be wrong in each. */
+function readCost(given: Arguments): Plan["cost"] {
+  const cost = {
+    currency: given.text("currency") ?? "USD",
+    category: given.text("category") ?? "compute",
+    region: given.text("region"),
+    tags: readPairs(given, "tag"),
+  };
+  return acceptFields(costEntries, cost) as Plan["cost"];
+}
+
+/** Checks the fields that are given, and leaves out the others. */
+function acceptFields(dataset: Dataset<unknown>, fields: Record<string, unknown>): Record<string, unknown> {
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given.map(([field, value]) => [field, acceptValue(dataset, field, value)]));
 }
 
 /** Checks an id before anything is opened: it would be wrong in every sample. */
@@ -169,19 +209,6 @@ function readAmount(text: string): Decimal {
     // reported below
   }
   throw invalidValue("cost-per-hour", "a decimal number such as 2.50", text);
-}
-
-/** Returns a signal that aborts on Ctrl-C and on the signals by which the system ends a process. */
-function listenForStop(): { signal: AbortSignal; dispose(): void } {
-  const controller = new AbortController();
-  const abort = () => controller.abort();
-  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, abort);
-  return {
-    signal: controller.signal,
-    dispose() {
-      for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, abort);
-    },
-  };
 }
 
 /** Samples at each interval until the duration is over; intervals that a long sample missed are left out. */
@@ -203,24 +230,35 @@ export async function sampleUntil(
   for (let beat = start; !signal.aborted && beat < end;) {
     const sample = await unlessAborted(host.sample(), signal);
     if (sample === STOPPED) break;
-    const record = { ...sample, timestamp: Date.now(), clusterId: plan.clusterId, nodeId };
+    const { clusterId, labels } = plan;
+    const record = { ...sample, timestamp: Date.now(), clusterId, nodeId, labels };
     await accept(hub.collectSystemMetrics(record), { signal, reporter });
     await charge();
     reporter.checkRecovery(hub.stats());
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
     const missed = Math.floor((performance.now() - beat) / plan.intervalMs);
     beat += (missed + 1) * plan.intervalMs;
-    await wait(Math.min(beat, end) - performance.now(), signal);
+    const leftMs = () => Math.min(beat, end) - performance.now();
+    while (leftMs() > MINUTE_MS && !signal.aborted) {
+      await wait(MINUTE_MS, signal);
+      await charge(); // a crash loses no more than a minute
+    }
+    await wait(leftMs(), signal);
   }
   await charge(); // the time since the last sample
 }
 
-/** Adds cost entries for the time that the machine runs. */
+/**
+ * Charges each UTC minute in which this machine runs, in full and once: the id of the entry is `cluster/node/minute`, and its
+ * amount depends on nothing else but the price. So a restart, or a second collector of the node, charges the same entry again,
+ * which changes nothing.
+ */
 class Meter {
   readonly #costs: Pick<CostObservatory, "addCostEntry">;
   readonly #plan: Plan;
   readonly #nodeId: string;
-  #charged = Decimal.ZERO;
+  #chargedMs = 0;
+  #lastMinute = -1;
 
   constructor(costs: Pick<CostObservatory, "addCostEntry">, plan: Plan, nodeId: string) {
     this.#costs = costs;
@@ -228,31 +266,38 @@ class Meter {
     this.#nodeId = nodeId;
   }
 
-  /** Adds the cost of the time up to now, less what was charged before, so that entries add up exactly. */
-  async charge(timestamp: number, elapsedMs: number): Promise<void> {
-    const { clusterId, costPerHour, currency } = this.#plan;
-    if (!costPerHour) return;
-    const due = costPerHour.timesFraction(BigInt(Math.round(elapsedMs)), BigInt(HOUR_MS));
-    const charged = this.#charged;
-    const amount = due.minus(charged).toString();
-    this.#charged = due; // before the wait: a stop does not wait for it, and charges the rest
-    const added = this.#costs.addCostEntry({
-      entryId: `${clusterId}/${this.#nodeId}/${timestamp}`,
+  /** Adds the entries of the minutes up to now that are not charged yet. A clock that jumps adds no minutes. */
+  async charge(now: number, elapsedMs: number): Promise<void> {
+    if (!this.#plan.costPerHour) return;
+    const first = Math.floor((now - (elapsedMs - this.#chargedMs)) / MINUTE_MS);
+    this.#chargedMs = elapsedMs; // before the wait: a stop does not wait for it, and charges the rest
+    const minutes: number[] = [];
+    for (let minute = first; minute <= now / MINUTE_MS; minute++) {
+      if (minute !== this.#lastMinute) minutes.push(minute);
+    }
+    this.#lastMinute = minutes.at(-1) ?? this.#lastMinute;
+    await Promise.all(minutes.map((minute) => this.#costs.addCostEntry(this.#entryOf(minute))));
+  }
+
+  #entryOf(minute: number): CostEntryInput {
+    const { clusterId, costPerHour, cost } = this.#plan;
+    const timestamp = minute * MINUTE_MS;
+    // The difference of two parts of the hour, so that the minutes of an hour add up to its price exactly.
+    const [before, after] = [minute % 60, minute % 60 + 1].map((part) =>
+      costPerHour!.timesFraction(BigInt(part), 60n)
+    );
+    const names = [clusterId, this.#nodeId].map((name) => name.replace(/[%/]/g, encodeURIComponent));
+    return {
+      ...cost,
+      entryId: [...names, new Date(timestamp).toISOString().slice(0, 16) + "Z"].join("/"),
       timestamp,
+      chargePeriodEnd: timestamp + MINUTE_MS,
       resourceId: this.#nodeId,
-      category: "compute",
-      amount,
-      currency,
+      amount: after.minus(before).toString(),
       basis: "estimated",
       source: "collect",
-      description: `${this.#nodeId} at ${costPerHour} ${currency} an hour`,
-    });
-    try {
-      await added;
-    } catch (error) {
-      if (error instanceof ValidationError) this.#charged = charged; // the next entry covers this time
-      throw error;
-    }
+      description: `${this.#nodeId} at ${costPerHour} ${cost.currency} an hour`,
+    };
   }
 }
 

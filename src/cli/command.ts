@@ -103,6 +103,19 @@ export const STOP_SIGNALS: readonly Deno.Signal[] = [
   Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM",
 ];
 
+/** Returns a signal that aborts on Ctrl-C and on the signals by which the system ends a process. */
+export function listenForStop(): { signal: AbortSignal; dispose(): void } {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, abort);
+  return {
+    signal: controller.signal,
+    dispose() {
+      for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, abort);
+    },
+  };
+}
+
 /** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
   const { connectionString } = readConfig(given);

@@ -73,6 +73,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./cleanup.ts")).cleanup,
   },
   {
+    name: "database maintain",
+    summary: "retention, partitions, budgets, anomalies and notifications: once, or --every 1h",
+    load: async () => (await import("./maintain.ts")).maintain,
+  },
+  {
     name: "database delete",
     summary: "delete records that conditions select; asks first",
     load: async () => (await import("./delete.ts")).deleteCommand,
@@ -136,5 +141,45 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "prices set",
     summary: "set or delete own prices, also from a file",
     load: async () => (await import("./prices.ts")).pricesSet,
+  },
+  {
+    name: "alerts rules",
+    summary: "list alert rules; add, change, disable or delete one",
+    load: async () => (await import("./alerts.ts")).alertsRules,
+  },
+  {
+    name: "alerts list",
+    summary: "list active alerts, the worst first",
+    load: async () => (await import("./alerts.ts")).alertsList,
+  },
+  {
+    name: "alerts ack",
+    summary: "acknowledge an alert",
+    load: async () => (await import("./alerts.ts")).alertsAck,
+  },
+  {
+    name: "alerts resolve",
+    summary: "resolve an alert by hand",
+    load: async () => (await import("./alerts.ts")).alertsResolve,
+  },
+  {
+    name: "alerts clusters",
+    summary: "list or register clusters: their nodes, and how often they must report",
+    load: async () => (await import("./alerts.ts")).alertsClusters,
+  },
+  {
+    name: "notify flush",
+    summary: "send the notifications that wait in the outbox",
+    load: async () => (await import("./notify.ts")).notifyFlush,
+  },
+  {
+    name: "notify list",
+    summary: "list notifications: waiting, sent and given up",
+    load: async () => (await import("./notify.ts")).notifyList,
+  },
+  {
+    name: "notify test",
+    summary: "send a test notification to a channel",
+    load: async () => (await import("./notify.ts")).notifyTest,
   },
 ];

@@ -6,7 +6,7 @@ import type { Budget } from "../records/budget.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
-import { invalidValue, readBound, readTime, UsageError } from "./option_values.ts";
+import { invalidValue, readBound, readPairs, readTime, UsageError } from "./option_values.ts";
 
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {
@@ -111,7 +111,7 @@ function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
     categories: list("category"),
     resourceId: given.text("resource-id"),
     region: given.text("region"),
-    tags: list("tag") && Object.fromEntries(list("tag")!.map(readTag)),
+    tags: readPairs(given, "tag"),
     thresholds: list("threshold")?.flatMap((text) => text.split(",").map(readPercent)),
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
@@ -122,14 +122,6 @@ function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
 function readPercent(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text);
   throw invalidValue("threshold", "a percentage above 0, or several such as 50,80,100", text);
-}
-
-function readTag(text: string): [string, string] {
-  const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
-  if (key === undefined) {
-    throw invalidValue("tag", "KEY=VALUE such as team=nlp", text);
-  }
-  return [key, value];
 }
 
 function describeBudget(

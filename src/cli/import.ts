@@ -1,7 +1,5 @@
-import type { Backend } from "../backends/backend.ts";
-import { describe, describePath, messageOf } from "../errors.ts";
+import { describe, describePath } from "../errors.ts";
 import { resolve } from "node:path";
-import { evaluateCosts } from "../monitoring/cost_evaluation.ts";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import {
@@ -17,6 +15,7 @@ import { makeReader, type MappingOptions } from "../transfer/mapping.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
+import { evaluate, notify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "./selection.ts";
@@ -123,6 +122,7 @@ export const importCommand: Command = {
       makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
       assertReadable(path);
     }
+    const channels = dataset === "cost_entries" ? readChannels() : [];
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
     using interrupt = new Interrupt();
     const options = {
@@ -137,7 +137,9 @@ export const importCommand: Command = {
         rejects.empty();
         const run = dataset === "cost_entries" ? importAsDelivery : importEach;
         await run(files, { ...options, backend }, rejects);
-        if (dataset === "cost_entries") await evaluate(backend);
+        if (dataset !== "cost_entries") return;
+        await evaluate(backend, "The costs are stored, but budgets could not be evaluated");
+        await notify(backend, channels);
       }, { onConflict });
     } catch (error) {
       rejects.note();
@@ -146,15 +148,6 @@ export const importCommand: Command = {
     rejects.summarize();
   },
 };
-
-/** Prints the thresholds of budgets that the costs have crossed. What fails here is found by the next evaluation. */
-async function evaluate(backend: Backend): Promise<void> {
-  try {
-    await evaluateCosts(backend, { emit: ({ message }) => note(message) });
-  } catch (error) {
-    note(`The costs are stored, but budgets could not be evaluated: ${messageOf(error)}`);
-  }
-}
 
 /** A file with its format. */
 interface GivenFile {

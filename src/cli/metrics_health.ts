@@ -1,5 +1,6 @@
-import { AlertMonitor, nameOf } from "../monitoring/alerts/alert_monitor.ts";
-import { Alerts } from "../monitoring/alerts/alerts.ts";
+import { readOutbox } from "../monitoring/notifications/outbox.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
+import { alertTable, openAlerts } from "./alerts.ts";
 import {
   type ClusterHealth,
   type ClusterHealthSummary,
@@ -27,7 +28,11 @@ export const metricsHealth: Command = {
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
     { name: "at", value: "TIME", summary: "health at this time (default now)" },
-    { name: "window", value: "TIME", summary: "nodes silent for this long are down (default 5m)" },
+    {
+      name: "window",
+      value: "TIME",
+      summary: "nodes silent for this long are down, unless their cluster has an interval (default 5m)",
+    },
     TIME_ZONE_OPTION,
   ],
   examples: [
@@ -43,8 +48,12 @@ export const metricsHealth: Command = {
       ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
     });
     const found = await withBackend(given, "read", async (backend) => {
-      const alerts = new Alerts(backend.documents, new AlertMonitor(backend.documents, () => {}));
-      return await clusterHealthSummary(backend, { window, recent: [], alerts: await alerts.list() });
+      const alerts = await openAlerts(backend).list();
+      const outbox = await readOutbox(backend.documents);
+      return {
+        ...await clusterHealthSummary(backend, { window, recent: [], alerts }),
+        deadNotifications: outbox.filter(({ body }) => body.state === "dead").length,
+      };
     });
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });
@@ -54,8 +63,25 @@ export const metricsHealth: Command = {
         'Look further back with --window 1h. "openfinops database stats" prints the time range of all metrics.',
       ));
     }
+    failIfUnhealthy(found);
   },
 };
+
+/** Silence and lost notifications are failures that nothing else reports. */
+function failIfUnhealthy(
+  { clusters, deadNotifications }: ClusterHealthSummary & { deadNotifications: number },
+): void {
+  const silent = clusters.flatMap(({ silentNodes }) => silentNodes).length;
+  const problems = [
+    ...(silent > 0 ? [`${formatThings(silent, "node is", "nodes are")} down`] : []),
+    ...(deadNotifications > 0
+      ? [`${formatThings(deadNotifications, "notification was", "notifications were")} given up`]
+      : []),
+  ];
+  if (problems.length === 0) return;
+  const remedy = "See the silent nodes above, and `notify list --state dead`.";
+  throw new TransferError(`Not healthy: ${problems.join(", ")}. ${remedy}`, { code: "UNHEALTHY" });
+}
 
 const HEADER = [
   "clusterId",
@@ -120,15 +146,5 @@ function printTables({ clusters, alerts }: ClusterHealthSummary): void {
   if (alerts.length === 0) return;
   print("");
   print(formatThings(alerts.length, "active alert:", "active alerts:"));
-  print(formatTable(
-    ["severity", "alert", "of", "value", "since", "acknowledged"],
-    alerts.map((alert) => [
-      alert.severity,
-      alert.description,
-      nameOf(alert),
-      `${alert.field} ${alert.value}`,
-      isoTime(alert.since),
-      alert.acknowledgedAt === undefined ? "no" : alert.acknowledgedBy ?? "yes",
-    ]),
-  ));
+  print(alertTable(alerts));
 }

@@ -4,6 +4,7 @@ import { DAY_MS } from "../records/calendar.ts";
 import { parseSpan, TIME_SYNTAX, TIME_WORDS, type TimeSpan } from "../records/time_text.ts";
 import { asBound, EARLIEST_TIME } from "../records/validation.ts";
 import { isoTime } from "../transfer/values.ts";
+import type { Arguments } from "./arguments.ts";
 import { UsageError } from "./usage_error.ts";
 
 export { UsageError };
@@ -87,6 +88,20 @@ export function readCount(option: string, text: string, least: number): number {
 export function readNumber(option: string, text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
   throw invalidValue(option, "a number from 0", text);
+}
+
+/**
+ * Reads a repeatable option of the form KEY=VALUE; undefined where it is not given.
+ *
+ * @throws {UsageError} If one has another form.
+ */
+export function readPairs(given: Arguments, option: string): Record<string, string> | undefined {
+  const pairs = given.texts(option).map((text) => {
+    const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+    if (key === undefined) throw invalidValue(option, "KEY=VALUE such as team=nlp", text);
+    return [key, value];
+  });
+  return pairs.length === 0 ? undefined : Object.fromEntries(pairs);
 }
 
 /**

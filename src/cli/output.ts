@@ -132,6 +132,7 @@ const TIMES = [
   "since",
   "firedAt",
   "acknowledgedAt",
+  "resolvedAt",
   "lastSeen",
   "projectedExhaustion",
 ];

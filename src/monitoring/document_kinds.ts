@@ -26,6 +26,11 @@ export const EVALUATION = "cost_evaluation";
 /** The times of a `TrainingRun`, by its id. */
 export const TRAINING_RUN = "training_run";
 
+/** An `OutboxEntry`: one notification for one channel, by what it tells of and the channel. */
+export const NOTIFICATION = "notification";
+/** A `Lease`, by its name. */
+export const LEASE = "lease";
+
 /** Returns the bodies of the documents of a kind. */
 export async function bodiesOf<T>(documents: DocumentStore, kind: string): Promise<T[]> {
   return (await documents.read(kind)).map(({ body }) => body as T);

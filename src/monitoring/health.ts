@@ -25,6 +25,12 @@ export interface Cluster {
   nodes?: string[];
   /** The region. */
   region?: string;
+  /**
+   * Expected interval between the metrics of a node, in milliseconds: one that is silent for longer is down.
+   *
+   * @default {the window of the summary}
+   */
+  intervalMs?: number;
 }
 
 /** A service that is to be watched. */
@@ -135,14 +141,17 @@ const STATUS_OF: Readonly<Record<AlertSeverity, HealthStatus>> = {
   emergency: "critical",
 };
 
-const HEALTH_FIELDS: Record<keyof HealthOptions, Check> = {
-  at: isAnything,
-  windowMs: {
-    test: (value) => typeof value === "number" && value > 0,
-    expected: "a number of milliseconds above 0",
-  },
+const isDuration: Check = {
+  test: (value) => typeof value === "number" && value > 0,
+  expected: "a number of milliseconds above 0",
 };
-const CLUSTER_FIELDS: Record<keyof Cluster, Check> = { clusterId: isText, nodes: isTexts, region: isText };
+const HEALTH_FIELDS: Record<keyof HealthOptions, Check> = { at: isAnything, windowMs: isDuration };
+const CLUSTER_FIELDS: Record<keyof Cluster, Check> = {
+  clusterId: isText,
+  nodes: isTexts,
+  region: isText,
+  intervalMs: isDuration,
+};
 const SERVICE_FIELDS: Record<keyof Service, Check> = {
   serviceName: isText,
   clusterId: isText,
@@ -221,7 +230,27 @@ export async function clusterHealthSummary(
 ): Promise<ClusterHealthSummary> {
   const newest = await newestByGroup(backend, systemMetrics, { ...window, recent });
   const clusters = await bodiesOf<Cluster>(backend.documents, CLUSTER);
-  return { at: window.at, clusters: clusterHealth(newest, { clusters, alerts }), alerts };
+  for (const cluster of clusters) await lookBack(backend, cluster, { ...window, newest });
+  return { at: window.at, clusters: clusterHealth(newest, { at: window.at, clusters, alerts }), alerts };
+}
+
+/** Adds the newest metrics of the registered nodes whose interval is longer than the window. */
+async function lookBack(
+  backend: Backend,
+  { clusterId, nodes = [], intervalMs = 0 }: Cluster,
+  { at, since, newest }: ReturnType<typeof healthWindow> & {
+    newest: Map<string, Map<string, SystemMetrics>>;
+  },
+): Promise<void> {
+  const startTime = asBound(Math.floor(at - intervalMs));
+  const found = newest.getOrInsertComputed(clusterId, () => new Map());
+  for (const nodeId of startTime < since ? nodes : []) {
+    if (found.has(nodeId)) continue;
+    const query = { clusterId, nodeId, startTime, endTime: at + 1, order: "desc", limit: 1 };
+    for await (const [record] of backend.read(systemMetrics, acceptQuery(systemMetrics, query))) {
+      found.set(nodeId, record);
+    }
+  }
 }
 
 /** Returns the services of a backend. */
@@ -237,24 +266,27 @@ export async function serviceDependencyMap(
 /** Returns the health of clusters by the newest metrics of each node, in one pass over metrics and alerts. */
 function clusterHealth(
   newest: ReadonlyMap<string, ReadonlyMap<string, SystemMetrics>>,
-  { clusters, alerts }: { clusters: readonly Cluster[]; alerts: readonly Alert[] },
+  { at, clusters, alerts }: { at: number; clusters: readonly Cluster[]; alerts: readonly Alert[] },
 ): ClusterHealth[] {
   const registered = new Map(clusters.map((cluster) => [cluster.clusterId, cluster]));
   const alertsOf = Map.groupBy(alerts, ({ clusterId }) => clusterId);
   return [...new Set([...registered.keys(), ...newest.keys()])].toSorted().map((clusterId) =>
     healthOf(registered.get(clusterId) ?? { clusterId }, {
-      metrics: [...newest.get(clusterId)?.values() ?? []],
+      at,
+      newest: [...newest.get(clusterId)?.values() ?? []],
       alerts: alertsOf.get(clusterId) ?? [],
     })
   );
 }
 
 function healthOf(
-  { clusterId, region, nodes = [] }: Cluster,
-  { metrics, alerts }: { metrics: readonly SystemMetrics[]; alerts: readonly Alert[] },
+  { clusterId, region, nodes = [], intervalMs = Infinity }: Cluster,
+  { at, newest, alerts }: { at: number; newest: readonly SystemMetrics[]; alerts: readonly Alert[] },
 ): ClusterHealth {
+  const metrics = newest.filter(({ timestamp }) => timestamp >= at - intervalMs);
   const reporting = new Set(metrics.map(({ nodeId }) => nodeId));
-  const silentNodes = [...new Set(nodes)].filter((node) => !reporting.has(node)).toSorted();
+  const expected = new Set([...nodes, ...newest.map(({ nodeId }) => nodeId)]);
+  const silentNodes = [...expected].filter((node) => !reporting.has(node)).toSorted();
   const nodesBy: Record<HealthStatus, number> = {
     healthy: 0,
     warning: 0,
@@ -280,9 +312,9 @@ function healthOf(
     ...averages(metrics, ["cpuUsage", "memoryUsage", "gpuUsage", "latencyP95"]),
     ...sums(metrics, ["throughput", "powerConsumption", "costPerHour"]),
     trainingNodes: metrics.filter(({ trainingActive }) => trainingActive).length,
-    ...(metrics.length === 0
+    ...(newest.length === 0
       ? {}
-      : { lastSeen: metrics.reduce((max, { timestamp }) => Math.max(max, timestamp), 0) }),
+      : { lastSeen: newest.reduce((max, { timestamp }) => Math.max(max, timestamp), 0) }),
   };
 }
 

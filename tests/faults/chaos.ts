@@ -10,6 +10,7 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
 import { Chance } from "./chance.ts";
 import { killImport } from "./deliveries.ts";
+import { killNotifier } from "./notifications.ts";
 import {
   breakNetwork,
   closeInOutage,
@@ -48,6 +49,8 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
     ),
   killImport: (chance) =>
     withDatabase(chance, (connectionString) => killImport(chance, { connectionString, kills: 30 })),
+  killNotifier: (chance) =>
+    withDatabase(chance, (connectionString) => killNotifier(chance, { connectionString, kills: 30 })),
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),

@@ -237,7 +237,7 @@ export async function allRules(documents: DocumentStore): Promise<AlertRule[]> {
 }
 
 /** Describes an alert, as in "critical: GPU overheating: prod/gpu-01, temperature 91". */
-function describeAlert(
+export function describeAlert(
   { severity, description, field, value, resolvedAt, ...subject }: Alert,
 ): string {
   const what = resolvedAt === undefined ? severity : "resolved";
@@ -288,7 +288,10 @@ function pairKey(subject: string, rule: string): string {
 }
 
 /** Returns a readable id, unique for each rule and subject: slashes within names are escaped. */
-function alertIdOf({ name }: AlertRule, { clusterId, nodeId, serviceName }: AlertSubject): string {
+export function alertIdOf(
+  { name }: Pick<AlertRule, "name">,
+  { clusterId, nodeId, serviceName }: AlertSubject,
+): string {
   const names = serviceName === undefined ? [name, clusterId!, nodeId!] : [name, serviceName];
   return names.map((part) => part.replace(/[%/]/g, encodeURIComponent)).join("/");
 }

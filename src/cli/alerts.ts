@@ -1,0 +1,290 @@
+import type { Backend } from "../backends/backend.ts";
+import { AlertMonitor, allRules, nameOf } from "../monitoring/alerts/alert_monitor.ts";
+import { acceptRule, type AlertRule, type AlertRuleInput } from "../monitoring/alerts/alert_rules.ts";
+import { Alerts } from "../monitoring/alerts/alerts.ts";
+import { bodiesOf, CLUSTER } from "../monitoring/document_kinds.ts";
+import { acceptCluster, type Cluster } from "../monitoring/health.ts";
+import type { Alert } from "../records/alert.ts";
+import type { Arguments } from "./arguments.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  userName,
+  withBackend,
+} from "./command.ts";
+import { readDurationMs, UsageError } from "./option_values.ts";
+import { formatTable, isoTime, note, print, printFound } from "./output.ts";
+import { readDataset } from "./selection.ts";
+
+/** Operations on the alerts of a database. No metrics are watched. */
+export function openAlerts({ documents }: Backend): Alerts {
+  return new Alerts(documents, new AlertMonitor(documents, () => {}));
+}
+
+/** Options with the field of a rule or a cluster that each sets. */
+const RULE_OPTIONS = [
+  { name: "dataset", field: "dataset", value: "NAME", summary: "metrics or services (default metrics)" },
+  { name: "field", field: "field", value: "NAME", summary: "field of the metrics, such as gpuUsage" },
+  { name: "above", field: "above", value: "N", summary: "fire where the field is greater" },
+  { name: "below", field: "below", value: "N", summary: "fire where the field is less" },
+  { name: "equals", field: "equals", value: "VALUE", summary: "fire where the field is this" },
+  {
+    name: "for",
+    field: "durationMs",
+    value: "TIME",
+    summary: "how long that must hold (default: fire at once)",
+  },
+  { name: "severity", field: "severity", value: "NAME", summary: "info, warning, critical or emergency" },
+  {
+    name: "description",
+    field: "description",
+    value: "TEXT",
+    summary: "text of the alert (default: the condition)",
+  },
+  { name: "cluster-id", field: "clusterId", value: "ID", summary: "only this cluster" },
+  { name: "node-id", field: "nodeId", value: "ID", summary: "only this node" },
+  { name: "service-name", field: "serviceName", value: "NAME", summary: "only this service" },
+] as const;
+
+/** `openfinops alerts rules` */
+export const alertsRules: Command = {
+  name: "alerts rules",
+  positionals: "[name]",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    ...RULE_OPTIONS,
+    { name: "disable", summary: "keep the rule, and do not apply it" },
+    { name: "delete", summary: "delete the rule; a built-in one of this name applies again" },
+  ],
+  examples: [
+    "openfinops alerts rules",
+    "openfinops alerts rules idle_gpu --field gpuUsage --below 5 --for 30m --severity info",
+    "openfinops alerts rules high_cpu_usage --disable",
+  ],
+  async run(given) {
+    const [name] = given.positionals;
+    if (name === undefined) return await listRules(given);
+    if (given.has("delete")) {
+      const isDeleted = await withBackend(
+        given,
+        "existing",
+        (backend) => openAlerts(backend).removeRule(name),
+      );
+      return note(isDeleted ? `Deleted: ${name}.` : `Nothing to delete: ${name} is not stored.`);
+    }
+    const isEnabled = !given.has("disable");
+    const fields = readRule(given);
+    if (Object.keys(fields).length > 0) acceptRule({ name, isEnabled, ...fields } as AlertRuleInput); // before it is opened
+    await withBackend(given, "create", async (backend) => {
+      const known = (await allRules(backend.documents)).find((rule) => rule.name === name);
+      const base = Object.keys(fields).length > 0 ? { name } : known;
+      if (!base) {
+        throw new UsageError(`There is no rule ${name}. Add --field and a condition.`, { code: "NOT_FOUND" });
+      }
+      const rule = await openAlerts(backend).setRule({ ...base, ...fields, isEnabled } as AlertRuleInput);
+      note(`Set: ${rule.name}, ${conditionOf(rule)}${isEnabled ? "" : ", disabled"}.`);
+    });
+  },
+};
+
+function readRule(given: Arguments): Record<string, unknown> {
+  const fields = RULE_OPTIONS.map(({ name, field }): [string, unknown] => {
+    const text = given.text(name);
+    if (text === undefined) return [field, undefined];
+    if (name === "for") return [field, readDurationMs(name, text)];
+    if (name === "dataset") return [field, readDataset(text).name];
+    if (name === "above" || name === "below") return [field, Number(text)];
+    return [field, name === "equals" && /^(true|false)$/.test(text) ? text === "true" : text];
+  });
+  return Object.fromEntries(fields.filter(([, value]) => value !== undefined));
+}
+
+async function listRules(given: Arguments): Promise<void> {
+  const format = readFormat(given);
+  const rules = await withBackend(given, "read", ({ documents }) => allRules(documents));
+  const header = ["name", "dataset", "condition", "seconds", "severity", "of", "enabled"];
+  const rows = rules.map((rule) => [
+    rule.name,
+    rule.dataset,
+    conditionOf(rule),
+    rule.durationMs / 1_000,
+    rule.severity,
+    rule.serviceName ?? [rule.clusterId, rule.nodeId].filter((id) => id !== undefined).join("/"),
+    rule.isEnabled ? "yes" : "no",
+  ]);
+  printFound(format, rules, { table: () => printRows(header, rows), header, rows });
+}
+
+function conditionOf({ field, above, below, equals }: AlertRule): string {
+  if (equals !== undefined) return `${field} is ${equals}`;
+  return above === undefined ? `${field} below ${below}` : `${field} above ${above}`;
+}
+
+function printRows(header: readonly string[], rows: readonly (readonly unknown[])[]): void {
+  print(formatTable(header, rows.map((row) => row.map(String))));
+}
+
+/** `openfinops alerts list` */
+export const alertsList: Command = {
+  name: "alerts list",
+  options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS, { name: "all", summary: "also resolved ones" }],
+  examples: ["openfinops alerts list", "openfinops alerts list --all --format json"],
+  async run(given) {
+    const format = readFormat(given);
+    const query = { includeResolved: given.has("all") };
+    const found = await withBackend(given, "read", (backend) => openAlerts(backend).list(query));
+    const header = [
+      "alertId",
+      "severity",
+      "description",
+      "field",
+      "value",
+      "since",
+      "firedAt",
+      "resolvedAt",
+      "acknowledgedBy",
+    ];
+    const rows = found.map((alert) => [
+      alert.alertId,
+      alert.severity,
+      alert.description,
+      alert.field,
+      String(alert.value),
+      isoTime(alert.since),
+      isoTime(alert.firedAt),
+      alert.resolvedAt === undefined ? undefined : isoTime(alert.resolvedAt),
+      alert.acknowledgedBy,
+    ]);
+    printFound(format, found, { table: () => found.length > 0 && print(alertTable(found)), header, rows });
+    if (found.length === 0) note("No alerts.");
+  },
+};
+
+/** A table of alerts. */
+export function alertTable(alerts: readonly Alert[]): string {
+  return formatTable(
+    ["severity", "alert", "of", "value", "since", "acknowledged", "id"],
+    alerts.map((alert) => [
+      alert.severity,
+      alert.description,
+      nameOf(alert),
+      `${alert.field} ${alert.value}`,
+      isoTime(alert.since),
+      alert.resolvedAt !== undefined
+        ? "resolved"
+        : alert.acknowledgedAt === undefined
+        ? "no"
+        : alert.acknowledgedBy ?? "yes",
+      alert.alertId,
+    ]),
+  );
+}
+
+/** `openfinops alerts ack` */
+export const alertsAck: Command = {
+  name: "alerts ack",
+  positionals: "<id>",
+  maxPositionals: 1,
+  options: [...CONNECTION_OPTIONS, {
+    name: "by",
+    value: "NAME",
+    summary: "who acknowledges (default: the user)",
+  }],
+  examples: ["openfinops alerts ack gpu_overheating/prod/gpu-01 --by kim"],
+  run: (given) =>
+    change(given, "Acknowledged", (alerts, id) => {
+      const by = given.text("by") ?? userName();
+      return alerts.acknowledge(id, by === undefined ? {} : { by });
+    }),
+};
+
+/** `openfinops alerts resolve` */
+export const alertsResolve: Command = {
+  name: "alerts resolve",
+  positionals: "<id>",
+  maxPositionals: 1,
+  options: CONNECTION_OPTIONS,
+  examples: ["openfinops alerts resolve node_silent/prod/gpu-07"],
+  run: (given) => change(given, "Resolved", (alerts, id) => alerts.resolve(id)),
+};
+
+async function change(
+  given: Arguments,
+  what: string,
+  run: (alerts: Alerts, id: string) => Promise<Alert>,
+): Promise<void> {
+  const [id] = given.positionals;
+  if (id === undefined) {
+    throw new UsageError("Name an alert by its id; `alerts list` has it.", { code: "MISSING_ARGUMENT" });
+  }
+  const alert = await withBackend(given, "existing", (backend) => run(openAlerts(backend), id));
+  note(`${what}: ${alert.alertId}.`);
+}
+
+/** `openfinops alerts clusters` */
+export const alertsClusters: Command = {
+  name: "alerts clusters",
+  positionals: "[cluster-id]",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    { name: "node", value: "ID", summary: "node that must report; repeatable", isRepeatable: true },
+    {
+      name: "every",
+      value: "TIME",
+      summary: "expected interval: a node silent for longer is down (default 5m)",
+    },
+    { name: "region", value: "NAME", summary: "region" },
+    { name: "delete", summary: "expect nothing of the cluster any more" },
+  ],
+  examples: [
+    "openfinops alerts clusters",
+    "openfinops alerts clusters prod --node gpu-01 --node gpu-02 --every 2m",
+  ],
+  async run(given) {
+    const [clusterId] = given.positionals;
+    if (clusterId === undefined) return await listClusters(given);
+    if (given.has("delete")) {
+      const isDeleted = await withBackend(
+        given,
+        "existing",
+        ({ documents }) => documents.delete(CLUSTER, clusterId),
+      );
+      return note(
+        isDeleted ? `Deleted: ${clusterId}.` : `Nothing to delete: ${clusterId} is not registered.`,
+      );
+    }
+    const [every, nodes, region] = [given.text("every"), given.texts("node"), given.text("region")];
+    const body = acceptCluster({
+      clusterId,
+      nodes: nodes.flatMap((text) => text.split(",")),
+      ...(every === undefined ? {} : { intervalMs: readDurationMs("every", every) }),
+      ...(region === undefined ? {} : { region }),
+    });
+    await withBackend(
+      given,
+      "create",
+      ({ documents }) => documents.write({ kind: CLUSTER, id: clusterId, body }),
+    );
+    note(`Registered: ${clusterId}.`);
+  },
+};
+
+async function listClusters(given: Arguments): Promise<void> {
+  const format = readFormat(given);
+  const found = await withBackend(given, "read", ({ documents }) => bodiesOf<Cluster>(documents, CLUSTER));
+  const header = ["clusterId", "region", "intervalSeconds", "nodes"];
+  const rows = found.map(({ clusterId, region = "", intervalMs = 300_000, nodes = [] }) => [
+    clusterId,
+    region,
+    intervalMs / 1_000,
+    nodes.join(" "),
+  ]);
+  printFound(format, found, { table: () => found.length > 0 && printRows(header, rows), header, rows });
+  if (found.length === 0) note("No clusters are registered.");
+}

@@ -1,0 +1,119 @@
+import { BackendError } from "../errors.ts";
+import { type Outgoing, readOutbox } from "../monitoring/notifications/outbox.ts";
+import { send, SendError } from "../monitoring/notifications/send.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { CHANNELS, evaluate, notify, readChannels } from "./notifications.ts";
+import { readDurationMs, readName, UsageError } from "./option_values.ts";
+import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
+
+/** `openfinops notify flush` */
+export const notifyFlush: Command = {
+  name: "notify flush",
+  options: [
+    ...CONNECTION_OPTIONS,
+    { name: "time-budget", value: "TIME", summary: "begin no attempt after this time (default 30s)" },
+    { name: "dead", summary: "also try those that were given up after a day" },
+  ],
+  examples: ["openfinops notify flush", "openfinops notify flush --dead --time-budget 2m"],
+  async run(given) {
+    const channels = requireChannels();
+    const timeBudgetMs = readDurationMs("time-budget", given.text("time-budget") ?? "30s");
+    await withBackend(given, "existing", async (backend) => {
+      const withDead = given.has("dead");
+      await evaluate(backend, "Budgets could not be evaluated"); // a process may have ended after its commit
+      const report = await notify(backend, channels, { timeBudgetMs, isForced: true, withDead });
+      const left = (await readOutbox(backend.documents)).filter(({ body: { state } }) =>
+        state === "pending" || (withDead && state === "dead")
+      );
+      if (left.length > 0 || !report) {
+        throw notSent(`left in the outbox: ${formatThings(left.length, "notification", "notifications")}`);
+      }
+      if (report.sent === 0) note("Nothing to send.");
+    });
+  },
+};
+
+/** `openfinops notify test` */
+export const notifyTest: Command = {
+  name: "notify test",
+  positionals: "<channel>",
+  maxPositionals: 1,
+  options: [],
+  examples: ["openfinops notify test ops"],
+  async run({ positionals: [name] }) {
+    const channels = requireChannels();
+    if (name === undefined) throw new UsageError("Name a channel.", { code: "MISSING_ARGUMENT" });
+    readName("channel", name, channels.map(({ name }) => name));
+    const at = Date.now();
+    const test = {
+      type: "alert-fired",
+      severity: "info",
+      message: "Test of OpenFinOps: no action is needed",
+    } as const;
+    try {
+      await send(channels.find((channel) => channel.name === name)!, {
+        ...test,
+        key: crypto.randomUUID(),
+        at,
+        details: { isTest: true },
+      });
+    } catch (error) {
+      throw error instanceof SendError ? notSent(`${name}: ${error.message}`) : error;
+    }
+    print(`Sent to ${name}.`);
+  },
+};
+
+/** `openfinops notify list` */
+export const notifyList: Command = {
+  name: "notify list",
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    { name: "state", value: "NAME", summary: "only pending, sent or dead ones" },
+  ],
+  examples: ["openfinops notify list --state dead"],
+  async run(given) {
+    const format = readFormat(given);
+    const state = readState(given);
+    const found = (await withBackend(given, "read", ({ documents }) => readOutbox(documents)))
+      .filter(({ body }) => state === undefined || body.state === state);
+    const rows = found.map(rowOf);
+    const objects = rows.map((row) => Object.fromEntries(HEADER.map((name, i) => [name, row[i]])));
+    const table = () => found.length > 0 && print(formatTable(HEADER, rows.map((row) => row.map(String))));
+    printFound(format, objects, { table, header: HEADER, rows });
+    if (found.length === 0) note("No notifications.");
+  },
+};
+
+const HEADER = ["id", "channel", "state", "at", "attempts", "nextAt", "lastError", "message"];
+
+function rowOf({ id, body: { channel, state, attempts, nextAt, lastError = "", notification } }: Outgoing) {
+  const next = state === "pending" ? isoTime(nextAt) : "";
+  return [id, channel, state, isoTime(notification.at), attempts, next, lastError, notification.message];
+}
+
+function readState(given: Arguments): string | undefined {
+  const text = given.text("state");
+  return text === undefined ? undefined : readName("state", text, ["pending", "sent", "dead"]);
+}
+
+function requireChannels() {
+  const channels = readChannels();
+  if (channels.length > 0) return channels;
+  throw new UsageError(
+    `No channels. Set ${CHANNELS} to a JSON file of channels (see docs/notifications.md).`,
+    {
+      code: "MISSING_ARGUMENT",
+    },
+  );
+}
+
+function notSent(problem: string): BackendError {
+  return new BackendError(`Cannot notify: ${problem}.`, {
+    code: "NOTIFICATION_FAILED",
+    operation: "notify",
+    kind: "transient",
+  });
+}

@@ -1,0 +1,89 @@
+import type { DocumentStore } from "../../backends/backend.ts";
+import type { Alert } from "../../records/alert.ts";
+import type { CostAnomaly } from "../../records/anomaly.ts";
+import type { Budget, BudgetCrossing } from "../../records/budget.ts";
+import { DAY_MS } from "../../records/calendar.ts";
+import { describeAlert } from "../alerts/alert_monitor.ts";
+import { describeAnomaly } from "../anomalies/anomalies.ts";
+import { windowAt } from "../budgets/budget.ts";
+import { describeCrossing } from "../budgets/crossings.ts";
+import { ALERT, ANOMALY, bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
+import type { TOPICS } from "./channels.ts";
+import type { Notification } from "./send.ts";
+
+/** Events up to this age are told, and older ones that still hold. */
+const RECENT_MS = 7 * DAY_MS;
+
+/** Something to tell. */
+export interface Occurrence extends Omit<Notification, "key"> {
+  /** Id, unique over all occurrences; the same in every process. */
+  readonly id: string;
+  readonly topic: typeof TOPICS[number];
+}
+
+/**
+ * Returns what is to be told, derived from the documents of crossed thresholds, anomalies and alerts alone: whoever reads
+ * them, and whenever, finds the same. So nothing is lost between their commit and the outbox.
+ */
+export async function occurrencesIn(documents: DocumentStore, now: number): Promise<Occurrence[]> {
+  const budgets = await bodiesOf<Budget>(documents, BUDGET);
+  const found: Lasting[] = [
+    ...(await documents.read(CROSSING)).map(({ id, body }) =>
+      ofCrossing(id, body as BudgetCrossing, budgets)
+    ),
+    ...(await documents.read(ANOMALY)).map(({ id, body }) => ofAnomaly(id, body as CostAnomaly)),
+    ...(await bodiesOf<Alert>(documents, ALERT)).flatMap(ofAlert),
+  ];
+  return found.filter(({ at, until = 0 }) => at > now - RECENT_MS || until > now)
+    .map(({ until: _, ...occurrence }) => occurrence);
+}
+
+/** An occurrence, and until when it holds. */
+type Lasting = Occurrence & { readonly until?: number };
+
+function ofCrossing(id: string, crossing: BudgetCrossing, budgets: readonly Budget[]): Lasting {
+  const { budgetId, threshold, at, startTime } = crossing;
+  const budget = budgets.find((budget) => budget.budgetId === budgetId);
+  return {
+    id: `budget/${id}`,
+    topic: "budget",
+    type: "budget-threshold",
+    at,
+    until: budget && windowAt(budget, startTime).end,
+    severity: threshold >= 100 ? "critical" : "warning",
+    message: budget ? describeCrossing(budget, crossing) : `Budget ${budgetId} has reached ${threshold} %`,
+    details: crossing,
+  };
+}
+
+function ofAnomaly(id: string, anomaly: CostAnomaly): Lasting {
+  return {
+    id: `anomaly/${id}`,
+    topic: "anomaly",
+    type: "cost-anomaly",
+    at: anomaly.at ?? anomaly.endTime,
+    severity: anomaly.severity === "high" ? "critical" : "warning",
+    message: describeAnomaly(anomaly),
+    details: anomaly,
+  };
+}
+
+/** An alert that has fired, and that was resolved. */
+function ofAlert(alert: Alert): Lasting[] {
+  const { alertId, firedAt, resolvedAt, severity } = alert;
+  const of = { topic: "alert", severity, details: alert } as const;
+  const { resolvedAt: _, ...active } = alert;
+  const message = describeAlert(active);
+  const until = resolvedAt === undefined ? Infinity : 0;
+  const fired = {
+    ...of,
+    id: `alert/${alertId}/${firedAt}`,
+    type: "alert-fired",
+    at: firedAt,
+    until,
+    message,
+  } as const;
+  if (resolvedAt === undefined) return [fired];
+  const id = `${fired.id}/resolved`;
+  return [fired, { ...of, id, type: "alert-resolved", at: resolvedAt, message: describeAlert(alert) }];
+}
