@@ -233,9 +233,10 @@ const SECTIONS = {
       "Import all files of the period in one command, or pass `--replace` or `--append`. " +
       "[Deliveries](import-export-migrate.md#deliveries-of-costs) says what each does.",
     ],
-    DELIVERIES_DIFFER: [
-      "Costs that a delivery brought are not there any more, or were changed.",
-      "Import its files again, unless you deleted the costs on purpose.",
+    DATABASE_DIFFERS: [
+      "What the database has does not agree with its own records: deliveries and their totals, keys, the ledger, or the file.",
+      "[Verify](import-export-migrate.md#verify-a-database) says what each check means. Costs that you deleted on purpose " +
+      "differ, too.",
     ],
     INTERRUPTED: ["A signal ended the import.", "Run the same command again."],
     LINES_REJECTED: [

@@ -126,7 +126,7 @@ test("deliveries lists, undoes and verifies imports of costs", async (folder) =>
   file.exec("DELETE FROM cost_entries WHERE timestamp = (SELECT min(timestamp) FROM cost_entries)");
   const verified = await database(["verify", "--format", "csv", ...AT], { cwd });
   assertEquals(verified.code, 3);
-  assertMatch(verified.out, /\n\S+,csv,2026-01,2,1,USD 2,USD 1\n$/);
+  assertMatch(verified.out, /\ndelivery,\S+ csv 2026-01,"2 rows, USD 2","1 row, USD 1"\n$/);
 });
 
 test("delete shows and deletes what conditions select", async (folder) => {

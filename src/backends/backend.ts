@@ -152,6 +152,18 @@ export interface WriteCondition {
   ifRevision?: number;
 }
 
+/** Something that `database verify` found. */
+export interface StorageFault {
+  /** Check that found it. */
+  readonly check: "delivery" | "key" | "ledger" | "file";
+  /** Record, batch or delivery that it is about. */
+  readonly subject: string;
+  /** Expected state. */
+  readonly expected: string;
+  /** Found state. */
+  readonly found: string;
+}
+
 /** Store of the few documents beside the records. */
 export interface DocumentStore {
   /**
@@ -243,6 +255,13 @@ export interface Backend extends Sink {
    * @throws {BackendError} If they could not be created.
    */
   createPartitions?(times: readonly number[]): Promise<void>;
+  /**
+   * Checks keys and the ledger, and the file where there is one. Absent where nothing outlives the process.
+   *
+   * @returns The faults; of each check the first hundred.
+   * @throws {BackendError} If the backend could not be read.
+   */
+  verify?(): Promise<StorageFault[]>;
   /**
    * Statistics of the storage.
    *

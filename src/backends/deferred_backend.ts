@@ -11,6 +11,7 @@ import type {
   ProbeReport,
   ReadOptions,
   StorageBackend,
+  StorageFault,
 } from "./backend.ts";
 import type { Staging } from "./staging.ts";
 
@@ -79,6 +80,10 @@ export class DeferredBackend implements Backend {
   async deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {
     const backend = await this.#open();
     return await backend.deleteMatching!(dataset, query);
+  }
+
+  async verify(): Promise<StorageFault[]> {
+    return await (await this.#open()).verify?.() ?? [];
   }
 
   async stats(): Promise<BackendStats> {

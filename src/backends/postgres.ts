@@ -16,6 +16,7 @@ import {
   type ProbeReport,
   type ReadOptions,
   type StorageBackend,
+  type StorageFault,
 } from "./backend.ts";
 import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
 import { recordDecoder } from "./postgres/copy.ts";
@@ -25,7 +26,7 @@ import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { MAY_ADD_PARTITIONS, type PartitionManager, Partitions } from "./postgres/partitions.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
-import { DIALECT, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
+import { DIALECT, epochMs, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
 import { eachSlice, Slices } from "./postgres/slices.ts";
 import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
@@ -34,6 +35,7 @@ import type { Staging } from "./staging.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
 import { mergeAggregates } from "./sql/merge_aggregates.ts";
 import { whereClause } from "./sql/select.ts";
+import { findStorageFaults } from "./sql/verify.ts";
 import { describeLedger, newerSchema } from "./condition.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
@@ -131,7 +133,7 @@ export class PostgresBackend implements Backend {
   }
 
   stage(): Promise<Staging> {
-    return PostgresStaging.open({ pool: this.pool, ...this.#staging });
+    return Promise.resolve(new PostgresStaging({ pool: this.pool, ...this.#staging }));
   }
 
   /** Reads in one statement, which sees one state of the database, or in several where many partitions have records. */
@@ -261,6 +263,15 @@ export class PostgresBackend implements Backend {
     const sql = `DELETE FROM ${dataset.name} ${whereClause(dataset, query, DIALECT)}`;
     const { settings } = this.#staging;
     return await this.pool.transaction("delete", (session) => session.execute(sql), { settings });
+  }
+
+  verify(): Promise<StorageFault[]> {
+    return this.pool.use("read", (session) =>
+      findStorageFaults({
+        query: (sql) => session.query(sql),
+        epochMs,
+        asText: (expression) => `(${expression})::text`,
+      }));
   }
 
   async stats(): Promise<BackendStats> {

@@ -13,8 +13,10 @@ import type {
   DeleteOptions,
   OpenMode,
   ProbeReport,
+  StorageFault,
 } from "./backend.ts";
 import { whereClause } from "./sql/select.ts";
+import { findStorageFaults } from "./sql/verify.ts";
 import { aggregate, entry } from "./sqlite/aggregate.ts";
 import { SqliteCleanup } from "./sqlite/cleanup.ts";
 import { SqliteDocuments } from "./sqlite/documents.ts";
@@ -34,6 +36,7 @@ import {
   datasetStats,
   describeFile,
   fileSize,
+  findFileFaults,
   findWarnings,
   isWritable,
   ledgerFacts,
@@ -239,6 +242,17 @@ export class SqliteBackend implements Backend {
       "delete",
       () => guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),
     );
+  }
+
+  verify(): Promise<StorageFault[]> {
+    return this.#do("read", async () => [
+      ...findFileFaults(this.#database),
+      ...await findStorageFaults({
+        query: (sql) => Promise.resolve(queryAll(this.#database, sql)),
+        epochMs: (column) => column,
+        asText: (expression) => expression,
+      }),
+    ]);
   }
 
   stats(): Promise<BackendStats> {

@@ -12,7 +12,7 @@ const HELP = { name: "help", summary: "print this help" };
 const VERSION = { name: "version", summary: "print the version" };
 
 /** Codes of checks that fail. */
-const CHECKS: readonly string[] = ["MIGRATION_DIFFERS", "INVOICE_DIFFERS", "DELIVERIES_DIFFER", "UNHEALTHY"];
+const CHECKS: readonly string[] = ["MIGRATION_DIFFERS", "INVOICE_DIFFERS", "DATABASE_DIFFERS", "UNHEALTHY"];
 
 const EXAMPLES = [
   "openfinops collect --duration 10s --cost-per-hour 2.50",

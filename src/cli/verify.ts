@@ -1,10 +1,9 @@
-import { money, periodName } from "../transfer/delivery.ts";
-import { verifyDeliveries } from "../transfer/deliveries.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
+import { verifyDatabase } from "../transfer/verify.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, print, printFound } from "./output.ts";
 
-const HEADER = ["delivery", "source", "period", "recordedRows", "rows", "recorded", "found"] as const;
+const HEADER = ["check", "subject", "expected", "found"] as const;
 
 /** `openfinops database verify` */
 export const verify: Command = {
@@ -13,28 +12,18 @@ export const verify: Command = {
   examples: ["openfinops database verify"],
   async run(given) {
     const format = readFormat(given);
-    const differing = await withBackend(given, "existing", verifyDeliveries);
-    const rows = differing.map(({ id, part, found }) => [
-      id,
-      part.source,
-      periodName(part.period),
-      part.rows,
-      found.rows,
-      money(part.totals),
-      money(found.totals),
-    ]);
+    const faults = await withBackend(given, "existing", verifyDatabase);
+    const rows = faults.map((fault) => HEADER.map((name) => fault[name]));
     const table = () => {
-      if (rows.length === 0) print("All deliveries are as they were recorded.");
-      else print(formatTable([...HEADER], rows.map((row) => row.map(String))));
+      if (rows.length === 0) print("Deliveries, totals, keys and the ledger agree.");
+      else print(formatTable([...HEADER], rows));
     };
-    printFound(format, differing, { table, header: HEADER, rows });
+    printFound(format, faults, { table, header: HEADER, rows });
     if (rows.length === 0) return;
     throw new TransferError(
-      `${
-        formatThings(rows.length, "billing period differs", "billing periods differ")
-      } from what was delivered. ` +
-        "Import the files again; costs that you deleted on purpose differ, too.",
-      { code: "DELIVERIES_DIFFER" },
+      `${formatThings(rows.length, "record does", "records do")} not agree with what is stored. ` +
+        "Import the files of a delivery again; costs that you deleted on purpose differ, too.",
+      { code: "DATABASE_DIFFERS" },
     );
   },
 };

@@ -1,14 +1,12 @@
 /**
- * Deliveries that are recorded in a database: list, undo, verify.
+ * Deliveries that are recorded in a database: list, undo.
  *
  * @module
  */
 import type { Backend, StoredDocument } from "../backends/backend.ts";
 import {
-  type DeliveredPart,
   DELIVERY,
   NOTHING_PUBLISHED,
-  type PartState,
   type Publication,
   type PublicationPlan,
   type PublishResult,
@@ -52,7 +50,7 @@ export async function undoDelivery(
   { user }: { user?: string } = {},
 ): Promise<number> {
   let plan: PublicationPlan | undefined;
-  const { replaced } = await publish(backend, {
+  const { replaced } = await publishOnly(backend, {
     related(documents) {
       plan = planOfUndo(documents, id, user);
       return [];
@@ -83,45 +81,11 @@ function planOfUndo(
   };
 }
 
-/** Rows and totals of a part that differ from its record. */
-export interface PartDifference {
-  readonly id: string;
-  readonly part: RecordedPart;
-  readonly found: PartState;
-}
-
-/**
- * Compares each delivery with its rows.
- *
- * @returns The parts whose rows or totals differ.
- * @throws {BackendError} If the backend could not be read.
- */
-export async function verifyDeliveries(backend: Pick<Backend, "stage">): Promise<PartDifference[]> {
-  let recorded: { id: string; part: RecordedPart }[] = [];
-  const differing: PartDifference[] = [];
-  await publish(backend, {
-    related(documents): DeliveredPart[] {
-      recorded = documents.flatMap(({ id, body }) =>
-        livePartsOf(body as RecordedDelivery).map((part) => ({ id, part }))
-      );
-      return recorded.map(({ id, part }) => asDelivered(id, part));
-    },
-    decide(states): undefined {
-      recorded.forEach(({ id, part }, i) => {
-        if (!isAsRecorded(part, states[i])) differing.push({ id, part, found: states[i] });
-      });
-    },
-  });
-  return differing;
-}
-
-function isAsRecorded({ rows, totals }: RecordedPart, found: PartState): boolean {
-  const currencies = new Set([...Object.keys(totals), ...Object.keys(found.totals)]);
-  return rows === found.rows && [...currencies].every((name) => totals[name] === found.totals[name]);
-}
-
 /** Runs a transaction of deliveries without rows of its own. */
-async function publish(backend: Pick<Backend, "stage">, publication: Publication): Promise<PublishResult> {
+export async function publishOnly(
+  backend: Pick<Backend, "stage">,
+  publication: Publication,
+): Promise<PublishResult> {
   const staging = await backend.stage?.();
   if (!staging) return NOTHING_PUBLISHED;
   try {

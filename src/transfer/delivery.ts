@@ -472,7 +472,8 @@ function hex(digest: bigint): string {
   return digest.toString(16).padStart(32, "0");
 }
 
-function things(rows: number): string {
+/** A number of rows in a message. */
+export function things(rows: number): string {
   return `${rows} ${rows === 1 ? "row" : "rows"}`;
 }
 

@@ -1,4 +1,5 @@
 import { costEntries } from "../../records/cost_entry.ts";
+import { retryBriefly } from "../../pipeline/retry.ts";
 import { narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { type PublishDialect, SqlPublishTarget } from "../sql/publish.ts";
@@ -42,21 +43,10 @@ export class PostgresStaging implements Staging {
   readonly #table: string;
   readonly #dialect: PublishDialect;
 
-  /** Creates the table, and drops those that killed imports left behind. */
-  static async open(options: PostgresStagingOptions): Promise<PostgresStaging> {
-    const staging = new PostgresStaging(options);
-    await staging.#dropLeftovers().catch(() => {});
-    const extra = STAGED_COSTS.columns.slice(costEntries.columns.length)
-      .map(({ name, type }) => `${name} ${type === "boolean" ? "boolean" : "bigint"}`);
-    await options.pool.useBriefly("stage", async (session) => {
-      await session.query(
-        `CREATE UNLOGGED TABLE ${staging.#table} (LIKE ${costEntries.name}, ${extra.join(", ")})`,
-      );
-    });
-    return staging;
-  }
+  #creating: Promise<void> | undefined;
 
-  private constructor(options: PostgresStagingOptions) {
+  /** Creates nothing yet. */
+  constructor(options: PostgresStagingOptions) {
     this.#options = options;
     const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
     this.#table = `${PREFIX}${Math.floor(Date.now() / 1_000)}_${random}`;
@@ -76,6 +66,7 @@ export class PostgresStaging implements Staging {
 
   async add(records: readonly unknown[]): Promise<void> {
     const { pool, parts } = this.#options;
+    await (this.#creating ??= this.#create());
     await parts.ensure(costEntries, records);
     const view = narrow(STAGED_COSTS, records);
     await pool.transaction("stage", async (session) => {
@@ -87,7 +78,7 @@ export class PostgresStaging implements Staging {
 
   async publish(publication: Publication): Promise<PublishResult> {
     const { pool, settings } = this.#options;
-    await pool.use("stage", (session) => session.query(`ANALYZE ${this.#table}`));
+    if (this.#creating) await pool.use("stage", (session) => session.query(`ANALYZE ${this.#table}`));
     const replaces = this.#options.onConflict === "replace";
     return await pool.transaction("publish", async (session) => {
       await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops deliveries', 0))");
@@ -105,9 +96,19 @@ export class PostgresStaging implements Staging {
   }
 
   async discard(): Promise<void> {
+    if (!this.#creating) return;
     const drop = `DROP TABLE IF EXISTS ${this.#table}`;
     // If the server is away, the next import drops it.
     await this.#options.pool.useBriefly("discard", (session) => session.query(drop)).catch(() => {});
+  }
+
+  /** Creates the table, and drops those that killed imports left behind. */
+  async #create(): Promise<void> {
+    await this.#dropLeftovers().catch(() => {});
+    const extra = STAGED_COSTS.columns.slice(costEntries.columns.length)
+      .map(({ name, type }) => `${name} ${type === "boolean" ? "boolean" : "bigint"}`);
+    const table = `CREATE UNLOGGED TABLE ${this.#table} (LIKE ${costEntries.name}, ${extra.join(", ")})`;
+    await retryBriefly(() => this.#options.pool.useBriefly("stage", (session) => session.query(table)));
   }
 
   async #dropLeftovers(): Promise<void> {

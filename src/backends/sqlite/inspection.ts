@@ -4,7 +4,8 @@
  * @module
  */
 import type { Dataset } from "../../records/dataset.ts";
-import type { DatasetStats } from "../backend.ts";
+import { DATASETS } from "../../records/datasets.ts";
+import type { DatasetStats, StorageFault } from "../backend.ts";
 import { describeLedger, triggerWarning } from "../condition.ts";
 import { queryAll, type SqliteDatabase } from "./driver.ts";
 import { WRITE_NOTHING } from "./file.ts";
@@ -80,4 +81,35 @@ export function findWarnings(database: SqliteDatabase): string[] {
     "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%BEFORE%INSERT%'";
   for (const [table] of queryAll(database, triggers)) warnings.push(triggerWarning(table as string));
   return warnings;
+}
+
+/** Finds what SQLite itself finds wrong: pages, indexes that do not agree with their tables, and constraints. */
+export function findFileFaults(database: SqliteDatabase): StorageFault[] {
+  const found = queryAll(database, "PRAGMA integrity_check").map(([problem]) => problem as string);
+  const faults = found.filter((problem) => problem !== "ok").map((problem) => ({
+    check: "file",
+    subject: "integrity_check",
+    expected: "ok",
+    found: problem,
+  } as const));
+  return [...faults, ...Object.values(DATASETS).flatMap((dataset) => findBadAmounts(database, dataset))];
+}
+
+/** Amounts whose halves do not belong together: their sum would be wrong. */
+function findBadAmounts(database: SqliteDatabase, dataset: Dataset<unknown>): StorageFault[] {
+  return dataset.columns.filter(({ type }) => type === "decimal").flatMap(({ name, field }) => {
+    const [units, parts] = [`${name}_units`, `${name}_parts`];
+    const rows = queryAll(
+      database,
+      `SELECT rowid, CAST(${units} AS TEXT), CAST(${parts} AS TEXT) FROM ${dataset.name} WHERE typeof(${units}) <> typeof(${parts}) ` +
+        `OR typeof(${units}) NOT IN ('integer', 'null') OR abs(${parts}) >= 1000000000000000000 ` +
+        `OR (${units} > 0 AND ${parts} < 0) OR (${units} < 0 AND ${parts} > 0) LIMIT 100`,
+    );
+    return rows.map(([row, units, parts]) => ({
+      check: "file",
+      subject: `${field} of row ${row} of ${dataset.name}`,
+      expected: "units and parts of one amount",
+      found: `${units} and ${parts}`,
+    } as const));
+  });
 }
