@@ -1,0 +1,222 @@
+/**
+ * Names of metrics as exporters have them, and the fields of records that they become: data only. `samples_to_records.ts`
+ * applies it. Sources: the counters that dcgm-exporter ships, node_exporter, the metrics of vLLM and of Triton.
+ *
+ * @module
+ */
+import type { DatasetName } from "../records/dataset.ts";
+
+/** Series of some metrics whose values are put together to one number. */
+export interface Term {
+  /** Names of the metrics; those that a target lacks do not count. */
+  readonly metrics: readonly string[];
+  /** Labels that a series must have. */
+  readonly where?: Readonly<Record<string, string>>;
+  /** Labels that a series must not have. */
+  readonly except?: Readonly<Record<string, string>>;
+  /** True for a counter: what counts is its increase per second between two scrapes, or `increase` all of it. */
+  readonly counter?: "rate" | "increase";
+  /**
+   * How several series of a record become one number.
+   *
+   * @default {"sum"}
+   */
+  readonly by?: "sum" | "avg" | "max";
+}
+
+/** A field of a record and the metrics that it comes from. */
+export interface MetricField extends Term {
+  readonly dataset: DatasetName;
+  readonly field: string;
+  /**
+   * Factor from the unit of the metric to that of the field.
+   *
+   * @default {1}
+   */
+  readonly scale?: number;
+  /** Divides by this term, as in used of total. */
+  readonly over?: Term;
+  /** True for the part that is missing to one: `1 - idle`. */
+  readonly isComplement?: true;
+  /** True if the field is true or false: true for a value with any of these bits. */
+  readonly bits?: number;
+}
+
+/** Labels that give the identity of a record, by dataset: the first that a series has. */
+export const IDENTITY: Readonly<Partial<Record<DatasetName, Readonly<Record<string, readonly string[]>>>>> = {
+  system_metrics: {
+    clusterId: ["cluster", "cluster_id"],
+    nodeId: ["Hostname", "node", "nodename", "kubernetes_node", "host"],
+  },
+  device_metrics: {
+    clusterId: ["cluster", "cluster_id"],
+    nodeId: ["Hostname", "node", "nodename", "kubernetes_node", "host"],
+    deviceId: ["UUID", "gpu_uuid", "uuid", "pci_bus_id"],
+    partition: ["GPU_I_ID"],
+  },
+  service_metrics: { serviceName: ["service", "model_name", "model"] },
+  usage_records: { model: ["model_name", "model"] },
+};
+
+/** Labels that become fields without being part of the identity. */
+export const DESCRIPTIONS: Readonly<Record<string, string>> = {
+  gpu: "deviceIndex",
+  modelName: "model",
+};
+
+/**
+ * Labels that become labels of the record, in order of precedence. Where Prometheus has renamed those of a workload to
+ * `exported_…`, the plain ones are of the exporter itself.
+ */
+export const LABELS: Readonly<Record<string, string>> = {
+  exported_pod: "pod",
+  exported_namespace: "namespace",
+  exported_container: "container",
+  pod: "pod",
+  namespace: "namespace",
+  container: "container",
+  GPU_I_PROFILE: "migProfile",
+  job: "job",
+};
+
+const MIB = 1_048_576;
+
+function device(field: string, metric: string, more: Partial<MetricField> = {}): MetricField {
+  return { dataset: "device_metrics", field, metrics: [metric], by: "max", ...more };
+}
+
+/** dcgm-exporter. */
+const DCGM: readonly MetricField[] = [
+  device("utilization", "DCGM_FI_DEV_GPU_UTIL"),
+  device("memoryUtilization", "DCGM_FI_DEV_MEM_COPY_UTIL"),
+  device("tensorUtilization", "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", { scale: 100 }),
+  device("memoryUsed", "DCGM_FI_DEV_FB_USED", { scale: MIB }),
+  device("memoryTotal", "", {
+    metrics: ["DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE", "DCGM_FI_DEV_FB_RESERVED"],
+    by: "sum",
+    scale: MIB,
+  }),
+  device("memoryTotal", "DCGM_FI_DEV_FB_TOTAL", { scale: MIB }),
+  device("temperature", "DCGM_FI_DEV_GPU_TEMP"),
+  device("memoryTemperature", "DCGM_FI_DEV_MEMORY_TEMP"),
+  device("powerConsumption", "DCGM_FI_DEV_POWER_USAGE"),
+  device("energyConsumption", "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", { scale: 0.001 }),
+  device("clockSm", "DCGM_FI_DEV_SM_CLOCK"),
+  device("clockMemory", "DCGM_FI_DEV_MEM_CLOCK"),
+  device("errorCode", "DCGM_FI_DEV_XID_ERRORS"),
+  // Power cap, slowdowns by hardware and software, thermal and power brakes; not idle and not a clock that was set.
+  ...["DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", "DCGM_FI_DEV_CLOCKS_EVENT_REASONS"].map((metric) =>
+    device("throttled", metric, { bits: 0xec })
+  ),
+];
+
+/** Triton Inference Server. */
+const TRITON: readonly MetricField[] = [
+  device("utilization", "nv_gpu_utilization", { scale: 100 }),
+  device("memoryUsed", "nv_gpu_memory_used_bytes"),
+  device("memoryTotal", "nv_gpu_memory_total_bytes"),
+  device("powerConsumption", "nv_gpu_power_usage"),
+  device("energyConsumption", "nv_energy_consumption"),
+  {
+    dataset: "service_metrics",
+    field: "requestRate",
+    metrics: ["nv_inference_request_success", "nv_inference_request_failure"],
+    counter: "rate",
+  },
+  {
+    dataset: "service_metrics",
+    field: "responseTime",
+    metrics: ["nv_inference_request_duration_us"],
+    counter: "rate",
+    over: { metrics: ["nv_inference_request_success"], counter: "rate" },
+    scale: 0.001,
+  },
+  {
+    dataset: "service_metrics",
+    field: "successRate",
+    metrics: ["nv_inference_request_success"],
+    counter: "rate",
+    over: { metrics: ["nv_inference_request_success", "nv_inference_request_failure"], counter: "rate" },
+    scale: 100,
+  },
+];
+
+/** vLLM. Its prefix cache counts in tokens. */
+const VLLM: readonly MetricField[] = [
+  {
+    dataset: "service_metrics",
+    field: "requestRate",
+    metrics: ["vllm:request_success_total"],
+    counter: "rate",
+  },
+  {
+    dataset: "service_metrics",
+    field: "responseTime",
+    metrics: ["vllm:e2e_request_latency_seconds_sum"],
+    counter: "rate",
+    over: { metrics: ["vllm:e2e_request_latency_seconds_count"], counter: "rate" },
+    scale: 1_000,
+  },
+  ...([
+    ["inputTokens", "vllm:prompt_tokens_total"],
+    ["outputTokens", "vllm:generation_tokens_total"],
+    ["cacheReadTokens", "vllm:prefix_cache_hits_total"],
+    ["requests", "vllm:request_success_total"],
+  ] as const).map(([field, metric]): MetricField => ({
+    dataset: "usage_records",
+    field,
+    metrics: [metric],
+    counter: "increase",
+  })),
+];
+
+const NETWORK = ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"];
+
+/** node_exporter. */
+const NODE: readonly MetricField[] = [
+  {
+    dataset: "system_metrics",
+    field: "cpuUsage",
+    metrics: ["node_cpu_seconds_total"],
+    where: { mode: "idle" },
+    counter: "rate",
+    by: "avg",
+    isComplement: true,
+    scale: 100,
+  },
+  {
+    dataset: "system_metrics",
+    field: "memoryUsage",
+    metrics: ["node_memory_MemAvailable_bytes"],
+    over: { metrics: ["node_memory_MemTotal_bytes"] },
+    isComplement: true,
+    scale: 100,
+  },
+  {
+    dataset: "system_metrics",
+    field: "diskUsage",
+    metrics: ["node_filesystem_avail_bytes"],
+    where: { mountpoint: "/" },
+    by: "max",
+    over: { metrics: ["node_filesystem_size_bytes"], where: { mountpoint: "/" }, by: "max" },
+    isComplement: true,
+    scale: 100,
+  },
+  {
+    dataset: "system_metrics",
+    field: "networkIo",
+    metrics: NETWORK,
+    except: { device: "lo" },
+    counter: "rate",
+    scale: 1e-6,
+  },
+  { dataset: "system_metrics", field: "temperature", metrics: ["node_hwmon_temp_celsius"], by: "max" },
+  {
+    dataset: "system_metrics",
+    field: "activeConnections",
+    metrics: ["node_netstat_Tcp_CurrEstab"],
+  },
+];
+
+/** All known metrics. Of two rows for a field the later one counts, where a target has its metrics. */
+export const METRIC_FIELDS: readonly MetricField[] = [...DCGM, ...TRITON, ...VLLM, ...NODE];
