@@ -8,7 +8,7 @@ import { copyInto } from "../src/cli/backup.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { verifyDeliveries } from "../src/transfer/deliveries.ts";
+import { verifyDatabase } from "../src/transfer/verify.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
@@ -68,7 +68,7 @@ async function contentOf(connectionString: string): Promise<Record<string, unkno
     }
     content.totals = text(await currencyTotals(backend, acceptQuery(costEntries, {})));
     content.documents = await documentsOf(backend);
-    content.differing = await verifyDeliveries(backend);
+    content.differing = await verifyDatabase(backend);
     return content;
   } finally {
     await backend.close();
