@@ -571,8 +571,10 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
     assertEquals((await read(backend, systemMetrics)).length, 2);
   });
 
-  test("can be closed twice", async (backend) => {
-    await backend.close();
+  test("can be closed twice, also at once", async (backend) => {
+    await write(backend, systemMetrics, [FULL_SYSTEM_METRICS]);
+    const closing = [backend.close(), backend.close()];
+    assertEquals((await Promise.allSettled(closing)).map(({ status }) => status), ["fulfilled", "fulfilled"]);
     await backend.close();
   });
 }

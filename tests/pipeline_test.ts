@@ -164,7 +164,16 @@ Deno.test("Pipeline with overflow block admits no caller before those that came 
 
 Deno.test("Pipeline.flush() resolves at once when nothing is pending", async () => {
   const pipeline = pipelineInto(new GatedSink());
+  let flushed = 0;
+  const flush = () => void pipeline.flush().then(() => flushed++);
+  flush();
+  await settle();
+  assertEquals(flushed, 1);
+  await pipeline.accept(metrics(0));
   await pipeline.flush();
+  flush();
+  await settle();
+  assertEquals(flushed, 2);
   await pipeline.close({ deadlineMs: 1_000 });
 });
 
