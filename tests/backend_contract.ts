@@ -609,3 +609,18 @@ function writeHours(backend: Backend, count: number): Promise<WriteResult> {
 function hours(records: readonly SystemMetrics[]): number[] {
   return records.map(({ activeConnections }) => activeConnections!);
 }
+
+/** Records of each dataset as each way of reading gives their number: forwards, backwards, counted, and before a cleanup. */
+export async function countsByReading(backend: Backend): Promise<Record<string, number[]>> {
+  const counted = { groupBy: [], measures: [{ function: "count" as const }] };
+  const counts: Record<string, number[]> = {};
+  for (const dataset of Object.values(DATASETS) as Dataset<unknown>[]) {
+    counts[dataset.name] = [
+      (await read(backend, dataset)).length,
+      (await read(backend, dataset, { order: "desc", limit: 5 })).length,
+      (await backend.aggregate(dataset, acceptQuery(dataset), counted))[0].values[0] as number,
+      await backend.deleteBefore(dataset, NEW_YEAR + 1, { dryRun: true }),
+    ];
+  }
+  return counts;
+}

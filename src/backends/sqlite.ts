@@ -225,14 +225,13 @@ export class SqliteBackend implements Backend {
     before: number,
     { dryRun, timeBudgetMs = Infinity }: DeleteOptions,
   ): Promise<number> {
-    const { name } = dataset;
     if (dryRun) {
       return await this.#do("delete", () => {
-        const sql = `SELECT count(*) FROM ${name} WHERE timestamp < ?`;
+        const sql = `SELECT count(*) FROM ${this.#readable(dataset).source} WHERE timestamp < ?`;
         return queryAll(this.#database, sql, [before])[0][0] as number;
       });
     }
-    return await this.#cleanup.deleteBefore(name, before, performance.now() + timeBudgetMs);
+    return await this.#cleanup.deleteBefore(dataset.name, before, performance.now() + timeBudgetMs);
   }
 
   deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {

@@ -68,7 +68,9 @@ function definitionsOf({ name, type, required }: Column): string[] {
 export function readableFrom<T>(dataset: Dataset<T>, present: ReadonlySet<string>): Dataset<T> {
   const names = storedNames(dataset);
   if (names.every((name) => present.has(name))) return dataset;
-  const columns = names.map((name) => present.has(name) ? name : `NULL AS ${name}`);
+  const columns = ["rowid", ...names].map((name) =>
+    present.has(name) || (name === "rowid" && present.size > 0) ? name : `NULL AS ${name}`
+  );
   const from = present.size === 0 ? "WHERE false" : `FROM ${dataset.name}`;
   return { ...dataset, source: `(SELECT ${columns.join(", ")} ${from})` };
 }
