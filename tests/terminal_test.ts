@@ -10,7 +10,7 @@ import { upgradesFrom } from "../src/backends/sqlite/schema.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { readDeliveries } from "../src/transfer/deliveries.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { costEntry, NEW_YEAR, TemporaryFolder, undoUpgrade } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder, undoUpgrade } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const RUN = [Deno.execPath(), "run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
@@ -96,34 +96,12 @@ test("database init asks nothing where there is no record to drop", async (folde
   assert(!text.includes("[y/N]") && text.includes("Ready: "), text);
 }, hasTimescale);
 
-test("database cleanup migrates no older database before its question is answered", async (folder) => {
-  {
-    await using costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db") });
-    await costs.addCostEntry(costEntry({ entryId: "a" }));
-  }
-  { // as version 2 left it
-    using old = new DatabaseSync(folder.file("a.db"));
-    for (const statement of undoUpgrade(upgradesFrom(2))) old.exec(statement);
-    old.exec("UPDATE schema_version SET version = 2");
-  }
-  const before = Deno.readFileSync(folder.file("a.db"));
-  const args = [
-    "database",
-    "cleanup",
-    "--dataset",
-    "costs",
-    "--retention-days",
-    "0",
-    "--connection-string",
-    "sqlite:///a.db",
-  ];
-  const no = await onTerminal(args, folder.path, "n\n");
-  assertMatch(no.text, /Delete 1 records? before .* for good\? \[y\/N\] n\s+Nothing was deleted\.\s*$/);
-  assertEquals(Deno.readFileSync(folder.file("a.db")), before);
-  const yes = await onTerminal(args, folder.path, "y\n");
-  assertEquals(yes.code, 0, yes.text);
-  assertMatch(yes.text, /cost_entries +1\s/);
-});
+/** Leaves a database as version 2 did. */
+function age(path: string): void {
+  using old = new DatabaseSync(path);
+  for (const statement of undoUpgrade(upgradesFrom(2))) old.exec(statement);
+  old.exec("UPDATE schema_version SET version = 2");
+}
 
 const AT = ["--connection-string", "sqlite:///a.db"];
 
@@ -211,6 +189,17 @@ for (const [command, { fill, args, question, count }] of Object.entries(DELETION
     const { code, text } = await onTerminal(given, folder.path, "Yes\n");
     assertEquals([code, await count(folder)], [0, 0], text);
   });
+
+  test(`${command} migrates no older database before its question is answered`, async (folder) => {
+    await fill(folder, 2);
+    const given = await args(folder);
+    age(folder.file("a.db"));
+    const before = Deno.readFileSync(folder.file("a.db"));
+    assertMatch((await onTerminal(given, folder.path, "n\n")).text, question("2 records"));
+    assertEquals(Deno.readFileSync(folder.file("a.db")), before);
+    const yes = await onTerminal(given, folder.path, "y\n");
+    assertEquals(yes.code, 0, yes.text);
+  }, command !== "database dead-letter purge");
 
   test(`${command} asks about one record in the singular`, async (folder) => {
     await fill(folder, 1);
