@@ -251,6 +251,10 @@ const SECTIONS = {
       "The costs of an invoice differ from its details; the exit code is 3.",
       "Import the costs of its billing period again, or ask the issuer.",
     ],
+    BUDGET_EXCEEDED: [
+      "Spending is over the limit of a budget, or would be; the exit code is 3.",
+      "`costs budgets` shows what is spent. Spend less, or raise the limit with `costs set-budget`.",
+    ],
   },
   "Monitoring": {
     NOTIFICATION_FAILED: [

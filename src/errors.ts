@@ -100,6 +100,7 @@ export type ErrorCode =
   | "INVOICE_DIFFERS"
   // Monitoring
   | "NOTIFICATION_FAILED"
+  | "BUDGET_EXCEEDED"
   | "UNHEALTHY";
 
 /** True if a text may be a connection string, or a part of one, and so hold a password. */

@@ -92,8 +92,8 @@ export function random(seed: number): () => number {
 
 /** A shape: the part of the level that a day has without noise, and the spread of the noise. */
 interface Shape {
-  part(day: number, next: () => number): number;
-  /** A factor with a mean of about 1. */
+  part(day: number, age: number): number;
+  /** A factor, about 1. */
   noise(next: () => number): number;
 }
 
@@ -116,8 +116,8 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
   "weekdays only": { part: (day) => isWeekend(day) ? 0 : 1, noise: logNormal(0.08) },
   "weekend peaks": { part: (day) => isWeekend(day) ? 4 : 1, noise: logNormal(0.1) },
   "monday run": { part: (day) => weekday(day) === 1 ? 6 : 1, noise: logNormal(0.06) },
-  "fast growth": { part: (day) => 1.012 ** (day % 400), noise: logNormal(0.06) },
-  decline: { part: (day) => 0.993 ** (day % 400), noise: logNormal(0.08) },
+  "fast growth": { part: (_, age) => 1.012 ** age, noise: logNormal(0.06) },
+  decline: { part: (_, age) => 0.993 ** age, noise: logNormal(0.08) },
   "fee on the 15th": { part: (day) => dateOf(day).getUTCDate() === 15 ? 12 : 1, noise: logNormal(0.07) },
   "fee at the end": { part: (day) => isLastOfMonth(day) ? 8 : 1, noise: logNormal(0.07) },
   "fee and weekends": {
@@ -147,7 +147,7 @@ export function generate(
       const kind = kinds[Math.floor(next() * kinds.length)];
       let at = firstDay + warmUp + Math.floor(next() * (length - warmUp - 12));
       // A day on which the shape expects next to nothing cannot fall.
-      while (Math.abs(part(at, next)) < 0.5) at++;
+      while (part(at, 0) === 0) at++;
       const factor = {
         spike: between(2.5, 6),
         drop: between(0.1, 0.3),
@@ -158,7 +158,7 @@ export function generate(
       return Array.from({ length }, (_, d): LabeledDay => {
         const day = firstDay + d;
         const isIn = kind === "spike" || kind === "drop" ? day === at : day >= at;
-        const usual = scale * part(day, next) * noise(next);
+        const usual = scale * part(day, d) * noise(next);
         const isStopped = day >= at && day < at + stop;
         const label = isStopped
           ? "stopped"

@@ -109,8 +109,18 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "costs budgets",
-    summary: "show budgets: spent, remaining, forecast",
+    summary: "show budgets: spent, remaining, forecast; exits with 3 if one is over",
     load: async () => (await import("./costs_budgets.ts")).costsBudgets,
+  },
+  {
+    name: "costs check",
+    summary: "ask before spending: exits with 3 if a budget does not allow an amount",
+    load: async () => (await import("./costs_check.ts")).costsCheck,
+  },
+  {
+    name: "costs anomalies",
+    summary: "show days that cost far more or less than usual, new costs and feeds that stopped",
+    load: async () => (await import("./costs_anomalies.ts")).costsAnomalies,
   },
   {
     name: "costs set-budget",

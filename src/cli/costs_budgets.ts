@@ -1,5 +1,6 @@
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -10,7 +11,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
-import { readTime } from "./option_values.ts";
+import { readName, readTime } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
 
 /** `openfinops costs budgets` */
@@ -27,13 +28,20 @@ export const costsBudgets: Command = {
       summary: "show the period that contains this time (default now)",
     },
     TIME_ZONE_OPTION,
+    {
+      name: "fail-on",
+      value: "over|warning",
+      summary: "exit with 3 if a budget is over its limit, or from 80 % of it (default over)",
+    },
   ],
   examples: [
     "openfinops costs budgets",
     "openfinops costs budgets nlp --at 2026-01-31 --format json",
+    "openfinops costs budgets --fail-on warning",
   ],
   async run(given) {
     const format = readFormat(given);
+    const failOn = readName("value", given.text("fail-on") ?? "over", ["over", "warning"]);
     const [budgetId] = given.positionals;
     const at = given.text("at");
     const query = {
@@ -44,6 +52,17 @@ export const costsBudgets: Command = {
     const table = () => found.length > 0 && printTable(found);
     printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });
     if (found.length === 0) note(asCalled("No budgets. `openfinops costs set-budget` creates one."));
+    const failed = found.filter(({ status }) =>
+      failOn === "over" ? status === "over_budget" : status !== "under_budget"
+    );
+    if (failed.length === 0) return;
+    const names = failed.map(({ budgetId, spent, amount, currency }) =>
+      `${budgetId} (${spent} of ${amount} ${currency})`
+    );
+    const what = failOn === "over" ? "over the limit" : "at 80 % of the limit or more";
+    throw new TransferError(`${names.length === 1 ? "Budget" : "Budgets"} ${what}: ${names.join(", ")}.`, {
+      code: "BUDGET_EXCEEDED",
+    });
   },
 };
 
@@ -54,6 +73,7 @@ const HEADER = [
   "spent",
   "remaining",
   "currency",
+  "basis",
   "entries",
   "startTime",
   "endTime",
@@ -96,10 +116,13 @@ function printTable(found: readonly BudgetStatus[]): void {
       ];
     }),
   ));
-  for (const { budgetId, otherCurrencies } of found) {
+  for (const { budgetId, basis, otherCurrencies, otherBasis } of found) {
     for (const { currency, total } of otherCurrencies) {
       note(`${budgetId}: ${total} ${currency} are not counted: the budget is in another currency.`);
     }
+    if (otherBasis === undefined) continue;
+    const { total, currency, basis: other = "billed" } = otherBasis;
+    note(`${budgetId}: ${total} ${currency} (${other}) are not counted: ${basis} costs are.`);
   }
 }
 

@@ -1,12 +1,16 @@
 import { describe } from "../errors.ts";
 import { acceptBudget, type BudgetInput } from "../monitoring/budgets/budget.ts";
 import { Budgets } from "../monitoring/budgets/budgets.ts";
+import { unmatchedFilters } from "../monitoring/budgets/filters.ts";
 import { bodiesOf, BUDGET } from "../monitoring/document_kinds.ts";
+import { suggest } from "../nearest.ts";
+import { DATASETS } from "../records/datasets.ts";
 import type { Budget } from "../records/budget.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
 import { invalidValue, readBound, readPairs, readTime, UsageError } from "./option_values.ts";
+import { readWhere, WHERE_OPTION } from "./where.ts";
 
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {
@@ -44,6 +48,12 @@ export const costsSetBudget: Command = {
       value: "PERCENT",
       summary: "alert at these percentages: 80,100 (default 50,80,100)",
       isRepeatable: true,
+    },
+    { ...WHERE_OPTION, summary: `only costs for which this holds: ${"'"}serviceName=EC2${"'"}; repeatable` },
+    {
+      name: "basis",
+      value: "billed|estimated",
+      summary: "costs that count (default billed; estimated in a period without billed costs)",
     },
     { name: "delete", summary: "delete the budget, not its costs" },
   ],
@@ -88,6 +98,9 @@ export const costsSetBudget: Command = {
           ? await budgets.create({ budgetId, ...changes } as BudgetInput)
           : await budgets.update(budgetId, changes);
         note(`${isNew ? "Created" : "Changed"}: ${describeBudget(budget)}.`);
+        for (const { name, value, known } of await unmatchedFilters(backend, budget)) {
+          note(`No cost has ${name} ${describe(value)} yet.${suggest(value, known)}`);
+        }
       },
     );
   },
@@ -112,6 +125,10 @@ function readChanges(given: Arguments, budgetId: string): Partial<BudgetInput> {
     resourceId: given.text("resource-id"),
     region: given.text("region"),
     tags: readPairs(given, "tag"),
+    where: given.has("where")
+      ? readWhere(given, { dataset: DATASETS.cost_entries, timeZone: readZone(given) })
+      : undefined,
+    basis: given.text("basis"),
     thresholds: list("threshold")?.flatMap((text) => text.split(",").map(readPercent)),
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
@@ -125,13 +142,15 @@ function readPercent(text: string): number {
 }
 
 function describeBudget(
-  { budgetId, amount, currency, period, categories, resourceId, region, tags }: Budget,
+  { budgetId, amount, currency, period, categories, resourceId, region, tags, where, basis }: Budget,
 ): string {
   const of = [
     ...categories ?? [],
     ...resourceId === undefined ? [] : [resourceId],
     ...region === undefined ? [] : [region],
     ...Object.entries(tags ?? {}).map(([key, value]) => `${key}=${value}`),
+    ...(where ?? []).map(({ field }) => `conditions on ${field}`),
+    ...basis === undefined ? [] : [`${basis} costs only`],
   ];
   return `${budgetId}, ${amount} ${currency}${period === undefined ? "" : ` per ${period}`}` +
     (of.length === 0 ? ", for all costs" : `, for ${of.join(", ")}`);

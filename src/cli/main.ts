@@ -12,7 +12,13 @@ const HELP = { name: "help", summary: "print this help" };
 const VERSION = { name: "version", summary: "print the version" };
 
 /** Codes of checks that fail. */
-const CHECKS: readonly string[] = ["MIGRATION_DIFFERS", "INVOICE_DIFFERS", "DATABASE_DIFFERS", "UNHEALTHY"];
+const CHECKS: readonly string[] = [
+  "MIGRATION_DIFFERS",
+  "INVOICE_DIFFERS",
+  "DATABASE_DIFFERS",
+  "BUDGET_EXCEEDED",
+  "UNHEALTHY",
+];
 
 const EXAMPLES = [
   "openfinops collect --duration 10s --cost-per-hour 2.50",

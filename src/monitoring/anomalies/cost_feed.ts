@@ -7,7 +7,7 @@ const BEGINNING_DAYS = 7;
 /** Part of the mean of all series from which a new one is large. */
 const LARGE = 0.5;
 /** Part of the costs of a day below which nothing is an anomaly. */
-const MIN_SHARE = 1e-5;
+const MIN_SHARE = 1e-6;
 
 /** Days of a time zone, by their number since 1970-01-01. */
 export class DayCalendar {

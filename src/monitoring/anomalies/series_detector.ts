@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { interpolate } from "../../records/aggregation.ts";
 import { DAY_MS } from "../../records/calendar.ts";
 import type { CostAnomaly } from "../../records/anomaly.ts";
 
@@ -25,10 +26,13 @@ const SIGMAS_UP = 4.5;
 const MIN_DEVIATION = 0.25;
 /** A weekday with less than this part of the level is expected to cost nothing. */
 const NEARLY_NOTHING = 0.05;
-/** Stops in the spread that make days without costs usual. */
-const USUAL_STOPS = 3;
-/** From the median of absolute deviations to a standard deviation. */
+/** Times that costs stopped among the days of the spread, which make it usual. */
+const USUAL_STOPS = 2;
+/** Spread from which one day more without costs is taken for chance. */
+const SIGMA_OF_STOP = 0.5;
+/** From the median of absolute deviations, and from the span of the middle 80 %, to a standard deviation. */
 const SIGMA_OF_MAD = 1.4826;
+const SIGMA_OF_SPAN = 1 / 2.5631;
 
 /** Judgement of a day that is out of order. */
 export type Verdict = Pick<CostAnomaly, "kind" | "expected" | "severity">;
@@ -38,6 +42,8 @@ interface Outlook {
   readonly expected: number;
   readonly low: number;
   readonly high: number;
+  /** Standard deviation of the logarithms. */
+  readonly sigma: number;
 }
 
 /**
@@ -58,8 +64,6 @@ export class SeriesDetector {
   /** Costs, without weekday and calendar, of the last days if they are out of order on one side. */
   #run: number[] = [];
   #isRunUp = false;
-  /** Days on which a stop began. */
-  #stops: number[] = [];
 
   /** Level of the series. */
   get level(): number {
@@ -89,26 +93,31 @@ export class SeriesDetector {
     const factor = this.#weekday(day, day);
     const level = this.level;
     if (level === 0 || Math.abs(factor ?? 1) < NEARLY_NOTHING) return this.#judgeIdle(total, factor);
-    const { expected, low, high } = this.#outlook(level, factor);
+    const { expected, low, high, sigma } = this.#outlook(level, factor);
     const part = total / expected;
     const value = total / (factor ?? 1);
     const isInOrder = part >= low && part <= high;
-    const lump = isInOrder ? 1 : this.#lump(day, low, high);
+    const lump = isInOrder ? 1 : this.#lump(day, high);
     if (part > 0 && lump === 1) this.#errors = pushed(this.#errors, Math.log(value / level), SPREAD_DAYS);
     if (isInOrder) {
+      if (this.#isNearRun(value, level)) {
+        this.#extendRun(value, this.#isRunUp, high);
+        return undefined;
+      }
       this.#base = pushed(this.#base, value, LEVEL_DAYS);
       this.#run = [];
       return undefined;
     }
-    const [lowest, highest] = [low * Math.min(1, lump), high * Math.max(1, lump)];
-    if (part >= lowest && part <= highest) {
+    const highest = high * lump;
+    // A fee is the same on any weekday.
+    if (lump > 1 && part >= low && Math.min(part, part * (factor ?? 1)) <= highest) {
       this.#run = [];
       return undefined;
     }
     const isUp = part > highest;
-    if (!this.#extendRun(isUp ? value / Math.max(1, lump) : value, isUp, high)) return undefined;
-    if (total === 0 && this.#isUsualStop(day)) return undefined;
-    const isFar = isUp ? part > 2 * highest - 1 : part < 2 * lowest - 1;
+    const isFirst = this.#extendRun(isUp ? value / lump : value, isUp, high);
+    if (total === 0 ? !this.#isStop(sigma) : !isFirst) return undefined;
+    const isFar = isUp ? part > 2 * highest - 1 : part < 2 * low - 1;
     return {
       kind: total === 0 ? "stopped" : total > expected ? "high" : "low",
       expected,
@@ -140,16 +149,26 @@ export class SeriesDetector {
     const isBeyond = isFirst || (isUp && value / median(this.#run) > high);
     this.#run = isFirst ? [value] : [...this.#run, value];
     this.#isRunUp = isUp;
-    if (this.#run.length === SHIFT_DAYS) {
+    // A stop is over when costs come again as they were, unless it lasts.
+    if (this.#run.length === (value === 0 ? LEVEL_DAYS : SHIFT_DAYS)) {
       this.#base = this.#run;
       this.#run = [];
     }
     return isBeyond;
   }
 
-  #isUsualStop(day: number): boolean {
-    this.#stops = [...this.#stops.filter((stop) => stop > day - SPREAD_DAYS), day];
-    return this.#stops.length > USUAL_STOPS;
+  /** Returns true if a day in order is nearer to the days out of order before it than to the level. */
+  #isNearRun(value: number, level: number): boolean {
+    const ratio = value / median(this.#run);
+    return this.#run.length > 0 && ratio > 0 && Math.abs(Math.log(ratio)) < Math.abs(Math.log(value / level));
+  }
+
+  /** Returns true if a further day without costs says that they have stopped. */
+  #isStop(sigma: number): boolean {
+    const days = [...this.#days.slice(-SPREAD_DAYS), 0];
+    const length = days.length - 1 - days.findLastIndex((total) => total !== 0);
+    const stops = days.filter((total, at) => total === 0 && at > 0 && days[at - 1] !== 0).length - 1;
+    return stops < USUAL_STOPS && length === 1 + Math.floor(sigma / SIGMA_OF_STOP);
   }
 
   #outlook(level: number, factor: number | undefined): Outlook {
@@ -157,7 +176,10 @@ export class SeriesDetector {
       this.#errors = this.#base.map((value) => Math.log(value / level)).filter(Number.isFinite);
     }
     const center = median(this.#errors);
-    const sigma = SIGMA_OF_MAD * median(this.#errors.map((error) => Math.abs(error - center)));
+    const deviation = median(this.#errors.map((error) => Math.abs(error - center)));
+    // The span is larger than the deviation says where noise has heavy tails.
+    const span = quantile(this.#errors, 0.9) - quantile(this.#errors, 0.1);
+    const sigma = Math.max(SIGMA_OF_MAD * deviation, SIGMA_OF_SPAN * span);
     // In steady growth all days are above the level by the same part.
     const drift = Math.exp(Math.min(Math.max(center, -MIN_DEVIATION), MIN_DEVIATION));
     let low = Math.min(1 - MIN_DEVIATION, Math.exp(-SIGMAS_DOWN * sigma));
@@ -168,7 +190,7 @@ export class SeriesDetector {
       low *= Math.min(1, ...parts.filter((part) => part > 0));
       high *= Math.max(1, ...parts);
     }
-    return { expected: level * drift * (factor ?? 1), low, high };
+    return { expected: level * drift * (factor ?? 1), low, high, sigma };
   }
 
   /** Returns the part of the level that a weekday has, as seen from a day; undefined until it is known. */
@@ -184,7 +206,7 @@ export class SeriesDetector {
   }
 
   /** Returns the part that the same day of the last three months had, where it was out of order in half of them. */
-  #lump(day: number, low: number, high: number): number {
+  #lump(day: number, high: number): number {
     const date = new Date(day * DAY_MS);
     const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
     const isLast = new Date((day + 1) * DAY_MS).getUTCDate() === 1;
@@ -194,16 +216,16 @@ export class SeriesDetector {
         const then = Date.UTC(year, month - months, dayOf(lastDay)) / DAY_MS;
         const at = this.#days.length - (day - then);
         const around = at < 0 ? 0 : median(this.#days.slice(Math.max(0, at - 7), at + 8));
-        const factor = this.#weekday(then, day) ?? 1;
-        return around === 0 || factor === 0 ? [] : [this.#days[at] / around / factor];
+        if (around === 0) return [];
+        const part = this.#days[at] / around;
+        // A weekday that is always large is no fee.
+        return [part > high * Math.max(1, this.#weekday(then, day) ?? 1) ? part : 1];
       });
     const candidates = [partsOf((last) => Math.min(last, date.getUTCDate()))];
     if (isLast) candidates.push(partsOf((last) => last));
     for (const parts of candidates) {
-      const above = parts.filter((part) => part > high);
+      const above = parts.filter((part) => part > 1);
       if (above.length > 0 && 2 * above.length >= parts.length) return Math.max(...above);
-      const below = parts.filter((part) => part < low);
-      if (below.length > 0 && 2 * below.length >= parts.length) return Math.min(...below);
     }
     return 1;
   }
@@ -215,9 +237,13 @@ function pushed(values: readonly number[], value: number, length: number): numbe
 }
 
 /** The middle value; 0 of none. */
-export function median(values: readonly number[]): number {
-  if (values.length === 0) return 0;
+function median(values: readonly number[]): number {
+  return values.length === 0 ? 0 : quantile(values, 0.5);
+}
+
+/** The value that this fraction does not exceed; between two values in proportion. */
+function quantile(values: readonly number[], fraction: number): number {
   const sorted = Float64Array.from(values).sort();
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  const at = fraction * (sorted.length - 1);
+  return interpolate(fraction, sorted.length, [sorted[Math.floor(at)], sorted[Math.ceil(at)]]);
 }

@@ -138,7 +138,7 @@ export function acceptBudget(input: BudgetInput, defaultZone = "UTC"): Budget {
     given[field] = Math.max(time, EARLIEST_TIME);
   }
   if (given.tags !== undefined) given.tags = acceptMap(SUBJECT, "tags", given.tags);
-  if (given.where !== undefined) given.where = acceptConditions(given.where);
+  if (given.where !== undefined) given.where = acceptConditions(given.where, timeZone as string);
   const isFixed = given.startTime !== undefined && given.endTime !== undefined && given.period === undefined;
   const budget = {
     name: given.budgetId,
@@ -156,8 +156,8 @@ export function acceptBudget(input: BudgetInput, defaultZone = "UTC"): Budget {
 }
 
 /** Checks conditions, and writes their times as numbers, so that they are the same when they are read again. */
-function acceptConditions(where: unknown): WhereCondition[] {
-  acceptWhere(costEntries, where);
+function acceptConditions(where: unknown, timeZone: string): WhereCondition[] {
+  acceptWhere(costEntries, where, timeZone);
   const stored = (value: unknown): unknown =>
     value instanceof Date ? value.getTime() : Array.isArray(value) ? value.map(stored) : value;
   return (where as WhereCondition[]).map((condition) =>

@@ -14,6 +14,7 @@ import {
   type BasisTotals,
   type BudgetPeriod,
   fieldsOf,
+  filterOf,
   keyOfCost,
   keysOf,
   readSpendings,
@@ -136,10 +137,7 @@ function isCounted(
 /** Groups budgets so that a cost is looked up once for all budgets that filter by the same fields. */
 function groupsOf(watched: readonly WatchedPeriod[]): BudgetGroup[] {
   const budgets = [...Map.groupBy(watched, ({ budget }) => budget).values()];
-  const byFilter = Map.groupBy(
-    budgets,
-    ([{ budget }]) => JSON.stringify([fieldsOf(budget), budget.where]),
-  );
+  const byFilter = Map.groupBy(budgets, ([{ budget }]) => filterOf(budget));
   return [...byFilter.values()].map((group) => {
     const [[{ budget }]] = group;
     const fields = fieldsOf(budget);
@@ -147,7 +145,7 @@ function groupsOf(watched: readonly WatchedPeriod[]): BudgetGroup[] {
     const byKey = new Map(
       [...Map.groupBy(pairs, ({ key }) => key)].map(([key, found]) => [key, found.map(({ one }) => one)]),
     );
-    const conditions = acceptWhere(costEntries, budget.where ?? [])
+    const conditions = acceptWhere(costEntries, budget.where ?? [], budget.timeZone)
       .map((condition) => matcherOf(costEntries, condition));
     return { fields, byKey, matches: (entry) => conditions.every((holds) => holds({ ...entry })) };
   });

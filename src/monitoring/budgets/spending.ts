@@ -53,7 +53,7 @@ export async function readSpending(backend: Backend, period: BudgetPeriod): Prom
  */
 export async function readSpendings(backend: Backend, periods: readonly BudgetPeriod[]): Promise<Spending[]> {
   const spendings = new Map<BudgetPeriod, Spending>();
-  const byFilter = Map.groupBy(periods, ({ budget }) => JSON.stringify([fieldsOf(budget), budget.where]));
+  const byFilter = Map.groupBy(periods, ({ budget }) => filterOf(budget));
   for (const alike of byFilter.values()) {
     const size = alike.length < MIN_SHARED ? 1 : MAX_WINDOWS;
     const parts = alike.flatMap((_, i) => i % size === 0 ? [alike.slice(i, i + size)] : []);
@@ -67,7 +67,7 @@ export async function readSpendings(backend: Backend, periods: readonly BudgetPe
 
 /** Reads the costs of one budget by a query with its filters. */
 async function readOne(backend: Backend, { budget, window }: BudgetPeriod): Promise<Spending> {
-  const { categories, resourceId, region, tags, where } = budget;
+  const { categories, resourceId, region, tags, where, timeZone } = budget;
   const [category, ...more] = categories ?? [];
   const query = acceptQuery(costEntries, {
     startTime: window.start,
@@ -77,6 +77,7 @@ async function readOne(backend: Backend, { budget, window }: BudgetPeriod): Prom
     region,
     tags,
     where,
+    timeZone,
   });
   const rows = await readRows(backend, query, { groupBy: more.length === 0 ? [] : [{ field: "category" }] });
   return spendingOf(budget, rows.filter(({ group }) => more.length === 0 || categories!.includes(group[2]!)));
@@ -87,8 +88,8 @@ async function readShared(backend: Backend, periods: readonly BudgetPeriod[]): P
   const bounds = [...new Set(periods.flatMap(({ window: { start, end } }) => [start, end]))].sort((a, b) =>
     a - b
   );
-  const [{ budget: { where } }] = periods;
-  const query = acceptQuery(costEntries, { startTime: bounds[0], endTime: bounds.at(-1), where });
+  const [{ budget: { where, timeZone } }] = periods;
+  const query = acceptQuery(costEntries, { startTime: bounds[0], endTime: bounds.at(-1), where, timeZone });
   const groupBy = fieldsOf(periods[0].budget);
   // Between two bounds all costs count for the same windows.
   const ranges = bounds.slice(1).map((end, i) => ({ start: bounds[i], end, stepMs: end - bounds[i] }));
@@ -115,6 +116,11 @@ async function readRows(
     measures: [{ function: "sum", field: "amount" }, { function: "count" }],
     mayUseRollUps: true,
   });
+}
+
+/** Returns a text that is the same for budgets that filter by the same fields and conditions. */
+export function filterOf(budget: Budget): string {
+  return JSON.stringify([fieldsOf(budget), ...(budget.where ? [budget.where, budget.timeZone] : [])]);
 }
 
 /** Returns the fields and tags by which a budget filters costs, beside the currency. */

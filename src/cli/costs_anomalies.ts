@@ -1,0 +1,71 @@
+import { findAnomalies } from "../monitoring/anomalies/anomalies.ts";
+import type { CostAnomaly } from "../records/anomaly.ts";
+import { DATASETS } from "../records/datasets.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  readZone,
+  withBackend,
+} from "./command.ts";
+import { formatTable, note, print, printFound } from "./output.ts";
+import { RANGE_OPTIONS, readRange } from "./selection.ts";
+import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
+
+const HEADER = ["day", "kind", "severity", "group", "currency", "amount", "expected", "deviation"];
+
+/** `openfinops costs anomalies` */
+export const costsAnomalies: Command = {
+  name: "costs anomalies",
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    ...RANGE_OPTIONS.map((option) =>
+      option.name === "since" ? { ...option, summary: `${option.summary} (default 30d)` } : option
+    ),
+    {
+      name: "group-by",
+      value: "FIELDS",
+      summary: "series by these fields, such as tags.team or subAccountId (default category,serviceName)",
+    },
+    WHERE_OPTION,
+  ],
+  examples: [
+    "openfinops costs anomalies",
+    "openfinops costs anomalies --since 90d --group-by tags.team --format json",
+  ],
+  async run(given) {
+    const format = readFormat(given);
+    const timeZone = readZone(given);
+    const query = {
+      ...readRange(given),
+      timeZone,
+      where: readWhere(given, { dataset: DATASETS.cost_entries, timeZone }),
+      ...(given.has("group-by") ? { groupBy: splitNames(given.text("group-by")) } : {}),
+    };
+    const found = await withBackend(given, "read", (backend) => findAnomalies(backend, query));
+    const rows = found.map((anomaly) => cellsOf(anomaly, timeZone));
+    const table = () => {
+      if (found.length > 0) print(formatTable(HEADER, rows));
+    };
+    printFound(format, found, { table, header: HEADER, rows });
+    if (found.length === 0) note("No anomalies.");
+  },
+};
+
+function cellsOf(anomaly: CostAnomaly, timeZone: string): string[] {
+  const { startTime, kind, severity, group, currency, basis, amount, expected, deviation } = anomaly;
+  const day = Temporal.Instant.fromEpochMilliseconds(startTime).toZonedDateTimeISO(timeZone).toPlainDate();
+  const names = Object.values(group).filter((name) => name !== null);
+  return [
+    day.toString(),
+    kind,
+    severity,
+    names.join(", ") || (Object.keys(group).length === 0 ? "(all)" : "(none)"),
+    basis ? `${currency} (${basis})` : currency,
+    amount,
+    String(Number(expected.toPrecision(4))),
+    Number.isFinite(deviation) ? `${deviation > 0 ? "+" : ""}${deviation.toFixed(0)} %` : "",
+  ];
+}

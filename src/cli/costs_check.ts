@@ -1,0 +1,79 @@
+import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
+import { Decimal } from "../records/decimal.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  readZone,
+  TIME_ZONE_OPTION,
+  withBackend,
+} from "./command.ts";
+import { invalidValue, readTime, UsageError } from "./option_values.ts";
+import { formatTable, print, printFound } from "./output.ts";
+
+const HEADER = ["budgetId", "fits", "currency", "amount", "spent", "requested", "remaining"] as const;
+
+/** `openfinops costs check` */
+export const costsCheck: Command = {
+  name: "costs check",
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...FORMAT_OPTIONS,
+    { name: "budget", value: "ID", summary: "the budget (required)" },
+    { name: "amount", value: "N", summary: "planned spending, in the currency of the budget (required)" },
+    { name: "at", value: "TIME", summary: "time of the spending, which decides the period (default now)" },
+    TIME_ZONE_OPTION,
+  ],
+  examples: ["openfinops costs check --budget nlp --amount 120 && ./train.sh"],
+  async run(given) {
+    const format = readFormat(given);
+    const [budgetId, requested, at] = ["budget", "amount", "at"].map((name) => given.text(name));
+    if (budgetId === undefined || requested === undefined) {
+      throw new UsageError("Pass --budget with its id and --amount with the planned spending.", {
+        code: "MISSING_ARGUMENT",
+      });
+    }
+    const planned = readAmount(requested);
+    const time = at === undefined ? {} : { at: readTime("at", at, readZone(given)) };
+    const [budget] = await withBackend(
+      given,
+      "read",
+      (backend) => budgetStatuses(backend, { budgetId, ...time }),
+    );
+    const { currency, amount, spent } = budget;
+    const remaining = Decimal.from(budget.remaining).minus(planned);
+    const fits = remaining.compare(Decimal.ZERO) >= 0;
+    const found = {
+      budgetId,
+      fits,
+      currency,
+      amount,
+      spent,
+      requested: planned.toString(),
+      remaining: remaining.toString(),
+    };
+    const rows = [HEADER.map((field) => String(found[field]))];
+    printFound(format, found, {
+      table: () => print(formatTable(["budget", ...HEADER.slice(1)], rows)),
+      header: HEADER,
+      rows,
+    });
+    if (fits) return;
+    throw new TransferError(
+      `Budget ${budgetId} does not allow ${planned} ${currency} more: ${spent} of ${amount} ${currency} are spent.`,
+      { code: "BUDGET_EXCEEDED" },
+    );
+  },
+};
+
+function readAmount(text: string): Decimal {
+  try {
+    const amount = Decimal.from(text);
+    if (amount.isStorable && amount.compare(Decimal.ZERO) >= 0) return amount;
+  } catch {
+    // reported below
+  }
+  throw invalidValue("amount", "a decimal number from 0, such as 120.50", text);
+}
