@@ -86,6 +86,8 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "costs summary",
     "costs reconcile",
     "costs budgets",
+    "costs check",
+    "costs anomalies",
     "costs set-budget",
     "costs price",
     "prices list",

@@ -33,6 +33,8 @@ const READ = [
   "prices list --own",
   "prices show gpt-5",
   "prices test gpt-5 --input 1",
+  "costs check --budget there --amount 1",
+  "costs anomalies",
 ];
 const WRITE = [
   "database init",

@@ -7,7 +7,7 @@ import type { RecordedDelivery } from "../transfer/delivery.ts";
 import { newAnomalies } from "./anomalies/anomalies.ts";
 import { type BudgetWindow, windowsIn } from "./budgets/budget.ts";
 import { CrossingLog, recordCrossings } from "./budgets/crossings.ts";
-import { readSpendings, spentOf } from "./budgets/spending.ts";
+import { readSpendings } from "./budgets/spending.ts";
 import { type CostFinding, recordFinding } from "./cost_findings.ts";
 import { bodiesOf, BUDGET, EVALUATION } from "./document_kinds.ts";
 
@@ -65,9 +65,9 @@ export async function evaluateCosts(
     .flatMap((budget) => windowsIn(budget, changed).map((window) => ({ budget, window })));
   const spendings = await readSpendings(backend, periods);
   const log = await CrossingLog.read(documents);
-  for (const [i, { budget, window }] of periods.entries()) {
-    const period = { budget, window, spent: spentOf(budget, spendings[i].totals) };
-    found.push(...await recordCrossings(backend, period, { log, emit }));
+  for (const [i, period] of periods.entries()) {
+    const { totals } = spendings[i];
+    found.push(...await recordCrossings(backend, { ...period, totals }, { log, emit }));
   }
   for (const finding of anomalies ? await newAnomalies(backend) : []) {
     if (await recordFinding(backend, finding, emit)) found.push(finding);

@@ -49,6 +49,8 @@ export interface BudgetCrossing {
   at: number;
   /** Spending at that time, a canonical decimal string. */
   spent: string;
+  /** Set where estimated costs counted. */
+  basis?: "estimated";
   /** Time at which the threshold was armed again, because spending fell or the budget changed. */
   rearmedAt?: number;
   /** Number of earlier crossings of the same threshold in the period; absent for the first. */

@@ -9,28 +9,14 @@ import { Decimal } from "../../records/decimal.ts";
 import { acceptWhere } from "../../records/where.ts";
 import { bodiesOf, BUDGET } from "../document_kinds.ts";
 import { type BudgetWindow, windowAt, windowsIn } from "./budget.ts";
-import { CrossingLog, recordCrossings } from "./crossings.ts";
-import {
-  type BasisTotals,
-  type BudgetPeriod,
-  fieldsOf,
-  filterOf,
-  keyOfCost,
-  keysOf,
-  readSpendings,
-  spentOf,
-} from "./spending.ts";
-
-/** A budget, a window of it, and what is spent in it. */
-interface WatchedPeriod extends BudgetPeriod {
-  readonly totals: BasisTotals;
-}
+import { CrossingLog, recordCrossings, type SpentPeriod } from "./crossings.ts";
+import { fieldsOf, filterOf, keyOfCost, keysOf, readSpendings } from "./spending.ts";
 
 /** Periods of budgets that filter by the same fields, by the values for which they count. */
 interface BudgetGroup {
   readonly fields: readonly GroupKey[];
   readonly matches: (entry: CostEntry) => boolean;
-  readonly byKey: ReadonlyMap<string, readonly (readonly WatchedPeriod[])[]>;
+  readonly byKey: ReadonlyMap<string, readonly (readonly SpentPeriod[])[]>;
 }
 
 /**
@@ -43,7 +29,7 @@ export class BudgetMonitor {
   /** Days since the epoch with costs in periods that are not watched. */
   readonly #days = new Set<number>();
   #refreshedAt = 0;
-  #watched: readonly WatchedPeriod[] = [];
+  #watched: readonly SpentPeriod[] = [];
   #groups: readonly BudgetGroup[] = [];
   #log = new CrossingLog();
 
@@ -116,8 +102,7 @@ export class BudgetMonitor {
 
   /** Records the thresholds that were crossed. What cannot be stored is found again the next time. */
   async report(): Promise<void> {
-    for (const { budget, window, totals } of this.#watched) {
-      const period = { budget, window, spent: spentOf(budget, totals) };
+    for (const period of this.#watched) {
       await recordCrossings(this.#backend, period, { log: this.#log, emit: this.#emit });
     }
   }
@@ -135,7 +120,7 @@ function isCounted(
 }
 
 /** Groups budgets so that a cost is looked up once for all budgets that filter by the same fields. */
-function groupsOf(watched: readonly WatchedPeriod[]): BudgetGroup[] {
+function groupsOf(watched: readonly SpentPeriod[]): BudgetGroup[] {
   const budgets = [...Map.groupBy(watched, ({ budget }) => budget).values()];
   const byFilter = Map.groupBy(budgets, ([{ budget }]) => filterOf(budget));
   return [...byFilter.values()].map((group) => {

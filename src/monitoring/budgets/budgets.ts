@@ -135,8 +135,7 @@ export class Budgets {
     const log = await CrossingLog.read(this.#backend.documents);
     for (const { budget, window, spending: { totals } } of found) {
       if (window.start > Date.now() || window.end <= Date.now()) continue;
-      const period = { budget, window, spent: spentOf(budget, totals) };
-      await recordCrossings(this.#backend, period, { log, emit: this.#emit });
+      await recordCrossings(this.#backend, { budget, window, totals }, { log, emit: this.#emit });
     }
   }
 }

@@ -1,20 +1,18 @@
 import type { Backend, DocumentStore } from "../../backends/backend.ts";
 import type { EventListener } from "../../pipeline/events.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
-import type { Decimal } from "../../records/decimal.ts";
 import { type CostFinding, recordFinding } from "../cost_findings.ts";
 import { bodiesOf, CROSSING } from "../document_kinds.ts";
 import { type BudgetWindow, windowAt } from "./budget.ts";
 import { reachedThresholds, thresholdAmount } from "./budget_status.ts";
+import { basisOf, type BasisTotals, type BudgetPeriod } from "./spending.ts";
 
 /** A threshold of a running period is armed again when spending falls below this part of it: 9 of 10. */
 const REARM = [9n, 10n] as const;
 
 /** A budget, a window of it, and what is spent in it. */
-export interface SpentPeriod {
-  readonly budget: Budget;
-  readonly window: BudgetWindow;
-  readonly spent: Decimal;
+export interface SpentPeriod extends BudgetPeriod {
+  readonly totals: BasisTotals;
 }
 
 /** Recorded crossings: of each threshold in a period the newest. */
@@ -66,17 +64,21 @@ function crossingId(crossing: BudgetCrossing): string {
  */
 export async function recordCrossings(
   backend: Backend,
-  { budget, window, spent }: SpentPeriod,
+  { budget, window, totals }: SpentPeriod,
   { log, emit }: { readonly log: CrossingLog; readonly emit?: EventListener },
 ): Promise<CostFinding[]> {
   const found: CostFinding[] = [];
+  const basis = basisOf(budget, totals);
+  const { total: spent } = totals[basis];
   const reached = reachedThresholds(budget, spent);
   for (const threshold of budget.thresholds) {
     const newest = log.newest(budget, window, threshold);
     const isActive = newest !== undefined && newest.rearmedAt === undefined;
     if (isActive) {
       const limit = thresholdAmount(budget, threshold).timesFraction(...REARM);
-      if (spent.compare(limit) < 0 && Date.now() < window.end) log.set(await rearm(backend, newest));
+      // Billed costs that take the place of estimates are the same spending.
+      const isFallen = spent.compare(limit) < 0 && basis === (newest.basis ?? "billed");
+      if (isFallen && Date.now() < window.end) log.set(await rearm(backend, newest));
     } else if (reached.includes(threshold)) {
       const crossing: BudgetCrossing = {
         budgetId: budget.budgetId,
@@ -84,6 +86,7 @@ export async function recordCrossings(
         threshold,
         at: Date.now(),
         spent: spent.toString(),
+        ...(basis === "estimated" ? { basis } : {}),
         ...(newest === undefined ? {} : { generation: (newest.generation ?? 0) + 1 }),
       };
       const finding = findingOf(budget, crossing);
