@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { importRecords, ObservabilityHub, openBackend } from "../mod.ts";
+import { CostObservatory, importRecords, ObservabilityHub, openBackend } from "../mod.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
@@ -105,6 +105,9 @@ async function prepare({ folder, url }: Place): Promise<void> {
     await hub.collectSystemMetrics({ timestamp: NEW_YEAR, nodeId, cpuUsage: 50 });
   }
   const backend = await openBackend({ connectionString: url });
+  const costs = await CostObservatory.open({ backend });
+  await costs.createBudget({ budgetId: "there", amount: 1 });
+  await costs.close();
   const invoice =
     "InvoiceId,InvoiceDetailId,InvoiceIssuerName,BilledCost,BillingCurrency\nINV-1,1,AWS,0,USD\n";
   await importRecords(new Blob([invoice]).stream(), { backend, dataset: "cost_entries", format: "focus" });

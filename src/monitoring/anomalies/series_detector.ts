@@ -16,9 +16,10 @@ const SHIFT_DAYS = 5;
 /** Days from which the level is taken, and those from which the spread is. */
 const LEVEL_DAYS = 14;
 const SPREAD_DAYS = 56;
-/** Weeks from which the part of a weekday is taken, and the fewest of them. */
+/** Weeks from which the part of a weekday is taken, the fewest of them, and days in which all weekdays have those. */
 const WEEKS = 8;
 const MIN_WEEKS = 3;
+const SEASON_DAYS = 28;
 /** Standard deviations, of logarithms, that are taken for chance: down, where noise that is not of logarithms has a longer tail, and up. */
 const SIGMAS_DOWN = 5.5;
 const SIGMAS_UP = 4.5;
@@ -90,6 +91,7 @@ export class SeriesDetector {
   }
 
   #judge(day: number, total: number): Verdict | undefined {
+    if (this.#days.length === SEASON_DAYS) this.#takeOutWeekdays(day);
     const factor = this.#weekday(day, day);
     const level = this.level;
     if (level === 0 || Math.abs(factor ?? 1) < NEARLY_NOTHING) return this.#judgeIdle(total, factor);
@@ -193,9 +195,19 @@ export class SeriesDetector {
     return { expected: level * drift * (factor ?? 1), low, high, sigma };
   }
 
+  /** Takes the weekdays out of the days that were judged before they were known. */
+  #takeOutWeekdays(day: number): void {
+    this.#base = this.#days.slice(-LEVEL_DAYS).flatMap((total, i) => {
+      const factor = this.#weekday(day - LEVEL_DAYS + i, day) ?? 1;
+      return Math.abs(factor) < NEARLY_NOTHING ? [] : [total / factor];
+    });
+    this.#errors = [];
+  }
+
   /** Returns the part of the level that a weekday has, as seen from a day; undefined until it is known. */
   #weekday(of: number, day: number): number | undefined {
     const parts: number[] = [];
+    if (this.#days.length < SEASON_DAYS) return undefined;
     const first = this.#days.length - ((day - of) % 7 || 7);
     for (let at = first; at >= 3 && parts.length < WEEKS; at -= 7) {
       const around = median(this.#days.slice(at - 3, at + 4));
