@@ -187,7 +187,7 @@ test("accepts the options and variables of the original OpenFinOps", async (fold
 });
 
 test("lists commands and exits with 2 when none is given", async ({ path: cwd }) => {
-  for (const [group, least] of [[[], 15], [["database"], 14]] as const) {
+  for (const [group, least] of [[[], 16], [["database"], 15]] as const) {
     const { code, out, err } = await openfinops([...group], { cwd });
     assertEquals([code, out], [2, ""]);
     const listed = err.split("\n").filter((line) => /^ {2}(collect|database [a-z-]+) {2,}\S/.test(line));
