@@ -13,6 +13,7 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { deleteRecords } from "../src/transfer/delete_records.ts";
+import { readFocusRows } from "../src/transfer/focus_documents.ts";
 import { type CostFile, importCosts } from "../src/transfer/import.ts";
 import type { RecordedDelivery } from "../src/transfer/delivery.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
@@ -296,6 +297,53 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(await totals(backend), { USD: "3" });
   });
 
+  test("tells a known id with other columns of its vendor", async (backend) => {
+    const bill = (note: string, id = "a") =>
+      "x_Id,x_Note,x_Other,BilledCost,BillingCurrency,ChargePeriodStart,ServiceName\n" +
+      `${id},${note},,1,USD,2026-01-01T00:00:00Z,EC2\n`;
+    const options: Options = { format: "focus", idColumn: "x_Id", append: true };
+    await importText(backend, bill("first"), options);
+    await importText(backend, bill("first", "b"), options); // another first row names the columns that are null in it
+    const known = await importText(
+      backend,
+      bill("first") + bill("first", "c").split("\n")[1] + "\n",
+      options,
+    );
+    assertEquals([known.known, known.stored], [1, 1]);
+    await assertRejects(
+      () => importText(backend, bill("second"), options),
+      TransferError,
+      "0 records are stored, 0 are known, 1 with other content are not stored.",
+    );
+  });
+
+  test("publishes other datasets of FOCUS with the costs, or neither", async (backend) => {
+    const bill = (days: readonly number[]) =>
+      "BilledCost,BillingCurrency,ChargePeriodStart,ServiceName\n" +
+      days.map((day) => `1,USD,2026-01-0${day}T00:00:00Z,EC2\n`).join("");
+    const period = (status: string) =>
+      "BillingPeriodEnd,BillingPeriodStart,BillingPeriodStatus,InvoiceIssuerName\n" +
+      `2026-02-01T00:00:00Z,2026-01-01T00:00:00Z,${status},AWS\n`;
+    const importFiles = (...texts: string[]) => {
+      const files = texts.map((text, i): CostFile => ({
+        name: `${i}.csv`,
+        format: "focus",
+        open: () => Promise.resolve(new Blob([text]).stream()),
+      }));
+      return importCosts(files, { backend, dataset: "cost_entries", format: "focus" });
+    };
+    const status = async () =>
+      (await readFocusRows(backend.documents, "billing-period")).map(({ BillingPeriodStatus }) =>
+        BillingPeriodStatus
+      );
+    await importFiles(period("Open"), bill([1, 2, 3]));
+    assertEquals([await status(), await totals(backend)], [["Open"], { USD: "3" }]);
+    await assertRejects(() => importFiles(period("Closed"), bill([1])), TransferError, "Nothing was stored");
+    assertEquals([await status(), await totals(backend)], [["Open"], { USD: "3" }]);
+    const { stored, restated, known } = await importFiles(bill([3, 2, 1]), period("Closed"));
+    assertEquals([stored, restated, known, await status()], [1, 1, 3, ["Closed"]]);
+  });
+
   test("knows costs that were exported from the same database", async (backend) => {
     const costs = [costEntry({ entryId: "a", source: "api" }), costEntry({ entryId: "b" })];
     await write(backend, costEntries, costs);
@@ -378,6 +426,32 @@ Deno.test("a delivery on PostgreSQL drops staging tables that killed imports lef
   await importText(backend, month());
   const found = await database.sql("SELECT relname FROM pg_class WHERE relname LIKE 'openfinops_staging%'");
   assertEquals(found.map(({ relname }) => relname), [`openfinops_staging_${now}_bb`]);
+  await backend.close();
+});
+
+Deno.test("a delivery on SQLite waits for another program that writes, and says so", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  const other = new DatabaseSync(folder.file("test.db"));
+  other.exec("BEGIN IMMEDIATE");
+  const notes: string[] = [];
+  await importText(backend, month(), {
+    onNote(text) {
+      notes.push(text);
+      other.exec("COMMIT");
+    },
+  });
+  assertEquals(notes, ["waiting for another program that writes into the database"]);
+  assertEquals(await totals(backend), { USD: "10" });
+  other.exec("BEGIN IMMEDIATE");
+  const stop = new AbortController();
+  const importing = importText(backend, month("2"), {
+    signal: stop.signal,
+    onNote: () => stop.abort(new Error("enough")),
+  });
+  await assertRejects(() => importing, Error, "enough");
+  other.close();
+  assertEquals(await totals(backend), { USD: "10" });
   await backend.close();
 });
 

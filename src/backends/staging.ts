@@ -185,11 +185,10 @@ export const STAGED_COSTS: Dataset<unknown> = defineDataset({
   ],
 });
 
-/**
- * Fields that do not count as content of a cost when an id exists: imports set `source` and `deliveryId`, and the first row
- * of a file names columns of the file in `focus`.
- */
-export const NO_CONTENT: readonly string[] = ["source", "deliveryId", "focus"];
+/** Fields that are no content of a cost when its id exists: imports set them. */
+export const NO_CONTENT: readonly string[] = ["source", "deliveryId"];
+/** The field whose empty entries are no content: the first row of a file names the columns that are null in it. */
+export const NAMES_COLUMNS = "focus";
 
 /** Start of the UTC month after a time. */
 export function monthAfter(time: number): number {

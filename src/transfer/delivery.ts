@@ -135,6 +135,8 @@ type Fate = "new" | "known" | "replace" | "append" | "refused";
 /** Takes in the rows of one delivery, and decides about it. */
 export class Delivery implements Publication {
   readonly id: string = newDeliveryId();
+  /** Further documents of the files, which are published with the costs. */
+  readonly documents: StoredDocument[] = [];
   readonly #given: Given;
   /** Source of files that name none. */
   readonly #constants: string;
@@ -234,7 +236,9 @@ export class Delivery implements Publication {
     if (this.#hasLooseRows) {
       insert.set(NO_PART, { deliveryId: "", source: "", period: 0, first: 0, last: 0 });
     }
-    if (insert.size === 0) return undefined;
+    if (insert.size === 0) {
+      return { remove: [], insert, documents: () => this.documents };
+    }
     const ended = this.#live.filter(({ part, state }) =>
       state.rows === 0 || this.#fates.get(this.#parts.get(nameOf(part))!) === "replace"
     );
@@ -370,7 +374,7 @@ export class Delivery implements Publication {
       const parts = inserted.map((part) => recordOf(part, after.get(part.number)));
       changed.set(this.id, { at, ...who, files, parts });
     }
-    return [...changed].map(([id, body]) => ({ kind: DELIVERY, id, body }));
+    return [...this.documents, ...[...changed].map(([id, body]) => ({ kind: DELIVERY, id, body }))];
   }
 }
 

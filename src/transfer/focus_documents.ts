@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { DocumentStore } from "../backends/backend.ts";
+import type { DocumentStore, StoredDocument } from "../backends/backend.ts";
 import { formatCsv } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
 import type { Reject } from "./record_stream.ts";
@@ -67,22 +67,26 @@ export function periodOf(issuer: string | undefined, start: number | undefined):
 
 /** Encoding of rows. */
 export interface FocusDocumentsOptions {
-  readonly documents: DocumentStore;
+  readonly documents: Pick<DocumentStore, "read">;
+  /** Documents that are published with the costs of the same command. */
+  readonly staged: StoredDocument[];
   readonly dataset: FocusDataset;
   readonly columns: readonly string[];
   readonly reject: (reject: Reject) => void;
 }
 
-/** Stores the rows of a file, one document each; a row that comes again takes the place of the one with its key. */
-export async function storeFocusRows(
+/**
+ * Makes documents of the rows of a file, one each, and adds them to those that are published; a row that comes again takes
+ * the place of the one with its key.
+ */
+export async function stageFocusRows(
   rows: AsyncIterable<readonly FileRow[]>,
-  { documents, dataset, columns, reject }: FocusDocumentsOptions,
+  { documents, staged, dataset, columns, reject }: FocusDocumentsOptions,
 ): Promise<{ stored: number; known: number; restated: number }> {
   const kind = kindOf(dataset);
   const { key } = DATASETS[dataset];
-  const present = new Map(
-    (await documents.read(kind)).map(({ id, body }) => [id, contentOf(body as FocusRow)]),
-  );
+  const before = [...await documents.read(kind), ...staged.filter((document) => document.kind === kind)];
+  const present = new Map(before.map(({ id, body }) => [id, contentOf(body as FocusRow)]));
   const seen = new Map<string, number>();
   const report = { stored: 0, known: 0, restated: 0 };
   for await (const page of rows) {
@@ -101,7 +105,7 @@ export async function storeFocusRows(
       const before = present.get(id);
       if (before === contentOf(body)) report.known++;
       else {
-        await documents.write({ kind, id, body });
+        staged.push({ kind, id, body });
         report.stored++;
         if (before !== undefined) report.restated++;
       }

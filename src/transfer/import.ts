@@ -1,14 +1,14 @@
 import { createHash } from "node:crypto";
-import type { Backend } from "../backends/backend.ts";
+import type { Backend, StoredDocument } from "../backends/backend.ts";
 import { NOTHING_PUBLISHED, type Staging } from "../backends/staging.ts";
-import { describe } from "../errors.ts";
-import { retryBriefly } from "../pipeline/retry.ts";
+import { BackendError, describe } from "../errors.ts";
+import { retry, retryBriefly } from "../pipeline/retry.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { aheadSink, batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
-import { type FocusDataset, focusDatasetOf, readClosedPeriods, storeFocusRows } from "./focus_documents.ts";
+import { type FocusDataset, focusDatasetOf, readClosedPeriods, stageFocusRows } from "./focus_documents.ts";
 import type { MappingOptions } from "./mapping.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
 import { detectFormat } from "./detect_format.ts";
@@ -17,6 +17,11 @@ import { type FileRow, readRows, type RowOptions } from "./rows.ts";
 import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
 import { decompress } from "./decompress.ts";
 import { isoTime } from "./values.ts";
+
+/** Time to wait for others that publish into an SQLite file: a large import takes minutes. */
+const LOCK_WAIT_MS = 600_000;
+/** Time to wait for what may pass by itself. */
+const BRIEF_WAIT_MS = 20_000;
 
 /** Options of an import. */
 export interface ImportOptions extends MappingOptions, DeliveryOptions {
@@ -223,7 +228,8 @@ async function stageFile(
   });
   const input = new CountedInput(await open(), progress, signal);
   try {
-    const records = await readRecords(input, { dataset, progress, options, take });
+    const { documents } = delivery;
+    const records = await readRecords(input, { dataset, progress, options, take, documents });
     await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
   } catch (error) {
     await input.close();
@@ -240,7 +246,7 @@ async function publish(
     options: ImportOptions & { readonly onDelivered?: (report: ImportReport) => void };
   },
 ): Promise<ImportReport> {
-  const result = await retryBriefly(() => staging.publish(delivery));
+  const result = await publishWhenFree(() => staging.publish(delivery), options);
   delivery.assertAccepted();
   // An attempt whose outcome was unknown had succeeded: its numbers are lost.
   const { stored, restated, known, different, replaced, clash } = delivery.isPublished
@@ -256,6 +262,37 @@ async function publish(
   options.onDelivered?.(report);
   if (clash) throw clashError(clash, { report, options });
   return report;
+}
+
+/** Publishes as soon as no other program holds the lock, such as another import that publishes. */
+async function publishWhenFree<T>(
+  publish: () => Promise<T>,
+  { signal = new AbortController().signal, onNote }: ImportOptions,
+): Promise<T> {
+  const start = performance.now();
+  let isTold = false;
+  return await retry(publish, {
+    signal,
+    maxMs: () => 1_000,
+    onFailure(error) {
+      if (!(error instanceof BackendError && error.retryable)) throw error;
+      const waited = performance.now() - start;
+      if (error.code !== "LOCKED") {
+        if (waited > BRIEF_WAIT_MS) throw error;
+      } else if (waited > LOCK_WAIT_MS) {
+        throw new BackendError(
+          `${error.message} Waited ${
+            LOCK_WAIT_MS / 60_000
+          } minutes; nothing was stored. Run the same command again ` +
+            "when the other program is done.",
+          { code: "LOCKED", operation: "publish", kind: "transient", cause: error },
+        );
+      } else if (!isTold) {
+        isTold = true;
+        onNote?.("waiting for another program that writes into the database");
+      }
+    },
+  });
 }
 
 function newProgress(): ImportProgress {
@@ -276,12 +313,14 @@ interface ReadingOptions {
   readonly options: ImportOptions;
   /** Completes a record; `isHashed` if the file has no id for it. */
   readonly take: Take;
+  /** Documents that are published with the costs. */
+  readonly documents?: StoredDocument[];
 }
 
-/** Records of a file; nothing where it is a file of FOCUS that is none of costs, which is stored at once. */
+/** Records of a file; nothing where it is a file of FOCUS that is none of costs: its rows become documents. */
 async function readRecords(
   input: CountedInput,
-  { dataset, progress, options, take }: ReadingOptions,
+  { dataset, progress, options, take, documents: staged = [] }: ReadingOptions,
 ): Promise<ReadableStream<unknown[]> | undefined> {
   const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
   const { columns, rows, format } = await readRows(await decompress(input.bytes), { ...options, detect })
@@ -298,6 +337,7 @@ async function readRecords(
   const { stored, known, restated } = await importDocuments(rows, {
     dataset: documents,
     columns: columns!,
+    staged,
     progress,
     options,
   });
@@ -309,9 +349,10 @@ async function readRecords(
 /** Imports a file of FOCUS that is none of costs. */
 async function importDocuments(
   rows: ReadableStream<readonly FileRow[]>,
-  { dataset, columns, progress, options }: {
+  { dataset, columns, staged, progress, options }: {
     dataset: FocusDataset;
     columns: readonly string[];
+    staged: StoredDocument[];
     progress: ImportProgress;
     options: ImportOptions;
   },
@@ -324,7 +365,7 @@ async function importDocuments(
     );
   }
   const reject = rejector(progress, options);
-  const stored = await storeFocusRows(rows, { documents, dataset, columns, reject });
+  const stored = await stageFocusRows(rows, { documents, staged, dataset, columns, reject });
   return { ...stored, rejected: progress.rejected };
 }
 

@@ -4,6 +4,7 @@ import {
   type DeliveredPart,
   DELIVERY,
   monthAfter,
+  NAMES_COLUMNS,
   NO_CONTENT,
   type PartState,
   type Publication,
@@ -113,9 +114,13 @@ function keyOf({ entryId, timestamp }: Fields): string {
   return `${timestamp} ${entryId}`;
 }
 
-/** Content of a cost, as `PublishStatements` compares it. */
+/** Content of a cost, as `SqlPublishTarget` compares it. */
 function contentOf(record: Fields | undefined): string {
-  const values = costEntries.columns.filter(({ field }) => !NO_CONTENT.includes(field))
-    .map(({ field }) => record?.[field]);
+  const values = costEntries.columns.filter(({ field }) => !NO_CONTENT.includes(field)).map(({ field }) => {
+    const value = record?.[field];
+    if (field !== NAMES_COLUMNS) return value;
+    const entries = Object.entries(value ?? {}).filter(([, text]) => text !== "");
+    return entries.length === 0 ? undefined : Object.fromEntries(entries);
+  });
   return JSON.stringify(values);
 }

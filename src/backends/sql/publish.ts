@@ -12,6 +12,7 @@ import {
   DELIVERY,
   type Eventual,
   monthAfter,
+  NAMES_COLUMNS,
   NO_CONTENT,
   NOTHING_PUBLISHED,
   type PartState,
@@ -54,6 +55,8 @@ export interface PublishDialect {
   epochMs(column: string): string;
   /** A comparison of two columns where null equals null. */
   isSame(a: string, b: string): string;
+  /** The entries of a map that are not empty, in an order that does not vary; null where there are none. */
+  filledEntries(map: string): string;
   /** A condition that a row of staging has a hashed id. */
   readonly isHashed: string;
   /** An expression as a text. */
@@ -223,9 +226,10 @@ export class SqlPublishTarget implements PublishTarget {
 
   /** The number of rows whose key has other content, and one such key. */
   #different(staged: string): string {
-    const { columns, isHashed, isSame, asText, epochMs } = this.#dialect;
+    const { columns, isHashed, isSame, asText, epochMs, filledEntries } = this.#dialect;
+    const content = (column: string, name: string) => name === NAMES_COLUMNS ? filledEntries(column) : column;
     const same = columns.filter((name) => !UNCOMPARED.includes(name))
-      .map((name) => isSame(`s.${name}`, `c.${name}`)).join(" AND ");
+      .map((name) => isSame(content(`s.${name}`, name), content(`c.${name}`, name))).join(" AND ");
     const differs = `${staged} AND NOT (${isHashed}) AND NOT (${same})`;
     return `SELECT ${asText("count(*) OVER ()")}, s.entry_id, ${epochMs("s.timestamp")} FROM ${
       this.#from(differs, STORED("s.entry_id"))
