@@ -14,7 +14,7 @@ import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { asPostgresError } from "../src/backends/postgres/errors.ts";
 import { BackendError, type FailureKind } from "../src/errors.ts";
-import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { CostObservatory, importRecords, ObservabilityHub } from "../mod.ts";
 import type { AggregateRow, Measure } from "../src/records/aggregation.ts";
 import { retryBriefly } from "../src/pipeline/retry.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
@@ -1056,13 +1056,14 @@ Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md gra
     reader: `reader_${database.name}`,
     writer: `writer_${database.name}`,
   };
-  const [forWriting, forReading, forInserting] = [...document.matchAll(/```sql\n(.*?)```/gs)].map(([, sql]) =>
-    sql.replaceAll(
-      /\bopenfinops(?:_(agent|reader|writer))?\b/g,
-      (_, role = "owner") => roleNames[role as "owner"],
-    )
-      .replaceAll(/(\w+) LOGIN PASSWORD 'change me'/g, "$1 LOGIN PASSWORD '$1'")
-  );
+  const [forWriting, forReading, forInserting, forImporting] = [...document.matchAll(/```sql\n(.*?)```/gs)]
+    .map(([, sql]) =>
+      sql.replaceAll(
+        /\bopenfinops(?:_(agent|reader|writer))?\b/g,
+        (_, role = "owner") => roleNames[role as "owner"],
+      )
+        .replaceAll(/(\w+) LOGIN PASSWORD 'change me'/g, "$1 LOGIN PASSWORD '$1'")
+    );
   const { agent, reader } = roleNames;
   try {
     await database.sql(forWriting);
@@ -1112,6 +1113,24 @@ Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md gra
       "SELECT openfinops_add_partition('cost_entries', 'ledger', now(), now())",
     ];
     for (const sql of forbidden) await assertRejects(() => runSql(url, sql), Error);
+
+    const importer = await open(url);
+    const importMonth = async (amount: number) => {
+      const rows = [1, 2].map((day) => `2026-03-0${day},r,c,USD,${amount}\n`);
+      const input = new Blob([`timestamp,resourceId,category,currency,amount\n${rows.join("")}`]).stream();
+      return await importRecords(input, { backend: importer, dataset: "cost_entries", format: "csv" });
+    };
+    await assertRejects(
+      () => importMonth(1),
+      BackendError,
+      `Have the owner of the tables run: GRANT CREATE ON SCHEMA public TO ${roleNames.writer}; ` +
+        `GRANT SELECT ON cost_entries TO ${roleNames.writer}; GRANT DELETE ON cost_entries TO ${roleNames.writer}; ` +
+        "Nothing was stored.",
+    );
+    await database.sql(forImporting);
+    assertEquals((await importMonth(1)).stored, 2);
+    assertEquals((await importMonth(2)).delivery!.replaced, 2);
+    await importer.close();
   } finally {
     const roles = Object.values(roleNames).reverse();
     await database.sql(roles.map((role) => `DROP OWNED BY ${role} CASCADE`).join("; "));

@@ -1,4 +1,5 @@
 import { costEntries } from "../../records/cost_entry.ts";
+import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
 import { narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
@@ -106,11 +107,42 @@ export class PostgresStaging implements Staging {
 
   /** Creates the table, and drops those that killed imports left behind. */
   async #create(): Promise<void> {
+    await this.#assertPrivileges();
     await this.#dropLeftovers().catch(() => {});
     const extra = STAGED_COSTS.columns.slice(costEntries.columns.length)
       .map(({ name, type }) => `${name} ${type === "boolean" ? "boolean" : "bigint"}`);
     const table = `CREATE UNLOGGED TABLE ${this.#table} (LIKE ${costEntries.name}, ${extra.join(", ")})`;
     await retryBriefly(() => this.#options.pool.useBriefly("stage", (session) => session.query(table)));
+  }
+
+  /** Throws before anything is staged where the user may not publish, with the privileges to grant. */
+  async #assertPrivileges(): Promise<void> {
+    const { pool, onConflict } = this.#options;
+    const costs = ["SELECT", "INSERT", "DELETE", ...(onConflict === "replace" ? ["UPDATE"] : [])];
+    const needed = [
+      ["has_schema_privilege(current_schema(), 'CREATE')", "format('CREATE ON SCHEMA %I', current_schema())"],
+      ...[
+        ...costs.map((privilege) => [costEntries.name, privilege]),
+        ...["SELECT", "INSERT", "UPDATE"].map((privilege) => ["live_documents", privilege]),
+      ].map(([table, privilege]) => [
+        `has_table_privilege('${table}', '${privilege}')`,
+        `'${privilege} ON ${table}'`,
+      ]),
+    ].map((row) => `(${row.join(", ")})`);
+    const missing = await retryBriefly(() =>
+      pool.useBriefly("stage", (session) =>
+        session.query(
+          "SELECT concat('GRANT ', what, ' TO ', quote_ident(current_user), ';') " +
+            `FROM (VALUES ${needed.join(", ")}) AS needed (has, what) WHERE NOT has`,
+        ))
+    );
+    if (missing.length === 0) return;
+    throw new BackendError(
+      `Cannot import into ${pool.name}: privileges are missing. Have the owner of the tables run: ${
+        missing.join(" ")
+      } Nothing was stored.`,
+      { code: "PRIVILEGE_MISSING", operation: "stage", kind: "operator" },
+    );
   }
 
   async #dropLeftovers(): Promise<void> {
