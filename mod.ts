@@ -138,6 +138,8 @@ export {
   type ImportReport,
 } from "./src/transfer/import.ts";
 export type { CellOptions } from "./src/transfer/cell_readers.ts";
+export type { FileInput } from "./src/transfer/file_parts.ts";
+export type { RandomAccess } from "./src/transfer/random_access.ts";
 export type { ImportFormat } from "./src/transfer/formats.ts";
 export type { MappingOptions } from "./src/transfer/mapping.ts";
 export {

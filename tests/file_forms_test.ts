@@ -1,4 +1,6 @@
+import { constants, gzipSync, zstdCompressSync } from "node:zlib";
 import {
+  exportRecords,
   type ImportOptions,
   importRecords,
   type ImportReport,
@@ -10,7 +12,9 @@ import {
 import type { costEntries } from "../src/records/cost_entry.ts";
 import type { DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
-import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { JsonStream } from "../src/transfer/json_stream.ts";
+import { RatioLimit } from "../src/transfer/decompress.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 
 type Bytes = string | Uint8Array<ArrayBuffer>;
@@ -38,7 +42,7 @@ async function imported(
       : content instanceof Blob
       ? content
       : new Blob([content]);
-    const report = await importRecords(blob.stream(), {
+    const report = await importRecords(blob, {
       backend,
       dataset,
       format: "csv",
@@ -242,4 +246,301 @@ Deno.test("importRecords() takes the texts of nullTexts as missing values", asyn
   const [cost] = (await imported(header + line, { nullTexts })).records;
   assertEquals([cost.region, cost.listCost], [undefined, undefined]);
   assertEquals((await imported(header + line)).rejects.map(({ line }) => line), [2]);
+});
+
+// --- Packed files and encodings
+
+const COSTS = `${HEADER}2026-01-01,r-1,c,1.25,EUR\n2026-01-02,r-2,c,2.5,EUR\n`;
+const utf8 = (text: string) => new TextEncoder().encode(text);
+
+/** The bytes of a text in UTF-16. */
+function utf16(text: string, { isBig = false, hasMark = true } = {}): Uint8Array<ArrayBuffer> {
+  const marked = hasMark ? `\uFEFF${text}` : text;
+  const view = new DataView(new ArrayBuffer(2 * marked.length));
+  for (let i = 0; i < marked.length; i++) view.setUint16(2 * i, marked.charCodeAt(i), !isBig);
+  return new Uint8Array(view.buffer);
+}
+
+/** A zip file of members by name. */
+async function zip(members: Record<string, Bytes>): Promise<Uint8Array<ArrayBuffer>> {
+  const { configure, BlobWriter, BlobReader, ZipWriter } = await import("@zip.js/zip.js");
+  configure({ useWebWorkers: false });
+  const writer = new ZipWriter(new BlobWriter());
+  for (const [name, content] of Object.entries(members)) {
+    await writer.add(name, new BlobReader(new Blob([content])));
+  }
+  return new Uint8Array(await (await writer.close()).arrayBuffer());
+}
+
+const packers: Record<string, (text: string) => Uint8Array<ArrayBuffer>> = {
+  gzip: (text) => new Uint8Array(gzipSync(text)),
+  zstd: (text) => new Uint8Array(zstdCompressSync(utf8(text))),
+  "zstd with a checksum": (text) =>
+    new Uint8Array(zstdCompressSync(utf8(text), { params: { [constants.ZSTD_c_checksumFlag]: 1 } })),
+};
+
+for (const [format, pack] of Object.entries(packers)) {
+  Deno.test(`importRecords() reads ${format}, also of several parts, and tells when it is cut`, async () => {
+    const [whole, rest] = [pack(HEADER), pack(COSTS.slice(HEADER.length))];
+    const both = new Uint8Array([...whole, ...rest]);
+    assertEquals(amountsOf(await imported(both)), ["1.25", "2.5"]);
+    const cuts = [both.length - 1, both.length - 9, whole.length + 6];
+    for (const length of cuts) {
+      const [code, message] = await refusal(() => imported(both.slice(0, length)));
+      assertEquals(
+        [code, /damaged or cut short/.test(message)],
+        ["INVALID_FILE", true],
+        `${length}: ${message}`,
+      );
+    }
+  });
+}
+
+Deno.test("importRecords() tells that zstd of blocks of any kind is cut, at any byte", async () => {
+  const text = COSTS + "2026-01-03,r,c,1,EUR\n".repeat(3_000) +
+    crypto.getRandomValues(new Uint8Array(9_000)).toHex();
+  const packed = packers.zstd(text);
+  for (let length = 5; length < packed.length; length += Math.ceil(packed.length / 31)) {
+    const [code] = await refusal(() =>
+      imported(packed.slice(0, length), { dataset: "system_metrics", set: { clusterId: "c" } })
+    );
+    assert(["INVALID_FILE", "INVALID_HEADER"].includes(code), `${length}: ${code}`);
+  }
+});
+
+Deno.test("importRecords() reads UTF-16 with and without a mark, and refuses broken UTF-16", async () => {
+  const text = COSTS.replace("r-1", "größe");
+  for (const options of [{}, { isBig: true }, { hasMark: false }, { isBig: true, hasMark: false }]) {
+    const { records } = await imported(utf16(text, options));
+    assertEquals(records.map(({ resourceId }) => resourceId), ["größe", "r-2"], JSON.stringify(options));
+  }
+  const [code] = await refusal(() => imported(utf16(text.replace("größe", "\ud800"))));
+  assertEquals(code, "INVALID_FILE");
+});
+
+Deno.test("importRecords() reads each member of a zip file and skips manifests", async () => {
+  const second = `${HEADER}2026-02-01,r,c,4,EUR\nx,r,c,1,EUR\n`;
+  const file = await zip({
+    "bill/part-1.csv": COSTS,
+    "bill/part-2.csv.gz": packers.gzip(second),
+    "bill/x-Manifest.json": "{}",
+    "__MACOSX/._part-1.csv": "\0\0",
+  });
+  const { report, rejects, notes, records } = await imported(file);
+  assertEquals([report.stored, records.map(({ amount }) => amount)], [3, ["1.25", "2.5", "4"]]);
+  assertEquals(rejects.map(({ member, line }) => [member, line]), [["bill/part-2.csv.gz", 3]]);
+  assertEquals(notes, [
+    "bill/x-Manifest.json: skipped: a manifest lists the files of a delivery and has no rows",
+  ]);
+});
+
+Deno.test("importRecords() refuses zip files that are damaged, encrypted or packed twice too often", async () => {
+  const file = await zip({ "a.csv": COSTS.repeat(50), "b.csv": COSTS });
+  for (const length of [file.length - 10, 300, 40]) {
+    assertEquals((await refusal(() => imported(file.slice(0, length))))[0], "INVALID_FILE", String(length));
+  }
+  const damaged = file.slice();
+  damaged[60] ^= 0xff;
+  assertEquals((await refusal(() => imported(damaged)))[0], "INVALID_FILE");
+  const [code, message] = await refusal(async () =>
+    imported(await zip({ "a.zip": await zip({ "b.zip": await zip({ "c.csv": COSTS }) }) }))
+  );
+  assertEquals([code, message.includes("Unpack it first")], ["UNSUPPORTED_FORMAT", true]);
+});
+
+Deno.test("RatioLimit() stops what becomes far larger than a bill can, from 1 GiB on", () => {
+  const limit = new RatioLimit();
+  limit.packed = 2 ** 10;
+  limit.add(2 ** 30);
+  assertThrows(() => limit.add(1), TransferError, "more than 1000 times larger");
+  limit.packed = 2 ** 30;
+  limit.add(2 ** 30);
+});
+
+// --- JSON
+
+const cost = (day: string, amount: number, more = {}) => (
+  { timestamp: `2026-01-${day}`, resourceId: "r", category: "c", amount, currency: "EUR", ...more }
+);
+
+Deno.test("importRecords() reads JSON arrays, single objects and objects on several lines", async () => {
+  const costs = [cost("01", 1, { description: 'a "}" \\ [' }), cost("02", 2)];
+  const spread = costs.map((one) => JSON.stringify(one, null, 2)).join("\n");
+  const forms = [
+    JSON.stringify(costs),
+    `\uFEFF${JSON.stringify(costs, null, 2)}\n`,
+    costs.map((one) => JSON.stringify(one)).join("\n"),
+    spread,
+    `[\n${costs.map((one) => JSON.stringify(one)).join(",\n")}\n]`,
+  ];
+  for (const text of forms) {
+    for (const format of ["csv", "ndjson"] as const) {
+      const found = await imported(text, { format });
+      assertEquals([amountsOf(found), found.records[0].description], [["1", "2"], 'a "}" \\ ['], text);
+    }
+  }
+  assertEquals(amountsOf(await imported(JSON.stringify(costs[0], null, 1))), ["1"]);
+});
+
+Deno.test("importRecords() names faulty objects of JSON by line and those of a file that is cut", async () => {
+  const text = `[\n${JSON.stringify(cost("01", 1))},\n{"a": },\n7,\n${JSON.stringify(cost("02", 2))}\n`;
+  const { records, rejects } = await imported(text);
+  assertEquals([records.length, rejects.map(({ line }) => line)], [2, [3, 4, 6]]);
+  assert(rejects[2].reason.includes("cut short"));
+  const cut = await imported(`[${JSON.stringify(cost("01", 1))}, {"timestamp": "2026`);
+  assertEquals(cut.rejects.map(lineOf), ["1: The JSON object is not closed."]);
+  const large = await imported(
+    `[{"description": "${"x".repeat(2 ** 20)}"}, ${JSON.stringify(cost("02", 2))}]`,
+  );
+  assertEquals([large.records.length, large.rejects.map(lineOf)], [1, [
+    "1: The object is longer than 1048576 bytes.",
+  ]]);
+});
+
+Deno.test("importRecords() reads JSON in chunks of any size", async () => {
+  const text = JSON.stringify([cost("01", 1, { description: 'é"\\' }), cost("02", 2)], null, 1);
+  for (const size of [1, 2, 3, 7]) {
+    const chunks = utf8(text);
+    const stream = ReadableStream.from((function* () {
+      for (let at = 0; at < chunks.length; at += size) yield chunks.slice(at, at + size);
+    })());
+    const found = await Array.fromAsync(stream.pipeThrough(new JsonStream()));
+    assertEquals(found.flat().map(({ line, text }) => [line, JSON.parse(text).amount]), [[2, 1], [10, 2]]);
+  }
+});
+
+Deno.test("importRecords() skips manifests of AWS and Azure with a note", async () => {
+  const manifests = [
+    { assemblyId: "a", reportKeys: ["x.csv.gz"] },
+    { manifestVersion: "2024-04-01", blobs: [{ blobName: "x" }] },
+    { executionId: "e", dataFiles: ["s3://x"] },
+  ];
+  for (const manifest of manifests) {
+    for (const text of [JSON.stringify(manifest), JSON.stringify(manifest, null, 2)]) {
+      const { report, notes } = await imported(text);
+      assertEquals([report.stored, report.rejected, notes.length], [0, 0, 1], text);
+    }
+  }
+});
+
+// --- What cannot be read
+
+Deno.test("importRecords() names what a file is that it cannot read", async () => {
+  const hex = (digits: string) => new Uint8Array(Uint8Array.fromHex(digits.padEnd(64, "00")));
+  const cases: [Bytes, RegExp][] = [
+    [
+      await zip({ "[Content_Types].xml": "<x/>", "xl/workbook.xml": "<x/>" }),
+      /an Excel workbook. Export it as CSV/,
+    ],
+    [hex("d0cf11e0a1b11ae1"), /an old Excel workbook/],
+    ["%PDF-1.7\n", /a PDF/],
+    ["ORC\u0003\0\0", /an ORC file. Export it as CSV/],
+    [hex("4f626a01"), /an Avro file/],
+    ["SQLite format 3\0", /a SQLite database. Use `openfinops database migrate/],
+    [hex("fd377a585a00"), /an xz file. Unpack it first/],
+    ["BZh91AY&SY", /a bzip2 file/],
+    ["<!DOCTYPE html><html>", /a web page/],
+    ["<?xml version='1.0'?><Workbook>", /an XML file/],
+    [hex("7f454c4602"), /no text; it begins with the bytes 7f 45 4c 46/],
+    [await zip({}), /an empty zip file/],
+  ];
+  for (const [content, expected] of cases) {
+    const [code, message] = await refusal(() => imported(content));
+    assertEquals([code, expected.test(message)], ["UNSUPPORTED_FORMAT", true], message);
+  }
+});
+
+// --- Parquet
+
+Deno.test("importRecords() reads the types of Parquet exactly", async () => {
+  const { records } = await imported({ file: "types.parquet" }, {
+    map: {
+      timestamp: "ts_local",
+      amount: "big",
+      listCost: "small",
+      effectiveCost: "mid",
+      chargePeriodEnd: "ts_utc",
+      billingPeriodStart: "day",
+      tags: "tags",
+      resourceId: "n",
+      region: "text",
+      skuId: "uuid",
+      contractedCost: "f",
+    },
+    set: { currency: "USD", category: "c" },
+  });
+  const [{ entryId: _id, source: _source, deliveryId: _delivery, ...found }] = records;
+  assertEquals(found, {
+    timestamp: Date.parse("2026-01-31T12:34:56.789Z"),
+    amount: "123456789012345678.123456789012345678",
+    listCost: "-12.34",
+    effectiveCost: "0.000001",
+    contractedCost: "0.1",
+    chargePeriodEnd: Date.parse("2026-01-31T12:34:56.789Z"),
+    billingPeriodStart: Date.parse("2026-02-01"),
+    tags: { team: "nlp", env: "prod" },
+    resourceId: "9007199254740993",
+    region: "café",
+    skuId: "6f1d4b3e-0000-4000-8000-000000000001",
+    category: "c",
+    currency: "USD",
+  });
+});
+
+Deno.test("importRecords() reads local times of Parquet in a time zone", async () => {
+  const found = await imported({ file: "types.parquet" }, {
+    map: { timestamp: "ts_local", chargePeriodEnd: "ts_utc", amount: "mid" },
+    set: { currency: "USD", category: "c", resourceId: "r" },
+    timeZone: "Europe/Berlin",
+  });
+  const [{ timestamp, chargePeriodEnd }] = found.records;
+  assertEquals([timestamp, chargePeriodEnd], [
+    Date.parse("2026-01-31T11:34:56.789Z"),
+    Date.parse("2026-01-31T12:34:56.789Z"),
+  ]);
+});
+
+Deno.test("importRecords() takes FOCUS back from Parquet with every column equal", async () => {
+  for (const [name, focusVersion] of [["focus-1.4.csv", "1.4"], ["focus-1.0.csv", "1.0"]] as const) {
+    let file = await Deno.readFile(new URL(`cases/focus/${name}`, import.meta.url));
+    const texts: string[] = [];
+    for (let round = 0; round < 2; round++) {
+      const backend = await openBackend({ connectionString: "sqlite://" });
+      const given = { backend, dataset: "cost_entries", format: "focus" } as const;
+      assertEquals((await importRecords(new Blob([file]), given)).rejected, 0);
+      const exported = { backend, dataset: "cost_entries", focus: { version: focusVersion } } as const;
+      texts.push(await new Response(await exportRecords({ ...exported, format: "focus" })).text());
+      file = await new Response(await exportRecords({ ...exported, format: "parquet" })).bytes();
+      await backend.close();
+    }
+    // Parquet holds decimals, not their trailing zeros.
+    const [before, after] = texts.map((text) =>
+      text.replaceAll(/(?<=\.\d*)0+(?=[,\n])|\.0*(?=[,\n])/g, "").split("\n")
+    );
+    assertEquals(after.filter((line, i) => line !== before[i]), []);
+  }
+});
+
+Deno.test("importRecords() tells what is wrong with Parquet that is damaged", async () => {
+  const whole = await Deno.readFile(new URL("cases/forms/types.parquet", import.meta.url));
+  const options = {
+    map: { timestamp: "ts_local", amount: "mid" },
+    set: { category: "c", resourceId: "r", currency: "EUR" },
+  };
+  const cut = await refusal(() => imported(whole.slice(0, 900), options));
+  assertEquals([cut[0], cut[1].includes("damaged or cut short")], ["INVALID_FILE", true]);
+  const [code, message] = await refusal(() => imported({ file: "types-lz4.parquet" }, options));
+  assertEquals([code, message.includes("LZ4")], ["UNSUPPORTED_FORMAT", true]);
+  let seed = 7;
+  for (let round = 0; round < 150; round++) {
+    const bytes = whole.slice();
+    for (let i = 0; i < 3; i++) {
+      seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+      bytes[4 + seed % (bytes.length - 4)] = seed >> 8 & 0xff;
+    }
+    // Each is read, has bad rows, or is refused with a code; none ends in another error.
+    await imported(bytes, options).catch((error) =>
+      assert(typeof error.code === "string", String(error.stack))
+    );
+  }
 });

@@ -124,7 +124,7 @@ Deno.test("deno task compile embeds only packages that the command can load", as
     { DENORT_BIN: Deno.execPath() },
   );
   assertEquals(code, 0, err);
-  const embedded = [...err.matchAll(/── (@?[a-z][\w/-]*?)(?:\/[\d.]+)?\/\*/g)].map(([, name]) => name);
+  const embedded = [...err.matchAll(/── (@?[a-z][\w./-]*?)(?:\/[\d.]+)?\/\*/g)].map(([, name]) => name);
   const expected = (await graphOf("cli.ts")).filter(({ kind }) => kind === "npm")
     .map(({ npmPackage }) => npmPackage!.replace(/(?<=.)@.*/, ""));
   assert(expected.length >= 4);

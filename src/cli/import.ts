@@ -12,6 +12,8 @@ import {
 import type { CellOptions } from "../transfer/cell_readers.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/formats.ts";
 import { makeReader, type MappingOptions } from "../transfer/mapping.ts";
+import { isManifest, MANIFEST_SKIPPED } from "../transfer/manifest.ts";
+import { fileAccess } from "../transfer/random_access.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
@@ -117,7 +119,14 @@ export const importCommand: Command = {
     const dataset = readDataset(what).name;
     const mapping = readMapping(given);
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
-    const files = paths.map((path) => ({ path, ...readFormat(given, path) }));
+    const files = paths.filter((path) => !isManifest(path)).map((path) => ({
+      path,
+      ...readFormat(given, path),
+    }));
+    for (const path of paths.filter(isManifest)) note(`${describePath(path)}: ${MANIFEST_SKIPPED}`);
+    if (files.length === 0) {
+      throw new UsageError("Name the files that it lists.", { code: "MISSING_ARGUMENT" });
+    }
     for (const { path, format } of files) {
       makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
       assertReadable(path);
@@ -236,7 +245,10 @@ function asCostFile({ path, ...form }: GivenFile): CostFile {
     name: nameOf(path),
     ...form,
     ...(isFile ? { size } : {}),
-    open: async () => path === STDIN ? Deno.stdin.readable : (await Deno.open(path)).readable,
+    open: async () => {
+      if (path === STDIN) return Deno.stdin.readable;
+      return isFile ? fileAccess(path, size) : (await Deno.open(path)).readable;
+    },
   };
 }
 
@@ -356,7 +368,7 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
 function readFormat(given: Arguments, path: string): Pick<GivenFile, "format" | "form"> {
   const format = given.text("format");
   if (format !== undefined) return { format: readName("format", format, IMPORT_FORMATS) };
-  return /\.(ndjson|jsonl)(\.gz)?$/i.test(path) ? { form: "ndjson" } : {};
+  return /\.(ndjson|jsonl)(\.(gz|zst))?$/i.test(path) ? { form: "ndjson" } : {};
 }
 
 /** Before anything is made: a name that is misspelled must not leave an empty database behind. */
@@ -377,6 +389,11 @@ function assertReadable(path: string): void {
 /** Name of a file in messages. */
 function nameOf(path: string): string {
   return path === STDIN ? "stdin" : describePath(path);
+}
+
+/** Name of a file, and of the member of a zip file, that a bad line is in. */
+function placeOf(path: string, { member }: Reject): string {
+  return member === undefined ? path : `${path}/${describePath(member)}`;
 }
 
 /** Path at which a file can be inspected; stdin may be one, too. */
@@ -437,7 +454,7 @@ class Rejects implements Disposable {
   }
 
   add(path: string, reject: Reject): void {
-    if (++this.#count <= SHOWN_REJECTS) note(`${path}:${reject.line}: ${reject.reason}`);
+    if (++this.#count <= SHOWN_REJECTS) note(`${placeOf(path, reject)}:${reject.line}: ${reject.reason}`);
     if (!this.#file) return;
     let bytes = new TextEncoder().encode(`${JSON.stringify({ file: path, ...reject })}\n`);
     try {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Backend, StoredDocument } from "../backends/backend.ts";
 import { NOTHING_PUBLISHED, type Staging } from "../backends/staging.ts";
-import { BackendError, describe } from "../errors.ts";
+import { BackendError, describe, describePath } from "../errors.ts";
 import { retry, retryBriefly } from "../pipeline/retry.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
@@ -13,9 +13,10 @@ import type { MappingOptions } from "./mapping.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
 import { detectFormat } from "./detect_format.ts";
 import { presetOf } from "./presets/presets.ts";
-import { type FileRow, readRows, type RowOptions } from "./rows.ts";
+import { type FileRow, type FileRows, readRows, type RowOptions } from "./rows.ts";
 import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
-import { decompress } from "./decompress.ts";
+import { type FileInput, type FilePart, openParts } from "./file_parts.ts";
+import { readParquetRows } from "./parquet_rows.ts";
 import { isoTime } from "./values.ts";
 
 /** Time to wait for others that publish into an SQLite file: a large import takes minutes. */
@@ -90,13 +91,14 @@ export interface CostFile {
   /** Form of the file where its format does not say; by default its first byte tells. */
   readonly form?: ImportOptions["form"];
   /** Opens it. */
-  open(): Promise<ReadableStream<Uint8Array>>;
+  open(): Promise<FileInput>;
   /** Size in bytes, where known. */
   readonly size?: number;
 }
 
 /**
- * Imports the records of a file into a backend, as a stream and in flat memory. Files of gzip are recognized.
+ * Imports the records of a file into a backend, as a stream and in flat memory. Gzip, zstd, zip, Parquet, JSON and UTF-16
+ * are recognized by their first bytes. Zip and Parquet are held in memory unless the file is a `Blob` or the like.
  *
  * To import the same file again changes nothing. Costs are a delivery: all of it becomes visible in one transaction, or
  * nothing. A billing period of a source that is delivered again replaces what is there, or is refused. Batches of metrics
@@ -131,7 +133,7 @@ export interface CostFile {
  * ```
  */
 export async function importRecords(
-  input: ReadableStream<Uint8Array>,
+  input: FileInput,
   options: ImportOptions,
 ): Promise<ImportReport> {
   if (options.dataset === "cost_entries") {
@@ -154,8 +156,8 @@ export async function importRecords(
   });
   const counted = new CountedInput(input, progress, signal);
   try {
-    const records = await readRecords(counted, { dataset, progress, options, take: (record) => record });
-    await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
+    const records = readRecords(counted, { dataset, progress, options, take: (record) => record });
+    await ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
   } catch (error) {
     await counted.close();
     signal?.throwIfAborted();
@@ -229,8 +231,8 @@ async function stageFile(
   const input = new CountedInput(await open(), progress, signal);
   try {
     const { documents } = delivery;
-    const records = await readRecords(input, { dataset, progress, options, take, documents });
-    await records?.pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
+    const records = readRecords(input, { dataset, progress, options, take, documents });
+    await ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
   } catch (error) {
     await input.close();
     signal?.throwIfAborted();
@@ -317,46 +319,56 @@ interface ReadingOptions {
   readonly documents?: StoredDocument[];
 }
 
-/** Records of a file; nothing where it is a file of FOCUS that is none of costs: its rows become documents. */
-async function readRecords(
-  input: CountedInput,
-  { dataset, progress, options, take, documents: staged = [] }: ReadingOptions,
-): Promise<ReadableStream<unknown[]> | undefined> {
-  const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
-  const { columns, rows, format } = await readRows(await decompress(input.bytes), { ...options, detect })
-    .catch((error) => {
-      if (!(error instanceof TransferError)) throw error;
-      throw new TransferError(`Cannot import ${dataset.name}: ${error.message}`, error);
-    });
-  const documents = format === "focus" ? focusDatasetOf(columns ?? []) : undefined;
-  if (documents === undefined) {
-    const resolved = { ...options, format: format ?? (columns ? "csv" : "ndjson") };
-    return rows.pipeThrough(new RecordStream(dataset, resolved, columns))
-      .pipeThrough(sorter(progress, { ...resolved, take }));
+/** Reads the records of a file, part by part. The rows of FOCUS files that are none of costs become documents. */
+async function* readRecords(input: CountedInput, reading: ReadingOptions): AsyncGenerator<unknown[]> {
+  const { dataset, progress, options, take, documents: staged = [] } = reading;
+  for await (const part of openParts(input.bytes, options)) {
+    const { columns, rows, format } = await openRows(part, reading);
+    const reject = rejector(progress, options, part.member);
+    const documents = format === "focus" ? focusDatasetOf(columns ?? []) : undefined;
+    if (documents === undefined) {
+      const resolved = { ...options, format: format ?? (columns ? "csv" : "ndjson") };
+      yield* rows.pipeThrough(new RecordStream(dataset, resolved, columns))
+        .pipeThrough(sorter(progress, { reject, take, format: resolved.format }));
+      continue;
+    }
+    const target = { dataset: documents, columns: columns!, staged, options, reject };
+    const { stored, known, restated } = await importDocuments(rows, target);
+    progress.stored += stored;
+    progress.known += known;
+    progress.restated += restated;
   }
-  const { stored, known, restated } = await importDocuments(rows, {
-    dataset: documents,
-    columns: columns!,
-    staged,
-    progress,
-    options,
-  });
-  progress.stored += stored;
-  progress.known += known;
-  progress.restated += restated;
+}
+
+/** Opens the rows of a part of a file. */
+async function openRows(part: FilePart, { dataset, options }: ReadingOptions): Promise<FileRows> {
+  const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
+  try {
+    const found = part.parquet
+      ? await readParquetRows(part.parquet, { ...options, detect })
+      : await readRows(part.text!, { ...options, detect });
+    if (found.format !== "focus" || found.columns) return found;
+    throw new TransferError("FOCUS is read as CSV or Parquet, and this is JSON.", {
+      code: "UNSUPPORTED_FORMAT",
+    });
+  } catch (error) {
+    if (!(error instanceof TransferError) || error.code === "INVALID_FILE") throw error;
+    const member = part.member === undefined ? "" : `${describePath(part.member)}: `;
+    throw new TransferError(`Cannot import ${dataset.name}: ${member}${error.message}`, error);
+  }
 }
 
 /** Imports a file of FOCUS that is none of costs. */
 async function importDocuments(
   rows: ReadableStream<readonly FileRow[]>,
-  { dataset, columns, staged, progress, options }: {
+  { dataset, columns, staged, options, reject }: {
     dataset: FocusDataset;
     columns: readonly string[];
     staged: StoredDocument[];
-    progress: ImportProgress;
     options: ImportOptions;
+    reject: (reject: Reject) => void;
   },
-): Promise<ImportReport> {
+): Promise<Pick<ImportReport, "stored" | "known" | "restated">> {
   const { documents } = options.backend as Partial<Pick<Backend, "documents">>;
   if (!documents) {
     throw new TransferError(
@@ -364,26 +376,43 @@ async function importDocuments(
       { code: "UNSUPPORTED_FORMAT" },
     );
   }
-  const reject = rejector(progress, options);
-  const stored = await stageFocusRows(rows, { documents, staged, dataset, columns, reject });
-  return { ...stored, rejected: progress.rejected };
+  return await stageFocusRows(rows, { documents, staged, dataset, columns, reject });
 }
 
 /** The bytes of a file, counted as they are read. */
 class CountedInput {
-  readonly bytes: ReadableStream<Uint8Array>;
-  readonly #cancel: (reason?: unknown) => Promise<void>;
+  readonly bytes: FileInput;
+  readonly #progress: ImportProgress;
+  readonly #signal?: AbortSignal;
+  #cancel: (reason?: unknown) => Promise<void> = () => Promise.resolve();
 
-  constructor(input: ReadableStream<Uint8Array>, progress: ImportProgress, signal?: AbortSignal) {
+  constructor(input: FileInput, progress: ImportProgress, signal?: AbortSignal) {
+    this.#progress = progress;
+    this.#signal = signal;
+    // A read that waits for the other end of a pipe ends with it.
+    signal?.addEventListener("abort", () => this.close(), { once: true });
+    this.bytes = input instanceof ReadableStream ? this.#count(input) : {
+      size: input.size,
+      slice: (start, end) => {
+        signal?.throwIfAborted();
+        progress.bytes += end - start;
+        return input.slice(start, end);
+      },
+      stream: () => this.#count(input.stream()),
+    };
+  }
+
+  #count(input: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
     const reader = input.getReader();
     let canceled: Promise<void> | undefined;
     this.#cancel = (reason) => canceled ??= reader.cancel(reason);
-    this.bytes = new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        signal?.throwIfAborted();
+    return new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        this.#signal?.throwIfAborted();
         const { done, value } = await reader.read();
+        this.#signal?.throwIfAborted();
         if (done) return controller.close();
-        progress.bytes += value.length;
+        this.#progress.bytes += value.length;
         controller.enqueue(value);
       },
       cancel: this.#cancel,
@@ -400,12 +429,14 @@ class CountedInput {
 function rejector(
   progress: ImportProgress,
   { isStrict = false, onReject }: ImportOptions,
+  member?: string,
 ): (reject: Reject) => void {
+  const place = member === undefined ? "line" : `${describePath(member)}, line`;
   return (reject) => {
     const { code, line, reason } = reject;
-    if (isStrict) throw new TransferError(`line ${line}: ${reason}`, { code, line });
+    if (isStrict) throw new TransferError(`${place} ${line}: ${reason}`, { code, line });
     progress.rejected++;
-    onReject?.(reject);
+    onReject?.(member === undefined ? reject : { member, ...reject });
   };
 }
 
@@ -428,9 +459,8 @@ function detector({ map, idColumn, onNote }: ImportOptions): RowOptions["detect"
 /** Passes records on, counts lines that are no charge, and reports rejected ones. */
 function sorter(
   progress: ImportProgress,
-  { take, format, ...options }: ImportOptions & { take: Take; format: string },
+  { reject, take, format }: { reject: (reject: Reject) => void; take: Take; format: string },
 ): TransformStream<readonly Outcome[], unknown[]> {
-  const reject = rejector(progress, options);
   return new TransformStream({
     transform(outcomes, controller) {
       const records: unknown[] = [];
@@ -472,16 +502,9 @@ function clashError(
 
 /** The error as the caller gets it, with what is stored. */
 function asImportError(error: unknown, stored: string): unknown {
-  const code = error instanceof Error ? (error as { code?: string }).code : undefined;
-  const isFault = error instanceof TransferError && !error.message.startsWith("Cannot import");
-  if (!isFault && !code?.startsWith("Z_")) return error;
-  const { message } = error as Error;
-  const reason = isFault ? message : `the gzip file is damaged or cut short (${message}). Fetch it again.`;
-  return new TransferError(`Cannot import all: ${reason} ${stored}`, {
-    code: isFault ? error.code : "INVALID_FILE",
-    line: isFault ? error.line : undefined,
-    cause: error,
-  });
+  if (!(error instanceof TransferError) || error.message.startsWith("Cannot import")) return error;
+  const { code, line, message } = error;
+  return new TransferError(`Cannot import all: ${message} ${stored}`, { code, line, cause: error });
 }
 
 /** Derives batch ids from contents and position, so that the same file has the same ids. */

@@ -28,8 +28,10 @@ export interface LineStreamOptions {
 
 const LF = 10, CR = 13, SPACE = 32, QUOTE = 34;
 const BOM = [0xef, 0xbb, 0xbf];
-const MAX_LINE_BYTES = 2 ** 20;
-const MAX_SHOWN_BYTES = 1_000;
+/** The most bytes of a line, unless options say otherwise. */
+export const MAX_LINE_BYTES = 2 ** 20;
+/** The most bytes of a faulty line that are shown. */
+export const MAX_SHOWN_BYTES = 1_000;
 
 /** State of the scan within a line. */
 type State =

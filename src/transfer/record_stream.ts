@@ -7,6 +7,8 @@ import type { FileRow } from "./rows.ts";
 
 /** A line that could not be taken. */
 export interface Reject {
+  /** Name of the member, where the file is a zip file. */
+  readonly member?: string;
   /** The number of the line, from 1. */
   readonly line: number;
   /** Stable name of the fault. */

@@ -6,10 +6,16 @@
 import type { CellOptions } from "./cell_readers.ts";
 import { type CsvForm, readCsvLine } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
+import { takeHead } from "./decompress.ts";
+import { JsonStream } from "./json_stream.ts";
 import type { ImportFormat } from "./formats.ts";
 import { type Line, LineStream } from "./line_stream.ts";
+import { MANIFEST_SKIPPED } from "./manifest.ts";
 import { TransferError } from "./transfer_error.ts";
 import type { Row } from "./sources.ts";
+
+/** Bytes that show whether a file has an object of JSON in each line. */
+const FIRST_LINE_BYTES = 2_000;
 
 /** A row of a file. */
 export interface FileRow {
@@ -33,7 +39,7 @@ export interface FileRows {
 }
 
 /** Form of the rows in a file. */
-export interface RowOptions extends Pick<CellOptions, "nullTexts" | "delimiter"> {
+export interface RowOptions extends Pick<CellOptions, "nullTexts" | "delimiter" | "onNote"> {
   /** The format; by default the one that `detect` finds. */
   readonly format?: ImportFormat;
   /** Form of the file where its format does not say; by default its first byte tells. */
@@ -51,13 +57,15 @@ export async function readRows(
   bytes: ReadableStream<Uint8Array>,
   options: RowOptions,
 ): Promise<FileRows> {
-  const { delimiter } = options;
-  const isCsv = options.format === "csv" || options.format === "focus";
-  const form = isCsv ? "csv" : options.format === "ndjson" ? "ndjson" : options.form;
-  const { isJson, whole } = form ? { isJson: form === "ndjson", whole: bytes } : await sniff(bytes);
-  if (isJson) {
-    const rows = whole.pipeThrough(new LineStream({ isQuoted: false })).pipeThrough(mapPages(readJsonLine));
-    if (options.format !== undefined || !options.detect) return { rows, format: options.format };
+  const { delimiter, form, format: given } = options;
+  const { head, whole } = await takeHead(bytes, FIRST_LINE_BYTES);
+  const [start] = new TextDecoder().decode(head).replace(/^\uFEFF/, "").trimStart().split("\n", 1);
+  if (given === "ndjson" || form === "ndjson" || /^[{[]/.test(start)) {
+    // An object or array that goes on in the next line; else each line is by itself, so that a bad one costs no other.
+    const isSpread = start.startsWith("[") || /[{,:[]\s*$/.test(start);
+    const lines = whole.pipeThrough(isSpread ? new JsonStream() : new LineStream({ isQuoted: false }));
+    const rows = lines.pipeThrough(mapPages(jsonReader(options)));
+    if (given !== undefined || !options.detect) return { rows, format: given };
     const { first, rest } = await takeFirst(rows);
     return {
       rows: startWith(first ? [first] : [], rest),
@@ -79,17 +87,6 @@ export async function readRows(
   return { format, columns: names, rows: rest.pipeThrough(mapPages(read)) };
 }
 
-/** Tells by the first byte of a file whether it is JSON. */
-async function sniff(
-  bytes: ReadableStream<Uint8Array>,
-): Promise<{ isJson: boolean; whole: ReadableStream<Uint8Array> }> {
-  const reader = bytes.getReader();
-  const { value: chunk = new Uint8Array() } = await reader.read();
-  reader.releaseLock();
-  const isJson = /^\s*[{[]/.test(new TextDecoder().decode(chunk.subarray(0, 1_000)));
-  return { isJson, whole: startWith(chunk, bytes) };
-}
-
 /** A stream with a first chunk in front. */
 function startWith<T extends { length: number }>(first: T, rest: ReadableStream<T>): ReadableStream<T> {
   return ReadableStream.from((async function* () {
@@ -106,9 +103,12 @@ async function takeFirst<T>(pages: ReadableStream<T[]>): Promise<{ first?: T; re
   return { first, rest: startWith(others, pages) };
 }
 
-function mapPages(read: (line: Line) => FileRow): TransformStream<Line[], FileRow[]> {
+function mapPages(read: (line: Line) => FileRow | undefined): TransformStream<Line[], FileRow[]> {
   return new TransformStream({
-    transform: (lines, controller) => controller.enqueue(lines.map(read)),
+    transform(lines, controller) {
+      const rows = lines.map(read).filter((row) => row !== undefined);
+      if (rows.length > 0) controller.enqueue(rows);
+    },
   });
 }
 
@@ -143,6 +143,21 @@ function csvReader(
 /** True if all cells beyond a number of columns are empty: some programs write a delimiter at the end of each line. */
 function hasEmptyEnd(cells: readonly (string | null)[], columns: number): boolean {
   return cells.length > columns && cells.slice(columns).every((cell) => !cell);
+}
+
+/** Keys of the manifests of AWS and Azure. */
+const MANIFEST_KEYS = [["reportKeys", "assemblyId"], ["dataFiles"], ["manifestVersion", "blobs"]];
+
+function jsonReader({ onNote }: RowOptions): (line: Line) => FileRow | undefined {
+  let isFirst = true;
+  return (line) => {
+    const row = readJsonLine(line);
+    const isManifest = isFirst &&
+      MANIFEST_KEYS.some((keys) => keys.every((key) => Object.hasOwn(row.values, key)));
+    isFirst = false;
+    if (!isManifest) return row;
+    onNote?.(MANIFEST_SKIPPED);
+  };
 }
 
 function readJsonLine({ line, text, fault }: Line): FileRow {
