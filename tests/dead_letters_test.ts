@@ -61,6 +61,20 @@ Deno.test("DeadLetters cuts off half a letter that could not be written", async 
   assertEquals(await numbersIn(letters), [1, 3]);
 });
 
+Deno.test("DeadLetters keeps what was refused, when, why, and of which dataset", async () => {
+  using folder = new TemporaryFolder();
+  const letters = new DeadLetters(folder.path, "system_metrics");
+  const refusal = { ...letter(1), code: "CONSTRAINT_VIOLATED", sqlState: "23514" } as const;
+  const before = new Date().toISOString();
+  await letters.append(refusal);
+  const [{ time, ...found }] = await Array.fromAsync(letters.list());
+  assertEquals(found, { ...refusal, dataset: "system_metrics" });
+  assert(time >= before && time <= new Date().toISOString(), time);
+  const others = new DeadLetters(folder.path, "service_metrics");
+  Deno.copyFileSync(letters.path, others.path);
+  assertEquals(await Array.fromAsync(others.list()), []); // letters of another dataset
+});
+
 Deno.test("DeadLetters reads large letters back as they were", async () => {
   using folder = new TemporaryFolder();
   const letters = new DeadLetters(folder.path, "system_metrics");

@@ -1,5 +1,8 @@
 /** What is on disk, and when: syncs come before renames and acknowledgements, and files are private to their owner. */
 import { DatabaseSync } from "node:sqlite";
+import { backup } from "../src/cli/backup.ts";
+import { readArguments } from "../src/cli/arguments.ts";
+import { openBackend } from "../src/config.ts";
 import { loadSqliteDriver, queryAll } from "../src/backends/sqlite/driver.ts";
 import { openOnceMore, openSqliteFile } from "../src/backends/sqlite/file.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
@@ -50,9 +53,23 @@ Deno.test("writeWholeFile() syncs the file before its rename, and the folder aft
   using folder = new TemporaryFolder();
   using files = new FileCalls(folder.path);
   await writeWholeFile(folder.file("a.csv"), new Blob(["a,b\n"]).stream());
+  const { mode } = Deno.statSync(folder.file("a.csv"));
+  if (Deno.build.os !== "windows") assertEquals(mode! & 0o777, 0o600);
   const calls = files.only("write", "sync", "rename").map((call) => call.replaceAll(/\S+\.part/g, "part"));
   assertEquals(calls.slice(0, 3), ["write part", "sync part", "rename part a.csv"]);
   if (Deno.build.os !== "windows") assertEquals(calls.slice(3), ["sync ."]);
+});
+
+Deno.test("database backup syncs the file before its rename, and the folder after it", async () => {
+  using folder = new TemporaryFolder();
+  await (await openBackend({ connectionString: folder.sqlite("from.db"), sqliteDriver: "node:sqlite" }))
+    .close();
+  using files = new FileCalls(folder.path);
+  const args = [folder.file("b.db"), "--connection-string", folder.sqlite("from.db"), "--format", "json"];
+  await backup.run(await readArguments(args, backup.options));
+  const calls = files.only("sync", "rename").map((call) => call.replaceAll(/\S+\.part/g, "part"));
+  assertEquals(calls.slice(0, 2), ["sync part", "rename part b.db"]);
+  if (Deno.build.os !== "windows") assertEquals(calls.slice(2), ["sync ."]);
 });
 
 Deno.test("DeadLetters has a dead letter on disk when append() resolves", async () => {

@@ -404,14 +404,35 @@ function fatal(code: string, message: string): Uint8Array {
   return bytes;
 }
 
-test("lets the server end an idle transaction", async (backend, database) => {
-  await database.sql(
-    "CREATE TABLE seen (setting text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS " +
-      "$$ BEGIN INSERT INTO seen VALUES (current_setting('idle_in_transaction_session_timeout')); RETURN NEW; END $$; " +
-      "CREATE TRIGGER note BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION note()",
-  );
-  await write(backend, systemMetrics, metrics(3));
-  assertEquals(await database.sql("SELECT * FROM seen"), [{ setting: "130s" }]);
+test(
+  "lets the server end a transaction that is slow, idle, or of a client that vanished",
+  async (backend, database) => {
+    const limits = {
+      statement_timeout: "1min",
+      idle_in_transaction_session_timeout: "130s",
+      tcp_keepalives_idle: "30",
+      tcp_keepalives_interval: "10",
+      tcp_keepalives_count: "3",
+    };
+    const found = Object.keys(limits).map((name) => `'${name}', current_setting('${name}')`).join(", ");
+    await database.sql(
+      "CREATE TABLE seen (limits json); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS " +
+        `$$ BEGIN INSERT INTO seen VALUES (json_build_object(${found})); RETURN NEW; END $$; ` +
+        "CREATE TRIGGER note BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    await write(backend, systemMetrics, metrics(3));
+    assertEquals(await database.sql("SELECT * FROM seen"), [{ limits }]);
+  },
+);
+
+test("cuts a connection on which the server is silent, and blames no record", async (_backend, database) => {
+  const target = resolvePostgresTarget(database.url);
+  const pool = new PostgresPool(target, { maxConnections: 1, statementTimeoutSeconds: 60 });
+  const sleeping = pool.use("write", (session) => session.query("SELECT pg_sleep(600)"), 300);
+  const error = await assertRejects(() => sleeping, BackendError) as BackendError;
+  assertEquals([error.kind, error.code], ["transient", "CONNECTION_LOST"]);
+  assertEquals(await pool.use("read", (session) => session.query("SELECT 1::text")), [["1"]]);
+  await pool.close();
 });
 
 test("reports when the server has no free connection, and recovers", async (backend, database) => {

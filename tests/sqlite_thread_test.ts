@@ -3,12 +3,15 @@ import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
 import { type ThreadData, WriterThread } from "../src/backends/sqlite/writer_thread.ts";
+import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { BackendError } from "../src/errors.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { ObservabilityHub, openBackend } from "../mod.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { read } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
+const OPTIONS = { mode: "create", driver: "node:sqlite", onConflict: "ignore", threadRecords: 1 } as const;
 const MOD = new URL("../mod.ts", import.meta.url).href;
 
 function batch(id: string, nodeId: string) {
@@ -84,6 +87,44 @@ Deno.test("WriterThread reports its end as transient", async () => {
   const error = await assertRejects(() => thread.write(batch("a", "n")), BackendError) as BackendError;
   assertEquals([error.kind, thread.hasEnded], ["transient", true]);
   assertMatch(error.message, /^Cannot write: the writer thread ended \(/);
+});
+
+Deno.test("SqliteBackend writes each batch under its own id when another one was prepared", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await SqliteBackend.open({ ...OPTIONS, path: folder.file("test.db") });
+  const record = (nodeId: string) => ({ timestamp: NEW_YEAR, clusterId: "c", nodeId });
+  const batches = ["a", "b"].map((id) => ({ id, dataset: systemMetrics, records: [record(id), record(id)] }));
+  backend.prepare(batches[1]);
+  for (const batch of batches) await backend.write(batch);
+  const nodes = (await read(backend, systemMetrics)).map(({ nodeId }) => nodeId).sort();
+  assertEquals(nodes, ["a", "a", "b", "b"]);
+  await backend.close();
+});
+
+Deno.test("SqliteBackend starts its thread again after that has ended", async () => {
+  using folder = new TemporaryFolder();
+  const { start } = WriterThread;
+  const threads: WriterThread[] = [];
+  WriterThread.start = async (data) => {
+    const thread = await start.call(WriterThread, data);
+    if (thread) threads.push(thread);
+    return thread;
+  };
+  try {
+    const backend = await SqliteBackend.open({ ...OPTIONS, path: folder.file("test.db") });
+    const write = (id: string) =>
+      backend.write({
+        id,
+        dataset: systemMetrics,
+        records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: id }],
+      });
+    assertEquals((await write("a")).committed, 1);
+    await threads[0].close();
+    assertEquals([(await write("b")).committed, threads.length], [1, 2]);
+    await backend.close();
+  } finally {
+    WriterThread.start = start;
+  }
 });
 
 Deno.test("WriterThread does not start for a file that cannot be opened", async () => {

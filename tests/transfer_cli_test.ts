@@ -230,6 +230,8 @@ test("import names and keeps bad lines, stores the others and exits with 1", asy
     told[10],
     /15 lines are bad \(the first 10 are named above\); bad.ndjson has them. \[LINES_REJECTED\]$/,
   );
+  const { mode } = Deno.statSync(folder.file("bad.ndjson"));
+  if (Deno.build.os !== "windows") assertEquals(mode! & 0o777, 0o600); // they hold what a bill says
   const kept = Deno.readTextFileSync(folder.file("bad.ndjson")).trimEnd().split("\n").map((line) =>
     JSON.parse(line)
   );

@@ -3,6 +3,13 @@ import type { Mutation } from "../mutations.ts";
 
 export const PIPELINE: readonly Mutation[] = [
   {
+    name: "letter-dataset",
+    file: "src/pipeline/dead_letters.ts",
+    before: "    this.#dataset = dataset;\n",
+    after: "",
+    tests: ["dead_letters_test.ts: of which dataset"],
+  },
+  {
     name: "letter-sync",
     file: "src/pipeline/dead_letters.ts",
     before: "        await file.sync();\n        if (before",
