@@ -371,6 +371,21 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
     assertEquals((await read(backend, costEntries)).map(({ amount }) => amount), ["1", "1"]);
   });
 
+  test("keeps the first of the costs with one key in a batch", async (backend) => {
+    for (const round of ["1", "2"]) { // the second time the key exists
+      const key = { timestamp: NEW_YEAR + 1 };
+      const costs = [
+        costEntry({ amount: round }),
+        costEntry({ ...key, amount: "5" }),
+        costEntry({ ...key, amount: "6" }),
+      ];
+      const result = await write(backend, costEntries, costs);
+      const committed = round === "1" ? 2 : 0;
+      assertEquals(result, { committed, duplicates: 3 - committed, restated: 0 });
+    }
+    assertEquals((await read(backend, costEntries)).map(({ amount }) => amount), ["1", "5"]);
+  });
+
   test("replaces and counts a cost when its key exists", async (backend) => {
     await write(backend, costEntries, [costEntry({ region: "eu" }), costEntry({ entryId: "e2" })]);
     const result = await write(backend, costEntries, [

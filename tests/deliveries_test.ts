@@ -8,7 +8,7 @@ import {
   openBackend,
   TransferError,
 } from "../mod.ts";
-import { DELIVERY } from "../src/backends/staging.ts";
+import { DELIVERY, NO_PART } from "../src/backends/staging.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { acceptQuery } from "../src/records/query.ts";
@@ -407,6 +407,20 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(delivery!.replaced, 10);
   });
 
+  test("stores nothing and blocks nothing when publishing fails", async (backend) => {
+    const staging = await backend.stage!();
+    const staged = { stagedPart: NO_PART, stagedAt: 0, isHashed: false };
+    await staging.add([{ ...costEntry({ entryId: "a", amount: "7" }), currency: "USD", ...staged }]);
+    const decide = () => {
+      throw new Error("no plan");
+    };
+    await assertRejects(async () => await staging.publish({ related: () => [], decide }), Error, "no plan");
+    await importText(backend, month()); // beside it
+    await staging.discard();
+    await importText(backend, month("1", 10) + row(11));
+    assertEquals(await totals(backend), { USD: "11" });
+  });
+
   test("is decided after any other that is published at the same time", async (backend) => {
     const imports = await Promise.allSettled(
       Array.from({ length: 4 }, (_, i) => importText(backend, month(String(i + 1)))),
@@ -456,6 +470,22 @@ Deno.test("a delivery on SQLite waits for another program that writes, and says 
 });
 
 const SKIP = "Cannot import: a trigger of cost_entries skipped a record.";
+
+Deno.test("a delivery on PostgreSQL is refused when the server refuses a row while it is staged", async () => {
+  await using database = await TestDatabase.create();
+  const backend = await openBackend({ connectionString: database.url });
+  const staging = await backend.stage!();
+  const rows = ["a", "\0"].map((description, stagedAt) => ({
+    ...costEntry({ entryId: `e${stagedAt}`, description }),
+    currency: "USD",
+    stagedPart: NO_PART,
+    stagedAt,
+    isHashed: false,
+  }));
+  await assertRejects(() => staging.add(rows), BackendError); // though the driver reports no failure of COPY
+  await staging.discard();
+  await backend.close();
+});
 
 Deno.test("a delivery on SQLite stores nothing when a trigger skips a row", async () => {
   using folder = new TemporaryFolder();

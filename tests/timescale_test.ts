@@ -1,4 +1,11 @@
-import { CostObservatory, ObservabilityHub, openBackend, type PersistenceConfig } from "../mod.ts";
+import {
+  type Backend,
+  CostObservatory,
+  importRecords,
+  ObservabilityHub,
+  openBackend,
+  type PersistenceConfig,
+} from "../mod.ts";
 import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
@@ -674,24 +681,40 @@ test("answers from records when a rollup is incomplete or missing", async (datab
   await backend.close();
 });
 
-test("answers costs from rollups until one is estimated, and then keeps both apart", async (database) => {
-  const backend = await open(database.url);
-  await write(backend, costEntries, [costEntry({ amount: "1" })]);
-  await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
-  const bucket = "1d";
-  const groupBy = [{ field: "currency" }, { field: "basis" }];
-  assert(rollUpSource(costEntries, acceptQuery(costEntries), { groupBy, measures: [{ function: "count" }] }));
-  assertEquals((await aggregateCosts(backend, { bucket })).map(({ total }) => total), ["1"]);
-  await write(backend, costEntries, [costEntry({ entryId: "e2", amount: "2", basis: "estimated" })]);
-  await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
-  const apart = [[undefined, "1"], ["estimated", "2"]];
-  const found = await aggregateCosts(backend, { bucket });
-  assertEquals(found.map(({ basis, total }) => [basis, total]), apart);
-  await backend.close();
-  const later = await open(database.url, { mode: "read" });
-  assertEquals((await aggregateCosts(later, { bucket })).map(({ basis, total }) => [basis, total]), apart);
-  await later.close();
-});
+/** Ways in which an estimated cost comes. */
+const ESTIMATES: Readonly<Record<string, (backend: Backend) => Promise<unknown>>> = {
+  written: (backend) =>
+    write(backend, costEntries, [costEntry({ entryId: "e2", amount: "2", basis: "estimated" })]),
+  imported: (backend) => {
+    const text =
+      `entryId,timestamp,resourceId,category,amount,basis\ne2,${NEW_YEAR},gpu-01,gpu,2,estimated\n`;
+    const options = { backend, dataset: "cost_entries", format: "csv", isStrict: true } as const;
+    return importRecords(new Blob([text]).stream(), options);
+  },
+};
+
+for (const [how, add] of Object.entries(ESTIMATES)) {
+  test(`answers costs from rollups until one is estimated (${how}), and then keeps both apart`, async (database) => {
+    const backend = await open(database.url);
+    await write(backend, costEntries, [costEntry({ amount: "1" })]);
+    await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
+    const bucket = "1d";
+    const groupBy = [{ field: "currency" }, { field: "basis" }];
+    assert(
+      rollUpSource(costEntries, acceptQuery(costEntries), { groupBy, measures: [{ function: "count" }] }),
+    );
+    assertEquals((await aggregateCosts(backend, { bucket })).map(({ total }) => total), ["1"]);
+    await add(backend);
+    await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
+    const apart = [[undefined, "1"], ["estimated", "2"]];
+    const found = await aggregateCosts(backend, { bucket });
+    assertEquals(found.map(({ basis, total }) => [basis, total]), apart);
+    await backend.close();
+    const later = await open(database.url, { mode: "read" });
+    assertEquals((await aggregateCosts(later, { bucket })).map(({ basis, total }) => [basis, total]), apart);
+    await later.close();
+  });
+}
 
 test("rolls costs up exactly by category, currency and region", async (database) => {
   const costs = await CostObservatory.open({ backend: "timescaledb", connectionString: database.url });

@@ -196,14 +196,14 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/staging.ts",
     before: "      if (number !== NO_PART) after.set(number, yield* target.measure(part));\n",
     after: "",
-    tests: ["deliveries_test.ts: Deno"],
+    tests: ["deliveries_test.ts: a delivery on SQLite"],
   },
   {
     name: "publish-rollback",
     file: "src/backends/sqlite/staging.ts",
     before: '      yield* step(channel.run({ ...call, method: "rollBack", args: [] }));\n',
     after: "",
-    tests: ["deliveries_test.ts: when a trigger skips"],
+    tests: ["deliveries_test.ts: when publishing fails"],
   },
   {
     name: "delivery-whole",
@@ -217,7 +217,7 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/deferred_backend.ts",
     before: "throw asFailedBefore(error);",
     after: "throw error;",
-    tests: ["config_test.ts"],
+    tests: ["deferred_backend_test.ts"],
   },
   {
     name: "chunk-edge",
@@ -281,7 +281,7 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/postgres/writer.ts",
     before: "if (isReplacing || !byKey.has(key)) byKey.set(key, record);",
     after: "byKey.set(key, record);",
-    tests: ["postgres_test.ts: when its key exists"],
+    tests: ["postgres_test.ts: keeps the first of the costs"],
   },
   {
     name: "pg-last-of-equal-keys",
@@ -317,7 +317,7 @@ export const BACKENDS: readonly Mutation[] = [
     before:
       '      await session.query("SELECT 1"); // confirms: after a COPY that failed unseen the server refuses any statement\n',
     after: "",
-    tests: ["deliveries_test.ts: PostgreSQL"],
+    tests: ["deliveries_test.ts: while it is staged"],
   },
   {
     name: "pg-partition-locked",
