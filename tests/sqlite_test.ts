@@ -261,12 +261,10 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       await execute(driver, path, "CREATE TABLE audit (name TEXT)");
       for (const [table, column] of [["system_metrics", "node_id"], ["cost_entries", "entry_id"]]) {
         const when = `ON ${table} WHEN new.${column}`;
-        await execute(
-          driver,
-          path,
-          `CREATE TRIGGER ${table}_skip BEFORE INSERT ${when} = 'bad' BEGIN SELECT RAISE(IGNORE); END;
-          CREATE TRIGGER ${table}_audit AFTER INSERT ${when} <> '' BEGIN INSERT INTO audit VALUES ('x'); END`,
-        );
+        const skip = `BEFORE INSERT ${when} = 'bad' BEGIN SELECT RAISE(IGNORE); END`;
+        const audit = `AFTER INSERT ${when} <> '' BEGIN INSERT INTO audit VALUES ('x'); END`;
+        await execute(driver, path, `CREATE TRIGGER ${table}_skip ${skip}`);
+        await execute(driver, path, `CREATE TRIGGER ${table}_audit ${audit}`);
       }
       const { warnings } = await backend.probe();
       assertEquals(warnings.filter((warning) => /has a trigger/.test(warning)).length, 2);
@@ -361,6 +359,10 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
         const error = await assertRejects(writing, BackendError, message) as BackendError;
         assertEquals([error.kind, error.code], ["operator", "FILE_REPLACED"]);
         await assertRejects(() => backend.documents.write({ kind: "k", id: "i", body: 1 }), BackendError);
+        const deleting = () => backend.deleteMatching(systemMetrics, acceptQuery(systemMetrics, {}));
+        await assertRejects(deleting, BackendError);
+        const cleaning = () => backend.deleteBefore(systemMetrics, NEW_YEAR + 5, { dryRun: false });
+        await assertRejects(cleaning, BackendError);
       }
       await backend.close().catch(() => {}); // SQLite may find the file malformed
       if (!isRescued) return;
@@ -493,6 +495,14 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       await assertRejects(() => open(path, mode), BackendError, "its schema has version 99");
     }
     assertEquals(Deno.readFileSync(path), before);
+  });
+
+  test("notes its schema once, however often it is opened", async (folder) => {
+    const path = folder.file("a.db");
+    for (let i = 0; i < 3; i++) await (await open(path)).close();
+    const database = (await loadSqliteDriver(driver)).open(path, { readOnly: true });
+    assertEquals(database.prepare("SELECT version FROM schema_version").all([]), [[SCHEMA_VERSION]]);
+    database.close();
   });
 
   test("upgrades schema version 1 once, and reads it unchanged when read-only", async (folder) => {

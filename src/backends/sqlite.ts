@@ -102,6 +102,7 @@ export class SqliteBackend implements Backend {
   readonly #database: SqliteDatabase;
   readonly #writer: ThreadedWriter;
   readonly #file: SqliteWriterOptions;
+  readonly #guard: FileGuard;
   readonly #writing: ThreadedWriterOptions;
   readonly #isReadOnly: boolean;
   /** Changes of the file run one after the other: two of its connections must not wait for each other. */
@@ -136,12 +137,10 @@ export class SqliteBackend implements Backend {
       threadRecords: this.isDurable && mode !== "read" ? threadRecords : Infinity,
     };
     this.#writer = new ThreadedWriter(database, this.#writing);
-    this.#cleanup = new SqliteCleanup(database, (operation, run) => this.#change(operation, run));
-    const guard = new FileGuard(database, file);
-    this.documents = new SqliteDocuments(database, {
-      read: (run) => this.#do("read", run),
-      change: (operation, run) => this.#change(operation, () => guard.around(run)),
-    });
+    const guard = this.#guard = new FileGuard(database, file);
+    const change = <T>(operation: string, run: () => T) => this.#change(operation, () => guard.around(run));
+    this.#cleanup = new SqliteCleanup(database, change);
+    this.documents = new SqliteDocuments(database, { read: (run) => this.#do("read", run), change });
   }
 
   get location(): string | undefined {
@@ -236,10 +235,10 @@ export class SqliteBackend implements Backend {
 
   deleteMatching(dataset: Dataset<unknown>, query: RecordQuery): Promise<number> {
     const { sql, parameters } = condition(dataset, query);
-    const guard = new FileGuard(this.#database, this.#file);
     return this.#change(
       "delete",
-      () => guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),
+      () =>
+        this.#guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),
     );
   }
 
