@@ -407,6 +407,17 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(delivery!.replaced, 10);
   });
 
+  test("records the rows that it stored, where others were known", async (backend) => {
+    const header = HEADER.replace("timestamp", "entryId,timestamp");
+    const costs = (...ids: string[]) => header + ids.map((id, i) => `${id},${row(i + 1)}`).join("");
+    await importText(backend, costs("a", "b"));
+    const { stored, known } = await importText(backend, costs("a", "b", "c"), { append: true });
+    assertEquals([stored, known], [1, 2]);
+    const parts = (await deliveries(backend)).flatMap(({ parts }) => parts);
+    const rows = parts.map(({ delivered, rows, totals }) => [delivered, rows, totals]).sort();
+    assertEquals(rows, [[2, 2, { USD: "2" }], [3, 1, { USD: "1" }]]);
+  });
+
   test("stores nothing and blocks nothing when publishing fails", async (backend) => {
     const staging = await backend.stage!();
     const staged = { stagedPart: NO_PART, stagedAt: 0, isHashed: false };

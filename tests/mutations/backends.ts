@@ -196,7 +196,7 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/staging.ts",
     before: "      if (number !== NO_PART) after.set(number, yield* target.measure(part));\n",
     after: "",
-    tests: ["deliveries_test.ts: a delivery on SQLite"],
+    tests: ["deliveries_test.ts: where others were known"],
   },
   {
     name: "publish-rollback",
@@ -345,7 +345,7 @@ export const BACKENDS: readonly Mutation[] = [
     file: "src/backends/sqlite/file.ts",
     before: "if (version === undefined || version < SCHEMA_VERSION) {",
     after: "if (version === undefined || version <= SCHEMA_VERSION) {",
-    tests: ["sqlite_test.ts: schema"],
+    tests: ["sqlite_test.ts: notes its schema"],
   },
   {
     name: "sqlite-own-tables",
@@ -379,15 +379,23 @@ export const BACKENDS: readonly Mutation[] = [
     name: "sqlite-delete-guarded",
     file: "src/backends/sqlite.ts",
     before:
-      "      () => guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),",
+      "      () => this.#guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),",
     after: "      () => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters),",
+    tests: ["sqlite_test.ts: acknowledges no batch"],
+  },
+  {
+    name: "sqlite-cleanup-guarded",
+    file: "src/backends/sqlite.ts",
+    before: "this.#cleanup = new SqliteCleanup(database, change);",
+    after: "this.#cleanup = new SqliteCleanup(database, (operation, run) => this.#change(operation, run));",
     tests: ["sqlite_test.ts: acknowledges no batch"],
   },
   {
     name: "sqlite-documents-guarded",
     file: "src/backends/sqlite.ts",
-    before: "change: (operation, run) => this.#change(operation, () => guard.around(run)),",
-    after: "change: (operation, run) => this.#change(operation, run),",
+    before: '{ read: (run) => this.#do("read", run), change });',
+    after:
+      '{ read: (run) => this.#do("read", run), change: (operation, run) => this.#change(operation, run) });',
     tests: ["sqlite_test.ts: acknowledges no batch"],
   },
   {
