@@ -379,8 +379,8 @@ export const BACKENDS: readonly Mutation[] = [
     name: "sqlite-delete-guarded",
     file: "src/backends/sqlite.ts",
     before:
-      "      () => this.#guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),",
-    after: "      () => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters),",
+      "        this.#guard.around(() => runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters)),",
+    after: "        runOnce(this.#database, `DELETE FROM ${dataset.name} ${sql}`, parameters),",
     tests: ["sqlite_test.ts: acknowledges no batch"],
   },
   {

@@ -155,7 +155,7 @@ const RETRIES: readonly Mutation[] = [
   {
     name: "retry-publish",
     file: "src/transfer/import.ts",
-    before: "retryBriefly(() => staging.publish(delivery))",
+    before: "publishWhenFree(() => staging.publish(delivery), options)",
     after: "staging.publish(delivery)",
     tests: ["brief_retries_test.ts"],
   },
