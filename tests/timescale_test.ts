@@ -1,16 +1,8 @@
-import {
-  type Backend,
-  CostObservatory,
-  importRecords,
-  ObservabilityHub,
-  openBackend,
-  type PersistenceConfig,
-} from "../mod.ts";
+import { CostObservatory, ObservabilityHub, openBackend, type PersistenceConfig } from "../mod.ts";
 import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
 import { PostgresBackend } from "../src/backends/postgres.ts";
 import { JOBS } from "../src/backends/timescale/jobs.ts";
-import { rollUpSource } from "../src/backends/timescale/roll_up_aggregate.ts";
 import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
@@ -681,40 +673,63 @@ test("answers from records when a rollup is incomplete or missing", async (datab
   await backend.close();
 });
 
-/** Ways in which an estimated cost comes. */
-const ESTIMATES: Readonly<Record<string, (backend: Backend) => Promise<unknown>>> = {
-  written: (backend) =>
-    write(backend, costEntries, [costEntry({ entryId: "e2", amount: "2", basis: "estimated" })]),
-  imported: (backend) => {
-    const text =
-      `entryId,timestamp,resourceId,category,amount,basis\ne2,${NEW_YEAR},gpu-01,gpu,2,estimated\n`;
-    const options = { backend, dataset: "cost_entries", format: "csv", isStrict: true } as const;
-    return importRecords(new Blob([text]).stream(), options);
-  },
-};
+test("answers costs from rollups and keeps estimated and billed ones apart", async (database) => {
+  const backend = await open(database.url);
+  await write(backend, costEntries, [
+    costEntry({ amount: "1" }),
+    costEntry({ entryId: "e2", amount: "2", basis: "estimated" }),
+    costEntry({ entryId: "e3", amount: "4", basis: "billed" }),
+  ]);
+  const assertApart = async () => {
+    const [found, rollUps] = await countRollUps(() => aggregateCosts(backend, { bucket: "1d" }));
+    const apart = [[undefined, "5"], ["estimated", "2"]];
+    assertEquals([found.map(({ basis, total }) => [basis, total]), rollUps], [apart, 1]);
+  };
+  await assertApart();
+  await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
+  await assertApart();
+  await backend.close();
+});
 
-for (const [how, add] of Object.entries(ESTIMATES)) {
-  test(`answers costs from rollups until one is estimated (${how}), and then keeps both apart`, async (database) => {
+test("makes rollups of costs again that do not have the basis, unless they keep history", async (database) => {
+  const first = await open(database.url);
+  await write(first, costEntries, [costEntry({ amount: "1" })]);
+  await write(first, costEntries, [costEntry({ entryId: "e2", amount: "2", basis: "estimated" })]);
+  await first.close();
+  const groups = () => database.sql("SELECT DISTINCT basis FROM cost_entries_daily ORDER BY 1");
+  const old = (name: string, from: string, bucket: string) =>
+    `CREATE MATERIALIZED VIEW ${name} WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS ` +
+    `SELECT time_bucket(INTERVAL '${bucket}', ${
+      from === "cost_entries" ? "timestamp" : "bucket"
+    }) AS bucket, ` +
+    `category, currency, region, ${
+      from === "cost_entries" ? "count(*)" : "sum(records)::bigint"
+    } AS records, ` +
+    `sum(amount) AS amount FROM ${from} GROUP BY 1, 2, 3, 4 WITH NO DATA`;
+  const makeOld = async () => {
+    await database.sql("DROP MATERIALIZED VIEW cost_entries_daily");
+    await database.sql("DROP MATERIALIZED VIEW cost_entries_hourly");
+    await database.sql(old("cost_entries_hourly", "cost_entries", "1 hour"));
+    await database.sql(old("cost_entries_daily", "cost_entries_hourly", "1 day"));
+  };
+  const totals = async () => {
     const backend = await open(database.url);
-    await write(backend, costEntries, [costEntry({ amount: "1" })]);
-    await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
-    const bucket = "1d";
-    const groupBy = [{ field: "currency" }, { field: "basis" }];
-    assert(
-      rollUpSource(costEntries, acceptQuery(costEntries), { groupBy, measures: [{ function: "count" }] }),
-    );
-    assertEquals((await aggregateCosts(backend, { bucket })).map(({ total }) => total), ["1"]);
-    await add(backend);
-    await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
-    const apart = [[undefined, "1"], ["estimated", "2"]];
-    const found = await aggregateCosts(backend, { bucket });
-    assertEquals(found.map(({ basis, total }) => [basis, total]), apart);
+    const found = await aggregateCosts(backend, { bucket: "1d" });
     await backend.close();
-    const later = await open(database.url, { mode: "read" });
-    assertEquals((await aggregateCosts(later, { bucket })).map(({ basis, total }) => [basis, total]), apart);
-    await later.close();
-  });
-}
+    return found.map(({ basis, total }) => [basis, total]);
+  };
+  const apart = [[undefined, "1"], ["estimated", "2"]];
+  await makeOld();
+  const reader = await open(database.url, { mode: "read" });
+  assertEquals((await aggregateCosts(reader, { bucket: "1d" })).length, 2); // from the records
+  await reader.close();
+  assertEquals(await totals(), apart);
+  assertEquals((await groups()).length, 2);
+  await makeOld();
+  await database.sql("INSERT INTO roll_up_floors VALUES ('cost_entries', now())");
+  assertEquals(await totals(), apart);
+  await assertRejects(groups, Error, "basis");
+});
 
 test("rolls costs up exactly by category, currency and region", async (database) => {
   const costs = await CostObservatory.open({ backend: "timescaledb", connectionString: database.url });

@@ -1,10 +1,8 @@
-import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import type { Batch } from "../pipeline/sink.ts";
 import { BackendError } from "../errors.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
-import { costEntries } from "../records/cost_entry.ts";
 import type { RecordQuery } from "../records/query.ts";
-import type { Staging } from "./staging.ts";
 import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport, ReadOptions } from "./backend.ts";
 import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { isOutOfMemory } from "./postgres/errors.ts";
@@ -26,7 +24,7 @@ import {
   REFUSE_WHILE_RESTORING,
   requireExtension,
 } from "./timescale/hypertables.ts";
-import { ESTIMATES, freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
+import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
 import { failedJobs, Policies, type PolicySettings, retentionOf } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 
@@ -47,7 +45,6 @@ export class TimescaleBackend extends PostgresBackend {
   readonly #policies: Policies;
   readonly #rollUps: RollUps;
   protected override readonly createsPartitions = false;
-  #hasEstimates = false;
 
   /**
    * Opens the database, and in the mode `create` creates its extension, schema, rollups and policies.
@@ -99,30 +96,6 @@ export class TimescaleBackend extends PostgresBackend {
     this.#extension = extension;
     this.#policies = policies;
     this.#rollUps = rollUps;
-  }
-
-  override async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
-    await this.#noteEstimates(batch);
-    return await super.write(batch, onSent);
-  }
-
-  override async stage(): Promise<Staging> {
-    const staging = await super.stage();
-    return {
-      add: async (records) => {
-        await this.#noteEstimates({ dataset: costEntries, records });
-        await staging.add(records);
-      },
-      publish: (publication) => staging.publish(publication),
-      discard: () => staging.discard(),
-    };
-  }
-
-  /** Notes that there are estimated costs before the first is written: rollups do not tell them from billed ones. */
-  async #noteEstimates(batch: Pick<Batch, "dataset" | "records">): Promise<void> {
-    if (this.#hasEstimates || !hasEstimates(batch)) return;
-    await this.documents.write({ kind: ESTIMATES, id: batch.dataset.name, body: true }, { ifAbsent: true });
-    this.#hasEstimates = true;
   }
 
   override async aggregate(
@@ -227,11 +200,6 @@ function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
   if (!isAsked || options.retentionOf) return undefined;
   return "the Apache edition of TimescaleDB has no retention policy. " +
     `${edition}, or schedule \`database cleanup --retention-days\`.`;
-}
-
-function hasEstimates({ dataset, records }: Pick<Batch, "dataset" | "records">): boolean {
-  return dataset.positions.has("basis") &&
-    records.some((record) => (record as { basis?: string }).basis === "estimated");
 }
 
 async function compressionStats(

@@ -185,7 +185,7 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
   retentionDays: Infinity,
   chunkDays: 30,
   sortBy: ["timestamp", "entryId"], // the key, by which conflicts are looked for
-  rollUpBy: ["category", "currency", "region"],
+  rollUpBy: ["category", "currency", "region", "basis"],
   filters: ["category", "resourceId", "region", "currency"],
   groups: ["currency"],
   mapFilter: "tags",

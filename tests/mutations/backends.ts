@@ -242,18 +242,11 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["timescale_test.ts: delete"],
   },
   {
-    name: "estimates-noted",
-    file: "src/backends/timescale.ts",
-    before: "    await this.#noteEstimates(batch);\n    return await super.write",
-    after: "    return await super.write",
-    tests: ["timescale_test.ts: estimate"],
-  },
-  {
-    name: "estimates-noted-staged",
-    file: "src/backends/timescale.ts",
-    before: "        await this.#noteEstimates({ dataset: costEntries, records });\n",
-    after: "",
-    tests: ["timescale_test.ts: estimate"],
+    name: "roll-up-basis",
+    file: "src/records/cost_entry.ts",
+    before: 'rollUpBy: ["category", "currency", "region", "basis"],',
+    after: 'rollUpBy: ["category", "currency", "region"],',
+    tests: ["timescale_test.ts: answers costs from rollups"],
   },
   {
     name: "memory-delete-before",

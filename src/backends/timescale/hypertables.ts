@@ -5,7 +5,6 @@ import type { OpenMode } from "../backend.ts";
 import type { Partitioning } from "../postgres/migrate.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnList, createIndexes, createTable, literal, upgradesFrom } from "../postgres/schema.ts";
-import { ESTIMATES } from "./roll_up_aggregate.ts";
 
 /** The oldest release that has all that is used here: the columnstore under its present name. */
 const OLDEST_EXTENSION = "2.18";
@@ -84,12 +83,6 @@ async function convertTables(session: PostgresSession): Promise<void> {
       `INSERT INTO ${name} (${columns}) SELECT ${columns} FROM ${name}_in_partitions; ` +
         `${createIndexes(dataset).join("; ")}; ${copyGrants(name)}; DROP TABLE ${name}_in_partitions`,
     );
-    if (dataset.positions.has("basis")) {
-      await session.query(
-        `INSERT INTO live_documents (kind, id, body) SELECT '${ESTIMATES}', '${name}', 'true' ` +
-          `WHERE EXISTS (SELECT FROM ${name} WHERE basis IS NOT NULL) ON CONFLICT DO NOTHING`,
-      );
-    }
   }
 }
 

@@ -11,9 +11,6 @@ import { DIALECT, literal } from "../postgres/schema.ts";
 import { whereClause } from "../sql/select.ts";
 import { HOUR_MS } from "../../records/calendar.ts";
 
-/** The kind of the document that says that a dataset has estimated costs. */
-export const ESTIMATES = "estimates";
-
 /** Days are put together from hours as well: so they may begin at midnight of a time zone. */
 const hourlyOf = (dataset: Dataset<unknown>) => `${dataset.name}_hourly`;
 
@@ -28,16 +25,14 @@ export function rollUpSource(
     query.endTime,
     ...ranges.flatMap(({ start, end, stepMs }) => [start, end, stepMs]),
   ];
-  // Rollups do not have the basis: they are asked only while all costs are billed.
-  const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)]
-    .filter((field) => field !== "basis");
+  const fields = [...Object.keys(query.equals), ...groupBy.map(({ field }) => field)];
   const isKnown = dataset.rollUpBy.length > 0 && times.every((time = 0) => time % HOUR_MS === 0) &&
     Object.keys(query.entries).length === 0 && (query.where ?? []).length === 0 &&
     fields.every((field) => dataset.rollUpBy.includes(field)) &&
     measures.every((measure) => isRolledUp(dataset, measure));
   if (!isKnown) return undefined;
   return {
-    from: `(SELECT bucket AS timestamp, NULL::text AS basis, * FROM ${hourlyOf(dataset)}) AS hours`,
+    from: `(SELECT bucket AS timestamp, * FROM ${hourlyOf(dataset)}) AS hours`,
     where: whereClause(dataset, query, DIALECT),
     measure: measureOfHours,
   };
@@ -88,8 +83,5 @@ export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTi
     log("continuous_aggs_materialization_invalidation_log", "materialization_id = mat_hypertable_id")
   }
       UNION ALL ${log("continuous_aggs_materialization_ranges", "materialization_id = mat_hypertable_id")}
-    ) AS changed WHERE ${start} < ${end} AND first < ${end} AND last >= ${start})
-    AND NOT EXISTS (SELECT FROM live_documents WHERE kind = '${ESTIMATES}' AND id = ${
-    literal(dataset.name)
-  }))::text`;
+    ) AS changed WHERE ${start} < ${end} AND first < ${end} AND last >= ${start}))::text`;
 }

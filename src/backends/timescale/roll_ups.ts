@@ -2,7 +2,7 @@ import { retryBriefly } from "../../pipeline/retry.ts";
 import type { Column, Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
-import { columnNames, tablesQuery, timeLiteral } from "../postgres/schema.ts";
+import { columnNames, literal, tablesQuery, timeLiteral } from "../postgres/schema.ts";
 import { daysInterval, JOBS, readPolicy, withJobLock } from "./jobs.ts";
 
 /** The least that a refresh looks back, in hours: two spans of an hour, after the hour that is not over. */
@@ -122,11 +122,13 @@ export class RollUps {
     const isComplete = await this.#pool.useBriefly(
       "open",
       async (session) =>
-        (await missing(session)).length === 0 && (await jobCorrections(session)).length === 0,
+        (await missing(session)).length === 0 && (await outdated(session)).length === 0 &&
+        (await jobCorrections(session)).length === 0,
     );
     if (isComplete) return;
     let made: RollUp[] = [];
     await withJobLock(this.#pool, "open", async (session) => {
+      for (const name of await outdated(session)) await session.query(`DROP MATERIALIZED VIEW ${name}`);
       made = await missing(session);
       for (const statement of await jobCorrections(session)) await session.query(statement);
       if (made.length > 0) await session.query(CREATE_FLOORS);
@@ -197,6 +199,34 @@ async function missing(session: PostgresSession): Promise<RollUp[]> {
   const rows = await session.query(tablesQuery(ROLL_UPS.map(({ name }) => name)));
   const present = new Set(rows.map(([name]) => name));
   return ROLL_UPS.filter(({ name }) => !present.has(name));
+}
+
+/**
+ * Names roll-ups of older releases that lack a column by which they group now, and that this user may drop: days before the
+ * hours that they come from. Those that keep history of deleted records stay: records are read in their place.
+ */
+async function outdated(session: PostgresSession): Promise<string[]> {
+  const names = ROLL_UPS.flatMap(({ name, dataset }) =>
+    DATASETS[dataset].rollUpBy.map((field) => {
+      const column = columnNames(DATASETS[dataset], [field]);
+      return `(${literal(name)}, ${literal(dataset)}, ${literal(column)})`;
+    })
+  );
+  const rows = await session.query(
+    `SELECT DISTINCT view, dataset FROM (VALUES ${names.join(", ")}) AS v(view, dataset, name)
+      JOIN pg_catalog.pg_class ON oid = to_regclass(view) AND pg_has_role(relowner, 'USAGE')
+      WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = oid AND attname = name) ORDER BY view`,
+  );
+  const found: string[] = [];
+  for (const [name, dataset] of rows) {
+    const [[hasFloors]] = await session.query("SELECT (to_regclass('roll_up_floors') IS NOT NULL)::text");
+    const floors = hasFloors === "true"
+      ? await session.query(`SELECT since FROM roll_up_floors WHERE dataset = ${literal(dataset!)}`)
+      : [];
+    const retention = await readPolicy(session, "policy_retention", dataset as DatasetName);
+    if (floors.length === 0 && !retention) found.push(name!);
+  }
+  return found;
 }
 
 /** Adds the refresh job of a roll-up, without a limit to the past. Returns the id of the job. */
