@@ -90,6 +90,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "costs anomalies",
     "costs set-budget",
     "costs price",
+    "costs allocate",
     "prices list",
     "prices show",
     "prices test",

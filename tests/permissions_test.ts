@@ -30,6 +30,7 @@ const READ = [
   "costs reconcile --invoice INV-1",
   "costs budgets",
   "costs price --dry-run",
+  "costs allocate --by team --days 1",
   "prices list --own",
   "prices show gpt-5",
   "prices test gpt-5 --input 1",

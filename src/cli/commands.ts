@@ -133,6 +133,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./costs_price.ts")).costsPrice,
   },
   {
+    name: "costs allocate",
+    summary: "divide the cost of nodes among teams, models or pods by their use of GPUs",
+    load: async () => (await import("./costs_allocate.ts")).costsAllocate,
+  },
+  {
     name: "prices list",
     summary: "list prices: own ones, and built-in ones of language models",
     load: async () => (await import("./prices.ts")).pricesList,
