@@ -99,7 +99,7 @@ test("alerts list, ack and resolve follow an alert", async (place) => {
   );
   assertMatch(
     (await place.run("alerts list")).out,
-    /critical +temperature above 90 +prod\/gpu-01 +temperature 99 .* kim +hot/,
+    /^hot\/prod\/gpu-01 +critical +temperature above 90 +temperature +99 .* kim$/m,
   );
   await place.run("alerts resolve hot/prod/gpu-01");
   assertEquals(await place.json("alerts list"), []);

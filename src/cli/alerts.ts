@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import { AlertMonitor, allRules, nameOf } from "../monitoring/alerts/alert_monitor.ts";
+import { AlertMonitor, allRules } from "../monitoring/alerts/alert_monitor.ts";
 import { acceptRule, type AlertRule, type AlertRuleInput } from "../monitoring/alerts/alert_rules.ts";
 import { Alerts } from "../monitoring/alerts/alerts.ts";
 import { bodiesOf, CLUSTER } from "../monitoring/document_kinds.ts";
@@ -15,7 +15,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { readDurationMs, UsageError } from "./option_values.ts";
-import { formatTable, isoTime, note, print, printFound } from "./output.ts";
+import { isoTime, note, printList } from "./output.ts";
 import { readDataset } from "./selection.ts";
 
 /** Operations on the alerts of a database. No metrics are watched. */
@@ -106,26 +106,24 @@ function readRule(given: Arguments): Record<string, unknown> {
 async function listRules(given: Arguments): Promise<void> {
   const format = readFormat(given);
   const rules = await withBackend(given, "read", ({ documents }) => allRules(documents));
-  const header = ["name", "dataset", "condition", "seconds", "severity", "of", "enabled"];
-  const rows = rules.map((rule) => [
-    rule.name,
-    rule.dataset,
-    conditionOf(rule),
-    rule.durationMs / 1_000,
-    rule.severity,
-    rule.serviceName ?? [rule.clusterId, rule.nodeId].filter((id) => id !== undefined).join("/"),
-    rule.isEnabled ? "yes" : "no",
-  ]);
-  printFound(format, rules, { table: () => printRows(header, rows), header, rows });
+  printList(format, rules, {
+    header: ["name", "dataset", "condition", "seconds", "severity", "of", "enabled"],
+    rows: rules.map((rule) => [
+      rule.name,
+      rule.dataset,
+      conditionOf(rule),
+      rule.durationMs / 1_000,
+      rule.severity,
+      rule.serviceName ?? [rule.clusterId, rule.nodeId].filter((id) => id !== undefined).join("/"),
+      rule.isEnabled ? "yes" : "no",
+    ]),
+    none: "No rules.",
+  });
 }
 
 function conditionOf({ field, above, below, equals }: AlertRule): string {
   if (equals !== undefined) return `${field} is ${equals}`;
   return above === undefined ? `${field} below ${below}` : `${field} above ${above}`;
-}
-
-function printRows(header: readonly string[], rows: readonly (readonly unknown[])[]): void {
-  print(formatTable(header, rows.map((row) => row.map(String))));
 }
 
 /** `openfinops alerts list` */
@@ -137,52 +135,34 @@ export const alertsList: Command = {
     const format = readFormat(given);
     const query = { includeResolved: given.has("all") };
     const found = await withBackend(given, "read", (backend) => openAlerts(backend).list(query));
-    const header = [
-      "alertId",
-      "severity",
-      "description",
-      "field",
-      "value",
-      "since",
-      "firedAt",
-      "resolvedAt",
-      "acknowledgedBy",
-    ];
-    const rows = found.map((alert) => [
-      alert.alertId,
-      alert.severity,
-      alert.description,
-      alert.field,
-      String(alert.value),
-      isoTime(alert.since),
-      isoTime(alert.firedAt),
-      alert.resolvedAt === undefined ? undefined : isoTime(alert.resolvedAt),
-      alert.acknowledgedBy,
-    ]);
-    printFound(format, found, { table: () => found.length > 0 && print(alertTable(found)), header, rows });
-    if (found.length === 0) note("No alerts.");
+    const time = (at: number | undefined) => at === undefined ? undefined : isoTime(at);
+    printList(format, found, {
+      header: [
+        "alertId",
+        "severity",
+        "description",
+        "field",
+        "value",
+        "since",
+        "resolvedAt",
+        "acknowledgedBy",
+      ],
+      rows: found.map((
+        { alertId, severity, description, field, value, since, resolvedAt, acknowledgedAt, acknowledgedBy },
+      ) => [
+        alertId,
+        severity,
+        description,
+        field,
+        String(value),
+        time(since),
+        time(resolvedAt),
+        acknowledgedBy ?? time(acknowledgedAt),
+      ]),
+      none: "No alerts.",
+    });
   },
 };
-
-/** A table of alerts. */
-export function alertTable(alerts: readonly Alert[]): string {
-  return formatTable(
-    ["severity", "alert", "of", "value", "since", "acknowledged", "id"],
-    alerts.map((alert) => [
-      alert.severity,
-      alert.description,
-      nameOf(alert),
-      `${alert.field} ${alert.value}`,
-      isoTime(alert.since),
-      alert.resolvedAt !== undefined
-        ? "resolved"
-        : alert.acknowledgedAt === undefined
-        ? "no"
-        : alert.acknowledgedBy ?? "yes",
-      alert.alertId,
-    ]),
-  );
-}
 
 /** `openfinops alerts ack` */
 export const alertsAck: Command = {
@@ -278,13 +258,11 @@ export const alertsClusters: Command = {
 async function listClusters(given: Arguments): Promise<void> {
   const format = readFormat(given);
   const found = await withBackend(given, "read", ({ documents }) => bodiesOf<Cluster>(documents, CLUSTER));
-  const header = ["clusterId", "region", "intervalSeconds", "nodes"];
-  const rows = found.map(({ clusterId, region = "", intervalMs = 300_000, nodes = [] }) => [
-    clusterId,
-    region,
-    intervalMs / 1_000,
-    nodes.join(" "),
-  ]);
-  printFound(format, found, { table: () => found.length > 0 && printRows(header, rows), header, rows });
-  if (found.length === 0) note("No clusters are registered.");
+  printList(format, found, {
+    header: ["clusterId", "region", "intervalSeconds", "nodes"],
+    rows: found.map((
+      { clusterId, region, intervalMs = 300_000, nodes = [] },
+    ) => [clusterId, region, intervalMs / 1_000, nodes.join(" ")]),
+    none: "No clusters are registered.",
+  });
 }

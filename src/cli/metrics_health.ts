@@ -1,6 +1,7 @@
+import { nameOf } from "../monitoring/alerts/alert_monitor.ts";
 import { readOutbox } from "../monitoring/notifications/outbox.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import { alertTable, openAlerts } from "./alerts.ts";
+import { openAlerts } from "./alerts.ts";
 import {
   type ClusterHealth,
   type ClusterHealthSummary,
@@ -146,5 +147,15 @@ function printTables({ clusters, alerts }: ClusterHealthSummary): void {
   if (alerts.length === 0) return;
   print("");
   print(formatThings(alerts.length, "active alert:", "active alerts:"));
-  print(alertTable(alerts));
+  print(formatTable(
+    ["severity", "alert", "of", "value", "since", "acknowledged"],
+    alerts.map((alert) => [
+      alert.severity,
+      alert.description,
+      nameOf(alert),
+      `${alert.field} ${alert.value}`,
+      isoTime(alert.since),
+      alert.acknowledgedAt === undefined ? "no" : alert.acknowledgedBy ?? "yes",
+    ]),
+  ));
 }

@@ -5,7 +5,7 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { CHANNELS, evaluate, notify, readChannels } from "./notifications.ts";
 import { readDurationMs, readName, UsageError } from "./option_values.ts";
-import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
+import { formatThings, isoTime, note, print, printList } from "./output.ts";
 
 /** `openfinops notify flush` */
 export const notifyFlush: Command = {
@@ -81,9 +81,7 @@ export const notifyList: Command = {
       .filter(({ body }) => state === undefined || body.state === state);
     const rows = found.map(rowOf);
     const objects = rows.map((row) => Object.fromEntries(HEADER.map((name, i) => [name, row[i]])));
-    const table = () => found.length > 0 && print(formatTable(HEADER, rows.map((row) => row.map(String))));
-    printFound(format, objects, { table, header: HEADER, rows });
-    if (found.length === 0) note("No notifications.");
+    printList(format, objects, { header: HEADER, rows, none: "No notifications." });
   },
 };
 

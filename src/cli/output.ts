@@ -7,7 +7,7 @@ import { formatCsv as formatLine } from "../transfer/csv.ts";
 import { asFileError } from "../transfer/transfer_error.ts";
 import { isoTime } from "../transfer/values.ts";
 import { roundMoney } from "../records/currency.ts";
-import { cut, escapeControls } from "./table.ts";
+import { cut, escapeControls, formatTable } from "./table.ts";
 
 export { isoTime };
 export { bold, formatTable, sparkline, terminalColumns } from "./table.ts";
@@ -122,6 +122,18 @@ export function printFound(format: Format, found: unknown, { table, header, rows
       print(formatCsv(row.map((value) => value === undefined ? undefined : String(value))));
     }
   }
+}
+
+/** Prints a list whose table for people has the columns of CSV. */
+export function printList(
+  format: Format,
+  found: readonly unknown[],
+  { header, rows, none }: Omit<Forms, "table"> & { none: string },
+): void {
+  const table = () =>
+    rows.length > 0 && print(formatTable(header, rows.map((row) => row.map((cell) => String(cell ?? "")))));
+  printFound(format, found, { table, header, rows });
+  if (found.length === 0) note(none);
 }
 
 /** The fields that are times wherever they occur. */

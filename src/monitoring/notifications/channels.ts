@@ -1,5 +1,5 @@
-import { ConfigError, describePath } from "../../errors.ts";
-import { type Check, isOneOf, isText, isTexts, takeFields } from "../field_checks.ts";
+import { ConfigError } from "../../errors.ts";
+import { type Check, isAnything, isOneOf, isText, isTexts, takeFields } from "../field_checks.ts";
 
 /** The forms in which a notification is sent. */
 export const CHANNEL_TYPES = ["webhook", "slack", "teams", "email"] as const;
@@ -28,22 +28,13 @@ export interface Channel {
 
 const SECRETS = ["url", "secret", "password"] as const;
 
-/** A secret as the file has it: the text, or where it is. */
-const isSecret: Check = {
-  test(value) {
-    if (typeof value === "string") return value !== "";
-    const [[name, at] = [], ...more] = Object.entries(value ?? {});
-    return more.length === 0 && (name === "env" || name === "file") && typeof at === "string" && at !== "";
-  },
-  expected: 'a text, { "env": "NAME" } or { "file": "PATH" }',
-};
-
 const FIELDS: Readonly<Record<keyof Channel, Check>> = {
   name: { test: (value) => /^[\w.-]{1,64}$/.test(String(value)), expected: "up to 64 of A-Z a-z 0-9 _ . -" },
   type: isOneOf(...CHANNEL_TYPES),
-  url: isSecret,
-  secret: isSecret,
-  password: isSecret,
+  // Checked where no message shows the value.
+  url: isAnything,
+  secret: isAnything,
+  password: isAnything,
   from: isText,
   to: isTexts,
   topics: {
@@ -51,13 +42,9 @@ const FIELDS: Readonly<Record<keyof Channel, Check>> = {
     expected: `an array of ${TOPICS.join(", ")}`,
   },
 };
-
-/** Fields of one type of channel, beside those of all; all but the password are required. */
-const FIELDS_OF: Readonly<Record<Channel["type"], readonly (keyof Channel)[]>> = {
+const REQUIRED: Readonly<Partial<Record<Channel["type"], string[]>>> = {
   webhook: ["secret"],
-  slack: [],
-  teams: [],
-  email: ["from", "to", "password"],
+  email: ["from", "to"],
 };
 
 /** Where secrets are read. */
@@ -81,54 +68,47 @@ export function parseChannels(json: string, sources: SecretSources): Channel[] {
   } catch {
     // reported below; the message of the parser quotes the text
   }
-  if (!Array.isArray(given)) throw unusable("they must be a JSON array of channels", "INVALID_FILE");
+  if (!Array.isArray(given)) throw unusable("they must be a JSON array of channels");
   const channels = given.map((input) => acceptChannel(input, sources));
   const twice = channels.find(({ name }, i) => channels.findIndex((other) => other.name === name) < i);
   if (twice) throw unusable(`two of them are named ${twice.name}. Rename one`);
   return channels;
 }
 
-function acceptChannel(input: unknown, sources: SecretSources): Channel {
-  const { type } = (input ?? {}) as Channel;
-  const own = FIELDS_OF[type] ?? [];
-  const names = ["name", "type", "url", "topics", ...own];
-  const given = takeFields("a channel", input as object, {
-    fields: Object.hasOwn(FIELDS_OF, type ?? "")
-      ? Object.fromEntries(names.map((name) => [name, FIELDS[name as keyof Channel]]))
-      : FIELDS,
-    required: ["name", "type", "url", ...own.filter((name) => name !== "password")],
-  });
+function acceptChannel(input: Channel, sources: SecretSources): Channel {
+  const required = ["name", "type", "url", ...REQUIRED[input?.type] ?? []];
+  const given = takeFields("a channel", input, { fields: FIELDS, required });
   for (const field of SECRETS) {
-    if (given[field] !== undefined) given[field] = readSecret(given[field], { given, field, sources });
+    if (given[field] !== undefined) {
+      given[field] = readSecret(given[field], `the ${field} of ${given.name}`, sources);
+    }
   }
   const channel = given as unknown as Channel;
-  const schemes = type === "email" ? ["smtp:", "smtps:"] : ["https:", "http:"];
-  if (!URL.canParse(channel.url) || !schemes.includes(new URL(channel.url).protocol)) {
-    throw unusable(
-      `the url of ${channel.name} must begin with ${schemes.map((scheme) => `${scheme}//`).join(" or ")}`,
-    );
+  const protocol = URL.canParse(channel.url) ? new URL(channel.url).protocol : "";
+  const schemes = channel.type === "email" ? ["smtp:", "smtps:"] : ["https:", "http:"];
+  if (schemes.includes(protocol)) return channel;
+  throw unusable(`the url of ${channel.name} must begin with ${schemes.join("// or ")}//`);
+}
+
+/** Reads a secret: the text itself, or where it is. */
+function readSecret(value: unknown, what: string, { env, file }: SecretSources): string {
+  const found = typeof value === "string"
+    ? { text: value }
+    : value as { text?: string; env?: string; file?: string };
+  const text = typeof found.env === "string"
+    ? env(found.env)
+    : typeof found.file === "string"
+    ? file(found.file)
+    : found.text;
+  if (text?.trim()) return text.trim();
+  if (found.env !== undefined) {
+    throw unusable(`the variable ${found.env} is not set, which is ${what}. Set it`);
   }
-  return channel;
+  throw unusable(
+    `${what} must be a text, { "env": "NAME" }, or { "file": "PATH" } of a file that is not empty`,
+  );
 }
 
-function readSecret(
-  value: unknown,
-  { given: { name: channel }, field, sources }: {
-    given: Record<string, unknown>;
-    field: string;
-    sources: SecretSources;
-  },
-): string {
-  if (typeof value === "string") return value;
-  const { env: name, file: path } = value as { env?: string; file?: string };
-  const found = name === undefined ? sources.file(path!).trim() : sources.env(name) ?? "";
-  if (found !== "") return found;
-  const place = name === undefined
-    ? `the file ${describePath(path!)} is empty`
-    : `the variable ${name} is not set`;
-  throw unusable(`${place}, which is the ${field} of ${channel}. Set it`);
-}
-
-function unusable(problem: string, code: "INVALID_OPTION" | "INVALID_FILE" = "INVALID_OPTION"): ConfigError {
-  return new ConfigError(`Cannot use the channels: ${problem}.`, { code });
+function unusable(problem: string): ConfigError {
+  return new ConfigError(`Cannot use the channels: ${problem}.`, { code: "INVALID_OPTION" });
 }

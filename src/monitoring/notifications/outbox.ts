@@ -3,7 +3,7 @@ import type { DocumentStore } from "../../backends/backend.ts";
 import { DAY_MS, HOUR_MS } from "../../records/calendar.ts";
 import { NOTIFICATION } from "../document_kinds.ts";
 import type { Channel } from "./channels.ts";
-import { type Occurrence, occurrencesIn } from "./events.ts";
+import { occurrencesIn } from "./events.ts";
 import { ATTEMPT_MS, digest, type Notification, send, SendError } from "./send.ts";
 
 /** Time for which an attempt keeps other processes away. After a crash in an attempt, another one begins then. */
@@ -19,7 +19,7 @@ export interface OutboxEntry {
   readonly revision: number;
   /** Name of the channel. */
   readonly channel: string;
-  /** Id of the {@linkcode Occurrence}. */
+  /** Id of the occurrence: what it tells of. */
   readonly source: string;
   readonly notification: Notification;
   /** `dead` after a day of failed attempts. */
@@ -73,9 +73,12 @@ export async function fillOutbox(
   const ids = new Set(known.map(({ id }) => id));
   for (const { name, topics } of channels) {
     for (const occurrence of occurrences) {
-      const id = `${occurrence.id}/${name}`;
-      if (ids.has(id) || !(topics?.includes(occurrence.topic) ?? true)) continue;
-      const body = await entryOf(occurrence, { id, channel: name, now });
+      const { id: source, topic, ...event } = occurrence;
+      const id = `${source}/${name}`;
+      if (ids.has(id) || !(topics?.includes(topic) ?? true)) continue;
+      const notification = { key: digest(id), ...event };
+      const isNew = { revision: 0, state: "pending", attempts: 0, enqueuedAt: now, nextAt: now } as const;
+      const body: OutboxEntry = { ...isNew, channel: name, source, notification };
       await documents.write({ kind: NOTIFICATION, id, body }, { ifAbsent: true });
     }
   }
@@ -83,23 +86,6 @@ export async function fillOutbox(
   for (const { id, body: { state, source } } of known) {
     if (state !== "pending" && !sources.has(source)) await documents.delete(NOTIFICATION, id);
   }
-}
-
-async function entryOf(
-  { id: source, topic: _, ...occurrence }: Occurrence,
-  { id, channel, now }: { id: string; channel: string; now: number },
-): Promise<OutboxEntry> {
-  const notification = { key: await digest(id), ...occurrence };
-  return {
-    revision: 0,
-    channel,
-    source,
-    notification,
-    state: "pending",
-    enqueuedAt: now,
-    attempts: 0,
-    nextAt: now,
-  };
 }
 
 /** Options of {@linkcode deliver}. */

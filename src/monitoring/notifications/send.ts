@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createHash, createHmac } from "node:crypto";
 import { messageOf } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import type { Channel } from "./channels.ts";
@@ -78,7 +79,7 @@ async function post(channel: Channel, notification: Notification, signal: AbortS
   const headers = {
     "Content-Type": "application/json",
     "Idempotency-Key": notification.key,
-    ...(channel.secret === undefined ? {} : await signatureOf(notification.key, body, channel.secret)),
+    ...(channel.secret === undefined ? {} : signatureOf(notification.key, body, channel.secret)),
   };
   // A redirect would carry the notification elsewhere.
   const response = await fetch(channel.url, { method: "POST", redirect: "manual", headers, body, signal });
@@ -100,7 +101,6 @@ const FORMS = {
     attachments: [{
       contentType: "application/vnd.microsoft.card.adaptive",
       content: {
-        $schema: "http://adaptivecards.io/schemas/adaptive-card.json",
         type: "AdaptiveCard",
         version: "1.4",
         // Not a TextBlock, which would read Markdown in names.
@@ -111,23 +111,17 @@ const FORMS = {
 };
 
 /** Headers of the Standard Webhooks: the signature covers id, time and body. */
-async function signatureOf(id: string, body: string, secret: string): Promise<Record<string, string>> {
-  const timestamp = Math.floor(Date.now() / 1_000);
-  return {
-    "webhook-id": id,
-    "webhook-timestamp": String(timestamp),
-    "webhook-signature": await sign(`${id}.${timestamp}.${body}`, secret),
-  };
+function signatureOf(id: string, body: string, secret: string): Record<string, string> {
+  const timestamp = String(Math.floor(Date.now() / 1_000));
+  const signature = sign(`${id}.${timestamp}.${body}`, secret);
+  return { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": signature };
 }
 
 /** Signs a text by HMAC-SHA256. A key `whsec_…` is Base64, any other is taken as it is. */
-export async function sign(text: string, secret: string): Promise<string> {
-  const encoder = new TextEncoder();
+export function sign(text: string, secret: string): string {
   const [, base64] = /^whsec_(.+)$/.exec(secret) ?? [];
-  const bytes = base64 === undefined ? encoder.encode(secret) : Uint8Array.fromBase64(base64);
-  const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  const signature = await crypto.subtle.sign("HMAC", key, encoder.encode(text));
-  return `v1,${new Uint8Array(signature).toBase64()}`;
+  const key = base64 === undefined ? secret : Uint8Array.fromBase64(base64);
+  return `v1,${createHmac("sha256", key).update(text).digest("base64")}`;
 }
 
 async function sendMail(
@@ -154,7 +148,7 @@ async function sendMail(
       to: [...to!],
       subject: `[OpenFinOps] ${severity}: ${message}`.slice(0, 200),
       text: `${message}\n\n${new Date(at).toISOString()}\n\n${JSON.stringify(details, null, 2)}\n`,
-      messageId: `<${await digest(key)}@openfinops>`, // mail programs show a message that comes twice once
+      messageId: `<${digest(key)}@openfinops>`, // mail programs show a message that comes twice once
       headers: { "Idempotency-Key": key },
     });
     sent.catch(() => {}); // after the limit nothing waits for it
@@ -166,6 +160,6 @@ async function sendMail(
 }
 
 /** Returns the SHA-256 of a text, in hexadecimal. */
-export async function digest(text: string): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
+export function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
