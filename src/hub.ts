@@ -389,7 +389,7 @@ export class ObservabilityHub implements AsyncDisposable {
   }
 
   /**
-   * Stores an alert rule in the backend. Other processes load it at their next start. Default rules are
+   * Stores an alert rule in the backend. Other processes apply it within a minute. Default rules are
    * `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`, `low_success_rate` and `service_down`.
    *
    * @param rule The rule; it replaces one with the same name. Where it differs, active alerts of the old one are resolved.

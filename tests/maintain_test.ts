@@ -1,7 +1,9 @@
 /** `alerts`, `metrics health` and `database maintain`, as a user runs them. */
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { DatabaseSync } from "node:sqlite";
-import { type Backend, CostObservatory, ObservabilityHub, openBackend } from "../mod.ts";
+import { type Backend, CostObservatory, ObservabilityHub, openBackend, type TelemetryEvent } from "../mod.ts";
+import { openAlerts } from "../src/cli/alerts.ts";
+import { AlertMonitor } from "../src/monitoring/alerts/alert_monitor.ts";
 import { watchSilentNodes } from "../src/monitoring/alerts/silent_nodes.ts";
 import { ALERT, LEASE } from "../src/monitoring/document_kinds.ts";
 import { clusterHealthSummary, healthWindow } from "../src/monitoring/health.ts";
@@ -126,6 +128,43 @@ test("metrics health exits with 3 when a registered node is silent for its inter
   await place.run("alerts clusters prod --delete");
   await place.run("metrics health");
   assertEquals(await place.json("alerts clusters"), []);
+});
+
+Deno.test("AlertMonitor.refresh() takes over rules and resolved alerts of another process", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  const alerts = openAlerts(backend); // as the command has them
+  const told: string[] = [];
+  const emit = (event: TelemetryEvent) => told.push(event.message);
+  const monitor = new AlertMonitor(backend.documents, emit);
+  await monitor.load();
+  let timestamp = Date.now() - 60_000;
+  const observe = (temperature: number) => {
+    monitor.observe("system_metrics", { timestamp: timestamp++, clusterId: "c", nodeId: "n", temperature });
+  };
+  await alerts.setRule({ name: "hot", field: "temperature", above: 50 });
+  observe(60);
+  assertEquals(told, []);
+  await monitor.refresh();
+  observe(60);
+  await monitor.refresh(); // which changes nothing
+  observe(60);
+  assertEquals(told, ["warning: temperature above 50: c/n, temperature 60"]);
+  while ((await backend.documents.read(ALERT)).length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await alerts.resolve("hot/c/n");
+  observe(61);
+  assertEquals(told.length, 1);
+  await monitor.refresh();
+  observe(62);
+  assertEquals(told.slice(1), ["warning: temperature above 50: c/n, temperature 62"]);
+  await alerts.setRule({ name: "hot", field: "temperature", above: 50, isEnabled: false });
+  await monitor.refresh();
+  observe(63);
+  assertEquals(told.length, 2);
+  await monitor.close();
+  await backend.close();
 });
 
 Deno.test("clusterHealthSummary() has a node down before the window is over when its interval is shorter", async () => {

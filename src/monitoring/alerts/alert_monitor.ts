@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { DocumentStore } from "../../backends/backend.ts";
 import { Alarm, type EventListener } from "../../pipeline/events.ts";
 import { retry } from "../../pipeline/retry.ts";
@@ -16,6 +17,8 @@ const MAX_PENDING = 100_000;
 const TOO_MANY_CONDITIONS =
   `${MAX_PENDING} conditions hold and have not fired: further nodes are not watched until some have fired or ended. ` +
   "Check whether node names change with every report.";
+/** Interval at which changes of other processes are read. */
+const REFRESH_MS = 60_000;
 /** Interval of the search for silent conditions when there are many. */
 const SWEEP_MS = 10_000;
 
@@ -44,6 +47,7 @@ export class AlertMonitor {
   /** Raised while there are too many conditions to watch. */
   readonly #overload: Alarm;
   readonly #abort = new AbortController();
+  #timer: ReturnType<typeof setInterval> | undefined;
   /** By node or service, and by the name of the rule. */
   readonly #violations = new Map<string, Map<string, Violation>>();
   /** The number of violations that have not fired. */
@@ -78,6 +82,23 @@ export class AlertMonitor {
       () => {},
     );
     await Promise.race([loading, first.promise]);
+    this.#timer = setInterval(() => void this.refresh().catch(() => {}), REFRESH_MS);
+    Deno.unrefTimer(this.#timer);
+  }
+
+  /** Takes over what other processes changed: rules, and alerts that were resolved by hand. */
+  async refresh(): Promise<void> {
+    const rules = await allRules(this.#documents);
+    const before = this.#rules;
+    this.use(rules);
+    const names = new Set([...before.keys(), ...this.#rules.keys()]);
+    for (const name of names) {
+      if (!isDeepStrictEqual(before.get(name), this.#rules.get(name))) this.forget(name);
+    }
+    for (const alert of await bodiesOf<Alert>(this.#documents, ALERT)) {
+      const known = this.#violations.get(subjectKey(alert))?.get(alert.rule)?.alert;
+      if (alert.resolvedAt !== undefined && known?.firedAt === alert.firedAt) this.end(alert);
+    }
   }
 
   /** Returns the alerts that are stored, and those that are being stored. */
@@ -133,6 +154,7 @@ export class AlertMonitor {
 
   /** Stores what is not stored yet, if the backend can be reached. */
   async close(): Promise<void> {
+    clearInterval(this.#timer);
     this.#abort.abort();
     await this.#writer.close();
   }
