@@ -140,6 +140,7 @@ export {
 export type { CellOptions } from "./src/transfer/cell_readers.ts";
 export type { FileInput } from "./src/transfer/file_parts.ts";
 export type { RandomAccess } from "./src/transfer/random_access.ts";
+export type { FieldMapping } from "./src/transfer/field_plan.ts";
 export type { ImportFormat } from "./src/transfer/formats.ts";
 export type { MappingOptions } from "./src/transfer/mapping.ts";
 export {

@@ -86,10 +86,14 @@ export function planFor(
 /** A plan whose values are multiplied by a factor, exactly. */
 export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: string): FieldPlan {
   const { type } = columnOf(dataset, plan.field);
-  const by = readValue(dataset, plan.field, { value: factor, read: toDecimal }) as Decimal;
-  if (!["decimal", "real", "integer"].includes(type)) {
-    const expected = "left without a factor, as it is no number";
-    throw new ValidationError({ subject: dataset.noun, field: plan.field, value: factor, expected });
+  let by: Decimal;
+  try {
+    if (!["decimal", "real", "integer"].includes(type)) {
+      throw new Unreadable("left without a factor, as it is no number");
+    }
+    by = toDecimal(factor);
+  } catch (error) {
+    throw asInvalidField(dataset, error, { field: plan.field, value: factor });
   }
   const one = 10n ** 18n;
   const scale = (value: unknown) => {
@@ -98,6 +102,25 @@ export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: strin
     return type === "decimal" ? product : Number(product);
   };
   return { ...plan, sources: plan.sources.map(([source, read]) => [source, (value) => scale(read(value))]) };
+}
+
+/** A field, or entry of a map field, and the columns or the constant that it is taken from. */
+export interface FieldMapping {
+  readonly field: string;
+  readonly from: string;
+}
+
+/** Describes the plans whose columns a file has. */
+export function describePlans(plans: readonly FieldPlan[], locate: Locate): FieldMapping[] {
+  return plans.flatMap(({ field, key, sources }) => {
+    const from = sources.flatMap(([source]) =>
+      source.constant === undefined
+        ? source.names.filter((name) => name.endsWith("*") || locate(name))
+        : `=${source.constant}`
+    );
+    if (from.length === 0) return [];
+    return [{ field: key === undefined ? field : `${field}.${key}`, from: [...new Set(from)].join(", ") }];
+  });
 }
 
 /** A plan that is bound to the columns of a file. */
@@ -122,34 +145,38 @@ export function bindPlans(
     }),
   })).filter(({ cells }) => cells.length > 0);
   return (row, record = {}) => {
-    for (const { field, key, cells } of bound) {
-      let kept: unknown;
-      for (const [cell, read] of cells) {
-        const value = readValue(dataset, field, { value: row, read: cell as Read });
-        if (value === null || value === undefined || (value === "" && skipsEmpty)) continue;
-        kept = readValue(dataset, field, { value, read }) ?? kept;
-        // Of several columns, one with an empty text leaves the field to the next.
-        if (kept !== undefined && kept !== "") break;
+    let at = bound[0];
+    let value: unknown;
+    try {
+      for (at of bound) {
+        const { field, key, cells } = at;
+        let kept: unknown;
+        for (const [cell, read] of cells) {
+          value = cell(row);
+          if (value === null || value === undefined || (value === "" && skipsEmpty)) continue;
+          kept = read(value) ?? kept;
+          // Of several columns, one with an empty text leaves the field to the next.
+          if (kept !== undefined && kept !== "") break;
+        }
+        if (kept === undefined) continue;
+        if (key === undefined) record[field] = kept;
+        else record[field] = { ...record[field] as object, [key]: kept };
       }
-      if (kept === undefined) continue;
-      if (key === undefined) record[field] = kept;
-      else record[field] = { ...record[field] as object, [key]: kept };
+    } catch (error) {
+      throw asInvalidField(dataset, error, { field: at.field, value });
     }
     return record;
   };
 }
 
-function readValue(
-  dataset: Dataset<unknown>,
-  field: string,
-  { value, read }: { value: unknown; read: Read },
+/** Turns the error of a reader into one that names the field. */
+function asInvalidField(
+  { noun }: Dataset<unknown>,
+  error: unknown,
+  { field, value }: { field: string; value: unknown },
 ): unknown {
-  try {
-    return read(value);
-  } catch (error) {
-    if (!(error instanceof Unreadable)) throw error;
-    throw new ValidationError({ subject: dataset.noun, field, value, expected: error.expected });
-  }
+  if (!(error instanceof Unreadable)) return error;
+  return new ValidationError({ subject: noun, field, value, expected: error.expected });
 }
 
 const MAX_REMEMBERED = 1_000;

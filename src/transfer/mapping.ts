@@ -7,7 +7,16 @@ import { describe, type ErrorCode, ValidationError } from "../errors.ts";
 import { suggest } from "../nearest.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { type CellOptions, makeReaders, type Readers } from "./cell_readers.ts";
-import { bindPlans, type FieldPlan, ownPlan, planFor, presetPlan, scaled } from "./field_plan.ts";
+import {
+  bindPlans,
+  describePlans,
+  type FieldMapping,
+  type FieldPlan,
+  ownPlan,
+  planFor,
+  presetPlan,
+  scaled,
+} from "./field_plan.ts";
 import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
 import type { Preset } from "./presets/preset.ts";
 import type { ImportFormat } from "./formats.ts";
@@ -44,6 +53,8 @@ export interface MappingOptions extends CellOptions {
   focusVersion?: "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
   /** Called with the version of a FOCUS file. */
   onFocusVersion?: (version: string) => void;
+  /** Called with the fields of a file and their columns. */
+  onMapping?: (fields: readonly FieldMapping[]) => void;
 }
 
 /** Makes records from the rows of a file. */
@@ -77,6 +88,7 @@ export function makeReader(
   const plans = makePlans(file, focus?.plan);
   if (columns) assertColumns(file, plans);
   if (focus) options.onFocusVersion?.(focus.version);
+  options.onMapping?.(describePlans(plans, locate));
   const readFields = bindPlans(dataset, plans, { locate, skipsEmpty: preset !== undefined });
   const assertComplete = completenessCheck(file, plans);
   const readOne = (row: Row): Record<string, unknown> | undefined => {

@@ -18,6 +18,8 @@ export type Locate = (name: string) => Cell | undefined;
 export interface Source {
   /** The columns it reads, for messages; none of a constant. */
   readonly names: readonly string[];
+  /** The constant, if it is one. */
+  readonly constant?: unknown;
   /** Finds the columns in a file; nothing where none is there. */
   bind(locate: Locate): Cell | undefined;
 }
@@ -130,7 +132,7 @@ export function columnSource(name: string): Source {
 
 /** The source of a constant. */
 export function constantSource(value: unknown): Source {
-  return { names: [], bind: () => () => value };
+  return { names: [], constant: value, bind: () => () => value };
 }
 
 /** The source of the first of several columns that has a value, as `--map` names them: separated by commas. */
@@ -162,6 +164,7 @@ function firstOf(found: readonly (Cell | undefined)[]): Cell | undefined {
 export function ruleSource(rule: Rule): Source {
   if (typeof rule !== "string") return caseSource(rule);
   const terms = splitAlternatives(rule).map(termSource);
+  if (terms.length === 1) return terms[0];
   return {
     names: terms.flatMap(({ names }) => names),
     bind: (locate) => firstOf(terms.map((term) => term.bind(locate))),
@@ -223,22 +226,23 @@ function caseSource({ by, cases }: Exclude<Rule, string>): Source {
     pattern: globPattern(pattern),
     source: ruleSource(rule),
   }));
+  const chosen = choices.flatMap(({ source }) => source.names);
   return {
-    names: keys.flatMap(({ names }) => names),
+    names: [...new Set(chosen.length > 0 ? chosen : keys.flatMap(({ names }) => names))],
     bind(locate) {
       const cells = keys.map((key) => key.bind(locate));
       const bound = choices.map(({ pattern, source }) => ({ pattern, cell: source.bind(locate) }));
       const choose = (key: string) => bound.find(({ pattern }) => pattern.test(key))?.cell;
       if (cells.every((cell) => cell === undefined)) return choose(cells.map(() => "").join("/"));
-      const chosen = new Map<string, Cell | undefined>();
+      const known = new Map<string, Cell | undefined>();
       return (row) => {
         const key = cells.length === 1
           ? String(cells[0]!(row) ?? "")
           : cells.map((cell) => cell?.(row) ?? "").join("/");
-        let cell = chosen.get(key);
-        if (cell === undefined && !chosen.has(key)) {
-          if (chosen.size >= MAX_REMEMBERED) chosen.clear();
-          chosen.set(key, cell = choose(key));
+        let cell = known.get(key);
+        if (cell === undefined && !known.has(key)) {
+          if (known.size >= MAX_REMEMBERED) known.clear();
+          known.set(key, cell = choose(key));
         }
         return cell?.(row);
       };
