@@ -462,6 +462,51 @@ Deno.test("importRecords() detects no format where the columns are mapped, and s
   assert(plain.costs.some(({ amount, serviceName }) => amount === "10" && serviceName === "AmazonEC2"));
 });
 
+// --- Preview
+
+Deno.test("database import --dry-run shows the mapping, ten records and totals, and stores nothing", async () => {
+  using folder = new TemporaryFolder();
+  const file = caseUrl("deliveries/cur-2026-11.csv.gz").pathname;
+  const { code, out } = await database(["import", "costs", file, "--dry-run"], folder.path);
+  assertEquals(code, 0);
+  assertEquals([...Deno.readDirSync(folder.path)], []);
+  assertMatch(out, /\namount +line_item_unblended_cost\n/);
+  assertMatch(out, /\nserviceProviderName +=AWS\ninvoiceIssuerName +=AWS\n/);
+  assertMatch(out, /\ntags +resource_tags\n/);
+  const records = out.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+  assertEquals([records.length, records[0].amount, records[0].deliveryId], [10, "0.0563620198", undefined]);
+  const totals = [
+    "EUR 2026-11 Purchase 3 300",
+    "USD 2026-11 Adjustment 3 -9.75",
+    "USD 2026-11 Credit 3 -592.9431808583",
+    "USD 2026-11 Tax 3 264.3",
+    "USD 2026-11 Usage 2,016 12220.7691273416",
+  ];
+  const lines = out.split("\n").map((line) => line.trim().split(/ +/).join(" "));
+  assertEquals(lines.filter((line) => /^(EUR|USD) /.test(line)), totals);
+  assertEquals(lines.at(-2), "2,028 0 0");
+});
+
+Deno.test("database import --dry-run counts bad and skipped lines of each file, and exits with 1", async () => {
+  using folder = new TemporaryFolder();
+  Deno.writeTextFileSync(folder.file("m.csv"), csv("timestamp,cpuUsage", "2026-01-01,1", "x,2"));
+  const { code, out, err } = await database(["import", "metrics", "m.csv", "--dry-run"], folder.path);
+  assertEquals([code, out.trimEnd().split("\n").at(-1)!.trim().split(/ +/)], [1, ["1", "0", "1"]]);
+  assertMatch(err, /^m\.csv:3: /);
+  Deno.writeTextFileSync(
+    folder.file("d.csv"),
+    csv("BillingPeriodStatus,InvoiceIssuerName,BillingPeriodStart", "Open,AWS,"),
+  );
+  const files = ["d.csv", `${BILLS}/openai-costs.csv`, `${BILLS}/gcp.ndjson`];
+  const found = await database(["import", "costs", ...files, "--dry-run"], folder.path);
+  assertEquals([found.code, found.out.trimEnd().split("\n").at(-1)!.trim().split(/ +/)], [0, [
+    "4",
+    "1",
+    "0",
+  ]]);
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["d.csv", "m.csv"]);
+});
+
 Deno.test("presets name fields of a cost and documents of their vendor", () => {
   const known = new Set(costEntries.columns.map(({ field }) => field));
   for (const { name, fields, parts, documentation } of PRESETS) {

@@ -11,6 +11,7 @@ import {
 } from "../transfer/import.ts";
 import type { CellOptions } from "../transfer/cell_readers.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/formats.ts";
+import { previewImport } from "../transfer/preview.ts";
 import { makeReader, type MappingOptions } from "../transfer/mapping.ts";
 import { isManifest, MANIFEST_SKIPPED } from "../transfer/manifest.ts";
 import { fileAccess } from "../transfer/random_access.ts";
@@ -19,6 +20,7 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
 import { evaluate, notify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
+import { printPreview } from "./import_preview.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "./selection.ts";
 import { invalidValue, readName, UsageError } from "./option_values.ts";
@@ -100,11 +102,13 @@ export const importCommand: Command = {
       value: "ignore|replace",
       summary: "what to do with a cost that exists (default ignore)",
     },
+    { name: "dry-run", summary: "show the mapping, ten records and totals, and store nothing" },
     { name: "strict", summary: "stop at the first bad line" },
     { name: "rejects", value: "FILE", summary: "write bad lines with their reasons to this file, as NDJSON" },
   ],
   examples: [
-    "openfinops database import costs 2026-11-*.csv.gz --format focus",
+    "openfinops database import costs cur-2026-11-*.csv.gz",
+    "openfinops database import costs bill.csv --map amount=Cost,Price --set currency=EUR --dry-run",
     "openfinops database import metrics cpu.csv --map cpuUsage=value --set nodeId=i-24ae8d",
     "zcat *.ndjson.gz | openfinops database import services - --format ndjson",
   ],
@@ -142,6 +146,7 @@ export const importCommand: Command = {
       signal: interrupt.signal,
     };
     try {
+      if (given.has("dry-run")) return await preview(files, options, rejects);
       await withBackend(given, "create", async (backend) => {
         rejects.empty();
         const run = dataset === "cost_entries" ? importAsDelivery : importEach;
@@ -209,10 +214,41 @@ async function importAsDelivery(
   rejects: Rejects,
 ): Promise<void> {
   using progress = new ProgressLine();
-  const total = files.reduce<number | undefined>((sum, file) => {
-    const { size } = asCostFile(file);
-    return sum === undefined || size === undefined ? undefined : sum + size;
-  }, 0);
+  await withFiles(files, { options, rejects, progress }, async (opened, told) => {
+    await importCosts(opened, { ...options, ...told, onDelivered: printReport });
+  });
+}
+
+/** Prints what an import would store. */
+async function preview(
+  files: readonly GivenFile[],
+  options: Omit<ImportOptions, "backend" | "format">,
+  rejects: Rejects,
+): Promise<void> {
+  using progress = new ProgressLine();
+  rejects.empty();
+  const found = await withFiles(
+    files,
+    { options, rejects, progress },
+    (opened, told) => previewImport(opened, { ...options, ...told }),
+  );
+  printPreview(readDataset(options.dataset), found);
+  rejects.summarize();
+}
+
+/** Callbacks of an import that report to the terminal. */
+type Told = Pick<ImportOptions, "onFocusVersion" | "onNote" | "onReject" | "onProgress">;
+
+/** Opens files one after the other; what is told, and an error, names the one that is read. */
+async function withFiles<T>(
+  files: readonly GivenFile[],
+  { options, rejects, progress }: {
+    options: Pick<ImportOptions, "focusVersion">;
+    rejects: Rejects;
+    progress: ProgressLine;
+  },
+  run: (files: readonly CostFile[], told: Told) => Promise<T>,
+): Promise<T> {
   let current = files[0].path;
   const opened = files.map((file): CostFile => {
     const found = asCostFile(file);
@@ -224,15 +260,17 @@ async function importAsDelivery(
       },
     };
   });
+  const total = opened.reduce<number | undefined>(
+    (sum, { size }) => sum === undefined || size === undefined ? undefined : sum + size,
+    0,
+  );
+  const hint = options.focusVersion ? "" : OVERRIDE_HINT;
   try {
-    await importCosts(opened, {
-      ...options,
-      onFocusVersion: (version) =>
-        note(`${nameOf(current)}: FOCUS ${version}${options.focusVersion ? "" : OVERRIDE_HINT}`),
+    return await run(opened, {
+      onFocusVersion: (version) => note(`${nameOf(current)}: FOCUS ${version}${hint}`),
       onNote: (text) => note(`${nameOf(current)}: ${text}`),
       onReject: (reject) => rejects.add(nameOf(current), reject),
       onProgress: ({ staged, bytes }) => progress.show(staged, total && bytes / total),
-      onDelivered: printReport,
     });
   } catch (error) {
     throw asImportError(error, current);

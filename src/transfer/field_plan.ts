@@ -113,11 +113,10 @@ export interface FieldMapping {
 /** Describes the plans whose columns a file has. */
 export function describePlans(plans: readonly FieldPlan[], locate: Locate): FieldMapping[] {
   return plans.flatMap(({ field, key, sources }) => {
-    const from = sources.flatMap(([source]) =>
-      source.constant === undefined
-        ? source.names.filter((name) => name.endsWith("*") || locate(name))
-        : `=${source.constant}`
-    );
+    const from = sources.flatMap(([{ names, constant }]) => [
+      ...names.filter((name) => locate(name)),
+      ...constant === undefined ? [] : [`=${constant}`],
+    ]);
     if (from.length === 0) return [];
     return [{ field: key === undefined ? field : `${field}.${key}`, from: [...new Set(from)].join(", ") }];
   });

@@ -306,10 +306,10 @@ function reportOf({ stored, known, restated, rejected, skipped }: ImportProgress
 }
 
 /** Completes a record of a file. */
-type Take = (record: unknown, from: { isHashed: boolean; format: string }) => unknown;
+export type Take = (record: unknown, from: { isHashed: boolean; format: string }) => unknown;
 
 /** Options of reading a file. */
-interface ReadingOptions {
+export interface ReadingOptions {
   readonly dataset: Dataset<unknown>;
   readonly progress: ImportProgress;
   readonly options: ImportOptions;
@@ -317,6 +317,31 @@ interface ReadingOptions {
   readonly take: Take;
   /** Documents that are published with the costs. */
   readonly documents?: StoredDocument[];
+}
+
+/** Reads a file as an import does, into a function. Nothing is stored. */
+export async function readFile(
+  file: FileInput,
+  { options, onRecords, ...reading }: Pick<ReadingOptions, "dataset" | "take"> & {
+    readonly options: Omit<ImportOptions, "backend">;
+    readonly onRecords: (records: readonly unknown[]) => void;
+  },
+): Promise<ImportProgress> {
+  const progress = newProgress();
+  const input = new CountedInput(file, progress, options.signal);
+  const backend = { documents: { read: () => Promise.resolve([]) } };
+  try {
+    const given = { ...options, backend: backend as unknown as Sink };
+    for await (const page of readRecords(input, { ...reading, progress, options: given })) {
+      onRecords(page);
+      options.onProgress?.({ ...progress });
+    }
+  } catch (error) {
+    await input.close();
+    options.signal?.throwIfAborted();
+    throw asImportError(error, "Nothing was stored.");
+  }
+  return progress;
 }
 
 /** Reads the records of a file, part by part. The rows of FOCUS files that are none of costs become documents. */

@@ -18,7 +18,7 @@ export type Locate = (name: string) => Cell | undefined;
 export interface Source {
   /** The columns it reads, for messages; none of a constant. */
   readonly names: readonly string[];
-  /** The constant, if it is one. */
+  /** The constant that it is, or that it ends with. */
   readonly constant?: unknown;
   /** Finds the columns in a file; nothing where none is there. */
   bind(locate: Locate): Cell | undefined;
@@ -167,6 +167,7 @@ export function ruleSource(rule: Rule): Source {
   if (terms.length === 1) return terms[0];
   return {
     names: terms.flatMap(({ names }) => names),
+    constant: terms.at(-1)?.constant,
     bind: (locate) => firstOf(terms.map((term) => term.bind(locate))),
   };
 }
@@ -271,7 +272,7 @@ export function mergedSource(
     return prefix === undefined ? [] : [[name.slice(prefix.length), name] as const];
   });
   return {
-    names,
+    names: columns ? [...names.filter(isWhole), ...single.map(([, name]) => name)] : names,
     bind(locate) {
       const maps = names.filter(isWhole).map((name) => locate(name)).filter((cell) => cell !== undefined);
       const cells = single.map(([key, name]) => [key, locate(name)!] as const);

@@ -1,0 +1,119 @@
+/**
+ * Preview of an import: what would be stored, without a database.
+ *
+ * @module
+ */
+import type { CostEntry } from "../records/cost_entry.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { Decimal } from "../records/decimal.ts";
+import { Delivery, periodName } from "./delivery.ts";
+import type { FieldMapping } from "./field_plan.ts";
+import { type CostFile, type ImportOptions, readFile } from "./import.ts";
+import { isoTime } from "./values.ts";
+
+/** Records that a preview shows. */
+const SHOWN_RECORDS = 10;
+
+/** Total of a currency, billing period and charge category. */
+export interface PreviewTotal {
+  readonly currency: string;
+  readonly period: string;
+  readonly chargeCategory: string;
+  readonly rows: number;
+  readonly total: string;
+}
+
+/** What an import would store. */
+export interface ImportPreview {
+  /** Fields and their columns of each file, without files that repeat those of the one before. */
+  readonly mappings: readonly { readonly name: string; readonly fields: readonly FieldMapping[] }[];
+  /** The first records. */
+  readonly records: readonly unknown[];
+  /** Records, lines that are no charge, and bad lines. */
+  readonly counts: { readonly records: number; readonly skipped: number; readonly bad: number };
+  /** Totals of costs. */
+  readonly totals: readonly PreviewTotal[];
+}
+
+/** Reads files as an import does, and stores nothing. */
+export async function previewImport(
+  files: readonly CostFile[],
+  given: Omit<ImportOptions, "backend">,
+): Promise<ImportPreview> {
+  const dataset: Dataset<unknown> = DATASETS[given.dataset];
+  const isCosts = given.dataset === "cost_entries";
+  const mappings: { name: string; fields: readonly FieldMapping[] }[] = [];
+  const shown: unknown[] = [];
+  const totals = new Map<string, { key: string[]; rows: number; total: Decimal }>();
+  const counts = { records: 0, skipped: 0, bad: 0 };
+  const delivery = new Delivery({ ...given, closed: new Set(), files: files.map(({ name }) => name) });
+  for (const { name, open, format, form } of files) {
+    const options: Omit<ImportOptions, "backend"> = {
+      ...given,
+      format,
+      form,
+      onMapping(fields) {
+        const before = mappings.at(-1);
+        if (JSON.stringify(before?.fields) !== JSON.stringify(fields)) mappings.push({ name, fields });
+      },
+    };
+    const progress = await readFile(await open(), {
+      dataset,
+      options,
+      take(record, from) {
+        if (!isCosts) return record;
+        delivery.take(record, from);
+        add(totals, record as CostEntry);
+        return record;
+      },
+      onRecords(records) {
+        counts.records += records.length;
+        for (const record of records.slice(0, SHOWN_RECORDS - shown.length)) {
+          shown.push(asShown(dataset, record));
+        }
+      },
+    });
+    counts.records += progress.stored; // rows of FOCUS that are no costs
+    counts.skipped += progress.skipped ?? 0;
+    counts.bad += progress.rejected;
+  }
+  return {
+    mappings,
+    records: shown,
+    counts,
+    totals: [...totals.values()].map(({ key: [currency, period, chargeCategory], rows, total }) => ({
+      currency,
+      period,
+      chargeCategory,
+      rows,
+      total: total.toString(),
+    })).sort((a, b) =>
+      `${a.currency} ${a.period} ${a.chargeCategory}` < `${b.currency} ${b.period} ${b.chargeCategory}`
+        ? -1
+        : 1
+    ),
+  };
+}
+
+function add(
+  totals: Map<string, { key: string[]; rows: number; total: Decimal }>,
+  { currency, amount, chargeCategory = "", billingPeriodStart, timestamp }: CostEntry,
+): void {
+  const period = billingPeriodStart === undefined
+    ? isoTime(timestamp).slice(0, 7)
+    : periodName(billingPeriodStart);
+  const key = [currency, period, chargeCategory];
+  const name = key.join("\n");
+  const { rows, total } = totals.get(name) ?? { rows: 0, total: Decimal.ZERO };
+  totals.set(name, { key, rows: rows + 1, total: total.plus(Decimal.from(amount)) });
+}
+
+/** The fields of a record; a delivery that does not take place has no id. */
+function asShown({ columns }: Dataset<unknown>, record: unknown): unknown {
+  const values = record as Record<string, unknown>;
+  const fields = columns.map(({ field }) => field).filter((field) => field !== "deliveryId");
+  return Object.fromEntries(
+    fields.filter((field) => values[field] !== undefined).map((field) => [field, values[field]]),
+  );
+}
