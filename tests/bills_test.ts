@@ -462,6 +462,21 @@ Deno.test("importRecords() detects no format where the columns are mapped, and s
   assert(plain.costs.some(({ amount, serviceName }) => amount === "10" && serviceName === "AmazonEC2"));
 });
 
+Deno.test("importRecords() names the value of a map or a sum that cannot be read", async () => {
+  const header =
+    "line_item_usage_start_date,line_item_line_item_type,line_item_product_code,line_item_currency_code," +
+    "line_item_unblended_cost,savings_plan_total_commitment_to_date,savings_plan_used_commitment,resource_tags";
+  const { rejects } = await imported(csv(
+    header,
+    "2026-01-01,Usage,AmazonEC2,USD,1,,,{broken",
+    "2026-01-01,SavingsPlanRecurringFee,ComputeSavingsPlans,USD,1,x,2,",
+  ));
+  assertEquals(rejects.map(({ line, reason }) => `${line}: ${reason}`), [
+    '2: Cannot accept a cost entry: tags must be a JSON object as in {"team": "nlp"}, not "{broken".',
+    '3: Cannot accept a cost entry: effectiveCost must be a number as in 41.2, not "x".',
+  ]);
+});
+
 // --- Preview
 
 Deno.test("database import --dry-run shows the mapping, ten records and totals, and stores nothing", async () => {

@@ -151,6 +151,7 @@ export function bindPlans(
         const { field, key, cells } = at;
         let kept: unknown;
         for (const [cell, read] of cells) {
+          value = undefined;
           value = cell(row);
           if (value === null || value === undefined || (value === "" && skipsEmpty)) continue;
           kept = read(value) ?? kept;
@@ -175,7 +176,7 @@ function asInvalidField(
   { field, value }: { field: string; value: unknown },
 ): unknown {
   if (!(error instanceof Unreadable)) return error;
-  return new ValidationError({ subject: noun, field, value, expected: error.expected });
+  return new ValidationError({ subject: noun, field, value: error.value ?? value, expected: error.expected });
 }
 
 const MAX_REMEMBERED = 1_000;

@@ -217,7 +217,7 @@ export function toDecimal(value: unknown): Decimal {
   try {
     return Decimal.from(value as string | number);
   } catch {
-    throw new Unreadable("a number as in 41.2");
+    throw new Unreadable("a number as in 41.2", value);
   }
 }
 
@@ -257,6 +257,15 @@ function globPattern(glob: string): RegExp {
   return new RegExp(`^(?:${pattern})$`, "is");
 }
 
+/** Reads a value; an error names it. */
+function readPart(read: (value: unknown) => unknown, value: unknown): unknown {
+  try {
+    return read(value);
+  } catch (error) {
+    throw error instanceof Unreadable ? new Unreadable(error.expected, value) : error;
+  }
+}
+
 /**
  * The source of a map that several columns and paths make together, a later one over an earlier one. `prefix*` stands for
  * each column with that prefix; the rest of its name is the key.
@@ -281,7 +290,7 @@ export function mergedSource(
         let merged: Record<string, unknown> | undefined;
         for (const cell of maps) {
           const value = cell(row);
-          if (hasValue(value)) merged = { ...merged, ...read(value) as object };
+          if (hasValue(value)) merged = { ...merged, ...readPart(read, value) as object };
         }
         for (const [key, cell] of cells) {
           const value = cell(row);

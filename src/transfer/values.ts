@@ -10,8 +10,8 @@ export { parseTime };
 
 /** A value does not fit a field. Becomes a `ValidationError` that names the field. */
 export class Unreadable extends Error {
-  /** States the requirement. */
-  constructor(readonly expected: string) {
+  /** States the requirement, and the value where it is only a part of what the field is read from. */
+  constructor(readonly expected: string, readonly value?: unknown) {
     super(expected);
   }
 }
