@@ -876,6 +876,22 @@ test("database dead-letter reads a file larger than its memory", async (folder) 
   assertEquals(await run("purge", "--yes"), "Deleted 150 records.\n");
 });
 
+test("database dead-letter lists many records in tables of a thousand", async (folder) => {
+  const letters = Array.from({ length: 2_001 }, (_, i) => {
+    const record = { timestamp: NEW_YEAR, nodeId: `n${i}` };
+    return JSON.stringify({ time: "", dataset: "system_metrics", batchId: `b${i}`, message: "no", record });
+  });
+  Deno.writeTextFileSync(folder.file("system_metrics.ndjson"), letters.join("\n"));
+  const list = ["database", "dead-letter", "list", "--dead-letter-directory", "."];
+  const { out } = await openfinops(list, { cwd: folder.path });
+  const tables = out.split("\n\n").map((table) => table.trimEnd().split("\n"));
+  assertEquals(tables.map(([header, ...rows]) => [header.startsWith("time "), rows.length]), [
+    [true, 1_000],
+    [true, 1_000],
+    [true, 1],
+  ]);
+});
+
 test("reads a read-only file and refuses to write it", async (folder) => {
   if (Deno.build.os === "windows") return; // chmod has no such meaning there
   const cwd = folder.path;
