@@ -1,9 +1,11 @@
 import { dirname } from "node:path";
-import { CostObservatory, ObservabilityHub } from "../mod.ts";
+import { CostObservatory, ObservabilityHub, openBackend } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
+import { systemMetrics } from "../src/records/system_metrics.ts";
 import { trendsOf } from "../src/cli/aggregation.ts";
 import { formatTable } from "../src/cli/output.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { openfinops, RUN } from "./command.ts";
 import { databaseUrl, TestDatabase } from "./postgres_server.ts";
@@ -556,6 +558,18 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
     assertEquals(code, 2);
     assert(err.includes("Costs are deleted only by an explicit --retention-days"), err);
   }
+});
+
+test("database cleanup leaves the rest to the next one after its time budget", async (folder) => {
+  const backend = await openBackend({ connectionString: folder.sqlite("a.db") });
+  const rows = Array.from({ length: 10_200 }, (_, i) => ({ timestamp: NEW_YEAR + i }));
+  await write(backend, systemMetrics, rows);
+  await backend.close();
+  const args = ["database", "cleanup", ...AT, "--retention-days", "0", "--yes", "--format", "json"];
+  const deleted = async (...more: string[]) =>
+    JSON.parse((await openfinops([...args, ...more], { cwd: folder.path })).out).system_metrics;
+  assertEquals(await deleted("--time-budget", "1ms"), 10_000); // a step takes longer, and is the only one
+  assertEquals(await deleted(), 200);
 });
 
 test("database cleanup names costs that a budget keeps", async ({ path: cwd }) => {

@@ -282,9 +282,10 @@ test("import refuses a rejects file that is in use", async (folder) => {
   assertEquals(Deno.readTextFileSync(folder.file("m.csv")), csv);
   assertEquals(Deno.statSync(folder.file("a.db")).size, size);
 
-  Deno.writeTextFileSync(folder.file("old.ndjson"), "old\n");
+  const old = "old\n".repeat(1_000); // longer than what takes its place
+  Deno.writeTextFileSync(folder.file("old.ndjson"), old);
   assertEquals((await rejectsTo("old.ndjson", ["--connection-string", "sqlite:///none/a.db"])).code, 1);
-  assertEquals(Deno.readTextFileSync(folder.file("old.ndjson")), "old\n");
+  assertEquals(Deno.readTextFileSync(folder.file("old.ndjson")), old);
   await rejectsTo("old.ndjson");
   assertMatch(Deno.readTextFileSync(folder.file("old.ndjson")), /^\{"file":"m.csv",.*\}\n$/);
 });

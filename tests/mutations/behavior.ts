@@ -88,6 +88,65 @@ const TERMINAL: readonly Mutation[] = [
   },
 ];
 
+const OLD_FILES: readonly Mutation[] = [
+  {
+    name: "old-file-without-rowid",
+    file: "src/backends/sqlite/schema.ts",
+    before: '["rowid", ...names].map(',
+    after: "names.map(",
+    tests: ["sqlite_test.ts: schema version 1"],
+  },
+  {
+    name: "old-file-dry-run",
+    file: "src/backends/sqlite.ts",
+    before: "FROM ${this.#readable(dataset).source} WHERE timestamp",
+    after: "FROM ${dataset.name} WHERE timestamp",
+    tests: ["sqlite_test.ts: schema version 1"],
+  },
+  {
+    name: "cleanup-question-migrates",
+    file: "src/cli/cleanup.ts",
+    before: 'const found = await withBackend(given, "read", async',
+    after: 'const found = await withBackend(given, "create", async',
+    tests: ["terminal_test.ts: cleanup migrates no older"],
+  },
+  {
+    name: "delete-question-migrates",
+    file: "src/cli/delete.ts",
+    before: 'withBackend(given, "read", (backend) => describe(',
+    after: 'withBackend(given, "create", (backend) => describe(',
+    tests: ["terminal_test.ts: delete migrates no older"],
+  },
+  {
+    name: "undo-question-migrates",
+    file: "src/cli/deliveries.ts",
+    before: 'const all = await withBackend(given, "read", readDeliveries)',
+    after: 'const all = await withBackend(given, "create", readDeliveries)',
+    tests: ["terminal_test.ts: undo migrates no older"],
+  },
+  {
+    name: "cleanup-time-budget-given",
+    file: "src/cli/cleanup.ts",
+    before: "{ dryRun: false, timeBudgetMs, onHeld }",
+    after: "{ dryRun: false, onHeld }",
+    tests: ["cli_test.ts: after its time budget"],
+  },
+  {
+    name: "rejects-emptied",
+    file: "src/cli/import.ts",
+    before: "if (this.#file?.statSync().isFile) this.#file.truncateSync();",
+    after: "",
+    tests: ["transfer_cli_test.ts: rejects file that is in use"],
+  },
+  {
+    name: "letters-in-tables",
+    file: "src/cli/dead_letter.ts",
+    before: "if (rows.length === TABLE_ROWS) printRows();",
+    after: "",
+    tests: ["cli_test.ts: tables of a thousand"],
+  },
+];
+
 const RETRIES: readonly Mutation[] = [
   {
     name: "brief-retry-end",
@@ -589,6 +648,7 @@ const ANSWERS: readonly Mutation[] = [
 
 export const BEHAVIOR: readonly Mutation[] = [
   ...TERMINAL,
+  ...OLD_FILES,
   ...RETRIES,
   ...MONITORING,
   ...RULES,
