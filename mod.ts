@@ -47,11 +47,12 @@ export type { BudgetInput } from "./src/monitoring/budgets/budget.ts";
 export type { BudgetStatus } from "./src/monitoring/budgets/budget_status.ts";
 export type { BudgetChanges, BudgetQuery } from "./src/monitoring/budgets/budgets.ts";
 export type {
-  CostShare,
+  CostBreakdown,
+  CostForecast,
   CostSummary,
   CostSummaryOptions,
   CurrencySummary,
-} from "./src/monitoring/cost_summary.ts";
+} from "./src/views/costs.ts";
 export type { TrainingRun, TrainingRunTimes } from "./src/monitoring/training_runs.ts";
 export type {
   Cluster,

@@ -12,7 +12,7 @@ import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomali
 import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
 import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";
-import { type CostSummary, costSummary, type CostSummaryOptions } from "./monitoring/cost_summary.ts";
+import { type CostSummary, costSummary, type CostSummaryOptions } from "./views/costs.ts";
 import { PriceBook } from "./pricing/price_book.ts";
 import { pricingSink } from "./pricing/pricing_sink.ts";
 import { CostMonitor } from "./monitoring/cost_monitor.ts";

@@ -11,7 +11,7 @@ import { CostObservatory } from "../src/observatory.ts";
 import type { BudgetInput } from "../src/monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "../src/monitoring/budgets/budget_status.ts";
 import type { TelemetryEvent } from "../src/pipeline/events.ts";
-import { assertEquals, assertRejects } from "./assert.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { costEntry } from "./fixtures.ts";
 
 const MINUTE = 60_000;
@@ -169,36 +169,57 @@ export function liveContract(test: Register): void {
     await other.close();
   });
 
-  test("summarizes costs by currency with shares, change and trend", async (backend) => {
-    const end = Math.floor(Date.now() / HOUR) * HOUR;
-    const costs = await CostObservatory.open({ backend });
+  test("summarizes a month by currency: same days before, shares, trend and forecast", async (backend) => {
+    const costs = await CostObservatory.open({ backend, timeZone: "Europe/Berlin" });
+    const day = (month: number, day: number) => Date.UTC(2026, month - 1, day, 12);
     const entries = [
-      { entryId: "p", timestamp: end - 30 * HOUR, amount: "8" },
-      { entryId: "a", timestamp: end - 20 * HOUR, amount: "1", resourceId: "r1" },
-      { entryId: "b", timestamp: end - 2 * HOUR, amount: "2", resourceId: "r2" },
-      { entryId: "c", timestamp: end - HOUR, amount: "7", resourceId: "r3", category: "cpu" },
-      { entryId: "e", timestamp: end - HOUR, amount: "3", currency: "EUR" },
+      ...Array.from({ length: 61 }, (_, i) => ({ timestamp: day(9, 1 + i), amount: "2", resourceId: "r1" })),
+      ...Array.from({ length: 12 }, (_, i) => ({ timestamp: day(11, 1 + i), amount: "3", resourceId: "r1" })),
+      { timestamp: Date.UTC(2026, 9, 31, 23, 30), amount: "0.5", resourceId: "r2", category: "cpu" }, // November in Berlin
+      { timestamp: day(11, 2), amount: "1", resourceId: "r3" },
+      { timestamp: day(11, 2), amount: "7", currency: "EUR" },
+      { timestamp: day(11, 2), amount: "9", basis: "estimated" as const },
+      { timestamp: day(11, 20), amount: "1000" }, // later than the summary
     ];
-    for (const entry of entries) await costs.addCostEntry(costEntry(entry));
+    for (const [i, entry] of entries.entries()) {
+      await costs.addCostEntry(costEntry({ entryId: `e${i}`, ...entry }));
+    }
     await costs.flush();
-    const { currencies: [eur, usd] } = await costs.getCostSummary({ endTime: end, top: 2 });
-    assertEquals([eur.currency, eur.total, eur.previousTotal, eur.change], ["EUR", "3", "0", undefined]);
-    assertEquals([usd.total, usd.count, usd.previousTotal, usd.change, usd.trend], [
-      "10",
-      3,
-      "8",
-      25,
-      "increasing",
+    const at = "2026-11-14T08:00";
+    const { currencies, ...found } = await costs.getCostSummary({ at, top: 1 });
+    const end = (month: number, day: number) => Date.UTC(2026, month - 1, day, 23);
+    assertEquals(found, {
+      startTime: end(10, 31),
+      endTime: end(11, 30),
+      timeZone: "Europe/Berlin",
+      dataEnd: end(11, 12),
+    });
+    assertEquals(currencies.map(({ currency, basis, total }) => [currency, basis, total]), [
+      ["EUR", undefined, "7"],
+      ["USD", undefined, "37.5"],
+      ["USD", "estimated", "9"],
     ]);
-    assertEquals([usd.averagePerHour, usd.projectedPer30Days], ["0.416666666666666667", "300"]);
-    assertEquals(usd.categories.map(({ name, total, percent }) => [name, total, percent]), [
-      ["cpu", "7", 70],
-      ["gpu", "3", 30],
+    const [eur, usd] = currencies;
+    assertEquals([eur.previousTotal, eur.change, eur.noForecast], ["0", undefined, "costs end 11 days ago"]);
+    const { previousTotal, sameDaysTotal, sameDaysChange, averagePerDay, trend, count } = usd;
+    assertEquals([previousTotal, sameDaysTotal, sameDaysChange], ["62", "24", 56.25]);
+    assertEquals([averagePerDay, trend, count], ["3.125", undefined, 14]);
+    const { total, low, high, dataEnd } = usd.forecast!;
+    assert(Math.abs(Number(total) - 93.75) < 0.1, total); // 18 days more like these 12
+    assertEquals(dataEnd, end(11, 12));
+    assert(Number(low) < Number(total) && Number(total) < Number(high));
+    assertEquals(usd.breakdowns.map(({ groupBy, rows }) => [groupBy, rows.map(({ total }) => total)]), [
+      [["category"], ["37", "0.5"]],
+      [["resourceId"], ["36", "1.5"]],
     ]);
-    assertEquals(usd.resources.map(({ name, total }) => [name, total]), [["r3", "7"], ["r2", "2"], [
-      undefined,
-      "1",
-    ]]);
+    const [gpu] = usd.breakdowns[0].rows;
+    assertEquals([gpu.group, gpu.share, gpu.sameDaysTotal], [{ category: "gpu" }, 98.6666666667, "24"]);
+    const asked = { startTime: "2026-10", endTime: "2026-11", category: "gpu", groupBy: ["tags.team"] };
+    const { currencies: [october] } = await costs.getCostSummary({ ...asked, timeZone: "UTC", at });
+    assertEquals([october.total, october.change, october.forecast], ["62", 3.33333333333, undefined]);
+    assertEquals(october.breakdowns[0].rows.map(({ group, total }) => [group, total]), [[{
+      "tags.team": null,
+    }, "62"]]);
     await costs.close();
   });
 

@@ -73,7 +73,7 @@ test("import stores files and says when nothing is new", async (folder) => {
   const second = await database(args, { cwd: folder.path });
   assertEquals([second.code, second.err], [0, TOLD]);
   assertEquals(cellsOf(second.out), delivered({ known: 2 }, ["focus 2024-09 USD 20.5000008 20.5000008"]));
-  const { out } = await database(["stats", ...AT], { cwd: folder.path });
+  const { out } = await database(["stats", "--exact", ...AT], { cwd: folder.path });
   assert(out.includes("20.5000008"), out);
   const { err } = await database([...args, "--focus-version", "1.2"], { cwd: folder.path });
   assertEquals(err, "f.csv: FOCUS 1.2\n");

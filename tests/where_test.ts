@@ -6,7 +6,7 @@ import { readWhere, splitNames } from "../src/cli/where.ts";
 import { ValidationError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
-import { costSummary } from "../src/monitoring/cost_summary.ts";
+import { costSummary } from "../src/views/costs.ts";
 import { assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";

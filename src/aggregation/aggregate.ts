@@ -98,6 +98,7 @@ export interface UsageAggregate extends AggregateSpan {
 export async function aggregateCosts(
   backend: Pick<Backend, "aggregate">,
   query?: CostAggregateQuery,
+  { now = Date.now() }: { now?: number } = {},
 ): Promise<CostAggregate[]> {
   const request = acceptAggregateRequest(costEntries, query);
   const field = request.measure;
@@ -112,6 +113,7 @@ export async function aggregateCosts(
     measures,
     rank: ([total]) => total,
     separateBy,
+    now,
   });
   return rows.filter(({ values: [total, , whole] }) => (total ?? whole ?? null) !== null).map((row) => {
     const [found, count, whole, , toDate] = row.values as (string | null)[] & { 1: number };
@@ -213,12 +215,14 @@ interface BackendRequest {
   readonly rank: Ranking;
   /** Fields whose values are never put together. */
   readonly separateBy?: readonly string[];
+  /** The time that is now; only for comparisons. */
+  readonly now?: number;
 }
 
 async function aggregateRows(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
-  { request, measures, rank, separateBy = [] }: BackendRequest,
+  { request, measures, rank, separateBy = [], now = Date.now() }: BackendRequest,
 ): Promise<ResultRow[]> {
   const layout: RowLayout = { measures, leadingKeys: separateBy.length, isMoney: hasMoney(dataset) };
   const aggregation = {
@@ -236,7 +240,7 @@ async function aggregateRows(
     return { rows, filled };
   };
   const found = await read(request);
-  const plan = request.compare && await planEarlier(backend, dataset, request);
+  const plan = request.compare && await planEarlier(backend, dataset, request, now);
   let [all, rows] = [layout, found.rows];
   for (const part of plan ? [plan.whole, plan.toDate] : []) {
     if (part === undefined) continue;

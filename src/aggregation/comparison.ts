@@ -44,10 +44,10 @@ export async function planEarlier(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   request: AggregateRequest,
+  now: number,
 ): Promise<EarlierPlan> {
   const { query, bucket, timeZone, compare = "previous" } = request;
   const { startTime = 0, endTime } = query;
-  const now = Date.now();
   const dataEnd = await endOfData(backend, dataset, { startTime, endTime, timeZone, now }) ?? endTime ?? now;
   const bucketOf = (time: number) =>
     bucketAt(bucketRangesOf(bucket!, { start: time, end: time + 1, timeZone }), time);

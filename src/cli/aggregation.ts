@@ -191,10 +191,11 @@ interface ResultColumn {
   readonly only?: Format;
 }
 
-const OTHER = "(other)";
+/** The group of all others, in tables. */
+export const OTHER = "(other)";
 
 /** A group in a table. A name that reads as none or all others is in quotes. */
-function showGroup(value: string | null): string {
+export function showGroup(value: string | null): string {
   if (value === null) return NONE;
   return value === NONE || value === OTHER || value.startsWith('"') ? JSON.stringify(value) : value;
 }

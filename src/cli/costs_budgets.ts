@@ -1,6 +1,6 @@
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
-import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
+import { budgetsView } from "../views/budgets.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -10,7 +10,7 @@ import {
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
-import { formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
+import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
 import { readName, readTime } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
 
@@ -48,7 +48,7 @@ export const costsBudgets: Command = {
       ...(budgetId === undefined ? {} : { budgetId }),
       ...(at === undefined ? {} : { at: readTime("at", at, readZone(given)) }),
     };
-    const found = await withBackend(given, "read", (backend) => budgetStatuses(backend, query));
+    const { budgets: found } = await withBackend(given, "read", (backend) => budgetsView(backend, query));
     const table = () => found.length > 0 && printTable(found);
     printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });
     if (found.length === 0) note(asCalled("No budgets. `openfinops costs set-budget` creates one."));
@@ -105,28 +105,27 @@ function printTable(found: readonly BudgetStatus[]): void {
       return [
         budgetId,
         status.replaceAll("_", " "),
-        spent,
-        `${amount} ${currency}`,
-        sparkline([utilization]),
+        showMoney(spent, currency),
+        `${showMoney(amount, currency)} ${currency}`,
+        { bar: utilization },
         utilization.toFixed(1),
-        remaining,
-        rounded(burnRatePerDay),
-        budget.projectedSpend === undefined ? "too early" : rounded(budget.projectedSpend),
+        showMoney(remaining, currency),
+        showMoney(burnRatePerDay, currency),
+        budget.projectedSpend === undefined ? "too early" : showMoney(budget.projectedSpend, currency),
         isoTime(budget.endTime).slice(0, 10),
       ];
     }),
   ));
   for (const { budgetId, basis, otherCurrencies, otherBasis } of found) {
     for (const { currency, total } of otherCurrencies) {
-      note(`${budgetId}: ${total} ${currency} are not counted: the budget is in another currency.`);
+      note(
+        `${budgetId}: ${
+          showMoney(total, currency)
+        } ${currency} are not counted: the budget is in another currency.`,
+      );
     }
     if (otherBasis === undefined) continue;
     const { total, currency, basis: other = "billed" } = otherBasis;
     note(`${budgetId}: ${total} ${currency} (${other}) are not counted: ${basis} costs are.`);
   }
-}
-
-/** An estimate with as many digits as mean anything. */
-function rounded(amount: string): string {
-  return String(Number(Number(amount).toPrecision(4)));
 }

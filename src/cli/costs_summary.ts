@@ -1,14 +1,33 @@
+import { type CostBreakdown, type CostSummary, costSummary, type CurrencySummary } from "../views/costs.ts";
+import { COST_MEASURES, type CostMeasure } from "../aggregation/aggregate_query.ts";
+import type { CostAggregate } from "../aggregation/aggregate.ts";
+import { costEntries } from "../records/cost_entry.ts";
+import { bucketLabel } from "../records/periods.ts";
+import { OTHER, showGroup } from "./aggregation.ts";
 import {
-  type CostShare,
-  type CostSummary,
-  costSummary,
-  type CurrencySummary,
-} from "../monitoring/cost_summary.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
-import { bold, formatCount, formatTable, isoTime, note, print, printFound, sparkline } from "./output.ts";
-import { RANGE_OPTIONS, readRange } from "./selection.ts";
-import { readCount } from "./option_values.ts";
+  type Command,
+  CONNECTION_OPTIONS,
+  FORMAT_OPTIONS,
+  readFormat,
+  readZone,
+  withBackend,
+} from "./command.ts";
+import {
+  bold,
+  formatCount,
+  formatTable,
+  formatThings,
+  isoTime,
+  note,
+  print,
+  printFound,
+  showChange,
+  showMoney,
+} from "./output.ts";
+import { readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import { readCount, readTime } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
+import { splitNames } from "./where.ts";
 
 /** `openfinops costs summary` */
 export const costsSummary: Command = {
@@ -16,79 +35,168 @@ export const costsSummary: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    ...RANGE_OPTIONS.map((option) =>
-      option.name === "since" ? { ...option, summary: `${option.summary} (default 24h)` } : option
+    ...SELECTION_OPTIONS.map((option) =>
+      option.name === "since" ? { ...option, summary: `${option.summary} (default this-month)` } : option
     ),
-    { name: "top", value: "N", summary: "number of resources to list (default 10)" },
+    { name: "at", value: "TIME", summary: "as of this time: later costs do not count (default now)" },
+    { name: "group-by", value: "FIELDS", summary: "list by these fields (default category, and resourceId)" },
+    { name: "measure", value: "NAME", summary: "effectiveCost, listCost, … (default amount)" },
+    { name: "top", value: "N", summary: "number of groups to list (default 10)" },
   ],
   examples: [
-    "openfinops costs summary",
-    "openfinops costs summary --since 30d --top 5 --format json",
+    "openfinops costs summary --time-zone Europe/Berlin",
+    "openfinops costs summary --during last-month --group-by tags.team --top 5 --format json",
   ],
   async run(given) {
     const format = readFormat(given);
-    const top = given.text("top");
-    const options = { ...readRange(given), ...(top === undefined ? {} : { top: readCount("top", top, 1) }) };
+    const [at, top, groupBy] = ["at", "top", "group-by"].map((name) => given.text(name));
+    const timeZone = readZone(given);
+    const measure = given.text("measure");
+    const options = {
+      ...readSelection(given, costEntries),
+      timeZone,
+      ...(at === undefined ? {} : { at: readTime("at", at, timeZone) }),
+      ...(top === undefined ? {} : { top: readCount("top", top, 1) }),
+      ...(groupBy === undefined ? {} : { groupBy: splitNames(groupBy) }),
+      ...(measure === undefined ? {} : { measure: measure as CostMeasure }),
+    };
     const found = await withBackend(given, "read", (backend) => costSummary(backend, options));
-    const table = () => printTables(found);
+    const table = () => printTables(found, COST_MEASURES[measure as CostMeasure ?? "amount"] === undefined);
     printFound(format, found, { table, header: HEADER, rows: found.currencies.flatMap(rowsOf) });
     if (found.currencies.length === 0) {
       note(`No costs from ${isoTime(found.startTime)} to ${isoTime(found.endTime)}.`);
-      const hint = given.text("since") === undefined ? "Look further back with --since 30d. " : "";
+      const hint = ["since", "during", "days", "until"].some((name) => given.has(name))
+        ? ""
+        : "Look further back with --during last-month. ";
       note(asCalled(`${hint}"openfinops database stats" prints the time range of all costs.`));
     }
   },
 };
 
-const HEADER = ["currency", "of", "name", "total", "count", "percent"];
+const HEADER = [
+  "currency",
+  "basis",
+  "unit",
+  "of",
+  "name",
+  "total",
+  "share",
+  "count",
+  "previousTotal",
+  "change",
+  "sameDaysTotal",
+  "sameDaysChange",
+  "forecast",
+  "forecastLow",
+  "forecastHigh",
+];
 
-function rowsOf({ currency, basis, total, count, categories, resources }: CurrencySummary) {
-  const row = (of: string) => ({ name, total, count, percent }: CostShare) => [
-    nameOf(currency, basis),
-    of,
-    name,
-    total,
-    count,
-    percent,
-  ];
+function rowsOf(summary: CurrencySummary): (string | number | undefined)[][] {
+  const { forecast } = summary;
+  const row = (of: string, name: string | undefined, one: Partial<CostAggregate>) => {
+    const shown: Record<string, unknown> = { ...one, basis: one.basis ?? "billed", of, name };
+    return HEADER.map((field) => (shown[field] ?? undefined) as string | number | undefined);
+  };
+  const { total, low, high } = forecast ?? {};
+  const ahead = { forecast: total, forecastLow: low, forecastHigh: high };
   return [
-    row("all")({ total, count, percent: 100 }),
-    ...categories.map(row("category")),
-    ...resources.map(row("resource")),
+    row("all", undefined, { ...summary, share: 100, ...ahead }),
+    ...summary.breakdowns.flatMap(({ groupBy, rows }) =>
+      rows.map((one) => row(groupBy.join(","), groupName(one), one))
+    ),
   ];
 }
 
-/** A currency, and in brackets the basis of costs that are not billed. */
-function nameOf(currency: string, basis: string | undefined): string {
-  return basis ? `${currency} (${basis})` : currency;
+function groupName({ isOther, group }: CostAggregate): string {
+  return isOther ? OTHER : Object.values(group ?? {}).map(showGroup).join(", ");
 }
 
-function printTables({ startTime, endTime, currencies }: CostSummary): void {
-  if (currencies.length > 0) print(`${isoTime(startTime)} to ${isoTime(endTime)}`);
+function printTables(
+  { startTime, endTime, timeZone, dataEnd, currencies }: CostSummary,
+  isMoney: boolean,
+): void {
+  if (currencies.length === 0) return;
+  const date = (time: number) => bucketLabel({ count: 1, unit: "d" }, time, timeZone);
+  const isPart = dataEnd !== undefined && dataEnd < endTime;
+  const until = isPart ? `, data up to ${date(dataEnd - 1)}` : "";
+  print(`${date(startTime)} to ${date(endTime - 1)} (${timeZone})${until}`);
   for (const summary of currencies) {
-    const { currency, basis, total, count, previousTotal, change, projectedPer30Days, trend } = summary;
+    const { currency, basis, unit, total, count } = summary;
+    const show = (amount: string) => isMoney ? showMoney(amount, currency) : amount;
+    const name = [currency, unit, basis && `(${basis})`].filter((part) => part).join(" ");
     print("");
-    print(
-      bold(`${total} ${nameOf(currency, basis)} in ${formatCount(count)} ${count === 1 ? "cost" : "costs"}`),
-    );
-    const changed = change === undefined ? "" : `: ${change > 0 ? "+" : ""}${change.toFixed(1)} %`;
-    print(`previous period: ${previousTotal}${changed}; trend within this one: ${trend}`);
-    print(`30-day forecast: about ${Number(Number(projectedPer30Days).toPrecision(4))}`);
-    printShares("category", summary.categories);
-    printShares("resource", summary.resources);
+    print(bold(`${show(total)} ${name} in ${formatThings(count, "cost", "costs")}`));
+    print("");
+    print(formatTable(["", name, "change"], factsOf(summary, { show, date })));
+    if (summary.noForecast !== undefined) print(`\nNo forecast: ${summary.noForecast}.`);
+    else if (summary.forecast) print(`\n${explain(summary, show)}`);
+    if (summary.trend) print(`\nDaily costs are ${summary.trend}.`);
+    for (const breakdown of summary.breakdowns) printBreakdown(breakdown, show);
   }
 }
 
-function printShares(title: string, shares: readonly CostShare[]): void {
+/** How amounts and days are shown. */
+interface Show {
+  readonly show: (amount: string) => string;
+  readonly date: (time: number) => string;
+}
+
+function factsOf(summary: CurrencySummary, { show, date }: Show): string[][] {
+  const { total, previousTotal, change, sameDaysTotal, sameDaysChange, averagePerDay, forecast } = summary;
+  const rows = [["total", show(total), ""]];
+  if (sameDaysTotal !== undefined) {
+    rows.push(["same days of the period before", show(sameDaysTotal), showChange(sameDaysChange)]);
+  }
+  if (previousTotal !== undefined) {
+    rows.push(["whole period before", show(previousTotal), showChange(change)]);
+  }
+  rows.push(["average of a day", show(averagePerDay), ""]);
+  if (forecast) {
+    rows.push([`forecast, from data before ${date(forecast.dataEnd)}`, show(forecast.total), ""]);
+    rows.push(["8 of 10 such forecasts are between", show(forecast.low), ""], [
+      "and",
+      show(forecast.high),
+      "",
+    ]);
+  }
+  return rows;
+}
+
+/** What a forecast is made of. */
+function explain({ forecast, currency }: CurrencySummary, show: Show["show"]): string {
+  const { days, hasWeekdays, growthPerDay, monthly } = forecast!;
+  const parts = [
+    ...(hasWeekdays ? ["weekdays"] : []),
+    ...(growthPerDay === undefined ? [] : [`growth of ${showChange(growthPerDay)} a day`]),
+    ...monthly.map(({ day, amount }) =>
+      `${show(amount.toFixed(2))} ${currency} on ${day === 0 ? "the last day" : `day ${day}`} of each month`
+    ),
+  ];
+  const also = parts.length === 0 ? "" : `, ${parts.join(", ")}`;
+  return `The forecast is from ${formatThings(days, "day", "days")}: the level of recent days${also}.`;
+}
+
+function printBreakdown({ groupBy, rows }: CostBreakdown, show: Show["show"]): void {
+  const hasSameDays = rows.some(({ sameDaysTotal }) => sameDaysTotal !== undefined);
   print("");
   print(formatTable(
-    [title, "total", "%", "", "costs"],
-    shares.map(({ name = "(others)", total, percent, count }) => [
-      name,
-      total,
-      percent.toFixed(1),
-      sparkline([percent]),
-      formatCount(count),
+    [
+      groupBy.join(", "),
+      "total",
+      "share",
+      "",
+      hasSameDays ? "same days before" : "period before",
+      "change",
+      "costs",
+    ],
+    rows.map((row) => [
+      groupName(row),
+      show(row.total),
+      `${row.share!.toFixed(1)} %`,
+      { bar: row.share! },
+      show(row.sameDaysTotal ?? row.previousTotal ?? "0"),
+      showChange(hasSameDays ? row.sameDaysChange : row.change),
+      formatCount(row.count),
     ]),
   ));
 }

@@ -24,7 +24,7 @@ const EXAMPLES = [
   "openfinops collect --duration 10s --cost-per-hour 2.50",
   "openfinops database query metrics --limit 5",
   "openfinops database import costs focus.csv --format focus",
-  "openfinops costs summary --since 30d",
+  "openfinops costs summary --during last-month",
 ];
 
 const ENVIRONMENT: readonly (readonly [string, string])[] = [

@@ -1,13 +1,7 @@
 import { nameOf } from "../monitoring/alerts/alert_monitor.ts";
-import { readOutbox } from "../monitoring/notifications/outbox.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import { openAlerts } from "./alerts.ts";
-import {
-  type ClusterHealth,
-  type ClusterHealthSummary,
-  clusterHealthSummary,
-  healthWindow,
-} from "../monitoring/health.ts";
+import { type ClusterHealth, healthWindow } from "../monitoring/health.ts";
+import { type ClustersView, clustersView } from "../views/clusters.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
 import {
   type Command,
@@ -44,22 +38,16 @@ export const metricsHealth: Command = {
     const format = readFormat(given);
     const at = given.text("at");
     const text = given.text("window");
-    const window = healthWindow({
+    const options = {
       ...(at === undefined ? {} : { at: readTime("at", at, readZone(given)) }),
       ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
-    });
-    const found = await withBackend(given, "read", async (backend) => {
-      const alerts = await openAlerts(backend).list();
-      const outbox = await readOutbox(backend.documents);
-      return {
-        ...await clusterHealthSummary(backend, { window, recent: [], alerts }),
-        deadNotifications: outbox.filter(({ body }) => body.state === "dead").length,
-      };
-    });
+    };
+    healthWindow(options); // a wrong one fails before a database is opened
+    const { since, ...found } = await withBackend(given, "read", (backend) => clustersView(backend, options));
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });
     if (found.clusters.length === 0) {
-      note(`No metrics from ${isoTime(window.since)} to ${isoTime(window.at)}.`);
+      note(`No metrics from ${isoTime(since)} to ${isoTime(found.at)}.`);
       note(asCalled(
         'Look further back with --window 1h. "openfinops database stats" prints the time range of all metrics.',
       ));
@@ -69,9 +57,7 @@ export const metricsHealth: Command = {
 };
 
 /** Silence and lost notifications are failures that nothing else reports. */
-function failIfUnhealthy(
-  { clusters, deadNotifications }: ClusterHealthSummary & { deadNotifications: number },
-): void {
+function failIfUnhealthy({ clusters, deadNotifications }: Omit<ClustersView, "since">): void {
   const silent = clusters.flatMap(({ silentNodes }) => silentNodes).length;
   const problems = [
     ...(silent > 0 ? [`${formatThings(silent, "node is", "nodes are")} down`] : []),
@@ -110,7 +96,7 @@ function rowOf({ nodesBy, lastSeen, ...cluster }: ClusterHealth): (string | numb
   return HEADER.map((field) => shown[field] as string | number | undefined);
 }
 
-function printTables({ clusters, alerts }: ClusterHealthSummary): void {
+function printTables({ clusters, alerts }: Omit<ClustersView, "since">): void {
   const percent = (value: number | undefined) => value === undefined ? "" : value.toFixed(1);
   if (clusters.length > 0) {
     print(formatTable(

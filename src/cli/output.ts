@@ -147,6 +147,7 @@ const TIMES = [
   "resolvedAt",
   "lastSeen",
   "projectedExhaustion",
+  "dataEnd",
 ];
 
 /** The same with all times as ISO 8601, for JSON. */

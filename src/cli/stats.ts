@@ -1,4 +1,5 @@
-import type { BackendStats, DatasetStats, PolicyStats } from "../backends/backend.ts";
+import type { DatasetStats, PolicyStats } from "../backends/backend.ts";
+import { type DataHealthView, dataHealthView } from "../views/data_health.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -7,7 +8,7 @@ import {
   readFormat,
   withBackend,
 } from "./command.ts";
-import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print } from "./output.ts";
+import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print, showMoney } from "./output.ts";
 
 /** `openfinops database stats` */
 export const stats: Command = {
@@ -19,11 +20,12 @@ export const stats: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const found = await withBackend(given, "read", (backend) => backend.stats());
+    const found = await withBackend(given, "read", (backend) => dataHealthView(backend));
     if (format === "table") printTables(databaseName(given), found);
     else if (format === "json") {
       const datasets = Object.fromEntries(datasetsOf(found).map(({ dataset, ...rest }) => [dataset, rest]));
-      print(JSON.stringify({ ...found, datasets, policies: policiesOf(found) }, null, 2));
+      const [at, sources] = [isoTime(found.at), sourcesOf(found)];
+      print(JSON.stringify({ ...found, at, datasets, sources, policies: policiesOf(found) }, null, 2));
     } else if (format === "ndjson") { for (const row of datasetsOf(found)) print(JSON.stringify(row)); }
     else {
       print(formatCsv(["dataset", "rows", "oldest", "newest"]));
@@ -35,16 +37,24 @@ export const stats: Command = {
 };
 
 /** The datasets with their times as ISO 8601. */
-function datasetsOf({ datasets }: BackendStats) {
-  return Object.entries(datasets).map(([dataset, { oldest, newest, ...rest }]) => ({
-    dataset,
+function datasetsOf({ datasets }: DataHealthView) {
+  return datasets.map(({ oldest, newest, ageMs: _, ...rest }) => ({
     ...rest,
     ...(oldest === undefined ? {} : { oldest: isoTime(oldest) }),
     ...(newest === undefined ? {} : { newest: isoTime(newest) }),
   }));
 }
 
-function policiesOf({ policies }: BackendStats) {
+/** The sources with their times as ISO 8601. */
+function sourcesOf({ sources }: DataHealthView) {
+  return sources.map(({ deliveredAt, newestPeriod, ...rest }) => ({
+    ...rest,
+    deliveredAt: isoTime(deliveredAt),
+    newestPeriod: isoTime(newestPeriod).slice(0, 10),
+  }));
+}
+
+function policiesOf({ policies }: DataHealthView) {
   return policies?.map(({ lastRun, settings, ...rest }) => ({
     ...rest,
     settings: JSON.parse(settings),
@@ -79,11 +89,11 @@ const MORE_COLUMNS: readonly { title: string; show(stats: DatasetStats): string 
   },
 ];
 
-function printTables(name: string, found: BackendStats): void {
+function printTables(name: string, found: DataHealthView): void {
   print(name);
   print("");
   const datasets = datasetsOf(found);
-  const all = Object.values(found.datasets);
+  const all = found.datasets;
   const more = MORE_COLUMNS.filter(({ show }) => all.some((stats) => show(stats) !== undefined));
   const rows = datasets.map(({ dataset, rows, oldest = "", newest = "" }, i) => [
     dataset,
@@ -97,10 +107,20 @@ function printTables(name: string, found: BackendStats): void {
     print("");
     const totals = found.totals.map(({ currency, basis, total, count }) => [
       basis ? `${currency} (${basis})` : currency,
-      total,
+      showMoney(total, currency),
       formatCount(count),
     ]);
     print(formatTable(["currency", "total", "entries"], totals));
+  }
+  if (found.sources.length > 0) {
+    print("");
+    const sources = sourcesOf(found).map(({ source, deliveredAt, newestPeriod, rows }) => [
+      source,
+      deliveredAt,
+      newestPeriod,
+      formatCount(rows),
+    ]);
+    print(formatTable(["source", "last delivery", "newest period", "costs"], sources));
   }
   if (found.policies) printPolicies(found.policies);
   print("");

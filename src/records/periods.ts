@@ -60,6 +60,11 @@ export function shiftForward(time: number, shift: Shift, timeZone: string): numb
   return "ms" in shift ? time + shift.ms : zonedAt(time, timeZone).add(shift).epochMilliseconds;
 }
 
+/** Returns the start of the day that holds a time. */
+export function startOfDay(time: number, timeZone: string): number {
+  return zonedAt(time, timeZone).startOfDay().epochMilliseconds;
+}
+
 /** Returns the start of the day that follows a time. */
 export function endOfDay(time: number, timeZone: string): number {
   return zonedAt(time, timeZone).startOfDay().add({ days: 1 }).startOfDay().epochMilliseconds;

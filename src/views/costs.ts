@@ -1,0 +1,227 @@
+import { aggregateCosts, type CostAggregate } from "../aggregation/aggregate.ts";
+import {
+  acceptAggregateRequest,
+  type CostMeasure,
+  invalidAggregate,
+} from "../aggregation/aggregate_query.ts";
+import { endOfData } from "../aggregation/comparison.ts";
+import type { Backend } from "../backends/backend.ts";
+import { DAY_MS } from "../records/calendar.ts";
+import { costEntries } from "../records/cost_entry.ts";
+import { Decimal } from "../records/decimal.ts";
+import { localDay, startOfDay } from "../records/periods.ts";
+import { acceptQuery, type CostEntriesQuery, queryFields } from "../records/query.ts";
+import { parseSpan } from "../records/time_text.ts";
+import { acceptTimeText, acceptTimeZone } from "../records/validation.ts";
+import { type Check, isAnything, takeFields } from "../monitoring/field_checks.ts";
+import { forecastDays, HISTORY_DAYS, trendOfDays } from "./forecast.ts";
+
+/** Time range, filters and groups of a cost summary. */
+export interface CostSummaryOptions extends Omit<CostEntriesQuery, "limit" | "order"> {
+  /**
+   * From when on: epoch milliseconds, a `Date`, or a text such as `2026-10`, which is its start.
+   *
+   * @default {the start of the month}
+   */
+  startTime?: number | Date | string;
+  /**
+   * Up to when, exclusive.
+   *
+   * @default {the end of the month; now where startTime is given}
+   */
+  endTime?: number | Date | string;
+  /**
+   * The time as of which the summary is: later costs do not count.
+   *
+   * @default {now}
+   */
+  at?: number | Date | string;
+  /**
+   * Fields and tags to list by, together.
+   *
+   * @default {by category, and by resourceId}
+   */
+  groupBy?: readonly string[];
+  /**
+   * The field that is added up.
+   *
+   * @default {"amount"}
+   */
+  measure?: CostMeasure;
+  /**
+   * Number of groups to list for each currency, the most expensive first.
+   *
+   * @default {10}
+   */
+  top?: number;
+}
+
+/** Expected total of a period that is not over. */
+export interface CostForecast {
+  /** The total: what is known and what is expected, a decimal string of 12 digits. */
+  total: string;
+  /** In 8 of 10 earlier cases the total was from here … */
+  low: string;
+  /** … to here. */
+  high: string;
+  /** The day after the last one whose costs are complete, in epoch milliseconds. */
+  dataEnd: number;
+  /** The number of days that the forecast is from. */
+  days: number;
+  /** True if weekdays differ. */
+  hasWeekdays: boolean;
+  /** Growth in percent a day; absent where there is none. */
+  growthPerDay?: number;
+  /** Days of the month on which costs return, and how much more than on other days; 0 is the last day. */
+  monthly: { day: number; amount: number }[];
+}
+
+/** Groups of costs, the costliest first. */
+export interface CostBreakdown {
+  /** The fields and tags that the costs are grouped by. */
+  groupBy: string[];
+  /** The groups, with shares and change, and all others in one. */
+  rows: CostAggregate[];
+}
+
+/** Spending in one currency. Amounts are canonical decimal strings. */
+export interface CurrencySummary extends Omit<CostAggregate, "group" | "isOther" | "share"> {
+  /** Average cost of a day, up to the last one that has data. */
+  averagePerDay: string;
+  /** Trend of the days, without weekdays and outliers; absent where there are too few days, or they show none. */
+  trend?: "increasing" | "decreasing" | "stable";
+  /** The expected total at the end of the period. */
+  forecast?: CostForecast;
+  /** The reason why there is no forecast of a period that is not over. */
+  noForecast?: string;
+  /** Groups of the costs. */
+  breakdowns: CostBreakdown[];
+}
+
+/** Spending in a time range. */
+export interface CostSummary {
+  /** From when on, in epoch milliseconds. */
+  startTime: number;
+  /** Up to when, exclusive. */
+  endTime: number;
+  /** The time zone of days and months. */
+  timeZone: string;
+  /** The end of the last day that has data; absent where none has. */
+  dataEnd?: number;
+  /** Each currency, billed costs first. */
+  currencies: CurrencySummary[];
+}
+
+const SUBJECT = "a summary of costs";
+const BREAKDOWNS = [["category"], ["resourceId"]];
+
+const FIELDS: Record<string, Check> = Object.fromEntries(
+  [...queryFields(costEntries), "at", "groupBy", "measure", "top"]
+    .filter((field) => field !== "limit" && field !== "order").map((field) => [field, isAnything]),
+);
+
+/** Sums up what was spent, in the backend. */
+export async function costSummary(
+  backend: Pick<Backend, "aggregate">,
+  options: CostSummaryOptions = {},
+): Promise<CostSummary> {
+  const { at, top = 10, groupBy, measure, ...filters } = takeFields(SUBJECT, options, { fields: FIELDS });
+  const timeZone = acceptTimeZone(SUBJECT, filters.timeZone);
+  const now = at === undefined ? Date.now() : acceptTimeText(SUBJECT, "at", at, timeZone);
+  const range = acceptRange({ ...filters, timeZone }, now);
+  const asOf: Pick<Backend, "aggregate"> = {
+    aggregate: (dataset, query, parts) => {
+      const endTime = Math.min(query.endTime ?? Infinity, at === undefined ? Infinity : now);
+      return backend.aggregate(dataset, endTime < Infinity ? { ...query, endTime } : query, parts);
+    },
+  };
+  const asked = { ...filters, ...range, timeZone, measure: measure as CostMeasure };
+  acceptAggregateRequest(costEntries, { ...asked, groupBy, top }); // before anything is read
+  const dataEnd = await endOfData(asOf, costEntries, { ...range, timeZone, now });
+  // Before all costs there is nothing to compare with.
+  const compare = range.startTime > 0 ? "previous" : undefined;
+  const ask = (more: object) => aggregateCosts(asOf, { ...asked, compare, ...more }, { now });
+  const totals = await ask({});
+  const days = totals.length === 0 ? [] : await aggregateCosts(asOf, {
+    ...asked,
+    startTime: Math.min(range.startTime, startOfDay(now - HISTORY_DAYS * DAY_MS, timeZone)),
+    bucket: "1d",
+  });
+  const breakdowns: { groupBy: string[]; rows: Map<string, CostAggregate[]> }[] = [];
+  for (const by of totals.length === 0 ? [] : groupBy ? [groupBy as string[]] : BREAKDOWNS) {
+    const rows = Map.groupBy(await ask({ groupBy: by, top, shares: true }), nameOf);
+    breakdowns.push({ groupBy: by, rows });
+  }
+  const daysOf = Map.groupBy(days, nameOf);
+  const start = range.startTime || Math.min(...days.map(({ startTime }) => startTime!));
+  const length = Math.max(1, Math.min(range.endTime, dataEnd ?? range.endTime) - start);
+  const currencies = totals.toSorted(byBasis).map((total): CurrencySummary => ({
+    ...total,
+    averagePerDay: Decimal.from(total.total).timesFraction(BigInt(DAY_MS), BigInt(length)).toString(),
+    ...outlook(daysOf.get(nameOf(total)) ?? [], { ...range, timeZone, now }),
+    breakdowns: breakdowns.map(({ groupBy, rows }) => ({ groupBy, rows: rows.get(nameOf(total)) ?? [] })),
+  }));
+  return { ...range, timeZone, ...(dataEnd === undefined ? {} : { dataEnd }), currencies };
+}
+
+/** Returns the time range: the month of `now` where no bounds are given. */
+function acceptRange(
+  filters: Record<string, unknown> & { timeZone: string },
+  now: number,
+): { startTime: number; endTime: number } {
+  const { startTime: start, endTime: end } = acceptQuery(costEntries, filters);
+  const month = parseSpan("this-month", {
+    timeZone: filters.timeZone,
+    now: end === undefined ? now : end - 1,
+  })!;
+  const startTime = start ?? month.start;
+  const endTime = end ?? (start === undefined ? month.end : now);
+  if (startTime < endTime) return { startTime, endTime };
+  const expected = `before endTime (${endTime})`;
+  throw invalidAggregate(costEntries, { field: "startTime", value: startTime, expected });
+}
+
+/** A range of local days. */
+interface DayRange {
+  readonly startTime: number;
+  readonly endTime: number;
+  readonly timeZone: string;
+  readonly now: number;
+}
+
+/** The trend of days, and the forecast where the range is of whole days and not over. */
+function outlook(
+  rows: readonly CostAggregate[],
+  { startTime, endTime, timeZone, now }: DayRange,
+): Pick<CurrencySummary, "trend" | "forecast" | "noForecast"> {
+  const dayOf = (time: number) => localDay(time, timeZone);
+  const days = new Map(rows.map((row) => [dayOf(row.startTime!), Number(row.total)]));
+  const [start, end, today] = [dayOf(startTime), dayOf(endTime - 1) + 1, dayOf(now)];
+  const trend = trendOfDays({ days, start, end, today });
+  const found = { ...(trend === undefined ? {} : { trend }) };
+  if (endTime !== startOfDay(endTime, timeZone)) return found;
+  const forecast = forecastDays({ days, start, end, today });
+  if (forecast === undefined) return found;
+  if (typeof forecast === "string") return { ...found, noForecast: forecast };
+  const { total, low, high, lastDay, history, model } = forecast;
+  const text = (value: number) => Decimal.from(value.toPrecision(12)).toString();
+  const [year, month, day] = new Date((lastDay + 1) * DAY_MS).toISOString().slice(0, 10).split("-").map(
+    Number,
+  );
+  const dataEnd = new Temporal.PlainDate(year, month, day).toZonedDateTime(timeZone).epochMilliseconds;
+  const amounts = { total: text(total), low: text(low), high: text(high) };
+  return {
+    ...found,
+    forecast: { ...amounts, dataEnd, days: history, ...model, monthly: [...model.monthly] },
+  };
+}
+
+/** Costs that may be added: those of one currency and unit, either billed or estimated. */
+function nameOf({ currency, basis, unit }: CostAggregate): string {
+  return JSON.stringify([currency, basis, unit]);
+}
+
+/** Billed costs first; the order of currencies stays. */
+function byBasis(a: CostAggregate, b: CostAggregate): number {
+  return Number(a.basis !== undefined) - Number(b.basis !== undefined);
+}
