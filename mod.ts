@@ -149,6 +149,7 @@ export {
   migrate,
   type MigrateOptions,
   type MigrateProgress,
+  type MigrationSource,
 } from "./src/transfer/migrate.ts";
 export type { DatasetTotals } from "./src/transfer/comparison.ts";
 export type { Reject } from "./src/transfer/record_stream.ts";

@@ -4,10 +4,21 @@ import { BackendError } from "../errors.ts";
 import { MemoryBackend } from "../backends/memory.ts";
 import { Decimal } from "../records/decimal.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import { type DatasetMigration, migrate } from "../transfer/migrate.ts";
+import { type DatasetMigration, migrate, type MigrateOptions } from "../transfer/migrate.ts";
+import { mayBeOriginal } from "../transfer/original_reader.ts";
+import { migrateOriginal, openOriginal, OriginalSource } from "../transfer/original_source.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, FORMAT_OPTIONS, readFormat } from "./command.ts";
-import { type Format, formatBytes, formatCount, formatCsv, formatTable, note, print } from "./output.ts";
+import {
+  type Format,
+  formatBytes,
+  formatCount,
+  formatCsv,
+  formatTable,
+  formatThings,
+  note,
+  print,
+} from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASET_NAMES, RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
 import { UsageError } from "./option_values.ts";
@@ -38,27 +49,62 @@ export const migrateCommand: Command = {
     const datasets = given.texts("dataset").map((name) => readDataset(name).name);
     const range = readRange(given);
     const dryRun = given.has("dry-run");
-    const from = await openBackend({ connectionString: fromUrl }, { mode: "read" });
+    const from = await openSource(fromUrl);
     try {
+      const rejected = from instanceof OriginalSource ? await describeOriginal(from) : 0;
       const to = await openTarget(toUrl, dryRun);
       try {
         using progress = new ProgressLine();
-        const found = await migrate(from, to, {
+        const options: MigrateOptions = {
           ...range,
           ...(datasets.length > 0 ? { datasets } : {}),
           dryRun,
           onProgress: ({ copied, missing }) => progress.show(copied, copied / Math.max(copied, missing)),
-        });
+        };
+        const found = from instanceof OriginalSource
+          ? await migrateOriginal(from, to, options)
+          : await migrate(from, to, options);
         progress[Symbol.dispose]();
         reportMigration(format, found, dryRun);
       } finally {
         await to.close();
       }
+      if (rejected > 0) throw notTaken(rejected);
     } finally {
       await from.close();
     }
   },
 };
+
+/** Opens the source: a database of this program, or of OpenFinOps in Python. */
+async function openSource(connectionString: string): Promise<Backend | OriginalSource> {
+  try {
+    return await openBackend({ connectionString }, { mode: "read" });
+  } catch (error) {
+    if (!mayBeOriginal(error)) throw error;
+    const original = await openOriginal(connectionString);
+    if (!original) throw error;
+    return original;
+  }
+}
+
+/** Says what a database of the original holds. Returns the number of rows that cannot be taken. */
+async function describeOriginal(source: OriginalSource): Promise<number> {
+  const { rows, rejected, rejects, unknown } = await source.inspect();
+  const counts = [...rows].map(([table, count]) => `${table} ${formatCount(count)}`).join(", ");
+  note(`The source is a database of OpenFinOps in Python (${counts}).`);
+  for (const { table, id, reason } of rejects) note(`${table} ${id}: ${reason}`);
+  if (unknown.length > 0) note(`Left out, as no field holds it: ${unknown.join(", ")}`);
+  return rejected;
+}
+
+function notTaken(count: number): TransferError {
+  return new TransferError(
+    `Cannot copy all: ${formatThings(count, "row is", "rows are")} bad, and the first are named above. ` +
+      "Correct them in the source and run it again.",
+    { code: "LINES_REJECTED" },
+  );
+}
 
 function readUrl(given: Arguments, option: string): string {
   const url = given.text(option);

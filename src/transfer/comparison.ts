@@ -30,7 +30,7 @@ export interface Tally {
 
 /** Counts and adds up the records of a range, for each group and each span of time that holds any. */
 export async function tally(
-  backend: Backend,
+  backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
   { start, end, spanMs }: Range & { spanMs: number },
 ): Promise<Tally[]> {

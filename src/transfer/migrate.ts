@@ -66,8 +66,8 @@ export interface MigrateProgress {
 
 /** Result of a dataset: copied rows, and the comparison afterwards. */
 export interface DatasetMigration {
-  /** The dataset. */
-  dataset: DatasetName;
+  /** The dataset; `alerts` of OpenFinOps in Python. */
+  dataset: DatasetName | "alerts";
   /** Records that were copied, or in a dry run would be. */
   copied: number;
   /** About how many bytes these take. */
@@ -117,7 +117,7 @@ export interface DatasetMigration {
  * ```
  */
 export async function migrate(
-  from: Backend,
+  from: MigrationSource,
   to: Backend,
   options: MigrateOptions = {},
 ): Promise<DatasetMigration[]> {
@@ -139,13 +139,19 @@ export async function migrate(
   return done;
 }
 
+/** What a migration reads: a backend, or a database of another program that is read as one. */
+export interface MigrationSource extends Pick<Backend, "read" | "aggregate"> {
+  /** Documents beside the records. */
+  readonly documents: Pick<Backend["documents"], "read">;
+}
+
 /** Budgets, alerts and the like come along; what the target knows of already stays as it is there. */
-async function copyDocuments(from: Backend, to: Backend): Promise<void> {
+async function copyDocuments(from: MigrationSource, to: Backend): Promise<void> {
   for (const document of await from.documents.read()) await to.documents.write(document, { ifAbsent: true });
 }
 
 class Migration {
-  readonly #from: Backend;
+  readonly #from: MigrationSource;
   readonly #to: Backend;
   readonly #dataset: Dataset<unknown>;
   readonly #options: MigrateOptions;
@@ -154,7 +160,7 @@ class Migration {
 
   constructor(
     { from, to, dataset, options }: {
-      from: Backend;
+      from: MigrationSource;
       to: Backend;
       dataset: Dataset<unknown>;
       options: MigrateOptions;
@@ -203,7 +209,7 @@ class Migration {
     return oldest && newest && { start: oldest.timestamp, end: newest.timestamp + 1 };
   }
 
-  async #first(backend: Backend, query: RecordQuery): Promise<{ timestamp: number } | undefined> {
+  async #first(backend: MigrationSource, query: RecordQuery): Promise<{ timestamp: number } | undefined> {
     for await (const [record] of backend.read(this.#dataset, { ...query, limit: 1 })) {
       return record as { timestamp: number };
     }
@@ -278,7 +284,7 @@ class Migration {
   }
 
   /** Returns records of the groups that differ in a time range. */
-  async *#differing(backend: Backend, span: Span): AsyncGenerator<unknown[]> {
+  async *#differing(backend: MigrationSource, span: Span): AsyncGenerator<unknown[]> {
     const groups = differingGroups(span);
     const names = new Set(groups.map(nameOf));
     const queries = groups.length <= MAX_GROUP_QUERIES

@@ -268,7 +268,7 @@ export function describeAlert(
 
 /** Returns the name of a node or a service. */
 export function nameOf({ clusterId, nodeId, serviceName }: AlertSubject): string {
-  return serviceName ?? `${clusterId}/${nodeId}`;
+  return serviceName ?? [clusterId, nodeId].filter((id) => id !== undefined).join("/");
 }
 
 function indexesOf(rules: readonly AlertRule[]): Record<AlertRule["dataset"], RuleIndex> {
