@@ -1,6 +1,6 @@
 /** Kinds of failures, which decide between retry, alarm, split and dead letter: by SQLSTATE, SQLite result and system error. */
 import { DatabaseSync } from "node:sqlite";
-import type { BackendError, ErrorCode, FailureKind } from "../src/errors.ts";
+import { BackendError, type ErrorCode, type FailureKind } from "../src/errors.ts";
 import { asPostgresError } from "../src/backends/postgres/errors.ts";
 import { asBackendError } from "../src/backends/sqlite/file.ts";
 import { storageError } from "../src/pipeline/durable_file.ts";
@@ -212,6 +212,18 @@ Deno.test("SQLite failures of a real file have the messages that are known", () 
   Deno.writeTextFileSync(folder.file("b.db"), "no database ".repeat(1_000));
   using text = new DatabaseSync(folder.file("b.db"));
   assertEquals(kindOf("SELECT * FROM t", text), "NOT_A_DATABASE");
+});
+
+Deno.test("failures that have a kind already keep it", () => {
+  const error = new BackendError("no space left on device (os error 28); database is locked", {
+    code: "CLOSED",
+    operation: "write",
+    kind: "unknown",
+    sqlState: "23505",
+  });
+  for (const convert of [asPostgresError, asBackendError, storageError]) {
+    assertEquals(convert("write", "db", error) === error, true);
+  }
 });
 
 Deno.test("file failures have a code and a kind", () => {

@@ -681,19 +681,24 @@ for (const kind of ["transient", "operator", "disk-full"] as const) {
   });
 }
 
-Deno.test("Pipeline makes no attempt after the deadline of close()", async () => {
-  using time = new FakeTime();
-  const sink = refusing(() => failure("transient"));
-  const pipeline = pipelineInto(sink, { batchSize: 1 });
-  await pipeline.accept(metrics(1));
-  await settle();
-  const { lost } = await time.passUntil(pipeline.close({ deadlineMs: 2_000 }), 250);
-  assertEquals(lost, 1);
-  const { length } = sink.attempts;
-  assert(length > 2, `${length} attempts`);
-  for (let passed = 0; passed < 600_000; passed += 30_000) await time.pass(30_000);
-  assertEquals([sink.attempts.length, time.pending], [length, 0]);
-});
+for (const count of [1, 4]) {
+  Deno.test(`Pipeline keeps ${count} records as they are at the deadline of close()`, async () => {
+    using time = new FakeTime();
+    const sink = refusing(() => failure("transient"));
+    const told = new Set<string>();
+    const pipeline = pipelineInto(sink, { batchSize: count, onEvent: ({ type }) => told.add(type) });
+    for (const number of range(0, count)) await pipeline.accept(metrics(number));
+    await settle();
+    const report = await time.passUntil(pipeline.close({ deadlineMs: 2_000 }), 250);
+    assertEquals(report, { committed: 0, spooled: 0, deadLettered: 0, lost: count });
+    const { length } = sink.attempts;
+    assert(length > 2, `${length} attempts`);
+    for (let passed = 0; passed < 600_000; passed += 30_000) await time.pass(30_000);
+    assertEquals([sink.attempts.length, time.pending], [length, 0]);
+    assertEquals(new Set(sink.attempts.map(({ id }) => id)).size, 1); // it is not split
+    assertEquals([[...told], pipeline.stats().deadLettered], [["retry"], 0]); // nor refused
+  });
+}
 
 for (const count of [1, 700]) {
   Deno.test(`Pipeline retries ${count} records for hours while nothing at all is committed`, async () => {

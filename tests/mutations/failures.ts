@@ -3,6 +3,13 @@ import type { Mutation } from "../mutations.ts";
 
 export const FAILURES: readonly Mutation[] = [
   {
+    name: "kind-kept",
+    file: "src/pipeline/durable_file.ts",
+    before: "  if (cause instanceof BackendError) return cause;\n",
+    after: "",
+    tests: ["failure_kinds_test.ts: keep it"],
+  },
+  {
     name: "pg-57p",
     file: "src/backends/postgres/errors.ts",
     before: 'match: /^57P.. /,\n    code: "SERVER_STOPPED",\n    kind: "transient"',

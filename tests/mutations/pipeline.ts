@@ -237,6 +237,13 @@ export const PIPELINE: readonly Mutation[] = [
     tests: ["pipeline_test.ts: halves a batch that times out"],
   },
   {
+    name: "deadline-blames-no-record",
+    file: "src/pipeline/batch_delivery.ts",
+    before: "        pace.signal.throwIfAborted();\n",
+    after: "",
+    tests: ["pipeline_test.ts: at the deadline of close()"],
+  },
+  {
     name: "letter-until-written",
     file: "src/pipeline/batch_delivery.ts",
     before: "() => deadLetters.append(letter),",
@@ -320,7 +327,7 @@ export const PIPELINE: readonly Mutation[] = [
     file: "src/pipeline/pipeline.ts",
     before: "    this.#pace.end(this.#intake.closedError());\n",
     after: "",
-    tests: ["pipeline_test.ts: after the deadline"],
+    tests: ["pipeline_test.ts: at the deadline of close()"],
   },
   {
     name: "closed-spooled",
