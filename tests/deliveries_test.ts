@@ -482,6 +482,19 @@ Deno.test("a delivery on SQLite waits for another program that writes, and says 
 
 const SKIP = "Cannot import: a trigger of cost_entries skipped a record.";
 
+Deno.test("a delivery on PostgreSQL is published with a commit that survives a crash", async () => {
+  await using database = await TestDatabase.create();
+  const backend = await openBackend({ connectionString: database.url });
+  await database.sql(
+    "CREATE TABLE seen (setting text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS " +
+      "$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$; " +
+      "CREATE TRIGGER note BEFORE INSERT ON cost_entries FOR EACH ROW EXECUTE FUNCTION note()",
+  );
+  await importText(backend, month("1", 1));
+  assertEquals(await database.sql("SELECT * FROM seen"), [{ setting: "on" }]);
+  await backend.close();
+});
+
 Deno.test("a delivery on PostgreSQL is refused when the server refuses a row while it is staged", async () => {
   await using database = await TestDatabase.create();
   const backend = await openBackend({ connectionString: database.url });

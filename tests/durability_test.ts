@@ -223,6 +223,20 @@ Deno.test("Spool and dead letters are files and folders that only their owner ca
   await spool.close();
 });
 
+Deno.test("Spool moves files aside into a folder that only its owner can read", async () => {
+  if (Deno.build.os === "windows") return; // modes have no such meaning there
+  using folder = new TemporaryFolder();
+  const path = folder.file("system_metrics");
+  Deno.mkdirSync(path, { mode: 0o700 });
+  const large = `${path}/000000000001.journal`;
+  Deno.writeTextFileSync(large, "", { mode: 0o600 });
+  Deno.truncateSync(large, 2 ** 30); // too large for a segment; it takes no space
+  const spool = await openSpool(folder.path, "batch");
+  const found = modesIn(path).filter(([name]) => name === "damaged" || name.endsWith("000000000001.journal"));
+  assertEquals(found.map(([, , mode]) => mode.toString(8)), ["700", "600"]);
+  await spool.close();
+});
+
 function modesIn(folder: string): [name: string, isFolder: boolean, mode: number][] {
   return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
     const { mode } = Deno.statSync(`${folder}/${name}`);

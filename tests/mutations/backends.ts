@@ -313,6 +313,20 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["deliveries_test.ts: while it is staged"],
   },
   {
+    name: "pg-publish-durable",
+    file: "src/backends/postgres/staging.ts",
+    before: "settings: PUBLISH_LIMIT + settings });",
+    after: 'settings: PUBLISH_LIMIT + settings + "SET LOCAL synchronous_commit = off; " });',
+    tests: ["deliveries_test.ts: survives a crash"],
+  },
+  {
+    name: "pg-write-durable",
+    file: "src/backends/postgres/writer.ts",
+    before: '"SET LOCAL tcp_keepalives_idle = 30;',
+    after: '"SET LOCAL synchronous_commit = off; SET LOCAL tcp_keepalives_idle = 30;',
+    tests: ["postgres_test.ts: a transaction that is slow"],
+  },
+  {
     name: "pg-partition-locked",
     file: "src/backends/postgres/partitions.ts",
     before: "`SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,",

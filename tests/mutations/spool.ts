@@ -312,6 +312,22 @@ export const SPOOL: readonly Mutation[] = [
     tests: ["durability_test.ts: only their owner"],
   },
   {
+    name: "aside-folder-mode",
+    file: "src/spool/spool_folder.ts",
+    before:
+      "      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });\n      Deno.renameSync",
+    after: "      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true });\n      Deno.renameSync",
+    tests: ["durability_test.ts: moves files aside"],
+  },
+  {
+    name: "damaged-folder-mode",
+    file: "src/spool/spool_folder.ts",
+    before:
+      "      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true, mode: 0o700 });\n      Deno.writeFileSync",
+    after: "      Deno.mkdirSync(`${this.path}/damaged`, { recursive: true });\n      Deno.writeFileSync",
+    tests: ["durability_test.ts: only their owner"],
+  },
+  {
     name: "spool-locked",
     file: "src/spool/spool_folder.ts",
     before: "for (let attempt = 1; !await lock.tryLock(true); attempt++) {",
