@@ -38,6 +38,11 @@ interface Outcome {
 /** The tests without any change, each run once: a test that fails anyway notices nothing. */
 const baselines = new Map<string, Promise<Run>>();
 
+/** Test runs under way. */
+const running = new Set<Deno.ChildProcess>();
+/** True once the program was told to stop: it then ends what it has started, and removes its copies. */
+let isStopped = false;
+
 /** Runs an entry of `tests` in a copy of the project. */
 async function runTests(copy: string, entry: string, timeoutMs: number): Promise<Run> {
   const [, file, filter] = /^(.*?\.ts)(?:: (.*))?$/.exec(entry) ?? [];
@@ -52,6 +57,7 @@ async function runTests(copy: string, entry: string, timeoutMs: number): Promise
     stderr: "piped",
     detached: Deno.build.os !== "windows", // so that what it has started can be ended, too
   }).spawn();
+  running.add(child);
   let isStuck = false;
   const timer = setTimeout(() => {
     isStuck = true;
@@ -59,6 +65,7 @@ async function runTests(copy: string, entry: string, timeoutMs: number): Promise
   }, timeoutMs);
   const { success, stdout, stderr } = await child.output();
   clearTimeout(timer);
+  running.delete(child);
   const decoder = new TextDecoder();
   const output = decoder.decode(stdout) + decoder.decode(stderr);
   const [, passed = 0, failed = 0] = /(\d+) passed[^|]*\| (\d+) failed/.exec(output)?.map(Number) ?? [];
@@ -144,6 +151,7 @@ async function tryAll(mutations: readonly Mutation[], jobs: number): Promise<Out
       const { result, detail }: Outcome = mutation.equivalent
         ? { result: "equivalent", detail: mutation.equivalent }
         : await tryMutation(copy, mutation);
+      if (isStopped) return;
       results.push(result);
       console.log(`${result.padEnd(10)} ${mutation.name} (${detail})`);
     }
@@ -172,6 +180,13 @@ if (values.list) {
   }
   Deno.exit();
 }
+const stop = () => {
+  isStopped = true;
+  for (const child of running) end(child);
+};
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  if (Deno.build.os !== "windows" || signal === "SIGINT") Deno.addSignalListener(signal, stop);
+}
 const given = Deno.env.get("TEST_POSTGRESQL_URL");
 const server = given ? undefined : await PostgresServer.start();
 await server?.loadTimescale();
@@ -185,4 +200,4 @@ console.log(
   `\n${count("killed")} of ${tried} killed (${percent.toFixed(1)} %), ${count("survived")} survived, ` +
     `${count("error")} could not be tried, ${count("equivalent")} equivalent`,
 );
-if (percent < REQUIRED) Deno.exitCode = 3;
+Deno.exit(isStopped ? 130 : percent < REQUIRED ? 3 : 0); // listeners of signals would keep it running
