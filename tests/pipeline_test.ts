@@ -717,6 +717,25 @@ for (const count of [1, 700]) {
   });
 }
 
+Deno.test("Pipeline sets no record aside while the batch behind it fails as well", async () => {
+  using time = new FakeTime();
+  let isDown = true;
+  const sink = refusing(() => isDown ? failure("unknown") : undefined);
+  const pipeline = pipelineInto(sink, { batchSize: 1 });
+  await pipeline.accept(metrics(0));
+  await settle();
+  for (const number of range(1, 4)) await pipeline.accept(metrics(number));
+  const flushed = pipeline.flush();
+  for (let passed = 0; passed < 3 * 3_600_000; passed += 30_000) await time.pass(30_000);
+  assert(sink.attempts.some((batch) => holds(batch, 3)), "the batch behind is not tried");
+  assertEquals(pipeline.stats().deadLettered, 0);
+  isDown = false;
+  await time.passUntil(flushed);
+  assertEquals([...new Set(sink.numbers)], range(0, 4));
+  assertEquals(pipeline.stats().committed, 4);
+  await pipeline.close({ deadlineMs: 1_000 });
+});
+
 Deno.test("Pipeline passes a record that fails alone for an unknown cause", async () => {
   using time = new FakeTime();
   const sink = refusing((batch) => holds(batch, 0) ? failure("unknown") : undefined);

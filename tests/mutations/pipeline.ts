@@ -195,6 +195,13 @@ export const PIPELINE: readonly Mutation[] = [
     tests: ["faults/crash_test.ts: ahead"],
   },
   {
+    name: "next-written",
+    file: "src/pipeline/batch_delivery.ts",
+    before: "      await sink.write(next);\n",
+    after: "",
+    tests: ["pipeline_test.ts: while the batch behind it fails"],
+  },
+  {
     name: "next-split-part",
     file: "src/pipeline/batch_delivery.ts",
     before: "while (next && queue.isSplit(next.id)) [next] = halves(next);",
