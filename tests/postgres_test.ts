@@ -413,7 +413,7 @@ test(
       tcp_keepalives_idle: "30",
       tcp_keepalives_interval: "10",
       tcp_keepalives_count: "3",
-    synchronous_commit: "on", // what is acknowledged survives a crash
+      synchronous_commit: "on", // what is acknowledged survives a crash
     };
     const found = Object.keys(limits).map((name) => `'${name}', current_setting('${name}')`).join(", ");
     await database.sql(
