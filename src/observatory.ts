@@ -276,7 +276,7 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Deletes a budget and its threshold events. Costs stay.
+   * Deletes a budget. Costs stay.
    *
    * @param budgetId The id of the budget.
    * @returns True if there was one.
@@ -314,10 +314,10 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Returns the days on which something cost far more or far less than expected: by medians of the same weekday in the
-   * five weeks before. With `anomalyDetection` in the configuration, `onEvent` gets an event during such a day.
+   * Returns the days on which a series cost far more or far less than expected, began, or stopped, from medians of the 14
+   * weeks before. With `anomalyDetection` in the configuration, `onEvent` gets an event for each such day.
    *
-   * @param query Time range, filters and groups; the last 30 days by category and resource where absent.
+   * @param query Time range, filters and groups; the last 30 days by category and service where absent.
    * @returns The days, by time.
    * @throws {ValidationError} If the query has an unknown field or a wrong value.
    * @throws {BackendError} If the backend cannot be read.

@@ -8,6 +8,7 @@ import { budgetStatuses } from "../src/monitoring/budgets/budgets.ts";
 import { unmatchedFilters } from "../src/monitoring/budgets/filters.ts";
 import { evaluateCosts } from "../src/monitoring/cost_evaluation.ts";
 import { costEntries, type CostEntryInput } from "../src/records/cost_entry.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import { readDeliveries, undoDelivery } from "../src/transfer/deliveries.ts";
 import { assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
@@ -429,3 +430,30 @@ function commandIn(folder: TemporaryFolder) {
   };
   return { run, fill };
 }
+
+Deno.test("database import and costs price evaluate late estimated costs too", async () => {
+  using folder = new TemporaryFolder();
+  const { run } = commandIn(folder);
+  await run("costs", "set-budget", "b", "--amount", "100");
+  Deno.writeTextFileSync(folder.file("estimates.csv"), "timestamp,amount,resourceId\n2026-03-03,60,r\n");
+  const set = ["category=gpu", "currency=USD", "basis=estimated"].flatMap((pair) => ["--set", pair]);
+  const imported = await run("database", "import", "costs", "estimates.csv", ...set);
+  const told = (threshold: number, spent: number) =>
+    `Budget b has reached ${threshold} %: ${spent} of 100 USD are spent in the period from 2026-03-01\n`;
+  assertEquals([imported.code, imported.err], [0, told(50, 60)]);
+  const backend = await openBackend({ connectionString: folder.sqlite("a.db") });
+  await write(backend, usageRecords, [
+    {
+      usageId: "u",
+      timestamp: Date.UTC(2026, 2, 4),
+      provider: "own",
+      model: "m",
+      requests: 1,
+      inputTokens: 1_000_000,
+    },
+  ]);
+  await backend.close();
+  await run("prices", "set", "m", "--provider", "own", "--unit", "input", "--amount", "30");
+  const priced = await run("costs", "price");
+  assertEquals([priced.code, priced.err], [0, told(80, 90)]);
+});

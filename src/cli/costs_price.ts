@@ -1,7 +1,9 @@
+import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { PriceBook } from "../pricing/price_book.ts";
 import { priceUsageRecords, type PriceUsageReport } from "../transfer/price_usage.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatCount, formatTable, formatThings, note, print, printFound } from "./output.ts";
+import { evaluate, notify, readChannels } from "./notifications.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 
 /** `openfinops costs price` */
@@ -22,16 +24,19 @@ export const costsPrice: Command = {
     const format = readFormat(given);
     const [reprice, dryRun] = [given.has("reprice"), given.has("dry-run")];
     const query = readRange(given);
+    const channels = dryRun ? [] : readChannels();
     const report = await withBackend(
       given,
       dryRun ? "read" : "existing",
-      async (backend) =>
-        await priceUsageRecords(backend, {
-          query,
-          book: await PriceBook.read(backend.documents),
-          reprice,
-          dryRun,
-        }),
+      async (backend) => {
+        const looseCosts = noteLooseCosts(backend);
+        const book = await PriceBook.read(backend.documents);
+        const report = await priceUsageRecords(backend, { query, book, reprice, dryRun });
+        if (dryRun) return report;
+        await evaluate(backend, "The costs are stored, but budgets could not be evaluated", looseCosts());
+        await notify(backend, channels);
+        return report;
+      },
       { onConflict: reprice ? "replace" : "ignore" },
     );
     const header = ["currency", "before", "after"];

@@ -1,5 +1,6 @@
 import { describe, describePath } from "../errors.ts";
 import { resolve } from "node:path";
+import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import {
@@ -150,9 +151,10 @@ export const importCommand: Command = {
       await withBackend(given, "create", async (backend) => {
         rejects.empty();
         const run = dataset === "cost_entries" ? importAsDelivery : importEach;
+        const looseCosts = noteLooseCosts(backend);
         await run(files, { ...options, backend }, rejects);
         if (dataset !== "cost_entries") return;
-        await evaluate(backend, "The costs are stored, but budgets could not be evaluated");
+        await evaluate(backend, "The costs are stored, but budgets could not be evaluated", looseCosts());
         await notify(backend, channels);
       }, { onConflict });
     } catch (error) {

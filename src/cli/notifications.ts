@@ -1,7 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import type { Backend } from "../backends/backend.ts";
 import { ConfigError, describePath, messageOf } from "../errors.ts";
-import { evaluateCosts } from "../monitoring/cost_evaluation.ts";
+import { evaluateCosts, type EvaluationOptions } from "../monitoring/cost_evaluation.ts";
 import { type Channel, parseChannels } from "../monitoring/notifications/channels.ts";
 import {
   deliver,
@@ -53,9 +53,13 @@ function readSecretFile(path: string): string {
 }
 
 /** Prints the findings in the costs. What fails here is found by the next evaluation. */
-export async function evaluate(backend: Backend, failure: string): Promise<void> {
+export async function evaluate(
+  backend: Backend,
+  failure: string,
+  spans: EvaluationOptions["spans"] = [],
+): Promise<void> {
   try {
-    await evaluateCosts(backend, { emit: ({ message }) => note(message) });
+    await evaluateCosts(backend, { spans, emit: ({ message }) => note(message) });
   } catch (error) {
     note(`${failure}: ${messageOf(error)}`);
   }

@@ -3,6 +3,7 @@ import { DELIVERY } from "../backends/staging.ts";
 import type { EventListener } from "../pipeline/events.ts";
 import type { Budget } from "../records/budget.ts";
 import { DAY_MS } from "../records/calendar.ts";
+import type { CostEntry } from "../records/cost_entry.ts";
 import type { RecordedDelivery } from "../transfer/delivery.ts";
 import { newAnomalies } from "./anomalies/anomalies.ts";
 import { type BudgetWindow, windowsIn } from "./budgets/budget.ts";
@@ -74,4 +75,33 @@ export async function evaluateCosts(
   }
   await documents.write({ kind: EVALUATION, id: "cost_entries", body: { at } });
   return found;
+}
+
+/**
+ * Notes the days of costs that a backend gets outside of deliveries, of which an evaluation does not know otherwise.
+ *
+ * @returns A function that returns them as spans.
+ */
+export function noteLooseCosts(backend: Backend): () => BudgetWindow[] {
+  const days = new Set<number>();
+  const note = (records: readonly unknown[]) => {
+    for (const { deliveryId, timestamp } of records as readonly CostEntry[]) {
+      if (deliveryId === undefined) days.add(Math.floor(timestamp / DAY_MS));
+    }
+  };
+  const { write, stage } = backend;
+  backend.write = (batch, onSent) => {
+    if (batch.dataset.name === "cost_entries") note(batch.records);
+    return write.call(backend, batch, onSent);
+  };
+  backend.stage = stage && (async () => {
+    const staging = await stage.call(backend);
+    const { add } = staging;
+    staging.add = (records) => {
+      note(records);
+      return add.call(staging, records);
+    };
+    return staging;
+  });
+  return () => [...days].map((day) => ({ start: day * DAY_MS, end: (day + 1) * DAY_MS }));
 }
