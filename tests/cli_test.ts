@@ -234,7 +234,8 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["metrics", "health", "--at", "1972-01-01"], "a time from 1973-03-03T09:46:40.000Z on"],
     [["database", "query", "--format", "cvs"], 'Unknown format "cvs". Did you mean "csv"?'],
     [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as"],
-    [["database", "query", "costs", "--group-by", "category", "--limit", "0"], "from 1"],
+    [["database", "query", "costs", "--group-by", "category", "--top", "0"], "from 1"],
+    [["database", "query", "costs", "--compare", "year"], "Give --bucket"],
     [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
     [
       ["database", "query", "--bucket", "1d", "--time-zone", "Mars"],

@@ -33,7 +33,7 @@ Deno.test("formatTable() cuts long texts to fit the terminal, by columns and not
   const lines = formatTable(["node", "text", "cost"], rows, { columns: 36 }).split("\n");
   assertEquals(lines, [
     "node         text               cost",
-    "ノードノー…  a short text  123456.78",
+    "ノード…ード  a short text  123456.78",
     "x            y                  1.00",
   ]);
 });
@@ -88,6 +88,49 @@ Deno.test("openfinops database query tells groups by name from none and all othe
   assertMatch(await run("--where", "tags.team in nlp,(none)"), /"\(none\)" in a list.*INVALID_OPTION/s);
   const exact = await run("--group-by", "tags.team", "--exact", "--order", "asc", "--limit", "1");
   assertMatch(exact, /a\|b +USD +0\.0004 +0\.0 % +1\n$/);
+});
+
+Deno.test("openfinops fits tables and bars to the terminal", async () => {
+  if (Deno.build.os !== "linux" || !await Deno.stat("/usr/bin/script").then(() => true, () => false)) return;
+  using folder = new TemporaryFolder();
+  {
+    await using costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db") });
+    for (const [i, amount] of ["10", "5"].entries()) {
+      await costs.addCostEntry(
+        costEntry({ entryId: `e${i}`, amount, resourceId: `arn:${"ß".repeat(60)}-${i}` }),
+      );
+    }
+  }
+  const cli = [
+    Deno.execPath(),
+    "run",
+    "-q",
+    "-A",
+    "--cached-only",
+    new URL("../cli.ts", import.meta.url).href,
+  ];
+  const query = [...cli, "database", "query", "costs", "--group-by", "resourceId"].map((arg) => `'${arg}'`)
+    .join(" ");
+  const lines = async (columns: number) => {
+    const { stdout } = await new Deno.Command("script", {
+      args: ["-qec", `stty cols ${columns}; ${query} --connection-string sqlite:///a.db`, "/dev/null"],
+      cwd: folder.path,
+      env: { NO_COLOR: "1" },
+    }).output();
+    return new TextDecoder().decode(stdout).trimEnd().split(/\r?\n/);
+  };
+  const narrow = await lines(70);
+  assertEquals(
+    narrow.slice(1).map((line) => line.slice(0, 28)).map((name) => [name.slice(0, 5), name.includes("…")]),
+    [
+      ["arn:ß", true],
+      ["arn:ß", true],
+    ],
+  );
+  assert(narrow.every((line) => line.length <= 70), narrow.join("\n"));
+  assert(narrow[1].includes("-0 ") && narrow[2].includes("-1 "), narrow.join("\n")); // both ends
+  const [, first, second] = await lines(150);
+  assertEquals([first.length, second.length], [150, 150 - (150 - first.indexOf("█")) / 2]);
 });
 
 Deno.test("openfinops database query prints Markdown", async () => {

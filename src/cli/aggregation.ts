@@ -67,7 +67,7 @@ export function isAggregate(given: Arguments): boolean {
 export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>): object {
   const [top, limit] = ["top", "limit"].map((name) => {
     const text = given.text(name);
-    return text === undefined ? undefined : readCount(name, text, 1);
+    return text === undefined ? undefined : readCount(name, text, name === "limit" ? 0 : 1) || undefined;
   });
   if (top !== undefined && limit !== undefined) {
     throw new UsageError("--top and --limit both limit the groups. Remove one.", {
@@ -82,6 +82,12 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
     });
   }
   const compare = given.text("compare");
+  const hasStart = ["since", "during", "days", "bucket"].some((name) => given.has(name));
+  if (compare !== undefined && !hasStart) {
+    throw new UsageError("--compare compares periods. Give --bucket, --during or --since.", {
+      code: "MISSING_ARGUMENT",
+    });
+  }
   const request = {
     ...readSelection(given, dataset),
     groupBy,

@@ -74,7 +74,7 @@ export function formatTable(
   if (widths === undefined) return formatLists(header, rows);
   const line = (cells: readonly Cell[]) =>
     cells.map((cell, i) => {
-      const text = typeof cell === "string" ? cut(cell, widths[i]) : drawBar(cell.bar, widths[i]);
+      const text = typeof cell === "string" ? cutMiddle(cell, widths[i]) : drawBar(cell.bar, widths[i]);
       const padding = " ".repeat(Math.max(0, widths[i] - displayWidth(text)));
       return isNumeric[i] ? padding + text : text + padding;
     }).join(" ".repeat(GAP)).trimEnd();
@@ -172,14 +172,26 @@ function segmentWidth(segment: string): number {
 
 /** Cuts a text to a width, and marks the cut. */
 export function cut(text: string, width: number): string {
+  return displayWidth(text) <= width ? text : `${take(segmentsOf(text), width - 1).join("")}…`;
+}
+
+/** The same in the middle: names that begin alike differ at the end. */
+function cutMiddle(text: string, width: number): string {
   if (displayWidth(text) <= width) return text;
-  let [kept, used] = ["", 0];
-  for (const { segment } of segmenter.segment(text)) {
-    used += segmentWidth(segment);
-    if (used > width - 1) break;
-    kept += segment;
-  }
-  return `${kept}…`;
+  const segments = segmentsOf(text);
+  const end = take(segments.toReversed(), (width - 1) >> 1).reverse();
+  return `${take(segments, width - 1 - displayWidth(end.join(""))).join("")}…${end.join("")}`;
+}
+
+function segmentsOf(text: string): string[] {
+  return [...segmenter.segment(text)].map(({ segment }) => segment);
+}
+
+/** Returns the first segments that fit a width. */
+function take(segments: readonly string[], width: number): string[] {
+  let used = 0;
+  const end = segments.findIndex((segment) => (used += segmentWidth(segment)) > width);
+  return segments.slice(0, end < 0 ? undefined : end);
 }
 
 /** Control characters as `\xNN`: a stored name, or one in a file, must not move the cursor of the terminal. */

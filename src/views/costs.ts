@@ -141,7 +141,9 @@ export async function costSummary(
   // Before all costs there is nothing to compare with.
   const compare = range.startTime > 0 ? "previous" : undefined;
   const ask = (more: object) => aggregateCosts(asOf, { ...asked, compare, ...more }, { now });
-  const totals = await ask({});
+  const found = await ask({});
+  // A period that has not begun did not cost 100 % less.
+  const totals = dataEnd === undefined && found.every(({ count }) => count === 0) ? [] : found;
   const days = totals.length === 0 ? [] : await aggregateCosts(asOf, {
     ...asked,
     startTime: Math.min(range.startTime, startOfDay(now - HISTORY_DAYS * DAY_MS, timeZone)),
