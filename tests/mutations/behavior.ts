@@ -392,6 +392,37 @@ const MONITORING: readonly Mutation[] = [
   },
 ];
 
+const CLEANUPS: readonly Mutation[] = [
+  {
+    name: "cleanup-goes-on",
+    file: "src/store.ts",
+    before: "failures.push(error); // the other datasets are deleted all the same",
+    after: "throw error;",
+    tests: ["store_test.ts"],
+  },
+  {
+    name: "cleanup-tells-failures",
+    file: "src/store.ts",
+    before: "if (failures.length > 0) throw failures[0];",
+    after: "",
+    tests: ["store_test.ts"],
+  },
+  {
+    name: "cleanup-shares-time",
+    file: "src/store.ts",
+    before: "timeBudgetMs: end - performance.now(), onHeld",
+    after: "timeBudgetMs, onHeld",
+    tests: ["store_test.ts"],
+  },
+  {
+    name: "cleanup-of-alerts-fails",
+    file: "src/store.ts",
+    before: "await forgetOld(backend.documents, before).catch(() => {});",
+    after: "await forgetOld(backend.documents, before);",
+    tests: ["store_test.ts"],
+  },
+];
+
 const RULES: readonly Mutation[] = [
   {
     name: "built-in-rule-enabled",
@@ -651,6 +682,7 @@ export const BEHAVIOR: readonly Mutation[] = [
   ...OLD_FILES,
   ...RETRIES,
   ...MONITORING,
+  ...CLEANUPS,
   ...RULES,
   ...BOUNDS,
   ...IN_FLIGHT,
