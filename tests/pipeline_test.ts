@@ -643,6 +643,7 @@ Deno.test("Pipeline.close() counts a refused record as dead-lettered with a fold
 
 Deno.test("Pipeline loses nothing in ten minutes of unknown failures", async () => {
   using time = new FakeTime();
+  await time.pass(3_600_000); // the program has run for an hour
   let isDown = true;
   const sink = refusing(() => isDown ? failure("unknown") : undefined);
   const told: string[] = [];

@@ -265,6 +265,13 @@ export const PIPELINE: readonly Mutation[] = [
     tests: ["dead_letters_test.ts: until its dead letter"],
   },
   {
+    name: "server-fault-start",
+    file: "src/pipeline/batch_delivery.ts",
+    before: "        start = performance.now();\n",
+    after: "",
+    tests: ["pipeline_test.ts: ten minutes of unknown"],
+  },
+  {
     name: "server-fault-time",
     file: "src/pipeline/batch_delivery.ts",
     before: "SERVER_FAULT_MS = 600_000",
