@@ -143,7 +143,7 @@ export type { FileInput } from "./src/transfer/file_parts.ts";
 export type { RandomAccess } from "./src/transfer/random_access.ts";
 export type { FieldMapping } from "./src/transfer/field_plan.ts";
 export type { ImportFormat } from "./src/transfer/formats.ts";
-export type { MappingOptions } from "./src/transfer/mapping.ts";
+export type { MappingOptions } from "./src/transfer/mapping_options.ts";
 export {
   type DatasetMigration,
   migrate,

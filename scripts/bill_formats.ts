@@ -22,15 +22,20 @@ function sourceText(rule: string): string {
 
 function fieldLines([field, rule]: [field: string, rule: Rule]): string[] {
   if (typeof rule === "string") return [`- ${code(field)}: ${sourceText(rule)}`];
-  const by = [rule.by].flat().map(sourceText).join(" and ");
-  return [
-    `- ${code(field)}, by ${by}:`,
-    ...Object.entries(rule.cases).map(([patterns, source]) => {
-      const texts = patterns.split("|").map((name) => name ? code(name) : "empty").join(" ");
-      const from = sourceText(source);
-      return source.startsWith("=") ? `  - ${from}: ${texts}` : `  - of ${texts}: ${from}`;
-    }),
-  ];
+  return [`- ${code(field)}, by ${byText(rule.by)}:`, ...caseLines(rule, "  ")];
+}
+
+const byText = (by: string | readonly string[]) => [by].flat().map(sourceText).join(" and ");
+
+function caseLines({ cases }: Exclude<Rule, string>, indent: string): string[] {
+  return Object.entries(cases).flatMap(([patterns, source]) => {
+    const texts = patterns.split("|").map((name) => name ? code(name) : "empty").join(" ");
+    if (typeof source !== "string") {
+      return [`${indent}- of ${texts}, by ${byText(source.by)}:`, ...caseLines(source, `${indent}  `)];
+    }
+    const from = sourceText(source);
+    return [source.startsWith("=") ? `${indent}- ${from}: ${texts}` : `${indent}- of ${texts}: ${from}`];
+  });
 }
 
 const list = (fields: Readonly<Record<string, Rule>>) =>

@@ -185,6 +185,22 @@ Deno.test("importRecords() reads AWS costs before discounts where no column is n
   assert(costs.some(({ amount }) => amount === "10"));
 });
 
+Deno.test("importRecords() takes models that Bedrock sells on AWS Marketplace for AI", async () => {
+  const header =
+    "line_item_usage_start_date,line_item_line_item_type,line_item_product_code,line_item_currency_code," +
+    "line_item_unblended_cost,product";
+  const product = (name: string) => `"{""product_name"": ""${name}""}"`;
+  const { costs } = await imported(csv(
+    header,
+    `2026-01-01,Usage,8zjjhuq,USD,1,${product("Claude (Amazon Bedrock Edition)")}`,
+    `2026-01-02,Usage,9abc,USD,2,${product("A firewall")}`,
+  ));
+  assertEquals(fields(costs, "category", "serviceName"), [
+    ["AI and Machine Learning", "8zjjhuq"],
+    ["9abc", "9abc"],
+  ]);
+});
+
 // --- Azure
 
 Deno.test("importRecords() reads an Azure bill with its preset, or mapped", async () => {

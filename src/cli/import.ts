@@ -13,7 +13,8 @@ import {
 import type { CellOptions } from "../transfer/cell_readers.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/formats.ts";
 import { previewImport } from "../transfer/preview.ts";
-import { makeReader, type MappingOptions } from "../transfer/mapping.ts";
+import { makeReader } from "../transfer/mapping.ts";
+import type { MappingOptions } from "../transfer/mapping_options.ts";
 import { isManifest, MANIFEST_SKIPPED } from "../transfer/manifest.ts";
 import { fileAccess } from "../transfer/random_access.ts";
 import type { Reject } from "../transfer/record_stream.ts";

@@ -1,7 +1,7 @@
 import { focusDatasetOf } from "./focus_documents.ts";
 import type { ImportFormat } from "./formats.ts";
 import { PRESETS } from "./presets/presets.ts";
-import { locator, type Row, rowsIn } from "./sources.ts";
+import { locator, type Row, rowsIn } from "./locate.ts";
 
 /** The format of a file of costs by its columns, or by its first row; undefined where those leave a doubt. */
 export function detectFormat(columns: readonly string[] | undefined, row?: Row): ImportFormat | undefined {

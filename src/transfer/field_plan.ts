@@ -9,18 +9,8 @@ import { columnOf, type Dataset } from "../records/dataset.ts";
 import type { Decimal } from "../records/decimal.ts";
 import type { Readers } from "./cell_readers.ts";
 import type { Preset } from "./presets/preset.ts";
-import {
-  type Cell,
-  columnSource,
-  hasValue,
-  type Locate,
-  mergedSource,
-  type Row,
-  type Rule,
-  ruleSource,
-  type Source,
-  toDecimal,
-} from "./sources.ts";
+import { type Cell, hasValue, type Locate, type Row } from "./locate.ts";
+import { columnSource, mergedSource, type Rule, ruleSource, type Source, toDecimal } from "./sources.ts";
 import { TransferError } from "./transfer_error.ts";
 import { Unreadable } from "./values.ts";
 

@@ -17,7 +17,8 @@ import {
   focusVersionOf,
 } from "./focus_columns.ts";
 import { type FieldPlan, memoize } from "./field_plan.ts";
-import type { Cell, Locate, Row, Source } from "./sources.ts";
+import type { Cell, Locate, Row } from "./locate.ts";
+import type { Source } from "./sources.ts";
 import { isoTime, READERS } from "./values.ts";
 
 /** The text that some files write for null. Quoted, it is a text. */

@@ -9,7 +9,7 @@ import { DATASETS } from "../records/datasets.ts";
 import { aheadSink, batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, stageFocusRows } from "./focus_documents.ts";
-import type { MappingOptions } from "./mapping.ts";
+import type { MappingOptions } from "./mapping_options.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
 import { detectFormat } from "./detect_format.ts";
 import { presetOf } from "./presets/presets.ts";

@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { describe, type ErrorCode, ValidationError } from "../errors.ts";
-import { suggest } from "../nearest.ts";
+import { ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
-import { type CellOptions, makeReaders, type Readers } from "./cell_readers.ts";
+import { makeReaders } from "./cell_readers.ts";
+import { assertColumns, isCurrency, type MappedFile } from "./column_check.ts";
 import {
   bindPlans,
   describePlans,
-  type FieldMapping,
   type FieldPlan,
   ownPlan,
   planFor,
@@ -18,44 +17,14 @@ import {
   scaled,
 } from "./field_plan.ts";
 import { acceptFocusVersion, FocusReader } from "./focus_import.ts";
-import type { Preset } from "./presets/preset.ts";
 import type { ImportFormat } from "./formats.ts";
+import { columnsOf, isMapped, type MappingOptions } from "./mapping_options.ts";
+import type { Preset } from "./presets/preset.ts";
 import { presetOf } from "./presets/presets.ts";
-import { constantSource, firstSource, listIn, type Locate, locator, type Row, rowsIn } from "./sources.ts";
+import { listIn, locator, type Row, rowsIn } from "./locate.ts";
+import { constantSource, firstSource } from "./sources.ts";
 import { TransferError } from "./transfer_error.ts";
 import { READERS } from "./values.ts";
-
-/** Mapping options of an import. */
-export interface MappingOptions extends CellOptions {
-  /**
-   * The format of the file. By default a bill is read as the format that its columns identify, unless `map` or
-   * `idColumn` says what they are; any other file as CSV or NDJSON.
-   */
-  format?: ImportFormat;
-  /**
-   * The column of each field that is not called like the field, or several separated by commas: the first that has a
-   * value counts. A path such as `service.description` or `labels[key=team].value` reads nested values; `tags.team` is
-   * one entry of a map.
-   */
-  map?: Readonly<Record<string, string>>;
-  /** The value of each field where the file has none. */
-  set?: Readonly<Record<string, string>>;
-  /** The factor of fields whose unit differs, such as 0.01 of an amount in cents. */
-  scale?: Readonly<Record<string, string>>;
-  /**
-   * The column that identifies a cost entry, the same each time. Without one a hash of its row does, so that equal rows
-   * of several files are one.
-   */
-  idColumn?: string;
-  /** The column of the amount in a file of FOCUS. */
-  costColumn?: string;
-  /** FOCUS version, if the columns of the file do not identify it. */
-  focusVersion?: "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
-  /** Called with the version of a FOCUS file. */
-  onFocusVersion?: (version: string) => void;
-  /** Called with the fields of a file and their columns. */
-  onMapping?: (fields: readonly FieldMapping[]) => void;
-}
 
 /** Makes records from the rows of a file. */
 export interface RowReader {
@@ -83,7 +52,7 @@ export function makeReader(
   const locate = locator(columns, preset !== undefined);
   const { dateFormats = [] } = options;
   const readers = makeReaders({ ...options, dateFormats: [...preset?.dateFormats ?? [], ...dateFormats] });
-  const file: File = { dataset, options, columns, locate, readers, preset };
+  const file: MappedFile = { dataset, options, columns, locate, readers, preset };
   const focus = options.format === "focus" ? focusReader(file) : undefined;
   const plans = makePlans(file, focus?.plan);
   if (columns) assertColumns(file, plans);
@@ -111,16 +80,6 @@ export function makeReader(
   };
 }
 
-/** A file and how it is read. */
-interface File {
-  readonly dataset: Dataset<unknown>;
-  readonly options: MappingOptions;
-  readonly columns: readonly string[] | undefined;
-  readonly locate: Locate;
-  readonly readers: Readers;
-  readonly preset: Preset | undefined;
-}
-
 function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefined): void {
   if (dataset.name === "cost_entries" || format === undefined || format === "csv" || format === "ndjson") {
     return;
@@ -134,23 +93,14 @@ function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefin
 }
 
 /** The reader of a file of FOCUS. */
-function focusReader({ options, columns = [], locate }: File): FocusReader {
+function focusReader({ options, columns = [], locate }: MappedFile): FocusReader {
   const focusVersion = acceptFocusVersion("an import", options.focusVersion);
   const idColumn = columnsOf(options).entryId;
   return new FocusReader(columns, { ...options, focusVersion, idColumn, locate });
 }
 
-/** The column of each field, or entry of a map field, for which the options name one. */
-function columnsOf({ map, idColumn }: MappingOptions): Record<string, string> {
-  return { ...map, ...(idColumn === undefined ? {} : { entryId: idColumn }) };
-}
-
-function isMapped({ map, set, idColumn }: MappingOptions): boolean {
-  return map !== undefined || set !== undefined || idColumn !== undefined;
-}
-
 /** The plan that the options make, field by field. */
-function makePlans(file: File, focus: readonly FieldPlan[] | undefined): FieldPlan[] {
+function makePlans(file: MappedFile, focus: readonly FieldPlan[] | undefined): FieldPlan[] {
   const { dataset, options, readers, preset, columns } = file;
   const plans = new Map<string, FieldPlan>();
   const keep = (target: string, plan: FieldPlan) => plans.set(target, plan);
@@ -192,13 +142,9 @@ function makePlans(file: File, focus: readonly FieldPlan[] | undefined): FieldPl
   });
 }
 
-function isCurrency(dataset: Dataset<unknown>, field: string): boolean {
-  return dataset.name === "cost_entries" && field === "currency";
-}
-
 /** Makes the check that a record has what each row must have a value for. */
 function completenessCheck(
-  { dataset, locate }: File,
+  { dataset, locate }: MappedFile,
   plans: readonly FieldPlan[],
 ): (record: Record<string, unknown>, row: Row) => void {
   const mandatory = plans.filter(({ isMandatory }) => isMandatory);
@@ -229,7 +175,7 @@ function fillIn(record: Record<string, unknown>, isBill: boolean): void {
 
 /** Makes the reader of costs that a row has beside its own, such as credits. */
 function partReader(
-  { dataset, locate, readers }: File,
+  { dataset, locate, readers }: MappedFile,
   { parts, scale = {} }: Preset,
 ): (row: Row, record: Record<string, unknown>) => Record<string, unknown>[] {
   const cell = parts && locate(parts.list);
@@ -250,7 +196,7 @@ function partReader(
 
 /** The reader of rows whose columns differ from row to row. */
 function objectReader(
-  { dataset, options, locate }: File,
+  { dataset, options, locate }: MappedFile,
   readOne: (row: Row) => Record<string, unknown> | undefined,
 ): RowReader {
   // Without a mapping, validation refuses columns that are not fields.
@@ -276,73 +222,4 @@ function objectReader(
       throw new TransferError(`No line has ${columns}. Correct the map.`, { code: "MISSING_COLUMN" });
     },
   };
-}
-
-/** Says what to do about a missing column: a name that the user wrote may be misspelled, any other can be mapped. */
-function columnRemedy(missing: readonly string[], { options, columns = [] }: File): string {
-  const { format, idColumn, costColumn, map = {} } = options;
-  const isFocus = columns.includes("ChargePeriodStart");
-  if (format === "csv" && isFocus) return "The file looks like FOCUS. Use --format focus.";
-  const list = `The columns are ${columns.slice(0, 50).join(", ")}.`;
-  const written = missing.find((name) =>
-    [idColumn, costColumn].includes(name) ||
-    Object.values(map).some((names) => firstSource(names).names.includes(name))
-  );
-  if (written !== undefined) return suggest(written, columns).trim() || list;
-  if (format !== "focus") return `${list} Map one to the field (--map), or set the field (--set).`;
-  return isFocus ? `${list} Set the field (--set).` : `${list} Is this file FOCUS?`;
-}
-
-/** Headers that seem to name a currency. */
-const CURRENCY_HEADER =
-  /(^|[^a-z]|billing|cost|charge)curr?($|[^a-z]|en)|ccy|devise|divisa|moneda|moeda|valuta|währung|waehrung/i;
-
-function currencyRemedy(columns: readonly string[]): string {
-  const similar = columns.filter((name) => CURRENCY_HEADER.test(name));
-  if (similar.length === 0) {
-    return "Map one (--map currency=COLUMN), or set it for all lines (--set currency=USD).";
-  }
-  return `Is it ${similar.map(describe).join(" or ")}? Use --map ${describe(`currency=${similar[0]}`)}, ` +
-    "or set it for all lines (--set currency=USD).";
-}
-
-function assertColumns(file: File, plans: readonly FieldPlan[]): void {
-  const { dataset, options, columns = [], locate, preset } = file;
-  const isBill = preset !== undefined || options.format === "focus";
-  const refuse = (problem: string, remedy: string, code: ErrorCode = "INVALID_HEADER"): never => {
-    throw new TransferError(`Cannot import ${dataset.name}: ${problem}. ${remedy}`, { code, line: 1 });
-  };
-  const twice = columns.find((column, i) => columns.indexOf(column) < i);
-  if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
-  const isBound = ({ sources }: FieldPlan) => sources.some(([source]) => source.bind(locate) !== undefined);
-  for (const plan of plans) {
-    const { field, isRequested } = plan;
-    // The service stands in for a category or a resource that a bill does not name.
-    const standIns = columnsOf(options)[field] !== undefined
-      ? []
-      : field === "category"
-      ? ["serviceName"]
-      : field === "resourceId"
-      ? ["serviceName", ...isBill ? ["category"] : []]
-      : [];
-    const usable = [plan, ...standIns.flatMap((name) => plans.filter((other) => other.field === name))];
-    if (!isRequested || usable.some(isBound)) continue;
-    const names = [...new Set(usable.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)))];
-    const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
-    const isLacking = isCurrency(dataset, field) && columnsOf(options).currency === undefined;
-    refuse(
-      `there is no column ${column}`,
-      isLacking ? currencyRemedy(columns) : columnRemedy(names, file),
-      isLacking ? "MISSING_CURRENCY" : undefined,
-    );
-  }
-  // A mapping says which columns count; without one, a misspelled column must not get lost.
-  if (isBill || isMapped(options)) return;
-  const known = new Set(plans.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)));
-  const unknown = columns.filter((column) => !known.has(column));
-  if (unknown.length === 0) return;
-  refuse(
-    `${unknown.slice(0, 50).join(", ")} ${unknown.length === 1 ? "is no field" : "are no fields"}`,
-    "Rename the columns, or map those to import.",
-  );
 }

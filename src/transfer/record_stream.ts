@@ -2,7 +2,8 @@ import { type ErrorCode, ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptRecord } from "../records/validation.ts";
 import { TransferError } from "./transfer_error.ts";
-import { makeReader, type MappingOptions } from "./mapping.ts";
+import { makeReader } from "./mapping.ts";
+import type { MappingOptions } from "./mapping_options.ts";
 import type { FileRow } from "./rows.ts";
 
 /** A line that could not be taken. */

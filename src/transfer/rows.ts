@@ -12,7 +12,7 @@ import type { ImportFormat } from "./formats.ts";
 import { type Line, LineStream } from "./line_stream.ts";
 import { MANIFEST_SKIPPED } from "./manifest.ts";
 import { TransferError } from "./transfer_error.ts";
-import type { Row } from "./sources.ts";
+import type { Row } from "./locate.ts";
 
 /** Bytes that show whether a file has an object of JSON in each line. */
 const FIRST_LINE_BYTES = 2_000;

@@ -5,6 +5,13 @@ const COST = "line_item_net_unblended_cost,line_item_unblended_cost";
 
 const DISCOUNT = "orZero(line_item_net_unblended_cost),line_item_unblended_cost";
 
+/** The codes of AWS Marketplace say nothing; models that Bedrock serves for others are sold there. */
+const MARKETPLACE = table(
+  "product_product_name,product.product_name",
+  { "AI and Machine Learning": "*Bedrock*" },
+  "line_item_product_code,product_servicecode",
+);
+
 /** AWS Cost and Usage Report. The names are those of 2.0; those of legacy reports differ in case and punctuation. */
 export const AWS_CUR: Preset = {
   name: "aws-cur",
@@ -76,7 +83,7 @@ export const AWS_CUR: Preset = {
         "AmazonDocDB|AmazonDynamoDB|AmazonDAX|AmazonElastiCache|AmazonMCS|AmazonMemoryDB|AmazonNeptune|AmazonRDS|" +
         "AmazonRedshift|AmazonTimestream|AmazonSimpleDB|AmazonAuroraDSQL",
       "Developer Tools":
-        "AmazonCodeCatalyst|AWSAmplify|AWSAppSync|AWSCloud9|AWSCode*|AWSDeviceFarm|AWSXRay|CodeBuild|" +
+        "AmazonCodeCatalyst|AWSAmplify|AWSAppSync|AWSCloud9|AWSCode*|AWSDeviceFarm|AWSXRay|AWSCloudShell|CodeBuild|" +
         "CodeCatalyst|CodeGuru",
       "Identity": "AmazonCognito*|AmazonVerifiedPermissions|AWSDirectoryService|AWSIAM*",
       "Integration":
@@ -88,7 +95,8 @@ export const AWS_CUR: Preset = {
         "AWSCloudFormation|AWSCloudTrail|AWSConfig|AWSCostExplorer|AWSDeveloperSupport|AWSEnterpriseSupport|AWSResilienceHub|" +
         "AWSServiceCatalog|AWSSupport*|AWSSystemsManager|OpsWorks",
       "Media": "AmazonETS|AmazonIVS*|AmazonKinesisVideo|AWSElemental*|AWSMediaConnect|nimble",
-      "Migration": "AWSApplicationMigrationSvc|AWSDatabaseMigrationSvc|AWSDataSync|AWSM2|AWSTransfer",
+      "Migration":
+        "AWSApplicationMigrationSvc|AWSDatabaseMigrationSvc|AWSDataSync|AWSM2|AWSMigrationHub*|AWSTransfer",
       "Networking":
         "AmazonApiGateway|AmazonCloudFront|AmazonRoute53|AmazonVPC|AmazonVPCLattice|AWSCloudMap|AWSCloudWAN|" +
         "AWSDataTransfer|AWSDirectConnect|AWSELB|AWSGlobalAccelerator|AWSPrivate5G",
@@ -98,7 +106,7 @@ export const AWS_CUR: Preset = {
       "Storage":
         "AmazonEBS|AmazonEFS|AmazonFSx|AmazonGlacier|AmazonS3*|AWSBackup|AWSElasticDisasterRecovery|" +
         "AWSStorageGateway*|IngestionServiceSnowball|SnowballExtraDays",
-    }, "line_item_product_code,product_servicecode"),
+    }, MARKETPLACE),
     serviceProviderName: "=AWS",
     invoiceIssuerName: "bill_invoicing_entity,=AWS",
     billingAccountId: "bill_payer_account_id",

@@ -33,8 +33,8 @@ export interface Preset {
  * @param table The texts of each value, separated by `|`.
  * @param otherwise The source for all other texts.
  */
-export function table(by: string, table: Readonly<Record<string, string>>, otherwise?: string): Rule {
-  const cases = Object.entries(table).map(([value, texts]) => [texts, `=${value}`]);
+export function table(by: string, table: Readonly<Record<string, string>>, otherwise?: Rule): Rule {
+  const cases: [string, Rule][] = Object.entries(table).map(([value, texts]) => [texts, `=${value}`]);
   if (otherwise !== undefined) cases.push(["*", otherwise]);
   return { by, cases: Object.fromEntries(cases) };
 }

@@ -1,0 +1,99 @@
+import { describe, type ErrorCode } from "../errors.ts";
+import { suggest } from "../nearest.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { Readers } from "./cell_readers.ts";
+import type { FieldPlan } from "./field_plan.ts";
+import { columnsOf, isMapped, type MappingOptions } from "./mapping_options.ts";
+import type { Preset } from "./presets/preset.ts";
+import type { Locate } from "./locate.ts";
+import { firstSource } from "./sources.ts";
+import { TransferError } from "./transfer_error.ts";
+
+/** A file and how it is read. */
+export interface MappedFile {
+  readonly dataset: Dataset<unknown>;
+  readonly options: MappingOptions;
+  readonly columns: readonly string[] | undefined;
+  readonly locate: Locate;
+  readonly readers: Readers;
+  readonly preset: Preset | undefined;
+}
+
+/** Says what to do about a missing column: a name that the user wrote may be misspelled, any other can be mapped. */
+function columnRemedy(missing: readonly string[], { options, columns = [] }: MappedFile): string {
+  const { format, idColumn, costColumn, map = {} } = options;
+  const isFocus = columns.includes("ChargePeriodStart");
+  if (format === "csv" && isFocus) return "The file looks like FOCUS. Use --format focus.";
+  const list = `The columns are ${columns.slice(0, 50).join(", ")}.`;
+  const written = missing.find((name) =>
+    [idColumn, costColumn].includes(name) ||
+    Object.values(map).some((names) => firstSource(names).names.includes(name))
+  );
+  if (written !== undefined) return suggest(written, columns).trim() || list;
+  if (format !== "focus") return `${list} Map one to the field (--map), or set the field (--set).`;
+  return isFocus ? `${list} Set the field (--set).` : `${list} Is this file FOCUS?`;
+}
+
+/** True for the currency of a cost, which is never assumed. */
+export function isCurrency(dataset: Dataset<unknown>, field: string): boolean {
+  return dataset.name === "cost_entries" && field === "currency";
+}
+
+/** Headers that seem to name a currency. */
+const CURRENCY_HEADER =
+  /(^|[^a-z]|billing|cost|charge)curr?($|[^a-z]|en)|ccy|devise|divisa|moneda|moeda|valuta|währung|waehrung/i;
+
+function currencyRemedy(columns: readonly string[]): string {
+  const similar = columns.filter((name) => CURRENCY_HEADER.test(name));
+  if (similar.length === 0) {
+    return "Map one (--map currency=COLUMN), or set it for all lines (--set currency=USD).";
+  }
+  return `Is it ${similar.map(describe).join(" or ")}? Use --map ${describe(`currency=${similar[0]}`)}, ` +
+    "or set it for all lines (--set currency=USD).";
+}
+
+/**
+ * Checks the columns of a file against the plans of its fields.
+ *
+ * @throws {TransferError} If a column is missing, or one would be lost unseen.
+ */
+export function assertColumns(file: MappedFile, plans: readonly FieldPlan[]): void {
+  const { dataset, options, columns = [], locate, preset } = file;
+  const isBill = preset !== undefined || options.format === "focus";
+  const refuse = (problem: string, remedy: string, code: ErrorCode = "INVALID_HEADER"): never => {
+    throw new TransferError(`Cannot import ${dataset.name}: ${problem}. ${remedy}`, { code, line: 1 });
+  };
+  const twice = columns.find((column, i) => columns.indexOf(column) < i);
+  if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
+  const isBound = ({ sources }: FieldPlan) => sources.some(([source]) => source.bind(locate) !== undefined);
+  for (const plan of plans) {
+    const { field, isRequested } = plan;
+    // The service stands in for a category or a resource that a bill does not name.
+    const standIns = columnsOf(options)[field] !== undefined
+      ? []
+      : field === "category"
+      ? ["serviceName"]
+      : field === "resourceId"
+      ? ["serviceName", ...isBill ? ["category"] : []]
+      : [];
+    const usable = [plan, ...standIns.flatMap((name) => plans.filter((other) => other.field === name))];
+    if (!isRequested || usable.some(isBound)) continue;
+    const names = [...new Set(usable.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)))];
+    const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
+    const isLacking = isCurrency(dataset, field) && columnsOf(options).currency === undefined;
+    refuse(
+      `there is no column ${column}`,
+      isLacking ? currencyRemedy(columns) : columnRemedy(names, file),
+      isLacking ? "MISSING_CURRENCY" : undefined,
+    );
+  }
+  // A mapping says which columns count; without one, a misspelled column must not get lost.
+  if (isBill || isMapped(options)) return;
+  const known = new Set(plans.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)));
+  const unknown = columns.filter((column) => !known.has(column));
+  if (unknown.length === 0) return;
+  refuse(
+    `${unknown.slice(0, 50).join(", ")} ${unknown.length === 1 ? "is no field" : "are no fields"}`,
+    "Rename the columns, or map those to import.",
+  );
+}
