@@ -211,7 +211,7 @@ test("database maintain deletes by dataset, and tells of budgets and silent node
   await costs.addCostEntry(costEntry({ timestamp: old }));
   await costs.addCostEntry(costEntry({ timestamp: now, entryId: "e2", amount: "9" }));
   await costs.flush();
-  await place.run("costs set-budget all --amount 10 --period 1d --threshold 80");
+  await place.run("costs set-budget all --amount 10 --threshold 80");
   await place.run("alerts clusters prod --node gpu-01");
 
   const kept = await place.run("database maintain");
@@ -308,4 +308,89 @@ test("database maintain --every goes on until SIGTERM", async (place) => {
   process.kill("SIGTERM");
   assertEquals((await reader.read()).done, true);
   assertEquals((await process.status).code, 0);
+});
+
+test("collect, import and costs price notify before they end", async (place) => {
+  await using receiver = new HttpReceiver();
+  place.useChannel(receiver);
+  const told = () =>
+    receiver.received.splice(0).map(({ text }) => JSON.parse(text)).map(({ type, details }) =>
+      `${type} ${details.budgetId} ${details.threshold}`
+    ).sort();
+  for (const id of ["meter", "bill", "model"]) {
+    await place.run(`costs set-budget ${id} --amount 1 --threshold 100 --resource-id ${id}`);
+  }
+  const collect = "collect --duration 100ms --interval 100ms --cost-per-hour 120 --node-id meter";
+  assertMatch((await place.run(collect)).err, /^Sent 1 notification\.$/m);
+  assertEquals(told(), ["budget-threshold meter 100"]);
+
+  Deno.writeTextFileSync(
+    place.file("bill.csv"),
+    `timestamp,resourceId,category,amount,currency\n${Date.now()},bill,c,2,USD\n`,
+  );
+  const { err } = await place.run("database import costs bill.csv");
+  assertMatch(err, /Budget bill has reached 100 %: 2 of 1 USD are spent\nSent 1 notification\.\n$/);
+  assertEquals(told(), ["budget-threshold bill 100"]);
+  assertEquals((await place.run("database import costs bill.csv")).err, "");
+
+  const use = { timestamp: Date.now(), usageId: "u", model: "model", inputTokens: 3_000_000 };
+  Deno.writeTextFileSync(
+    place.file("usage.ndjson"),
+    JSON.stringify({ ...use, provider: "own", serviceName: "s" }),
+  );
+  await place.run("database import usage usage.ndjson");
+  await place.run("prices set model --provider own --unit input --amount 1");
+  const priced = await place.run("costs price");
+  assertEquals(priced.out.split("\n")[0], "Priced 1 use: 1 added.");
+  assertEquals(told(), ["budget-threshold model 100"]);
+});
+
+test("database import waits 5 seconds at most for a channel that does not answer", async (place) => {
+  await using receiver = new HttpReceiver();
+  place.useChannel(receiver);
+  const held = Promise.withResolvers<Response>();
+  receiver.answer = () => held.promise;
+  await place.run("costs set-budget all --amount 1 --threshold 50,100");
+  Deno.writeTextFileSync(
+    place.file("bill.csv"),
+    `timestamp,resourceId,category,amount,currency\n${Date.now()},r,c,2,USD\n`,
+  );
+  const { err } = await place.run("database import costs bill.csv");
+  assertMatch(err, /^Not sent: 1 notification to ops: no answer in time\. The outbox keeps it; /m);
+  held.resolve(new Response());
+  receiver.answer = () => new Response();
+  assertEquals((await place.run("notify flush")).err, "Sent 2 notifications.\n");
+  assertEquals([receiver.keys.length, new Set(receiver.keys).size], [3, 2]);
+  assertEquals((await place.json<{ state: string }[]>("notify list")).map(({ state }) => state), [
+    "sent",
+    "sent",
+  ]);
+  assertEquals((await place.run("notify flush")).err, "Nothing to send.\n");
+});
+
+test("metrics health exits with 3 when a notification was given up", async (place) => {
+  await using receiver = new HttpReceiver();
+  place.useChannel(receiver);
+  receiver.answer = () => new Response(null, { status: 410 });
+  await place.run("costs set-budget all --amount 1 --threshold 100");
+  Deno.writeTextFileSync(
+    place.file("bill.csv"),
+    `timestamp,resourceId,category,amount,currency\n${Date.now()},r,c,2,USD\n`,
+  );
+  await place.run("database import costs bill.csv");
+  await place.run("metrics health");
+  using database = new DatabaseSync(place.file("a.db"));
+  // As if the first attempt had been a day ago.
+  database.exec(
+    "UPDATE live_documents SET body = json_set(body, '$.firstAt', 0) WHERE kind = 'notification'",
+  );
+  const { err } = await place.run("notify flush", 1);
+  assertMatch(err, /^Not sent: 1 notification to ops: the server answered 410\. Given up after a day; /m);
+  const health = await place.run("metrics health", 3);
+  assertMatch(health.err, /^error: Not healthy: 1 notification was given up\. .* \[UNHEALTHY\]$/m);
+  assertMatch((await place.run("notify list --state dead")).out, / ops +dead .* the server answered 410 /);
+  receiver.answer = () => new Response();
+  assertMatch((await place.run("notify flush")).err, /^Nothing to send\.\n$/);
+  assertMatch((await place.run("notify flush --dead")).err, /^Sent 1 notification\.\n$/);
+  await place.run("metrics health");
 });

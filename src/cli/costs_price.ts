@@ -2,8 +2,8 @@ import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { PriceBook } from "../pricing/price_book.ts";
 import { priceUsageRecords, type PriceUsageReport } from "../transfer/price_usage.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print, printFound } from "./output.ts";
-import { evaluate, notify, readChannels } from "./notifications.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 
 /** `openfinops costs price` */
@@ -32,9 +32,7 @@ export const costsPrice: Command = {
         const looseCosts = noteLooseCosts(backend);
         const book = await PriceBook.read(backend.documents);
         const report = await priceUsageRecords(backend, { query, book, reprice, dryRun });
-        if (dryRun) return report;
-        await evaluate(backend, "The costs are stored, but budgets could not be evaluated", looseCosts());
-        await notify(backend, channels);
+        if (!dryRun) await evaluateAndNotify(backend, channels, { spans: looseCosts() });
         return report;
       },
       { onConflict: reprice ? "replace" : "ignore" },

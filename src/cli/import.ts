@@ -20,7 +20,7 @@ import { fileAccess } from "../transfer/random_access.ts";
 import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
-import { evaluate, notify, readChannels } from "./notifications.ts";
+import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
 import { ProgressLine } from "./progress.ts";
@@ -155,8 +155,7 @@ export const importCommand: Command = {
         const looseCosts = noteLooseCosts(backend);
         await run(files, { ...options, backend }, rejects);
         if (dataset !== "cost_entries") return;
-        await evaluate(backend, "The costs are stored, but budgets could not be evaluated", looseCosts());
-        await notify(backend, channels);
+        await evaluateAndNotify(backend, channels, { spans: looseCosts() });
       }, { onConflict });
     } catch (error) {
       rejects.note();

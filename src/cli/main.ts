@@ -32,6 +32,7 @@ const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ["OPENFINOPS_BACKEND", "default of --backend, unless --connection-string is given"],
   ["OPENFINOPS_TIME_ZONE", "default of --time-zone"],
   ["OPENFINOPS_RETENTION_DAYS", "default of cleanup --retention-days"],
+  ["OPENFINOPS_CHANNELS", "channels of notifications: a JSON file, or the JSON"],
 ];
 
 /**

@@ -52,29 +52,30 @@ function readSecretFile(path: string): string {
   }
 }
 
-/** Prints the findings in the costs. What fails here is found by the next evaluation. */
-export async function evaluate(
+/** Evaluates what was committed, prints the findings, and notifies. The next evaluation makes up for what fails here. */
+export async function evaluateAndNotify(
   backend: Backend,
-  failure: string,
-  spans: EvaluationOptions["spans"] = [],
-): Promise<void> {
+  channels: readonly Channel[],
+  { spans, ...options }: Pick<EvaluationOptions, "spans"> & Partial<DeliverOptions> = {},
+): Promise<DeliveryReport | undefined> {
   try {
     await evaluateCosts(backend, { spans, emit: ({ message }) => note(message) });
   } catch (error) {
-    note(`${failure}: ${messageOf(error)}`);
+    note(`Costs are stored, but budgets could not be evaluated: ${messageOf(error)}`);
   }
+  return await notify(backend, channels, options);
 }
 
 /** Enqueues what is to be told and sends what is due. Prints what happened; a failure is no failure of the command. */
 export async function notify(
   { documents }: Backend,
   channels: readonly Channel[],
-  options: DeliverOptions = { timeBudgetMs: BRIEF_MS },
+  options: Partial<DeliverOptions> = {},
 ): Promise<DeliveryReport | undefined> {
   if (channels.length === 0) return undefined;
   try {
     await fillOutbox(documents, channels);
-    const report = await deliver(documents, channels, options);
+    const report = await deliver(documents, channels, { timeBudgetMs: BRIEF_MS, ...options });
     lastFailure = undefined;
     printDelivery(report);
     return report;

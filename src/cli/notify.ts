@@ -3,7 +3,7 @@ import { type Outgoing, readOutbox } from "../monitoring/notifications/outbox.ts
 import { send, SendError } from "../monitoring/notifications/send.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
-import { CHANNELS, evaluate, notify, readChannels } from "./notifications.ts";
+import { CHANNELS, evaluateAndNotify, readChannels } from "./notifications.ts";
 import { readDurationMs, readName, UsageError } from "./option_values.ts";
 import { formatThings, isoTime, note, print, printList } from "./output.ts";
 
@@ -21,13 +21,12 @@ export const notifyFlush: Command = {
     const timeBudgetMs = readDurationMs("time-budget", given.text("time-budget") ?? "30s");
     await withBackend(given, "existing", async (backend) => {
       const withDead = given.has("dead");
-      await evaluate(backend, "Budgets could not be evaluated"); // a process may have ended after its commit
-      const report = await notify(backend, channels, { timeBudgetMs, isForced: true, withDead });
-      const left = (await readOutbox(backend.documents)).filter(({ body: { state } }) =>
-        state === "pending" || (withDead && state === "dead")
-      );
-      if (left.length > 0 || !report) {
-        throw notSent(`left in the outbox: ${formatThings(left.length, "notification", "notifications")}`);
+      // Evaluated again, as a process may have ended after its commit.
+      const report = await evaluateAndNotify(backend, channels, { timeBudgetMs, isForced: true, withDead });
+      const outbox = await readOutbox(backend.documents);
+      const left = outbox.filter(({ body }) => body.state === "pending").length;
+      if (!report || left > 0 || report.failures.length > 0) {
+        throw notSent(`${formatThings(left, "notification waits", "notifications wait")} in the outbox`);
       }
       if (report.sent === 0) note("Nothing to send.");
     });

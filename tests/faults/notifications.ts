@@ -54,7 +54,10 @@ export async function killNotifier(
   let wholeMs = 1_000;
   for (const [i, budgetId] of budgets.entries()) {
     const file = folder.file(`${budgetId}.csv`);
-    Deno.writeTextFileSync(file, `timestamp,resourceId,category,amount\n${Date.now()},${budgetId},c,2\n`);
+    Deno.writeTextFileSync(
+      file,
+      `timestamp,resourceId,category,amount,currency\n${Date.now()},${budgetId},c,2,USD\n`,
+    );
     const begun = performance.now();
     const process = run("database", "import", "costs", file, "--source", budgetId).spawn();
     const kill = () => {
