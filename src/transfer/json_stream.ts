@@ -1,3 +1,4 @@
+import { TransferError } from "./transfer_error.ts";
 import { type Line, MAX_LINE_BYTES, MAX_SHOWN_BYTES } from "./line_stream.ts";
 
 const LF = 10, SPACE = 32, QUOTE = 34, COMMA = 44, BACKSLASH = 92;
@@ -67,16 +68,16 @@ class Scanner {
     return this.#take();
   }
 
+  /** @throws {TransferError} If an object or an array is not closed: what is missing is not known. */
   finish(): Line[] {
-    const isCut = this.#depth > 0 || this.#isText;
-    if (this.#isValue) this.#end(new Uint8Array(), isCut ? "The JSON object is not closed." : undefined);
-    if (!isCut && this.#lists > 0) {
-      this.#lines.push({
-        line: this.#line,
-        text: "",
-        fault: "The JSON array is not closed: the file is cut short.",
-      });
+    if (this.#depth > 0 || this.#isText || this.#lists > 0) {
+      const line = this.#isValue ? this.#start : this.#line;
+      throw new TransferError(
+        `the JSON file is damaged or cut short: what begins in line ${line} is not closed. Fetch it again.`,
+        { code: "INVALID_FILE", line },
+      );
     }
+    if (this.#isValue) this.#end(new Uint8Array());
     return this.#take();
   }
 
@@ -92,10 +93,12 @@ class Scanner {
     this.#bytes += part.length;
   }
 
-  #end(last: Uint8Array, cause?: string): void {
+  #end(last: Uint8Array): void {
     this.#hold(last);
     const bytes = concatenate(this.#parts);
-    const fault = this.#bytes > MAX_LINE_BYTES ? `The object is longer than ${MAX_LINE_BYTES} bytes.` : cause;
+    const fault = this.#bytes > MAX_LINE_BYTES
+      ? `The object is longer than ${MAX_LINE_BYTES} bytes.`
+      : undefined;
     this.#lines.push({ line: this.#start, ...this.#decode(bytes, fault) });
     this.#parts = [];
     this.#bytes = 0;

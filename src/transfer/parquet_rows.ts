@@ -101,7 +101,10 @@ async function orDamaged<T>(run: () => Promise<T>): Promise<T> {
   } catch (error) {
     const { message, code } = error as Error & { code?: string };
     if (error instanceof TransferError || (code !== undefined && /^E[A-Z]+$/.test(code))) throw error;
-    if (!/unsupported|not supported/.test(message)) throw damaged("Parquet", message);
+    if (!/unsupported|not supported/.test(message)) {
+      // Other messages tell of what the library tried to do with bytes that make no sense.
+      throw damaged("Parquet", /^parquet /.test(message) ? message : "unreadable content");
+    }
     throw new TransferError(`the Parquet file cannot be read (${message}). Export it as CSV.`, {
       code: "UNSUPPORTED_FORMAT",
     });
