@@ -193,6 +193,23 @@ Deno.test("importRecords() refuses options that no file can be read with", async
   }
 });
 
+Deno.test("importRecords() refuses forms of numbers and times for FOCUS, and takes them for a bill", async () => {
+  for (
+    const options of [{ decimal: "," }, { dateFormats: ["DD.MM.YYYY"] }, { timeZone: "Asia/Tokyo" }] as const
+  ) {
+    assertEquals(
+      (await refusal(() => imported(COSTS, { format: "focus", ...options })))[0],
+      "CONFLICTING_OPTIONS",
+    );
+  }
+  const azure = "Date,Cost,ResourceId,MeterCategory,BillingCurrency\n03/04/2026,3.25,vm1,Compute,EUR\n";
+  const days = async (dateFormats?: string[]) =>
+    daysOf(await imported(azure, { format: "azure", dateFormats }));
+  assertEquals([await days(), await days(["DD/MM/YYYY"])], [["2026-03-04T00:00:00.000Z"], [
+    "2026-04-03T00:00:00.000Z",
+  ]]);
+});
+
 // --- Cells of CSV
 
 Deno.test("importRecords() ignores spaces after commas", async () => {

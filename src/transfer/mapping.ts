@@ -50,8 +50,7 @@ export function makeReader(
   const preset = presetOf(options.format);
   assertIsCosts(dataset, options.format);
   const locate = locator(columns, preset !== undefined);
-  const { dateFormats = [] } = options;
-  const readers = makeReaders({ ...options, dateFormats: [...preset?.dateFormats ?? [], ...dateFormats] });
+  const readers = makeReaders({ ...options, dateFormats: options.dateFormats ?? preset?.dateFormats });
   const file: MappedFile = { dataset, options, columns, locate, readers, preset };
   const focus = options.format === "focus" ? focusReader(file) : undefined;
   const plans = makePlans(file, focus?.plan);
@@ -94,6 +93,17 @@ function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefin
 
 /** The reader of a file of FOCUS. */
 function focusReader({ options, columns = [], locate }: MappedFile): FocusReader {
+  for (const field of ["decimal", "dateFormats", "timeZone"] as const) {
+    if (options[field] === undefined) continue;
+    const expected = "left out: FOCUS prescribes the forms of numbers and times";
+    throw new ValidationError({
+      subject: "an import",
+      field,
+      value: options[field],
+      expected,
+      code: "CONFLICTING_OPTIONS",
+    });
+  }
   const focusVersion = acceptFocusVersion("an import", options.focusVersion);
   const idColumn = columnsOf(options).entryId;
   return new FocusReader(columns, { ...options, focusVersion, idColumn, locate });
