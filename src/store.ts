@@ -294,7 +294,9 @@ export class RecordStore {
     const { lost } = await this.close();
     if (lost === 0) return;
     throw new BackendError(
-      `Closed with ${lost} records lost: the backend did not take them in time. Flush first, or use a spool.`,
+      `Closed with ${lost} ${
+        lost === 1 ? "record" : "records"
+      } lost: the backend did not take them in time. Flush first, or use a spool.`,
       { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }

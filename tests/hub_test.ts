@@ -1,6 +1,8 @@
 import { BackendError, CostObservatory, ObservabilityHub, openBackend, ValidationError } from "../mod.ts";
 import type { SystemMetricsInput } from "../mod.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import { FakeTime, settle } from "./fake_time.ts";
 import {
   costEntry,
   FULL_SERVICE_METRICS,
@@ -169,6 +171,28 @@ Deno.test("ObservabilityHub.cleanupOldData() keeps each dataset for its own rete
   });
   const unknown = { metrics: 30 } as object;
   await assertRejects(() => hub.cleanupOldData({ retentionDays: unknown }), ValidationError, "retentionDays");
+});
+
+Deno.test("ObservabilityHub throws when its disposal loses records, and reports nothing later", async () => {
+  using time = new FakeTime();
+  const backend = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  const gate = Promise.withResolvers<never>();
+  let isWriting = false;
+  backend.write = () => {
+    isWriting = true;
+    return gate.promise;
+  };
+  const told: string[] = [];
+  const hub = await ObservabilityHub.open({ backend, onEvent: ({ type }) => told.push(type) });
+  await hub.collectSystemMetrics(at(1));
+  while (!isWriting) await time.pass(1);
+  const error = await time.passUntil(
+    assertRejects(() => hub[Symbol.asyncDispose](), BackendError, "1 record lost"),
+  );
+  assertEquals((error as BackendError).code, "RECORDS_LOST");
+  gate.reject(new BackendError("away", { code: "BACKEND_FAILED", operation: "write", kind: "transient" }));
+  await settle();
+  assertEquals(told, []);
 });
 
 Deno.test("ObservabilityHub refuses records after close() and can close again", async () => {

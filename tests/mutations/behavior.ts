@@ -392,6 +392,23 @@ const MONITORING: readonly Mutation[] = [
   },
 ];
 
+const CLOSING: readonly Mutation[] = [
+  {
+    name: "disposal-throws",
+    file: "src/store.ts",
+    before: "if (lost === 0) return;",
+    after: "return;",
+    tests: ["hub_test.ts: disposal loses"],
+  },
+  {
+    name: "closed-is-mute",
+    file: "src/store.ts",
+    before: "    this.#mute();\n",
+    after: "",
+    tests: ["hub_test.ts: disposal loses"],
+  },
+];
+
 const CLEANUPS: readonly Mutation[] = [
   {
     name: "cleanup-goes-on",
@@ -682,6 +699,7 @@ export const BEHAVIOR: readonly Mutation[] = [
   ...OLD_FILES,
   ...RETRIES,
   ...MONITORING,
+  ...CLOSING,
   ...CLEANUPS,
   ...RULES,
   ...BOUNDS,
