@@ -11,8 +11,8 @@ const BATCH_BYTES = 8 * 2 ** 20;
  * batches again.
  */
 export class FixedBatches<T> extends TransformStream<readonly T[], T[]> {
-  /** Makes the stream. */
-  constructor(dataset: Dataset<T>) {
+  /** Makes the stream, of batches of at most so many records. */
+  constructor(dataset: Dataset<T>, maxRecords: number = BATCH_RECORDS) {
     let batch: T[] = [];
     let bytes = 0;
     super({
@@ -20,7 +20,7 @@ export class FixedBatches<T> extends TransformStream<readonly T[], T[]> {
         for (const record of records) {
           batch.push(record);
           bytes += byteLength(dataset, record);
-          if (batch.length < BATCH_RECORDS && bytes < BATCH_BYTES) continue;
+          if (batch.length < maxRecords && bytes < BATCH_BYTES) continue;
           controller.enqueue(batch);
           batch = [];
           bytes = 0;

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import type { StoredDocument } from "../backends/backend.ts";
 import {
   type DeliveredPart,
@@ -15,9 +14,9 @@ import {
   type PublicationPlan,
   type StagedCost,
 } from "../backends/staging.ts";
-import { costEntries, type CostEntry } from "../records/cost_entry.ts";
-import { positionOf } from "../records/dataset.ts";
+import type { CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
+import { addHash, ContentHash, type Hash, hashOf, hexOf } from "./content_hash.ts";
 import { periodOf } from "./focus_documents.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
@@ -28,7 +27,6 @@ const ENOUGH_ROWS = 0.9;
 const MAX_PARTS = 10_000;
 /** Sources whose costs no vendor delivers. */
 const NEVER_DELIVERED: ReadonlySet<string> = new Set(["collect", "prices", "api"]);
-const DIGEST_MASK = (1n << 128n) - 1n;
 
 /** Exact totals by currency. */
 export type Totals = Readonly<Record<string, string>>;
@@ -113,7 +111,7 @@ interface StagedPart {
   readonly source: string;
   readonly period: number;
   rows: number;
-  digest: bigint;
+  readonly digest: Hash;
   first: number;
   last: number;
   readonly totals: Map<string, Decimal>;
@@ -140,6 +138,7 @@ export class Delivery implements Publication {
   readonly #given: Given;
   /** Source of files that name none. */
   readonly #constants: string;
+  readonly #hash = new ContentHash();
   readonly #parts = new Map<string, StagedPart>();
   readonly #fates = new Map<StagedPart, Fate>();
   #deliveries = new Map<string, RecordedDelivery>();
@@ -185,9 +184,9 @@ export class Delivery implements Publication {
     const cost = record as CostEntry & StagedCost;
     const source = this.#given.source ?? cost.source ?? this.#sourceOf(cost, format);
     const isDelivered = cost.basis !== "estimated" && !NEVER_DELIVERED.has(source);
-    const hash = createHash("sha256").update(source + contentOf(cost)).digest("hex").slice(0, 32);
+    const hash = this.#hash.update(cost, source);
     if (isDelivered) cost.source = source;
-    if (isHashed) cost.entryId = `row-${hash}${this.#given.append ? `@${this.id}` : ""}`;
+    if (isHashed) cost.entryId = `row-${hexOf(hash)}${this.#given.append ? `@${this.id}` : ""}`;
     if (isDelivered) cost.deliveryId = this.id;
     else this.#hasLooseRows = true;
     cost.stagedPart = isDelivered ? this.#count(cost, hash) : NO_PART;
@@ -259,11 +258,11 @@ export class Delivery implements Publication {
   }
 
   /** Counts a row in its part; returns the number of the part. */
-  #count(cost: CostEntry, hash: string): number {
+  #count(cost: CostEntry, hash: Hash): number {
     const { timestamp, currency, amount, billingPeriodStart, invoiceIssuerName, focus } = cost;
     const part = this.#partOf(cost.source!, billingPeriodStart ?? this.#monthOf(timestamp));
     part.rows++;
-    part.digest = (part.digest + BigInt(`0x${hash}`)) & DIGEST_MASK;
+    addHash(part.digest, hash);
     part.first = Math.min(part.first, timestamp);
     part.last = Math.max(part.last, timestamp);
     part.totals.set(currency, (part.totals.get(currency) ?? Decimal.ZERO).plus(Decimal.from(amount)));
@@ -299,7 +298,7 @@ export class Delivery implements Publication {
       ...key,
       number: this.#parts.size,
       rows: 0,
-      digest: 0n,
+      digest: new Uint32Array(4),
       first: Infinity,
       last: -Infinity,
       totals: new Map(),
@@ -407,11 +406,23 @@ export function money(totals: Totals): string {
 }
 
 /** True if the rows are those of one earlier delivery, or those of all together. */
-function isSameContent({ rows, digest }: StagedPart, live: readonly RecordedPart[]): boolean {
-  const isOne = live.some((part) => part.delivered === rows && part.digest === hex(digest));
+function isSameContent(part: StagedPart, live: readonly RecordedPart[]): boolean {
+  const { rows } = part;
+  const digest = hexOf(part.digest);
+  const isOne = live.some((each) =>
+    each.delivered === rows && each.digest === digest && hasSameTotals(part, [each])
+  );
   if (isOne) return true;
-  const sum = live.reduce((sum, part) => (sum + BigInt(`0x${part.digest}`)) & DIGEST_MASK, 0n);
-  return sum === digest && live.reduce((sum, { delivered }) => sum + delivered, 0) === rows;
+  const sum = new Uint32Array(4);
+  for (const { digest } of live) addHash(sum, hashOf(digest));
+  const delivered = live.reduce((sum, { delivered }) => sum + delivered, 0);
+  return hexOf(sum) === digest && delivered === rows && hasSameTotals(part, live);
+}
+
+/** True if the totals are the same, where all rows that were delivered were stored. */
+function hasSameTotals(part: StagedPart, live: readonly RecordedPart[]): boolean {
+  if (live.some(({ delivered, rows }) => delivered !== rows)) return true;
+  return money(totalsOf(part)) === money(sumOf(live.map(({ totals }) => totals)));
 }
 
 /** Why a delivery does not replace what is there by itself; undefined if it does. */
@@ -433,7 +444,7 @@ function recordOf(part: StagedPart, after: PartState | undefined): RecordedPart 
     period,
     delivered: rows,
     rows: after?.rows ?? rows,
-    digest: hex(digest),
+    digest: hexOf(digest),
     first,
     last,
     totals: after?.totals ?? totalsOf(part),
@@ -445,35 +456,8 @@ function totalsOf({ totals }: StagedPart): Totals {
   return Object.fromEntries([...totals].map(([currency, total]) => [currency, total.toString()]));
 }
 
-/** Fields that are no content of a row. */
-const LABELS: ReadonlySet<string> = new Set(["source", "deliveryId"]);
-
-/**
- * Content of a cost, the same for the same values in any order of the fields; maps have sorted keys already. A record whose
- * fields are in the order of the columns is written as it is, which takes a third of the time.
- */
-function contentOf(cost: CostEntry): string {
-  let last = -1;
-  for (const field in cost) {
-    const position = positionOf(costEntries, field, last + 1);
-    if (position < last || LABELS.has(field)) return JSON.stringify(inOrder(cost));
-    last = position;
-  }
-  return JSON.stringify(cost);
-}
-
-function inOrder(cost: CostEntry): unknown {
-  const fields = costEntries.columns.map(({ field }) => field).filter((field) => !LABELS.has(field));
-  const values = cost as unknown as Record<string, unknown>;
-  return Object.fromEntries(fields.map((field) => [field, values[field]]));
-}
-
 function nameOf({ source, period }: { readonly source: string; readonly period: number }): string {
   return `${period} ${source}`;
-}
-
-function hex(digest: bigint): string {
-  return digest.toString(16).padStart(32, "0");
 }
 
 /** A number of rows in a message. */

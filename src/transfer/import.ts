@@ -19,6 +19,8 @@ import { type FileInput, type FilePart, openParts } from "./file_parts.ts";
 import { readParquetRows } from "./parquet_rows.ts";
 import { isoTime } from "./values.ts";
 
+/** Records that are staged at once: they die young, where 5,000 are copied by the garbage collector first. */
+const STAGED_RECORDS = 2_000;
 /** Time to wait for others that publish into an SQLite file: a large import takes minutes. */
 const LOCK_WAIT_MS = 600_000;
 /** Time to wait for what may pass by itself. */
@@ -232,7 +234,9 @@ async function stageFile(
   try {
     const { documents } = delivery;
     const records = readRecords(input, { dataset, progress, options, take, documents });
-    await ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
+    await ReadableStream.from(records).pipeThrough(new FixedBatches(dataset, STAGED_RECORDS)).pipeTo(sink, {
+      signal,
+    });
   } catch (error) {
     await input.close();
     signal?.throwIfAborted();

@@ -73,6 +73,8 @@ export interface SqlPublishOptions {
   readonly replaces: boolean;
   /** True if the rows were staged in the order of time. */
   readonly isOrdered?: boolean;
+  /** Columns that a staged row has a value in; all where not given. */
+  readonly used?: readonly string[];
 }
 
 /** The costs of a database within the transaction of a publish. */
@@ -200,22 +202,26 @@ export class SqlPublishTarget implements PublishTarget {
     return `CASE WHEN ${isHashed} AND n > 1 THEN s.entry_id || '-' || ${asText("n")} ELSE s.entry_id END`;
   }
 
+  /** Columns to insert: those that no row has a value in take a tenth of the time. */
+  get #used(): readonly string[] {
+    return this.#options.used ?? this.#dialect.columns;
+  }
+
   #insert(values: readonly string[], from: string, conflict: string): string {
-    return `INSERT INTO cost_entries (${this.#dialect.columns.join(", ")}) SELECT ${values.join(", ")} ` +
+    return `INSERT INTO cost_entries (${this.#used.join(", ")}) SELECT ${values.join(", ")} ` +
       `FROM ${from} ON CONFLICT (${KEY}) ${conflict}`;
   }
 
   /** Inserts the first row of each key, in an order that the indexes take fast. Sorting takes a third of the time. */
   #insertFirst(staged: string): string {
-    const { columns } = this.#dialect;
     const order = this.#options.isOrdered ? "staged_at" : `${KEY}, staged_at`;
-    return this.#insert(columns, `${this.#from(staged)} ORDER BY ${order}`, "DO NOTHING");
+    return this.#insert(this.#used, `${this.#from(staged)} ORDER BY ${order}`, "DO NOTHING");
   }
 
   /** Inserts the rows that {@linkcode #insertFirst} left out for their number, or all where the last one counts. */
   #insertNumbered(staged: string): string {
     const { columns, isHashed } = this.#dialect;
-    const values = columns.map((name) => name === "entry_id" ? this.#id : `s.${name}`);
+    const values = this.#used.map((name) => name === "entry_id" ? this.#id : `s.${name}`);
     const { replaces } = this.#options;
     const set = columns.filter((name) => !KEY.split(", ").includes(name))
       .map((name) => `${name} = excluded.${name}`);

@@ -50,6 +50,7 @@ export class SqliteStaging implements Staging {
   readonly #turns = new Mutex();
   #channel: Channel | undefined;
   #hasTable = false;
+  readonly #used = new Set<string>();
   #newest = 0;
   /** True while the rows come in the order of time. */
   #isOrdered = true;
@@ -82,6 +83,7 @@ export class SqliteStaging implements Staging {
     // Encoded while a thread may still insert the rows before.
     const view = narrow(STAGED_COSTS, records);
     const rows = encodeRows(view, records);
+    for (const name of storedNames(view)) this.#used.add(name);
     const { table } = this.#dialect;
     await this.#turns.run(async () => {
       const channel = await this.#open(records.length);
@@ -119,6 +121,7 @@ export class SqliteStaging implements Staging {
     const target = new SqlPublishTarget(session, this.#dialect, {
       replaces: this.#options.onConflict === "replace",
       isOrdered: this.#isOrdered,
+      used: this.#dialect.columns.filter((name) => this.#used.has(name)),
     });
     yield* step(channel.run({ ...call, method: "begin", args: [] }));
     try {
