@@ -7,6 +7,7 @@
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
 import { FAILURES } from "./mutations/failures.ts";
+import { NOTIFICATIONS } from "./mutations/notifications.ts";
 import { PIPELINE } from "./mutations/pipeline.ts";
 import { SPOOL } from "./mutations/spool.ts";
 
@@ -33,4 +34,5 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   backends: BACKENDS,
   failures: FAILURES,
   behavior: BEHAVIOR,
+  notifications: NOTIFICATIONS,
 };

@@ -201,6 +201,22 @@ Deno.test("fillOutbox() enqueues each threshold once for each channel that is to
   assertEquals(message, "Budget nlp has reached 80 %: 80 of 100 USD are spent");
 });
 
+Deno.test("fillOutbox() leaves alone what another process has enqueued and sent meanwhile", async () => {
+  await using receiver = new HttpReceiver();
+  const documents = new MemoryDocuments();
+  await cross(documents, 80, NOW);
+  const channels = [webhook(receiver.url())];
+  await fillOutbox(documents, channels, NOW);
+  await deliver(documents, channels, BRIEF);
+  const stale: DocumentStore = { // which has read the outbox before
+    read: (kind) => kind === "notification" ? Promise.resolve([]) : documents.read(kind),
+    write: (document, condition) => documents.write(document, condition),
+    delete: (kind, id) => documents.delete(kind, id),
+  };
+  await fillOutbox(stale, channels, NOW);
+  assertEquals(bodies(await readOutbox(documents)).map(({ state }) => state), ["sent"]);
+});
+
 Deno.test("fillOutbox() tells a new channel what still holds or is new, and forgets what is over", async () => {
   const documents = new MemoryDocuments();
   await cross(documents, 50, Date.UTC(2026, 10, 2)); // of the present period

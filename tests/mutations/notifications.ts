@@ -1,0 +1,171 @@
+/** Changes to notifications, leases, silent nodes and the minutes of `collect`. */
+import type { Mutation } from "../mutations.ts";
+
+const OUTBOX = "src/monitoring/notifications/outbox.ts";
+const SEND = "src/monitoring/notifications/send.ts";
+const EVENTS = "src/monitoring/notifications/events.ts";
+
+/** Changes to notifications. */
+export const NOTIFICATIONS: readonly Mutation[] = [
+  {
+    name: "outbox-no-lease",
+    file: OUTBOX,
+    before: "({ body }) => (body.leasedUntil ?? 0) <= now()",
+    after: "() => true",
+    tests: ["notifications_test.ts: takes over from a process"],
+  },
+  {
+    name: "outbox-no-compare",
+    file: OUTBOX,
+    before: "if (!await write({ ...taken, leasedUntil: now() + LEASE_MS }, body.revision)) return;",
+    after: "await write({ ...taken, leasedUntil: now() + LEASE_MS }, body.revision);",
+    tests: ["notifications_test.ts: many processes deliver at once"],
+  },
+  {
+    name: "outbox-key-of-channel",
+    file: OUTBOX,
+    before: "key: digest(id)",
+    after: "key: digest(source)",
+    tests: ["notifications_test.ts: many processes deliver at once"],
+  },
+  {
+    name: "outbox-overwrite",
+    file: OUTBOX,
+    before: "{ kind: NOTIFICATION, id, body }, { ifAbsent: true }",
+    after: "{ kind: NOTIFICATION, id, body }",
+    tests: ["notifications_test.ts: enqueued and sent meanwhile"],
+  },
+  {
+    name: "outbox-never-dead",
+    file: OUTBOX,
+    before: "now() - taken.firstAt >= DAY_MS",
+    after: "now() - taken.firstAt >= 9 * DAY_MS",
+    tests: ["notifications_test.ts: gives up after a day"],
+  },
+  {
+    name: "outbox-no-backoff",
+    file: OUTBOX,
+    before: "FIRST_WAIT_MS * 2 ** Math.min(body.attempts, 20)",
+    after: "FIRST_WAIT_MS",
+    tests: ["notifications_test.ts: gives up after a day"],
+  },
+  {
+    name: "outbox-keeps-all",
+    file: OUTBOX,
+    before: 'state !== "pending" && !sources.has(source)',
+    after: "false",
+    tests: ["notifications_test.ts: forgets what is over"],
+  },
+  {
+    name: "outbox-forgets-pending",
+    file: OUTBOX,
+    before: 'state !== "pending" && !sources.has(source)',
+    after: "!sources.has(source)",
+    tests: ["notifications_test.ts: forgets what is over"],
+  },
+  {
+    name: "occurrences-recent-only",
+    file: EVENTS,
+    before: " || until > now",
+    after: "",
+    tests: ["notifications_test.ts: tells a new channel"],
+  },
+  {
+    name: "alert-told-once",
+    file: EVENTS,
+    before: "id: `alert/${alertId}/${firedAt}`",
+    after: "id: `alert/${alertId}`",
+    tests: ["notifications_test.ts: fires again and is resolved"],
+  },
+  {
+    name: "send-follows-redirects",
+    file: SEND,
+    before: 'redirect: "manual"',
+    after: 'redirect: "follow"',
+    tests: ["notifications_test.ts: says why it failed"],
+  },
+  {
+    name: "send-shows-cause",
+    file: SEND,
+    before: 'reason ?? (responseCode === undefined ? "it was not sent"',
+    after: 'text ?? (responseCode === undefined ? "it was not sent"',
+    tests: ["notifications_test.ts: says why it failed"],
+  },
+  {
+    name: "slack-commands",
+    file: SEND,
+    before: "/[&<>]/g",
+    after: "/[&]/g",
+    tests: ["notifications_test.ts: names are no commands"],
+  },
+  {
+    name: "signature-without-time",
+    file: SEND,
+    before: "`${id}.${timestamp}.${body}`",
+    after: "`${id}.${body}`",
+    tests: ["notifications_test.ts: posts a webhook"],
+  },
+  {
+    name: "lease-ignored",
+    file: "src/monitoring/lease.ts",
+    before: "if (leftMs > 0 && leftMs <= 2 * LEASE_MS) return undefined;",
+    after: "",
+    tests: ["maintain_test.ts: once at a time"],
+  },
+  {
+    name: "lease-kept",
+    file: "src/monitoring/lease.ts",
+    before: "await write(0).catch(() => {});",
+    after: "",
+    tests: ["maintain_test.ts: once at a time"],
+  },
+  {
+    name: "silent-never-resolves",
+    file: "src/monitoring/alerts/silent_nodes.ts",
+    before: "await put({ ...alert, resolvedAt: window.at });",
+    after: "",
+    tests: ["maintain_test.ts: fires once for a silent node"],
+  },
+  {
+    name: "interval-ignored",
+    file: "src/monitoring/health.ts",
+    before: "newest.filter(({ timestamp }) => timestamp >= at - intervalMs)",
+    after: "[...newest]",
+    tests: ["maintain_test.ts: interval is shorter"],
+  },
+  {
+    name: "interval-no-look-back",
+    file: "src/monitoring/health.ts",
+    before: "startTime < since ? nodes : []",
+    after: "[] as string[]",
+    tests: ["maintain_test.ts: silent for its interval"],
+  },
+  {
+    name: "refresh-keeps-resolved",
+    file: "src/monitoring/alerts/alert_monitor.ts",
+    before: "alert.resolvedAt !== undefined && known?.firedAt === alert.firedAt",
+    after: "false",
+    tests: ["maintain_test.ts: resolved alerts of another process"],
+  },
+  {
+    name: "minute-of-start",
+    file: "src/cli/collect.ts",
+    before: "now - (elapsedMs - this.#chargedMs)",
+    after: "now",
+    tests: ["collect_test.ts: whatever the interval"],
+  },
+  {
+    name: "minute-not-exact",
+    file: "src/cli/collect.ts",
+    before: "[minute % 60, minute % 60 + 1]",
+    after: "[0, 1]",
+    tests: ["collect_test.ts: whatever the interval"],
+  },
+  {
+    name: "minute-id-not-escaped",
+    file: "src/cli/collect.ts",
+    before: "name.replace(/[%/]/g, encodeURIComponent)",
+    after: "name",
+    tests: ["collect_test.ts: two collectors of a node"],
+  },
+];
