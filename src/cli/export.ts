@@ -117,7 +117,7 @@ export const exportCommand: Command = {
       throw new UsageError("Parquet is binary. Pass --output FILE.", { code: "CONFLICTING_OPTIONS" });
     }
     const isSpreadsheetSafe = readSpreadsheetSafe(given, format);
-    const query = readSelection(given, dataset);
+    const query = readSelection(given, dataset, FOCUS_OPTIONS.map(({ name }) => name)); // --provider is both
     const focus = readFocus(given);
     await withBackend(given, "read", async (backend) => {
       using progress = new ProgressLine();

@@ -129,13 +129,18 @@ export function readPeriod(
   throw invalidValue(option, "a period such as 2026-10-05, 2026-10, 2026-Q3, yesterday or last-month", text);
 }
 
-/** Reads the query; the caller validates it. */
-export function readSelection(given: Arguments, dataset: Dataset<unknown>): Record<string, unknown> {
+/** Reads the query; the caller validates it. `others` are options with the name of a filter and a meaning of their own. */
+export function readSelection(
+  given: Arguments,
+  dataset: Dataset<unknown>,
+  others: readonly string[] = [],
+): Record<string, unknown> {
   const asked: Record<string, unknown> = readRange(given);
   for (const { field, name } of FILTERS) {
     const value = given.text(name);
     if (value === undefined) continue;
     if (!dataset.filters.includes(field)) {
+      if (others.includes(name)) continue;
       throw new UsageError(`--${name} does not apply to ${dataset.name}. Remove it.`, {
         code: "CONFLICTING_OPTIONS",
       });
