@@ -37,6 +37,7 @@ export type {
   PolicyStats,
   ProbeReport,
   ReadOptions,
+  StorageFault,
   StoredDocument,
   WriteCondition,
 } from "./src/backends/backend.ts";
