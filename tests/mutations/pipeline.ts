@@ -272,6 +272,13 @@ export const PIPELINE: readonly Mutation[] = [
     tests: ["pipeline_test.ts: ten minutes of unknown"],
   },
   {
+    name: "parts-bounded",
+    file: "src/pipeline/batch_delivery.ts",
+    before: "      allowed--;\n",
+    after: "",
+    tests: ["pipeline_test.ts: records for hours"],
+  },
+  {
     name: "server-fault-time",
     file: "src/pipeline/batch_delivery.ts",
     before: "SERVER_FAULT_MS = 600_000",
