@@ -3,6 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import { backup } from "../src/cli/backup.ts";
 import { readArguments } from "../src/cli/arguments.ts";
 import { openBackend } from "../src/config.ts";
+import { ObservabilityHub } from "../src/hub.ts";
 import { loadSqliteDriver, queryAll } from "../src/backends/sqlite/driver.ts";
 import { openOnceMore, openSqliteFile } from "../src/backends/sqlite/file.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
@@ -14,7 +15,7 @@ import { writeWholeFile } from "../src/transfer/file_writer.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { until } from "./faults/load.ts";
 import { FileCalls } from "./file_calls.ts";
-import { TemporaryFolder } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { LedgerSink, metrics, never, open, range } from "./spooled.ts";
 
 const RECORD_BYTES = 250;
@@ -107,6 +108,29 @@ Deno.test("Spool acknowledges a record when it and the name of its file are on d
   }
   await spool.close();
 });
+
+for (const [given, isSynced] of [[{}, true], [{ fsync: "none" }, false]] as const) {
+  Deno.test(`ObservabilityHub has a spool as its configuration says (${JSON.stringify(given)})`, async () => {
+    using folder = new TemporaryFolder();
+    using files = new FileCalls(folder.file("spool/system_metrics"));
+    const hub = await ObservabilityHub.open({
+      connectionString: folder.sqlite(),
+      sqliteDriver: "node:sqlite",
+      spoolDirectory: folder.file("spool"),
+      maxSpoolBytes: 100_000,
+      ...given,
+    });
+    await hub.collectSystemMetrics({ timestamp: NEW_YEAR });
+    const file = "000000000001.journal";
+    assertEquals(files.isAfterLast(`sync ${file}`, `write ${file}`), isSynced);
+    for (let round = 0; round < 3; round++) { // each beyond an eighth of the spool
+      const records = range(0, 50).map(() => ({ timestamp: NEW_YEAR, labels: { text: "x".repeat(300) } }));
+      await Promise.all(records.map((record) => hub.collectSystemMetrics(record)));
+    }
+    assert(files.only("create").length > 1, "there is one segment");
+    await hub.close();
+  });
+}
 
 Deno.test("Spool with fsync interval syncs what it has acknowledged within a second or so", async () => {
   using folder = new TemporaryFolder();

@@ -24,6 +24,42 @@ Deno.test("ObservabilityHub() keeps records in memory when it has no configurati
   assertEquals(hub.stats().backend, "memory");
 });
 
+Deno.test("ObservabilityHub[Symbol.asyncDispose]() throws when records are lost, and else nothing", async () => {
+  using time = new FakeTime();
+  const backend = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  await (await ObservabilityHub.open({ backend }))[Symbol.asyncDispose]();
+  backend.write = () => {
+    const options = { code: "CONNECTION_LOST", operation: "write", kind: "transient" } as const;
+    return Promise.reject(new BackendError("away", options));
+  };
+  const hub = await ObservabilityHub.open({ backend });
+  for (const i of [1, 2]) await hub.collectSystemMetrics(at(i));
+  const disposed = assertRejects(
+    () => hub[Symbol.asyncDispose](),
+    BackendError,
+    "Closed with 2 records lost",
+  );
+  const { code } = await time.passUntil(disposed, 1_000) as BackendError;
+  assertEquals(code, "RECORDS_LOST");
+});
+
+Deno.test("cleanupOldData() deletes from all other datasets and reports the one that fails", async () => {
+  const backend = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  const hub = await ObservabilityHub.open({ backend });
+  await hub.collectSystemMetrics(FULL_SYSTEM_METRICS);
+  await hub.collectServiceMetrics(FULL_SERVICE_METRICS);
+  const deleteBefore = backend.deleteBefore.bind(backend);
+  backend.deleteBefore = (dataset, before, options) => {
+    if (dataset.name !== "system_metrics") return deleteBefore(dataset, before, options);
+    const failure = { code: "LOCKED", operation: "delete", kind: "transient" } as const;
+    return Promise.reject(new BackendError("locked", failure));
+  };
+  await assertRejects(() => hub.cleanupOldData({ retentionDays: 1 }), BackendError, "locked");
+  assertEquals((await hub.queryHistoricalMetrics()).length, 1);
+  assertEquals(await hub.queryHistoricalServiceMetrics(), []);
+  await hub.close();
+});
+
 Deno.test("ObservabilityHub reads records of an earlier instance from the file", async () => {
   using folder = new TemporaryFolder();
   const config = { connectionString: folder.sqlite() };

@@ -628,6 +628,16 @@ Deno.test("CostObservatory counts once a cost that is duplicate, restated or uns
     await costs.close();
     assertEquals(told, []);
   }
+  const replaying = memory();
+  { // an earlier process has stored what this one writes from the spool
+    const { costs, told, add } = await counting(replaying);
+    await add({ entryId: "a" });
+    await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });
+    replaying.write = () => Promise.resolve({ committed: 1, duplicates: 0, restated: 0, isReplay: true });
+    for (let i = 0; i < 3; i++) await add({ entryId: "a" });
+    await costs.close();
+    assertEquals(told, []);
+  }
   const backend = memory();
   const { costs, told, add } = await counting(backend);
   await costs.createBudget({ budgetId: "b", amount: 3, thresholds: [100] });

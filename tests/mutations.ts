@@ -10,6 +10,7 @@ import { FAILURES } from "./mutations/failures.ts";
 import { NOTIFICATIONS } from "./mutations/notifications.ts";
 import { PIPELINE } from "./mutations/pipeline.ts";
 import { SPOOL } from "./mutations/spool.ts";
+import { STORE } from "./mutations/store.ts";
 
 /** One change to the source, which breaks one promise. */
 export interface Mutation {
@@ -33,6 +34,7 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   spool: SPOOL,
   backends: BACKENDS,
   failures: FAILURES,
+  store: STORE,
   behavior: BEHAVIOR,
   notifications: NOTIFICATIONS,
 };

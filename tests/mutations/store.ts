@@ -1,0 +1,90 @@
+/** Changes to what assembles pipelines, and to what counts costs behind them. */
+import type { Mutation } from "../mutations.ts";
+
+export const STORE: readonly Mutation[] = [
+  {
+    name: "spool-database",
+    file: "src/store.ts",
+    before: "{ directory: directory!, database, maxBytes, fsync, onEvent }",
+    after: "{ directory: directory!, maxBytes, fsync, onEvent }",
+    tests: ["faults/files_test.ts: refuses another database"],
+  },
+  {
+    name: "spool-fsync",
+    file: "src/store.ts",
+    before: "{ directory: directory!, database, maxBytes, fsync, onEvent }",
+    after: '{ directory: directory!, database, maxBytes, fsync: "none", onEvent }',
+    tests: ["durability_test.ts: as its configuration says"],
+  },
+  {
+    name: "spool-size",
+    file: "src/store.ts",
+    before: "{ directory: directory!, database, maxBytes, fsync, onEvent }",
+    after: "{ directory: directory!, database, maxBytes: Infinity, fsync, onEvent }",
+    tests: ["durability_test.ts: as its configuration says"],
+  },
+  {
+    name: "letters-of-the-store",
+    file: "src/store.ts",
+    before: "deadLetters: letters === undefined ? undefined : new DeadLetters(letters, dataset.name),",
+    after: "deadLetters: undefined,",
+    tests: ["hub_test.ts", "cli_test.ts: dead-letter"],
+  },
+  {
+    name: "monitors-close",
+    file: "src/store.ts",
+    before: "    await endBefore(deadline, this.#hooks.close?.());\n",
+    after: "",
+    tests: ["monitoring_test.ts: close"],
+  },
+  {
+    name: "dispose-reports-loss",
+    file: "src/store.ts",
+    before: "    if (lost === 0) return;\n",
+    after: "    if (lost >= 0) return;\n",
+    tests: ["hub_test.ts: asyncDispose"],
+  },
+  {
+    name: "cleanup-keeps-budgets",
+    file: "src/store.ts",
+    before: "before: Math.min(before, await retentionFloor())",
+    after: "before",
+    tests: ["observatory_test.ts", "monitoring_test.ts: leanup"],
+  },
+  {
+    name: "costs-of-failed-writes",
+    file: "src/monitoring/cost_monitor.ts",
+    before: "        this.#isStale = true; // it may be stored or not\n",
+    after: "",
+    tests: ["monitoring_test.ts: counts once a cost"],
+    equivalent: "The retry reports a replay if the write was stored, which has the same effect.",
+  },
+  {
+    name: "costs-of-replays",
+    file: "src/monitoring/cost_monitor.ts",
+    before: "const isPlain = !isReplay && duplicates === 0",
+    after: "const isPlain = duplicates === 0",
+    tests: ["monitoring_test.ts: counts once a cost"],
+  },
+  {
+    name: "costs-of-duplicates",
+    file: "src/monitoring/cost_monitor.ts",
+    before: "!isReplay && duplicates === 0 && restated === 0;",
+    after: "!isReplay && restated === 0;",
+    tests: ["monitoring_test.ts: counts once a cost"],
+  },
+  {
+    name: "costs-of-restated",
+    file: "src/monitoring/cost_monitor.ts",
+    before: "!isReplay && duplicates === 0 && restated === 0;",
+    after: "!isReplay && duplicates === 0;",
+    tests: ["monitoring_test.ts: counts once a cost"],
+  },
+  {
+    name: "cleanup-reports-failures",
+    file: "src/store.ts",
+    before: "      failures.push(error); // the other datasets are deleted all the same\n",
+    after: "",
+    tests: ["hub_test.ts: reports the one that fails"],
+  },
+];
