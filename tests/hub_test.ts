@@ -60,6 +60,21 @@ Deno.test("cleanupOldData() deletes from all other datasets and reports the one 
   await hub.close();
 });
 
+Deno.test("cleanupOldData() keeps resolved alerts as long as the dataset that is kept longest", async () => {
+  const backend = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  const hub = await ObservabilityHub.open({ backend });
+  for (const days of [10, 40]) {
+    const body = { alertId: `${days}`, resolvedAt: Date.now() - days * DAY };
+    await backend.documents.write({ kind: "alert", id: `${days}`, body });
+  }
+  const retentionDays = { system_metrics: 1, service_metrics: 30, device_metrics: 5 };
+  await hub.cleanupOldData({ retentionDays, dryRun: true });
+  assertEquals((await backend.documents.read("alert")).length, 2);
+  await hub.cleanupOldData({ retentionDays });
+  assertEquals((await backend.documents.read("alert")).map(({ id }) => id), ["10"]);
+  await hub.close();
+});
+
 Deno.test("ObservabilityHub reads records of an earlier instance from the file", async () => {
   using folder = new TemporaryFolder();
   const config = { connectionString: folder.sqlite() };

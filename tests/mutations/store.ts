@@ -87,4 +87,18 @@ export const STORE: readonly Mutation[] = [
     after: "",
     tests: ["hub_test.ts: reports the one that fails"],
   },
+  {
+    name: "cleanup-keeps-alerts",
+    file: "src/store.ts",
+    before: "const before = Math.min(...deletions",
+    after: "const before = Math.max(...deletions",
+    tests: ["hub_test.ts: keeps resolved alerts"],
+  },
+  {
+    name: "cleanup-dry-run-keeps-alerts",
+    file: "src/store.ts",
+    before: "  if (!dryRun) await forgetOld(",
+    after: "  await forgetOld(",
+    tests: ["hub_test.ts: keeps resolved alerts"],
+  },
 ];
