@@ -5,6 +5,9 @@
  * @module
  */
 import type { Backend } from "../src/backends/backend.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
+import { findAnomalies } from "../src/monitoring/anomalies/anomalies.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
 import { ValidationError } from "../src/errors.ts";
 import { ObservabilityHub } from "../src/hub.ts";
 import { CostObservatory } from "../src/observatory.ts";
@@ -12,6 +15,8 @@ import type { BudgetInput } from "../src/monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "../src/monitoring/budgets/budget_status.ts";
 import type { TelemetryEvent } from "../src/pipeline/events.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { generate } from "./anomaly_series.ts";
+import { write } from "./backend_contract.ts";
 import { costEntry } from "./fixtures.ts";
 
 const MINUTE = 60_000;
@@ -131,6 +136,52 @@ export function liveContract(test: Register): void {
     await again.close();
     const amounts = told.map((event) => event.type === "cost-anomaly" && event.anomaly.amount);
     assertEquals(amounts, ["900", "0", "300.5"]);
+  });
+
+  test("finds the same anomalies as the memory backend", async (backend) => {
+    const firstDay = Math.floor(Date.UTC(2025, 0, 1) / DAY);
+    const options = { firstDay, length: 110, warmUp: 70, perShape: 1 };
+    const days = generate(7, options).filter(({ amount }) => amount !== 0);
+    const entries = days.map(({ day, series, shape, amount }, i) =>
+      costEntry({
+        entryId: `${series}/${day}`,
+        timestamp: day * DAY + i,
+        category: series,
+        amount: String(amount),
+        currency: i % 3 === 0 ? "EUR" : "USD",
+        tags: { shape },
+      })
+    );
+    const memory = new MemoryBackend({ maxMemoryEntries: 10_000, onConflict: "ignore" });
+    const range = { startTime: (firstDay + 70) * DAY, endTime: (firstDay + 110) * DAY };
+    for (const one of [memory, backend]) await write(one, costEntries, entries);
+    for (const query of [range, { ...range, groupBy: ["tags.shape"], timeZone: "America/New_York" }]) {
+      const found = await findAnomalies(memory, query);
+      assert(found.length > 5, `${found.length} found`);
+      assertEquals(await findAnomalies(backend, query), found);
+    }
+  });
+
+  test("counts budgets by basis and conditions", async (backend) => {
+    const timestamp = Date.now();
+    const costs = await CostObservatory.open({ backend });
+    const where = [{ field: "serviceName", ne: "S3" }, { field: "amount", gte: 2 }];
+    const budgets = { plain: {}, estimated: { basis: "estimated" as const }, conditions: { where } };
+    for (const [budgetId, more] of Object.entries(budgets)) {
+      await costs.createBudget({ budgetId, amount: 100, ...more });
+    }
+    const spent = async () => (await costs.getBudgetStatus()).map(({ basis, spent }) => [basis, spent]);
+    const add = async (entryId: string, amount: string, more: object = {}) => {
+      await costs.addCostEntry(costEntry({ entryId, timestamp, amount, ...more }));
+      await costs.flush();
+    };
+    await add("a", "1", { basis: "estimated" });
+    await add("b", "2", { basis: "estimated" });
+    assertEquals(await spent(), [["estimated", "2"], ["estimated", "3"], ["estimated", "3"]]);
+    await add("c", "4", { basis: "billed", serviceName: "EC2" });
+    await add("d", "8", { serviceName: "S3" });
+    assertEquals(await spent(), [["billed", "4"], ["estimated", "3"], ["billed", "12"]]);
+    await costs.close();
   });
 
   test("keeps the cost of a training run for any process that ends it", async (backend) => {
