@@ -134,8 +134,9 @@ export function liveContract(test: Register): void {
     const again = await CostObservatory.open({ backend, onEvent, anomalyDetection: true });
     await again.addCostEntry(costEntry({ entryId: "t3", timestamp: today + 3, amount: "1" }));
     await again.close();
-    const amounts = told.map((event) => event.type === "cost-anomaly" && event.anomaly.amount);
-    assertEquals(amounts, ["900", "0", "300.5"]);
+    const amounts = told.map((event) => event.type === "cost-anomaly" ? event.anomaly.amount : "");
+    assertEquals(amounts.slice(0, 2), ["900", "0"]);
+    assert(/^30[012]\.5$/.test(amounts[2]) && amounts.length === 3, amounts.join()); // once, with what it cost by then
   });
 
   test("finds the same anomalies as the memory backend", async (backend) => {

@@ -3,9 +3,8 @@ import { Alarm, type EventListener } from "../pipeline/events.ts";
 import type { Batch, Sink, WriteResult } from "../pipeline/sink.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
-import { newAnomalies } from "./anomalies/anomalies.ts";
+import { AnomalyMonitor } from "./anomalies/anomaly_monitor.ts";
 import { BudgetMonitor } from "./budgets/budget_monitor.ts";
-import { recordFinding } from "./cost_findings.ts";
 
 /** Interval at which changes of other processes are read. */
 const REFRESH_MS = 5 * 60_000;
@@ -20,15 +19,11 @@ const RETRY_MS = 30_000;
  * recounts all costs from the backend, between two batches.
  */
 export class CostMonitor {
-  readonly #backend: Backend;
-  readonly #emit: EventListener;
   readonly #budgets: BudgetMonitor;
-  readonly #findsAnomalies: boolean;
+  readonly #anomalies: AnomalyMonitor | undefined;
   readonly #alarm: Alarm;
   readonly #turns = new Mutex();
   #isStale = true;
-  /** True if costs were counted since anomalies were looked for. */
-  #isSearchDue = false;
   #refreshedAt = -Infinity;
   #mayRefreshAt = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -38,11 +33,9 @@ export class CostMonitor {
 
   /** Makes a watch, which first learns what there is when a batch is written. */
   constructor(backend: Backend, { emit, anomalies }: { emit: EventListener; anomalies: boolean }) {
-    this.#backend = backend;
-    this.#emit = emit;
     this.#alarm = new Alarm("cost_entries", emit, { isMonitoring: true });
     this.#budgets = new BudgetMonitor(backend, emit);
-    this.#findsAnomalies = anomalies;
+    this.#anomalies = anomalies ? new AnomalyMonitor(backend, emit) : undefined;
   }
 
   /** Decorates a sink: each batch is counted once it is written. A refresh holds up the next batch only. */
@@ -89,10 +82,10 @@ export class CostMonitor {
   /** Tells of what is left to tell, and ends. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    this.#isStale ||= this.#findsAnomalies && this.#isSearchDue;
-    if (this.#timer !== undefined || this.#isSearchDue) void this.#turns.run(() => this.#catchUp()); // what was to be done later is done now
+    if (this.#timer !== undefined) void this.#turns.run(() => this.#catchUp()); // what was to be done later is done now
     clearTimeout(this.#timer);
     await this.#turns.idle();
+    await this.#anomalies?.close();
     this.#isClosed = true;
   }
 
@@ -100,7 +93,7 @@ export class CostMonitor {
     const isPlain = !isReplay && duplicates === 0 && restated === 0;
     const isDue = this.#budgets.isOver || performance.now() > this.#refreshedAt + REFRESH_MS;
     if (!isPlain || isDue) this.#isStale = true;
-    this.#isSearchDue = this.#findsAnomalies;
+    this.#anomalies?.note();
     if (this.#isStale) this.#budgets.note(entries);
     else if (this.#budgets.count(entries)) this.#isStale = true;
   }
@@ -128,10 +121,6 @@ export class CostMonitor {
     this.#isStale = false; // unless a budget is changed meanwhile
     try {
       await this.#budgets.refresh();
-      for (const finding of this.#findsAnomalies ? await newAnomalies(this.#backend) : []) {
-        await recordFinding(this.#backend, finding, this.#emit);
-      }
-      this.#isSearchDue = false;
       this.#refreshedAt = performance.now();
     } finally {
       const elapsedMs = performance.now() - start;

@@ -57,7 +57,12 @@ export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}):
   const calendar = new DayCalendar(timeZone);
   const first = calendar.dayOf(startTime);
   const feeds = new Map<string, Progress>();
-  const days = { first: Math.max(0, first - HISTORY_DAYS), endTime, calendar };
+  // Days to come are not judged, whatever is booked ahead.
+  const days = {
+    first: Math.max(0, first - HISTORY_DAYS),
+    endTime: Math.min(endTime, now + DAY_MS),
+    calendar,
+  };
   for await (const [day, rows] of readDays(backend, { ...selection, groupBy, timeZone }, days)) {
     for (const [name, totals] of Map.groupBy(rows, ({ currency, basis }) => `${currency} ${basis}`)) {
       const [{ currency, basis }] = totals;
