@@ -1,5 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { type CostEntryInput, CostObservatory, ObservabilityHub } from "../mod.ts";
+import { readAmdMetrics, readMigDevices } from "../src/cli/gpus.ts";
 import { OutageReporter, sampleUntil } from "../src/cli/collect.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { DatabaseSync } from "node:sqlite";
@@ -142,13 +143,143 @@ test("ends when another process holds a program's output open", async (folder) =
   Deno.kill(Number(Deno.readTextFileSync(folder.file("holder.pid"))), "SIGKILL");
 });
 
-test("samples load and power of NVIDIA GPUs when they report them", async (folder) => {
-  const env = putFirst(folder, { "nvidia-smi": "echo '40, 100.5'; echo '[N/A], 30'; echo '61, [N/A]'" });
-  const hasSampled = () => startsOf(folder, "nvidia-smi").length > 3;
-  const { code, err } = await collectUntil(hasSampled, { folder, env, signal: "SIGTERM" });
-  assertEquals([code, err], [0, ""]);
-  const [{ gpuUsage, powerConsumption }] = await query(folder, "metrics");
+/** A `nvidia-smi` that prints these lines each 0.1 s for a query of so many columns, and fails for others. */
+const nvidiaSmi = (columns: number, lines: readonly string[]) =>
+  `case "$1" in --query-gpu=*) ;; *) exit 2;; esac
+[ $(echo "$1" | tr -cd , | wc -c) -eq ${columns - 1} ] || { echo "Field is not valid" >&2; exit 2; }
+[ "$3" = -l ] || exit 2
+while :; do ${lines.map((line) => `echo '${line}'`).join("; ")}; sleep 0.1; done`;
+
+/** Returns true if the database has device metrics. */
+function hasDevices(folder: TemporaryFolder): boolean {
+  try {
+    using database = new DatabaseSync(folder.file("a.db"), { readOnly: true });
+    return database.prepare("SELECT 1 FROM device_metrics").get() !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+const MIB = 1_048_576;
+
+test("samples each NVIDIA GPU from one program, and the node's mean and sum", async (folder) => {
+  const env = putFirst(folder, {
+    "nvidia-smi": nvidiaSmi(14, [
+      "0, GPU-a, NVIDIA H100, 40, 12, 71234, 81559, 64, 100.5, 70, 1980, 2619, 0x0000000000000004, Disabled",
+      "1, GPU-b, NVIDIA H100, [N/A], [Not Supported], 0, 81559, 30, 30, [N/A], 345, 2619, 0x0000000000000001, [N/A]",
+      "2, GPU-c, NVIDIA H100, 61, 0, [Unknown Error], 81559, 30, [N/A], [N/A], 345, 2619, 0x0, [N/A]",
+      "an unexpected, line",
+    ]),
+  });
+  const { code, err } = await collectUntil(() => hasDevices(folder), { folder, env, signal: "SIGTERM" });
+  assertEquals(code, 0);
+  assertEquals(err, "nvidia-smi printed a line without a GPU, which is left out: an unexpected, line\n");
+  assertEquals(startsOf(folder, "nvidia-smi").length, 1);
+  const { gpuUsage, powerConsumption } = (await query(folder, "metrics")).find(({ gpuUsage }) => gpuUsage)!;
   assertEquals([gpuUsage, powerConsumption], [50.5, 130.5]);
+  const devices = (await query(folder, "devices")).toReversed().slice(0, 3);
+  const [a, b, c] = devices.map(({ timestamp: _, nodeId: __, energyConsumption: energy, ...fields }) => {
+    if (fields.powerConsumption !== undefined) assert(energy as number >= 0);
+    return fields;
+  });
+  const common = { clusterId: "default", vendor: "nvidia", model: "NVIDIA H100", memoryTotal: 81_559 * MIB };
+  assertEquals(a, {
+    ...common,
+    deviceId: "GPU-a",
+    deviceIndex: 0,
+    utilization: 40,
+    memoryUtilization: 12,
+    memoryUsed: 71_234 * MIB,
+    temperature: 64,
+    powerConsumption: 100.5,
+    memoryTemperature: 70,
+    clockSm: 1_980,
+    clockMemory: 2_619,
+    throttled: true,
+  });
+  assertEquals([b.deviceId, b.utilization, b.memoryUsed, b.throttled, b.powerConsumption], [
+    "GPU-b",
+    undefined,
+    0,
+    false,
+    30,
+  ]);
+  assertEquals([c.deviceId, c.utilization, c.memoryUsed, c.powerConsumption], [
+    "GPU-c",
+    61,
+    undefined,
+    undefined,
+  ]);
+});
+
+test("samples GPUs of a driver that lacks the newer columns", async (folder) => {
+  const env = putFirst(folder, {
+    "nvidia-smi": nvidiaSmi(9, ["0, GPU-a, Tesla K80, 40, 12, 100, 200, 64, 100.5"]),
+  });
+  const { code, err } = await collectUntil(() => hasDevices(folder), { folder, env, signal: "SIGTERM" });
+  assertEquals([code, err], [
+    0,
+    "",
+  ]);
+  assertEquals((await query(folder, "devices"))[0].utilization, 40);
+});
+
+test("goes on when nvidia-smi ends, and says so", async (folder) => {
+  const env = putFirst(folder, {
+    "nvidia-smi": "echo '0, GPU-a, T4, 40, 12, 100, 200, 64, 70, [N/A], 1, 1, 0x0, [N/A]'; sleep 0.3",
+  });
+  const isNoted = (err: string) => err.includes("ended. It is started again");
+  const { code, err } = await collectUntil(isNoted, { folder, env, signal: "SIGTERM" });
+  assertEquals([code, err], [
+    0,
+    "Left out of the samples: GPU usage (nvidia-smi) ended. It is started again each minute.\n",
+  ]);
+});
+
+test("reads MIG instances and AMD GPUs in their documented forms", () => {
+  const xml = `<nvidia_smi_log><gpu id="00000000:01:00.0"><product_name>NVIDIA A100</product_name>
+<mig_mode><current_mig>Enabled</current_mig></mig_mode><mig_devices><mig_device><index>0</index>
+<gpu_instance_id>1</gpu_instance_id><compute_instance_id>0</compute_instance_id>
+<fb_memory_usage><total>4864 MiB</total><reserved>0 MiB</reserved><used>3 MiB</used></fb_memory_usage></mig_device>
+<mig_device><index>1</index><gpu_instance_id>2</gpu_instance_id><compute_instance_id>0</compute_instance_id>
+<fb_memory_usage><total>9856 MiB</total><used>N/A</used></fb_memory_usage></mig_device></mig_devices>
+<uuid>GPU-a</uuid></gpu><gpu id="00000000:02:00.0"><uuid>GPU-b</uuid><mig_devices>None</mig_devices></gpu></nvidia_smi_log>`;
+  const mig = { deviceId: "GPU-a", vendor: "nvidia", model: "NVIDIA A100" };
+  assertEquals(readMigDevices(xml), [
+    { ...mig, partition: "1/0", memoryUsed: 3 * MIB, memoryTotal: 4_864 * MIB },
+    { ...mig, partition: "2/0", memoryUsed: undefined, memoryTotal: 9_856 * MIB },
+  ]);
+  const gpu = {
+    gpu: 0,
+    usage: {
+      gfx_activity: { value: 97, unit: "%" },
+      umc_activity: { value: 12, unit: "%" },
+      mm_activity: "N/A",
+    },
+    power: { socket_power: { value: 512, unit: "W" } },
+    clock: { gfx_0: { clk: { value: 2_100, unit: "MHz" } }, mem_0: { clk: { value: 1_300, unit: "MHz" } } },
+    temperature: { edge: "N/A", hotspot: { value: 64, unit: "C" }, mem: { value: 50, unit: "C" } },
+    mem_usage: { total_vram: { value: 196_592, unit: "MB" }, used_vram: { value: 1_024, unit: "MB" } },
+    energy: { total_energy_consumption: { value: 123.5, unit: "J" } },
+  };
+  const sample = {
+    deviceId: "amd-0",
+    deviceIndex: 0,
+    vendor: "amd",
+    utilization: 97,
+    memoryUtilization: 12,
+    memoryUsed: 1_024 * MIB,
+    memoryTotal: 196_592 * MIB,
+    temperature: 64,
+    memoryTemperature: 50,
+    powerConsumption: 512,
+    energyConsumption: 123.5,
+    clockSm: 2_100,
+    clockMemory: 1_300,
+  };
+  assertEquals(readAmdMetrics(JSON.stringify([gpu])), [sample]);
+  assertEquals(readAmdMetrics(JSON.stringify({ gpu_data: [gpu, { gpu: "x" }] })), [sample]);
+  return Promise.resolve();
 });
 
 test("replaces the progress line when it prints a message", async (folder) => {

@@ -15,6 +15,8 @@ import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBack
 import { Notifier, notify, readChannels } from "./notifications.ts";
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
+import type { MetricField } from "../transfer/metric_names.ts";
+import { addRecords, readMapping, readTarget, ScrapeTarget } from "./scrape.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { invalidValue, readDurationMs, readPairs, UsageError } from "./option_values.ts";
 import { asCalled, programName } from "./program_name.ts";
@@ -29,7 +31,13 @@ const SPARKLINE_LENGTH = 30;
 const MIN_FAILURES = 3;
 
 /** Parsed options. */
-interface Plan {
+interface Plan extends SamplePlan {
+  /** Targets to scrape, and what becomes of their metrics. */
+  scrape: { targets: readonly URL[]; fields: readonly MetricField[] };
+}
+
+/** How this machine is sampled and charged. */
+interface SamplePlan {
   intervalMs: number;
   durationMs: number;
   clusterId: string;
@@ -62,6 +70,13 @@ export const collect: Command = {
     },
     { name: "label", value: "KEY=VALUE", summary: "label of the samples; repeatable", isRepeatable: true },
     {
+      name: "scrape",
+      value: "URL",
+      summary: "also read metrics of dcgm-exporter, node_exporter, vLLM or Triton here; repeatable",
+      isRepeatable: true,
+    },
+    { name: "metric-map", value: "FILE", summary: "own mappings of scraped metrics, a JSON array" },
+    {
       name: "spool-directory",
       value: "DIR",
       summary: "journal samples here first, to survive crashes and outages",
@@ -70,12 +85,13 @@ export const collect: Command = {
   examples: [
     "openfinops collect --duration 10s --connection-string sqlite:///openfinops.db",
     "openfinops collect --interval 15s --cluster-id prod --cost-per-hour 2.50 --tag team=nlp",
+    "openfinops collect --interval 15s --scrape localhost:9400 --scrape localhost:8000",
   ],
   async run(given) {
     const plan = readPlan(given);
     const stop = listenForStop();
     try {
-      const host = await unlessAborted(openHost(note), stop.signal);
+      const host = await unlessAborted(openHost(note, plan.intervalMs), stop.signal);
       if (host === STOPPED) return note("Stopped before the first sample.");
       await collectFrom(host, { given, plan, signal: stop.signal });
     } finally {
@@ -104,7 +120,11 @@ async function collectFrom(
     const hub = await ObservabilityHub.open(config);
     const costs = await CostObservatory.open(config);
     try {
-      await sampleUntil(signal, plan, { hub, costs, host, nodeId, reporter });
+      const parts = { hub, costs, nodeId, reporter };
+      await Promise.all([
+        sampleUntil(signal, plan, { ...parts, host }),
+        ...plan.scrape.targets.map((url) => scrapeUntil(signal, plan, { ...parts, url })),
+      ]);
     } finally {
       if (Deno.stderr.isTerminal()) redraw("");
       reporter.reportStop();
@@ -173,6 +193,10 @@ function readPlan(given: Arguments): Plan {
     durationMs: duration === undefined ? Infinity : readDurationMs("duration", duration),
     clusterId: readId("clusterId", given.text("cluster-id")) ?? "default",
     nodeId: readId("nodeId", given.text("node-id")),
+    scrape: {
+      targets: given.texts("scrape").map(readTarget),
+      fields: readMapping(given.text("metric-map")),
+    },
     costPerHour: cost === undefined ? undefined : readAmount(cost),
     cost: readCost(given),
     ...acceptFields(systemMetrics, { labels: readPairs(given, "label") }),
@@ -214,7 +238,7 @@ function readAmount(text: string): Decimal {
 /** Samples at each interval until the duration is over; intervals that a long sample missed are left out. */
 export async function sampleUntil(
   signal: AbortSignal,
-  plan: Plan,
+  plan: SamplePlan,
   { hub, costs, host, nodeId, reporter }: {
     hub: ObservabilityHub;
     costs: Pick<CostObservatory, "addCostEntry">;
@@ -230,9 +254,13 @@ export async function sampleUntil(
   for (let beat = start; !signal.aborted && beat < end;) {
     const sample = await unlessAborted(host.sample(), signal);
     if (sample === STOPPED) break;
+    const { devices = [], ...fields } = sample;
     const { clusterId, labels } = plan;
-    const record = { ...sample, timestamp: Date.now(), clusterId, nodeId, labels };
-    await accept(hub.collectSystemMetrics(record), { signal, reporter });
+    const common = { timestamp: Date.now(), clusterId, nodeId, labels };
+    await accept(hub.collectSystemMetrics({ ...fields, ...common }), { signal, reporter });
+    for (const device of devices) {
+      await accept(hub.deviceMetrics.add({ ...device, ...common }), { signal, reporter });
+    }
     await charge();
     reporter.checkRecovery(hub.stats());
     if (Deno.stderr.isTerminal()) redraw(liveLine(hub));
@@ -248,6 +276,28 @@ export async function sampleUntil(
   await charge(); // the time since the last sample
 }
 
+/** Scrapes a target at each interval until the duration is over. */
+async function scrapeUntil(
+  signal: AbortSignal,
+  plan: Plan,
+  { url, hub, costs, nodeId, reporter }: {
+    url: URL;
+    hub: ObservabilityHub;
+    costs: CostObservatory;
+    nodeId: string;
+    reporter: OutageReporter;
+  },
+): Promise<void> {
+  const target = new ScrapeTarget(url, { clusterId: plan.clusterId, nodeId }, plan.scrape.fields);
+  const end = performance.now() + plan.durationMs;
+  const add = (accepted: Promise<void>) => accept(accepted, { signal, reporter });
+  while (!signal.aborted && performance.now() < end) {
+    const start = performance.now();
+    await addRecords(await target.take(signal), { hub, costs, add });
+    await wait(Math.min(start + plan.intervalMs, end) - performance.now(), signal);
+  }
+}
+
 /**
  * Charges each UTC minute in which this machine runs, in full and once: the id of the entry is `cluster/node/minute`, and its
  * amount depends on nothing else but the price. So a restart, or a second collector of the node, charges the same entry again,
@@ -255,12 +305,12 @@ export async function sampleUntil(
  */
 class Meter {
   readonly #costs: Pick<CostObservatory, "addCostEntry">;
-  readonly #plan: Plan;
+  readonly #plan: SamplePlan;
   readonly #nodeId: string;
   #chargedMs = 0;
   #lastMinute = -1;
 
-  constructor(costs: Pick<CostObservatory, "addCostEntry">, plan: Plan, nodeId: string) {
+  constructor(costs: Pick<CostObservatory, "addCostEntry">, plan: SamplePlan, nodeId: string) {
     this.#costs = costs;
     this.#plan = plan;
     this.#nodeId = nodeId;

@@ -4,6 +4,8 @@ import children from "node:child_process";
 const PROGRAM_LIMIT_MS = 15_000;
 /** Time limit of a program that blocks this thread while it runs, in milliseconds. */
 const BLOCKING_LIMIT_MS = 2_000;
+/** The most characters that are kept of a line without an end. */
+const MAX_LINE_LENGTH = 65_536;
 
 /** Kills each program that runs now. */
 const running = new Set<() => void>();
@@ -19,37 +21,94 @@ let isEnded = false;
  */
 export async function runProgram(file: string, args: readonly string[]): Promise<string> {
   if (isEnded) throw new Error(`${file} is not started any more`);
+  const { process, kill, signal } = spawn(file, args);
+  running.add(kill);
+  const timer = setTimeout(kill, PROGRAM_LIMIT_MS);
+  try {
+    const text = readText(process.stdout, signal);
+    const { success } = await process.status;
+    const out = await text;
+    if (success && !signal.aborted) return out;
+    throw new Error(`${file} failed or was killed`);
+  } finally {
+    clearTimeout(timer);
+    running.delete(kill);
+  }
+}
+
+/** What becomes of a program that runs on. */
+export interface ProgramListener {
+  /** Gets each line of stdout. */
+  onLine(line: string): void;
+  /** Is called once, when it has ended other than by {@linkcode endPrograms}. */
+  onEnd(): void;
+}
+
+/**
+ * Starts a program that prints line after line.
+ *
+ * @returns A function that kills it with all that it has started; undefined where it cannot be started.
+ */
+export function startProgram(
+  file: string,
+  args: readonly string[],
+  { onLine, onEnd }: ProgramListener,
+): (() => void) | undefined {
+  if (isEnded) return undefined;
+  let child: Spawned;
+  try {
+    child = spawn(file, args);
+  } catch {
+    return undefined;
+  }
+  const { kill, signal } = child;
+  running.add(kill);
+  const read = async () => {
+    let rest = "";
+    try {
+      for await (const piece of child.process.stdout.pipeThrough(new TextDecoderStream(), { signal })) {
+        const lines = (rest + piece).split("\n");
+        rest = lines.pop()!.slice(-MAX_LINE_LENGTH);
+        for (const line of lines) onLine(line);
+      }
+    } catch {
+      // killed
+    }
+    running.delete(kill);
+    if (!isEnded) onEnd();
+  };
+  void read();
+  return kill;
+}
+
+interface Spawned {
+  readonly process: Deno.ChildProcess;
+  /** Kills it, and ends reading from a pipe that a grandchild holds open. */
+  readonly kill: () => void;
+  readonly signal: AbortSignal;
+}
+
+/** Starts a program in a group of its own, so that a kill reaches all that it has started. */
+function spawn(file: string, args: readonly string[]): Spawned {
   const isGroup = Deno.build.os !== "windows"; // where it would get a window of its own
-  const child = new Deno.Command(file, {
+  const process = new Deno.Command(file, {
     args: [...args],
     stdin: "null",
     stdout: "piped",
     stderr: "null",
     detached: isGroup,
   }).spawn();
-  child.unref();
+  process.unref();
   const giveUp = new AbortController();
   const kill = () => {
     giveUp.abort();
     try {
-      Deno.kill(isGroup ? -child.pid : child.pid, "SIGKILL");
+      Deno.kill(isGroup ? -process.pid : process.pid, "SIGKILL");
     } catch {
       // it has ended
     }
   };
-  running.add(kill);
-  const timer = setTimeout(kill, PROGRAM_LIMIT_MS);
-  try {
-    // Aborting also ends the wait for a pipe that a grandchild holds open.
-    const text = readText(child.stdout, giveUp.signal);
-    const { success } = await child.status;
-    const out = await text;
-    if (success && !giveUp.signal.aborted) return out;
-    throw new Error(`${file} failed or was killed`);
-  } finally {
-    clearTimeout(timer);
-    running.delete(kill);
-  }
+  return { process, kill, signal: giveUp.signal };
 }
 
 async function readText(

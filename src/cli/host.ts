@@ -1,26 +1,33 @@
 import { EVERYTHING, isGranted } from "../permissions.ts";
 import type { SystemMetricsInput } from "../records/system_metrics.ts";
-import { lastBlocked, limitPrograms, runProgram } from "./helper_programs.ts";
+import { AmdGpus, type DeviceSample, NvidiaGpus } from "./gpus.ts";
+import { lastBlocked, limitPrograms } from "./helper_programs.ts";
 
 /** Time that a sample waits for a measure, in milliseconds. */
 const MEASURE_LIMIT_MS = 5_000;
 /** Pause before a measure that was too slow is taken again, in milliseconds. */
 const RETRY_MS = 60_000;
 
+/** One sample of a machine, and of each of its accelerators. */
+export interface HostSample extends Omit<SystemMetricsInput, "timestamp"> {
+  devices?: readonly DeviceSample[];
+}
+
 /** Samples the machine that this runs on. */
 export interface Host {
   /** Name of the machine. Reading it needs a permission. */
   readonly name: string;
   /** Takes one sample within seconds. What cannot be measured here, or takes too long, is absent. */
-  sample(): Promise<Omit<SystemMetricsInput, "timestamp">>;
+  sample(): Promise<HostSample>;
 }
 
 /**
  * Loads the library that samples this machine, and takes a first, unused sample: rates need two.
  *
  * @param onNotice Gets a message when a measure is left out, and when it is taken again.
+ * @param intervalMs The time between samples.
  */
-export async function openHost(onNotice: (message: string) => void): Promise<Host> {
+export async function openHost(onNotice: (message: string) => void, intervalMs: number): Promise<Host> {
   limitPrograms();
   const { default: information } = await import("systeminformation");
   const measure = <T>(name: string, needs: readonly Deno.PermissionDescriptor[], take: () => Promise<T>) =>
@@ -30,20 +37,23 @@ export async function openHost(onNotice: (message: string) => void): Promise<Hos
   const disks = measure("disk usage (df)", EVERYTHING, () => information.fsSize());
   const networks = measure("network traffic", EVERYTHING, () => information.networkStats("*"));
   const temperature = measure("temperature (sensors)", EVERYTHING, () => information.cpuTemperature());
-  const gpus = measure("GPU usage (nvidia-smi)", EVERYTHING, readGpus);
+  const gpus = isGranted(...EVERYTHING) ? [new NvidiaGpus({ intervalMs, onNotice }), new AmdGpus()] : [];
   const sample = async () => {
     // Started in this order: a program that blocks the thread comes last.
-    const taken = [load, memory, gpus, disks, temperature, networks].map((measure) => measure.take());
+    const taken = [load, memory, disks, temperature, networks].map((measure) => measure.take());
     await Promise.all(taken);
-    return withoutNulls({
+    const devices = gpus.flatMap((gpus) => gpus.take(performance.now()));
+    const fields = withoutNulls({
       cpuUsage: load.value?.currentLoad,
       memoryUsage: memory.value && 100 * (1 - memory.value.available / memory.value.total),
       diskUsage: disks.value && 100 * share(disks.value.map(({ used, size }) => [used, size])),
       networkIo: networks.value &&
         sum(networks.value.map(({ rx_sec, tx_sec }) => (rx_sec ?? 0) + (tx_sec ?? 0))) / 1e6,
       temperature: temperature.value?.main,
-      ...gpus.value,
+      gpuUsage: mean(devices.map(({ utilization }) => utilization)),
+      powerConsumption: sum(devices.map(({ powerConsumption = 0 }) => powerConsumption)) || undefined,
     });
+    return { ...fields, devices };
   };
   await sample();
   return {
@@ -129,17 +139,9 @@ class Measure<T> {
   }
 }
 
-/** Usage and power of the NVIDIA GPUs together, in percent and watts. */
-async function readGpus(): Promise<{ gpuUsage?: number; powerConsumption?: number }> {
-  const query = ["--query-gpu=utilization.gpu,power.draw", "--format=csv,noheader,nounits"];
-  const lines = (await runProgram("nvidia-smi", query)).trim().split("\n");
-  const [usages, powers] = [0, 1].map((column) =>
-    lines.map((line) => Number.parseFloat(line.split(",")[column])).filter(isMeasured)
-  );
-  return {
-    gpuUsage: usages.length > 0 ? sum(usages) / usages.length : undefined,
-    powerConsumption: sum(powers) || undefined,
-  };
+function mean(values: readonly (number | undefined)[]): number | undefined {
+  const measured = values.filter(isMeasured);
+  return measured.length > 0 ? sum(measured) / measured.length : undefined;
 }
 
 function isMeasured(value: unknown): value is number {

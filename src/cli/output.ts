@@ -77,7 +77,7 @@ export function note(line: string): void {
 /** Replaces the line of progress on the terminal of stderr, cut to its width. */
 export function redraw(line: string): void {
   hasLiveLine = line !== "";
-  writeAll(Deno.stderr, `\r\x1b[K${cut(line, Deno.consoleSize().columns - 1)}`);
+  writeAll(Deno.stderr, `\r\x1b[K${cut(line, (Deno.consoleSize().columns || 80) - 1)}`);
 }
 
 function clearLiveLine(): void {

@@ -112,7 +112,7 @@ export class SampleMapper {
         if (!divisor) continue;
         result /= divisor;
       }
-      if (field.isComplement) result = 1 - result;
+      if (field.isComplement) result = Math.max(0, 1 - result); // times of clocks differ a little
       result *= field.scale ?? 1;
       if (!Number.isFinite(result)) continue;
       let draft = scrape.drafts.get(key);
