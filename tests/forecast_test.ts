@@ -144,6 +144,8 @@ Deno.test("forecastDays() takes a cost of the same day of each month, and no out
   const on = (dayOfMonth: number) => (day: number) => isDayOfMonth(day, dayOfMonth) ? 500 : 10;
   assertEquals([ask(on(20)).total, ask(on(20)).model.monthly], [790, [{ day: 20, amount: 490 }]]);
   assertEquals(ask(on(5)).total, 790);
+  const part = { days: daily(NOVEMBER - 90, today), ...november, today, known: 95, lastPart: 0.5 };
+  assertEquals((forecastDays(part) as DailyForecast).total, 95 + 19.5 * 10);
   const onLast = ask((day) => isDayOfMonth(day + 1, 1) ? 500 : 10);
   assertEquals([onLast.total, onLast.model.monthly], [790, [{ day: 0, amount: 490 }]]);
   assertEquals(ask((day) => day === NOVEMBER - 20 ? 500 : 10).total, 300);

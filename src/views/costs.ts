@@ -9,7 +9,7 @@ import type { Backend } from "../backends/backend.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
-import { localDay, startOfDay } from "../records/periods.ts";
+import { endOfDay, localDay, startOfDay } from "../records/periods.ts";
 import { acceptQuery, type CostEntriesQuery, queryFields } from "../records/query.ts";
 import { parseSpan } from "../records/time_text.ts";
 import { acceptTimeText, acceptTimeZone } from "../records/validation.ts";
@@ -160,7 +160,7 @@ export async function costSummary(
   const currencies = totals.toSorted(byBasis).map((total): CurrencySummary => ({
     ...total,
     averagePerDay: Decimal.from(total.total).timesFraction(BigInt(DAY_MS), BigInt(length)).toString(),
-    ...outlook(daysOf.get(nameOf(total)) ?? [], { ...range, timeZone, now }),
+    ...outlook(total, daysOf.get(nameOf(total)) ?? [], { ...range, timeZone, now }),
     breakdowns: breakdowns.map(({ groupBy, rows }) => ({ groupBy, rows: rows.get(nameOf(total)) ?? [] })),
   }));
   return { ...range, timeZone, ...(dataEnd === undefined ? {} : { dataEnd }), currencies };
@@ -191,8 +191,9 @@ interface DayRange {
   readonly now: number;
 }
 
-/** The trend of days, and the forecast where the range is of whole days and not over. */
+/** The trend of days, and the forecast where the range is not over, or its data may come late. */
 function outlook(
+  { total: known }: CostAggregate,
   rows: readonly CostAggregate[],
   { startTime, endTime, timeZone, now }: DayRange,
 ): Pick<CurrencySummary, "trend" | "forecast" | "noForecast"> {
@@ -201,13 +202,15 @@ function outlook(
   const [start, end, today] = [dayOf(startTime), dayOf(endTime - 1) + 1, dayOf(now)];
   const trend = trendOfDays({ days, start, end, today });
   const found = { ...(trend === undefined ? {} : { trend }) };
-  if (endTime !== startOfDay(endTime, timeZone)) return found;
-  const forecast = forecastDays({ days, start, end, today });
+  const lastDay = startOfDay(endTime - 1, timeZone);
+  const lastPart = (endTime - lastDay) / (endOfDay(lastDay, timeZone) - lastDay);
+  if (endTime <= now && lastPart < 1) return found;
+  const forecast = forecastDays({ days, start, end, today, known: Number(known), lastPart });
   if (forecast === undefined) return found;
   if (typeof forecast === "string") return { ...found, noForecast: forecast };
-  const { total, low, high, lastDay, history, model } = forecast;
+  const { total, low, high, lastDay: complete, history, model } = forecast;
   const text = (value: number) => Decimal.from(value.toPrecision(12)).toString();
-  const [year, month, day] = new Date((lastDay + 1) * DAY_MS).toISOString().slice(0, 10).split("-").map(
+  const [year, month, day] = new Date((complete + 1) * DAY_MS).toISOString().slice(0, 10).split("-").map(
     Number,
   );
   const dataEnd = new Temporal.PlainDate(year, month, day).toZonedDateTime(timeZone).epochMilliseconds;

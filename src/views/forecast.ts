@@ -16,6 +16,18 @@ export interface ForecastInput {
   readonly end: number;
   /** The day that is not over. */
   readonly today: number;
+  /**
+   * The total so far, where the period does not begin with a day.
+   *
+   * @default {the sum of its days}
+   */
+  readonly known?: number;
+  /**
+   * The part of the last day that belongs to the period.
+   *
+   * @default {1}
+   */
+  readonly lastPart?: number;
 }
 
 /** Parts of a forecast that are more than the level of recent days. */
@@ -64,7 +76,7 @@ const SIGMAS = 1.28;
 
 /** Forecasts the total of a period, or says why that cannot be done; undefined for a period that is over. */
 export function forecastDays(input: ForecastInput): DailyForecast | string | undefined {
-  const { days, start, end, today } = input;
+  const { days, start, end, today, lastPart = 1 } = input;
   if (today >= end + MAX_LAG_DAYS) return undefined;
   const known = [...days.keys()].filter((day) => day <= today);
   if (known.length === 0) return "there are no costs yet";
@@ -78,17 +90,14 @@ export function forecastDays(input: ForecastInput): DailyForecast | string | und
     return `${values.length} ${values.length === 1 ? "day of costs is" : "days of costs are"} too few`;
   }
   const { predict, model, sigma } = fit(values, first);
-  let [total, expected] = [0, 0];
-  for (const [day, value] of days) if (day >= start && day < end && day <= lastDay) total += value;
+  let [sum, expected] = [0, 0];
+  for (const [day, value] of days) if (day >= start && day < end) sum += value;
   for (let day = Math.max(start, lastDay + 1); day < end; day++) {
-    const value = predict(day);
-    const sofar = days.get(day);
-    if (sofar !== undefined) total += Math.max(sofar, value);
-    else {
-      total += value;
-      expected += value;
-    }
+    const value = predict(day) * (day === end - 1 ? lastPart : 1);
+    const soFar = days.get(day);
+    expected += soFar === undefined ? value : Math.max(0, value - soFar);
   }
+  const total = (input.known ?? sum) + expected;
   const daily = SIGMAS * sigma * (Math.sqrt(horizon) + horizon / Math.sqrt(Math.min(LEVEL, values.length)));
   const width = Math.max(backtestError(values, first, horizon) * Math.abs(expected), daily);
   const least = values.some((value) => value < 0) ? -Infinity : total - expected;
