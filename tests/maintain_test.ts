@@ -366,6 +366,8 @@ test("database import waits 5 seconds at most for a channel that does not answer
     "sent",
   ]);
   assertEquals((await place.run("notify flush")).err, "Nothing to send.\n");
+  const files = [...Deno.readDirSync(place.path)].map(({ name }) => Deno.readTextFileSync(place.file(name)));
+  assert(!/T0KEN|s3cret/.test(`${err}${files}`), "the database or a message holds a secret");
 });
 
 test("metrics health exits with 3 when a notification was given up", async (place) => {
