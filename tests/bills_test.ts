@@ -1,8 +1,16 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { type ImportOptions, importRecords, type ImportReport, openBackend, type Reject } from "../mod.ts";
+import {
+  exportRecords,
+  type ImportOptions,
+  importRecords,
+  type ImportReport,
+  openBackend,
+  type Reject,
+  TransferError,
+} from "../mod.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { PRESETS } from "../src/transfer/presets/presets.ts";
-import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
@@ -536,6 +544,21 @@ Deno.test("database import --dry-run counts bad and skipped lines of each file, 
     "0",
   ]]);
   assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["d.csv", "m.csv"]);
+});
+
+Deno.test("importRecords() reads Parquet by its format, and refuses other files under that name", async () => {
+  await using backend = Object.assign(await openBackend({ connectionString: "sqlite://" }), {
+    [Symbol.asyncDispose]: () => backend.close(),
+  });
+  const text = csv("timestamp,resourceId,category,amount,currency", "2026-01-01,r,c,0.1,EUR");
+  const dataset = "cost_entries";
+  await importRecords(new Blob([text]).stream(), { backend, dataset });
+  const costs = async () => (await read(backend, costEntries)).map(({ deliveryId: _, ...cost }) => cost);
+  const before = await costs();
+  const file = await exportRecords({ backend, dataset, format: "parquet" });
+  const again = await importRecords(file, { backend, dataset, format: "parquet" });
+  assertEquals([again.rejected, await costs()], [0, before]);
+  await assertRejects(() => imported(text, { format: "parquet" }), TransferError, "the file is not Parquet");
 });
 
 Deno.test("presets name fields of a cost and documents of their vendor", () => {

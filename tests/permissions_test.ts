@@ -56,7 +56,6 @@ const WRITE = [
 const NOTIFY = ["notify test ops", "notify flush"];
 const FILES = [
   "database import metrics in.csv --rejects bad.ndjson",
-  "database import metrics in.csv --dry-run",
   "database export metrics --output out.parquet",
   "database backup backup.db",
   "database migrate --from sqlite:///other.db --to",

@@ -39,7 +39,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "database import",
-    summary: "import FOCUS, CSV or NDJSON, also gzip, from files or stdin",
+    summary: "import bills, FOCUS, CSV, JSON or Parquet, from files or stdin",
     load: async () => (await import("./import.ts")).importCommand,
   },
   {

@@ -10,11 +10,13 @@ export type ImportFormat =
   | "openai"
   | "anthropic"
   | "csv"
-  | "ndjson";
+  | "ndjson"
+  | "parquet";
 /** The formats that can be read. */
 export const IMPORT_FORMATS = [
   "focus",
   ...PRESETS.map(({ name }) => name),
   "csv",
   "ndjson",
+  "parquet",
 ] as readonly ImportFormat[];

@@ -356,7 +356,8 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
     const reject = rejector(progress, options, part.member);
     const documents = format === "focus" ? focusDatasetOf(columns ?? []) : undefined;
     if (documents === undefined) {
-      const resolved = { ...options, format: format ?? (columns ? "csv" : "ndjson") };
+      const isBill = format !== undefined && format !== "parquet";
+      const resolved = { ...options, format: isBill ? format : columns ? "csv" as const : "ndjson" as const };
       yield* rows.pipeThrough(new RecordStream(dataset, resolved, columns))
         .pipeThrough(sorter(progress, { reject, take, format: resolved.format }));
       continue;
@@ -373,6 +374,9 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
 async function openRows(part: FilePart, { dataset, options }: ReadingOptions): Promise<FileRows> {
   const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
   try {
+    if (options.format === "parquet" && !part.parquet) {
+      throw new TransferError("the file is not Parquet. Leave --format out.", { code: "UNSUPPORTED_FORMAT" });
+    }
     const found = part.parquet
       ? await readParquetRows(part.parquet, { ...options, detect })
       : await readRows(part.text!, { ...options, detect });

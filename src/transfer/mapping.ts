@@ -80,13 +80,10 @@ export function makeReader(
 }
 
 function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefined): void {
-  if (dataset.name === "cost_entries" || format === undefined || format === "csv" || format === "ndjson") {
-    return;
-  }
+  if (dataset.name === "cost_entries" || (format !== "focus" && presetOf(format) === undefined)) return;
+  const name = format === "focus" ? "FOCUS" : format;
   throw new TransferError(
-    `Cannot import ${dataset.name} from ${
-      format === "focus" ? "FOCUS" : format
-    }, which is for costs. Use csv or ndjson.`,
+    `Cannot import ${dataset.name} from ${name}, which is for costs. Use csv or ndjson.`,
     { code: "UNSUPPORTED_FORMAT" },
   );
 }
