@@ -23,6 +23,11 @@ const ALERT = "alert", ACKNOWLEDGEMENT = "alert_acknowledgement";
 /** Tables of the original with records. */
 const TABLES: readonly DatasetName[] = ["system_metrics", "service_metrics", "cost_entries"];
 const ALERTS = "alerts";
+/** Columns of the datasets by field, and by name. */
+const COLUMNS = new Map(TABLES.map((name) => {
+  const { columns }: Dataset<unknown> = DATASETS[name];
+  return [name, new Map(columns.flatMap((column) => [[column.name, column], [column.field, column]]))];
+}));
 /** Columns that all tables of the original have, and none of this program. */
 const SIGNS = ["id", "timestamp", "created_at"];
 /** Columns with what is told by the insertion, and not by the record. */
@@ -204,9 +209,7 @@ export class OriginalSource implements MigrationSource {
 
   #toInput(dataset: Dataset<unknown>, row: Record<string, OriginalValue>): Input {
     const input: Input = {};
-    const columns = new Map(
-      dataset.columns.flatMap((column) => [[column.name, column], [column.field, column]]),
-    );
+    const columns = COLUMNS.get(dataset.name)!;
     const labels: Record<string, string> = {};
     const put = (column: Column, value: unknown) => {
       const isOdd = column.oneOf !== undefined && !column.oneOf.includes(value as string);
