@@ -5,7 +5,7 @@ import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import { costEntries, type CostEntryInput } from "../records/cost_entry.ts";
-import { Decimal } from "../records/decimal.ts";
+import type { Decimal } from "../records/decimal.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
@@ -18,7 +18,7 @@ import { type Host, openHost } from "./host.ts";
 import type { MetricField } from "../transfer/metric_names.ts";
 import { addRecords, readMapping, readTarget, ScrapeTarget } from "./scrape.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
-import { invalidValue, readDurationMs, readPairs, UsageError } from "./option_values.ts";
+import { readAmount, readDurationMs, readPairs, UsageError } from "./option_values.ts";
 import { asCalled, programName } from "./program_name.ts";
 import { HOUR_MS } from "../records/calendar.ts";
 
@@ -197,7 +197,7 @@ function readPlan(given: Arguments): Plan {
       targets: given.texts("scrape").map(readTarget),
       fields: readMapping(given.text("metric-map")),
     },
-    costPerHour: cost === undefined ? undefined : readAmount(cost),
+    costPerHour: cost === undefined ? undefined : readAmount("cost-per-hour", cost),
     cost: readCost(given),
     ...acceptFields(systemMetrics, { labels: readPairs(given, "label") }),
   };
@@ -223,16 +223,6 @@ function acceptFields(dataset: Dataset<unknown>, fields: Record<string, unknown>
 /** Checks an id before anything is opened: it would be wrong in every sample. */
 function readId(field: "clusterId" | "nodeId", text: string | undefined): string | undefined {
   return text === undefined ? undefined : acceptValue(systemMetrics, field, text) as string;
-}
-
-function readAmount(text: string): Decimal {
-  try {
-    const amount = Decimal.from(text);
-    if (amount.isStorable && !text.startsWith("-")) return amount;
-  } catch {
-    // reported below
-  }
-  throw invalidValue("cost-per-hour", "a decimal number such as 2.50", text);
 }
 
 /** Samples at each interval until the duration is over; intervals that a long sample missed are left out. */

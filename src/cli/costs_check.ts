@@ -10,7 +10,7 @@ import {
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
-import { invalidValue, readTime, UsageError } from "./option_values.ts";
+import { readAmount, readTime, UsageError } from "./option_values.ts";
 import { formatTable, print, printFound } from "./output.ts";
 
 const HEADER = ["budgetId", "fits", "currency", "amount", "spent", "requested", "remaining"] as const;
@@ -35,7 +35,7 @@ export const costsCheck: Command = {
         code: "MISSING_ARGUMENT",
       });
     }
-    const planned = readAmount(requested);
+    const planned = readAmount("amount", requested);
     const time = at === undefined ? {} : { at: readTime("at", at, readZone(given)) };
     const [budget] = await withBackend(
       given,
@@ -67,13 +67,3 @@ export const costsCheck: Command = {
     );
   },
 };
-
-function readAmount(text: string): Decimal {
-  try {
-    const amount = Decimal.from(text);
-    if (amount.isStorable && amount.compare(Decimal.ZERO) >= 0) return amount;
-  } catch {
-    // reported below
-  }
-  throw invalidValue("amount", "a decimal number from 0, such as 120.50", text);
-}

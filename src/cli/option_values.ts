@@ -1,3 +1,4 @@
+import { Decimal } from "../records/decimal.ts";
 import { describe } from "../errors.ts";
 import { nearest, suggest } from "../nearest.ts";
 import { DAY_MS } from "../records/calendar.ts";
@@ -78,6 +79,21 @@ export function readCount(option: string, text: string, least: number): number {
   const count = /^\d+$/.test(text) ? Number(text) : NaN;
   if (Number.isSafeInteger(count) && count >= least) return count;
   throw invalidValue(option, `a whole number from ${least}`, text);
+}
+
+/**
+ * Reads an exact amount from 0.
+ *
+ * @throws {UsageError} If it is none.
+ */
+export function readAmount(option: string, text: string): Decimal {
+  try {
+    const amount = Decimal.from(text);
+    if (amount.isStorable && !text.startsWith("-")) return amount;
+  } catch {
+    // reported below
+  }
+  throw invalidValue(option, "a decimal number such as 2.50", text);
 }
 
 /**
