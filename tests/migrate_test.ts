@@ -161,6 +161,59 @@ test("is exact when the target has any part of the source", async (from, to) => 
   await assertSame(from, to);
 });
 
+test("copies spans that the target lacks, and nothing of equal ones between them", async (from, to) => {
+  const all = metrics(3_200) as { timestamp: number }[];
+  await fill(from, systemMetrics, all);
+  // Whole spans of the 64 that are compared: those at the edge of a hole would differ in part.
+  const spanMs = Math.ceil((all.at(-1)!.timestamp + 1 - NEW_YEAR) / 64);
+  const left = all.filter(({ timestamp }) =>
+    ![10, 11, 40].includes(Math.floor((timestamp - NEW_YEAR) / spanMs))
+  );
+  await fill(to, systemMetrics, left);
+  const [found] = await migrate(from, to);
+  assertEquals(figures(found), ["system_metrics", all.length - left.length, 3_200, 3_200, true]);
+  await assertSame(from, to);
+});
+
+test("ends while the source keeps growing, and says that both differ", async (from, to) => {
+  await fill(from, systemMetrics, metrics(700));
+  let added = 0;
+  const growing = overriding(to, {
+    async write(...asked) {
+      const timestamp = NEW_YEAR + 1 + added; // within the range of the first records
+      if (added++ < 50) await write(from, systemMetrics, [{ timestamp, nodeId: `late${added}` }]);
+      return await to.write(...asked);
+    },
+  });
+  const [found] = await migrate(from, growing, { datasets: ["system_metrics"] });
+  assert(added < 50 && !found.isSame, `${added} records were added`);
+  const [again] = await migrate(from, to, { datasets: ["system_metrics"] });
+  assert(again.isSame);
+  await assertSame(from, to);
+});
+
+test("waits for writes in flight before it compares, each time", async (from, to) => {
+  await fill(from, systemMetrics, metrics(700));
+  const calls: string[] = [];
+  const watched = overriding(to, {
+    async finishWrites(...asked) {
+      calls.push("wait");
+      await to.finishWrites(...asked);
+    },
+    write(...asked) {
+      calls.push("write");
+      return to.write(...asked);
+    },
+    aggregate(...asked) {
+      if (calls.at(-1) !== "compare") calls.push("compare");
+      return to.aggregate(...asked);
+    },
+  });
+  await write(to, systemMetrics, [{ timestamp: NEW_YEAR, nodeId: "other" }]);
+  await migrate(from, watched, { datasets: ["system_metrics"] });
+  assertEquals(calls, ["wait", "compare", "write", "wait", "compare"]);
+});
+
 test("copies many records of one millisecond exactly", async (from, to) => {
   const all = Array.from(
     { length: 45_000 },
@@ -181,7 +234,12 @@ test("compares more records of one millisecond than fit in memory", async (from,
   await fill(from, systemMetrics, all);
   await fill(to, systemMetrics, all.slice(0, 1_500));
   let isFirst = true;
+  let writes = 0;
   const large = overriding(to, {
+    write(...asked) {
+      writes++;
+      return to.write(...asked);
+    },
     async aggregate(...asked) {
       if (!isFirst) return await to.aggregate(...asked);
       isFirst = false;
@@ -198,6 +256,7 @@ test("compares more records of one millisecond than fit in memory", async (from,
   const [found] = await migrate(counted, large, { datasets: ["system_metrics"] });
   assertEquals(figures(found), ["system_metrics", 1_500, 3_000, 3_000, true]);
   assertEquals(reads, 2 + 4); // the oldest, the newest, and once for each part
+  assertEquals(writes, 4); // each part has some of the records
   await assertSame(from, to);
 });
 

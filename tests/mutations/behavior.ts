@@ -409,6 +409,45 @@ const CLOSING: readonly Mutation[] = [
   },
 ];
 
+const MIGRATION: readonly Mutation[] = [
+  {
+    name: "migrate-equal-spans-between",
+    file: "src/transfer/migrate.ts",
+    before: "const isAdjacent = absent?.end === span.start;",
+    after: "const isAdjacent = absent !== undefined;",
+    tests: ["migrate_test.ts: equal ones between"],
+  },
+  {
+    name: "migrate-parts",
+    file: "src/transfer/migrate.ts",
+    before: "% parts;\n}",
+    after: "% 1;\n}",
+    tests: ["migrate_test.ts: than fit in memory"],
+  },
+  {
+    name: "migrate-ends",
+    file: "src/transfer/migrate.ts",
+    before: "if (round > MAX_ROUNDS || spans.every(isSame))",
+    after: "if (spans.every(isSame))",
+    tests: ["migrate_test.ts: keeps growing"],
+  },
+  {
+    name: "migrate-waits-again",
+    file: "src/transfer/migrate.ts",
+    before: "round > 1) return this.#report(spans, 0);\n" +
+      "      await retryBriefly(() => this.#to.finishWrites(this.#dataset));",
+    after: "round > 1) return this.#report(spans, 0);",
+    tests: ["migrate_test.ts: before it compares"],
+  },
+  {
+    name: "migrate-repeats",
+    file: "src/transfer/migrate.ts",
+    before: "if (count > 0) present.set(hash, count - 1);",
+    after: "",
+    tests: ["migrate_test.ts: one millisecond exactly"],
+  },
+];
+
 const CLEANUPS: readonly Mutation[] = [
   {
     name: "cleanup-goes-on",
@@ -700,6 +739,7 @@ export const BEHAVIOR: readonly Mutation[] = [
   ...RETRIES,
   ...MONITORING,
   ...CLOSING,
+  ...MIGRATION,
   ...CLEANUPS,
   ...RULES,
   ...BOUNDS,
