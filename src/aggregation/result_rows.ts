@@ -77,11 +77,15 @@ export function sortRows(
   rows: readonly ResultRow[],
   { layout: { leadingKeys }, rank, order }: Pick<Selection, "layout" | "rank" | "order">,
 ): ResultRow[] {
-  const ranked = rows.map((row) => ({ row, value: order === "name" ? null : sortKey(rank(row.values)) }));
+  const ranked = rows.map((row) => ({
+    row,
+    leading: JSON.stringify(row.group.slice(0, leadingKeys)),
+    value: order === "name" ? null : sortKey(rank(row.values)),
+  }));
   const sign = order === "asc" ? 1 : -1;
   ranked.sort((a, b) =>
     (a.row.start ?? 0) - (b.row.start ?? 0) ||
-    compareGroups(a.row.group.slice(0, leadingKeys), b.row.group.slice(0, leadingKeys)) ||
+    (a.leading === b.leading ? 0 : a.leading < b.leading ? -1 : 1) ||
     Number(a.row.isOther ?? false) - Number(b.row.isOther ?? false) ||
     sign * compareKeys(a.value, b.value) ||
     compareGroups(a.row.group, b.row.group) // equal values: independent of the backend's order
