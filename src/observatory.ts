@@ -300,13 +300,24 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Returns spending: totals, change, categories and the most expensive resources, from the costs that
-   * are committed.
+   * Returns spending by currency: the total of a month or another range, the same days and the whole period before, a
+   * forecast, and the most expensive groups, from the costs that are committed.
    *
-   * @param options Time range, and number of resources; the last 24 hours where absent.
-   * @returns A summary for each currency.
+   * @param options Time range, filters, groups and the time of the summary; this month where absent.
+   * @returns A summary for each currency; of estimated costs apart.
    * @throws {ValidationError} If an option is wrong.
    * @throws {BackendError} If the backend cannot be read.
+   *
+   * @example October, by team
+   * ```ts
+   * import { CostObservatory } from "@openfinops/telemetry";
+   *
+   * await using costs = new CostObservatory();
+   * const asked = { startTime: "2026-10", endTime: "2026-11", timeZone: "Europe/Berlin", groupBy: ["tags.team"] };
+   * for (const { currency, total, change, breakdowns } of (await costs.getCostSummary(asked)).currencies) {
+   *   console.log(currency, total, change, breakdowns[0].rows);
+   * }
+   * ```
    */
   async getCostSummary(options?: CostSummaryOptions): Promise<CostSummary> {
     await this.#store.ready();

@@ -128,7 +128,7 @@ Deno.test("costSummary() gives no forecast for a run of 20 seconds", async () =>
   const { currencies: [usd] } = await costs.getCostSummary({ at: now });
   assertEquals([usd.forecast, usd.noForecast, usd.trend], [
     undefined,
-    "0 days of costs are too few",
+    "it needs 14 complete days of costs, and there are 0",
     undefined,
   ]);
 });

@@ -1034,7 +1034,10 @@ test("costs summary and metrics health print a time range in every format", asyn
   );
   assertEquals(lines.map(({ of, count }) => [of, count]), [["all", 3], ["category", 3], ["resourceId", 3]]);
   const early = ["costs", "summary", "--at", "2026-01-01T00:00:10Z"];
-  assertMatch((await run(...early)).out, /\nNo forecast: 0 days of costs are too few\.\n/);
+  assertMatch(
+    (await run(...early)).out,
+    /\nNo forecast: it needs 14 complete days of costs, and there are 0\.\n/,
+  );
   assertMatch(
     (await run("costs", "summary")).err,
     /^No costs from .*\nLook further back with --during last-month\. ".* database stats"/,

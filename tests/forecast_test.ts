@@ -112,11 +112,14 @@ Deno.test("forecastDays() gives no number when it has too little data, and says 
   const today = NOVEMBER + 5;
   const ask = (days: Map<number, number>, more = {}) => forecastDays({ days, ...november, today, ...more });
   assertEquals(ask(new Map()), "there are no costs yet");
-  assertEquals(ask(daily(today - 1, today)), "1 day of costs is too few");
-  assertEquals(ask(daily(today, today + 1)), "0 days of costs are too few");
-  assertEquals(ask(daily(today - 13, today)), "13 days of costs are too few");
+  assertEquals(ask(daily(today - 1, today)), "it needs 14 complete days of costs, and there is 1");
+  assertEquals(ask(daily(today, today + 1)), "it needs 14 complete days of costs, and there are 0");
+  assertEquals(ask(daily(today - 13, today)), "it needs 14 complete days of costs, and there are 13");
   assertEquals(typeof ask(daily(today - 14, today)), "object");
-  assertEquals(ask(daily(today - 60, today), { end: NOVEMBER + 365 }), "60 days of costs are too few");
+  assertEquals(
+    ask(daily(today - 60, today), { end: NOVEMBER + 365 }),
+    "it needs 90 complete days of costs, and there are 60",
+  );
   assertEquals(ask(daily(today - 60, today - 11)), "costs end 11 days ago");
   assertEquals(ask(daily(today - 60, today), { start: today - 5, end: today }), undefined); // it is over
   assertEquals(ask(daily(NOVEMBER - 60, NOVEMBER + 5), { today: NOVEMBER + 40 }), undefined);

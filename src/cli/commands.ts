@@ -99,7 +99,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "costs summary",
-    summary: "show spending: totals, change, categories, top resources",
+    summary: "show spending: change, groups, forecast",
     load: async () => (await import("./costs_summary.ts")).costsSummary,
   },
   {

@@ -24,7 +24,7 @@ import {
   showChange,
   showMoney,
 } from "./output.ts";
-import { readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import { readSelection, selectionOptions } from "./selection.ts";
 import { readCount, readTime } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
 import { splitNames } from "./where.ts";
@@ -35,7 +35,7 @@ export const costsSummary: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    ...SELECTION_OPTIONS.map((option) =>
+    ...selectionOptions(costEntries).map((option) =>
       option.name === "since" ? { ...option, summary: `${option.summary} (default this-month)` } : option
     ),
     { name: "at", value: "TIME", summary: "as of this time: later costs do not count (default now)" },

@@ -81,12 +81,18 @@ export const RANGE_OPTIONS: readonly Option[] = [
 const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => filters))]
   .map((field) => ({ field, name: field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }));
 
-/** Options that select records. */
-export const SELECTION_OPTIONS: readonly Option[] = [
-  ...RANGE_OPTIONS,
-  ...FILTERS.map(({ field, name }) => ({ name, value: "VALUE", summary: `only this ${field}` })),
-  WHERE_OPTION,
-];
+/** Options that select records: of any dataset, or of one. */
+export function selectionOptions(dataset?: Dataset<unknown>): Option[] {
+  const filters = FILTERS.filter(({ field }) => dataset?.filters.includes(field) ?? true);
+  return [
+    ...RANGE_OPTIONS,
+    ...filters.map(({ field, name }) => ({ name, value: "VALUE", summary: `only this ${field}` })),
+    WHERE_OPTION,
+  ];
+}
+
+/** Options that select records of any dataset. */
+export const SELECTION_OPTIONS: readonly Option[] = selectionOptions();
 
 /** Options that each set the start of a range. */
 const STARTS = ["days", "since", "during"];

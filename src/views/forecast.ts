@@ -86,8 +86,10 @@ export function forecastDays(input: ForecastInput): DailyForecast | string | und
   const horizon = end - 1 - lastDay;
   if (horizon <= 0) return undefined;
   if (today - lastDay - 1 > MAX_LAG_DAYS) return `costs end ${today - lastDay - 1} days ago`;
-  if (values.length < MIN_DAYS || values.length * MAX_HORIZON < horizon) {
-    return `${values.length} ${values.length === 1 ? "day of costs is" : "days of costs are"} too few`;
+  const needed = Math.max(MIN_DAYS, Math.ceil(horizon / MAX_HORIZON));
+  if (values.length < needed) {
+    const there = values.length === 1 ? "is 1" : `are ${values.length}`;
+    return `it needs ${needed} complete days of costs, and there ${there}`;
   }
   const { predict, model, sigma } = fit(values, first);
   let [sum, expected] = [0, 0];
