@@ -1,6 +1,7 @@
 import { BackendError, type FailureKind } from "../src/errors.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import type { EventOf, TelemetryEvent } from "../src/pipeline/events.ts";
+import { FlushTracker } from "../src/pipeline/flush_tracker.ts";
 import { Pipeline, type PipelineOptions } from "../src/pipeline/pipeline.ts";
 import type { PipelineStats } from "../src/pipeline/pipeline_stats.ts";
 import type { Batch, Sink, WriteResult } from "../src/pipeline/sink.ts";
@@ -551,6 +552,36 @@ Deno.test("Pipeline refuses new and waiting records after close()", async () => 
   const outcomes = await Promise.all(calls);
   const refused = outcomes.filter((outcome) => outcome instanceof BackendError).length;
   assertEquals([committed + refused, lost], [3 * BUFFER, 0]);
+});
+
+Deno.test("FlushTracker ends a wait when the last records before it are settled, dropped or refused", async () => {
+  const tracker = new FlushTracker(1); // one of an earlier process
+  const done: string[] = [];
+  const wait = (name: string, target: number) =>
+    void tracker.wait(target).then(() => done.push(name), (error) => done.push(`${name} ${error}`));
+  for (let i = 0; i < 3; i++) tracker.admit();
+  wait("first", 1);
+  wait("third", 3);
+  wait("fourth", 4);
+  tracker.take(2, NEW_YEAR);
+  assertEquals([tracker.admitted, tracker.taken, tracker.settled, tracker.oldestTime], [4, 2, 0, NEW_YEAR]);
+  tracker.settle(1);
+  await settle();
+  assertEquals([tracker.settled, done], [1, ["first"]]);
+  tracker.drop(1); // behind what was taken
+  await settle();
+  assertEquals([tracker.settled, done], [1, ["first"]]);
+  tracker.settle(1);
+  await settle();
+  assertEquals([tracker.settled, done], [3, ["first", "third"]]);
+  tracker.drop(1); // cannot be read back
+  await settle();
+  assertEquals([tracker.settled, done], [4, ["first", "third", "fourth"]]);
+  tracker.admit();
+  wait("fifth", 5);
+  tracker.rejectAll("away");
+  await settle();
+  assertEquals(done.at(-1), "fifth away");
 });
 
 Deno.test("AdmissionQueue admits in order while there is room and rejects the rest", async () => {

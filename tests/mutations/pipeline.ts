@@ -309,6 +309,13 @@ export const PIPELINE: readonly Mutation[] = [
     tests: ["pipeline_test.ts: Pipeline"],
   },
   {
+    name: "flush-dropped",
+    file: "src/pipeline/flush_tracker.ts",
+    before: "    this.#head += count;\n    this.#endFlushes();\n",
+    after: "    this.#head += count;\n",
+    tests: ["pipeline_test.ts: FlushTracker"],
+  },
+  {
     name: "flush-settled",
     file: "src/pipeline/flush_tracker.ts",
     before: "oldest.end - oldest.count : this.#head",
