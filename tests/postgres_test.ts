@@ -28,6 +28,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, countsByReading, read, write } from "./backend_contract.ts";
 import { Chance } from "./faults/chance.ts";
 import { until } from "./faults/load.ts";
+import { Proxy } from "./faults/proxy.ts";
 import { costEntry, FULL_COST_ENTRY, NEW_YEAR, undoUpgrade } from "./fixtures.ts";
 import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
@@ -995,6 +996,70 @@ test("passes a server error to an open stream", async (backend, database) => {
   }, BackendError) as BackendError;
   assertEquals([error.operation, error.retryable], ["read", true]);
 });
+
+test("takes no stream that was cut off for a whole one", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(30_000, { labels: { text: "x".repeat(200) } }));
+  await using proxy = await Proxy.start(Number(new URL(database.url).port));
+  const reader = await open(proxy.url(database.url));
+  let read = 0;
+  const error = await assertRejects(async () => {
+    for await (const page of reader.read(systemMetrics, acceptQuery(systemMetrics))) {
+      read += page.length;
+      proxy.cut();
+    }
+  }, BackendError) as BackendError;
+  assertEquals([error.operation, error.kind], ["read", "transient"]);
+  assert(read > 0 && read < 30_000, `${read} records`);
+  await reader.close();
+});
+
+test("uses a connection again after the server has refused a statement", async (_backend, database) => {
+  const pool = new PostgresPool(resolvePostgresTarget(database.url), {
+    maxConnections: 1,
+    statementTimeoutSeconds: 60,
+  });
+  const ask = (sql: string) => pool.transaction("read", (session) => session.query(sql));
+  const pid = "SELECT pg_backend_pid()::text";
+  const before = await ask(pid);
+  await assertRejects(() => ask("SELECT 1 / 0"), BackendError, "division by zero");
+  assertEquals(await ask(pid), before);
+  await pool.close();
+});
+
+test(
+  "logs in again on each connection after a failure that may come from the login",
+  async (_backend, database) => {
+    const pool = new PostgresPool(resolvePostgresTarget(database.url), {
+      maxConnections: 2,
+      statementTimeoutSeconds: 60,
+    });
+    const both = () => {
+      const isReady = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      return Promise.all(isReady.map(({ resolve }) =>
+        pool.use("read", async (session) => {
+          resolve();
+          await Promise.all(isReady.map(({ promise }) => promise)); // so that both are in use
+          return (await session.query("SELECT pg_backend_pid()::text"))[0][0];
+        })
+      ));
+    };
+    const fail = (code: string) =>
+      pool.use(
+        "read",
+        (session) => session.query(`DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '${code}'; END $$`),
+      );
+    const before = await both();
+    await assertRejects(
+      () => fail("22012"),
+      BackendError,
+      "no",
+    ); // comes from a value
+    assertEquals((await both()).sort(), before.toSorted());
+    await assertRejects(() => fail("25006"), BackendError, "no");
+    assertEquals((await both()).filter((pid) => before.includes(pid)), []);
+    await pool.close();
+  },
+);
 
 // --- Opening
 

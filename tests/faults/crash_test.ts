@@ -186,6 +186,24 @@ Deno.test("Pipeline writes no batch ahead of its turn as a whole after it was sp
   await spool.close();
 });
 
+Deno.test("Spool settles no batch before the backend has replied", async () => {
+  using folder = new TemporaryFolder();
+  const sink = new LedgerSink();
+  const gate = Promise.withResolvers<undefined>();
+  sink.refuse = () => gate.promise;
+  const pipeline = await open(folder.file("spool"), sink);
+  using files = new FileCalls(folder.file("spool/system_metrics"));
+  await pipeline.accept(metrics(0));
+  await until(() => sink.attempts.length > 0, "an attempt");
+  await pipeline.accept(metrics(1)); // what was asked of the disk before this is done
+  assertEquals(files.only("rename", "remove"), []);
+  gate.resolve(undefined);
+  await pipeline.flush();
+  await until(() => files.calls.includes("rename cursor.new cursor"), "the cursor");
+  await pipeline.close(NO_DEADLINE);
+  assertEquals(sink.numbers, [0, 1]);
+});
+
 Deno.test("Spool keeps a segment that holds only batch frames through two crashes", async () => {
   using folder = new TemporaryFolder();
   const given = { maxBytes: 4_096 } as const; // segments of 512 bytes: records and their batch are in two

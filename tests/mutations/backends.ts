@@ -447,4 +447,47 @@ export const BACKENDS: readonly Mutation[] = [
     after: "createNew: true }",
     tests: ["durability_test.ts: writeWholeFile"],
   },
+  {
+    name: "pg-held-reported",
+    file: "src/backends/postgres/retention.ts",
+    before: "    for (const { name } of held) onHeld(name);\n",
+    after: "",
+    tests: ["postgres_test.ts: that a reader holds"],
+  },
+  {
+    name: "pg-rolled-back",
+    file: "src/backends/postgres/pool.ts",
+    before: '        await session.query("ROLLBACK");\n',
+    after: "",
+    tests: ["postgres_test.ts: uses a connection again"],
+  },
+  {
+    name: "pg-sessions-expire",
+    file: "src/backends/postgres/pool.ts",
+    before: "    if (mayBeLoginFailure(error)) this.#expireSessions();\n",
+    after: "",
+    tests: ["postgres_test.ts: may come from the login"],
+  },
+  {
+    name: "tls-verified",
+    file: "src/backends/postgres/socket.ts",
+    before:
+      'rejectUnauthorized: sslMode.startsWith("verify") || (sslMode === "require" && sslRootCert !== undefined),',
+    after: "rejectUnauthorized: false,",
+    tests: ["postgres_server_test.ts"],
+  },
+  {
+    name: "tls-host-verified",
+    file: "src/backends/postgres/socket.ts",
+    before: 'sslMode === "verify-full" ? checkServerIdentity(host, certificate) : undefined,',
+    after: "undefined,",
+    tests: ["postgres_server_test.ts"],
+  },
+  {
+    name: "timescale-retention",
+    file: "src/backends/timescale/policies.ts",
+    before: "`SELECT add_retention_policy('${name}', ${daysInterval(days)})`",
+    after: "`SELECT add_retention_policy('${name}', ${daysInterval(days / 2)})`",
+    tests: ["timescale_test.ts: retention"],
+  },
 ];

@@ -299,7 +299,7 @@ export const PIPELINE: readonly Mutation[] = [
       '    await this.#delivery.deliver(batch);\n    onProgress("delivered");\n    await queue.acknowledge();',
     after:
       '    await queue.acknowledge();\n    await this.#delivery.deliver(batch);\n    onProgress("delivered");',
-    tests: ["faults/crash_test.ts: batch frames through"],
+    tests: ["faults/crash_test.ts: settles no batch"],
   },
   {
     name: "one-batch-at-a-time",
