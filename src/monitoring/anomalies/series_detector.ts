@@ -58,6 +58,8 @@ interface Outlook {
 export class SeriesDetector {
   /** Costs of the last days. */
   #days: number[] = [];
+  /** Parts that those days had of the week around them; NaN where that is not known. */
+  #parts: number[] = [];
   /** Costs of the last days in order, without the weekday. */
   #base: number[] = [];
   /** Logarithms of the parts of the level that days had. */
@@ -81,13 +83,22 @@ export class SeriesDetector {
     let verdict: Verdict | undefined;
     if (this.#days.length < MIN_DAYS) this.#base.push(total);
     else verdict = this.#judge(day, total);
-    this.#days = pushed(this.#days, total, HISTORY_DAYS);
+    this.#push(total);
     return verdict;
   }
 
   /** Takes a day of which nothing is known, as if it were the one a week before. */
   skip(): void {
-    this.#days = pushed(this.#days, this.#days.at(-7) ?? this.level, HISTORY_DAYS);
+    this.#push(this.#days.at(-7) ?? this.level);
+  }
+
+  #push(total: number): void {
+    this.#days = pushed(this.#days, total, HISTORY_DAYS);
+    this.#parts = pushed(this.#parts, NaN, HISTORY_DAYS);
+    const at = this.#days.length - 4;
+    if (at < 3) return;
+    const around = median(this.#days.slice(at - 3));
+    if (around !== 0) this.#parts[at] = this.#days[at] / around;
   }
 
   #judge(day: number, total: number): Verdict | undefined {
@@ -177,10 +188,11 @@ export class SeriesDetector {
     if (this.#errors.length === 0) {
       this.#errors = this.#base.map((value) => Math.log(value / level)).filter(Number.isFinite);
     }
-    const center = median(this.#errors);
+    const sorted = Float64Array.from(this.#errors).sort();
+    const center = quantile(sorted, 0.5);
     const deviation = median(this.#errors.map((error) => Math.abs(error - center)));
     // The span is larger than the deviation says where noise has heavy tails.
-    const span = quantile(this.#errors, 0.9) - quantile(this.#errors, 0.1);
+    const span = quantile(sorted, 0.9) - quantile(sorted, 0.1);
     const sigma = Math.max(SIGMA_OF_MAD * deviation, SIGMA_OF_SPAN * span);
     // In steady growth all days are above the level by the same part.
     const drift = Math.exp(Math.min(Math.max(center, -MIN_DEVIATION), MIN_DEVIATION));
@@ -210,8 +222,7 @@ export class SeriesDetector {
     if (this.#days.length < SEASON_DAYS) return undefined;
     const first = this.#days.length - ((day - of) % 7 || 7);
     for (let at = first; at >= 3 && parts.length < WEEKS; at -= 7) {
-      const around = median(this.#days.slice(at - 3, at + 4));
-      if (around !== 0) parts.push(this.#days[at] / around);
+      if (!Number.isNaN(this.#parts[at])) parts.push(this.#parts[at]);
     }
     if (parts.length < MIN_WEEKS) return undefined;
     return median(parts);
@@ -250,12 +261,11 @@ function pushed(values: readonly number[], value: number, length: number): numbe
 
 /** The middle value; 0 of none. */
 function median(values: readonly number[]): number {
-  return values.length === 0 ? 0 : quantile(values, 0.5);
+  return values.length === 0 ? 0 : quantile(Float64Array.from(values).sort(), 0.5);
 }
 
-/** The value that this fraction does not exceed; between two values in proportion. */
-function quantile(values: readonly number[], fraction: number): number {
-  const sorted = Float64Array.from(values).sort();
+/** The value that this fraction of sorted values does not exceed; between two values in proportion. */
+function quantile(sorted: Float64Array, fraction: number): number {
   const at = fraction * (sorted.length - 1);
   return interpolate(fraction, sorted.length, [sorted[Math.floor(at)], sorted[Math.ceil(at)]]);
 }
