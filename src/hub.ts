@@ -114,6 +114,7 @@ export class ObservabilityHub implements AsyncDisposable {
     });
     this.deviceMetrics = store.handle(deviceMetrics, {
       aggregate: (backend, query) => aggregateMetrics(backend, deviceMetrics, query),
+      onAccepted: (metrics) => monitor.observe("device_metrics", metrics as unknown as Observed),
     });
     this.#store = store;
     this.#monitor = monitor;
@@ -390,7 +391,8 @@ export class ObservabilityHub implements AsyncDisposable {
 
   /**
    * Stores an alert rule in the backend. Other processes apply it within a minute. Default rules are
-   * `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`, `low_success_rate` and `service_down`.
+   * `high_cpu_usage`, `high_memory_usage`, `gpu_overheating`, `high_error_rate`, `low_success_rate`,
+   * `service_down`, `device_overheating`, `device_error`, `device_throttled` and `device_idle`.
    *
    * @param rule The rule; it replaces one with the same name. Where it differs, active alerts of the old one are resolved.
    * @returns The rule with all defaults filled in.

@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import { AlertMonitor, allRules } from "../monitoring/alerts/alert_monitor.ts";
+import { AlertMonitor, allRules, nameOf } from "../monitoring/alerts/alert_monitor.ts";
 import { acceptRule, type AlertRule, type AlertRuleInput } from "../monitoring/alerts/alert_rules.ts";
 import { Alerts } from "../monitoring/alerts/alerts.ts";
 import { bodiesOf, CLUSTER } from "../monitoring/document_kinds.ts";
@@ -45,6 +45,7 @@ const RULE_OPTIONS = [
   },
   { name: "cluster-id", field: "clusterId", value: "ID", summary: "only this cluster" },
   { name: "node-id", field: "nodeId", value: "ID", summary: "only this node" },
+  { name: "device-id", field: "deviceId", value: "ID", summary: "only this device" },
   { name: "service-name", field: "serviceName", value: "NAME", summary: "only this service" },
 ] as const;
 
@@ -114,7 +115,7 @@ async function listRules(given: Arguments): Promise<void> {
       conditionOf(rule),
       rule.durationMs / 1_000,
       rule.severity,
-      rule.serviceName ?? [rule.clusterId, rule.nodeId].filter((id) => id !== undefined).join("/"),
+      nameOf(rule),
       rule.isEnabled ? "yes" : "no",
     ]),
     none: "No rules.",

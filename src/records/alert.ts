@@ -6,17 +6,19 @@ export const ALERT_SEVERITIES: readonly AlertSeverity[] = ["info", "warning", "c
 
 /** Subject of an alert. */
 export interface AlertSubject {
-  /** The cluster, of system metrics. */
+  /** The cluster, of system and device metrics. */
   clusterId?: string;
-  /** The node within the cluster, of system metrics. */
+  /** The node within the cluster, of system and device metrics. */
   nodeId?: string;
+  /** The device of the node, of device metrics. */
+  deviceId?: string;
   /** The service, of service metrics. */
   serviceName?: string;
 }
 
-/** A rule that a node or a service has broken for as long as the rule allows. */
+/** A rule that a node, a device or a service has broken for as long as the rule allows. */
 export interface Alert extends AlertSubject {
-  /** The id: there is one alert for each rule and each node or service, which tells of the last time. */
+  /** The id: there is one alert for each rule and each node, device or service, which tells of the last time. */
   alertId: string;
   /** The name of the rule. */
   rule: string;

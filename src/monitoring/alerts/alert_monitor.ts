@@ -3,7 +3,7 @@ import type { DocumentStore } from "../../backends/backend.ts";
 import { Alarm, type EventListener } from "../../pipeline/events.ts";
 import { retry } from "../../pipeline/retry.ts";
 import type { Alert, AlertSubject } from "../../records/alert.ts";
-import { type AlertRule, DEFAULT_RULES } from "./alert_rules.ts";
+import { ALERT_DATASETS, type AlertRule, DEFAULT_RULES } from "./alert_rules.ts";
 import { isBroken, matchesSubject, type Metrics, RuleIndex } from "./rule_index.ts";
 import { ALERT, ALERT_RULE, bodiesOf } from "../document_kinds.ts";
 import { DocumentWriter } from "../document_writer.ts";
@@ -201,8 +201,7 @@ export class AlertMonitor {
     if (!alert) return;
     if (this.#resolved.size >= MAX_PENDING) this.#resolved.delete(this.#resolved.keys().next().value!);
     this.#resolved.set(pairKey(subject, rule), timestamp);
-    const dataset = alert.serviceName === undefined ? "system_metrics" : "service_metrics";
-    this.#report("alert-resolved", { ...alert, resolvedAt: timestamp }, dataset);
+    this.#report("alert-resolved", { ...alert, resolvedAt: timestamp }, datasetOfSubject(alert));
   }
 
   #add(subject: string, rule: string, violation: Violation): void {
@@ -266,15 +265,18 @@ export function describeAlert(
   return `${what}: ${description}: ${nameOf(subject)}, ${field} ${value}`;
 }
 
-/** Returns the name of a node or a service. */
-export function nameOf({ clusterId, nodeId, serviceName }: AlertSubject): string {
-  return serviceName ?? [clusterId, nodeId].filter((id) => id !== undefined).join("/");
+/** Returns the name of a node, a device or a service. */
+export function nameOf({ clusterId, nodeId, deviceId, serviceName }: AlertSubject): string {
+  return serviceName ?? [clusterId, nodeId, deviceId].filter((id) => id !== undefined).join("/");
 }
 
 function indexesOf(rules: readonly AlertRule[]): Record<AlertRule["dataset"], RuleIndex> {
   const of = (dataset: AlertRule["dataset"]) =>
     new RuleIndex(rules.filter((rule) => rule.dataset === dataset));
-  return { system_metrics: of("system_metrics"), service_metrics: of("service_metrics") };
+  return Object.fromEntries(ALERT_DATASETS.map((dataset) => [dataset, of(dataset)])) as Record<
+    AlertRule["dataset"],
+    RuleIndex
+  >;
 }
 
 function byName(rules: readonly AlertRule[]): ReadonlyMap<string, AlertRule> {
@@ -295,13 +297,21 @@ function alertOf(rule: AlertRule, { metrics, since }: { metrics: Metrics; since:
   };
 }
 
-function subjectOf({ clusterId, nodeId, serviceName }: AlertSubject): AlertSubject {
-  return serviceName === undefined ? { clusterId, nodeId } : { serviceName };
+function subjectOf({ clusterId, nodeId, deviceId, serviceName }: AlertSubject): AlertSubject {
+  if (serviceName !== undefined) return { serviceName };
+  return { clusterId, nodeId, ...(deviceId === undefined ? {} : { deviceId }) };
 }
 
-/** Returns the key of a node or a service. */
-function subjectKey({ clusterId, nodeId, serviceName }: AlertSubject): string {
-  return serviceName ?? `${clusterId}\0${nodeId}`;
+/** Returns the dataset whose metrics have such a subject. */
+function datasetOfSubject({ deviceId, serviceName }: AlertSubject): AlertRule["dataset"] {
+  if (serviceName !== undefined) return "service_metrics";
+  return deviceId === undefined ? "system_metrics" : "device_metrics";
+}
+
+/** Returns the key of a node, a device or a service. */
+function subjectKey({ clusterId, nodeId, deviceId, serviceName }: AlertSubject): string {
+  if (serviceName !== undefined) return serviceName;
+  return deviceId === undefined ? `${clusterId}\0${nodeId}` : `${clusterId}\0${nodeId}\0${deviceId}`;
 }
 
 /** Returns the key of a rule and a node or a service. */
@@ -312,8 +322,9 @@ function pairKey(subject: string, rule: string): string {
 /** Returns a readable id, unique for each rule and subject: slashes within names are escaped. */
 export function alertIdOf(
   { name }: Pick<AlertRule, "name">,
-  { clusterId, nodeId, serviceName }: AlertSubject,
+  { clusterId, nodeId, deviceId, serviceName }: AlertSubject,
 ): string {
   const names = serviceName === undefined ? [name, clusterId!, nodeId!] : [name, serviceName];
+  if (deviceId !== undefined) names.push(deviceId);
   return names.map((part) => part.replace(/[%/]/g, encodeURIComponent)).join("/");
 }

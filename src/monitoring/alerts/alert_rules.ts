@@ -1,8 +1,7 @@
 import { ValidationError } from "../../errors.ts";
 import { ALERT_SEVERITIES, type AlertSeverity, type AlertSubject } from "../../records/alert.ts";
 import type { Dataset } from "../../records/dataset.ts";
-import { serviceMetrics } from "../../records/service_metrics.ts";
-import { systemMetrics } from "../../records/system_metrics.ts";
+import { DATASETS } from "../../records/datasets.ts";
 import { type Check, isFlag, isOneOf, isText, takeFields } from "../field_checks.ts";
 
 /** Condition of an alert: a field is above, below or at a value for some time. */
@@ -10,7 +9,7 @@ export interface AlertRule extends AlertSubject {
   /** The name. */
   name: string;
   /** Dataset of the metrics. */
-  dataset: "system_metrics" | "service_metrics";
+  dataset: "system_metrics" | "service_metrics" | "device_metrics";
   /** The field, as in `cpuUsage`. */
   field: string;
   /** It holds where the value is greater. */
@@ -66,7 +65,43 @@ export interface AlertRuleInput
 
 const MINUTE = 60_000;
 
-/** The rules that there are without anybody's doing, with the thresholds of OpenFinOps. */
+/** Rules of accelerators. An XID is reported once, so it fires at once. */
+const DEVICE_RULES = [
+  {
+    name: "device_overheating",
+    field: "temperature",
+    above: 90,
+    durationMs: MINUTE,
+    severity: "critical",
+    description: "GPU is too hot",
+  },
+  {
+    name: "device_error",
+    field: "errorCode",
+    above: 0,
+    durationMs: 0,
+    severity: "critical",
+    description: "GPU error",
+  },
+  {
+    name: "device_throttled",
+    field: "throttled",
+    equals: true,
+    durationMs: 5 * MINUTE,
+    severity: "warning",
+    description: "GPU is slowed down by heat or power",
+  },
+  {
+    name: "device_idle",
+    field: "utilization",
+    below: 1,
+    durationMs: 60 * MINUTE,
+    severity: "info",
+    description: "GPU is idle",
+  },
+] as const;
+
+/** The built-in rules, with the thresholds of OpenFinOps. */
 export const DEFAULT_RULES: readonly AlertRule[] = [
   {
     name: "high_cpu_usage",
@@ -128,13 +163,17 @@ export const DEFAULT_RULES: readonly AlertRule[] = [
     description: "Service is down",
     isEnabled: true,
   },
+  ...DEVICE_RULES.map((rule) => ({ ...rule, dataset: "device_metrics" as const, isEnabled: true })),
 ];
+
+/** The datasets that rules can be about. */
+export const ALERT_DATASETS = ["system_metrics", "service_metrics", "device_metrics"] as const;
 
 const isNumber: Check = { test: Number.isFinite, expected: "a finite number" };
 
 const FIELDS: Readonly<Record<keyof AlertRule, Check>> = {
   name: isText,
-  dataset: isOneOf("system_metrics", "service_metrics"),
+  dataset: isOneOf(...ALERT_DATASETS),
   field: isText,
   above: isNumber,
   below: isNumber,
@@ -151,12 +190,13 @@ const FIELDS: Readonly<Record<keyof AlertRule, Check>> = {
   isEnabled: isFlag,
   clusterId: isText,
   nodeId: isText,
+  deviceId: isText,
   serviceName: isText,
 };
 
 /** The dataset that a rule is about. */
 export function datasetOf({ dataset }: Pick<AlertRule, "dataset">): Dataset<unknown> {
-  return dataset === "system_metrics" ? systemMetrics : serviceMetrics;
+  return DATASETS[dataset];
 }
 
 /**
@@ -193,7 +233,7 @@ export function acceptRule(input: AlertRuleInput): AlertRule {
   if (column.type === "boolean" && typeof rule.equals !== "boolean") {
     return refuse("equals", rule.equals, "true or false");
   }
-  for (const name of ["clusterId", "nodeId", "serviceName"] as const) {
+  for (const name of ["clusterId", "nodeId", "deviceId", "serviceName"] as const) {
     if (rule[name] !== undefined && !dataset.filters.includes(name)) {
       return refuse(name, rule[name], `absent: ${rule.dataset} have no such field`);
     }

@@ -38,23 +38,24 @@ export class RuleIndex {
   collectViolated(metrics: Metrics, broken: AlertRule[]): void {
     collect(this.#general, metrics, broken);
     if (this.#byName.size === 0) return;
-    const { serviceName, clusterId, nodeId } = metrics;
-    for (
-      const name of serviceName === undefined ? [`node ${nodeId}`, `cluster ${clusterId}`] : [serviceName]
-    ) {
+    const { serviceName, clusterId, nodeId, deviceId } = metrics;
+    const names = serviceName === undefined ? [`node ${nodeId}`, `cluster ${clusterId}`] : [serviceName];
+    if (deviceId !== undefined) names.push(`device ${deviceId}`);
+    for (const name of names) {
       const rules = this.#byName.get(name);
       if (rules) collect(rules, metrics, broken);
     }
   }
 }
 
-/** Returns true if a rule is about the node or service of metrics. */
+/** Returns true if a rule is about the node, device or service of metrics. */
 export function matchesSubject(
-  { clusterId, nodeId, serviceName }: AlertSubject,
+  { clusterId, nodeId, deviceId, serviceName }: AlertSubject,
   metrics: AlertSubject,
 ): boolean {
   return (clusterId === undefined || clusterId === metrics.clusterId) &&
     (nodeId === undefined || nodeId === metrics.nodeId) &&
+    (deviceId === undefined || deviceId === metrics.deviceId) &&
     (serviceName === undefined || serviceName === metrics.serviceName);
 }
 
@@ -88,7 +89,8 @@ function collect(rules: readonly FieldRules[], metrics: Metrics, broken: AlertRu
   }
 }
 
-function nameOfRule({ serviceName, nodeId, clusterId }: AlertRule): string | undefined {
+function nameOfRule({ serviceName, deviceId, nodeId, clusterId }: AlertRule): string | undefined {
+  if (deviceId !== undefined) return `device ${deviceId}`;
   if (serviceName !== undefined) return serviceName;
   if (nodeId !== undefined) return `node ${nodeId}`;
   return clusterId === undefined ? undefined : `cluster ${clusterId}`;
