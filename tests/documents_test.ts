@@ -80,6 +80,9 @@ const FILES: Readonly<Record<string, string>> = {
     "line_item_unblended_cost\n2026-11-01T00:00:00Z,Usage,AmazonEC2,USD,0.25\n",
   "cpu.csv": "timestamp,value\n2026-11-01 00:00:00,41.2\n",
   "services.ndjson": '{"timestamp":"2026-11-01T00:00:00Z","serviceName":"inference"}\n',
+  "usage.ndjson":
+    '{"usageId":"1","timestamp":"2026-11-01T00:00:00Z","provider":"openai","model":"gpt-5","inputTokens":100}\n',
+  "prices.csv": "model,unit,amount\nllama-70b,input,0.2\n",
   "agent.ts":
     'import { ObservabilityHub } from "@openfinops/telemetry";\nawait using hub = new ObservabilityHub();\n',
 };
