@@ -101,6 +101,39 @@ Deno.test("SqliteBackend writes each batch under its own id when another one was
   await backend.close();
 });
 
+Deno.test("SqliteStaging fails at once when its thread ends, and nothing is stored", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  const start = WriterThread.start;
+  let thread: WriterThread | undefined;
+  WriterThread.start = async (data) => thread = await start(data); // to get at the thread
+  try {
+    const staging = await backend.stage!();
+    const cost = {
+      entryId: "a",
+      timestamp: NEW_YEAR,
+      resourceId: "r",
+      category: "c",
+      amount: "1",
+      currency: "USD",
+    };
+    await staging.add(Array(2_000).fill({ ...cost, stagedPart: 0, stagedAt: undefined, isHashed: false }));
+    await thread!.close();
+    const publication = { related: () => [], decide: () => undefined };
+    const error = await assertRejects(
+      () => staging.publish(publication),
+      BackendError,
+      "Run the same command again",
+    );
+    assertEquals((error as BackendError).kind, "operator");
+    await staging.discard();
+  } finally {
+    WriterThread.start = start;
+  }
+  assertEquals((await backend.stats()).datasets.cost_entries.rows, 0);
+  await backend.close();
+});
+
 Deno.test("SqliteBackend starts its thread again after that has ended", async () => {
   using folder = new TemporaryFolder();
   const { start } = WriterThread;

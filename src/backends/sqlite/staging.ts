@@ -1,3 +1,4 @@
+import { BackendError } from "../../errors.ts";
 import { Mutex } from "../../pipeline/mutex.ts";
 import { costEntries } from "../../records/cost_entry.ts";
 import { narrow } from "../../records/dataset.ts";
@@ -151,7 +152,7 @@ export class SqliteStaging implements Staging {
       ? await WriterThread.start({ path, inode, onConflict, driver })
       : undefined;
     return this.#channel ??= thread
-      ? { isThread: true, run: (call) => thread.call(call), close: () => thread.close() }
+      ? { isThread: true, run: (call) => runInThread(thread, call), close: () => thread.close() }
       : this.#openHere();
   }
 
@@ -167,5 +168,21 @@ export class SqliteStaging implements Staging {
         else if (this.#hasTable) shared.exec(`DROP TABLE ${this.#dialect.table}`);
       },
     };
+  }
+}
+
+/** Has a thread run a call. The staged rows go with the thread, so a call is not tried again by another. */
+async function runInThread<M extends keyof StagingConnection>(
+  thread: WriterThread,
+  call: Call<M>,
+): Promise<ReturnType<StagingConnection[M]>> {
+  try {
+    return await thread.call(call);
+  } catch (error) {
+    if (!thread.hasEnded) throw error;
+    throw new BackendError(
+      "Cannot import: the thread that had the staged rows ended. Run the same command again: what was stored is known.",
+      { code: "BACKEND_FAILED", operation: call.operation, kind: "operator", cause: error },
+    );
   }
 }
