@@ -71,9 +71,13 @@ function unpack(packed: AsyncIterable<Uint8Array>, unpacker: Duplex): AsyncItera
   return unpacker;
 }
 
+/** More bytes than a block of zstd can become. */
+const ZSTD_CHUNK_BYTES = 2 ** 18;
+
 /**
- * Unpacks zstd frame by frame: the decompressor of `node:zlib` drops what follows a frame in the same chunk, and takes the
- * end of the bytes for the end of the file, also within a frame.
+ * Unpacks zstd frame by frame and block by block: the decompressor of `node:zlib` in Deno 2.9 drops what follows a frame
+ * in the same chunk, takes the end of the bytes for the end of the file, also within a frame, and throws out of reach of
+ * any handler where a chunk becomes more than it can give at once.
  */
 async function* unpackZstd(packed: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
   const frames = new ZstdFrames();
@@ -87,7 +91,7 @@ async function* unpackZstd(packed: AsyncGenerator<Uint8Array>): AsyncGenerator<U
       if (frames.isComplete) return;
     }
   }
-  while (!done) yield* unpack(frame(), createZstdDecompress());
+  while (!done) yield* unpack(frame(), createZstdDecompress({ chunkSize: ZSTD_CHUNK_BYTES }));
   if (!frames.isComplete) throw damaged("zstd", "unexpected end of file");
 }
 
@@ -131,18 +135,18 @@ class ZstdFrames {
     return this.#state === "magic" && this.#header.length === 0 && this.#skipped === 0;
   }
 
-  /** Follows a chunk up to the end of a frame. Returns the position after it. */
+  /** Follows a chunk up to the end of a header or a block. Returns the position after it. */
   scan(chunk: Uint8Array): number {
     let at = 0;
-    do {
+    while (at < chunk.length) {
       const skipped = Math.min(this.#skipped, chunk.length - at);
       this.#skipped -= skipped;
       at += skipped;
-      if (this.#skipped > 0 || at === chunk.length) break;
-      if (at > 0 && this.isComplete) break;
+      const isEnd = this.#skipped === 0 && this.#header.length === 0 && at > 0;
+      if (isEnd || at === chunk.length) break;
       this.#header.push(chunk[at++]);
       this.#advance();
-    } while (at < chunk.length && !this.isComplete);
+    }
     return at;
   }
 
