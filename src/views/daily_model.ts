@@ -17,8 +17,8 @@ export interface ForecastModel {
 
 /** The fewest days of a level. */
 export const WEEK = 7;
-/** Days of history: eight weeks for weekdays and growth, three for the level. */
-const RECENT = 56;
+/** Days of history: twelve weeks for weekdays and growth, three for the level. */
+const RECENT = 84;
 export const LEVEL = 21;
 /** Growth is carried on for so many days. */
 const MAX_GROWTH_DAYS = 31;
