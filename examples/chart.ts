@@ -13,7 +13,7 @@ for (let day = 0; day < 14; day++) {
 }
 
 for (const { group, total, currency } of await costs.entries.aggregate({ groupBy: ["tags.team"] })) {
-  console.log(group?.["tags.team"], total, currency); // nlp 1.4 USD, vision 91.14 USD
+  console.log(group?.["tags.team"], total, currency); // vision 91.14 USD, nlp 1.4 USD
 }
 const byDay = await costs.entries.aggregate({
   startTime,

@@ -93,7 +93,7 @@ test("migration", ({ out, err }, round) => {
 });
 
 test("chart", ({ out }) => {
-  assertMatch(out, /^nlp 1.4 USD\nvision 91.14 USD\n/);
+  assertMatch(out, /^vision 91.14 USD\nnlp 1.4 USD\n/);
   assertMatch(out, /USD by day of January/);
   assertMatch(out, /13.01┤ +┏━/); // the last day of the team that costs more each day
 });
