@@ -9,6 +9,7 @@ import {
   TransferError,
 } from "../mod.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
+import { DATASETS } from "../src/records/datasets.ts";
 import { PRESETS } from "../src/transfer/presets/presets.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
@@ -561,9 +562,9 @@ Deno.test("importRecords() reads Parquet by its format, and refuses other files 
   await assertRejects(() => imported(text, { format: "parquet" }), TransferError, "the file is not Parquet");
 });
 
-Deno.test("presets name fields of a cost and documents of their vendor", () => {
-  const known = new Set(costEntries.columns.map(({ field }) => field));
-  for (const { name, fields, parts, documentation } of PRESETS) {
+Deno.test("presets name fields of their dataset and documents of their vendor", () => {
+  for (const { name, dataset = "cost_entries", fields, parts, documentation } of PRESETS) {
+    const known = new Set(DATASETS[dataset].columns.map(({ field }) => field));
     for (const target of Object.keys({ ...fields, ...parts?.fields })) {
       assert(known.has(target.split(".")[0]), `${name} ${target}`);
     }

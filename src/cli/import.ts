@@ -25,7 +25,7 @@ import { formatCount, formatTable, formatThings, note, print } from "./output.ts
 import { printPreview } from "./import_preview.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "./selection.ts";
-import { invalidValue, readName, UsageError } from "./option_values.ts";
+import { invalidValue, readName, readTime, UsageError } from "./option_values.ts";
 
 /** Rejected lines that are printed one by one. */
 const SHOWN_REJECTS = 10;
@@ -81,6 +81,7 @@ export const importCommand: Command = {
       value: "F",
       summary: "formats of times beside ISO 8601, separated by commas, such as DD.MM.YYYY,MM/DD/YYYY",
     },
+    { name: "at", value: "TIME", summary: "time of Prometheus samples without one (default now)" },
     { name: "time-zone", value: "ZONE", summary: "time zone of times without one (default UTC)" },
     {
       name: "null",
@@ -112,6 +113,8 @@ export const importCommand: Command = {
     "openfinops database import costs cur-2026-11-*.csv.gz",
     "openfinops database import costs bill.csv --map amount=Cost,Price --set currency=EUR --dry-run",
     "openfinops database import metrics cpu.csv --map cpuUsage=value --set nodeId=i-24ae8d",
+    "openfinops database import devices gpus.csv --format nvidia-smi --set nodeId=gpu-01",
+    "openfinops database import devices dcgm.prom --format prometheus --at 2026-11-01T00:00:00Z",
     "zcat *.ndjson.gz | openfinops database import services - --format ndjson",
   ],
   async run(given) {
@@ -140,8 +143,10 @@ export const importCommand: Command = {
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
     using interrupt = new Interrupt();
+    const at = given.text("at");
     const options = {
       dataset,
+      ...(at === undefined ? {} : { at: readTime("at", at, given.text("time-zone") ?? "UTC") }),
       ...mapping,
       ...readDelivery(given, dataset),
       isStrict: given.has("strict"),
@@ -178,11 +183,12 @@ async function importEach(
   options: Omit<ImportOptions, "format">,
   rejects: Rejects,
 ): Promise<void> {
-  const total = { stored: 0, known: 0, restated: 0 };
-  const add = ({ stored, known, restated }: Omit<ImportReport, "delivery">) => {
+  const total = { stored: 0, known: 0, restated: 0, skipped: 0 };
+  const add = ({ stored, known, restated, skipped = 0 }: Omit<ImportReport, "delivery">) => {
     total.stored += stored;
     total.known += known;
     total.restated += restated;
+    total.skipped += skipped;
   };
   for (const { path, ...form } of files) {
     using progress = new ProgressLine();

@@ -9,6 +9,12 @@ export type ImportFormat =
   | "oci"
   | "openai"
   | "anthropic"
+  | "nvidia-smi"
+  | "litellm"
+  | "openai-usage"
+  | "anthropic-usage"
+  | "otel-genai"
+  | "prometheus"
   | "csv"
   | "ndjson"
   | "parquet";
@@ -16,6 +22,7 @@ export type ImportFormat =
 export const IMPORT_FORMATS = [
   "focus",
   ...PRESETS.map(({ name }) => name),
+  "prometheus",
   "csv",
   "ndjson",
   "parquet",

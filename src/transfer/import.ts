@@ -9,6 +9,7 @@ import { DATASETS } from "../records/datasets.ts";
 import { aheadSink, batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, stageFocusRows } from "./focus_documents.ts";
+import { assertFits } from "./mapping.ts";
 import type { MappingOptions } from "./mapping_options.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
 import { detectFormat } from "./detect_format.ts";
@@ -17,6 +18,7 @@ import { type FileRow, type FileRows, readRows, type RowOptions } from "./rows.t
 import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
 import { type FileInput, type FilePart, openParts } from "./file_parts.ts";
 import { readParquetRows } from "./parquet_rows.ts";
+import { readPrometheusRows } from "./prometheus_rows.ts";
 import { isoTime } from "./values.ts";
 
 /** Records that are staged at once: they die young, where 5,000 are copied by the garbage collector first. */
@@ -34,6 +36,8 @@ export interface ImportOptions extends MappingOptions, DeliveryOptions {
   backend: Sink;
   /** Dataset. */
   dataset: DatasetName;
+  /** Time of samples of Prometheus that have none, in epoch ms; the present by default. */
+  at?: number;
   /**
    * Stop at the first bad line.
    *
@@ -372,6 +376,7 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
 
 /** Opens the rows of a part of a file. */
 async function openRows(part: FilePart, { dataset, options }: ReadingOptions): Promise<FileRows> {
+  assertFits(dataset, options.format);
   const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
   try {
     if (options.format === "parquet" && !part.parquet) {
@@ -379,6 +384,8 @@ async function openRows(part: FilePart, { dataset, options }: ReadingOptions): P
     }
     const found = part.parquet
       ? await readParquetRows(part.parquet, { ...options, detect })
+      : options.format === "prometheus"
+      ? { format: "ndjson" as const, rows: readPrometheusRows(part.text!, options) }
       : await readRows(part.text!, { ...options, detect });
     if (found.format !== "focus" || found.columns) return found;
     throw new TransferError("FOCUS is read as CSV or Parquet, and this is JSON.", {

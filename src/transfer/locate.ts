@@ -115,3 +115,20 @@ export function rowsIn(row: Row, lists: readonly string[] = []): (Row | undefine
   const found = entries.flatMap((entry) => rowsIn({ ...around, ...entry as object }, others));
   return found.length > 0 ? found : [undefined];
 }
+
+/** A row with the entries of some of its objects beside its own columns, which take precedence. */
+export function spreadRow(row: Row, names: readonly string[] = []): Row {
+  if (names.length === 0 || Array.isArray(row)) return row;
+  const entries = names.flatMap((name) => {
+    const found = locateMember(name)(row);
+    return Array.isArray(found)
+      ? found.map((entry) => [String(memberOf(entry, "key")), plainValue(memberOf(entry, "value"))])
+      : Object.entries((typeof found === "object" ? found : undefined) ?? {});
+  });
+  return { ...Object.fromEntries(entries), ...row };
+}
+
+/** A value as OTLP has it, `{"intValue": "12"}`, without its type. */
+function plainValue(value: unknown): unknown {
+  return typeof value === "object" && value !== null ? Object.values(value)[0] : value;
+}

@@ -21,7 +21,7 @@ import type { ImportFormat } from "./formats.ts";
 import { columnsOf, isMapped, type MappingOptions } from "./mapping_options.ts";
 import type { Preset } from "./presets/preset.ts";
 import { presetOf } from "./presets/presets.ts";
-import { listIn, locator, type Row, rowsIn } from "./locate.ts";
+import { listIn, locator, type Row, rowsIn, spreadRow } from "./locate.ts";
 import { constantSource, firstSource } from "./sources.ts";
 import { TransferError } from "./transfer_error.ts";
 import { READERS } from "./values.ts";
@@ -48,7 +48,7 @@ export function makeReader(
   columns?: readonly string[],
 ): RowReader {
   const preset = presetOf(options.format);
-  assertIsCosts(dataset, options.format);
+  assertFits(dataset, options.format);
   const locate = locator(columns, preset !== undefined);
   const readers = makeReaders({ ...options, dateFormats: options.dateFormats ?? preset?.dateFormats });
   const file: MappedFile = { dataset, options, columns, locate, readers, preset };
@@ -61,7 +61,7 @@ export function makeReader(
   const assertComplete = completenessCheck(file, plans);
   const readOne = (row: Row): Record<string, unknown> | undefined => {
     const record = readFields(row);
-    if (preset?.skipsWithoutAmount && record.amount === undefined) return undefined;
+    if (preset?.skipsWithout?.every((field) => record[field] === undefined)) return undefined;
     assertComplete(record, row);
     if (dataset.name === "cost_entries") fillIn(record, preset !== undefined || focus !== undefined);
     focus?.complete(record, row);
@@ -72,18 +72,29 @@ export function makeReader(
   const readParts = partReader(file, preset);
   return {
     read: (row) =>
-      rowsIn(row, preset.lists).flatMap((inner) => {
+      rowsIn(row, preset.lists).flatMap((found) => {
+        const inner = found && spreadRow(found, preset.spread);
         const record = inner && readOne(inner);
         return record ? [record, ...readParts(inner, record)] : [undefined];
       }),
   };
 }
 
-function assertIsCosts(dataset: Dataset<unknown>, format: ImportFormat | undefined): void {
-  if (dataset.name === "cost_entries" || (format !== "focus" && presetOf(format) === undefined)) return;
-  const name = format === "focus" ? "FOCUS" : format;
+/**
+ * Refuses a format that has no records of a dataset.
+ *
+ * @throws {TransferError} If it has none.
+ */
+export function assertFits({ name }: Dataset<unknown>, format: ImportFormat | undefined): void {
+  const preset = presetOf(format);
+  const isOther = preset || format === "focus"
+    ? name !== (preset?.dataset ?? "cost_entries")
+    : format === "prometheus" && name === "cost_entries";
+  if (!isOther) return;
+  const purpose = format === "prometheus" ? "metrics, devices and usage" : preset?.dataset ?? "costs";
   throw new TransferError(
-    `Cannot import ${dataset.name} from ${name}, which is for costs. Use csv or ndjson.`,
+    `Cannot import ${name} from ${format === "focus" ? "FOCUS" : format}, which is for ${purpose}. ` +
+      "Use csv or ndjson.",
     { code: "UNSUPPORTED_FORMAT" },
   );
 }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { Decimal } from "../records/decimal.ts";
 import { type Cell, hasValue, type Locate } from "./locate.ts";
 import { Unreadable } from "./values.ts";
@@ -21,9 +22,12 @@ export interface Source {
 /**
  * A source as data. A text names columns and paths:
  * - `A,B`: the first that has a value
- * - `A + B`, `A - B`: their sum or difference, exact
+ * - `A + B - C`: sums and differences, exact
  * - `=text`: a constant
  * - `upper(A)`, `month(A)`, `orZero(A)`: capitals; the first day of a month such as 202601; 0 where A has no value
+ * - `known(A)`, `measure(A)`: nothing for `[N/A]` and the like; the same without the unit behind a number
+ * - `joined(A)`: the entries of a list, separated by commas
+ * - `hash(A|B)`: an id made of the columns that have a value
  *
  * An object chooses one by the value of a column, or of several that are joined by `/`. Its cases are patterns such as
  * `Fee|*Discount`, in capitals or not; the first that matches counts.
@@ -85,16 +89,53 @@ export function ruleSource(rule: Rule): Source {
 function termSource(term: string): Source {
   if (term.startsWith("=")) return constantSource(term.slice(1));
   const [, operation, argument] = /^([a-zA-Z]+)\((.+)\)$/.exec(term) ?? [];
+  if (operation === "hash") return hashSource(argument.split("|"));
   if (operation !== undefined) return changedSource(OPERATIONS[operation], columnSource(argument));
-  const [, left, sign, right] = /^(\S+) ([+-]) (\S+)$/.exec(term) ?? [];
-  return sign === undefined ? columnSource(term) : sumSource(columnSource(left), columnSource(right), sign);
+  if (!/^\S+( [+-] \S+)+$/.test(term)) return columnSource(term);
+  const [first, ...others] = term.split(/ (?=[+-] )/);
+  return others.reduce(
+    (sum, part) => sumSource(sum, columnSource(part.slice(2)), part[0]),
+    columnSource(first),
+  );
 }
 
 const OPERATIONS: Readonly<Record<string, (text: string) => string>> = {
   orZero: (text) => text || "0",
   upper: (text) => text.toUpperCase(),
+  known: withoutMissing,
+  measure: (text) => withoutMissing(text).replace(/ (?:%|MiB|W|MHz|C)$/, ""),
+  joined: (text) => text.startsWith("[") ? parseList(text)?.join(",") ?? text : text,
   month: (text) => /^\d{6}$/.test(text) ? `${text.slice(0, 4)}-${text.slice(4)}-01` : text,
 };
+
+function parseList(text: string): unknown[] | undefined {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // a text that begins with a bracket
+  }
+}
+
+/** Nothing for the texts that `nvidia-smi` has for a missing value, such as `[Not Supported]`. */
+function withoutMissing(text: string): string {
+  return /^(?:\[.*\]|N\/A)$/.test(text) ? "" : text;
+}
+
+/** The source of an id from the names and values of columns. */
+function hashSource(names: readonly string[]): Source {
+  return {
+    names,
+    bind(locate) {
+      const cells = names.map((name) => [name, locate(name)] as const);
+      return (row) => {
+        const values = cells.map(([name, cell]) => [name, cell?.(row)]).filter(([, value]) =>
+          hasValue(value)
+        );
+        return createHash("sha256").update(JSON.stringify(values)).digest("hex").slice(0, 32);
+      };
+    },
+  };
+}
 
 function changedSource(change: (text: string) => string, source: Source): Source {
   return {

@@ -31,5 +31,5 @@ export const ANTHROPIC: Preset = {
     "focus.x_InferenceGeo": "inference_geo",
   },
   scale: { amount: "0.01", effectiveCost: "0.01" },
-  skipsWithoutAmount: true,
+  skipsWithout: ["amount"],
 };

@@ -44,5 +44,5 @@ export const OCI: Preset = {
     "focus.x_Overage": "cost/overageFlag",
   },
   tags: ["tags/*"],
-  skipsWithoutAmount: true,
+  skipsWithout: ["amount"],
 };

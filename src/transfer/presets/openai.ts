@@ -27,5 +27,5 @@ export const OPENAI: Preset = {
     skuId: "line_item",
     consumedQuantity: "quantity",
   },
-  skipsWithoutAmount: true,
+  skipsWithout: ["amount"],
 };

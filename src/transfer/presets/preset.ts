@@ -1,17 +1,26 @@
+import type { DatasetName } from "../../records/dataset.ts";
 import type { Rule } from "../sources.ts";
 
-/** A format of bills as data: where each field of a cost comes from. */
+/** A format of bills, devices or usage as data: where each field of a record comes from. */
 export interface Preset {
   /** Name of the format. */
   readonly name: string;
   /** What it is, for people. */
   readonly title: string;
+  /**
+   * Dataset of its records.
+   *
+   * @default {"cost_entries"}
+   */
+  readonly dataset?: DatasetName;
   /** Where its vendor describes the columns. */
   readonly documentation: readonly string[];
   /** Columns that a file of this format has, and no other: all of one of the groups. Without one, it is not detected. */
   readonly signs: readonly (readonly string[])[];
   /** Lists that hold the rows, from the outside in, where a row of the file is a page or a group of them. */
   readonly lists?: readonly string[];
+  /** Objects, or lists of keys and values, whose entries are columns of the row, too. */
+  readonly spread?: readonly string[];
   /** Source of each field; of the entry of a map by `focus.KEY`. */
   readonly fields: Readonly<Record<string, Rule>>;
   /** Columns that hold tags: maps, lists of key and value, or `prefix*` of columns of one tag each. */
@@ -20,8 +29,8 @@ export interface Preset {
   readonly dateFormats?: readonly string[];
   /** Factors of fields. */
   readonly scale?: Readonly<Record<string, string>>;
-  /** True if a row without an amount is no charge, and is skipped. */
-  readonly skipsWithoutAmount?: boolean;
+  /** Fields of which a row has at least one; any other row is skipped, such as a charge without an amount. */
+  readonly skipsWithout?: readonly string[];
   /** A list in a row whose entries are costs of their own, and the fields that differ from those of the row. */
   readonly parts?: { readonly list: string; readonly fields: Readonly<Record<string, Rule>> };
 }
