@@ -87,6 +87,13 @@ const FILES: Readonly<Record<string, string>> = {
     'import { ObservabilityHub } from "@openfinops/telemetry";\nawait using hub = new ObservabilityHub();\n',
 };
 
+/** Input files that they name, in the folder of the cases. */
+const CASES = {
+  "gpus.csv": "nvidia-smi.csv",
+  "dcgm.prom": "dcgm.prom",
+  "spend-logs.csv": "litellm-spend.csv",
+};
+
 /** Files and folders of the project that the commands need. */
 const PROGRAM = ["mod.ts", "cli.ts", "src", "examples", "deno.json", "deno.lock"];
 
@@ -105,6 +112,9 @@ async function prepare(folder: TemporaryFolder): Promise<void> {
   await writeDatabase(folder.file("openfinops.db"));
   await shell(`cp -r ${PROGRAM.map((name) => `'${ROOT}/${name}'`).join(" ")} .`, folder);
   for (const [name, text] of Object.entries(FILES)) Deno.writeTextFileSync(folder.file(name), text);
+  for (const [name, file] of Object.entries(CASES)) {
+    Deno.copyFileSync(`${ROOT}/tests/cases/gpu/${file}`, folder.file(name));
+  }
   await shell("gzip -k focus.csv cur-2026-11.csv services.ndjson", folder);
   Deno.mkdirSync(folder.file(".bin"));
   Deno.symlinkSync(Deno.execPath(), folder.file(".bin/deno"));

@@ -96,7 +96,9 @@ export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: strin
 
 /** A field, or entry of a map field, and the columns or the constant that it is taken from. */
 export interface FieldMapping {
+  /** The field, or `field.key`. */
   readonly field: string;
+  /** The columns, or the constant. */
   readonly from: string;
 }
 
