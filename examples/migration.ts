@@ -14,7 +14,7 @@ const { delivery: _, ...counts } = await importRecords(new Blob([csv]).stream(),
   dataset: "cost_entries",
   format: "csv",
   map: { entryId: "Id", timestamp: "Hour", amount: "Cost", resourceId: "What" },
-  set: { category: "gpu" },
+  set: { category: "gpu", currency: "USD" },
   onReject: ({ line, reason }) => console.error(`line ${line}: ${reason}`),
 });
 console.log(counts); // two are stored, one is rejected; a second run finds two duplicates

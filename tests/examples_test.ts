@@ -147,7 +147,9 @@ Deno.test("examples run from a copy in another folder", async () => {
 
 Deno.test("openfinops database examples prints the files in examples/", async () => {
   using folder = new TemporaryFolder();
-  const files = [...Deno.readDirSync(`${ROOT}/examples`)].map(({ name }) => name);
+  const files = [...Deno.readDirSync(`${ROOT}/examples`)].filter(({ isFile }) => isFile).map(({ name }) =>
+    name
+  );
   assertEquals(files.sort(), TOPICS.map((topic) => `${topic}.ts`).sort());
   assertEquals(Deno.readTextFileSync(PACKED), pack(), "`deno task examples` brings it up to date");
   const { out } = await deno([`${ROOT}/cli.ts`, "database", "examples"], folder);
