@@ -3,18 +3,13 @@
  *
  * @module
  */
-import { type Bucket, bucketRangesOf, DAY_MS, type ZonedSpan } from "./calendar.ts";
+import { type Bucket, DAY_MS, type ZonedSpan } from "./calendar.ts";
 
 /** A distance on the calendar: months, days, or a length without one. */
 export type Shift = { readonly months: number } | { readonly days: number } | { readonly ms: number };
 
 /** An earlier period that a period is compared with. */
 export type Comparison = "previous" | "year";
-
-/** Returns the start of the bucket that holds a time. */
-export function bucketStart(bucket: Bucket, time: number, timeZone: string): number {
-  return bucketRangesOf(bucket, { start: time, end: time + 1, timeZone })[0].start;
-}
 
 /** Returns the distance from each bucket to the one that it is compared with. Years of weeks have 52 of them. */
 export function bucketShift({ count, unit }: Bucket, comparison: Comparison): Shift {

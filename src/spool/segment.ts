@@ -1,4 +1,5 @@
 import { readAll, replaceFile, writeAll } from "../pipeline/durable_file.ts";
+import { concatenate } from "../records/bytes.ts";
 import { encodeFrame, type Frame } from "./frame.ts";
 
 /** Device and inode of a file; the same for all files where the system has no inodes (Windows). */
@@ -176,14 +177,4 @@ export class Segment {
       return undefined;
     }
   }
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }

@@ -1,3 +1,4 @@
+import { concatenate } from "../records/bytes.ts";
 import { TransferError } from "./transfer_error.ts";
 import { type Line, MAX_LINE_BYTES, MAX_SHOWN_BYTES } from "./line_stream.ts";
 
@@ -120,15 +121,4 @@ class Scanner {
     this.#lines = [];
     return lines;
   }
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0];
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }

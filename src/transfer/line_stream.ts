@@ -1,3 +1,5 @@
+import { concatenate } from "../records/bytes.ts";
+
 /** A line of a file; in CSV a whole record, which quotes may stretch over several lines. */
 export interface Line {
   /** The number of its first line, from 1. */
@@ -97,7 +99,7 @@ class Scanner {
   }
 
   #scan(chunk: Uint8Array): void {
-    const bytes = this.#held.length === 0 ? chunk : concatenate(this.#held, chunk);
+    const bytes = this.#held.length === 0 ? chunk : concatenate([this.#held, chunk]);
     let start = 0;
     for (let at = this.#scanned; at < bytes.length; at++) {
       const byte = bytes[at];
@@ -205,11 +207,4 @@ class Scanner {
     this.#lines = [];
     return lines;
   }
-}
-
-function concatenate(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
 }
