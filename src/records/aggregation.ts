@@ -59,3 +59,9 @@ export function interpolate(fraction: number, count: number, [low, high]: readon
   const at = fraction * (count - 1);
   return low + (at - Math.floor(at)) * (high - low);
 }
+
+/** Returns a quantile of sorted numbers, as {@linkcode interpolate} does. */
+export function quantile(sorted: ArrayLike<number>, fraction: number): number {
+  const at = fraction * (sorted.length - 1);
+  return interpolate(fraction, sorted.length, [sorted[Math.floor(at)], sorted[Math.ceil(at)]]);
+}

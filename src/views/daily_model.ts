@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { quantile as quantileOfSorted } from "../records/aggregation.ts";
 import { DAY_MS } from "../records/calendar.ts";
 
 /** Parts of a forecast that are more than the level of recent days. */
@@ -246,10 +247,7 @@ function variance(values: readonly number[], center: number): number {
   return values.reduce((sum, value) => sum + (value - center) ** 2, 0) / Math.max(1, values.length - 1);
 }
 
-/** Returns a quantile of values, interpolated. */
+/** Returns a quantile of values in any order. */
 export function quantile(values: readonly number[], fraction: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const at = (sorted.length - 1) * fraction;
-  const low = Math.floor(at);
-  return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+  return quantileOfSorted(values.toSorted((a, b) => a - b), fraction);
 }

@@ -1,4 +1,4 @@
-import { type AggregateRow, type Aggregation, interpolate, type Measure } from "../../records/aggregation.ts";
+import { type AggregateRow, type Aggregation, type Measure, quantile } from "../../records/aggregation.ts";
 import { bucketAt } from "../../records/calendar.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import { Decimal } from "../../records/decimal.ts";
@@ -47,9 +47,7 @@ function measureOf(
   }
   const numbers = values as number[];
   if (measure.function === "percentile") {
-    const at = Math.floor(measure.fraction * (numbers.length - 1));
-    numbers.sort((a, b) => a - b);
-    return interpolate(measure.fraction, numbers.length, [numbers[at], numbers[at + 1] ?? numbers[at]]);
+    return quantile(numbers.sort((a, b) => a - b), measure.fraction);
   }
   const sum = () => numbers.reduce((sum, value) => sum + value, 0);
   if (measure.function === "sum") return sum();

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { interpolate } from "../../records/aggregation.ts";
+import { quantile } from "../../records/aggregation.ts";
 import { DAY_MS } from "../../records/calendar.ts";
 import type { CostAnomaly } from "../../records/anomaly.ts";
 
@@ -262,10 +262,4 @@ function pushed(values: readonly number[], value: number, length: number): numbe
 /** The middle value; 0 of none. */
 function median(values: readonly number[]): number {
   return values.length === 0 ? 0 : quantile(Float64Array.from(values).sort(), 0.5);
-}
-
-/** The value that this fraction of sorted values does not exceed; between two values in proportion. */
-function quantile(sorted: Float64Array, fraction: number): number {
-  const at = fraction * (sorted.length - 1);
-  return interpolate(fraction, sorted.length, [sorted[Math.floor(at)], sorted[Math.ceil(at)]]);
 }
