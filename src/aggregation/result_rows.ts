@@ -6,6 +6,7 @@
 import type { Measure } from "../records/aggregation.ts";
 import { bucketCount, type BucketRange, bucketsOf } from "../records/calendar.ts";
 import { Decimal, percentOf } from "../records/decimal.ts";
+import { Sums } from "../records/sums.ts";
 
 /** A row of a result. Percentiles of merged groups are not known: undefined. */
 export interface ResultRow {
@@ -145,15 +146,13 @@ export function sharesOf(
   { leadingKeys }: RowLayout,
 ): (row: ResultRow) => ResultRow {
   const wholeOf = ({ start, group }: ResultRow) => JSON.stringify([start, group.slice(0, leadingKeys)]);
-  const wholes = new Map<string, Decimal>();
-  for (const row of rows) {
-    const sum = wholes.get(wholeOf(row)) ?? Decimal.ZERO;
-    wholes.set(wholeOf(row), sum.plus(Decimal.from(row.values[0] as string ?? "0")));
-  }
-  return (row) => {
-    const whole = Number((wholes.get(wholeOf(row)) ?? Decimal.ZERO).toString());
-    return { ...row, share: percentOf(Number(row.values[0]), whole) };
-  };
+  const sums = new Sums();
+  for (const row of rows) sums.add(wholeOf(row), row.values[0] as string ?? "0");
+  const wholes = sums.toRecord();
+  return (row) => ({
+    ...row,
+    share: percentOf(Number(row.values[0]), Number(wholes[wholeOf(row)] ?? "0")),
+  });
 }
 
 /**

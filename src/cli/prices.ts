@@ -5,7 +5,7 @@ import { currentPrices, deletePrices, setPrices } from "../pricing/own_prices.ts
 import { acceptPrice, type Price, priceColumns, type PriceInput, unitsPer } from "../pricing/price.ts";
 import { matches, PriceBook } from "../pricing/price_book.ts";
 import { priceUsage } from "../pricing/usage_cost.ts";
-import { Decimal } from "../records/decimal.ts";
+import { Sums } from "../records/sums.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
 import { readPriceFile } from "../transfer/price_file.ts";
 import type { Arguments, Option } from "./arguments.ts";
@@ -97,14 +97,9 @@ export const pricesTest: Command = {
       if (text !== undefined) Object.assign(use, { [field]: readCount(option, text, 0) });
     }
     const { parts, unpriced } = priceUsage(use, await readBook(given));
-    const currencies = [...new Set(parts.map(({ price }) => price.currency))];
-    const totals = currencies.map((currency) => {
-      const costs = parts.filter(({ price }) => price.currency === currency);
-      return {
-        currency,
-        total: costs.reduce((sum, { cost }) => sum.plus(Decimal.from(cost)), Decimal.ZERO).toString(),
-      };
-    });
+    const sums = new Sums();
+    for (const { price, cost } of parts) sums.add(price.currency, cost);
+    const totals = Object.entries(sums.toRecord()).map(([currency, total]) => ({ currency, total }));
     const header = ["unit", "quantity", "price", "cost", "currency"];
     const rows = [
       ...parts.map((

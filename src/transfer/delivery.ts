@@ -15,7 +15,7 @@ import {
   type StagedCost,
 } from "../backends/staging.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
-import { Decimal } from "../records/decimal.ts";
+import { Sums } from "../records/sums.ts";
 import { addHash, ContentHash, type Hash, hashOf, hexOf } from "./content_hash.ts";
 import { periodOf } from "./focus_documents.ts";
 import { TransferError } from "./transfer_error.ts";
@@ -114,7 +114,7 @@ interface StagedPart {
   readonly digest: Hash;
   first: number;
   last: number;
-  readonly totals: Map<string, Decimal>;
+  readonly totals: Sums;
   isClosed: boolean;
   /** True if the issuer had closed the period before this import. */
   wasClosed: boolean;
@@ -265,7 +265,7 @@ export class Delivery implements Publication {
     addHash(part.digest, hash);
     part.first = Math.min(part.first, timestamp);
     part.last = Math.max(part.last, timestamp);
-    part.totals.set(currency, (part.totals.get(currency) ?? Decimal.ZERO).plus(Decimal.from(amount)));
+    part.totals.add(currency, amount);
     if (/^closed$/i.test(focus?.BillingPeriodStatus ?? "")) part.isClosed = true;
     const { closed } = this.#given;
     if (closed.size > 0) part.wasClosed ||= closed.has(periodOf(invoiceIssuerName, part.period));
@@ -301,7 +301,7 @@ export class Delivery implements Publication {
       digest: new Uint32Array(4),
       first: Infinity,
       last: -Infinity,
-      totals: new Map(),
+      totals: new Sums(),
       isClosed: false,
       wasClosed: false,
     };
@@ -326,7 +326,7 @@ export class Delivery implements Publication {
     this.#refusals.push(
       `${part.source} has ${things(there)} of ${periodName(part.period)} already (${
         money(sumOf(live.map(({ state }) => state.totals)))
-      }), this import has ${things(part.rows)} (${money(totalsOf(part))}), and ${reason}`,
+      }), this import has ${things(part.rows)} (${money(part.totals.toRecord())}), and ${reason}`,
     );
     return "refused";
   }
@@ -335,7 +335,7 @@ export class Delivery implements Publication {
     return [...this.#parts.values()].flatMap((part) => {
       const fate = this.#fates.get(part)!;
       const before = sumOf(this.#liveOf(part).map(({ state }) => state.totals));
-      const brought = after.get(part.number)?.totals ?? totalsOf(part);
+      const brought = after.get(part.number)?.totals ?? part.totals.toRecord();
       const now = fate === "known" || fate === "refused"
         ? before
         : fate === "append"
@@ -393,11 +393,9 @@ export function asDelivered(
 
 /** Adds totals up, by currency. */
 export function sumOf(totals: readonly Totals[]): Totals {
-  const sums: Record<string, string> = {};
-  for (const [currency, total] of totals.flatMap((each) => Object.entries(each))) {
-    sums[currency] = Decimal.from(sums[currency] ?? "0").plus(Decimal.from(total)).toString();
-  }
-  return sums;
+  const sums = new Sums();
+  for (const [currency, total] of totals.flatMap((each) => Object.entries(each))) sums.add(currency, total);
+  return sums.toRecord();
 }
 
 /** Totals in a message. */
@@ -422,7 +420,7 @@ function isSameContent(part: StagedPart, live: readonly RecordedPart[]): boolean
 /** True if the totals are the same, where all rows that were delivered were stored. */
 function hasSameTotals(part: StagedPart, live: readonly RecordedPart[]): boolean {
   if (live.some(({ delivered, rows }) => delivered !== rows)) return true;
-  return money(totalsOf(part)) === money(sumOf(live.map(({ totals }) => totals)));
+  return money(part.totals.toRecord()) === money(sumOf(live.map(({ totals }) => totals)));
 }
 
 /** Why a delivery does not replace what is there by itself; undefined if it does. */
@@ -447,13 +445,9 @@ function recordOf(part: StagedPart, after: PartState | undefined): RecordedPart 
     digest: hexOf(digest),
     first,
     last,
-    totals: after?.totals ?? totalsOf(part),
+    totals: after?.totals ?? part.totals.toRecord(),
     ...(isClosed ? { isClosed } : {}),
   };
-}
-
-function totalsOf({ totals }: StagedPart): Totals {
-  return Object.fromEntries([...totals].map(([currency, total]) => [currency, total.toString()]));
 }
 
 function nameOf({ source, period }: { readonly source: string; readonly period: number }): string {

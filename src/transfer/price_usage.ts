@@ -11,8 +11,10 @@ import { costEntries, type CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptQuery, type UsageRecordsQuery } from "../records/query.ts";
 import { type UsageRecord, usageRecords } from "../records/usage_record.ts";
+import { Sums } from "../records/sums.ts";
 import { acceptRecord } from "../records/validation.ts";
 import { deleteRecords } from "./delete_records.ts";
+import { contentOf } from "./values.ts";
 
 /** Entries of a batch. */
 const BATCH_RECORDS = 5_000;
@@ -118,7 +120,7 @@ class PricingRun {
   /** Prices the uses of one time, whose stored costs are given. */
   async price(uses: readonly UsageRecord[], stored: readonly CostEntry[]): Promise<void> {
     const left = new Map(stored.map((entry) => [entry.entryId, entry]));
-    for (const entry of stored) this.#before.add(entry);
+    for (const entry of stored) this.#before.add(entry.currency, entry.amount);
     this.#counts.records += uses.length;
     for (const use of uses) {
       const priced = priceUsage(use, this.#book);
@@ -136,17 +138,17 @@ class PricingRun {
   async finish(): Promise<PriceUsageReport> {
     await this.#write();
     const unpriced = [...this.#unpriced.values()].sort((a, b) => b.records - a.records);
-    return { ...this.#counts, before: this.#before.totals(), after: this.#after.totals(), unpriced };
+    return { ...this.#counts, before: this.#before.toRecord(), after: this.#after.toRecord(), unpriced };
   }
 
   async #keep(entry: CostEntry, found: CostEntry | undefined): Promise<void> {
     if (found && (!this.#options.reprice || isSame(entry, found))) {
       this.#counts.unchanged++;
-      this.#after.add(found);
+      this.#after.add(found.currency, found.amount);
       return;
     }
     this.#counts[found ? "restated" : "added"]++;
-    this.#after.add(entry);
+    this.#after.add(entry.currency, entry.amount);
     this.#batch.push(entry);
     if (this.#batch.length >= BATCH_RECORDS) await this.#write();
   }
@@ -155,7 +157,7 @@ class PricingRun {
   async #drop(entry: CostEntry): Promise<void> {
     if (!this.#options.reprice) {
       this.#counts.unchanged++;
-      this.#after.add(entry);
+      this.#after.add(entry.currency, entry.amount);
       return;
     }
     this.#counts.deleted++;
@@ -188,25 +190,9 @@ class PricingRun {
   }
 }
 
-/** Exact sums by currency. */
-class Sums {
-  readonly #sums = new Map<string, Decimal>();
-
-  add({ currency, amount }: CostEntry): void {
-    this.#sums.set(currency, (this.#sums.get(currency) ?? Decimal.ZERO).plus(Decimal.from(amount)));
-  }
-
-  totals(): Record<string, string> {
-    return Object.fromEntries([...this.#sums].sort().map(([currency, sum]) => [currency, sum.toString()]));
-  }
-}
-
 /** True if two costs are the same record. */
 function isSame(a: CostEntry, b: CostEntry): boolean {
-  return costEntries.columns.every(({ field, type }) => {
-    const [x, y] = [a, b].map((entry) => entry[field as keyof CostEntry]);
-    return type === "map" ? JSON.stringify(x) === JSON.stringify(y) : x === y;
-  });
+  return contentOf(costEntries.columns, a) === contentOf(costEntries.columns, b);
 }
 
 interface SameTime<T> {
