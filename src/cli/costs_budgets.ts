@@ -6,13 +6,13 @@ import {
   CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
   readFormat,
-  readZone,
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
-import { readName, readTime } from "./option_values.ts";
+import { readName } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
+import { readAt } from "./selection.ts";
 
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {
@@ -43,11 +43,7 @@ export const costsBudgets: Command = {
     const format = readFormat(given);
     const failOn = readName("value", given.text("fail-on") ?? "over", ["over", "warning"]);
     const [budgetId] = given.positionals;
-    const at = given.text("at");
-    const query = {
-      ...(budgetId === undefined ? {} : { budgetId }),
-      ...(at === undefined ? {} : { at: readTime("at", at, readZone(given)) }),
-    };
+    const query = { ...(budgetId === undefined ? {} : { budgetId }), ...readAt(given) };
     const { budgets: found } = await withBackend(given, "read", (backend) => budgetsView(backend, query));
     const table = () => found.length > 0 && printTable(found);
     printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });

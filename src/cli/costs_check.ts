@@ -6,12 +6,12 @@ import {
   CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
   readFormat,
-  readZone,
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
-import { readAmount, readTime, UsageError } from "./option_values.ts";
+import { readAmount, UsageError } from "./option_values.ts";
 import { formatTable, print, printFound } from "./output.ts";
+import { readAt } from "./selection.ts";
 
 const HEADER = ["budgetId", "fits", "currency", "amount", "spent", "requested", "remaining"] as const;
 
@@ -29,19 +29,15 @@ export const costsCheck: Command = {
   examples: ["openfinops costs check --budget nlp --amount 120 && ./train.sh"],
   async run(given) {
     const format = readFormat(given);
-    const [budgetId, requested, at] = ["budget", "amount", "at"].map((name) => given.text(name));
+    const [budgetId, requested] = ["budget", "amount"].map((name) => given.text(name));
     if (budgetId === undefined || requested === undefined) {
       throw new UsageError("Pass --budget with its id and --amount with the planned spending.", {
         code: "MISSING_ARGUMENT",
       });
     }
     const planned = readAmount("amount", requested);
-    const time = at === undefined ? {} : { at: readTime("at", at, readZone(given)) };
-    const [budget] = await withBackend(
-      given,
-      "read",
-      (backend) => budgetStatuses(backend, { budgetId, ...time }),
-    );
+    const query = { budgetId, ...readAt(given) };
+    const [budget] = await withBackend(given, "read", (backend) => budgetStatuses(backend, query));
     const { currency, amount, spent } = budget;
     const remaining = Decimal.from(budget.remaining).minus(planned);
     const fits = remaining.compare(Decimal.ZERO) >= 0;

@@ -24,8 +24,8 @@ import {
   showChange,
   showMoney,
 } from "./output.ts";
-import { readSelection, selectionOptions } from "./selection.ts";
-import { readCount, readTime } from "./option_values.ts";
+import { readAt, readSelection, selectionOptions } from "./selection.ts";
+import { readCount } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
 import { splitNames } from "./where.ts";
 
@@ -49,13 +49,13 @@ export const costsSummary: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const [at, top, groupBy] = ["at", "top", "group-by"].map((name) => given.text(name));
+    const [top, groupBy] = ["top", "group-by"].map((name) => given.text(name));
     const timeZone = readZone(given);
     const measure = given.text("measure");
     const options = {
       ...readSelection(given, costEntries),
       timeZone,
-      ...(at === undefined ? {} : { at: readTime("at", at, timeZone) }),
+      ...readAt(given),
       ...(top === undefined ? {} : { top: readCount("top", top, 1) }),
       ...(groupBy === undefined ? {} : { groupBy: splitNames(groupBy) }),
       ...(measure === undefined ? {} : { measure: measure as CostMeasure }),

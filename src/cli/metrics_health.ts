@@ -8,13 +8,13 @@ import {
   CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
   readFormat,
-  readZone,
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { readDurationMs, readTime } from "./option_values.ts";
+import { readDurationMs } from "./option_values.ts";
 import { asCalled } from "./program_name.ts";
+import { readAt } from "./selection.ts";
 
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {
@@ -36,10 +36,9 @@ export const metricsHealth: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const at = given.text("at");
     const text = given.text("window");
     const options = {
-      ...(at === undefined ? {} : { at: readTime("at", at, readZone(given)) }),
+      ...readAt(given),
       ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
     };
     healthWindow(options); // a wrong one fails before a database is opened

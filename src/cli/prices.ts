@@ -20,6 +20,7 @@ import {
 } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { readCount, readTime, UsageError } from "./option_values.ts";
+import { readAt } from "./selection.ts";
 
 const PROVIDER_OPTION: Option = { name: "provider", value: "NAME", summary: "provider, such as openai" };
 const AT_OPTION: Option = { name: "at", value: "TIME", summary: "time of use (default now)" };
@@ -203,11 +204,10 @@ function readPrice(given: Arguments, model: string): PriceInput {
 function readUse(given: Arguments): UsageRecord {
   const [model] = given.positionals;
   if (model === undefined) throw new UsageError("Name a model.", { code: "MISSING_ARGUMENT" });
-  const at = given.text("at");
   const provider = given.text("provider");
   return {
     usageId: "test",
-    timestamp: at === undefined ? Date.now() : readTime("at", at, readZone(given)),
+    timestamp: readAt(given).at ?? Date.now(),
     model,
     ...(provider === undefined ? {} : { provider }),
   };

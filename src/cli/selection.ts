@@ -5,7 +5,15 @@ import { isoTime } from "../transfer/values.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { readWhere, WHERE_OPTION } from "./where.ts";
 import { readZone, TIME_ZONE_OPTION } from "./command.ts";
-import { invalidValue, readBound, readName, readNumber, readSpan, UsageError } from "./option_values.ts";
+import {
+  invalidValue,
+  readBound,
+  readName,
+  readNumber,
+  readSpan,
+  readTime,
+  UsageError,
+} from "./option_values.ts";
 
 /** Datasets by their names on the command line. */
 export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
@@ -122,6 +130,12 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
     );
   }
   return { ...(startTime === undefined ? {} : { startTime }), ...(endTime === undefined ? {} : { endTime }) };
+}
+
+/** Reads `--at`. */
+export function readAt(given: Arguments): { at?: number } {
+  const text = given.text("at");
+  return text === undefined ? {} : { at: readTime("at", text, readZone(given)) };
 }
 
 /** Reads a period that has a length, such as a day or a month. */
