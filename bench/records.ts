@@ -3,14 +3,16 @@
  *
  * @module
  */
-import type { CostEntryInput, SystemMetricsInput } from "../mod.ts";
+import type { CostEntryInput, DeviceMetricsInput, SystemMetricsInput, UsageRecordInput } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Column, Dataset, DatasetName } from "../src/records/dataset.ts";
 import { Decimal } from "../src/records/decimal.ts";
+import { deviceMetrics } from "../src/records/device_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import { formatCsv } from "../src/transfer/csv.ts";
 import { toCells } from "../src/transfer/values.ts";
-import { NODES, samples, START, STEP_MS } from "./samples.ts";
+import { deviceSamples, NODES, samples, START, STEP_MS, usageSamples } from "./samples.ts";
 
 const DAY_MS = 86_400_000;
 /** Costs are this far apart: a million of them are 29 days. */
@@ -18,9 +20,14 @@ const COST_STEP_MS = 2_500;
 /** Samples are made once and used again at other times: making them would be measured as well. */
 const POOL = 256 * NODES;
 
+/** Accelerators, eight in each node. */
+const DEVICES = 8 * NODES;
+
 const timeOf = (i: number) => START + Math.floor(i / NODES) * STEP_MS;
 
 let pool: SystemMetricsInput[] = [];
+let devicePool: DeviceMetricsInput[] = [];
+let usagePool: UsageRecordInput[] = [];
 
 /** A sample as it was made, for what is so fast that a copy of it would be measured. */
 export function sample(i: number): SystemMetricsInput {
@@ -47,10 +54,22 @@ function costAt(i: number): CostEntryInput {
   };
 }
 
+function deviceAt(i: number): DeviceMetricsInput {
+  if (devicePool.length === 0) devicePool = [...deviceSamples(POOL)];
+  return { ...devicePool[i % POOL], timestamp: START + Math.floor(i / DEVICES) * STEP_MS };
+}
+
+function usageAt(i: number): UsageRecordInput {
+  if (usagePool.length === 0) usagePool = [...usageSamples(POOL)];
+  return { ...usagePool[i % POOL], usageId: `chatcmpl-${i}`, timestamp: START + i * COST_STEP_MS };
+}
+
 /** Generated records of each dataset. */
 const RECORDS = {
   system_metrics: { dataset: systemMetrics, at: metricsAt },
   cost_entries: { dataset: costEntries, at: costAt },
+  device_metrics: { dataset: deviceMetrics, at: deviceAt },
+  usage_records: { dataset: usageRecords, at: usageAt },
 } as const;
 
 /** The datasets that are measured with. */

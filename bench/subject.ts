@@ -53,16 +53,20 @@ async function seconds(run: () => Promise<void> | void): Promise<number> {
 
 /** From the first record until all are committed and the backend is closed. */
 async function ingest({ dataset, records, config }: Parameters<Run<"ingest">>[0]): Promise<number> {
-  if (dataset === "cost_entries") {
+  if (dataset === "cost_entries" || dataset === "usage_records") {
     const costs = await CostObservatory.open(config);
     return await seconds(async () => {
-      await source<never>(dataset, records).pipeTo(costs.costEntriesSink());
+      await source<never>(dataset, records).pipeTo(
+        dataset === "cost_entries" ? costs.costEntriesSink() : costs.usage.sink(),
+      );
       assertCount((await costs.close()).committed, records);
     });
   }
   const hub = await ObservabilityHub.open(config);
   return await seconds(async () => {
-    await source<SystemMetricsInput>(dataset, records).pipeTo(hub.systemMetricsSink());
+    await source<never>(dataset, records).pipeTo(
+      dataset === "system_metrics" ? hub.systemMetricsSink() : hub.deviceMetrics.sink(),
+    );
     assertCount((await hub.close()).committed, records);
   });
 }

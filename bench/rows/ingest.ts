@@ -13,6 +13,8 @@ const WARM_UP = 0.1;
 const WORK: Readonly<Record<Measured, string>> = {
   system_metrics: "ingest SystemMetrics",
   cost_entries: "ingest CostEntry with their unique key",
+  device_metrics: "ingest DeviceMetrics",
+  usage_records: "ingest UsageRecord with their unique key",
 };
 
 /** Takes so many records in, and others before, elsewhere, which are not measured. */
@@ -195,6 +197,28 @@ const onTimescale: Row = {
   },
 };
 
+/** A dataset against one of the same kind that is measured against a peer. */
+function againstDataset(dataset: Measured, other: Measured): Row[] {
+  const make = (name: string, work: string, into: (places: Places, dataset: Measured) => Measure): Row => ({
+    name: `ingest-${name}`,
+    work: `${WORK[dataset]}, ${work}`,
+    against: `${WORK[other]}, the same way`,
+    quantity: "rate",
+    records: RECORDS,
+    reach: { atLeast: 0.9 },
+    open: (places) => Promise.resolve({ ours: into(places, dataset), theirs: into(places, other) }),
+  });
+  const name = dataset.split("_")[0].replace(/device$/, "devices");
+  return [
+    make(`${name}-sqlite`, "SQLite", intoSqlite),
+    make(
+      `${name}-postgresql`,
+      "PostgreSQL",
+      (places, dataset) => intoServer(places, dataset, { server: "postgresql" }),
+    ),
+  ];
+}
+
 /** Ingest rates. */
 export const ingestRows: Family = {
   name: "ingest",
@@ -206,5 +230,7 @@ export const ingestRows: Family = {
     onTimescale,
     onSqlite("ingest-costs-sqlite", "cost_entries", { atLeast: 0.8 }),
     onPostgresql("ingest-costs-postgresql", "cost_entries", { atLeast: 0.8 }),
+    ...againstDataset("device_metrics", "system_metrics"),
+    ...againstDataset("usage_records", "cost_entries"),
   ],
 };
