@@ -7,11 +7,15 @@
 /** Most names that a suggestion lists where none is close. */
 const MAX_LISTED = 12;
 
-/** Returns the name that is closest to what was written, or nothing if none is close. */
-export function nearest(written: string, names: readonly string[]): string {
+/** Returns the name that is closest to what was written, or nothing if none is within some edits. */
+export function nearest(
+  written: string,
+  names: readonly string[],
+  limit = Math.max(3, written.length / 2 + 1), // that many edits make another word
+): string {
   const plain = (name: string) => name.replaceAll(/[_-]/g, "").toLowerCase();
   let best = "";
-  let least = Math.max(3, written.length / 2 + 1); // more edits than that are another word
+  let least = limit;
   for (const name of names) {
     const [given, right] = [plain(written).slice(0, 100), plain(name)];
     const edits = given.length >= 4 && right.startsWith(given) ? 0 : distance(given, right);

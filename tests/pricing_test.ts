@@ -2,7 +2,7 @@ import { CostObservatory } from "../mod.ts";
 import { openBackend } from "../src/config.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { BuiltInPrices } from "../src/pricing/built_in_prices.ts";
-import { acceptPrice, type PriceInput } from "../src/pricing/price.ts";
+import { acceptPrice, type Price, type PriceInput } from "../src/pricing/price.ts";
 import type { StoredPrice } from "../src/pricing/own_prices.ts";
 import { PriceBook } from "../src/pricing/price_book.ts";
 import { costEntriesOf, priceUsage } from "../src/pricing/usage_cost.ts";
@@ -112,10 +112,26 @@ Deno.test("PriceBook chooses by model, tier, region and time", () => {
   assertEquals(amountFor({ model: "turbo-mixtral" }), undefined);
 });
 
-Deno.test("PriceBook uses own prices alone where a model has any, and built-in ones elsewhere", async () => {
+Deno.test("PriceBook uses the own price of a unit, else the built-in one", async () => {
   const builtIn = await BuiltInPrices.load();
+  const pricesWith = (input: Partial<PriceInput>) => {
+    const own = stored({ model: "gpt-5", unit: "input", amount: "1.1", ...input });
+    const units = new PriceBook([own], builtIn).of(use({ model: "gpt-5" }));
+    return Object.fromEntries([...units].map(([unit, { price, source }]) => [
+      unit,
+      `${price.amount} ${source.split(" ")[0]}`,
+    ]));
+  };
+  const output = "10 genai-prices"; // as listed by the vendor: 1.25, 10 and 0.125 US dollars for a million tokens
+  const cacheRead = "0.125 genai-prices";
+  assertEquals(pricesWith({}), { input: "1.1 own", output, cacheRead });
+  assertEquals(pricesWith({ unit: "output" }), { output: "1.1 own", input: "1.25 genai-prices", cacheRead });
+  // A cheaper input price stands for the cache as well, as does one in another currency.
+  assertEquals(pricesWith({ amount: "0.125" }), { input: "0.125 own", output, cacheRead });
+  assertEquals(pricesWith({ amount: "0.124" }), { input: "0.124 own", output });
+  assertEquals(pricesWith({ amount: "0.000124", per: 1_000 }), { input: "0.000124 own", output });
+  assertEquals(pricesWith({ currency: "EUR" }), { input: "1.1 own", output });
   const book = new PriceBook([stored({ model: "gpt-5", unit: "input", amount: "1" })], builtIn);
-  assertEquals([...book.of(use({ model: "gpt-5" })).keys()], ["input"]);
   const sonnet = book.of(use({ provider: "anthropic", model: "claude-sonnet-4-5-20250929" }));
   // As listed by the vendor in US dollars for a million tokens.
   assertEquals(
@@ -306,4 +322,48 @@ Deno.test("openfinops prices and costs price print what applies, and restate", a
   assertEquals((await report("--reprice", "--dry-run")).after, { USD: "54.179922" });
   assertEquals((await report("--reprice")).after, { USD: "54.179922" });
   assertEquals((await report("--reprice")).restated, 0);
+});
+
+Deno.test("openfinops prices set, show and test use one provider, and print all prices that apply", async () => {
+  using folder = new TemporaryFolder();
+  const prices = (...args: string[]) => openfinops(["prices", ...args], { cwd: folder.path });
+  const set = await prices("set", "gpt-5", "--provider", "openai", "--unit", "input", "--amount", "1.10");
+  for (const row of [/ input +1\.1 .* own/, / output +10 .* genai/, / cacheRead +0\.125 .* genai/]) {
+    assertMatch(set.out, row);
+  }
+  const shown = await prices("show", "gpt-5", "--format", "json");
+  assertMatch(shown.err, /Prices of provider openai\./);
+  const amounts = (JSON.parse(shown.out) as Price[]).map(({ unit, amount }) => `${unit} ${amount}`);
+  assertEquals(amounts.toSorted(), ["cacheRead 0.125", "input 1.1", "output 10"]);
+  const test = await prices("test", "gpt-5", "--input", "1000000", "--format", "json");
+  assertEquals(JSON.parse(test.out).totals, [{ currency: "USD", total: "1.1" }]);
+  await prices("set", "mine", "--provider", "acme", "--unit", "input", "--amount", "2");
+  assertMatch((await prices("show", "mine")).out, /acme/);
+});
+
+Deno.test("openfinops prices refuses near misses and impossible counts", async () => {
+  using folder = new TemporaryFolder();
+  const cases: [args: string, code: number, message: RegExp][] = [
+    ["set m --unit inptu --amount 1", 2, /Unknown unit "inptu"\. Did you mean "input"\?/],
+    ["set m --unit requests --amount 1", 2, /Did you mean "request"\?/],
+    ["set m --unit cache_read --amount 1", 2, /Did you mean "cacheRead"\?/],
+    ["set m --unit minutes --amount 1", 0, /^Set 1 price\./],
+    ["set m --unit images --amount 1", 0, /^Set 1 price\./],
+    ["show gpt-4o-min", 0, /No price of gpt-4o-min\. Did you mean "gpt-4o-mini"\?/],
+    ["test gpt-4o-min --input 1", 0, /Did you mean "gpt-4o-mini"\?/],
+    ["test gpt-5", 2, /Give the counts of the call, such as --input/],
+    [
+      "test gpt-5 --input 10 --cache-read 11",
+      2,
+      /--cache-read and --cache-write together must be at most --input/,
+    ],
+    ["test gpt-5 --input 10 --cache-read 6 --cache-write 5", 2, /must be at most --input/],
+    ["test gpt-5 --output 10 --reasoning 11", 2, /--reasoning must be at most --output/],
+    ["test gpt-5 --requests 1", 0, /Nothing to pay/],
+  ];
+  for (const [args, code, message] of cases) {
+    const result = await openfinops(["prices", ...args.split(" ")], { cwd: folder.path });
+    assertEquals(result.code, code, args);
+    assertMatch(result.err, message);
+  }
 });

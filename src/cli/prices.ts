@@ -1,8 +1,16 @@
 import type { Backend } from "../backends/backend.ts";
 import { BackendError } from "../errors.ts";
+import { nearest, suggest } from "../nearest.ts";
 import { BUILT_IN_PRICES, BuiltInPrices } from "../pricing/built_in_prices.ts";
-import { currentPrices, deletePrices, setPrices } from "../pricing/own_prices.ts";
-import { acceptPrice, type Price, priceColumns, type PriceInput, unitsPer } from "../pricing/price.ts";
+import { currentPrices, deletePrices, setPrices, type StoredPrice } from "../pricing/own_prices.ts";
+import {
+  acceptPrice,
+  type Price,
+  priceColumns,
+  type PriceInput,
+  TOKEN_UNITS,
+  unitsPer,
+} from "../pricing/price.ts";
 import { matches, PriceBook } from "../pricing/price_book.ts";
 import { priceUsage } from "../pricing/usage_cost.ts";
 import { Sums } from "../records/sums.ts";
@@ -24,6 +32,7 @@ import { readAt } from "./selection.ts";
 
 const PROVIDER_OPTION: Option = { name: "provider", value: "NAME", summary: "provider, such as openai" };
 const AT_OPTION: Option = { name: "at", value: "TIME", summary: "time of use (default now)" };
+const UNITS: readonly string[] = [...TOKEN_UNITS, "request"];
 const COUNTS: readonly [option: string, field: keyof UsageRecord, what: string][] = [
   ["input", "inputTokens", "input tokens, those of the cache included"],
   ["output", "outputTokens", "output tokens, those of reasoning included"],
@@ -69,10 +78,9 @@ export const pricesShow: Command = {
   examples: ["openfinops prices show gpt-5", "openfinops prices show claude-sonnet-4-5 --at 2026-01-01"],
   async run(given) {
     const format = readFormat(given);
-    const use = readUse(given);
-    const units = (await readBook(given)).of(use);
-    printPrices(format, [...units.values()].map(({ price, source }) => ({ ...price, source })));
-    if (units.size === 0) note(unknownModel(use));
+    const prices = await readPrices(given);
+    const use = withProvider(readUse(given), prices);
+    if (printApplied(format, use, prices) === 0) note(unknownModel(use, prices));
   },
 };
 
@@ -92,12 +100,10 @@ export const pricesTest: Command = {
   examples: ["openfinops prices test gpt-5 --input 12000 --cache-read 10000 --output 800"],
   async run(given) {
     const format = readFormat(given);
-    const use = readUse(given);
-    for (const [option, field] of COUNTS) {
-      const text = given.text(option);
-      if (text !== undefined) Object.assign(use, { [field]: readCount(option, text, 0) });
-    }
-    const { parts, unpriced } = priceUsage(use, await readBook(given));
+    const counted = readCounts(given, readUse(given));
+    const prices = await readPrices(given);
+    const use = withProvider(counted, prices);
+    const { parts, unpriced } = priceUsage(use, prices.book);
     const sums = new Sums();
     for (const { price, cost } of parts) sums.add(price.currency, cost);
     const totals = Object.entries(sums.toRecord()).map(([currency, total]) => ({ currency, total }));
@@ -111,6 +117,8 @@ export const pricesTest: Command = {
     const table = () => rows.length > 0 && print(formatTable(header, rows));
     printFound(format, { parts, totals, unpriced }, { table, header, rows });
     for (const { unit, quantity } of unpriced) note(`No price for ${quantity} ${unit} of ${use.model}.`);
+    if (prices.book.of(use).size === 0) note(unknownModel(use, prices));
+    else if (rows.length + unpriced.length === 0) note("Nothing to pay for these counts.");
   },
 };
 
@@ -168,6 +176,8 @@ export const pricesSet: Command = {
     const changed = await withBackend(given, "create", ({ documents }) => setPrices(documents, prices));
     const kept = prices.length - changed.length;
     note(`Set ${formatThings(changed.length, "price", "prices")}${kept > 0 ? `; ${kept} as before` : ""}.`);
+    const [price] = prices;
+    if (file === undefined && !price.model.includes("*")) await printPricesBeside(given, acceptPrice(price));
     if (changed.length > 0) {
       note("Restate the costs of earlier usage with `openfinops costs price --reprice`.");
     }
@@ -198,7 +208,28 @@ function readPrice(given: Arguments, model: string): PriceInput {
     validTo,
   } as PriceInput;
   acceptPrice(price);
-  return price;
+  const { unit } = price;
+  const meant = UNITS.includes(unit) ? "" : nearest(unit, UNITS, 3);
+  if (!meant) return price;
+  throw new UsageError(
+    `Unknown unit "${unit}". Did you mean "${meant}"? For a unit of that name, set the price with --file.`,
+    { code: "INVALID_OPTION" },
+  );
+}
+
+/** Prints all prices that apply where a price that was set does, so that no one of them comes as a surprise. */
+async function printPricesBeside(given: Arguments, price: Price): Promise<void> {
+  const prices = await readPrices(given);
+  const { provider, model, region, validFrom, aboveInputTokens } = price;
+  const use: UsageRecord = {
+    usageId: "test",
+    timestamp: Math.max(validFrom ?? 0, Math.min(Date.now(), (price.validTo ?? Infinity) - 1)),
+    model,
+    ...(provider.includes("*") ? {} : { provider }),
+    ...(aboveInputTokens === undefined ? {} : { inputTokens: aboveInputTokens + 1 }),
+    ...(region === undefined ? {} : { tags: { region } }),
+  };
+  printApplied("table", withProvider(use, prices), prices);
 }
 
 function readUse(given: Arguments): UsageRecord {
@@ -213,9 +244,53 @@ function readUse(given: Arguments): UsageRecord {
   };
 }
 
-async function readBook(given: Arguments): Promise<PriceBook> {
-  return await withPrices(given, ({ documents }) => PriceBook.read(documents)) ??
-    new PriceBook([], await BuiltInPrices.load());
+/** Adds the counts that are given, of which at least one is needed. */
+function readCounts(given: Arguments, use: UsageRecord): UsageRecord {
+  const counts: Partial<Record<string, number>> = {};
+  for (const [option] of COUNTS) {
+    const text = given.text(option);
+    if (text !== undefined) counts[option] = readCount(option, text, 0);
+  }
+  if (Object.keys(counts).length === 0) {
+    throw new UsageError("Give the counts of the call, such as --input 12000 --output 800.", {
+      code: "MISSING_ARGUMENT",
+    });
+  }
+  const { input = 0, output = 0, "cache-read": read = 0, "cache-write": written = 0, reasoning = 0 } = counts;
+  const excess = read + written > input
+    ? "--cache-read and --cache-write together must be at most --input, which they are part of."
+    : reasoning > output
+    ? "--reasoning must be at most --output, which it is part of."
+    : undefined;
+  if (excess) throw new UsageError(excess, { code: "INVALID_OPTION" });
+  return { ...use, ...Object.fromEntries(COUNTS.map(([option, field]) => [field, counts[option]])) };
+}
+
+/** Own and built-in prices, alone and together. */
+interface Prices {
+  readonly own: readonly StoredPrice[];
+  readonly builtIn: BuiltInPrices;
+  readonly book: PriceBook;
+}
+
+async function readPrices(given: Arguments): Promise<Prices> {
+  const own = await withPrices(given, ({ documents }) => currentPrices(documents)) ?? [];
+  const builtIn = await BuiltInPrices.load();
+  return { own, builtIn, book: new PriceBook(own, builtIn) };
+}
+
+/** Adds the provider of the model to a use without one, and says so: that of the built-in prices, else the only own one. */
+function withProvider(use: UsageRecord, { own, builtIn }: Prices): UsageRecord {
+  const { model = "", timestamp } = use;
+  if (use.provider !== undefined) return use;
+  const providers = new Set(
+    own.filter((price) => matches(price.model, model)).map(({ provider }) => provider),
+  );
+  const [only] = providers.size === 1 ? providers : [];
+  const provider = builtIn.providerOf(model, timestamp) ?? (only?.includes("*") ? undefined : only);
+  if (provider === undefined) return use;
+  note(`Prices of provider ${provider}. --provider names another.`);
+  return { ...use, provider };
 }
 
 /** Reads from a database; undefined where the default one is not there, since built-in prices need none. */
@@ -233,13 +308,24 @@ async function withPrices<T>(
   }
 }
 
-function unknownModel({ provider, model }: UsageRecord): string {
+function unknownModel({ provider, model = "" }: UsageRecord, { own, builtIn }: Prices): string {
   const of = provider === undefined ? "" : ` of ${provider}`;
-  return `No price of ${model}${of}. \`openfinops prices list\` lists known models, \`openfinops prices set\` sets a price.`;
+  const known = [...own, ...builtIn.all()].filter((price) =>
+    matches(price.provider, provider ?? price.provider)
+  );
+  const hint = suggest(model, known.map(({ model }) => model).filter((name) => !name.includes("*")));
+  return `No price of ${model}${of}.${hint} \`openfinops prices list\` lists known models, \`openfinops prices set\` sets a price.`;
 }
 
 function describePrice(price: Price): string {
   return `${price.amount} per ${unitsPer(price)}`;
+}
+
+/** Prints the prices of a use; returns their number. */
+function printApplied(format: ReturnType<typeof readFormat>, use: UsageRecord, { book }: Prices): number {
+  const units = [...book.of(use).values()];
+  printPrices(format, units.map(({ price, source }) => ({ ...price, source })));
+  return units.length;
 }
 
 function printPrices(

@@ -49,6 +49,11 @@ export class BuiltInPrices {
     return prices;
   }
 
+  /** Returns the provider that a model of this name belongs to, if it is known. */
+  providerOf(model: string, timestamp: number): string | undefined {
+    return this.#find(undefined, model, timestamp)?.provider.id;
+  }
+
   /** Returns all prices, those of each time for models whose prices have changed. */
   all(): Price[] {
     return this.#providers.flatMap(({ id, models }) =>

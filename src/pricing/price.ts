@@ -6,6 +6,12 @@ import { acceptRecord } from "../records/validation.ts";
 export const TOKEN_UNITS = ["input", "output", "cacheRead", "cacheWrite", "reasoning"] as const;
 /** A part of a call that has a price of its own. */
 export type TokenUnit = typeof TOKEN_UNITS[number];
+/** Units that are part of another one, whose price stands in where theirs is missing. */
+export const WHOLES: Readonly<Record<string, string>> = {
+  cacheRead: "input",
+  cacheWrite: "input",
+  reasoning: "output",
+};
 
 /** Price of one unit of use. */
 export interface Price {

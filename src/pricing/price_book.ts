@@ -1,8 +1,9 @@
 import type { DocumentStore } from "../backends/backend.ts";
+import { Decimal } from "../records/decimal.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
 import { BUILT_IN_PRICES, BuiltInPrices } from "./built_in_prices.ts";
 import { currentPrices, type StoredPrice } from "./own_prices.ts";
-import type { Price } from "./price.ts";
+import { type Price, unitsPer, WHOLES } from "./price.ts";
 
 /** Price that applies to a unit of a use, and where it comes from. */
 export interface AppliedPrice {
@@ -15,8 +16,8 @@ export interface AppliedPrice {
 export type UnitPrices = ReadonlyMap<string, AppliedPrice>;
 
 /**
- * Finds the prices of a use: own ones, else built-in ones. Where a model has any own price at that time, no built-in
- * price applies to it: half of an own price list must not be completed with numbers of another.
+ * Finds the price of each unit of a use: an own one, else a built-in one. The own price of a whole, such as `input`, takes
+ * precedence over a built-in price of its part in another currency, and over a built-in `cacheRead` price that is higher.
  */
 export class PriceBook {
   readonly #own: readonly StoredPrice[];
@@ -43,17 +44,12 @@ export class PriceBook {
 
   /** Returns the price of each unit of a use. */
   of(use: Pick<UsageRecord, "provider" | "model" | "timestamp" | "inputTokens" | "tags">): UnitPrices {
-    const own = this.#ownOf(use);
-    const applicable = own.length > 0
-      ? own
-      : this.#builtIn?.of(use.provider, use.model ?? "", use.timestamp).filter((price) =>
-        applies(price, use)
-      ) ?? [];
-    const source = own.length > 0 ? "own" : BUILT_IN_PRICES;
-    const units = new Map<string, AppliedPrice>();
-    for (const price of applicable) {
-      const found = units.get(price.unit);
-      if (!found || isCloser(price, found.price)) units.set(price.unit, { price, source });
+    const own = closestOf(this.#ownOf(use), "own");
+    const builtIn = this.#builtIn?.of(use.provider, use.model ?? "", use.timestamp) ?? [];
+    const others = closestOf(builtIn.filter((price) => applies(price, use)), BUILT_IN_PRICES);
+    const units = new Map(own);
+    for (const [unit, applied] of others) {
+      if (!own.has(unit) && fits(applied.price, own.get(WHOLES[unit])?.price)) units.set(unit, applied);
     }
     return units;
   }
@@ -70,6 +66,25 @@ export class PriceBook {
     }
     return matching.filter((price) => applies(price, use));
   }
+}
+
+/** The closest price of each unit. */
+function closestOf(prices: readonly Price[], source: string): Map<string, AppliedPrice> {
+  const units = new Map<string, AppliedPrice>();
+  for (const price of prices) {
+    const found = units.get(price.unit);
+    if (!found || isCloser(price, found.price)) units.set(price.unit, { price, source });
+  }
+  return units;
+}
+
+/** True if a built-in price of a part can stand beside the own price of its whole, if there is one. */
+function fits(part: Price, whole: Price | undefined): boolean {
+  if (whole === undefined) return true;
+  const [cost, limit] = [[part, whole], [whole, part]].map(([price, other]) =>
+    Decimal.from(price.amount).timesFraction(BigInt(unitsPer(other)), 1n)
+  );
+  return part.currency === whole.currency && (part.unit !== "cacheRead" || cost.compare(limit) <= 0);
 }
 
 /** True if a price is for the time, the region and the size of a use. */

@@ -1,7 +1,7 @@
 import type { CostEntry } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
-import { isTokenUnit, type Price, unitsPer } from "./price.ts";
+import { isTokenUnit, type Price, unitsPer, WHOLES } from "./price.ts";
 import type { PriceBook, UnitPrices } from "./price_book.ts";
 
 /** The source of costs that are computed from usage. */
@@ -35,13 +35,6 @@ export interface PricedUsage {
   readonly unpriced: readonly UsedPart[];
 }
 
-/** Units whose price stands in for one that a price list does not have. */
-const FALLBACK: Readonly<Record<string, string>> = {
-  cacheRead: "input",
-  cacheWrite: "input",
-  reasoning: "output",
-};
-
 /**
  * Prices a use. Tokens of the cache are part of the input and those of reasoning part of the output, so each token is
  * priced once: by the price of its part where there is one, else by that of the whole.
@@ -51,7 +44,7 @@ export function priceUsage(usage: UsageRecord, book: Pick<PriceBook, "of">): Pri
   const parts: PricedPart[] = [];
   const unpriced: UsedPart[] = [];
   for (const part of partsOf(usage, prices)) {
-    const applied = prices.get(part.unit) ?? prices.get(FALLBACK[part.unit]);
+    const applied = prices.get(part.unit) ?? prices.get(WHOLES[part.unit]);
     if (!applied) unpriced.push(part);
     else {
       const { price, source } = applied;
