@@ -8,6 +8,7 @@ import { deliver, fillOutbox, type Outgoing, readOutbox } from "../src/monitorin
 import { type Notification, send, SendError, sign } from "../src/monitoring/notifications/send.ts";
 import { DAY_MS, HOUR_MS } from "../src/records/calendar.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
+import { openfinops } from "./command.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
 
@@ -125,6 +126,9 @@ Deno.test("send() gives up when a server does not answer in time", async () => {
   silent.close();
 });
 
+const rethrow = (error: unknown) => {
+  throw error;
+};
 const SOURCES = {
   env: (name: string) =>
     ({ URL: "https://hooks.example/T0KEN", KEY: "T0KEN", BAD: "hooks.example/T0KEN" })[name],
@@ -137,7 +141,7 @@ Deno.test("parseChannels() takes secrets from the environment and from files", (
     { "name": "b", "type": "email", "url": "smtps://kim@mail.example", "password": { "env": "KEY" },
       "from": "a@x.example", "to": ["b@x.example"] }
   ]`;
-  const [a, b] = parseChannels(json, SOURCES);
+  const [a, b] = parseChannels(json, SOURCES, rethrow);
   assertEquals(a, webhook("https://hooks.example/T0KEN", { name: "a", secret: "T0KEN", topics: ["alert"] }));
   assertEquals([b.type, b.password, b.to], ["email", "T0KEN", ["b@x.example"]]);
 });
@@ -150,7 +154,7 @@ Deno.test("parseChannels() names what is wrong and shows no secret", () => {
     [`{"url": "T0KEN"}`, /JSON array/],
     [with_({ type: "slak" }), /type must be one of webhook, slack, teams, email/],
     [with_({ type: undefined }), /type must be given/],
-    [with_({ type: "webhook" }), /secret must be given/],
+    [with_({ type: "webhook" }), /Cannot accept channel a: secret must be given/],
     [with_({ type: "email" }), /from must be given/],
     [with_({ secrets: "T0KEN" }), /unknown field "secrets"\. Did you mean "secret"/],
     [with_({ secret: 7070707 }), /the secret of a must be a text/],
@@ -163,11 +167,54 @@ Deno.test("parseChannels() names what is wrong and shows no secret", () => {
     [with_({}).replace(/^\[(.*)\]$/, "[$1,$1]"), /two of them are named a/],
   ];
   for (const [json, expected] of cases) {
-    const error = assertThrows(() => parseChannels(json, SOURCES)) as Error;
+    const error = assertThrows(() => parseChannels(json, SOURCES, rethrow)) as Error;
     assert(error instanceof ConfigError || error instanceof ValidationError, Deno.inspect(error));
     assertMatch(error.message, expected);
     assert(!/T0KEN|7070707/.test(error.message), error.message);
   }
+});
+
+Deno.test("parseChannels() returns the channels beside wrong ones, and names those", () => {
+  const good = { name: "good", type: "slack", url: "https://hooks.example/T0KEN" };
+  const wrong: [string | undefined, string][] = [];
+  const json = JSON.stringify([{ ...good, name: "bad", type: "webhook" }, 7, {}, good, { ...good }]);
+  const found = parseChannels(json, SOURCES, (error, name) => wrong.push([name, (error as Error).message]));
+  assertEquals(found.map(({ name }) => name), ["good"]);
+  assertEquals(wrong.map(([name]) => name), ["bad", undefined, undefined, "good"]);
+  assertMatch(wrong.map(([, message]) => message).join("\n"), /channel bad: .*\n.*channel 2.*\n.*channel 3/);
+});
+
+Deno.test("openfinops imports, flushes and tests other channels beside a wrong one", async () => {
+  using folder = new TemporaryFolder();
+  await using receiver = new HttpReceiver();
+  const channels = [{ name: "bad", type: "webhook", url: receiver.url() }, {
+    ...webhook(receiver.url()),
+    secret: "s",
+  }];
+  Deno.writeTextFileSync(folder.file("channels.json"), JSON.stringify(channels));
+  Deno.writeTextFileSync(
+    folder.file("costs.ndjson"),
+    '{"entryId":"a","timestamp":"2026-11-01","resourceId":"r","category":"c","amount":"1","currency":"USD"}\n',
+  );
+  const run = async (command: string, file = "channels.json") => {
+    const env = { OPENFINOPS_CHANNELS: file };
+    const { code, err } = await openfinops(command.split(" "), { cwd: folder.path, env });
+    return { code, err };
+  };
+  const noted = /channels\.json: Cannot accept channel bad: secret must be given/;
+  for (const command of ["database import costs costs.ndjson", "notify test ops", "notify flush"]) {
+    const { code, err } = await run(command);
+    assertMatch(err, noted);
+    assertEquals(code, 0, err);
+  }
+  assertEquals(receiver.received.length, 1);
+  const test = await run("notify test bad");
+  assertEquals(test.code === 0, false);
+  assertMatch(test.err, noted);
+  const missing = await run("database import costs costs.ndjson", "none.json");
+  assertEquals(missing.code, 0, missing.err);
+  assertMatch(missing.err, /none\.json cannot be read/);
+  assertEquals((await run("notify flush", "none.json")).code === 0, false);
 });
 
 /** A budget, and a threshold that was crossed. */

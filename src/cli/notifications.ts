@@ -26,16 +26,26 @@ const SOON_MS = 1_000;
 let lastFailure: string | undefined;
 
 /**
- * Reads the channels of this process; none where the variable is not set, or may not be read.
+ * Reads the channels of this process; none where the variable is not set, or may not be read. Notes those that cannot be
+ * used, and returns the others: a wrong channel does not stop the work of a command.
  *
- * @throws {ConfigError} If they cannot be used.
+ * @param wrong Gets the error of each that cannot be used, by its name.
  */
-export function readChannels(): Channel[] {
+export function readChannels(wrong = new Map<string | undefined, unknown>()): Channel[] {
   if (!isGranted({ name: "env", variable: CHANNELS })) return [];
   const given = env(CHANNELS);
   if (given === undefined) return [];
-  const json = given.trimStart().startsWith("[") ? given : readSecretFile(given);
-  return parseChannels(json, { env, file: readSecretFile });
+  const isJson = given.trimStart().startsWith("[");
+  const onWrong = (error: unknown, name?: string) => {
+    wrong.set(name, error);
+    note(`Not notified, by ${isJson ? CHANNELS : describePath(given)}: ${messageOf(error)}`);
+  };
+  try {
+    return parseChannels(isJson ? given : readSecretFile(given), { env, file: readSecretFile }, onWrong);
+  } catch (error) {
+    onWrong(error);
+    return [];
+  }
 }
 
 function readSecretFile(path: string): string {

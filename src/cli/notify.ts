@@ -41,7 +41,7 @@ export const notifyTest: Command = {
   options: [],
   examples: ["openfinops notify test ops"],
   async run({ positionals: [name] }) {
-    const channels = requireChannels();
+    const channels = requireChannels(name);
     if (name === undefined) throw new UsageError("Name a channel.", { code: "MISSING_ARGUMENT" });
     readName("channel", name, channels.map(({ name }) => name));
     const at = Date.now();
@@ -96,9 +96,15 @@ function readState(given: Arguments): string | undefined {
   return text === undefined ? undefined : readName("state", text, ["pending", "sent", "dead"]);
 }
 
-function requireChannels() {
-  const channels = readChannels();
+/** Reads the channels, at least one; fails if the named one cannot be used. */
+function requireChannels(name?: string) {
+  const wrong = new Map<string | undefined, unknown>();
+  const channels = readChannels(wrong);
+  if (name !== undefined && wrong.has(name) && !channels.some((channel) => channel.name === name)) {
+    throw wrong.get(name);
+  }
   if (channels.length > 0) return channels;
+  for (const error of wrong.values()) throw error;
   throw new UsageError(
     `No channels. Set ${CHANNELS} to a JSON file of channels (see docs/notifications.md).`,
     {

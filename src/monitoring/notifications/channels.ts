@@ -58,10 +58,14 @@ export interface SecretSources {
 /**
  * Reads channels from a JSON array.
  *
- * @throws {ConfigError} If it is none, or a secret is missing. The message never holds a secret.
- * @throws {ValidationError} If a field is missing, unknown or wrong.
+ * @param onWrong Gets the error of a channel that cannot be used, and its name if it has one. The others are returned.
+ * @throws {ConfigError} If it is none. No message holds a secret.
  */
-export function parseChannels(json: string, sources: SecretSources): Channel[] {
+export function parseChannels(
+  json: string,
+  sources: SecretSources,
+  onWrong: (error: unknown, name: string | undefined) => void,
+): Channel[] {
   let given: unknown;
   try {
     given = JSON.parse(json);
@@ -69,15 +73,23 @@ export function parseChannels(json: string, sources: SecretSources): Channel[] {
     // reported below; the message of the parser quotes the text
   }
   if (!Array.isArray(given)) throw unusable("they must be a JSON array of channels");
-  const channels = given.map((input) => acceptChannel(input, sources));
-  const twice = channels.find(({ name }, i) => channels.findIndex((other) => other.name === name) < i);
-  if (twice) throw unusable(`two of them are named ${twice.name}. Rename one`);
-  return channels;
+  const channels = new Map<string, Channel>();
+  for (const [i, input] of given.entries()) {
+    const name = typeof input?.name === "string" && FIELDS.name.test(input.name) ? input.name : undefined;
+    try {
+      const channel = acceptChannel(`channel ${name ?? i + 1}`, input, sources);
+      if (channels.has(channel.name)) throw unusable(`two of them are named ${name}. Rename one`);
+      channels.set(channel.name, channel);
+    } catch (error) {
+      onWrong(error, name);
+    }
+  }
+  return [...channels.values()];
 }
 
-function acceptChannel(input: Channel, sources: SecretSources): Channel {
+function acceptChannel(subject: string, input: Channel, sources: SecretSources): Channel {
   const required = ["name", "type", "url", ...REQUIRED[input?.type] ?? []];
-  const given = takeFields("a channel", input, { fields: FIELDS, required });
+  const given = takeFields(subject, input, { fields: FIELDS, required });
   for (const field of SECRETS) {
     if (given[field] !== undefined) {
       given[field] = readSecret(given[field], `the ${field} of ${given.name}`, sources);
