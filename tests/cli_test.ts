@@ -1001,6 +1001,8 @@ test("costs set-budget creates, changes and deletes, and costs budgets reports",
   ]);
   const changed = await run("costs", "set-budget", "nlp", "--amount", "1");
   assertEquals(changed.err, "Changed: nlp, 1 USD per 1mo, for team=nlp.\n");
+  await run("costs", "set-budget", "nlp", "--time-zone", "Europe/Berlin");
+  assertMatch((await run(...budgets)).out, / to\nnlp .* 2026-01-31\n/);
   const table = await run(...budgets);
   assertMatch(table.out, /nlp +over budget +1\.00 +1\.00 USD +█+ +100\.0 +-0\.0000000000000000010 /);
   const [header, row] = (await run(...budgets, "--format", "csv")).out.split("\n");

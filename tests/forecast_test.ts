@@ -4,7 +4,7 @@
  * @module
  */
 import { DAY_MS } from "../src/records/calendar.ts";
-import { type DailyForecast, forecastDays, trendOfDays } from "../src/views/forecast.ts";
+import { type DailyForecast, forecastDays, trendOfDays } from "../src/aggregation/forecast.ts";
 import { assert, assertEquals } from "./assert.ts";
 
 const SEEDS = 50;

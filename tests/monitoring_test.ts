@@ -452,7 +452,46 @@ Deno.test("windowAt() returns months of the budget's time zone within its start 
   assertEquals([once.period, windowAt(once, NEW_YEAR)], [undefined, { start, end }]);
 });
 
-Deno.test("CostObservatory projects spending to the end of the period", async () => {
+Deno.test("CostObservatory gives budgets the forecast of the summary, which knows where the data ends", async () => {
+  await using costs = await CostObservatory.open({ timeZone: "Europe/Berlin" });
+  const [start, end] = [Date.UTC(2026, 8, 1), Date.UTC(2026, 10, 29)];
+  for (let time = start; time < end; time += DAY / 4) {
+    const day = new Date(time).getUTCDay();
+    for (const team of ["nlp", "vision", "ads", "core"]) {
+      const amount = String((day % 6 === 0 ? 2 : 9) + team.length);
+      const more = { tags: { team }, category: team === "ads" ? "cpu" : "gpu" };
+      await costs.addCostEntry(costEntry({ entryId: `${team}${time}`, timestamp: time, amount, ...more }));
+    }
+  }
+  await costs.addCostEntry(costEntry({ entryId: "last", timestamp: end - DAY / 24, amount: "1.5" })); // 29th in Berlin
+  await costs.flush();
+  const teams = ["nlp", "vision", "ads", "core"];
+  await costs.createBudget({ budgetId: "all", amount: "1000" });
+  await costs.createBudget({ budgetId: "both", amount: "1000", categories: ["cpu", "gpu"] });
+  for (const team of teams) await costs.createBudget({ budgetId: team, amount: "5000", tags: { team } });
+  const { now } = Date;
+  try {
+    Date.now = () => Date.UTC(2026, 10, 30, 3);
+    const { currencies: [usd] } = await costs.getCostSummary();
+    assertEquals(usd.forecast!.dataEnd, Date.UTC(2026, 10, 28, 23));
+    const first = await costs.getBudgetStatus();
+    const projected = new Map(first.map(({ budgetId, projectedSpend }) => [budgetId, projectedSpend]));
+    assertEquals([projected.get("all"), projected.get("both")], Array(2).fill(usd.forecast!.total));
+    for (const team of teams) {
+      const { currencies: [{ forecast }] } = await costs.getCostSummary({ tags: { team } });
+      assertEquals(projected.get(team), forecast!.total, team);
+    }
+    Date.now = () => Date.UTC(2026, 10, 30, 9);
+    const [later] = await costs.getBudgetStatus({ budgetId: "all" });
+    const { burnRatePerDay, projectedSpend, timeZone } = later;
+    assertEquals([projectedSpend, timeZone], [usd.forecast!.total, "Europe/Berlin"]);
+    assertEquals(burnRatePerDay, first.find(({ budgetId }) => budgetId === "all")!.burnRatePerDay);
+  } finally {
+    Date.now = now;
+  }
+});
+
+Deno.test("CostObservatory projects spending pro rata over days with data when there are few", async () => {
   await using costs = new CostObservatory();
   const [startTime, endTime] = [NEW_YEAR, NEW_YEAR + 10 * DAY];
   await costs.createBudget({ budgetId: "b", amount: "100", startTime, endTime });
@@ -469,7 +508,10 @@ Deno.test("CostObservatory projects spending to the end of the period", async ()
       Date.now = realNow;
     }
   };
-  assertEquals(await forecastAt(startTime + 2 * DAY), ["25", "20", "250", startTime + 4 * DAY]);
+  // The data ends with the first day, whatever the time is.
+  const expected = ["50", "20", "500", startTime + 2 * DAY];
+  assertEquals(await forecastAt(startTime + 2 * DAY), expected);
+  assertEquals(await forecastAt(startTime + 2.5 * DAY), expected.with(1, "25"));
   assertEquals((await forecastAt(startTime + MINUTE)).slice(2), [undefined, undefined]);
   // It is over: what was spent is known, whichever of its days is named.
   assertEquals(await forecastAt(endTime + DAY, startTime + DAY), ["5", "100", "50", undefined]);

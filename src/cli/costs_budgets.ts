@@ -11,6 +11,7 @@ import {
 } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
 import { readName } from "./option_values.ts";
+import { bucketLabel } from "../records/periods.ts";
 import { asCalled } from "./program_name.ts";
 import { readAt } from "./selection.ts";
 
@@ -93,7 +94,7 @@ function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
 }
 
 function printTable(found: readonly BudgetStatus[]): void {
-  const header = ["budget", "status", "spent", "limit", "", "%", "remaining", "per day", "forecast", "ends"];
+  const header = ["budget", "status", "spent", "limit", "", "%", "remaining", "per day", "forecast", "to"];
   print(formatTable(
     header,
     found.map((budget) => {
@@ -108,7 +109,7 @@ function printTable(found: readonly BudgetStatus[]): void {
         showMoney(remaining, currency),
         showMoney(burnRatePerDay, currency),
         budget.projectedSpend === undefined ? "too early" : showMoney(budget.projectedSpend, currency),
-        isoTime(budget.endTime).slice(0, 10),
+        bucketLabel({ count: 1, unit: "d" }, budget.endTime - 1, budget.timeZone),
       ];
     }),
   ));

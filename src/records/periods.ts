@@ -71,6 +71,12 @@ export function localDay(time: number, timeZone: string): number {
   return Date.UTC(year, month - 1, day) / DAY_MS;
 }
 
+/** Returns the time at which a local day begins, from its days since the epoch. */
+export function startOfLocalDay(day: number, timeZone: string): number {
+  const [year, month, date] = new Date(day * DAY_MS).toISOString().slice(0, 10).split("-").map(Number);
+  return new Temporal.PlainDate(year, month, date).toZonedDateTime(timeZone).epochMilliseconds;
+}
+
 /** Returns the local label of a bucket: `2026`, `2026-Q4`, `2026-10`, a date (of weeks the Monday), or a time. */
 export function bucketLabel({ count, unit }: Bucket, start: number, timeZone: string): string {
   const at = zonedAt(start, timeZone);

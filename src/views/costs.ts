@@ -9,12 +9,12 @@ import type { Backend } from "../backends/backend.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
-import { endOfDay, localDay, startOfDay } from "../records/periods.ts";
+import { localDay, startOfDay, startOfLocalDay } from "../records/periods.ts";
 import { acceptQuery, type CostEntriesQuery, queryFields } from "../records/query.ts";
 import { parseSpan } from "../records/time_text.ts";
 import { acceptTimeText, acceptTimeZone } from "../records/validation.ts";
 import { type Check, isAnything, takeFields } from "../monitoring/field_checks.ts";
-import { forecastDays, HISTORY_DAYS, trendOfDays } from "./forecast.ts";
+import { type DayRange, forecastRange, HISTORY_DAYS, trendOfDays } from "../aggregation/forecast.ts";
 
 /** Time range, filters and groups of a cost summary. */
 export interface CostSummaryOptions extends Omit<CostEntriesQuery, "limit" | "order"> {
@@ -183,37 +183,24 @@ function acceptRange(
   throw invalidAggregate(costEntries, { field: "startTime", value: startTime, expected });
 }
 
-/** A range of local days. */
-interface DayRange {
-  readonly startTime: number;
-  readonly endTime: number;
-  readonly timeZone: string;
-  readonly now: number;
-}
-
 /** The trend of days, and the forecast where the range is not over, or its data may come late. */
 function outlook(
   { total: known }: CostAggregate,
   rows: readonly CostAggregate[],
-  { startTime, endTime, timeZone, now }: DayRange,
+  range: DayRange,
 ): Pick<CurrencySummary, "trend" | "forecast" | "noForecast"> {
+  const { startTime, endTime, timeZone, now } = range;
   const dayOf = (time: number) => localDay(time, timeZone);
   const days = new Map(rows.map((row) => [dayOf(row.startTime!), Number(row.total)]));
   const [start, end, today] = [dayOf(startTime), dayOf(endTime - 1) + 1, dayOf(now)];
   const trend = trendOfDays({ days, start, end, today });
   const found = { ...(trend === undefined ? {} : { trend }) };
-  const lastDay = startOfDay(endTime - 1, timeZone);
-  const lastPart = (endTime - lastDay) / (endOfDay(lastDay, timeZone) - lastDay);
-  if (endTime <= now && lastPart < 1) return found;
-  const forecast = forecastDays({ days, start, end, today, known: Number(known), lastPart });
+  const forecast = forecastRange(range, { days, known: Number(known) });
   if (forecast === undefined) return found;
   if (typeof forecast === "string") return { ...found, noForecast: forecast };
   const { total, low, high, lastDay: complete, history, model } = forecast;
   const text = (value: number) => Decimal.from(value.toPrecision(12)).toString();
-  const [year, month, day] = new Date((complete + 1) * DAY_MS).toISOString().slice(0, 10).split("-").map(
-    Number,
-  );
-  const dataEnd = new Temporal.PlainDate(year, month, day).toZonedDateTime(timeZone).epochMilliseconds;
+  const dataEnd = startOfLocalDay(complete + 1, timeZone);
   const amounts = { total: text(total), low: text(low), high: text(high) };
   return {
     ...found,

@@ -1,4 +1,6 @@
+import { endOfCompleteDays, forecastRange } from "../../aggregation/forecast.ts";
 import { DAY_MS } from "../../records/calendar.ts";
+import { localDay } from "../../records/periods.ts";
 import type { CurrencyTotal } from "../../backends/backend.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
 import { Decimal } from "../../records/decimal.ts";
@@ -15,6 +17,8 @@ export type BudgetState = BudgetStatus["status"];
 export interface BudgetStatus {
   /** The id. */
   budgetId: string;
+  /** The time zone of its periods. */
+  timeZone: string;
   /** Display name. */
   name: string;
   /** Status. */
@@ -35,11 +39,14 @@ export interface BudgetStatus {
   startTime: number;
   /** End of the period. */
   endTime: number;
-  /** Average spending a day so far. */
+  /** Average spending a day, up to the last day whose costs are complete. */
   burnRatePerDay: string;
   /** Spending by now if the limit were spent evenly. */
   expectedSpend: string;
-  /** Projected spending at the end; absent in the first hundredth of the period. */
+  /**
+   * Forecast of spending at the end, as in a cost summary; with too few days for one, spending pro rata over the
+   * complete days of the period. Absent where it has none.
+   */
   projectedSpend?: string;
   /** Time at which nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
   projectedExhaustion?: number;
@@ -74,13 +81,16 @@ export function thresholdAmount({ amount }: Budget, threshold: number): Decimal 
 /** Returns the status of a budget from the spending in a window: now, or at the end of a past window. */
 export function budgetStatus(
   budget: Budget,
-  { window, spending: { totals, others }, crossings }: {
+  { window, spending: { totals, others }, crossings, days = new Map(), now }: {
     window: BudgetWindow;
     spending: Spending;
     crossings: readonly BudgetCrossing[];
+    /** Daily totals, also of the time before the window; absent where they do not matter any more. */
+    days?: ReadonlyMap<number, number>;
+    now: number;
   },
 ): BudgetStatus {
-  const { budgetId, name, currency, amount } = budget;
+  const { budgetId, timeZone, name, currency, amount } = budget;
   const basis = basisOf(budget, totals);
   const { total: spent, count: entries } = totals[basis];
   const other = totals[basis === "billed" ? "estimated" : "billed"];
@@ -95,6 +105,7 @@ export function budgetStatus(
     }));
   return {
     budgetId,
+    timeZone,
     name,
     status: stateOf(budget, spent),
     currency,
@@ -106,7 +117,7 @@ export function budgetStatus(
     entries,
     startTime: window.start,
     endTime: window.end,
-    ...forecast(budget, window, spent),
+    ...outlook(budget, { window, spent, days, now }),
     crossed: [...crossings, ...unreported].toSorted((a, b) => a.threshold - b.threshold),
     otherCurrencies: others.toSorted((a, b) => a.currency < b.currency ? -1 : 1),
     ...(other.count === 0 ? {} : {
@@ -128,24 +139,68 @@ function stateOf({ amount }: Budget, spent: Decimal): BudgetState {
   return spent.compare(approaching) >= 0 ? "approaching_limit" : "under_budget";
 }
 
-/** Projection at the current rate. */
-function forecast(
-  { amount }: Budget,
-  { start, end }: BudgetWindow,
-  spent: Decimal,
+/** Late data changes a window for so long. */
+const MAX_LAG_MS = 10 * DAY_MS;
+
+/** Returns true if spending in a window may still go up: it is not over, or its data may be late. */
+export function mayChange({ start, end }: BudgetWindow, now: number): boolean {
+  return start <= now && now < end + MAX_LAG_MS;
+}
+
+/** Rates up to the end of the complete days, and the forecast; where that is refused, spending pro rata. */
+function outlook(
+  { amount, timeZone }: Budget,
+  { window: { start, end }, spent, days, now }: {
+    window: BudgetWindow;
+    spent: Decimal;
+    days: ReadonlyMap<number, number>;
+    now: number;
+  },
 ): Pick<BudgetStatus, "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion"> {
   const length = BigInt(end - start);
-  const elapsed = BigInt(Math.min(Math.max(Date.now() - start, 0), end - start));
+  const within = (time: number) => Math.min(Math.max(time - start, 0), end - start);
+  const complete = now >= end ? end : endOfCompleteDays(days, { timeZone, now }) ?? start;
+  const hasDays = complete > start;
+  const elapsed = BigInt(within(hasDays ? complete : now));
+  const known = Number(spent.toString());
+  const counted = hasDays ? spentBefore(localDay(complete, timeZone), { spent, days }) : spent;
   const found = {
-    burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : spent.timesFraction(BigInt(DAY_MS), elapsed)).toString(),
-    expectedSpend: Decimal.from(amount).timesFraction(elapsed, length).toString(),
+    burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : counted.timesFraction(BigInt(DAY_MS), elapsed))
+      .toString(),
+    expectedSpend: Decimal.from(amount).timesFraction(BigInt(within(now)), length).toString(),
   };
-  if (elapsed * 100n < length) return found; // too early to tell
-  const exhaustion = start + Number(elapsed) * Number(amount) / Number(spent.toString());
-  const isWithin = spent.compare(Decimal.ZERO) > 0 && exhaustion < end;
+  const forecast = start > now
+    ? undefined
+    : forecastRange({ startTime: start, endTime: end, timeZone, now }, {
+      days,
+      known,
+    });
+  const isForecast = typeof forecast === "object";
+  if (!isForecast && !hasDays) return found; // no day to go by
+  const projected = isForecast
+    ? Decimal.from(forecast.total.toPrecision(12))
+    : highest(spent, counted.timesFraction(length, elapsed));
+  const [from, limit, total] = [start + Number(elapsed), Number(amount), Number(projected.toString())];
+  const exhaustion = known >= limit
+    ? start + Number(elapsed) * limit / known
+    : from + (limit - known) / (total - known) * (end - from);
   return {
     ...found,
-    projectedSpend: spent.timesFraction(length, elapsed).toString(),
-    ...(isWithin ? { projectedExhaustion: Math.round(exhaustion) } : {}),
+    projectedSpend: projected.toString(),
+    ...(total > limit && exhaustion < end ? { projectedExhaustion: Math.round(exhaustion) } : {}),
   };
+}
+
+/** Returns spending without that of days which are not complete. */
+function spentBefore(
+  end: number,
+  { spent, days }: { spent: Decimal; days: ReadonlyMap<number, number> },
+): Decimal {
+  let late = 0;
+  for (const [day, total] of days) if (day >= end) late += total;
+  return late === 0 ? spent : Decimal.from((Number(spent.toString()) - late).toPrecision(12));
+}
+
+function highest(a: Decimal, b: Decimal): Decimal {
+  return a.compare(b) > 0 ? a : b;
 }

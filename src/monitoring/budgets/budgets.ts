@@ -1,14 +1,16 @@
 import { isDeepStrictEqual } from "node:util";
+import { HISTORY_DAYS } from "../../aggregation/forecast.ts";
 import type { Backend } from "../../backends/backend.ts";
 import { type ErrorCode, ValidationError } from "../../errors.ts";
 import { nearest } from "../../nearest.ts";
 import type { EventListener } from "../../pipeline/events.ts";
 import type { Budget } from "../../records/budget.ts";
+import { DAY_MS } from "../../records/calendar.ts";
 import { acceptTimeText, acceptTimeZone } from "../../records/validation.ts";
 import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./budget.ts";
-import { type BudgetStatus, budgetStatus, reachedThresholds } from "./budget_status.ts";
+import { type BudgetStatus, budgetStatus, mayChange, reachedThresholds } from "./budget_status.ts";
 import { CrossingLog, rearm, recordCrossings } from "./crossings.ts";
-import { readSpending, readSpendings, type Spending, spentOf } from "./spending.ts";
+import { basisOf, readDailyTotals, readSpending, readSpendings, type Spending, spentOf } from "./spending.ts";
 import { isAnything, isText, takeFields } from "../field_checks.ts";
 import { bodiesOf, BUDGET } from "../document_kinds.ts";
 
@@ -170,8 +172,13 @@ async function readBudgetSpendings(
 
 async function reportOf(backend: Backend, found: readonly BudgetSpending[]): Promise<BudgetStatus[]> {
   const log = await CrossingLog.read(backend.documents);
+  const now = Date.now();
+  const open = found.filter(({ window }) => mayChange(window, now));
+  const basis = new Map(open.map(({ budget, spending }) => [budget, basisOf(budget, spending.totals)]));
+  const span = { start: now - HISTORY_DAYS * DAY_MS, end: now + 1 };
+  const days = await readDailyTotals(backend, basis, span);
   return found.map(({ budget, ...rest }) =>
-    budgetStatus(budget, { ...rest, crossings: log.of(budget, rest.window) })
+    budgetStatus(budget, { ...rest, crossings: log.of(budget, rest.window), days: days.get(budget), now })
   );
 }
 

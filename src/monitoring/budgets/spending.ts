@@ -1,8 +1,10 @@
 import type { Backend, CurrencyTotal } from "../../backends/backend.ts";
 import type { AggregateRow, GroupKey } from "../../records/aggregation.ts";
 import type { Budget } from "../../records/budget.ts";
+import { type BucketRange, bucketRangesOf } from "../../records/calendar.ts";
 import { costEntries, type CostEntry } from "../../records/cost_entry.ts";
 import { Decimal } from "../../records/decimal.ts";
+import { localDay } from "../../records/periods.ts";
 import { acceptQuery } from "../../records/query.ts";
 import type { BudgetWindow } from "./budget.ts";
 
@@ -58,20 +60,72 @@ export async function readSpendings(backend: Backend, periods: readonly BudgetPe
     const size = alike.length < MIN_SHARED ? 1 : MAX_WINDOWS;
     const parts = alike.flatMap((_, i) => i % size === 0 ? [alike.slice(i, i + size)] : []);
     for (const part of parts) {
-      const found = part.length === 1 ? [await readOne(backend, part[0])] : await readShared(backend, part);
+      const found = await readShared(backend, part);
       part.forEach((period, i) => spendings.set(period, found[i]));
     }
   }
   return periods.map((period) => spendings.get(period)!);
 }
 
-/** Reads the costs of one budget by a query with its filters. */
-async function readOne(backend: Backend, { budget, window }: BudgetPeriod): Promise<Spending> {
+/** The time range of a read, and its buckets. */
+interface ReadSpan extends BudgetWindow {
+  readonly ranges?: readonly BucketRange[];
+}
+
+/** Returns the daily totals of budgets in their time zones, each of the basis that counts for it. */
+export async function readDailyTotals(
+  backend: Backend,
+  budgets: ReadonlyMap<Budget, Basis>,
+  { start, end }: BudgetWindow,
+): Promise<Map<Budget, Map<number, number>>> {
+  const totals = new Map<Budget, Map<number, number>>();
+  const byFilter = Map.groupBy(budgets.keys(), (budget) => filterOf(budget) + budget.timeZone);
+  for (const alike of byFilter.values()) {
+    const [{ timeZone }] = alike;
+    const ranges = bucketRangesOf({ count: 1, unit: "d" }, { start, end, timeZone });
+    const parts = alike.length < MIN_SHARED ? alike.map((budget) => [budget]) : [alike];
+    for (const part of parts) {
+      const rowsOf = await readBudgets(backend, part, { start, end, ranges });
+      for (const budget of part) {
+        const days = new Map<number, number>();
+        for (const { start, group: [currency, basis], values: [sum] } of rowsOf(budget)) {
+          if (currency !== budget.currency || (basis ?? "billed") !== budgets.get(budget)) continue;
+          const day = localDay(start!, timeZone);
+          days.set(day, (days.get(day) ?? 0) + Number(sum));
+        }
+        totals.set(budget, days);
+      }
+    }
+  }
+  return totals;
+}
+
+/** Reads the costs of budgets that filter by the same fields; of one budget by a query with its filters. */
+async function readBudgets(
+  backend: Backend,
+  budgets: readonly Budget[],
+  { start, end, ranges }: ReadSpan,
+): Promise<(budget: Budget) => AggregateRow[]> {
+  const [first] = budgets;
+  if (budgets.length === 1) return await readOne(backend, first, { start, end, ranges });
+  const { where, timeZone } = first;
+  const query = acceptQuery(costEntries, { startTime: start, endTime: end, where, timeZone });
+  const groupBy = fieldsOf(first);
+  const rows = await readRows(backend, query, { groupBy, ranges });
+  const byGroup = Map.groupBy(rows, ({ group: [, , ...values] }) => keyOf(values));
+  return (budget) => keysOf(budget, groupBy).flatMap((key) => byGroup.get(key) ?? []);
+}
+
+async function readOne(
+  backend: Backend,
+  budget: Budget,
+  { start, end, ranges }: ReadSpan,
+): Promise<() => AggregateRow[]> {
   const { categories, resourceId, region, tags, where, timeZone } = budget;
   const [category, ...more] = categories ?? [];
   const query = acceptQuery(costEntries, {
-    startTime: window.start,
-    endTime: window.end,
+    startTime: start,
+    endTime: end,
     category: more.length === 0 ? category : undefined,
     resourceId,
     region,
@@ -79,25 +133,27 @@ async function readOne(backend: Backend, { budget, window }: BudgetPeriod): Prom
     where,
     timeZone,
   });
-  const rows = await readRows(backend, query, { groupBy: more.length === 0 ? [] : [{ field: "category" }] });
-  return spendingOf(budget, rows.filter(({ group }) => more.length === 0 || categories!.includes(group[2]!)));
+  const groupBy = more.length === 0 ? [] : [{ field: "category" }];
+  const rows = await readRows(backend, query, { groupBy, ranges });
+  return () => rows.filter(({ group }) => more.length === 0 || categories!.includes(group[2]!));
 }
 
-/** Reads the costs of budgets that filter by the same fields, at once. */
+/** Returns what is spent on budgets that filter by the same fields. */
 async function readShared(backend: Backend, periods: readonly BudgetPeriod[]): Promise<Spending[]> {
   const bounds = [...new Set(periods.flatMap(({ window: { start, end } }) => [start, end]))].sort((a, b) =>
     a - b
   );
-  const [{ budget: { where, timeZone } }] = periods;
-  const query = acceptQuery(costEntries, { startTime: bounds[0], endTime: bounds.at(-1), where, timeZone });
-  const groupBy = fieldsOf(periods[0].budget);
   // Between two bounds all costs count for the same windows.
   const ranges = bounds.slice(1).map((end, i) => ({ start: bounds[i], end, stepMs: end - bounds[i] }));
-  const rows = await readRows(backend, query, { groupBy, ranges: ranges.length > 1 ? ranges : undefined });
-  const byGroup = Map.groupBy(rows, ({ group: [, , ...values] }) => keyOf(values));
+  const rowsOf = await readBudgets(backend, periods.map(({ budget }) => budget), {
+    start: bounds[0],
+    end: bounds.at(-1)!,
+    ranges: ranges.length > 1 ? ranges : undefined,
+  });
   return periods.map(({ budget, window }) => {
-    const found = keysOf(budget, groupBy).flatMap((key) => byGroup.get(key) ?? [])
-      .filter(({ start = window.start }) => start >= window.start && start < window.end);
+    const found = rowsOf(budget).filter(({ start = window.start }) =>
+      start >= window.start && start < window.end
+    );
     return spendingOf(budget, found);
   });
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { endOfDay, localDay, startOfDay, startOfLocalDay } from "../records/periods.ts";
 import { fit, type ForecastModel, LEVEL, level, quantile, takeApart, WEEK } from "./daily_model.ts";
 
 /** Daily costs, and the period to forecast. Days are counted from the epoch. */
@@ -41,6 +42,39 @@ export interface DailyForecast {
   /** The number of days that the model is from. */
   readonly history: number;
   readonly model: ForecastModel;
+}
+
+/** A range of time whose days are those of a time zone. */
+export interface DayRange {
+  readonly startTime: number;
+  /** Exclusive. */
+  readonly endTime: number;
+  readonly timeZone: string;
+  readonly now: number;
+}
+
+/** Forecasts the total of a range, as {@linkcode forecastDays} does; undefined also for a range that ended within a day. */
+export function forecastRange(
+  { startTime, endTime, timeZone, now }: DayRange,
+  { days, known }: Pick<ForecastInput, "days" | "known">,
+): DailyForecast | string | undefined {
+  const dayOf = (time: number) => localDay(time, timeZone);
+  const lastDay = startOfDay(endTime - 1, timeZone);
+  const lastPart = (endTime - lastDay) / (endOfDay(lastDay, timeZone) - lastDay);
+  if (endTime <= now && lastPart < 1) return undefined;
+  const [start, end, today] = [dayOf(startTime), dayOf(endTime - 1) + 1, dayOf(now)];
+  return forecastDays({ days, start, end, today, known, lastPart });
+}
+
+/** Returns the end of the last day whose costs are complete; undefined without costs up to now. */
+export function endOfCompleteDays(
+  days: ReadonlyMap<number, number>,
+  { timeZone, now }: Pick<DayRange, "timeZone" | "now">,
+): number | undefined {
+  const today = localDay(now, timeZone);
+  const newest = [...days.keys()].reduce((a, b) => b <= today ? Math.max(a, b) : a, -Infinity);
+  if (newest === -Infinity) return undefined;
+  return startOfLocalDay(lastCompleteDay(days, { newest, today }) + 1, timeZone);
 }
 
 /** The fewest days with which a forecast is more than a guess: two of each weekday. */
