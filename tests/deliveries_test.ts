@@ -192,6 +192,71 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(await byResource(backend), [["node-a", "12"], ["node-b", "12"]]);
   });
 
+  test("ignores a constant whose field has a column", async (backend) => {
+    for (const [i, set] of [undefined, { currency: "USD" }, { currency: "EUR" }].entries()) {
+      assertEquals((await importText(backend, month(), { set })).known, i === 0 ? 0 : 10);
+    }
+    const map = { currency: "Cur" };
+    const text = month().replace("currency", "Cur");
+    assertEquals((await importText(backend, text, { map, set: { currency: "EUR" } })).known, 10);
+    assertEquals((await deliveries(backend)).map(({ parts }) => parts[0].source), ["csv"]);
+    assertEquals(await totals(backend), { USD: "10" });
+  });
+
+  test("tells what a file of the same constants replaces, and offers a source", async (backend) => {
+    const notes: string[] = [];
+    const onNote = (note: string) => notes.push(note);
+    const set = { currency: "USD" };
+    const text = (amount: string) => month(amount).replaceAll(/,(USD|currency)$/gm, "");
+    await importText(backend, text("1"), { set, onNote });
+    await importText(backend, text("1"), { set, onNote });
+    assertEquals(notes, []);
+    await importText(backend, text("2"), { set, onNote });
+    assertEquals(notes, [
+      "replaced what the source csv:currency=USD had of 2026-01. " +
+      "A file of another vendor needs a source of its own (--source NAME)",
+    ]);
+    const refused = () =>
+      importText(backend, HEADER.replace(",currency", "") + "2026-01-03,r,c,1\n", { set });
+    await assertRejects(refused, TransferError, "or --source NAME if");
+    await importText(backend, text("3"), { set, onNote, source: "other" });
+    await importText(backend, text("4"), { set, onNote, source: "other" });
+    assertEquals([notes.length, await totals(backend)], [1, { USD: "60" }]);
+  });
+
+  test("names the day when one time is not covered", async (backend) => {
+    await importText(backend, HEADER + row(4));
+    await assertRejects(
+      () => importText(backend, HEADER + row(5)),
+      TransferError,
+      "do not cover 2026-01-04. ",
+    );
+  });
+
+  test("stores nothing of a file that is cut within a row", async (backend) => {
+    const cuts: [text: string, options?: Options][] = [
+      [HEADER + row(1) + "2026-01-02,r,c"],
+      [HEADER + row(1) + '2026-01-02,r,"c'],
+      [HEADER + row(1) + '2026-01-02,r,"c\nd'],
+      ['{"timestamp":"2026-01-01","resourceId":"r","category":"c","amount":1,"currency":"USD"}\n{"time', {
+        format: "ndjson",
+      }],
+    ];
+    for (const [text, options] of cuts) {
+      const error = await assertRejects(
+        () => importText(backend, text, { isStrict: false, ...options }),
+        TransferError,
+        "has no line end",
+      ) as TransferError;
+      assertEquals(error.code, "INVALID_FILE");
+      assert(error.message.endsWith("Nothing was stored."));
+    }
+    assertEquals(await totals(backend), {});
+    const { stored, rejected } = await importText(backend, `${cuts[0][0]}\n`, { isStrict: false });
+    assertEquals([stored, rejected], [1, 1]);
+    assertEquals((await importText(backend, (HEADER + row(1)).trimEnd())).known, 1);
+  });
+
   test("counts an equal row of two parts twice", async (backend) => {
     await importCase(backend, ["part-0.csv", "part-1.csv"]);
     assertEquals(await totals(backend), { USD: "0.02" });

@@ -102,7 +102,15 @@ interface Given extends DeliveryOptions {
   readonly files: readonly string[];
   /** Billing periods that their issuers closed, as `periodOf()` names them. */
   readonly closed: ReadonlySet<string>;
-  readonly set?: Readonly<Record<string, string>>;
+}
+
+/** File that a row is from. */
+export interface Origin {
+  /** True if the file has no id for the row. */
+  readonly isHashed: boolean;
+  readonly format: string;
+  /** Source of plain CSV and JSON, which {@linkcode constantsName} makes. */
+  readonly constants: string;
 }
 
 /** A part while its rows are staged. */
@@ -136,8 +144,6 @@ export class Delivery implements Publication {
   /** Further documents of the files, which are published with the costs. */
   readonly documents: StoredDocument[] = [];
   readonly #given: Given;
-  /** Source of files that name none. */
-  readonly #constants: string;
   readonly #hash = new ContentHash();
   readonly #parts = new Map<string, StagedPart>();
   readonly #fates = new Map<StagedPart, Fate>();
@@ -154,9 +160,6 @@ export class Delivery implements Publication {
 
   constructor(given: Given) {
     this.#given = given;
-    const constants = Object.entries(given.set ?? {}).sort()
-      .map(([name, value]) => `${name}=${value.replaceAll(/[%,]/g, encodeURIComponent)}`);
-    this.#constants = constants.length === 0 ? "csv" : `csv:${constants.join(",")}`;
   }
 
   /** Number of rows taken in. */
@@ -180,9 +183,9 @@ export class Delivery implements Publication {
   }
 
   /** Completes a record: id, source, delivery and the fields of staging. */
-  take(record: unknown, { isHashed, format }: { isHashed: boolean; format: string }): void {
+  take(record: unknown, { isHashed, format, constants }: Origin): void {
     const cost = record as CostEntry & StagedCost;
-    const source = this.#given.source ?? cost.source ?? this.#sourceOf(cost, format);
+    const source = this.#given.source ?? cost.source ?? sourceOf(cost, format) ?? constants;
     const isDelivered = cost.basis !== "estimated" && !NEVER_DELIVERED.has(source);
     const hash = this.#hash.update(cost, source);
     if (isDelivered) cost.source = source;
@@ -197,7 +200,7 @@ export class Delivery implements Publication {
   /**
    * Throws if the delivery was refused.
    *
-   * @throws {TransferError} With what is there and the three ways on.
+   * @throws {TransferError} With what is there and the ways on.
    */
   assertAccepted(): void {
     const [first, ...others] = this.#refusals;
@@ -205,9 +208,21 @@ export class Delivery implements Publication {
     const more = others.length > 0 ? ` (and ${others.length} more billing periods)` : "";
     throw new TransferError(
       `Cannot import: ${first}${more}. Nothing was stored. Import all files of the period in one command, ` +
-        "or pass --replace to delete what is there, or --append to add to it.",
+        "or pass --replace to delete what is there, or --append to add to it, or --source NAME if the files are " +
+        "those of another vendor.",
       { code: "DELIVERY_REFUSED" },
     );
+  }
+
+  /** What a person should know who imported costs of another vendor with the same constants; undefined if nothing. */
+  get replacementNote(): string | undefined {
+    if (this.#given.source !== undefined) return undefined;
+    const replaced = [...this.#fates].filter(([{ source }, fate]) => fate === "replace" && isUnnamed(source));
+    if (replaced.length === 0) return undefined;
+    const [[{ source, period }], ...others] = replaced;
+    const more = others.length > 0 ? ` (and ${others.length} more billing periods)` : "";
+    return `replaced what the source ${source} had of ${periodName(period)}${more}. ` +
+      "A file of another vendor needs a source of its own (--source NAME)";
   }
 
   related(documents: readonly StoredDocument[]): DeliveredPart[] {
@@ -246,15 +261,6 @@ export class Delivery implements Publication {
       insert,
       documents: (after) => this.#documents({ inserted, ended, after }),
     };
-  }
-
-  #sourceOf({ billingAccountId, invoiceIssuerName, serviceProviderName }: CostEntry, format: string): string {
-    if (format !== "csv" && format !== "ndjson") {
-      // Bills of two vendors must not replace each other where they name no account.
-      const account = billingAccountId ?? invoiceIssuerName ?? serviceProviderName;
-      return account === undefined ? format : `${format}:${account}`;
-    }
-    return this.#constants;
   }
 
   /** Counts a row in its part; returns the number of the part. */
@@ -377,6 +383,29 @@ export class Delivery implements Publication {
   }
 }
 
+/** Source of a row of a vendor's format. */
+function sourceOf(
+  { billingAccountId, invoiceIssuerName, serviceProviderName }: CostEntry,
+  format: string,
+): string | undefined {
+  if (format === "csv" || format === "ndjson") return undefined;
+  // Bills of two vendors must not replace each other where they name no account.
+  const account = billingAccountId ?? invoiceIssuerName ?? serviceProviderName;
+  return account === undefined ? format : `${format}:${account}`;
+}
+
+/** Name of the source that constants make. */
+export function constantsName(constants: readonly (readonly [field: string, value: string])[]): string {
+  const texts = constants.toSorted()
+    .map(([field, value]) => `${field}=${value.replaceAll(/[%,]/g, encodeURIComponent)}`);
+  return texts.length === 0 ? "csv" : `csv:${texts.join(",")}`;
+}
+
+/** True if the constants of an import, or nothing, made a source. */
+function isUnnamed(source: string): boolean {
+  return /^csv(:|$)/.test(source);
+}
+
 /** Name of a billing period: its month, or the day on which it begins. */
 export function periodName(period: number): string {
   const iso = isoTime(period);
@@ -429,7 +458,8 @@ function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | u
   const first = Math.min(...live.map(({ part }) => part.first));
   const last = Math.max(...live.map(({ part }) => part.last));
   if (part.first > first || part.last < last) {
-    return `its charges do not cover ${isoTime(first)} to ${isoTime(last)}`;
+    const span = first === last ? isoTime(first).slice(0, 10) : `${isoTime(first)} to ${isoTime(last)}`;
+    return `its charges do not cover ${span}`;
   }
   const rows = live.reduce((sum, { state }) => sum + state.rows, 0);
   return part.rows < ENOUGH_ROWS * rows ? "it has less than 90 % of the rows" : undefined;

@@ -8,7 +8,7 @@ import type { DocumentStore, StoredDocument } from "../backends/backend.ts";
 import { formatCsv } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
 import type { Reject } from "./record_stream.ts";
-import type { FileRow } from "./rows.ts";
+import { assertWhole, type FileRow } from "./rows.ts";
 import { TransferError } from "./transfer_error.ts";
 import { parseTime } from "./values.ts";
 
@@ -90,6 +90,7 @@ export async function stageFocusRows(
   const seen = new Map<string, number>();
   const report = { stored: 0, known: 0, restated: 0 };
   for await (const page of rows) {
+    assertWhole(page);
     for (const { line, text, fault, values } of page) {
       if (fault !== undefined) {
         reject({ line, code: "INVALID_LINE", reason: fault, text });

@@ -9,13 +9,19 @@ import { DATASETS } from "../records/datasets.ts";
 import { aheadSink, batchSink, FixedBatches } from "./batch_sink.ts";
 import { TransferError } from "./transfer_error.ts";
 import { type FocusDataset, focusDatasetOf, readClosedPeriods, stageFocusRows } from "./focus_documents.ts";
-import { assertFits } from "./mapping.ts";
+import { assertFits, constantsOf } from "./mapping.ts";
 import type { MappingOptions } from "./mapping_options.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
 import { detectFormat } from "./detect_format.ts";
 import { presetOf } from "./presets/presets.ts";
 import { type FileRow, type FileRows, readRows, type RowOptions } from "./rows.ts";
-import { Delivery, type DeliveryOptions, type DeliveryTotal } from "./delivery.ts";
+import {
+  constantsName,
+  Delivery,
+  type DeliveryOptions,
+  type DeliveryTotal,
+  type Origin,
+} from "./delivery.ts";
 import { type FileInput, type FilePart, openParts } from "./file_parts.ts";
 import { readParquetRows } from "./parquet_rows.ts";
 import { readPrometheusRows } from "./prometheus_rows.ts";
@@ -269,6 +275,7 @@ async function publish(
   if (delivery.rows > 0) {
     report.delivery = { id: delivery.id, replaced, different, totals: delivery.totals };
   }
+  if (delivery.replacementNote) options.onNote?.(delivery.replacementNote);
   options.onDelivered?.(report);
   if (clash) throw clashError(clash, { report, options });
   return report;
@@ -314,7 +321,7 @@ function reportOf({ stored, known, restated, rejected, skipped }: ImportProgress
 }
 
 /** Completes a record of a file. */
-export type Take = (record: unknown, from: { isHashed: boolean; format: string }) => unknown;
+export type Take = (record: unknown, from: Origin) => unknown;
 
 /** Options of reading a file. */
 export interface ReadingOptions {
@@ -363,7 +370,12 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
       const isBill = format !== undefined && format !== "parquet";
       const resolved = { ...options, format: isBill ? format : columns ? "csv" as const : "ndjson" as const };
       yield* rows.pipeThrough(new RecordStream(dataset, resolved, columns))
-        .pipeThrough(sorter(progress, { reject, take, format: resolved.format }));
+        .pipeThrough(sorter(progress, {
+          reject,
+          take,
+          format: resolved.format,
+          constants: constantsName(constantsOf(dataset, options, columns)),
+        }));
       continue;
     }
     const target = { dataset: documents, columns: columns!, staged, options, reject };
@@ -499,7 +511,7 @@ function detector({ map, idColumn, onNote }: ImportOptions): RowOptions["detect"
 /** Passes records on, counts lines that are no charge, and reports rejected ones. */
 function sorter(
   progress: ImportProgress,
-  { reject, take, format }: { reject: (reject: Reject) => void; take: Take; format: string },
+  { reject, take, ...file }: { reject: (reject: Reject) => void; take: Take } & Omit<Origin, "isHashed">,
 ): TransformStream<readonly Outcome[], unknown[]> {
   return new TransformStream({
     transform(outcomes, controller) {
@@ -509,7 +521,7 @@ function sorter(
         else if (!("record" in outcome)) reject(outcome);
         else {
           // The columns that the first record of a file names are no part of its content.
-          const record = take(outcome.record, { isHashed: outcome.isHashed === true, format });
+          const record = take(outcome.record, { isHashed: outcome.isHashed === true, ...file });
           records.push(outcome.absent?.length ? withColumns(record, outcome.absent) : record);
         }
       }

@@ -8,6 +8,8 @@ export interface Line {
   readonly text: string;
   /** Fault, if there is one. */
   readonly fault?: string;
+  /** True of the last line if it has no line end. */
+  readonly isOpen?: boolean;
 }
 
 /** Options of a {@linkcode LineStream}. */
@@ -124,10 +126,11 @@ class Scanner {
       const rest = this.#held;
       this.#held = new Uint8Array();
       this.#scanned = 0;
-      if (this.#state !== "quoted") this.#emit(rest);
+      if (this.#state !== "quoted") this.#emit(rest, { isOpen: true });
       else {
         const [start] = this.#pass(rest, 0, { at: rest.length, fault: "A closing quote is missing." });
         if (start > 0) this.#scan(rest.subarray(start));
+        else this.#lines.push({ ...this.#lines.pop()!, isOpen: true });
       }
     }
     return this.#take();
@@ -186,7 +189,7 @@ class Scanner {
     this.#state = "start";
   }
 
-  #emit(bytes: Uint8Array): void {
+  #emit(bytes: Uint8Array, end: Pick<Line, "isOpen"> = {}): void {
     const isCrLf = bytes.at(-1) === CR;
     const line = isCrLf ? bytes.subarray(0, -1) : bytes;
     if (line.length === 0) return;
@@ -194,11 +197,11 @@ class Scanner {
       const decoded = this.#utf8.decode(line);
       // Files that were appended to one another have one at the start of each.
       const text = decoded.startsWith("\uFEFF") ? decoded.slice(1) : decoded;
-      if (text !== "") this.#lines.push({ line: this.#line, text });
+      if (text !== "") this.#lines.push({ line: this.#line, text, ...end });
     } catch {
       const text = this.#lenient.decode(line.subarray(0, MAX_SHOWN_BYTES));
       const fault = "The line is not UTF-8. Convert the file, from Latin-1 by `iconv -f latin1 -t utf-8`.";
-      this.#lines.push({ line: this.#line, text, fault });
+      this.#lines.push({ line: this.#line, text, fault, ...end });
     }
   }
 

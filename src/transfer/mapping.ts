@@ -160,6 +160,23 @@ function makePlans(file: MappedFile, focus: readonly FieldPlan[] | undefined): F
   });
 }
 
+/** Constants whose field has no column in the file; all of them where its rows name their columns one by one. */
+export function constantsOf(
+  dataset: Dataset<unknown>,
+  options: MappingOptions,
+  columns: readonly string[] | undefined,
+): [field: string, value: string][] {
+  const constants = Object.entries(options.set ?? {});
+  if (!columns) return constants;
+  const locate = locator(columns, false);
+  const map = columnsOf(options);
+  return constants.filter(([target]) => {
+    if (map[target] !== undefined) return firstSource(map[target]).bind(locate) === undefined;
+    const own = dataset.columns.find(({ field }) => field === target);
+    return own === undefined || !columns.some((column) => column === own.field || column === own.name);
+  });
+}
+
 /** Makes the check that a record has what each row must have a value for. */
 function completenessCheck(
   { dataset, locate }: MappedFile,

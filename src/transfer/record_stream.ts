@@ -4,7 +4,7 @@ import { acceptRecord } from "../records/validation.ts";
 import { TransferError } from "./transfer_error.ts";
 import { makeReader } from "./mapping.ts";
 import type { MappingOptions } from "./mapping_options.ts";
-import type { FileRow } from "./rows.ts";
+import { assertWhole, type FileRow } from "./rows.ts";
 
 /** A line that could not be taken. */
 export interface Reject {
@@ -51,7 +51,10 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
       return absent ? [{ ...first as Taken, absent }] : taken;
     };
     super({
-      transform: (rows, controller) => controller.enqueue(rows.flatMap((row) => take(row, read))),
+      transform(rows, controller) {
+        if (dataset.name === "cost_entries") assertWhole(rows);
+        controller.enqueue(rows.flatMap((row) => take(row, read)));
+      },
       flush: () => reader.end?.(),
     });
   }

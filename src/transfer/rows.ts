@@ -25,6 +25,8 @@ export interface FileRow {
   readonly text: string;
   /** Fault, if there is one. */
   readonly fault?: string;
+  /** True if the file seems to be cut within the row. */
+  readonly isCut?: boolean;
   /** Its values, text or typed; null or undefined where it has none. */
   readonly values: Row;
 }
@@ -36,6 +38,21 @@ export interface FileRows {
   /** The columns of all rows, where the file names them once. */
   readonly columns?: readonly string[];
   readonly rows: ReadableStream<readonly FileRow[]>;
+}
+
+/**
+ * Refuses rows that end within one: what is missing may be most of a bill.
+ *
+ * @throws {TransferError} If they do.
+ */
+export function assertWhole(rows: readonly FileRow[]): void {
+  const { isCut, line, fault } = rows.at(-1) ?? {};
+  if (!isCut) return;
+  throw new TransferError(
+    `the file seems to be cut short: its last line, ${line}, has no line end. ${fault} Fetch it again, or end it with ` +
+      "a line end if it is whole.",
+    { code: "INVALID_FILE", line },
+  );
 }
 
 /** Form of the rows in a file. */
@@ -125,12 +142,12 @@ function csvReader(
   const nullText = format === "focus" ? FOCUS_NULL : undefined;
   const form: CsvForm = { delimiter, nullText, isTrimmed: format !== "focus" || isSpaced };
   const nulls = new Set<string | null>(nullTexts);
-  return ({ line, text, fault }) => {
-    if (fault !== undefined) return { line, text, fault, values: NOTHING };
+  return ({ line, text, fault, isOpen: isCut }) => {
+    if (fault !== undefined) return { line, text, fault, isCut, values: NOTHING };
     const cells = readCsvLine(text, form);
     if (cells.length !== names.length && !hasEmptyEnd(cells, names.length)) {
       const fault = `The line has ${cells.length} columns, and the first line ${names.length}.`;
-      return { line, text, fault, values: NOTHING };
+      return { line, text, fault, isCut: isCut && cells.length < names.length, values: NOTHING };
     }
     return {
       line,
@@ -160,13 +177,19 @@ function jsonReader({ onNote }: RowOptions): (line: Line) => FileRow | undefined
   };
 }
 
-function readJsonLine({ line, text, fault }: Line): FileRow {
-  if (fault !== undefined) return { line, text, fault, values: NOTHING };
+function readJsonLine({ line, text, fault, isOpen: isCut }: Line): FileRow {
+  if (fault !== undefined) return { line, text, fault, isCut, values: NOTHING };
   let row: Record<string, unknown>;
   try {
     row = JSON.parse(text, keepDigits);
   } catch (error) {
-    return { line, text, values: NOTHING, fault: `The line is not JSON (${(error as Error).message}).` };
+    return {
+      line,
+      text,
+      isCut,
+      values: NOTHING,
+      fault: `The line is not JSON (${(error as Error).message}).`,
+    };
   }
   if (typeof row !== "object" || row === null || Array.isArray(row)) {
     return { line, text, values: NOTHING, fault: "The line is no JSON object." };
