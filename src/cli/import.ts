@@ -24,8 +24,8 @@ import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
 import { ProgressLine } from "./progress.ts";
-import { DATASET_NAMES, DATASETS, readDataset } from "./selection.ts";
-import { invalidValue, readName, readTime, UsageError } from "./option_values.ts";
+import { DATASET_NAMES, DATASETS, readAt, readDataset } from "./selection.ts";
+import { invalidValue, readName, UsageError } from "./option_values.ts";
 
 /** Rejected lines that are printed one by one. */
 const SHOWN_REJECTS = 10;
@@ -143,10 +143,9 @@ export const importCommand: Command = {
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
     using interrupt = new Interrupt();
-    const at = given.text("at");
     const options = {
       dataset,
-      ...(at === undefined ? {} : { at: readTime("at", at, given.text("time-zone") ?? "UTC") }),
+      ...readAt(given),
       ...mapping,
       ...readDelivery(given, dataset),
       isStrict: given.has("strict"),
