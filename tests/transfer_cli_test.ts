@@ -168,7 +168,7 @@ test("import says that nothing is stored when it is interrupted", async ({ path:
   for (let read = await reader.read(); !read.done; read = await reader.read()) err += read.value;
   assertMatch(
     err,
-    /\n1 line is bad.\nerror: Interrupted. Of costs nothing was stored; .* \[INTERRUPTED\]\n$/,
+    /\n1 line is bad.\nerror: Interrupted. No costs were stored. .* \[INTERRUPTED\]\n$/,
   );
   assertEquals((await process.status).code, 1);
   await process.stdout.cancel();

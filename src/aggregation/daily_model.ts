@@ -213,7 +213,7 @@ function monthlyCosts(
     if (seen.length < 2 || seen.length * 2 < chances.length || !isOutlier[chances.at(-1)!]) continue;
     found.push({ day, amount: quantile(seen.slice(-3).map((i) => values[i] - usual[i]), 0.5) });
   }
-  // What returns on the last day is not also a cost of the 28th to 31st.
+  // A cost that returns on the last day is not also one of the 28th to 31st.
   return found[0]?.day === 0 ? found.filter(({ day }) => day < 28) : found;
 }
 

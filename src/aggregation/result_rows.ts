@@ -39,7 +39,7 @@ interface Selection {
   readonly layout: RowLayout;
   readonly rank: Ranking;
   readonly order: RowOrder;
-  /** How many groups stay, for each value of the leading keys. */
+  /** Number of groups that stay, for each value of the leading keys. */
   readonly most: number;
   /** True to put all others together in one. */
   readonly hasOther: boolean;

@@ -126,7 +126,7 @@ export function* publishSteps(target: PublishTarget, publication: Publication): 
   let replaced = 0;
   for (const part of plan.remove) replaced += yield* target.remove(part);
   const result = plan.insert.size === 0 ? NOTHING_PUBLISHED : yield* target.insert([...plan.insert.keys()]);
-  // Where every staged row was inserted, the parts are as they were staged.
+  // If every staged row was inserted, the parts are as they were staged.
   const after = new Map<number, PartState>();
   if (result.restated + result.known + result.different > 0) {
     for (const [number, part] of plan.insert) {

@@ -36,7 +36,7 @@ interface Plan extends SamplePlan {
   scrape: { targets: readonly URL[]; fields: readonly MetricField[] };
 }
 
-/** How this machine is sampled and charged. */
+/** Settings for sampling and charging this machine. */
 interface SamplePlan {
   intervalMs: number;
   durationMs: number;

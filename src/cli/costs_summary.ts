@@ -135,7 +135,7 @@ function printTables(
   }
 }
 
-/** How amounts and days are shown. */
+/** Formats of amounts and days. */
 interface Show {
   readonly show: (amount: string) => string;
   readonly date: (time: number) => string;
@@ -162,7 +162,7 @@ function factsOf(summary: CurrencySummary, { show, date }: Show): string[][] {
   return rows;
 }
 
-/** What a forecast is made of. */
+/** Explains a forecast by its parts. */
 function explain({ forecast, currency }: CurrencySummary, show: Show["show"]): string {
   const { days, hasWeekdays, growthPerDay, monthly } = forecast!;
   const parts = [

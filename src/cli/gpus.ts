@@ -220,7 +220,7 @@ export function readMigDevices(xml: string): DeviceSample[] {
   });
 }
 
-/** AMD GPUs, by `amd-smi metric --json`, which runs anew for each sample. */
+/** AMD GPUs, by `amd-smi metric --json`, which runs again for each sample. */
 export class AmdGpus implements Gpus {
   #newest: DeviceSample[] = [];
   #isReading = false;

@@ -36,7 +36,7 @@ export async function runProgram(file: string, args: readonly string[]): Promise
   }
 }
 
-/** What becomes of a program that runs on. */
+/** Callbacks for the output and the end of a program that keeps running. */
 export interface ProgramListener {
   /** Gets each line of stdout. */
   onLine(line: string): void;

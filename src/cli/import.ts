@@ -327,8 +327,8 @@ class Interrupt implements Disposable {
   readonly #abort = () =>
     this.#controller.abort(
       new TransferError(
-        "Interrupted. Of costs nothing was stored; of other records what was written stays, and is known when you run " +
-          "the same command again.",
+        "Interrupted. No costs were stored. Other records that were written stay. Run the same command again; " +
+          "it skips them.",
         { code: "INTERRUPTED" },
       ),
     );

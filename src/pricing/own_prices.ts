@@ -41,7 +41,7 @@ export async function setPrices(
   for (const price of new Map(prices.map((price) => [nameOf(price), price])).values()) {
     const before = current.get(nameOf(price));
     if (before && isSamePrice(price, before)) continue;
-    // Later than the version before, whatever the clock of this machine says.
+    // Later than the previous version, even if the clock of this machine is behind.
     const body: StoredPrice = { ...price, setAt: Math.max(setAt, (before?.setAt ?? 0) + 1) };
     await documents.write({ kind: PRICE, id: `${body.setAt}-${crypto.randomUUID()}`, body });
     changed.push(body);

@@ -99,7 +99,7 @@ export function usageFromAnthropic(response: object, extra?: UsageExtra): UsageR
  */
 export function usageFromAISDK(result: object, extra?: UsageExtra): UsageRecordInput {
   const { usage, totalUsage }: { usage?: object; totalUsage?: object } = result;
-  // Of several steps `usage` has the last, and `totalUsage` all.
+  // After several steps, `usage` is that of the last step, and `totalUsage` the sum.
   return adapt(AI_SDK, { ...result, usage: totalUsage ?? usage }, extra);
 }
 

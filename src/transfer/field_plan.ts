@@ -23,7 +23,7 @@ export interface FieldPlan {
   readonly field: string;
   /** The key, where the plan is for one entry of a map field. */
   readonly key?: string;
-  /** Where it is taken from, the first that has a value, and how it is read. */
+  /** Sources of the value, each with its parser; the first that has a value applies. */
   readonly sources: readonly (readonly [source: Source, read: Read])[];
   /** True if the file must have one of the columns. */
   readonly isRequested?: boolean;
@@ -147,7 +147,7 @@ export function bindPlans(
           value = cell(row);
           if (value === null || value === undefined || (value === "" && skipsEmpty)) continue;
           kept = read(value) ?? kept;
-          // Of several columns, one with an empty text leaves the field to the next.
+          // A column with an empty text leaves the field to the next column.
           if (kept !== undefined && kept !== "") break;
         }
         if (kept === undefined) continue;

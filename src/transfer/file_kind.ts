@@ -1,5 +1,5 @@
 /**
- * What a file is, by its first bytes.
+ * Detection of the kind of a file by its first bytes.
  *
  * @module
  */

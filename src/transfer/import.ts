@@ -50,7 +50,7 @@ export interface ImportOptions extends MappingOptions, DeliveryOptions {
    * @default {false}
    */
   isStrict?: boolean;
-  /** Ends the import when it aborts. Of costs nothing is stored then; of other records, what is written by then. */
+  /** Ends the import when it aborts. No costs are stored then; other records that were written stay. */
   signal?: AbortSignal;
   /** Called for each rejected line. */
   onReject?: (reject: Reject) => void;

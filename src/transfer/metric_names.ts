@@ -17,7 +17,7 @@ export interface Term {
   /** True for a counter: what counts is its increase per second between two scrapes, or `increase` all of it. */
   readonly counter?: "rate" | "increase";
   /**
-   * How several series of a record become one number.
+   * Function that combines several series of a record into one number.
    *
    * @default {"sum"}
    */

@@ -139,7 +139,7 @@ export async function migrate(
   return done;
 }
 
-/** What a migration reads: a backend, or a database of another program that is read as one. */
+/** Source of a migration: a backend, or a database of another program that is read as one. */
 export interface MigrationSource extends Pick<Backend, "read" | "aggregate"> {
   /** Documents beside the records. */
   readonly documents: Pick<Backend["documents"], "read">;

@@ -24,7 +24,7 @@ export interface OriginalReader {
 const PAGE_ROWS = 1_000;
 const CURSOR = "openfinops_original";
 
-/** Opens a database to read it, whatever its tables are. */
+/** Opens a database with any tables, to read it. */
 export async function openOriginalReader(connectionString: string): Promise<OriginalReader> {
   const { backend, location } = parseConnectionString(connectionString);
   return backend === "sqlite" ? await openFile(location) : await openServer(location);

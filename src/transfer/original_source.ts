@@ -41,7 +41,7 @@ export interface OriginalReject {
   readonly reason: string;
 }
 
-/** What a database of the original holds. */
+/** Content of a database of the original. */
 export interface OriginalContent {
   /** Number of rows by table. */
   readonly rows: ReadonlyMap<string, number>;

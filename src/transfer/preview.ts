@@ -24,7 +24,7 @@ export interface PreviewTotal {
   readonly total: string;
 }
 
-/** What an import would store. */
+/** Records that an import would store. */
 export interface ImportPreview {
   /** Fields and their columns of each file, without files that repeat those of the one before. */
   readonly mappings: readonly { readonly name: string; readonly fields: readonly FieldMapping[] }[];

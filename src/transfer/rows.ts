@@ -1,5 +1,5 @@
 /**
- * Rows of a file, whatever its form: values by position where the columns are known, else by name.
+ * Rows of a file in any form: values by position where the columns are known, else by name.
  *
  * @module
  */

@@ -19,7 +19,7 @@ export interface MappedRecord {
 
 /** Options of a {@linkcode SampleMapper}. */
 export interface SampleMapperOptions {
-  /** Where the samples come from; part of the ids of usage. */
+  /** Origin of the samples; part of the ids of usage. */
   readonly target: string;
   /** Values of identity fields that no label gives, such as `nodeId`. */
   readonly defaults?: Readonly<Record<string, string>>;
@@ -85,7 +85,7 @@ export class SampleMapper {
     return { records: [...drafts.values()].map((draft) => this.#toRecord(draft)), unmapped };
   }
 
-  /** Where each counter stands now. Only those of this scrape are kept: series that end must not gather. */
+  /** Reads the current value of each counter. Keeps only those of this scrape, so that ended series take no memory. */
   #readCounters(byName: ReadonlyMap<string, readonly Sample[]>, scrapedAt: number): Map<string, Reading> {
     const readings = new Map<string, Reading>();
     const terms = this.#fields.flatMap((field) => field.over ? [field, field.over] : [field]);

@@ -23,7 +23,7 @@ export interface SourceHealth {
   rows: number;
 }
 
-/** What a database holds, and how far it reaches. */
+/** Content of a database, and its time range. */
 export interface DataHealthView extends Omit<BackendStats, "datasets"> {
   /** The time of the view, in epoch milliseconds. */
   at: number;

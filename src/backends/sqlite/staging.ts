@@ -23,7 +23,7 @@ import { type Call, runCall, StagingConnection } from "./staging_connection.ts";
 import { WriterThread } from "./writer_thread.ts";
 import type { ThreadedWriterOptions } from "./threaded_writer.ts";
 
-/** What a staging needs of its backend. */
+/** Connection and settings of the backend, for its staging. */
 export interface StagingOptions extends ThreadedWriterOptions {
   /** The connection of a database in memory, which has no other. */
   readonly shared?: SqliteDatabase;

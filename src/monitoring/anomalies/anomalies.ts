@@ -57,7 +57,7 @@ export async function findAnomalies(backend: Backend, query: AnomalyQuery = {}):
   const calendar = new DayCalendar(timeZone);
   const first = calendar.dayOf(startTime);
   const feeds = new Map<string, Progress>();
-  // Days to come are not judged, whatever is booked ahead.
+  // Future days are not judged, even if they have costs.
   const days = {
     first: Math.max(0, first - HISTORY_DAYS),
     endTime: Math.min(endTime, now + DAY_MS),

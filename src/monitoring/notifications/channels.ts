@@ -3,7 +3,7 @@ import { type Check, isAnything, isOneOf, isText, isTexts, takeFields } from "..
 
 /** The forms in which a notification is sent. */
 export const CHANNEL_TYPES = ["webhook", "slack", "teams", "email"] as const;
-/** What notifications tell of. */
+/** Topics of notifications. */
 export const TOPICS = ["budget", "anomaly", "alert"] as const;
 
 /** A place to which notifications are sent. Its URL and secrets stay in this process: they are never stored or printed. */
@@ -22,7 +22,7 @@ export interface Channel {
   readonly from?: string;
   /** E-mail: recipients. */
   readonly to?: readonly string[];
-  /** What it is told; all where absent. */
+  /** Topics that it gets; all if absent. */
   readonly topics?: readonly typeof TOPICS[number][];
 }
 
@@ -47,7 +47,7 @@ const REQUIRED: Readonly<Partial<Record<Channel["type"], string[]>>> = {
   email: ["from", "to"],
 };
 
-/** Where secrets are read. */
+/** Sources of secrets. */
 export interface SecretSources {
   /** Returns an environment variable. */
   env(name: string): string | undefined;

@@ -22,8 +22,8 @@ export interface Occurrence extends Omit<Notification, "key"> {
 }
 
 /**
- * Returns what is to be told, derived from the documents of crossed thresholds, anomalies and alerts alone: whoever reads
- * them, and whenever, finds the same. So nothing is lost between their commit and the outbox.
+ * Returns the events to notify of. They derive only from the documents of crossed thresholds, anomalies and alerts, so
+ * each process finds the same events at any time, and none is lost between the commit and the outbox.
  */
 export async function occurrencesIn(documents: DocumentStore, now: number): Promise<Occurrence[]> {
   const budgets = await bodiesOf<Budget>(documents, BUDGET);
