@@ -455,15 +455,17 @@ Deno.test("windowAt() returns months of the budget's time zone within its start 
 Deno.test("CostObservatory gives budgets the forecast of the summary, which knows where the data ends", async () => {
   await using costs = await CostObservatory.open({ timeZone: "Europe/Berlin" });
   const [start, end] = [Date.UTC(2026, 8, 1), Date.UTC(2026, 10, 29)];
+  const entries: { entryId: string; timestamp: number; amount: string }[] = [];
   for (let time = start; time < end; time += DAY / 4) {
     const day = new Date(time).getUTCDay();
     for (const team of ["nlp", "vision", "ads", "core"]) {
       const amount = String((day % 6 === 0 ? 2 : 9) + team.length);
       const more = { tags: { team }, category: team === "ads" ? "cpu" : "gpu" };
-      await costs.addCostEntry(costEntry({ entryId: `${team}${time}`, timestamp: time, amount, ...more }));
+      entries.push({ entryId: `${team}${time}`, timestamp: time, amount, ...more });
     }
   }
-  await costs.addCostEntry(costEntry({ entryId: "last", timestamp: end - DAY / 24, amount: "1.5" })); // 29th in Berlin
+  entries.push({ entryId: "last", timestamp: end - DAY / 24, amount: "1.5" }); // 29th in Berlin
+  for (const entry of entries) await costs.addCostEntry(costEntry(entry));
   await costs.flush();
   const teams = ["nlp", "vision", "ads", "core"];
   await costs.createBudget({ budgetId: "all", amount: "1000" });
@@ -473,7 +475,20 @@ Deno.test("CostObservatory gives budgets the forecast of the summary, which know
   try {
     Date.now = () => Date.UTC(2026, 10, 30, 3);
     const { currencies: [usd] } = await costs.getCostSummary();
-    assertEquals(usd.forecast!.dataEnd, Date.UTC(2026, 10, 28, 23));
+    const dataEnd = Date.UTC(2026, 10, 28, 23);
+    assertEquals(usd.forecast!.dataEnd, dataEnd);
+    // The comparison and the average are of the same days: October 1 to 28, and November 1 to 28, in Berlin.
+    const sum = (from: number, to: number) =>
+      entries.filter(({ timestamp }) => timestamp >= from && timestamp < to)
+        .reduce((total, { amount }) => total + Number(amount), 0);
+    const before = sum(Date.UTC(2026, 8, 30, 22), Date.UTC(2026, 9, 28, 23));
+    const complete = sum(Date.UTC(2026, 9, 31, 23), dataEnd);
+    const [bucket] = (await costs.aggregateCosts({ bucket: "1mo", compare: "previous" })).slice(-1);
+    for (const { total, sameDaysTotal, sameDaysChange } of [usd, bucket]) {
+      assertEquals([Number(total), sameDaysTotal], [complete + 1.5, String(before)]);
+      assertEquals(sameDaysChange!.toFixed(6), ((complete / before - 1) * 100).toFixed(6));
+    }
+    assertEquals(Number(usd.averagePerDay).toFixed(6), (complete / 28).toFixed(6));
     const first = await costs.getBudgetStatus();
     const projected = new Map(first.map(({ budgetId, projectedSpend }) => [budgetId, projectedSpend]));
     assertEquals([projected.get("all"), projected.get("both")], Array(2).fill(usd.forecast!.total));
@@ -489,6 +504,19 @@ Deno.test("CostObservatory gives budgets the forecast of the summary, which know
   } finally {
     Date.now = now;
   }
+});
+
+Deno.test("costSummary() gives the average of the days that have data, also of the first one", async () => {
+  await using costs = await CostObservatory.open();
+  const today = Date.UTC(2026, 10, 30);
+  await costs.addCostEntry(costEntry({ amount: "0.12", timestamp: today + 8 * 60 * MINUTE }));
+  await costs.flush();
+  const averageAt = async (at: number) => (await costs.getCostSummary({ at })).currencies[0].averagePerDay;
+  assertEquals(await averageAt(today + DAY / 2), "0.12");
+  await costs.addCostEntry(costEntry({ entryId: "b", amount: "0.02", timestamp: today - 3 * DAY }));
+  await costs.addCostEntry(costEntry({ entryId: "c", amount: "0.04", timestamp: today - DAY }));
+  await costs.flush();
+  assertEquals(await averageAt(today + DAY / 2), "0.02"); // 0.06 in three complete days
 });
 
 Deno.test("CostObservatory projects spending pro rata over days with data when there are few", async () => {

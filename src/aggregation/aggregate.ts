@@ -58,11 +58,11 @@ export interface CostAggregate extends AggregateSpan {
   /** The change since then in percent; absent where that was 0. */
   change?: number;
   /**
-   * The exact sum of as many days of the period before as this one has data. Only with `compare`, for a period that is
-   * not over or whose data ends earlier.
+   * The exact sum of as many days of the period before as this one has complete data. Only with `compare`, for a period
+   * that is not over or whose data ends earlier.
    */
   sameDaysTotal?: string;
-  /** The change since then in percent; absent where that was 0. */
+  /** The change from it to the complete days of this period in percent; absent where it is 0. */
   sameDaysChange?: number;
 }
 
@@ -116,7 +116,7 @@ export async function aggregateCosts(
     now,
   });
   return rows.filter(({ values: [total, , whole] }) => (total ?? whole ?? null) !== null).map((row) => {
-    const [found, count, whole, , toDate] = row.values as (string | null)[] & { 1: number };
+    const [found, count, whole, , toDate, , complete] = row.values as (string | null)[] & { 1: number };
     const total = found ?? "0";
     return {
       ...spanOf(request, row),
@@ -127,7 +127,7 @@ export async function aggregateCosts(
       count,
       ...(row.share === undefined ? {} : { share: row.share }),
       ...(request.compare === undefined ? {} : compared("previousTotal", "change", whole ?? "0", total)),
-      ...(row.isPartial ? compared("sameDaysTotal", "sameDaysChange", toDate ?? "0", total) : {}),
+      ...(row.isPartial ? compared("sameDaysTotal", "sameDaysChange", toDate ?? "0", complete ?? "0") : {}),
     };
   });
 }
@@ -242,9 +242,10 @@ async function aggregateRows(
   const found = await read(request);
   const plan = request.compare && await planEarlier(backend, dataset, request, now);
   let [all, rows] = [layout, found.rows];
-  for (const part of plan ? [plan.whole, plan.toDate] : []) {
+  for (const part of plan ? [plan.whole, plan.toDate, plan.complete] : []) {
     if (part === undefined) continue;
-    rows = joinEarlier(rows, (await read(part)).rows.map(plan!.moveRow), [all, layout]);
+    const { rows: more } = await read(part);
+    rows = joinEarlier(rows, part === plan!.complete ? more : more.map(plan!.moveRow), [all, layout]);
     all = { ...layout, measures: [...all.measures, ...measures] };
   }
   if (plan?.toDate) {

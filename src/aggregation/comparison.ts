@@ -1,11 +1,21 @@
 import type { Backend } from "../backends/backend.ts";
 import { bucketAt, bucketRangesOf, DAY_MS } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
-import { bucketShift, endOfDay, shiftBack, shiftForward, spanShift } from "../records/periods.ts";
+import {
+  bucketShift,
+  endOfDay,
+  localDay,
+  shiftBack,
+  shiftForward,
+  spanShift,
+  startOfDay,
+} from "../records/periods.ts";
 import { acceptQuery, type TimeRangeQuery } from "../records/query.ts";
 import { asBound } from "../records/validation.ts";
+import type { AggregateRow } from "../records/aggregation.ts";
 import type { AggregateRequest } from "./aggregate_query.ts";
 import { edge } from "./bucket_plan.ts";
+import { endOfCompleteDays } from "./forecast.ts";
 import type { ResultRow } from "./result_rows.ts";
 
 /** The requests for the periods that an aggregate is compared with. */
@@ -14,16 +24,23 @@ export interface EarlierPlan {
   readonly whole: AggregateRequest;
   /** As many days of it as the last period has data; absent where that one is over. */
   readonly toDate?: AggregateRequest;
+  /** These days of the last period. */
+  readonly complete?: AggregateRequest;
   /** Moves a row of them into the bucket that it is compared with. */
   readonly moveRow: (row: ResultRow) => ResultRow;
   /** The start of the last period. */
   readonly lastStart: number;
 }
 
+/** Weeks in which days that rarely have costs are found, and the usual costs of a day: eight, and late data. */
+const HISTORY_MS = 70 * DAY_MS;
 /** Data of a period may come so many milliseconds after its end. */
 const MAX_LAG_MS = 7 * DAY_MS;
 
-/** Returns the end of the last day that has data in a time range, up to today; undefined where none has. */
+/**
+ * Returns the end of the last complete day that has data in a time range; undefined where none has data. Today is not
+ * complete, nor is a newest day with far less than usual: of a bill by days in UTC, other zones have a part.
+ */
 export async function endOfData(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
@@ -36,7 +53,32 @@ export async function endOfData(
   if (last <= Number(startTime ?? 0)) return undefined;
   const query = acceptQuery(dataset, { startTime, endTime: last });
   const newest = await edge(backend, dataset, { query, of: "max" });
-  return newest === null ? undefined : endOfDay(newest, timeZone);
+  if (newest === null) return undefined;
+  const complete = await endOfCosts(backend, dataset, { timeZone, now });
+  return Math.min(endOfDay(newest, timeZone), complete ?? Infinity);
+}
+
+/** Returns the end of the last complete day of the currency with the most costs; undefined where that ended long ago. */
+async function endOfCosts(
+  backend: Pick<Backend, "aggregate">,
+  dataset: Dataset<unknown>,
+  { timeZone, now }: { timeZone: string; now: number },
+): Promise<number | undefined> {
+  const [start, end] = [startOfDay(now - HISTORY_MS, timeZone), endOfDay(now, timeZone)];
+  const query = acceptQuery(dataset, { startTime: start, endTime: end });
+  const rows = await backend.aggregate(dataset, query, {
+    ranges: bucketRangesOf({ count: 1, unit: "d" }, { start, end, timeZone }),
+    groupBy: [{ field: "currency" }, { field: "basis" }],
+    measures: [{ function: "sum", field: "amount" }, { function: "count" }],
+    mayUseRollUps: true,
+  });
+  const countOf = (some: readonly AggregateRow[]) =>
+    some.reduce((sum, { values }) => sum + Number(values[1]), 0);
+  const most = [...Map.groupBy(rows, ({ group }) => JSON.stringify(group)).values()]
+    .reduce((a, b) => countOf(a) >= countOf(b) ? a : b, []);
+  const days = new Map(most.map(({ start, values }) => [localDay(start!, timeZone), Number(values[0])]));
+  const complete = endOfCompleteDays(days, { timeZone, now });
+  return complete === undefined || now - complete > MAX_LAG_MS ? undefined : complete;
 }
 
 /** Plans the requests for the period before, or a year before. */
@@ -69,9 +111,14 @@ export async function planEarlier(
   };
   const lastStart = bucket ? Math.max(bucketOf(end - 1).start, startTime) : startTime;
   const isPartial = dataEnd < end && dataEnd > lastStart && now < end + MAX_LAG_MS;
+  const current = {
+    ...request,
+    query: { ...query, startTime: asBound(lastStart), endTime: dataEnd },
+    emptyBuckets: false,
+  };
   return {
     whole: between(startTime, end),
-    ...(isPartial ? { toDate: between(lastStart, dataEnd) } : {}),
+    ...(isPartial ? { toDate: between(lastStart, dataEnd), complete: current } : {}),
     moveRow: (row) => row.start === undefined ? row : { ...row, ...laterBucket(row.start) },
     lastStart,
   };

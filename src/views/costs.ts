@@ -9,7 +9,7 @@ import type { Backend } from "../backends/backend.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { Decimal } from "../records/decimal.ts";
-import { localDay, startOfDay, startOfLocalDay } from "../records/periods.ts";
+import { endOfDay, localDay, startOfDay, startOfLocalDay } from "../records/periods.ts";
 import { acceptQuery, type CostEntriesQuery, queryFields } from "../records/query.ts";
 import { parseSpan } from "../records/time_text.ts";
 import { acceptTimeText, acceptTimeZone } from "../records/validation.ts";
@@ -86,7 +86,7 @@ export interface CostBreakdown {
 
 /** Spending in one currency. Amounts are canonical decimal strings. */
 export interface CurrencySummary extends Omit<CostAggregate, "group" | "isOther" | "share"> {
-  /** Average cost of a day, up to the last one that has data. */
+  /** Average of the complete days since the first cost; where none is complete yet, of the days with costs. */
   averagePerDay: string;
   /** Trend of the days, without weekdays and outliers; absent where there are too few days, or they show none. */
   trend?: "increasing" | "decreasing" | "stable";
@@ -106,7 +106,7 @@ export interface CostSummary {
   endTime: number;
   /** The time zone of days and months. */
   timeZone: string;
-  /** The end of the last day that has data; absent where none has. */
+  /** The end of the last day whose data is complete; absent where none has data. */
   dataEnd?: number;
   /** Each currency, billed costs first. */
   currencies: CurrencySummary[];
@@ -155,11 +155,9 @@ export async function costSummary(
     breakdowns.push({ groupBy: by, rows });
   }
   const daysOf = Map.groupBy(days, nameOf);
-  const start = range.startTime || Math.min(...days.map(({ startTime }) => startTime!));
-  const length = Math.max(1, Math.min(range.endTime, dataEnd ?? range.endTime) - start);
   const currencies = totals.toSorted(byBasis).map((total): CurrencySummary => ({
     ...total,
-    averagePerDay: Decimal.from(total.total).timesFraction(BigInt(DAY_MS), BigInt(length)).toString(),
+    averagePerDay: averageOf(total, daysOf.get(nameOf(total)) ?? [], { ...range, dataEnd, timeZone }),
     ...outlook(total, daysOf.get(nameOf(total)) ?? [], { ...range, timeZone, now }),
     breakdowns: breakdowns.map(({ groupBy, rows }) => ({ groupBy, rows: rows.get(nameOf(total)) ?? [] })),
   }));
@@ -181,6 +179,24 @@ function acceptRange(
   if (startTime < endTime) return { startTime, endTime };
   const expected = `before endTime (${endTime})`;
   throw invalidAggregate(costEntries, { field: "startTime", value: startTime, expected });
+}
+
+/** Returns the average of the complete days since costs began; where there is none yet, of the days with costs. */
+function averageOf(
+  { total }: CostAggregate,
+  days: readonly CostAggregate[],
+  { startTime, endTime, timeZone, dataEnd = endTime }: Omit<DayRange, "now"> & { dataEnd?: number },
+): string {
+  if (days.length === 0) return total;
+  const times = days.map((day) => day.startTime!);
+  const start = Math.max(startTime, times.reduce((a, b) => Math.min(a, b)));
+  const newest = times.reduce((a, b) => Math.max(a, b));
+  const hasDays = dataEnd > start;
+  const end = hasDays ? dataEnd : endOfDay(newest, timeZone);
+  const late = hasDays ? days.filter((day) => day.startTime! >= end) : [];
+  const counted = late.reduce((sum, day) => sum.minus(Decimal.from(day.total)), Decimal.from(total));
+  return counted.timesFraction(BigInt(DAY_MS), BigInt(Math.max(1, Math.min(end, endTime) - start)))
+    .toString();
 }
 
 /** The trend of days, and the forecast where the range is not over, or its data may come late. */
