@@ -183,6 +183,13 @@ Deno.test("Prometheus files with several scrapes give usage by their counters", 
     [1_764_547_320_000, "llama", 30],
   ]);
   assertEquals(notes, []);
+  const idsOf = async (set?: Record<string, string>) =>
+    (await imported(text, { dataset: USAGE, format: "prometheus", set })).records.map(({ usageId }) =>
+      usageId
+    );
+  const [a, b] = [await idsOf({ serviceName: "a" }), await idsOf({ serviceName: "b" })];
+  assertEquals(a, await idsOf({ serviceName: "a" }));
+  assertEquals(new Set([...a, ...b, ...await idsOf()]).size, 6);
 });
 
 Deno.test("Prometheus files over 64 MiB are refused", async () => {

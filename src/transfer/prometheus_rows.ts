@@ -15,6 +15,8 @@ interface SampleOptions {
   readonly dataset: DatasetName;
   /** Time of samples that have none, in epoch ms. */
   readonly at?: number;
+  /** Constants of all records. They tell the usage of one server from that of another. */
+  readonly set?: Readonly<Record<string, string>>;
   readonly onNote?: (note: string) => void;
 }
 
@@ -46,7 +48,7 @@ async function readText(bytes: ReadableStream<Uint8Array>): Promise<string> {
   return pieces.join("");
 }
 
-function toRows(text: string, { dataset, at = Date.now(), onNote }: SampleOptions): FileRow[] {
+function toRows(text: string, { dataset, at = Date.now(), set = {}, onNote }: SampleOptions): FileRow[] {
   const reader = new SampleReader({ isOpenMetrics: /^# EOF\s*$/m.test(text) });
   const rows: FileRow[] = [];
   const samples: Sample[] = [];
@@ -60,7 +62,7 @@ function toRows(text: string, { dataset, at = Date.now(), onNote }: SampleOption
     }
   }
   const fields = METRIC_FIELDS.filter((field) => field.dataset === dataset);
-  const mapper = new SampleMapper({ target: "file", fields });
+  const mapper = new SampleMapper({ target: JSON.stringify(["file", Object.entries(set).sort()]), fields });
   const unmapped = new Map<string, number>();
   // A file may have several scrapes: counters rise from one time to the next.
   const scrapes = Map.groupBy(samples, ({ timestamp }) => timestamp ?? at);
