@@ -4,8 +4,7 @@ import { BackendError, ValidationError } from "../errors.ts";
 import { ObservabilityHub } from "../hub.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
-import { costEntries, type CostEntryInput } from "../records/cost_entry.ts";
-import type { Decimal } from "../records/decimal.ts";
+import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
@@ -17,6 +16,7 @@ import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import type { MetricField } from "../transfer/metric_names.ts";
 import { addRecords, readMapping, readTarget, ScrapeTarget } from "./scrape.ts";
+import { Meter, type SamplePlan } from "./meter.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
 import { readAmount, readDurationMs, readPairs, UsageError } from "./option_values.ts";
 import { asCalled, programName } from "./program_name.ts";
@@ -34,19 +34,6 @@ const MIN_FAILURES = 3;
 interface Plan extends SamplePlan {
   /** Targets to scrape, and what becomes of their metrics. */
   scrape: { targets: readonly URL[]; fields: readonly MetricField[] };
-}
-
-/** Settings for sampling and charging this machine. */
-interface SamplePlan {
-  intervalMs: number;
-  durationMs: number;
-  clusterId: string;
-  nodeId?: string;
-  costPerHour?: Decimal;
-  /** Fields of each cost beside those of the meter. */
-  cost: { currency: string; category: string; region?: string; tags?: Record<string, string> };
-  /** Labels of each sample. */
-  labels?: Record<string, string>;
 }
 
 /** `openfinops collect` */
@@ -285,59 +272,6 @@ async function scrapeUntil(
     const start = performance.now();
     await addRecords(await target.take(signal), { hub, costs, add });
     await wait(Math.min(start + plan.intervalMs, end) - performance.now(), signal);
-  }
-}
-
-/**
- * Charges each UTC minute in which this machine runs, in full and once: the id of the entry is `cluster/node/minute`, and its
- * amount depends on nothing else but the price. So a restart, or a second collector of the node, charges the same entry again,
- * which changes nothing.
- */
-class Meter {
-  readonly #costs: Pick<CostObservatory, "addCostEntry">;
-  readonly #plan: SamplePlan;
-  readonly #nodeId: string;
-  #chargedMs = 0;
-  #lastMinute = -1;
-
-  constructor(costs: Pick<CostObservatory, "addCostEntry">, plan: SamplePlan, nodeId: string) {
-    this.#costs = costs;
-    this.#plan = plan;
-    this.#nodeId = nodeId;
-  }
-
-  /** Adds the entries of the minutes up to now that are not charged yet. A clock that jumps adds no minutes. */
-  async charge(now: number, elapsedMs: number): Promise<void> {
-    if (!this.#plan.costPerHour) return;
-    const first = Math.floor((now - (elapsedMs - this.#chargedMs)) / MINUTE_MS);
-    this.#chargedMs = elapsedMs; // before the wait: a stop does not wait for it, and charges the rest
-    const minutes: number[] = [];
-    for (let minute = first; minute <= now / MINUTE_MS; minute++) {
-      if (minute !== this.#lastMinute) minutes.push(minute);
-    }
-    this.#lastMinute = minutes.at(-1) ?? this.#lastMinute;
-    await Promise.all(minutes.map((minute) => this.#costs.addCostEntry(this.#entryOf(minute))));
-  }
-
-  #entryOf(minute: number): CostEntryInput {
-    const { clusterId, costPerHour, cost } = this.#plan;
-    const timestamp = minute * MINUTE_MS;
-    // The difference of two parts of the hour, so that the minutes of an hour add up to its price exactly.
-    const [before, after] = [minute % 60, minute % 60 + 1].map((part) =>
-      costPerHour!.timesFraction(BigInt(part), 60n)
-    );
-    const names = [clusterId, this.#nodeId].map((name) => name.replace(/[%/]/g, encodeURIComponent));
-    return {
-      ...cost,
-      entryId: [...names, new Date(timestamp).toISOString().slice(0, 16) + "Z"].join("/"),
-      timestamp,
-      chargePeriodEnd: timestamp + MINUTE_MS,
-      resourceId: this.#nodeId,
-      amount: after.minus(before).toString(),
-      basis: "estimated",
-      source: "collect",
-      description: `${this.#nodeId} at ${costPerHour} ${cost.currency} an hour`,
-    };
   }
 }
 
