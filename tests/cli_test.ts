@@ -233,7 +233,7 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     ],
     [["metrics", "health", "--at", "1972-01-01"], "a time from 1973-03-03T09:46:40.000Z on"],
     [["database", "query", "--format", "cvs"], 'Unknown format "cvs". Did you mean "csv"?'],
-    [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as"],
+    [["database", "query", "costs", "--group-by", "team"], "groupBy must be a name such as tags.team,"],
     [["database", "query", "costs", "--group-by", "category", "--top", "0"], "from 1"],
     [["database", "query", "costs", "--compare", "year"], "Give --bucket"],
     [["database", "query", "costs", "--bucket", "1x"], "bucket must be a span such as"],
@@ -426,6 +426,33 @@ test("treats a time before any record as the beginning", async (folder) => {
       .code,
     0,
   );
+});
+
+test("database query prints a field once, and names the tags that there are", async ({ path: cwd }) => {
+  {
+    await using costs = await CostObservatory.open({ connectionString: `sqlite:///${cwd}/a.db` });
+    for (const [i, resourceId] of ["r1", "r2", "r3"].entries()) {
+      const tags = { user_team: "nlp", user_env: "prod" };
+      await costs.addCostEntry(costEntry({ entryId: `e${i}`, amount: String(i + 1), resourceId, tags }));
+    }
+    await costs.addCostEntry(
+      costEntry({ entryId: "est", amount: "4", resourceId: "r1", basis: "estimated" }),
+    );
+  }
+  const query = (...args: string[]) =>
+    openfinops(["database", "query", "costs", ...AT, "--group-by", ...args], { cwd });
+  const csv = await query("currency,resourceId,basis", "--top", "1", "--format", "csv");
+  assertEquals(
+    csv.out,
+    "currency,resourceId,basis,others,total,share,count\nUSD,r3,billed,,3,50,1\nUSD,,billed,yes,3,50,2\n" +
+      "USD,r1,estimated,,4,100,1\n",
+  );
+  const table = await query("currency,resourceId", "--top", "1");
+  assertMatch(table.out, /^currency +resourceId +basis +total +share +count\nUSD +r3 +billed /);
+  assertMatch(table.out, /\nUSD +\(other\) +billed +3\.00 /);
+  const expected = "No record has tags.team. The newest have tags: user_env, user_team.\n";
+  assertEquals((await query("tags.team")).err, expected);
+  assertEquals((await query("category", "--where", "tags.team=nlp")).err, `${expected}No costs match.\n`);
 });
 
 test("database query aggregates by time and group in every format", async (folder) => {

@@ -45,6 +45,7 @@ Deno.test("readWhere() refuses what it cannot read, and suggests the nearest nam
     ["serviceName in ", "Cannot read the condition"],
     ["servicName=x", "must be a name such as serviceName,"],
     ["tag.team=x", "must be a name such as tags.team,"],
+    ["user_team=x", "must be a name such as tags.user_team,"],
     ["tags=x", "must be a name such as tags.…,"],
     ["amount=x", "a decimal number or string"],
     ["serviceName>x", "a field that is a number or a time"],

@@ -39,6 +39,8 @@ import { NONE, splitNames } from "./where.ts";
 /** The most bars of a line, also on a wider terminal: more buckets are put together. */
 const MAX_BARS = 120;
 const MIN_BARS = 20;
+/** The most records in which keys are looked for, and the most keys that a note names. */
+const [MAX_SEARCHED, MAX_KEYS] = [1_000, 10];
 
 /** Options that request an aggregate in place of records. */
 export const AGGREGATE_OPTIONS: readonly Option[] = [
@@ -168,8 +170,26 @@ export async function noteAbsentKeys(
     const query = { ...acceptQuery(dataset, { startTime, endTime }), where: [present] };
     const measures = [{ function: "count" } as const];
     const [{ values: [count] }] = await backend.aggregate(dataset, query, { groupBy: [], measures });
-    if (count === 0) note(`No record has ${field}.${key}.`);
+    if (count === 0) {
+      note(`No record has ${field}.${key}.${await knownKeys(backend, dataset, { query, field })}`);
+    }
   }
+}
+
+/** Names keys that the newest records have, in a sentence. */
+async function knownKeys(
+  backend: Backend,
+  dataset: Dataset<unknown>,
+  { query, field }: { query: RecordQuery; field: string },
+): Promise<string> {
+  const keys = new Set<string>();
+  const newest = { ...query, where: undefined, limit: MAX_SEARCHED };
+  for await (const page of backend.read(dataset, newest)) {
+    for (const record of page as Record<string, object | undefined>[]) {
+      for (const key of Object.keys(record[field] ?? {})) if (keys.size < MAX_KEYS) keys.add(key);
+    }
+  }
+  return keys.size === 0 ? "" : ` The newest have ${field}: ${[...keys].toSorted().join(", ")}.`;
 }
 
 /** A row with its times as ISO 8601. */
@@ -221,18 +241,30 @@ function columnsOf(
     const label = ({ startTime }: Row) => bucketLabel(bucket, startTime!, timeZone);
     add(BUCKET_TITLES[bucket.unit] ?? "time", label, { only: "table" });
   }
-  for (const [i, name] of groupNames.entries()) {
-    const show = ({ group, isOther }: Row) => !isOther ? showGroup(group![name]) : i === 0 ? OTHER : "";
+  // A field whose values are kept apart anyway has one column, also where it is grouped by.
+  const isMoney = hasMoney(dataset) && COST_MEASURES[measure] === undefined;
+  const apart = new Map(
+    apartFields(dataset, { fieldMeasures, isMoney }).map((field) => [field, cellOf(field)]),
+  );
+  const labeled = groupNames.find((name) => !apart.has(name));
+  for (const name of groupNames) {
+    const cell = apart.get(name);
+    if (cell) {
+      add(name, cell, { show: (row) => showGroup(cell(row) ?? null) });
+      continue;
+    }
+    const show = ({ group, isOther }: Row) =>
+      !isOther ? showGroup(group![name]) : name === labeled ? OTHER : "";
     add(name, ({ group }) => group![name], { show });
   }
   if (top !== undefined) add("others", ({ isOther }) => isOther ? "yes" : null, { only: "csv" });
+  for (const [field, cell] of apart) {
+    if (groupNames.includes(field)) continue;
+    if (field !== "basis" || found.some(({ basis }) => basis !== undefined)) add(field, cell);
+  }
   if (hasMoney(dataset)) {
-    const isMoney = COST_MEASURES[measure] === undefined;
     const money = (amount: string | undefined, currency: string) =>
       amount === undefined ? "" : isMoney ? showMoney(amount, currency) : amount;
-    add("currency", ({ currency }) => currency);
-    if (found.some(({ basis }) => basis !== undefined)) add("basis", ({ basis = "billed" }) => basis);
-    if (!isMoney) add("unit", ({ unit }) => unit);
     add("total", ({ total }) => total, { show: ({ total, currency }) => money(total, currency!) });
     if (request.shares) {
       add("share", ({ share }) => share?.toString(), { show: ({ share }) => `${share!.toFixed(1)} %` });
@@ -249,10 +281,6 @@ function columnsOf(
         });
       }
     }
-  } else {
-    for (const field of separatorsOf(dataset, fieldMeasures)) {
-      add(field, (row) => row[field as "currency" | "unit"]);
-    }
   }
   add("count", ({ count }) => String(count));
   for (const { field, measure } of fieldMeasures) {
@@ -267,6 +295,19 @@ function columnsOf(
     add("", () => null, { show: ({ share = 0 }) => ({ bar: share / most * 100 }), only: "table" });
   }
   return columns;
+}
+
+/** The fields whose values no row adds up. */
+function apartFields(
+  dataset: Dataset<unknown>,
+  { fieldMeasures, isMoney }: Pick<AggregateRequest, "fieldMeasures"> & { isMoney: boolean },
+): string[] {
+  if (!hasMoney(dataset)) return separatorsOf(dataset, fieldMeasures);
+  return ["currency", "basis", ...(isMoney ? [] : ["unit"])];
+}
+
+function cellOf(field: string): ResultColumn["cell"] {
+  return field === "basis" ? ({ basis = "billed" }) => basis : (row) => row[field as "currency" | "unit"];
 }
 
 /** Titles of buckets in tables. */

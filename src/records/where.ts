@@ -68,10 +68,16 @@ export function findField(
   return { column, ...(key === undefined ? {} : { key }) };
 }
 
-/** Says what a name must be, with the nearest one as the example. A map such as `tags.…` takes any key. */
+/**
+ * Says what a name must be, with the nearest one as the example. A map such as `tags.…` takes any key: a name that is
+ * close to none is most often a tag.
+ */
 export function expectedName(name: unknown, names: readonly string[]): string {
   const [written, key] = String(name).split(/\.(.*)/s);
   const hint = nearest(written, names.map((known) => known.replace(/\.…$/, "")));
+  if (hint === "" && key === undefined && names.includes("tags.…") && /^[a-z]\w*$/i.test(written)) {
+    return `a name such as tags.${written}`;
+  }
   const withKey = `${hint}.${key}`;
   const suggestion = !names.includes(`${hint}.…`) ? hint : key && withKey !== name ? withKey : `${hint}.…`;
   return `a name such as ${

@@ -96,13 +96,7 @@ export function budgetStatus(
   const other = totals[basis === "billed" ? "estimated" : "billed"];
   const unreported = reachedThresholds(budget, spent)
     .filter((threshold) => crossings.every((crossing) => crossing.threshold !== threshold))
-    .map((threshold) => ({
-      budgetId,
-      startTime: window.start,
-      threshold,
-      at: Date.now(),
-      spent: spent.toString(),
-    }));
+    .map((threshold) => ({ budgetId, startTime: window.start, threshold, at: now, spent: spent.toString() }));
   return {
     budgetId,
     timeZone,
