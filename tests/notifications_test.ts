@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { type DocumentStore, openBackend, ValidationError } from "../mod.ts";
 import { MemoryDocuments } from "../src/backends/memory/documents.ts";
 import { ConfigError } from "../src/errors.ts";
-import { ALERT, BUDGET, CROSSING } from "../src/monitoring/document_kinds.ts";
+import { ALERT, BUDGET, CROSSING, EXISTENCE } from "../src/monitoring/document_kinds.ts";
 import { type Channel, parseChannels } from "../src/monitoring/notifications/channels.ts";
 import { deliver, fillOutbox, type Outgoing, readOutbox } from "../src/monitoring/notifications/outbox.ts";
 import { type Notification, send, SendError, sign } from "../src/monitoring/notifications/send.ts";
@@ -192,10 +192,11 @@ Deno.test("openfinops imports, flushes and tests other channels beside a wrong o
     secret: "s",
   }];
   Deno.writeTextFileSync(folder.file("channels.json"), JSON.stringify(channels));
-  Deno.writeTextFileSync(
-    folder.file("costs.ndjson"),
-    '{"entryId":"a","timestamp":"2026-11-01","resourceId":"r","category":"c","amount":"1","currency":"USD"}\n',
-  );
+  const cost = { resourceId: "r", category: "c", amount: "1", currency: "USD" };
+  const costs = [0, 70 * DAY_MS].map((age) => ({ ...cost, entryId: `${age}`, timestamp: Date.now() - age }));
+  Deno.writeTextFileSync(folder.file("costs.ndjson"), costs.map((cost) => JSON.stringify(cost)).join("\n"));
+  const budget = ["costs", "set-budget", "b", "--amount", "1"];
+  assertEquals((await openfinops(budget, { cwd: folder.path })).code, 0);
   const run = async (command: string, file = "channels.json") => {
     const env = { OPENFINOPS_CHANNELS: file };
     const { code, err } = await openfinops(command.split(" "), { cwd: folder.path, env });
@@ -207,7 +208,9 @@ Deno.test("openfinops imports, flushes and tests other channels beside a wrong o
     assertMatch(err, noted);
     assertEquals(code, 0, err);
   }
-  assertEquals(receiver.received.length, 1);
+  // Of the thresholds of the present period the highest; none of the period before the budget.
+  const messages = receiver.received.map(({ text }) => JSON.parse(text).message);
+  assertMatch(messages.join("\n"), /^Budget b has reached 100 %: .*\nTest of OpenFinOps: .*$/);
   const test = await run("notify test bad");
   assertEquals(test.code === 0, false);
   assertMatch(test.err, noted);
@@ -284,6 +287,64 @@ Deno.test("fillOutbox() tells a new channel what still holds or is new, and forg
   assertEquals(await ids(), ["budget/late/100"]);
 });
 
+Deno.test("fillOutbox() sends the highest of the thresholds that are new, and covers the lower ones", async () => {
+  const documents = new MemoryDocuments();
+  const channels = [webhook("http://x/")];
+  const states = async () =>
+    Object.fromEntries(
+      bodies(await readOutbox(documents)).map(({ source, state }) => [source.replace(/\/\d{13}/, ""), state]),
+    );
+  for (const budgetId of ["nlp", "other"]) {
+    for (const threshold of [50, 100, 80]) await cross(documents, threshold, NOW, budgetId);
+  }
+  await cross(documents, 120, NOW, "third");
+  await fillOutbox(documents, channels, NOW);
+  const expected: Record<string, string> = { "budget/third/120": "pending" };
+  for (const budgetId of ["nlp", "other"]) {
+    Object.assign(expected, {
+      [`budget/${budgetId}/50`]: "covered",
+      [`budget/${budgetId}/80`]: "covered",
+      [`budget/${budgetId}/100`]: "pending",
+    });
+  }
+  assertEquals(await states(), expected);
+  await cross(documents, 120, NOW);
+  await fillOutbox(documents, channels, NOW);
+  assertEquals(await states(), { ...expected, "budget/nlp/120": "pending" });
+});
+
+Deno.test("fillOutbox() tells of no period that ended before the budget or the channel existed", async () => {
+  const documents = new MemoryDocuments();
+  /** A threshold of a past month that costs which came late have crossed now. */
+  const crossLate = async (month: number, budgetId: string) => {
+    await cross(documents, 80, Date.UTC(2026, month), budgetId);
+    const id = `${budgetId}/${Date.UTC(2026, month)}/80`;
+    const [{ body }] = (await documents.read(CROSSING)).filter((crossing) => crossing.id === id);
+    await documents.write({ kind: CROSSING, id, body: { ...body as object, at: NOW } });
+  };
+  const created = (budgetId: string, since: number) =>
+    documents.write({ kind: EXISTENCE, id: `budget/${budgetId}`, body: { since } });
+  await fillOutbox(documents, [webhook("http://x/")], Date.UTC(2026, 8, 1));
+  await created("old", Date.UTC(2026, 7));
+  await created("new", NOW - 1);
+  for (const budgetId of ["old", "new"]) {
+    for (const month of [8, 9, 10]) await crossLate(month, budgetId);
+  }
+  await fillOutbox(documents, [webhook("http://x/"), webhook("http://y/", { name: "late" })], NOW);
+  const told = bodies(await readOutbox(documents)).map(({ channel, notification: { details } }) => {
+    const { budgetId, startTime } = details as { budgetId: string; startTime: number };
+    return `${channel} ${budgetId} ${new Date(startTime).getUTCMonth()}`;
+  });
+  assertEquals(told.sort(), [
+    "late new 10",
+    "late old 10",
+    "ops new 10",
+    "ops old 10",
+    "ops old 8",
+    "ops old 9",
+  ]);
+});
+
 Deno.test("fillOutbox() tells when an alert fires, fires again and is resolved", async () => {
   const documents = new MemoryDocuments();
   const alert = {
@@ -317,7 +378,7 @@ Deno.test("deliver() sends each notification once when many processes deliver at
   await using receiver = new HttpReceiver();
   const config = { connectionString: folder.sqlite() };
   const backends = await Promise.all([1, 2, 3, 4].map(() => openBackend(config)));
-  for (const threshold of [50, 80, 100]) await cross(backends[0].documents, threshold, NOW);
+  for (const budgetId of ["a", "b", "c"]) await cross(backends[0].documents, 80, NOW, budgetId);
   const channels = [webhook(receiver.url()), webhook(receiver.url(), { name: "other" })];
   await Promise.all(backends.map(({ documents }) => fillOutbox(documents, channels, NOW)));
   const reports = await Promise.all(backends.map(({ documents }) => deliver(documents, channels, BRIEF)));

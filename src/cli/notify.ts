@@ -1,5 +1,5 @@
 import { BackendError } from "../errors.ts";
-import { type Outgoing, readOutbox } from "../monitoring/notifications/outbox.ts";
+import { type Outgoing, readOutbox, STATES } from "../monitoring/notifications/outbox.ts";
 import { send, SendError } from "../monitoring/notifications/send.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
@@ -70,7 +70,7 @@ export const notifyList: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    { name: "state", value: "NAME", summary: "only pending, sent or dead ones" },
+    { name: "state", value: "NAME", summary: "only pending, sent, dead or covered ones" },
   ],
   examples: ["openfinops notify list --state dead"],
   async run(given) {
@@ -93,7 +93,7 @@ function rowOf({ id, body: { channel, state, attempts, nextAt, lastError = "", n
 
 function readState(given: Arguments): string | undefined {
   const text = given.text("state");
-  return text === undefined ? undefined : readName("state", text, ["pending", "sent", "dead"]);
+  return text === undefined ? undefined : readName("state", text, STATES);
 }
 
 /** Reads the channels, at least one; fails if the named one cannot be used. */

@@ -28,6 +28,8 @@ export const TRAINING_RUN = "training_run";
 
 /** An `OutboxEntry`: one notification for one channel, by what it tells of and the channel. */
 export const NOTIFICATION = "notification";
+/** Time since which a budget or a channel exists: `{ since }`, by `budget/ID` or `channel/NAME`. */
+export const EXISTENCE = "existence";
 /** A `Lease`, by its name. */
 export const LEASE = "lease";
 

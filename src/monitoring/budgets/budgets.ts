@@ -12,7 +12,7 @@ import { type BudgetStatus, budgetStatus, mayChange, reachedThresholds } from ".
 import { CrossingLog, rearm, recordCrossings } from "./crossings.ts";
 import { basisOf, readDailyTotals, readSpending, readSpendings, type Spending, spentOf } from "./spending.ts";
 import { isAnything, isText, takeFields } from "../field_checks.ts";
-import { bodiesOf, BUDGET } from "../document_kinds.ts";
+import { bodiesOf, BUDGET, EXISTENCE } from "../document_kinds.ts";
 
 /** Changes to a budget; null removes a field. */
 export type BudgetChanges = {
@@ -91,6 +91,8 @@ export class Budgets {
         "ALREADY_EXISTS",
       );
     }
+    const existence = { kind: EXISTENCE, id: `budget/${budget.budgetId}`, body: { since: Date.now() } };
+    await this.#backend.documents.write(existence);
     this.#onChange();
     return budget;
   }

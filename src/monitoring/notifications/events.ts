@@ -7,18 +7,20 @@ import { describeAlert } from "../alerts/alert_monitor.ts";
 import { describeAnomaly } from "../anomalies/anomalies.ts";
 import { windowAt } from "../budgets/budget.ts";
 import { describeCrossing } from "../budgets/crossings.ts";
-import { ALERT, ANOMALY, bodiesOf, BUDGET, CROSSING } from "../document_kinds.ts";
+import { ALERT, ANOMALY, bodiesOf, BUDGET, CROSSING, EXISTENCE } from "../document_kinds.ts";
 import type { TOPICS } from "./channels.ts";
 import type { Notification } from "./send.ts";
 
 /** Events up to this age are told, and older ones that still hold. */
-const RECENT_MS = 7 * DAY_MS;
+export const RECENT_MS = 7 * DAY_MS;
 
 /** Something to tell. */
 export interface Occurrence extends Omit<Notification, "key"> {
   /** Id, unique over all occurrences; the same in every process. */
   readonly id: string;
   readonly topic: typeof TOPICS[number];
+  /** Budget and end of its period, where a threshold was crossed. */
+  readonly period?: { readonly budgetId: string; readonly end: number };
 }
 
 /**
@@ -27,6 +29,7 @@ export interface Occurrence extends Omit<Notification, "key"> {
  */
 export async function occurrencesIn(documents: DocumentStore, now: number): Promise<Occurrence[]> {
   const budgets = await bodiesOf<Budget>(documents, BUDGET);
+  const existence = await readExistence(documents);
   const found: Lasting[] = [
     ...(await documents.read(CROSSING)).map(({ id, body }) =>
       ofCrossing(id, body as BudgetCrossing, budgets)
@@ -35,7 +38,14 @@ export async function occurrencesIn(documents: DocumentStore, now: number): Prom
     ...(await bodiesOf<Alert>(documents, ALERT)).flatMap(ofAlert),
   ];
   return found.filter(({ at, until = 0 }) => at > now - RECENT_MS || until > now)
+    .filter(({ period }) => !period || period.end > (existence.get(`budget/${period.budgetId}`) ?? 0))
     .map(({ until: _, ...occurrence }) => occurrence);
+}
+
+/** Returns since when budgets and channels exist. */
+export async function readExistence(documents: DocumentStore): Promise<Map<string, number>> {
+  const found = await documents.read(EXISTENCE);
+  return new Map(found.map(({ id, body }) => [id, (body as { since: number }).since]));
 }
 
 /** An occurrence, and until when it holds. */
@@ -44,12 +54,14 @@ type Lasting = Occurrence & { readonly until?: number };
 function ofCrossing(id: string, crossing: BudgetCrossing, budgets: readonly Budget[]): Lasting {
   const { budgetId, threshold, at, startTime } = crossing;
   const budget = budgets.find((budget) => budget.budgetId === budgetId);
+  const end = budget && windowAt(budget, startTime).end;
   return {
     id: `budget/${id}`,
     topic: "budget",
     type: "budget-threshold",
     at,
-    until: budget && windowAt(budget, startTime).end,
+    until: end,
+    ...(end === undefined ? {} : { period: { budgetId, end } }),
     severity: threshold >= 100 ? "critical" : "warning",
     message: budget ? describeCrossing(budget, crossing) : `Budget ${budgetId} has reached ${threshold} %`,
     details: crossing,

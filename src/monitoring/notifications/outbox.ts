@@ -1,9 +1,10 @@
 import { setTimeout } from "node:timers/promises";
 import type { DocumentStore } from "../../backends/backend.ts";
+import type { BudgetCrossing } from "../../records/budget.ts";
 import { DAY_MS, HOUR_MS } from "../../records/calendar.ts";
-import { NOTIFICATION } from "../document_kinds.ts";
+import { EXISTENCE, NOTIFICATION } from "../document_kinds.ts";
 import type { Channel } from "./channels.ts";
-import { occurrencesIn } from "./events.ts";
+import { type Occurrence, occurrencesIn, readExistence, RECENT_MS } from "./events.ts";
 import { ATTEMPT_MS, digest, type Notification, send, SendError } from "./send.ts";
 
 /** Time for which an attempt keeps other processes away. After a crash in an attempt, another one begins then. */
@@ -12,6 +13,9 @@ const LEASE_MS = 2 * ATTEMPT_MS;
 const FIRST_WAIT_MS = 30_000;
 /** Pause between looks at entries that another process has leased, in milliseconds. */
 const POLL_MS = 500;
+
+/** The states of an entry. */
+export const STATES = ["pending", "sent", "dead", "covered"] as const;
 
 /** One notification for one channel. */
 export interface OutboxEntry {
@@ -22,8 +26,8 @@ export interface OutboxEntry {
   /** Id of the occurrence: what it tells of. */
   readonly source: string;
   readonly notification: Notification;
-  /** `dead` after a day of failed attempts. */
-  readonly state: "pending" | "sent" | "dead";
+  /** `dead` after a day of failed attempts; `covered` by the notification of a higher threshold. */
+  readonly state: typeof STATES[number];
   readonly enqueuedAt: number;
   readonly attempts: number;
   /** Time of the first attempt. */
@@ -71,13 +75,24 @@ export async function fillOutbox(
   const occurrences = await occurrencesIn(documents, now);
   const known = await readOutbox(documents);
   const ids = new Set(known.map(({ id }) => id));
+  const existence = await readExistence(documents);
   for (const { name, topics } of channels) {
-    for (const occurrence of occurrences) {
-      const { id: source, topic, ...event } = occurrence;
+    const channel = `channel/${name}`;
+    const since = existence.get(channel) ?? now;
+    if (!existence.has(channel)) {
+      await documents.write({ kind: EXISTENCE, id: channel, body: { since } }, { ifAbsent: true });
+    }
+    const fresh = occurrences.filter(({ id, topic, period }) =>
+      !ids.has(`${id}/${name}`) && (topics?.includes(topic) ?? true) &&
+      (!period || period.end > since - RECENT_MS)
+    );
+    const told = highestOf(fresh);
+    for (const occurrence of fresh) {
+      const { id: source, topic: _, period: __, ...event } = occurrence;
       const id = `${source}/${name}`;
-      if (ids.has(id) || !(topics?.includes(topic) ?? true)) continue;
       const notification = { key: digest(id), ...event };
-      const isNew = { revision: 0, state: "pending", attempts: 0, enqueuedAt: now, nextAt: now } as const;
+      const state = told.has(occurrence) ? "pending" : "covered";
+      const isNew = { revision: 0, state, attempts: 0, enqueuedAt: now, nextAt: now } as const;
       const body: OutboxEntry = { ...isNew, channel: name, source, notification };
       await documents.write({ kind: NOTIFICATION, id, body }, { ifAbsent: true });
     }
@@ -86,6 +101,20 @@ export async function fillOutbox(
   for (const { id, body: { state, source } } of known) {
     if (state !== "pending" && !sources.has(source)) await documents.delete(NOTIFICATION, id);
   }
+}
+
+/** Of the thresholds of each budget and period the highest, and all other occurrences. */
+function highestOf(occurrences: readonly Occurrence[]): Set<Occurrence> {
+  const periods = Map.groupBy(
+    occurrences,
+    ({ id, period }) => period ? `${period.budgetId}/${period.end}` : id,
+  );
+  const height = ({ details }: Occurrence) => (details as Partial<BudgetCrossing>).threshold ?? 0;
+  return new Set(
+    [...periods.values()].map((each) =>
+      each.reduce((a, b) => (height(b) - height(a) || b.at - a.at) > 0 ? b : a)
+    ),
+  );
 }
 
 /** Options of {@linkcode deliver}. */
