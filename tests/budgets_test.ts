@@ -114,6 +114,23 @@ Deno.test("evaluateCosts() hands each finding to one of many processes", () =>
     assertEquals(found.flat().sort(), ["2026-10: 50", "2026-10: 80"]);
   }));
 
+Deno.test("budgetStatuses() tells what is reached from what was reported when spending falls", () =>
+  withClock(async () => {
+    const backend = await withBudget();
+    await deliver(backend, [["2026-11-03", 95.1]]);
+    await deliver(backend, [["2026-11-03", 100.7]], true);
+    await evaluate(backend);
+    await deliver(backend, [["2026-11-03", 95.1]], true);
+    await evaluate(backend);
+    const [{ spent, reached, reported, crossed }] = await budgetStatuses(backend, { budgetId: "b" });
+    assertEquals([spent, reached, reported], ["95.1", [50, 80], [50, 80, 100]]);
+    assertEquals(crossed.map(({ threshold, spent }) => `${threshold} ${spent}`), [
+      "50 100.7",
+      "80 100.7",
+      "100 100.7",
+    ]);
+  }));
+
 Deno.test("evaluateCosts() arms a threshold again when spending of a running period falls", () =>
   withClock(async () => {
     const backend = await withBudget();
@@ -304,7 +321,9 @@ Deno.test("The command, its JSON and the library agree on crossed thresholds", a
   assertEquals([json.code, status.status, thresholdsOf(status)], [3, "over_budget", crossed]);
   assertMatch(json.err, /^error: Budget over the limit: b \(117 of 100 USD\)\. \[BUDGET_EXCEEDED\]\n$/);
   const [line] = (await run(...budgets, "--format", "ndjson")).out.split("\n");
-  assertEquals(JSON.parse(line).crossed, "50 80 100");
+  // `fill` wrote the costs itself: none was reported yet.
+  const { crossed: inLine, reached, reported } = JSON.parse(line);
+  assertEquals([inLine, reached, reported], ["50 80 100", "50 80 100", ""]);
   const costs = await CostObservatory.open({ connectionString: folder.sqlite("a.db") });
   const [found] = await costs.getBudgetStatus({ at: Date.UTC(2026, 9, 15) });
   assertEquals(thresholdsOf(found), crossed);

@@ -78,10 +78,12 @@ const HEADER = [
   "projectedSpend",
   "projectedExhaustion",
   "crossed",
+  "reached",
+  "reported",
 ] as const;
 
 function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
-  const { projectedExhaustion, crossed } = budget;
+  const { projectedExhaustion, crossed, reached, reported } = budget;
   const shown: Record<typeof HEADER[number], string | number | undefined> = {
     ...budget,
     startTime: isoTime(budget.startTime),
@@ -89,6 +91,8 @@ function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
     projectedSpend: budget.projectedSpend,
     projectedExhaustion: projectedExhaustion === undefined ? undefined : isoTime(projectedExhaustion),
     crossed: crossed.map(({ threshold }) => threshold).join(" "),
+    reached: reached.join(" "),
+    reported: reported.join(" "),
   };
   return HEADER.map((field) => shown[field]);
 }
@@ -113,7 +117,11 @@ function printTable(found: readonly BudgetStatus[]): void {
       ];
     }),
   ));
-  for (const { budgetId, basis, otherCurrencies, otherBasis } of found) {
+  for (const { budgetId, basis, otherCurrencies, otherBasis, reached, reported } of found) {
+    const fallen = reported.filter((threshold) => !reached.includes(threshold));
+    if (fallen.length > 0) {
+      note(`${budgetId}: ${fallen.join(" %, ")} % was reported; spending is below that now.`);
+    }
     for (const { currency, total } of otherCurrencies) {
       note(
         `${budgetId}: ${

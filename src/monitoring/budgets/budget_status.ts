@@ -52,8 +52,12 @@ export interface BudgetStatus {
   projectedExhaustion?: number;
   /** Basis of the costs that count. */
   basis: "billed" | "estimated";
+  /** Thresholds that spending reaches now, or did at the end of the period, ascending. */
+  reached: number[];
+  /** Thresholds that were reported for the period and are not armed again, ascending. Spending may have fallen since. */
+  reported: number[];
   /**
-   * Thresholds that spending reaches, and those that were reported for the period and are not armed again, ascending.
+   * Details of all thresholds in `reached` and `reported`: those that spending reaches, and those that were reported for the period and are not armed again, ascending.
    * Time and spending are those of the report; of now where there was none yet.
    */
   crossed: BudgetCrossing[];
@@ -94,7 +98,8 @@ export function budgetStatus(
   const basis = basisOf(budget, totals);
   const { total: spent, count: entries } = totals[basis];
   const other = totals[basis === "billed" ? "estimated" : "billed"];
-  const unreported = reachedThresholds(budget, spent)
+  const reached = reachedThresholds(budget, spent);
+  const unreported = reached
     .filter((threshold) => crossings.every((crossing) => crossing.threshold !== threshold))
     .map((threshold) => ({ budgetId, startTime: window.start, threshold, at: now, spent: spent.toString() }));
   return {
@@ -112,6 +117,8 @@ export function budgetStatus(
     startTime: window.start,
     endTime: window.end,
     ...outlook(budget, { window, spent, days, now }),
+    reached,
+    reported: crossings.map(({ threshold }) => threshold).toSorted((a, b) => a - b),
     crossed: [...crossings, ...unreported].toSorted((a, b) => a.threshold - b.threshold),
     otherCurrencies: others.toSorted((a, b) => a.currency < b.currency ? -1 : 1),
     ...(other.count === 0 ? {} : {
