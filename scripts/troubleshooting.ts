@@ -217,7 +217,7 @@ const SECTIONS = {
     ],
     INVALID_FILE: [
       "The file is cut short or damaged.",
-      "Fetch it again and import it. The message says if a part is stored; that part is not stored twice.",
+      "Fetch it again and import it. The message says if a part is stored; that part is not stored twice. If a file of costs is whole and its last line is only a remark, end it with a line end.",
     ],
     MISSING_COLUMN: ["A column that `--map` names is in no line.", "Correct `--map`."],
     MISSING_CURRENCY: [
@@ -230,11 +230,11 @@ const SECTIONS = {
     ],
     DELIVERY_REFUSED: [
       "A billing period of a source is stored already with other content, and the files do not cover it. Nothing was stored.",
-      "Import all files of the period in one command, or pass `--replace` or `--append`. " +
+      "Import all files of the period in one command, or pass `--replace` or `--append`. For the costs of another vendor, pass `--source NAME`. " +
       "[Deliveries](import-export-migrate.md#deliveries-of-costs) says what each does.",
     ],
     DATABASE_DIFFERS: [
-      "What the database has does not agree with its own records: deliveries and their totals, keys, the ledger, or the file.",
+      "The content of the database does not agree with its own records: deliveries and their totals, keys, the ledger, or the file.",
       "[Verify](import-export-migrate.md#verify-a-database) says what each check means. Costs that you deleted on purpose " +
       "differ, too.",
     ],
