@@ -414,7 +414,9 @@ Deno.test("costs anomalies prints days that are out of order", async () => {
   await fill(days.map((day, i) => [day, i === 40 ? "75.5" : "10"]));
   const range = ["costs", "anomalies", "--since", "2026-02-01", "--until", "2026-03-01"];
   const { out } = await run(...range);
-  assertMatch(out, /^day +kind .*\n2026-02-10 +high +high +gpu +USD +75\.5 +10 +\+655 %\n$/);
+  assertMatch(out, /^day +kind .*\n2026-02-10 +high +high +gpu +USD +75\.50 +10\.00 +\+655 %\n$/);
+  const [, row] = (await run(...range, "--format", "csv")).out.trim().split(/\r?\n/);
+  assertEquals(row, "2026-02-10,high,high,gpu,USD,75.5,10,655");
   const [found] = JSON.parse((await run(...range, "--format", "json", "--group-by", "resourceId")).out);
   assertEquals([found.amount, found.group, found.kind], ["75.5", { resourceId: "gpu-01" }, "high"]);
   assertEquals((await run(...range, "--where", "category=cpu")).err, "No anomalies.\n");

@@ -1,6 +1,7 @@
 import { findAnomalies } from "../monitoring/anomalies/anomalies.ts";
 import type { CostAnomaly } from "../records/anomaly.ts";
 import { DATASETS } from "../records/datasets.ts";
+import { Decimal } from "../records/decimal.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -9,7 +10,7 @@ import {
   readZone,
   withBackend,
 } from "./command.ts";
-import { formatTable, note, print, printFound } from "./output.ts";
+import { formatTable, note, print, printFound, showMoney } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
 
@@ -45,11 +46,10 @@ export const costsAnomalies: Command = {
       ...(given.has("group-by") ? { groupBy: splitNames(given.text("group-by")) } : {}),
     };
     const found = await withBackend(given, "read", (backend) => findAnomalies(backend, query));
-    const rows = found.map((anomaly) => cellsOf(anomaly, timeZone));
     const table = () => {
-      if (found.length > 0) print(formatTable(HEADER, rows));
+      if (found.length > 0) print(formatTable(HEADER, found.map((anomaly) => shownCells(anomaly, timeZone))));
     };
-    printFound(format, found, { table, header: HEADER, rows });
+    printFound(format, found, { table, header: HEADER, rows: found.map((each) => cellsOf(each, timeZone)) });
     if (found.length === 0) note("No anomalies.");
   },
 };
@@ -65,7 +65,18 @@ function cellsOf(anomaly: CostAnomaly, timeZone: string): string[] {
     names.join(", ") || (Object.keys(group).length === 0 ? "(all)" : "(none)"),
     basis ? `${currency} (${basis})` : currency,
     amount,
-    String(Number(expected.toPrecision(4))),
+    String(expected),
+    Number.isFinite(deviation) ? String(deviation) : "",
+  ];
+}
+
+/** The cells of the table, whose numbers are rounded. */
+function shownCells(anomaly: CostAnomaly, timeZone: string): string[] {
+  const { currency, amount, expected, deviation } = anomaly;
+  return [
+    ...cellsOf(anomaly, timeZone).slice(0, -3),
+    showMoney(amount, currency),
+    showMoney(Decimal.from(expected).toString(), currency),
     Number.isFinite(deviation) ? `${deviation > 0 ? "+" : ""}${deviation.toFixed(0)} %` : "",
   ];
 }

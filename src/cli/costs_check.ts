@@ -10,10 +10,11 @@ import {
   withBackend,
 } from "./command.ts";
 import { readAmount, UsageError } from "./option_values.ts";
-import { formatTable, print, printFound } from "./output.ts";
+import { formatTable, print, printFound, showMoney } from "./output.ts";
 import { readAt } from "./selection.ts";
 
 const HEADER = ["budgetId", "fits", "currency", "amount", "spent", "requested", "remaining"] as const;
+const MONEY: ReadonlySet<string> = new Set(["amount", "spent", "requested", "remaining"]);
 
 /** `openfinops costs check` */
 export const costsCheck: Command = {
@@ -51,8 +52,12 @@ export const costsCheck: Command = {
       remaining: remaining.toString(),
     };
     const rows = [HEADER.map((field) => String(found[field]))];
+    const shown = HEADER.map((field) => {
+      const value = String(found[field]);
+      return MONEY.has(field) ? showMoney(value, currency) : value;
+    });
     printFound(format, found, {
-      table: () => print(formatTable(["budget", ...HEADER.slice(1)], rows)),
+      table: () => print(formatTable(["budget", ...HEADER.slice(1)], [shown])),
       header: HEADER,
       rows,
     });

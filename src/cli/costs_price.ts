@@ -3,7 +3,7 @@ import { PriceBook } from "../pricing/price_book.ts";
 import { priceUsageRecords, type PriceUsageReport } from "../transfer/price_usage.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { evaluateAndNotify, readChannels } from "./notifications.ts";
-import { formatCount, formatTable, formatThings, note, print, printFound } from "./output.ts";
+import { formatCount, formatTable, formatThings, note, print, printFound, showMoney } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "./selection.ts";
 
 /** `openfinops costs price` */
@@ -44,7 +44,11 @@ export const costsPrice: Command = {
     ) => [currency, report.before[currency] ?? "0", report.after[currency] ?? "0"]);
     const table = () => {
       print(`${dryRun ? "Would price" : "Priced"} ${describeCounts(report)}.`);
-      if (rows.length > 0) print(`\n${formatTable(header, rows)}`);
+      const shown = rows.map(([currency, ...totals]) => [
+        currency,
+        ...totals.map((total) => showMoney(total, currency)),
+      ]);
+      if (rows.length > 0) print(`\n${formatTable(header, shown)}`);
       printUnpriced(report);
     };
     printFound(format, report, { table, header, rows });
