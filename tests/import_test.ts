@@ -273,6 +273,22 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     [[HEADER], { map: { cost: "amount" } }, 'unknown field "cost"'],
     [[HEADER], { map: { "region.x": "amount" } }, 'unknown field "region.x". Did you mean "region"?'],
     [["ChargePeriodStart,BilledCost\n"], {}, "The file looks like FOCUS. Use --format focus."],
+    [["ChargePeriodStart,BilledCost\n"], { format: "gcp" }, "The file looks like FOCUS. Use --format focus."],
+    [
+      ["lineItem/UsageStartDate,lineItem/UnblendedCost,lineItem/LineItemType\n"],
+      { format: "gcp" },
+      "The file looks like aws-cur. Use --format aws-cur.",
+    ],
+    [
+      ["Date,Cost,Cur,What\n"],
+      {},
+      "there are no columns timestamp, resourceId, category, amount, currency. The columns are Date, Cost, Cur, What. " +
+      "Map one to the field (--map), or set the field (--set). " +
+      'Perhaps --map "timestamp=Date" --map "amount=Cost" --map "currency=Cur"?',
+    ],
+    [["# HELP up Up\n# TYPE up gauge\nup 1\n"], {}, "with --format prometheus"],
+    [["-- PostgreSQL database dump\n\nSET x = 0;\n"], {}, "this looks like an SQL dump. Load it (`sqlite3 "],
+    [["BEGIN TRANSACTION;\nCREATE TABLE a (b);\n"], {}, "`openfinops database migrate --from "],
     [
       ["ChargePeriodStart,BilledCost\n"],
       { format: "focus" },
@@ -291,7 +307,25 @@ Deno.test("importRecords() refuses a file of something else and says why", async
 });
 
 Deno.test("importRecords() stores nothing from a file with only a header", async () => {
-  assertEquals((await imported([HEADER])).report, { stored: 0, known: 0, restated: 0, rejected: 0 });
+  const notes: string[] = [];
+  const { report } = await imported([HEADER], { onNote: (note) => notes.push(note) });
+  assertEquals(report, { stored: 0, known: 0, restated: 0, rejected: 0 });
+  assertEquals(notes, ["the file has no rows"]);
+});
+
+Deno.test("importRecords() names the option or the form for a date or an amount it cannot read", async () => {
+  const cases: [time: string, amount: string, expected: string][] = [
+    ["01/02/2026", "1", "use --date-format DD/MM/YYYY or MM/DD/YYYY,"],
+    ["31.01.26", "1", "use --date-format DD.MM.YY,"],
+    ["01-31-2026", "1", "use --date-format MM-DD-YYYY,"],
+    ["2026/01/31", "1", "use --date-format YYYY/MM/DD,"],
+    ["2026-01-31", "$7", "a number without currency sign,"],
+    ["2026-01-31", "(5.00)", "a number as in -5.00, not in parentheses,"],
+  ];
+  for (const [time, amount, expected] of cases) {
+    const text = `timestamp,amount,currency,resourceId,category\n${time},${amount},USD,r,c\n`;
+    await assertRejects(() => imported([text], { isStrict: true }), Error, expected);
+  }
 });
 
 Deno.test("importRecords() maps columns, tags and constants and ignores other columns", async () => {

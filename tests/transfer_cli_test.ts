@@ -108,8 +108,16 @@ test("deliveries lists, undoes and verifies imports of costs", async (folder) =>
   assertMatch(refused.err, /\(USD 3\), this import has 1 row \(USD 7\), .* \[DELIVERY_REFUSED\]\n$/);
 
   const { out } = await database(["deliveries", "--format", "json", ...AT], { cwd });
-  const [{ id: first, parts: [{ ended }] }, { id: second, files }] = JSON.parse(out);
-  assertEquals([ended.by, files], [second, ["2.csv"]]);
+  const pairs = await database(["import", "costs", "1.csv", "--map", "timestamp=a,amount=b", ...AT], { cwd });
+  assertEquals(pairs.code, 2);
+  assertMatch(pairs.err, /repeat --map for each field: --map timestamp=a --map amount=b \[/);
+  const listed = JSON.parse(out);
+  const [{ delivery: first, state, period }, { delivery: second, files }] = listed;
+  assertEquals([state, period, files], [`replaced by ${second}`, "2026-01", "2.csv"]);
+  const lines = (await database(["deliveries", "--format", "ndjson", ...AT], { cwd })).out.trim().split("\n");
+  assertEquals(lines.map((line) => JSON.parse(line)), listed);
+  const csv = (await database(["deliveries", "--format", "csv", ...AT], { cwd })).out;
+  assertEquals(csv.split("\n")[0], Object.keys(listed[0]).join(","));
   assertEquals((await database(["verify", ...AT], { cwd })).code, 0);
   const none = await database(["deliveries", "undo", first, "--yes", ...AT], { cwd });
   assertEquals([none.code, none.out], [1, ""]);

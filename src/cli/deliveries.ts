@@ -59,7 +59,8 @@ async function list(given: Arguments): Promise<void> {
     })
   );
   const table = () => print(formatTable([...HEADER], rows.map((row) => row.map(String))));
-  printFound(format, found, { table, header: HEADER, rows });
+  const listed = rows.map((row) => Object.fromEntries(HEADER.map((name, i) => [name, row[i]])));
+  printFound(format, listed, { table, header: HEADER, rows });
 }
 
 async function undo(given: Arguments, id: string): Promise<void> {

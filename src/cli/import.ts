@@ -126,6 +126,7 @@ export const importCommand: Command = {
       );
     }
     const dataset = readDataset(what).name;
+    assertOneFieldEach(given, readDataset(what).columns.map(({ field }) => field));
     const mapping = readMapping(given);
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
     const files = paths.filter((path) => !isManifest(path)).map((path) => ({
@@ -388,6 +389,19 @@ function readCells(given: Arguments): CellOptions {
     timeZone: given.text("time-zone"),
     nullTexts: given.has("null") ? given.texts("null") : undefined,
   };
+}
+
+/** Refuses `--map a=A,b=B`: commas separate the columns of one field. */
+function assertOneFieldEach(given: Arguments, fields: readonly string[]): void {
+  for (const text of given.texts("map")) {
+    const others = text.split(",").slice(1).filter((part) => fields.includes(part.trim().split(/[.=]/)[0]));
+    if (others.length === 0 || !others.every((part) => part.includes("="))) continue;
+    throw new UsageError(
+      `--map ${text} names several fields. Commas separate the columns of one field; repeat --map for each field: ` +
+        text.split(",").map((part) => `--map ${part.trim()}`).join(" "),
+      { code: "INVALID_OPTION" },
+    );
+  }
 }
 
 function readPairs(given: Arguments, option: string): Record<string, string> | undefined {

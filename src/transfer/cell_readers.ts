@@ -105,6 +105,11 @@ function refuseOption(field: string, value: string, expected: string): never {
 
 /** A number as JSON has it. */
 function toDecimalText(text: string, decimal: CellOptions["decimal"]): string {
+  if (/[($€£¥]/.test(text) && /\d/.test(text)) {
+    refuse(
+      text.includes("(") ? "a number as in -5.00, not in parentheses" : "a number without currency sign",
+    );
+  }
   if (decimal === undefined) {
     if (/\d,\d/.test(text)) refuse("a number as in 41.2; --decimal says which sign its decimals follow");
     return text;
@@ -187,9 +192,7 @@ function timeReader({ formats, toEpoch, onNote }: {
     if (times.size === 1) return times.values().next().value;
     const epoch = readEpoch(text);
     if (epoch === undefined) {
-      return typeof value === "number"
-        ? value
-        : refuse(`${EXPECTED_TIME}${/^\d{1,4}[./-]\d/.test(text) ? "; --date-format reads others" : ""}`);
+      return typeof value === "number" ? value : refuse(`${EXPECTED_TIME}${dateFormatHint(text)}`);
     }
     if (epoch.unit !== "milliseconds" && !toldOf.has(epoch.unit)) {
       toldOf.add(epoch.unit);
@@ -197,6 +200,23 @@ function timeReader({ formats, toEpoch, onNote }: {
     }
     return epoch.ms;
   };
+}
+
+/** Names the formats that a date which is not ISO 8601 may have. */
+function dateFormatHint(text: string): string {
+  const [, first, sign, second, year = ""] = /^(\d{1,4})([./-])(\d\d?)(?:\2(\d+))?/.exec(text) ?? [];
+  if (first === undefined) return "";
+  const name = "Y".repeat(year.length === 2 ? 2 : 4);
+  const dayFirst = ["DD", "MM", name].join(sign);
+  const monthFirst = ["MM", "DD", name].join(sign);
+  const formats = first.length === 4
+    ? [["YYYY", "MM", "DD"].join(sign)]
+    : Number(first) > 12
+    ? [dayFirst]
+    : Number(second) > 12
+    ? [monthFirst]
+    : [dayFirst, monthFirst];
+  return `; use --date-format ${formats.join(" or ")}`;
 }
 
 /** Reads an epoch time by its size. Digits beyond milliseconds are cut. */

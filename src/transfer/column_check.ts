@@ -4,7 +4,9 @@ import type { Dataset } from "../records/dataset.ts";
 import type { Readers } from "./cell_readers.ts";
 import type { FieldPlan } from "./field_plan.ts";
 import { columnsOf, isMapped, type MappingOptions } from "./mapping_options.ts";
+import { detectFormat } from "./detect_format.ts";
 import type { Preset } from "./presets/preset.ts";
+import { presetOf } from "./presets/presets.ts";
 import type { Locate } from "./locate.ts";
 import { firstSource } from "./sources.ts";
 import { TransferError } from "./transfer_error.ts";
@@ -20,10 +22,15 @@ export interface MappedFile {
 }
 
 /** Says what to do about a missing column: a name that the user wrote may be misspelled, any other can be mapped. */
-function columnRemedy(missing: readonly string[], { options, columns = [] }: MappedFile): string {
+function columnRemedy(missing: readonly string[], { dataset, options, columns = [] }: MappedFile): string {
   const { format, idColumn, costColumn, map = {} } = options;
   const isFocus = columns.includes("ChargePeriodStart");
-  if (format === "csv" && isFocus) return "The file looks like FOCUS. Use --format focus.";
+  const found = detectFormat(columns);
+  const isFitting = (presetOf(found)?.dataset ?? "cost_entries") === dataset.name;
+  if (format !== undefined && found !== undefined && found !== format && isFitting) {
+    const name = found === "focus" ? "FOCUS" : found;
+    return `The file looks like ${name}. Use --format ${found}.`;
+  }
   const list = `The columns are ${columns.slice(0, 50).join(", ")}.`;
   const written = missing.find((name) =>
     [idColumn, costColumn].includes(name) ||
@@ -37,6 +44,29 @@ function columnRemedy(missing: readonly string[], { options, columns = [] }: Map
 /** True for the currency of a cost, which is never assumed. */
 export function isCurrency(dataset: Dataset<unknown>, field: string): boolean {
   return dataset.name === "cost_entries" && field === "currency";
+}
+
+/** Headers that seem to name a field of a cost. */
+const FIELD_HEADERS: Readonly<Record<string, RegExp>> = {
+  timestamp: /date|time|^day$|datum|fecha/i,
+  amount: /cost|amount|charge|price|^total$|betrag|importe/i,
+  resourceId: /resource|instance|node|^id$/i,
+  category: /category|service|product|^type$/i,
+};
+
+/** Suggests columns for those that are missing, as far as their names tell. */
+function guesses(
+  missing: readonly { readonly field: string }[],
+  { dataset, options, columns = [] }: MappedFile,
+): string {
+  if (dataset.name !== "cost_entries" || presetOf(options.format) || detectFormat(columns)) return "";
+  const mapped = columnsOf(options);
+  const found = missing.flatMap(({ field }) => {
+    const headers = field === "currency" ? CURRENCY_HEADER : FIELD_HEADERS[field];
+    const column = mapped[field] === undefined && columns.find((name) => headers?.test(name));
+    return column ? [`--map ${describe(`${field}=${column}`)}`] : [];
+  });
+  return found.length === 0 ? "" : ` Perhaps ${found.join(" ")}?`;
 }
 
 /** Headers that seem to name a currency. */
@@ -65,6 +95,7 @@ export function assertColumns(file: MappedFile, plans: readonly FieldPlan[]): vo
   };
   const twice = columns.find((column, i) => columns.indexOf(column) < i);
   if (twice !== undefined) refuse(`two columns are called ${describe(twice)}`, "Rename one.");
+  const missing: { field: string; names: string[] }[] = [];
   const isBound = ({ sources }: FieldPlan) => sources.some(([source]) => source.bind(locate) !== undefined);
   for (const plan of plans) {
     const { field, isRequested } = plan;
@@ -79,11 +110,21 @@ export function assertColumns(file: MappedFile, plans: readonly FieldPlan[]): vo
     const usable = [plan, ...standIns.flatMap((name) => plans.filter((other) => other.field === name))];
     if (!isRequested || usable.some(isBound)) continue;
     const names = [...new Set(usable.flatMap(({ sources }) => sources.flatMap(([source]) => source.names)))];
-    const column = names.includes(field) ? field : `${names.join(" or ")} for ${field}`;
-    const isLacking = isCurrency(dataset, field) && columnsOf(options).currency === undefined;
+    missing.push({ field, names });
+  }
+  if (missing.length > 0) {
+    const described = missing.map(({ field, names }) =>
+      names.includes(field) ? field : `${names.join(" or ")} for ${field}`
+    );
+    const [{ field }, ...others] = missing;
+    const isLacking = others.length === 0 && isCurrency(dataset, field) &&
+      columnsOf(options).currency === undefined;
+    const remedy = isLacking
+      ? currencyRemedy(columns)
+      : columnRemedy(missing.flatMap(({ names }) => names), file) + guesses(missing, file);
     refuse(
-      `there is no column ${column}`,
-      isLacking ? currencyRemedy(columns) : columnRemedy(names, file),
+      `there ${others.length > 0 ? "are no columns" : "is no column"} ${described.join(", ")}`,
+      remedy,
       isLacking ? "MISSING_CURRENCY" : undefined,
     );
   }

@@ -69,6 +69,16 @@ export function fileKind(head: Uint8Array): FileKind {
   if (/^(<!doctype html|<html)/.test(text)) {
     throw foreignFile("a web page", "Download the file itself, signed in");
   }
+  const statement = text.replace(/^(--.*\n?\s*)+/, "");
+  if (
+    /^(pragma \w+ *=|begin( transaction)?;|create table |insert into |set \w+ *=)/.test(statement) ||
+    statement === "" && text
+  ) {
+    throw foreignFile(
+      "an SQL dump",
+      "Load it (`sqlite3 FILE.db < DUMP`), then use `openfinops database migrate --from sqlite:///FILE.db`",
+    );
+  }
   if (text.startsWith("<")) throw foreignFile("an XML file", EXPORT_AS_CSV);
   if (head.includes(0)) {
     const first = head.subarray(0, 4).toHex().replace(/..(?=.)/g, "$& ");

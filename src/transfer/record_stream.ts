@@ -43,6 +43,7 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
     const make = () => makeReader(dataset, options, columns);
     const reader = columns ? withDelimiterHint(columns, make) : make();
     let isFirst = true;
+    let hasRows = false;
     const read = ({ values }: FileRow): Outcome[] => {
       const taken = reader.read(values).map((input) => input ? accept(dataset, input) : SKIPPED);
       const [first] = taken;
@@ -52,10 +53,14 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
     };
     super({
       transform(rows, controller) {
+        hasRows ||= rows.length > 0;
         if (dataset.name === "cost_entries") assertWhole(rows);
         controller.enqueue(rows.flatMap((row) => take(row, read)));
       },
-      flush: () => reader.end?.(),
+      flush() {
+        if (columns && !hasRows) options.onNote?.("the file has no rows");
+        reader.end?.();
+      },
     });
   }
 }

@@ -97,6 +97,12 @@ export async function readRows(
       { code: "INVALID_HEADER", line: first?.line },
     );
   }
+  if (/^# (HELP|TYPE) /.test(first.text)) {
+    throw new TransferError(
+      "this looks like Prometheus text. Import it as metrics, services, devices or usage with --format prometheus.",
+      { code: "UNSUPPORTED_FORMAT" },
+    );
+  }
   const names = readCsvLine(first.text, { delimiter, isTrimmed: true }).map((name) => (name ?? "").trim());
   while (names.length > 1 && names.at(-1) === "") names.pop();
   const format = options.format ?? options.detect?.(names);
