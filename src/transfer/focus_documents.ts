@@ -7,8 +7,7 @@
 import type { DocumentStore, StoredDocument } from "../backends/backend.ts";
 import { formatCsv } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
-import type { Reject } from "./record_stream.ts";
-import { assertWhole, type FileRow } from "./rows.ts";
+import { assertWhole, type FileRow, type Reject } from "./rows.ts";
 import { TransferError } from "./transfer_error.ts";
 import { parseTime } from "./values.ts";
 

@@ -1,24 +1,12 @@
-import { type ErrorCode, ValidationError } from "../errors.ts";
+import { ValidationError } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptRecord } from "../records/validation.ts";
 import { TransferError } from "./transfer_error.ts";
 import { makeReader } from "./mapping.ts";
 import type { MappingOptions } from "./mapping_options.ts";
-import { assertWhole, type FileRow } from "./rows.ts";
+import { assertWhole, type FileRow, type Reject } from "./rows.ts";
 
-/** A line that could not be taken. */
-export interface Reject {
-  /** Name of the member, where the file is a zip file. */
-  readonly member?: string;
-  /** The number of the line, from 1. */
-  readonly line: number;
-  /** Stable name of the fault. */
-  readonly code: ErrorCode;
-  /** The same in words. */
-  readonly reason: string;
-  /** Text; of a line that is too long or not UTF-8, as much as can be shown. */
-  readonly text: string;
-}
+export type { Reject };
 
 /** Result of a line: a record, several of one line, a line that is no charge, or one that could not be taken. */
 export type Outcome = Taken | { readonly skipped: true } | Reject;

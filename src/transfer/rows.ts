@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { ErrorCode } from "../errors.ts";
 import type { CellOptions } from "./cell_readers.ts";
 import { type CsvForm, readCsvLine } from "./csv.ts";
 import { FOCUS_NULL } from "./focus_import.ts";
@@ -29,6 +30,20 @@ export interface FileRow {
   readonly isCut?: boolean;
   /** Its values, text or typed; null or undefined where it has none. */
   readonly values: Row;
+}
+
+/** A line that could not be taken. */
+export interface Reject {
+  /** Name of the member, where the file is a zip file. */
+  readonly member?: string;
+  /** The number of the line, from 1. */
+  readonly line: number;
+  /** Stable name of the fault. */
+  readonly code: ErrorCode;
+  /** The same in words. */
+  readonly reason: string;
+  /** Text; of a line that is too long or not UTF-8, as much as can be shown. */
+  readonly text: string;
 }
 
 /** The rows of a file. */
