@@ -126,8 +126,7 @@ export const importCommand: Command = {
       );
     }
     const dataset = readDataset(what).name;
-    assertOneFieldEach(given, readDataset(what).columns.map(({ field }) => field));
-    const mapping = readMapping(given);
+    const mapping = readMapping(given, readDataset(what).columns.map(({ field }) => field));
     const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
     const files = paths.filter((path) => !isManifest(path)).map((path) => ({
       path,
@@ -367,7 +366,9 @@ function readDelivery(
 
 function readMapping(
   given: Arguments,
+  fields: readonly string[],
 ): Omit<MappingOptions, "format"> {
+  assertOneFieldEach(given, fields);
   return {
     ...readCells(given),
     map: readPairs(given, "map"),

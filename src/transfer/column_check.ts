@@ -117,8 +117,7 @@ export function assertColumns(file: MappedFile, plans: readonly FieldPlan[]): vo
       names.includes(field) ? field : `${names.join(" or ")} for ${field}`
     );
     const [{ field }, ...others] = missing;
-    const isLacking = others.length === 0 && isCurrency(dataset, field) &&
-      columnsOf(options).currency === undefined;
+    const isLacking = others.length === 0 && isCurrency(dataset, field) && !columnsOf(options).currency;
     const remedy = isLacking
       ? currencyRemedy(columns)
       : columnRemedy(missing.flatMap(({ names }) => names), file) + guesses(missing, file);
