@@ -995,10 +995,10 @@ Deno.test("cleanupOldData() deletes resolved alerts and past thresholds only", a
   await hub.flush();
   await costs.cleanupOldData({ retentionDays: 50, dryRun: true });
   const kinds = async () => (await backend.documents.read()).map(({ kind }) => kind);
-  assertEquals((await kinds()).length, 8);
+  assertEquals((await kinds()).length, 9);
   await hub.cleanupOldData({ retentionDays: 50 });
   const crossings = ["budget_crossing", "budget_crossing"]; // bills of the last year may still be corrected
-  assertEquals(await kinds(), ["alert", "alert_acknowledgement", "budget", ...crossings]);
+  assertEquals(await kinds(), ["alert", "alert_acknowledgement", "budget", ...crossings, "existence"]);
   assertEquals(
     (await hub.getAlerts()).map(({ nodeId, acknowledgedAt }) => [nodeId, acknowledgedAt !== undefined]),
     [
