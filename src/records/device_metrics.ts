@@ -96,7 +96,7 @@ export const deviceMetrics: Dataset<DeviceMetrics> = defineDataset({
     column("map", "labels"),
   ],
   key: [],
-  indexes: [["timestamp"], ["clusterId", "nodeId", "deviceId", "timestamp"]],
+  indexes: [["timestamp"], ["clusterId", "nodeId", "timestamp"]],
   partitionBy: "week",
   retentionDays: 90,
   chunkDays: 1,
