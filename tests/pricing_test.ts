@@ -142,7 +142,7 @@ Deno.test("PriceBook uses the own price of a unit, else the built-in one", async
     assert(book.of(use({ provider, model: "gemini-2.5-pro" })).has("output"), provider);
   }
   assert(book.of(use({ provider: "x_ai", model: "grok-4" })).has("input"));
-  assertEquals(book.of(use({ provider: "nobody", model: "gpt-5-nano" })).size, 0);
+  assertEquals(book.of(use({ provider: "unheard-of", model: "gpt-5-nano" })).size, 0);
   assert(builtIn.all().length > 1_000);
 });
 

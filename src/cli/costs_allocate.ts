@@ -1,4 +1,4 @@
-import { Decimal } from "../records/decimal.ts";
+import { percentOf } from "../records/decimal.ts";
 import { parseBucket } from "../records/calendar.ts";
 import { allocateCosts, type AllocatedCost, ALLOCATION_METHODS } from "../views/allocation.ts";
 import {
@@ -94,6 +94,5 @@ function printTable(
 }
 
 function share(part: string, total: string): string {
-  const of = Number(Decimal.from(total));
-  return of === 0 ? "" : `${(100 * Number(Decimal.from(part)) / of).toFixed(1)} %`;
+  return Number(total) === 0 ? "" : `${percentOf(Number(part), Number(total)).toFixed(1)} %`;
 }
