@@ -1,0 +1,54 @@
+/**
+ * A route of the server, described as data: the application, `/openapi.json` and the test of access derive from it.
+ *
+ * @module
+ */
+import type { Backend } from "../backends/backend.ts";
+import type { PersistenceConfig } from "../config.ts";
+import type { ObservabilityHub } from "../hub.ts";
+import type { CostObservatory } from "../observatory.ts";
+
+/** Rights that a token may have. */
+export type Scope = "ingest" | "read" | "admin";
+
+/** Resources that handlers share. */
+export interface ServerResources {
+  /** Metrics. */
+  readonly hub: ObservabilityHub;
+  /** Costs and usage. */
+  readonly costs: CostObservatory;
+  /** The open backend of both. */
+  readonly backend: Backend;
+  /** Its configuration. */
+  readonly config: PersistenceConfig;
+}
+
+/** A request after access, limits and decompression. */
+export interface RouteRequest {
+  /** The request; its body is read by `body()` only. */
+  readonly request: Request;
+  /** The address. */
+  readonly url: URL;
+  /** Values of the parameters in the path. */
+  readonly params: Readonly<Record<string, string>>;
+  /** Aborts when the client goes away, or the server stops. */
+  readonly signal: AbortSignal;
+  /** Labels that the token forces on each record; empty where it has none. */
+  readonly tenant?: string;
+  /** Reads the whole body, decompressed, within the limit of the server. */
+  body(): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** A route. */
+export interface Route {
+  /** Method of HTTP. */
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** Path, with parameters as `:name`. */
+  readonly path: string;
+  /** Scope that a token needs; `none` for probes that tell no data. */
+  readonly scope: Scope | "none";
+  /** Purpose, in one line. */
+  readonly summary: string;
+  /** Answers a request. A `ValidationError` becomes 400, other errors by their code. */
+  handle(request: RouteRequest, resources: ServerResources): Response | Promise<Response>;
+}
