@@ -6,7 +6,7 @@
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { type Option, readArguments } from "../src/cli/arguments.ts";
 import { formatTable, formatThings, note, print } from "../src/cli/output.ts";
-import { readCount, readName, UsageError } from "../src/cli/option_values.ts";
+import { readCount, readName, UsageError } from "../src/query/option_values.ts";
 import { type GrowthResult, GROWTHS, measureGrowth } from "./growth.ts";
 import { Places } from "./fixtures.ts";
 import { plotGrowth } from "./plot.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
-import { DATASETS as COMMAND_NAMES } from "../src/cli/selection.ts";
+import { DATASETS as COMMAND_NAMES } from "../src/query/selection.ts";
 import type { Column, Dataset } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 

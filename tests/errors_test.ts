@@ -11,7 +11,7 @@ import { failureOf, type FailureRow } from "../src/errors.ts";
 import { FILE_FAILURES } from "../src/pipeline/durable_file.ts";
 import { POSTGRES_FAILURES } from "../src/backends/postgres/errors.ts";
 import { SQLITE_FAILURES } from "../src/backends/sqlite/file.ts";
-import { UsageError } from "../src/cli/usage_error.ts";
+import { UsageError } from "../src/query/usage_error.ts";
 import { TransferError } from "../src/transfer/transfer_error.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";

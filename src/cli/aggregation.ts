@@ -16,7 +16,6 @@ import type { Backend } from "../backends/backend.ts";
 import type { GroupKey } from "../records/aggregation.ts";
 import { columnOf, type Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import type { Arguments, Option } from "./arguments.ts";
 import {
   type Format,
   formatCsv,
@@ -31,100 +30,13 @@ import {
 } from "./output.ts";
 import type { Cell } from "./table.ts";
 import { bucketLabel } from "../records/periods.ts";
-import { readZone } from "./command.ts";
-import { readSelection } from "./selection.ts";
-import { invalidValue, readCount, readName, UsageError } from "./option_values.ts";
-import { NONE, splitNames } from "./where.ts";
+import { NONE } from "../query/where.ts";
 
 /** The most bars of a line, also on a wider terminal: more buckets are put together. */
 const MAX_BARS = 120;
 const MIN_BARS = 20;
 /** The most records in which keys are looked for, and the most keys that a note names. */
 const [MAX_SEARCHED, MAX_KEYS] = [1_000, 10];
-
-/** Options that request an aggregate in place of records. */
-export const AGGREGATE_OPTIONS: readonly Option[] = [
-  { name: "group-by", value: "FIELDS", summary: "aggregate by these fields, such as category,tags.team" },
-  { name: "bucket", value: "SPAN", summary: "aggregate by time: 15m, 1h, 1d, 1w, 1mo, 1y …" },
-  {
-    name: "measure",
-    value: "NAMES",
-    summary: "cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …); of costs: effectiveCost …",
-  },
-  { name: "top", value: "N", summary: "only the N largest groups, and one of all others" },
-  {
-    name: "compare",
-    value: "WITH",
-    summary: "costs: change against the previous period, or a year before (year)",
-  },
-  { name: "empty-buckets", summary: "also print buckets without records" },
-];
-
-/** Returns true if an aggregate is requested. */
-export function isAggregate(given: Arguments): boolean {
-  return AGGREGATE_OPTIONS.some(({ name }) => given.has(name));
-}
-
-/** Reads and checks the request for an aggregate, before any database is opened. */
-export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>): object {
-  const [top, limit] = ["top", "limit"].map((name) => {
-    const text = given.text(name);
-    return text === undefined ? undefined : readCount(name, text, name === "limit" ? 0 : 1) || undefined;
-  });
-  if (top !== undefined && limit !== undefined) {
-    throw new UsageError("--top and --limit both limit the groups. Remove one.", {
-      code: "CONFLICTING_OPTIONS",
-    });
-  }
-  const order = given.text("order");
-  const groupBy = splitNames(given.text("group-by"));
-  if (top !== undefined && groupBy.length === 0) {
-    throw new UsageError("--top ranks groups. Name their fields with --group-by.", {
-      code: "CONFLICTING_OPTIONS",
-    });
-  }
-  const compare = given.text("compare");
-  const hasStart = ["since", "during", "days", "bucket"].some((name) => given.has(name));
-  if (compare !== undefined && !hasStart) {
-    throw new UsageError("--compare compares periods. Give --bucket, --during or --since.", {
-      code: "MISSING_ARGUMENT",
-    });
-  }
-  const request = {
-    ...readSelection(given, dataset),
-    groupBy,
-    bucket: given.text("bucket"),
-    timeZone: readZone(given),
-    emptyBuckets: given.has("empty-buckets") || undefined,
-    top,
-    limit,
-    order: order === undefined ? undefined : readName("order", order, ["desc", "asc", "name"]),
-    compare: compare === undefined ? undefined : readName("compare", compare, ["previous", "year"]),
-    shares: hasMoney(dataset) && groupBy.length > 0 || undefined,
-    ...readMeasures(given, dataset),
-  };
-  acceptAggregateRequest(dataset, request);
-  return request;
-}
-
-function list(text = ""): string[] {
-  return text.split(",").filter((name) => name !== "");
-}
-
-function readMeasures(given: Arguments, dataset: Dataset<unknown>): object {
-  const names = list(given.text("measure"));
-  if (names.length === 0) return {};
-  if (hasMoney(dataset)) return { measure: given.text("measure") };
-  const fields: Record<string, string[]> = {};
-  for (const name of names) {
-    const [field, measure] = name.split(/\.(.*)/s);
-    if (!measure) {
-      throw invalidValue("measure", "FIELD.MEASURE such as cpuUsage.avg", name);
-    }
-    (fields[field] ??= []).push(measure);
-  }
-  return { fields };
-}
 
 /** Runs the query, prints the result, and returns the number of rows. */
 export async function printAggregate(

@@ -14,9 +14,9 @@ import {
   userName,
   withBackend,
 } from "./command.ts";
-import { readDurationMs, UsageError } from "./option_values.ts";
+import { readDurationMs, UsageError } from "../query/option_values.ts";
 import { isoTime, note, printList } from "./output.ts";
-import { readDataset } from "./selection.ts";
+import { readDataset } from "../query/selection.ts";
 
 /** Operations on the alerts of a database. No metrics are watched. */
 export function openAlerts({ documents }: Backend): Alerts {

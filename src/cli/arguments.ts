@@ -5,31 +5,14 @@
  */
 import { lazyImport } from "../lazy_import.ts";
 import { nearest } from "../nearest.ts";
-import { UsageError } from "./usage_error.ts";
+import { isGranted } from "../permissions.ts";
+import type { Arguments, Option } from "../query/arguments.ts";
+import { UsageError } from "../query/usage_error.ts";
 
-/** An option of a command. */
-export interface Option {
-  /** The name without dashes. */
-  readonly name: string;
-  /** Placeholder of the value in the help; none for a switch. */
-  readonly value?: string;
-  /** Short description. */
-  readonly summary: string;
-  /** True if the option may be repeated. */
-  readonly isRepeatable?: boolean;
-}
+export type { Arguments, Option };
 
-/** Parsed command line. */
-export interface Arguments {
-  /** The value of an option, or undefined. */
-  text(name: string): string | undefined;
-  /** Values of a repeatable option. */
-  texts(name: string): readonly string[];
-  /** Returns true if an option is given. */
-  has(name: string): boolean;
-  /** Positional arguments. */
-  readonly positionals: readonly string[];
-}
+/** Environment variables in place of options that are not given. */
+const VARIABLES: Readonly<Record<string, string>> = { "time-zone": "OPENFINOPS_TIME_ZONE" };
 
 /** Result of both parsers: options as written, and positional arguments. */
 interface Parsed {
@@ -82,6 +65,12 @@ export async function readArguments(
     },
     has: (name) => values.has(name),
     positionals,
+    fallback(name) {
+      const variable = VARIABLES[name];
+      if (variable === undefined) return undefined;
+      const text = isGranted({ name: "env", variable }) ? Deno.env.get(variable) : undefined;
+      return text ? { text, origin: variable } : undefined;
+    },
   };
 }
 

@@ -15,7 +15,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { reportMigration } from "./migrate.ts";
-import { UsageError } from "./option_values.ts";
+import { UsageError } from "../query/option_values.ts";
 import { note } from "./output.ts";
 import { removePart, withPartFile } from "./part_file.ts";
 import { ProgressLine } from "./progress.ts";

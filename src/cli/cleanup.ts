@@ -27,8 +27,8 @@ import {
   note,
   print,
 } from "./output.ts";
-import { readDurationMs, readNumber, UsageError } from "./option_values.ts";
-import { DATASET_OPTION, readDatasets } from "./selection.ts";
+import { readDurationMs, readNumber, UsageError } from "../query/option_values.ts";
+import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
 const DEFAULT_DAYS = resolveConfig().retentionDays.system_metrics;
 

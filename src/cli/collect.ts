@@ -18,7 +18,7 @@ import type { MetricField } from "../transfer/metric_names.ts";
 import { addRecords, readMapping, readTarget, ScrapeTarget } from "./scrape.ts";
 import { Meter, type SamplePlan } from "./meter.ts";
 import { bold, formatThings, note, print, redraw, sparkline } from "./output.ts";
-import { readAmount, readDurationMs, readPairs, UsageError } from "./option_values.ts";
+import { readAmount, readDurationMs, readPairs, UsageError } from "../query/option_values.ts";
 import { asCalled, programName } from "./program_name.ts";
 import { HOUR_MS } from "../records/calendar.ts";
 

@@ -7,13 +7,13 @@ import {
   type PersistenceConfig,
   resolveConfig,
 } from "../config.ts";
-import { describe } from "../errors.ts";
-import { isTimeZone, TIME_ZONE_SYNTAX } from "../records/calendar.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
 import { useMarkdown } from "./table.ts";
-import { readName, UsageError } from "./option_values.ts";
+import { readName, UsageError } from "../query/option_values.ts";
+
+export { readZone, TIME_ZONE_OPTION } from "../query/time_zone.ts";
 
 /** A command, described as data from which its help is derived. */
 export interface Command {
@@ -75,25 +75,6 @@ export function readConfig(given: Arguments): PersistenceConfig {
     connectionString: connectionString ?? defaultConnectionString(backend),
     sqliteDriver: given.text("sqlite-driver") as PersistenceConfig["sqliteDriver"],
   };
-}
-
-/** Option that sets the time zone of an answer. */
-export const TIME_ZONE_OPTION: Option = {
-  name: "time-zone",
-  value: "ZONE",
-  summary: "time zone of dates and days (default OPENFINOPS_TIME_ZONE, else UTC)",
-};
-
-/** Reads the time zone of dates and days. */
-export function readZone(given: Arguments): string {
-  const option = given.text(TIME_ZONE_OPTION.name);
-  const variable = "OPENFINOPS_TIME_ZONE";
-  const zone = option ?? (isGranted({ name: "env", variable }) ? env(variable) : undefined) ?? "UTC";
-  if (isTimeZone(zone)) return zone;
-  const name = option === undefined ? variable : `--${TIME_ZONE_OPTION.name}`;
-  throw new UsageError(`${name} must be ${TIME_ZONE_SYNTAX}, not ${describe(zone)}.`, {
-    code: "INVALID_OPTION",
-  });
 }
 
 /** Signals that end a program. Windows also ends one on Ctrl-Break and when its window closes. */

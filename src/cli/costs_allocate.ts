@@ -10,8 +10,8 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatCount, formatTable, note, print, printFound, showMoney } from "./output.ts";
-import { invalidValue, readName, UsageError } from "./option_values.ts";
-import { RANGE_OPTIONS, readRange } from "./selection.ts";
+import { invalidValue, readName, UsageError } from "../query/option_values.ts";
+import { RANGE_OPTIONS, readRange } from "../query/selection.ts";
 
 const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"] as const;
 

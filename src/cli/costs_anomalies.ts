@@ -11,8 +11,8 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, note, print, printFound, showMoney } from "./output.ts";
-import { RANGE_OPTIONS, readRange } from "./selection.ts";
-import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
+import { RANGE_OPTIONS, readRange } from "../query/selection.ts";
+import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
 
 const HEADER = ["day", "kind", "severity", "group", "currency", "amount", "expected", "deviation"];
 

@@ -10,10 +10,10 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
-import { readName } from "./option_values.ts";
+import { readName } from "../query/option_values.ts";
 import { bucketLabel } from "../records/periods.ts";
 import { asCalled } from "./program_name.ts";
-import { readAt } from "./selection.ts";
+import { readAt } from "../query/selection.ts";
 
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {

@@ -9,9 +9,9 @@ import {
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
-import { readAmount, UsageError } from "./option_values.ts";
+import { readAmount, UsageError } from "../query/option_values.ts";
 import { formatTable, print, printFound, showMoney } from "./output.ts";
-import { readAt } from "./selection.ts";
+import { readAt } from "../query/selection.ts";
 
 const HEADER = ["budgetId", "fits", "currency", "amount", "spent", "requested", "remaining"] as const;
 const MONEY: ReadonlySet<string> = new Set(["amount", "spent", "requested", "remaining"]);

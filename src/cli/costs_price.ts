@@ -4,7 +4,7 @@ import { priceUsageRecords, type PriceUsageReport } from "../transfer/price_usag
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print, printFound, showMoney } from "./output.ts";
-import { RANGE_OPTIONS, readRange } from "./selection.ts";
+import { RANGE_OPTIONS, readRange } from "../query/selection.ts";
 
 /** `openfinops costs price` */
 export const costsPrice: Command = {

@@ -2,7 +2,7 @@ import { reconcileInvoice } from "../monitoring/reconciliation.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, print, printFound } from "./output.ts";
-import { UsageError } from "./option_values.ts";
+import { UsageError } from "../query/option_values.ts";
 
 const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference", "entries"] as const;
 

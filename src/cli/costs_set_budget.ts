@@ -9,8 +9,8 @@ import type { Budget } from "../records/budget.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
-import { invalidValue, readBound, readPairs, readTime, UsageError } from "./option_values.ts";
-import { readWhere, WHERE_OPTION } from "./where.ts";
+import { invalidValue, readBound, readPairs, readTime, UsageError } from "../query/option_values.ts";
+import { readWhere, WHERE_OPTION } from "../query/where.ts";
 
 /** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {

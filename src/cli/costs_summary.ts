@@ -24,10 +24,10 @@ import {
   showChange,
   showMoney,
 } from "./output.ts";
-import { readAt, readSelection, selectionOptions } from "./selection.ts";
-import { readCount } from "./option_values.ts";
+import { readAt, readSelection, selectionOptions } from "../query/selection.ts";
+import { readCount } from "../query/option_values.ts";
 import { asCalled } from "./program_name.ts";
-import { splitNames } from "./where.ts";
+import { splitNames } from "../query/where.ts";
 
 /** `openfinops costs summary` */
 export const costsSummary: Command = {

@@ -9,7 +9,7 @@ import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatCsv, formatTable, formatThings, note, print, write } from "./output.ts";
-import { readName, UsageError } from "./option_values.ts";
+import { readName, UsageError } from "../query/option_values.ts";
 
 const ACTIONS = ["list", "retry", "purge"] as const;
 const COLUMNS = ["time", "dataset", "sqlState", "message", "batchId", "record"] as const;

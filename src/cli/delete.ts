@@ -11,8 +11,14 @@ import { parseTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readDryRun, withBackend } from "./command.ts";
 import { ask, formatThings, note, print } from "./output.ts";
-import { invalidValue, UsageError } from "./option_values.ts";
-import { DATASET_NAMES, DATASETS, readDataset, readSelection, SELECTION_OPTIONS } from "./selection.ts";
+import { invalidValue, UsageError } from "../query/option_values.ts";
+import {
+  DATASET_NAMES,
+  DATASETS,
+  readDataset,
+  readSelection,
+  SELECTION_OPTIONS,
+} from "../query/selection.ts";
 
 /** `openfinops database delete` */
 export const deleteCommand: Command = {

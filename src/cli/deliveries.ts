@@ -19,7 +19,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { ask, formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { UsageError } from "./option_values.ts";
+import { UsageError } from "../query/option_values.ts";
 
 const HEADER = ["delivery", "time", "user", "source", "period", "rows", "totals", "state", "files"] as const;
 

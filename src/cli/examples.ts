@@ -1,7 +1,7 @@
 import type { Command } from "./command.ts";
 import programs from "./examples.json" with { type: "json" };
 import { bold, note, print } from "./output.ts";
-import { readName } from "./option_values.ts";
+import { readName } from "../query/option_values.ts";
 
 /** `openfinops database examples` */
 export const examples: Command = {

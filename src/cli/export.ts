@@ -21,8 +21,8 @@ import {
   readSelection,
   SELECTION_OPTIONS,
   TABLE_OPTION,
-} from "./selection.ts";
-import { readDurationMs, readName, UsageError } from "./option_values.ts";
+} from "../query/selection.ts";
+import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
 
 /** FOCUS columns that a cost entry may lack. */
 const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [

@@ -24,8 +24,8 @@ import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
 import { ProgressLine } from "./progress.ts";
-import { DATASET_NAMES, DATASETS, readAt, readDataset } from "./selection.ts";
-import { invalidValue, readName, UsageError } from "./option_values.ts";
+import { DATASET_NAMES, DATASETS, readAt, readDataset } from "../query/selection.ts";
+import { invalidValue, readName, UsageError } from "../query/option_values.ts";
 
 /** Rejected lines that are printed one by one. */
 const SHOWN_REJECTS = 10;

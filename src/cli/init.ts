@@ -4,8 +4,8 @@ import { deleteOld, retentionCutoff } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
-import { readNumber, UsageError } from "./option_values.ts";
-import { DATASET_OPTION, readDatasets } from "./selection.ts";
+import { readNumber, UsageError } from "../query/option_values.ts";
+import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
 /** `openfinops database init` */
 export const init: Command = {

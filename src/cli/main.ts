@@ -6,7 +6,7 @@ import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
 import { bold, note, print } from "./output.ts";
 import { asCalled } from "./program_name.ts";
-import { UsageError } from "./usage_error.ts";
+import { UsageError } from "../query/usage_error.ts";
 
 const HELP = { name: "help", summary: "print this help" };
 const VERSION = { name: "version", summary: "print the version" };

@@ -12,9 +12,9 @@ import type { Arguments } from "./arguments.ts";
 import { sparingBudgets } from "./cleanup.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";
 import { Notifier, notify, readChannels } from "./notifications.ts";
-import { readDurationMs, readNumber, readPairs, UsageError } from "./option_values.ts";
+import { readDurationMs, readNumber, readPairs, UsageError } from "../query/option_values.ts";
 import { formatThings, note, print } from "./output.ts";
-import { readDataset } from "./selection.ts";
+import { readDataset } from "../query/selection.ts";
 
 /** Partitions are created for times up to this many days ahead. */
 const DAYS_AHEAD = 35;

@@ -12,9 +12,9 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { readDurationMs } from "./option_values.ts";
+import { readDurationMs } from "../query/option_values.ts";
 import { asCalled } from "./program_name.ts";
-import { readAt } from "./selection.ts";
+import { readAt } from "../query/selection.ts";
 
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {

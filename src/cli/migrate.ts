@@ -20,8 +20,8 @@ import {
   print,
 } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
-import { DATASET_NAMES, RANGE_OPTIONS, readDataset, readRange } from "./selection.ts";
-import { UsageError } from "./option_values.ts";
+import { DATASET_NAMES, RANGE_OPTIONS, readDataset, readRange } from "../query/selection.ts";
+import { UsageError } from "../query/option_values.ts";
 
 /** `openfinops database migrate` */
 export const migrateCommand: Command = {

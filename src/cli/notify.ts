@@ -4,7 +4,7 @@ import { send, SendError } from "../monitoring/notifications/send.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { CHANNELS, evaluateAndNotify, readChannels } from "./notifications.ts";
-import { readDurationMs, readName, UsageError } from "./option_values.ts";
+import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
 import { formatThings, isoTime, note, print, printList } from "./output.ts";
 
 /** `openfinops notify flush` */

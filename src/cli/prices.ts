@@ -27,8 +27,8 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { readCount, readTime, UsageError } from "./option_values.ts";
-import { readAt } from "./selection.ts";
+import { readCount, readTime, UsageError } from "../query/option_values.ts";
+import { readAt } from "../query/selection.ts";
 
 const PROVIDER_OPTION: Option = { name: "provider", value: "NAME", summary: "provider, such as openai" };
 const AT_OPTION: Option = { name: "at", value: "TIME", summary: "time of use (default now)" };

@@ -1,14 +1,10 @@
 import type { Backend } from "../backends/backend.ts";
 import { COST_MEASURES } from "../aggregation/aggregate_query.ts";
 import type { Column, Dataset } from "../records/dataset.ts";
-import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import {
-  AGGREGATE_OPTIONS,
-  isAggregate,
-  noteAbsentKeys,
-  printAggregate,
-  readAggregateRequest,
-} from "./aggregation.ts";
+import type { RecordQuery } from "../records/query.ts";
+import { AGGREGATE_OPTIONS, isAggregate, readAggregateRequest } from "../query/aggregate.ts";
+import { DEFAULT_LIMIT, readRecordQuery, RECORD_OPTIONS } from "../query/records.ts";
+import { noteAbsentKeys, printAggregate } from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import {
@@ -23,18 +19,8 @@ import {
   toJsonRecord,
   write,
 } from "./output.ts";
-import {
-  DATASET_NAMES,
-  DATASETS,
-  readDataset,
-  readDatasetName,
-  readSelection,
-  SELECTION_OPTIONS,
-  TABLE_OPTION,
-} from "./selection.ts";
-import { readCount, readName, UsageError } from "./option_values.ts";
-
-const DEFAULT_LIMIT = 100;
+import { DATASET_NAMES, DATASETS, readDataset, readDatasetName, TABLE_OPTION } from "../query/selection.ts";
+import { UsageError } from "../query/option_values.ts";
 
 /** `openfinops database query` */
 export const query: Command = {
@@ -45,18 +31,7 @@ export const query: Command = {
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
     { ...TABLE_OPTION, summary: `${TABLE_OPTION.summary}, or all` },
-    ...SELECTION_OPTIONS,
-    {
-      name: "limit",
-      value: "N",
-      summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all), or groups (default all)`,
-    },
-    {
-      name: "order",
-      value: "ORDER",
-      summary:
-        "records: newest (desc, default) or oldest first (asc); groups: largest first (desc), asc, or name",
-    },
+    ...RECORD_OPTIONS,
     ...AGGREGATE_OPTIONS,
   ],
   examples: [
@@ -77,7 +52,7 @@ export const query: Command = {
         if (await printAggregate(backend, dataset, { request, format }) === 0) note(`No ${what} match.`);
       });
     }
-    const asked = readQuery(given, dataset);
+    const asked = readRecordQuery(given, dataset);
     await withBackend(given, "read", async (backend) => {
       const rows = await PRINTERS[format](dataset, records(backend, dataset, asked));
       if (rows === 0) {
@@ -98,7 +73,7 @@ async function printAll(given: Arguments, format: Format): Promise<void> {
     });
   }
   const queries = Object.entries(DATASETS).map(([name, dataset]) =>
-    [name, dataset, readQuery(given, dataset)] as const
+    [name, dataset, readRecordQuery(given, dataset)] as const
   );
   await withBackend(given, "read", async (backend) => {
     for (const [name, dataset, asked] of queries) {
@@ -107,14 +82,6 @@ async function printAll(given: Arguments, format: Format): Promise<void> {
       print("");
     }
   });
-}
-
-function readQuery(given: Arguments, dataset: Dataset<unknown>): RecordQuery {
-  const asked = readSelection(given, dataset);
-  asked.order = readName("order", given.text("order") ?? "desc", ["asc", "desc"]);
-  const limit = readCount("limit", given.text("limit") ?? String(DEFAULT_LIMIT), 0);
-  if (limit > 0) asked.limit = limit;
-  return acceptQuery(dataset, asked);
 }
 
 async function* records(

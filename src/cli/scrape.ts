@@ -11,7 +11,7 @@ import { METRIC_FIELDS, type MetricField } from "../transfer/metric_names.ts";
 import { parseSamples } from "../transfer/prometheus.ts";
 import { type MappedRecord, SampleMapper } from "../transfer/samples_to_records.ts";
 import { note } from "./output.ts";
-import { invalidValue } from "./option_values.ts";
+import { invalidValue } from "../query/option_values.ts";
 
 /** OpenMetrics first: its counters and times are without doubt. */
 const ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

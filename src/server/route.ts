@@ -7,6 +7,8 @@ import type { Backend } from "../backends/backend.ts";
 import type { PersistenceConfig } from "../config.ts";
 import type { ObservabilityHub } from "../hub.ts";
 import type { CostObservatory } from "../observatory.ts";
+import type { Option } from "../query/arguments.ts";
+import type { DatasetName } from "../records/dataset.ts";
 
 /** Rights that a token may have. */
 export type Scope = "ingest" | "read" | "admin";
@@ -39,6 +41,18 @@ export interface RouteRequest {
   body(): Promise<Uint8Array<ArrayBuffer>>;
 }
 
+/** A body of a request or of an answer, for `/openapi.json`. */
+export interface RouteBody {
+  /** Content, in one line. */
+  readonly summary: string;
+  /** Media types, the default first. */
+  readonly types: readonly string[];
+  /** Dataset whose records it holds: the schema derives from its columns. */
+  readonly dataset?: DatasetName;
+  /** Schema of JSON, where it holds no records. */
+  readonly schema?: Readonly<Record<string, unknown>>;
+}
+
 /** A route. */
 export interface Route {
   /** Method of HTTP. */
@@ -49,6 +63,12 @@ export interface Route {
   readonly scope: Scope | "none";
   /** Purpose, in one line. */
   readonly summary: string;
+  /** Parameters of the query, the same data as the options of a command; one without a placeholder is true or false. */
+  readonly parameters?: readonly Option[];
+  /** Body of the request. */
+  readonly body?: RouteBody;
+  /** Body of the answer to a request that succeeds. */
+  readonly answer?: RouteBody;
   /** Answers a request. A `ValidationError` becomes 400, other errors by their code. */
   handle(request: RouteRequest, resources: ServerResources): Response | Promise<Response>;
 }

@@ -4,7 +4,7 @@ import { DATASETS as BY_TABLE } from "../records/datasets.ts";
 import { isoTime } from "../transfer/values.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { readWhere, WHERE_OPTION } from "./where.ts";
-import { readZone, TIME_ZONE_OPTION } from "./command.ts";
+import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
 import {
   invalidValue,
   readBound,

@@ -1,0 +1,31 @@
+/**
+ * Options as data, and the words that are given for them: by a command line, or by the query of a request.
+ *
+ * @module
+ */
+
+/** An option of a command, or a parameter of a request. */
+export interface Option {
+  /** The name without dashes. */
+  readonly name: string;
+  /** Placeholder of the value in the help; none for a switch. */
+  readonly value?: string;
+  /** Short description. */
+  readonly summary: string;
+  /** True if the option may be repeated. */
+  readonly isRepeatable?: boolean;
+}
+
+/** The words that are given for options. */
+export interface Arguments {
+  /** The value of an option, or undefined. */
+  text(name: string): string | undefined;
+  /** Values of a repeatable option. */
+  texts(name: string): readonly string[];
+  /** Returns true if an option is given. */
+  has(name: string): boolean;
+  /** Positional arguments. */
+  readonly positionals: readonly string[];
+  /** Returns the value of an option that is not given, and its origin in messages. */
+  fallback?(name: string): { readonly text: string; readonly origin: string } | undefined;
+}
