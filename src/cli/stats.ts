@@ -25,7 +25,9 @@ export const stats: Command = {
     else if (format === "json") {
       const datasets = Object.fromEntries(datasetsOf(found).map(({ dataset, ...rest }) => [dataset, rest]));
       const [at, sources] = [isoTime(found.at), sourcesOf(found)];
-      print(JSON.stringify({ ...found, at, datasets, sources, policies: policiesOf(found) }, null, 2));
+      const deliveries = found.deliveries.map(({ at, ...rest }) => ({ ...rest, at: isoTime(at) }));
+      const lists = { datasets, sources, deliveries, policies: policiesOf(found) };
+      print(JSON.stringify({ ...found, at, ...lists }, null, 2));
     } else if (format === "ndjson") { for (const row of datasetsOf(found)) print(JSON.stringify(row)); }
     else {
       print(formatCsv(["dataset", "rows", "oldest", "newest"]));

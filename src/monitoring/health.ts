@@ -99,12 +99,27 @@ export interface ClusterHealth {
   lastSeen?: number;
 }
 
+/** Health of a node. Measures that it has not taken are absent. */
+export interface NodeHealth
+  extends Pick<SystemMetrics, "cpuUsage" | "memoryUsage" | "gpuUsage" | "powerConsumption" | "costPerHour"> {
+  /** The cluster. */
+  clusterId: string;
+  /** The node. */
+  nodeId: string;
+  /** Its own status, or worse if an alert is active; down if it is silent. */
+  status: HealthStatus;
+  /** The time of its newest metrics, in epoch milliseconds; absent where there are none. */
+  lastSeen?: number;
+}
+
 /** Health of all clusters. */
 export interface ClusterHealthSummary {
   /** Time of the summary, in epoch milliseconds. */
   at: number;
   /** Each cluster, by id. */
   clusters: ClusterHealth[];
+  /** Each node, by cluster and id. */
+  nodes: NodeHealth[];
   /** The alerts that are active, the worst first. */
   alerts: Alert[];
 }
@@ -195,10 +210,10 @@ export function healthWindow(options: HealthOptions = {}): { at: number; since: 
  * Returns the newest record of each node by cluster, or of each service, within a window, of those that are stored or in
  * this process.
  */
-async function newestByGroup<T extends { timestamp: number }>(
+export async function newestByGroup<T extends { timestamp: number }>(
   backend: Backend,
   dataset: Dataset<T>,
-  { at, since, recent }: { at: number; since: number; recent: readonly T[] },
+  { at, since, recent = [] }: { at: number; since: number; recent?: readonly T[] },
 ): Promise<Map<string, Map<string, T>>> {
   const newest = new Map<string, Map<string, T>>();
   const [first, second = first] = dataset.filters;
@@ -231,7 +246,7 @@ export async function clusterHealthSummary(
   const newest = await newestByGroup(backend, systemMetrics, { ...window, recent });
   const clusters = await bodiesOf<Cluster>(backend.documents, CLUSTER);
   for (const cluster of clusters) await lookBack(backend, cluster, { ...window, newest });
-  return { at: window.at, clusters: clusterHealth(newest, { at: window.at, clusters, alerts }), alerts };
+  return { at: window.at, ...clusterHealth(newest, { at: window.at, clusters, alerts }), alerts };
 }
 
 /** Adds the newest metrics of the registered nodes whose interval is longer than the window. */
@@ -267,38 +282,60 @@ export async function serviceDependencyMap(
 function clusterHealth(
   newest: ReadonlyMap<string, ReadonlyMap<string, SystemMetrics>>,
   { at, clusters, alerts }: { at: number; clusters: readonly Cluster[]; alerts: readonly Alert[] },
-): ClusterHealth[] {
+): Pick<ClusterHealthSummary, "clusters" | "nodes"> {
   const registered = new Map(clusters.map((cluster) => [cluster.clusterId, cluster]));
   const alertsOf = Map.groupBy(alerts, ({ clusterId }) => clusterId);
-  return [...new Set([...registered.keys(), ...newest.keys()])].toSorted().map((clusterId) =>
-    healthOf(registered.get(clusterId) ?? { clusterId }, {
+  const found = [...new Set([...registered.keys(), ...newest.keys()])].toSorted().map((clusterId) => {
+    const cluster = registered.get(clusterId) ?? { clusterId };
+    const ofCluster = {
       at,
-      newest: [...newest.get(clusterId)?.values() ?? []],
+      newest: newest.get(clusterId) ?? new Map(),
       alerts: alertsOf.get(clusterId) ?? [],
-    })
-  );
+    };
+    const nodes = nodeHealth(cluster, ofCluster);
+    return { health: healthOf(cluster, { ...ofCluster, nodes }), nodes };
+  });
+  return { clusters: found.map(({ health }) => health), nodes: found.flatMap(({ nodes }) => nodes) };
+}
+
+/** Input about one cluster. */
+interface ClusterInput {
+  readonly at: number;
+  readonly newest: ReadonlyMap<string, SystemMetrics>;
+  readonly alerts: readonly Alert[];
+}
+
+function nodeHealth(
+  { clusterId, nodes = [], intervalMs = Infinity }: Cluster,
+  { at, newest, alerts }: ClusterInput,
+): NodeHealth[] {
+  const alertsOf = Map.groupBy(alerts, ({ nodeId }) => nodeId);
+  return [...new Set([...nodes, ...newest.keys()])].toSorted().map((nodeId) => {
+    const found = newest.get(nodeId);
+    if (!found) return { clusterId, nodeId, status: "down" };
+    const { timestamp, healthStatus = "healthy", ...measures } = found;
+    const byAlerts = alertsOf.get(nodeId)?.map(({ severity }) => STATUS_OF[severity]) ?? [];
+    return {
+      clusterId,
+      nodeId,
+      status: timestamp < at - intervalMs ? "down" : worstStatus(healthStatus, byAlerts),
+      lastSeen: timestamp,
+      ...averages([measures as SystemMetrics], ["cpuUsage", "memoryUsage", "gpuUsage"]),
+      ...sums([measures as SystemMetrics], ["powerConsumption", "costPerHour"]),
+    };
+  });
 }
 
 function healthOf(
-  { clusterId, region, nodes = [], intervalMs = Infinity }: Cluster,
-  { at, newest, alerts }: { at: number; newest: readonly SystemMetrics[]; alerts: readonly Alert[] },
+  { clusterId, region, intervalMs = Infinity }: Cluster,
+  { at, newest, nodes }: ClusterInput & { nodes: readonly NodeHealth[] },
 ): ClusterHealth {
-  const metrics = newest.filter(({ timestamp }) => timestamp >= at - intervalMs);
+  const metrics = [...newest.values()].filter(({ timestamp }) => timestamp >= at - intervalMs);
   const reporting = new Set(metrics.map(({ nodeId }) => nodeId));
-  const expected = new Set([...nodes, ...newest.map(({ nodeId }) => nodeId)]);
-  const silentNodes = [...expected].filter((node) => !reporting.has(node)).toSorted();
-  const nodesBy: Record<HealthStatus, number> = {
-    healthy: 0,
-    warning: 0,
-    critical: 0,
-    down: silentNodes.length,
-  };
-  const alertsOf = Map.groupBy(alerts, ({ nodeId }) => nodeId);
-  for (const { nodeId, healthStatus = "healthy" } of metrics) {
-    const byAlerts = alertsOf.get(nodeId)?.map(({ severity }) => STATUS_OF[severity]) ?? [];
-    nodesBy[worstStatus(healthStatus, byAlerts)]++;
-  }
-  const count = metrics.length + silentNodes.length;
+  const silentNodes = nodes.map(({ nodeId }) => nodeId).filter((node) => !reporting.has(node));
+  const nodesBy: Record<HealthStatus, number> = { healthy: 0, warning: 0, critical: 0, down: 0 };
+  for (const { status } of nodes) nodesBy[status]++;
+  const count = nodes.length;
   const total = HEALTH_STATUSES.reduce((sum, status) => sum + nodesBy[status] * SCORES[status], 0);
   const score = count === 0 ? 0 : total / count;
   return {
@@ -312,14 +349,14 @@ function healthOf(
     ...averages(metrics, ["cpuUsage", "memoryUsage", "gpuUsage", "latencyP95"]),
     ...sums(metrics, ["throughput", "powerConsumption", "costPerHour"]),
     trainingNodes: metrics.filter(({ trainingActive }) => trainingActive).length,
-    ...(newest.length === 0
+    ...(newest.size === 0
       ? {}
-      : { lastSeen: newest.reduce((max, { timestamp }) => Math.max(max, timestamp), 0) }),
+      : { lastSeen: [...newest.values()].reduce((max, { timestamp }) => Math.max(max, timestamp), 0) }),
   };
 }
 
 /** Returns the services and how they depend on each other, by the newest metrics of each. */
-function dependencyMap(
+export function dependencyMap(
   newest: readonly ServiceMetrics[],
   services: readonly Service[],
 ): Omit<ServiceDependencyMap, "at"> {

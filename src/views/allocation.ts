@@ -87,6 +87,7 @@ interface Use {
 }
 
 interface Device {
+  readonly id: Pick<DeviceCost, "nodeId" | "deviceId" | "partition">;
   readonly weight: bigint;
   readonly uses: Use[];
 }
@@ -104,9 +105,78 @@ type Group = string | null | typeof IDLE;
  */
 export async function allocateCosts(
   backend: Pick<Backend, "aggregate">,
-  { startTime, endTime, by, method = "utilization", basis = "estimated", ...rest }: AllocationQuery,
+  query: AllocationQuery,
 ): Promise<Allocation> {
-  const { bucket = { count: 1, unit: "d" } as Bucket, timeZone = "UTC", provider } = rest;
+  const { startTime, endTime, by, method = "utilization", provider } = query;
+  const sums = new Map<string, Map<Group, bigint>>();
+  const unallocated = await divideAmongDevices(backend, query, ({ device, currency, amount }) => {
+    const ofCurrency = sums.getOrInsertComputed(currency, () => new Map());
+    for (const [group, part] of divideDevice(amount, device, method)) {
+      ofCurrency.set(group, (ofCurrency.get(group) ?? 0n) + part);
+    }
+  });
+  const tokens = await readTokens(backend, by, { startTime, endTime, provider });
+  const rows = [...sums].sort(([a], [b]) => a < b ? -1 : 1)
+    .flatMap(([currency, groups]) => toRows(currency, groups, tokens));
+  const total = ([currency, groups]: [string, Map<Group, bigint>]) =>
+    [currency, toText([...groups.values()].reduce((sum, part) => sum + part, 0n))] as const;
+  return { rows, totals: Object.fromEntries([...sums].map(total).sort()), unallocated };
+}
+
+/** Cost of a device, and the part of it that was not used. */
+export interface DeviceCost {
+  /** Node of the device. */
+  nodeId: string;
+  /** Device. */
+  deviceId: string;
+  /** Partition of the device, where it has any. */
+  partition?: string;
+  /** Currency. */
+  currency: string;
+  /** Exact cost: a canonical decimal string. */
+  cost: string;
+  /** Exact part of the cost that belongs to the time in which the device did not compute. */
+  idleCost: string;
+}
+
+/**
+ * Divides the cost of nodes among their devices, and that of each device into what was used and what was idle.
+ *
+ * @throws {ValidationError} If the query is wrong.
+ * @throws {BackendError} If the backend cannot be read.
+ */
+export async function deviceCosts(
+  backend: Pick<Backend, "aggregate">,
+  query: Omit<AllocationQuery, "by" | "method" | "provider">,
+): Promise<DeviceCost[]> {
+  const sums = new Map<string, { of: Omit<DeviceCost, "cost" | "idleCost">; cost: bigint; idle: bigint }>();
+  await divideAmongDevices(backend, query, ({ device, currency, amount }) => {
+    const of = { ...device.id, currency };
+    const sum = sums.getOrInsertComputed(JSON.stringify(of), () => ({ of, cost: 0n, idle: 0n }));
+    sum.cost += amount;
+    for (const [group, part] of divideDevice(amount, device, "utilization")) {
+      if (group === IDLE) sum.idle += part;
+    }
+  });
+  return [...sums].sort(([a], [b]) => a < b ? -1 : 1).map(([, { of, cost, idle }]) => ({
+    ...of,
+    cost: toText(cost),
+    idleCost: toText(idle),
+  }));
+}
+
+/**
+ * Divides the costs of each span among the devices that were seen in it, and tells of each share.
+ *
+ * @returns The costs of the time that no device was seen for, by currency.
+ */
+async function divideAmongDevices(
+  backend: Pick<Backend, "aggregate">,
+  { startTime, endTime, by, basis = "estimated", bucket = DAY, timeZone = "UTC" }:
+    & Omit<AllocationQuery, "by">
+    & Partial<Pick<AllocationQuery, "by">>,
+  onShare: (share: { device: Device; currency: string; amount: bigint }) => void,
+): Promise<Record<string, string>> {
   if (!(startTime < endTime)) {
     throw new ValidationError({
       subject: "an allocation",
@@ -115,41 +185,28 @@ export async function allocateCosts(
       expected: "before endTime",
     });
   }
-  const sums = new Map<string, Map<Group, bigint>>();
   const unallocated = new Map<string, bigint>();
   // One span after the other: a year of a thousand nodes must not be in memory at once.
   for (const span of bucketsOf(bucketRangesOf(bucket, { start: startTime, end: endTime, timeZone }))) {
     const within = { startTime: Math.max(span.start, startTime), endTime: Math.min(span.end, endTime) };
-    const nodes = await readDevices(backend, by, within);
-    for (const { resourceId, currency, amount } of await readCosts(backend, basis, within)) {
-      const devices = nodes.get(resourceId);
+    const costs = await readCosts(backend, basis, within);
+    const nodes = costs.length > 0 ? await readDevices(backend, by, within) : new Map();
+    for (const { resourceId, currency, amount } of costs) {
+      const devices: Device[] | undefined = nodes.get(resourceId);
       if (!devices) {
         unallocated.set(currency, (unallocated.get(currency) ?? 0n) + amount);
         continue;
       }
-      const ofCurrency = sums.get(currency) ?? new Map<Group, bigint>();
-      sums.set(currency, ofCurrency);
       const shares = divide(amount, devices.map(({ weight }) => weight));
-      devices.forEach((device, i) => {
-        for (const [group, part] of divideDevice(shares[i], device, method)) {
-          ofCurrency.set(group, (ofCurrency.get(group) ?? 0n) + part);
-        }
-      });
+      devices.forEach((device, i) => onShare({ device, currency, amount: shares[i] }));
     }
   }
-  const tokens = await readTokens(backend, by, { startTime, endTime, provider });
-  const rows = [...sums].sort(([a], [b]) => a < b ? -1 : 1)
-    .flatMap(([currency, groups]) => toRows(currency, groups, tokens));
-  const total = ([currency, groups]: [string, Map<Group, bigint>]) =>
-    [currency, toText([...groups.values()].reduce((sum, part) => sum + part, 0n))] as const;
-  return {
-    rows,
-    totals: Object.fromEntries([...sums].map(total).sort()),
-    unallocated: Object.fromEntries(
-      [...unallocated].map(([currency, sum]) => [currency, toText(sum)] as const).sort(),
-    ),
-  };
+  return Object.fromEntries(
+    [...unallocated].map(([currency, sum]) => [currency, toText(sum)] as const).sort(),
+  );
 }
+
+const DAY: Bucket = { count: 1, unit: "d" };
 
 /**
  * Divides an amount by weights, so that the parts add up to it: each gets what its weight comes to, cut to whole units,
@@ -194,17 +251,20 @@ function divideDevice(amount: bigint, { uses }: Device, method: AllocationMethod
 /** Full utilization of a sample, in millionths of a percent. */
 const FULL = 100_000_000n;
 
+/** Fields that name a device. */
+export const DEVICE = ["nodeId", "deviceId", "partition"] as const;
+
 /** The devices by node, and each by its own id, with their uses; in an order that does not depend on the backend. */
 async function readDevices(
   backend: Pick<Backend, "aggregate">,
-  by: string,
+  by: string | undefined,
   within: { startTime: number; endTime: number },
 ): Promise<Map<string, Device[]>> {
   const rows = await backend.aggregate(deviceMetrics, acceptQuery(deviceMetrics, within), {
-    groupBy: [{ field: "nodeId" }, { field: "deviceId" }, { field: "partition" }, {
-      field: "labels",
-      key: by,
-    }],
+    groupBy: [
+      ...DEVICE.map((field) => ({ field })),
+      ...(by === undefined ? [] : [{ field: "labels", key: by }]),
+    ],
     measures: [
       { function: "count" },
       { function: "count", field: "utilization" },
@@ -213,14 +273,14 @@ async function readDevices(
     ],
   });
   const sorted = rows.toSorted((a, b) => JSON.stringify(a.group) < JSON.stringify(b.group) ? -1 : 1);
-  const nodes = new Map<string, Map<string, { ids: string[]; memory: number; uses: Use[] }>>();
-  for (const { group: [nodeId, deviceId, partition, value], values } of sorted) {
+  const nodes = new Map<string, Map<string, Pick<Device, "id"> & { memory: number; uses: Use[] }>>();
+  for (const { group: [nodeId, deviceId, partition, value = null], values } of sorted) {
     const [samples, measured, utilization, memory] = values as (number | null)[];
-    const devices = nodes.get(nodeId!) ?? new Map();
-    nodes.set(nodeId!, devices);
-    const id = JSON.stringify([deviceId, partition]);
-    const device = devices.get(id) ?? { ids: [deviceId!], memory: 0, uses: [] };
-    devices.set(id, device);
+    const devices = nodes.getOrInsertComputed(nodeId!, () => new Map());
+    const device = devices.getOrInsertComputed(JSON.stringify([deviceId, partition]), () => {
+      const id = { nodeId: nodeId!, deviceId: deviceId!, ...(partition === null ? {} : { partition }) };
+      return { id, memory: 0, uses: [] };
+    });
     device.memory = Math.max(device.memory, memory ?? 0);
     device.uses.push({
       value,
@@ -232,9 +292,9 @@ async function readDevices(
   const found = new Map<string, Device[]>();
   for (const [nodeId, devices] of nodes) {
     const isKnown = [...devices.values()].every(({ memory }) => memory > 0);
-    for (const { ids, memory, uses } of devices.values()) {
-      const device = { weight: isKnown ? BigInt(memory) : 1n, uses };
-      for (const id of new Set([nodeId, ...ids])) found.set(id, [...found.get(id) ?? [], device]);
+    for (const { id, memory, uses } of devices.values()) {
+      const device = { id, weight: isKnown ? BigInt(memory) : 1n, uses };
+      for (const name of new Set([nodeId, id.deviceId])) found.set(name, [...found.get(name) ?? [], device]);
     }
   }
   return found;

@@ -1,10 +1,18 @@
 import type { Backend, BackendStats, DatasetStats } from "../backends/backend.ts";
-import { livePartsOf, readDeliveries } from "../transfer/deliveries.ts";
+import { deadLetterFolder, type PersistenceConfig } from "../config.ts";
+import { DeadLetters } from "../pipeline/dead_letters.ts";
+import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
+import type { DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import type { StoreStats } from "../store.ts";
+import { type ListedDelivery, livePartsOf, readDeliveries } from "../transfer/deliveries.ts";
 
 /** A dataset: how much of it there is, and how old the newest record is. */
 export interface DatasetHealth extends DatasetStats {
   /** The table. */
   dataset: string;
+  /** Age at which records are deleted, in days; absent where they stay forever. */
+  retentionDays?: number;
   /** Age of the newest record in milliseconds; absent where there is none. Negative for a time that is to come. */
   ageMs?: number;
 }
@@ -23,6 +31,47 @@ export interface SourceHealth {
   rows: number;
 }
 
+/** An import of costs. */
+export interface DeliveryHealth {
+  /** Its id. */
+  id: string;
+  /** Time of the import, in epoch milliseconds. */
+  at: number;
+  /** The files. */
+  files: readonly string[];
+  /** Sources of its costs. */
+  sources: string[];
+  /** Number of costs of it that are stored; fewer than delivered where a later import replaced some. */
+  rows: number;
+  /** Number of costs in the files. */
+  delivered: number;
+}
+
+/** Records of a dataset that the database refused. */
+export interface DeadLetterHealth {
+  /** The table. */
+  dataset: string;
+  /** Number of records in the file; at most {@linkcode MAX_COUNTED}. */
+  count: number;
+  /** Time of the newest, as ISO 8601. */
+  newest: string;
+  /** The reason of the newest. */
+  message: string;
+}
+
+/** Most dead letters that are counted in each file. */
+export const MAX_COUNTED = 10_000;
+/** Most deliveries that the view lists. */
+const MAX_DELIVERIES = 20;
+
+/** What only the process that answers knows. */
+export interface ProcessHealth {
+  /** Its configuration. */
+  config?: PersistenceConfig;
+  /** Counters of its hub and observatory. */
+  stats?: readonly StoreStats[];
+}
+
 /** Content of a database, and its time range. */
 export interface DataHealthView extends Omit<BackendStats, "datasets"> {
   /** The time of the view, in epoch milliseconds. */
@@ -31,20 +80,54 @@ export interface DataHealthView extends Omit<BackendStats, "datasets"> {
   datasets: DatasetHealth[];
   /** Sources of delivered costs, by name. */
   sources: SourceHealth[];
+  /** The newest imports of costs, the newest first. */
+  deliveries: DeliveryHealth[];
+  /** Counters of the process that answers, by dataset; absent where it takes in no records. */
+  pipelines?: Partial<Record<DatasetName, PipelineStats>>;
+  /** Refused records by dataset; absent where no folder keeps them. */
+  deadLetters?: DeadLetterHealth[];
 }
 
-/** Returns what a database holds, and how far it reaches. */
+/**
+ * Returns what a database holds, how far it reaches, and how the process that answers takes records in.
+ *
+ * @throws {BackendError} If the backend or the dead letters cannot be read.
+ */
 export async function dataHealthView(
   backend: Pick<Backend, "stats" | "documents">,
   at: number = Date.now(),
+  { config = {}, stats: counters }: ProcessHealth = {},
 ): Promise<DataHealthView> {
   const stats = await backend.stats();
-  const datasets = Object.entries(stats.datasets).map(([dataset, found]) => ({
-    dataset,
-    ...found,
-    ...(found.newest === undefined ? {} : { ageMs: at - found.newest }),
-  }));
-  const parts = (await readDeliveries(backend)).flatMap((delivery) =>
+  const days = config.retentionDays;
+  const datasets = Object.entries(stats.datasets).map(([dataset, found]) => {
+    const { retentionDays: usual } = DATASETS[dataset as DatasetName];
+    const ofMetrics = usual < Infinity && typeof days === "number" ? days : undefined;
+    const kept = (typeof days === "object" ? days[dataset as DatasetName] : ofMetrics) ?? usual;
+    return {
+      dataset,
+      ...found,
+      ...(found.newest === undefined ? {} : { ageMs: at - found.newest }),
+      ...(kept < Infinity ? { retentionDays: kept } : {}),
+    };
+  });
+  const deliveries = await readDeliveries(backend);
+  const folder = deadLetterFolder(config);
+  return {
+    ...stats,
+    at,
+    datasets,
+    sources: sourcesOf(deliveries, at),
+    deliveries: deliveries.toReversed().slice(0, MAX_DELIVERIES).map(healthOfDelivery),
+    ...(counters === undefined
+      ? {}
+      : { pipelines: Object.assign({}, ...counters.map(({ datasets }) => datasets)) }),
+    ...(folder === undefined ? {} : { deadLetters: await readDeadLetters(folder) }),
+  };
+}
+
+function sourcesOf(deliveries: readonly ListedDelivery[], at: number): SourceHealth[] {
+  const parts = deliveries.flatMap((delivery) =>
     livePartsOf(delivery).map((part) => ({ ...part, deliveredAt: delivery.at }))
   );
   const sources = [...Map.groupBy(parts, ({ source }) => source)].map(([source, found]) => {
@@ -57,5 +140,31 @@ export async function dataHealthView(
       rows: found.reduce((sum, { rows }) => sum + rows, 0),
     };
   });
-  return { ...stats, at, datasets, sources: sources.toSorted((a, b) => a.source < b.source ? -1 : 1) };
+  return sources.toSorted((a, b) => a.source < b.source ? -1 : 1);
+}
+
+function healthOfDelivery(delivery: ListedDelivery): DeliveryHealth {
+  const { id, at, files, parts } = delivery;
+  return {
+    id,
+    at,
+    files,
+    sources: [...new Set(parts.map(({ source }) => source))].toSorted(),
+    rows: livePartsOf(delivery).reduce((sum, { rows }) => sum + rows, 0),
+    delivered: parts.reduce((sum, { delivered }) => sum + delivered, 0),
+  };
+}
+
+async function readDeadLetters(folder: string): Promise<DeadLetterHealth[]> {
+  const found: DeadLetterHealth[] = [];
+  for (const dataset of Object.keys(DATASETS) as DatasetName[]) {
+    let count = 0;
+    let newest: { time: string; message: string } | undefined;
+    for await (const letter of new DeadLetters(folder, dataset).list()) {
+      newest = letter;
+      if (++count >= MAX_COUNTED) break;
+    }
+    if (newest) found.push({ dataset, count, newest: newest.time, message: newest.message });
+  }
+  return found;
 }
