@@ -60,6 +60,7 @@ export type {
   ClusterHealth,
   ClusterHealthSummary,
   HealthOptions,
+  NodeHealth,
   Service,
   ServiceDependencyMap,
   ServiceNode,
