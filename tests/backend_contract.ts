@@ -16,6 +16,7 @@ import { acceptQuery } from "../src/records/query.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { acceptRecord } from "../src/records/validation.ts";
 import type { WhereCondition } from "../src/records/where.ts";
+import { readPage, type RecordPage } from "../src/query/record_page.ts";
 import { type Tally, tally } from "../src/transfer/comparison.ts";
 import { answersContract } from "./aggregation_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
@@ -118,6 +119,40 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
       }
     }
     await sqlite.close();
+  });
+
+  test("reads pages that neither lose nor double records of one time", async (backend) => {
+    const numbers = Array.from({ length: 60 }, (_, i) => i * 7 % 60);
+    const costs = (name: string) =>
+      numbers.map((i) => costEntry({ timestamp: NEW_YEAR + i % 2, entryId: `${name}${i}é` }));
+    // Of three nodes, so that several of one time are equal.
+    const metrics = (cpuUsage: number) =>
+      numbers.map((i) => ({ timestamp: NEW_YEAR + i % 2, nodeId: `n${i % 3}`, cpuUsage: cpuUsage + i % 7 }));
+    for (
+      const [dataset, early, before, late] of [
+        [costEntries, costs("a"), costs("b"), costs("c")],
+        [systemMetrics, metrics(10), metrics(20), metrics(30)],
+      ] as [Dataset<unknown>, unknown[], unknown[], unknown[]][]
+    ) {
+      await write(backend, dataset, before);
+      const expected = (await read(backend, dataset)).map((record) => JSON.stringify(record)).toSorted();
+      for (const [order, meanwhile] of [["asc", early], ["desc", late]] as const) {
+        const found: { timestamp: number }[] = [];
+        const query = { ...acceptQuery(dataset, { order }), limit: 7 };
+        let page: RecordPage | undefined;
+        for (; !page || page.next; found.push(...page.records as typeof found)) {
+          page = await readPage(backend, dataset, query, { after: page?.next });
+          assertEquals(page.records.length === 7 || page.next === undefined, true);
+          if (found.length === 7) await write(backend, dataset, meanwhile);
+        }
+        const times = found.map(({ timestamp }) => timestamp);
+        assertEquals(times, order === "asc" ? times.toSorted() : times.toSorted().reverse());
+        const texts = found.map((record) => JSON.stringify(record)).toSorted();
+        assertEquals(texts.filter((text) => expected.includes(text)), expected, `${dataset.name} ${order}`);
+        const all = (await read(backend, dataset)).map((record) => JSON.stringify(record));
+        for (const text of texts) assert(all.splice(all.indexOf(text), 1)[0] === text, text);
+      }
+    }
   });
 
   test("keeps absent fields absent and empty ones empty", async (backend) => {

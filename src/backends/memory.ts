@@ -164,7 +164,9 @@ export class MemoryBackend implements Backend {
       const map = record[dataset.mapFilter ?? ""] as Record<string, string> | undefined;
       return entries.every(([key, value]) => map !== undefined && map[key] === value);
     });
-    found.sort((a, b) => a.timestamp - b.timestamp);
+    const key = dataset.key.find((field) => field !== "timestamp");
+    const byKey = key === undefined ? () => 0 : (a: Fields, b: Fields) => a[key]! < b[key]! ? -1 : 1;
+    found.sort((a, b) => a.timestamp - b.timestamp || byKey(a, b)); // as databases read them
     if (order === "desc") found.reverse();
     return limit === undefined ? found : found.slice(0, limit);
   }

@@ -12,14 +12,14 @@ export function matcherOf(dataset: Dataset<unknown>, condition: Condition): (rec
   if (operator === "present") return (record) => read(record) !== undefined;
   if (operator === "in") return (record) => values.includes(read(record) as string);
   if (operator === "notIn") return (record) => !values.includes(read(record) as string);
-  const isDecimal = columnOf(dataset, condition.field).type === "decimal";
-  const limit = isDecimal ? Decimal.from(values[0] as string) : Number(values[0]);
+  const { type } = columnOf(dataset, condition.field);
+  const limit = type === "decimal" ? Decimal.from(values[0] as string) : values[0] as number | string;
   return (record) => {
-    const value = read(record);
+    const value = read(record) as typeof values[0] | undefined;
     if (value === undefined) return false;
     const order = limit instanceof Decimal
       ? Decimal.from(value as string).compare(limit)
-      : (value as number) - limit;
+      : Number(value > limit) - Number(value < limit);
     return operator === ">"
       ? order > 0
       : operator === ">="
