@@ -1,17 +1,8 @@
 import { percentOf } from "../records/decimal.ts";
-import { parseBucket } from "../records/calendar.ts";
-import { allocateCosts, type AllocatedCost, ALLOCATION_METHODS } from "../views/allocation.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  FORMAT_OPTIONS,
-  readFormat,
-  readZone,
-  withBackend,
-} from "./command.ts";
+import { allocateCosts, type AllocatedCost } from "../views/allocation.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatCount, formatTable, note, print, printFound, showMoney } from "./output.ts";
-import { invalidValue, readName, UsageError } from "../query/option_values.ts";
-import { RANGE_OPTIONS, readRange } from "../query/selection.ts";
+import { ALLOCATION_OPTIONS, readAllocation } from "../query/view_options.ts";
 
 const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"] as const;
 
@@ -21,42 +12,16 @@ export const costsAllocate: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    ...RANGE_OPTIONS,
-    { name: "by", value: "LABEL", summary: "label of devices: team, pod, model … (required)" },
-    { name: "method", value: "NAME", summary: `${ALLOCATION_METHODS.join(", ")} (default utilization)` },
-    { name: "basis", value: "NAME", summary: "costs to divide: estimated or billed (default estimated)" },
-    { name: "provider", value: "NAME", summary: "count only the tokens of this provider, such as vllm" },
-    { name: "bucket", value: "SPAN", summary: "span within which a cost is divided (default 1d)" },
+    ...ALLOCATION_OPTIONS,
   ],
   examples: [
     "openfinops costs allocate --by team --during last-month",
     "openfinops costs allocate --by model --since 7d --method time --exact",
   ],
   async run(given) {
-    const by = given.text("by");
-    if (by === undefined) {
-      throw new UsageError("Pass --by with a label of devices.", { code: "MISSING_ARGUMENT" });
-    }
     const format = readFormat(given);
-    const method = readName("method", given.text("method") ?? "utilization", ALLOCATION_METHODS);
-    const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);
-    const span = given.text("bucket") ?? "1d";
-    const bucket = parseBucket(span);
-    if (!bucket) throw invalidValue("bucket", "a span such as 1h, 6h or 1d", span);
-    const { startTime, endTime = Date.now() } = readRange(given);
-    if (startTime === undefined) {
-      throw new UsageError("Pass a time range: --since, --during or --days.", { code: "MISSING_ARGUMENT" });
-    }
-    const query = {
-      startTime,
-      endTime,
-      by,
-      method,
-      basis,
-      bucket,
-      timeZone: readZone(given),
-      provider: given.text("provider"),
-    };
+    const query = readAllocation(given);
+    const { by, basis } = query;
     const found = await withBackend(given, "read", (backend) => allocateCosts(backend, query));
     const rows = found.rows.map((row) =>
       HEADER.map((field) => row[field] === null ? undefined : row[field]?.toString())

@@ -1,6 +1,5 @@
 import { findAnomalies } from "../monitoring/anomalies/anomalies.ts";
 import type { CostAnomaly } from "../records/anomaly.ts";
-import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
 import {
   type Command,
@@ -11,8 +10,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, note, print, printFound, showMoney } from "./output.ts";
-import { RANGE_OPTIONS, readRange } from "../query/selection.ts";
-import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
+import { ANOMALY_OPTIONS, readAnomalies } from "../query/view_options.ts";
 
 const HEADER = ["day", "kind", "severity", "group", "currency", "amount", "expected", "deviation"];
 
@@ -22,15 +20,7 @@ export const costsAnomalies: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    ...RANGE_OPTIONS.map((option) =>
-      option.name === "since" ? { ...option, summary: `${option.summary} (default 30d)` } : option
-    ),
-    {
-      name: "group-by",
-      value: "FIELDS",
-      summary: "series by these fields, such as tags.team or subAccountId (default category,serviceName)",
-    },
-    WHERE_OPTION,
+    ...ANOMALY_OPTIONS,
   ],
   examples: [
     "openfinops costs anomalies",
@@ -39,12 +29,7 @@ export const costsAnomalies: Command = {
   async run(given) {
     const format = readFormat(given);
     const timeZone = readZone(given);
-    const query = {
-      ...readRange(given),
-      timeZone,
-      where: readWhere(given, { dataset: DATASETS.cost_entries, timeZone }),
-      ...(given.has("group-by") ? { groupBy: splitNames(given.text("group-by")) } : {}),
-    };
+    const query = readAnomalies(given);
     const found = await withBackend(given, "read", (backend) => findAnomalies(backend, query));
     const table = () => {
       if (found.length > 0) print(formatTable(HEADER, found.map((anomaly) => shownCells(anomaly, timeZone))));

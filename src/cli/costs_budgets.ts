@@ -1,19 +1,12 @@
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { budgetsView } from "../views/budgets.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  FORMAT_OPTIONS,
-  readFormat,
-  TIME_ZONE_OPTION,
-  withBackend,
-} from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
 import { readName } from "../query/option_values.ts";
 import { bucketLabel } from "../records/periods.ts";
 import { asCalled } from "./program_name.ts";
-import { readAt } from "../query/selection.ts";
+import { BUDGET_OPTIONS, readBudgets } from "../query/view_options.ts";
 
 /** `openfinops costs budgets` */
 export const costsBudgets: Command = {
@@ -23,12 +16,7 @@ export const costsBudgets: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    {
-      name: "at",
-      value: "TIME",
-      summary: "show the period that contains this time (default now)",
-    },
-    TIME_ZONE_OPTION,
+    ...BUDGET_OPTIONS,
     {
       name: "fail-on",
       value: "over|warning",
@@ -44,7 +32,7 @@ export const costsBudgets: Command = {
     const format = readFormat(given);
     const failOn = readName("value", given.text("fail-on") ?? "over", ["over", "warning"]);
     const [budgetId] = given.positionals;
-    const query = { ...(budgetId === undefined ? {} : { budgetId }), ...readAt(given) };
+    const query = readBudgets(given, budgetId);
     const { budgets: found } = await withBackend(given, "read", (backend) => budgetsView(backend, query));
     const table = () => found.length > 0 && printTable(found);
     printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });

@@ -1,17 +1,9 @@
 import { type CostBreakdown, type CostSummary, costSummary, type CurrencySummary } from "../views/costs.ts";
-import { COST_MEASURES, type CostMeasure } from "../aggregation/aggregate_query.ts";
+import { COST_MEASURES } from "../aggregation/aggregate_query.ts";
 import type { CostAggregate } from "../aggregation/aggregate.ts";
-import { costEntries } from "../records/cost_entry.ts";
 import { bucketLabel } from "../records/periods.ts";
-import { OTHER, showGroup } from "./aggregation.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  FORMAT_OPTIONS,
-  readFormat,
-  readZone,
-  withBackend,
-} from "./command.ts";
+import { OTHER, showGroup } from "../query/aggregate_columns.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import {
   bold,
   formatCount,
@@ -24,10 +16,8 @@ import {
   showChange,
   showMoney,
 } from "./output.ts";
-import { readAt, readSelection, selectionOptions } from "../query/selection.ts";
-import { readCount } from "../query/option_values.ts";
+import { readSummary, SUMMARY_OPTIONS } from "../query/view_options.ts";
 import { asCalled } from "./program_name.ts";
-import { splitNames } from "../query/where.ts";
 
 /** `openfinops costs summary` */
 export const costsSummary: Command = {
@@ -35,13 +25,7 @@ export const costsSummary: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    ...selectionOptions(costEntries).map((option) =>
-      option.name === "since" ? { ...option, summary: `${option.summary} (default this-month)` } : option
-    ),
-    { name: "at", value: "TIME", summary: "as of this time: later costs do not count (default now)" },
-    { name: "group-by", value: "FIELDS", summary: "list by these fields (default category, and resourceId)" },
-    { name: "measure", value: "NAME", summary: "effectiveCost, listCost, … (default amount)" },
-    { name: "top", value: "N", summary: "number of groups to list (default 10)" },
+    ...SUMMARY_OPTIONS,
   ],
   examples: [
     "openfinops costs summary --time-zone Europe/Berlin",
@@ -49,19 +33,9 @@ export const costsSummary: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const [top, groupBy] = ["top", "group-by"].map((name) => given.text(name));
-    const timeZone = readZone(given);
-    const measure = given.text("measure");
-    const options = {
-      ...readSelection(given, costEntries),
-      timeZone,
-      ...readAt(given),
-      ...(top === undefined ? {} : { top: readCount("top", top, 1) }),
-      ...(groupBy === undefined ? {} : { groupBy: splitNames(groupBy) }),
-      ...(measure === undefined ? {} : { measure: measure as CostMeasure }),
-    };
+    const options = readSummary(given);
     const found = await withBackend(given, "read", (backend) => costSummary(backend, options));
-    const table = () => printTables(found, COST_MEASURES[measure as CostMeasure ?? "amount"] === undefined);
+    const table = () => printTables(found, COST_MEASURES[options.measure ?? "amount"] === undefined);
     printFound(format, found, { table, header: HEADER, rows: found.currencies.flatMap(rowsOf) });
     if (found.currencies.length === 0) {
       note(`No costs from ${isoTime(found.startTime)} to ${isoTime(found.endTime)}.`);

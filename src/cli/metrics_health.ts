@@ -1,20 +1,12 @@
 import { nameOf } from "../monitoring/alerts/alert_monitor.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import { type ClusterHealth, healthWindow } from "../monitoring/health.ts";
+import type { ClusterHealth } from "../monitoring/health.ts";
 import { type ClustersView, clustersView } from "../views/clusters.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  FORMAT_OPTIONS,
-  readFormat,
-  TIME_ZONE_OPTION,
-  withBackend,
-} from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { readDurationMs } from "../query/option_values.ts";
 import { asCalled } from "./program_name.ts";
-import { readAt } from "../query/selection.ts";
+import { HEALTH_OPTIONS, readHealth } from "../query/view_options.ts";
 
 /** `openfinops metrics health` */
 export const metricsHealth: Command = {
@@ -22,13 +14,7 @@ export const metricsHealth: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    { name: "at", value: "TIME", summary: "health at this time (default now)" },
-    {
-      name: "window",
-      value: "TIME",
-      summary: "nodes silent for this long are down, unless their cluster has an interval (default 5m)",
-    },
-    TIME_ZONE_OPTION,
+    ...HEALTH_OPTIONS,
   ],
   examples: [
     "openfinops metrics health",
@@ -36,12 +22,7 @@ export const metricsHealth: Command = {
   ],
   async run(given) {
     const format = readFormat(given);
-    const text = given.text("window");
-    const options = {
-      ...readAt(given),
-      ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
-    };
-    healthWindow(options); // a wrong one fails before a database is opened
+    const options = readHealth(given);
     const { since, ...found } = await withBackend(given, "read", (backend) => clustersView(backend, options));
     const table = () => printTables(found);
     printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });

@@ -6,10 +6,12 @@
 import { formatCsv as formatLine } from "../transfer/csv.ts";
 import { asFileError } from "../transfer/transfer_error.ts";
 import { isoTime } from "../transfer/values.ts";
+import { withIsoTimes } from "../query/iso_times.ts";
 import { roundMoney } from "../records/currency.ts";
 import { cut, escapeControls, formatTable } from "./table.ts";
 
 export { isoTime };
+export { showChange } from "../query/aggregate_columns.ts";
 export { bold, formatTable, sparkline, terminalColumns } from "./table.ts";
 export { toCells, toJsonRecord } from "../transfer/values.ts";
 
@@ -41,11 +43,6 @@ export function useExactAmounts(): void {
 /** An amount in a table: rounded, unless all digits are asked for. */
 export function showMoney(amount: string, currency: string): string {
   return isExact ? amount : roundMoney(amount, currency);
-}
-
-/** A change in percent, with its sign. */
-export function showChange(percent: number | undefined): string {
-  return percent === undefined ? "" : `${percent > 0 ? "+" : ""}${percent.toFixed(1)} %`;
 }
 
 /** A line of CSV; `undefined` is written as nothing. */
@@ -134,31 +131,6 @@ export function printList(
     rows.length > 0 && print(formatTable(header, rows.map((row) => row.map((cell) => String(cell ?? "")))));
   printFound(format, found, { table, header, rows });
   if (found.length === 0) note(none);
-}
-
-/** The fields that are times wherever they occur. */
-const TIMES = [
-  "startTime",
-  "endTime",
-  "at",
-  "since",
-  "firedAt",
-  "acknowledgedAt",
-  "resolvedAt",
-  "lastSeen",
-  "projectedExhaustion",
-  "dataEnd",
-];
-
-/** The same with all times as ISO 8601, for JSON. */
-function withIsoTimes(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withIsoTimes);
-  if (typeof value !== "object" || value === null) return value;
-  const fields = Object.entries(value).map(([name, field]) => [
-    name,
-    TIMES.includes(name) && typeof field === "number" ? isoTime(field) : withIsoTimes(field),
-  ]);
-  return Object.fromEntries(fields);
 }
 
 /** A number of things, as in "1 sample" and "1,000 samples". */

@@ -1,0 +1,131 @@
+/**
+ * Options of views as data, and how they are read: by a command, or by a request.
+ *
+ * @module
+ */
+import type { CostMeasure } from "../aggregation/aggregate_query.ts";
+import type { AnomalyQuery } from "../monitoring/anomalies/anomalies.ts";
+import type { BudgetQuery } from "../monitoring/budgets/budgets.ts";
+import { type HealthOptions, healthWindow } from "../monitoring/health.ts";
+import { parseBucket } from "../records/calendar.ts";
+import { costEntries } from "../records/cost_entry.ts";
+import { ALLOCATION_METHODS, type AllocationQuery } from "../views/allocation.ts";
+import type { CostSummaryOptions } from "../views/costs.ts";
+import type { Arguments, Option } from "./arguments.ts";
+import { invalidValue, readCount, readDurationMs, readName, UsageError } from "./option_values.ts";
+import { RANGE_OPTIONS, readAt, readRange, readSelection, selectionOptions } from "./selection.ts";
+import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
+import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
+
+/** Options of a cost summary. */
+export const SUMMARY_OPTIONS: readonly Option[] = [
+  ...withDefault(selectionOptions(costEntries), "this-month"),
+  { name: "at", value: "TIME", summary: "as of this time: later costs do not count (default now)" },
+  { name: "group-by", value: "FIELDS", summary: "list by these fields (default category, and resourceId)" },
+  { name: "measure", value: "NAME", summary: "effectiveCost, listCost, … (default amount)" },
+  { name: "top", value: "N", summary: "number of groups to list (default 10)" },
+];
+
+/** Reads the options of a cost summary. */
+export function readSummary(given: Arguments): CostSummaryOptions {
+  const [top, groupBy, measure] = ["top", "group-by", "measure"].map((name) => given.text(name));
+  return {
+    ...readSelection(given, costEntries),
+    timeZone: readZone(given),
+    ...readAt(given),
+    ...(top === undefined ? {} : { top: readCount("top", top, 1) }),
+    ...(groupBy === undefined ? {} : { groupBy: splitNames(groupBy) }),
+    ...(measure === undefined ? {} : { measure: measure as CostMeasure }),
+  };
+}
+
+/** Options of the status of budgets. */
+export const BUDGET_OPTIONS: readonly Option[] = [
+  { name: "at", value: "TIME", summary: "show the period that contains this time (default now)" },
+  TIME_ZONE_OPTION,
+];
+
+/** Reads the options of the status of budgets. */
+export function readBudgets(given: Arguments, budgetId?: string): BudgetQuery {
+  return { ...(budgetId === undefined ? {} : { budgetId }), ...readAt(given) };
+}
+
+/** Options of the health of clusters. */
+export const HEALTH_OPTIONS: readonly Option[] = [
+  { name: "at", value: "TIME", summary: "health at this time (default now)" },
+  {
+    name: "window",
+    value: "TIME",
+    summary: "nodes silent for this long are down, unless their cluster has an interval (default 5m)",
+  },
+  TIME_ZONE_OPTION,
+];
+
+/** Reads and checks the options of the health of clusters. */
+export function readHealth(given: Arguments): HealthOptions {
+  const text = given.text("window");
+  const options = {
+    ...readAt(given),
+    ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
+  };
+  healthWindow(options); // a wrong one fails before a database is opened
+  return options;
+}
+
+/** Options of anomalies. */
+export const ANOMALY_OPTIONS: readonly Option[] = [
+  ...withDefault(RANGE_OPTIONS, "30d"),
+  {
+    name: "group-by",
+    value: "FIELDS",
+    summary: "series by these fields, such as tags.team or subAccountId (default category,serviceName)",
+  },
+  WHERE_OPTION,
+];
+
+/** Reads the options of anomalies. */
+export function readAnomalies(given: Arguments): AnomalyQuery {
+  const timeZone = readZone(given);
+  return {
+    ...readRange(given),
+    timeZone,
+    where: readWhere(given, { dataset: costEntries, timeZone }),
+    ...(given.has("group-by") ? { groupBy: splitNames(given.text("group-by")) } : {}),
+  };
+}
+
+/** Options of the allocation of costs. */
+export const ALLOCATION_OPTIONS: readonly Option[] = [
+  ...RANGE_OPTIONS,
+  { name: "by", value: "LABEL", summary: "label of devices: team, pod, model … (required)" },
+  { name: "method", value: "NAME", summary: `${ALLOCATION_METHODS.join(", ")} (default utilization)` },
+  { name: "basis", value: "NAME", summary: "costs to divide: estimated or billed (default estimated)" },
+  { name: "provider", value: "NAME", summary: "count only the tokens of this provider, such as vllm" },
+  { name: "bucket", value: "SPAN", summary: "span within which a cost is divided (default 1d)" },
+];
+
+/** Reads the options of the allocation of costs. */
+export function readAllocation(given: Arguments): AllocationQuery {
+  const by = given.text("by");
+  if (by === undefined) {
+    throw new UsageError("Pass --by with a label of devices.", { code: "MISSING_ARGUMENT" });
+  }
+  const method = readName("method", given.text("method") ?? "utilization", ALLOCATION_METHODS);
+  const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);
+  const span = given.text("bucket") ?? "1d";
+  const bucket = parseBucket(span);
+  if (!bucket) throw invalidValue("bucket", "a span such as 1h, 6h or 1d", span);
+  const { startTime, endTime = Date.now() } = readRange(given);
+  if (startTime === undefined) {
+    throw new UsageError("Pass a time range: --since, --during or --days.", { code: "MISSING_ARGUMENT" });
+  }
+  const timeZone = readZone(given);
+  return { startTime, endTime, by, method, basis, bucket, timeZone, provider: given.text("provider") };
+}
+
+/** The options with the default of `since`. */
+function withDefault(options: readonly Option[], since: string): Option[] {
+  return options.map((option) =>
+    option.name === "since" ? { ...option, summary: `${option.summary} (default ${since})` } : option
+  );
+}
