@@ -3,13 +3,18 @@ import { type Line, LineStream } from "../src/transfer/line_stream.ts";
 import { assertEquals } from "./assert.ts";
 
 /** The lines of a file that arrives in pieces of so many bytes. */
-async function linesOf(text: string, isQuoted: boolean, pieceLength: number): Promise<Line[]> {
-  const bytes = new TextEncoder().encode(text);
+async function linesOf(
+  file: string | Uint8Array<ArrayBuffer>,
+  isQuoted: boolean,
+  pieceLength: number,
+  maxBytes?: number,
+): Promise<Line[]> {
+  const bytes = typeof file === "string" ? new TextEncoder().encode(file) : file;
   const pieces = Array.from(
     { length: Math.ceil(bytes.length / pieceLength) },
     (_, i) => bytes.slice(i * pieceLength, (i + 1) * pieceLength),
   );
-  const lines = ReadableStream.from(pieces).pipeThrough(new LineStream({ isQuoted }));
+  const lines = ReadableStream.from(pieces).pipeThrough(new LineStream({ isQuoted, maxBytes }));
   return (await Array.fromAsync(lines)).flat();
 }
 
@@ -58,6 +63,45 @@ Deno.test("LineStream gives back lines of CSV with any cell, however the bytes a
       const found = await linesOf(lines.join(end) + end, true, pieceLength);
       assertEquals(found.map(({ text }) => text), lines, `${JSON.stringify(end)}, ${pieceLength}`);
       assertEquals(found.filter(({ fault }) => fault !== undefined), []);
+    }
+  }
+});
+
+Deno.test("LineStream finds in a whole file the lines and faults that it finds byte by byte", async () => {
+  const parts = [
+    '"',
+    '"',
+    ",",
+    ",",
+    "\n",
+    "\n",
+    "\r\n",
+    "\r",
+    " ",
+    "a",
+    "bc",
+    '""',
+    ',"d"',
+    "\uFEFF",
+    "ü",
+    "€",
+    "😀",
+  ]
+    .map((text) => new TextEncoder().encode(text));
+  parts.push(Uint8Array.of(0xfc), Uint8Array.of(0xe2, 0x82)); // Latin-1, and the start of a character
+  let state = 1;
+  const next = (below: number) => (state = state * 48_271 % 0x7fff_ffff) % below;
+  for (let round = 0; round < 600; round++) {
+    // Most files are free of what is not UTF-8: such a byte ends the search in a text.
+    const choice = round % 3 === 0 ? parts.length : parts.length - 2;
+    const pieces = Array.from({ length: 1 + next(60) }, () => parts[next(choice)]);
+    const bytes = Uint8Array.from(pieces.flatMap((piece) => [...piece]));
+    const isQuoted = round % 4 !== 0;
+    const maxBytes = round % 5 === 0 ? 12 : undefined;
+    const expected = await linesOf(bytes, isQuoted, 1, maxBytes);
+    for (const pieceLength of [5, 1_000]) {
+      const found = await linesOf(bytes, isQuoted, pieceLength, maxBytes);
+      assertEquals(found, expected, `round ${round}, ${pieceLength}: ${new TextDecoder().decode(bytes)}`);
     }
   }
 });

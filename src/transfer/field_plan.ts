@@ -33,10 +33,13 @@ export interface FieldPlan {
 
 /** The plan of a file whose columns are called like fields. */
 export function ownPlan(dataset: Dataset<unknown>, readers: Readers): FieldPlan[] {
-  return dataset.columns.map(({ field, name, type }) => ({
-    field,
-    sources: [...new Set([field, name])].map((column) => [columnSource(column), readers[type]] as const),
-  }));
+  return dataset.columns.map(({ field, name, type }) => {
+    const read = type === "map" ? memoize(readers.map) : readers[type];
+    return {
+      field,
+      sources: [...new Set([field, name])].map((column) => [columnSource(column), read] as const),
+    };
+  });
 }
 
 /** The plan of a format of bills. */
