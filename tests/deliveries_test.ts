@@ -519,6 +519,15 @@ Deno.test("a delivery on PostgreSQL drops staging tables that killed imports lef
   await backend.close();
 });
 
+Deno.test("a delivery that PostgreSQL cannot stage names the cause", async () => {
+  await using database = await TestDatabase.create();
+  const backend = await openBackend({ connectionString: database.url });
+  await database.sql("ALTER TABLE cost_entries ALTER COLUMN category TYPE varchar(1)");
+  const error = await assertRejects(() => importText(backend, month()), BackendError, "varying(1)");
+  assertEquals((error as BackendError).sqlState, "22001");
+  await backend.close();
+});
+
 Deno.test("a delivery on SQLite waits for another program that writes, and says so", async () => {
   using folder = new TemporaryFolder();
   const backend = await openBackend({ connectionString: folder.sqlite() });

@@ -1,7 +1,7 @@
 import { costEntries } from "../../records/cost_entry.ts";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
-import { narrow } from "../../records/dataset.ts";
+import { type DatasetName, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { type PublishDialect, SqlPublishTarget } from "../sql/publish.ts";
 import {
@@ -16,12 +16,14 @@ import { encodeRecords } from "./copy.ts";
 import { writeDocument } from "./documents.ts";
 import type { PartitionManager } from "./partitions.ts";
 import type { PostgresPool } from "./pool.ts";
-import { columnList, epochMs, literal, timeLiteral } from "./schema.ts";
+import { columnList, epochMs, insertStatement, jsonRow, literal, timeLiteral } from "./schema.ts";
 
 /** Prefix of the names of staging tables; the time of their creation follows, in epoch seconds. */
 const PREFIX = "openfinops_staging_";
 /** Age at which a staging table is taken for one that a killed import left behind. */
 const LEFTOVER_SECONDS = 24 * 3_600;
+/** SQLSTATE of a statement that follows a failed one. */
+const IN_FAILED_TRANSACTION = "25P02";
 /** Longest time of a publish. The server ends it by itself if this process vanishes. */
 const PUBLISH_LIMIT =
   "SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '60s'; ";
@@ -71,12 +73,20 @@ export class PostgresStaging implements Staging {
     const { pool, parts } = this.#options;
     await (this.#creating ??= this.#create());
     await parts.ensure(costEntries, records);
-    const view = narrow(STAGED_COSTS, records);
-    await pool.transaction("stage", async (session) => {
-      const copy = `COPY ${this.#table} (${columnList(view)}) FROM STDIN (FORMAT binary)`;
-      await session.copyIn(copy, encodeRecords(view, records));
-      await session.query("SELECT 1"); // confirms: after a COPY that failed unseen the server refuses any statement
-    }, { settings: "SET LOCAL synchronous_commit = off; " });
+    const view = { ...narrow(STAGED_COSTS, records), name: this.#table as DatasetName, key: [] };
+    const settings = { settings: "SET LOCAL synchronous_commit = off; " };
+    try {
+      await pool.transaction("stage", async (session) => {
+        const copy = `COPY ${this.#table} (${columnList(view)}) FROM STDIN (FORMAT binary)`;
+        await session.copyIn(copy, encodeRecords(view, records));
+        await session.query("SELECT 1"); // confirms: after a COPY that failed unseen the server refuses any statement
+      }, settings);
+    } catch (error) {
+      if ((error as Partial<BackendError>).sqlState !== IN_FAILED_TRANSACTION) throw error;
+      // The driver did not report why the server refused the COPY. INSERT meets the same error.
+      const rows = JSON.stringify(records.map((record) => jsonRow(view, record)));
+      await pool.transaction("stage", (session) => session.execute(insertStatement(view), [rows]), settings);
+    }
   }
 
   async publish(publication: Publication): Promise<PublishResult> {
