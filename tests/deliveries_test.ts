@@ -522,9 +522,9 @@ Deno.test("a delivery on PostgreSQL drops staging tables that killed imports lef
 Deno.test("a delivery that PostgreSQL cannot stage names the cause", async () => {
   await using database = await TestDatabase.create();
   const backend = await openBackend({ connectionString: database.url });
-  await database.sql("ALTER TABLE cost_entries ALTER COLUMN category TYPE varchar(1)");
-  const error = await assertRejects(() => importText(backend, month()), BackendError, "varying(1)");
-  assertEquals((error as BackendError).sqlState, "22001");
+  await database.sql("ALTER TABLE cost_entries ALTER COLUMN amount TYPE numeric(3, 2)");
+  const error = await assertRejects(() => importText(backend, month("12345")), BackendError, "overflow");
+  assertEquals((error as BackendError).sqlState, "22003");
   await backend.close();
 });
 
