@@ -509,7 +509,8 @@ Deno.test("importRecords() reads FOCUS files of cloud providers", async () => {
   const { records, report } = await imported(FOCUS, { format: "focus" });
   assertEquals(report, { stored: 4, known: 0, restated: 0, rejected: 0 });
   const timestamp = Date.UTC(2024, 8, 18, 22);
-  const byLine = records.toSorted((a, b) => a.focus!.Id < b.focus!.Id ? -1 : 1);
+  const lineOf = ({ focus }: { focus?: Record<string, string> }) => Number(focus!.Id);
+  const byLine = records.toSorted((a, b) => lineOf(a) - lineOf(b));
   assertEquals(byLine.map(({ entryId: _, ...rest }) => rest), [
     {
       timestamp,
