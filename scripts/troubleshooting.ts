@@ -256,6 +256,47 @@ const SECTIONS = {
       "`costs budgets` shows what is spent. Spend less, or raise the limit with `costs set-budget`.",
     ],
   },
+  "Requests to the server": {
+    LISTEN_FAILED: [
+      "The server cannot listen on the address.",
+      "Stop the program that listens there, or pass another `--listen`.",
+    ],
+    INVALID_REQUEST: ["The request line or a header is not valid.", "Correct the client."],
+    METHOD_NOT_ALLOWED: ["The path takes other methods.", "Use one of the header `Allow`."],
+    INVALID_BODY: ["The body cannot be read.", "Compress it again, or send it as the message says."],
+    BODY_TOO_LARGE: [
+      "The body is over the limit, as sent or decompressed.",
+      "Send it in smaller parts, or start the server with a larger `--max-body`.",
+    ],
+    BODY_TIMEOUT: ["The body did not arrive in time.", "Send it again, in smaller parts."],
+    UNSUPPORTED_ENCODING: ["The server cannot read this Content-Encoding.", "Use gzip, deflate or zstd."],
+    TOKEN_MISSING: [
+      "The request has no token.",
+      "Send `Authorization: Bearer TOKEN`; `openfinops token create` makes one.",
+    ],
+    TOKEN_REFUSED: [
+      "The token is unknown, revoked or expired.",
+      "Create another with `openfinops token create`.",
+    ],
+    SCOPE_MISSING: ["The token lacks the scope of the route.", "Create one with the scope that is named."],
+    HOST_REFUSED: [
+      "The header Host names another host. A web page may have sent the request by DNS rebinding.",
+      "Use `localhost` or the address of the server. Behind a proxy, name its host with `--allow-host`.",
+    ],
+    ORIGIN_REFUSED: [
+      "A page of another site sent the request.",
+      "Send it from a program, or from a page of the server.",
+    ],
+    RATE_LIMITED: ["The token sends more requests than `--rate-limit`.", "Wait as Retry-After says."],
+    SERVER_BUSY: [
+      "The server answers as many requests as it may, or is stopping.",
+      "Wait as Retry-After says, and send the request again.",
+    ],
+    NOT_READY: [
+      "The server cannot store records now.",
+      "See `reasons` of `/readyz` and the log of the server.",
+    ],
+  },
   "Monitoring": {
     NOTIFICATION_FAILED: [
       "A channel did not take a notification. The outbox keeps those of budgets, anomalies and alerts.",

@@ -69,6 +69,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
   ) => name);
   assertEquals(commands, [
     "collect",
+    "serve",
     "database init",
     "database test-connection",
     "database stats",

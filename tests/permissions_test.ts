@@ -64,6 +64,8 @@ const FILES = [
   "prices set --file prices.csv",
 ];
 const COLLECT = ["collect --interval 100ms --duration 300ms"];
+/** Runs until a signal; on a free port of loopback, which its set does not name. */
+const SERVE = ["serve --listen 127.0.0.1:0"];
 const NO_DATABASE = ["--help", "--version", "database examples"];
 
 /** Commands of each set. */
@@ -71,9 +73,11 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "sqlite-read": READ,
   "sqlite": [...WRITE, ...READ, ...FILES],
   "sqlite-collect": [...COLLECT, ...COLLECT.map((command) => `${command} --spool-directory spool`)],
+  "sqlite-serve": SERVE,
   "postgresql": [...WRITE, ...READ],
   "postgresql-files": FILES,
   "postgresql-collect": COLLECT,
+  "postgresql-serve": SERVE,
 };
 
 /** For each permission of a set a command that cannot do without it. */
@@ -81,9 +85,11 @@ const NEEDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "sqlite-read": { read: READ[0], env: READ[0] },
   "sqlite": { read: WRITE[0], write: WRITE[0], env: WRITE[0] },
   "sqlite-collect": { read: COLLECT[0], write: COLLECT[0], env: COLLECT[0], sys: COLLECT[0] },
+  "sqlite-serve": { read: SERVE[0], write: SERVE[0], net: SERVE[0], env: SERVE[0] },
   "postgresql": { net: READ[0], env: READ[0] },
   "postgresql-files": { read: FILES[0], write: FILES[1], net: FILES[1], env: FILES[1] },
   "postgresql-collect": { net: COLLECT[0], env: COLLECT[0], sys: COLLECT[0] },
+  "postgresql-serve": { read: SERVE[0], write: SERVE[0], net: SERVE[0], env: SERVE[0] },
 };
 
 /** A folder with a copy of deno.json, so that "." in its sets is this folder, and a database. */
@@ -137,11 +143,14 @@ async function run(
   const { protocol, host } = new URL(url);
   const [base = "", missing] = set?.split("-without-") ?? [];
   const flags = set === undefined ? [] : [`-P=${set}`];
-  if (SETS[base]?.net !== undefined && missing !== "net") net = [host, ...net];
+  const isServer = command.startsWith("serve");
+  if (SETS[base]?.net !== undefined && missing !== "net") {
+    net = [...base.startsWith("sqlite") ? [] : [host], ...isServer ? ["127.0.0.1"] : [], ...net];
+  }
   if (net.length > 0) flags.push(`--allow-net=${net.join(",")}`);
   const args = command.split(" ");
   if (args.at(-1) === "--to") args.push(url);
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const process = new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "--no-prompt", "--cached-only", "--config", "deno.json", ...flags, CLI, ...args],
     cwd: folder.path,
     env: {
@@ -150,9 +159,26 @@ async function run(
       OPENFINOPS_BACKEND: protocol === "sqlite:" ? "sqlite" : "",
     },
     stdin: "null",
-  }).output();
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const [forUser, forTest] = process.stderr.tee();
+  if (isServer) stopWhenListening(process, forTest);
+  else await forTest.cancel();
+  const [{ code }, stdout, stderr] = await Promise.all([
+    process.status,
+    new Response(process.stdout).bytes(),
+    new Response(forUser).bytes(),
+  ]);
   const decoder = new TextDecoder();
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+/** Ends a server once it has said that it listens. */
+async function stopWhenListening(process: Deno.ChildProcess, lines: ReadableStream<Uint8Array>) {
+  for await (const text of lines.pipeThrough(new TextDecoderStream())) {
+    if (/^Listening/m.test(text)) process.kill("SIGTERM");
+  }
 }
 
 /** The backends that the machine has, each with a database of its own. */

@@ -18,6 +18,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./collect.ts")).collect,
   },
   {
+    name: "serve",
+    summary: "take in and answer telemetry and costs over HTTP until Ctrl-C",
+    load: async () => (await import("./serve.ts")).serveCommand,
+  },
+  {
     name: "database init",
     summary: "create or upgrade the tables, and the SQLite file",
     load: async () => (await import("./init.ts")).init,

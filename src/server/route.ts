@@ -9,6 +9,7 @@ import type { ObservabilityHub } from "../hub.ts";
 import type { CostObservatory } from "../observatory.ts";
 import type { Option } from "../query/arguments.ts";
 import type { DatasetName } from "../records/dataset.ts";
+import type { BodyLimits } from "./body.ts";
 
 /** Rights that a token may have. */
 export type Scope = "ingest" | "read" | "admin";
@@ -35,7 +36,7 @@ export interface RouteRequest {
   readonly params: Readonly<Record<string, string>>;
   /** Aborts when the client goes away, or the server stops. */
   readonly signal: AbortSignal;
-  /** Labels that the token forces on each record; empty where it has none. */
+  /** Value of the label or tag `tenant` that the token forces on each record; absent where it has none. */
   readonly tenant?: string;
   /** Reads the whole body, decompressed, within the limit of the server. */
   body(): Promise<Uint8Array<ArrayBuffer>>;
@@ -69,6 +70,10 @@ export interface Route {
   readonly body?: RouteBody;
   /** Body of the answer to a request that succeeds. */
   readonly answer?: RouteBody;
+  /** Content encodings that the route decodes itself: `body()` gives these as they arrive. */
+  readonly encodings?: readonly string[];
+  /** Bounds that differ from those of the server. */
+  readonly limits?: Partial<BodyLimits>;
   /** Answers a request. A `ValidationError` becomes 400, other errors by their code. */
   handle(request: RouteRequest, resources: ServerResources): Response | Promise<Response>;
 }

@@ -1,5 +1,5 @@
 import { type Duplex, pipeline, Readable } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+import { createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import { TransferError } from "./transfer_error.ts";
 
 /** Unpacked bytes from which a file that becomes this many times larger is refused: no bill is packed so well. */
@@ -39,10 +39,10 @@ export async function takeHead(
   return { head, whole };
 }
 
-/** Unpacks the bytes of gzip or zstd. */
+/** Unpacks the bytes of gzip, zlib (`deflate` of HTTP) or zstd. */
 export function decompress(
   input: ReadableStream<Uint8Array>,
-  format: "gzip" | "zstd",
+  format: "gzip" | "deflate" | "zstd",
 ): ReadableStream<Uint8Array> {
   const limit = new RatioLimit();
   const packed = (async function* () {
@@ -52,7 +52,9 @@ export function decompress(
     }
   })();
   // Not DecompressionStream: it refuses a file of several members, as `cat a.gz b.gz` makes them.
-  const unpacked = format === "gzip" ? unpack(packed, createGunzip()) : unpackZstd(packed);
+  const unpacked = format === "zstd"
+    ? unpackZstd(packed)
+    : unpack(packed, format === "gzip" ? createGunzip() : createInflate());
   return ReadableStream.from((async function* () {
     try {
       for await (const chunk of unpacked) {

@@ -1,0 +1,140 @@
+/**
+ * The application of the server: routes, access, limits, and errors as JSON.
+ *
+ * @module
+ */
+import { Hono } from "hono";
+import type { Access, Grant } from "./access.ts";
+import { readBody } from "./body.ts";
+import { DEFAULT_LIMITS, type Limits, Occupancy } from "./limits.ts";
+import { problem, RequestError } from "./problems.ts";
+import type { Route, ServerResources } from "./route.ts";
+import { ROUTES } from "./routes.ts";
+
+/** An answered request, for logs and counters. */
+export interface Answered {
+  /** Method of the request. */
+  readonly method: string;
+  /** Path of the route with its parameters, such as `/devices/:id`; absent where none matched. */
+  readonly path?: string;
+  /** Status of the response. */
+  readonly status: number;
+  /** Time from the headers of the request to those of the response, in milliseconds. */
+  readonly durationMs: number;
+  /** The error that no code explains, if any. */
+  readonly error?: unknown;
+}
+
+/** Options of {@linkcode createApp}. */
+export interface AppOptions {
+  /** Decides about tokens and hosts. */
+  readonly access: Access;
+  /** Bounds of requests. */
+  readonly limits?: Partial<Limits>;
+  /** Routes; all of the server where absent. */
+  readonly routes?: readonly Route[];
+  /** Called with each answer. It must not throw. */
+  readonly onAnswer?: (answered: Answered) => void;
+}
+
+/** The application. */
+export interface App {
+  /**
+   * Answers a request. Never rejects.
+   *
+   * @param request The request.
+   * @param body Its body, where it is not in the request.
+   */
+  fetch(request: Request, body?: AsyncIterable<Uint8Array>): Promise<Response>;
+}
+
+/** What the server hands to a route beside the request. */
+interface Bindings {
+  readonly body: AsyncIterable<Uint8Array>;
+  /** Set by the route, for {@linkcode Answered}. */
+  path?: string;
+}
+
+/** Creates the application. It opens nothing. */
+export function createApp(resources: ServerResources, options: AppOptions): App {
+  const { routes = ROUTES, access, onAnswer } = options;
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const occupancy = new Occupancy(limits.maxRequests);
+  const hono = new Hono<{ Bindings: Bindings }>();
+  const failures = new WeakMap<Response, unknown>();
+  const fail = (error: unknown) => {
+    const response = problem(error);
+    if (response.status === 500) failures.set(response, error);
+    return response;
+  };
+  for (const route of routes) {
+    hono.on(route.method, route.path, async (context) => {
+      context.env.path = route.path;
+      const request = context.req.raw;
+      const grant = await access.authorize(request, route.scope);
+      using _place = route.scope === "none" ? undefined : occupancy.enter();
+      return await route.handle(
+        {
+          request,
+          url: new URL(request.url),
+          params: context.req.param(),
+          signal: request.signal,
+          tenant: grant.tenant,
+          body: bodyReader(context.env.body, request, { ...limits, ...route.limits }, route, grant),
+        },
+        resources,
+      );
+    });
+  }
+  for (const path of new Set(routes.map(({ path }) => path))) {
+    const methods = routes.filter((route) => route.path === path).map(({ method }) => method);
+    hono.all(path, () => {
+      throw new RequestError(`This path takes ${methods.join(", ")} only.`, {
+        code: "METHOD_NOT_ALLOWED",
+        headers: { allow: methods.join(", ") },
+      });
+    });
+  }
+  hono.notFound(() =>
+    fail(new RequestError("There is no such path. GET /openapi.json lists all.", { code: "NOT_FOUND" }))
+  );
+  hono.onError(fail);
+  return {
+    async fetch(request, body = request.body ?? NOTHING) {
+      const start = performance.now();
+      const bindings: Bindings = { body };
+      const response = await Promise.try(() => hono.fetch(request, bindings)).catch(fail);
+      for (const [name, value] of SECURITY_HEADERS) {
+        if (!response.headers.has(name)) response.headers.set(name, value);
+      }
+      onAnswer?.({
+        method: request.method,
+        path: bindings.path,
+        status: response.status,
+        durationMs: performance.now() - start,
+        error: failures.get(response),
+      });
+      return response;
+    },
+  };
+}
+
+const NOTHING: AsyncIterable<Uint8Array> = (async function* () {})();
+
+/** Headers of each response that has none of its own. */
+const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
+  ["cache-control", "no-store"],
+  ["x-content-type-options", "nosniff"],
+];
+
+/** Reads the body once, however often a route asks for it. */
+function bodyReader(
+  chunks: AsyncIterable<Uint8Array>,
+  request: Request,
+  limits: Limits,
+  { encodings }: Route,
+  _grant: Grant,
+): () => Promise<Uint8Array<ArrayBuffer>> {
+  let whole: Promise<Uint8Array<ArrayBuffer>> | undefined;
+  return () => whole ??= readBody(chunks, request.headers, limits, encodings);
+}

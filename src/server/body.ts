@@ -1,0 +1,87 @@
+import { decompress } from "../transfer/decompress.ts";
+import { RequestError } from "./problems.ts";
+
+/** Bounds of a body. */
+export interface BodyLimits {
+  /** The most bytes of a body, as sent and after decompression. */
+  readonly maxBodyBytes: number;
+  /** The longest that a whole body may take to arrive, in milliseconds. */
+  readonly bodyTimeoutMs: number;
+}
+
+/** Encodings that every route takes. */
+export const ENCODINGS = ["gzip", "deflate", "zstd"] as const;
+type Encoding = typeof ENCODINGS[number];
+
+/** Reads a body within its limits and decompresses it. Encodings that the route decodes itself are left as they are. */
+export async function readBody(
+  chunks: AsyncIterable<Uint8Array>,
+  headers: Headers,
+  { maxBodyBytes, bodyTimeoutMs }: BodyLimits,
+  own: readonly string[] = [],
+): Promise<Uint8Array<ArrayBuffer>> {
+  const encoding = readEncoding(headers, own);
+  const declared = Number(headers.get("content-length") ?? 0);
+  if (declared > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
+  const sent = await withTimeout(collect(chunks, maxBodyBytes, "sent"), bodyTimeoutMs);
+  if (encoding === undefined) return sent;
+  try {
+    return await collect(decompress(new Blob([sent]).stream(), encoding), maxBodyBytes, "decompressed");
+  } catch (error) {
+    if (error instanceof RequestError) throw error;
+    throw new RequestError(`The body is not valid ${encoding}. Compress it again.`, { code: "INVALID_BODY" });
+  }
+}
+
+function readEncoding(headers: Headers, own: readonly string[]): Encoding | undefined {
+  const name = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
+  if (name === "identity" || own.includes(name)) return undefined;
+  const found = ENCODINGS.find((encoding) => encoding === name.replace(/^x-/, ""));
+  if (found) return found;
+  throw new RequestError(
+    `Cannot read a body with this Content-Encoding. Use ${ENCODINGS.join(", ")}, or none.`,
+    { code: "UNSUPPORTED_ENCODING", headers: { "accept-encoding": [...ENCODINGS, ...own].join(", ") } },
+  );
+}
+
+async function collect(
+  chunks: AsyncIterable<Uint8Array>,
+  limit: number,
+  how: "sent" | "decompressed",
+): Promise<Uint8Array<ArrayBuffer>> {
+  const held: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of chunks) {
+    length += chunk.length;
+    if (length > limit) throw tooLarge(limit, how);
+    held.push(chunk);
+  }
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of held) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}
+
+function tooLarge(limit: number, how: "sent" | "decompressed"): RequestError {
+  return new RequestError(
+    `The body has more than ${limit} bytes as ${how}. Send it in smaller parts.`,
+    { code: "BODY_TOO_LARGE" },
+  );
+}
+
+async function withTimeout<T>(work: Promise<T>, ms: number): Promise<T> {
+  const over = Promise.withResolvers<never>();
+  const timer = setTimeout(() =>
+    over.reject(
+      new RequestError(`The body did not arrive within ${ms} ms. Send it again.`, { code: "BODY_TIMEOUT" }),
+    ), ms);
+  work.catch(() => {}); // nothing waits for it after the timeout
+  try {
+    return await Promise.race([work, over.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

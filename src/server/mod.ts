@@ -1,0 +1,13 @@
+/**
+ * The server of telemetry and costs, as a `fetch` handler and as a listener.
+ *
+ * @module
+ */
+export { type Access, type Grant, OPEN_ACCESS } from "./access.ts";
+export { type Answered, type App, type AppOptions, createApp } from "./app.ts";
+export type { BodyLimits } from "./body.ts";
+export type { Limits } from "./limits.ts";
+export { RequestError } from "./problems.ts";
+export { type OpenedResources, openResources } from "./resources.ts";
+export type { Route, RouteRequest, Scope, ServerResources } from "./route.ts";
+export { type Listening, serve, type ServeOptions } from "./serve.ts";

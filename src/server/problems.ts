@@ -1,0 +1,92 @@
+import { BackendError, ConfigError, type ErrorCode, ValidationError } from "../errors.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
+
+/** Status of HTTP of each code that a client can cause or must know. All other errors are 500. */
+const STATUS: Partial<Record<ErrorCode, number>> = {
+  TOKEN_MISSING: 401,
+  TOKEN_REFUSED: 401,
+  SCOPE_MISSING: 403,
+  ORIGIN_REFUSED: 403,
+  NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  BODY_TIMEOUT: 408,
+  ALREADY_EXISTS: 409,
+  DELIVERY_REFUSED: 409,
+  KEY_CLASH: 409,
+  BODY_TOO_LARGE: 413,
+  UNSUPPORTED_ENCODING: 415,
+  UNSUPPORTED_FORMAT: 415,
+  HOST_REFUSED: 421,
+  LINES_REJECTED: 422,
+  RATE_LIMITED: 429,
+  SERVER_BUSY: 503,
+  NOT_READY: 503,
+  // The backend cannot be reached now, and the same request may succeed later.
+  CONNECTION_LOST: 503,
+  CONNECTION_REFUSED: 503,
+  CONNECTION_TIMEOUT: 503,
+  HOST_NOT_FOUND: 503,
+  HOST_UNREACHABLE: 503,
+  SERVER_STARTING: 503,
+  SERVER_STOPPED: 503,
+  SERVER_OVERLOADED: 503,
+  TOO_MANY_CONNECTIONS: 503,
+  STATEMENT_TIMEOUT: 503,
+  LOCKED: 503,
+  CLOSED: 503,
+  DISK_FULL: 507,
+};
+
+/** Seconds after which a client may try again, where no error says more. */
+const RETRY_AFTER_SECONDS = 1;
+
+/** A request cannot be answered. Its code decides the status. */
+export class RequestError extends Error {
+  /** Always `"RequestError"`. */
+  override readonly name = "RequestError";
+  /** Stable name of the error. */
+  readonly code: ErrorCode;
+  /** Headers of the response. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Further fields of `error` in the response, such as lines. */
+  readonly details: Readonly<Record<string, unknown>>;
+
+  /** Creates the error: what happened, then what to do. */
+  constructor(
+    message: string,
+    { code, headers = {}, details = {} }: {
+      code: ErrorCode;
+      headers?: Readonly<Record<string, string>>;
+      details?: Readonly<Record<string, unknown>>;
+    },
+  ) {
+    super(message);
+    this.code = code;
+    this.headers = headers;
+    this.details = details;
+  }
+}
+
+/** Writes an error as `{ "error": { "code", "message" } }`. An unknown one tells nothing: it may hold a secret. */
+export function problem(error: unknown): Response {
+  const { code, message, details = {}, headers = {} } = describeProblem(error);
+  const isInvalid = error instanceof ValidationError || error instanceof ConfigError ||
+    (error instanceof TransferError || error instanceof RequestError) && STATUS[code] === undefined;
+  const status = STATUS[code] ?? (isInvalid ? 400 : 500);
+  const response = Response.json({ error: { code, message, ...details } }, { status, headers });
+  if ([429, 503].includes(status) && !response.headers.has("retry-after")) {
+    response.headers.set("retry-after", String(RETRY_AFTER_SECONDS));
+  }
+  return response;
+}
+
+function describeProblem(error: unknown): Pick<RequestError, "code" | "message"> & Partial<RequestError> {
+  if (error instanceof RequestError) return error;
+  if (error instanceof ValidationError) {
+    return { code: error.code, message: error.message, details: { field: error.field } };
+  }
+  const isOurs = error instanceof BackendError || error instanceof ConfigError ||
+    error instanceof TransferError;
+  if (isOurs) return { code: error.code, message: error.message };
+  return { code: "BACKEND_FAILED", message: "The request failed. The log of the server has the cause." };
+}

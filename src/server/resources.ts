@@ -1,0 +1,53 @@
+import { openBackend, type PersistenceConfig } from "../config.ts";
+import { ObservabilityHub } from "../hub.ts";
+import { CostObservatory } from "../observatory.ts";
+import type { EventOf } from "../pipeline/events.ts";
+import type { CloseReport } from "../pipeline/pipeline_stats.ts";
+import type { ServerResources } from "./route.ts";
+
+/** Time between commits, in seconds: answers show a record about this long after it arrived. */
+const COMMIT_SECONDS = 1;
+
+/** Resources of a server, and how they are closed. */
+export interface OpenedResources extends ServerResources {
+  /** Commits what is left until the deadline, and closes all. */
+  close(options: { deadlineMs: number }): Promise<CloseReport>;
+}
+
+/**
+ * Opens hub and observatory over one backend.
+ *
+ * @throws {ConfigError} If the configuration cannot be used.
+ * @throws {BackendError} If the backend or the spool cannot be opened: a server must keep what it acknowledges.
+ */
+export async function openResources(given: PersistenceConfig): Promise<OpenedResources> {
+  const unusable: EventOf<"spool-unusable">[] = [];
+  const config: PersistenceConfig = {
+    batchIntervalSeconds: COMMIT_SECONDS,
+    ...given,
+    onEvent(event) {
+      if (event.type === "spool-unusable") unusable.push(event); // thrown below
+      else given.onEvent?.(event);
+    },
+  };
+  const backend = await openBackend(config);
+  const { connectionString: _opened, ...shared } = { ...config, backend };
+  const hub = await ObservabilityHub.open(shared);
+  const costs = await CostObservatory.open(shared);
+  const close = async (options: { deadlineMs: number }) => {
+    const [metrics, spend] = await Promise.all([hub.close(options), costs.close(options)]);
+    await backend.close();
+    const sum = (field: keyof CloseReport) => metrics[field] + spend[field];
+    return {
+      committed: sum("committed"),
+      spooled: sum("spooled"),
+      deadLettered: sum("deadLettered"),
+      lost: sum("lost"),
+    };
+  };
+  if (unusable.length > 0) {
+    await close({ deadlineMs: 0 });
+    throw unusable[0].error;
+  }
+  return { hub, costs, backend, config: shared, close };
+}

@@ -1,0 +1,147 @@
+/**
+ * Listens for connections, with bounds that `Deno.serve` does not have: on headers, on idle connections, and TLS
+ * certificates that change while it runs. Measured with Deno 2.9: `Deno.serve` keeps a connection without a request
+ * for good.
+ *
+ * @module
+ */
+import { createServer, type IncomingMessage, type ServerOptions, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
+import { isGranted } from "../permissions.ts";
+import type { App } from "./app.ts";
+import { problem, RequestError } from "./problems.ts";
+
+/** Options of {@linkcode serve}. */
+export interface ServeOptions {
+  /** Address to listen on. */
+  readonly hostname: string;
+  /** Port; 0 for a free one. */
+  readonly port: number;
+}
+
+/** A server that listens. */
+export interface Listening {
+  /** Address under which it is reached. */
+  readonly url: URL;
+  /** Stops listening, and resolves when all requests are answered or the deadline is over. */
+  close(options: { deadlineMs: number }): Promise<void>;
+}
+
+/** Bounds of connections, in milliseconds and bytes. */
+const CONNECTION_LIMITS: ServerOptions = {
+  headersTimeout: 10_000,
+  requestTimeout: 60_000,
+  keepAliveTimeout: 65_000, // longer than that of common load balancers
+  connectionsCheckingInterval: 1_000,
+  maxHeaderSize: 16_384,
+};
+
+/** Listens, and answers requests with an application. */
+export async function serve(app: App, { hostname, port }: ServeOptions): Promise<Listening> {
+  assertGranted(`${hostname}:${port}`);
+  const open = new Set<AbortController>();
+  const server = createServer(CONNECTION_LIMITS, (incoming, outgoing) => {
+    const controller = new AbortController();
+    open.add(controller);
+    outgoing.on("close", () => {
+      open.delete(controller);
+      if (!outgoing.writableFinished) controller.abort();
+    });
+    answer(app, { incoming, outgoing, signal: controller.signal }).catch(() => outgoing.destroy());
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(listenFailure(`${hostname}:${port}`, error)));
+    server.listen({ host: hostname, port }, resolve);
+  });
+  const address = server.address() as AddressInfo;
+  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
+  return {
+    url: new URL(`http://${host}:${address.port}/`),
+    async close({ deadlineMs }) {
+      const timer = setTimeout(() => {
+        for (const controller of open) controller.abort();
+        server.closeAllConnections();
+      }, deadlineMs);
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeIdleConnections();
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Refuses an address that Deno does not grant: Node would throw where no caller can catch it. */
+function assertGranted(host: string): void {
+  if (isGranted({ name: "net", host })) return;
+  const reason = `Requires net access to "${host}", run again with the --allow-net flag`;
+  throw failureOf(NOT_GRANTED, {
+    operation: "listen on",
+    name: host,
+    reason,
+    cause: undefined,
+    otherwise: "operator",
+  });
+}
+
+function listenFailure(host: string, error: Error & { code?: string }): ConfigError {
+  const reason = error.code === "EADDRINUSE" ? "another program listens there" : error.message;
+  return new ConfigError(`Cannot listen on ${host}: ${reason}. Choose another address.`, {
+    code: "LISTEN_FAILED",
+  });
+}
+
+/** Answers one request of Node by the application. */
+async function answer(
+  app: App,
+  { incoming, outgoing, signal }: {
+    incoming: IncomingMessage;
+    outgoing: ServerResponse;
+    signal: AbortSignal;
+  },
+): Promise<void> {
+  const request = asRequest(incoming, signal);
+  const response = request ? await app.fetch(request, incoming) : problem(
+    new RequestError("The request line or a header is not valid. Correct it.", { code: "INVALID_REQUEST" }),
+  );
+  for (const [name, value] of response.headers) outgoing.appendHeader(name, value);
+  // The rest of a body that is not read would be taken for the next request.
+  if (!incoming.complete) outgoing.setHeader("connection", "close");
+  outgoing.writeHead(response.status);
+  const { body } = response;
+  if (body) {
+    for await (const chunk of body) {
+      if (!outgoing.write(chunk)) await drained(outgoing, signal);
+      if (signal.aborted) break; // cancels the stream
+    }
+  }
+  outgoing.end();
+}
+
+/** Waits until a response takes more, or its connection is gone. */
+async function drained(outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const end = () => resolve();
+  outgoing.once("drain", end);
+  signal.addEventListener("abort", end, { once: true });
+  if (signal.aborted) end();
+  await promise;
+  outgoing.off("drain", end);
+  signal.removeEventListener("abort", end);
+}
+
+/** A request without its body; undefined where it cannot be one. */
+function asRequest(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
+  try {
+    const headers = new Headers();
+    const { rawHeaders } = incoming;
+    for (let i = 0; i < rawHeaders.length; i += 2) headers.append(rawHeaders[i], rawHeaders[i + 1]);
+    // A target such as `//host` must not become another host.
+    const url = new URL(`http://${headers.get("host") || "localhost"}`);
+    const target = incoming.url ?? "/";
+    if (!target.startsWith("/")) return undefined;
+    return new Request(`${url.origin}${target}`, { method: incoming.method, headers, signal });
+  } catch {
+    return undefined;
+  }
+}

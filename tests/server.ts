@@ -1,0 +1,157 @@
+/** Servers to test: in this process, or the real command; on memory, SQLite or PostgreSQL. */
+import "../cli.ts"; // brings all it needs into the cache
+import type { PersistenceConfig } from "../src/config.ts";
+import { OPEN_ACCESS } from "../src/server/access.ts";
+import { type AppOptions, createApp } from "../src/server/app.ts";
+import { type OpenedResources, openResources } from "../src/server/resources.ts";
+import { serve } from "../src/server/serve.ts";
+import { RUN } from "./command.ts";
+import { TemporaryFolder } from "./fixtures.ts";
+import { TestDatabase } from "./postgres_server.ts";
+
+/** A database to serve, gone when the test is over. */
+export interface Place extends AsyncDisposable {
+  /** Connection string; undefined in memory. */
+  readonly url: string | undefined;
+  /** A folder for spools and other files. */
+  readonly folder: TemporaryFolder;
+}
+
+/** Makes a database for a server. */
+export const PLACES: { readonly [Name in "memory" | "SQLite" | "PostgreSQL"]: () => Promise<Place> } = {
+  memory: () => Promise.resolve(placeIn(new TemporaryFolder(), undefined)),
+  SQLite() {
+    const folder = new TemporaryFolder();
+    return Promise.resolve(placeIn(folder, folder.sqlite()));
+  },
+  async PostgreSQL() {
+    const database = await TestDatabase.create();
+    return placeIn(new TemporaryFolder(), database.url, database);
+  },
+};
+
+function placeIn(folder: TemporaryFolder, url: string | undefined, database?: AsyncDisposable): Place {
+  return {
+    url,
+    folder,
+    async [Symbol.asyncDispose]() {
+      folder[Symbol.dispose]();
+      await database?.[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** A server in this process. */
+export interface TestServer extends AsyncDisposable {
+  /** Address with a slash at its end. */
+  readonly url: string;
+  readonly resources: OpenedResources;
+  /** Sends a request to a path such as `/healthz`, and reads the answer. */
+  send(path: string, init?: RequestInit): Promise<Answer>;
+}
+
+/** An answer that was read. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The body as JSON. */
+  // deno-lint-ignore no-explicit-any
+  json(): any;
+}
+
+/** Starts a server in this process on a free port of loopback; in memory where no configuration names a database. */
+export async function openServer(
+  config: PersistenceConfig = {},
+  options: Partial<AppOptions> = {},
+): Promise<TestServer> {
+  const resources = await openResources(config);
+  const app = createApp(resources, { access: OPEN_ACCESS, ...options });
+  const listening = await serve(app, { hostname: "127.0.0.1", port: 0 });
+  const url = listening.url.href;
+  return {
+    url,
+    resources,
+    send: (path, init) => send(new URL(path, url), init),
+    async [Symbol.asyncDispose]() {
+      await listening.close({ deadlineMs: 5_000 });
+      await resources.close({ deadlineMs: 5_000 });
+    },
+  };
+}
+
+/** Sends a request and reads the answer. */
+export async function send(url: string | URL, init?: RequestInit): Promise<Answer> {
+  const response = await fetch(url, init);
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) };
+}
+
+/** The command `openfinops serve`, running. */
+export interface ServerProcess extends AsyncDisposable {
+  /** Address with a slash at its end. */
+  readonly url: string;
+  readonly process: Deno.ChildProcess;
+  /** Lines on stderr up to now. */
+  readonly lines: readonly string[];
+  send(path: string, init?: RequestInit): Promise<Answer>;
+  /** Sends a signal, waits for the end, and returns the exit code. */
+  stop(signal?: Deno.Signal): Promise<number>;
+}
+
+/** Starts `openfinops serve` on a free port, and waits until it listens. */
+export async function startServer(
+  args: readonly string[],
+  { cwd, env = {}, listen = "127.0.0.1:0", run = RUN }: {
+    cwd: string;
+    env?: Record<string, string>;
+    listen?: string;
+    run?: readonly string[];
+  },
+): Promise<ServerProcess> {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...run, "serve", "--listen", listen, ...args],
+    cwd,
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const lines: string[] = [];
+  const started = Promise.withResolvers<string | undefined>();
+  const reading = (async () => {
+    let rest = "";
+    for await (const text of process.stderr.pipeThrough(new TextDecoderStream())) {
+      const parts = (rest + text).split("\n");
+      rest = parts.pop()!;
+      lines.push(...parts);
+      const url = /\b(https?:\/\/\S+?\/)(?=[\s"]|$)/.exec(parts.find((line) => /listening/i.test(line)) ?? "")
+        ?.[1];
+      if (url !== undefined) started.resolve(url);
+    }
+    started.resolve(undefined);
+  })();
+  const stop = async (signal: Deno.Signal = "SIGTERM") => {
+    try {
+      process.kill(signal);
+    } catch {
+      // it has ended
+    }
+    const { code } = await process.status;
+    await reading;
+    return code;
+  };
+  const url = await started.promise;
+  if (url === undefined) {
+    const { code } = await process.status;
+    throw new Error(`The server ended with ${code}: ${lines.join("\n")}`);
+  }
+  return {
+    url,
+    process,
+    lines,
+    stop,
+    send: (path, init) => send(new URL(path, url), init),
+    [Symbol.asyncDispose]: async () => void await stop("SIGKILL"),
+  };
+}
