@@ -15,7 +15,7 @@ import {
   readConfig,
   sqliteFile,
 } from "./command.ts";
-import { invalidValue, readDurationMs, UsageError } from "./option_values.ts";
+import { invalidValue, readDurationMs, UsageError } from "../query/option_values.ts";
 import { formatThings, note } from "./output.ts";
 
 /** Address where none is given. */

@@ -9,5 +9,6 @@ export type { BodyLimits } from "./body.ts";
 export type { Limits } from "./limits.ts";
 export { RequestError } from "./problems.ts";
 export { type OpenedResources, openResources } from "./resources.ts";
-export type { Route, RouteRequest, Scope, ServerResources } from "./route.ts";
+export type { Route, RouteBody, RouteRequest, Scope, ServerResources } from "./route.ts";
+export type { Option } from "../query/arguments.ts";
 export { type Listening, serve, type ServeOptions } from "./serve.ts";

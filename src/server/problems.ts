@@ -1,4 +1,5 @@
 import { BackendError, ConfigError, type ErrorCode, ValidationError } from "../errors.ts";
+import { UsageError } from "../query/usage_error.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 
 /** Status of HTTP of each code that a client can cause or must know. All other errors are 500. */
@@ -67,12 +68,13 @@ export class RequestError extends Error {
   }
 }
 
+/** Errors in what a client has sent. */
+const INVALID = [RequestError, ValidationError, UsageError, TransferError, ConfigError] as const;
+
 /** Writes an error as `{ "error": { "code", "message" } }`. An unknown one tells nothing: it may hold a secret. */
 export function problem(error: unknown): Response {
   const { code, message, details = {}, headers = {} } = describeProblem(error);
-  const isInvalid = error instanceof ValidationError || error instanceof ConfigError ||
-    (error instanceof TransferError || error instanceof RequestError) && STATUS[code] === undefined;
-  const status = STATUS[code] ?? (isInvalid ? 400 : 500);
+  const status = STATUS[code] ?? (isInvalid(error) ? 400 : 500);
   const response = Response.json({ error: { code, message, ...details } }, { status, headers });
   if ([429, 503].includes(status) && !response.headers.has("retry-after")) {
     response.headers.set("retry-after", String(RETRY_AFTER_SECONDS));
@@ -80,13 +82,15 @@ export function problem(error: unknown): Response {
   return response;
 }
 
+function isInvalid(error: unknown): error is InstanceType<typeof INVALID[number]> {
+  return INVALID.some((kind) => error instanceof kind);
+}
+
 function describeProblem(error: unknown): Pick<RequestError, "code" | "message"> & Partial<RequestError> {
   if (error instanceof RequestError) return error;
   if (error instanceof ValidationError) {
     return { code: error.code, message: error.message, details: { field: error.field } };
   }
-  const isOurs = error instanceof BackendError || error instanceof ConfigError ||
-    error instanceof TransferError;
-  if (isOurs) return { code: error.code, message: error.message };
+  if (error instanceof BackendError || isInvalid(error)) return { code: error.code, message: error.message };
   return { code: "BACKEND_FAILED", message: "The request failed. The log of the server has the cause." };
 }
