@@ -162,23 +162,23 @@ async function run(
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  const [forUser, forTest] = process.stderr.tee();
-  if (isServer) stopWhenListening(process, forTest);
-  else await forTest.cancel();
-  const [{ code }, stdout, stderr] = await Promise.all([
+  const [{ code }, stdout, err] = await Promise.all([
     process.status,
     new Response(process.stdout).bytes(),
-    new Response(forUser).bytes(),
+    readErrors(process, isServer),
   ]);
   const decoder = new TextDecoder();
-  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+  return { code, out: decoder.decode(stdout), err };
 }
 
-/** Ends a server once it has said that it listens. */
-async function stopWhenListening(process: Deno.ChildProcess, lines: ReadableStream<Uint8Array>) {
-  for await (const text of lines.pipeThrough(new TextDecoderStream())) {
-    if (/^Listening/m.test(text)) process.kill("SIGTERM");
+/** Reads stderr. A server is ended once it listens. */
+async function readErrors(process: Deno.ChildProcess, isServer: boolean): Promise<string> {
+  let err = "";
+  for await (const text of process.stderr.pipeThrough(new TextDecoderStream())) {
+    err += text;
+    if (isServer && /^Listening/m.test(text)) process.kill("SIGTERM");
   }
+  return err;
 }
 
 /** The backends that the machine has, each with a database of its own. */
