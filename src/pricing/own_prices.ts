@@ -7,7 +7,7 @@ import type { DocumentStore } from "../backends/backend.ts";
 import { acceptPrice, type Price, type PriceInput } from "./price.ts";
 
 /** The kind of documents that are own prices, by id. */
-const PRICE = "price";
+export const PRICE = "price";
 
 /** An own price as it is stored. A later one of the same use replaces it; the earlier one stays as history. */
 export interface StoredPrice extends Price {

@@ -12,6 +12,11 @@ const TIMES = [
   "lastSeen",
   "projectedExhaustion",
   "dataEnd",
+  "oldest",
+  "newest",
+  "deliveredAt",
+  "newestPeriod",
+  "lastRun",
 ];
 
 /** The same with all times as ISO 8601, for JSON. */

@@ -7,12 +7,21 @@ import type { CostMeasure } from "../aggregation/aggregate_query.ts";
 import type { AnomalyQuery } from "../monitoring/anomalies/anomalies.ts";
 import type { BudgetQuery } from "../monitoring/budgets/budgets.ts";
 import { type HealthOptions, healthWindow } from "../monitoring/health.ts";
-import { parseBucket } from "../records/calendar.ts";
+import { DAY_MS, parseBucket } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { ALLOCATION_METHODS, type AllocationQuery } from "../views/allocation.ts";
 import type { CostSummaryOptions } from "../views/costs.ts";
+import type { DevicesQuery } from "../views/devices.ts";
+import type { ModelsQuery } from "../views/models.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { invalidValue, readCount, readDurationMs, readName, UsageError } from "./option_values.ts";
+import {
+  invalidValue,
+  readCount,
+  readDurationMs,
+  readName,
+  readNumber,
+  UsageError,
+} from "./option_values.ts";
 import { RANGE_OPTIONS, readAt, readRange, readSelection, selectionOptions } from "./selection.ts";
 import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
@@ -121,6 +130,45 @@ export function readAllocation(given: Arguments): AllocationQuery {
   }
   const timeZone = readZone(given);
   return { startTime, endTime, by, method, basis, bucket, timeZone, provider: given.text("provider") };
+}
+
+/** Options of the use of models. */
+export const MODEL_OPTIONS: readonly Option[] = [
+  ...RANGE_OPTIONS,
+  { name: "provider", value: "NAME", summary: "only this provider" },
+  { name: "model", value: "NAME", summary: "only this model" },
+  { name: "by", value: "TAG", summary: "tag of the second list (default team)" },
+  { name: "value", value: "TEXT", summary: "only usage with this value of the tag" },
+];
+
+/** Reads the options of the use of models. */
+export function readModels(given: Arguments): ModelsQuery {
+  const names = ["provider", "model", "by", "value"];
+  const texts = names.map((name) => [name, given.text(name)]).filter(([, text]) => text !== undefined);
+  return { ...readRange(given), ...Object.fromEntries(texts) };
+}
+
+/** Options of the use of devices. */
+export const DEVICE_OPTIONS: readonly Option[] = [
+  ...withDefault(RANGE_OPTIONS, "1d"),
+  { name: "cluster-id", value: "ID", summary: "only this cluster" },
+  { name: "basis", value: "NAME", summary: "costs of devices: estimated or billed (default estimated)" },
+  { name: "idle-below", value: "N", summary: "mean utilization of an idle device, percent (default 5)" },
+];
+
+/** Reads the options of the use of devices. */
+export function readDevices(given: Arguments): DevicesQuery {
+  const [clusterId, idleBelow] = [given.text("cluster-id"), given.text("idle-below")];
+  const { endTime = Date.now(), startTime = endTime - DAY_MS } = readRange(given);
+  const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);
+  return {
+    startTime,
+    endTime,
+    basis,
+    timeZone: readZone(given),
+    ...(clusterId === undefined ? {} : { clusterId }),
+    ...(idleBelow === undefined ? {} : { idleBelow: readNumber("idle-below", idleBelow) }),
+  };
 }
 
 /** The options with the default of `since`. */

@@ -3,11 +3,6 @@ import { suggest } from "../nearest.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { UsageError } from "../query/usage_error.ts";
 
-/** Option of a route that answers in several formats. */
-export function formatOption(formats: readonly string[]): Option {
-  return { name: "format", value: "F", summary: `${formats.join(", ")} (default: by Accept, else json)` };
-}
-
 /**
  * Reads the parameters of a request by the options of its route, and calls `read` with them.
  *
@@ -24,7 +19,8 @@ export function readParameters<T>(
     for (const name of new Set(searchParams.keys())) {
       const option = options.find((option) => option.name === name);
       if (!option) {
-        throw new UsageError(`Unknown parameter ${describe(name)}.${suggest(name, names)}`, {
+        const hint = suggest(name, names) || " GET /openapi.json lists all.";
+        throw new UsageError(`Unknown parameter ${describe(name)}.${hint}`, {
           code: "UNKNOWN_OPTION",
         });
       }

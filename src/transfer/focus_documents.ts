@@ -40,6 +40,9 @@ function kindOf(dataset: FocusDataset): string {
   return `focus-${dataset}`;
 }
 
+/** Kinds of documents that hold rows of other datasets of FOCUS. */
+export const FOCUS_KINDS: readonly string[] = FOCUS_DATASETS.map(kindOf);
+
 /** Reads the rows that are stored of a dataset. */
 export async function readFocusRows(
   documents: Pick<DocumentStore, "read">,

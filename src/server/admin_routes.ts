@@ -1,0 +1,211 @@
+/**
+ * Routes that manage budgets, alerts, clusters, services and deliveries, and list prices.
+ *
+ * @module
+ */
+import type { AlertRuleInput } from "../monitoring/alerts/alert_rules.ts";
+import type { BudgetInput } from "../monitoring/budgets/budget.ts";
+import type { BudgetChanges } from "../monitoring/budgets/budgets.ts";
+import { bodiesOf, CLUSTER, SERVICE } from "../monitoring/document_kinds.ts";
+import type { Cluster, Service } from "../monitoring/health.ts";
+import { BuiltInPrices } from "../pricing/built_in_prices.ts";
+import { currentPrices } from "../pricing/own_prices.ts";
+import type { Arguments, Option } from "../query/arguments.ts";
+import { withIsoTimes } from "../query/iso_times.ts";
+import { type ListedDelivery, readDeliveries, undoDelivery } from "../transfer/deliveries.ts";
+import type { RecordedPart } from "../transfer/delivery.ts";
+import { isoTime } from "../transfer/values.ts";
+import { readJson } from "./bodies.ts";
+import { readParameters } from "./parameters.ts";
+import { RequestError } from "./problems.ts";
+import { refuseTenants } from "./reading.ts";
+import type { Route, ServerResources } from "./route.ts";
+
+/** What a route does, from which its `Route` follows. */
+interface Operation extends Pick<Route, "method" | "path" | "summary"> {
+  /** Content of the body of the request, where it has one. */
+  readonly body?: string;
+  readonly parameters?: readonly Option[];
+  /** Answers with JSON; without content where it is undefined. */
+  run(
+    what: { id: string; body: object; given: Arguments },
+    resources: ServerResources,
+  ): Promise<object | undefined>;
+}
+
+/** Most bytes of a body. */
+const MAX_BODY_BYTES = 2 ** 20;
+
+/** Routes of administration. */
+export const ADMIN_ROUTES: readonly Route[] = ([
+  {
+    method: "GET",
+    path: "/api/v1/budgets",
+    summary: "List budgets, and what is spent of each now",
+    run: async (_, { costs }) => ({ rows: await costs.getBudgetStatus() }),
+  },
+  {
+    method: "POST",
+    path: "/api/v1/budgets",
+    summary: "Create a budget",
+    body: "Budget: `budgetId` and `amount`; filters, period and thresholds as in `createBudget()`",
+    run: ({ body }, { costs }) => costs.createBudget(body as BudgetInput),
+  },
+  {
+    method: "PATCH",
+    path: "/api/v1/budgets/:id",
+    summary: "Change a budget",
+    body: "The fields that change; null resets one",
+    run: ({ id, body }, { costs }) => costs.updateBudget(id, body as BudgetChanges),
+  },
+  {
+    method: "DELETE",
+    path: "/api/v1/budgets/:id",
+    summary: "Delete a budget; costs stay",
+    run: async ({ id }, { costs }) => found(await costs.deleteBudget(id), `No budget ${id}.`),
+  },
+  {
+    method: "GET",
+    path: "/api/v1/alerts",
+    summary: "List active alerts, the worst first",
+    parameters: [{ name: "resolved", summary: "also those that are resolved" }],
+    run: async ({ given }, { hub }) => ({
+      rows: await hub.getAlerts({ includeResolved: given.has("resolved") }),
+    }),
+  },
+  {
+    method: "POST",
+    path: "/api/v1/alerts/:id/acknowledge",
+    summary: "Acknowledge an active alert",
+    body: "Empty, or `by` with the name of a person",
+    run: ({ id, body }, { hub }) => hub.acknowledgeAlert(id, body),
+  },
+  {
+    method: "POST",
+    path: "/api/v1/alerts/:id/resolve",
+    summary: "Resolve an alert by hand",
+    run: ({ id }, { hub }) => hub.resolveAlert(id),
+  },
+  {
+    method: "GET",
+    path: "/api/v1/alert-rules",
+    summary: "List alert rules, the default ones included",
+    run: async (_, { hub }) => ({ rows: await hub.getAlertRules() }),
+  },
+  {
+    method: "PUT",
+    path: "/api/v1/alert-rules/:id",
+    summary: "Store an alert rule",
+    body: "Rule as in `setAlertRule()`, without `name`",
+    run: ({ id, body }, { hub }) => hub.setAlertRule({ ...body, name: id } as AlertRuleInput),
+  },
+  {
+    method: "DELETE",
+    path: "/api/v1/alert-rules/:id",
+    summary: "Remove a stored alert rule",
+    run: async ({ id }, { hub }) => found(await hub.removeAlertRule(id), `No stored alert rule ${id}.`),
+  },
+  {
+    method: "GET",
+    path: "/api/v1/clusters",
+    summary: "List registered clusters",
+    run: async (_, { backend }) => ({ rows: await bodiesOf(backend.documents, CLUSTER) }),
+  },
+  {
+    method: "PUT",
+    path: "/api/v1/clusters/:id",
+    summary: "Register a cluster: its nodes must report",
+    body: "Cluster as in `registerCluster()`, without `clusterId`",
+    run: async ({ id, body }, { hub }) => {
+      const cluster = { ...body, clusterId: id } as Cluster;
+      await hub.registerCluster(cluster);
+      return cluster;
+    },
+  },
+  {
+    method: "DELETE",
+    path: "/api/v1/clusters/:id",
+    summary: "Forget a registered cluster; records stay",
+    run: async ({ id }, { backend }) =>
+      found(await backend.documents.delete(CLUSTER, id), `No registered cluster ${id}.`),
+  },
+  {
+    method: "GET",
+    path: "/api/v1/services",
+    summary: "List registered services",
+    run: async (_, { backend }) => ({ rows: await bodiesOf(backend.documents, SERVICE) }),
+  },
+  {
+    method: "PUT",
+    path: "/api/v1/services/:id",
+    summary: "Register a service and its dependencies",
+    body: "Service as in `registerService()`, without `serviceName`",
+    run: async ({ id, body }, { hub }) => {
+      const service = { ...body, serviceName: id } as Service;
+      await hub.registerService(service);
+      return service;
+    },
+  },
+  {
+    method: "GET",
+    path: "/api/v1/deliveries",
+    summary: "List imports of costs, the oldest first",
+    run: async (_, { backend }) => ({ rows: (await readDeliveries(backend)).map(withIsoParts) }),
+  },
+  {
+    method: "POST",
+    path: "/api/v1/deliveries/:id/undo",
+    summary: "Delete the costs that an import brought",
+    run: async ({ id }, { backend }) => ({ deleted: await undoDelivery(backend, id) }),
+  },
+  {
+    method: "GET",
+    path: "/api/v1/prices",
+    summary: "List own prices, or also built-in ones",
+    parameters: [{ name: "built-in", summary: "also built-in prices" }],
+    run: async ({ given }, { backend }) => {
+      const own = (await currentPrices(backend.documents)).map((price) => ({ ...price, source: "own" }));
+      if (!given.has("built-in")) return { rows: own };
+      const builtIn = await BuiltInPrices.load();
+      return { rows: [...own, ...builtIn.all().map((price) => ({ ...price, source: "built-in" }))] };
+    },
+  },
+] satisfies Operation[]).map(routeOf);
+
+function routeOf({ body: content, parameters = [], run, ...operation }: Operation): Route {
+  return {
+    ...operation,
+    scope: operation.method === "GET" ? "read" : "admin",
+    parameters,
+    ...(content === undefined
+      ? {}
+      : { body: { summary: content, types: ["application/json"], schema: { type: "object" } } }),
+    answer: { summary: operation.summary, types: ["application/json"], schema: { type: "object" } },
+    limits: { maxBodyBytes: MAX_BODY_BYTES },
+    async handle(asked, resources) {
+      refuseTenants(asked);
+      return await readParameters(asked.url, parameters, {
+        read: async (given) => {
+          const body = content === undefined ? {} : await readJson(asked);
+          const answer = await run({ id: asked.params.id, body, given }, resources);
+          return answer ? Response.json(withIsoTimes(answer)) : new Response(null, { status: 204 });
+        },
+      });
+    },
+  };
+}
+
+/** A delivery whose parts have their times as ISO 8601. */
+function withIsoParts({ parts, ...delivery }: ListedDelivery): object {
+  const times = (part: RecordedPart) => ({
+    period: isoTime(part.period),
+    first: isoTime(part.first),
+    last: isoTime(part.last),
+  });
+  return { ...delivery, parts: parts.map((part) => ({ ...part, ...times(part) })) };
+}
+
+/** Nothing to answer. */
+function found(wasThere: boolean, problem: string): undefined {
+  if (!wasThere) throw new RequestError(problem, { code: "NOT_FOUND" });
+}

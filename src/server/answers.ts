@@ -1,0 +1,96 @@
+/**
+ * Answers in the formats that a client asks for.
+ *
+ * @module
+ */
+import type { Arguments, Option } from "../query/arguments.ts";
+import { readName, UsageError } from "../query/option_values.ts";
+
+/** Formats of answers and their media types. */
+export const MEDIA_TYPES = {
+  json: "application/json",
+  ndjson: "application/x-ndjson",
+  csv: "text/csv",
+} as const;
+/** Format of an answer. */
+export type AnswerFormat = keyof typeof MEDIA_TYPES;
+
+const FORMATS = Object.keys(MEDIA_TYPES) as AnswerFormat[];
+/** Characters of text that are sent at once. */
+const CHUNK_LENGTH = 65_536;
+
+/** Options of a route that answers in several formats. */
+export const ANSWER_OPTIONS: readonly Option[] = [
+  { name: "format", value: "F", summary: `${FORMATS.join(", ")} (default: by Accept, else json)` },
+  {
+    name: "spreadsheet-safe",
+    summary: "CSV: put an apostrophe before what a spreadsheet takes for a formula",
+  },
+];
+
+/** Reads the format: the parameter, else what the client accepts. */
+export function readAnswerFormat(
+  given: Arguments,
+  { headers }: Request,
+): { format: AnswerFormat; isSpreadsheetSafe: boolean } {
+  const text = given.text("format");
+  const format = text === undefined
+    ? acceptedFormat(headers.get("accept"))
+    : readName("format", text, FORMATS);
+  const isSpreadsheetSafe = given.has("spreadsheet-safe");
+  if (isSpreadsheetSafe && format !== "csv") {
+    throw new UsageError("--spreadsheet-safe is for CSV. Add format=csv.", { code: "CONFLICTING_OPTIONS" });
+  }
+  return { format, isSpreadsheetSafe };
+}
+
+/** The format of an `Accept` header that is preferred; JSON where it names none of them. */
+function acceptedFormat(accept: string | null): AnswerFormat {
+  const types = (accept ?? "").split(",").map((item) => {
+    const [type, ...parameters] = item.split(";").map((part) => part.trim().toLowerCase());
+    const [, quality = "1"] = /^q=([\d.]+)$/.exec(parameters.find((each) => each.startsWith("q=")) ?? "") ??
+      [];
+    return { type, quality: Number(quality) };
+  });
+  const best = types.toSorted((a, b) => b.quality - a.quality)
+    .find(({ type }) => FORMATS.some((format) => MEDIA_TYPES[format] === type));
+  return FORMATS.find((format) => MEDIA_TYPES[format] === best?.type) ?? "json";
+}
+
+/** Answers with a body in a format. */
+export function answer(
+  body: BodyInit,
+  format: AnswerFormat,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  const charset = format === "csv" ? "; charset=utf-8" : "";
+  return new Response(body, { headers: { "content-type": `${MEDIA_TYPES[format]}${charset}`, ...headers } });
+}
+
+/** Encodes texts, several at once. */
+export function streamTexts(texts: Iterable<string>): ReadableStream<Uint8Array> {
+  const utf8 = new TextEncoder();
+  return ReadableStream.from((function* () {
+    let chunk = "";
+    for (const text of texts) {
+      chunk += text;
+      if (chunk.length < CHUNK_LENGTH) continue;
+      yield utf8.encode(chunk);
+      chunk = "";
+    }
+    yield utf8.encode(chunk);
+  })());
+}
+
+/** Waits for the first part, so that a read that fails at once is an error and no broken answer. */
+export async function begun<T>(parts: AsyncIterable<T>): Promise<AsyncGenerator<T>> {
+  const iterator = parts[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  return (async function* () {
+    try {
+      for (let next = first; !next.done; next = await iterator.next()) yield next.value;
+    } finally {
+      await iterator.return?.();
+    }
+  })();
+}

@@ -1,0 +1,119 @@
+/**
+ * Routes through which a command reads with `--server`: the reading half of the port of backends. Commands compute from it
+ * as from a database, so that they print the same.
+ *
+ * @module
+ */
+import { DELIVERY } from "../backends/staging.ts";
+import { BackendError, errorCodeOf, kindOf } from "../errors.ts";
+import * as kinds from "../monitoring/document_kinds.ts";
+import { PRICE } from "../pricing/own_prices.ts";
+import type { Option } from "../query/arguments.ts";
+import { acceptAggregation, acceptBackendQuery } from "../query/backend_request.ts";
+import { readName } from "../query/option_values.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { FOCUS_KINDS } from "../transfer/focus_documents.ts";
+import { begun } from "./answers.ts";
+import { readJson } from "./bodies.ts";
+import { readParameters } from "./parameters.ts";
+import { committed, ofTenant, refuseTenants } from "./reading.ts";
+import type { Route, RouteRequest } from "./route.ts";
+
+/** Kinds of documents that may be read. Others, such as tokens, are the server's own. */
+const READABLE: readonly string[] = [
+  ...Object.values(kinds).filter((kind) => typeof kind === "string"),
+  DELIVERY,
+  PRICE,
+  ...FOCUS_KINDS,
+];
+
+const KIND: Option = { name: "kind", value: "NAME", summary: "kind of the documents (required)" };
+const JSON_ONLY = ["application/json"];
+const LINES = { summary: "Pages of records, then `end` or `error`", types: ["application/x-ndjson"] };
+
+/** Routes that read for a command. */
+export const BACKEND_ROUTES: readonly Route[] = [
+  {
+    method: "POST",
+    path: "/api/v1/backend/read",
+    scope: "read",
+    summary: "Read records for a command with --server",
+    body: { summary: "`dataset` and `query`", types: JSON_ONLY, schema: { type: "object" } },
+    answer: { ...LINES, schema: { type: "object" } },
+    async handle(asked, resources) {
+      const { dataset, query } = await readRequest(asked);
+      const limited = ofTenant(dataset, acceptBackendQuery(dataset, query), asked.tenant);
+      const backend = await committed(resources);
+      const pages = await begun(backend.read(dataset, limited, { signal: asked.signal }));
+      return new Response(ReadableStream.from(linesOf(pages)), {
+        headers: { "content-type": LINES.types[0] },
+      });
+    },
+  },
+  {
+    method: "POST",
+    path: "/api/v1/backend/aggregate",
+    scope: "read",
+    summary: "Aggregate records for a command with --server",
+    body: { summary: "`dataset`, `query` and `aggregation`", types: JSON_ONLY, schema: { type: "object" } },
+    answer: { summary: "Rows", types: JSON_ONLY, schema: { type: "object" } },
+    async handle(asked, resources) {
+      const { dataset, query, aggregation } = await readRequest(asked);
+      const limited = ofTenant(dataset, acceptBackendQuery(dataset, query), asked.tenant);
+      const accepted = acceptAggregation(dataset, aggregation);
+      const backend = await committed(resources);
+      const rows = await backend.aggregate(dataset, limited, accepted, { signal: asked.signal });
+      return Response.json({ rows });
+    },
+  },
+  {
+    method: "GET",
+    path: "/api/v1/backend/documents",
+    scope: "read",
+    summary: "Read budgets, alerts and other documents for a command with --server",
+    parameters: [KIND],
+    answer: { summary: "Documents", types: JSON_ONLY, schema: { type: "object" } },
+    async handle(asked, { backend }) {
+      refuseTenants(asked);
+      const kind = readParameters(asked.url, [KIND], {
+        read: (given) => readName("kind", given.text("kind") ?? "", READABLE),
+      });
+      return Response.json({ documents: await backend.documents.read(kind) });
+    },
+  },
+  {
+    method: "GET",
+    path: "/api/v1/backend/stats",
+    scope: "read",
+    summary: "Read statistics of the storage for a command with --server",
+    answer: { summary: "Statistics", types: JSON_ONLY, schema: { type: "object" } },
+    async handle(asked, resources) {
+      refuseTenants(asked);
+      return Response.json(await (await committed(resources)).stats());
+    },
+  },
+];
+
+async function readRequest(
+  asked: RouteRequest,
+): Promise<{ dataset: Dataset<unknown>; query?: unknown; aggregation?: unknown }> {
+  const { dataset, ...rest } = await readJson(asked) as Record<string, unknown>;
+  const names = Object.keys(DATASETS) as (keyof typeof DATASETS)[];
+  return { ...rest, dataset: DATASETS[readName("dataset", String(dataset), names)] };
+}
+
+/** Each page as a line of JSON. The last line says that it is the last: a connection may break without a sign. */
+async function* linesOf(pages: AsyncIterable<unknown[]>): AsyncGenerator<Uint8Array> {
+  const utf8 = new TextEncoder();
+  const line = (value: object) => utf8.encode(`${JSON.stringify(value)}\n`);
+  try {
+    for await (const records of pages) yield line({ records });
+    yield line({ end: true });
+  } catch (error) {
+    const message = error instanceof BackendError
+      ? error.message
+      : "The read failed. The log of the server has the cause.";
+    yield line({ error: { code: errorCodeOf(error), kind: kindOf(error), message } });
+  }
+}

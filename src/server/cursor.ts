@@ -1,0 +1,70 @@
+/**
+ * Cursors of pages as opaque text: the place of the last record, and a fingerprint of the query, as a place says nothing
+ * in another one.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { describe } from "../errors.ts";
+import type { RecordPlace } from "../query/record_page.ts";
+import { UsageError } from "../query/usage_error.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { acceptText } from "../records/validation.ts";
+
+/** Parameters that do not decide the order of records. A time such as `7d` is another one with each request. */
+const FREE = [
+  "cursor",
+  "limit",
+  "format",
+  "spreadsheet-safe",
+  "since",
+  "until",
+  "during",
+  "days",
+  "time-zone",
+];
+
+/** Writes a cursor. */
+export function encodeCursor({ time, count, names }: RecordPlace, url: URL): string {
+  return btoa(JSON.stringify([fingerprint(url), time, count, ...names.map(encodeURIComponent)]))
+    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+/**
+ * Reads a cursor.
+ *
+ * @throws {UsageError} If it is none, or that of another query.
+ */
+export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>): RecordPlace {
+  let parts: unknown[];
+  try {
+    parts = JSON.parse(atob(text.replaceAll("-", "+").replaceAll("_", "/")));
+    const [, time, count, ...names] = parts;
+    const expected = dataset.key.length > 0 ? 1 : dataset.sortBy.length; // a hash in place of the time
+    const isPlace = Number.isSafeInteger(time) && Number.isSafeInteger(count) && names.length === expected;
+    if (!isPlace) throw new TypeError("it is no place");
+    const place = {
+      time: time as number,
+      count: count as number,
+      names: names.map((name) => acceptText("a cursor", "name", decodeURIComponent(name as string))),
+    };
+    if (parts[0] === fingerprint(url)) return place;
+  } catch {
+    throw new UsageError(`--cursor must be the "next" of a page, not ${describe(text)}.`, {
+      code: "INVALID_OPTION",
+    });
+  }
+  throw new UsageError("--cursor is from another query. Keep all parameters, or leave out the cursor.", {
+    code: "CONFLICTING_OPTIONS",
+  });
+}
+
+function fingerprint({ pathname, searchParams }: URL): string {
+  const words = [...searchParams].filter(([name]) => !FREE.includes(name)).map(([name, value]) =>
+    `${name}=${value}`
+  );
+  return createHash("sha256").update(JSON.stringify([pathname, words.toSorted()])).digest("base64url").slice(
+    0,
+    11,
+  );
+}

@@ -1,0 +1,57 @@
+/**
+ * Reads for requests: of what is committed, and of the tenant of the token.
+ *
+ * @module
+ */
+import type { Backend } from "../backends/backend.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
+import type { Condition } from "../records/where.ts";
+import { RequestError } from "./problems.ts";
+import type { RouteRequest, ServerResources } from "./route.ts";
+
+/** The key of labels and tags that names the tenant. */
+const TENANT = "tenant";
+/** Maps whose keys users choose. */
+const MAPS = ["tags", "labels"];
+
+/** Returns the backend. In memory, it first takes what was accepted. */
+export async function committed({ backend, hub, costs }: ServerResources): Promise<Backend> {
+  if (!backend.isDurable) await Promise.all([hub.flush(), costs.flush()]);
+  return backend;
+}
+
+/**
+ * The condition that a record is of the tenant of the token; none where the token has no tenant.
+ *
+ * @throws {RequestError} If records of the dataset name no tenant.
+ */
+export function tenantConditions(dataset: Dataset<unknown>, tenant: string | undefined): Condition[] {
+  if (tenant === undefined) return [];
+  const map = dataset.maps.find(({ field }) => MAPS.includes(field));
+  if (!map) throw refuseTenant(`Records of ${dataset.name} name no tenant.`);
+  return [{ field: map.field, key: TENANT, operator: "in", values: [tenant] }];
+}
+
+/** A query for the records of the tenant alone. */
+export function ofTenant(
+  dataset: Dataset<unknown>,
+  query: RecordQuery,
+  tenant: string | undefined,
+): RecordQuery {
+  const conditions = tenantConditions(dataset, tenant);
+  return conditions.length === 0 ? query : { ...query, where: [...query.where ?? [], ...conditions] };
+}
+
+/**
+ * Refuses a token of one tenant where an answer is about all.
+ *
+ * @throws {RequestError} If the token has a tenant.
+ */
+export function refuseTenants({ tenant }: Pick<RouteRequest, "tenant">): void {
+  if (tenant !== undefined) throw refuseTenant("This answer is about all tenants.");
+}
+
+function refuseTenant(problem: string): RequestError {
+  return new RequestError(`${problem} Use a token without a tenant.`, { code: "SCOPE_MISSING" });
+}

@@ -1,0 +1,127 @@
+/**
+ * Routes of views: answers as JSON, by the same words as the commands that print them.
+ *
+ * @module
+ */
+import type { Backend } from "../backends/backend.ts";
+import { findAnomalies } from "../monitoring/anomalies/anomalies.ts";
+import type { Arguments, Option } from "../query/arguments.ts";
+import { withIsoTimes } from "../query/iso_times.ts";
+import {
+  ALLOCATION_OPTIONS,
+  ANOMALY_OPTIONS,
+  BUDGET_OPTIONS,
+  DEVICE_OPTIONS,
+  HEALTH_OPTIONS,
+  MODEL_OPTIONS,
+  readAllocation,
+  readAnomalies,
+  readBudgets,
+  readDevices,
+  readHealth,
+  readModels,
+  readSummary,
+  SUMMARY_OPTIONS,
+} from "../query/view_options.ts";
+import { allocateCosts } from "../views/allocation.ts";
+import { budgetsView } from "../views/budgets.ts";
+import { clustersView } from "../views/clusters.ts";
+import { costSummary } from "../views/costs.ts";
+import { dataHealthView } from "../views/data_health.ts";
+import { devicesView } from "../views/devices.ts";
+import { modelsView } from "../views/models.ts";
+import { readParameters } from "./parameters.ts";
+import { committed, refuseTenants } from "./reading.ts";
+import type { Route, ServerResources } from "./route.ts";
+
+/** Description of a view. */
+interface View<Query> {
+  /** Last part of its path. */
+  readonly name: string;
+  /** Purpose, in one line. */
+  readonly summary: string;
+  /** Options of the question. */
+  readonly options: readonly Option[];
+  /** Reads the question. */
+  read(given: Arguments): Query;
+  /** Answers it. */
+  answer(backend: Backend, query: Query, resources: ServerResources): Promise<unknown>;
+}
+
+/** Routes of views. */
+export const VIEW_ROUTES: readonly Route[] = [
+  route({
+    name: "costs",
+    summary: "Costs of a period: totals, change, forecast and the largest groups",
+    options: SUMMARY_OPTIONS,
+    read: readSummary,
+    answer: costSummary,
+  }),
+  route({
+    name: "budgets",
+    summary: "Budgets, and what is spent of each",
+    options: [{ name: "budget-id", value: "ID", summary: "only this budget" }, ...BUDGET_OPTIONS],
+    read: (given) => readBudgets(given, given.text("budget-id")),
+    answer: budgetsView,
+  }),
+  route({
+    name: "clusters",
+    summary: "Health of clusters, nodes and services, and active alerts",
+    options: HEALTH_OPTIONS,
+    read: readHealth,
+    answer: clustersView,
+  }),
+  route({
+    name: "models",
+    summary: "Tokens, latency and cost of language models",
+    options: MODEL_OPTIONS,
+    read: readModels,
+    answer: modelsView,
+  }),
+  route({
+    name: "devices",
+    summary: "Utilization of devices, and what idle ones cost",
+    options: DEVICE_OPTIONS,
+    read: readDevices,
+    answer: devicesView,
+  }),
+  route({
+    name: "allocation",
+    summary: "Costs of devices divided among their workloads",
+    options: ALLOCATION_OPTIONS,
+    read: readAllocation,
+    answer: allocateCosts,
+  }),
+  route({
+    name: "anomalies",
+    summary: "Days on which costs were far from what is usual",
+    options: ANOMALY_OPTIONS,
+    read: readAnomalies,
+    answer: async (backend, query) => ({ rows: await findAnomalies(backend, query) }),
+  }),
+  route({
+    name: "data",
+    summary: "Content of the database, and how the server takes records in",
+    options: [],
+    read: () => undefined,
+    answer: (backend, _, { hub, costs, config }) =>
+      dataHealthView(backend, Date.now(), { config, stats: [hub.stats(), costs.stats()] }),
+  }),
+];
+
+function route<Query>({ name, summary, options, read, answer }: View<Query>): Route {
+  return {
+    method: "GET",
+    path: `/api/v1/views/${name}`,
+    scope: "read",
+    summary,
+    parameters: options,
+    answer: { summary, types: ["application/json"], schema: { type: "object" } },
+    async handle(asked, resources) {
+      refuseTenants(asked);
+      const { timeZone } = resources.config;
+      const query = readParameters(asked.url, options, { timeZone, read });
+      return Response.json(withIsoTimes(await answer(await committed(resources), query, resources)));
+    },
+  };
+}
