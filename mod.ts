@@ -133,13 +133,13 @@ export type {
   Staging,
 } from "./src/backends/staging.ts";
 export type { DeliveryOptions, DeliveryTotal } from "./src/transfer/delivery.ts";
-export {
-  type DeliveryReport,
-  type ImportOptions,
-  type ImportProgress,
-  importRecords,
-  type ImportReport,
-} from "./src/transfer/import.ts";
+export { importRecords } from "./src/transfer/import.ts";
+export type {
+  DeliveryReport,
+  ImportOptions,
+  ImportProgress,
+  ImportReport,
+} from "./src/transfer/import_options.ts";
 export type { CellOptions } from "./src/transfer/cell_readers.ts";
 export type { FileInput } from "./src/transfer/file_parts.ts";
 export type { RandomAccess } from "./src/transfer/random_access.ts";

@@ -1,7 +1,7 @@
 import { CostObservatory, importRecords, ObservabilityHub, openBackend } from "../mod.ts";
 import type { Dataset, DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
-import type { ImportOptions } from "../src/transfer/import.ts";
+import type { ImportOptions } from "../src/transfer/import_options.ts";
 import { PRESETS } from "../src/transfer/presets/presets.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";

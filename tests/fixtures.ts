@@ -1,6 +1,6 @@
 /** Records and places that several tests use. */
 import type { CostEntry, CostEntryInput } from "../src/records/cost_entry.ts";
-import type { ImportReport } from "../src/transfer/import.ts";
+import type { ImportReport } from "../src/transfer/import_options.ts";
 import type { DatasetName } from "../src/records/dataset.ts";
 import type { DeviceMetrics } from "../src/records/device_metrics.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";

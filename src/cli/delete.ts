@@ -6,7 +6,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import type { WhereCondition } from "../records/where.ts";
 import { deleteRecords } from "../transfer/delete_records.ts";
-import { money, sumOf } from "../transfer/delivery.ts";
+import { money, sumOf } from "../transfer/recorded_delivery.ts";
 import { parseTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readDryRun, withBackend } from "./command.ts";

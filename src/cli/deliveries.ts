@@ -5,7 +5,7 @@ import {
   replacedFiles,
   undoDelivery,
 } from "../transfer/deliveries.ts";
-import { money, periodName, sumOf } from "../transfer/delivery.ts";
+import { money, periodName, sumOf } from "../transfer/recorded_delivery.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import type { Arguments } from "./arguments.ts";
 import {

@@ -3,13 +3,9 @@ import { resolve } from "node:path";
 import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
-import {
-  type CostFile,
-  importCosts,
-  type ImportOptions,
-  importRecords,
-  type ImportReport,
-} from "../transfer/import.ts";
+import { importRecords } from "../transfer/import.ts";
+import { importCosts } from "../transfer/import_costs.ts";
+import type { CostFile, ImportOptions, ImportReport } from "../transfer/import_options.ts";
 import type { CellOptions } from "../transfer/cell_readers.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/formats.ts";
 import { previewImport } from "../transfer/preview.ts";

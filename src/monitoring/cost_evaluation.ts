@@ -4,7 +4,7 @@ import type { EventListener } from "../pipeline/events.ts";
 import type { Budget } from "../records/budget.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
-import type { RecordedDelivery } from "../transfer/delivery.ts";
+import type { RecordedDelivery } from "../transfer/recorded_delivery.ts";
 import { newAnomalies } from "./anomalies/anomalies.ts";
 import { type BudgetWindow, windowsIn } from "./budgets/budget.ts";
 import { CrossingLog, recordCrossings } from "./budgets/crossings.ts";

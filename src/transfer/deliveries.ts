@@ -12,7 +12,7 @@ import {
   type PublishResult,
 } from "../backends/staging.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
-import { asDelivered, type RecordedDelivery, type RecordedPart } from "./delivery.ts";
+import { asDelivered, type RecordedDelivery, type RecordedPart } from "./recorded_delivery.ts";
 import { TransferError } from "./transfer_error.ts";
 
 /** A delivery with its id. */

@@ -18,6 +18,16 @@ import type { CostEntry } from "../records/cost_entry.ts";
 import { Sums } from "../records/sums.ts";
 import { addHash, ContentHash, type Hash, hashOf, hexOf } from "./content_hash.ts";
 import { periodOf } from "./focus_documents.ts";
+import {
+  asDelivered,
+  money,
+  nameOf,
+  periodName,
+  type RecordedDelivery,
+  type RecordedPart,
+  sumOf,
+  things,
+} from "./recorded_delivery.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
@@ -27,39 +37,6 @@ const ENOUGH_ROWS = 0.9;
 const MAX_PARTS = 10_000;
 /** Sources whose costs no vendor delivers. */
 const NEVER_DELIVERED: ReadonlySet<string> = new Set(["collect", "prices", "api"]);
-
-/** Exact totals by currency. */
-export type Totals = Readonly<Record<string, string>>;
-
-/** Rows of one source and billing period, as the document of a delivery records them. */
-export interface RecordedPart {
-  readonly source: string;
-  /** Start of the billing period, epoch ms. */
-  readonly period: number;
-  /** Rows in the file. */
-  readonly delivered: number;
-  /** Rows that were stored. */
-  readonly rows: number;
-  /** Sum of the hashes of the rows: the same for the same rows in any order. */
-  readonly digest: string;
-  readonly first: number;
-  readonly last: number;
-  readonly totals: Totals;
-  /** True if the vendor closed the period. */
-  readonly isClosed?: true;
-  /** Time and reason of the deletion of the rows. */
-  readonly ended?: { readonly at: number; readonly by: string; readonly user?: string };
-}
-
-/** Document of a delivery. */
-export interface RecordedDelivery {
-  /** Time of the import, epoch ms. */
-  readonly at: number;
-  /** Name of the user who imported it, where known. */
-  readonly user?: string;
-  readonly files: readonly string[];
-  readonly parts: readonly RecordedPart[];
-}
 
 /** Total of a currency in a billing period of a source, before and after an import. */
 export interface DeliveryTotal {
@@ -406,32 +383,6 @@ function isUnnamed(source: string): boolean {
   return /^csv(:|$)/.test(source);
 }
 
-/** Name of a billing period: its month, or the day on which it begins. */
-export function periodName(period: number): string {
-  const iso = isoTime(period);
-  return iso.endsWith("-01T00:00:00.000Z") ? iso.slice(0, 7) : iso.replace("T00:00:00.000Z", "");
-}
-
-/** Reference to the stored rows of a recorded part. */
-export function asDelivered(
-  deliveryId: string,
-  { source, period, first, last }: Omit<DeliveredPart, "deliveryId">,
-): DeliveredPart {
-  return { deliveryId, source, period, first, last };
-}
-
-/** Adds totals up, by currency. */
-export function sumOf(totals: readonly Totals[]): Totals {
-  const sums = new Sums();
-  for (const [currency, total] of totals.flatMap((each) => Object.entries(each))) sums.add(currency, total);
-  return sums.toRecord();
-}
-
-/** Totals in a message. */
-export function money(totals: Totals): string {
-  return Object.entries(totals).sort().map(([currency, total]) => `${currency} ${total}`).join(", ");
-}
-
 /** True if the rows are those of one earlier delivery, or those of all together. */
 function isSameContent(part: StagedPart, live: readonly RecordedPart[]): boolean {
   const { rows } = part;
@@ -478,15 +429,6 @@ function recordOf(part: StagedPart, after: PartState | undefined): RecordedPart 
     totals: after?.totals ?? part.totals.toRecord(),
     ...(isClosed ? { isClosed } : {}),
   };
-}
-
-function nameOf({ source, period }: { readonly source: string; readonly period: number }): string {
-  return `${period} ${source}`;
-}
-
-/** A number of rows in a message. */
-export function things(rows: number): string {
-  return `${rows} ${rows === 1 ? "row" : "rows"}`;
 }
 
 /** An id in the order of time, short enough to type. */

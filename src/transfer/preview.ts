@@ -7,9 +7,11 @@ import type { CostEntry } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
-import { Delivery, periodName } from "./delivery.ts";
+import { Delivery } from "./delivery.ts";
 import type { FieldMapping } from "./field_plan.ts";
-import { type CostFile, type ImportOptions, readFile } from "./import.ts";
+import type { CostFile, ImportOptions } from "./import_options.ts";
+import { readFile } from "./read_records.ts";
+import { periodName } from "./recorded_delivery.ts";
 import { isoTime } from "./values.ts";
 
 /** Records that a preview shows. */

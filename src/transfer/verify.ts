@@ -16,7 +16,7 @@ import {
   type RecordedPart,
   sumOf,
   things,
-} from "./delivery.ts";
+} from "./recorded_delivery.ts";
 
 /** Attempts where imports change deliveries meanwhile. */
 const MAX_ATTEMPTS = 3;

@@ -206,14 +206,14 @@ const RETRIES: readonly Mutation[] = [
   },
   {
     name: "retry-stage",
-    file: "src/transfer/import.ts",
+    file: "src/transfer/import_costs.ts",
     before: "retryBriefly(() => stage.call(backend))",
     after: "stage.call(backend)",
     tests: ["brief_retries_test.ts"],
   },
   {
     name: "retry-publish",
-    file: "src/transfer/import.ts",
+    file: "src/transfer/import_costs.ts",
     before: "publishWhenFree(() => staging.publish(delivery), options)",
     after: "staging.publish(delivery)",
     tests: ["brief_retries_test.ts"],
