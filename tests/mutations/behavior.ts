@@ -280,8 +280,8 @@ const MONITORING: readonly Mutation[] = [
   {
     name: "alerts-worsen-health",
     file: "src/monitoring/health.ts",
-    before: "nodesBy[worstStatus(healthStatus, byAlerts)]++",
-    after: "nodesBy[worstStatus(healthStatus, [])]++",
+    before: "worstStatus(healthStatus, byAlerts)",
+    after: "worstStatus(healthStatus, [])",
     tests: ["health_test.ts"],
   },
   {

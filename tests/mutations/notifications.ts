@@ -129,8 +129,8 @@ export const NOTIFICATIONS: readonly Mutation[] = [
   {
     name: "interval-ignored",
     file: "src/monitoring/health.ts",
-    before: "newest.filter(({ timestamp }) => timestamp >= at - intervalMs)",
-    after: "[...newest]",
+    before: "[...newest.values()].filter(({ timestamp }) => timestamp >= at - intervalMs)",
+    after: "[...newest.values()]",
     tests: ["maintain_test.ts: interval is shorter"],
   },
   {
