@@ -13,7 +13,7 @@ import { currentPrices } from "../pricing/own_prices.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { withIsoTimes } from "../query/iso_times.ts";
 import { type ListedDelivery, readDeliveries, undoDelivery } from "../transfer/deliveries.ts";
-import type { RecordedPart } from "../transfer/delivery.ts";
+import type { RecordedPart } from "../transfer/recorded_delivery.ts";
 import { isoTime } from "../transfer/values.ts";
 import { readJson } from "./bodies.ts";
 import { readParameters } from "./parameters.ts";
