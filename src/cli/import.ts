@@ -1,4 +1,4 @@
-import { describe, describePath } from "../errors.ts";
+import { describePath } from "../errors.ts";
 import { resolve } from "node:path";
 import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { isGranted } from "../permissions.ts";
@@ -6,11 +6,9 @@ import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import { importRecords } from "../transfer/import.ts";
 import { importCosts } from "../transfer/import_costs.ts";
 import type { CostFile, ImportOptions, ImportReport } from "../transfer/import_options.ts";
-import type { CellOptions } from "../transfer/cell_readers.ts";
 import { IMPORT_FORMATS, type ImportFormat } from "../transfer/formats.ts";
 import { previewImport } from "../transfer/preview.ts";
 import { makeReader } from "../transfer/mapping.ts";
-import type { MappingOptions } from "../transfer/mapping_options.ts";
 import { isManifest, MANIFEST_SKIPPED } from "../transfer/manifest.ts";
 import { fileAccess } from "../transfer/random_access.ts";
 import type { Reject } from "../transfer/record_stream.ts";
@@ -20,8 +18,9 @@ import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
 import { ProgressLine } from "./progress.ts";
-import { DATASET_NAMES, DATASETS, readAt, readDataset } from "../query/selection.ts";
-import { invalidValue, readName, UsageError } from "../query/option_values.ts";
+import { IMPORT_OPTIONS, readConflictPolicy, readDelivery, readMapping } from "../query/import_options.ts";
+import { DATASET_NAMES, DATASETS, readDataset } from "../query/selection.ts";
+import { readName, UsageError } from "../query/option_values.ts";
 
 /** Rejected lines that are printed one by one. */
 const SHOWN_REJECTS = 10;
@@ -36,73 +35,8 @@ export const importCommand: Command = {
   maxPositionals: Infinity,
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "format", value: "F", summary: `${IMPORT_FORMATS.join(", ")} (default: detected)` },
-    {
-      name: "map",
-      value: "FIELD=COLUMN,…",
-      summary:
-        "read a field, or one tag (tags.team=…), from the first column or path with a value; repeatable",
-      isRepeatable: true,
-    },
-    {
-      name: "set",
-      value: "FIELD=VALUE",
-      summary: "set a field where the file has no value; repeatable",
-      isRepeatable: true,
-    },
-    {
-      name: "scale",
-      value: "FIELD=FACTOR",
-      summary: "multiply a field, such as amount=0.01 for cents; repeatable",
-      isRepeatable: true,
-    },
-    {
-      name: "id-column",
-      value: "COLUMN",
-      summary: "column with the unique id of a cost (default: a hash of the row)",
-    },
-    {
-      name: "cost-column",
-      value: "COLUMN",
-      summary: "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
-    },
-    { name: "delimiter", value: "C", summary: "character between the cells of CSV, or tab (default ,)" },
-    {
-      name: "decimal",
-      value: ",|.",
-      summary: "decimal sign of numbers, which may then have thousands separators",
-    },
-    {
-      name: "date-format",
-      value: "F",
-      summary: "formats of times beside ISO 8601, separated by commas, such as DD.MM.YYYY,MM/DD/YYYY",
-    },
-    { name: "at", value: "TIME", summary: "time of Prometheus samples without one (default now)" },
-    { name: "time-zone", value: "ZONE", summary: "time zone of times without one (default UTC)" },
-    {
-      name: "null",
-      value: "TEXT",
-      summary: "text that stands for a missing value in CSV; repeatable",
-      isRepeatable: true,
-    },
-    { name: "focus-version", value: "V", summary: "FOCUS version (default: detected from the columns)" },
-    {
-      name: "source",
-      value: "NAME",
-      summary: "source of the costs (default: format and billing account, or the constants of --set)",
-    },
-    {
-      name: "replace",
-      summary: "replace costs of the same source and billing period, even if the files have fewer",
-    },
-    { name: "append", summary: "add to costs of the same source and billing period" },
-    {
-      name: "on-conflict",
-      value: "ignore|replace",
-      summary: "what to do with a cost that exists (default ignore)",
-    },
+    ...IMPORT_OPTIONS,
     { name: "dry-run", summary: "show the mapping, ten records and totals, and store nothing" },
-    { name: "strict", summary: "stop at the first bad line" },
     { name: "rejects", value: "FILE", summary: "write bad lines with their reasons to this file, as NDJSON" },
   ],
   examples: [
@@ -122,8 +56,8 @@ export const importCommand: Command = {
       );
     }
     const dataset = readDataset(what).name;
-    const mapping = readMapping(given, readDataset(what).columns.map(({ field }) => field));
-    const onConflict = readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
+    const mapping = readMapping(given, readDataset(what));
+    const onConflict = readConflictPolicy(given);
     const files = paths.filter((path) => !isManifest(path)).map((path) => ({
       path,
       ...readFormat(given, path),
@@ -141,10 +75,9 @@ export const importCommand: Command = {
     using interrupt = new Interrupt();
     const options = {
       dataset,
-      ...readAt(given),
       ...mapping,
       ...readDelivery(given, dataset),
-      isStrict: given.has("strict"),
+      user: userName(),
       signal: interrupt.signal,
     };
     try {
@@ -340,85 +273,6 @@ class Interrupt implements Disposable {
   [Symbol.dispose](): void {
     for (const signal of this.#signals) Deno.removeSignalListener(signal, this.#abort);
   }
-}
-
-/** Reads the options of a delivery, which costs alone have. */
-function readDelivery(
-  given: Arguments,
-  dataset: string,
-): Pick<ImportOptions, "source" | "replace" | "append" | "user"> {
-  const options = ["source", "replace", "append"].filter((name) => given.has(name));
-  if (dataset !== "cost_entries" && options.length > 0) {
-    throw new UsageError(`--${options[0]} applies to costs only.`, { code: "CONFLICTING_OPTIONS" });
-  }
-  if (given.has("replace") && given.has("append")) {
-    throw new UsageError("--replace and --append contradict each other. Remove one.", {
-      code: "CONFLICTING_OPTIONS",
-    });
-  }
-  const replace = given.has("replace");
-  return { source: given.text("source"), replace, append: given.has("append"), user: userName() };
-}
-
-function readMapping(
-  given: Arguments,
-  fields: readonly string[],
-): Omit<MappingOptions, "format"> {
-  assertOneFieldEach(given, fields);
-  return {
-    ...readCells(given),
-    map: readPairs(given, "map"),
-    set: readPairs(given, "set"),
-    scale: readPairs(given, "scale"),
-    idColumn: given.text("id-column"),
-    costColumn: given.text("cost-column"),
-    focusVersion: given.text("focus-version") as ImportOptions["focusVersion"], // checked with the header
-  };
-}
-
-/** Reads the forms of cells. */
-function readCells(given: Arguments): CellOptions {
-  const delimiter = given.text("delimiter");
-  return {
-    delimiter: delimiter === "tab" || delimiter === "\\t" ? "\t" : delimiter,
-    decimal: given.text("decimal") as CellOptions["decimal"], // checked with the mapping
-    dateFormats: given.text("date-format")?.split(","),
-    timeZone: given.text("time-zone"),
-    nullTexts: given.has("null") ? given.texts("null") : undefined,
-  };
-}
-
-/** Refuses `--map a=A,b=B`: commas separate the columns of one field. */
-function assertOneFieldEach(given: Arguments, fields: readonly string[]): void {
-  for (const text of given.texts("map")) {
-    const others = text.split(",").slice(1).filter((part) => fields.includes(part.trim().split(/[.=]/)[0]));
-    if (others.length === 0 || !others.every((part) => part.includes("="))) continue;
-    throw new UsageError(
-      `--map ${text} names several fields. Commas separate the columns of one field; repeat --map for each field: ` +
-        text.split(",").map((part) => `--map ${part.trim()}`).join(" "),
-      { code: "INVALID_OPTION" },
-    );
-  }
-}
-
-function readPairs(given: Arguments, option: string): Record<string, string> | undefined {
-  const pairs = given.texts(option).map((text) => {
-    const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
-    if (field === undefined) {
-      throw invalidValue(option, "FIELD=…", text);
-    }
-    return [field, value];
-  });
-  const twice = pairs.find(([field], i) => pairs.findIndex(([other]) => other === field) < i);
-  if (twice) {
-    const remedy = option === "map"
-      ? ` Write --map ${twice[0]}=A,B for the first that has a value.`
-      : " Remove one.";
-    throw new UsageError(`--${option} names ${describe(twice[0])} twice.${remedy}`, {
-      code: "CONFLICTING_OPTIONS",
-    });
-  }
-  return pairs.length === 0 ? undefined : Object.fromEntries(pairs);
 }
 
 function readFormat(given: Arguments, path: string): Pick<GivenFile, "format" | "form"> {
