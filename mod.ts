@@ -22,7 +22,12 @@
 export { CostObservatory } from "./src/observatory.ts";
 export { ObservabilityHub } from "./src/hub.ts";
 export { openBackend, type OpenOptions, type PersistenceConfig } from "./src/config.ts";
-export { DatasetHandle, type SinkOptions } from "./src/dataset_handle.ts";
+export {
+  type AppendOptions,
+  type AppendReport,
+  DatasetHandle,
+  type SinkOptions,
+} from "./src/dataset_handle.ts";
 export type { CleanupOptions, CloseOptions, StoreStats } from "./src/store.ts";
 export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
 export type { BackendErrorOptions, ErrorCode, FailureKind, ValidationErrorOptions } from "./src/errors.ts";
@@ -91,7 +96,7 @@ export type { BucketRange } from "./src/records/calendar.ts";
 export type { Comparison } from "./src/records/periods.ts";
 export type { EventDetails, EventListener, TelemetryEvent } from "./src/pipeline/events.ts";
 export type { CloseReport, CommitLatency, PipelineStats } from "./src/pipeline/pipeline_stats.ts";
-export type { Batch, Sink, WriteResult } from "./src/pipeline/sink.ts";
+export type { Batch, Member, Sink, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
 export { Decimal } from "./src/records/decimal.ts";
 export {

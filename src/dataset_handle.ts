@@ -1,10 +1,11 @@
 import type { Backend, ReadOptions } from "./backends/backend.ts";
 import { ValidationError } from "./errors.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
+import { setOrigin } from "./pipeline/members.ts";
 import { copyRecord, type Dataset } from "./records/dataset.ts";
 import { acceptQuery, type TimeRangeQuery } from "./records/query.ts";
 import type { RingBuffer } from "./records/ring_buffer.ts";
-import { acceptRecord } from "./records/validation.ts";
+import { acceptRecord, acceptText } from "./records/validation.ts";
 
 /** Options of a sink for records that validation refuses. */
 export interface SinkOptions {
@@ -14,6 +15,42 @@ export interface SinkOptions {
    */
   onInvalid?: (error: ValidationError, record: unknown) => void;
 }
+
+/** Options of an append. */
+export interface AppendOptions {
+  /**
+   * Idempotency key of the request that brings the records, up to 200 characters. The database stores each position of a
+   * request once, however often and by whichever process it is sent, for at least 24 hours. Without it, records of a dataset
+   * without a key are stored each time.
+   */
+  requestId?: string;
+  /**
+   * Position of the first record in the request, for a request that is appended in parts.
+   *
+   * @default {0}
+   */
+  position?: number;
+  /**
+   * Ends the wait. Some of the records may still be stored; the same request can be sent again.
+   */
+  signal?: AbortSignal;
+}
+
+/** Result of an append. */
+export interface AppendReport {
+  /** The number of records that are safe, those included that are stored already. */
+  accepted: number;
+  /** Records that validation refused, by their index. */
+  refused: {
+    /** Index among the records. */
+    index: number;
+    /** The fault. */
+    error: ValidationError;
+  }[];
+}
+
+/** Longest id of a request. */
+const MAX_REQUEST_ID = 200;
 
 /** The parts of a {@linkcode DatasetHandle}. */
 export interface HandleParts<T, AggregateQuery, Aggregate> {
@@ -96,6 +133,53 @@ export class DatasetHandle<
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /**
+   * Adds the records of a request, each once: the same request may be sent again, to this process or to another one before
+   * the same database. Valid records are stored, refused ones are reported. Waits while buffers are full, and drops nothing,
+   * whichever `overflow` is.
+   *
+   * @param records The records, at the same positions each time that the request is sent.
+   * @param options The id of the request, and a signal that ends the wait.
+   * @returns A promise that resolves when all valid records are safe: journaled where there is a spool, else committed.
+   * @throws {ValidationError} If an option is wrong. Nothing was queued.
+   * @throws {BackendError} If the handle's hub or observatory is closed, or if the backend fails until someone acts and
+   * there is no spool. Send the request again.
+   *
+   * @example Send a request again
+   * ```ts
+   * import { ObservabilityHub } from "@openfinops/telemetry";
+   * import { strict as assert } from "node:assert";
+   *
+   * await using hub = new ObservabilityHub();
+   * const records = [{ timestamp: Date.now(), cpuUsage: 41.2 }, { timestamp: Date.now(), cpuUsage: 41.3 }];
+   * for (let attempt = 0; attempt < 2; attempt++) {
+   *   await hub.systemMetrics.append(records, { requestId: "2026-11-30/agent-7/42" });
+   * }
+   * assert.equal((await hub.systemMetrics.query()).length, 2);
+   * ```
+   */
+  async append(
+    records: readonly Input[],
+    { requestId, position = 0, signal }: AppendOptions = {},
+  ): Promise<AppendReport> {
+    const { dataset, pipeline } = this.#parts;
+    assertRequest(dataset, requestId, position);
+    const valid: T[] = [];
+    const refused: AppendReport["refused"] = [];
+    for (let index = 0; index < records.length; index++) {
+      try {
+        const record = this.#check(records[index]);
+        if (requestId !== undefined) setOrigin(record, requestId, position + index);
+        valid.push(record);
+      } catch (error) {
+        if (!(error instanceof ValidationError)) throw error;
+        refused.push({ index, error });
+      }
+    }
+    await unlessAborted(pipeline.append(valid, signal), signal);
+    return { accepted: valid.length, refused };
   }
 
   /**
@@ -216,15 +300,39 @@ export class DatasetHandle<
 
   /** Not async, so that a record costs no promise of its own unless it has to wait. */
   #accept(input: unknown, { isStream } = NO_STREAM): Promise<void> {
+    const { pipeline } = this.#parts;
+    const record = this.#check(input);
+    return isStream ? pipeline.offer(record) : pipeline.accept(record);
+  }
+
+  #check(input: unknown): T {
     const { dataset, pipeline } = this.#parts;
-    let record: T;
     try {
-      record = acceptRecord(dataset, input);
+      return acceptRecord(dataset, input);
     } catch (error) {
       pipeline.countRefused();
       throw error;
     }
-    return isStream ? pipeline.offer(record) : pipeline.accept(record);
+  }
+}
+
+/** Refuses an id or a position that no backend can keep. */
+function assertRequest({ noun }: Dataset<unknown>, requestId: unknown, position: unknown): void {
+  const subject = `a request of ${noun}`;
+  if (requestId !== undefined) {
+    const id = acceptText(subject, "requestId", requestId);
+    if (id === "" || id.length > MAX_REQUEST_ID) {
+      const expected = `1 to ${MAX_REQUEST_ID} characters`;
+      throw new ValidationError({ subject, field: "requestId", value: id, expected });
+    }
+  }
+  if (!Number.isSafeInteger(position) || position as number < 0) {
+    throw new ValidationError({
+      subject,
+      field: "position",
+      value: position,
+      expected: "a whole number from 0",
+    });
   }
 }
 

@@ -20,6 +20,7 @@ import { readPage, type RecordPage } from "../src/query/record_page.ts";
 import { type Tally, tally } from "../src/transfer/comparison.ts";
 import { answersContract } from "./aggregation_contract.ts";
 import { assert, assertEquals } from "./assert.ts";
+import { membersContract } from "./members_contract.ts";
 import { liveContract } from "./monitoring_contract.ts";
 import {
   costEntry,
@@ -347,6 +348,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
     assertEquals(first, { committed: 1, duplicates: 1, restated: 0 });
     assertEquals(await backend.write(batch), { ...first, isReplay: true });
   });
+
+  membersContract(test);
 
   test("reads half-open time ranges", async (backend) => {
     await writeHours(backend, 5);

@@ -336,7 +336,7 @@ test("exits with 1 and creates nothing when the database is missing", async ({ p
 test("database init creates a database and can run again", async ({ path: cwd }) => {
   for (let i = 0; i < 2; i++) {
     const { code, out } = await openfinops(["database", "init", ...AT], { cwd });
-    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 4)\n"]);
+    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 5)\n"]);
   }
 });
 
@@ -352,7 +352,7 @@ test("prefers the option over the environment", async ({ path: cwd }) => {
     OPENFINOPS_CONNECTION_STRING: "postgresql://127.0.0.1:1/d",
   };
   const { code, out } = await openfinops(["database", "init", ...AT], { cwd, env });
-  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 4)\n"]);
+  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 5)\n"]);
   const both = await openfinops(["database", "stats", "--backend", "postgresql", ...AT], { cwd });
   assertEquals(both.code, 2);
   assert(both.err.includes("the backend is postgresql, but the connection string names sqlite"), both.err);

@@ -9,6 +9,7 @@ import { BEHAVIOR } from "./mutations/behavior.ts";
 import { FAILURES } from "./mutations/failures.ts";
 import { NOTIFICATIONS } from "./mutations/notifications.ts";
 import { PIPELINE } from "./mutations/pipeline.ts";
+import { REQUESTS } from "./mutations/requests.ts";
 import { SPOOL } from "./mutations/spool.ts";
 import { STORE } from "./mutations/store.ts";
 
@@ -32,6 +33,7 @@ export interface Mutation {
 export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   pipeline: PIPELINE,
   spool: SPOOL,
+  requests: REQUESTS,
   backends: BACKENDS,
   failures: FAILURES,
   store: STORE,

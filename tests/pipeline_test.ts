@@ -589,13 +589,13 @@ Deno.test("AdmissionQueue admits in order while there is room and rejects the re
   const admitted: number[] = [];
   const waiting = new AdmissionQueue<number>();
   const admit = () =>
-    waiting.admit(() => room > 0, (number) => {
+    waiting.admit(() => room > 0, ([number]) => {
       room--;
       admitted.push(number);
       return Promise.resolve();
     });
   const refused: number[] = [];
-  const enter = (number: number) => void waiting.enqueue(number).catch(() => refused.push(number));
+  const enter = (number: number) => void waiting.enqueue([number]).catch(() => refused.push(number));
   for (const number of range(0, 10)) enter(number);
   for (const [places, left] of [[3, 7], [1, 6], [3, 3]]) {
     room = places;

@@ -26,6 +26,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { PARTITIONED } from "../src/backends/postgres/migrate.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, countsByReading, read, write } from "./backend_contract.ts";
+import { writeParts } from "./members_contract.ts";
 import { Chance } from "./faults/chance.ts";
 import { until } from "./faults/load.ts";
 import { Proxy } from "./faults/proxy.ts";
@@ -863,6 +864,26 @@ test("starts no further cleanup step after its time budget", async (backend) => 
   assertEquals((await read(backend, systemMetrics)).length, 10);
 });
 
+test("deletes requests older than 24 hours only in a cleanup", async (backend, database) => {
+  const write = (requestId: string) =>
+    backend.write({
+      id: crypto.randomUUID(),
+      dataset: systemMetrics,
+      records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }],
+      members: [{ requestId, first: 0, count: 1, index: 0 }],
+    });
+  for (const [id, age] of [["old", "24 hours 1 minute"], ["kept", "23 hours 50 minutes"]]) {
+    await write(id);
+    await database.sql(
+      `UPDATE requests SET stored_at = now() - interval '${age}' WHERE request_id = '${id}'`,
+    );
+  }
+  const known = async (id: string) => (await write(id)).duplicates === 1;
+  assertEquals([await known("old"), await known("kept")], [true, true]);
+  await backend.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false });
+  assertEquals([await known("old"), await known("kept")], [false, true]);
+});
+
 test("deletes ledger entries older than 30 days only in a cleanup", async (backend, database) => {
   const batch = { dataset: systemMetrics, records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }] };
   const age = (id: string, age: string) =>
@@ -1187,6 +1208,8 @@ Deno.test("PostgresBackend needs only the privileges that docs/postgresql.md gra
         restated: 0,
       });
     }
+    assertEquals((await writeParts(inserter, [["r", 1, 2]])).committed, 2);
+    assertEquals((await writeParts(inserter, [["r", 0, 4]])).committed, 2);
     assertEquals((await inserter.probe()).warnings.filter((warning) => warning.includes("may not")), []);
     await inserter.close();
     const forbidden = [

@@ -172,6 +172,28 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     await backend.close();
   });
 
+  test("deletes requests older than 24 hours only in a cleanup", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    const write = (requestId: string) =>
+      backend.write({
+        id: crypto.randomUUID(),
+        dataset: systemMetrics,
+        records: [{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }],
+        members: [{ requestId, first: 0, count: 1, index: 0 }],
+      });
+    for (const [id, age] of [["old", 86_460_000], ["kept", 86_340_000]] as const) {
+      await write(id);
+      const time = Date.now() - age;
+      await execute(driver, path, `UPDATE requests SET stored_at = ${time} WHERE request_id = '${id}'`);
+    }
+    const known = async (id: string) => (await write(id)).duplicates === 1;
+    assertEquals([await known("old"), await known("kept")], [true, true]);
+    await backend.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false });
+    assertEquals([await known("old"), await known("kept")], [false, true]);
+    await backend.close();
+  });
+
   test("deletes ledger entries older than 30 days only in a cleanup", async (folder) => {
     const path = folder.file("a.db");
     const first = await open(path);

@@ -17,6 +17,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { usageRecords } from "../src/records/usage_record.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
+import { writeParts } from "./members_contract.ts";
 import {
   costEntry,
   FULL_DEVICE_METRICS,
@@ -151,7 +152,7 @@ test("converts plain tables with all records and grants", async (database) => {
 for (const [scheme, state] of [["timescaledb", "hypertables"], ["postgresql", "partitions"]]) {
   test(`adds the tables of later schema versions to ${state}`, async (database) => {
     await (await openBackend({ connectionString: database.url.replace("postgresql", scheme) })).close();
-    const added = ["device_metrics", "usage_records"];
+    const added = ["device_metrics", "usage_records", "requests"];
     await database.sql(
       added.map((name) => `DROP TABLE ${name} CASCADE`).join("; ") +
         "; DELETE FROM schema_version; INSERT INTO schema_version (version, writable_from) VALUES (3, 1)",
@@ -287,22 +288,23 @@ test("works with an agent that only writes and a reader that only reads", async 
   try {
     await (await open(as(owner), { enableCompression: true, retentionDays: 36_500 })).close();
     await database.sql(
-      `GRANT SELECT, INSERT ON ledger, schema_version, system_metrics, cost_entries, service_metrics, device_metrics, usage_records TO ${agent};
-      GRANT UPDATE ON ledger, cost_entries TO ${agent};
+      `GRANT SELECT, INSERT ON ledger, requests, schema_version, system_metrics, cost_entries, service_metrics, device_metrics, usage_records TO ${agent};
+      GRANT UPDATE ON ledger, requests, cost_entries TO ${agent};
       GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`,
     );
     const writer = await open(as(agent), { enableCompression: true, onConflict: "replace" });
     await write(writer, systemMetrics, metrics(2_000));
     await write(writer, costEntries, [costEntry()]);
     assertEquals((await write(writer, costEntries, [costEntry({ amount: "2" })])).restated, 1);
+    for (const requestId of ["r", "r"]) await writeParts(writer, [[requestId, 0, 2]]);
     await writer.close();
     const backend = await open(as(reader), { mode: "read" });
-    assertEquals((await read(backend, systemMetrics)).length, 2_000);
-    assertEquals((await backend.stats()).datasets.system_metrics.rows, 2_000);
+    assertEquals((await read(backend, systemMetrics)).length, 2_002);
+    assertEquals((await backend.stats()).datasets.system_metrics.rows, 2_002);
     assertEquals((await backend.probe()).writable, false);
     await backend.close();
     const records = "SELECT sum(records)::int AS n FROM system_metrics_daily";
-    assertEquals(await runSql(as(reader), records), [{ n: 2_000 }]);
+    assertEquals(await runSql(as(reader), records), [{ n: 2_002 }]);
   } finally {
     await database.sql(`DROP OWNED BY ${agent}, ${reader} CASCADE`);
     await database.sql(

@@ -135,11 +135,12 @@ const DAMAGES: Readonly<
     ],
   },
   "batches whose numbers cannot be": {
-    sql: "UPDATE ledger SET duplicates = 1 WHERE dataset = 'system_metrics'; " +
+    sql: "UPDATE ledger SET restated = 1 WHERE dataset = 'system_metrics'; " +
       "UPDATE ledger SET restated = 5 WHERE dataset = 'usage_records'",
     faults: [
-      "ledger: batch .* of system_metrics: counts of a batch: committed 3, duplicates 1, restated 0",
+      "ledger: batch .* of system_metrics: counts of a batch: committed 3, duplicates 0, restated 1",
       "ledger: batch .* of usage_records: counts of a batch: committed 2, duplicates 0, restated 5",
+      "ledger: system_metrics: at most 2 records, which batches brought: 3 records",
       "ledger: usage_records: at most -3 records, which batches brought: 2 records",
     ],
   },

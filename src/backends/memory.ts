@@ -7,6 +7,7 @@ import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport 
 import { maxBytesFor, RingBuffer } from "../records/ring_buffer.ts";
 import { aggregate } from "./memory/aggregate.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
+import { MemoryRequests } from "./memory/requests.ts";
 import { MemoryStaging, type PutOutcome } from "./memory/staging.ts";
 import type { Staging } from "./staging.ts";
 import { matcherOf } from "./memory/matcher.ts";
@@ -27,6 +28,7 @@ export class MemoryBackend implements Backend {
   readonly #onConflict: ConflictPolicy;
   readonly #rings: Record<DatasetName, RingBuffer<Fields>>;
   readonly #ledger = new Map<string, WriteResult>();
+  readonly #requests = new MemoryRequests();
   readonly #capacity: number;
   /** Committed records that were evicted for newer ones. */
   #evicted = 0;
@@ -51,9 +53,11 @@ export class MemoryBackend implements Backend {
   write(batch: Batch): Promise<WriteResult> {
     const known = this.#ledger.get(batch.id);
     if (known) return Promise.resolve({ ...known, isReplay: true });
-    let duplicates = 0;
+    const stored = this.#requests.add(batch);
+    let duplicates = stored?.size ?? 0;
     let restated = 0;
-    for (const record of batch.records as readonly Fields[]) {
+    for (const [index, record] of (batch.records as readonly Fields[]).entries()) {
+      if (stored?.has(index)) continue;
       const outcome = this.#put(batch.dataset, record);
       if (outcome === "restated") restated++;
       else if (outcome === "duplicate") duplicates++;

@@ -129,11 +129,15 @@ export async function retryLetters(files: readonly DeadLetters[], backend: Backe
   }
 }
 
-async function isStored({ batchId, dataset: name, record }: DeadLetter, backend: Backend): Promise<boolean> {
+async function isStored(
+  { batchId, dataset: name, record, member }: DeadLetter,
+  backend: Backend,
+): Promise<boolean> {
   const dataset: Dataset<unknown> = DATASETS[name];
   try {
     const records = [acceptRecord(dataset, record)];
-    await retryBriefly(() => backend.write({ id: batchId, dataset, records }));
+    const members = member && [member];
+    await retryBriefly(() => backend.write({ id: batchId, dataset, records, members }));
     return true;
   } catch (error) {
     const isRefusal = error instanceof ValidationError || ["data", "unknown"].includes(kindOf(error));

@@ -1,8 +1,8 @@
-/** A record whose caller waits for room. */
+/** Records whose caller waits for room. */
 interface Waiting<T> {
-  readonly record: T;
+  readonly records: readonly T[];
   readonly admitted: (stored: Promise<void>) => void;
-  readonly refused: (error: Error) => void;
+  readonly refused: (error: unknown) => void;
 }
 
 /** The longest that callers wait while there is room or will be, in milliseconds. */
@@ -24,16 +24,34 @@ export class AdmissionQueue<T> {
     return this.#waiting.length - this.#admitted;
   }
 
-  /** Waits. The promise resolves when the record was admitted and stored. */
-  enqueue(record: T): Promise<void> {
-    return new Promise((admitted, refused) => this.#waiting.push({ record, admitted, refused }));
+  /** Records that wait. */
+  get records(): number {
+    let records = 0;
+    for (let i = this.#admitted; i < this.#waiting.length; i++) records += this.#waiting[i].records.length;
+    return records;
   }
 
-  /** Admits as many as there is room for. */
-  admit(hasRoom: () => boolean, push: (record: T) => Promise<void>): void {
+  /** Waits. The promise resolves when the records were admitted and stored. */
+  enqueue(records: readonly T[]): Promise<void> {
+    return new Promise((admitted, refused) => this.#waiting.push({ records, admitted, refused }));
+  }
+
+  /** Refuses records that wait. Returns how many records wait before them, or undefined if they do not wait. */
+  withdraw(records: readonly T[], error: unknown): number | undefined {
+    this.#removeAdmitted();
+    const index = this.#waiting.findIndex((waiting) => waiting.records === records);
+    if (index < 0) return undefined;
+    const [{ refused }] = this.#waiting.splice(index, 1);
+    refused(error);
+    if (this.length === 0) this.#stopTimeout();
+    return this.#waiting.slice(0, index).reduce((sum, { records }) => sum + records.length, 0);
+  }
+
+  /** Admits as many callers as there is room for. */
+  admit(hasRoom: () => boolean, push: (records: readonly T[]) => Promise<void>): void {
     while (this.length > 0 && hasRoom()) {
-      const { record, admitted } = this.#waiting[this.#admitted++];
-      admitted(push(record));
+      const { records, admitted } = this.#waiting[this.#admitted++];
+      admitted(push(records));
     }
     if (this.#admitted * 2 >= this.#waiting.length) this.#removeAdmitted();
     if (this.length === 0) this.#stopTimeout();

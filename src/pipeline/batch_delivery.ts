@@ -3,6 +3,7 @@ import type { Dataset } from "../records/dataset.ts";
 import type { DeadLetters } from "./dead_letters.ts";
 import { Alarm, type EventListener } from "./events.ts";
 import type { FlushTracker } from "./flush_tracker.ts";
+import { batchOf } from "./members.ts";
 import type { Counters, Latencies } from "./pipeline_stats.ts";
 import type { Queue } from "./queue.ts";
 import { retry, type RetryPace } from "./retry.ts";
@@ -227,13 +228,16 @@ export class BatchDelivery<T> {
   }
 
   /** Keeps the record of a batch of one that the backend refuses. Retries for as long as the file cannot be written. */
-  async #setAside({ id: batchId, dataset, records: [record] }: Batch<T>, error: unknown): Promise<void> {
+  async #setAside(
+    { id: batchId, dataset, records: [record], members: [member] = [] }: Batch<T>,
+    error: unknown,
+  ): Promise<void> {
     const { deadLetters, counters, tracker, pace, emit } = this.#parts;
     const message = messageOf(error);
     const code = errorCodeOf(error);
     const sqlState = error instanceof BackendError ? error.sqlState : undefined;
     if (deadLetters) {
-      const letter = { batchId, code, sqlState, message, record };
+      const letter = { batchId, code, sqlState, message, record, member };
       await retry(
         () => deadLetters.append(letter),
         pace.options((failure) => {
@@ -257,9 +261,6 @@ function maxFailures(kind: FailureKind, isAlone: boolean): number {
 /** Cuts a batch in two, always the same two. */
 function halves<T>({ id, dataset, records }: Batch<T>): Batch<T>[] {
   const middle = records.length >> 1;
-  return [records.slice(0, middle), records.slice(middle)].map((records, i) => ({
-    id: `${id}/${i}`,
-    dataset,
-    records,
-  }));
+  return [records.slice(0, middle), records.slice(middle)]
+    .map((records, i) => batchOf(`${id}/${i}`, dataset, records));
 }

@@ -1,5 +1,6 @@
 import type { Dataset } from "../records/dataset.ts";
 import { BatchDelivery, type BatchDeliveryParts } from "./batch_delivery.ts";
+import { batchOf } from "./members.ts";
 import type { Batch, Sink } from "./sink.ts";
 import type { Queue } from "./queue.ts";
 
@@ -76,7 +77,7 @@ export class BatchWriter<T> {
     const { dataset, queue } = this.#parts;
     for await (const { id, records } of queue.frozen()) {
       this.#begin();
-      await this.#writeNext([{ id, dataset, records }]);
+      await this.#writeNext([batchOf(id, dataset, records)]);
     }
   }
 
@@ -135,7 +136,7 @@ export class BatchWriter<T> {
     let from = 0;
     return (await queue.freeze(records.length)).map(({ id, count }) => {
       const part = count === records.length ? records : records.slice(from, from += count);
-      return { id, dataset, records: part };
+      return batchOf(id, dataset, part);
     });
   }
 

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { ErrorCode } from "../errors.ts";
 import type { DatasetName } from "../records/dataset.ts";
+import type { Member } from "./sink.ts";
 import { readLines, storageError, syncFolder, writeAll } from "./durable_file.ts";
 
 const encoder = new TextEncoder();
@@ -24,10 +25,12 @@ export interface DeadLetter {
   message: string;
   /** The record. */
   record: unknown;
+  /** Its place in the request that brought it, if one did. */
+  member?: Member;
 }
 
 /** Part of a {@linkcode DeadLetter} that the pipeline provides. */
-export type Refusal = Pick<DeadLetter, "batchId" | "code" | "sqlState" | "message" | "record">;
+export type Refusal = Pick<DeadLetter, "batchId" | "code" | "sqlState" | "message" | "record" | "member">;
 
 /** The file of the refused records of one dataset, one JSON document a line. */
 export class DeadLetters {
@@ -48,9 +51,18 @@ export class DeadLetters {
    *
    * @throws {BackendError} If it could not be written.
    */
-  async append({ batchId, code, sqlState, message, record }: Refusal): Promise<void> {
+  async append({ batchId, code, sqlState, message, record, member }: Refusal): Promise<void> {
     const time = new Date().toISOString();
-    const letter: DeadLetter = { time, dataset: this.#dataset, batchId, code, sqlState, message, record };
+    const letter: DeadLetter = {
+      time,
+      dataset: this.#dataset,
+      batchId,
+      code,
+      sqlState,
+      message,
+      record,
+      member,
+    };
     try {
       await Deno.mkdir(this.#folder, { recursive: true, mode: 0o700 });
       using file = await this.#open({ create: true });

@@ -59,6 +59,15 @@ export class FlushTracker {
     this.#admitted++;
   }
 
+  /** Records that were to be admitted after so many others are not: those who wait for them wait for fewer. */
+  withdraw(before: number, records: number): void {
+    const position = this.#admitted + before;
+    for (const flushing of this.#flushing) {
+      if (flushing.target > position) flushing.target -= records;
+    }
+    this.#endFlushes();
+  }
+
   /** So many have left the queue; the oldest was accepted at this time. */
   take(count: number, time: number): void {
     this.#head += count;
@@ -85,7 +94,8 @@ export class FlushTracker {
 
   /** Resolves when all before a position are settled; rejects when that is refused. */
   wait(target: number): Promise<void> {
-    return new Promise((resolve, reject) => this.#flushing.push({ target, resolve, reject }));
+    const index = this.#flushing.findLastIndex((flushing) => flushing.target <= target) + 1;
+    return new Promise((resolve, reject) => this.#flushing.splice(index, 0, { target, resolve, reject }));
   }
 
   /** Tells all who wait that it comes to nothing for now. */

@@ -56,9 +56,9 @@ export class Intake<T> {
     this.#isBlocking = parts.overflow === "block";
   }
 
-  /** Callers that wait for room. */
+  /** Records whose callers wait for room. */
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting.records;
   }
 
   /** True if the queue takes another record now. */
@@ -91,6 +91,32 @@ export class Intake<T> {
     return ADMITTED;
   }
 
+  /**
+   * Accepts records together, and drops none: where there is no room, it waits whichever the overflow policy is. They may
+   * pass the bounds of the queue, so that one sync stores them all.
+   *
+   * @param records Records that have been checked.
+   * @param signal Ends the wait for room. None of the records is accepted then.
+   * @returns A promise that resolves when all are accepted.
+   */
+  acceptAll(records: readonly T[], signal?: AbortSignal): Promise<void> {
+    if (this.#state === "closed") return Promise.reject(this.closedError());
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#canAdmit && this.#waiting.length === 0) {
+      if (this.#state === "dropping") this.#state = "open";
+      return this.#pushAll(records);
+    }
+    const accepted = this.#waiting.enqueue(records);
+    this.startTimeout();
+    if (!signal) return accepted;
+    const withdraw = () => {
+      const before = this.#waiting.withdraw(records, signal.reason);
+      if (before !== undefined) this.#parts.tracker.withdraw(before, records.length);
+    };
+    signal.addEventListener("abort", withdraw);
+    return accepted.finally(() => signal.removeEventListener("abort", withdraw));
+  }
+
   /** Holds callers back: a batch is ready and no more would go into it. */
   hold(): void {
     if (this.#isBlocking && this.#state === "open") this.#state = "held";
@@ -100,7 +126,7 @@ export class Intake<T> {
   release(): void {
     const { room } = this.#queue;
     if (this.#state === "held" || (this.#state === "spilling" && room === "memory")) this.#state = "open";
-    this.#waiting.admit(() => this.hasRoom, (record) => this.#push(record));
+    this.#waiting.admit(() => this.hasRoom, (records) => this.#pushAll(records));
     this.startTimeout();
   }
 
@@ -156,10 +182,18 @@ export class Intake<T> {
     return stored;
   }
 
+  /** A queue may give one promise to all records that it stores together. */
+  #pushAll(records: readonly T[]): Promise<void> {
+    if (records.length === 1) return this.#push(records[0]);
+    const stored = new Set<Promise<void>>();
+    for (const record of records) stored.add(this.#push(record));
+    return Promise.all(stored).then(() => {});
+  }
+
   #overflow(record: T): Promise<void> {
     const { overflow, counters } = this.#parts;
     if (this.#isBlocking || this.#queue.room === "busy") {
-      const accepted = this.#waiting.enqueue(record);
+      const accepted = this.#waiting.enqueue([record]);
       this.startTimeout();
       return accepted;
     }

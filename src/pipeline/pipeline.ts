@@ -119,6 +119,20 @@ export class Pipeline<T> {
     return this.#intake.offer(record);
   }
 
+  /**
+   * Accepts records together, and drops none: waits while there is no room.
+   *
+   * @param records Records that have been checked.
+   * @param signal Ends the wait for room; none of them is accepted then.
+   * @returns A promise that resolves when all are safe: on disk where there is a spool, else settled by the backend.
+   * @throws {BackendError} If the pipeline is closed, or as {@linkcode Pipeline.flush}.
+   */
+  async append(records: readonly T[], signal?: AbortSignal): Promise<void> {
+    if (records.length === 0) return;
+    await this.#intake.acceptAll(records, signal);
+    if (!this.#queue.isDurable) await this.#settle(this.#tracker.admitted);
+  }
+
   /** Counts a record that was refused as invalid. */
   countRefused(): void {
     this.#counters.refused++;
@@ -132,7 +146,10 @@ export class Pipeline<T> {
    * soon as it works again.
    */
   flush(): Promise<void> {
-    const target = this.#tracker.admitted + this.#intake.waiting;
+    return this.#settle(this.#tracker.admitted + this.#intake.waiting);
+  }
+
+  #settle(target: number): Promise<void> {
     if (this.#tracker.settled >= target) return Promise.resolve();
     if (this.#state === "closed") return Promise.reject(this.#closeReason);
     this.#source.flush();

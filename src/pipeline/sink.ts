@@ -3,6 +3,18 @@ import type { Dataset } from "../records/dataset.ts";
 /** Minimum days for which a ledger knows a batch. After that, a cleanup may delete its id, and a replay stores it again. */
 export const LEDGER_DAYS = 30;
 
+/** A run of records of a batch that have consecutive positions in one request. */
+export interface Member {
+  /** The id of the request. */
+  readonly requestId: string;
+  /** Position of its first record in the request. */
+  readonly first: number;
+  /** The number of records. */
+  readonly count: number;
+  /** Index of its first record in the batch. */
+  readonly index: number;
+}
+
 /** Records of one dataset that are written in one transaction. Frozen together with its id. */
 export interface Batch<T = unknown> {
   /** The id by which the ledger knows it. */
@@ -11,13 +23,19 @@ export interface Batch<T = unknown> {
   readonly dataset: Dataset<T>;
   /** The records, in the order in which they were accepted. */
   readonly records: readonly T[];
+  /**
+   * The requests that its records belong to; absent where none does. The transaction of the batch stores only records whose
+   * position in their request is not stored yet, and counts the others as duplicates. A request may come in several batches,
+   * also of several processes at once. Of a member that is not listed nothing is known.
+   */
+  readonly members?: readonly Member[];
 }
 
 /** Result of a batch: `committed` and `duplicates` add up to its records. */
 export interface WriteResult {
   /** Records that are now stored, restated ones included. */
   readonly committed: number;
-  /** Records that were not stored because their key was there already. */
+  /** Records that were not stored because their key, or their position in a request, was there already. */
   readonly duplicates: number;
   /** Those of the committed that took the place of an older record with their key. */
   readonly restated: number;
@@ -37,8 +55,8 @@ export interface Sink {
    */
   prepare?(batch: Batch): void;
   /**
-   * Writes a batch in one transaction together with its id. To write the same batch again changes nothing
-   * and gives the same result, marked as a replay.
+   * Writes a batch in one transaction together with its id and its members. To write the same batch again changes
+   * nothing and gives the same result, marked as a replay.
    *
    * @throws {BackendError} If it was not written, or if that is unknown. Of kind `data`, `timeout` and `unknown` only where it
    * is known that neither this attempt nor an earlier one has stored or will store anything.

@@ -28,6 +28,11 @@ export const FrameKind = {
   SPLIT: 3,
   /** All records before `sequence` are settled (nothing). */
   CURSOR: 4,
+  /**
+   * Members of the records in the frame that follows directly (a JSON array of
+   * `[requestId, first, count, index]`). A reader of an older release skips it and takes the records as they are.
+   */
+  MEMBERS: 5,
 } as const;
 
 /** A frame. */

@@ -1,5 +1,6 @@
 import { claimedLength, decodeFrame, encodeFrame, findMark, type Frame } from "./frame.ts";
 import { syncFolder } from "../pipeline/durable_file.ts";
+import { concatenate } from "../records/bytes.ts";
 import { Segment } from "./segment.ts";
 
 /** Segments that are kept open at most. */
@@ -60,12 +61,12 @@ export class Journal {
   }
 
   /**
-   * Adds a frame.
+   * Adds frames, one directly behind the other.
    *
-   * @returns Where it stands.
+   * @returns Where the first stands.
    */
-  async append(frame: Frame): Promise<{ segment: Segment; offset: number }> {
-    const bytes = encodeFrame(frame);
+  async append(...frames: readonly Frame[]): Promise<{ segment: Segment; offset: number }> {
+    const bytes = frames.length === 1 ? encodeFrame(frames[0]) : concatenate(frames.map(encodeFrame));
     const segment = await this.#writable();
     try {
       const offset = await segment.append(bytes);

@@ -1,4 +1,4 @@
-import { type Frame, FrameKind } from "./frame.ts";
+import type { Frame } from "./frame.ts";
 import type { Journal } from "./journal.ts";
 import type { Segment } from "./segment.ts";
 import {
@@ -8,6 +8,7 @@ import {
   MAX_BUFFERED_RECORDS,
   type QueueHooks,
 } from "../pipeline/queue.ts";
+import { recordFrames } from "./record_frames.ts";
 import type { WrittenGroup } from "./spool_intake.ts";
 import { type Group, SpoolReader } from "./spool_reader.ts";
 import type { RecoveredState } from "./spool_recovery.ts";
@@ -138,10 +139,8 @@ export class SpoolBacklog<T> {
 
   /** The frames of a segment whose records are still in memory. */
   *framesIn(target: Segment): Generator<Frame> {
-    for (const { segment, first, records, time } of [...this.#unsettled, ...this.#window]) {
-      if (segment !== target) continue;
-      const payload = JSON.stringify(records);
-      yield { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
+    for (const group of [...this.#unsettled, ...this.#window]) {
+      if (group.segment === target) yield* recordFrames(group);
     }
   }
 

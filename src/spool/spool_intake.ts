@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers";
 import type { Dataset } from "../records/dataset.ts";
-import { FrameKind } from "./frame.ts";
+import { recordFrames } from "./record_frames.ts";
 import type { Journal } from "./journal.ts";
 import { MAX_BUFFERED_BYTES, MAX_BUFFERED_RECORDS } from "../pipeline/queue.ts";
 import type { SpoolGuard } from "./spool_guard.ts";
@@ -135,12 +135,11 @@ export class SpoolIntake<T> {
   async #write({ records, time }: CommitGroup<T>): Promise<WrittenGroup<T>> {
     const { journal, guard, isSynced } = this.#parts;
     const first = this.#next;
-    const payload = JSON.stringify(records);
-    const frame = { kind: FrameKind.RECORDS, sequence: first, count: records.length, time, payload };
-    const { segment, offset } = await journal.append(frame);
+    const frames = recordFrames({ first, records, time });
+    const { segment, offset } = await journal.append(...frames);
     if (isSynced) await journal.sync();
     await guard.check();
     this.#next += records.length;
-    return { group: { first, records, bytes: payload.length, time, segment }, offset };
+    return { group: { first, records, bytes: frames.at(-1)!.payload.length, time, segment }, offset };
   }
 }

@@ -1,5 +1,8 @@
+import { restoreOrigins } from "../pipeline/members.ts";
+import type { Member } from "../pipeline/sink.ts";
 import { FrameKind } from "./frame.ts";
 import type { Journal, Piece } from "./journal.ts";
+import { decodeMembers } from "./record_frames.ts";
 import type { Segment } from "./segment.ts";
 
 /** Records that were accepted together. */
@@ -25,6 +28,10 @@ export class SpoolReader<T> {
   /** Number of the next record to read. */
   #nextSequence: number;
   #peeked: Group<T> | undefined;
+  /** Members of the records whose frame begins at an offset. */
+  #members:
+    | { readonly of: readonly Member[]; readonly segment: Segment; readonly offset: number }
+    | undefined;
 
   /** Makes a reader that begins with the first record from a number on. */
   constructor(journal: Journal, nextSequence: number) {
@@ -85,13 +92,18 @@ export class SpoolReader<T> {
     }
   }
 
-  #groupIn(segment: Segment, { frame, length }: Piece): Group<T> | undefined {
+  #groupIn(segment: Segment, { frame, offset, length }: Piece): Group<T> | undefined {
+    if (frame?.kind === FrameKind.MEMBERS) {
+      this.#members = { of: decodeMembers(frame.payload), segment, offset: offset + length };
+    }
     if (frame?.kind !== FrameKind.RECORDS) return undefined;
     const end = frame.sequence + frame.count;
     if (end <= this.#nextSequence) return undefined; // written twice, or settled
     const known = Math.max(0, this.#nextSequence - frame.sequence);
     this.#nextSequence = end;
     const records: T[] = JSON.parse(frame.payload);
+    const members = this.#members;
+    if (members?.segment === segment && members.offset === offset) restoreOrigins(records, members.of);
     return {
       first: frame.sequence + known,
       records: known > 0 ? records.slice(known) : records,

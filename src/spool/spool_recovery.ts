@@ -100,8 +100,9 @@ async function readPieces(journal: Journal, segment: Segment): Promise<Piece[] |
     try {
       const pieces: Piece[] = [];
       for await (const piece of journal.read(segment)) {
-        const isRecords = piece.frame?.kind === FrameKind.RECORDS;
-        pieces.push(isRecords ? { ...piece, frame: { ...piece.frame!, payload: "" } } : piece);
+        const { frame } = piece;
+        const isLarge = frame?.kind === FrameKind.RECORDS || frame?.kind === FrameKind.MEMBERS;
+        pieces.push(isLarge ? { ...piece, frame: { ...frame, payload: "" } } : piece);
       }
       return pieces;
     } catch {

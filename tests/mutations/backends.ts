@@ -40,8 +40,8 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "sqlite-ledger-days",
     file: "src/backends/sqlite/cleanup.ts",
-    before: "Date.now() - LEDGER_DAYS * DAY_MS;",
-    after: "Date.now();",
+    before: "Date.now() - LEDGER_DAYS * DAY_MS);",
+    after: "Date.now());",
     tests: ["sqlite_test.ts: ledger"],
   },
   {

@@ -182,8 +182,8 @@ export const PIPELINE: readonly Mutation[] = [
   {
     name: "half-ids",
     file: "src/pipeline/batch_delivery.ts",
-    before: "id: `${id}/${i}`",
-    after: "id: crypto.randomUUID()",
+    before: "batchOf(`${id}/${i}`",
+    after: "batchOf(crypto.randomUUID()",
     tests: ["spool_test.ts: after it was halved"],
   },
   {
@@ -325,8 +325,8 @@ export const PIPELINE: readonly Mutation[] = [
   {
     name: "flush-waiting",
     file: "src/pipeline/pipeline.ts",
-    before: "this.#tracker.admitted + this.#intake.waiting;",
-    after: "this.#tracker.admitted;",
+    before: "this.#tracker.admitted + this.#intake.waiting)",
+    after: "this.#tracker.admitted)",
     tests: ["pipeline_test.ts: flush"],
   },
   {

@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
+import { REQUEST_HOURS } from "../../pipeline/members.ts";
 import { LEDGER_DAYS } from "../../pipeline/sink.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import type { Partition, PartitionManager } from "./partitions.ts";
@@ -90,14 +91,18 @@ export class Retention {
     return deleted;
   }
 
-  /** Deletes batches that will not be sent again. */
+  /** Deletes batches and requests that will not be sent again. */
   async #pruneLedger(end: number): Promise<void> {
-    const old = `committed_at < now() - interval '${LEDGER_DAYS} days'`;
-    await this.#repeat(
-      "DELETE FROM ledger WHERE batch_id IN (SELECT batch_id FROM ledger " +
-        `WHERE ${old} LIMIT ${STEP_ROWS} FOR UPDATE SKIP LOCKED)`,
-      end,
-    );
+    const prune = (table: string, { key, old }: { key: string; old: string }) =>
+      this.#repeat(
+        `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} ` +
+          `WHERE ${old} LIMIT ${STEP_ROWS} FOR UPDATE SKIP LOCKED)`,
+        end,
+      );
+    const batches = `committed_at < now() - interval '${LEDGER_DAYS} days'`;
+    await prune("ledger", { key: "batch_id", old: batches });
+    const requests = `stored_at < now() - interval '${REQUEST_HOURS} hours'`;
+    await prune("requests", { key: "request_id, dataset", old: requests });
   }
 
   /** Repeats a statement that deletes a step until no rows are left or time is up; returns the number of rows. */

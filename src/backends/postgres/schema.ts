@@ -3,7 +3,7 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 4;
+export const SCHEMA_VERSION = 5;
 /**
  * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
  * may be null, keep it, so that agents of several releases share a database.
@@ -15,7 +15,8 @@ export function tablesOf(version: number): string[] {
   const tables = Object.values(DATASETS).filter((dataset) => hasTable(dataset, version)).map(({ name }) =>
     name
   );
-  return ["schema_version", "ledger", ...tables, ...(version >= 2 ? ["live_documents"] : [])];
+  const added = [...(version >= 2 ? ["live_documents"] : []), ...(version >= 5 ? ["requests"] : [])];
+  return ["schema_version", "ledger", ...tables, ...added];
 }
 
 /** The statements that lead to each schema version from the one before, beside the tables and columns of datasets. */
@@ -31,6 +32,11 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
     "updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, id))",
   ],
   3: ["ALTER TABLE schema_version ADD COLUMN writable_from integer"],
+  5: [
+    "CREATE TABLE requests (request_id text, dataset text, ranges text NOT NULL, " +
+    "stored_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (request_id, dataset))",
+    "CREATE INDEX requests_stored_at ON requests (stored_at)",
+  ],
 };
 
 /** The statements that lead from a schema version, 0 for an empty database, to that of this program. */

@@ -16,7 +16,12 @@ export interface TableFaults {
 function keys(): [table: string, columns: string][] {
   const ofDatasets = Object.values(DATASETS).filter(({ key }) => key.length > 0)
     .map((dataset): [string, string] => [dataset.name, columnNames(dataset, dataset.key)]);
-  return [["ledger", "batch_id"], ["live_documents", "kind, id"], ...ofDatasets];
+  return [
+    ["ledger", "batch_id"],
+    ["live_documents", "kind, id"],
+    ["requests", "request_id, dataset"],
+    ...ofDatasets,
+  ];
 }
 
 /**

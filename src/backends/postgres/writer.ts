@@ -5,6 +5,7 @@ import type { ConflictPolicy } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
 import type { PartitionManager } from "./partitions.ts";
 import { type PostgresPool, type PostgresSession, SLACK_MS } from "./pool.ts";
+import { addMembers } from "./requests.ts";
 import {
   columnList,
   expectedShape,
@@ -22,6 +23,8 @@ import {
 /** A server that waits for COPY data probes the connection after 30 seconds, and closes it after three failures. */
 const KEEP_ALIVE =
   "SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3; ";
+
+const NOTHING: WriteResult = { committed: 0, duplicates: 0, restated: 0 };
 
 /** Options of a {@linkcode PostgresWriter}. */
 export interface WriterOptions {
@@ -72,8 +75,7 @@ export class PostgresWriter {
     const { name } = batch.dataset;
     if (!this.#conflicting.has(name)) {
       try {
-        return await this.#transact(batch, async (session) => {
-          const { dataset, records } = batch;
+        return await this.#transact(batch, async (session, { dataset, records }) => {
           const copy = `COPY ${name} (${columnList(dataset)}) FROM STDIN (FORMAT binary)`;
           await session.copyIn(copy, encodeRecords(dataset, records));
           onSent?.();
@@ -84,15 +86,23 @@ export class PostgresWriter {
         // The driver does not report the error of every failed COPY. INSERT meets the same error, or resolves it.
       }
     }
-    const result = await this.#transact(batch, (session) => this.#insert(session, batch));
-    if (result.duplicates + result.restated > 0) this.#conflicting.add(name);
+    let isConflicting = false;
+    const result = await this.#transact(batch, async (session, batch) => {
+      const result = await this.#insert(session, batch);
+      isConflicting = result.duplicates + result.restated > 0;
+      return result;
+    });
+    if (isConflicting) this.#conflicting.add(name);
     else this.#conflicting.delete(name);
     return result;
   }
 
-  /** Writes a batch in one transaction with its ledger entry, unless that exists. */
-  #transact(batch: Batch, write: (session: PostgresSession) => Promise<WriteResult>): Promise<WriteResult> {
-    const { id, dataset, records } = batch;
+  /** Writes what is new of a batch in one transaction with its ledger entry, unless that exists. */
+  #transact(
+    batch: Batch,
+    write: (session: PostgresSession, batch: Batch) => Promise<WriteResult>,
+  ): Promise<WriteResult> {
+    const { id, dataset, records, members } = batch;
     const operation = "write";
     const limitMs = 2 * this.#statementTimeoutMs + SLACK_MS;
     // If this process vanishes, the server ends the transaction by itself: later attempts wait for its ledger entry.
@@ -108,12 +118,15 @@ export class PostgresWriter {
         [id],
       );
       if (isNew === 0) return await lookUp(session, id);
+      const stored = members && await addMembers(session, dataset.name, members);
       isEntered = true;
-      const result = await write(session);
+      const fresh = stored?.size ? { ...batch, records: records.filter((_, i) => !stored.has(i)) } : batch;
+      const written = fresh.records.length > 0 ? await write(session, fresh) : NOTHING;
+      const result = { ...written, duplicates: written.duplicates + (stored?.size ?? 0) };
       // It also confirms: after a COPY that failed unseen the server refuses any statement.
       const [[shape, hasTriggers]] = await session.query(shapeQuery(dataset));
       if (shape !== expectedShape(dataset)) throw this.#alteredError(dataset, shape);
-      if (hasTriggers === "true") await this.#assertStored(session, batch);
+      if (hasTriggers === "true") await this.#assertStored(session, fresh);
       if (result.duplicates + result.restated > 0) {
         const { committed, duplicates, restated } = result;
         await session.query(

@@ -64,7 +64,7 @@ async function findBadBatches({ query, asText }: VerifiedDatabase): Promise<Stor
   const rows = await query(
     `SELECT batch_id, dataset, ${numbers.map(asText).join(", ")} FROM ledger ` +
       `WHERE ${numbers.map((name) => `${name} < 0`).join(" OR ")} OR restated > committed ` +
-      `OR committed + duplicates = 0 OR (dataset IN (${unkeyed.join(", ")}) AND duplicates + restated > 0) ` +
+      `OR committed + duplicates = 0 OR (dataset IN (${unkeyed.join(", ")}) AND restated > 0) ` +
       `LIMIT ${MAX_FAULTS}`,
   );
   return rows.map(([id, dataset, ...counts]) => ({

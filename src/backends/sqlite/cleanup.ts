@@ -1,8 +1,9 @@
 import { setImmediate } from "node:timers";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
+import { REQUEST_HOURS } from "../../pipeline/members.ts";
 import { LEDGER_DAYS } from "../../pipeline/sink.ts";
-import { DAY_MS } from "../../records/calendar.ts";
+import { DAY_MS, HOUR_MS } from "../../records/calendar.ts";
 import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 
 /** Rows and file pages that one transaction takes, at most, so that other writers get their turn. */
@@ -53,11 +54,17 @@ export class SqliteCleanup {
     }
   }
 
-  /** Deletes batches that will not be sent again. */
+  /** Deletes batches and requests that will not be sent again. */
   async #pruneLedger(): Promise<void> {
-    const sql =
+    const batches =
       "DELETE FROM ledger WHERE batch_id IN (SELECT batch_id FROM ledger WHERE committed_at < ? LIMIT ?)";
-    const before = Date.now() - LEDGER_DAYS * DAY_MS;
+    await this.#prune(batches, Date.now() - LEDGER_DAYS * DAY_MS);
+    const requests = "DELETE FROM requests WHERE (request_id, dataset) IN " +
+      "(SELECT request_id, dataset FROM requests WHERE stored_at < ? LIMIT ?)";
+    await this.#prune(requests, Date.now() - REQUEST_HOURS * HOUR_MS);
+  }
+
+  async #prune(sql: string, before: number): Promise<void> {
     await this.#runInSteps("delete", MAX_ROWS, {
       step: (rows) => runOnce(this.#database, sql, [before, rows]),
     });

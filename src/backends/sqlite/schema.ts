@@ -12,7 +12,7 @@ import { Decimal, splitAmount } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 4;
+export const SCHEMA_VERSION = 5;
 /**
  * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
  * may be null, keep it, so that programs of several releases share a file.
@@ -40,6 +40,11 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
     "updated_at INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID",
   ],
   3: ["ALTER TABLE schema_version ADD COLUMN writable_from INTEGER"],
+  5: [
+    "CREATE TABLE requests (request_id TEXT NOT NULL, dataset TEXT NOT NULL, ranges TEXT NOT NULL, " +
+    "stored_at INTEGER NOT NULL, PRIMARY KEY (request_id, dataset)) WITHOUT ROWID",
+    "CREATE INDEX requests_stored_at ON requests (stored_at)",
+  ],
 };
 
 /** The statements that lead from a schema version, 0 for an empty database, to that of this program. */

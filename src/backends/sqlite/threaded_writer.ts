@@ -69,8 +69,8 @@ export class ThreadedWriter {
   }
 }
 
-function encodeBatch({ id, dataset, records }: Batch): EncodedBatch {
+function encodeBatch({ id, dataset, records, members }: Batch): EncodedBatch {
   const used = narrow(dataset, records);
   const fields = used.columns.map(({ field }) => field);
-  return { id, dataset: dataset.name, fields, rows: encodeRows(used, records) };
+  return { id, dataset: dataset.name, fields, rows: encodeRows(used, records), members };
 }

@@ -1,5 +1,5 @@
 import { BackendError } from "../../errors.ts";
-import type { WriteResult } from "../../pipeline/sink.ts";
+import type { Member, WriteResult } from "../../pipeline/sink.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { type Dataset, type DatasetName, narrowTo } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
@@ -13,6 +13,7 @@ import {
 } from "./driver.ts";
 import { asBackendError } from "./file.ts";
 import { FileGuard, type OpenFile } from "./file_guard.ts";
+import { addMembers } from "./requests.ts";
 import { eachRow, type Rows } from "./rows.ts";
 import { insertStatement, restateStatement } from "./schema.ts";
 
@@ -23,6 +24,7 @@ export interface EncodedBatch {
   /** The fields that the rows have columns for. */
   readonly fields: readonly string[];
   readonly rows: Rows;
+  readonly members?: readonly Member[];
 }
 
 /** Options of a {@linkcode SqliteWriter}. */
@@ -93,14 +95,17 @@ export class SqliteWriter {
     return { committed, duplicates, restated, isReplay: true };
   }
 
-  #insert({ id, dataset: name, fields, rows }: EncodedBatch): WriteResult {
+  #insert({ id, dataset: name, fields, rows, members }: EncodedBatch): WriteResult {
     const dataset = narrowTo<unknown>(DATASETS[name], fields);
     const { insert, restate } = this.#statementsOf(dataset);
     const hasTriggers = queryAll(this.#database, TRIGGERS, [name]).length > 0;
+    const stored = members && addMembers(this.#database, name, members);
     const before = this.#changes();
     let inserted = 0;
     let restated = 0;
+    let index = 0;
     for (const row of eachRow(dataset, rows)) {
+      if (stored?.has(index++)) continue;
       // To ask after each row what has changed takes a sixth of the time.
       if (!restate && !hasTriggers) insert.put(row);
       else if (insert.run(row) > 0) inserted++;
