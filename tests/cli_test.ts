@@ -70,6 +70,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
   assertEquals(commands, [
     "collect",
     "serve",
+    "dashboard",
     "database init",
     "database test-connection",
     "database stats",

@@ -65,7 +65,7 @@ const FILES = [
 ];
 const COLLECT = ["collect --interval 100ms --duration 300ms"];
 /** Runs until a signal; on a free port of loopback, which its set does not name. */
-const SERVE = ["serve --listen 127.0.0.1:0"];
+const SERVE = ["serve --listen 127.0.0.1:0", "dashboard --port 0"];
 const NO_DATABASE = ["--help", "--version", "database examples"];
 
 /** Commands of each set. */
@@ -143,7 +143,7 @@ async function run(
   const { protocol, host } = new URL(url);
   const [base = "", missing] = set?.split("-without-") ?? [];
   const flags = set === undefined ? [] : [`-P=${set}`];
-  const isServer = command.startsWith("serve");
+  const isServer = SERVE.includes(command);
   if (SETS[base]?.net !== undefined && missing !== "net") {
     net = [...base.startsWith("sqlite") ? [] : [host], ...isServer ? ["127.0.0.1"] : [], ...net];
   }

@@ -23,6 +23,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./serve.ts")).serveCommand,
   },
   {
+    name: "dashboard",
+    summary: "show costs, budgets, clusters and models in a browser, on this machine",
+    load: async () => (await import("./dashboard.ts")).dashboard,
+  },
+  {
     name: "database init",
     summary: "create or upgrade the tables, and the SQLite file",
     load: async () => (await import("./init.ts")).init,

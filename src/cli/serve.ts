@@ -79,7 +79,9 @@ function onEvent(event: TelemetryEvent): void {
 }
 
 /** Reports an answer whose cause the client was not told. */
-function noteFailure({ method, path, error }: { method: string; path?: string; error?: unknown }): void {
+export function noteFailure(
+  { method, path, error }: { method: string; path?: string; error?: unknown },
+): void {
   if (error === undefined) return;
   note(`${method} ${path}: ${error instanceof Error ? error.stack ?? error.message : String(error)}`);
 }
@@ -111,7 +113,8 @@ function readSpool(given: Arguments): string | undefined {
   return file === undefined ? DEFAULT_SPOOL : `${file}-spool`;
 }
 
-function stopped(signal: AbortSignal): Promise<void> {
+/** Waits for a signal to stop. */
+export function stopped(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -24,7 +24,7 @@ import {
   SUMMARY_OPTIONS,
 } from "../query/view_options.ts";
 import { allocateCosts } from "../views/allocation.ts";
-import { budgetsView } from "../views/budgets.ts";
+import { budgetDaysView } from "../views/budgets.ts";
 import { clustersView } from "../views/clusters.ts";
 import { costSummary } from "../views/costs.ts";
 import { dataHealthView } from "../views/data_health.ts";
@@ -59,10 +59,10 @@ export const VIEW_ROUTES: readonly Route[] = [
   }),
   route({
     name: "budgets",
-    summary: "Budgets, and what is spent of each",
+    summary: "Budgets, and what is spent of each on which days",
     options: [{ name: "budget-id", value: "ID", summary: "only this budget" }, ...BUDGET_OPTIONS],
     read: (given) => readBudgets(given, given.text("budget-id")),
-    answer: budgetsView,
+    answer: budgetDaysView,
   }),
   route({
     name: "clusters",

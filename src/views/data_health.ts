@@ -4,7 +4,6 @@ import { DeadLetters } from "../pipeline/dead_letters.ts";
 import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type { StoreStats } from "../store.ts";
 import { type ListedDelivery, livePartsOf, readDeliveries } from "../transfer/deliveries.ts";
 
 /** A dataset: how much of it there is, and how old the newest record is. */
@@ -64,12 +63,17 @@ export const MAX_COUNTED = 10_000;
 /** Most deliveries that the view lists. */
 const MAX_DELIVERIES = 20;
 
+/** Counters of a hub or an observatory. */
+interface Counters {
+  readonly datasets: Partial<Record<DatasetName, PipelineStats>>;
+}
+
 /** What only the process that answers knows. */
 export interface ProcessHealth {
   /** Its configuration. */
   config?: PersistenceConfig;
   /** Counters of its hub and observatory. */
-  stats?: readonly StoreStats[];
+  stats?: readonly Counters[];
 }
 
 /** Content of a database, and its time range. */

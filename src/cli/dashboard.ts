@@ -1,0 +1,61 @@
+import { openBackend } from "../config.ts";
+import { ObservabilityHub } from "../hub.ts";
+import { CostObservatory } from "../observatory.ts";
+import { readCount } from "../query/option_values.ts";
+import { createApp } from "../server/app.ts";
+import { DashboardAccess } from "../server/dashboard_access.ts";
+import { ROUTES } from "../server/routes.ts";
+import { serve } from "../server/serve.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, readConfig } from "./command.ts";
+import { note, print } from "./output.ts";
+import { noteFailure, stopped } from "./serve.ts";
+
+/** Port where none is given. */
+const DEFAULT_PORT = 8431;
+/** Bytes of the secret of a run. */
+const SECRET_BYTES = 24;
+/** Time that requests get at the end, in milliseconds. */
+const DEADLINE_MS = 1_000;
+
+/** `openfinops dashboard` */
+export const dashboard: Command = {
+  name: "dashboard",
+  options: [
+    ...CONNECTION_OPTIONS,
+    { name: "port", value: "N", summary: `port on 127.0.0.1; 0 for a free one (default ${DEFAULT_PORT})` },
+  ],
+  examples: [
+    "openfinops dashboard",
+    "openfinops dashboard --port 0 --connection-string postgresql://db.example/telemetry",
+  ],
+  async run(given) {
+    const text = given.text("port");
+    const port = text === undefined ? DEFAULT_PORT : readCount("port", text, 0);
+    const config = readConfig(given);
+    const stop = listenForStop();
+    const backend = await openBackend(config, { mode: "read" });
+    try {
+      const hub = await ObservabilityHub.open({ backend });
+      const costs = await CostObservatory.open({ backend });
+      const secret = crypto.getRandomValues(new Uint8Array(SECRET_BYTES)).toBase64({ alphabet: "base64url" });
+      const routes = ROUTES.filter(({ method, scope }) =>
+        method === "GET" && ["none", "read"].includes(scope)
+      );
+      const app = createApp({ hub, costs, backend, config: { ...config, backend } }, {
+        access: new DashboardAccess(secret),
+        routes,
+        onAnswer: noteFailure,
+      });
+      const listening = await serve(app, { hostname: "127.0.0.1", port });
+      note(`Listening on ${listening.url} for ${databaseName(given)}, read only. Open in a browser:`);
+      print(`${listening.url}#token=${secret}`);
+      await stopped(stop.signal);
+      await listening.close({ deadlineMs: DEADLINE_MS });
+      await hub.close();
+      await costs.close();
+    } finally {
+      stop.dispose();
+      await backend.close();
+    }
+  },
+};

@@ -1,0 +1,145 @@
+/**
+ * Answers of views and aggregates, kept until newer data is committed: ten viewers cost as much as one.
+ *
+ * @module
+ */
+import type { Route, RouteRequest, ServerResources } from "./route.ts";
+
+/** Time after which an answer is read again: other processes may have committed. */
+const MAX_AGE_MS = 10_000;
+/** Most bytes of all answers that are kept, and of one. */
+const [MAX_BYTES, MAX_ANSWER_BYTES] = [16 << 20, 2 << 20];
+
+interface Answer {
+  /** Number of commits of this process when it was read. */
+  readonly version: number;
+  readonly at: number;
+  readonly status: number;
+  readonly headers: [string, string][];
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
+/** A read that several requests wait for. */
+interface Running {
+  readonly version: number;
+  readonly answer: Promise<Answer>;
+  readonly controller: AbortController;
+  waiting: number;
+}
+
+const caches = new WeakMap<ServerResources, AnswerCache>();
+
+/** Returns a route that keeps its answers. The read ends when no request waits for it any more. */
+export function cached(route: Route): Route {
+  return {
+    ...route,
+    handle: (asked, resources) =>
+      caches.getOrInsertComputed(resources, () => new AnswerCache()).answer(route, asked, resources),
+  };
+}
+
+/** Returns a route that changes something: answers are read again after it. */
+export function forgetting(route: Route): Route {
+  return {
+    ...route,
+    async handle(asked, resources) {
+      try {
+        return await route.handle(asked, resources);
+      } finally {
+        caches.delete(resources);
+      }
+    },
+  };
+}
+
+class AnswerCache {
+  /** The least recently used first. */
+  readonly #answers = new Map<string, Answer>();
+  readonly #running = new Map<string, Running>();
+  #bytes = 0;
+
+  async answer(route: Route, asked: RouteRequest, resources: ServerResources): Promise<Response> {
+    const { request, url, tenant } = asked;
+    const key = JSON.stringify([tenant ?? null, request.headers.get("accept"), url.pathname, url.search]);
+    const version = versionOf(resources);
+    const kept = this.#answers.get(key);
+    if (kept && kept.version === version && Date.now() - kept.at < MAX_AGE_MS) {
+      this.#answers.delete(key);
+      this.#answers.set(key, kept);
+      return respond(kept);
+    }
+    const found = await this.#join(key, version, {
+      signal: asked.signal,
+      read: (signal) => read(route, { ...asked, signal }, { resources, version }),
+    });
+    if (found.status === 200 && found.body.byteLength <= MAX_ANSWER_BYTES) this.#keep(key, found);
+    return respond(found);
+  }
+
+  /** Waits for a read that is on its way, or starts one. */
+  async #join(
+    key: string,
+    version: number,
+    { signal, read }: { signal: AbortSignal; read: (signal: AbortSignal) => Promise<Answer> },
+  ): Promise<Answer> {
+    let running = this.#running.get(key);
+    if (!running || running.version !== version || running.controller.signal.aborted) {
+      const controller = new AbortController();
+      const started: Running = { version, controller, answer: read(controller.signal), waiting: 0 };
+      running = started;
+      this.#running.set(key, started);
+      const forget = () => this.#running.get(key) === started && this.#running.delete(key);
+      started.answer.then(forget, forget);
+    }
+    running.waiting++;
+    const { promise: left, reject } = Promise.withResolvers<never>();
+    const leave = () => reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    if (signal.aborted) leave();
+    try {
+      return await Promise.race([running.answer, left]);
+    } finally {
+      signal.removeEventListener("abort", leave);
+      if (--running.waiting === 0 && this.#running.get(key) === running) {
+        running.controller.abort(signal.reason);
+      }
+    }
+  }
+
+  #keep(key: string, answer: Answer): void {
+    this.#bytes += answer.body.byteLength - (this.#answers.get(key)?.body.byteLength ?? 0);
+    this.#answers.delete(key);
+    this.#answers.set(key, answer);
+    for (const [oldest, { body }] of this.#answers) {
+      if (this.#bytes <= MAX_BYTES) break;
+      this.#answers.delete(oldest);
+      this.#bytes -= body.byteLength;
+    }
+  }
+}
+
+/** Number of commits and deletions that this process knows of. */
+function versionOf({ hub, costs }: ServerResources): number {
+  const stats = [hub.stats(), costs.stats()].flatMap(({ datasets }) => Object.values(datasets));
+  return stats.reduce((sum, { committed, restated }) => sum + committed + restated, 0);
+}
+
+async function read(
+  route: Route,
+  asked: RouteRequest,
+  { resources, version }: { resources: ServerResources; version: number },
+): Promise<Answer> {
+  const at = Date.now();
+  const { status, headers, body } = await route.handle(asked, resources);
+  return {
+    version,
+    at,
+    status,
+    headers: [...headers],
+    body: new Uint8Array(await new Response(body).arrayBuffer()),
+  };
+}
+
+function respond({ status, headers, body }: Answer): Response {
+  return new Response(body, { status, headers });
+}

@@ -1,0 +1,115 @@
+/** Files of the dashboard and who may read through it. What it shows is tested in a browser, in `dashboard_browser_test.ts`. */
+import { money, roundMoney as roundOnPage } from "../web/format.js";
+import { rangeParams, readState, writeState } from "../web/state.js";
+import { h, toHtml } from "../web/tree.js";
+import { roundMoney } from "../src/records/currency.ts";
+import { DashboardAccess } from "../src/server/dashboard_access.ts";
+import { WEB_FILES } from "../src/server/web_routes.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { Chance } from "./faults/chance.ts";
+import { openServer } from "./server.ts";
+
+const WEB = new URL("../web/", import.meta.url);
+
+Deno.test("The dashboard serves each file of web/ and uPlot, with a strict policy", async () => {
+  await using server = await openServer();
+  const names = [...Deno.readDirSync(WEB)].map(({ name }) => name);
+  assertEquals(Object.keys(WEB_FILES).toSorted(), [...names, "uplot.css", "uplot.js"].toSorted());
+  let zipped = 0;
+  for (const name of Object.keys(WEB_FILES)) {
+    const path = name === "index.html" ? "/" : `/web/${name}`;
+    const { status, headers, text } = await server.send(path);
+    assertEquals([status, text], [200, WEB_FILES[name]], name);
+    assertMatch(headers.get("content-security-policy")!, /^default-src 'self';(?!.*unsafe)/);
+    const again = await server.send(path, { headers: { "if-none-match": headers.get("etag")! } });
+    assertEquals([again.status, again.text], [304, ""], name);
+    const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"));
+    zipped += (await new Response(stream).arrayBuffer()).byteLength;
+  }
+  assert(zipped < 120_000, `${zipped} bytes gzipped`);
+  assertEquals((await server.send("/web/nothing.js")).status, 404);
+  assertEquals((await server.send("/web/toString")).status, 404);
+});
+
+Deno.test("The dashboard names no other host, and no inline script or style", () => {
+  for (const [name, text] of Object.entries(WEB_FILES)) {
+    if (name.startsWith("uplot")) continue;
+    const others = [...text.matchAll(/https?:\/\/([\w.-]+)/g)].map(([, host]) => host);
+    assertEquals(others.filter((host) => !["localhost", "www.w3.org"].includes(host)), [], name);
+    assert(!/innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(/.test(text), name);
+  }
+  assert(!/<style|style=|<script(?![^>]*src=)|\son\w+=/.test(WEB_FILES["index.html"]));
+});
+
+Deno.test("A dashboard on loopback refuses other hosts, wrong secrets and writes", async () => {
+  const access = new DashboardAccess("secret");
+  const ask = async (url: string, scope: "none" | "read" | "admin", token?: string) => {
+    const headers: HeadersInit = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    return await access.authorize(new Request(url, { headers }), scope).then(() => "ok", ({ code }) => code);
+  };
+  const here = "http://127.0.0.1:8431/api/v1/costs";
+  assertEquals(await ask(here, "read", "secret"), "ok");
+  assertEquals(await ask("http://[::1]:8431/", "none"), "ok");
+  assertEquals(await ask("http://localhost:8431/", "none"), "ok");
+  assertEquals(await ask(here, "read"), "TOKEN_MISSING");
+  assertEquals(await ask(here, "read", "secre"), "TOKEN_REFUSED");
+  assertEquals(await ask(here, "admin", "secret"), "SCOPE_MISSING");
+  // A page of another site whose name resolves to loopback sends its own name.
+  for (const host of ["evil.example:8431", "127.0.0.1.evil.example", "localhost.evil.example:8431"]) {
+    assertEquals(await ask(`http://${host}/`, "none", "secret"), "HOST_REFUSED", host);
+  }
+});
+
+Deno.test("The dashboard rounds money as the command does", () => {
+  const chance = new Chance(11);
+  const currencies = ["USD", "JPY", "KWD", "credits"];
+  for (let round = 0; round < 5_000; round++) {
+    const [units, digits] = [chance.between(0, 3) * chance.between(0, 9_999), chance.between(0, 18)];
+    const fraction = Array.from({ length: digits }, () => chance.between(0, 9) * chance.between(0, 1)).join(
+      "",
+    )
+      .replace(/0+$/, "");
+    const amount = `${chance.between(0, 3) === 0 ? "-" : ""}${units}${fraction && `.${fraction}`}`;
+    const currency = currencies[chance.between(0, 3)];
+    assertEquals(roundOnPage(amount, currency), roundMoney(amount, currency), `${amount} ${currency}`);
+  }
+  assertEquals(money("-1234567.891", "USD"), "-1,234,567.89");
+});
+
+Deno.test("The dashboard keeps its whole state in the address", () => {
+  const state = {
+    page: "costs",
+    range: "2026-10",
+    zone: "Europe/Berlin",
+    by: "tags.team",
+    where: ['tags.env="a&b=c"', "amount>1"],
+    money: "USD estimated",
+    theme: "dark",
+    live: true,
+    more: { entries: "1" },
+  };
+  assertEquals(readState(writeState(state)), state);
+  assertEquals(writeState(readState("")), "#/costs");
+  assertEquals(readState("#/costs?zone=nowhere").zone, "UTC");
+});
+
+Deno.test("Ranges of the dashboard begin at midnight of the zone", () => {
+  const now = Date.parse("2026-11-30T23:30:00Z"); // already December in Berlin
+  const of = (range: string, zone = "UTC") => rangeParams({ range, zone }, now);
+  assertEquals(of("30d"), { since: "2026-11-01", "time-zone": "UTC" });
+  assertEquals(of("7d", "Europe/Berlin"), { since: "2026-11-25", "time-zone": "Europe/Berlin" });
+  assertEquals(of("last-month"), { during: "last-month", "time-zone": "UTC" });
+  assertEquals(of("2026-10-01..2026-10-05"), {
+    since: "2026-10-01",
+    until: "2026-10-05",
+    "time-zone": "UTC",
+  });
+});
+
+Deno.test("Trees of the dashboard keep hostile text as text", () => {
+  const text = '<img src=x onerror=alert(1)>"&';
+  assertEquals(
+    toHtml(h("td", { title: text, onclick: () => {}, hidden: false }, text, null, [h("br")])),
+    '<td title="&lt;img src=x onerror=alert(1)&gt;&quot;&amp;">&lt;img src=x onerror=alert(1)&gt;&quot;&amp;<br></td>',
+  );
+});

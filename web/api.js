@@ -1,0 +1,82 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * Requests to the API of the server.
+ *
+ * @module
+ */
+
+const TOKEN = "openfinops-token";
+
+/** An error that the server or the network gave. */
+export class ApiError extends Error {
+  /** @param {string} message @param {{ code: string, status: number }} details */
+  constructor(message, { code, status }) {
+    super(message);
+    this.code = code;
+    this.status = status;
+  }
+}
+
+/** Takes the secret of a run out of the address, so that it is not shared. New tabs know it, too. */
+export function takeToken() {
+  const match = /^#token=([\w.~-]+)$/.exec(location.hash);
+  if (!match) return;
+  localStorage.setItem(TOKEN, match[1]);
+  sessionStorage.removeItem(TOKEN);
+  history.replaceState(null, "", `${location.pathname}#/`);
+}
+
+/** Keeps a token that a person has typed, in this tab only. @param {string} token */
+export function setToken(token) {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+/** @typedef {Record<string, string | number | readonly string[] | undefined>} Params */
+
+/**
+ * Asks a route of the API.
+ * @param {string} path Path under `/api/v1/`.
+ * @param {Params} [params]
+ * @param {{ signal?: AbortSignal, method?: string, body?: unknown }} [options]
+ * @returns {Promise<any>}
+ */
+export async function ask(path, params = {}, { signal, method = "GET", body } = {}) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== undefined && each !== "") query.append(name, String(each));
+    }
+  }
+  const token = sessionStorage.getItem(TOKEN) ?? localStorage.getItem(TOKEN);
+  /** @type {Record<string, string>} */
+  const headers = { accept: "application/json" };
+  if (token) headers.authorization = `Bearer ${token}`;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const address = `api/v1/${path}${query.size > 0 ? `?${query}` : ""}`;
+  let response;
+  try {
+    response = await fetch(address, {
+      method,
+      headers,
+      signal,
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError("The server does not answer. Is it still running?", {
+      code: "CONNECTION_LOST",
+      status: 0,
+    });
+  }
+  const found = await response.json().catch(() => ({}));
+  if (response.ok) return found;
+  const { code = "UNKNOWN", message = `The server answered with status ${response.status}.` } = found.error ??
+    {};
+  throw new ApiError(message, { code, status: response.status });
+}
+
+/** Rows of an answer. @param {any} answer @returns {any[]} */
+export function rowsOf(answer) {
+  return Array.isArray(answer) ? answer : answer.rows ?? answer.records ?? answer.data ?? [];
+}

@@ -1,0 +1,276 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * Budgets with their burn-down, anomalies on their series, and alerts.
+ *
+ * @module
+ */
+import { ask, rowsOf } from "./api.js";
+import { lines, stackedBars } from "./charts.js";
+import { bucketLabel, condition, dateTime, day, money, percent, short, timeOf } from "./format.js";
+import { nameOfMoney } from "./costs.js";
+import { rangeParams } from "./state.js";
+import { h } from "./tree.js";
+import { amount, badge, button, chart, empty, num, panel, quiet, table, text, tipOf } from "./ui.js";
+
+/** @typedef {import("./main.js").Context} Context */
+
+const DAY = 86_400_000;
+
+/** @type {import("./main.js").Page} */
+export const budgetsPage = {
+  name: "budgets",
+  title: "Budgets",
+  filters: ["range", "zone"],
+  show: (context) => [
+    panel(context, { title: "Budgets" }, () => budgets(context)),
+    panel(context, { title: "Anomalies" }, () => anomalies(context)),
+    panel(context, { title: "Active alerts" }, () => alerts(context)),
+  ],
+};
+
+/** @param {Context} context */
+async function budgets({ signal }) {
+  const found = (await ask("views/budgets", {}, { signal })).budgets;
+  if (found.length === 0) {
+    return empty(
+      "No budgets.",
+      "openfinops costs set-budget nlp --amount 5000 --currency USD --period 1mo --tag team=nlp",
+    );
+  }
+  return h("div", { class: "budgets" }, found.map((/** @type {any} */ each) => budget(each, signal)));
+}
+
+/**
+ * Points of a burn-down: what is left of the limit after each day, and where that leads.
+ * @param {any} budget
+ */
+export function burnDown(
+  { startTime, endTime, amount, spent, projectedSpend, days = [], timeZone },
+  now = Date.now(),
+) {
+  const [start, end] = [timeOf(startTime), timeOf(endTime)];
+  const limit = Number(amount);
+  const length = Math.max(1, Math.round((end - start) / DAY));
+  const today = Math.min(length - 1, Math.floor((Math.min(now, end - 1) - start) / DAY));
+  const perDay = Array.from({ length }, () => 0);
+  for (const { startTime, total } of days) {
+    perDay[Math.min(length - 1, Math.round((timeOf(startTime) - start) / DAY))] += total;
+  }
+  let sum = 0;
+  const left = perDay.map((total, i) => {
+    sum += total;
+    return i <= today ? limit - sum : null;
+  });
+  left[today] = limit - Number(spent);
+  const isOver = now >= end;
+  const projected = projectedSpend === undefined || isOver ? undefined : left.map((_, i) => {
+    if (i < today) return null;
+    const part = length - 1 === today ? 1 : (i - today) / (length - 1 - today);
+    return limit - (Number(spent) + (Number(projectedSpend) - Number(spent)) * part);
+  });
+  const labels = left.map((_, i) => bucketLabel(start + i * DAY + DAY / 2, { bucket: "1d", zone: timeZone }));
+  return { labels, left, projected, even: left.map((_, i) => limit * (1 - (i + 1) / length)), today };
+}
+
+/** The chart of a burn-down. @param {any} budget @param {{ width?: number, now?: number }} [options] */
+export function burnDownChart(budget, { width, now } = {}) {
+  const { labels, left, projected, even } = burnDown(budget, now);
+  const limit = Number(budget.amount);
+  return lines({
+    labels,
+    width,
+    height: 190,
+    title:
+      `What is left of budget ${budget.budgetId}: ${budget.remaining} of ${budget.amount} ${budget.currency}`,
+    series: [
+      { name: "even spending", color: 8, values: even, isDashed: true },
+      { name: "left", color: 0, values: left, isFilled: true },
+      ...(projected ? [{ name: "projection", color: 1, values: projected, isDashed: true }] : []),
+    ],
+    lines: (budget.thresholds ?? []).map((/** @type {number} */ threshold) => ({
+      value: limit * (1 - threshold / 100),
+      label: `${threshold} %`,
+      isMinor: threshold < 100,
+    })),
+  });
+}
+
+/** @param {any} budget @param {AbortSignal} signal */
+function budget(budget, signal) {
+  const {
+    budgetId,
+    name,
+    status,
+    spent,
+    currency,
+    utilization,
+    projectedSpend,
+    projectedExhaustion,
+    timeZone,
+  } = budget;
+  const { labels, left, projected, even } = burnDown(budget);
+  const text = (/** @type {number | null | undefined} */ value) =>
+    value === null || value === undefined ? "–" : short(value);
+  const complete = budget.otherBasis;
+  return h(
+    "article",
+    { class: "budget" },
+    h("h3", {}, name || budgetId, " ", badge(status)),
+    h(
+      "p",
+      { class: "figure" },
+      amount(spent, currency),
+      h("small", {}, " of ", amount(budget.amount, currency), ` ${currency}, `, percent(utilization)),
+    ),
+    chart({
+      signal,
+      count: labels.length,
+      draw: (width) => burnDownChart(budget, { width }),
+      tell: (at) =>
+        tipOf(labels[at], [
+          { name: "left", color: 0, value: text(left[at]) },
+          ...(projected ? [{ name: "projection", color: 1, value: text(projected[at]) }] : []),
+          { name: "even spending", color: 8, value: text(even[at]) },
+        ]),
+    }),
+    quiet(
+      `${day(budget.startTime, timeZone)} to ${day(timeOf(budget.endTime) - 1, timeZone)} (${timeZone}). `,
+      ...(projectedSpend === undefined
+        ? ["Too early for a forecast. "]
+        : ["Forecast ", amount(projectedSpend, currency), ". "]),
+      projectedExhaustion !== undefined &&
+        `Nothing is left from ${dateTime(projectedExhaustion, timeZone)}. `,
+      budget.reached?.length > 0 && `Reached ${budget.reached.join(" %, ")} %. `,
+      complete &&
+        `${money(complete.total, complete.currency)} ${complete.currency} (${
+          complete.basis ?? "billed"
+        }) are not counted. `,
+    ),
+  );
+}
+
+/** @param {Context} context */
+async function anomalies(context) {
+  const { state, signal, go } = context;
+  const found = rowsOf(
+    await ask("views/anomalies", { ...rangeParams(state), "group-by": state.more.series }, { signal }),
+  );
+  if (found.length === 0) return empty("No anomalies in this range.");
+  const chosen = Number(state.more.anomaly ?? 0);
+  const newest = found.toReversed();
+  const nameOf = (/** @type {any} */ { group }) =>
+    Object.values(group).filter((value) => value !== null).join(", ") ||
+    (Object.keys(group).length === 0 ? "(all)" : "(none)");
+  const shown = newest[Math.min(chosen, newest.length - 1)];
+  return [
+    await anomalySeries(context, shown, nameOf(shown)),
+    table("Anomalies, the newest first", newest, [
+      text("day", (row) => day(row.startTime, state.zone)),
+      text("kind", ({ kind }) => kind),
+      text("severity", ({ severity }) => badge(severity), "wide"),
+      text("group", nameOf),
+      num("cost", (row) => [amount(row.amount, row.currency), ` ${nameOfMoney(row)}`]),
+      num("expected", ({ expected }) => short(expected)),
+      num(
+        "deviation",
+        ({ deviation }) =>
+          typeof deviation === "number" && Number.isFinite(deviation)
+            ? `${deviation > 0 ? "+" : ""}${deviation.toFixed(0)} %`
+            : "new",
+        "wide",
+      ),
+      text(
+        "",
+        (row) =>
+          button("Show", () => go({ more: { ...state.more, anomaly: String(newest.indexOf(row)) } }), {
+            "aria-label": `Show the series of ${nameOf(row)}`,
+            "aria-pressed": String(row === shown),
+          }),
+      ),
+    ]),
+  ];
+}
+
+/** The days around an anomaly. @param {Context} context @param {any} anomaly @param {string} name */
+async function anomalySeries({ state, signal }, anomaly, name) {
+  const at = timeOf(anomaly.startTime);
+  const where = Object.entries(anomaly.group).map(([field, value]) =>
+    condition(field, /** @type {string | null} */ (value))
+  );
+  const rows = rowsOf(
+    await ask("costs/aggregate", {
+      since: day(at - 28 * DAY, state.zone),
+      until: day(Math.min(at + 15 * DAY, Date.now() + DAY), state.zone),
+      "time-zone": state.zone,
+      bucket: "1d",
+      where,
+      "empty-buckets": "true",
+    }, { signal }),
+  ).filter((row) => nameOfMoney(row) === nameOfMoney(anomaly));
+  const labels = rows.map((row) => bucketLabel(timeOf(row.startTime), { bucket: "1d", zone: state.zone }));
+  const index = rows.findIndex((row) => timeOf(row.startTime) === at);
+  return chart({
+    signal,
+    count: rows.length,
+    draw: (width) =>
+      stackedBars({
+        labels,
+        width,
+        height: 200,
+        title: `Daily costs of ${name} in ${nameOfMoney(anomaly)}; ${day(at, state.zone)} is an anomaly`,
+        series: [{ name, color: 0, values: rows.map(({ total }) => Number(total)) }],
+        marks: index < 0 ? [] : [{ index, label: `${anomaly.kind}: ${anomaly.amount} ${anomaly.currency}` }],
+      }),
+    tell: (i) =>
+      tipOf(`${day(rows[i].startTime, state.zone)} · ${name}`, [{
+        name: nameOfMoney(anomaly),
+        color: 0,
+        value: rows[i].total,
+      }, ...(i === index ? [{ name: "expected", value: short(anomaly.expected) }] : [])]),
+  });
+}
+
+/** @param {Context} context */
+async function alerts(context) {
+  const { state, signal } = context;
+  const found = (await ask("views/clusters", {}, { signal })).alerts;
+  if (found.length === 0) return empty("No active alerts.", "openfinops alerts rules");
+  const acknowledge = async (/** @type {any} */ alert) => {
+    try {
+      await ask(`alerts/${encodeURIComponent(alert.alertId ?? alert.id)}/acknowledge`, {}, {
+        method: "POST",
+        signal,
+      });
+      for (const refresh of context.refreshers) refresh();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      alertUser(`${message} On the command line: openfinops alerts ack`);
+    }
+  };
+  return table("Active alerts, the worst first", found, [
+    text("severity", ({ severity }) => badge(severity)),
+    text("alert", ({ description }) => description),
+    text(
+      "of",
+      ({ clusterId, nodeId, serviceName, deviceId }) =>
+        [clusterId, nodeId, deviceId, serviceName].filter(Boolean).join(" / "),
+    ),
+    num("value", ({ field, value }) => `${field} ${value}`),
+    text("since", ({ since, firedAt }) => dateTime(since ?? firedAt, state.zone), "wide"),
+    text(
+      "",
+      (row) =>
+        row.acknowledgedAt === undefined
+          ? button("Acknowledge", () => acknowledge(row))
+          : `by ${row.acknowledgedBy ?? "someone"}`,
+    ),
+  ]);
+}
+
+/** @param {string} text */
+function alertUser(text) {
+  const tip = /** @type {HTMLElement} */ (document.getElementById("notice"));
+  tip.textContent = text;
+  tip.hidden = false;
+}

@@ -1,0 +1,195 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * The page: navigation, filters, and the page that the address names.
+ *
+ * @module
+ */
+import { setToken, takeToken } from "./api.js";
+import { budgetsPage } from "./budgets.js";
+import { clustersPage } from "./clusters.js";
+import { costsPage } from "./costs.js";
+import { dataPage } from "./data.js";
+import { modelsPage } from "./models.js";
+import { isZone, months, PRESETS, readState, writeState } from "./state.js";
+import { h, toDom } from "./tree.js";
+import { code, field, quiet, select, suggestions } from "./ui.js";
+
+/**
+ * What a page gets.
+ *
+ * @typedef {object} Context
+ * @property {import("./state.js").State} state
+ * @property {AbortSignal} signal Aborts when another page or question takes over: its requests end.
+ * @property {(() => void)[]} refreshers Called by live refresh.
+ * @property {(changes: Partial<import("./state.js").State>) => void} go Moves to a changed address.
+ * @property {(changes: Partial<import("./state.js").State>) => string} to The address of a change.
+ * @property {(error: Error) => void} askForToken
+ */
+
+/**
+ * What a part with links needs; a report has no addresses.
+ *
+ * @typedef {object} Links
+ * @property {any} state
+ * @property {(changes: any) => string | undefined} to
+ */
+
+/**
+ * @typedef {object} Page
+ * @property {string} name
+ * @property {string} title
+ * @property {readonly ("range" | "zone")[]} filters
+ * @property {(context: Context) => any} show Returns the tree of the page.
+ * @property {(context: Context) => any} [tools] More filters.
+ */
+
+/** @type {readonly Page[]} */
+const PAGES = [costsPage, budgetsPage, clustersPage, modelsPage, dataPage];
+/** Time between live refreshes, in milliseconds. */
+const LIVE_MS = 10_000;
+
+let controller = new AbortController();
+/** @type {Context | undefined} */
+let current;
+
+const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+function show() {
+  takeToken();
+  const state = readState(location.hash);
+  const page = PAGES.find(({ name }) => name === state.page) ?? PAGES[0];
+  state.page = page.name;
+  controller.abort();
+  controller = new AbortController();
+  /** @type {Context} */
+  const context = {
+    state,
+    signal: controller.signal,
+    refreshers: [],
+    go: (changes) => location.assign(writeState({ ...state, ...changes })),
+    to: (changes) => writeState({ ...state, ...changes }),
+    askForToken,
+  };
+  const isOther = current?.state.page !== page.name;
+  current = context;
+  document.title = `${page.title} · OpenFinOps`;
+  document.documentElement.dataset.theme = state.theme || "auto";
+  keepFocus(() => {
+    byId("nav").replaceChildren(
+      toDom(PAGES.map(({ name, title }) =>
+        h("a", {
+          href: context.to({ page: name, more: {} }),
+          "aria-current": name === page.name ? "page" : undefined,
+        }, title)
+      )),
+    );
+    byId("tools").replaceChildren(toDom(toolsOf(context)));
+    byId("filters").replaceChildren(toDom(filtersOf(page, context)));
+  });
+  byId("main").replaceChildren(toDom([h("h1", { class: "hidden" }, page.title), page.show(context)]));
+  if (isOther) scrollTo(0, 0);
+}
+
+/** Keeps the focus on a field that is drawn anew. @param {() => void} draw */
+function keepFocus(draw) {
+  const id = document.activeElement?.id;
+  draw();
+  if (id) document.getElementById(id)?.focus();
+}
+
+/** @param {Context} context */
+function toolsOf({ state, go }) {
+  const onchange = () => go({ live: !state.live });
+  return [
+    h(
+      "label",
+      { class: "check" },
+      h("input", { type: "checkbox", id: "live", checked: state.live, onchange }),
+      "Live",
+    ),
+    select("Theme", {
+      value: state.theme,
+      options: [["", "Auto"], ["light", "Light"], ["dark", "Dark"]],
+      onchange: (theme) => go({ theme }),
+    }),
+  ];
+}
+
+/** @param {Page} page @param {Context} context */
+function filtersOf(page, context) {
+  const { state, go } = context;
+  const isOwn = state.range.includes("..");
+  const all = /** @type {[string, string][]} */ ([
+    ...Object.entries(PRESETS),
+    ...months(state.zone).map((month) => [month, month]),
+  ]);
+  const known = all.some(([value]) => value === state.range);
+  const [from, until = ""] = isOwn ? state.range.split("..") : [];
+  /** @param {string} label @param {string} value @param {(value: string) => void} set */
+  const date = (label, value, set) => {
+    const onchange = (/** @type {any} */ event) => set(event.target.value);
+    return field(label, { type: "date", id: label.toLowerCase(), value: value.slice(0, 10), onchange });
+  };
+  const today = new Date().toISOString().slice(0, 10);
+  return [
+    page.filters.includes("range") && select("Range", {
+      value: isOwn ? ".." : state.range,
+      options: [
+        ...all,
+        ...(known || isOwn ? [] : [/** @type {[string, string]} */ ([state.range, state.range])]),
+        ["..", "From … until …"],
+      ],
+      onchange: (range) => go({ range: range === ".." ? `${today}..` : range }),
+    }),
+    page.filters.includes("range") && isOwn && [
+      date("From", from, (value) => value && go({ range: `${value}..${until}` })),
+      date("Until", until, (value) => go({ range: `${from}..${value}` })),
+    ],
+    page.filters.includes("zone") && zoneField(context),
+    page.tools?.(context),
+  ];
+}
+
+/** @param {Context} context */
+function zoneField({ state, go }) {
+  const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const zones = [...new Set(["UTC", own, ...Intl.supportedValuesOf("timeZone")])];
+  const onchange = (/** @type {any} */ { target }) => {
+    if (isZone(target.value)) go({ zone: target.value });
+    else target.value = state.zone;
+  };
+  return field(
+    "Time zone",
+    { id: "zone", list: "zones", value: state.zone, onchange },
+    suggestions("zones", zones),
+  );
+}
+
+/** @param {Error} error */
+function askForToken(error) {
+  if (byId("main").querySelector(".token")) return;
+  controller.abort();
+  const onsubmit = (/** @type {any} */ event) => {
+    event.preventDefault();
+    setToken(String(new FormData(event.target).get("token") ?? "").trim());
+    show();
+  };
+  byId("main").replaceChildren(toDom(h("form", { class: "token panel", onsubmit }, [
+    h("h2", {}, "This server asks for a token"),
+    h("p", {}, error.message),
+    field("Token with the scope “read”", { name: "token", type: "password", required: true }),
+    h("button", { type: "submit" }, "Continue"),
+    quiet("Create one: ", code("openfinops token create --scope read"), ". It stays in this tab only."),
+  ])));
+}
+
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
+setInterval(() => {
+  if (current?.state.live && !document.hidden) { for (const refresh of current.refreshers) refresh(); }
+}, LIVE_MS);
+addEventListener("hashchange", show);
+show();

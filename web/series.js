@@ -1,0 +1,167 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * Long series by uPlot, which draws thousands of points.
+ *
+ * @module
+ */
+import { age, bucketLabel, dateTime, short } from "./format.js";
+import { h, toDom } from "./tree.js";
+
+/** @typedef {(...of: any[]) => any} Fn */
+
+/**
+ * @typedef {object} Line
+ * @property {string} name
+ * @property {number} color
+ * @property {(number | null)[]} values
+ */
+
+/**
+ * Draws lines over time.
+ * @param {{ times: number[], lines: Line[], zone: string, title: string, unit?: string, height?: number, signal: AbortSignal }} options
+ */
+export function timeSeries({ times, lines, zone, title, unit = "", height = 180, signal }) {
+  const box = /** @type {HTMLElement} */ (toDom(
+    h("div", { class: "series", role: "img", "aria-label": describe({ times, lines, zone, title, unit }) }),
+  ));
+  /** @type {any} */
+  let plot;
+  const draw = () => {
+    const width = Math.floor(box.clientWidth);
+    if (width === 0) return;
+    if (plot) return plot.setSize({ width, height });
+    const color = (/** @type {string} */ name) => {
+      box.style.color = `var(${name})`;
+      return getComputedStyle(box).color;
+    };
+    const axis = {
+      stroke: color("--quiet"),
+      grid: { stroke: color("--line"), width: 1 },
+      ticks: { show: false },
+      font: "11px system-ui, sans-serif",
+    };
+    const show =
+      /** @type {Fn} */ ((_, value) =>
+        value === null || value === undefined ? "–" : `${short(value)}${unit}`);
+    const names =
+      /** @type {Fn} */ ((_, /** @type {number[]} */ at) =>
+        at.map((seconds) => label(seconds * 1_000, { times, zone })));
+    const values = /** @type {Fn} */ ((_, /** @type {number[]} */ all) => all.map((value) => show(_, value)));
+    const range =
+      /** @type {Fn} */ ((_, low, high) =>
+        unit === " %" ? [0, Math.max(100, high)] : [Math.min(0, low), high > 0 ? high * 1.1 : 1]);
+    const time = /** @type {Fn} */ ((_, seconds) => seconds ? dateTime(seconds * 1_000, zone) : "–");
+    plot = new /** @type {any} */ (globalThis).uPlot(
+      {
+        width,
+        height,
+        tzDate: (/** @type {number} */ seconds) => zoned(seconds * 1_000, zone),
+        cursor: { y: false, points: { size: 7 } },
+        scales: { y: { range } },
+        axes: [{ ...axis, space: 70, values: names }, { ...axis, size: 52, values }],
+        series: [
+          { label: "Time", value: time },
+          ...lines.map(({ name, color: number }) => ({
+            label: name,
+            stroke: color(`--c${number}`),
+            width: 1.5,
+            points: { show: times.length < 3 },
+            value: show,
+          })),
+        ],
+      },
+      [times.map((time) => time / 1_000), ...lines.map(({ values }) => values)],
+      box,
+    );
+  };
+  const observer = new ResizeObserver(draw);
+  observer.observe(box);
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  const redraw = () => {
+    plot?.destroy();
+    plot = undefined;
+    draw();
+  };
+  scheme.addEventListener("change", redraw, { signal });
+  signal.addEventListener("abort", () => {
+    observer.disconnect();
+    plot?.destroy();
+  });
+  return box;
+}
+
+/** Label of a time: a clock, or the day where that begins. @param {number} time @param {{ times: number[], zone: string }} options */
+function label(time, { times, zone }) {
+  const isLong = times[times.length - 1] - times[0] > 4 * 86_400_000;
+  const isMidnight = dateTime(time, zone).endsWith(" 00:00");
+  return bucketLabel(time, { bucket: isLong || isMidnight ? "1d" : "1h", zone });
+}
+
+/**
+ * Words for people who do not see the lines.
+ * @param {{ times: number[], lines: Line[], zone: string, title: string, unit: string }} options
+ */
+function describe({ times, lines, zone, title, unit }) {
+  if (times.length === 0) return title;
+  const last = lines.map(({ name, values }) => {
+    const value = values.findLast((value) => value !== null && value !== undefined);
+    return `${name} ${value === null || value === undefined ? "none" : `${short(value)}${unit}`}`;
+  });
+  return `${title}, ${dateTime(times[0], zone)} to ${dateTime(times[times.length - 1], zone)}. Newest: ${
+    last.join(", ")
+  }.`;
+}
+
+/**
+ * A date whose local fields are those of a zone, as uPlot reads them.
+ * @param {number} time
+ * @param {string} zone
+ */
+function zoned(time, zone) {
+  const parts = Object.fromEntries(
+    new Intl.DateTimeFormat("en-US", {
+      timeZone: zone,
+      hourCycle: "h23",
+      year: "numeric",
+      month: "numeric",
+      day: "numeric",
+      hour: "numeric",
+      minute: "numeric",
+      second: "numeric",
+    })
+      .formatToParts(time).map(({ type, value }) => [type, Number(value)]),
+  );
+  return new Date(
+    parts.year,
+    parts.month - 1,
+    parts.day,
+    parts.hour,
+    parts.minute,
+    parts.second,
+    time % 1_000,
+  );
+}
+
+/**
+ * Lines from rows of an aggregate: a line for each group and measure.
+ * @param {any[]} rows
+ * @param {{ time: (row: any) => number, nameOf: (row: any) => string, valueOf: (row: any) => number | null, names?: string[] }} options
+ */
+export function linesOf(rows, { time, nameOf, valueOf, names }) {
+  const times = [...new Set(rows.map(time))].sort((a, b) => a - b);
+  const place = new Map(times.map((each, i) => [each, i]));
+  /** @type {Map<string, (number | null)[]>} */
+  const found = new Map((names ?? []).map((name) => [name, times.map(() => null)]));
+  for (const row of rows) {
+    const values = found.get(nameOf(row)) ?? times.map(() => null);
+    values[/** @type {number} */ (place.get(time(row)))] = valueOf(row);
+    found.set(nameOf(row), values);
+  }
+  return { times, lines: [...found].map(([name, values], i) => ({ name, color: i % 9, values })) };
+}
+
+/** @param {number | undefined} time @param {number} now */
+export function ageOf(time, now) {
+  return time === undefined || Number.isNaN(time) ? "never" : age(now - time);
+}
