@@ -63,7 +63,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
   const { code, out, err } = await openfinops(["--help"], { cwd });
   assertEquals([code, err], [0, ""]);
   const commands = [
-    ...out.matchAll(/^ {2}((?:(?:database|metrics|costs|prices|alerts|notify) )?[a-z-]+) {2,}/gm),
+    ...out.matchAll(/^ {2}((?:(?:database|metrics|costs|prices|alerts|token|notify) )?[a-z-]+) {2,}/gm),
   ].map((
     [, name],
   ) => name);
@@ -104,6 +104,9 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "alerts ack",
     "alerts resolve",
     "alerts clusters",
+    "token create",
+    "token list",
+    "token revoke",
     "notify flush",
     "notify list",
     "notify test",

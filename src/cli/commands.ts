@@ -193,6 +193,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./alerts.ts")).alertsClusters,
   },
   {
+    name: "token create",
+    summary: "create a token for the server, and print it once",
+    load: async () => (await import("./token.ts")).tokenCreate,
+  },
+  {
+    name: "token list",
+    summary: "list tokens: their rights, state and last use",
+    load: async () => (await import("./token.ts")).tokenList,
+  },
+  {
+    name: "token revoke",
+    summary: "revoke a token; servers refuse it within 5 s",
+    load: async () => (await import("./token.ts")).tokenRevoke,
+  },
+  {
     name: "notify flush",
     summary: "send the notifications that wait in the outbox",
     load: async () => (await import("./notify.ts")).notifyFlush,

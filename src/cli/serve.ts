@@ -1,11 +1,15 @@
 import type { PersistenceConfig } from "../config.ts";
-import { BackendError } from "../errors.ts";
+import { BackendError, messageOf } from "../errors.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
-import { OPEN_ACCESS } from "../server/access.ts";
+import { isLoopbackName, TokenAccess } from "../server/access.ts";
 import { createApp } from "../server/app.ts";
-import { openResources } from "../server/resources.ts";
-import { type Listening, serve } from "../server/serve.ts";
+import type { Limits } from "../server/limits.ts";
+import { type OpenedResources, openResources } from "../server/resources.ts";
+import type { ServerResources } from "../server/route.ts";
+import { type Listening, serve, type ServeOptions } from "../server/serve.ts";
+import { type CertificateFiles, readCertificate, watchCertificate } from "../server/tls.ts";
+import { readTokens, readTokensFile, type Token, writeLastUse } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
 import {
   type Command,
@@ -15,7 +19,7 @@ import {
   readConfig,
   sqliteFile,
 } from "./command.ts";
-import { invalidValue, readDurationMs, UsageError } from "../query/option_values.ts";
+import { invalidValue, readCount, readDurationMs, UsageError } from "../query/option_values.ts";
 import { formatThings, note } from "./output.ts";
 
 /** Address where none is given. */
@@ -36,6 +40,25 @@ export const serveCommand: Command = {
     },
     { name: "no-spool", summary: "no journal: requests wait for the database" },
     {
+      name: "tls-cert",
+      value: "FILE",
+      summary: "certificate chain (PEM) for TLS; a changed file is used within 5 s",
+    },
+    { name: "tls-key", value: "FILE", summary: "its private key (PEM)" },
+    {
+      name: "tokens-file",
+      value: "FILE",
+      summary: "further tokens, a JSON array; a changed file is used within 5 s",
+    },
+    { name: "insecure", summary: "answer without a token on other addresses than loopback" },
+    { name: "max-body", value: "MIB", summary: "most MiB of a body, also decompressed (default 64)" },
+    { name: "max-requests", value: "N", summary: "most requests at once; others get 503 (default 256)" },
+    {
+      name: "rate-limit",
+      value: "N",
+      summary: "most requests of a token a second; others get 429 (default: none)",
+    },
+    {
       name: "deadline",
       value: "TIME",
       summary: "time to finish requests and commit at the end (default 10s)",
@@ -43,36 +66,129 @@ export const serveCommand: Command = {
   ],
   examples: [
     "openfinops serve",
-    "openfinops serve --listen 127.0.0.1:8430 --connection-string postgresql://db.example/telemetry",
+    "openfinops serve --connection-string postgresql://db.example/telemetry",
+    "openfinops serve --listen 0.0.0.0:8430 --tls-cert server.pem --tls-key server.key",
   ],
   async run(given) {
-    const { hostname, port } = readListen(given.text("listen") ?? DEFAULT_LISTEN);
-    const deadlineMs = readDurationMs("deadline", given.text("deadline") ?? "10s");
-    const spoolDirectory = readSpool(given);
+    const plan = await readPlan(given);
     const stop = listenForStop();
     try {
-      const config: PersistenceConfig = { ...readConfig(given), spoolDirectory, onEvent };
-      const resources = await openResources(config);
+      const resources = await openResources(plan.config);
       let listening: Listening;
       try {
-        const app = createApp(resources, { access: OPEN_ACCESS, onAnswer: noteFailure });
-        listening = await serve(app, { hostname, port });
+        const access = await openAccess(resources, plan);
+        const app = createApp(resources, { access, limits: plan.limits, onAnswer: noteFailure });
+        listening = await serve(app, plan);
       } catch (error) {
-        await resources.close({ deadlineMs });
+        await resources.close(plan);
         throw error;
       }
+      using _watch = watchFiles(plan, listening);
       note(`Listening on ${listening.url} for ${databaseName(given)}.`);
       await stopped(stop.signal);
       stop.dispose(); // a second signal ends the process at once
-      const end = performance.now() + deadlineMs;
-      note(`Stopping; finishing requests and committing within ${deadlineMs / 1_000} s.`);
-      await listening.close({ deadlineMs });
-      reportClose(await resources.close({ deadlineMs: Math.max(0, end - performance.now()) }));
+      await close(listening, resources, plan.deadlineMs);
     } finally {
       stop.dispose();
     }
   },
 };
+
+/** Parsed options. */
+interface Plan extends ServeOptions {
+  readonly config: PersistenceConfig;
+  readonly limits: Partial<Limits>;
+  readonly deadlineMs: number;
+  readonly tokensFile: string | undefined;
+  /** True to answer without a token on any address. */
+  readonly isInsecure: boolean;
+  readonly files: CertificateFiles | undefined;
+}
+
+async function readPlan(given: Arguments): Promise<Plan> {
+  const count = (name: string) => {
+    const text = given.text(name);
+    return text === undefined ? undefined : readCount(name, text, 1);
+  };
+  const maxBody = count("max-body");
+  const limits = {
+    maxBodyBytes: maxBody === undefined ? undefined : maxBody * 2 ** 20,
+    maxRequests: count("max-requests"),
+    maxRatePerToken: count("rate-limit"),
+  };
+  const [certFile, keyFile] = [given.text("tls-cert"), given.text("tls-key")];
+  if ((certFile === undefined) !== (keyFile === undefined)) {
+    throw new UsageError("--tls-cert and --tls-key belong together. Pass both.", {
+      code: "MISSING_ARGUMENT",
+    });
+  }
+  const files = certFile === undefined ? undefined : { certFile, keyFile: keyFile! };
+  return {
+    ...readListen(given.text("listen") ?? DEFAULT_LISTEN),
+    config: { ...readConfig(given), spoolDirectory: readSpool(given), onEvent },
+    limits: Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined)),
+    deadlineMs: readDurationMs("deadline", given.text("deadline") ?? "10s"),
+    tokensFile: given.text("tokens-file"),
+    isInsecure: given.has("insecure"),
+    files,
+    certificate: files && await readCertificate(files),
+  };
+}
+
+/**
+ * Decides who is let in.
+ *
+ * @throws {UsageError} If others than this machine could reach the server without a token.
+ */
+async function openAccess(
+  { backend: { documents } }: ServerResources,
+  { hostname, tokensFile, isInsecure }: Plan,
+): Promise<TokenAccess> {
+  let stored: Promise<readonly Token[]> | undefined;
+  const read = async () => {
+    const inFile = tokensFile === undefined ? [] : await readTokensFile(tokensFile);
+    const before = stored;
+    const now = readTokens(documents);
+    // While the database is away, the tokens read before count, and those of the file.
+    stored = now.catch((error) => before ?? (inFile.length > 0 ? [] : Promise.reject(error)));
+    return [...inFile, ...await stored];
+  };
+  if (tokensFile !== undefined) await readTokensFile(tokensFile); // a fault is reported now
+  const isLoopback = isLoopbackName(hostname);
+  if (!isLoopback && !isInsecure && (await read().catch(() => undefined))?.length === 0) {
+    throw new UsageError(
+      `Cannot listen on ${hostname} without a token: everyone there could read and write. ` +
+        "Create one with `openfinops token create`, or pass --insecure.",
+      { code: "TOKEN_MISSING" },
+    );
+  }
+  return new TokenAccess({
+    isOpen: isLoopback || isInsecure,
+    isLoopback,
+    read,
+    onUse: (id, day) => void writeLastUse(documents, id, day).catch(() => {}),
+  });
+}
+
+/** Has a changed certificate used for new connections. */
+function watchFiles({ files, certificate }: Plan, listening: Listening): Disposable | undefined {
+  if (!files || !certificate) return undefined;
+  return watchCertificate(files, certificate, {
+    onChange(changed) {
+      listening.useCertificate(changed);
+      note(`Using the new certificate of ${files.certFile}.`);
+    },
+    onFault: (error) => note(`${messageOf(error)} The one before stays in use.`),
+  });
+}
+
+/** Finishes requests and commits what was accepted, within the deadline. */
+async function close(listening: Listening, resources: OpenedResources, deadlineMs: number): Promise<void> {
+  const end = performance.now() + deadlineMs;
+  note(`Stopping; finishing requests and committing within ${deadlineMs / 1_000} s.`);
+  await listening.close({ deadlineMs });
+  reportClose(await resources.close({ deadlineMs: Math.max(0, end - performance.now()) }));
+}
 
 function onEvent(event: TelemetryEvent): void {
   note(`${event.type}: ${event.message}`);

@@ -1,8 +1,14 @@
+import { timingSafeEqual } from "node:crypto";
+import { RequestError } from "./problems.ts";
 import type { Scope } from "./route.ts";
+import { withinLimit } from "./time_limit.ts";
+import { hashToken, type Token } from "./tokens.ts";
 
 /** Rights of a request. */
 export interface Grant {
-  /** Value of the label that each record of the request gets. */
+  /** Id of the token, if one was needed. */
+  readonly id?: string;
+  /** Value of the label or tag `tenant` that each record of the request gets. */
   readonly tenant?: string;
 }
 
@@ -13,8 +19,141 @@ export interface Access {
    *
    * @throws {RequestError} If it may not.
    */
-  authorize(request: Request, scope: Scope | "none"): Promise<Grant>;
+  authorize(request: Request, scope: Scope): Promise<Grant>;
 }
 
-/** Lets every request through: for loopback. */
+/** Age of the known tokens from which they are read again, in milliseconds. */
+const REFRESH_MS = 5_000;
+/** The same where a token is unknown: it may be new. */
+const REFRESH_UNKNOWN_MS = 250;
+/** The longest that a request waits for it. After that, the tokens known before count. */
+const REFRESH_LIMIT_MS = 1_000;
+
+/** Options of {@linkcode TokenAccess}. */
+export interface TokenAccessOptions {
+  /** Reads all tokens. */
+  readonly read: () => Promise<readonly Token[]>;
+  /** True to answer without a token as long as there has never been one: on loopback, or if an operator says so. */
+  readonly isOpen: boolean;
+  /** True if only programs of this machine reach the server: its own names are then the only hosts. */
+  readonly isLoopback?: boolean;
+  /** Called with the id of a token on its first use on a UTC day. */
+  readonly onUse?: (id: string, day: string) => void;
+}
+
+/** A token with its hash as bytes. */
+type KnownToken = Token & { readonly bytes: Uint8Array };
+
+/** Checks bearer tokens. New, revoked and expired tokens count within seconds, without a restart. */
+export class TokenAccess implements Access {
+  readonly #options: TokenAccessOptions;
+  readonly #lastUse = new Map<string, string>();
+  #tokens: readonly KnownToken[] | undefined;
+  #readAt = -Infinity;
+  #reading: Promise<void> | undefined;
+
+  /** Reads no token yet. */
+  constructor(options: TokenAccessOptions) {
+    this.#options = options;
+  }
+
+  /** Checks a request. */
+  async authorize(request: Request, scope: Scope): Promise<Grant> {
+    const tokens = await this.#known(REFRESH_MS);
+    if (tokens.length === 0 && this.#options.isOpen) {
+      assertOwnPage(request, this.#options);
+      return {};
+    }
+    const [, secret] = /^Bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "") ?? [];
+    if (secret === undefined) {
+      throw unauthorized("TOKEN_MISSING", "Send the header Authorization: Bearer TOKEN.");
+    }
+    const hash = hashToken(secret);
+    const token = find(tokens, hash) ?? find(await this.#known(REFRESH_UNKNOWN_MS), hash);
+    if (token === undefined || token.revokedAt !== undefined || (token.expiresAt ?? Infinity) <= Date.now()) {
+      throw unauthorized("TOKEN_REFUSED", "The token is unknown, revoked or expired. Use another.");
+    }
+    if (!token.scopes.includes(scope)) {
+      throw new RequestError(`The token lacks the scope ${scope}. Use one that has it.`, {
+        code: "SCOPE_MISSING",
+      });
+    }
+    this.#noteUse(token.id);
+    return { id: token.id, tenant: token.tenant };
+  }
+
+  #noteUse(id: string): void {
+    const day = new Date().toISOString().slice(0, "2026-01-01".length);
+    if (this.#lastUse.get(id) === day) return;
+    this.#lastUse.set(id, day);
+    this.#options.onUse?.(id, day);
+  }
+
+  /** Returns the tokens, read again where they are older. While they cannot be read, those known before count. */
+  async #known(maxAgeMs: number): Promise<readonly KnownToken[]> {
+    if (performance.now() - this.#readAt >= maxAgeMs) {
+      this.#reading ??= this.#refresh();
+      await withinLimit(this.#reading, REFRESH_LIMIT_MS, () => {});
+    }
+    if (this.#tokens) return this.#tokens;
+    throw new RequestError("The tokens cannot be read now. Try again.", { code: "NOT_READY" });
+  }
+
+  async #refresh(): Promise<void> {
+    try {
+      const tokens = await this.#options.read();
+      this.#tokens = tokens.map((token) => ({ ...token, bytes: Uint8Array.fromHex(token.hash) }));
+    } catch {
+      // The database is away: /readyz reports it.
+    }
+    this.#readAt = performance.now();
+    this.#reading = undefined;
+  }
+}
+
+/** Compares with every token in constant time, so that no time tells how much of a hash is right. */
+function find(tokens: readonly KnownToken[], hash: Uint8Array): KnownToken | undefined {
+  let found: KnownToken | undefined;
+  for (const token of tokens) if (timingSafeEqual(token.bytes, hash)) found = token;
+  return found;
+}
+
+function unauthorized(code: "TOKEN_MISSING" | "TOKEN_REFUSED", remedy: string): RequestError {
+  const error = code === "TOKEN_REFUSED" ? ', error="invalid_token"' : "";
+  return new RequestError(remedy, {
+    code,
+    headers: { "www-authenticate": `Bearer realm="openfinops"${error}` },
+  });
+}
+
+/**
+ * Refuses what a browser sends for a page of another site, where no token protects the server: by a host name that was
+ * pointed at loopback (DNS rebinding), or across sites.
+ *
+ * @throws {RequestError} If it may be one.
+ */
+function assertOwnPage(request: Request, { isLoopback = false }: TokenAccessOptions): void {
+  const { host, hostname } = new URL(request.url);
+  if (isLoopback && !isLoopbackName(hostname)) {
+    throw new RequestError("The header Host names another host. Use localhost, or create a token.", {
+      code: "HOST_REFUSED",
+    });
+  }
+  const origin = request.headers.get("origin");
+  const site = request.headers.get("sec-fetch-site") ?? "none";
+  const isOwn = origin === null || (URL.canParse(origin) && new URL(origin).host === host);
+  if (isOwn && ["none", "same-origin"].includes(site)) return;
+  throw new RequestError("A page of another site sent the request. Use a page of this server.", {
+    code: "ORIGIN_REFUSED",
+  });
+}
+
+/** Returns true if a host name stands for this machine alone. */
+export function isLoopbackName(hostname: string): boolean {
+  const name = hostname.replace(/^\[|\]$/g, "");
+  return name === "localhost" || name.endsWith(".localhost") || name === "::1" ||
+    /^127(\.\d{1,3}){3}$/.test(name);
+}
+
+/** Lets every request through: for tests and programs that check requests themselves. */
 export const OPEN_ACCESS: Access = { authorize: () => Promise.resolve({}) };

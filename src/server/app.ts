@@ -4,9 +4,9 @@
  * @module
  */
 import { Hono } from "hono";
-import type { Access, Grant } from "./access.ts";
+import type { Access } from "./access.ts";
 import { readBody } from "./body.ts";
-import { DEFAULT_LIMITS, type Limits, Occupancy } from "./limits.ts";
+import { DEFAULT_LIMITS, type Limits, Occupancy, RateLimiter } from "./limits.ts";
 import { problem, RequestError } from "./problems.ts";
 import type { Route, ServerResources } from "./route.ts";
 import { ROUTES } from "./routes.ts";
@@ -60,6 +60,7 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   const { routes = ROUTES, access, onAnswer } = options;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const occupancy = new Occupancy(limits.maxRequests);
+  const rates = new RateLimiter(limits.maxRatePerToken);
   const hono = new Hono<{ Bindings: Bindings }>();
   const failures = new WeakMap<Response, unknown>();
   const fail = (error: unknown) => {
@@ -71,16 +72,18 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
     hono.on(route.method, route.path, async (context) => {
       context.env.path = route.path;
       const request = context.req.raw;
-      const grant = await access.authorize(request, route.scope);
-      using _place = route.scope === "none" ? undefined : occupancy.enter();
+      const isProbe = route.scope === "none";
+      const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
+      if (!isProbe) rates.take(id);
+      using _place = isProbe ? undefined : occupancy.enter();
       return await route.handle(
         {
           request,
           url: new URL(request.url),
           params: context.req.param(),
           signal: request.signal,
-          tenant: grant.tenant,
-          body: bodyReader(context.env.body, request, { ...limits, ...route.limits }, route, grant),
+          tenant,
+          body: bodyReader(context.env.body, request, { ...limits, ...route.limits }, route),
         },
         resources,
       );
@@ -133,7 +136,6 @@ function bodyReader(
   request: Request,
   limits: Limits,
   { encodings }: Route,
-  _grant: Grant,
 ): () => Promise<Uint8Array<ArrayBuffer>> {
   let whole: Promise<Uint8Array<ArrayBuffer>> | undefined;
   return () => whole ??= readBody(chunks, request.headers, limits, encodings);

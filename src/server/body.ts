@@ -1,5 +1,6 @@
 import { decompress } from "../transfer/decompress.ts";
 import { RequestError } from "./problems.ts";
+import { withinLimit } from "./time_limit.ts";
 
 /** Bounds of a body. */
 export interface BodyLimits {
@@ -23,7 +24,11 @@ export async function readBody(
   const encoding = readEncoding(headers, own);
   const declared = Number(headers.get("content-length") ?? 0);
   if (declared > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
-  const sent = await withTimeout(collect(chunks, maxBodyBytes, "sent"), bodyTimeoutMs);
+  const sent = await withinLimit(collect(chunks, maxBodyBytes, "sent"), bodyTimeoutMs, () => {
+    throw new RequestError(`The body did not arrive within ${bodyTimeoutMs} ms. Send it again.`, {
+      code: "BODY_TIMEOUT",
+    });
+  });
   if (encoding === undefined) return sent;
   try {
     return await collect(decompress(new Blob([sent]).stream(), encoding), maxBodyBytes, "decompressed");
@@ -70,18 +75,4 @@ function tooLarge(limit: number, how: "sent" | "decompressed"): RequestError {
     `The body has more than ${limit} bytes as ${how}. Send it in smaller parts.`,
     { code: "BODY_TOO_LARGE" },
   );
-}
-
-async function withTimeout<T>(work: Promise<T>, ms: number): Promise<T> {
-  const over = Promise.withResolvers<never>();
-  const timer = setTimeout(() =>
-    over.reject(
-      new RequestError(`The body did not arrive within ${ms} ms. Send it again.`, { code: "BODY_TIMEOUT" }),
-    ), ms);
-  work.catch(() => {}); // nothing waits for it after the timeout
-  try {
-    return await Promise.race([work, over.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -5,6 +5,8 @@ import { RequestError } from "./problems.ts";
 export interface Limits extends BodyLimits {
   /** The most requests that are answered at once; others get 503. Probes do not count. */
   readonly maxRequests: number;
+  /** Requests a second that each token may send, in bursts of up to as many; others get 429. */
+  readonly maxRatePerToken: number;
 }
 
 /** Bounds where none are given. */
@@ -12,6 +14,7 @@ export const DEFAULT_LIMITS: Limits = {
   maxBodyBytes: 64 * 2 ** 20,
   bodyTimeoutMs: 30_000,
   maxRequests: 256,
+  maxRatePerToken: Infinity,
 };
 
 /** Counts the requests that are being answered. */
@@ -35,5 +38,44 @@ export class Occupancy {
     }
     this.#count++;
     return { [Symbol.dispose]: () => void this.#count-- };
+  }
+}
+
+/** A bucket of a token: requests that it may send at a time, in milliseconds. */
+interface Bucket {
+  room: number;
+  at: number;
+}
+
+/** Bounds the requests of each token by a token bucket that holds those of one second. */
+export class RateLimiter {
+  readonly #perSecond: number;
+  readonly #buckets = new Map<string, Bucket>();
+
+  /** Makes full buckets. */
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+  }
+
+  /**
+   * Counts a request. Names are those of tokens, so that there are few buckets.
+   *
+   * @throws {RequestError} If the token has sent too many.
+   */
+  take(name: string, now = performance.now()): void {
+    if (this.#perSecond === Infinity) return;
+    const most = Math.max(1, this.#perSecond);
+    const bucket = this.#buckets.get(name) ?? { room: most, at: now };
+    bucket.room = Math.min(most, bucket.room + (now - bucket.at) * this.#perSecond / 1_000);
+    bucket.at = now;
+    this.#buckets.set(name, bucket);
+    if (bucket.room < 1) {
+      const seconds = Math.ceil((1 - bucket.room) / this.#perSecond);
+      throw new RequestError(`The token sends more than ${this.#perSecond} requests a second. Slow down.`, {
+        code: "RATE_LIMITED",
+        headers: { "retry-after": String(seconds) },
+      });
+    }
+    bucket.room--;
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { type Access, type Grant, OPEN_ACCESS } from "./access.ts";
+export { type Access, type Grant, OPEN_ACCESS, TokenAccess, type TokenAccessOptions } from "./access.ts";
 export { type Answered, type App, type AppOptions, createApp } from "./app.ts";
 export type { BodyLimits } from "./body.ts";
 export type { Limits } from "./limits.ts";
@@ -11,4 +11,6 @@ export { RequestError } from "./problems.ts";
 export { type OpenedResources, openResources } from "./resources.ts";
 export type { Route, RouteBody, RouteRequest, Scope, ServerResources } from "./route.ts";
 export type { Option } from "../query/arguments.ts";
-export { type Listening, serve, type ServeOptions } from "./serve.ts";
+export { type ConnectionLimits, type Listening, serve, type ServeOptions } from "./serve.ts";
+export type { Certificate } from "./tls.ts";
+export { readTokens, type Token } from "./tokens.ts";

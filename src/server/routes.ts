@@ -1,17 +1,20 @@
 import { ADMIN_ROUTES } from "./admin_routes.ts";
 import { cached, forgetting } from "./answer_cache.ts";
 import { BACKEND_ROUTES } from "./backend_routes.ts";
+import { openApiRoute } from "./openapi.ts";
 import { PROBE_ROUTES } from "./probe_routes.ts";
 import { QUERY_ROUTES } from "./query_routes.ts";
 import type { Route } from "./route.ts";
 import { VIEW_ROUTES } from "./views_routes.ts";
 import { WEB_ROUTES } from "./web_routes.ts";
 
-/** All routes of the server. */
-export const ROUTES: readonly Route[] = [
+const DESCRIBED: readonly Route[] = [
   ...PROBE_ROUTES,
   ...WEB_ROUTES,
   ...QUERY_ROUTES.map((route) => route.path.endsWith("/aggregate") ? cached(route) : route),
   ...VIEW_ROUTES.map(cached),
   ...[...ADMIN_ROUTES, ...BACKEND_ROUTES].map((route) => route.method === "GET" ? route : forgetting(route)),
 ];
+
+/** All routes of the server. */
+export const ROUTES: readonly Route[] = [...DESCRIBED, openApiRoute(DESCRIBED)];

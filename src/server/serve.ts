@@ -5,12 +5,14 @@
  *
  * @module
  */
-import { createServer, type IncomingMessage, type ServerOptions, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { App } from "./app.ts";
 import { problem, RequestError } from "./problems.ts";
+import type { Certificate } from "./tls.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -18,38 +20,74 @@ export interface ServeOptions {
   readonly hostname: string;
   /** Port; 0 for a free one. */
   readonly port: number;
+  /** Certificate for TLS; none for plain HTTP. */
+  readonly certificate?: Certificate;
+  /** Bounds of connections. */
+  readonly connections?: Partial<ConnectionLimits>;
+}
+
+/** Bounds of connections, in milliseconds unless they say another unit. */
+export interface ConnectionLimits {
+  /** The longest that the headers of a request may take to arrive, and a TLS handshake. */
+  readonly headersTimeout: number;
+  /** The longest that a whole request may take to arrive. */
+  readonly requestTimeout: number;
+  /** The longest that a connection may wait for its next request. */
+  readonly keepAliveTimeout: number;
+  /** Time between looks at these bounds. */
+  readonly connectionsCheckingInterval: number;
+  /** The most bytes of the headers of a request. */
+  readonly maxHeaderSize: number;
+  /** The most connections; others are closed at once. */
+  readonly maxConnections: number;
 }
 
 /** A server that listens. */
 export interface Listening {
   /** Address under which it is reached. */
   readonly url: URL;
+  /** Uses another certificate for connections to come. */
+  useCertificate(certificate: Certificate): void;
   /** Stops listening, and resolves when all requests are answered or the deadline is over. */
   close(options: { deadlineMs: number }): Promise<void>;
 }
 
-/** Bounds of connections, in milliseconds and bytes. */
-const CONNECTION_LIMITS: ServerOptions = {
+const CONNECTION_LIMITS: ConnectionLimits = {
   headersTimeout: 10_000,
   requestTimeout: 60_000,
   keepAliveTimeout: 65_000, // longer than that of common load balancers
   connectionsCheckingInterval: 1_000,
   maxHeaderSize: 16_384,
+  maxConnections: 1_024,
 };
 
+/** Time between looks for idle connections while closing, in milliseconds. */
+const IDLE_CHECK_MS = 50;
+
 /** Listens, and answers requests with an application. */
-export async function serve(app: App, { hostname, port }: ServeOptions): Promise<Listening> {
+export async function serve(app: App, options: ServeOptions): Promise<Listening> {
+  const { hostname, port, certificate } = options;
   assertGranted(`${hostname}:${port}`);
   const open = new Set<AbortController>();
-  const server = createServer(CONNECTION_LIMITS, (incoming, outgoing) => {
+  let isClosing = false;
+  const limits = { ...CONNECTION_LIMITS, ...options.connections };
+  const listener = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const controller = new AbortController();
     open.add(controller);
+    if (isClosing) outgoing.setHeader("connection", "close");
     outgoing.on("close", () => {
       open.delete(controller);
       if (!outgoing.writableFinished) controller.abort();
     });
     answer(app, { incoming, outgoing, signal: controller.signal }).catch(() => outgoing.destroy());
-  });
+  };
+  const server = certificate
+    ? createSecureServer(
+      { ...limits, ...secure(certificate), handshakeTimeout: limits.headersTimeout },
+      listener,
+    )
+    : createServer(limits, listener);
+  server.maxConnections = limits.maxConnections;
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenFailure(`${hostname}:${port}`, error)));
     server.listen({ host: hostname, port }, resolve);
@@ -57,18 +95,29 @@ export async function serve(app: App, { hostname, port }: ServeOptions): Promise
   const address = server.address() as AddressInfo;
   const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
   return {
-    url: new URL(`http://${host}:${address.port}/`),
+    url: new URL(`http${certificate ? "s" : ""}://${host}:${address.port}/`),
+    useCertificate(certificate) {
+      if ("setSecureContext" in server) server.setSecureContext(secure(certificate));
+    },
     async close({ deadlineMs }) {
+      isClosing = true;
       const timer = setTimeout(() => {
         for (const controller of open) controller.abort();
         server.closeAllConnections();
       }, deadlineMs);
       const closed = new Promise((resolve) => server.close(resolve));
+      // A connection becomes idle when its last request is answered.
+      const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
       server.closeIdleConnections();
       await closed;
       clearTimeout(timer);
+      clearInterval(idle);
     },
   };
+}
+
+function secure({ cert, key }: Certificate) {
+  return { cert, key, minVersion: "TLSv1.2" } as const;
 }
 
 /** Refuses an address that Deno does not grant: Node would throw where no caller can catch it. */

@@ -1,0 +1,139 @@
+import { ValidationError } from "../errors.ts";
+import { readDurationMs, readName, readTime, UsageError } from "../query/option_values.ts";
+import type { Scope } from "../server/route.ts";
+import {
+  assertTenantScopes,
+  createToken,
+  PREFIX,
+  readLastUse,
+  readTokens,
+  SCOPES,
+  type Token,
+  writeToken,
+} from "../server/tokens.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { isoTime, note, print, printList } from "./output.ts";
+
+/** `openfinops token create` */
+export const tokenCreate: Command = {
+  name: "token create",
+  positionals: "<name>",
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    { name: "scope", value: "NAME", summary: `${SCOPES.join(", ")}; repeatable`, isRepeatable: true },
+    { name: "tenant", value: "NAME", summary: "label or tag `tenant` of all that it brings; ingest only" },
+    { name: "expires", value: "TIME", summary: "from now, as in 90d, or a date (default: never)" },
+  ],
+  examples: [
+    "openfinops token create agents --scope ingest",
+    "openfinops token create grafana --scope read --expires 365d",
+    "openfinops token create team-nlp --scope ingest --tenant nlp",
+  ],
+  async run(given) {
+    const [name] = given.positionals;
+    if (name === undefined) throw missing("Name the token", "openfinops token create agents --scope ingest");
+    const { token, secret } = createToken({ name, ...readRights(given) });
+    await withBackend(given, "create", ({ documents }) => writeToken(documents, token));
+    print(secret);
+    note(`Created ${token.id} (${name}). The token above is not shown again: keep it in a secret store.`);
+  },
+};
+
+/** `openfinops token list` */
+export const tokenList: Command = {
+  name: "token list",
+  options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
+  examples: ["openfinops token list"],
+  async run(given) {
+    const format = readFormat(given);
+    await withBackend(given, "read", async ({ documents }) => {
+      const [tokens, lastUse] = [await readTokens(documents), await readLastUse(documents)];
+      const found = tokens.map(({ hash: _hash, ...token }) => ({
+        id: token.id,
+        name: token.name,
+        scopes: token.scopes.join(" "),
+        tenant: token.tenant,
+        state: stateOf(token),
+        created: timeText(token.createdAt),
+        expires: timeText(token.expiresAt),
+        lastUsed: lastUse.get(token.id),
+      }));
+      const header = ["id", "name", "scopes", "tenant", "state", "created", "expires", "lastUsed"] as const;
+      const rows = found.map((token) => header.map((name) => token[name]));
+      printList(format, found, { header, rows, none: "There are no tokens." });
+    });
+  },
+};
+
+/** `openfinops token revoke` */
+export const tokenRevoke: Command = {
+  name: "token revoke",
+  positionals: "<id or name>",
+  maxPositionals: 1,
+  options: CONNECTION_OPTIONS,
+  examples: ["openfinops token revoke agents"],
+  async run(given) {
+    const [name] = given.positionals;
+    if (name === undefined) throw missing("Name the token", "openfinops token revoke agents");
+    await withBackend(given, "existing", async ({ documents }) => {
+      const token = findToken(await readTokens(documents), name);
+      await writeToken(documents, { ...token, revokedAt: Date.now() });
+      note(`Revoked ${token.id} (${token.name}). Servers refuse it within 5 s.`);
+    });
+  },
+};
+
+function missing(what: string, example: string): UsageError {
+  return new UsageError(`${what}, as in ${example}.`, { code: "MISSING_ARGUMENT" });
+}
+
+function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expiresAt"> {
+  const names = given.texts("scope");
+  if (names.length === 0) {
+    throw missing("Say what the token is for by --scope", "--scope ingest, --scope read or --scope admin");
+  }
+  const scopes = [...new Set<Scope>(names.map((name) => readName("scope", name, SCOPES)))];
+  const tenant = given.text("tenant");
+  assertTenantScopes(
+    tenant,
+    scopes,
+    (reason) => new UsageError(`Cannot create the token: ${reason}.`, { code: "CONFLICTING_OPTIONS" }),
+  );
+  return { scopes, tenant, expiresAt: readExpiry(given.text("expires")) };
+}
+
+function readExpiry(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const isDuration = /^[\d.]+[a-z]+$/.test(text);
+  const time = isDuration ? Date.now() + readDurationMs("expires", text) : readTime("expires", text, "UTC");
+  if (time > Date.now()) return time;
+  throw new UsageError("--expires must be in the future.", { code: "INVALID_OPTION" });
+}
+
+function stateOf({ revokedAt, expiresAt = Infinity }: Pick<Token, "revokedAt" | "expiresAt">): string {
+  return revokedAt !== undefined ? "revoked" : expiresAt <= Date.now() ? "expired" : "active";
+}
+
+function timeText(time: number | undefined): string | undefined {
+  return time === undefined ? undefined : isoTime(time);
+}
+
+/** Finds a token by its id, or by a name that only one active token has. */
+function findToken(tokens: readonly Token[], name: string): Token {
+  const active = tokens.filter((token) => token.revokedAt === undefined);
+  const found = active.filter((token) => token.id === name);
+  if (found.length === 0) found.push(...active.filter((token) => token.name === name));
+  if (found.length === 1) return found[0];
+  const expected = found.length === 0
+    ? "the id or name of a token that is not revoked; `openfinops token list` shows them"
+    : `an id, as several tokens have this name: ${found.map(({ id }) => id).join(", ")}`;
+  throw new ValidationError({
+    subject: "a token",
+    field: "token",
+    value: name.startsWith(PREFIX) ? "a token that is not shown" : name, // it would stay in logs
+    expected,
+    code: found.length === 0 ? "NOT_FOUND" : "INVALID_FIELD",
+  });
+}
