@@ -3,7 +3,9 @@ import { ConfigError, messageOf } from "../errors.ts";
 
 /** A certificate chain and its key, as PEM. */
 export interface Certificate {
+  /** Chain, the certificate of the server first. */
   readonly cert: string;
+  /** Private key. */
   readonly key: string;
 }
 
