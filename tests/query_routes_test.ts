@@ -263,8 +263,8 @@ Deno.test("A token of a tenant reads its own records alone", async () => {
     const route = [...QUERY_ROUTES, ...VIEW_ROUTES].find((route) => route.path === url.pathname)!;
     const request = new Request(url);
     const { signal } = request;
-    const body = () => Promise.resolve(new Uint8Array());
-    return await route.handle({ request, url, params: {}, signal, body, tenant: "acme1" }, resources);
+    const [body, chunks] = [() => Promise.resolve(new Uint8Array()), async function* () {}];
+    return await route.handle({ request, url, params: {}, signal, body, chunks, tenant: "acme1" }, resources);
   };
   const { records } = await (await ask("costs?limit=100")).json();
   assertEquals([records.length, new Set(records.map((record: never) => record["tags"]["tenant"]))], [

@@ -84,11 +84,12 @@ export const IMPORT_OPTIONS: readonly Option[] = [
 ];
 
 /** Options of deliveries, which costs alone have. */
-const OF_COSTS = ["source", "replace", "append", "on-conflict", "id-column", "cost-column", "focus-version"];
+const OF_COSTS = ["source", "replace", "append", "id-column", "cost-column", "focus-version"];
 
-/** Options of an import into a dataset. */
-export function importOptions({ name }: Dataset<unknown>): Option[] {
-  return IMPORT_OPTIONS.filter((option) => name === "cost_entries" || !OF_COSTS.includes(option.name));
+/** Options of an import into a dataset, by a server whose configuration says what to do with a cost that exists. */
+export function importOptions(dataset: Dataset<unknown>): Option[] {
+  const isOther = dataset.name !== "cost_entries";
+  return IMPORT_OPTIONS.filter(({ name }) => name !== "on-conflict" && !(isOther && OF_COSTS.includes(name)));
 }
 
 /** Reads what to do with a cost that exists. */

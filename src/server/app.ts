@@ -5,7 +5,7 @@
  */
 import { Hono } from "hono";
 import type { Access } from "./access.ts";
-import { readBody } from "./body.ts";
+import { readBody, streamBody } from "./body.ts";
 import { DEFAULT_LIMITS, type Limits, Occupancy, RateLimiter } from "./limits.ts";
 import { problem, RequestError } from "./problems.ts";
 import type { Route, ServerResources } from "./route.ts";
@@ -84,6 +84,8 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
           signal: request.signal,
           tenant,
           body: bodyReader(context.env.body, request, { ...limits, ...route.limits }, route),
+          chunks: () =>
+            streamBody(context.env.body, request.headers, { ...limits, ...route.limits }, route.encodings),
         },
         resources,
       );

@@ -6,10 +6,23 @@
  */
 import { DELIVERY } from "../backends/staging.ts";
 import { BackendError, errorCodeOf, kindOf } from "../errors.ts";
-import * as kinds from "../monitoring/document_kinds.ts";
+import {
+  ACKNOWLEDGEMENT,
+  ALERT,
+  ALERT_RULE,
+  ANOMALY,
+  BUDGET,
+  CLUSTER,
+  CROSSING,
+  EVALUATION,
+  EXISTENCE,
+  NOTIFICATION,
+  SERVICE,
+  TRAINING_RUN,
+} from "../monitoring/document_kinds.ts";
 import { PRICE } from "../pricing/own_prices.ts";
 import type { Option } from "../query/arguments.ts";
-import { acceptAggregation, acceptBackendQuery } from "../query/backend_request.ts";
+import { acceptAggregation, acceptBackendQuery } from "../backends/remote/request.ts";
 import { readName } from "../query/option_values.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
@@ -22,9 +35,20 @@ import type { Route, RouteRequest } from "./route.ts";
 
 /** Kinds of documents that may be read. Others, such as tokens, are the server's own. */
 const READABLE: readonly string[] = [
-  ...Object.values(kinds).filter((kind) => typeof kind === "string"),
+  ACKNOWLEDGEMENT,
+  ALERT,
+  ALERT_RULE,
+  ANOMALY,
+  BUDGET,
+  CLUSTER,
+  CROSSING,
   DELIVERY,
+  EVALUATION,
+  EXISTENCE,
+  NOTIFICATION,
   PRICE,
+  SERVICE,
+  TRAINING_RUN,
   ...FOCUS_KINDS,
 ];
 

@@ -25,17 +25,86 @@ export async function readBody(
   const declared = Number(headers.get("content-length") ?? 0);
   if (declared > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
   const sent = await withinLimit(collect(chunks, maxBodyBytes, "sent"), bodyTimeoutMs, () => {
-    throw new RequestError(`The body did not arrive within ${bodyTimeoutMs} ms. Send it again.`, {
-      code: "BODY_TIMEOUT",
-    });
+    throw tooSlow(bodyTimeoutMs);
   });
   if (encoding === undefined) return sent;
   try {
     return await collect(decompress(new Blob([sent]).stream(), encoding), maxBodyBytes, "decompressed");
   } catch (error) {
     if (error instanceof RequestError) throw error;
-    throw new RequestError(`The body is not valid ${encoding}. Compress it again.`, { code: "INVALID_BODY" });
+    throw notValid(encoding);
   }
+}
+
+/** Reads a body as it arrives, as {@linkcode readBody} does. */
+export async function* streamBody(
+  chunks: AsyncIterable<Uint8Array>,
+  headers: Headers,
+  { maxBodyBytes, bodyTimeoutMs }: BodyLimits,
+  own: readonly string[] = [],
+): AsyncGenerator<Uint8Array> {
+  const encoding = readEncoding(headers, own);
+  const declared = Number(headers.get("content-length") ?? 0);
+  if (declared > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
+  const sent = bounded(beforeDeadline(chunks, bodyTimeoutMs), maxBodyBytes, "sent");
+  if (encoding === undefined) return yield* sent;
+  let failure: unknown;
+  const source = ReadableStream.from((async function* () {
+    try {
+      yield* sent;
+    } catch (error) {
+      failure = error; // what decompresses throws another
+      throw error;
+    }
+  })());
+  try {
+    yield* bounded(decompress(source, encoding), maxBodyBytes, "decompressed");
+  } catch (error) {
+    throw failure ?? (error instanceof RequestError ? error : notValid(encoding));
+  }
+}
+
+async function* beforeDeadline(
+  chunks: AsyncIterable<Uint8Array>,
+  timeoutMs: number,
+): AsyncGenerator<Uint8Array> {
+  const end = performance.now() + timeoutMs;
+  const iterator = chunks[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const left = Math.max(0, end - performance.now());
+      const { done, value } = await withinLimit(iterator.next(), left, () => {
+        throw tooSlow(timeoutMs);
+      });
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    iterator.return?.().catch(() => {}); // it may wait for what never comes
+  }
+}
+
+async function* bounded(
+  chunks: AsyncIterable<Uint8Array>,
+  limit: number,
+  how: "sent" | "decompressed",
+): AsyncGenerator<Uint8Array> {
+  let length = 0;
+  for await (const chunk of chunks) {
+    length += chunk.length;
+    if (length > limit) throw tooLarge(limit, how);
+    yield chunk;
+  }
+}
+
+function tooSlow(ms: number): RequestError {
+  return new RequestError(`The body did not arrive within ${ms} ms. Send it again.`, {
+    code: "BODY_TIMEOUT",
+  });
+}
+
+function notValid(encoding: Encoding): RequestError {
+  return new RequestError(`The body is not valid ${encoding}. Compress it again.`, { code: "INVALID_BODY" });
 }
 
 function readEncoding(headers: Headers, own: readonly string[]): Encoding | undefined {
@@ -54,13 +123,8 @@ async function collect(
   limit: number,
   how: "sent" | "decompressed",
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const held: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of chunks) {
-    length += chunk.length;
-    if (length > limit) throw tooLarge(limit, how);
-    held.push(chunk);
-  }
+  const held = await Array.fromAsync(bounded(chunks, limit, how));
+  const length = held.reduce((sum, chunk) => sum + chunk.length, 0);
   const whole = new Uint8Array(length);
   let at = 0;
   for (const chunk of held) {

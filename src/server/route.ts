@@ -40,6 +40,8 @@ export interface RouteRequest {
   readonly tenant?: string;
   /** Reads the whole body, decompressed, within the limit of the server. */
   body(): Promise<Uint8Array<ArrayBuffer>>;
+  /** Reads the body as it arrives, decompressed, within the limit of the server. Once, and in place of `body()`. */
+  chunks(): AsyncIterable<Uint8Array>;
 }
 
 /** A body of a request or of an answer, for `/openapi.json`. */

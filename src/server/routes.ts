@@ -2,6 +2,7 @@ import { ADMIN_ROUTES } from "./admin_routes.ts";
 import { cached, forgetting } from "./answer_cache.ts";
 import { BACKEND_ROUTES } from "./backend_routes.ts";
 import { openApiRoute } from "./openapi.ts";
+import { IMPORT_ROUTES } from "./import_routes.ts";
 import { PROBE_ROUTES } from "./probe_routes.ts";
 import { QUERY_ROUTES } from "./query_routes.ts";
 import type { Route } from "./route.ts";
@@ -13,7 +14,8 @@ const DESCRIBED: readonly Route[] = [
   ...WEB_ROUTES,
   ...QUERY_ROUTES.map((route) => route.path.endsWith("/aggregate") ? cached(route) : route),
   ...VIEW_ROUTES.map(cached),
-  ...[...ADMIN_ROUTES, ...BACKEND_ROUTES].map((route) => route.method === "GET" ? route : forgetting(route)),
+  ...[...ADMIN_ROUTES, ...IMPORT_ROUTES].map((route) => route.method === "GET" ? route : forgetting(route)),
+  ...BACKEND_ROUTES,
 ];
 
 /** All routes of the server. */

@@ -54,7 +54,7 @@ export interface Listening {
 
 const CONNECTION_LIMITS: ConnectionLimits = {
   headersTimeout: 10_000,
-  requestTimeout: 60_000,
+  requestTimeout: 3_600_000, // routes bound the time of each body
   keepAliveTimeout: 65_000, // longer than that of common load balancers
   connectionsCheckingInterval: 1_000,
   maxHeaderSize: 16_384,

@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { ValidationError } from "../errors.ts";
-import type { Aggregation, GroupKey, Measure } from "../records/aggregation.ts";
-import type { BucketRange } from "../records/calendar.ts";
-import type { Column, Dataset } from "../records/dataset.ts";
-import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { type Condition, findField, type Operator, type WhereCondition } from "../records/where.ts";
+import { ValidationError } from "../../errors.ts";
+import type { Aggregation, GroupKey, Measure } from "../../records/aggregation.ts";
+import type { BucketRange } from "../../records/calendar.ts";
+import type { Column, Dataset } from "../../records/dataset.ts";
+import { acceptQuery, type RecordQuery } from "../../records/query.ts";
+import { type Condition, findField, type Operator, type WhereCondition } from "../../records/where.ts";
 
 /** Names of comparisons in a {@linkcode WhereCondition}. */
 const NAMES: Readonly<Record<Operator, keyof WhereCondition>> = {

@@ -1,0 +1,120 @@
+/**
+ * Routes that import files, with the options of the command.
+ *
+ * @module
+ */
+import { evaluateCosts } from "../monitoring/cost_evaluation.ts";
+import type { Arguments, Option } from "../query/arguments.ts";
+import { importOptions, readDelivery, readMapping } from "../query/import_options.ts";
+import { readName } from "../query/option_values.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { IMPORT_FORMATS } from "../transfer/formats.ts";
+import { importCosts } from "../transfer/import_costs.ts";
+import { importRecords } from "../transfer/import.ts";
+import type { ImportReport } from "../transfer/import_options.ts";
+import { makeReader } from "../transfer/mapping.ts";
+import { fileAccess } from "../transfer/random_access.ts";
+import type { Reject } from "../transfer/rows.ts";
+import { API_DATASETS } from "./datasets.ts";
+import { Occupancy } from "./limits.ts";
+import { readParameters } from "./parameters.ts";
+import { RequestError } from "./problems.ts";
+import { refuseTenants } from "./reading.ts";
+import type { Route, ServerResources } from "./route.ts";
+import { receiveFile, type Upload } from "./uploads.ts";
+
+/** The most bytes of a file. */
+const MAX_FILE_BYTES = 2 * 2 ** 30;
+/** The longest that a file may take to arrive, in milliseconds. */
+const FILE_TIMEOUT_MS = 3_600_000;
+/** Files that are received and read at once: each takes disk, and a transaction. */
+const MAX_IMPORTS = 2;
+/** The most bad lines that an answer lists. */
+const LISTED_REJECTS = 100;
+
+const FILE_OPTION: Option = {
+  name: "file",
+  value: "NAME",
+  summary: "name of the file in the list of deliveries (default upload)",
+};
+
+const occupancy = new Occupancy(MAX_IMPORTS);
+
+/** Routes of imports, one for each dataset. */
+export const IMPORT_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) =>
+  importRoute(`/api/v1/${name}/import`, dataset)
+);
+
+/** What a request asks for. */
+type Question = ReturnType<typeof readQuestion>;
+
+function importRoute(path: string, dataset: Dataset<unknown>): Route {
+  const isCosts = dataset.name === "cost_entries";
+  const parameters = [...importOptions(dataset), FILE_OPTION];
+  return {
+    method: "POST",
+    path,
+    scope: isCosts ? "admin" : "ingest", // a bill may replace another
+    summary: `Import a file of ${dataset.name}`,
+    parameters,
+    body: {
+      summary: "The file, compressed or not",
+      types: ["application/octet-stream", "text/csv", "application/x-ndjson"],
+    },
+    answer: {
+      summary: "Number of lines by result, and the delivery",
+      types: ["application/json"],
+      schema: { type: "object" },
+    },
+    limits: { maxBodyBytes: MAX_FILE_BYTES, bodyTimeoutMs: FILE_TIMEOUT_MS },
+    async handle(asked, resources) {
+      refuseTenants(asked);
+      const question = readParameters(asked.url, parameters, {
+        read: (given) => readQuestion(given, dataset),
+      });
+      using _place = occupancy.enter();
+      await using file = await receiveFile(asked.chunks(), resources.config);
+      const rejects: Reject[] = [];
+      const onReject = (reject: Reject) => void (rejects.length < LISTED_REJECTS && rejects.push(reject));
+      const report = await run(file, { dataset, question, resources, signal: asked.signal, onReject });
+      if (isCosts) await evaluateCosts(resources.backend, { emit: resources.config.onEvent }).catch(() => {});
+      return answerReport(report, rejects);
+    },
+  };
+}
+
+function readQuestion(given: Arguments, dataset: Dataset<unknown>) {
+  const format = given.text("format");
+  const mapping = {
+    ...readMapping(given, dataset),
+    ...(format === undefined ? {} : { format: readName("format", format, IMPORT_FORMATS) }),
+  };
+  makeReader(dataset, mapping); // unknown fields, before anything is received
+  return { ...mapping, ...readDelivery(given, dataset.name), name: given.text("file") ?? "upload" };
+}
+
+function run(
+  { path, size }: Upload,
+  { dataset, question: { name, format, ...options }, resources: { backend }, ...more }: {
+    dataset: Dataset<unknown>;
+    question: Question;
+    resources: ServerResources;
+    signal: AbortSignal;
+    onReject: (reject: Reject) => void;
+  },
+): Promise<ImportReport> {
+  const file = fileAccess(path, size);
+  const asked = { ...options, ...more, format, backend, dataset: dataset.name };
+  if (dataset.name !== "cost_entries") return importRecords(file, asked);
+  return importCosts([{ name, format, size, open: () => Promise.resolve(file) }], asked);
+}
+
+/** Answers with the report; with 422 where lines are bad: the good ones are stored. */
+function answerReport(report: ImportReport, rejects: readonly Reject[]): Response {
+  if (report.rejected === 0) return Response.json(report);
+  const lines = rejects.map(({ text: _, ...reject }) => reject);
+  throw new RequestError(
+    `${report.rejected} of the lines are bad, and the others are stored. Correct those, and send them again.`,
+    { code: "LINES_REJECTED", details: { report, lines } },
+  );
+}
