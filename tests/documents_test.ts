@@ -43,6 +43,7 @@ const LANGUAGES: Readonly<Record<string, string>> = {
   text: "shown: output and pictures",
   ini: "shown: settings of other programs",
   json: "shown: settings of the reader's program",
+  bash: "needs a server: run by api_guide_test.ts",
 };
 
 /** The host of the server in documents. */
