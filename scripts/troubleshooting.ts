@@ -289,8 +289,12 @@ const SECTIONS = {
     ],
     RATE_LIMITED: ["The token sends more requests than `--rate-limit`.", "Wait as Retry-After says."],
     SERVER_BUSY: [
-      "The server answers as many requests as it may, or is stopping.",
+      "The server answers as many requests as it may, its buffer is full, its database does not answer, or it is stopping.",
       "Wait as Retry-After says, and send the request again.",
+    ],
+    IDEMPOTENCY_KEY_REUSED: [
+      "Two requests with different bodies have the same `Idempotency-Key`. The server stored the first.",
+      "Use a new key, such as a UUID, for each request, and the same one only to send it again.",
     ],
     NOT_READY: [
       "The server cannot store records now.",

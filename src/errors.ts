@@ -113,6 +113,7 @@ export type ErrorCode =
   | "ORIGIN_REFUSED"
   | "RATE_LIMITED"
   | "SERVER_BUSY"
+  | "IDEMPOTENCY_KEY_REUSED"
   | "NOT_READY"
   // Monitoring
   | "NOTIFICATION_FAILED"

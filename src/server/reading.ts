@@ -27,10 +27,21 @@ export async function committed({ backend, hub, costs }: ServerResources): Promi
  * @throws {RequestError} If records of the dataset name no tenant.
  */
 export function tenantConditions(dataset: Dataset<unknown>, tenant: string | undefined): Condition[] {
-  if (tenant === undefined) return [];
+  const field = tenantMap(dataset, tenant);
+  if (field === undefined) return [];
+  return [{ field, key: TENANT, operator: "in", values: [tenant!] }];
+}
+
+/**
+ * The map of a record that names the tenant of the token; none where the token has no tenant.
+ *
+ * @throws {RequestError} If records of the dataset name no tenant.
+ */
+export function tenantMap(dataset: Dataset<unknown>, tenant: string | undefined): string | undefined {
+  if (tenant === undefined) return undefined;
   const map = dataset.maps.find(({ field }) => MAPS.includes(field));
   if (!map) throw refuseTenant(`Records of ${dataset.name} name no tenant.`);
-  return [{ field: map.field, key: TENANT, operator: "in", values: [tenant] }];
+  return map.field;
 }
 
 /** A query for the records of the tenant alone. */

@@ -36,7 +36,7 @@ const ENOUGH_ROWS = 0.9;
 /** Most pairs of source and billing period in one delivery: each takes memory. */
 const MAX_PARTS = 10_000;
 /** Sources whose costs no vendor delivers. */
-const NEVER_DELIVERED: ReadonlySet<string> = new Set(["collect", "prices", "api"]);
+export const NEVER_DELIVERED: ReadonlySet<string> = new Set(["collect", "prices", "api"]);
 
 /** Total of a currency in a billing period of a source, before and after an import. */
 export interface DeliveryTotal {

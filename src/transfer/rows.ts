@@ -14,6 +14,7 @@ import { type Line, LineStream } from "./line_stream.ts";
 import { MANIFEST_SKIPPED } from "./manifest.ts";
 import { TransferError } from "./transfer_error.ts";
 import type { Row } from "./locate.ts";
+import { keepDigits } from "./values.ts";
 
 /** Bytes that show whether a file has an object of JSON in each line. */
 const FIRST_LINE_BYTES = 2_000;
@@ -216,10 +217,4 @@ function readJsonLine({ line, text, fault, isOpen: isCut }: Line): FileRow {
     return { line, text, values: NOTHING, fault: "The line is no JSON object." };
   }
   return { line, text, values: row };
-}
-
-/** A number with more digits than a float can hold stays the text that it is in the file. */
-function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {
-  const source = context?.source;
-  return typeof value === "number" && source !== undefined && source.length > 15 ? source : value;
 }

@@ -101,6 +101,12 @@ function keepWritten(_key: string, value: unknown, context?: { source?: string }
   return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
 }
 
+/** A number with more digits than a float can hold stays the text that it is in the file. */
+export function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {
+  const source = context?.source;
+  return typeof value === "number" && source !== undefined && source.length > 15 ? source : value;
+}
+
 /** A text may have come as a number. */
 function readText(value: unknown): unknown {
   return typeof value === "number" || typeof value === "boolean" ? String(value) : value;

@@ -1,0 +1,207 @@
+/**
+ * Routes that take records in. A 2xx means that they are journaled or committed; the same request twice counts once.
+ *
+ * @module
+ */
+import type { AppendOptions, AppendReport } from "../dataset_handle.ts";
+import { type ErrorCode, ValidationError } from "../errors.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
+import { NEVER_DELIVERED } from "../transfer/delivery.ts";
+import { answerOnce, type StoredAnswer } from "./answered_requests.ts";
+import { API_DATASETS } from "./datasets.ts";
+import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./posted_records.ts";
+import { RequestError } from "./problems.ts";
+import { tenantMap } from "./reading.ts";
+import type { Route, RouteRequest, ServerResources } from "./route.ts";
+
+/** Refusals that an answer lists. */
+const MAX_ERRORS = 100;
+/** Longest wait for room in the spool, and for a commit where there is none, in milliseconds. */
+const ROOM_TIMEOUT_MS = 5_000;
+const COMMIT_TIMEOUT_MS = 30_000;
+/** Source of costs that name none. */
+const API_SOURCE = "api";
+
+/** Schema of an answer. */
+const REPORT_SCHEMA = {
+  type: "object",
+  required: ["accepted", "refused"],
+  properties: {
+    accepted: {
+      type: "integer",
+      description: "Records that are safe, those included that were stored before",
+    },
+    refused: { type: "integer", description: "Records that were not stored" },
+    errors: {
+      type: "array",
+      description: `The first ${MAX_ERRORS} of them`,
+      items: {
+        type: "object",
+        required: ["line", "index", "code", "message"],
+        properties: {
+          line: { type: "integer" },
+          index: { type: "integer" },
+          field: { type: "string" },
+          code: { type: "string" },
+          message: { type: "string" },
+        },
+      },
+    },
+    error: {
+      type: "object",
+      properties: { code: { type: "string" }, message: { type: "string" } },
+    },
+  },
+} as const;
+
+/** Routes of each dataset. */
+export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) => ({
+  method: "POST",
+  path: `/api/v1/${name}`,
+  scope: "ingest",
+  summary: `Store ${dataset.name}, each request once by its Idempotency-Key or else its content`,
+  body: {
+    summary: "An array of records, one record, or one a line; times in epoch milliseconds or ISO 8601",
+    types: RECORD_TYPES,
+    dataset: dataset.name,
+  },
+  answer: {
+    summary:
+      "Number of records that are journaled (202) or committed (200), and those that were refused (422)",
+    types: ["application/json"],
+    schema: REPORT_SCHEMA,
+  },
+  handle: (asked, resources) =>
+    answerOnce(asked, resources, async (requestId) => {
+      const take = handleOf(resources, dataset.name);
+      return await store(asked, resources, {
+        dataset,
+        take: (records, options) => take(records, { ...options, requestId }),
+      });
+    }),
+}));
+
+type Take = (records: readonly unknown[], options: AppendOptions) => Promise<AppendReport>;
+
+/** The `append` of a dataset. */
+function handleOf({ hub, costs }: ServerResources, name: DatasetName): Take {
+  const handles = {
+    system_metrics: hub.systemMetrics,
+    service_metrics: hub.serviceMetrics,
+    device_metrics: hub.deviceMetrics,
+    usage_records: costs.usage,
+    cost_entries: costs.entries,
+  };
+  const handle = handles[name];
+  return (records, options) => handle.append(records as never[], options);
+}
+
+/** Stores the records of a body, and reports those that were refused. */
+async function store(
+  asked: RouteRequest,
+  { config }: ServerResources,
+  { dataset, take }: { dataset: Dataset<unknown>; take: Take },
+): Promise<StoredAnswer> {
+  const complete = completer(dataset, asked.tenant);
+  const isSpooled = config.spoolDirectory !== undefined;
+  const errors: Refusal[] = [];
+  let accepted = 0;
+  let refused = 0;
+  for await (
+    const part of readRecords(dataset, await asked.body(), asked.request.headers.get("content-type"))
+  ) {
+    completeAll(part, complete);
+    const { first: position, inputs, lines, faults } = part;
+    const report = await within(
+      asked.signal,
+      isSpooled ? ROOM_TIMEOUT_MS : COMMIT_TIMEOUT_MS,
+      (signal) => take(inputs, { position, signal }),
+    );
+    accepted += report.accepted;
+    refused += report.refused.length;
+    for (const { index, error } of report.refused.slice(0, MAX_ERRORS - errors.length)) {
+      const { field, code, message } = faults.get(index) ?? error;
+      errors.push({ line: lines[index], index: position + index, field, code, message });
+    }
+  }
+  if (accepted + refused === 0) {
+    throw new RequestError("The body has no records. Send JSON, or one object a line.", {
+      code: "INVALID_BODY",
+    });
+  }
+  const counts = { accepted, refused };
+  if (refused === 0) return { status: isSpooled ? 202 : 200, body: JSON.stringify(counts) };
+  const code: ErrorCode = "LINES_REJECTED";
+  const message =
+    `${refused} of ${accepted + refused} records were refused; the others are stored. Correct them, and ` +
+    "send them in another request.";
+  return { status: 422, body: JSON.stringify({ ...counts, errors, error: { code, message } }) };
+}
+
+/** Completes records; what cannot be completed is refused like what cannot be read. */
+function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknown) => void): void {
+  for (const [index, input] of inputs.entries()) {
+    try {
+      complete(input);
+    } catch (error) {
+      if (!(error instanceof ValidationError)) throw error;
+      faults.set(index, error);
+      inputs[index] = undefined;
+    }
+  }
+}
+
+/**
+ * Makes the function that sets what a client does not decide: its tenant, and that its costs are of no delivery.
+ *
+ * @throws {RequestError} If records of the dataset name no tenant.
+ */
+function completer(dataset: Dataset<unknown>, tenant: string | undefined): (input: unknown) => void {
+  const map = tenantMap(dataset, tenant);
+  const isCosts = dataset.name === "cost_entries";
+  return (input) => {
+    if (typeof input !== "object" || input === null || Array.isArray(input)) return;
+    const record = input as Record<string, unknown>;
+    if (map !== undefined) {
+      const given = record[map] ?? {};
+      if (typeof given === "object" && !Array.isArray(given)) record[map] = { ...given, tenant };
+    }
+    if (isCosts) assertUndelivered(dataset, record);
+  };
+}
+
+/** Sets the source of a cost. Another source belongs to its deliveries, which replace what is there of it. */
+function assertUndelivered({ noun: subject }: Dataset<unknown>, record: Record<string, unknown>): void {
+  const { deliveryId, source } = record;
+  if ((deliveryId ?? undefined) !== undefined) {
+    const expected = "left out: only an import of a file makes a delivery";
+    throw new ValidationError({ subject, field: "deliveryId", value: deliveryId, expected });
+  }
+  if ((source ?? undefined) === undefined) record.source = API_SOURCE;
+  else if (!NEVER_DELIVERED.has(source as string)) {
+    const expected = `one of ${[...NEVER_DELIVERED].join(", ")}; import a bill as a file`;
+    throw new ValidationError({ subject, field: "source", value: source, expected });
+  }
+}
+
+/**
+ * Waits for records to be safe, but not for ever.
+ *
+ * @throws {RequestError} If they are not safe in time. Some may be stored all the same: the request can be sent again.
+ */
+async function within<T>(
+  signal: AbortSignal,
+  ms: number,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const timeout = AbortSignal.timeout(ms);
+  try {
+    return await run(AbortSignal.any([signal, timeout]));
+  } catch (error) {
+    if (!timeout.aborted || signal.aborted) throw error;
+    throw new RequestError(
+      "The server cannot store records now: its buffer is full, or its database does not answer. Send the same request again.",
+      { code: "SERVER_BUSY" },
+    );
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * Records in the body of a request: an array of JSON, one object, or an object a line.
+ *
+ * @module
+ */
+import { describe, type ErrorCode, ValidationError } from "../errors.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { parseTime } from "../records/time_text.ts";
+import { JsonStream } from "../transfer/json_stream.ts";
+import { type Line, LineStream } from "../transfer/line_stream.ts";
+import { TransferError } from "../transfer/transfer_error.ts";
+import { keepDigits } from "../transfer/values.ts";
+import { RequestError } from "./problems.ts";
+
+/** A record that was refused. */
+export interface Refusal {
+  /** Line at which it begins, from 1. */
+  readonly line: number;
+  /** Index among the records of the request, from 0. */
+  readonly index: number;
+  /** The field at fault, where one is. */
+  readonly field?: string;
+  /** Stable name of the fault. */
+  readonly code: ErrorCode;
+  /** The fault, and what to do. */
+  readonly message: string;
+}
+
+/** Records that follow each other in a body. */
+export interface PostedRecords {
+  /** Index of the first record. */
+  readonly first: number;
+  /** Records as they are given to validation; undefined where `faults` has the reason. */
+  readonly inputs: unknown[];
+  /** Line of each. */
+  readonly lines: number[];
+  /** Faults by index among these. */
+  readonly faults: Map<number, Omit<Refusal, "line" | "index">>;
+}
+
+/** Media types of bodies of records, the default first. */
+export const RECORD_TYPES: readonly string[] = ["application/json", "application/x-ndjson"];
+const LINE_TYPES = new Set([
+  "application/x-ndjson",
+  "application/ndjson",
+  "application/jsonl",
+  "application/x-jsonlines",
+]);
+/** Types of programs that set none: the body tells. */
+const OTHER_TYPES = new Set([
+  "",
+  "text/json",
+  "text/plain",
+  "application/octet-stream",
+  "application/x-www-form-urlencoded",
+]);
+
+/** Records that are parsed before they are stored: together they share one sync. */
+const PART_RECORDS = 5_000;
+const CHUNK_BYTES = 256 * 1_024;
+/** The start of a body in which its form is looked for. */
+const HEAD_BYTES = 2_000;
+/** A number that a float may not hold. Only amounts need more digits. */
+const LONG_NUMBER = /[\d.]{16}/;
+
+/**
+ * Reads records in parts, so that memory is that of the body and one part.
+ *
+ * @throws {RequestError} If the body has another type.
+ */
+export async function* readRecords(
+  dataset: Dataset<unknown>,
+  body: Uint8Array<ArrayBuffer>,
+  contentType: string | null,
+): AsyncGenerator<PostedRecords> {
+  const convert = converter(dataset);
+  const lines = ReadableStream.from(chunksOf(body)).pipeThrough(formOf(body, contentType));
+  let part = emptyPart(0);
+  try {
+    for await (const page of lines) {
+      for (const line of page) {
+        if (line.fault === undefined && line.text.trim() === "") continue;
+        take(part, line, convert);
+        if (part.inputs.length < PART_RECORDS) continue;
+        yield part;
+        part = emptyPart(part.first + part.inputs.length);
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof TransferError)) throw error;
+    const message = "The array or object that begins here is not closed. Send all of it.";
+    addFault(part, error.line ?? 1, { code: "INVALID_LINE", message });
+  }
+  if (part.inputs.length > 0) yield part;
+}
+
+function emptyPart(first: number): PostedRecords {
+  return { first, inputs: [], lines: [], faults: new Map() };
+}
+
+function take(part: PostedRecords, { line, text, fault }: Line, convert: (text: string) => unknown): void {
+  if (fault !== undefined) return addFault(part, line, { code: "INVALID_LINE", message: fault });
+  try {
+    part.inputs.push(convert(text));
+    part.lines.push(line);
+  } catch (error) {
+    if (error instanceof ValidationError) {
+      const { field, code, message } = error;
+      return addFault(part, line, { field, code, message });
+    }
+    if (!(error instanceof SyntaxError)) throw error;
+    addFault(part, line, { code: "INVALID_LINE", message: `The line is not JSON (${error.message}).` });
+  }
+}
+
+function addFault(part: PostedRecords, line: number, fault: Omit<Refusal, "line" | "index">): void {
+  part.faults.set(part.inputs.length, fault);
+  part.inputs.push(undefined);
+  part.lines.push(line);
+}
+
+/** Makes the function that reads a record: times may be texts, and amounts keep all their digits. */
+function converter(dataset: Dataset<unknown>): (text: string) => unknown {
+  const times = dataset.columns.filter(({ type }) => type === "timestamp").map(({ field }) => field);
+  const hasAmounts = dataset.columns.some(({ type }) => type === "decimal");
+  return (text) => {
+    const input = hasAmounts && LONG_NUMBER.test(text) ? JSON.parse(text, keepDigits) : JSON.parse(text);
+    if (typeof input !== "object" || input === null || Array.isArray(input)) return input;
+    for (const field of times) {
+      const value = input[field];
+      if (typeof value === "string") input[field] = parseTime(value) ?? refuseTime(dataset, field, value);
+    }
+    return input;
+  };
+}
+
+function refuseTime({ noun }: Dataset<unknown>, field: string, value: string): never {
+  const expected = "a time as in 2026-01-31T12:00:00Z, or in epoch milliseconds";
+  throw new ValidationError({ subject: noun, field, value, expected });
+}
+
+/** The stream that finds the records of a body. Each line is by itself where it can be, so a bad one costs no other. */
+function formOf(body: Uint8Array, contentType: string | null): TransformStream<Uint8Array, Line[]> {
+  const [type] = (contentType ?? "").split(";").map((part) => part.trim().toLowerCase());
+  const isLines = LINE_TYPES.has(type);
+  if (!isLines && !OTHER_TYPES.has(type) && !/^application\/([\w.-]+\+)?json$/.test(type)) {
+    throw new RequestError(
+      `Cannot read a body of the type ${describe(type)}. Send ${RECORD_TYPES.join(" or ")}.`,
+      {
+        code: "UNSUPPORTED_FORMAT",
+      },
+    );
+  }
+  const head = new TextDecoder().decode(body.subarray(0, HEAD_BYTES)).replace(/^\uFEFF/, "").trimStart();
+  const [start] = head.split("\n", 1);
+  const isSpread = start.startsWith("[") || /[{,:[]\s*$/.test(start);
+  return !isLines && isSpread ? new JsonStream() : new LineStream({ isQuoted: false });
+}
+
+function* chunksOf(body: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < body.length; at += CHUNK_BYTES) yield body.subarray(at, at + CHUNK_BYTES);
+}
