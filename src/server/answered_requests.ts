@@ -21,6 +21,8 @@ export interface StoredAnswer {
   readonly status: number;
   /** The body, JSON. */
   readonly body: string;
+  /** True if nothing was stored: the same request may become a better one. */
+  readonly isEmpty: boolean;
 }
 
 /** A request that is or was answered. */
@@ -91,8 +93,9 @@ class AnsweredRequests {
     const answered: Answered = { body, answer: store(), time: Date.now(), length: id.length };
     this.#answers.set(id, answered);
     this.#length += answered.length;
-    answered.answer.then(({ body }) => {
+    answered.answer.then(({ body, isEmpty }) => {
       if (this.#answers.get(id) !== answered) return;
+      if (isEmpty) return this.#forget(id);
       answered.length += body.length;
       this.#length += body.length;
       for (const oldest of this.#answers.keys()) {

@@ -130,12 +130,13 @@ async function store(
     });
   }
   const counts = { accepted, refused };
-  if (refused === 0) return { status: isSpooled ? 202 : 200, body: JSON.stringify(counts) };
+  if (refused === 0) return { status: isSpooled ? 202 : 200, body: JSON.stringify(counts), isEmpty: false };
   const code: ErrorCode = "LINES_REJECTED";
   const message =
     `${refused} of ${accepted + refused} records were refused; the others are stored. Correct them, and ` +
     "send them in another request.";
-  return { status: 422, body: JSON.stringify({ ...counts, errors, error: { code, message } }) };
+  const body = JSON.stringify({ ...counts, errors, error: { code, message } });
+  return { status: 422, body, isEmpty: accepted === 0 };
 }
 
 /** Completes records; what cannot be completed is refused like what cannot be read. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, type ErrorCode, ValidationError } from "../errors.ts";
-import type { Dataset } from "../records/dataset.ts";
+import type { ColumnType, Dataset } from "../records/dataset.ts";
 import { parseTime } from "../records/time_text.ts";
 import { JsonStream } from "../transfer/json_stream.ts";
 import { type Line, LineStream } from "../transfer/line_stream.ts";
@@ -121,11 +121,17 @@ function addFault(part: PostedRecords, line: number, fault: Omit<Refusal, "line"
 
 /** Makes the function that reads a record: times may be texts, and amounts keep all their digits. */
 function converter(dataset: Dataset<unknown>): (text: string) => unknown {
-  const times = dataset.columns.filter(({ type }) => type === "timestamp").map(({ field }) => field);
-  const hasAmounts = dataset.columns.some(({ type }) => type === "decimal");
+  const fieldsOf = (wanted: ColumnType) =>
+    dataset.columns.filter(({ type }) => type === wanted).map(({ field }) => field);
+  const times = fieldsOf("timestamp");
+  const amounts = fieldsOf("decimal");
   return (text) => {
-    const input = hasAmounts && LONG_NUMBER.test(text) ? JSON.parse(text, keepDigits) : JSON.parse(text);
+    const input = JSON.parse(text);
     if (typeof input !== "object" || input === null || Array.isArray(input)) return input;
+    if (amounts.length > 0 && LONG_NUMBER.test(text)) {
+      const digits = JSON.parse(text, keepDigits);
+      for (const field of amounts) if (typeof input[field] === "number") input[field] = digits[field];
+    }
     for (const field of times) {
       const value = input[field];
       if (typeof value === "string") input[field] = parseTime(value) ?? refuseTime(dataset, field, value);
