@@ -1,0 +1,87 @@
+/** Answers are kept until newer data, shared by viewers, bounded, and given up with the last viewer. */
+import { cached, forgetting } from "../src/server/answer_cache.ts";
+import type { Route, RouteRequest, ServerResources } from "../src/server/route.ts";
+import { assertEquals } from "./assert.ts";
+
+/** A route whose answers the test gives, and its resources with a number of commits. */
+function setUp(answer: (signal: AbortSignal) => Response | Promise<Response>) {
+  let committed = 0;
+  let reads = 0;
+  const stats = () => ({ datasets: { cost_entries: { committed, restated: 0 } } });
+  const resources = { hub: { stats }, costs: { stats } } as unknown as ServerResources;
+  const route: Route = {
+    method: "GET",
+    path: "/x",
+    scope: "read",
+    summary: "",
+    handle({ signal }) {
+      reads++;
+      return answer(signal);
+    },
+  };
+  const ask = (
+    search = "",
+    { signal = new AbortController().signal, tenant }: Partial<RouteRequest> = {},
+  ) => {
+    const url = new URL(`http://localhost/x${search}`);
+    const asked = { request: new Request(url), url, params: {}, signal, tenant } as unknown as RouteRequest;
+    return Promise.resolve(cached(route).handle(asked, resources));
+  };
+  const change = () =>
+    forgetting(route).handle({ signal: new AbortController().signal } as RouteRequest, resources);
+  return { ask, change, reads: () => reads, commit: () => committed++ };
+}
+
+Deno.test("An answer is read once for many viewers, until newer data or a change", async () => {
+  const { ask, change, reads, commit } = setUp(() => Response.json({ a: 1 }));
+  const found = await Promise.all(Array.from({ length: 10 }, () => ask()));
+  assertEquals(await Promise.all(found.map((response) => response.json())), found.map(() => ({ a: 1 })));
+  assertEquals([await (await ask()).json(), reads()], [{ a: 1 }, 1]);
+  await ask("?other");
+  await ask("", { tenant: "t" });
+  assertEquals(reads(), 3);
+  commit();
+  await ask();
+  assertEquals(reads(), 4);
+  await change();
+  assertEquals(reads(), 5);
+  await ask();
+  assertEquals(reads(), 6);
+});
+
+Deno.test("Errors and large answers are not kept", async () => {
+  for (const answer of [() => Response.json({}, { status: 503 }), () => new Response("x".repeat(3 << 20))]) {
+    const { ask, reads } = setUp(answer);
+    const [a, b] = [await ask(), await ask()];
+    assertEquals([(await a.text()).length, reads()], [(await b.text()).length, 2]);
+  }
+});
+
+Deno.test("Answers take a bounded part of memory", async () => {
+  const { ask, reads } = setUp(() => new Response("x".repeat(1 << 20)));
+  for (let i = 0; i < 20; i++) await (await ask(`?${i}`)).text();
+  await ask("?19");
+  assertEquals(reads(), 20);
+  await ask("?0"); // the least recently used
+  assertEquals(reads(), 21);
+});
+
+Deno.test("A read ends with the last of its viewers", async () => {
+  let isEnded = false;
+  const { ask } = setUp((signal) =>
+    new Promise((_, reject) =>
+      signal.addEventListener("abort", () => {
+        isEnded = true;
+        reject(signal.reason);
+      })
+    )
+  );
+  const [first, second] = [new AbortController(), new AbortController()];
+  const answers = [first, second].map(({ signal }) =>
+    ask("", { signal }).then(() => "answer", () => "ended")
+  );
+  first.abort();
+  assertEquals([await answers[0], isEnded], ["ended", false]);
+  second.abort();
+  assertEquals([await answers[1], isEnded], ["ended", true]);
+});
