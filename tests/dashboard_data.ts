@@ -8,6 +8,7 @@ import type { Backend } from "../src/backends/backend.ts";
 import { priceUsageRecords } from "../src/transfer/price_usage.ts";
 import { PriceBook } from "../src/pricing/price_book.ts";
 import { startOfDay } from "../src/records/periods.ts";
+import { importCosts } from "../src/transfer/import_costs.ts";
 import { Chance } from "./faults/chance.ts";
 
 const MINUTE = 60_000;
@@ -52,6 +53,7 @@ export async function fillDashboard(
   const hub = await ObservabilityHub.open({ backend, batchSize: 5_000 });
   const costs = await CostObservatory.open({ backend, batchSize: 5_000 });
   await addCosts(costs, chance, { now, days, tag });
+  await importBill(backend, { now, days });
   await addNodes(hub, costs, chance, now);
   await addUsage(costs, chance, { now, days: Math.min(days, 30) });
   await hub.flush();
@@ -103,17 +105,24 @@ async function addCosts(
         });
       }
     }
-    await costs.addCostEntry({
-      entryId: `eur/${day}`,
-      timestamp,
-      category: "Compute",
-      serviceName: "Colocation",
-      resourceId: "rack-7",
-      amount: "48.5",
-      currency: "EUR",
-      tags: { team: "platform" },
-    });
   }
+}
+
+/** A bill in another currency, as a vendor delivers it. */
+async function importBill(backend: Backend, { now, days }: { now: number; days: number }): Promise<void> {
+  const header = "Id,ChargePeriodStart,BilledCost,BillingCurrency,ServiceCategory,ServiceName,ResourceId";
+  const lines = Array.from({ length: days }, (_, i) => {
+    const day = new Date(now - i * DAY).toISOString().slice(0, 10);
+    return `eur-${day},${day}T00:00:00Z,48.5,EUR,Compute,Colocation,rack-7`;
+  });
+  const bill = new Blob([[header, ...lines].join("\n")]);
+  const open = () => Promise.resolve(bill.stream());
+  await importCosts([{ name: "colocation.csv", format: "focus", open }], {
+    backend,
+    dataset: "cost_entries",
+    format: "focus",
+    source: "colocation",
+  });
 }
 
 async function addNodes(

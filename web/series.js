@@ -59,7 +59,7 @@ export function timeSeries({ times, lines, zone, title, unit = "", height = 180,
         tzDate: (/** @type {number} */ seconds) => zoned(seconds * 1_000, zone),
         cursor: { y: false, points: { size: 7 } },
         scales: { y: { range } },
-        axes: [{ ...axis, space: 70, values: names }, { ...axis, size: 52, values }],
+        axes: [{ ...axis, space: 70, size: 30, values: names }, { ...axis, size: 52, values }],
         series: [
           { label: "Time", value: time },
           ...lines.map(({ name, color: number }) => ({
