@@ -126,9 +126,13 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
     const numbers = Array.from({ length: 60 }, (_, i) => i * 7 % 60);
     const costs = (name: string) =>
       numbers.map((i) => costEntry({ timestamp: NEW_YEAR + i % 2, entryId: `${name}${i}é` }));
-    // Of three nodes, so that several of one time are equal.
+    // Of three nodes, and more equal ones of one time than a page holds.
     const metrics = (cpuUsage: number) =>
-      numbers.map((i) => ({ timestamp: NEW_YEAR + i % 2, nodeId: `n${i % 3}`, cpuUsage: cpuUsage + i % 7 }));
+      numbers.map((i) => ({
+        timestamp: NEW_YEAR + i % 2,
+        nodeId: `n${i % 3}`,
+        cpuUsage: cpuUsage + i % 2 * (i % 7),
+      }));
     for (
       const [dataset, early, before, late] of [
         [costEntries, costs("a"), costs("b"), costs("c")],

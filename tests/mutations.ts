@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { API } from "./mutations/api.ts";
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
 import { FAILURES } from "./mutations/failures.ts";
@@ -34,6 +35,7 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   pipeline: PIPELINE,
   spool: SPOOL,
   requests: REQUESTS,
+  api: API,
   backends: BACKENDS,
   failures: FAILURES,
   store: STORE,

@@ -1,0 +1,96 @@
+/** Changes to the reading and managing routes of the server, and to what reads through them. */
+import type { Mutation } from "../mutations.ts";
+
+export const API: readonly Mutation[] = [
+  {
+    name: "page-ties",
+    file: "src/query/record_page.ts",
+    before: "order === 0 && seen-- > 0",
+    after: "order === 0",
+    tests: ["memory_test.ts: neither lose"],
+  },
+  {
+    name: "page-equal-count",
+    file: "src/query/record_page.ts",
+    before: "count += after.count;",
+    after: "count += 0;",
+    tests: ["memory_test.ts: neither lose"],
+  },
+  {
+    name: "page-key-order",
+    file: "src/query/record_page.ts",
+    before: 'isAscending ? ">" as const : "<" as const',
+    after: '">" as const',
+    tests: ["memory_test.ts: neither lose"],
+  },
+  {
+    name: "page-rest-of-time",
+    file: "src/query/record_page.ts",
+    before: "if (!page.isCut) await addTies(page, source, { time });",
+    after: "for (const tie of sortTies(source, group)) page.add(tie);",
+    tests: ["memory_test.ts: neither lose"],
+  },
+  {
+    name: "memory-key-order",
+    file: "src/backends/memory.ts",
+    before: "a.timestamp - b.timestamp || byKey(a, b)",
+    after: "a.timestamp - b.timestamp",
+    tests: ["memory_test.ts: neither lose"],
+  },
+  {
+    name: "cursor-of-another-query",
+    file: "src/server/cursor.ts",
+    before: "if (parts[0] === fingerprint(url)) return place;",
+    after: "return place;",
+    tests: ["query_routes_test.ts: cursor belongs"],
+  },
+  {
+    name: "tenant-of-reads",
+    file: "src/server/reading.ts",
+    before: "return conditions.length === 0 ? query :",
+    after: "return conditions.length >= 0 ? query :",
+    tests: ["query_routes_test.ts: token of a tenant"],
+  },
+  {
+    name: "tenant-of-views",
+    file: "src/server/reading.ts",
+    before: "if (tenant !== undefined) throw refuseTenant(",
+    after: "if (tenant === null) throw refuseTenant(",
+    tests: ["query_routes_test.ts: token of a tenant"],
+  },
+  {
+    name: "documents-of-tokens",
+    file: "src/server/backend_routes.ts",
+    before: 'readName("kind", given.text("kind") ?? "", READABLE)',
+    after: 'given.text("kind") ?? ""',
+    tests: ["admin_routes_test.ts: server refuse"],
+  },
+  {
+    name: "aggregation-fields",
+    file: "src/backends/remote/request.ts",
+    before: "if (!column || !types.includes(column.type)) {",
+    after: "if (!column) {",
+    tests: ["admin_routes_test.ts: server refuse"],
+  },
+  {
+    name: "stream-cancels-read",
+    file: "src/server/answers.ts",
+    before: "await iterator.return?.();",
+    after: "",
+    tests: ["query_routes_test.ts: ends with the client"],
+  },
+  {
+    name: "import-scope",
+    file: "src/server/import_routes.ts",
+    before: 'scope: isCosts ? "admin" : "ingest"',
+    after: 'scope: "ingest"',
+    tests: ["import_routes_test.ts: scope"],
+  },
+  {
+    name: "upload-removed",
+    file: "src/server/uploads.ts",
+    before: "await remove();\n    throw error;",
+    after: "throw error;",
+    tests: ["import_routes_test.ts: goes away"],
+  },
+];
