@@ -93,6 +93,7 @@ export class ScrapeTarget {
     const state = (status: string): MappedRecord => ({
       dataset: "service_metrics",
       record: { timestamp, serviceName: this.#url.host, status },
+      samples: 1,
     });
     try {
       const { samples, badLines } = parseSamples(...await this.#read(signal));

@@ -11,6 +11,7 @@ const KEYS = [
   "except",
   "counter",
   "by",
+  "quantile",
   "scale",
   "over",
   "isComplement",

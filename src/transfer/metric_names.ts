@@ -5,15 +5,19 @@
  * @module
  */
 import type { DatasetName } from "../records/dataset.ts";
+import { OTEL_FIELDS } from "./otel_metric_names.ts";
+
+/** Values of labels: `|` separates alternatives, of names as of values, and `*` is any value. */
+export type LabelFilter = Readonly<Record<string, string>>;
 
 /** Series of some metrics whose values are put together to one number. */
 export interface Term {
   /** Names of the metrics; those that a target lacks do not count. */
   readonly metrics: readonly string[];
   /** Labels that a series must have. */
-  readonly where?: Readonly<Record<string, string>>;
+  readonly where?: LabelFilter;
   /** Labels that a series must not have. */
-  readonly except?: Readonly<Record<string, string>>;
+  readonly except?: LabelFilter;
   /** True for a counter: what counts is its increase per second between two scrapes, or `increase` all of it. */
   readonly counter?: "rate" | "increase";
   /**
@@ -22,6 +26,8 @@ export interface Term {
    * @default {"sum"}
    */
   readonly by?: "sum" | "avg" | "max";
+  /** Quantile from 0 to 1 of a histogram, whose buckets the series are, each with its upper bound as the label `le`. */
+  readonly quantile?: number;
 }
 
 /** A field of a record and the metrics that it comes from. */
@@ -42,26 +48,48 @@ export interface MetricField extends Term {
   readonly bits?: number;
 }
 
+/** Names of labels, each also as exporters to Prometheus write it. */
+const labels = (text: string): string[] =>
+  text.split(" ").flatMap((name) => name.includes(".") ? [name, name.replaceAll(".", "_")] : name);
+
+const CLUSTER = labels("cluster cluster_id clusterId k8s.cluster.name");
+/** Nodes before hosts: in a container, the host is the pod. */
+const NODE = labels(
+  "Hostname node nodename kubernetes_node node_id nodeId k8s.node.name host.name host instance host.id",
+);
+const WORKLOADS = labels("k8s.deployment.name k8s.statefulset.name k8s.daemonset.name k8s.job.name");
+
 /** Labels that give the identity of a record, by dataset: the first that a series has. */
 export const IDENTITY: Readonly<Partial<Record<DatasetName, Readonly<Record<string, readonly string[]>>>>> = {
-  system_metrics: {
-    clusterId: ["cluster", "cluster_id"],
-    nodeId: ["Hostname", "node", "nodename", "kubernetes_node", "host"],
-  },
+  system_metrics: { clusterId: CLUSTER, nodeId: NODE },
   device_metrics: {
-    clusterId: ["cluster", "cluster_id"],
-    nodeId: ["Hostname", "node", "nodename", "kubernetes_node", "host"],
-    deviceId: ["UUID", "gpu_uuid", "uuid", "pci_bus_id"],
+    clusterId: CLUSTER,
+    nodeId: NODE,
+    deviceId: labels("UUID gpu_uuid uuid pci_bus_id device_id deviceId hw.id"),
     partition: ["GPU_I_ID"],
   },
-  service_metrics: { serviceName: ["service", "model_name", "model"] },
-  usage_records: { model: ["model_name", "model"] },
+  service_metrics: {
+    serviceName: [...labels("service model_name model serviceName service.name"), ...WORKLOADS, "job"],
+  },
+  usage_records: {
+    model: labels("model_name model gen_ai.response.model gen_ai.request.model"),
+    provider: labels("gen_ai.provider.name gen_ai.system"),
+    operation: labels("gen_ai.operation.name"),
+    serviceName: labels("service.name"),
+  },
 };
+
+/** Labels whose value is a host and a port, of which the host counts. */
+export const ADDRESSES: ReadonlySet<string> = new Set(["instance"]);
 
 /** Labels that become fields without being part of the identity. */
 export const DESCRIPTIONS: Readonly<Record<string, string>> = {
   gpu: "deviceIndex",
   modelName: "model",
+  "hw.model": "model",
+  hw_model: "model",
+  "hw.vendor": "vendor",
+  hw_vendor: "vendor",
 };
 
 /**
@@ -72,6 +100,12 @@ export const LABELS: Readonly<Record<string, string>> = {
   exported_pod: "pod",
   exported_namespace: "namespace",
   exported_container: "container",
+  "k8s.pod.name": "pod",
+  "k8s.namespace.name": "namespace",
+  "k8s.container.name": "container",
+  k8s_pod_name: "pod",
+  k8s_namespace_name: "namespace",
+  k8s_container_name: "container",
   pod: "pod",
   namespace: "namespace",
   container: "container",
@@ -173,7 +207,7 @@ const VLLM: readonly MetricField[] = [
 const NETWORK = ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"];
 
 /** node_exporter. */
-const NODE: readonly MetricField[] = [
+const NODE_EXPORTER: readonly MetricField[] = [
   {
     dataset: "system_metrics",
     field: "cpuUsage",
@@ -219,4 +253,10 @@ const NODE: readonly MetricField[] = [
 ];
 
 /** All known metrics. Of two rows for a field the later one counts, where a target has its metrics. */
-export const METRIC_FIELDS: readonly MetricField[] = [...DCGM, ...TRITON, ...VLLM, ...NODE];
+export const METRIC_FIELDS: readonly MetricField[] = [
+  ...OTEL_FIELDS,
+  ...DCGM,
+  ...TRITON,
+  ...VLLM,
+  ...NODE_EXPORTER,
+];

@@ -17,6 +17,10 @@ export interface Sample {
   readonly value: number;
   /** Time in epoch ms, where the text has one. */
   readonly timestamp?: number;
+  /** Time from which a counter counts, in epoch ms, where that is known. */
+  readonly start?: number;
+  /** True if the value is what was counted since the start, and not since that of the series. */
+  readonly isDelta?: true;
 }
 
 /** A name, bare or in quotes, and what follows it. */

@@ -63,16 +63,8 @@ function toRows(text: string, { dataset, at = Date.now(), set = {}, onNote }: Sa
   }
   const fields = METRIC_FIELDS.filter((field) => field.dataset === dataset);
   const mapper = new SampleMapper({ target: JSON.stringify(["file", Object.entries(set).sort()]), fields });
-  const unmapped = new Map<string, number>();
-  // A file may have several scrapes: counters rise from one time to the next.
-  const scrapes = Map.groupBy(samples, ({ timestamp }) => timestamp ?? at);
-  for (const [time, scrape] of [...scrapes].sort(([a], [b]) => a - b)) {
-    const mapped = mapper.map(scrape, time);
-    for (const { record } of mapped.records) {
-      rows.push({ line: 1, text: JSON.stringify(record), values: record });
-    }
-    for (const [name, count] of mapped.unmapped) unmapped.set(name, (unmapped.get(name) ?? 0) + count);
-  }
+  const { records, unmapped } = mapper.map(samples, at);
+  for (const { record } of records) rows.push({ line: 1, text: JSON.stringify(record), values: record });
   noteNames(onNote, `no field of ${dataset} takes`, unmapped);
   noteNames(onNote, "left out are counters, which need two scrapes:", countersOnce(samples, fields));
   return rows;

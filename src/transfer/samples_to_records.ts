@@ -1,9 +1,12 @@
 import { createHash } from "node:crypto";
-import { columnOf, type DatasetName } from "../records/dataset.ts";
+import { type Column, columnOf, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
+import { CounterReadings, type Increase } from "./counter_readings.ts";
 import {
+  ADDRESSES,
   DESCRIPTIONS,
   IDENTITY,
+  type LabelFilter,
   LABELS,
   METRIC_FIELDS,
   type MetricField,
@@ -15,6 +18,8 @@ import type { Sample } from "./prometheus.ts";
 export interface MappedRecord {
   readonly dataset: DatasetName;
   readonly record: Readonly<Record<string, unknown>>;
+  /** Number of samples that it was made of. */
+  readonly samples: number;
 }
 
 /** Options of a {@linkcode SampleMapper}. */
@@ -29,6 +34,8 @@ export interface SampleMapperOptions {
    * @default {METRIC_FIELDS}
    */
   readonly fields?: readonly MetricField[];
+  /** Readings of counters. Its own where absent. */
+  readonly counters?: CounterReadings;
 }
 
 /** Records of a set of samples, and what became none. */
@@ -38,194 +45,304 @@ export interface MappedSamples {
   readonly unmapped: ReadonlyMap<string, number>;
 }
 
-interface Reading {
+/** Checks if labels have certain values. */
+type Matcher = (labels: Sample["labels"]) => boolean;
+
+/** A term, ready to be looked up by the names of its metrics. */
+interface Use {
+  readonly dataset: DatasetName;
+  readonly term: Term;
+  readonly matches: Matcher;
+  /** Position in the values of a draft. */
+  readonly slot: number;
+}
+
+/** A field with the positions of its terms in the values of a draft. */
+interface Plan {
+  readonly field: MetricField;
+  readonly column: Column;
   readonly value: number;
-  readonly time: number;
+  readonly divisor?: number;
+}
+
+/** Values of a term that are put together. */
+interface Gathered {
+  sum: number;
+  count: number;
+  max: number;
+  /** Counts by upper bound, of a histogram. */
+  buckets?: Map<number, number>;
 }
 
 /** A record in the making. */
 interface Draft {
-  readonly dataset: DatasetName;
   readonly timestamp: number;
   readonly fields: Record<string, unknown>;
   readonly labels: Record<string, string>;
+  readonly values: Map<number, Gathered>;
+  /** Series of its counters. */
+  readonly series: string[];
+  samples: number;
 }
 
 /**
  * Turns samples of a target into records. Series that agree in the identity of a dataset and in time make one record,
- * which has the fields that there are metrics for. Counters need two calls: the first only learns where they stand.
+ * which has the fields that there are metrics for. Counters need two readings: the first only learns where they stand.
  */
 export class SampleMapper {
   readonly #target: string;
   readonly #defaults: Readonly<Record<string, string>>;
-  readonly #fields: readonly MetricField[];
-  readonly #known: ReadonlySet<string>;
-  /** The last reading of each series of a counter. */
-  #readings = new Map<string, Reading>();
+  readonly #counters: CounterReadings;
+  /** Uses of each metric, by name and dataset. */
+  readonly #uses = new Map<string, Map<DatasetName, Use[]>>();
+  /** Fields of each dataset, in order of precedence. */
+  readonly #plans = new Map<DatasetName, Plan[]>();
+  #slots = 0;
 
-  /** Makes a mapper for one target. */
-  constructor({ target, defaults = {}, fields = METRIC_FIELDS }: SampleMapperOptions) {
+  /** Makes a mapper. */
+  constructor(
+    { target, defaults = {}, fields = METRIC_FIELDS, counters = new CounterReadings() }: SampleMapperOptions,
+  ) {
     this.#target = target;
     this.#defaults = defaults;
-    this.#fields = fields;
-    this.#known = new Set(fields.flatMap(({ metrics, over }) => [...metrics, ...over?.metrics ?? []]));
+    this.#counters = counters;
+    for (const field of fields) {
+      const { dataset, over } = field;
+      const plans = this.#plans.get(dataset) ?? [];
+      this.#plans.set(dataset, plans);
+      plans.push({
+        field,
+        column: columnOf(DATASETS[dataset], field.field),
+        value: this.#use(dataset, field),
+        divisor: over && this.#use(dataset, over),
+      });
+    }
   }
 
-  /** Maps the samples of one scrape. */
-  map(samples: readonly Sample[], scrapedAt: number): MappedSamples {
-    const byName = Map.groupBy(samples, ({ name }) => name);
-    const before = this.#readings;
-    this.#readings = this.#readCounters(byName, scrapedAt);
-    const drafts = new Map<string, Draft>();
-    for (const field of this.#fields) this.#addField(field, { byName, before, scrapedAt, drafts });
+  /** True if a field takes the metric of this name. */
+  knows(name: string): boolean {
+    return this.#uses.has(name);
+  }
+
+  /** Maps samples; those without a time are of the time `at`. */
+  map(samples: readonly Sample[], at: number): MappedSamples {
+    const drafts = new Map<DatasetName, Map<string, Draft>>();
     const unmapped = new Map<string, number>();
-    for (const [name, series] of byName) {
-      if (!this.#known.has(name)) unmapped.set(name, series.length);
+    for (const sample of inOrder(samples)) {
+      const uses = this.#uses.get(sample.name);
+      if (uses) this.#take(sample, uses, sample.timestamp ?? at, drafts);
+      else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
-    return { records: [...drafts.values()].map((draft) => this.#toRecord(draft)), unmapped };
-  }
-
-  /** Reads the current value of each counter. Keeps only those of this scrape, so that ended series take no memory. */
-  #readCounters(byName: ReadonlyMap<string, readonly Sample[]>, scrapedAt: number): Map<string, Reading> {
-    const readings = new Map<string, Reading>();
-    const terms = this.#fields.flatMap((field) => field.over ? [field, field.over] : [field]);
-    for (const name of new Set(terms.filter(({ counter }) => counter).flatMap(({ metrics }) => metrics))) {
-      for (const sample of byName.get(name) ?? []) {
-        readings.set(nameOf(sample), { value: sample.value, time: sample.timestamp ?? scrapedAt });
-      }
-    }
-    return readings;
-  }
-
-  #addField(field: MetricField, scrape: {
-    byName: ReadonlyMap<string, readonly Sample[]>;
-    before: ReadonlyMap<string, Reading>;
-    scrapedAt: number;
-    drafts: Map<string, Draft>;
-  }): void {
-    const values = this.#gather(field.dataset, field, scrape);
-    const over = field.over && this.#gather(field.dataset, field.over, scrape);
-    for (const [key, { value, sample, timestamp }] of values) {
-      let result = value;
-      if (over) {
-        const divisor = over.get(key)?.value;
-        if (!divisor) continue;
-        result /= divisor;
-      }
-      if (field.isComplement) result = Math.max(0, 1 - result); // times of clocks differ a little
-      result *= field.scale ?? 1;
-      if (!Number.isFinite(result)) continue;
-      let draft = scrape.drafts.get(key);
-      if (!draft) {
-        scrape.drafts.set(key, draft = { dataset: field.dataset, timestamp, fields: {}, labels: {} });
-        Object.assign(draft.fields, this.#identityOf(field.dataset, sample));
-      }
-      draft.fields[field.field] = toField(field, result);
-      describe(draft, sample);
-    }
-  }
-
-  /** The number of a term for each record, and a series that it comes from. */
-  #gather(dataset: DatasetName, term: Term, { byName, before, scrapedAt }: {
-    byName: ReadonlyMap<string, readonly Sample[]>;
-    before: ReadonlyMap<string, Reading>;
-    scrapedAt: number;
-  }): Map<string, { value: number; sample: Sample; timestamp: number }> {
-    const found = new Map<string, { values: number[]; sample: Sample; timestamp: number }>();
-    for (const sample of term.metrics.flatMap((name) => byName.get(name) ?? [])) {
-      if (!isOf(term, sample)) continue;
-      const value = this.#valueOf(term, sample, before, scrapedAt);
-      if (value === undefined || !Number.isFinite(value)) continue;
-      const timestamp = sample.timestamp ?? scrapedAt;
-      const key = JSON.stringify([dataset, timestamp, this.#identityOf(dataset, sample)]);
-      const group = found.get(key);
-      if (group) group.values.push(value);
-      else found.set(key, { values: [value], sample, timestamp });
-    }
-    return new Map(
-      [...found].map(([key, { values, ...rest }]) => [key, { ...rest, value: combine(term, values) }]),
+    const records = [...this.#plans.keys()].flatMap((dataset) =>
+      [...drafts.get(dataset)?.values() ?? []].flatMap((draft) => this.#toRecord(dataset, draft) ?? [])
     );
+    return { records, unmapped };
   }
 
-  #valueOf(
-    { counter }: Term,
+  #use(dataset: DatasetName, term: Term): number {
+    const slot = this.#slots++;
+    const use: Use = { dataset, term, matches: matcherOf(term), slot };
+    for (const name of term.metrics) {
+      const byDataset = this.#uses.get(name) ?? new Map<DatasetName, Use[]>();
+      this.#uses.set(name, byDataset);
+      byDataset.set(dataset, [...byDataset.get(dataset) ?? [], use]);
+    }
+    return slot;
+  }
+
+  /** Adds a sample to the drafts of all fields that take it. */
+  #take(
     sample: Sample,
-    before: ReadonlyMap<string, Reading>,
-    scrapedAt: number,
-  ): number | undefined {
-    if (!counter) return sample.value;
-    const last = before.get(nameOf(sample));
-    const time = sample.timestamp ?? scrapedAt;
-    if (!last || time <= last.time) return undefined;
-    // A counter that is lower than before was set back to zero in between.
-    const increase = sample.value >= last.value ? sample.value - last.value : sample.value;
-    return counter === "increase" ? increase : increase / ((time - last.time) / 1_000);
+    uses: ReadonlyMap<DatasetName, readonly Use[]>,
+    time: number,
+    drafts: Map<DatasetName, Map<string, Draft>>,
+  ): void {
+    let series: string | undefined;
+    let increase: Increase | undefined;
+    for (const [dataset, terms] of uses) {
+      let draft: Draft | undefined;
+      for (const { term, matches, slot } of terms) {
+        if (!matches(sample.labels)) continue;
+        if (term.counter && series === undefined) {
+          series = nameOf(sample);
+          increase = this.#counters.take(series, sample, time);
+        }
+        const value = valueOf(term, sample, increase);
+        if (value === undefined || !Number.isFinite(value)) continue;
+        if (!draft) {
+          draft = this.#draftOf(dataset, sample.labels, time, drafts);
+          draft.samples++;
+          if (series !== undefined) draft.series.push(series);
+        }
+        gather(draft, slot, value, term, sample.labels.le);
+      }
+    }
   }
 
-  #identityOf(dataset: DatasetName, { labels }: Sample): Record<string, string> {
+  #draftOf(
+    dataset: DatasetName,
+    labels: Sample["labels"],
+    timestamp: number,
+    drafts: Map<DatasetName, Map<string, Draft>>,
+  ): Draft {
+    const ofDataset = drafts.get(dataset) ?? new Map<string, Draft>();
+    drafts.set(dataset, ofDataset);
+    const fields = this.#identityOf(dataset, labels);
+    let key = String(timestamp);
+    for (const name in fields) key += `\0${name}\0${fields[name]}`;
+    let draft = ofDataset.get(key);
+    if (!draft) {
+      draft = { timestamp, fields, labels: {}, values: new Map(), series: [], samples: 0 };
+      ofDataset.set(key, draft);
+    }
+    describe(dataset, draft, labels);
+    return draft;
+  }
+
+  #identityOf(dataset: DatasetName, labels: Sample["labels"]): Record<string, string> {
     const identity: Record<string, string> = {};
-    for (const [field, names] of Object.entries(IDENTITY[dataset] ?? {})) {
-      const name = names.find((name) => labels[name] !== undefined && labels[name] !== "");
+    const names = IDENTITY[dataset] ?? {};
+    for (const field in names) {
+      const name = names[field].find((name) => labels[name] !== undefined && labels[name] !== "");
       const value = name === undefined ? this.#defaults[field] : labels[name];
-      if (value !== undefined) identity[field] = value;
+      if (value === undefined) continue;
+      identity[field] = name !== undefined && ADDRESSES.has(name) ? value.replace(/:\d+$/, "") : value;
     }
     return identity;
   }
 
-  #toRecord({ dataset, timestamp, fields, labels }: Draft): MappedRecord {
+  #toRecord(dataset: DatasetName, draft: Draft): MappedRecord | undefined {
+    const { timestamp, fields, labels, values, series, samples } = draft;
     const record: Record<string, unknown> = { timestamp, ...fields };
+    let hasField = false;
+    for (const { field, column, value, divisor } of this.#plans.get(dataset)!) {
+      const gathered = values.get(value);
+      if (!gathered) continue;
+      const result = resultOf(field, gathered, divisor === undefined ? undefined : values.get(divisor));
+      if (result === undefined) continue;
+      record[field.field] = toField(field, column, result);
+      hasField = true;
+    }
+    if (!hasField) return undefined;
     const map = DATASETS[dataset].maps[0]?.field;
     if (map !== undefined && Object.keys(labels).length > 0) record[map] = labels;
     if (dataset === "usage_records") {
-      const id = JSON.stringify([
-        this.#target,
-        this.#identityOf(dataset, { labels: {} } as Sample),
-        fields.model,
-        timestamp,
-      ]);
+      // The series are part of it: those of one model and time may arrive in several requests.
+      const id = JSON.stringify([this.#target, fields, timestamp, series.sort()]);
       record.usageId = createHash("sha256").update(id).digest("hex").slice(0, 32);
     }
-    return { dataset, record };
+    return { dataset, record, samples };
   }
+}
+
+/** Samples from the oldest to the newest: counters are read in the order of time. */
+function inOrder(samples: readonly Sample[]): readonly Sample[] {
+  let last = -Infinity;
+  for (const { timestamp = last } of samples) {
+    if (timestamp < last) {
+      return samples.toSorted((a, b) => (a.timestamp ?? Infinity) - (b.timestamp ?? Infinity));
+    }
+    last = timestamp;
+  }
+  return samples;
+}
+
+/** The value of a sample, or undefined where it has none yet. */
+function valueOf({ counter }: Term, { value, isDelta }: Sample, increase?: Increase): number | undefined {
+  if (!counter) return isDelta ? undefined : value;
+  if (counter === "increase" || !increase) return increase?.value;
+  return increase.seconds > 0 ? increase.value / increase.seconds : undefined;
+}
+
+function gather(draft: Draft, slot: number, value: number, { quantile }: Term, bound: string): void {
+  let gathered = draft.values.get(slot);
+  if (!gathered) draft.values.set(slot, gathered = { sum: 0, count: 0, max: -Infinity });
+  gathered.sum += value;
+  gathered.count++;
+  gathered.max = Math.max(gathered.max, value);
+  if (quantile === undefined) return;
+  const buckets = gathered.buckets ??= new Map();
+  const limit = bound === "+Inf" ? Infinity : Number(bound);
+  buckets.set(limit, (buckets.get(limit) ?? 0) + value);
+}
+
+/** The value of a field in its unit. */
+function resultOf(field: MetricField, gathered: Gathered, divisor?: Gathered): number | undefined {
+  let result = field.quantile === undefined
+    ? combine(field, gathered)
+    : quantileOf(field.quantile, gathered.buckets!);
+  if (field.over) {
+    const whole = divisor && combine(field.over, divisor);
+    if (!whole) return undefined;
+    result /= whole;
+  }
+  if (field.isComplement) result = Math.max(0, 1 - result); // times of clocks differ a little
+  result *= field.scale ?? 1;
+  return Number.isFinite(result) ? result : undefined;
+}
+
+function combine({ by = "sum" }: Term, { sum, count, max }: Gathered): number {
+  return by === "max" ? max : by === "avg" ? sum / count : sum;
+}
+
+/** A quantile of cumulative counts by upper bound, linear within a bucket. The highest bound stands for all above it. */
+function quantileOf(quantile: number, buckets: ReadonlyMap<number, number>): number {
+  const sorted = [...buckets].sort(([a], [b]) => a - b);
+  const rank = quantile * (sorted.at(-1)?.[1] ?? 0);
+  if (!(rank > 0)) return NaN;
+  let [below, counted] = [0, 0];
+  for (const [bound, count] of sorted) {
+    if (count >= rank) {
+      return bound === Infinity ? below : below + (bound - below) * (rank - counted) / (count - counted);
+    }
+    [below, counted] = [bound, count];
+  }
+  return NaN;
 }
 
 /** The labels of a sample that describe its record. */
-function describe(draft: Draft, { labels }: Sample): void {
-  const { positions } = DATASETS[draft.dataset];
-  for (const [name, value] of Object.entries(labels)) {
-    const field = Object.hasOwn(DESCRIPTIONS, name) ? DESCRIPTIONS[name] : undefined;
-    if (field !== undefined && positions.has(field)) {
-      const { type } = columnOf(DATASETS[draft.dataset], field);
-      const number = Number(value);
-      if (type === "text") draft.fields[field] = value;
-      else if (Number.isSafeInteger(number)) draft.fields[field] = number;
-    }
-  }
-  for (const [name, label] of Object.entries(LABELS)) {
+function describe(dataset: DatasetName, draft: Draft, labels: Sample["labels"]): void {
+  const { positions, columns } = DATASETS[dataset];
+  for (const name in DESCRIPTIONS) {
     const value = labels[name];
-    if (value !== undefined && value !== "") draft.labels[label] ??= value;
+    const position = value === undefined ? undefined : positions.get(DESCRIPTIONS[name]);
+    if (position === undefined) continue;
+    const { type, field } = columns[position];
+    const number = Number(value);
+    if (type === "text") draft.fields[field] ??= value;
+    else if (Number.isSafeInteger(number)) draft.fields[field] = number;
+  }
+  for (const name in LABELS) {
+    const value = labels[name];
+    if (value !== undefined && value !== "") draft.labels[LABELS[name]] ??= value;
   }
 }
 
-function isOf({ where = {}, except }: Term, { labels }: Sample): boolean {
-  const has = ([name, value]: [string, string]) => labels[name] === value;
-  return Object.entries(where).every(has) && !(except && Object.entries(except).every(has));
+/** Makes the check of the labels of a term. */
+function matcherOf({ where = {}, except }: Term): Matcher {
+  const wanted = Object.entries(where).map(filterOf);
+  const unwanted = except && Object.entries(except).map(filterOf);
+  return (labels) =>
+    wanted.every((has) => has(labels)) && !(unwanted && unwanted.every((has) => has(labels)));
 }
 
-function combine({ by = "sum" }: Term, values: readonly number[]): number {
-  if (by === "max") return Math.max(...values);
-  const sum = values.reduce((total, value) => total + value, 0);
-  return by === "avg" ? sum / values.length : sum;
+function filterOf([label, value]: [string, LabelFilter[string]]): Matcher {
+  const names = label.split("|");
+  const values = value.split("|");
+  return (labels) =>
+    names.some((name) => labels[name] !== undefined && (value === "*" || values.includes(labels[name])));
 }
 
 /** The value as its column takes it. */
-function toField({ dataset, field, bits }: MetricField, value: number): unknown {
-  const { type } = columnOf(DATASETS[dataset], field);
+function toField({ bits }: MetricField, { type }: Column, value: number): unknown {
   if (type === "boolean") return bits === undefined ? value !== 0 : (value & bits) !== 0;
   return type === "integer" ? Math.round(value) : value;
 }
 
 /** The name of a series. */
 function nameOf({ name, labels }: Sample): string {
-  return JSON.stringify([name, ...Object.entries(labels).sort(([a], [b]) => a < b ? -1 : 1).flat()]);
+  const keys = Object.keys(labels).sort();
+  let text = name;
+  for (const key of keys) text += `\0${key}\0${labels[key]}`;
+  return text;
 }
