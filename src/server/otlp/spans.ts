@@ -1,0 +1,34 @@
+import { usageRecords } from "../../records/usage_record.ts";
+import { makeReader } from "../../transfer/mapping.ts";
+import type { MappedRecord } from "../../transfer/samples_to_records.ts";
+import { ValidationError } from "../../errors.ts";
+import type { TracesRequest } from "./messages.ts";
+
+/** Usage of the spans of a request, and the spans that could not be read. */
+export interface SpanUsage {
+  readonly records: readonly MappedRecord[];
+  readonly invalid: readonly ValidationError[];
+}
+
+/** Reads calls of models by the same rules as an import of `otel-genai`, so that both give the same ids. */
+const reader = makeReader(usageRecords, { format: "otel-genai" });
+
+/** Makes usage records of the spans of a request that are calls of models. Other spans are none. */
+export function usageOfSpans({ resourceSpans = [] }: TracesRequest): SpanUsage {
+  const records: MappedRecord[] = [];
+  const invalid: ValidationError[] = [];
+  for (const { resource, scopeSpans = [] } of resourceSpans) {
+    for (const span of scopeSpans.flatMap(({ spans = [] }) => spans)) {
+      const { attributes, ...times } = span;
+      try {
+        for (const record of reader.read({ ...resource?.attributes, ...attributes, ...times })) {
+          if (record) records.push({ dataset: "usage_records", record, samples: 1 });
+        }
+      } catch (error) {
+        if (!(error instanceof ValidationError)) throw error;
+        invalid.push(error);
+      }
+    }
+  }
+  return { records, invalid };
+}

@@ -1,0 +1,226 @@
+/**
+ * Reading of protobuf within bounds, and of its JSON form by the same description: what both become is equal.
+ *
+ * @module
+ */
+import { PbfReader } from "pbf";
+
+/** Messages in one body. A point of a metric with ten attributes is 21. */
+const MAX_MESSAGES = 1_000_000;
+const MAX_DEPTH = 32;
+const BYTES = 2;
+
+/** A body that cannot be read, and the status that says so. */
+export class BodyError extends Error {
+  /** Creates the error. */
+  constructor(message: string, readonly status: 400 | 413 | 415 = 400) {
+    super(message);
+  }
+}
+
+function tooMany(): BodyError {
+  return new BodyError(`The body has more than ${MAX_MESSAGES} parts. Send it in smaller ones.`, 413);
+}
+
+function cutShort(): BodyError {
+  return new BodyError("The body is no valid protobuf: a value ends after its message.");
+}
+
+/** Reads bytes, and bounds what they become. */
+export class Source extends PbfReader {
+  #messages = MAX_MESSAGES;
+  #depth = 0;
+
+  /** Counts a message while it is read. */
+  enter(): void {
+    if (--this.#messages < 0) throw tooMany();
+    if (++this.#depth > MAX_DEPTH) throw new BodyError(`The body is nested more than ${MAX_DEPTH} deep.`);
+  }
+
+  /** Ends a message. */
+  leave(): void {
+    this.#depth--;
+  }
+
+  /** Reads a length. Returns the position after the bytes that have it. */
+  endOf(limit: number): number {
+    const end = this.readVarint() + this.pos;
+    if (!(end <= limit)) throw cutShort();
+    return end;
+  }
+
+  /**
+   * Reads the fields of a message up to its end.
+   *
+   * @param read Reads a value by the number of its field and its wire type. What it returns false for is skipped.
+   */
+  readUntil(end: number, read: (number: number, wire: number) => boolean): void {
+    this.enter();
+    while (this.pos < end) {
+      const tag = this.readVarint();
+      if (!read(tag >>> 3, tag & 7)) this.skip(tag);
+    }
+    if (this.pos !== end) throw cutShort();
+    this.leave();
+  }
+
+  /** Reads bytes without a copy. */
+  readSlice(limit: number): Uint8Array {
+    const end = this.endOf(limit);
+    const slice = this.buf.subarray(this.pos, end);
+    this.pos = end;
+    return slice;
+  }
+
+  /** Reads a text. Those of labels repeat: most are found by their bytes, which is faster than to decode them. */
+  readText(limit: number): string {
+    const end = this.endOf(limit);
+    const { buf, pos } = this;
+    this.pos = end;
+    const length = end - pos;
+    if (length > MAX_KNOWN_BYTES) return decoder.decode(buf.subarray(pos, end));
+    let hash = length;
+    for (let i = pos; i < end; i++) hash = Math.imul(hash ^ buf[i], 0x01000193);
+    const slot = (hash ^ hash >>> 15) & KNOWN_SLOTS - 1;
+    const known = knownTexts[slot];
+    if (known?.bytes.length === length && isAt(known.bytes, buf, pos)) return known.text;
+    const bytes = buf.slice(pos, end);
+    const text = decoder.decode(bytes);
+    knownTexts[slot] = { bytes, text };
+    return text;
+  }
+}
+
+const decoder = new TextDecoder();
+const MAX_KNOWN_BYTES = 128;
+const KNOWN_SLOTS = 8_192;
+/** Texts by a hash of their bytes; a later one takes the place of an earlier one. */
+const knownTexts: ({ bytes: Uint8Array; text: string } | undefined)[] = Array(KNOWN_SLOTS).fill(undefined);
+
+function isAt(bytes: Uint8Array, buffer: Uint8Array, position: number): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== buffer[position + i]) return false;
+  return true;
+}
+
+/** Kind of a value: its form in bytes and in JSON. */
+export interface Codec<T> {
+  /** Wire type. */
+  readonly wire: number;
+  /** Reads it from bytes; `limit` is the end of the message around it. */
+  fromBytes(source: Source, limit: number): T;
+  /** Reads it from JSON. */
+  fromJson(value: unknown, source: Source): T;
+}
+
+/** A field of a message: one value, all of a list, or keys and values that become an object. */
+export interface Field {
+  readonly name: string;
+  readonly codec: Codec<unknown>;
+  readonly arity: "one" | "list" | "entries";
+}
+
+/** Describes a field that a message has once. */
+export const one = (name: string, codec: Codec<unknown>): Field => ({ name, codec, arity: "one" });
+/** Describes a field with several values. */
+export const list = (name: string, codec: Codec<unknown>): Field => ({ name, codec, arity: "list" });
+/** Describes a field of keys and values. */
+export const entries = (name: string, codec: Codec<readonly [string, unknown]>): Field => ({
+  name,
+  codec,
+  arity: "entries",
+});
+
+/** A message by the numbers of its fields. Others are ignored. */
+export class Message<T extends object> implements Codec<T> {
+  readonly wire = BYTES;
+  readonly #byNumber: (Field | undefined)[] = [];
+  readonly #fields: readonly Field[];
+
+  /** Makes the codec. */
+  constructor(fields: Readonly<Record<number, Field>>) {
+    this.#fields = Object.values(fields);
+    for (const [number, field] of Object.entries(fields)) this.#byNumber[Number(number)] = field;
+  }
+
+  /** Reads a whole body. */
+  decode(bytes: Uint8Array, isJson: boolean): T {
+    const source = new Source(bytes);
+    try {
+      return isJson ? this.fromJson(parseJson(bytes), source) : this.read(source, bytes.length);
+    } catch (error) {
+      throw asBodyError(error, isJson);
+    }
+  }
+
+  fromBytes(source: Source, limit: number): T {
+    return this.read(source, source.endOf(limit));
+  }
+
+  /** Reads the fields up to a position. */
+  read(source: Source, end: number): T {
+    const result: Record<string, unknown> = {};
+    source.readUntil(end, (number, wire) => {
+      const field = this.#byNumber[number];
+      if (!field) return false;
+      if (wire === field.codec.wire) put(result, field, field.codec.fromBytes(source, end));
+      else if (wire === BYTES && field.arity === "list") {
+        const last = source.endOf(end);
+        while (source.pos < last) put(result, field, field.codec.fromBytes(source, last));
+      } else return false;
+      return true;
+    });
+    return result as T;
+  }
+
+  fromJson(value: unknown, source: Source): T {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
+      throw new BodyError("The JSON has another value where an object must be.");
+    }
+    source.enter();
+    const result: Record<string, unknown> = {};
+    for (const field of this.#fields) {
+      const given = (value as Record<string, unknown>)[field.name];
+      if (given === undefined || given === null) continue;
+      if (field.arity === "one") put(result, field, field.codec.fromJson(given, source));
+      else for (const item of asList(given)) put(result, field, field.codec.fromJson(item, source));
+    }
+    source.leave();
+    return result as T;
+  }
+}
+
+function put(result: Record<string, unknown>, { name, arity }: Field, value: unknown): void {
+  if (arity === "one") result[name] = value;
+  else if (arity === "list") ((result[name] ??= []) as unknown[]).push(value);
+  else {
+    const [key, entry] = value as readonly [string, unknown];
+    ((result[name] ??= {}) as Record<string, unknown>)[key] = entry;
+  }
+}
+
+function asList(value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new BodyError("The JSON has another value where an array must be.");
+}
+
+/** Parses JSON, unless it would become many more objects than its bytes are. */
+function parseJson(bytes: Uint8Array): unknown {
+  let opened = 0;
+  for (const byte of bytes) if (byte === 0x7b || byte === 0x5b) opened++; // { and [
+  // A message is an object, and often in an array of its own.
+  if (opened > 2 * MAX_MESSAGES) throw tooMany();
+  return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+}
+
+/** The error of a reader as one of the body. Errors of programming stay what they are. */
+export function asBodyError(error: unknown, isJson = false): unknown {
+  if (isJson && (error instanceof SyntaxError || error instanceof TypeError)) {
+    return new BodyError(`The body is no JSON: ${error.message.slice(0, 200)}.`);
+  }
+  if (
+    error instanceof RangeError || (error instanceof Error && /varint|Unimplemented type/.test(error.message))
+  ) {
+    return cutShort();
+  }
+  return error;
+}
