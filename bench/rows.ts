@@ -6,6 +6,7 @@ import { importRows } from "./rows/import.ts";
 import { ingestRows } from "./rows/ingest.ts";
 import { memoryRows } from "./rows/memory.ts";
 import { optionRows } from "./rows/options.ts";
+import { receiveRows } from "./rows/receive.ts";
 import { streamRows } from "./rows/stream.ts";
 import { timescaleRows } from "./rows/timescaledb.ts";
 
@@ -14,6 +15,7 @@ export const FAMILIES: readonly Family[] = [
   ingestRows,
   importRows,
   collectRows,
+  receiveRows,
   streamRows,
   commandRows,
   memoryRows,

@@ -42,6 +42,7 @@ const LANGUAGES: Readonly<Record<string, string>> = {
   console: "shown",
   text: "shown: output and pictures",
   ini: "shown: settings of other programs",
+  yaml: "parsed by the tests of their programs: settings",
   json: "shown: settings of the reader's program",
   bash: "needs a server: run by api_guide_test.ts",
 };

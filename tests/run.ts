@@ -6,7 +6,7 @@
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { coverageTable } from "./coverage.ts";
-import { NODE_EXPORTER } from "./node_exporter.ts";
+import { NODE_EXPORTER, PROMETHEUS } from "./node_exporter.ts";
 import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 import { sqliteDrivers } from "./sqlite_drivers.ts";
 
@@ -88,5 +88,6 @@ console.log(`\nBackends: ${backends.join(", ")}`);
 for (const { name, reason } of absent) console.log(`Not run: sqlite (${name}): ${reason}`);
 if (!timescale.version) console.log(`Not run: timescaledb: ${timescale.reason}`);
 if (!NODE_EXPORTER) console.log("Not run: node_exporter: it is not installed");
+if (!PROMETHEUS) console.log("Not run: Prometheus: it is not installed");
 console.log(`${passed} passed, ${failed} failed`);
 Deno.exitCode = failed === 0 ? 0 : 1;

@@ -60,14 +60,15 @@ export interface Answer {
   json(): any;
 }
 
-/** Starts a server in this process on a free port of loopback; in memory where no configuration names a database. */
+/** Starts a server in this process on loopback, on a free port where none is given; in memory where no configuration names a database. */
 export async function openServer(
   config: PersistenceConfig = {},
   options: Partial<AppOptions> = {},
+  port = 0,
 ): Promise<TestServer> {
   const resources = await openResources(config);
   const app = createApp(resources, { access: OPEN_ACCESS, ...options });
-  const listening = await serve(app, { hostname: "127.0.0.1", port: 0 });
+  const listening = await serve(app, { hostname: "127.0.0.1", port });
   const url = listening.url.href;
   return {
     url,

@@ -94,6 +94,7 @@ export class ScrapeTarget {
       dataset: "service_metrics",
       record: { timestamp, serviceName: this.#url.host, status },
       samples: 1,
+      position: 0,
     });
     try {
       const { samples, badLines } = parseSamples(...await this.#read(signal));

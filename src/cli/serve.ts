@@ -5,6 +5,7 @@ import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import { isLoopbackName, TokenAccess } from "../server/access.ts";
 import { createApp } from "../server/app.ts";
 import type { Limits } from "../server/limits.ts";
+import type { MetricIntakeOptions, UsageSource } from "../server/metric_intake.ts";
 import { type OpenedResources, openResources } from "../server/resources.ts";
 import type { ServerResources } from "../server/route.ts";
 import { type Listening, serve, type ServeOptions } from "../server/serve.ts";
@@ -21,6 +22,7 @@ import {
 } from "./command.ts";
 import { invalidValue, readCount, readDurationMs, UsageError } from "../query/option_values.ts";
 import { formatThings, note } from "./output.ts";
+import { readMapping } from "./scrape.ts";
 
 /** Address where none is given. */
 const DEFAULT_LISTEN = "127.0.0.1:8430";
@@ -59,6 +61,12 @@ export const serveCommand: Command = {
       summary: "most requests of a token a second; others get 429 (default: none)",
     },
     {
+      name: "usage-from",
+      value: "spans|metrics|both",
+      summary: "usage of models in what OpenTelemetry and Prometheus send (default spans)",
+    },
+    { name: "metric-map", value: "FILE", summary: "own mappings of their metrics, a JSON array" },
+    {
       name: "deadline",
       value: "TIME",
       summary: "time to finish requests and commit at the end (default 10s)",
@@ -73,7 +81,7 @@ export const serveCommand: Command = {
     const plan = await readPlan(given);
     const stop = listenForStop();
     try {
-      const resources = await openResources(plan.config);
+      const resources = await openResources(plan.config, plan.intake);
       let listening: Listening;
       try {
         const access = await openAccess(resources, plan);
@@ -97,6 +105,7 @@ export const serveCommand: Command = {
 /** Parsed options. */
 interface Plan extends ServeOptions {
   readonly config: PersistenceConfig;
+  readonly intake: MetricIntakeOptions;
   readonly limits: Partial<Limits>;
   readonly deadlineMs: number;
   readonly tokensFile: string | undefined;
@@ -125,7 +134,8 @@ async function readPlan(given: Arguments): Promise<Plan> {
   const files = certFile === undefined ? undefined : { certFile, keyFile: keyFile! };
   return {
     ...readListen(given.text("listen") ?? DEFAULT_LISTEN),
-    config: { ...readConfig(given), spoolDirectory: readSpool(given), onEvent },
+    config: { ...readConfig(given), spoolDirectory: readSpool(given), priceUsage: true, onEvent },
+    intake: readIntake(given),
     limits: Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined)),
     deadlineMs: readDurationMs("deadline", given.text("deadline") ?? "10s"),
     tokensFile: given.text("tokens-file"),
@@ -211,6 +221,18 @@ function readListen(text: string): { hostname: string; port: number } {
   }
   if (host === undefined) return { hostname: "127.0.0.1", port };
   return { hostname: host === "" ? "0.0.0.0" : host.replace(/^\[|\]$/g, ""), port };
+}
+
+/** What becomes of metrics and spans of other programs. */
+function readIntake(given: Arguments): MetricIntakeOptions {
+  const from = given.text("usage-from") ?? "spans";
+  const sources: Record<string, readonly UsageSource[]> = {
+    spans: ["spans"],
+    metrics: ["metrics"],
+    both: ["spans", "metrics"],
+  };
+  if (!Object.hasOwn(sources, from)) throw invalidValue("usage-from", "spans, metrics or both", from);
+  return { usageFrom: sources[from], fields: readMapping(given.text("metric-map")) };
 }
 
 /** Folder of the spool; none in memory, where there is nothing that outlives the process. */

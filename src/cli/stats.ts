@@ -1,4 +1,5 @@
 import type { DatasetStats, PolicyStats } from "../backends/backend.ts";
+import type { UnmappedPoints } from "../transfer/unmapped_points.ts";
 import { type DataHealthView, dataHealthView } from "../views/data_health.ts";
 import {
   type Command,
@@ -37,6 +38,9 @@ export const stats: Command = {
     }
   },
 };
+
+/** Names of unmapped metrics that a table lists. */
+const MAX_UNMAPPED = 20;
 
 /** The datasets with their times as ISO 8601. */
 function datasetsOf({ datasets }: DataHealthView) {
@@ -124,6 +128,7 @@ function printTables(name: string, found: DataHealthView): void {
     ]);
     print(formatTable(["source", "last delivery", "newest period", "costs"], sources));
   }
+  if (found.unmapped) printUnmapped(found.unmapped);
   if (found.policies) printPolicies(found.policies);
   print("");
   for (const [field, value] of Object.entries(found.storage)) {
@@ -135,6 +140,15 @@ function printTables(name: string, found: DataHealthView): void {
 function showSettings(json: string): string {
   const settings = Object.entries(JSON.parse(json) as Record<string, unknown>);
   return settings.filter(([, value]) => value !== null).map(([name, value]) => `${name} ${value}`).join(", ");
+}
+
+function printUnmapped(unmapped: readonly UnmappedPoints[]): void {
+  const shown = unmapped.slice(0, MAX_UNMAPPED);
+  const rows = shown.map(({ name, points }) => [name, formatCount(points)]);
+  print("");
+  print(formatTable(["metric that no field takes", "points"], rows));
+  const more = unmapped.length - shown.length;
+  if (more > 0) print(`and ${more} more; --format json lists all`);
 }
 
 function printPolicies(policies: readonly PolicyStats[]): void {

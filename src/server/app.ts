@@ -68,27 +68,38 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
     if (response.status === 500) failures.set(response, error);
     return response;
   };
+  const translate = async (route: Route, request: Request, error: unknown) => {
+    if (!route.translate) throw error;
+    const response = fail(error);
+    const translated = await route.translate(response, request);
+    if (failures.has(response)) failures.set(translated, failures.get(response));
+    return translated;
+  };
   for (const route of routes) {
     hono.on(route.method, route.path, async (context) => {
       context.env.path = route.path;
       const request = context.req.raw;
       const isProbe = route.scope === "none";
-      const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
-      if (!isProbe) rates.take(id);
-      using _place = isProbe ? undefined : occupancy.enter();
-      return await route.handle(
-        {
-          request,
-          url: new URL(request.url),
-          params: context.req.param(),
-          signal: request.signal,
-          tenant,
-          body: bodyReader(context.env.body, request, { ...limits, ...route.limits }, route),
-          chunks: () =>
-            streamBody(context.env.body, request.headers, { ...limits, ...route.limits }, route.encodings),
-        },
-        resources,
-      );
+      const answer = async () => {
+        const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
+        if (!isProbe) rates.take(id);
+        using _place = isProbe ? undefined : occupancy.enter();
+        const bounds = { ...limits, ...route.limits };
+        return await route.handle(
+          {
+            request,
+            url: new URL(request.url),
+            params: context.req.param(),
+            signal: request.signal,
+            tenant,
+            limits: bounds,
+            body: bodyReader(context.env.body, request, bounds, route),
+            chunks: () => streamBody(context.env.body, request.headers, bounds, route.encodings),
+          },
+          resources,
+        );
+      };
+      return await answer().catch((error) => translate(route, request, error));
     });
   }
   for (const path of new Set(routes.map(({ path }) => path))) {

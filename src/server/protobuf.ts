@@ -4,22 +4,26 @@
  * @module
  */
 import { PbfReader } from "pbf";
+import { RequestError } from "./problems.ts";
 
 /** Messages in one body. A point of a metric with ten attributes is 21. */
 const MAX_MESSAGES = 1_000_000;
 const MAX_DEPTH = 32;
 const BYTES = 2;
 
-/** A body that cannot be read, and the status that says so. */
-export class BodyError extends Error {
+/** A body that cannot be read. */
+export class BodyError extends RequestError {
   /** Creates the error. */
-  constructor(message: string, readonly status: 400 | 413 | 415 = 400) {
-    super(message);
+  constructor(message: string, code: "INVALID_BODY" | "BODY_TOO_LARGE" = "INVALID_BODY") {
+    super(message, { code });
   }
 }
 
 function tooMany(): BodyError {
-  return new BodyError(`The body has more than ${MAX_MESSAGES} parts. Send it in smaller ones.`, 413);
+  return new BodyError(
+    `The body has more than ${MAX_MESSAGES} parts. Send it in smaller ones.`,
+    "BODY_TOO_LARGE",
+  );
 }
 
 function cutShort(): BodyError {

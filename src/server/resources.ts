@@ -3,6 +3,7 @@ import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
 import type { EventOf } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
+import { MetricIntake, type MetricIntakeOptions } from "./metric_intake.ts";
 import type { ServerResources } from "./route.ts";
 
 /** Time between commits, in seconds: answers show a record about this long after it arrived. */
@@ -20,7 +21,10 @@ export interface OpenedResources extends ServerResources {
  * @throws {ConfigError} If the configuration cannot be used.
  * @throws {BackendError} If the backend or the spool cannot be opened: a server must keep what it acknowledges.
  */
-export async function openResources(given: PersistenceConfig): Promise<OpenedResources> {
+export async function openResources(
+  given: PersistenceConfig,
+  options: MetricIntakeOptions = {},
+): Promise<OpenedResources> {
   const unusable: EventOf<"spool-unusable">[] = [];
   const config: PersistenceConfig = {
     batchIntervalSeconds: COMMIT_SECONDS,
@@ -34,7 +38,9 @@ export async function openResources(given: PersistenceConfig): Promise<OpenedRes
   const { connectionString: _opened, ...shared } = { ...config, backend };
   const hub = await ObservabilityHub.open(shared);
   const costs = await CostObservatory.open(shared);
+  const intake = new MetricIntake({ hub, costs, backend }, options);
   const close = async (options: { deadlineMs: number }) => {
+    await intake.close();
     const [metrics, spend] = await Promise.all([hub.close(options), costs.close(options)]);
     await backend.close();
     const sum = (field: keyof CloseReport) => metrics[field] + spend[field];
@@ -49,5 +55,5 @@ export async function openResources(given: PersistenceConfig): Promise<OpenedRes
     await close({ deadlineMs: 0 });
     throw unusable[0].error;
   }
-  return { hub, costs, backend, config: shared, close };
+  return { hub, costs, backend, config: shared, intake, close };
 }

@@ -10,6 +10,7 @@ import type { CostObservatory } from "../observatory.ts";
 import type { Option } from "../query/arguments.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import type { BodyLimits } from "./body.ts";
+import type { MetricIntake } from "./metric_intake.ts";
 
 /** Rights that a token may have. */
 export type Scope = "ingest" | "read" | "admin";
@@ -24,6 +25,8 @@ export interface ServerResources {
   readonly backend: Backend;
   /** Its configuration. */
   readonly config: PersistenceConfig;
+  /** Takes metrics and usage of other programs; absent where the server is for reads only. */
+  readonly intake?: MetricIntake;
 }
 
 /** A request after access, limits and decompression. */
@@ -38,6 +41,8 @@ export interface RouteRequest {
   readonly signal: AbortSignal;
   /** Value of the label or tag `tenant` that the token forces on each record; absent where it has none. */
   readonly tenant?: string;
+  /** Bounds of the body. */
+  readonly limits?: BodyLimits;
   /** Reads the whole body, decompressed, within the limit of the server. */
   body(): Promise<Uint8Array<ArrayBuffer>>;
   /** Reads the body as it arrives, decompressed, within the limit of the server. Once, and in place of `body()`. */
@@ -76,6 +81,8 @@ export interface Route {
   readonly encodings?: readonly string[];
   /** Bounds that differ from those of the server. */
   readonly limits?: Partial<BodyLimits>;
+  /** Writes an error of this route in the form of its protocol; as the JSON that it is where absent. */
+  translate?(problem: Response, request: Request): Response | Promise<Response>;
   /** Answers a request. A `ValidationError` becomes 400, other errors by their code. */
   handle(request: RouteRequest, resources: ServerResources): Response | Promise<Response>;
 }

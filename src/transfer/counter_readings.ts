@@ -46,8 +46,8 @@ export class CounterReadings {
     if (last && time <= last.time) return undefined; // late, or the same again
     this.#readings.delete(series); // to the end of the order
     this.#readings.set(series, { value, time, start });
-    if (!last) this.#makeRoom();
     const from = last ? growthFrom(last, value, start, time) : this.#firstFrom(start, time);
+    if (!last) this.#makeRoom();
     return from && { value: value - from.value, seconds: (time - from.time) / 1_000 };
   }
 

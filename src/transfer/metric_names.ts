@@ -5,6 +5,7 @@
  * @module
  */
 import type { DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
 import { OTEL_FIELDS } from "./otel_metric_names.ts";
 
 /** Values of labels: `|` separates alternatives, of names as of values, and `*` is any value. */
@@ -252,6 +253,22 @@ const NODE_EXPORTER: readonly MetricField[] = [
   },
 ];
 
+/**
+ * Metrics that are named like a field of a record, such as `openfinops.system_metrics.cpu_usage`, in the unit of the
+ * field: for programs that measure what no other metric says.
+ */
+const OWN: readonly MetricField[] = Object.values(DATASETS).filter(({ key }) => key.length === 0)
+  .flatMap(({ name, columns }) =>
+    columns.filter(({ type }) => ["real", "integer", "boolean"].includes(type)).map((
+      column,
+    ): MetricField => ({
+      dataset: name,
+      field: column.field,
+      metrics: [`openfinops.${name}.${column.name}`, `openfinops_${name}_${column.name}`],
+      by: "avg",
+    }))
+  );
+
 /** All known metrics. Of two rows for a field the later one counts, where a target has its metrics. */
 export const METRIC_FIELDS: readonly MetricField[] = [
   ...OTEL_FIELDS,
@@ -259,4 +276,5 @@ export const METRIC_FIELDS: readonly MetricField[] = [
   ...TRITON,
   ...VLLM,
   ...NODE_EXPORTER,
+  ...OWN,
 ];

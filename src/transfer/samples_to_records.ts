@@ -20,6 +20,8 @@ export interface MappedRecord {
   readonly record: Readonly<Record<string, unknown>>;
   /** Number of samples that it was made of. */
   readonly samples: number;
+  /** Position among the records of its dataset. It depends on the samples only: those without a field leave a gap. */
+  readonly position: number;
 }
 
 /** Options of a {@linkcode SampleMapper}. */
@@ -134,7 +136,7 @@ export class SampleMapper {
       else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
     const records = [...this.#plans.keys()].flatMap((dataset) =>
-      [...drafts.get(dataset)?.values() ?? []].flatMap((draft) => this.#toRecord(dataset, draft) ?? [])
+      [...drafts.get(dataset)?.values() ?? []].flatMap((draft, i) => this.#toRecord(dataset, draft, i) ?? [])
     );
     return { records, unmapped };
   }
@@ -161,20 +163,22 @@ export class SampleMapper {
     let increase: Increase | undefined;
     for (const [dataset, terms] of uses) {
       let draft: Draft | undefined;
+      let isUsed = false;
       for (const { term, matches, slot } of terms) {
         if (!matches(sample.labels)) continue;
+        draft ??= this.#draftOf(dataset, sample.labels, time, drafts);
         if (term.counter && series === undefined) {
           series = nameOf(sample);
           increase = this.#counters.take(series, sample, time);
         }
         const value = valueOf(term, sample, increase);
         if (value === undefined || !Number.isFinite(value)) continue;
-        if (!draft) {
-          draft = this.#draftOf(dataset, sample.labels, time, drafts);
-          draft.samples++;
-          if (series !== undefined) draft.series.push(series);
-        }
+        isUsed = true;
         gather(draft, slot, value, term, sample.labels.le);
+      }
+      if (draft && isUsed) {
+        draft.samples++;
+        if (series !== undefined) draft.series.push(series);
       }
     }
   }
@@ -211,7 +215,7 @@ export class SampleMapper {
     return identity;
   }
 
-  #toRecord(dataset: DatasetName, draft: Draft): MappedRecord | undefined {
+  #toRecord(dataset: DatasetName, draft: Draft, position: number): MappedRecord | undefined {
     const { timestamp, fields, labels, values, series, samples } = draft;
     const record: Record<string, unknown> = { timestamp, ...fields };
     let hasField = false;
@@ -224,14 +228,14 @@ export class SampleMapper {
       hasField = true;
     }
     if (!hasField) return undefined;
-    const map = DATASETS[dataset].maps[0]?.field;
+    const map = ["labels", "tags"].find((name) => DATASETS[dataset].positions.has(name));
     if (map !== undefined && Object.keys(labels).length > 0) record[map] = labels;
     if (dataset === "usage_records") {
       // The series are part of it: those of one model and time may arrive in several requests.
       const id = JSON.stringify([this.#target, fields, timestamp, series.sort()]);
       record.usageId = createHash("sha256").update(id).digest("hex").slice(0, 32);
     }
-    return { dataset, record, samples };
+    return { dataset, record, samples, position };
   }
 }
 

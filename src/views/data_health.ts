@@ -5,6 +5,7 @@ import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { type ListedDelivery, livePartsOf, readDeliveries } from "../transfer/deliveries.ts";
+import { readUnmapped, type UnmappedPoints } from "../transfer/unmapped_points.ts";
 
 /** A dataset: how much of it there is, and how old the newest record is. */
 export interface DatasetHealth extends DatasetStats {
@@ -84,6 +85,8 @@ export interface DataHealthView extends Omit<BackendStats, "datasets"> {
   datasets: DatasetHealth[];
   /** Sources of delivered costs, by name. */
   sources: SourceHealth[];
+  /** Points that servers have received and no field takes, by the names of their metrics; absent where there are none. */
+  unmapped?: UnmappedPoints[];
   /** The newest imports of costs, the newest first. */
   deliveries: DeliveryHealth[];
   /** Counters of the process that answers, by dataset; absent where it takes in no records. */
@@ -117,11 +120,13 @@ export async function dataHealthView(
   });
   const deliveries = await readDeliveries(backend);
   const folder = deadLetterFolder(config);
+  const unmapped = await readUnmapped(backend.documents);
   return {
     ...stats,
     at,
     datasets,
     sources: sourcesOf(deliveries, at),
+    ...(unmapped.length === 0 ? {} : { unmapped }),
     deliveries: deliveries.toReversed().slice(0, MAX_DELIVERIES).map(healthOfDelivery),
     ...(counters === undefined
       ? {}

@@ -10,6 +10,7 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
 import { Chance } from "./chance.ts";
 import { killImport } from "./deliveries.ts";
+import { fuzzIntake } from "./intake.ts";
 import { killNotifier } from "./notifications.ts";
 import {
   breakNetwork,
@@ -70,6 +71,7 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
       return poison(chance, { connectionString, records, share, spool: flip(chance) });
     }),
   leakNothing: (chance) => leakNothing(chance, { strings: 10_000 }),
+  fuzzIntake: (chance) => fuzzIntake(chance, { rounds: 10_000 }),
   fillDisk: async (chance) => {
     const said = await fillDisk(chance.of(["spool", "shared", "sqlite"]));
     if (said !== "done") throw new Error(said);

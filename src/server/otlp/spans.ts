@@ -22,7 +22,9 @@ export function usageOfSpans({ resourceSpans = [] }: TracesRequest): SpanUsage {
       const { attributes, ...times } = span;
       try {
         for (const record of reader.read({ ...resource?.attributes, ...attributes, ...times })) {
-          if (record) records.push({ dataset: "usage_records", record, samples: 1 });
+          if (record) {
+            records.push({ dataset: "usage_records", record, samples: 1, position: records.length });
+          }
         }
       } catch (error) {
         if (!(error instanceof ValidationError)) throw error;

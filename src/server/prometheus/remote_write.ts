@@ -12,8 +12,10 @@ export interface WriteRequest {
   readonly samples: readonly Sample[];
   /** Number of samples that are stale markers, which end a series. */
   readonly stale: number;
-  /** Number of native histograms, which become none. */
-  readonly histograms: number;
+  /** Number of samples of series without a name. */
+  readonly nameless: number;
+  /** Number of native histograms, which become none, by name. */
+  readonly histograms: ReadonlyMap<string, number>;
 }
 
 const VARINT = 0;
@@ -33,7 +35,7 @@ export function decompressSnappy(bytes: Uint8Array, maxBytes: number): Uint8Arra
   if (length > maxBytes) {
     throw new BodyError(
       `The body has more than ${maxBytes} bytes as decompressed. Send it in smaller parts.`,
-      413,
+      "BODY_TOO_LARGE",
     );
   }
   // An element of three bytes becomes 64 at most: more cannot be true, and would only take memory.
@@ -73,7 +75,8 @@ class RequestReader {
   readonly #end: number;
   readonly #samples: Sample[] = [];
   #stale = 0;
-  #histograms = 0;
+  #nameless = 0;
+  readonly #histograms = new Map<string, number>();
 
   constructor(bytes: Uint8Array) {
     this.#source = new Source(bytes);
@@ -86,11 +89,11 @@ class RequestReader {
       if (number !== 1 || wire !== BYTES) return false;
       const labels: Record<string, string> = {};
       const end = this.#source.endOf(this.#end);
-      const points = this.#readSeries(end, {
+      const series = this.#readSeries(end, {
         histograms: 4,
-        readLabel: () => this.#readLabel(end, labels),
+        readLabel: (wire) => this.#readLabel(wire, end, labels),
       });
-      this.#add(labels, points);
+      this.#add(labels, series);
       return true;
     });
     return this.#result();
@@ -99,47 +102,53 @@ class RequestReader {
   /** Reads `io.prometheus.write.v2.Request`, whose labels are numbers of texts that may come after them. */
   readSecond(): WriteRequest {
     const symbols: string[] = [];
-    const all: { refs: number[]; points: Point[] }[] = [];
+    const all: { refs: number[]; series: Series }[] = [];
     this.#source.readUntil(this.#end, (number, wire) => {
       if (wire !== BYTES || (number !== 4 && number !== 5)) return false;
       if (number === 4) symbols.push(this.#source.readText(this.#end));
       else {
         const refs: number[] = [];
         const end = this.#source.endOf(this.#end);
-        const points = this.#readSeries(end, {
+        const series = this.#readSeries(end, {
           histograms: 3,
           readLabel: (wire) => this.#readRefs(wire, end, refs),
         });
-        all.push({ refs, points });
+        all.push({ refs, series });
       }
       return true;
     });
-    for (const { refs, points } of all) this.#add(labelsOf(refs, symbols), points);
+    for (const { refs, series } of all) this.#add(labelsOf(refs, symbols), series);
     return this.#result();
   }
 
   #result(): WriteRequest {
-    return { samples: this.#samples, stale: this.#stale, histograms: this.#histograms };
+    return {
+      samples: this.#samples,
+      stale: this.#stale,
+      nameless: this.#nameless,
+      histograms: this.#histograms,
+    };
   }
 
   /** Reads a series, of which field 1 has the labels and field 2 the samples. */
   #readSeries(
     end: number,
     { histograms, readLabel }: { histograms: number; readLabel: (wire: number) => boolean },
-  ): Point[] {
-    const points: Point[] = [];
+  ): Series {
+    const series: Series = { points: [], histograms: 0 };
     this.#source.readUntil(end, (number, wire) => {
       if (number === 1) return readLabel(wire);
-      if (number === histograms) this.#histograms++;
+      if (number === histograms) series.histograms++;
       if (number !== 2 || wire !== BYTES) return false;
       const point = this.#readSample(end);
-      if (point) points.push(point);
+      if (point) series.points.push(point);
       return true;
     });
-    return points;
+    return series;
   }
 
-  #readLabel(limit: number, labels: Record<string, string>): boolean {
+  #readLabel(wire: number, limit: number, labels: Record<string, string>): boolean {
+    if (wire !== BYTES) return false;
     const source = this.#source;
     const end = source.endOf(limit);
     let name = "";
@@ -183,9 +192,10 @@ class RequestReader {
     return isStale ? undefined : point;
   }
 
-  #add(labels: Record<string, string>, points: readonly Point[]): void {
+  #add(labels: Record<string, string>, { points, histograms }: Series): void {
     const { __name__: name, ...rest } = labels;
-    if (name === undefined) throw new BodyError("A series has no label __name__.");
+    if (name === undefined) return void (this.#nameless += points.length + histograms);
+    if (histograms > 0) this.#histograms.set(name, (this.#histograms.get(name) ?? 0) + histograms);
     for (const point of points) this.#samples.push({ name, labels: rest, ...point });
   }
 }
@@ -195,6 +205,12 @@ interface Point {
   value: number;
   timestamp: number;
   start?: number;
+}
+
+/** Samples of a series, and the number of its native histograms. */
+interface Series {
+  readonly points: Point[];
+  histograms: number;
 }
 
 function labelsOf(refs: readonly number[], symbols: readonly string[]): Record<string, string> {

@@ -1,0 +1,218 @@
+import type { Backend } from "../backends/backend.ts";
+import type { DatasetHandle } from "../dataset_handle.ts";
+import { ValidationError } from "../errors.ts";
+import type { ObservabilityHub } from "../hub.ts";
+import type { CostObservatory } from "../observatory.ts";
+import type { DatasetName } from "../records/dataset.ts";
+import { DATASETS } from "../records/datasets.ts";
+import { CounterReadings } from "../transfer/counter_readings.ts";
+import { METRIC_FIELDS, type MetricField } from "../transfer/metric_names.ts";
+import type { Sample } from "../transfer/prometheus.ts";
+import { type MappedRecord, SampleMapper } from "../transfer/samples_to_records.ts";
+import { UnmappedCounter } from "../transfer/unmapped_points.ts";
+import { RequestError } from "./problems.ts";
+
+/** Sources of usage: the same calls are often in both, so that one counts. */
+export type UsageSource = "spans" | "metrics";
+
+/** Options of a {@linkcode MetricIntake}. */
+export interface MetricIntakeOptions {
+  /**
+   * What becomes usage records.
+   *
+   * @default {["spans"]}
+   */
+  readonly usageFrom?: readonly UsageSource[];
+  /**
+   * Metrics and their fields.
+   *
+   * @default {METRIC_FIELDS}
+   */
+  readonly fields?: readonly MetricField[];
+}
+
+/** The intake of a server that has one. */
+export function intakeOf({ intake }: { readonly intake?: MetricIntake }): MetricIntake {
+  if (intake) return intake;
+  throw new RequestError("This server takes no records. Send them to `openfinops serve`.", {
+    code: "NOT_FOUND",
+  });
+}
+
+/** A request that was taken. */
+export interface Taken {
+  /** Samples of records that validation refused. */
+  readonly refused: number;
+  /** Why the first of them was. */
+  readonly error?: ValidationError;
+}
+
+/** What a client sent, by its bytes: to send it again changes nothing. */
+export interface IntakeRequest {
+  readonly id: string;
+  readonly signal: AbortSignal;
+  /** Tenant of all records, where the token has one. */
+  readonly tenant?: string;
+}
+
+/** Time that a request may wait for room, in milliseconds: less than clients wait for an answer. */
+const MAX_WAIT_MS = 8_000;
+/** Time between two writes of the counts of unmapped points, in milliseconds. */
+const SAVE_MS = 60_000;
+/** Records of requests that are under way, or have failed and will be sent again. */
+const MAX_HELD_RECORDS = 50_000;
+
+/** Takes metrics and usage of other programs: maps them to records, and appends those. */
+export class MetricIntake {
+  /** Points that no field takes. */
+  readonly unmapped: UnmappedCounter = new UnmappedCounter();
+  /** Adds their counts to the database. */
+  readonly #timer: ReturnType<typeof setInterval>;
+  /** True if spans are usage. */
+  readonly takesSpans: boolean;
+  readonly #handles: Readonly<Partial<Record<DatasetName, Pick<DatasetHandle<unknown, never>, "append">>>>;
+  readonly #backend: Backend;
+  readonly #mapper: SampleMapper;
+  /**
+   * Records of requests that are not stored yet, by id: counters have moved on, so they could not be made once more when
+   * the request is sent again.
+   */
+  readonly #held = new Map<string, readonly MappedRecord[]>();
+  #heldRecords = 0;
+
+  /** Makes an intake. Counters that begin from now on are counted from zero. */
+  constructor(
+    { hub, costs, backend }: { hub: ObservabilityHub; costs: CostObservatory; backend: Backend },
+    { usageFrom = ["spans"], fields = METRIC_FIELDS }: MetricIntakeOptions = {},
+  ) {
+    this.#handles = {
+      system_metrics: hub.systemMetrics,
+      service_metrics: hub.serviceMetrics,
+      device_metrics: hub.deviceMetrics,
+      usage_records: costs.usage,
+    };
+    this.#backend = backend;
+    this.#timer = setInterval(() => this.#save(), SAVE_MS);
+    Deno.unrefTimer(this.#timer);
+    this.takesSpans = usageFrom.includes("spans");
+    const takesMetrics = usageFrom.includes("metrics");
+    this.#mapper = new SampleMapper({
+      target: "server",
+      fields: fields.filter(({ dataset }) => dataset !== "usage_records" || takesMetrics),
+      counters: new CounterReadings({ since: Date.now() }),
+    });
+  }
+
+  /** True if a field takes the metric of this name. */
+  knows(name: string): boolean {
+    return this.#mapper.knows(name);
+  }
+
+  /** Takes samples. Resolves when their records are safe. */
+  async takeSamples(samples: readonly Sample[], request: IntakeRequest): Promise<Taken> {
+    let records = this.#held.get(request.id);
+    if (!records) {
+      const mapped = this.#mapper.map(samples, Date.now());
+      for (const [name, points] of mapped.unmapped) this.unmapped.add(name, points);
+      records = mapped.records;
+    }
+    return await this.takeRecords(records, request);
+  }
+
+  /** Takes records. Resolves when all of them are safe. */
+  async takeRecords(records: readonly MappedRecord[], request: IntakeRequest): Promise<Taken> {
+    this.#hold(request.id, records);
+    const runs = [...Map.groupBy(records, ({ dataset }) => dataset).values()].flatMap(runsOf);
+    const taken = await Promise.all(runs.map((run) => this.#append(run, request)));
+    this.#release(request.id);
+    return {
+      refused: taken.reduce((sum, { refused }) => sum + refused, 0),
+      error: taken.find(({ error }) => error)?.error,
+    };
+  }
+
+  /** Stores counts that are not stored yet, and ends. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#save();
+  }
+
+  /** Adds the counts of unmapped points to the database. What fails is added the next time. */
+  async #save(): Promise<void> {
+    await this.unmapped.save(this.#backend.documents).catch(() => {});
+  }
+
+  /** Appends records at successive positions. */
+  async #append(run: readonly MappedRecord[], { id, signal, tenant }: IntakeRequest): Promise<Taken> {
+    const [{ dataset, position }] = run;
+    const map = ["labels", "tags"].find((name) => DATASETS[dataset].positions.has(name));
+    if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);
+    const timeout = AbortSignal.timeout(MAX_WAIT_MS);
+    const records = run.map(({ record }) => withTenant(record, map, tenant));
+    try {
+      const { refused } = await this.#handles[dataset]!.append(records as never[], {
+        requestId: id,
+        position,
+        signal: AbortSignal.any([signal, timeout]),
+      });
+      return {
+        refused: refused.reduce((sum, { index }) => sum + run[index].samples, 0),
+        error: refused[0]?.error,
+      };
+    } catch (error) {
+      if (!timeout.aborted || signal.aborted) throw error;
+      throw new RequestError("The server has more records than it can store now. Send the request again.", {
+        code: "SERVER_BUSY",
+      });
+    }
+  }
+
+  #hold(id: string, records: readonly MappedRecord[]): void {
+    this.#release(id);
+    this.#held.set(id, records);
+    this.#heldRecords += records.length;
+    for (const oldest of this.#held.keys()) {
+      if (this.#heldRecords <= MAX_HELD_RECORDS) break;
+      this.#release(oldest);
+    }
+  }
+
+  #release(id: string): void {
+    this.#heldRecords -= this.#held.get(id)?.length ?? 0;
+    this.#held.delete(id);
+  }
+}
+
+/** Records of a dataset in runs of successive positions. */
+function runsOf(records: readonly MappedRecord[]): MappedRecord[][] {
+  const runs: MappedRecord[][] = [];
+  for (const record of records) {
+    const run = runs.at(-1);
+    if (run && run.at(-1)!.position + 1 === record.position) run.push(record);
+    else runs.push([record]);
+  }
+  return runs;
+}
+
+/** Refuses records that cannot name their tenant: they would be those of all. */
+function refuseAll(run: readonly MappedRecord[], tenant: string): Taken {
+  return {
+    refused: run.reduce((sum, { samples }) => sum + samples, 0),
+    error: new ValidationError({
+      subject: DATASETS[run[0].dataset].noun,
+      field: "tenant",
+      value: tenant,
+      expected: "absent, as they have no labels: send them with a token without a tenant",
+    }),
+  };
+}
+
+/** A record with the tenant in its labels or tags. */
+function withTenant(
+  record: MappedRecord["record"],
+  map: string | undefined,
+  tenant: string | undefined,
+): MappedRecord["record"] {
+  if (tenant === undefined || map === undefined) return record;
+  return { ...record, [map]: { ...record[map] as object, tenant } };
+}

@@ -1,0 +1,154 @@
+/**
+ * Routes of OTLP/HTTP: metrics and traces, as protobuf or JSON.
+ *
+ * @module
+ */
+import { PbfWriter } from "pbf";
+import { describeUnmapped } from "../transfer/unmapped_points.ts";
+import { intakeOf, type MetricIntake, type Taken } from "./metric_intake.ts";
+import { METRICS_REQUEST, TRACES_REQUEST } from "./otlp/messages.ts";
+import { toSamples } from "./otlp/metrics.ts";
+import { usageOfSpans } from "./otlp/spans.ts";
+import { RequestError } from "./problems.ts";
+import { requestIdOf } from "./request_id.ts";
+import type { Route, RouteRequest } from "./route.ts";
+
+const PROTOBUF = "application/x-protobuf";
+const JSON_TYPE = "application/json";
+
+/** What became of the points or spans of a request. */
+interface Outcome {
+  readonly rejected: number;
+  readonly message: string;
+}
+
+/** Routes of OTLP. */
+export const OTLP_ROUTES: readonly Route[] = [
+  route("metrics", "Takes metrics of OpenTelemetry", async (body, isJson, request, intake) => {
+    const { samples, unmapped, invalid } = toSamples(
+      METRICS_REQUEST.decode(body, isJson),
+      (name) => intake.knows(name),
+    );
+    for (const [name, count] of unmapped) intake.unmapped.add(name, count);
+    const taken = await intake.takeSamples(samples, {
+      ...request,
+      id: await requestIdOf("metrics", body, request.tenant),
+    });
+    const homeless = sum(unmapped.values());
+    return outcomeOf(taken, {
+      rejected: homeless + invalid,
+      messages: [
+        ...homeless > 0 ? [`${describeUnmapped(unmapped)}.`] : [],
+        ...invalid > 0 ? [`${invalid} points have no aggregation temporality.`] : [],
+      ],
+    });
+  }),
+  route(
+    "traces",
+    "Takes spans of OpenTelemetry: calls of models become usage",
+    async (body, isJson, request, intake) => {
+      const { records, invalid } = usageOfSpans(TRACES_REQUEST.decode(body, isJson));
+      // The spans of other programs are no use of models, and not missed.
+      const taken = intake.takesSpans
+        ? await intake.takeRecords(records, {
+          ...request,
+          id: await requestIdOf("traces", body, request.tenant),
+        })
+        : { refused: 0 };
+      return outcomeOf(taken, {
+        rejected: invalid.length,
+        messages: invalid.slice(0, 1).map(({ message }) => message),
+      });
+    },
+  ),
+];
+
+type Handler = (
+  body: Uint8Array<ArrayBuffer>,
+  isJson: boolean,
+  request: RouteRequest,
+  intake: MetricIntake,
+) => Promise<Outcome>;
+
+function route(signal: "metrics" | "traces", summary: string, take: Handler): Route {
+  return {
+    method: "POST",
+    path: `/v1/${signal}`,
+    scope: "ingest",
+    summary,
+    body: { summary: "A request of OTLP", types: [PROTOBUF, JSON_TYPE] },
+    answer: { summary: "An answer of OTLP", types: [PROTOBUF, JSON_TYPE] },
+    translate: (problem, request) => asStatus(problem, isJsonRequest(request) ?? true),
+    async handle(request, resources) {
+      const isJson = isJsonRequest(request.request);
+      if (isJson === undefined) {
+        throw new RequestError(`Cannot read this Content-Type. Use ${PROTOBUF} or ${JSON_TYPE}.`, {
+          code: "UNSUPPORTED_FORMAT",
+        });
+      }
+      const outcome = await take(await request.body(), isJson, request, intakeOf(resources));
+      return answer(isJson ? answerJson(signal, outcome) : answerBytes(outcome), isJson, 200);
+    },
+  };
+}
+
+function isJsonRequest({ headers }: Request): boolean | undefined {
+  const type = headers.get("content-type")?.split(";")[0].trim().toLowerCase();
+  return type === JSON_TYPE ? true : type === PROTOBUF ? false : undefined;
+}
+
+function outcomeOf(
+  { refused, error }: Taken,
+  { rejected, messages }: { rejected: number; messages: readonly string[] },
+): Outcome {
+  return { rejected: rejected + refused, message: [...messages, ...error ? [error.message] : []].join(" ") };
+}
+
+function answer(body: BodyInit, isJson: boolean, status: number, headers: HeadersInit = {}): Response {
+  const response = new Response(body, { status, headers });
+  response.headers.set("content-type", isJson ? JSON_TYPE : PROTOBUF);
+  return response;
+}
+
+/** The response of a request that was taken. It tells of what was not, and is else empty. */
+function answerJson(signal: "metrics" | "traces", { rejected, message }: Outcome): string {
+  if (rejected === 0) return "{}";
+  const field = signal === "metrics" ? "rejectedDataPoints" : "rejectedSpans";
+  return JSON.stringify({ partialSuccess: { [field]: String(rejected), errorMessage: message } });
+}
+
+function answerBytes({ rejected, message }: Outcome): BodyInit {
+  const writer = new PbfWriter();
+  if (rejected > 0) {
+    writer.writeMessage(1, (_, writer) => {
+      writer.writeVarintField(1, rejected);
+      writer.writeStringField(2, message);
+    }, undefined);
+  }
+  return writer.finish() as Uint8Array<ArrayBuffer>;
+}
+
+/** Errors after which a client of OTLP sends a request again; it drops the request after any other. */
+const RETRYABLE = [429, 502, 503, 504];
+
+/** A problem as `google.rpc.Status`. What may pass gets a status after which the client tries again. */
+async function asStatus(problem: Response, isJson: boolean): Promise<Response> {
+  const { error } = await problem.json() as { error: { message: string } };
+  const mayPass = problem.status >= 500 || problem.status === 408;
+  const status = mayPass && !RETRYABLE.includes(problem.status) ? 503 : problem.status;
+  const headers = new Headers(problem.headers);
+  headers.delete("content-length");
+  if (status === 503 && !headers.has("retry-after")) headers.set("retry-after", "1");
+  const writer = new PbfWriter();
+  if (!isJson) writer.writeStringField(2, error.message);
+  const body = isJson
+    ? JSON.stringify({ message: error.message })
+    : writer.finish() as Uint8Array<ArrayBuffer>;
+  return answer(body, isJson, status, headers);
+}
+
+function sum(numbers: Iterable<number>): number {
+  let total = 0;
+  for (const number of numbers) total += number;
+  return total;
+}
