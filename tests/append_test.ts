@@ -207,20 +207,29 @@ Deno.test("Spool gives members whose records were not written to no other record
   const held = new MemberSink();
   held.hold = new Promise(() => {});
   const pipeline = await open(folder.file("spool"), held);
-  await pipeline.append(request("a", 0, 3));
+  await pipeline.append([metrics(1)]); // keeps the file
+  const path = folder.file("spool/system_metrics/000000000001.journal");
+  const { size } = Deno.statSync(path);
+  void pipeline.append(request("a", 0, 3));
+  await until(() => Deno.statSync(path).size > size, "the request is in the journal");
   const left = crash(folder);
   await pipeline.close({ deadlineMs: 0 });
-  const path = `${left}/system_metrics/000000000001.journal`;
-  const found = decodeFrame(Deno.readFileSync(path), 0);
-  assert(typeof found === "object" && "frame" in found && found.frame.kind === FrameKind.MEMBERS);
-  Deno.truncateSync(path, found.length); // the crash came between the frames
+  const bytes = Deno.readFileSync(path);
+  let at = 0;
+  for (;;) {
+    const found = decodeFrame(bytes, at);
+    assert(typeof found === "object" && "frame" in found);
+    at += found.length;
+    if (found.frame.kind === FrameKind.MEMBERS) break;
+  }
+  Deno.truncateSync(`${left}/system_metrics/000000000001.journal`, at); // the crash came between the frames
   const next = await open(left, held);
   await next.append(range(7, 10).map(metrics)); // they get the numbers that the others would have had
   const sink = new MemberSink();
   const last = await open(crash(folder, left), sink);
   await last.flush();
-  assertEquals(sink.batches.map(({ members }) => members), [undefined]);
-  assertEquals(sink.stored, numbers(7, 10));
+  assertEquals(new Set(sink.batches.map(({ members }) => members)), new Set([undefined]));
+  assertEquals(sink.stored, ["1", ...numbers(7, 10)]);
   await last.close({ deadlineMs: 1_000 });
   await next.close({ deadlineMs: 0 });
 });

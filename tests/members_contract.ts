@@ -56,7 +56,7 @@ export function membersContract(
   });
 
   test("stores each position once when processes write parts of requests at once", async (backend) => {
-    const requests = ["a", "b", "c", "d", "e", "f"];
+    const requests = Array.from({ length: 100 }, (_, i) => `${i}:`);
     const results = await Promise.all(Array.from({ length: 12 }, (_, writer) => {
       const order = writer % 2 === 0 ? requests : requests.toReversed();
       return writeParts(backend, order.map((id) => [id, writer % 4, 6 + writer % 3]));
@@ -64,7 +64,7 @@ export function membersContract(
     const committed = results.reduce((sum, { committed }) => sum + committed, 0);
     const duplicates = results.reduce((sum, { duplicates }) => sum + duplicates, 0);
     const all = requests.flatMap((id) => positions(id, 11)); // writer 11 has positions 3 to before 11
-    assertEquals([committed, committed + duplicates], [66, 6 * 12 * 7]);
+    assertEquals([committed, committed + duplicates], [100 * 11, 100 * 12 * 7]);
     assertEquals(await stored(backend), all.sort());
   });
 }

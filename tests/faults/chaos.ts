@@ -1,6 +1,6 @@
 /**
- * Faults at random, for some minutes: `deno task chaos --minutes N [--seed S]`. Each ends in an exact comparison of
- * what was acknowledged with what is stored. It prints the seed of each fault; that seed alone brings the same fault
+ * Faults at random, for some minutes: `deno task chaos --minutes N [--seed S] [--fault NAME]`. Each ends in an exact
+ * comparison of what was acknowledged with what is stored. It prints the seed of each fault; that seed alone brings the same fault
  * again, with the same choices (not with the same timing: the machine has a say in that).
  *
  * @module
@@ -12,6 +12,7 @@ import { Chance } from "./chance.ts";
 import { killImport } from "./deliveries.ts";
 import { fuzzIntake } from "./intake.ts";
 import { killNotifier } from "./notifications.ts";
+import { killServers } from "./servers.ts";
 import {
   breakNetwork,
   closeInOutage,
@@ -52,6 +53,11 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
     withDatabase(chance, (connectionString) => killImport(chance, { connectionString, kills: 30 })),
   killNotifier: (chance) =>
     withDatabase(chance, (connectionString) => killNotifier(chance, { connectionString, kills: 30 })),
+  killServers: (chance) =>
+    withDatabase(chance, async (connectionString) => {
+      const servers = connectionString.startsWith("sqlite") ? 1 : chance.between(1, 3);
+      await killServers(chance, { connectionString, servers, kills: 50 });
+    }),
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),
@@ -81,7 +87,7 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
 /** Causes the fault that a seed stands for. */
 async function cause(seed: number): Promise<void> {
   const chance = new Chance(seed);
-  const name = chance.of(Object.keys(FAULTS));
+  const name = fault ?? chance.of(Object.keys(FAULTS));
   const start = performance.now();
   const shown = `--seed ${String(seed).padEnd(10)}  ${name.padEnd(14)}`;
   try {
@@ -93,11 +99,18 @@ async function cause(seed: number): Promise<void> {
   }
 }
 
-const { values } = parseArgs({ options: { minutes: { type: "string" }, seed: { type: "string" } } });
+const { values } = parseArgs({
+  options: { minutes: { type: "string" }, seed: { type: "string" }, fault: { type: "string" } },
+});
+const { fault } = values;
 const minutes = Number(values.minutes ?? (values.seed === undefined ? 1 : 0));
 const given = values.seed === undefined ? undefined : Number(values.seed);
-if (!(minutes >= 0) || (given !== undefined && !Number.isSafeInteger(given))) {
-  console.error("deno task chaos --minutes N [--seed S]: N is a number, S is a whole number");
+const isFault = fault === undefined || Object.hasOwn(FAULTS, fault);
+if (!(minutes >= 0) || (given !== undefined && !Number.isSafeInteger(given)) || !isFault) {
+  console.error(
+    "deno task chaos --minutes N [--seed S] [--fault NAME]: N is a number, S is a whole number, and NAME is one of " +
+      Object.keys(FAULTS).join(", "),
+  );
   Deno.exit(2);
 }
 const seeds = new Chance(given ?? crypto.getRandomValues(new Uint32Array(1))[0]);
