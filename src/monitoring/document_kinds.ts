@@ -30,10 +30,6 @@ export const TRAINING_RUN = "training_run";
 export const NOTIFICATION = "notification";
 /** Time since which a budget or a channel exists: `{ since }`, by `budget/ID` or `channel/NAME`. */
 export const EXISTENCE = "existence";
-/** A `Token` of the server, by its id. */
-export const TOKEN = "token";
-/** UTC day on which a token was used last: `{ day }`, by its id. */
-export const TOKEN_USE = "token_use";
 /** A `Lease`, by its name. */
 export const LEASE = "lease";
 

@@ -59,12 +59,13 @@ export class TokenAccess implements Access {
 
   /** Checks a request. */
   async authorize(request: Request, scope: Scope): Promise<Grant> {
-    const tokens = await this.#known(REFRESH_MS);
+    const [, secret] = /^Bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "") ?? [];
+    let tokens = await this.#known(REFRESH_MS);
+    if (tokens.length === 0 && secret !== undefined) tokens = await this.#known(REFRESH_UNKNOWN_MS);
     if (tokens.length === 0 && this.#options.isOpen) {
       assertOwnPage(request, this.#options);
       return {};
     }
-    const [, secret] = /^Bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "") ?? [];
     if (secret === undefined) {
       throw unauthorized("TOKEN_MISSING", "Send the header Authorization: Bearer TOKEN.");
     }

@@ -1,10 +1,13 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { DocumentStore } from "../backends/backend.ts";
 import { ConfigError, describe, messageOf } from "../errors.ts";
-import { TOKEN, TOKEN_USE } from "../monitoring/document_kinds.ts";
 import { parseTime } from "../records/time_text.ts";
 import type { Scope } from "./route.ts";
 
+/** Kind of documents that are tokens, by id. Not among those of monitoring, which a token may read. */
+const TOKEN = "token";
+/** Kind of documents that hold the UTC day on which a token was used last: `{ day }`, by its id. */
+const TOKEN_USE = "token_use";
 /** Start of each token, by which scanners for leaked secrets and people recognize one. */
 export const PREFIX = "ofp_";
 /** Characters of the hash that name a token. */
