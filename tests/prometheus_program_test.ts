@@ -104,7 +104,7 @@ Deno.test({
       const newest = Math.max(...(await metricsIn(server)).map(({ timestamp }) => timestamp));
       await server[Symbol.asyncDispose]();
       await new Promise((resolve) => setTimeout(resolve, 3_000));
-      server = await openServer(config, {}, port);
+      server = await openServer(config, {}, { port });
       const times = await until(async () => {
         const found = (await metricsIn(server)).map(({ timestamp }) => timestamp);
         return found.filter((time) => time > newest).length >= 5 ? found : undefined;

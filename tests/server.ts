@@ -4,7 +4,7 @@ import type { PersistenceConfig } from "../src/config.ts";
 import { OPEN_ACCESS } from "../src/server/access.ts";
 import { type AppOptions, createApp } from "../src/server/app.ts";
 import { type OpenedResources, openResources } from "../src/server/resources.ts";
-import { serve } from "../src/server/serve.ts";
+import { type Listening, serve, type ServeOptions } from "../src/server/serve.ts";
 import { RUN } from "./command.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
@@ -46,6 +46,7 @@ export interface TestServer extends AsyncDisposable {
   /** Address with a slash at its end. */
   readonly url: string;
   readonly resources: OpenedResources;
+  readonly listening: Listening;
   /** Sends a request to a path such as `/healthz`, and reads the answer. */
   send(path: string, init?: RequestInit): Promise<Answer>;
 }
@@ -64,15 +65,16 @@ export interface Answer {
 export async function openServer(
   config: PersistenceConfig = {},
   options: Partial<AppOptions> = {},
-  port = 0,
+  listen: Partial<ServeOptions> = {},
 ): Promise<TestServer> {
   const resources = await openResources(config);
   const app = createApp(resources, { access: OPEN_ACCESS, ...options });
-  const listening = await serve(app, { hostname: "127.0.0.1", port });
+  const listening = await serve(app, { hostname: "127.0.0.1", port: 0, ...listen });
   const url = listening.url.href;
   return {
     url,
     resources,
+    listening,
     send: (path, init) => send(new URL(path, url), init),
     async [Symbol.asyncDispose]() {
       await listening.close({ deadlineMs: 5_000 });

@@ -1,4 +1,12 @@
-import { assertEquals, assertMatch } from "./assert.ts";
+import { Buffer } from "node:buffer";
+import { deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
+import { RateLimiter } from "../src/server/limits.ts";
+import { PROBE_ROUTES } from "../src/server/probe_routes.ts";
+import type { RequestError } from "../src/server/problems.ts";
+import type { Route } from "../src/server/route.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { Proxy } from "./faults/proxy.ts";
+import { TemporaryFolder } from "./fixtures.ts";
 import { openServer, PLACES, startServer } from "./server.ts";
 
 Deno.test("serve answers /healthz in this process", async () => {
@@ -29,4 +37,295 @@ Deno.test("serve answers unknown paths and methods with JSON errors", async () =
     "METHOD_NOT_ALLOWED",
     "GET",
   ]);
+});
+
+/** Routes that give back what they read, or wait for a signal of the test. */
+function testRoutes(gate: Promise<unknown> = Promise.resolve(), onWait = () => {}): Route[] {
+  const common = { scope: "ingest", summary: "A route of the tests" } as const;
+  return [
+    {
+      ...common,
+      method: "POST",
+      path: "/echo",
+      encodings: ["snappy"],
+      handle: async ({ body }) => new Response(await body()),
+    },
+    {
+      ...common,
+      method: "GET",
+      path: "/wait",
+      handle: async () => {
+        onWait();
+        await gate;
+        return new Response("waited");
+      },
+    },
+    {
+      ...common,
+      method: "GET",
+      path: "/fail",
+      handle: () => {
+        throw new Error("secret of the host db.internal");
+      },
+    },
+  ];
+}
+
+Deno.test("serve reads gzip, deflate, zstd and plain bodies within the limit before and after", async () => {
+  const maxBodyBytes = 100_000;
+  await using server = await openServer({}, { routes: testRoutes(), limits: { maxBodyBytes } });
+  const post = (body: Uint8Array, encoding?: string) =>
+    server.send("/echo", {
+      method: "POST",
+      body: body as Uint8Array<ArrayBuffer>,
+      headers: encoding === undefined ? {} : { "content-encoding": encoding },
+    });
+  const text = (length: number) => Buffer.alloc(length, "telemetry ");
+  const packers = { gzip: gzipSync, "x-gzip": gzipSync, deflate: deflateSync, zstd: zstdCompressSync };
+  for (const [encoding, pack] of Object.entries(packers)) {
+    const { status, text: echoed } = await post(pack(text(maxBodyBytes)), encoding);
+    assertEquals([status, echoed.length], [200, maxBodyBytes], encoding);
+    const bomb = await post(pack(text(maxBodyBytes + 1)), encoding);
+    assertEquals([bomb.status, bomb.json().error.code], [413, "BODY_TOO_LARGE"], encoding);
+    for (const broken of [pack(text(5_000)).subarray(0, -7), text(100)]) {
+      const { status, json } = await post(broken, encoding);
+      assertEquals([status, json().error.code], [400, "INVALID_BODY"], encoding);
+    }
+  }
+  assertEquals((await post(text(maxBodyBytes))).status, 200);
+  assertEquals((await post(text(maxBodyBytes + 1))).status, 413);
+  assertEquals((await post(text(10), "snappy")).text.length, 10); // the route decodes it
+  const { status, json, headers } = await post(text(10), "br");
+  assertEquals([status, json().error.code], [415, "UNSUPPORTED_ENCODING"]);
+  assertEquals(headers.get("accept-encoding"), "gzip, deflate, zstd, snappy");
+});
+
+Deno.test("serve holds no more of a decompression bomb than the limit", async () => {
+  await using server = await openServer({}, { routes: testRoutes(), limits: { maxBodyBytes: 2 ** 20 } });
+  const bomb = new Uint8Array(gzipSync(Buffer.alloc(512 * 2 ** 20))); // half a megabyte
+  assert(bomb.length < 2 ** 20);
+  const before = Deno.memoryUsage().rss;
+  for (let i = 0; i < 3; i++) {
+    const init = { method: "POST", body: bomb, headers: { "content-encoding": "gzip" } };
+    assertEquals((await server.send("/echo", init)).status, 413);
+  }
+  assert(Deno.memoryUsage().rss - before < 200 * 2 ** 20);
+});
+
+Deno.test("serve counts the bytes of a body that declares none", async () => {
+  await using server = await openServer({}, { routes: testRoutes(), limits: { maxBodyBytes: 50_000 } });
+  const chunks = ReadableStream.from((function* () {
+    for (let i = 0; i < 100; i++) yield new Uint8Array(1_000);
+  })());
+  const response = await fetch(`${server.url}echo`, { method: "POST", body: chunks }).catch(() => undefined);
+  // A client that still sends may see its connection closed before it reads the answer.
+  if (response) assertEquals((await response.json()).error.code, "BODY_TOO_LARGE");
+  assertEquals((await server.send("/healthz")).status, 404); // and the server goes on
+});
+
+Deno.test("serve tells nothing of an unexpected error, and reports it to its log", async () => {
+  const failures: unknown[] = [];
+  await using server = await openServer({}, {
+    routes: testRoutes(),
+    onAnswer: ({ error }) => error === undefined || failures.push(error),
+  });
+  const { status, text } = await server.send("/fail");
+  assertEquals(status, 500);
+  assert(!/secret|internal|at /.test(text), text);
+  assertMatch(String(failures), /secret of the host/);
+});
+
+Deno.test("serve answers 503 with Retry-After beyond maxRequests, and probes still", async () => {
+  const gate = Promise.withResolvers<void>();
+  const routes = [...testRoutes(gate.promise), ...PROBE_ROUTES];
+  await using server = await openServer({}, { routes, limits: { maxRequests: 2 } });
+  const waiting = [server.send("/wait"), server.send("/wait")];
+  let busy = await server.send("/wait", { signal: AbortSignal.timeout(200) }).catch(() => undefined);
+  while (!busy) {
+    busy = await server.send("/wait", { signal: AbortSignal.timeout(200) }).catch(() => undefined);
+  }
+  assertEquals([busy.status, busy.json().error.code], [503, "SERVER_BUSY"]);
+  assertEquals(busy.headers.get("retry-after"), "1");
+  assertEquals((await server.send("/healthz")).status, 200);
+  gate.resolve();
+  for (const { status } of await Promise.all(waiting)) assertEquals(status, 200);
+  assertEquals((await server.send("/wait")).status, 200);
+});
+
+Deno.test("serve answers 429 with Retry-After beyond the rate of a token, each token by itself", async () => {
+  const access = {
+    authorize: ({ headers }: Request) => Promise.resolve({ id: headers.get("authorization")! }),
+  };
+  await using server = await openServer({}, {
+    access,
+    routes: testRoutes(),
+    limits: { maxRatePerToken: 0.001 },
+  });
+  const send = (authorization: string) => server.send("/wait", { headers: { authorization } });
+  assertEquals((await send("a")).status, 200);
+  const { status, json, headers } = await send("a");
+  assertEquals([status, json().error.code], [429, "RATE_LIMITED"]);
+  assert(Number(headers.get("retry-after")) > 900, headers.get("retry-after")!);
+  assertEquals((await send("b")).status, 200);
+});
+
+Deno.test("RateLimiter fills the bucket of a token again over time, up to a second's worth", () => {
+  const limiter = new RateLimiter(2);
+  const take = (now: number) => {
+    try {
+      limiter.take("a", now);
+      return true;
+    } catch (error) {
+      return (error as RequestError).headers["retry-after"];
+    }
+  };
+  assertEquals([take(0), take(0), take(0), take(499), take(500), take(501)], [
+    true,
+    true,
+    "1",
+    "1",
+    true,
+    "1",
+  ]);
+  assertEquals([take(90_000), take(90_000), take(90_000)], [true, true, "1"]);
+});
+
+/** Sends bytes over a raw connection, and reads until it is closed. */
+async function talk(url: string, parts: readonly (string | Promise<unknown>)[]): Promise<string> {
+  const { hostname, port } = new URL(url);
+  using connection = await Deno.connect({ hostname, port: Number(port) });
+  const reading = (async () => {
+    let text = "";
+    const bytes = new Uint8Array(65_536);
+    const decoder = new TextDecoder();
+    try {
+      for (let n; (n = await connection.read(bytes)) !== null;) text += decoder.decode(bytes.subarray(0, n));
+    } catch {
+      // reset by the server
+    }
+    return text;
+  })();
+  try {
+    for (const part of parts) {
+      if (typeof part === "string") await connection.write(new TextEncoder().encode(part));
+      else await part;
+    }
+  } catch {
+    // closed by the server
+  }
+  return await reading;
+}
+
+Deno.test("serve ends connections that send their headers or their body too slowly", async () => {
+  const connections = {
+    headersTimeout: 2_000,
+    requestTimeout: 20_000,
+    keepAliveTimeout: 300,
+    connectionsCheckingInterval: 50,
+  };
+  const limits = { bodyTimeoutMs: 2_000 };
+  await using server = await openServer({}, { routes: testRoutes(), limits }, { connections });
+  const answers = await Promise.all([
+    talk(server.url, []),
+    talk(server.url, ["GET /wa"]),
+    talk(server.url, ["GET /wait HTTP/1.1\r\nHost: x\r\nX-A: "]),
+    talk(server.url, ["POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"]),
+    talk(server.url, ["POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n"]),
+    talk(server.url, ["GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"]), // idle after its answer
+  ]);
+  const statuses = answers.map((text) => /^HTTP\/1\.1 (\d+)/.exec(text)?.[1]);
+  assertEquals(statuses.slice(3), ["408", "408", "200"]);
+  for (const status of statuses.slice(0, 3)) assert(["400", "408", undefined].includes(status), status);
+  assertEquals((await server.send("/wait")).status, 200);
+});
+
+Deno.test("serve closes connections beyond maxConnections", async () => {
+  await using server = await openServer({}, { routes: testRoutes() }, { connections: { maxConnections: 3 } });
+  const { hostname, port } = new URL(server.url);
+  const held = await Promise.all(
+    Array.from({ length: 3 }, () => Deno.connect({ hostname, port: Number(port) })),
+  );
+  assertEquals(await talk(server.url, ["GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"]), "");
+  for (const connection of held) connection.close();
+  while (
+    !/ 200 /.test(await talk(server.url, ["GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]))
+  );
+});
+
+Deno.test("serve finishes requests while it closes, and takes no new ones", async () => {
+  const gate = Promise.withResolvers<void>();
+  const entered = Promise.withResolvers<void>();
+  await using server = await openServer({}, { routes: testRoutes(gate.promise, entered.resolve) });
+  const waiting = server.send("/wait");
+  await entered.promise;
+  const closed = server.listening.close({ deadlineMs: 30_000 });
+  await assertRejects(() => fetch(`${server.url}wait`));
+  gate.resolve();
+  assertEquals((await waiting).text, "waited");
+  await closed;
+});
+
+Deno.test("serve aborts requests at the deadline of closing", async () => {
+  const signals: AbortSignal[] = [];
+  const never: Route = {
+    method: "GET",
+    path: "/never",
+    scope: "read",
+    summary: "Never answers",
+    handle: ({ signal }) => {
+      signals.push(signal);
+      return new Promise((resolve) => signal.addEventListener("abort", () => resolve(new Response())));
+    },
+  };
+  await using server = await openServer({}, { routes: [never] });
+  const refused = assertRejects(() => server.send("/never"));
+  while (signals.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await server.listening.close({ deadlineMs: 50 });
+  await refused;
+  assert(signals[0].aborted);
+});
+
+Deno.test("openfinops serve ends at once on a second signal", async () => {
+  using folder = new TemporaryFolder();
+  const at = ["--connection-string", folder.sqlite(), "--deadline", "10m"];
+  await using server = await startServer(at, { cwd: folder.path });
+  const { hostname, port } = new URL(server.url);
+  using _held = await Deno.connect({ hostname, port: Number(port) });
+  using slow = await Deno.connect({ hostname, port: Number(port) });
+  await slow.write(
+    new TextEncoder().encode(
+      "POST /api/v1/budgets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+    ),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  server.process.kill("SIGTERM");
+  while (!server.lines.some((line) => line.startsWith("Stopping"))) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assertEquals(await server.stop("SIGTERM"), 143);
+});
+
+Deno.test("openfinops serve is ready only while the database answers", async () => {
+  await using place = await PLACES.PostgreSQL();
+  const database = new URL(place.url!);
+  await using proxy = await Proxy.start(Number(database.port));
+  const at = ["--connection-string", proxy.url(place.url!)];
+  await using server = await startServer(at, { cwd: place.folder.path });
+  const ready = async () => {
+    const { status, text, json } = await server.send("/readyz");
+    assert(!text.includes(database.hostname), text);
+    return [status, json().error?.reasons];
+  };
+  assertEquals(await ready(), [200, undefined]);
+  proxy.stall();
+  let found = await ready();
+  while (found[0] === 200) {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    found = await ready();
+  }
+  assertMatch(String(found[1]), /^database: CONNECTION_\w+/);
+  assertEquals((await server.send("/healthz")).status, 200);
+  proxy.resume();
+  while ((await ready())[0] === 503) await new Promise((resolve) => setTimeout(resolve, 200));
+  assertEquals(await server.stop(), 0);
 });

@@ -114,7 +114,9 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   hono.notFound(() =>
     fail(new RequestError("There is no such path. GET /openapi.json lists all.", { code: "NOT_FOUND" }))
   );
-  hono.onError(fail);
+  hono.onError((error, { req: { raw: { signal } } }) =>
+    fail(signal.aborted && !(error instanceof RequestError) ? clientGone() : error)
+  );
   return {
     async fetch(request, body = request.body ?? NOTHING) {
       const start = performance.now();
@@ -133,6 +135,11 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
       return response;
     },
   };
+}
+
+/** What fails as its request has ended is no fault of the server. The answer is for counters. */
+function clientGone(): RequestError {
+  return new RequestError("The request was given up before its answer.", { code: "INTERRUPTED" });
 }
 
 const NOTHING: AsyncIterable<Uint8Array> = (async function* () {})();

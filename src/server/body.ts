@@ -18,22 +18,17 @@ type Encoding = typeof ENCODINGS[number];
 export async function readBody(
   chunks: AsyncIterable<Uint8Array>,
   headers: Headers,
-  { maxBodyBytes, bodyTimeoutMs }: BodyLimits,
+  limits: BodyLimits,
   own: readonly string[] = [],
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const encoding = readEncoding(headers, own);
-  const declared = Number(headers.get("content-length") ?? 0);
-  if (declared > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
-  const sent = await withinLimit(collect(chunks, maxBodyBytes, "sent"), bodyTimeoutMs, () => {
-    throw tooSlow(bodyTimeoutMs);
-  });
-  if (encoding === undefined) return sent;
-  try {
-    return await collect(decompress(new Blob([sent]).stream(), encoding), maxBodyBytes, "decompressed");
-  } catch (error) {
-    if (error instanceof RequestError) throw error;
-    throw notValid(encoding);
+  const held = await Array.fromAsync(streamBody(chunks, headers, limits, own));
+  const whole = new Uint8Array(held.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of held) {
+    whole.set(chunk, at);
+    at += chunk.length;
   }
+  return whole;
 }
 
 /** Reads a body as it arrives, as {@linkcode readBody} does. */
@@ -73,7 +68,7 @@ async function* beforeDeadline(
   try {
     for (;;) {
       const left = Math.max(0, end - performance.now());
-      const { done, value } = await withinLimit(iterator.next(), left, () => {
+      const { done, value } = await withinLimit(iterator.next().catch(endedEarly), left, () => {
         throw tooSlow(timeoutMs);
       });
       if (done) return;
@@ -118,20 +113,10 @@ function readEncoding(headers: Headers, own: readonly string[]): Encoding | unde
   );
 }
 
-async function collect(
-  chunks: AsyncIterable<Uint8Array>,
-  limit: number,
-  how: "sent" | "decompressed",
-): Promise<Uint8Array<ArrayBuffer>> {
-  const held = await Array.fromAsync(bounded(chunks, limit, how));
-  const length = held.reduce((sum, chunk) => sum + chunk.length, 0);
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of held) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
+/** What the connection reports says nothing of the server. */
+function endedEarly(error: unknown): never {
+  if (error instanceof RequestError) throw error;
+  throw new RequestError("The body ended early. Send it again.", { code: "INVALID_BODY" });
 }
 
 function tooLarge(limit: number, how: "sent" | "decompressed"): RequestError {

@@ -21,6 +21,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   IDEMPOTENCY_KEY_REUSED: 422,
   LINES_REJECTED: 422,
   RATE_LIMITED: 429,
+  INTERRUPTED: 499, // as nginx counts clients that are gone
   SERVER_BUSY: 503,
   NOT_READY: 503,
   // The backend cannot be reached now, and the same request may succeed later.
