@@ -138,7 +138,8 @@ Deno.test("serve survives 10,000 malformed requests with answers of 4xx and flat
   }
   const shown = JSON.stringify([...counts]);
   assertEquals(faults, [], shown);
-  for (const status of counts.keys()) assert(/^(closed|2|4)/.test(status), `${status} in ${shown}`);
+  // Imports are bounded: some of 50 at once are put off.
+  for (const status of counts.keys()) assert(/^(closed|2|4|503)/.test(status), `${status} in ${shown}`);
   const [good, bad] = ["2", "4"].map((first) =>
     [...counts].reduce((sum, [status, count]) => sum + (status.startsWith(first) ? count : 0), 0)
   );

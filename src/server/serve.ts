@@ -30,8 +30,6 @@ export interface ServeOptions {
 export interface ConnectionLimits {
   /** The longest that the headers of a request may take to arrive, and a TLS handshake. */
   readonly headersTimeout: number;
-  /** The longest that a whole request may take to arrive. */
-  readonly requestTimeout: number;
   /** The longest that a connection may wait for its next request. */
   readonly keepAliveTimeout: number;
   /** Time between looks at these bounds. */
@@ -54,7 +52,6 @@ export interface Listening {
 
 const CONNECTION_LIMITS: ConnectionLimits = {
   headersTimeout: 10_000,
-  requestTimeout: 3_600_000, // routes bound the time of each body
   keepAliveTimeout: 65_000, // longer than that of common load balancers
   connectionsCheckingInterval: 1_000,
   maxHeaderSize: 16_384,
@@ -70,7 +67,8 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
   assertGranted(`${hostname}:${port}`);
   const open = new Set<AbortController>();
   let isClosing = false;
-  const limits = { ...CONNECTION_LIMITS, ...options.connections };
+  // Bodies have a bound of their own, which differs by route.
+  const limits = { ...CONNECTION_LIMITS, ...options.connections, requestTimeout: 0 };
   const listener = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const controller = new AbortController();
     open.add(controller);
