@@ -71,6 +71,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "collect",
     "serve",
     "dashboard",
+    "report",
     "database init",
     "database test-connection",
     "database stats",

@@ -65,6 +65,7 @@ const FILES = [
   "database dead-letter list --dead-letter-directory letters",
   "database dead-letter retry --dead-letter-directory letters",
   "prices set --file prices.csv",
+  "report cluster --output report.html",
 ];
 const COLLECT = ["collect --interval 100ms --duration 300ms"];
 /** Runs until a signal; on a free port of loopback, which its set does not name. */

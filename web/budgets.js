@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Budgets with their burn-down, anomalies on their series, and alerts.
  *

@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Clusters: nodes and services with health and age, use of GPUs, idle ones and their cost, and the page of a node.
  *
@@ -69,6 +68,18 @@ function overview(context) {
   ];
 }
 
+/** @param {any} cluster Health of a cluster. */
+export const clusterCard = (cluster) =>
+  card(cluster.clusterId, [String(cluster.score), " ", badge(cluster.status)], [
+    `${count(cluster.nodes)} ${cluster.nodes === 1 ? "node" : "nodes"}`,
+    ...["warning", "critical", "down"].filter((status) => cluster.nodesBy[status] > 0).map((status) =>
+      `, ${cluster.nodesBy[status]} ${status}`
+    ),
+    cluster.gpuUsage !== undefined && ` · GPU ${percent(cluster.gpuUsage, 0)}`,
+    cluster.cpuUsage !== undefined && ` · CPU ${percent(cluster.cpuUsage, 0)}`,
+    cluster.costPerHour !== undefined && ` · ${short(cluster.costPerHour)} an hour`,
+  ]);
+
 /** @param {Context} context */
 async function clusterCards(context, /** @type {any} */ { clusters, at }) {
   const { state, signal, go } = context;
@@ -98,19 +109,7 @@ async function clusterCards(context, /** @type {any} */ { clusters, at }) {
     ];
   }
   return [
-    cards(
-      clusters.map((/** @type {any} */ cluster) =>
-        card(cluster.clusterId, [String(cluster.score), " ", badge(cluster.status)], [
-          `${count(cluster.nodes)} nodes`,
-          ...["warning", "critical", "down"].filter((status) => cluster.nodesBy[status] > 0).map((status) =>
-            `, ${cluster.nodesBy[status]} ${status}`
-          ),
-          cluster.gpuUsage !== undefined && ` · GPU ${percent(cluster.gpuUsage, 0)}`,
-          cluster.cpuUsage !== undefined && ` · CPU ${percent(cluster.cpuUsage, 0)}`,
-          cluster.costPerHour !== undefined && ` · ${short(cluster.costPerHour)} an hour`,
-        ])
-      ),
-    ),
+    cards(clusters.map(clusterCard)),
     quiet(
       `At ${dateTime(at, state.zone)} (${state.zone}). `,
       state.more.at && link(context.to({ more: { ...state.more, at: "" } }), "Show now"),

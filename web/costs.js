@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Costs: totals, series, ranked groups, and the entries behind them.
  *

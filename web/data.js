@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Data: what is stored, what waits, what was refused, and what is deleted when.
  *

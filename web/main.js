@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * The page: navigation, filters, and the page that the address names.
  *

@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Language models: tokens, requests, latency, cost of a million tokens, and models without a price.
  *

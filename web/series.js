@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Long series by uPlot, which draws thousands of points.
  *

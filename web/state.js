@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * State of the page: all of it is in the address, after `#`.
  *

@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Elements as plain data: the page turns them into DOM nodes, a report into text. Text is never markup.
  *

@@ -1,5 +1,4 @@
 // @ts-check
-/// <reference lib="dom" />
 /**
  * Parts that the pages share: panels, cards, tables, charts with a pointer, empty and error states.
  *

@@ -28,6 +28,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./dashboard.ts")).dashboard,
   },
   {
+    name: "report",
+    summary: "write costs, a cluster or models as one HTML or Markdown file",
+    load: async () => (await import("./report.ts")).report,
+  },
+  {
     name: "database init",
     summary: "create or upgrade the tables, and the SQLite file",
     load: async () => (await import("./init.ts")).init,

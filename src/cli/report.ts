@@ -1,0 +1,84 @@
+import { costEntries } from "../records/cost_entry.ts";
+import { type Report, writeHtml, writeMarkdown } from "../report/document.ts";
+import { type ReportQuery, REPORTS } from "../report/reports.ts";
+import { invalidValue, readName, UsageError } from "../query/option_values.ts";
+import { RANGE_OPTIONS, readPeriod, readRange } from "../query/selection.ts";
+import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
+import type { Arguments } from "./arguments.ts";
+import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
+import { note } from "./output.ts";
+
+const NAMES = Object.keys(REPORTS);
+/** Range where none is given. */
+const DEFAULT_RANGE = "this-month";
+
+/** How a report is written, by the end of its file name. */
+const WRITERS: Readonly<Record<string, (report: Report) => string>> = {
+  html: writeHtml,
+  md: writeMarkdown,
+};
+
+/** `openfinops report` */
+export const report: Command = {
+  name: "report",
+  positionals: NAMES.join("|"),
+  maxPositionals: 1,
+  options: [
+    ...CONNECTION_OPTIONS,
+    ...RANGE_OPTIONS.map((option) =>
+      option.name === "since"
+        ? { ...option, summary: `${option.summary} (default ${DEFAULT_RANGE})` }
+        : option
+    ),
+    { name: "output", value: "FILE", summary: "file that ends in .html or .md (required)" },
+    {
+      name: "group-by",
+      value: "FIELDS",
+      summary: "costs: list by these (default category,serviceName,resourceId)",
+    },
+    WHERE_OPTION,
+    { name: "by", value: "TAG", summary: "models: tag of the second list (default team)" },
+    {
+      name: "basis",
+      value: "NAME",
+      summary: "cluster: costs of GPUs, estimated or billed (default estimated)",
+    },
+  ],
+  examples: [
+    "openfinops report costs --during last-month --output report.html",
+    "openfinops report cluster --since 7d --output report.html",
+    "openfinops report models --since last-month --output models.md",
+  ],
+  async run(given) {
+    const name = readName("report", given.positionals[0] ?? "", NAMES);
+    const output = given.text("output");
+    if (output === undefined) {
+      throw new UsageError("Pass --output with a file that ends in .html or .md.", {
+        code: "MISSING_ARGUMENT",
+      });
+    }
+    const write = WRITERS[output.slice(output.lastIndexOf(".") + 1)];
+    if (!write) throw invalidValue("output", "a file that ends in .html or .md", output);
+    const query = readQuery(given);
+    const made = await withBackend(given, "read", (backend) => REPORTS[name](backend, query));
+    await Deno.writeTextFile(output, write(made));
+    note(`Wrote ${output}: ${made.title}, ${made.subtitle}`);
+  },
+};
+
+function readQuery(given: Arguments): ReportQuery {
+  const timeZone = readZone(given);
+  const month = readPeriod("since", DEFAULT_RANGE, timeZone);
+  const { startTime = month.startTime, endTime = Date.now() } = readRange(given);
+  return {
+    startTime,
+    endTime,
+    timeZone,
+    groupBy: given.has("group-by")
+      ? splitNames(given.text("group-by"))
+      : ["category", "serviceName", "resourceId"],
+    where: readWhere(given, { dataset: costEntries, timeZone }),
+    by: given.text("by") ?? "team",
+    basis: readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]),
+  };
+}

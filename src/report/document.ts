@@ -1,0 +1,114 @@
+/**
+ * A report as one file: HTML that is readable without scripts, or Markdown.
+ *
+ * @module
+ */
+import style from "../../web/style.css" with { type: "text" };
+import { isTree, toHtml } from "../../web/tree.js";
+
+/** An element of `web/tree.js`, a text, or a list of them. */
+export type Tree = unknown;
+
+/** A report. */
+export interface Report {
+  /** Title. */
+  readonly title: string;
+  /** Time range, zone and origin, in one line. */
+  readonly subtitle: string;
+  /** The parts. */
+  readonly parts: readonly { readonly title: string; readonly content: Tree }[];
+}
+
+/** Writes a report as HTML. It has no scripts and loads nothing. */
+export function writeHtml({ title, subtitle, parts }: Report): string {
+  const sections = parts.map(({ title, content }) => [
+    "section",
+    { class: "panel" },
+    ["h2", {}, title],
+    ["div", { class: "body" }, content],
+  ]);
+  const body = ["main", {}, ["div", {}, ["h1", { class: "figure" }, title], [
+    "p",
+    { class: "quiet" },
+    subtitle,
+  ]], ...sections];
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="content-security-policy" content="default-src 'none'; style-src 'unsafe-inline'">
+${toHtml(["title", {}, title])}
+<style>
+${style}main { padding-top: 24px; }
+.panel h2 { margin-bottom: 8px; }
+</style>
+</head>
+<body>
+${toHtml(body)}
+</body>
+</html>
+`;
+}
+
+/** Writes a report as Markdown. Charts are left out. */
+export function writeMarkdown({ title, subtitle, parts }: Report): string {
+  const blocks = [`# ${escapeMarkdown(title)}`, escapeMarkdown(subtitle)];
+  for (const { title, content } of parts) blocks.push(`## ${escapeMarkdown(title)}`, ...blocksOf(content));
+  return `${blocks.join("\n\n")}\n`;
+}
+
+type Element = [tag: string, attributes: Record<string, unknown>, ...children: Tree[]];
+
+/** Blocks of Markdown. */
+function blocksOf(tree: Tree): string[] {
+  if (!Array.isArray(tree)) return textOf(tree) === "" ? [] : [textOf(tree)];
+  if (!isTree(tree)) return tree.flatMap(blocksOf);
+  const [tag, { class: kind }, ...children] = tree as Element;
+  if (tag === "svg") return [];
+  if (tag === "table") return [tableOf(tree as Element)];
+  if (/^h[1-6]$/.test(tag)) return [`### ${textOf(children)}`];
+  if (kind === "cards") return [find(tree, (each) => each[1].class === "card").map(cardOf).join("\n")];
+  if (tag === "p" || tag === "span" || tag === "data" || tag === "code" || tag === "a") return [textOf(tree)];
+  return children.flatMap(blocksOf);
+}
+
+function cardOf([, , title, figure, more]: Element): string {
+  const rest = more ? ` (${textOf(more)})` : "";
+  return `- ${textOf(title)}: **${textOf(figure)}**${rest}`;
+}
+
+function tableOf(table: Element): string {
+  const rows = find(table, ([tag]) => tag === "tr").map((row) =>
+    find(row, ([tag]) => tag === "th" || tag === "td").map((cell) => textOf(cell))
+  );
+  const kept = rows[0].map((title, i) => title !== "" || rows.slice(1).some((row) => row[i]));
+  const lines = rows.map((row) => `| ${row.filter((_, i) => kept[i] ?? true).join(" | ")} |`);
+  const numbers = find(table, ([tag]) => tag === "th").slice(0, rows[0].length)
+    .map(([, { class: kind }]) => String(kind ?? "").includes("num") ? "--:" : "---");
+  lines.splice(1, 0, `| ${numbers.filter((_, i) => kept[i]).join(" | ")} |`);
+  return lines.join("\n");
+}
+
+/** The elements that a test finds, from the outside in. */
+function find(tree: Tree, test: (element: Element) => boolean): Element[] {
+  if (!Array.isArray(tree)) return [];
+  const children = isTree(tree) ? tree.slice(2) : tree;
+  return children.flatMap((child) =>
+    isTree(child) && test(child as Element) ? [child as Element] : find(child, test)
+  );
+}
+
+function textOf(tree: Tree): string {
+  if (tree === null || tree === undefined || tree === false) return "";
+  if (!Array.isArray(tree)) return escapeMarkdown(String(tree));
+  if (!isTree(tree)) return tree.map(textOf).join("");
+  const [tag, , ...children] = tree as Element;
+  if (tag === "svg") return "";
+  if (tag === "code") return `\`${String(children[0]).replaceAll("`", "'")}\``;
+  return children.map(textOf).join("").trim();
+}
+
+function escapeMarkdown(text: string): string {
+  return text.replace(/[\\`*_[\]<>|#]/g, "\\$&").replace(/\s+/g, " ");
+}

@@ -1,0 +1,84 @@
+/** Reports as one file: their numbers are those of the commands, and hostile names stay text. */
+import { openBackend } from "../src/config.ts";
+import { writeHtml, writeMarkdown } from "../src/report/document.ts";
+import { REPORTS } from "../src/report/reports.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { costSummary } from "../src/views/costs.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { write } from "./backend_contract.ts";
+import { openfinops } from "./command.ts";
+import { fillDashboard } from "./dashboard_data.ts";
+import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+
+const DAY = 86_400_000;
+const HOSTILE = "<img src=x onerror=alert(1)>|`*";
+const QUERY = {
+  timeZone: "UTC",
+  groupBy: ["category", "tags.env"],
+  where: [],
+  by: "team",
+  basis: "estimated",
+} as const;
+
+Deno.test("Reports of costs, cluster and models hold the numbers of the views, charts and no scripts", async () => {
+  const backend = await openBackend({ backend: "sqlite", connectionString: "sqlite://" });
+  const now = Date.now();
+  await fillDashboard(backend, { now, days: 60, tag: HOSTILE });
+  const query = { ...QUERY, startTime: now - 10 * DAY, endTime: now };
+  const summary = await costSummary(backend, {
+    startTime: query.startTime,
+    endTime: now,
+    groupBy: ["tags.env"],
+  });
+  for (const [name, report] of Object.entries(REPORTS)) {
+    const made = await report(backend, query);
+    const [html, markdown] = [writeHtml(made), writeMarkdown(made)];
+    assertEquals(/<(script|img|iframe|a|link)\b[^>]*/.exec(html), null, name);
+    assertMatch(html, /<svg class="chart"/, name);
+    assertMatch(html, /default-src 'none'/, name);
+    assertMatch(markdown, /^# .+\n\n.+UTC\.\n\n## /, name);
+    assert(!/[^\\]<img/.test(markdown), name);
+    if (name !== "costs") continue;
+    for (const { total, currency, breakdowns } of summary.currencies) {
+      for (const each of [total, ...breakdowns[0].rows.map(({ total }) => total)]) {
+        assert(html.includes(`title="${each} ${currency}"`), each);
+      }
+    }
+    assert(markdown.includes("\\<img src=x onerror=alert(1)\\>\\|\\`\\*"), markdown);
+  }
+  await backend.close();
+});
+
+Deno.test("A report of an empty range says so", async () => {
+  const backend = await openBackend({ backend: "sqlite", connectionString: "sqlite://" });
+  const query = { ...QUERY, startTime: NEW_YEAR, endTime: NEW_YEAR + DAY };
+  for (const [name, report] of Object.entries(REPORTS)) {
+    assertMatch(
+      writeMarkdown(await report(backend, query)),
+      /\nNo (costs|metrics|usage) in this range/,
+      name,
+    );
+  }
+  await backend.close();
+});
+
+Deno.test("openfinops report writes the file that it names, and refuses other formats", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite("a.db") });
+  await write(backend, costEntries, [
+    costEntry({ timestamp: NEW_YEAR, amount: "12.345678", currency: "USD" }),
+  ]);
+  await backend.close();
+  const run = (...args: string[]) =>
+    openfinops(["report", ...args, "--connection-string", folder.sqlite("a.db")], { cwd: folder.path });
+  const during = ["--during", new Date(NEW_YEAR).toISOString().slice(0, 10)];
+  const made = await run("costs", ...during, "--output", "report.html");
+  assertEquals([made.code, made.out], [0, ""], made.err);
+  assertMatch(made.err, /^Wrote report\.html: Costs, /);
+  assertMatch(Deno.readTextFileSync(folder.file("report.html")), /title="12\.345678 USD">12\.35</);
+  const wrong = await run("costs", "--output", "report.pdf");
+  assertEquals(wrong.code, 2);
+  assertMatch(wrong.err, /--output must be a file that ends in \.html or \.md/);
+  assertMatch((await run("cost", "--output", "a.md")).err, /costs/);
+  assertEquals((await run("costs")).code, 2);
+});
