@@ -209,10 +209,13 @@ const DEFAULT_RETENTION = Object.fromEntries(
 /** The connection string of a SQLite backend that is given none. */
 export const DEFAULT_SQLITE = "sqlite:///openfinops.db";
 
+const DEFAULT_DUCKDB = "duckdb:///openfinops.duckdb";
+
 /** The connection string of a backend that is given none. For PostgreSQL all comes from the environment. */
 export function defaultConnectionString(backend: unknown): string | undefined {
   if (backend === "memory" || backend === "in_memory") return undefined;
   if (backend === "timescaledb") return "timescaledb://";
+  if (backend === "duckdb") return DEFAULT_DUCKDB;
   return backend === "postgresql" ? "postgresql://" : DEFAULT_SQLITE;
 }
 
@@ -435,6 +438,7 @@ export async function openBackend(
 async function locationOf(config: PersistenceConfig): Promise<string | undefined> {
   const { backend, location } = resolveConfig(config);
   if (backend === "sqlite") return (await import("./backends/sqlite/file.ts")).locationOfFile(location);
+  if (backend === "duckdb") return (await import("./backends/duckdb/file.ts")).locationOfFile(location);
   const { locationOfTarget, resolvePostgresTarget } = await import("./backends/postgres/target.ts");
   return locationOfTarget(resolvePostgresTarget(location));
 }
@@ -467,6 +471,10 @@ async function openNow(config: PersistenceConfig, options: OpenOptions): Promise
       compressAfterDays,
       chunkDays,
     });
+  }
+  if (backend === "duckdb") {
+    const { DuckdbBackend } = await import("./backends/duckdb.ts");
+    return await DuckdbBackend.open({ path: location, mode, onConflict });
   }
   const { SqliteBackend } = await import("./backends/sqlite.ts");
   return await SqliteBackend.open({ path: location, mode, driver: sqliteDriver, onConflict });

@@ -16,7 +16,7 @@ export type { StoredDocument };
 export const PAGE_BYTES = 8 * 2 ** 20;
 
 /** The names of the backends. */
-export type StorageBackend = "memory" | "sqlite" | "postgresql" | "timescaledb";
+export type StorageBackend = "memory" | "sqlite" | "duckdb" | "postgresql" | "timescaledb";
 
 /** The names of the backends as constants. */
 export const StorageBackend: {
@@ -24,12 +24,14 @@ export const StorageBackend: {
   /** The same as `MEMORY`. */
   readonly IN_MEMORY: "memory";
   readonly SQLITE: "sqlite";
+  readonly DUCKDB: "duckdb";
   readonly POSTGRESQL: "postgresql";
   readonly TIMESCALEDB: "timescaledb";
 } = {
   MEMORY: "memory",
   IN_MEMORY: "memory",
   SQLITE: "sqlite",
+  DUCKDB: "duckdb",
   POSTGRESQL: "postgresql",
   TIMESCALEDB: "timescaledb",
 };

@@ -5,7 +5,7 @@ import type { StorageBackend } from "./backend.ts";
 export interface ConnectionTarget {
   /** Backend. */
   readonly backend: StorageBackend;
-  /** The path of the SQLite file, empty in memory; or the connection string of the server. */
+  /** The path of the SQLite or DuckDB file, empty in memory; or the connection string of the server. */
   readonly location: string;
 }
 
@@ -21,7 +21,7 @@ export interface ServerUrl {
 }
 
 /** Schemes of databases that are not supported. No other is shown. */
-const OTHERS = ["mysql", "mariadb", "mssql", "oracle", "duckdb", "mongodb", "clickhouse", "citus"];
+const OTHERS = ["mysql", "mariadb", "mssql", "oracle", "mongodb", "clickhouse", "citus"];
 /** The parameters whose values are shown; others may be a part of a password. */
 const SHOWN = /^(sslmode|connect_timeout)$/;
 /** A path that begins with a user and a password, and not with the letter of a drive. */
@@ -36,7 +36,9 @@ const SERVER_SCHEME = /^(postgres(?:ql)?|timescaledb)(\+\w+)?$/;
  */
 export function parseConnectionString(text: string): ConnectionTarget {
   const [, scheme, rest] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(text) ?? [];
-  if (scheme === "sqlite") return { backend: "sqlite", location: sqlitePath(rest) };
+  if (scheme === "sqlite" || scheme === "duckdb") {
+    return { backend: scheme, location: filePath(scheme, rest) };
+  }
   // SQLAlchemy also names a driver there, as in postgresql+psycopg2.
   const [, server] = SERVER_SCHEME.exec(scheme ?? "") ?? [];
   if (server === "timescaledb") return { backend: "timescaledb", location: text };
@@ -45,23 +47,23 @@ export function parseConnectionString(text: string): ConnectionTarget {
     scheme === undefined
       ? "it has no scheme"
       : `unknown scheme${OTHERS.includes(scheme) ? ` "${scheme}"` : ""}`,
-    "Use sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory), " +
+    "Use sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory), duckdb:///relative.duckdb, " +
       "postgresql://user@host:5432/database or timescaledb://user@host:5432/database.",
   );
 }
 
-function sqlitePath(rest: string): string {
+function filePath(scheme: string, rest: string): string {
   if (rest === "" || rest === "/:memory:") return "";
   if (!rest.startsWith("/")) {
     throw refuseConnectionString(
       "two slashes, then a name",
-      "Use three slashes for a relative path (sqlite:///a.db), four for an absolute one (sqlite:////var/a.db).",
+      `Use three slashes for a relative path (${scheme}:///a.db), four for an absolute one (${scheme}:////var/a.db).`,
     );
   }
   if (rest === "/") {
     throw refuseConnectionString(
       "the path is empty",
-      "Name a file (sqlite:///openfinops.db), or use sqlite:// for a database in memory.",
+      `Name a file (${scheme}:///openfinops.db), or use ${scheme}:// for a database in memory.`,
     );
   }
   if (/[?\0]/.test(rest)) {
@@ -70,16 +72,16 @@ function sqlitePath(rest: string): string {
   if (rest.includes("://")) {
     throw refuseConnectionString(
       "the path holds another connection string",
-      "Remove sqlite:/// in front of it.",
+      `Remove ${scheme}:/// in front of it.`,
     );
   }
   if (LOGIN_AS_PATH.test(rest)) {
     throw refuseConnectionString(
       "the path begins like user:password@host",
-      "Use postgresql:// for a server, or put ./ in front of the name of such a file (sqlite:///./a:b@c.db).",
+      `Use postgresql:// for a server, or put ./ in front of the name of such a file (${scheme}:///./a:b@c.db).`,
     );
   }
-  return rest.slice(1).replace(/^file:/, "./file:"); // SQLite would read it as a URI
+  return rest.slice(1).replace(/^\w{2,}:/, "./$&"); // SQLite reads file: as a URI, and DuckDB md: as a service
 }
 
 /**
@@ -159,7 +161,9 @@ export function refuseConnectionString(problem: string, remedy: string): ConfigE
 /** Returns a connection string without its passwords; of one that cannot be read no more than its scheme. */
 export function hidePassword(text: string): string {
   const [, scheme] = /^([a-z]+)(?:\+\w+)?:\/\//.exec(text) ?? [];
-  if (scheme === "sqlite" && !text.slice(9).includes("://") && !LOGIN_AS_PATH.test(text.slice(9))) {
+  if (
+    /^(sqlite|duckdb)$/.test(scheme) && !text.slice(9).includes("://") && !LOGIN_AS_PATH.test(text.slice(9))
+  ) {
     return text;
   }
   if (/^https?:\/\/[^@]*$/.test(text)) return text;

@@ -16,6 +16,12 @@ export interface GroupDialect {
   lookUp?(starts: readonly number[], values: readonly number[]): string;
   /** Reads the entry of a map column. */
   entry(column: string, key: string): string;
+  /**
+   * Operator that divides whole numbers, and truncates towards zero.
+   *
+   * @default {"/"}
+   */
+  readonly division?: string;
 }
 
 /** Grouping expressions: the start of the range if there are ranges, then the groups. */
@@ -57,6 +63,7 @@ function fromOf({ start, stepMs }: BucketRange): number {
   return start - stepMs;
 }
 
-function startOfSpan(from: number | string, step: number | string, { epochMs }: GroupDialect): string {
-  return `${from} + (${epochMs} - ${from}) / ${step} * ${step}`;
+function startOfSpan(from: number | string, step: number | string, dialect: GroupDialect): string {
+  const { epochMs, division = "/" } = dialect;
+  return `${from} + (${epochMs} - ${from}) ${division} ${step} * ${step}`;
 }

@@ -53,6 +53,8 @@ export interface PublishDialect {
   time(ms: number): string;
   /** A column as epoch milliseconds. */
   epochMs(column: string): string;
+  /** True if the table has no unique key: rows are looked up first, which needs that no other change runs. */
+  readonly isUnkeyed?: true;
   /** A comparison of two columns where null equals null. */
   isSame(a: string, b: string): string;
   /** The entries of a map that are not empty, in an order that does not vary; null where there are none. */
@@ -127,8 +129,8 @@ export class SqlPublishTarget implements PublishTarget {
     const [[count]] = yield* this.#query(`SELECT ${asText("count(*)")} FROM ${this.#from(staged)}`);
     const total = Number(count);
     if (this.#options.replaces) return yield* this.#replace(staged, total);
-    let inserted = yield* this.#execute(this.#insertFirst(staged));
-    if (inserted < total) inserted += yield* this.#execute(this.#insertNumbered(staged));
+    let inserted = yield* this.#insertFirst(staged);
+    if (inserted < total) inserted += yield* this.#insertNumbered(staged);
     if (inserted === total) return { ...NOTHING_PUBLISHED, stored: total };
     yield* this.#assertPresent(staged);
     const [[different, entryId, timestamp] = [0]] = yield* this.#query(this.#different(staged));
@@ -150,7 +152,7 @@ export class SqlPublishTarget implements PublishTarget {
       `SELECT ${asText("count(*)")}, ${asText("count(c.entry_id)")} FROM ` +
         this.#numbered(staged, this.#isKept, `LEFT ${STORED("s.entry_id")}`),
     );
-    yield* this.#execute(this.#insertNumbered(staged));
+    yield* this.#insertNumbered(staged);
     yield* this.#assertPresent(staged);
     return {
       ...NOTHING_PUBLISHED,
@@ -207,27 +209,42 @@ export class SqlPublishTarget implements PublishTarget {
     return this.#options.used ?? this.#dialect.columns;
   }
 
-  #insert(values: readonly string[], from: string, conflict: string): string {
-    return `INSERT INTO cost_entries (${this.#used.join(", ")}) SELECT ${values.join(", ")} ` +
-      `FROM ${from} ON CONFLICT (${KEY}) ${conflict}`;
+  /** Inserts rows in an order; of those whose key exists none, or all in place of the stored ones. */
+  *#insert({ id, from, order }: { id: string; from: string; order: string }): Steps<number> {
+    const { columns, isUnkeyed } = this.#dialect;
+    const { replaces } = this.#options;
+    const values = this.#used.map((name) => name === "entry_id" ? id : `s.${name}`);
+    const insert = `INSERT INTO cost_entries (${this.#used.join(", ")}) SELECT ${
+      values.join(", ")
+    } FROM ${from}`;
+    if (isUnkeyed) {
+      const isStored = `c.timestamp = s.timestamp AND c.entry_id = ${id}`;
+      const rows = `SELECT s.timestamp, ${id} FROM ${from}`;
+      if (replaces) yield* this.#execute(`DELETE FROM cost_entries WHERE (${KEY}) IN (${rows})`);
+      const isNew = replaces ? "" : `AND NOT EXISTS (SELECT 1 FROM cost_entries AS c WHERE ${isStored})`;
+      return yield* this.#execute(`${insert} ${isNew} ORDER BY ${order}`);
+    }
+    const set = columns.filter((name) => !KEY.split(", ").includes(name))
+      .map((name) => `${name} = excluded.${name}`);
+    const conflict = replaces ? `DO UPDATE SET ${set.join(", ")}` : "DO NOTHING";
+    return yield* this.#execute(`${insert} ORDER BY ${order} ON CONFLICT (${KEY}) ${conflict}`);
   }
 
   /** Inserts the first row of each key, in an order that the indexes take fast. Sorting takes a third of the time. */
-  #insertFirst(staged: string): string {
-    const order = this.#options.isOrdered ? "staged_at" : `${KEY}, staged_at`;
-    return this.#insert(this.#used, `${this.#from(staged)} ORDER BY ${order}`, "DO NOTHING");
+  #insertFirst(staged: string): Steps<number> {
+    const order = this.#options.isOrdered ? "s.staged_at" : "s.timestamp, s.entry_id, s.staged_at";
+    const from = this.#dialect.isUnkeyed ? this.#numbered(staged, "n = 1") : this.#from(staged);
+    return this.#insert({ id: "s.entry_id", from, order });
   }
 
   /** Inserts the rows that {@linkcode #insertFirst} left out for their number, or all where the last one counts. */
-  #insertNumbered(staged: string): string {
-    const { columns, isHashed } = this.#dialect;
-    const values = this.#used.map((name) => name === "entry_id" ? this.#id : `s.${name}`);
-    const { replaces } = this.#options;
-    const set = columns.filter((name) => !KEY.split(", ").includes(name))
-      .map((name) => `${name} = excluded.${name}`);
-    const where = replaces ? this.#isKept : `${isHashed} AND n > 1`;
-    const from = `${this.#numbered(staged, where)} ORDER BY s.timestamp, s.entry_id`;
-    return this.#insert(values, from, replaces ? `DO UPDATE SET ${set.join(", ")}` : "DO NOTHING");
+  #insertNumbered(staged: string): Steps<number> {
+    const where = this.#options.replaces ? this.#isKept : `${this.#dialect.isHashed} AND n > 1`;
+    return this.#insert({
+      id: this.#id,
+      from: this.#numbered(staged, where),
+      order: "s.timestamp, s.entry_id",
+    });
   }
 
   /** The number of rows whose key has other content, and one such key. */

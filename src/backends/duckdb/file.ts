@@ -1,0 +1,407 @@
+import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
+import {
+  BackendError,
+  closedBackend,
+  type ErrorCode,
+  failureOf,
+  type FailureRow,
+  NOT_GRANTED,
+} from "../../errors.ts";
+import { linkTarget } from "../../pipeline/durable_file.ts";
+import { Mutex } from "../../pipeline/mutex.ts";
+import { retry } from "../../pipeline/retry.ts";
+import type { OpenMode } from "../backend.ts";
+import { assertInPlace } from "../sqlite/file_guard.ts";
+import { type DuckdbDriver, type Handle, loadDuckdbDriver } from "./driver.ts";
+import { SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
+import { DuckdbSession } from "./session.ts";
+
+/** Threads that answer a query, at most: the program that embeds the database has other work. */
+const MAX_THREADS = 4;
+
+/** Retries of opening a file that another process has open: 1.5 s in all. */
+const MAX_RETRIES = 5;
+/** The sign that an instance is of no more use. */
+const FATAL = /FATAL Error|has been invalidated/;
+
+/**
+ * Settings that no statement can change. Nothing is loaded from the network and no other file is touched: what goes beyond
+ * the memory goes into the folder `FILE.tmp`.
+ */
+const SETTINGS: Readonly<Record<string, string>> = {
+  memory_limit: "1GB",
+  threads: String(Math.min(MAX_THREADS, availableParallelism())),
+  checkpoint_threshold: "64MB",
+  enable_external_access: "false",
+  autoinstall_known_extensions: "false",
+  autoload_known_extensions: "false",
+  allow_community_extensions: "false",
+  allow_persistent_secrets: "false",
+  lock_configuration: "true",
+};
+
+/** A process opens a file once: two instances would overwrite each other, as the lock is one of the process. */
+let cache: Handle | undefined;
+/** Changes of a file run one after the other, whichever backend of this process makes them. */
+const changes = new Map<string, Mutex>();
+
+/** Location of the file, absolute; none in memory. */
+export function locationOfFile(path: string): string | undefined {
+  return path === "" ? undefined : `duckdb:///${resolve(path)}`;
+}
+
+/** An open database. */
+export class DuckdbFile {
+  readonly path: string;
+  readonly driver: DuckdbDriver;
+  /** The schema version of the tables. */
+  version = SCHEMA_VERSION;
+  readonly #mode: OpenMode;
+  readonly #inode: number | null;
+  readonly #mutex: Mutex;
+  readonly #sessions = new Set<DuckdbSession>();
+  #database: Promise<Handle> | undefined;
+  #writer: DuckdbSession | undefined;
+  #isClosed = false;
+
+  /**
+   * Opens a file, or a database in memory for an empty path, and creates or upgrades its tables.
+   *
+   * @throws {BackendError} If it cannot be used. Nothing was changed.
+   */
+  static async open(path: string, mode: OpenMode): Promise<DuckdbFile> {
+    const driver = await loadDuckdbDriver();
+    let file: DuckdbFile | undefined;
+    try {
+      const isNew = path !== "" && checkPath(path, mode);
+      const database = await openPatiently(driver, path, mode);
+      file = new DuckdbFile(driver, database, { path, mode });
+      if (isNew) Deno.chmodSync(path, 0o600); // no record is in it yet
+      await file.#prepareTables(mode);
+      return file;
+    } catch (error) {
+      await file?.close().catch(() => {});
+      throw asBackendError("open", path, error);
+    }
+  }
+
+  private constructor(
+    driver: DuckdbDriver,
+    database: Handle,
+    { path, mode }: { path: string; mode: OpenMode },
+  ) {
+    this.driver = driver;
+    this.path = path;
+    this.#database = Promise.resolve(database);
+    this.#mode = mode;
+    this.#inode = path === "" ? null : Deno.statSync(path).ino;
+    const name = path === "" ? crypto.randomUUID() : Deno.realPathSync(path);
+    this.#mutex = changes.get(name) ?? new Mutex();
+    if (path !== "") changes.set(name, this.#mutex);
+  }
+
+  /** True once it is closed, or is being closed. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Opens a connection. What is open when the file is closed is closed with it. */
+  async connect(): Promise<DuckdbSession> {
+    this.#database ??= openInstance(this.driver, this.path, this.#mode);
+    const session = new DuckdbSession(this.driver, await this.driver.connect(await this.#database));
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** Closes a connection. */
+  async disconnect(session: DuckdbSession): Promise<void> {
+    if (this.#sessions.delete(session)) await session.close();
+  }
+
+  /** Runs something on a connection of its own, which ends when the signal aborts. */
+  use<T>(operation: string, run: (session: DuckdbSession) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.guard(operation, async () => {
+      const session = await this.connect();
+      const interrupt = () => session.interrupt();
+      signal?.addEventListener("abort", interrupt);
+      try {
+        return await run(session);
+      } finally {
+        signal?.removeEventListener("abort", interrupt);
+        await this.disconnect(session);
+      }
+    }, signal);
+  }
+
+  /** Runs something and turns what it throws into a {@linkcode BackendError}, or into the reason of the signal. */
+  async guard<T>(operation: string, run: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
+    if (this.#isClosed) throw closed(operation, this.path);
+    try {
+      return await run();
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw asBackendError(operation, this.path, error);
+    }
+  }
+
+  /**
+   * Runs a change while no other change runs, between two checks that the file is still there: DuckDB goes on writing into
+   * a file that was deleted.
+   */
+  change<T>(
+    operation: string,
+    run: (session: DuckdbSession) => Promise<T>,
+    given?: DuckdbSession,
+  ): Promise<T> {
+    return this.#mutex.run(async () => {
+      if (this.#isClosed) throw closed(operation, this.path);
+      try {
+        this.#assertInPlace();
+        // Made here, as DuckDB would let all users read it.
+        if (this.path !== "" && this.#mode !== "read") createPrivately(logOf(this.path));
+        const result = await run(given ?? (this.#writer ??= await this.connect()));
+        this.#assertInPlace();
+        return result;
+      } catch (error) {
+        if (FATAL.test(String(error))) await this.#release().catch(() => {});
+        throw asBackendError(operation, this.path, error);
+      }
+    });
+  }
+
+  /** Closes all connections, and writes the write-ahead log into the file. */
+  close(): Promise<void> {
+    if (this.#isClosed) return Promise.resolve();
+    this.#isClosed = true;
+    return this.#mutex.run(async () => {
+      // Closing does the same, but nothing else in this thread runs meanwhile.
+      if (this.#mode !== "read") await this.#writer?.execute("CHECKPOINT").catch(() => {});
+      await this.#release();
+      if (this.path !== "" && this.#mode !== "read") removeIfEmpty(logOf(this.path));
+    });
+  }
+
+  /** Closes all connections and the instance; it is opened again by the next connection. */
+  async #release(): Promise<void> {
+    this.#writer = undefined;
+    for (const session of [...this.#sessions]) await this.disconnect(session);
+    const database = await this.#database;
+    this.#database = undefined;
+    if (database) this.driver.close_sync(database);
+  }
+
+  #assertInPlace(): void {
+    if (this.path !== "") assertInPlace({ path: this.path, inode: this.#inode });
+  }
+
+  async #prepareTables(mode: OpenMode): Promise<void> {
+    const prepare = async (session: DuckdbSession) => {
+      const version = await this.#readVersion(session);
+      if (version === undefined && mode !== "create") throw noTables(this.path);
+      this.version = version ?? SCHEMA_VERSION;
+      if (mode === "read" || this.version > SCHEMA_VERSION || version === SCHEMA_VERSION) return;
+      await session.transaction(async () => {
+        for (const statement of upgradesFrom(version ?? 0)) await session.execute(statement);
+      });
+      this.version = SCHEMA_VERSION;
+    };
+    await (mode === "read" ? this.use("open", prepare) : this.change("open", prepare));
+  }
+
+  /** The version of the schema, or undefined where the database is empty. */
+  async #readVersion(session: DuckdbSession): Promise<number | undefined> {
+    const refuse = (code: ErrorCode, problem: string) => {
+      throw new BackendError(`Cannot open ${this.path}: ${problem} Nothing was changed.`, {
+        code,
+        operation: "open",
+        kind: "operator",
+      });
+    };
+    const names = (await session.query("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")).flat();
+    if (names.length === 0) return undefined;
+    if (!TABLES.every((name) => names.includes(name))) {
+      refuse("TABLES_FOREIGN", "it holds tables of another program. Choose another file.");
+    }
+    const [[version, writableFrom] = []] = await session.query(
+      "SELECT version::BIGINT, writable_from::BIGINT FROM schema_version ORDER BY version DESC LIMIT 1",
+    ) as number[][];
+    if (version === undefined) {
+      refuse("TABLES_ALTERED", "the table schema_version is empty. Restore the file from a backup.");
+    }
+    if (writableFrom > SCHEMA_VERSION) {
+      refuse(
+        "SCHEMA_TOO_NEW",
+        `its schema has version ${version}, and this release knows version ${SCHEMA_VERSION}. Update openfinops.`,
+      );
+    }
+    return version;
+  }
+}
+
+/** Checks that Deno lets this program use the file, as DuckDB does not ask. Returns true if it is to be created. */
+function checkPath(path: string, mode: OpenMode): boolean {
+  const names: Deno.PermissionDescriptor["name"][] = mode === "read" ? ["read"] : ["read", "write"];
+  for (const name of names as ("read" | "write")[]) {
+    if (Deno.permissions.querySync({ name, path }).state === "granted") continue;
+    throw new Deno.errors.NotCapable(
+      `Requires ${name} access to "${path}", run again with the --allow-${name} flag`,
+    );
+  }
+  const refuse = (code: ErrorCode, problem: string): never => {
+    throw new BackendError(`Cannot open ${path}: ${problem}`, { code, operation: "open", kind: "operator" });
+  };
+  try {
+    if (Deno.statSync(path).isFile) return false;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (mode === "create") return true;
+    refuse(
+      "FILE_NOT_FOUND",
+      "no such file. Check the path, or create the database with `openfinops database init`.",
+    );
+  }
+  return refuse("NOT_A_FILE", "it is a folder or a device. Name a file.");
+}
+
+async function openInstance(driver: DuckdbDriver, path: string, mode: OpenMode): Promise<Handle> {
+  const config = (access: string) => {
+    const config = driver.create_config();
+    for (const [name, value] of Object.entries({ ...SETTINGS, access_mode: access })) {
+      driver.set_config(config, name, value);
+    }
+    return config;
+  };
+  cache ??= driver.create_instance_cache();
+  const open = (access: string) =>
+    driver.get_or_create_from_cache(cache!, path || ":memory:", config(access));
+  try {
+    return await open(mode === "read" ? "read_only" : "read_write");
+  } catch (error) {
+    // This process has it open to write: that serves readers as well.
+    if (mode === "read" && /different configuration/.test(String(error))) return await open("read_write");
+    throw asBackendError("open", path, error);
+  }
+}
+
+/** Opens it once more where a command that is about to end has it for a moment. */
+function openPatiently(driver: DuckdbDriver, path: string, mode: OpenMode): Promise<Handle> {
+  let failures = 0;
+  return retry(() => openInstance(driver, path, mode), {
+    signal: new AbortController().signal,
+    onFailure(error) {
+      if (++failures > MAX_RETRIES || !(error instanceof BackendError && error.retryable)) throw error;
+    },
+  });
+}
+
+/** The write-ahead log of a file. */
+function logOf(path: string): string {
+  return `${linkTarget(path)}.wal`;
+}
+
+function removeIfEmpty(path: string): void {
+  try {
+    if (Deno.statSync(path).size === 0) Deno.removeSync(path);
+  } catch {
+    // it is gone, as DuckDB removes it, too
+  }
+}
+
+function createPrivately(path: string): void {
+  try {
+    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  }
+}
+
+function noTables(path: string): BackendError {
+  return new BackendError(
+    path === ""
+      ? "Cannot open duckdb://: a new database in memory has no tables. Name a file, as in duckdb:///openfinops.duckdb."
+      : `Cannot open ${path}: it has no tables. Create them with \`openfinops database init\`.`,
+    { code: "TABLES_MISSING", operation: "open", kind: "operator" },
+  );
+}
+
+function closed(operation: string, path: string): BackendError {
+  return closedBackend(operation, path || "duckdb://");
+}
+
+/** Meaning of failures, by the message of DuckDB. */
+export const DUCKDB_FAILURES: readonly FailureRow[] = [
+  {
+    match: /Could not set lock on file|being used by another process|different configuration/,
+    code: "FILE_IN_USE",
+    kind: "transient",
+    problem: "another process has the file open, and only one can write it",
+    remedy: "Ask that process: add --server URL if it is `openfinops serve`. Else wait until it ends.",
+  },
+  {
+    match: /No space left|not enough disk space|Disk quota exceeded/i,
+    code: "DISK_FULL",
+    kind: "disk-full",
+    problem: "no space left on the disk, or the quota is used up",
+    remedy: "Free some space; writing resumes by itself.",
+  },
+  {
+    match: FATAL,
+    code: "DISK_FAILED",
+    kind: "disk-full",
+    problem: "DuckDB stopped after a failure of the disk",
+    remedy: "Check the disk and its free space; the file is opened again, and writing resumes by itself.",
+  },
+  {
+    match: /Out of Memory/,
+    code: "SERVER_LIMIT",
+    kind: "timeout",
+    problem: "the query takes more memory than DuckDB may use",
+    remedy: "Ask for a shorter time or fewer groups.",
+  },
+  {
+    match: /not a valid DuckDB database file|Serialization Error|checksum/i,
+    code: "NOT_A_DATABASE",
+    kind: "operator",
+    problem: "the file is damaged, no DuckDB database, or of a newer DuckDB",
+    remedy: "Restore it from a backup, or choose another file.",
+  },
+  {
+    match: /Constraint Error/,
+    code: "CONSTRAINT_VIOLATED",
+    kind: "data",
+    problem: "the table refused the record",
+    remedy: "Correct the record, or remove the constraint that was added to the table.",
+  },
+  {
+    match: /Catalog Error|Binder Error/,
+    code: "TABLES_ALTERED",
+    kind: "operator",
+    problem: "the tables are not as openfinops created them",
+    remedy: "Undo what was changed in the schema, or restore the file from a backup.",
+  },
+  NOT_GRANTED,
+  {
+    match: /read-only|Permission denied|Permission Error/i,
+    code: "ACCESS_DENIED",
+    kind: "operator",
+    problem: "access denied",
+    remedy: "Give the user of this process permission to write the file and its folder.",
+  },
+  {
+    match: /IO Error/,
+    code: "FILE_FAILED",
+    kind: "operator",
+    problem: "the file cannot be read or written",
+    remedy: "Check that the folder exists, and the disk.",
+  },
+];
+
+/** Converts anything thrown while working on a database into a {@linkcode BackendError}. */
+export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
+  if (cause instanceof BackendError) return cause;
+  const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
+  const row = DUCKDB_FAILURES.find(({ match }) => match.test(reason));
+  return failureOf(row, { operation, name: path || "duckdb://", reason, cause, otherwise: "unknown" });
+}

@@ -1,0 +1,85 @@
+import { costEntries } from "../../records/cost_entry.ts";
+import { narrow } from "../../records/dataset.ts";
+import type { ConflictPolicy } from "../backend.ts";
+import { type PublishDialect, SqlPublishTarget } from "../sql/publish.ts";
+import {
+  type Publication,
+  type PublishResult,
+  publishSteps,
+  runStepsLater,
+  STAGED_COSTS,
+  type Staging,
+} from "../staging.ts";
+import { exactSums, totalOf } from "./aggregate.ts";
+import { writeDocument } from "./documents.ts";
+import type { DuckdbFile } from "./file.ts";
+import { createTable, literal, timeLiteral } from "./schema.ts";
+import type { DuckdbSession } from "./session.ts";
+
+/** Staged costs in a temporary table of a connection of their own, which goes with the process. */
+export class DuckdbStaging implements Staging {
+  readonly #file: DuckdbFile;
+  readonly #onConflict: ConflictPolicy;
+  readonly #table: string;
+  readonly #dialect: PublishDialect;
+  #opening: Promise<DuckdbSession> | undefined;
+
+  /** Opens nothing yet. */
+  constructor(file: DuckdbFile, onConflict: ConflictPolicy) {
+    this.#file = file;
+    this.#onConflict = onConflict;
+    this.#table = `staged_${crypto.randomUUID().replaceAll("-", "")}`;
+    this.#dialect = {
+      table: this.#table,
+      columns: costEntries.columns.map(({ name }) => name),
+      isUnkeyed: true,
+      text: literal,
+      time: timeLiteral,
+      epochMs: (column) => `epoch_ms(${column})`,
+      isSame: (a, b) => `${a} IS NOT DISTINCT FROM ${b}`,
+      filledEntries: (map) => `nullif(list_filter(map_entries(${map}), lambda x: x.value <> ''), [])`,
+      isHashed: "is_hashed",
+      asText: (expression) => `(${expression})::VARCHAR`,
+      sums: exactSums("amount").join(", "),
+      total: (sums) => totalOf(sums as string[]),
+    };
+  }
+
+  async add(records: readonly unknown[]): Promise<void> {
+    const session = await this.#open();
+    const view = narrow(STAGED_COSTS, records);
+    await this.#file.guard("stage", () => session.append(view, records, this.#table));
+  }
+
+  async publish(publication: Publication): Promise<PublishResult> {
+    const session = await this.#open();
+    const target = new SqlPublishTarget(
+      {
+        query: (sql) => session.query(sql),
+        execute: (sql) => session.execute(sql),
+        write: (document) => writeDocument(session, document),
+      },
+      this.#dialect,
+      { replaces: this.#onConflict === "replace" },
+    );
+    return await this.#file.change(
+      "publish",
+      () => session.transaction(() => runStepsLater(publishSteps(target, publication))),
+    );
+  }
+
+  async discard(): Promise<void> {
+    const session = await this.#opening?.catch(() => undefined);
+    this.#opening = undefined;
+    if (session) await this.#file.disconnect(session);
+  }
+
+  /** Opens the connection and creates the table. */
+  #open(): Promise<DuckdbSession> {
+    return this.#opening ??= this.#file.guard("stage", async () => {
+      const session = await this.#file.connect();
+      await session.execute(createTable(this.#table, STAGED_COSTS).replace("TABLE", "TEMP TABLE"));
+      return session;
+    });
+  }
+}
