@@ -19,17 +19,20 @@ import type { CostFile } from "../src/transfer/import_options.ts";
 import type { RecordedDelivery } from "../src/transfer/recorded_delivery.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
+import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 type Opened = { backend: Backend } & AsyncDisposable;
 
+await useDuckdbLibrary();
 const hasTimescale = (await timescaleVersion()).version !== undefined;
 
 const PLACES: Readonly<Record<string, (onConflict?: "ignore" | "replace") => Promise<Opened>>> = {
   memory: (onConflict) => open({ backend: "memory", onConflict }),
   "SQLite in memory": (onConflict) => open({ connectionString: "sqlite://", onConflict }),
   SQLite: (onConflict) => openFile("node:sqlite", onConflict),
+  "DuckDB in memory": (onConflict) => open({ connectionString: "duckdb://", onConflict }),
   PostgreSQL: (onConflict) => openServer("postgresql:", onConflict),
   ...(hasTimescale
     ? { TimescaleDB: (onConflict?: "ignore" | "replace") => openServer("timescaledb:", onConflict) }

@@ -1,7 +1,20 @@
+import type { OpenMode } from "../src/backends/backend.ts";
 import { DuckdbBackend } from "../src/backends/duckdb.ts";
-import { backendContract } from "./backend_contract.ts";
-import { TemporaryFolder } from "./fixtures.ts";
+import { loadDuckdbDriver } from "../src/backends/duckdb/driver.ts";
+import { DuckdbFile } from "../src/backends/duckdb/file.ts";
+import { SCHEMA_VERSION } from "../src/backends/duckdb/schema.ts";
+import { BackendError, errorCodeOf } from "../src/errors.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { backendContract, read, write } from "./backend_contract.ts";
+import { openfinops, RUN } from "./command.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
+import { Chance } from "./faults/chance.ts";
+import { killWriter } from "./faults/scenarios.ts";
+import { costEntry, FULL_COST_ENTRY, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 await useDuckdbLibrary();
 
@@ -15,4 +28,290 @@ backendContract("DuckdbBackend (file)", async ({ onConflict }) => {
       folder[Symbol.dispose]();
     },
   };
+});
+
+const open = (path: string, mode: OpenMode = "create") =>
+  DuckdbBackend.open({ path, mode, onConflict: "ignore" });
+
+const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>
+  Deno.test(`DuckdbBackend ${title}`, async () => {
+    using folder = new TemporaryFolder();
+    await run(folder);
+  });
+
+/** Runs SQL in a file, without the library. */
+async function runSql(path: string, ...statements: string[]): Promise<void> {
+  const driver = await loadDuckdbDriver();
+  const database = await driver.get_or_create_from_cache(
+    driver.create_instance_cache(),
+    path,
+    driver.create_config(),
+  );
+  const connection = await driver.connect(database);
+  for (const statement of statements) await driver.query(connection, statement);
+  driver.disconnect_sync(connection);
+  driver.close_sync(database);
+}
+
+test("keeps records in one file, private to its owner, while it is open and after", async (folder) => {
+  const path = folder.file("a.duckdb");
+  const modes = () =>
+    [...Deno.readDirSync(folder.path)].map(({ name }) =>
+      `${name} ${(Deno.statSync(folder.file(name)).mode! & 0o777).toString(8)}`
+    ).sort();
+  for (const i of [1, 2]) {
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR + i }]);
+    assertEquals((await read(backend, systemMetrics)).length, i);
+    assertEquals(modes(), ["a.duckdb 600", "a.duckdb.wal 600"]);
+    await backend.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false }); // writes the log into the file
+    await write(backend, costEntries, [costEntry({ entryId: `e${i}` })]);
+    assertEquals(modes(), ["a.duckdb 600", "a.duckdb.wal 600"]);
+    await backend.close();
+    assertEquals(modes(), ["a.duckdb 600"]);
+  }
+});
+
+test("shares its file within a process, and adds each record once", async (folder) => {
+  const path = folder.file("a.duckdb");
+  const backends = await Promise.all([open(path), open(path)]);
+  const reader = await open(path, "read");
+  const records = [FULL_COST_ENTRY];
+  const batch = { id: "one", dataset: costEntries, records };
+  const results = await Promise.all([...backends, ...backends].map((backend) => backend.write(batch)));
+  assertEquals(results.filter(({ isReplay }) => !isReplay).length, 1);
+  assertEquals((await read(reader, costEntries)).length, 1);
+  await backends[0].close();
+  assertEquals((await write(backends[1], costEntries, records)).duplicates, 1);
+  for (const backend of [reader, ...backends]) await backend.close();
+});
+
+test("names --server when another process has the file", async (folder) => {
+  const at = ["--connection-string", "duckdb:///a.duckdb"];
+  const backend = await open(folder.file("a.duckdb"));
+  for (const command of [["stats"], ["query", "metrics"], ["cleanup", "--yes"]]) {
+    const { code, out, err } = await openfinops(["database", ...command, ...at], { cwd: folder.path });
+    assertEquals([code, out], [1, ""]);
+    assertMatch(err, /Cannot open a\.duckdb: another process .* add --server URL .*\[FILE_IN_USE\]\n$/);
+  }
+  await backend.close();
+  const { code, out } = await openfinops(["database", "test-connection", ...at, "--format", "json"], {
+    cwd: folder.path,
+  });
+  assertEquals([code, JSON.parse(out).writable], [0, true]);
+});
+
+test("can be read by several processes at once", async (folder) => {
+  await (await open(folder.file("a.duckdb"))).close();
+  const reader = await open(folder.file("a.duckdb"), "read");
+  const at = ["--connection-string", "duckdb:///a.duckdb"];
+  assertEquals((await openfinops(["database", "query", "metrics", ...at], { cwd: folder.path })).code, 0);
+  await assertRejects(
+    () => write(reader, systemMetrics, [{ timestamp: NEW_YEAR }]),
+    BackendError,
+    "read-only",
+  );
+  assertEquals((await reader.probe()).writable, false);
+  await reader.close();
+});
+
+test("refuses files that are not its own, and leaves them unchanged", async (folder) => {
+  const path = folder.file("a.duckdb");
+  const refused = async (mode: OpenMode, code: string) => {
+    const error = await assertRejects(() => open(path, mode), BackendError, path);
+    assertEquals(errorCodeOf(error), code, String(error));
+  };
+  await refused("existing", "FILE_NOT_FOUND");
+  await refused("read", "FILE_NOT_FOUND");
+  Deno.writeTextFileSync(path, "a text, and not a database");
+  await refused("create", "NOT_A_DATABASE");
+  assertEquals(Deno.readTextFileSync(path), "a text, and not a database");
+  Deno.removeSync(path);
+  await runSql(path, "CREATE TABLE other (a INTEGER)");
+  const before = Deno.readFileSync(path);
+  await refused("create", "TABLES_FOREIGN");
+  assertEquals(Deno.readFileSync(path), before);
+  Deno.removeSync(path);
+  await (await open(path)).close();
+  await runSql(path, "UPDATE schema_version SET version = 999, writable_from = 999");
+  await refused("create", "SCHEMA_TOO_NEW");
+  await refused("read", "SCHEMA_TOO_NEW");
+  await runSql(path, `UPDATE schema_version SET writable_from = ${SCHEMA_VERSION}`);
+  const newer = await open(path);
+  assertEquals((await newer.probe()).warnings.length, 1);
+  await newer.close();
+  Deno.removeSync(path);
+  Deno.mkdirSync(path);
+  await refused("create", "NOT_A_FILE");
+});
+
+test("loads nothing, and touches no other file", async (folder) => {
+  const file = await DuckdbFile.open(folder.file("a.duckdb"), "create");
+  const statements = [
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    `COPY ledger TO '${folder.file("b.csv")}'`,
+    "SELECT * FROM read_csv('/etc/passwd')",
+    `ATTACH '${folder.file("b.duckdb")}'`,
+    "SET enable_external_access = true",
+    "SET memory_limit = '100GB'",
+  ];
+  for (const sql of statements) await assertRejects(() => file.use("read", (session) => session.query(sql)));
+  await file.close();
+  assertEquals([...Deno.readDirSync(folder.path)].length, 1);
+});
+
+test("does not acknowledge a write into a file that was deleted or replaced", async (folder) => {
+  const path = folder.file("a.duckdb");
+  for (const harm of [() => Deno.removeSync(path), () => Deno.copyFileSync(path, folder.file("b"))]) {
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    harm();
+    if (harm.toString().includes("copy")) Deno.renameSync(folder.file("b"), path);
+    const error = await assertRejects(
+      () => write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]),
+      BackendError,
+      "was deleted or replaced",
+    );
+    assertEquals(errorCodeOf(error), "FILE_REPLACED");
+    await backend.close();
+  }
+});
+
+test("sums amounts exactly where the sum has more digits than a decimal of DuckDB", async (folder) => {
+  const backend = await open(folder.file("a.duckdb"));
+  const amount = (sign: string) => `${sign}999999999999999999.999999999999999999`;
+  const costs = (currency: string, sign: string) =>
+    Array.from(
+      { length: 400 },
+      (_, i) => costEntry({ entryId: `${currency}${i}`, currency, amount: amount(sign) }),
+    );
+  await write(backend, costEntries, [...costs("XTS", ""), ...costs("EUR", "-")]);
+  await write(backend, costEntries, [costEntry({ currency: "USD", amount: "-0.5" })]);
+  assertEquals((await backend.stats()).totals.map(({ currency, total }) => [currency, total]), [
+    ["EUR", "-399999999999999999999.9999999999999996"],
+    ["USD", "-0.5"],
+    ["XTS", "399999999999999999999.9999999999999996"],
+  ]);
+  await backend.close();
+});
+
+test("keeps records of all times, integers and maps exactly", async (folder) => {
+  const path = folder.file("a.duckdb");
+  const backend = await open(path);
+  const times = [NEW_YEAR - 1, NEW_YEAR, 2 ** 41 - 1, 2 ** 41, 9_007_199_254_740, 9_007_199_254_741, 253_402_300_799_999];
+  const numbers = [0, 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 3];
+  const records = times.map((timestamp, i) => ({
+    timestamp,
+    clusterId: "default",
+    nodeId: "x".repeat(10 + i),
+    activeConnections: numbers[i],
+    labels: JSON.parse(`{ "__proto__": "é${i}", "${"k".repeat(11 + i)}": "" }`),
+  }));
+  await write(backend, systemMetrics, records);
+  assertEquals(await read(backend, systemMetrics), records as SystemMetrics[]);
+  const { datasets } = await backend.stats();
+  assertEquals([datasets.system_metrics.oldest, datasets.system_metrics.newest], [times[0], times.at(-1)]);
+  await backend.close();
+});
+
+test("gives the disk of deleted records back, beside a reader and with an index of the operator", async (folder) => {
+  const path = folder.file("a.duckdb");
+  await (await open(path)).close();
+  const random = "random()";
+  await runSql(
+    path,
+    "INSERT INTO system_metrics (timestamp, cluster_id, node_id, cpu_usage, memory_usage, disk_usage, gpu_usage) " +
+      `SELECT epoch_ms(${NEW_YEAR} + i), 'c', 'n', ${random}, ${random}, ${random}, ${random} FROM range(300000) AS t (i)`,
+    "CREATE INDEX mine ON usage_records (model)",
+  );
+  const { size } = Deno.statSync(path);
+  const backend = await open(path);
+  const reading = backend.read(systemMetrics, acceptQuery(systemMetrics));
+  const first = await reading.next();
+  assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 270_000, { dryRun: false }), 270_000);
+  let count = first.value!.length;
+  for await (const page of reading) count += page.length;
+  assertEquals(count, 300_000);
+  assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 270_001, { dryRun: false }), 1);
+  assertEquals((await read(backend, systemMetrics, { limit: 1 }))[0].timestamp, NEW_YEAR + 270_001);
+  assertEquals((await backend.stats()).datasets.system_metrics.rows, 29_999);
+  await write(backend, usageRecords, [{ timestamp: NEW_YEAR, usageId: "u", model: "m" }]);
+  await backend.close();
+  assert(Deno.statSync(path).size < size / 3, `${size} bytes before, ${Deno.statSync(path).size} after`);
+  await runSql(path, "DROP INDEX mine"); // it is still there
+});
+
+test("reads pages in flat memory when records are not in order", async (folder) => {
+  const path = folder.file("a.duckdb");
+  await (await open(path)).close();
+  await runSql(
+    path,
+    "INSERT INTO system_metrics (timestamp, cluster_id, node_id, active_connections) " +
+      `SELECT epoch_ms(${NEW_YEAR} + (i * 7919) % 70000), 'c', 'n', i FROM range(70000) AS t (i)`,
+  );
+  const backend = await open(path);
+  for (const order of ["asc", "desc"] as const) {
+    const expected = order === "asc" ? 1 : -1;
+    let [count, last, largest] = [0, order === "asc" ? -Infinity : Infinity, 0];
+    for await (const page of backend.read(systemMetrics, acceptQuery(systemMetrics, { order }))) {
+      for (const { timestamp } of page) {
+        assert(Math.sign(timestamp - last) === expected);
+        last = timestamp;
+      }
+      count += page.length;
+      largest = Math.max(largest, page.length);
+    }
+    assertEquals(count, 70_000);
+    assert(largest <= 2_048);
+  }
+  await backend.close();
+});
+
+test("ends a read when its signal aborts, and closes while others read", async (folder) => {
+  const path = folder.file("a.duckdb");
+  await (await open(path)).close();
+  await runSql(
+    path,
+    "INSERT INTO system_metrics (timestamp, cluster_id, node_id, cpu_usage) " +
+      `SELECT epoch_ms(${NEW_YEAR} + i), 'c' || i, 'n', random() FROM range(1000000) AS t (i)`,
+  );
+  const backend = await open(path);
+  const abort = new AbortController();
+  const measures = [{ function: "percentile" as const, field: "cpuUsage", fraction: 0.95 }];
+  const asked = backend.aggregate(systemMetrics, acceptQuery(systemMetrics), {
+    groupBy: [{ field: "clusterId" }],
+    measures,
+  }, abort);
+  const refused = assertRejects(() => asked, Error, "enough");
+  setTimeout(() => abort.abort(new Error("enough")), 20);
+  await refused;
+  const reading = backend.read(systemMetrics, acceptQuery(systemMetrics));
+  await reading.next();
+  await backend.close();
+  const error = await assertRejects(() => reading.next(), BackendError, "closed");
+  assertEquals(errorCodeOf(error), "CLOSED");
+});
+
+test("says what to do where DuckDB cannot be loaded", async (folder) => {
+  const at = ["database", "stats", "--connection-string", "duckdb:///a.duckdb"];
+  const ask = async (flags: string[], env: Record<string, string> = {}) => {
+    const [command, ...rest] = RUN.filter((word) => word !== "-A");
+    return await openfinops(at, { cwd: folder.path, env, run: [command, ...flags, ...rest] });
+  };
+  const without = await ask(["--allow-read", "--allow-env"]);
+  assertEquals(without.code, 1);
+  assertMatch(without.err, /Cannot load DuckDB: .* Add --allow-ffi, or run with -A\. \[DRIVER_MISSING\]\n$/);
+  const broken = await ask(["-A"], { OPENFINOPS_DUCKDB: folder.file("none.node") });
+  assertEquals(broken.code, 1);
+  assertMatch(broken.err, /Run `npm install @duckdb\/node-bindings@.*sqlite:\/\/\/.*\[DRIVER_MISSING\]\n$/);
+  Deno.writeTextFileSync(folder.file("a.duckdb"), "");
+  const unreadable = await ask(["--allow-ffi", "--allow-env", "--deny-read=a.duckdb", "--allow-read"]);
+  assertMatch(unreadable.err, /Requires read access .*\[PERMISSION_MISSING\]\n$/);
+});
+
+Deno.test("Spool loses and duplicates nothing in 6 kills with DuckDB", async () => {
+  using folder = new TemporaryFolder();
+  const connectionString = `duckdb:///${folder.file("a.duckdb")}`;
+  await killWriter(new Chance(6), { connectionString, kills: 6 });
 });

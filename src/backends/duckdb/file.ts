@@ -126,6 +126,7 @@ export class DuckdbFile {
       const interrupt = () => session.interrupt();
       signal?.addEventListener("abort", interrupt);
       try {
+        signal?.throwIfAborted(); // meanwhile
         return await run(session);
       } finally {
         signal?.removeEventListener("abort", interrupt);
@@ -383,7 +384,7 @@ export const DUCKDB_FAILURES: readonly FailureRow[] = [
   },
   NOT_GRANTED,
   {
-    match: /read-only|Permission denied|Permission Error/i,
+    match: /read-?only|Permission denied|Permission Error/i,
     code: "ACCESS_DENIED",
     kind: "operator",
     problem: "access denied",

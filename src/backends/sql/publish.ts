@@ -188,9 +188,9 @@ export class SqlPublishTarget implements PublishTarget {
   #numbered(staged: string, condition: string, join = ""): string {
     const order = this.#options.replaces ? "DESC" : "ASC";
     const numbers =
-      `SELECT staged_at AS at, row_number() OVER (PARTITION BY ${KEY} ORDER BY staged_at ${order}) ` +
+      `SELECT staged_at AS place, row_number() OVER (PARTITION BY ${KEY} ORDER BY staged_at ${order}) ` +
       `AS n FROM ${this.#from(staged)}`;
-    return this.#from(condition, `JOIN (${numbers}) AS numbers ON s.staged_at = at ${join}`);
+    return this.#from(condition, `JOIN (${numbers}) AS numbers ON s.staged_at = place ${join}`);
   }
 
   /** Condition of numbered rows that have a place of their own. */
