@@ -109,7 +109,7 @@ test("can be read by several processes at once", async (folder) => {
   await assertRejects(
     () => write(reader, systemMetrics, [{ timestamp: NEW_YEAR }]),
     BackendError,
-    "read-only",
+    "readonly",
   );
   assertEquals((await reader.probe()).writable, false);
   await reader.close();
@@ -199,7 +199,15 @@ test("sums amounts exactly where the sum has more digits than a decimal of DuckD
 test("keeps records of all times, integers and maps exactly", async (folder) => {
   const path = folder.file("a.duckdb");
   const backend = await open(path);
-  const times = [NEW_YEAR - 1, NEW_YEAR, 2 ** 41 - 1, 2 ** 41, 9_007_199_254_740, 9_007_199_254_741, 253_402_300_799_999];
+  const times = [
+    NEW_YEAR - 1,
+    NEW_YEAR,
+    2 ** 41 - 1,
+    2 ** 41,
+    9_007_199_254_740,
+    9_007_199_254_741,
+    253_402_300_799_999,
+  ];
   const numbers = [0, 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 3];
   const records = times.map((timestamp, i) => ({
     timestamp,
@@ -227,12 +235,12 @@ test("gives the disk of deleted records back, beside a reader and with an index 
   );
   const { size } = Deno.statSync(path);
   const backend = await open(path);
-  const reading = backend.read(systemMetrics, acceptQuery(systemMetrics));
+  const reading = backend.read(systemMetrics, acceptQuery(systemMetrics, { startTime: NEW_YEAR + 260_000 }));
   const first = await reading.next();
   assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 270_000, { dryRun: false }), 270_000);
   let count = first.value!.length;
   for await (const page of reading) count += page.length;
-  assertEquals(count, 300_000);
+  assertEquals(count, 40_000);
   assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 270_001, { dryRun: false }), 1);
   assertEquals((await read(backend, systemMetrics, { limit: 1 }))[0].timestamp, NEW_YEAR + 270_001);
   assertEquals((await backend.stats()).datasets.system_metrics.rows, 29_999);
