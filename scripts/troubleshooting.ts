@@ -5,6 +5,7 @@
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { POSTGRES_FAILURES } from "../src/backends/postgres/errors.ts";
+import { DUCKDB_FAILURES } from "../src/backends/duckdb/file.ts";
 import { SQLITE_FAILURES } from "../src/backends/sqlite/file.ts";
 import type { ErrorCode, FailureRow } from "../src/errors.ts";
 import { FILE_FAILURES } from "../src/pipeline/durable_file.ts";
@@ -16,6 +17,7 @@ const DOCUMENT = fromFileUrl(new URL("../docs/troubleshooting.md", import.meta.u
 const TABLES: readonly (readonly [reporter: string, rows: readonly FailureRow[]])[] = [
   ["PostgreSQL, TimescaleDB", POSTGRES_FAILURES],
   ["SQLite", SQLITE_FAILURES],
+  ["DuckDB", DUCKDB_FAILURES],
   ["spool, dead letters", FILE_FAILURES],
 ];
 
@@ -167,7 +169,10 @@ const SECTIONS = {
       "The open file was deleted, replaced or cut.",
       "Put the file back, or restart the program.",
     ],
-    FILE_IN_USE: ["The file for rejected lines is an input or the database.", "Name another file."],
+    FILE_IN_USE: [
+      "Another process has the DuckDB file open; or the file for rejected lines is an input or the database.",
+      "[One process](duckdb.md#one-process) has the file; name another file for rejected lines.",
+    ],
     FILE_FAILED: [
       "The file or its folder cannot be used.",
       "Check the path, and that no other process uses the folder.",
@@ -177,8 +182,9 @@ const SECTIONS = {
     DISK_FULL: ["The disk or the quota is full. Records wait, and writing resumes by itself."],
     DISK_FAILED: ["The disk failed to read or write."],
     DRIVER_MISSING: [
-      "The SQLite driver that `sqliteDriver` names cannot be loaded.",
-      "Leave `sqliteDriver` out, or allow FFI and JSR; `DENO_SQLITE_PATH` can name the library.",
+      "The SQLite driver that `sqliteDriver` names, or the native library of DuckDB, cannot be loaded.",
+      "Leave `sqliteDriver` out, or allow FFI and JSR; `DENO_SQLITE_PATH` can name the library. " +
+      "[Install DuckDB](duckdb.md#install).",
     ],
     SPOOL_OWNED: [
       "The spool holds records that were accepted for another database.",

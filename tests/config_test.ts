@@ -95,7 +95,7 @@ Deno.test("resolveConfig() refuses invalid values and says what is valid", () =>
       "or an opened backend, not a string that may hold a password.",
     ],
     [{ backend: {} }, "memory, sqlite"],
-    [{ backend: "timescale" }, "must be memory, sqlite, postgresql, timescaledb"],
+    [{ backend: "timescale" }, "must be memory, sqlite, duckdb, postgresql, timescaledb"],
     [{ chunkDays: { metrics: 1 } }, "by dataset"],
     [{ chunkDays: { cost_entries: 0.5 } }, "by dataset"],
     [{ compressAfterDays: 1e6 }, "a number of days from 0"],

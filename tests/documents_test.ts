@@ -13,6 +13,7 @@ import { billFormatsDocument } from "../scripts/bill_formats.ts";
 import { fieldsDocument } from "../scripts/fields.ts";
 import { troubleshootingDocument } from "../scripts/troubleshooting.ts";
 import { assert, assertEquals } from "./assert.ts";
+import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { PostgresServer, runSql, timescaleVersion } from "./postgres_server.ts";
 
@@ -50,6 +51,7 @@ const LANGUAGES: Readonly<Record<string, string>> = {
 /** The host of the server in documents. */
 const HOST = "db.example";
 /** Programs that a machine may lack. Blocks that use a missing one are reported as not run. */
+await useDuckdbLibrary();
 const OPTIONAL = ["psql", "pg_dump", "pg_restore", "createdb", "sqlite3", "openssl"];
 
 interface Block {

@@ -309,7 +309,7 @@ test("says what to do where DuckDB cannot be loaded", async (folder) => {
   };
   const without = await ask(["--allow-read", "--allow-env"]);
   assertEquals(without.code, 1);
-  assertMatch(without.err, /Cannot load DuckDB: .* Add --allow-ffi, or run with -A\. \[DRIVER_MISSING\]\n$/);
+  assertMatch(without.err, /Requires ffi access.*--allow-ffi.*\[PERMISSION_MISSING\]\n$/);
   const broken = await ask(["-A"], { OPENFINOPS_DUCKDB: folder.file("none.node") });
   assertEquals(broken.code, 1);
   assertMatch(broken.err, /Run `npm install @duckdb\/node-bindings@.*sqlite:\/\/\/.*\[DRIVER_MISSING\]\n$/);

@@ -3,9 +3,12 @@ import "simple-ascii-chart"; // brings what the examples need into the cache, so
 import "../cli.ts"; // the same for the command
 import { CostObservatory, ObservabilityHub } from "../mod.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { exampleUrl, pack, PACKED, TOPICS } from "./pack_examples.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+
+await useDuckdbLibrary();
 
 type Topic = typeof TOPICS[number];
 
@@ -46,6 +49,11 @@ function test(topic: Topic, check: (run: Run, round: number) => void, isPresent 
 test("memory", ({ out }) => {
   assertMatch(out, /^3 \{ avg: 80, max: 97.5 \}\n/);
   assertMatch(out, /nodeId: "gpu-01",\n +gpuUsage: 97.5\n/);
+});
+
+test("duckdb", ({ out }) => {
+  const days = ["2026-01-30", "2026-01-31"].flatMap((day) => [`${day} nlp 30 USD`, `${day} vision 30 USD`]);
+  assertEquals(out, `${days.join("\n")}\n`);
 });
 
 test("sqlite", ({ out }) => assertEquals(out, "gpu-01 97.5\n0.3000008 USD\n"));

@@ -9,6 +9,7 @@
 export const TOPICS = [
   "memory",
   "sqlite",
+  "duckdb",
   "postgresql",
   "timescaledb",
   "sharing",

@@ -3,10 +3,12 @@ import "../cli.ts"; // brings all it needs into the cache, so that its runs belo
 import { CostObservatory, importRecords, ObservabilityHub, openBackend } from "../mod.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
+await useDuckdbLibrary();
 const CLI = new URL("../cli.ts", import.meta.url).href;
 const CONFIG_PATH = fileURLToPath(new URL("../deno.json", import.meta.url));
 const CONFIG = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
@@ -78,6 +80,9 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   "sqlite": [...WRITE, ...READ, ...FILES],
   "sqlite-collect": [...COLLECT, ...COLLECT.map((command) => `${command} --spool-directory spool`)],
   "sqlite-serve": SERVE,
+  "duckdb": [WRITE[0], READ[0], READ[2], FILES[0], FILES[3]],
+  "duckdb-collect": [`${COLLECT[0]} --spool-directory spool`],
+  "duckdb-serve": SERVE,
   "postgresql": [...WRITE, ...READ],
   "postgresql-files": FILES,
   "postgresql-collect": COLLECT,
@@ -90,6 +95,15 @@ const NEEDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "sqlite": { read: WRITE[0], write: WRITE[0], env: WRITE[0] },
   "sqlite-collect": { read: COLLECT[0], write: COLLECT[0], env: COLLECT[0], sys: COLLECT[0] },
   "sqlite-serve": { read: SERVE[0], write: SERVE[0], net: SERVE[0], env: SERVE[0] },
+  "duckdb": { read: WRITE[0], write: WRITE[0], env: WRITE[0], ffi: READ[0] },
+  "duckdb-collect": {
+    read: COLLECT[0],
+    write: COLLECT[0],
+    env: COLLECT[0],
+    sys: COLLECT[0],
+    ffi: COLLECT[0],
+  },
+  "duckdb-serve": { read: SERVE[0], write: SERVE[0], net: SERVE[0], env: SERVE[0], ffi: SERVE[0] },
   "postgresql": { net: READ[0], env: READ[0] },
   "postgresql-files": { read: FILES[0], write: FILES[1], net: FILES[1], env: FILES[1] },
   "postgresql-collect": { net: COLLECT[0], env: COLLECT[0], sys: COLLECT[0] },
@@ -149,7 +163,7 @@ async function run(
   const flags = set === undefined ? [] : [`-P=${set}`];
   const isServer = SERVE.includes(command);
   if (SETS[base]?.net !== undefined && missing !== "net") {
-    net = [...base.startsWith("sqlite") ? [] : [host], ...isServer ? ["127.0.0.1"] : [], ...net];
+    net = [.../^(sqlite|duckdb)/.test(base) ? [] : [host], ...isServer ? ["127.0.0.1"] : [], ...net];
   }
   if (net.length > 0) flags.push(`--allow-net=${net.join(",")}`);
   const args = command.split(" ");
@@ -160,7 +174,7 @@ async function run(
     env: {
       ...env,
       OPENFINOPS_CONNECTION_STRING: url,
-      OPENFINOPS_BACKEND: protocol === "sqlite:" ? "sqlite" : "",
+      OPENFINOPS_BACKEND: /^(sqlite|duckdb):$/.test(protocol) ? protocol.slice(0, -1) : "",
     },
     stdin: "null",
     stdout: "piped",
@@ -187,20 +201,23 @@ async function readErrors(process: Deno.ChildProcess, isServer: boolean): Promis
 
 /** The backends that the machine has, each with a database of its own. */
 const PLACES: readonly { name: string; sets: RegExp; open(): Promise<Place & AsyncDisposable> }[] = [
-  {
-    name: "SQLite",
-    sets: /^sqlite/,
-    open() {
-      const folder = new TemporaryFolder();
-      const dispose = () => Promise.resolve(folder[Symbol.dispose]());
-      return Promise.resolve({ folder, url: folder.sqlite(), [Symbol.asyncDispose]: dispose });
-    },
-  },
+  { name: "SQLite", sets: /^sqlite/, open: () => openFile("sqlite") },
+  { name: "DuckDB", sets: /^duckdb/, open: () => openFile("duckdb") },
   { name: "PostgreSQL", sets: /^postgresql/, open: () => openServer("postgresql") },
   ...(await timescaleVersion()).version === undefined
     ? []
     : [{ name: "TimescaleDB", sets: /^postgresql/, open: () => openServer("timescaledb") }],
 ];
+
+function openFile(scheme: string): Promise<Place & AsyncDisposable> {
+  const folder = new TemporaryFolder();
+  const url = `${scheme}:///${folder.file(`test.${scheme}`)}`;
+  return Promise.resolve({
+    folder,
+    url,
+    [Symbol.asyncDispose]: () => Promise.resolve(folder[Symbol.dispose]()),
+  });
+}
 
 async function openServer(scheme: string): Promise<Place & AsyncDisposable> {
   const folder = new TemporaryFolder();
@@ -234,7 +251,7 @@ for (const { name, sets, open } of PLACES) {
   }
 }
 
-for (const { name, sets, open } of PLACES) {
+for (const { name, sets, open } of PLACES.filter(({ name }) => name !== "DuckDB")) {
   Deno.test(`notify needs the net of its channel beside a permission set on ${name}`, async () => {
     await using place = await open();
     await using http = new HttpReceiver();

@@ -78,7 +78,7 @@ let loading: Promise<DuckdbDriver> | undefined;
  */
 export async function loadDuckdbDriver(): Promise<DuckdbDriver> {
   if (!isGranted({ name: "ffi" })) {
-    throw missing("Deno did not grant loading native code", "Add --allow-ffi, or run with -A.");
+    throw new Deno.errors.NotCapable("Requires ffi access, run again with the --allow-ffi flag");
   }
   return await (loading ??= load().catch((error) => {
     loading = undefined;

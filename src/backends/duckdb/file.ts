@@ -71,9 +71,9 @@ export class DuckdbFile {
    * @throws {BackendError} If it cannot be used. Nothing was changed.
    */
   static async open(path: string, mode: OpenMode): Promise<DuckdbFile> {
-    const driver = await loadDuckdbDriver();
     let file: DuckdbFile | undefined;
     try {
+      const driver = await loadDuckdbDriver();
       const isNew = path !== "" && checkPath(path, mode);
       const database = await openPatiently(driver, path, mode);
       file = new DuckdbFile(driver, database, { path, mode });
