@@ -5,7 +5,7 @@
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { POSTGRES_FAILURES } from "../src/backends/postgres/errors.ts";
-import { DUCKDB_FAILURES } from "../src/backends/duckdb/file.ts";
+import { DUCKDB_FAILURES } from "../src/backends/duckdb/failures.ts";
 import { SQLITE_FAILURES } from "../src/backends/sqlite/file.ts";
 import type { ErrorCode, FailureRow } from "../src/errors.ts";
 import { FILE_FAILURES } from "../src/pipeline/durable_file.ts";

@@ -1,5 +1,6 @@
+import { REQUEST_HOURS } from "../../pipeline/members.ts";
 import { LEDGER_DAYS } from "../../pipeline/sink.ts";
-import { DAY_MS } from "../../records/calendar.ts";
+import { DAY_MS, HOUR_MS } from "../../records/calendar.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import type { DuckdbFile } from "./file.ts";
 import { findSlices } from "./pages.ts";
@@ -33,8 +34,11 @@ export async function deleteBefore(
     if (performance.now() >= end) break;
   }
   await file.change("delete", (session) => {
-    const old = timeLiteral(Date.now() - LEDGER_DAYS * DAY_MS);
-    return session.execute(`DELETE FROM ledger WHERE committed_at < ${old}`);
+    const before = (age: number) => timeLiteral(Date.now() - age);
+    return session.execute(
+      `DELETE FROM ledger WHERE committed_at < ${before(LEDGER_DAYS * DAY_MS)}; ` +
+        `DELETE FROM requests WHERE stored_at < ${before(REQUEST_HOURS * HOUR_MS)}`,
+    );
   });
   // The rows are gone even if a reader holds up the rest: the next cleanup does it.
   if (file.path !== "") await file.change("vacuum", compact).catch(() => {});

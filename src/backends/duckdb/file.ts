@@ -1,19 +1,13 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import {
-  BackendError,
-  closedBackend,
-  type ErrorCode,
-  failureOf,
-  type FailureRow,
-  NOT_GRANTED,
-} from "../../errors.ts";
+import { BackendError, closedBackend, type ErrorCode } from "../../errors.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import { Mutex } from "../../pipeline/mutex.ts";
 import { retry } from "../../pipeline/retry.ts";
 import type { OpenMode } from "../backend.ts";
 import { assertInPlace } from "../sqlite/file_guard.ts";
 import { type DuckdbDriver, type Handle, loadDuckdbDriver } from "./driver.ts";
+import { asBackendError, FATAL } from "./failures.ts";
 import { SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
 import { DuckdbSession } from "./session.ts";
 
@@ -22,9 +16,6 @@ const MAX_THREADS = 4;
 
 /** Retries of opening a file that another process has open: 1.5 s in all. */
 const MAX_RETRIES = 5;
-/** The sign that an instance is of no more use. */
-const FATAL = /FATAL Error|has been invalidated/;
-
 /**
  * Settings that no statement can change. Nothing is loaded from the network and no other file is touched: what goes beyond
  * the memory goes into the folder `FILE.tmp`.
@@ -329,80 +320,4 @@ function noTables(path: string): BackendError {
 
 function closed(operation: string, path: string): BackendError {
   return closedBackend(operation, path || "duckdb://");
-}
-
-/** Meaning of failures, by the message of DuckDB. */
-export const DUCKDB_FAILURES: readonly FailureRow[] = [
-  {
-    match: /Could not set lock on file|being used by another process|different configuration/,
-    code: "FILE_IN_USE",
-    kind: "transient",
-    problem: "another process has the file open, and only one can write it",
-    remedy: "Ask that process: add --server URL if it is `openfinops serve`. Else wait until it ends.",
-  },
-  {
-    match: /No space left|not enough disk space|Disk quota exceeded/i,
-    code: "DISK_FULL",
-    kind: "disk-full",
-    problem: "no space left on the disk, or the quota is used up",
-    remedy: "Free some space; writing resumes by itself.",
-  },
-  {
-    match: FATAL,
-    code: "DISK_FAILED",
-    kind: "disk-full",
-    problem: "DuckDB stopped after a failure of the disk",
-    remedy: "Check the disk and its free space; the file is opened again, and writing resumes by itself.",
-  },
-  {
-    match: /Out of Memory/,
-    code: "SERVER_LIMIT",
-    kind: "timeout",
-    problem: "the query takes more memory than DuckDB may use",
-    remedy: "Ask for a shorter time or fewer groups.",
-  },
-  {
-    match: /not a valid DuckDB database file|Serialization Error|checksum/i,
-    code: "NOT_A_DATABASE",
-    kind: "operator",
-    problem: "the file is damaged, no DuckDB database, or of a newer DuckDB",
-    remedy: "Restore it from a backup, or choose another file.",
-  },
-  {
-    match: /Constraint Error/,
-    code: "CONSTRAINT_VIOLATED",
-    kind: "data",
-    problem: "the table refused the record",
-    remedy: "Correct the record, or remove the constraint that was added to the table.",
-  },
-  {
-    match: /Catalog Error|Binder Error/,
-    code: "TABLES_ALTERED",
-    kind: "operator",
-    problem: "the tables are not as openfinops created them",
-    remedy: "Undo what was changed in the schema, or restore the file from a backup.",
-  },
-  NOT_GRANTED,
-  {
-    match: /read-?only|Permission denied|Permission Error/i,
-    code: "ACCESS_DENIED",
-    kind: "operator",
-    problem: "access denied",
-    remedy: "Give the user of this process permission to write the file and its folder.",
-  },
-  {
-    match: /IO Error/,
-    code: "FILE_FAILED",
-    kind: "operator",
-    problem: "the file cannot be read or written",
-    remedy: "Check that the folder exists, and the disk.",
-  },
-];
-
-/** Converts anything thrown while working on a database into a {@linkcode BackendError}. */
-export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
-  if (cause instanceof BackendError) return cause;
-  const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
-  const row = DUCKDB_FAILURES.find(({ match }) => match.test(reason));
-  return failureOf(row, { operation, name: path || "duckdb://", reason, cause, otherwise: "unknown" });
 }

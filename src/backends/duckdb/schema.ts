@@ -3,12 +3,12 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. Its number is that of the other backends. */
-export const SCHEMA_VERSION = 4;
+export const SCHEMA_VERSION = 5;
 /** The oldest schema version whose programs may write into this one. */
-export const WRITABLE_FROM = 4;
+export const WRITABLE_FROM = 5;
 
 /** The tables by which a database is known to be ours. */
-export const TABLES: readonly string[] = ["schema_version", "ledger", "live_documents"];
+export const TABLES: readonly string[] = ["schema_version", "ledger", "live_documents", "requests"];
 
 /**
  * The statements that lead to each schema version from the one before, beside the tables and columns of datasets. Tables have
@@ -16,12 +16,14 @@ export const TABLES: readonly string[] = ["schema_version", "ledger", "live_docu
  * process, one after the other, and look keys up first.
  */
 const UPGRADES: Readonly<Record<number, readonly string[]>> = {
-  4: [
+  5: [
     "CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL, writable_from INTEGER NOT NULL)",
     "CREATE TABLE ledger (batch_id VARCHAR NOT NULL, dataset VARCHAR NOT NULL, committed BIGINT NOT NULL, " +
     "duplicates BIGINT NOT NULL, restated BIGINT NOT NULL, committed_at TIMESTAMP NOT NULL)",
     "CREATE TABLE live_documents (kind VARCHAR NOT NULL, id VARCHAR NOT NULL, body VARCHAR NOT NULL, " +
     "updated_at TIMESTAMP NOT NULL)",
+    "CREATE TABLE requests (request_id VARCHAR NOT NULL, dataset VARCHAR NOT NULL, ranges VARCHAR NOT NULL, " +
+    "stored_at TIMESTAMP NOT NULL)",
   ],
 };
 

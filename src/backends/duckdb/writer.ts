@@ -1,5 +1,6 @@
-import type { Batch, WriteResult } from "../../pipeline/sink.ts";
-import { columnOf, type Dataset, defineDataset, narrow } from "../../records/dataset.ts";
+import { idsOf, type Range, StoredPositions } from "../../pipeline/members.ts";
+import type { Batch, Member, WriteResult } from "../../pipeline/sink.ts";
+import { columnOf, type Dataset, type DatasetName, defineDataset, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
 import { literal, NOW, timeLiteral, TYPES } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
@@ -19,7 +20,7 @@ interface WriteOptions {
  */
 export function writeBatch(
   session: DuckdbSession,
-  { id, dataset, records }: Batch,
+  { id, dataset, records: all, members }: Batch,
   { onConflict, onSent }: WriteOptions,
 ): Promise<WriteResult> {
   return session.transaction(async ([known]) => {
@@ -27,15 +28,17 @@ export function writeBatch(
       const [committed, duplicates, restated] = known as number[];
       return { committed, duplicates, restated, isReplay: true };
     }
-    const { kept, ...result } = dataset.key.length === 0
-      ? { kept: records, committed: records.length, duplicates: 0, restated: 0 }
+    const stored = members && await addMembers(session, dataset.name, members);
+    const records = stored?.size ? all.filter((_, i) => !stored.has(i)) : all;
+    const { kept, committed, restated } = dataset.key.length === 0
+      ? { kept: records, committed: records.length, restated: 0 }
       : await resolveKeys(session, { dataset, records, onConflict });
     await session.append(narrow(dataset, records), kept, dataset.name);
-    const { committed, duplicates, restated } = result;
+    const result = { committed, duplicates: all.length - committed, restated };
     const entry = session.execute(
       `INSERT INTO ledger VALUES (${
         literal(id)
-      }, '${dataset.name}', ${committed}, ${duplicates}, ${restated}, ${NOW})`,
+      }, '${dataset.name}', ${committed}, ${result.duplicates}, ${restated}, ${NOW})`,
     );
     onSent?.();
     await entry;
@@ -43,11 +46,40 @@ export function writeBatch(
   }, `SELECT committed, duplicates, restated FROM ledger WHERE batch_id = ${literal(id)}`);
 }
 
+/**
+ * Adds the members of a batch to what is stored of their requests, in the transaction of the batch.
+ *
+ * @returns The indexes of its records that are stored already.
+ */
+async function addMembers(
+  session: DuckdbSession,
+  dataset: DatasetName,
+  members: readonly Member[],
+): Promise<ReadonlySet<number>> {
+  const where = (id: string) => `WHERE request_id = ${literal(id)} AND dataset = '${dataset}'`;
+  const known: [string, Range[]][] = [];
+  for (const id of idsOf(members)) {
+    const [[ranges = "[]"] = []] = await session.query(
+      `SELECT ranges FROM requests ${where(id)}`,
+    ) as string[][];
+    known.push([id, JSON.parse(ranges)]);
+  }
+  const stored = new StoredPositions(known);
+  const indexes = stored.add(members);
+  for (const [id, ranges] of stored.changed) {
+    await session.execute(
+      `DELETE FROM requests ${where(id)}; INSERT INTO requests VALUES (${literal(id)}, '${dataset}', ` +
+        `${literal(JSON.stringify(ranges))}, ${NOW})`,
+    );
+  }
+  return indexes;
+}
+
 /** Finds the records to insert, and deletes those that they replace. */
 async function resolveKeys(
   session: DuckdbSession,
   { dataset, records, onConflict }: Omit<Batch, "id"> & { onConflict: ConflictPolicy },
-): Promise<WriteResult & { kept: readonly unknown[] }> {
+): Promise<{ kept: readonly unknown[]; committed: number; restated: number }> {
   const isReplacing = onConflict === "replace";
   const byKey = new Map<string, unknown>();
   for (const record of records) {
@@ -59,10 +91,10 @@ async function resolveKeys(
   if (isReplacing) {
     if (existing.size > 0) await session.execute(`DELETE FROM ${dataset.name} AS c USING ${join(dataset)}`);
     const restated = records.length - distinct.length + existing.size;
-    return { kept: distinct, committed: records.length, duplicates: 0, restated };
+    return { kept: distinct, committed: records.length, restated };
   }
   const kept = existing.size > 0 ? distinct.filter((_, i) => !existing.has(i)) : distinct;
-  return { kept, committed: kept.length, duplicates: records.length - kept.length, restated: 0 };
+  return { kept, committed: kept.length, restated: 0 };
 }
 
 /** The positions of the records whose key is stored. */
