@@ -22,3 +22,12 @@ export async function lazyImport<T>(module: URL): Promise<T> {
   if (!isAvailable(module)) throw new Error(`Deno did not grant loading ${module}.`);
   return await import(module.href);
 }
+
+/**
+ * Loads a package from npm by name and version. What a literal `import()` names, or the lock file, all users download.
+ *
+ * @throws {Error} If it cannot be loaded, as in one binary.
+ */
+export async function importPackage<T>(name: string): Promise<T> {
+  return (await import(`npm:${name}`)).default;
+}

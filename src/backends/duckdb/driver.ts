@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import process from "node:process";
 import { BackendError, messageOf } from "../../errors.ts";
+import { importPackage } from "../../lazy_import.ts";
 import { isGranted } from "../../permissions.ts";
 
 /** The package. By version only: its native libraries have 140 MB, and most users have another backend. */
@@ -89,9 +90,8 @@ export async function loadDuckdbDriver(): Promise<DuckdbDriver> {
 async function load(): Promise<DuckdbDriver> {
   const library = isGranted({ name: "env", variable: LIBRARY }) ? Deno.env.get(LIBRARY) : undefined;
   const attempts: (() => unknown)[] = library
-    ? [() => createRequire(import.meta.url)(resolve(library))]
-    // Not a literal, which Deno would download for all users.
-    : [() => import(`npm:${DUCKDB_PACKAGE}@${DUCKDB_VERSION}`).then((module) => module.default)];
+    ? [() => createRequire(resolve(library))(resolve(library))]
+    : [() => importPackage(`${DUCKDB_PACKAGE}@${DUCKDB_VERSION}`)];
   // A folder `node_modules` beside or above the current one: for one binary, which holds no native library.
   attempts.push(() => createRequire(`${Deno.cwd()}/`)(DUCKDB_PACKAGE));
   let failure: unknown;
