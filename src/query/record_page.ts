@@ -46,7 +46,7 @@ export async function readPage(
 ): Promise<RecordPage> {
   const page = new PageBuilder(dataset, query.limit);
   const fill = dataset.key.length > 0 ? fillByKey : fillByTime;
-  await fill(page, { backend, dataset, query, ...options });
+  await fill(page, { backend, dataset, query, fields: tieFields(dataset), ...options });
   const last = page.records.at(-1);
   if (!last || !page.isCut) return { records: page.records };
   const names = namesOf(dataset, last);
@@ -88,6 +88,8 @@ interface Source extends PageOptions {
   readonly backend: Pick<Backend, "read">;
   readonly dataset: Dataset<unknown>;
   readonly query: RecordQuery;
+  /** Fields by which records of one time are sorted. */
+  readonly fields: readonly string[];
 }
 
 /** Records of a page that is being filled. */
@@ -121,12 +123,12 @@ class PageBuilder {
 
 /** Fills a page where backends read the records of one time in the order of their key. */
 async function fillByKey(page: PageBuilder, source: Source): Promise<void> {
-  const { dataset, query, after } = source;
+  const { fields, query, after } = source;
   const isAscending = query.order === "asc";
   const parts: (RecordQuery | undefined)[] = [];
   if (after) {
     const operator = isAscending ? ">" as const : "<" as const;
-    const beyond = { field: keyField(dataset), operator, values: after.names };
+    const beyond = { field: fields[0], operator, values: after.names };
     parts.push(clip({ ...query, where: [...query.where ?? [], beyond] }, after.time, after.time + 1));
   }
   parts.push(beyond(query, after?.time));
@@ -184,7 +186,7 @@ async function addTies(
   let bytes = 0;
   for await (const record of recordsOf(source, { ...part, limit: undefined })) {
     if (after) {
-      const order = compareNames(source, namesOf(source.dataset, record), after.names);
+      const order = compareTies(source, record, after.names);
       if (order < 0 || order === 0 && seen-- > 0) continue;
     }
     held.push(record);
@@ -233,30 +235,42 @@ function beyond(query: RecordQuery, time: number | undefined): RecordQuery | und
   return query.order === "asc" ? clip(query, time + 1, Infinity) : clip(query, -Infinity, time);
 }
 
-function keyField({ key }: Dataset<unknown>): string {
-  return key.find((field) => field !== "timestamp")!;
+/** Fields by which records of one time are sorted before their hash: the key, or those of the dataset. */
+function tieFields({ key, sortBy }: Dataset<unknown>): string[] {
+  return (key.length > 0 ? key : sortBy).filter((field) => field !== "timestamp");
 }
 
 function namesOf(dataset: Dataset<unknown>, record: Fields): string[] {
-  if (dataset.key.length > 0) return [record[keyField(dataset)] as string];
-  const fields = dataset.sortBy.filter((field) => field !== "timestamp").map((field) =>
-    String(record[field] ?? "")
-  );
-  return [...fields, createHash("sha256").update(contentOf(dataset.columns, record)).digest("base64url")];
+  const fields = tieFields(dataset).map((field) => String(record[field] ?? ""));
+  return dataset.key.length > 0 ? fields : [...fields, hashOf(dataset, record)];
+}
+
+function hashOf(dataset: Dataset<unknown>, record: Fields): string {
+  return createHash("sha256").update(contentOf(dataset.columns, record)).digest("base64url");
 }
 
 function isSame(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((name, i) => name === b[i]);
 }
 
-function compareNames({ query }: Pick<Source, "query">, a: readonly string[], b: readonly string[]): number {
-  const at = a.findIndex((name, i) => name !== b[i]);
-  return at < 0 ? 0 : (a[at] < b[at] ? -1 : 1) * (query.order === "asc" ? 1 : -1);
+/** Compares records of one time, or one with the names of a place. Hashes take long, and are rarely needed. */
+function compareTies(
+  { dataset, query, fields }: Pick<Source, "dataset" | "query" | "fields">,
+  a: Fields,
+  b: Fields | readonly string[],
+): number {
+  const sign = query.order === "asc" ? 1 : -1;
+  const names = Array.isArray(b) ? b as readonly string[] : undefined;
+  for (let i = 0; i < fields.length; i++) {
+    const one = String(a[fields[i]] ?? "");
+    const other = names ? names[i] : String((b as Fields)[fields[i]] ?? "");
+    if (one !== other) return one < other ? -sign : sign;
+  }
+  const [one, other] = [hashOf(dataset, a), names?.[fields.length] ?? hashOf(dataset, b as Fields)];
+  return one === other ? 0 : one < other ? -sign : sign;
 }
 
 /** Sorts the records of one time. */
 function sortTies(source: Source, ties: readonly Fields[]): Fields[] {
-  if (ties.length < 2) return [...ties];
-  const named = ties.map((record) => ({ record, names: namesOf(source.dataset, record) }));
-  return named.sort((a, b) => compareNames(source, a.names, b.names)).map(({ record }) => record);
+  return ties.toSorted((a, b) => compareTies(source, a, b));
 }
