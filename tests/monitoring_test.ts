@@ -360,7 +360,7 @@ const WRONG_OPTIONS: [string, string, () => Promise<unknown>][] = (() => {
     ["getBudgetStatus()", "budgetID", () => costs.getBudgetStatus({ budgetID: "b" } as object)],
     ["getBudgetStatus()", "at", () => costs.getBudgetStatus({ at: 1_700_000_000 })],
     ["getCostSummary()", "limit", () => costs.getCostSummary({ limit: 1 } as object)],
-    ["getCostSummary()", "top", () => costs.getCostSummary({ top: 0 })],
+    ["getCostSummary()", "top", () => costs.getCostSummary({ top: -1 })],
     [
       "getCostSummary()",
       "startTime",

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Backend } from "../src/backends/backend.ts";
 import { openBackend } from "../src/config.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
@@ -11,6 +12,7 @@ import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { usageRecords } from "../src/records/usage_record.ts";
 import { clustersView } from "../src/views/clusters.ts";
+import { costSummary } from "../src/views/costs.ts";
 import { dataHealthView } from "../src/views/data_health.ts";
 import { devicesView } from "../src/views/devices.ts";
 import { modelsView } from "../src/views/models.ts";
@@ -20,6 +22,7 @@ import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
 const RANGE = { startTime: NEW_YEAR, endTime: NEW_YEAR + HOUR };
 
 Deno.test("modelsView() adds up tokens, requests, latency and cost by model and team", async () => {
@@ -193,5 +196,35 @@ Deno.test("dataHealthView() tells retention, dead letters and counters of its pr
   assertEquals(deliveries, []);
   const alone = await dataHealthView(backend, NEW_YEAR);
   assertEquals([alone.deadLetters, alone.pipelines], [undefined, undefined]);
+  await backend.close();
+});
+
+Deno.test("costSummary() reads each answer once, and without groups those of the totals only", async () => {
+  const backend = await openBackend({ backend: "sqlite", connectionString: "sqlite://" });
+  const at = NEW_YEAR + 40 * DAY;
+  await write(
+    backend,
+    costEntries,
+    Array.from(
+      { length: 40 },
+      (_, i) =>
+        costEntry({ entryId: String(i), timestamp: NEW_YEAR + i * DAY, amount: "2", currency: "USD" }),
+    ),
+  );
+  const questions: string[] = [];
+  const reader: Pick<Backend, "aggregate"> = {
+    aggregate(dataset, query, parts) {
+      questions.push(JSON.stringify([query, parts]));
+      return backend.aggregate(dataset, query, parts);
+    },
+  };
+  const range = { startTime: NEW_YEAR + 30 * DAY, endTime: at, at };
+  const whole = await costSummary(reader, range);
+  assertEquals(new Set(questions).size, questions.length);
+  const count = questions.length;
+  const { breakdowns, ...totals } = (await costSummary(reader, { ...range, top: 0 })).currencies[0];
+  assertEquals([breakdowns, questions.length - count < count], [[], true]);
+  const { breakdowns: _, ...same } = whole.currencies[0];
+  assertEquals([totals, totals.total], [same, "20"]);
   await backend.close();
 });

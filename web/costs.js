@@ -175,8 +175,7 @@ async function summaryCards(
     during: "this-month",
     "time-zone": state.zone,
     where: state.where,
-    "group-by": fieldName(state.by),
-    top: 1,
+    top: 0,
   }, { signal });
   const ofMonth = month.currencies.find((/** @type {any} */ each) =>
     nameOfMoney(each) === nameOfMoney(found)

@@ -32,7 +32,7 @@ export const SUMMARY_OPTIONS: readonly Option[] = [
   { name: "at", value: "TIME", summary: "as of this time: later costs do not count (default now)" },
   { name: "group-by", value: "FIELDS", summary: "list by these fields (default category, and resourceId)" },
   { name: "measure", value: "NAME", summary: "effectiveCost, listCost, … (default amount)" },
-  { name: "top", value: "N", summary: "number of groups to list (default 10)" },
+  { name: "top", value: "N", summary: "number of groups to list, 0 for none (default 10)" },
 ];
 
 /** Reads the options of a cost summary. */
@@ -42,7 +42,7 @@ export function readSummary(given: Arguments): CostSummaryOptions {
     ...readSelection(given, costEntries),
     timeZone: readZone(given),
     ...readAt(given),
-    ...(top === undefined ? {} : { top: readCount("top", top, 1) }),
+    ...(top === undefined ? {} : { top: readCount("top", top, 0) }),
     ...(groupBy === undefined ? {} : { groupBy: splitNames(groupBy) }),
     ...(measure === undefined ? {} : { measure: measure as CostMeasure }),
   };

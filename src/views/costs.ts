@@ -49,7 +49,7 @@ export interface CostSummaryOptions extends Omit<CostEntriesQuery, "limit" | "or
    */
   measure?: CostMeasure;
   /**
-   * Number of groups to list for each currency, the most expensive first.
+   * Number of groups to list for each currency, the most expensive first; 0 for none.
    *
    * @default {10}
    */
@@ -129,14 +129,19 @@ export async function costSummary(
   const timeZone = acceptTimeZone(SUBJECT, filters.timeZone);
   const now = at === undefined ? Date.now() : acceptTimeText(SUBJECT, "at", at, timeZone);
   const range = acceptRange({ ...filters, timeZone }, now);
+  // Several parts of a summary ask the same: each comparison, for one, how far the data reaches.
+  const known = new Map<string, ReturnType<Backend["aggregate"]>>();
   const asOf: Pick<Backend, "aggregate"> = {
     aggregate: (dataset, query, parts) => {
       const endTime = Math.min(query.endTime ?? Infinity, at === undefined ? Infinity : now);
-      return backend.aggregate(dataset, endTime < Infinity ? { ...query, endTime } : query, parts);
+      const bounded = endTime < Infinity ? { ...query, endTime } : query;
+      const question = JSON.stringify([bounded, parts]);
+      return known.getOrInsertComputed(question, () => backend.aggregate(dataset, bounded, parts));
     },
   };
   const asked = { ...filters, ...range, timeZone, measure: measure as CostMeasure };
-  acceptAggregateRequest(costEntries, { ...asked, groupBy, top }); // before anything is read
+  // Before anything is read.
+  acceptAggregateRequest(costEntries, { ...asked, groupBy, ...(top === 0 ? {} : { top }) });
   const dataEnd = await endOfData(asOf, costEntries, { ...range, timeZone, now });
   // Before all costs there is nothing to compare with.
   const compare = range.startTime > 0 ? "previous" : undefined;
@@ -150,7 +155,8 @@ export async function costSummary(
     bucket: "1d",
   });
   const breakdowns: { groupBy: string[]; rows: Map<string, CostAggregate[]> }[] = [];
-  for (const by of totals.length === 0 ? [] : groupBy ? [groupBy as string[]] : BREAKDOWNS) {
+  const hasGroups = totals.length > 0 && top !== 0;
+  for (const by of !hasGroups ? [] : groupBy ? [groupBy as string[]] : BREAKDOWNS) {
     const rows = Map.groupBy(await ask({ groupBy: by, top, shares: true }), nameOf);
     breakdowns.push({ groupBy: by, rows });
   }
