@@ -1,60 +1,11 @@
 import type { BatchObservableResult, Meter, Observable } from "@opentelemetry/api";
+import { PIPELINE_METRICS, type PipelineMetric } from "./pipeline/pipeline_metrics.ts";
 import type { PipelineStats } from "./pipeline/pipeline_stats.ts";
 
 /** The counters of a store, by dataset. */
 interface StoreStats {
   readonly backend: string;
   readonly datasets: Readonly<Record<string, PipelineStats>>;
-}
-
-/** A metric. Counters never decrease; all others are gauges. */
-interface Metric {
-  readonly name: string;
-  readonly unit: string;
-  readonly description: string;
-  readonly isCounter: boolean;
-  readonly value: (stats: PipelineStats) => number;
-}
-
-const METRICS: readonly Metric[] = [
-  count("records.accepted", "Records accepted", ({ accepted }) => accepted),
-  count("records.committed", "Records stored", ({ committed }) => committed),
-  count("records.duplicates", "Records whose key existed", ({ duplicates }) => duplicates),
-  count("records.dead_lettered", "Records that the backend refused", ({ deadLettered }) => deadLettered),
-  count("records.dropped", "Records dropped", ({ dropped }) => dropped),
-  count("records.refused", "Invalid records that were never accepted", ({ refused }) => refused),
-  { ...count("writes.failed", "Attempts to write that failed", ({ retries }) => retries), unit: "{attempt}" },
-  gauge("records.buffered", "{record}", "Records in memory", ({ buffered }) => buffered),
-  gauge("records.in_flight", "{record}", "Records being written", ({ inFlight }) => inFlight),
-  gauge("records.spooled", "{record}", "Records on disk only", ({ spooled }) => spooled),
-  gauge(
-    "records.age",
-    "s",
-    "Age of the oldest record that is neither stored nor dropped",
-    (stats) => stats.oldestUnacknowledgedMs / 1_000,
-  ),
-  gauge("spool.size", "By", "Bytes of the spool", ({ spoolBytes }) => spoolBytes),
-  gauge(
-    "commit.duration.p50",
-    "s",
-    "Median of the last commits",
-    ({ commitMs }) => (commitMs?.p50 ?? 0) / 1_000,
-  ),
-  gauge(
-    "commit.duration.p95",
-    "s",
-    "95th percentile of the last commits",
-    ({ commitMs }) => (commitMs?.p95 ?? 0) / 1_000,
-  ),
-  gauge("alarm", "1", "1 while an alarm needs an operator", ({ alarm }) => alarm === undefined ? 0 : 1),
-];
-
-function count(name: string, description: string, value: Metric["value"]): Metric {
-  return { name: `openfinops.${name}`, unit: "{record}", description, isCounter: true, value };
-}
-
-function gauge(name: string, unit: string, description: string, value: Metric["value"]): Metric {
-  return { name: `openfinops.${name}`, unit, description, isCounter: false, value };
 }
 
 /** Global under which `@opentelemetry/api` 1.x registers providers; Deno does so with OTEL_DENO=true. */
@@ -90,7 +41,7 @@ export function publish(stats: () => StoreStats): () => void {
 
 function observe(meter: Meter): void {
   const instruments = new Map<string, Observable>();
-  for (const { name, unit, description, isCounter } of METRICS) {
+  for (const { name, unit, description, isCounter } of PIPELINE_METRICS) {
     const options = { unit, description };
     instruments.set(
       name,
@@ -119,10 +70,10 @@ function report(instruments: ReadonlyMap<string, Observable>, result: BatchObser
 
 function* totals(
   { backend, datasets }: StoreStats,
-  isIncluded: (metric: Metric) => boolean,
+  isIncluded: (metric: PipelineMetric) => boolean,
 ): Generator<[string, number]> {
   for (const [dataset, stats] of Object.entries(datasets)) {
-    for (const metric of METRICS) {
+    for (const metric of PIPELINE_METRICS) {
       if (isIncluded(metric)) yield [`${metric.name} ${backend} ${dataset}`, metric.value(stats)];
     }
   }

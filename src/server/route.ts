@@ -11,6 +11,7 @@ import type { Option } from "../query/arguments.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import type { BodyLimits } from "./body.ts";
 import type { MetricIntake } from "./metric_intake.ts";
+import type { RequestMetrics } from "./request_metrics.ts";
 
 /** Rights that a token may have. */
 export type Scope = "ingest" | "read" | "admin";
@@ -27,6 +28,8 @@ export interface ServerResources {
   readonly config: PersistenceConfig;
   /** Takes metrics and usage of other programs; absent where the server is for reads only. */
   readonly intake?: MetricIntake;
+  /** Counters of requests; the application keeps them. */
+  readonly requests?: RequestMetrics;
 }
 
 /** A request after access, limits and decompression. */

@@ -1,0 +1,99 @@
+import type { MetricFamily, Sample } from "./prometheus_text.ts";
+
+/** Upper bounds of the histogram of durations, in seconds. */
+const BOUNDS: readonly number[] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** Reasons for which a request is refused before its route runs. */
+export type Rejection =
+  | "unauthorized"
+  | "forbidden"
+  | "rate_limited"
+  | "too_large"
+  | "timeout"
+  | "overloaded"
+  | "stopping"
+  | "not_found";
+
+/** A request that was answered. */
+export interface AnsweredRequest {
+  /** Pattern of the route; absent where none matched. A path would make a metric for each client error. */
+  readonly route?: string;
+  /** Method of HTTP. */
+  readonly method: string;
+  /** Status of the response. */
+  readonly status: number;
+  /** Time until the response, in seconds. */
+  readonly seconds: number;
+}
+
+/** Durations of one route, method and status. */
+interface Histogram {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly counts: number[];
+  sum: number;
+}
+
+const METHODS: readonly string[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/** Counts requests by route, method and status. The number of metrics does not depend on what clients send. */
+export class RequestMetrics {
+  readonly #histograms = new Map<string, Histogram>();
+  readonly #rejected = new Map<Rejection, number>();
+  #inFlight = 0;
+
+  /** Counts a request that has begun. */
+  start(): void {
+    this.#inFlight++;
+  }
+
+  /** Counts a request that was answered, for each `start()`. */
+  end({ route = "unmatched", method, status, seconds }: AnsweredRequest): void {
+    this.#inFlight--;
+    const labels = { route, method: METHODS.includes(method) ? method : "other", status: String(status) };
+    const key = Object.values(labels).join(" ");
+    const found = this.#histograms.get(key) ?? { labels, counts: Array(BOUNDS.length + 1).fill(0), sum: 0 };
+    this.#histograms.set(key, found);
+    const bucket = BOUNDS.findIndex((bound) => seconds <= bound);
+    found.counts[bucket < 0 ? BOUNDS.length : bucket]++;
+    found.sum += seconds;
+  }
+
+  /** Counts a request that was refused before its route ran. */
+  reject(reason: Rejection): void {
+    this.#rejected.set(reason, (this.#rejected.get(reason) ?? 0) + 1);
+  }
+
+  /** Returns the metrics. */
+  families(): MetricFamily[] {
+    return [
+      {
+        name: "openfinops_http_request_duration_seconds",
+        help: "Time to answer requests, by route",
+        type: "histogram",
+        samples: [...this.#histograms.values()].flatMap(samplesOf),
+      },
+      {
+        name: "openfinops_http_requests_in_flight",
+        help: "Requests that are being answered",
+        type: "gauge",
+        samples: [{ value: this.#inFlight }],
+      },
+      {
+        name: "openfinops_http_requests_rejected_total",
+        help: "Requests refused before their route ran, by reason",
+        type: "counter",
+        samples: [...this.#rejected].map(([reason, value]) => ({ labels: { reason }, value })),
+      },
+    ];
+  }
+}
+
+function samplesOf({ labels, counts, sum }: Histogram): Sample[] {
+  let count = 0;
+  const buckets = counts.map((inBucket, i) => ({
+    suffix: "_bucket",
+    labels: { ...labels, le: i < BOUNDS.length ? String(BOUNDS[i]) : "+Inf" },
+    value: count += inBucket,
+  }));
+  return [...buckets, { suffix: "_sum", labels, value: sum }, { suffix: "_count", labels, value: count }];
+}
