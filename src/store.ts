@@ -1,5 +1,5 @@
 import { DAY_MS } from "./records/calendar.ts";
-import type { Backend, DeleteOptions, StorageBackend } from "./backends/backend.ts";
+import type { Backend, DeleteOptions } from "./backends/backend.ts";
 import { MemoryBackend } from "./backends/memory.ts";
 import {
   deadLetterFolder,
@@ -26,8 +26,8 @@ import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
 
 /** Counters of a hub or an observatory. */
 export interface StoreStats {
-  /** The backend. */
-  backend: StorageBackend;
+  /** The backend; `server` where records are sent to one. */
+  backend: Backend["name"];
   /** The counters of each dataset. */
   datasets: Partial<Record<DatasetName, PipelineStats>>;
 }

@@ -1,7 +1,8 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { type CostEntryInput, CostObservatory, ObservabilityHub } from "../mod.ts";
 import { readAmdMetrics, readMigDevices } from "../src/cli/gpus.ts";
-import { OutageReporter, sampleUntil } from "../src/cli/collect.ts";
+import { sampleUntil } from "../src/cli/sampling.ts";
+import { OutageReporter } from "../src/cli/outage_reporter.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals } from "./assert.ts";

@@ -63,17 +63,16 @@ Deno.test("/metrics has every pipeline metric of each dataset in the format of P
 
 Deno.test("RequestMetrics counts by route and status, whatever clients send", async () => {
   const requests = new RequestMetrics();
-  const end = (route: string | undefined, method: string, seconds: number, status = 200) => {
+  const end = (path: string | undefined, method: string, seconds: number, status = 200) => {
     requests.start();
-    requests.end({ route, method, status, seconds });
+    const code = status === 404 ? "NOT_FOUND" : undefined;
+    requests.end({ path, method, status, durationMs: seconds * 1_000, code });
   };
   end("/api/v1/alerts/:id", "GET", 0.02);
   end("/api/v1/alerts/:id", "GET", 0.05); // a bound belongs to its bucket
   end("/api/v1/alerts/:id", "GET", 99);
   for (let i = 0; i < 100; i++) end(undefined, `METHOD${i}`, 0.001, 404);
   requests.start();
-  requests.reject("unauthorized");
-  requests.reject("unauthorized");
   const text = formatMetrics(requests.families());
   const found = read(text);
   const name = "openfinops_http_request_duration_seconds";
@@ -90,7 +89,7 @@ Deno.test("RequestMetrics counts by route and status, whatever clients send", as
   assertEquals(found[`${name}_sum ${labels}`], 99.07);
   assertEquals(found[`${name}_count method=other route=unmatched status=404`], 100);
   assertEquals(found["openfinops_http_requests_in_flight"], 1);
-  assertEquals(found["openfinops_http_requests_rejected_total reason=unauthorized"], 2);
+  assertEquals(found["openfinops_http_requests_refused_total code=NOT_FOUND"], 100);
   assertEquals(text.split("\n").filter((line) => line.startsWith(`${name}_count`)).length, 2);
   await promtool(["check", "metrics"], { stdin: text });
 });

@@ -192,8 +192,8 @@ export interface DocumentStore {
 
 /** A place where records rest. */
 export interface Backend extends Sink {
-  /** Name of the backend. */
-  readonly name: StorageBackend;
+  /** Name of the backend; `server` where records are sent to one. */
+  readonly name: StorageBackend | "server";
   /** True if records survive the process. If not, batching gains nothing. */
   readonly isDurable: boolean;
   /** Documents beside the records. */

@@ -1,10 +1,18 @@
 import project from "../../deno.json" with { type: "json" };
 import { hidePassword } from "../backends/connection_string.ts";
-import { BackendError, ConfigError, describe, messageOf, NOT_GRANTED, ValidationError } from "../errors.ts";
+import {
+  BackendError,
+  ConfigError,
+  describe,
+  type ErrorCode,
+  messageOf,
+  NOT_GRANTED,
+  ValidationError,
+} from "../errors.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
-import { bold, note, print } from "./output.ts";
+import { bold, isLogging, note, print } from "./output.ts";
 import { asCalled } from "./program_name.ts";
 import { UsageError } from "../query/usage_error.ts";
 
@@ -109,7 +117,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
 /** Lists the commands if none is given. */
 function printCommands(what: string, commands: readonly CommandEntry[]): number {
   note(`error: Name ${what}. [MISSING_ARGUMENT]`);
-  commandList(commands).split("\n").forEach(note);
+  for (const line of commandList(commands).split("\n")) note(line);
   note(asCalled("Try: openfinops --help"));
   return 2;
 }
@@ -119,19 +127,21 @@ function report(error: unknown, command: Command | undefined): number {
   const isUsage = error instanceof UsageError || error instanceof ConfigError ||
     error instanceof ValidationError;
   if (error instanceof Deno.errors.NotCapable) {
-    note(
-      `error: ${NOT_GRANTED.problem} (${
-        withoutPasswords(messageOf(error))
-      }). ${NOT_GRANTED.remedy} [PERMISSION_MISSING]`,
-    );
+    const cause = withoutPasswords(messageOf(error));
+    noteError(`${NOT_GRANTED.problem} (${cause}). ${NOT_GRANTED.remedy}`, "PERMISSION_MISSING");
     return 1;
   }
   if (!isUsage && !(error instanceof BackendError) && !(error instanceof TransferError)) throw error;
-  note(`error: ${withoutPasswords(error.message)} [${error.code}]`);
+  noteError(withoutPasswords(error.message), error.code);
   if (error instanceof UsageError) {
     note(asCalled(`Try: openfinops ${command ? `${command.name} ` : ""}--help`));
   }
   return isUsage ? 2 : CHECKS.includes(error.code) ? 3 : 1;
+}
+
+/** Writes why a command failed; the words around it are for people, the code of a log is a field. */
+function noteError(message: string, code: ErrorCode): void {
+  note(isLogging() ? message : `error: ${message} [${code}]`, "error", { code });
 }
 
 /** Hides passwords in connection strings that stand where none belongs, such as in the place of a file. */

@@ -8,6 +8,7 @@ import { asFileError } from "../transfer/transfer_error.ts";
 import { isoTime } from "../transfer/values.ts";
 import { withIsoTimes } from "../query/iso_times.ts";
 import { roundMoney } from "../records/currency.ts";
+import { formatLog, type LogFields, type LogFormat, type LogLevel } from "./log.ts";
 import { cut, escapeControls, formatTable } from "./table.ts";
 
 export { isoTime };
@@ -65,10 +66,46 @@ export function write(text: string): void {
   }
 }
 
-/** Writes a message to stderr, in place of the line of progress. */
-export function note(line: string): void {
+/** Form of messages; lines for people where absent. */
+let logFormat: LogFormat | undefined;
+/** True to leave out messages of level `info`, and the summary. */
+let quiet = false;
+
+/** Has messages be written as a log, or only warnings and errors, from now on. */
+export function useLog(options: { format: LogFormat | undefined; isQuiet: boolean }): void {
+  logFormat = options.format;
+  quiet = options.isQuiet;
+}
+
+/** True if only warnings and errors are printed. */
+export function isQuiet(): boolean {
+  return quiet;
+}
+
+/** True if messages are lines of a log. */
+export function isLogging(): boolean {
+  return logFormat !== undefined;
+}
+
+/** True if a line of progress may be shown. */
+export function hasLiveTerminal(): boolean {
+  return Deno.stderr.isTerminal() && logFormat === undefined && !quiet;
+}
+
+/**
+ * Writes a message to stderr, in place of the line of progress.
+ *
+ * @param line The message.
+ * @param level Severity.
+ * @param fields Facts, which only logs show.
+ */
+export function note(line: string, level: LogLevel = "warn", fields: LogFields = {}): void {
+  if (quiet && level === "info") return;
   clearLiveLine();
-  writeAll(Deno.stderr, `${escapeControls(line)}\n`);
+  const text = logFormat === undefined
+    ? escapeControls(line)
+    : formatLog(logFormat, { at: Date.now(), level, message: line, fields });
+  writeAll(Deno.stderr, `${text}\n`);
 }
 
 /** Replaces the line of progress on the terminal of stderr, cut to its width. */

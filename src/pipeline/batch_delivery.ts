@@ -197,6 +197,12 @@ export class BatchDelivery<T> {
       }),
     );
     this.#onCommitted(result, performance.now() - start);
+    for (const { index, error } of result.refused ?? []) {
+      await this.#setAside(
+        { ...batch, id: `${batch.id}/refused/${index}`, records: [batch.records[index]] },
+        error,
+      );
+    }
   }
 
   #onFailure(error: unknown, kind: FailureKind): void {

@@ -31,7 +31,15 @@ export interface Batch<T = unknown> {
   readonly members?: readonly Member[];
 }
 
-/** Result of a batch: `committed` and `duplicates` add up to its records. */
+/** A record of a batch that was refused for good, while the others were stored. */
+export interface WriteRefusal {
+  /** Index among the records of the batch. */
+  readonly index: number;
+  /** Why it was refused. */
+  readonly error: unknown;
+}
+
+/** Result of a batch: `committed`, `duplicates` and the refused add up to its records. */
 export interface WriteResult {
   /** Records that are now stored, restated ones included. */
   readonly committed: number;
@@ -41,6 +49,8 @@ export interface WriteResult {
   readonly restated: number;
   /** Set where the ledger knew the batch: nothing was written, and the numbers are those of the first time. */
   readonly isReplay?: true;
+  /** Records that became dead letters; only of a sink that stores the others of a batch all the same. */
+  readonly refused?: readonly WriteRefusal[];
 }
 
 /** The write side of a backend. */

@@ -1,29 +1,21 @@
+import type { ErrorCode } from "../errors.ts";
 import type { MetricFamily, Sample } from "./prometheus_text.ts";
 
 /** Upper bounds of the histogram of durations, in seconds. */
 const BOUNDS: readonly number[] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
-/** Reasons for which a request is refused before its route runs. */
-export type Rejection =
-  | "unauthorized"
-  | "forbidden"
-  | "rate_limited"
-  | "too_large"
-  | "timeout"
-  | "overloaded"
-  | "stopping"
-  | "not_found";
-
 /** A request that was answered. */
 export interface AnsweredRequest {
   /** Pattern of the route; absent where none matched. A path would make a metric for each client error. */
-  readonly route?: string;
+  readonly path?: string;
   /** Method of HTTP. */
   readonly method: string;
   /** Status of the response. */
   readonly status: number;
-  /** Time until the response, in seconds. */
-  readonly seconds: number;
+  /** Time until the response, in milliseconds. */
+  readonly durationMs: number;
+  /** Stable name of the error in the response. */
+  readonly code?: ErrorCode;
 }
 
 /** Durations of one route, method and status. */
@@ -38,7 +30,7 @@ const METHODS: readonly string[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELE
 /** Counts requests by route, method and status. The number of metrics does not depend on what clients send. */
 export class RequestMetrics {
   readonly #histograms = new Map<string, Histogram>();
-  readonly #rejected = new Map<Rejection, number>();
+  readonly #refused = new Map<ErrorCode, number>();
   #inFlight = 0;
 
   /** Counts a request that has begun. */
@@ -47,20 +39,17 @@ export class RequestMetrics {
   }
 
   /** Counts a request that was answered, for each `start()`. */
-  end({ route = "unmatched", method, status, seconds }: AnsweredRequest): void {
+  end({ path: route = "unmatched", method, status, durationMs, code }: AnsweredRequest): void {
     this.#inFlight--;
     const labels = { route, method: METHODS.includes(method) ? method : "other", status: String(status) };
     const key = Object.values(labels).join(" ");
     const found = this.#histograms.get(key) ?? { labels, counts: Array(BOUNDS.length + 1).fill(0), sum: 0 };
     this.#histograms.set(key, found);
+    const seconds = durationMs / 1_000;
     const bucket = BOUNDS.findIndex((bound) => seconds <= bound);
     found.counts[bucket < 0 ? BOUNDS.length : bucket]++;
     found.sum += seconds;
-  }
-
-  /** Counts a request that was refused before its route ran. */
-  reject(reason: Rejection): void {
-    this.#rejected.set(reason, (this.#rejected.get(reason) ?? 0) + 1);
+    if (code !== undefined) this.#refused.set(code, (this.#refused.get(code) ?? 0) + 1);
   }
 
   /** Returns the metrics. */
@@ -79,10 +68,10 @@ export class RequestMetrics {
         samples: [{ value: this.#inFlight }],
       },
       {
-        name: "openfinops_http_requests_rejected_total",
-        help: "Requests refused before their route ran, by reason",
+        name: "openfinops_http_requests_refused_total",
+        help: "Requests that were answered with an error, by its code",
         type: "counter",
-        samples: [...this.#rejected].map(([reason, value]) => ({ labels: { reason }, value })),
+        samples: [...this.#refused].map(([code, value]) => ({ labels: { code }, value })),
       },
     ];
   }

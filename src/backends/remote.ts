@@ -1,0 +1,289 @@
+import { BackendError, closedBackend, describe } from "../errors.ts";
+import type { Batch, WriteRefusal, WriteResult } from "../pipeline/sink.ts";
+import type { AggregateRow } from "../records/aggregation.ts";
+import type { DatasetName } from "../records/dataset.ts";
+import type { Backend, BackendStats, ProbeReport } from "./backend.ts";
+import { MemoryDocuments } from "./memory/documents.ts";
+import { remoteFailure, signOf } from "./remote/failures.ts";
+
+/** Paths of the datasets below `/api/v1/`. */
+export const DATASET_PATHS: Readonly<Record<DatasetName, string>> = {
+  system_metrics: "system-metrics",
+  service_metrics: "service-metrics",
+  device_metrics: "devices",
+  usage_records: "usage",
+  cost_entries: "costs",
+};
+
+/** Options of a {@linkcode RemoteBackend}. */
+export interface RemoteOptions {
+  /** URL of the server, without a path behind its own. */
+  readonly url: URL;
+  /** Returns the token for a request, so that a renewed one needs no restart; none where the server asks for none. */
+  readonly token?: () => string | undefined;
+  /** Certificates in PEM of authorities to trust, beside those of the system. */
+  readonly caCerts?: readonly string[];
+  /**
+   * Time limit of a request, in milliseconds.
+   *
+   * @default {60_000}
+   */
+  readonly timeoutMs?: number;
+}
+
+/** The longest that an answer may ask to wait, in milliseconds. */
+const MAX_RETRY_AFTER_MS = 300_000;
+/** Characters of an answer's words in a message. */
+const MAX_REASON = 200;
+
+/** Answer of the server to records, or its error. */
+interface IngestAnswer {
+  readonly duplicates?: unknown;
+  readonly refused?: unknown;
+  readonly error?: { readonly message?: unknown; readonly refused?: unknown };
+}
+
+/**
+ * Sends batches to an OpenFinOps server: `POST /api/v1/DATASET` as NDJSON, gzipped, under the id of the batch as
+ * `Idempotency-Key`. The server knows the key, so that a repeated batch changes nothing. Records cannot be read through it.
+ */
+export class RemoteBackend implements Backend {
+  readonly name = "server";
+  readonly isDurable = true;
+  /** State of monitors. It ends with the process: the server has its own monitors. */
+  readonly documents: MemoryDocuments = new MemoryDocuments();
+  readonly location: string;
+  readonly #options: RemoteOptions;
+  readonly #client: Deno.HttpClient | undefined;
+  readonly #closing = new AbortController();
+  /** Batches of which an attempt ended without an answer: they may be stored. */
+  readonly #uncertain = new Set<string>();
+  #prepared: { id: string; body: Promise<Uint8Array<ArrayBuffer>> } | undefined;
+  /** Time before which the server wants no request, by `performance.now()`. */
+  #notBefore = 0;
+
+  /** Opens no connection by itself. */
+  constructor(options: RemoteOptions) {
+    this.#options = options;
+    const { origin, pathname } = options.url;
+    this.location = `${origin}${pathname.replace(/\/+$/, "")}`;
+    const { caCerts } = options;
+    this.#client = caCerts && Deno.createHttpClient({ caCerts: [...caCerts] });
+  }
+
+  prepare({ id, records }: Batch): void {
+    const body = encode(records);
+    body.catch(() => {}); // the write meets the same
+    this.#prepared = { id, body };
+  }
+
+  async write(batch: Batch): Promise<WriteResult> {
+    const { id, records, dataset } = batch;
+    const body = await (this.#prepared?.id === id ? this.#prepared.body : encode(records));
+    this.#prepared = undefined;
+    await this.#waitForServer();
+    const { response, answer } = await this.#post(`/api/v1/${DATASET_PATHS[dataset.name]}`, id, body);
+    if (response.status !== 422 && !response.ok) throw this.#refusal(response, answer, id);
+    const result = this.#resultOf(response, answer, records.length);
+    this.#uncertain.delete(id);
+    return result;
+  }
+
+  /** The server cannot be asked for records that wait in it; its key of a batch tells it from others. */
+  finishWrites(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  // deno-lint-ignore require-yield -- nothing can be read
+  async *read<T>(): AsyncGenerator<T[]> {
+    throw this.#unsupported("read");
+  }
+
+  aggregate(): Promise<AggregateRow[]> {
+    return Promise.reject(this.#unsupported("read"));
+  }
+
+  deleteBefore(): Promise<number> {
+    return Promise.reject(this.#unsupported("delete from"));
+  }
+
+  stats(): Promise<BackendStats> {
+    return Promise.reject(this.#unsupported("read"));
+  }
+
+  /** Asks the server whether it is ready. */
+  async probe(): Promise<ProbeReport> {
+    const response = await this.#fetch("/readyz", { method: "GET" }, "reach");
+    await response.body?.cancel();
+    return {
+      writable: response.ok,
+      details: { url: this.location, status: response.status },
+      warnings: response.ok ? [] : ["The server is not ready."],
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing.abort(closedBackend("write to", this.location));
+    this.#client?.close();
+    return Promise.resolve();
+  }
+
+  async #post(
+    path: string,
+    id: string,
+    body: Uint8Array<ArrayBuffer>,
+  ): Promise<{ response: Response; answer: IngestAnswer }> {
+    const headers = {
+      "content-type": "application/x-ndjson",
+      "content-encoding": "gzip",
+      "idempotency-key": id,
+    };
+    try {
+      const response = await this.#fetch(path, { method: "POST", headers, body }, "write to");
+      const text = await response.text().catch((error) => {
+        throw remoteFailure({ operation: "write to", name: this.location, ...signOf(error) });
+      });
+      return { response, answer: readJson(text) };
+    } catch (error) {
+      this.#uncertain.add(id);
+      throw error;
+    }
+  }
+
+  async #fetch(path: string, request: RequestInit, operation: string): Promise<Response> {
+    const { token, timeoutMs = 60_000 } = this.#options;
+    const { signal } = this.#closing;
+    signal.throwIfAborted();
+    const secret = token?.();
+    const headers = new Headers(request.headers);
+    if (secret !== undefined) headers.set("authorization", `Bearer ${secret}`);
+    try {
+      return await fetch(`${this.location}${path}`, {
+        ...request,
+        headers,
+        redirect: "manual", // another server must not get the token
+        client: this.#client,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteFailure({ operation, name: this.location, ...signOf(error) });
+    }
+  }
+
+  /** Reads how many records were there already, and which were refused; all others are the server's now. */
+  #resultOf(response: Response, answer: IngestAnswer, records: number): WriteResult {
+    const refused = response.status === 422 ? readRefused(answer, records) : [];
+    if (refused === undefined) {
+      throw this.#unexpected(response, "its answer does not name the refused records");
+    }
+    const { duplicates } = answer;
+    const known = Number.isSafeInteger(duplicates) ? duplicates as number : 0;
+    return {
+      committed: records - refused.length - known,
+      duplicates: known,
+      restated: 0,
+      ...(refused.length > 0 ? { refused } : {}),
+    };
+  }
+
+  #refusal(response: Response, answer: IngestAnswer, id: string): BackendError {
+    const { status, headers } = response;
+    const message = answer.error?.message;
+    const wait = readRetryAfter(headers.get("retry-after"));
+    if (wait !== undefined) this.#notBefore = performance.now() + wait;
+    // An earlier attempt may have stored the whole: parts of it would be stored again under other keys.
+    if (status === 413 && this.#uncertain.has(id)) {
+      return this.#unexpected(response, "the request is too large");
+    }
+    if (status >= 500) this.#uncertain.add(id);
+    const words = typeof message === "string" ? `: ${message.slice(0, MAX_REASON)}` : "";
+    return remoteFailure({
+      operation: "write to",
+      name: this.location,
+      sign: `${status} `,
+      reason: `status ${status}${words}`,
+    });
+  }
+
+  #unexpected({ status }: Response, problem: string): BackendError {
+    return new BackendError(
+      `Cannot write to ${this.location}: status ${status}, but ${problem}. Update the server.`,
+      {
+        code: "SERVER_UNSUPPORTED",
+        operation: "write to",
+        kind: "operator",
+      },
+    );
+  }
+
+  #unsupported(operation: string): BackendError {
+    return new BackendError(`Cannot ${operation} ${this.location}: this connection only sends records.`, {
+      code: "SERVER_UNSUPPORTED",
+      operation,
+      kind: "operator",
+    });
+  }
+
+  /** Waits until the server wants requests again, or the backend is closed. */
+  async #waitForServer(): Promise<void> {
+    const { signal } = this.#closing;
+    signal.throwIfAborted();
+    const ms = this.#notBefore - performance.now();
+    if (ms <= 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    await promise;
+    clearTimeout(timer);
+    signal.throwIfAborted();
+  }
+}
+
+/** Encodes records as gzipped NDJSON. */
+async function encode(records: readonly unknown[]): Promise<Uint8Array<ArrayBuffer>> {
+  const lines = records.map((record) => `${JSON.stringify(record)}\n`);
+  const zipped = new Blob(lines).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Uint8Array(await new Response(zipped).arrayBuffer());
+}
+
+/** Reads a JSON object; empty where it is none, as of a proxy. */
+function readJson(text: string): IngestAnswer {
+  try {
+    const found: unknown = JSON.parse(text);
+    return typeof found === "object" && found !== null ? found : {};
+  } catch {
+    return {};
+  }
+}
+
+/** Reads the refused records of an answer; undefined where they are not all named. */
+function readRefused(answer: IngestAnswer, records: number): WriteRefusal[] | undefined {
+  const refused = answer.refused ?? answer.error?.refused;
+  if (!Array.isArray(refused) || refused.length === 0) return undefined;
+  const found = new Map<number, WriteRefusal>();
+  for (const { line, field, code, message } of refused) {
+    const index = Number(line) - 1;
+    if (!Number.isSafeInteger(index) || index < 0 || index >= records) return undefined;
+    found.set(index, { index, error: refusalOf({ field, code, message }) });
+  }
+  return [...found.values()];
+}
+
+function refusalOf(
+  { field, code, message }: { field?: unknown; code?: unknown; message?: unknown },
+): Error {
+  const text = typeof message === "string" ? message : `field ${describe(field)} (${describe(code)})`;
+  return new BackendError(`The server refused the record: ${text}`, {
+    code: "DATA_REFUSED",
+    operation: "write to",
+    kind: "data",
+  });
+}
+
+/** Reads a time to wait in seconds, or a date, in milliseconds. */
+function readRetryAfter(text: string | null): number | undefined {
+  if (text === null) return undefined;
+  const ms = /^\d+$/.test(text) ? Number(text) * 1_000 : Date.parse(text) - Date.now();
+  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS) : undefined;
+}
