@@ -7,6 +7,7 @@ import {
   type PersistenceConfig,
   resolveConfig,
 } from "../config.ts";
+import { ConfigError, describePath } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Format, FORMATS, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
@@ -68,13 +69,36 @@ export function readConfig(given: Arguments): PersistenceConfig {
   const url = given.text("connection-string");
   // A database given by an option takes precedence over both variables.
   const backend = given.text("backend") ?? (url === undefined ? env("OPENFINOPS_BACKEND") : undefined);
-  const connectionString = url ?? env("OPENFINOPS_CONNECTION_STRING") ?? env("OPENFINOPS_DB_URL");
+  const connectionString = url ?? env("OPENFINOPS_CONNECTION_STRING") ?? env("OPENFINOPS_DB_URL") ??
+    readConnectionFile();
   return {
     backend: backend as PersistenceConfig["backend"],
     // Without any of them the command uses a file: the memory backend would end with the command.
     connectionString: connectionString ?? defaultConnectionString(backend),
     sqliteDriver: given.text("sqlite-driver") as PersistenceConfig["sqliteDriver"],
   };
+}
+
+/** Reads the connection string from a file, as secrets of containers are. */
+function readConnectionFile(): string | undefined {
+  const path = env("OPENFINOPS_CONNECTION_STRING_FILE");
+  return path === undefined ? undefined : readSecretFile(path, "the connection string").trim();
+}
+
+/**
+ * Reads a file that a variable or an option names.
+ *
+ * @throws {ConfigError} If it cannot be read.
+ */
+export function readSecretFile(path: string, what: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    throw new ConfigError(`Cannot read ${what}: ${describePath(path)} is no readable file. Name another.`, {
+      code: "FILE_NOT_FOUND",
+    });
+  }
 }
 
 /** Signals that end a program. Windows also ends one on Ctrl-Break and when its window closes. */

@@ -23,6 +23,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./serve.ts")).serveCommand,
   },
   {
+    name: "probe",
+    summary: "ask a server or an agent if it is ready; exits with 3 if not",
+    load: async () => (await import("./probe.ts")).probe,
+  },
+  {
     name: "dashboard",
     summary: "show costs, budgets, clusters and models in a browser, on this machine",
     load: async () => (await import("./dashboard.ts")).dashboard,

@@ -7,7 +7,7 @@ import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { LOG_FORMATS, type LogFields } from "./log.ts";
-import { readDurationMs, readName, UsageError } from "./option_values.ts";
+import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
 import { isLogging, note, useLog } from "./output.ts";
 
 /** Counters that a log shows, summed over datasets. */

@@ -37,6 +37,9 @@ const EXAMPLES = [
 
 const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ["OPENFINOPS_CONNECTION_STRING", "default of --connection-string (also OPENFINOPS_DB_URL)"],
+  ["OPENFINOPS_CONNECTION_STRING_FILE", "file with it, as secrets of containers are"],
+  ["OPENFINOPS_TOKEN", "token of the server of --send"],
+  ["OPENFINOPS_TOKEN_FILE", "file with it"],
   ["OPENFINOPS_BACKEND", "default of --backend, unless --connection-string is given"],
   ["OPENFINOPS_TIME_ZONE", "default of --time-zone"],
   ["OPENFINOPS_RETENTION_DAYS", "default of cleanup --retention-days"],

@@ -4,10 +4,10 @@
  * @module
  */
 import { RemoteBackend } from "../backends/remote.ts";
-import { BackendError, ConfigError, describePath } from "../errors.ts";
+import { BackendError, ConfigError } from "../errors.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { env } from "./command.ts";
-import { invalidValue, UsageError } from "./option_values.ts";
+import { env, readSecretFile } from "./command.ts";
+import { readUrl, UsageError } from "../query/option_values.ts";
 
 /** Variable with the token. */
 export const TOKEN = "OPENFINOPS_TOKEN";
@@ -50,17 +50,14 @@ export function readRemote(given: Arguments): Remote | undefined {
     given.text(name) !== undefined
   );
   if (other !== undefined) throw conflict(`--send and --${other} name two places. Remove one.`);
-  const url = URL.parse(text);
-  const isPlain = url && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "" &&
-    url.search === "" && url.hash === "";
-  if (!isPlain) throw invalidValue("send", "a URL such as https://finops.example:8430, without a user", text);
+  const url = readUrl("send", text);
   const { token, from } = readToken();
   const isLocal = /^(localhost|127\..*|\[::1\])$/.test(url.hostname);
   return {
     backend: new RemoteBackend({
       url,
       token,
-      caCerts: caFile === undefined ? undefined : [readFile(caFile, "the certificates")],
+      caCerts: caFile === undefined ? undefined : [readSecretFile(caFile, "the certificates")],
     }),
     tokenFrom: from,
     isExposed: from !== "no token" && url.protocol === "http:" && !isLocal,
@@ -76,7 +73,7 @@ function readToken(): { token: () => string | undefined; from: string } {
   }
   const path = env(TOKEN_FILE);
   if (path === undefined) return { token: () => undefined, from: "no token" };
-  const read = () => checkToken(readFile(path, "the token"), TOKEN_FILE);
+  const read = () => checkToken(readSecretFile(path, "the token"), TOKEN_FILE);
   read(); // an error at the start stops the command, one later does not
   const token = () => {
     try {
@@ -97,17 +94,6 @@ function checkToken(text: string, variable: string): string {
     `Cannot use the token of ${variable}: it must be one line of visible characters. Copy it again.`,
     { code: "TOKEN_REFUSED" },
   );
-}
-
-function readFile(path: string, what: string): string {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new ConfigError(`Cannot read ${what}: ${describePath(path)} is no readable file. Name another.`, {
-      code: "FILE_NOT_FOUND",
-    });
-  }
 }
 
 function conflict(message: string): UsageError {

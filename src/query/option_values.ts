@@ -132,3 +132,16 @@ export function readName<T extends string>(what: string, text: string, names: re
     code: "INVALID_OPTION",
   });
 }
+
+/**
+ * Reads the URL of a server, without user, parameters and fragment.
+ *
+ * @throws {UsageError} If it is none.
+ */
+export function readUrl(option: string, text: string): URL {
+  const url = URL.parse(text);
+  const isPlain = url && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "" &&
+    url.search === "" && url.hash === "";
+  if (isPlain) return url;
+  throw invalidValue(option, "a URL such as https://finops.example:8430, without a user", text);
+}
