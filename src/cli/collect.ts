@@ -8,12 +8,15 @@ import { costEntries } from "../records/cost_entry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
+import type { Listening } from "../server/serve.ts";
+import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { summarize } from "./collect_summary.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";
 import { countersOf, readLog, startHeartbeat } from "./heartbeat.ts";
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
+import { type ListenAddress, readListen } from "./listen.ts";
 import { LOG_OPTIONS } from "./log.ts";
 import { Notifier, notify, readChannels } from "./notifications.ts";
 import { readAmount, readDurationMs, readPairs, UsageError } from "../query/option_values.ts";
@@ -60,6 +63,11 @@ export const collect: Command = {
       summary: "journal samples here first, to survive crashes and outages",
     },
     ...SEND_OPTIONS,
+    {
+      name: "listen",
+      value: "HOST:PORT",
+      summary: "serve /metrics, /healthz and /readyz here; a port alone is on loopback",
+    },
     ...LOG_OPTIONS,
     { name: "dry-run", summary: "check the options, and say what would be sampled and where it goes" },
   ],
@@ -73,12 +81,14 @@ export const collect: Command = {
     const heartbeatMs = readLog(given);
     const plan = readPlan(given);
     const remote = readRemote(given);
+    const address = given.text("listen");
+    const listen = address === undefined ? undefined : readListen(address);
     const target = remote?.backend.location ?? databaseName(given);
     const stop = listenForStop();
     try {
       const host = await unlessAborted(openHost(note, plan.intervalMs), stop.signal);
       if (host === STOPPED) return note("Stopped before the first sample.", "info");
-      const run = { given, plan, remote, target, heartbeatMs, signal: stop.signal };
+      const run = { given, plan, remote, target, listen, heartbeatMs, signal: stop.signal };
       if (given.has("dry-run")) return print(`Would sample ${describeRun(host, run)}.`);
       reportStart(host, run);
       if (remote) await collectInto(remote.backend, host, run);
@@ -102,6 +112,8 @@ interface Run {
   readonly remote: Remote | undefined;
   /** Name of the database or the server. */
   readonly target: string;
+  /** Address of probes and metrics, if they are served. */
+  readonly listen: ListenAddress | undefined;
   readonly heartbeatMs: number;
   readonly signal: AbortSignal;
 }
@@ -125,7 +137,7 @@ function reportStart(host: Host, run: Run): void {
 
 /** Samples into a backend until the end, and prints a summary. */
 async function collectInto(backend: Backend, host: Host, run: Run): Promise<void> {
-  const { given, plan, remote, heartbeatMs, signal } = run;
+  const { given, plan, remote, listen, heartbeatMs, signal } = run;
   const spoolDirectory = given.text("spool-directory");
   // A server has the rules, the budgets and the channels.
   const channels = remote ? [] : readChannels();
@@ -142,7 +154,9 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
   const costs = await CostObservatory.open(config);
   const stats = () => [hub.stats(), costs.stats()];
   const heartbeat = startHeartbeat(stats, heartbeatMs);
+  let status: Listening | undefined;
   try {
+    if (listen) status = await serveStatus(stats, listen);
     const parts = { hub, costs, nodeId: plan.nodeId ?? host.name, reporter };
     await Promise.all([
       sampleUntil(signal, plan, { ...parts, host }),
@@ -155,6 +169,7 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
     heartbeat[Symbol.dispose]();
     await notifier.close();
     if (!remote) await notify(backend, channels);
+    await status?.close({ deadlineMs: 0 });
     if (isLogging()) note("Stopped.", "info", countersOf(stats()));
     const { turnedAway } = reporter;
     const { lastError } = {
@@ -163,6 +178,14 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
     };
     summarize(run, { samples, entries, turnedAway, lastError });
   }
+}
+
+/** Serves probes and metrics. */
+async function serveStatus(stats: () => StoreStats[], address: ListenAddress): Promise<Listening> {
+  const { serveAgentStatus } = await import("../server/agent_status.ts");
+  const status = await serveAgentStatus(stats, address);
+  note(`Serving /metrics on ${status.url}`, "info");
+  return status;
 }
 
 function readPlan(given: Arguments): CollectPlan {

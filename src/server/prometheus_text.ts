@@ -53,6 +53,16 @@ export function pipelineFamilies(stores: readonly StoreStats[]): MetricFamily[] 
   }));
 }
 
+/** Metric of a readiness probe. */
+export function readyFamily(isReady: boolean): MetricFamily {
+  return {
+    name: "openfinops_ready",
+    help: "1 if the process is ready, as /readyz says",
+    type: "gauge",
+    samples: [{ value: isReady ? 1 : 0 }],
+  };
+}
+
 /** Start of the process, in epoch seconds. */
 const STARTED = performance.timeOrigin / 1_000;
 
