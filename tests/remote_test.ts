@@ -1,3 +1,4 @@
+import { generate } from "selfsigned";
 import { BackendError, type CloseReport, ObservabilityHub, type TelemetryEvent } from "../mod.ts";
 import { RemoteBackend, type RemoteOptions } from "../src/backends/remote.ts";
 import { REMOTE_FAILURES } from "../src/backends/remote/failures.ts";
@@ -262,4 +263,31 @@ Deno.test("RemoteBackend has a kind for every status", () => {
     else if (status >= 500 || [408, 429].includes(status)) assertEquals(kind, "transient", String(status));
     else assertEquals(kind, "operator", String(status));
   }
+});
+
+Deno.test("RemoteBackend trusts a CA of its own for TLS, and says when a certificate is not trusted", async () => {
+  const authority = await generate([{ name: "commonName", value: "CA" }], {
+    extensions: [{ name: "basicConstraints", cA: true, critical: true }],
+  });
+  const pair = await generate([{ name: "commonName", value: "server" }], {
+    ca: { key: authority.private, cert: authority.cert },
+    extensions: [{ name: "subjectAltName", altNames: [{ type: 7, ip: "127.0.0.1" }] }],
+  });
+  const keys: (string | null)[] = [];
+  const listen = { port: 0, hostname: "127.0.0.1", cert: pair.cert, key: pair.private, onListen: () => {} };
+  const server = Deno.serve(listen, async (request) => {
+    await request.arrayBuffer();
+    keys.push(request.headers.get("idempotency-key"));
+    return Response.json({});
+  });
+  const url = new URL(`https://127.0.0.1:${server.addr.port}`);
+  const batch = { id: "b1", dataset: systemMetrics, records: [{ timestamp: 1 }] };
+  const trusting = new RemoteBackend({ url, caCerts: [authority.cert] });
+  assertEquals((await trusting.write(batch as never)).committed, 1);
+  await trusting.close();
+  const other = new RemoteBackend({ url });
+  const error = await assertRejects(() => other.write(batch as never), BackendError) as BackendError;
+  assertEquals([error.code, error.kind, keys], ["TLS_FAILED", "operator", ["b1"]], error.message);
+  await other.close();
+  await server.shutdown();
 });
