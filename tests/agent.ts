@@ -13,8 +13,8 @@ export interface LogLine {
 export interface Agent extends AsyncDisposable {
   /** Lines on stderr up to now. */
   readonly lines: readonly string[];
-  /** Waits until a line fulfills a condition, and returns it; rejects if the agent ends before. */
-  line(isWanted: (line: string) => boolean): Promise<string>;
+  /** Waits for a line that fulfills a condition, and returns it; rejects if the agent ends before. */
+  line(isWanted: (line: string) => boolean, options?: { isNew?: boolean }): Promise<string>;
   /** Sends a signal, waits for the end, and returns exit code and stdout. */
   stop(signal?: Deno.Signal): Promise<{ code: number; out: string }>;
 }
@@ -60,9 +60,9 @@ export function startAgent(
   return {
     lines,
     stop,
-    line(isWanted) {
+    line(isWanted, { isNew = false } = {}) {
       return new Promise((resolve, reject) => {
-        let seen = 0;
+        let seen = isNew ? lines.length : 0;
         const check = () => {
           const found = lines.slice(seen).find(isWanted);
           seen = lines.length;

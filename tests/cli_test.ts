@@ -70,6 +70,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
   assertEquals(commands, [
     "collect",
     "serve",
+    "probe",
     "dashboard",
     "report",
     "database init",
