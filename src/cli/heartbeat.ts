@@ -66,8 +66,11 @@ export function countersOf(stores: readonly StoreStats[]): LogFields {
 
 /** Logs the counters again and again, until it is disposed of; nothing where messages are for people. */
 export function startHeartbeat(stores: () => readonly StoreStats[], everyMs: number): Disposable {
-  const timer = isLogging()
-    ? setInterval(() => note("Running.", "info", countersOf(stores())), everyMs)
-    : undefined;
+  return repeat(() => isLogging() && note("Running.", "info", countersOf(stores())), everyMs);
+}
+
+/** Does something again and again, until it is disposed of. */
+export function repeat(work: () => void, everyMs: number): Disposable {
+  const timer = setInterval(work, everyMs);
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }

@@ -56,9 +56,10 @@ export class OutageReporter {
   }
 
   /** Reports the end of an outage. */
-  checkRecovery({ datasets: { system_metrics } }: StoreStats): void {
-    if (system_metrics?.lastError !== undefined) return;
-    if (this.#failures >= MIN_FAILURES) note("The database stores records again.", "info");
+  checkRecovery(...stores: readonly StoreStats[]): void {
+    const pipelines = stores.flatMap(({ datasets }) => Object.values(datasets));
+    if (pipelines.some(({ lastError }) => lastError !== undefined)) return;
+    if (this.#failures >= MIN_FAILURES) note("Records are stored again.", "info");
     this.#failures = 0;
   }
 

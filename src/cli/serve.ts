@@ -1,9 +1,10 @@
+import project from "../../deno.json" with { type: "json" };
 import type { PersistenceConfig } from "../config.ts";
 import { BackendError, messageOf } from "../errors.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import { isLoopbackName, TokenAccess } from "../server/access.ts";
-import { createApp } from "../server/app.ts";
+import { type Answered, createApp } from "../server/app.ts";
 import type { Limits } from "../server/limits.ts";
 import type { MetricIntakeOptions, UsageSource } from "../server/metric_intake.ts";
 import { type OpenedResources, openResources } from "../server/resources.ts";
@@ -20,7 +21,11 @@ import {
   readConfig,
   sqliteFile,
 } from "./command.ts";
-import { invalidValue, readCount, readDurationMs, UsageError } from "../query/option_values.ts";
+import { readCount, readDurationMs, UsageError } from "../query/option_values.ts";
+import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
+import { readListen } from "./listen.ts";
+import { LOG_OPTIONS, type LogFields } from "./log.ts";
+import { OutageReporter } from "./outage_reporter.ts";
 import { formatThings, note } from "./output.ts";
 import { readMapping } from "./scrape.ts";
 
@@ -28,6 +33,9 @@ import { readMapping } from "./scrape.ts";
 const DEFAULT_LISTEN = "127.0.0.1:8430";
 /** Folder of the spool of a database server. */
 const DEFAULT_SPOOL = "openfinops-spool";
+
+/** Time between looks if an outage is over, in milliseconds. */
+const RECOVERY_MS = 1_000;
 
 /** `openfinops serve` */
 export const serveCommand: Command = {
@@ -71,6 +79,7 @@ export const serveCommand: Command = {
       value: "TIME",
       summary: "time to finish requests and commit at the end (default 10s)",
     },
+    ...LOG_OPTIONS,
   ],
   examples: [
     "openfinops serve",
@@ -92,7 +101,10 @@ export const serveCommand: Command = {
         throw error;
       }
       using _watch = watchFiles(plan, listening);
-      note(`Listening on ${listening.url} for ${databaseName(given)}.`);
+      const stats = () => [resources.hub.stats(), resources.costs.stats()];
+      note(`Listening on ${listening.url} for ${databaseName(given)}.`, "info", { version: project.version });
+      using _heartbeat = startHeartbeat(stats, plan.heartbeatMs);
+      using _recovery = repeat(() => plan.reporter.checkRecovery(...stats()), RECOVERY_MS);
       await stopped(stop.signal);
       stop.dispose(); // a second signal ends the process at once
       await close(listening, resources, plan.deadlineMs);
@@ -112,9 +124,15 @@ interface Plan extends ServeOptions {
   /** True to answer without a token on any address. */
   readonly isInsecure: boolean;
   readonly files: CertificateFiles | undefined;
+  readonly heartbeatMs: number;
+  /** Reports events of the resources. */
+  readonly reporter: OutageReporter;
 }
 
 async function readPlan(given: Arguments): Promise<Plan> {
+  const heartbeatMs = readLog(given);
+  const reporter = new OutageReporter();
+  const onEvent = (event: TelemetryEvent) => reporter.report(event);
   const count = (name: string) => {
     const text = given.text(name);
     return text === undefined ? undefined : readCount(name, text, 1);
@@ -142,6 +160,8 @@ async function readPlan(given: Arguments): Promise<Plan> {
     isInsecure: given.has("insecure"),
     files,
     certificate: files && await readCertificate(files),
+    heartbeatMs,
+    reporter,
   };
 }
 
@@ -186,7 +206,7 @@ function watchFiles({ files, certificate }: Plan, listening: Listening): Disposa
   return watchCertificate(files, certificate, {
     onChange(changed) {
       listening.useCertificate(changed);
-      note(`Using the new certificate of ${files.certFile}.`);
+      note(`Using the new certificate of ${files.certFile}.`, "info");
     },
     onFault: (error) => note(`${messageOf(error)} The one before stays in use.`),
   });
@@ -195,32 +215,17 @@ function watchFiles({ files, certificate }: Plan, listening: Listening): Disposa
 /** Finishes requests and commits what was accepted, within the deadline. */
 async function close(listening: Listening, resources: OpenedResources, deadlineMs: number): Promise<void> {
   const end = performance.now() + deadlineMs;
-  note(`Stopping; finishing requests and committing within ${deadlineMs / 1_000} s.`);
+  note(`Stopping; finishing requests and committing within ${deadlineMs / 1_000} s.`, "info");
   await listening.close({ deadlineMs });
-  reportClose(await resources.close({ deadlineMs: Math.max(0, end - performance.now()) }));
-}
-
-function onEvent(event: TelemetryEvent): void {
-  note(`${event.type}: ${event.message}`);
+  const report = await resources.close({ deadlineMs: Math.max(0, end - performance.now()) });
+  reportClose(report, countersOf([resources.hub.stats(), resources.costs.stats()]));
 }
 
 /** Reports an answer whose cause the client was not told. */
-export function noteFailure(
-  { method, path, error }: { method: string; path?: string; error?: unknown },
-): void {
+export function noteFailure({ method, path, status, code, error }: Answered): void {
   if (error === undefined) return;
-  note(`${method} ${path}: ${error instanceof Error ? error.stack ?? error.message : String(error)}`);
-}
-
-/** Reads `HOST:PORT`, `[::1]:PORT`, `:PORT` for all addresses, or `PORT` on loopback. */
-function readListen(text: string): { hostname: string; port: number } {
-  const [, host, digits] = /^(?:(\[[\da-f:.]+\]|[^:[\]]*):)?(\d{1,5})$/i.exec(text) ?? [];
-  const port = Number(digits);
-  if (digits === undefined || port > 65_535) {
-    throw invalidValue("listen", "HOST:PORT such as 127.0.0.1:8430 or 0.0.0.0:8430", text);
-  }
-  if (host === undefined) return { hostname: "127.0.0.1", port };
-  return { hostname: host === "" ? "0.0.0.0" : host.replace(/^\[|\]$/g, ""), port };
+  const cause = error instanceof Error ? error.stack ?? error.message : String(error);
+  note(`${method} ${path}: ${cause}`, "error", { status, code });
 }
 
 /** What becomes of metrics and spans of other programs. */
@@ -257,10 +262,14 @@ export function stopped(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
-function reportClose({ committed, spooled, deadLettered, lost }: CloseReport): void {
+function reportClose({ committed, spooled, deadLettered, lost }: CloseReport, fields: LogFields): void {
   const spoolNote = spooled > 0 ? `; kept ${formatThings(spooled, "record", "records")} in the spool` : "";
   const refused = deadLettered > 0 ? `; the database refused ${deadLettered}` : "";
-  note(`Stopped. Stored ${formatThings(committed, "record", "records")}${spoolNote}${refused}.`);
+  note(
+    `Stopped. Stored ${formatThings(committed, "record", "records")}${spoolNote}${refused}.`,
+    "info",
+    fields,
+  );
   if (lost === 0) return;
   throw new BackendError(
     `Lost ${formatThings(lost, "record", "records")}: the database did not take them in time. Use a spool.`,

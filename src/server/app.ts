@@ -4,10 +4,12 @@
  * @module
  */
 import { Hono } from "hono";
+import type { ErrorCode } from "../errors.ts";
 import type { Access } from "./access.ts";
 import { readBody, streamBody } from "./body.ts";
 import { DEFAULT_LIMITS, type Limits, Occupancy, RateLimiter } from "./limits.ts";
-import { problem, RequestError } from "./problems.ts";
+import { codeOf, problem, RequestError } from "./problems.ts";
+import { RequestMetrics } from "./request_metrics.ts";
 import type { Route, ServerResources } from "./route.ts";
 import { ROUTES } from "./routes.ts";
 
@@ -21,6 +23,8 @@ export interface Answered {
   readonly status: number;
   /** Time from the headers of the request to those of the response, in milliseconds. */
   readonly durationMs: number;
+  /** Stable name of the error in the response, if it is one. */
+  readonly code?: ErrorCode;
   /** The error that no code explains, if any. */
   readonly error?: unknown;
 }
@@ -62,17 +66,20 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   const occupancy = new Occupancy(limits.maxRequests);
   const rates = new RateLimiter(limits.maxRatePerToken);
   const hono = new Hono<{ Bindings: Bindings }>();
-  const failures = new WeakMap<Response, unknown>();
+  const requests = resources.requests ?? new RequestMetrics();
+  const shared = { ...resources, requests };
+  const failures = new WeakMap<Response, { code: ErrorCode; error?: unknown }>();
   const fail = (error: unknown) => {
     const response = problem(error);
-    if (response.status === 500) failures.set(response, error);
+    failures.set(response, { code: codeOf(error), error: response.status === 500 ? error : undefined });
     return response;
   };
   const translate = async (route: Route, request: Request, error: unknown) => {
     if (!route.translate) throw error;
     const response = fail(error);
     const translated = await route.translate(response, request);
-    if (failures.has(response)) failures.set(translated, failures.get(response));
+    const failure = failures.get(response);
+    if (failure) failures.set(translated, failure);
     return translated;
   };
   for (const route of routes) {
@@ -96,7 +103,7 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
             body: bodyReader(context.env.body, request, bounds, route),
             chunks: () => streamBody(context.env.body, request.headers, bounds, route.encodings),
           },
-          resources,
+          shared,
         );
       };
       return await answer().catch((error) => translate(route, request, error));
@@ -120,18 +127,21 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   return {
     async fetch(request, body = request.body ?? NOTHING) {
       const start = performance.now();
+      requests.start();
       const bindings: Bindings = { body };
       const response = await Promise.try(() => hono.fetch(request, bindings)).catch(fail);
       for (const [name, value] of SECURITY_HEADERS) {
         if (!response.headers.has(name)) response.headers.set(name, value);
       }
-      onAnswer?.({
+      const answered: Answered = {
         method: request.method,
         path: bindings.path,
         status: response.status,
         durationMs: performance.now() - start,
-        error: failures.get(response),
-      });
+        ...failures.get(response),
+      };
+      requests.end(answered);
+      onAnswer?.(answered);
       return response;
     },
   };

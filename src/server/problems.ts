@@ -88,6 +88,11 @@ function isInvalid(error: unknown): error is InstanceType<typeof INVALID[number]
   return INVALID.some((kind) => error instanceof kind);
 }
 
+/** Code of an error in a response. */
+export function codeOf(error: unknown): ErrorCode {
+  return describeProblem(error).code;
+}
+
 function describeProblem(error: unknown): Pick<RequestError, "code" | "message"> & Partial<RequestError> {
   if (error instanceof RequestError) return error;
   if (error instanceof ValidationError) {
