@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { AGENTS } from "./mutations/agents.ts";
 import { API } from "./mutations/api.ts";
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
@@ -41,4 +42,5 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   store: STORE,
   behavior: BEHAVIOR,
   notifications: NOTIFICATIONS,
+  agents: AGENTS,
 };

@@ -1,0 +1,103 @@
+/** Changes to agents that send to a server, to metrics and to logs. */
+import type { Mutation } from "../mutations.ts";
+
+export const AGENTS: readonly Mutation[] = [
+  {
+    name: "remote-split-uncertain",
+    file: "src/backends/remote.ts",
+    before: "if (status === 413 && this.#uncertain.has(id))",
+    after: "if (status === 414 && this.#uncertain.has(id))",
+    tests: ["remote_test.ts: does not split"],
+  },
+  {
+    name: "remote-redirect",
+    file: "src/backends/remote.ts",
+    before: 'redirect: "manual"',
+    after: 'redirect: "follow"',
+    tests: ["remote_test.ts: does not follow"],
+  },
+  {
+    name: "remote-key",
+    file: "src/backends/remote.ts",
+    before: '"idempotency-key": id,',
+    after: '"idempotency-key": `${id}/${performance.now()}`,',
+    tests: ["remote_test.ts: sends a batch again"],
+  },
+  {
+    name: "remote-retry-after",
+    file: "src/backends/remote.ts",
+    before: "if (ms <= 0) return;",
+    after: "if (ms <= 1e9) return;",
+    tests: ["remote_test.ts: as long as Retry-After"],
+  },
+  {
+    name: "remote-refused",
+    file: "src/pipeline/batch_delivery.ts",
+    before: "of result.refused ?? []",
+    after: 'of [] as NonNullable<WriteResult["refused"]>',
+    tests: ["remote_test.ts: dead letters"],
+  },
+  {
+    name: "remote-refused-index",
+    file: "src/backends/remote.ts",
+    before: "Number(line) - 1",
+    after: "Number(line) - 2",
+    tests: ["remote_test.ts: dead letters"],
+  },
+  {
+    name: "remote-unnamed-refused",
+    file: "src/backends/remote.ts",
+    before: "refused.length === 0) return undefined;",
+    after: "refused.length === 0) return [];",
+    tests: ["remote_test.ts: does not name the refused"],
+  },
+  {
+    name: "remote-401",
+    file: "src/backends/remote/failures.ts",
+    before: 'match: /^401 /,\n    code: "TOKEN_REFUSED",\n    kind: "operator"',
+    after: 'match: /^401 /,\n    code: "TOKEN_REFUSED",\n    kind: "data"',
+    tests: ["remote_test.ts: refused token"],
+  },
+  {
+    name: "remote-tls",
+    file: "src/backends/remote/failures.ts",
+    before: "match: /certificate|tls|UnknownIssuer/i",
+    after: "match: /certificates/i",
+    tests: ["remote_test.ts: CA of its own"],
+  },
+  {
+    name: "metrics-method",
+    file: "src/server/request_metrics.ts",
+    before: 'METHODS.includes(method) ? method : "other"',
+    after: "method",
+    tests: ["metrics_test.ts: whatever clients send"],
+  },
+  {
+    name: "metrics-escape",
+    file: "src/server/prometheus_text.ts",
+    before: ".replaceAll('\"', '\\\\\"')",
+    after: "",
+    tests: ["metrics_test.ts: escapes"],
+  },
+  {
+    name: "log-quiet",
+    file: "src/cli/output.ts",
+    before: 'if (quiet && level === "info") return;',
+    after: 'if (quiet && level === "warn") return;',
+    tests: ["log_test.ts: --quiet"],
+  },
+  {
+    name: "agent-ready",
+    file: "src/server/agent_status.ts",
+    before: "status: isReady ? 200 : 503",
+    after: "status: 200",
+    tests: ["log_test.ts: an alarm and its end"],
+  },
+  {
+    name: "token-checked",
+    file: "src/cli/remote_server.ts",
+    before: "if (/^[\\x21-\\x7e]+$/.test(token)) return token;",
+    after: 'if (token !== "") return token;',
+    tests: ["log_test.ts: do not fit"],
+  },
+];
