@@ -96,7 +96,7 @@ export type { BucketRange } from "./src/records/calendar.ts";
 export type { Comparison } from "./src/records/periods.ts";
 export type { EventDetails, EventListener, TelemetryEvent } from "./src/pipeline/events.ts";
 export type { CloseReport, CommitLatency, PipelineStats } from "./src/pipeline/pipeline_stats.ts";
-export type { Batch, Member, Sink, WriteResult } from "./src/pipeline/sink.ts";
+export type { Batch, Member, Sink, WriteRefusal, WriteResult } from "./src/pipeline/sink.ts";
 export type { Column, ColumnType, Dataset, DatasetName } from "./src/records/dataset.ts";
 export { Decimal } from "./src/records/decimal.ts";
 export {

@@ -6,6 +6,7 @@
 import { fileURLToPath as fromFileUrl } from "node:url";
 import { POSTGRES_FAILURES } from "../src/backends/postgres/errors.ts";
 import { DUCKDB_FAILURES } from "../src/backends/duckdb/failures.ts";
+import { REMOTE_FAILURES } from "../src/backends/remote/failures.ts";
 import { SQLITE_FAILURES } from "../src/backends/sqlite/file.ts";
 import type { ErrorCode, FailureRow } from "../src/errors.ts";
 import { FILE_FAILURES } from "../src/pipeline/durable_file.ts";
@@ -19,6 +20,7 @@ const TABLES: readonly (readonly [reporter: string, rows: readonly FailureRow[]]
   ["SQLite", SQLITE_FAILURES],
   ["DuckDB", DUCKDB_FAILURES],
   ["spool, dead letters", FILE_FAILURES],
+  ["server of `--send`", REMOTE_FAILURES],
 ];
 
 /** What a code means, and what to do beside what the failure rows say. */

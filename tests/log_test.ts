@@ -71,7 +71,7 @@ Deno.test("collect logs an alarm and its end once each, serves its state, and ne
   await agent.line((line) => JSON.parse(line).alarms?.length > 0); // a heartbeat
   assertEquals((await ask("/healthz")).status, 200);
   const { status, text } = await ask("/readyz");
-  assertEquals([status, JSON.parse(text).alarms.length], [503, 1]);
+  assertEquals([status, JSON.parse(text).error.reasons], [503, ["system_metrics: paused"]]);
   const metrics = (await ask("/metrics")).text;
   assertMatch(metrics, /^openfinops_ready 0$/m);
   assertMatch(metrics, /^openfinops_alarm\{backend="server",dataset="system_metrics"\} 1$/m);

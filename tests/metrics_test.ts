@@ -7,7 +7,10 @@ import { STATUS_ROUTES } from "../src/server/status_routes.ts";
 import { parseSamples } from "../src/transfer/prometheus.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { TestDatabase } from "./postgres_server.ts";
 import { promtool } from "./promtool.ts";
+import { Proxy } from "./faults/proxy.ts";
+import { openServer } from "./server.ts";
 
 /** Samples by name and labels, as the project's own reader of the format sees them. */
 function read(text: string): Record<string, number> {
@@ -101,4 +104,44 @@ Deno.test("formatMetrics() escapes label values and help", () => {
   ]);
   assertEquals(text, '# HELP m one\\ntwo\\\\\n# TYPE m gauge\nm{value="a\\\\b\\"c\\nd"} 1\n');
   assertEquals(parseSamples(text).samples[0].labels, { value });
+});
+
+Deno.test("serve counts requests by the pattern of their route", async () => {
+  await using server = await openServer();
+  assertEquals((await server.send("/readyz")).json(), { status: "ready" });
+  await server.send("/nope/1");
+  await server.send("/nope/2");
+  const { text } = await server.send("/metrics");
+  const found = read(text);
+  const count = (labels: string) => found[`openfinops_http_request_duration_seconds_count ${labels}`];
+  assertEquals(count("method=GET route=/readyz status=200"), 1);
+  assertEquals(count("method=GET route=unmatched status=404"), 2);
+  assertEquals(found["openfinops_http_requests_refused_total code=NOT_FOUND"], 2);
+  assertEquals(found["openfinops_http_requests_in_flight"], 1);
+  assertEquals(found["openfinops_ready"], 1);
+  await promtool(["check", "metrics"], { stdin: text });
+});
+
+Deno.test("serve is not ready while its database does not answer, and tells no more than that", async () => {
+  await using database = await TestDatabase.create();
+  await using proxy = await Proxy.start(Number(new URL(database.url).port));
+  await using server = await openServer({ connectionString: proxy.url(database.url) });
+  assertEquals((await server.send("/readyz")).status, 200);
+  proxy.stall();
+  for (;;) { // the last answer counts for a second
+    const { status, json } = await server.send("/readyz");
+    if (status === 200) continue;
+    assertEquals([status, json()], [503, {
+      error: {
+        code: "NOT_READY",
+        message: "Records cannot be stored now.",
+        reasons: ["database: CONNECTION_TIMEOUT"],
+      },
+    }]);
+    break;
+  }
+  assertEquals(read((await server.send("/metrics")).text)["openfinops_ready"], 0);
+  assertEquals((await server.send("/healthz")).status, 200);
+  proxy.resume();
+  for (let status = 503; status !== 200;) ({ status } = await server.send("/readyz"));
 });

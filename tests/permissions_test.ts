@@ -72,6 +72,8 @@ const FILES = [
 const COLLECT = ["collect --interval 100ms --duration 300ms"];
 /** Runs until a signal; on a free port of loopback, which its set does not name. */
 const SERVE = ["serve --listen 127.0.0.1:0", "dashboard --port 0"];
+/** Needs the net of the server that it asks. */
+const PROBE = ["probe"];
 const NO_DATABASE = ["--help", "--version", "database examples"];
 
 /** Commands of each set. */
@@ -163,7 +165,7 @@ async function run(
   const flags = set === undefined ? [] : [`-P=${set}`];
   const isServer = SERVE.includes(command);
   if (SETS[base]?.net !== undefined && missing !== "net") {
-    net = [.../^(sqlite|duckdb)/.test(base) ? [] : [host], ...isServer ? ["127.0.0.1"] : [], ...net];
+    net = [...base.startsWith("postgresql") ? [host] : [], ...isServer ? ["127.0.0.1"] : [], ...net];
   }
   if (net.length > 0) flags.push(`--allow-net=${net.join(",")}`);
   const args = command.split(" ");
@@ -284,6 +286,35 @@ for (const { name, sets, open } of PLACES.filter(({ name }) => name !== "DuckDB"
   });
 }
 
+Deno.test("permission set server-collect suffices to send, and errors name a missing one", async () => {
+  await using place = await PLACES[0].open();
+  await using http = new HttpReceiver();
+  await prepare(place);
+  const url = http.url().replace(/\/$/, "");
+  const net = [new URL(url).host];
+  const env = { OPENFINOPS_TOKEN: "t" };
+  for (const more of ["", " --spool-directory spool --log-format json"]) {
+    const command = `${COLLECT[0]} --send ${url}${more}`;
+    const { code, out, err } = await run(place, command, "server-collect", { net, env });
+    assertEquals([code, out.startsWith("Sent ")], [0, true], err);
+  }
+  assert(http.received.length >= 2);
+  assertEquals((await run(place, `probe ${url}/x`, undefined, { net })).code, 0);
+  assertMatch((await run(place, `probe ${url}/x`)).err, /--allow-net\S* .*\[PERMISSION_MISSING\]/);
+  const needs = { read: " --spool-directory spool", write: " --spool-directory spool", env: "", sys: "" };
+  for (const [kind, more] of Object.entries(needs)) {
+    const command = `${COLLECT[0]} --send ${url}${more}`;
+    const { err } = await run(place, command, `server-collect-without-${kind}`, { net, env });
+    assertMatch(err, new RegExp(`--allow-${kind}`));
+  }
+  // Records wait while the server may not be reached, as in an outage: without a spool they are lost.
+  const { code, err } = await run(place, `${COLLECT[0]} --send ${url}`, "server-collect-without-net", {
+    env,
+  });
+  assertEquals(code, 1);
+  assertMatch(err, /paused: .*--allow-net\S* .*\n.*\[RECORDS_LOST\]\n$/s);
+});
+
 Deno.test("deno.json has a permission set for every command", async () => {
   await using place = await PLACES[0].open();
   await prepare(place);
@@ -291,7 +322,7 @@ Deno.test("deno.json has a permission set for every command", async () => {
     assertEquals((await run(place, command)).code, 0, command);
   }
   const { out } = await run(place, "--help");
-  const all = [...Object.values(COMMANDS).flat(), ...NOTIFY, ...NO_DATABASE];
+  const all = [...Object.values(COMMANDS).flat(), ...NOTIFY, ...PROBE, ...NO_DATABASE];
   for (const [, name] of out.matchAll(/^ {2}((?:[a-z]+ )?[a-z-]+) {2,}/gm)) {
     assert(all.some((command) => `${command} `.startsWith(`${name} `)), name);
   }

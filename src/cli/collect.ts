@@ -88,9 +88,10 @@ export const collect: Command = {
     try {
       const host = await unlessAborted(openHost(note, plan.intervalMs), stop.signal);
       if (host === STOPPED) return note("Stopped before the first sample.", "info");
-      const run = { given, plan, remote, target, listen, heartbeatMs, signal: stop.signal };
-      if (given.has("dry-run")) return print(`Would sample ${describeRun(host, run)}.`);
-      reportStart(host, run);
+      const nodeId = plan.nodeId ?? host.name;
+      const run = { given, plan, nodeId, remote, target, listen, heartbeatMs, signal: stop.signal };
+      if (given.has("dry-run")) return print(`Would sample ${describeRun(run)}.`);
+      reportStart(run);
       if (remote) await collectInto(remote.backend, host, run);
       else {
         const spoolDirectory = given.text("spool-directory");
@@ -108,6 +109,7 @@ export const collect: Command = {
 interface Run {
   readonly given: Arguments;
   readonly plan: CollectPlan;
+  readonly nodeId: string;
   /** The server to send to, if any. */
   readonly remote: Remote | undefined;
   /** Name of the database or the server. */
@@ -119,25 +121,25 @@ interface Run {
 }
 
 /** Says what is sampled and where it goes. Holds no secret. */
-function describeRun(host: Host, { plan, remote, target }: Run): string {
-  const { clusterId, nodeId = host.name, intervalMs, scrape: { targets } } = plan;
+function describeRun({ plan, nodeId, remote, target }: Run): string {
+  const { clusterId, intervalMs, scrape: { targets } } = plan;
   const scraped = targets.map(({ host }) => ` and ${host}`).join("");
   const place = remote ? `send to ${target} with ${remote.tokenFrom}` : `store in ${target}`;
   return `node ${nodeId} of cluster ${clusterId}${scraped} every ${intervalMs / 1_000} s and ${place}`;
 }
 
 /** Reports the start where someone reads it: in a log, and where records leave the machine. */
-function reportStart(host: Host, run: Run): void {
+function reportStart(run: Run): void {
   const { remote, target } = run;
   const version = project.version;
-  if (isLogging()) note(`Started to sample ${describeRun(host, run)}.`, "info", { version });
+  if (isLogging()) note(`Started to sample ${describeRun(run)}.`, "info", { version });
   else if (remote) note(`Sending to ${target} with ${remote.tokenFrom}.`, "info");
   if (remote?.isExposed) note("The token is sent without encryption. Use https.");
 }
 
 /** Samples into a backend until the end, and prints a summary. */
 async function collectInto(backend: Backend, host: Host, run: Run): Promise<void> {
-  const { given, plan, remote, listen, heartbeatMs, signal } = run;
+  const { given, plan, nodeId, remote, listen, heartbeatMs, signal } = run;
   const spoolDirectory = given.text("spool-directory");
   // A server has the rules, the budgets and the channels.
   const channels = remote ? [] : readChannels();
@@ -157,7 +159,7 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
   let status: Listening | undefined;
   try {
     if (listen) status = await serveStatus(stats, listen);
-    const parts = { hub, costs, nodeId: plan.nodeId ?? host.name, reporter };
+    const parts = { hub, costs, nodeId, reporter };
     await Promise.all([
       sampleUntil(signal, plan, { ...parts, host }),
       ...plan.scrape.targets.map((url) => scrapeUntil(signal, plan, { ...parts, url })),

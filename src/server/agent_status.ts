@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { resolveConfig } from "../config.ts";
 import type { StoreStats } from "../store.ts";
 import {
   formatMetrics,
@@ -11,6 +12,7 @@ import {
   processFamilies,
   readyFamily,
 } from "./prometheus_text.ts";
+import { pausedReasons, readinessResponse } from "./probe_routes.ts";
 import { type Listening, serve, type ServeOptions } from "./serve.ts";
 
 /** Paths that an agent answers. */
@@ -26,10 +28,7 @@ export async function serveAgentStatus(
 
 function answer({ method, url }: Request, stores: readonly StoreStats[]): Response {
   const { pathname } = new URL(url);
-  const alarms = stores.flatMap(({ datasets }) => Object.values(datasets)).flatMap(({ alarm }) =>
-    alarm ?? []
-  );
-  const isReady = alarms.length === 0;
+  const reasons = pausedReasons(stores, resolveConfig().maxSpoolBytes);
   const path = AGENT_PATHS.find((path) => path === pathname);
   if (path === undefined) return Response.json({ error: { code: "NOT_FOUND" } }, { status: 404 });
   if (method !== "GET" && method !== "HEAD") {
@@ -39,10 +38,11 @@ function answer({ method, url }: Request, stores: readonly StoreStats[]): Respon
     });
   }
   if (path === "/healthz") return Response.json({ status: "ok" });
-  if (path === "/readyz") {
-    const body = isReady ? { status: "ready" } : { status: "not ready", alarms: [...new Set(alarms)] };
-    return Response.json(body, { status: isReady ? 200 : 503 });
-  }
-  const text = formatMetrics([...pipelineFamilies(stores), readyFamily(isReady), ...processFamilies()]);
+  if (path === "/readyz") return readinessResponse(reasons);
+  const text = formatMetrics([
+    ...pipelineFamilies(stores),
+    readyFamily(reasons.length === 0),
+    ...processFamilies(),
+  ]);
   return new Response(text, { headers: { "content-type": METRICS_TYPE } });
 }

@@ -1,6 +1,7 @@
 import { resolveConfig } from "../config.ts";
 import { errorCodeOf } from "../errors.ts";
 import { LEASE } from "../monitoring/document_kinds.ts";
+import type { StoreStats } from "../store.ts";
 import type { Route, ServerResources } from "./route.ts";
 import { withinLimit } from "./time_limit.ts";
 
@@ -29,18 +30,25 @@ export const PROBE_ROUTES: readonly Route[] = [
     path: "/readyz",
     scope: "none",
     summary: "Tells whether records can be stored now, or why not",
-    async handle(_request, resources) {
-      let answer = answers.get(resources);
-      if (answer === undefined || performance.now() - answer.at >= READY_MS) {
-        answers.set(resources, answer = { at: performance.now(), reasons: findReasons(resources) });
-      }
-      const reasons = await answer.reasons;
-      if (reasons.length === 0) return Response.json({ status: "ready" });
-      const error = { code: "NOT_READY", message: "The server cannot store records now.", reasons };
-      return Response.json({ error }, { status: 503 });
-    },
+    handle: async (_request, resources) => readinessResponse(await reasonsOf(resources)),
   },
 ];
+
+/** Answers a readiness probe, by the reasons for which records cannot be stored. */
+export function readinessResponse(reasons: readonly string[]): Response {
+  if (reasons.length === 0) return Response.json({ status: "ready" });
+  const error = { code: "NOT_READY", message: "Records cannot be stored now.", reasons };
+  return Response.json({ error }, { status: 503 });
+}
+
+/** Returns what keeps records from being stored; not older than two seconds. */
+export async function reasonsOf(resources: ServerResources): Promise<readonly string[]> {
+  let answer = answers.get(resources);
+  if (answer === undefined || performance.now() - answer.at >= READY_MS) {
+    answers.set(resources, answer = { at: performance.now(), reasons: findReasons(resources) });
+  }
+  return await answer.reasons;
+}
 
 /** Finds what keeps records from being stored. Only codes and names of datasets: a message may name a host. */
 async function findReasons({ hub, costs, backend, config }: ServerResources): Promise<string[]> {
@@ -50,14 +58,15 @@ async function findReasons({ hub, costs, backend, config }: ServerResources): Pr
   const fault = await withinLimit<string | undefined>(probe, PROBE_LIMIT_MS, () => "CONNECTION_TIMEOUT");
   if (fault !== undefined) reasons.push(`database: ${fault}`);
   const { maxSpoolBytes } = resolveConfig(config);
-  for (
-    const [name, { alarm, spoolBytes }] of Object.entries({
-      ...hub.stats().datasets,
-      ...costs.stats().datasets,
-    })
-  ) {
-    if (alarm !== undefined) reasons.push(`${name}: paused`);
-    if (spoolBytes >= FULL_SPOOL * maxSpoolBytes) reasons.push(`${name}: spool full`);
-  }
-  return reasons;
+  return [...reasons, ...pausedReasons([hub.stats(), costs.stats()], maxSpoolBytes)];
+}
+
+/** Names the datasets that wait for an operator, or whose spool is full. */
+export function pausedReasons(stores: readonly StoreStats[], maxSpoolBytes: number): string[] {
+  return stores.flatMap(({ datasets }) => Object.entries(datasets)).flatMap((
+    [name, { alarm, spoolBytes }],
+  ) => [
+    ...alarm === undefined ? [] : [`${name}: paused`],
+    ...spoolBytes < FULL_SPOOL * maxSpoolBytes ? [] : [`${name}: spool full`],
+  ]);
 }

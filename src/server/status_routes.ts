@@ -1,4 +1,11 @@
-import { formatMetrics, METRICS_TYPE, pipelineFamilies, processFamilies } from "./prometheus_text.ts";
+import {
+  formatMetrics,
+  METRICS_TYPE,
+  pipelineFamilies,
+  processFamilies,
+  readyFamily,
+} from "./prometheus_text.ts";
+import { reasonsOf } from "./probe_routes.ts";
 import type { Route } from "./route.ts";
 
 /** Routes about the server itself. */
@@ -8,9 +15,13 @@ export const STATUS_ROUTES: readonly Route[] = [
     path: "/metrics",
     scope: "read",
     summary: "Metrics of the server in the text format of Prometheus",
-    handle(_request, { hub, costs, requests }) {
+    async handle(_request, resources) {
+      const { hub, costs, requests } = resources;
+      const isReady = (await reasonsOf(resources)).length === 0;
+      // All counters are read at once, so that they add up.
       const text = formatMetrics([
         ...pipelineFamilies([hub.stats(), costs.stats()]),
+        readyFamily(isReady),
         ...requests?.families() ?? [],
         ...processFamilies(),
       ]);

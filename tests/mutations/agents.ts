@@ -88,9 +88,9 @@ export const AGENTS: readonly Mutation[] = [
   },
   {
     name: "agent-ready",
-    file: "src/server/agent_status.ts",
-    before: "status: isReady ? 200 : 503",
-    after: "status: 200",
+    file: "src/server/probe_routes.ts",
+    before: "alarm === undefined ? []",
+    after: "alarm !== undefined ? []",
     tests: ["log_test.ts: an alarm and its end"],
   },
   {

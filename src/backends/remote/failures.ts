@@ -1,4 +1,4 @@
-import { BackendError, failureOf, type FailureRow, messageOf } from "../../errors.ts";
+import { type BackendError, failureOf, type FailureRow, messageOf } from "../../errors.ts";
 
 /**
  * Meaning of failures on the way to an OpenFinOps server. Matched against the status of its answer, or the name of the
