@@ -53,6 +53,23 @@ function refusal(status: number, headers: Record<string, string> = {}, details: 
   return Response.json({ error: { code: "X", message: "in words", ...details } }, { status, headers });
 }
 
+/** Refuses records of nodes whose name begins with `bad` as the server does: it stores the others, and names the first. */
+function refuseBad({ records }: Request): Response {
+  const errors = records.flatMap(({ nodeId }, index) =>
+    nodeId!.startsWith("bad")
+      ? [{ line: index + 1, index, field: "nodeId", code: "X", message: "no such" }]
+      : []
+  );
+  if (errors.length === 0) return Response.json({ accepted: records.length, refused: 0 });
+  const counts = { accepted: records.length - errors.length, refused: errors.length };
+  return Response.json({ ...counts, errors: errors.slice(0, MAX_ERRORS), error: { code: "X" } }, {
+    status: 422,
+  });
+}
+
+/** Refused records that an answer names. */
+const MAX_ERRORS = 2;
+
 /** Adds a record for each node to a hub over a backend, flushes or closes, and gives what happened. */
 async function send(
   backend: RemoteBackend,
@@ -143,14 +160,7 @@ Deno.test("RemoteBackend ends the wait for a server when it is closed", async ()
 Deno.test("RemoteBackend makes records that the server refuses dead letters, and keeps the others", async () => {
   using folder = new TemporaryFolder();
   await using server = new ScriptedServer();
-  server.answer = ({ records }) => {
-    const lines = records.flatMap(({ nodeId }, i) =>
-      nodeId!.startsWith("bad")
-        ? [{ line: i + 1, field: "nodeId", code: "INVALID_FIELD", message: "no such" }]
-        : []
-    );
-    return refusal(422, {}, { refused: lines });
-  };
+  server.answer = refuseBad;
   const deadLetterDirectory = folder.file("letters");
   const nodes = ["a", "bad1", "b", "bad2"];
   const { committed, deadLettered, isConserved, events } = await send(server.backend(), nodes, {
@@ -164,6 +174,26 @@ Deno.test("RemoteBackend makes records that the server refuses dead letters, and
   assertEquals(new Set(letters.map(({ batchId }) => batchId)).size, 2);
   assertMatch(letters[0].message, /refused the record: no such/);
   assertEquals(events.map(({ type }) => type), ["dead-lettered", "dead-lettered"]);
+});
+
+Deno.test("RemoteBackend splits a batch of which all records are refused until each is named", async () => {
+  await using server = new ScriptedServer();
+  server.answer = refuseBad;
+  const nodes = ["bad1", "bad2", "bad3", "bad4", "bad5"];
+  const { committed, lost, isConserved, events } = await send(server.backend(), nodes);
+  assertEquals([committed, lost, isConserved], [0, 5, true]); // there is no folder for them
+  assertEquals(events.filter(({ type }) => type === "dead-lettered").length, 5);
+});
+
+Deno.test("RemoteBackend does not split a batch of which some records were stored", async () => {
+  await using server = new ScriptedServer();
+  server.answer = refuseBad;
+  const { lost, events } = await send(server.backend(), ["a", "bad1", "bad2", "bad3"], {
+    deadlineMs: 0,
+    during: async (hub) => void await assertRejects(() => hub.flush(), BackendError),
+  });
+  assertEquals([lost, new Set(server.nodes)], [4, new Set(["a,bad1,bad2,bad3"])]);
+  assertEquals(events.map(({ type }) => type), ["paused"]);
 });
 
 Deno.test("RemoteBackend keeps records when an answer of 422 does not name the refused", async () => {

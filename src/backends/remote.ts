@@ -38,9 +38,12 @@ const MAX_REASON = 200;
 
 /** Answer of the server to records, or its error. */
 interface IngestAnswer {
-  readonly duplicates?: unknown;
+  readonly accepted?: unknown;
+  /** Number of refused records. */
   readonly refused?: unknown;
-  readonly error?: { readonly message?: unknown; readonly refused?: unknown };
+  /** The refused records; the first of many. */
+  readonly errors?: unknown;
+  readonly error?: { readonly message?: unknown };
 }
 
 /**
@@ -84,7 +87,7 @@ export class RemoteBackend implements Backend {
     await this.#waitForServer();
     const { response, answer } = await this.#post(`/api/v1/${DATASET_PATHS[dataset.name]}`, id, body);
     if (response.status !== 422 && !response.ok) throw this.#refusal(response, answer, id);
-    const result = this.#resultOf(response, answer, records.length);
+    const result = this.#resultOf(response, answer, batch);
     this.#uncertain.delete(id);
     return result;
   }
@@ -171,20 +174,17 @@ export class RemoteBackend implements Backend {
     }
   }
 
-  /** Reads how many records were there already, and which were refused; all others are the server's now. */
-  #resultOf(response: Response, answer: IngestAnswer, records: number): WriteResult {
-    const refused = response.status === 422 ? readRefused(answer, records) : [];
-    if (refused === undefined) {
-      throw this.#unexpected(response, "its answer does not name the refused records");
+  /** Reads which records were refused; all others are the server's now. */
+  #resultOf(response: Response, answer: IngestAnswer, { id, records }: Batch): WriteResult {
+    if (response.ok) return { committed: records.length, duplicates: 0, restated: 0 };
+    const refused = readRefused(answer, records.length);
+    if (refused !== undefined) {
+      return { committed: records.length - refused.length, duplicates: 0, restated: 0, refused };
     }
-    const { duplicates } = answer;
-    const known = Number.isSafeInteger(duplicates) ? duplicates as number : 0;
-    return {
-      committed: records - refused.length - known,
-      duplicates: known,
-      restated: 0,
-      ...(refused.length > 0 ? { refused } : {}),
-    };
+    // Where none was stored, halves of it name theirs.
+    const isSplittable = answer.accepted === 0 && records.length > 1 && !this.#uncertain.has(id);
+    if (!isSplittable) throw this.#unexpected(response, "its answer does not name the refused records");
+    throw refusalOf({ message: answer.error?.message });
   }
 
   #refusal(response: Response, answer: IngestAnswer, id: string): BackendError {
@@ -258,23 +258,19 @@ function readJson(text: string): IngestAnswer {
 }
 
 /** Reads the refused records of an answer; undefined where they are not all named. */
-function readRefused(answer: IngestAnswer, records: number): WriteRefusal[] | undefined {
-  const refused = answer.refused ?? answer.error?.refused;
-  if (!Array.isArray(refused) || refused.length === 0) return undefined;
+function readRefused({ refused, errors }: IngestAnswer, records: number): WriteRefusal[] | undefined {
+  if (!Array.isArray(errors)) return undefined;
   const found = new Map<number, WriteRefusal>();
-  for (const { line, field, code, message } of refused) {
-    const index = Number(line) - 1;
+  for (const { index, ...error } of errors) {
     if (!Number.isSafeInteger(index) || index < 0 || index >= records) return undefined;
-    found.set(index, { index, error: refusalOf({ field, code, message }) });
+    found.set(index, { index, error: refusalOf(error) });
   }
-  return [...found.values()];
+  return found.size > 0 && found.size === refused ? [...found.values()] : undefined;
 }
 
-function refusalOf(
-  { field, code, message }: { field?: unknown; code?: unknown; message?: unknown },
-): Error {
-  const text = typeof message === "string" ? message : `field ${describe(field)} (${describe(code)})`;
-  return new BackendError(`The server refused the record: ${text}`, {
+function refusalOf({ message, code }: { message?: unknown; code?: unknown }): BackendError {
+  const reason = typeof message === "string" ? message : describe(code);
+  return new BackendError(`The server refused the record: ${reason}`, {
     code: "DATA_REFUSED",
     operation: "write to",
     kind: "data",

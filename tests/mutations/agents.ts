@@ -40,16 +40,16 @@ export const AGENTS: readonly Mutation[] = [
   {
     name: "remote-refused-index",
     file: "src/backends/remote.ts",
-    before: "Number(line) - 1",
-    after: "Number(line) - 2",
+    before: "found.set(index, { index, error",
+    after: "found.set(index, { index: 0, error",
     tests: ["remote_test.ts: dead letters"],
   },
   {
     name: "remote-unnamed-refused",
     file: "src/backends/remote.ts",
-    before: "refused.length === 0) return undefined;",
-    after: "refused.length === 0) return [];",
-    tests: ["remote_test.ts: does not name the refused"],
+    before: " && found.size === refused ?",
+    after: " ?",
+    tests: ["remote_test.ts: some records were stored"],
   },
   {
     name: "remote-401",
