@@ -45,9 +45,8 @@ const LANGUAGES: Readonly<Record<string, string>> = {
   ini: "shown: settings of other programs",
   yaml: "parsed by the tests of their programs: settings",
   json: "shown: settings of the reader's program",
-  bash: "needs a server: run by api_guide_test.ts",
   // Need a server.
-  bash: "run by send_guide_test.ts",
+  bash: "run by api_guide_test.ts or send_guide_test.ts",
   python: "run by send_guide_test.ts",
   js: "run by send_guide_test.ts",
 };
