@@ -183,37 +183,36 @@ export class RemoteBackend implements Backend {
     }
     // Where none was stored, halves of it name theirs.
     const isSplittable = answer.accepted === 0 && records.length > 1 && !this.#uncertain.has(id);
-    if (!isSplittable) throw this.#unexpected(response, "its answer does not name the refused records");
+    if (!isSplittable) {
+      throw this.#unexpected(response, answer, "its answer does not name the refused records");
+    }
     throw refusalOf({ message: answer.error?.message });
   }
 
   #refusal(response: Response, answer: IngestAnswer, id: string): BackendError {
     const { status, headers } = response;
-    const message = answer.error?.message;
     const wait = readRetryAfter(headers.get("retry-after"));
     if (wait !== undefined) this.#notBefore = performance.now() + wait;
     // An earlier attempt may have stored the whole: parts of it would be stored again under other keys.
     if (status === 413 && this.#uncertain.has(id)) {
-      return this.#unexpected(response, "the request is too large");
+      {
+        return this.#unexpected(response, answer, "the request is too large");
+      }
     }
     if (status >= 500) this.#uncertain.add(id);
-    const words = typeof message === "string" ? `: ${message.slice(0, MAX_REASON)}` : "";
     return remoteFailure({
       operation: "write to",
       name: this.location,
       sign: `${status} `,
-      reason: `status ${status}${words}`,
+      reason: `status ${status}${wordsOf(answer.error?.message)}`,
     });
   }
 
-  #unexpected({ status }: Response, problem: string): BackendError {
+  #unexpected({ status }: Response, { error }: IngestAnswer, problem: string): BackendError {
+    const reason = `status ${status}${wordsOf(error?.message)}`;
     return new BackendError(
-      `Cannot write to ${this.location}: status ${status}, but ${problem}. Update the server.`,
-      {
-        code: "SERVER_UNSUPPORTED",
-        operation: "write to",
-        kind: "operator",
-      },
+      `Cannot write to ${this.location}: ${problem} (${reason}). See the log of the server, or update it.`,
+      { code: "SERVER_UNSUPPORTED", operation: "write to", kind: "operator" },
     );
   }
 
@@ -238,6 +237,11 @@ export class RemoteBackend implements Backend {
     clearTimeout(timer);
     signal.throwIfAborted();
   }
+}
+
+/** The words of an answer behind its status. */
+function wordsOf(message: unknown): string {
+  return typeof message === "string" ? `: ${message.slice(0, MAX_REASON)}` : "";
 }
 
 /** Encodes records as gzipped NDJSON. */

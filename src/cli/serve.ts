@@ -21,7 +21,7 @@ import {
   readConfig,
   sqliteFile,
 } from "./command.ts";
-import { readCount, readDurationMs, UsageError } from "../query/option_values.ts";
+import { invalidValue, readCount, readDurationMs, UsageError } from "../query/option_values.ts";
 import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
 import { readListen } from "./listen.ts";
 import { LOG_OPTIONS, type LogFields } from "./log.ts";
