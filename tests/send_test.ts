@@ -117,3 +117,60 @@ Deno.test({
     assertEquals(new Set(samples.map(({ timestamp }) => timestamp)).size, samples.length);
   },
 });
+
+/** Passes requests on to a server, and loses its answers. */
+function loseAnswers(url: string): { url: string; passed: Promise<number>; close(): Promise<void> } {
+  const passed = Promise.withResolvers<number>();
+  const never = Promise.withResolvers<Response>();
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const { pathname } = new URL(request.url);
+    const body = await request.arrayBuffer();
+    const response = await fetch(new URL(pathname, url), { method: "POST", headers: request.headers, body });
+    passed.resolve((await response.json()).accepted);
+    return await never.promise;
+  });
+  return {
+    url: `http://127.0.0.1:${server.addr.port}`,
+    passed: passed.promise,
+    async close() {
+      never.resolve(new Response());
+      await server.shutdown();
+    },
+  };
+}
+
+Deno.test({
+  name: "collect --send counts a batch once when it is killed before it gets the answer",
+  ignore: SKIPPED,
+  async fn() {
+    await using server = new Restartable();
+    await server.start();
+    const { path: cwd } = server.folder;
+    const options = [
+      "--spool-directory",
+      "spool",
+      "--label",
+      "10=a",
+      "--label",
+      "9=b",
+      "--label",
+      "k=ü",
+      ...LOG,
+    ];
+    const proxy = loseAnswers(server.url);
+    await using first = startAgent(["--send", proxy.url, ...options], { cwd });
+    const stored = await proxy.passed;
+    assert(stored > 0);
+    await first.stop("SIGKILL");
+    await proxy.close();
+    // The spool belongs to the server by its address: it has moved.
+    for (const { name } of Deno.readDirSync(`${cwd}/spool`)) Deno.removeSync(`${cwd}/spool/${name}/database`);
+    await using second = startAgent(["--send", server.url, ...options], { cwd });
+    await second.line((line) => (countersIn(line)?.committed ?? 0) > stored);
+    const { accepted, committed } = await finish(second);
+    await server.stop();
+    const samples = server.rows("system_metrics");
+    assertEquals([committed, samples.length], [accepted, accepted], second.lines.join("\n"));
+    assertEquals(new Set(samples.map(({ timestamp }) => timestamp)).size, samples.length);
+  },
+});
