@@ -18,7 +18,7 @@ import {
   percent,
   timeOf,
 } from "./format.js";
-import { bucketOf, bucketOfRange, rangeParams } from "./state.js";
+import { bucketOfRange, rangeParams } from "./state.js";
 import { h, toDom } from "./tree.js";
 import {
   amount,
@@ -136,7 +136,28 @@ function show(context) {
   const summary = once(() =>
     ask("views/costs", { ...params, "group-by": fieldName(state.by), top: TOP }, { signal })
   );
-  context.refreshers.push(summary.forget);
+  const month = once(() =>
+    state.range === "this-month" ? summary.get() : ask("views/costs", {
+      during: "this-month",
+      "time-zone": state.zone,
+      where: state.where,
+      top: 0,
+    }, { signal })
+  );
+  const bucket = bucketOfRange(state.range);
+  const rows = once(() =>
+    ask("costs/aggregate", {
+      ...params,
+      "group-by": fieldName(state.by),
+      bucket,
+      top: TOP,
+      "empty-buckets": "true",
+    }, { signal })
+  );
+  const keys = readTagKeys(context);
+  const all = [summary, rows, month];
+  context.refreshers.push(() => all.forEach(({ forget }) => forget()));
+  for (const { get } of all) get().catch(() => {}); // the panels tell of errors
   const chosen = async () => {
     const { currencies, ...range } = await summary.get();
     const names = currencies.map(nameOfMoney);
@@ -146,10 +167,13 @@ function show(context) {
     const name = names.includes(state.money) ? state.money : most && nameOfMoney(most);
     return { ...range, currencies, names, found: currencies[names.indexOf(name)] };
   };
-  readTagKeys(context);
   return [
-    panel(context, { kind: "plain" }, async () => summaryCards(context, await chosen())),
-    panel(context, { title: "Over time" }, async () => series(context, await chosen())),
+    panel(context, { kind: "plain" }, async () => summaryCards(context, await chosen(), { month, keys })),
+    panel(
+      context,
+      { title: "Over time" },
+      async () => series(context, (await chosen()).found, await rows.get()),
+    ),
     panel(context, {
       title: `By ${state.by}`,
       tools: button("Save CSV", async () => save(context, await chosen())),
@@ -161,7 +185,8 @@ function show(context) {
 /** @param {Context} context */
 async function summaryCards(
   context,
-  /** @type {any} */ { currencies, names, found, dataEnd, startTime, endTime },
+  /** @type {any} */ { names, found, dataEnd, startTime, endTime },
+  /** @type {any} */ { month, keys },
 ) {
   const { state, signal, go } = context;
   if (!found) {
@@ -171,15 +196,10 @@ async function summaryCards(
     );
   }
   const { currency } = found;
-  const month = state.range === "this-month" ? { currencies } : await ask("views/costs", {
-    during: "this-month",
-    "time-zone": state.zone,
-    where: state.where,
-    top: 0,
-  }, { signal });
-  const ofMonth = month.currencies.find((/** @type {any} */ each) =>
+  const ofMonth = (await month.get()).currencies.find((/** @type {any} */ each) =>
     nameOfMoney(each) === nameOfMoney(found)
   );
+  await keys;
   const field = state.by.startsWith("tags.")
     ? state.by
     : tagKeys.size > 0
@@ -247,13 +267,13 @@ export const averageCard = ({ averagePerDay, currency, trend }) =>
  * Reads the keys of tags that the newest entries have, once, and draws the filters again.
  * @param {Context} context
  */
-async function readTagKeys({ state, signal }) {
+async function readTagKeys({ state, signal, redraw }) {
   if (hasTagKeys) return;
   try {
     const found = await ask("costs", { ...rangeParams(state), limit: 200, order: "desc" }, { signal });
     for (const { tags } of rowsOf(found)) for (const key of Object.keys(tags ?? {})) tagKeys.add(key);
     hasTagKeys = true;
-    if (tagKeys.size > 0) dispatchEvent(new HashChangeEvent("hashchange"));
+    redraw();
   } catch { /* the list has fields only */ }
 }
 
@@ -302,20 +322,9 @@ export function costSeries(all, { found, by, bucket, zone }) {
 }
 
 /** @param {Context} context */
-async function series(context, /** @type {any} */ { found, startTime, endTime }) {
-  const { state, signal, go } = context;
+function series({ state, signal, go }, /** @type {any} */ found, /** @type {any} */ answer) {
   if (!found) return empty("Nothing to draw.");
-  const bucket = endTime
-    ? bucketOf({ startTime: timeOf(startTime), endTime: timeOf(endTime) })
-    : bucketOfRange(state.range);
-  const answer = await ask("costs/aggregate", {
-    ...rangeParams(state),
-    where: state.where,
-    "group-by": fieldName(state.by),
-    bucket,
-    top: TOP,
-    "empty-buckets": "true",
-  }, { signal });
+  const bucket = bucketOfRange(state.range);
   const { times, ends, drawn, labels, title } = costSeries(rowsOf(answer), {
     found,
     by: state.by,
@@ -336,7 +345,7 @@ async function series(context, /** @type {any} */ { found, startTime, endTime })
       );
     },
     choose: (at) => {
-      const [from, until] = [times[at], ends.get(times[at]) ?? timeOf(endTime)].map((time) =>
+      const [from, until] = [times[at], ends.get(times[at]) ?? times[at]].map((time) =>
         bucket.endsWith("h") ? new Date(time).toISOString() : day(time, state.zone)
       );
       go({ range: `${from}..${until}` });

@@ -24,6 +24,7 @@ import { code, field, quiet, select, suggestions } from "./ui.js";
  * @property {(changes: Partial<import("./state.js").State>) => void} go Moves to a changed address.
  * @property {(changes: Partial<import("./state.js").State>) => string} to The address of a change.
  * @property {(error: Error) => void} askForToken
+ * @property {() => void} redraw Draws the filters again, when there is more to choose from.
  */
 
 /**
@@ -69,6 +70,7 @@ function show() {
     go: (changes) => location.assign(writeState({ ...state, ...changes })),
     to: (changes) => writeState({ ...state, ...changes }),
     askForToken,
+    redraw: () => keepFocus(() => byId("filters").replaceChildren(toDom(filtersOf(page, context)))),
   };
   const isOther = current?.state.page !== page.name;
   current = context;
