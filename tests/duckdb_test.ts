@@ -13,7 +13,8 @@ import { backendContract, read, write } from "./backend_contract.ts";
 import { openfinops, RUN } from "./command.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { Chance } from "./faults/chance.ts";
-import { killWriter } from "./faults/scenarios.ts";
+import { killImport } from "./faults/deliveries.ts";
+import { fillDisk, killWriter } from "./faults/scenarios.ts";
 import { costEntry, FULL_COST_ENTRY, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 await useDuckdbLibrary();
@@ -322,4 +323,13 @@ Deno.test("Spool loses and duplicates nothing in 6 kills with DuckDB", async () 
   using folder = new TemporaryFolder();
   const connectionString = `duckdb:///${folder.file("a.duckdb")}`;
   await killWriter(new Chance(6), { connectionString, kills: 6 });
+});
+
+Deno.test("DuckdbBackend raises an alarm and loses nothing when its disk is full", async () => {
+  assertEquals(await fillDisk("duckdb"), "done");
+});
+
+Deno.test("Delivery leaves the old month or the new one in 3 kills with DuckDB", async () => {
+  using folder = new TemporaryFolder();
+  await killImport(new Chance(6), { connectionString: `duckdb:///${folder.file("a.duckdb")}`, kills: 3 });
 });

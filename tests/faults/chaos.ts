@@ -6,6 +6,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
+import { useDuckdbLibrary } from "../duckdb_library.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
 import { Chance } from "./chance.ts";
@@ -30,14 +31,19 @@ import {
 
 const OVERFLOW = ["block", "drop-oldest", "drop-newest"] as const;
 
-/** Runs something with the connection string of an empty database, of either kind. */
-async function withDatabase(chance: Chance, run: (connectionString: string) => Promise<void>): Promise<void> {
-  if (chance.next() < 0.5) {
+/** Runs something with the connection string of an empty database, of any of these kinds. */
+async function withDatabase(
+  chance: Chance,
+  run: (connectionString: string) => Promise<void>,
+  kinds: readonly ("server" | "sqlite" | "duckdb")[] = ["server", "sqlite"],
+): Promise<void> {
+  const kind = chance.of(kinds);
+  if (kind === "server") {
     await using database = await TestDatabase.create();
     await run(database.url);
   } else {
     using folder = new TemporaryFolder();
-    await run(folder.sqlite());
+    await run(`${kind}:///${folder.file(`test.${kind}`)}`);
   }
 }
 
@@ -49,8 +55,16 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
       chance,
       (connectionString) => killWriter(chance, { connectionString, kills: chance.between(3, 12) }),
     ),
+  killDuckdb: (chance) =>
+    withDatabase(chance, (connectionString) => killWriter(chance, { connectionString, kills: 50 }), [
+      "duckdb",
+    ]),
   killImport: (chance) =>
-    withDatabase(chance, (connectionString) => killImport(chance, { connectionString, kills: 30 })),
+    withDatabase(chance, (connectionString) => killImport(chance, { connectionString, kills: 30 }), [
+      "server",
+      "sqlite",
+      "duckdb",
+    ]),
   killNotifier: (chance) =>
     withDatabase(chance, (connectionString) => killNotifier(chance, { connectionString, kills: 30 })),
   killServers: (chance) =>
@@ -79,7 +93,7 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
   leakNothing: (chance) => leakNothing(chance, { strings: 10_000 }),
   fuzzIntake: (chance) => fuzzIntake(chance, { rounds: 10_000 }),
   fillDisk: async (chance) => {
-    const said = await fillDisk(chance.of(["spool", "shared", "sqlite"]));
+    const said = await fillDisk(chance.of(["spool", "shared", "sqlite", "duckdb"]));
     if (said !== "done") throw new Error(said);
   },
 };
@@ -117,6 +131,7 @@ const seeds = new Chance(given ?? crypto.getRandomValues(new Uint32Array(1))[0])
 console.log(`Seed ${seeds.seed}: replay all with --minutes ${minutes} --seed ${seeds.seed}`);
 await using server = await PostgresServer.start();
 Deno.env.set("TEST_POSTGRESQL_URL", server.url());
+await useDuckdbLibrary();
 const end = performance.now() + minutes * 60_000;
 if (minutes === 0) await cause(seeds.seed); // the seed of one fault
 else while (performance.now() < end) await cause(seeds.between(0, 2 ** 32));

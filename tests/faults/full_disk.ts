@@ -1,5 +1,5 @@
 /**
- * Full disks, in a process of its own that may mount one: `full_disk.ts spool|shared|sqlite|cleanup`. It ends with "done".
+ * Full disks, in a process of its own that may mount one: `full_disk.ts spool|shared|sqlite|duckdb|cleanup`. It ends with "done".
  *
  * @module
  */
@@ -87,10 +87,10 @@ async function fillUp(disk: string): Promise<void> {
   }
 }
 
-/** SQLite's disk is full. When there is room again, all is written. */
-async function fullSqlite(_folder: TemporaryFolder, disk: string): Promise<void> {
+/** The disk of a database file is full. When there is room again, all is written. */
+async function fullDatabase(_folder: TemporaryFolder, disk: string, scheme: string): Promise<void> {
   const events: TelemetryEvent[] = [];
-  const connectionString = `sqlite:///${disk}/test.db`;
+  const connectionString = `${scheme}:///${disk}/test.db`;
   const load = await Load.open({ connectionString, onEvent: (event) => events.push(event) });
   await load.add(50);
   await load.hub.flush();
@@ -138,10 +138,11 @@ function isDiskFull(event: TelemetryEvent): boolean {
   return kind === "disk-full";
 }
 
-const SCENARIOS: Record<string, [kibibytes: number, run: typeof fullSpool]> = {
+const SCENARIOS: Record<string, [kibibytes: number, run: typeof fullDatabase]> = {
   spool: [512, fullSpool],
   shared: [16_384, sharedSpool],
-  sqlite: [3_072, fullSqlite],
+  sqlite: [3_072, fullDatabase],
+  duckdb: [4_096, fullDatabase],
   cleanup: [16_384, cleanup],
 };
 
@@ -151,7 +152,7 @@ const disk = folder.file("disk");
 Deno.mkdirSync(disk);
 await mount(disk, kibibytes);
 try {
-  await run(folder, disk);
+  await run(folder, disk, Deno.args[0]);
   console.log("done");
 } finally {
   await new Deno.Command("umount", { args: ["-l", disk] }).output();

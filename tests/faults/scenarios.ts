@@ -319,7 +319,9 @@ export async function closeInOutage(chance: Chance, { spool }: { spool: boolean 
 }
 
 /** Fills a small disk under the spool or under SQLite, by itself or with other things; gives "done", or what went wrong. */
-export async function fillDisk(what: "spool" | "shared" | "sqlite" | "cleanup"): Promise<string> {
+export async function fillDisk(
+  what: "spool" | "shared" | "sqlite" | "duckdb" | "cleanup",
+): Promise<string> {
   if (Deno.build.os !== "linux") {
     console.log(`Not run: a full disk under ${what}: only Linux can mount one for a test`);
     return "done";
