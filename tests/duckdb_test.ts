@@ -3,11 +3,17 @@ import { DuckdbBackend } from "../src/backends/duckdb.ts";
 import { loadDuckdbDriver } from "../src/backends/duckdb/driver.ts";
 import { DuckdbFile } from "../src/backends/duckdb/file.ts";
 import { SCHEMA_VERSION } from "../src/backends/duckdb/schema.ts";
+import { DuckdbSession } from "../src/backends/duckdb/session.ts";
+import { openBackend } from "../src/config.ts";
 import { BackendError, errorCodeOf } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
+import type { Dataset } from "../src/records/dataset.ts";
+import { Decimal } from "../src/records/decimal.ts";
+import { deviceMetrics } from "../src/records/device_metrics.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { usageRecords } from "../src/records/usage_record.ts";
+import { migrate } from "../src/transfer/migrate.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, read, write } from "./backend_contract.ts";
 import { openfinops, RUN } from "./command.ts";
@@ -15,7 +21,14 @@ import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { Chance } from "./faults/chance.ts";
 import { killImport } from "./faults/deliveries.ts";
 import { fillDisk, killWriter } from "./faults/scenarios.ts";
-import { costEntry, FULL_COST_ENTRY, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import {
+  costEntry,
+  FULL_COST_ENTRY,
+  FULL_DEVICE_METRICS,
+  FULL_SYSTEM_METRICS,
+  NEW_YEAR,
+  TemporaryFolder,
+} from "./fixtures.ts";
 
 await useDuckdbLibrary();
 
@@ -52,6 +65,21 @@ async function runSql(path: string, ...statements: string[]): Promise<void> {
   for (const statement of statements) await driver.query(connection, statement);
   driver.disconnect_sync(connection);
   driver.close_sync(database);
+}
+
+/** Rows of a query that DuckDB answers without the library. */
+async function rowsOf(sql: string): Promise<unknown[][]> {
+  const driver = await loadDuckdbDriver();
+  const database = await driver.get_or_create_from_cache(
+    driver.create_instance_cache(),
+    ":memory:",
+    driver.create_config(),
+  );
+  const session = new DuckdbSession(driver, await driver.connect(database));
+  const rows = await session.query(sql);
+  await session.close();
+  driver.close_sync(database);
+  return rows;
 }
 
 test("keeps records in one file, private to its owner, while it is open and after", async (folder) => {
@@ -317,6 +345,82 @@ test("says what to do where DuckDB cannot be loaded", async (folder) => {
   Deno.writeTextFileSync(folder.file("a.duckdb"), "");
   const unreadable = await ask(["--allow-ffi", "--allow-env", "--deny-read=a.duckdb", "--allow-read"]);
   assertMatch(unreadable.err, /Requires read access .*\[PERMISSION_MISSING\]\n$/);
+});
+
+test("reads the months of an export as they were exported, exactly", async (folder) => {
+  const backend = await open(folder.file("a.duckdb"));
+  const costs = [
+    costEntry({ entryId: "a", timestamp: Date.UTC(2026, 9, 1), amount: "0.000000000000000001" }),
+    costEntry({
+      entryId: "b",
+      timestamp: Date.UTC(2026, 9, 31, 23, 59, 59, 999),
+      tags: { "": "x", team: "é" },
+    }),
+    costEntry({
+      entryId: "c",
+      timestamp: Date.UTC(2026, 10, 1),
+      amount: "-999999999999999999.9",
+      currency: "EUR",
+    }),
+    costEntry({ entryId: "d", timestamp: Date.UTC(9999, 11, 31) }),
+    costEntry({ entryId: "e", timestamp: Date.UTC(2026, 10, 2), region: "none" }),
+  ];
+  await write(backend, costEntries, costs);
+  await backend.close();
+  const command = ["database", "export", "costs", "--connection-string", "duckdb:///a.duckdb"];
+  const ask = (...more: string[]) => openfinops([...command, ...more], { cwd: folder.path });
+  const months = ["--format", "parquet", "--partition-by", "month", "--output", "months"];
+  const { code, err } = await ask(...months, "--where", "entryId!=e");
+  assertEquals([code, err], [0, "4 records exported as parquet.\n"]);
+  const rows = await rowsOf(
+    "SELECT month, entryId, amount::VARCHAR, currency, epoch_ms(timestamp), tags::VARCHAR " +
+      `FROM read_parquet('${folder.path}/months/*/*.parquet', hive_partitioning = true) ORDER BY entryId`,
+  );
+  assertEquals(
+    rows,
+    costs.slice(0, 4).map(({ entryId, timestamp, amount, currency = "USD", tags }) => {
+      const decimals = Decimal.from(amount).toString().split(".")[1] ?? "";
+      const shown = `${String(amount).split(".")[0]}.${decimals.padEnd(18, "0")}`;
+      const month = new Date(timestamp as number).toISOString().slice(0, 7);
+      return [month, entryId, shown, currency, timestamp, tags === undefined ? null : JSON.stringify(tags)];
+    }),
+  );
+  assertEquals([...Deno.readDirSync(folder.file("months"))].map(({ name }) => name).sort(), [
+    "month=2026-10",
+    "month=2026-11",
+    "month=9999-12",
+  ]);
+  assertMatch((await ask(...months)).err, /months exists and stays as it is.*\[ALREADY_EXISTS\]\n$/);
+  for (
+    const wrong of [["--partition-by", "month"], [...months, "--limit", "1"], [
+      ...months,
+      "--partition-by",
+      "day",
+    ]]
+  ) {
+    assertEquals((await ask(...wrong)).code, 2);
+  }
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name).sort(), ["a.duckdb", "months"]);
+});
+
+test("keeps all records and documents when they are migrated from and to it", async (folder) => {
+  const sqlite = await openBackend({ connectionString: folder.sqlite() });
+  await write(sqlite, costEntries, [FULL_COST_ENTRY, costEntry({ entryId: "z", amount: "0.1" })]);
+  await write(sqlite, systemMetrics, [FULL_SYSTEM_METRICS, FULL_SYSTEM_METRICS]);
+  await write(sqlite, deviceMetrics, [FULL_DEVICE_METRICS]);
+  await sqlite.documents.write({ kind: "budget", id: "b", body: { amount: "1" } });
+  const duckdb = await open(folder.file("a.duckdb"));
+  const back = await openBackend({ connectionString: folder.sqlite("back.db") });
+  for (const [from, to] of [[sqlite, duckdb], [sqlite, duckdb], [duckdb, back]]) {
+    assert((await migrate(from, to)).every(({ isSame }) => isSame));
+  }
+  for (const dataset of [costEntries, systemMetrics, deviceMetrics] as Dataset<unknown>[]) {
+    assertEquals(await read(back, dataset), await read(sqlite, dataset));
+    assertEquals(await read(duckdb, dataset), await read(sqlite, dataset));
+  }
+  assertEquals(await back.documents.read("budget"), await sqlite.documents.read("budget"));
+  assertEquals(await duckdb.verify(), []);
+  for (const backend of [sqlite, duckdb, back]) await backend.close();
 });
 
 Deno.test("Spool loses and duplicates nothing in 6 kills with DuckDB", async () => {

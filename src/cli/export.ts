@@ -1,6 +1,7 @@
 import { EXPORT_FORMATS, type ExportFormat, exportRecords } from "../transfer/export.ts";
 import { asFileError } from "../transfer/transfer_error.ts";
-import { writeBytes, writeWholeFile } from "../transfer/file_writer.ts";
+import { exportMonths } from "../transfer/export_months.ts";
+import { writeBytes, writeWholeFile, writeWholeFolder } from "../transfer/file_writer.ts";
 import type { FocusOptions } from "../transfer/focus_cells.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import {
@@ -90,6 +91,12 @@ export const exportCommand: Command = {
       value: "FILE",
       summary: "write this file, completely or not at all; .gz compresses it (default stdout)",
     },
+    {
+      name: "partition-by",
+      value: "month",
+      summary:
+        "parquet: --output is a new folder with a file for each UTC month, as in month=2026-10/data.parquet",
+    },
     SPREADSHEET_OPTION,
     ...FOCUS_OPTIONS,
     {
@@ -102,6 +109,7 @@ export const exportCommand: Command = {
     "openfinops database export metrics --since 7d --output metrics.ndjson.gz",
     "openfinops database export costs --format focus --provider AWS --output focus.csv",
     "openfinops database export costs --format parquet --output costs.parquet",
+    "openfinops database export costs --format parquet --partition-by month --output costs",
   ],
   async run(given) {
     const what = readDatasetName(given);
@@ -119,22 +127,24 @@ export const exportCommand: Command = {
     const isSpreadsheetSafe = readSpreadsheetSafe(given, format);
     const query = readSelection(given, dataset, FOCUS_OPTIONS.map(({ name }) => name)); // --provider is both
     const focus = readFocus(given);
+    const isPartitioned = readPartitioned(given, { format, path });
     await withBackend(given, "read", async (backend) => {
       using progress = new ProgressLine();
       let records = 0;
-      const bytes = await exportRecords({
+      const options = {
         backend,
         dataset: dataset.name,
-        format,
         query,
         focus,
         isSpreadsheetSafe,
-        onProgress(count) {
+        onProgress(count: number) {
           records = count;
           progress.show(count);
         },
-      });
-      if (path === undefined) await writeStdout(bytes);
+      };
+      const bytes = isPartitioned ? undefined : await exportRecords({ ...options, format });
+      if (!bytes) await withPartFile((onPart) => writeWholeFolder(path!, exportMonths(options), onPart));
+      else if (path === undefined) await writeStdout(bytes);
       else {
         const packed = path.endsWith(".gz") ? pack(bytes) : bytes;
         await withPartFile((onPart) => writeWholeFile(path, packed, onPart));
@@ -148,6 +158,22 @@ export const exportCommand: Command = {
 function readFormat(given: Arguments, path = ""): ExportFormat {
   const [, byName] = /\.(csv|parquet)(?:\.gz)?$/i.exec(path) ?? [];
   return readName("format", given.text("format") ?? byName?.toLowerCase() ?? "ndjson", EXPORT_FORMATS);
+}
+
+/** Returns true if the export is a folder of files. */
+function readPartitioned(given: Arguments, { format, path }: { format: string; path?: string }): boolean {
+  const unit = given.text("partition-by");
+  if (unit === undefined) return false;
+  readName("partition-by", unit, ["month"]);
+  const conflict = format !== "parquet"
+    ? "--partition-by needs --format parquet."
+    : path === undefined
+    ? "--partition-by needs --output FOLDER."
+    : ["limit", "order"].some((name) => given.text(name) !== undefined)
+    ? "--partition-by takes neither --limit nor --order."
+    : undefined;
+  if (conflict !== undefined) throw new UsageError(conflict, { code: "CONFLICTING_OPTIONS" });
+  return true;
 }
 
 function readFocus(given: Arguments): FocusOptions {

@@ -29,7 +29,7 @@ export async function withPartFile<T>(write: (onPart: (part: string) => void) =>
 export function removePart(part: string): void {
   for (const suffix of SQLITE_FILES) {
     try {
-      Deno.removeSync(part + suffix);
+      Deno.removeSync(part + suffix, { recursive: true }); // an export may be a folder
     } catch {
       // it is not there yet, or finished
     }

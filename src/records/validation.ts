@@ -14,7 +14,7 @@ import { Decimal, isCanonicalAmount } from "./decimal.ts";
 /** Times before this are taken for seconds: 100,000,000,000 ms is 3 March 1973. */
 export const EARLIEST_TIME = 100_000_000_000;
 /** The end of the year 9999, which every backend can hold. */
-const LATEST_TIME = 253_402_300_799_999;
+export const LATEST_TIME = 253_402_300_799_999;
 
 /** The most UTF-16 code units that the keys and values of a map may have together. */
 const MAX_MAP_LENGTH = 65_536;

@@ -1,6 +1,7 @@
 import { linkTarget, syncFolder, writeAll } from "../pipeline/durable_file.ts";
 import { basename, dirname, join } from "node:path";
-import { asFileError } from "./transfer_error.ts";
+import { describePath } from "../errors.ts";
+import { asFileError, TransferError } from "./transfer_error.ts";
 
 /**
  * Writes a file all at once: until every byte is on the disk it has another name in the same folder, so that no reader
@@ -20,6 +21,60 @@ export async function writeWholeFile(
     if (!found || found.isFile) await replace(linkTarget(path), { bytes, onPart });
     else await writeInto(path, bytes);
   } catch (error) {
+    throw asFileError("write", path, error);
+  }
+}
+
+/** A file of a folder that is written. */
+interface FileOfFolder {
+  /** Its path below the folder. */
+  readonly path: string;
+  readonly bytes: ReadableStream<Uint8Array>;
+}
+
+/**
+ * Writes a new folder all at once: until every byte of every file is on the disk it has another name.
+ *
+ * @param onPart Is given the path of the unfinished folder, to remove it should the process be stopped.
+ * @throws {TransferError} If there is something with that name, or if it cannot be written.
+ */
+export async function writeWholeFolder(
+  path: string,
+  files: AsyncIterable<FileOfFolder>,
+  onPart: (part: string) => void,
+): Promise<void> {
+  const target = path.replace(/(?<=.)[\\/]+$/, "");
+  try {
+    await Deno.lstat(target);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return await writeFolder(target, files, onPart);
+    throw asFileError("write", path, error);
+  }
+  throw new TransferError(`${describePath(path)} exists and stays as it is. Name a new folder.`, {
+    code: "ALREADY_EXISTS",
+  });
+}
+
+async function writeFolder(
+  path: string,
+  files: AsyncIterable<FileOfFolder>,
+  onPart: (part: string) => void,
+): Promise<void> {
+  const part = join(dirname(path), `.${basename(path)}.${crypto.randomUUID().slice(0, 8)}.part`);
+  onPart(part);
+  try {
+    await Deno.mkdir(part, { mode: 0o700 });
+    for await (const file of files) {
+      const at = join(part, file.path);
+      await Deno.mkdir(dirname(at), { mode: 0o700, recursive: true });
+      await writeSynced(at, file.bytes);
+      await syncFolder(dirname(at));
+    }
+    await syncFolder(part);
+    await Deno.rename(part, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await Deno.remove(part, { recursive: true }).catch(() => {}); // the error that led here is the one to tell
     throw asFileError("write", path, error);
   }
 }
