@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import { deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
+import { openBackend } from "../src/config.ts";
 import { RateLimiter } from "../src/server/limits.ts";
 import { PROBE_ROUTES } from "../src/server/probe_routes.ts";
 import type { RequestError } from "../src/server/problems.ts";
@@ -7,7 +8,7 @@ import type { Route } from "../src/server/route.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { TemporaryFolder } from "./fixtures.ts";
-import { openServer, PLACES, startServer } from "./server.ts";
+import { type Answer, openServer, PLACES, type ServerProcess, startServer } from "./server.ts";
 
 Deno.test("serve answers /healthz in this process", async () => {
   await using server = await openServer();
@@ -329,3 +330,66 @@ Deno.test("openfinops serve is ready only while the database answers", async () 
   while ((await ready())[0] === 503) await new Promise((resolve) => setTimeout(resolve, 200));
   assertEquals(await server.stop(), 0);
 });
+
+/** Posts records under ids of their own. */
+function post(server: ServerProcess, ids: readonly string[]): Promise<Answer> {
+  const timestamp = "2026-01-01T00:00:00Z";
+  const entries = ids.map((entryId) => ({
+    entryId,
+    timestamp,
+    resourceId: "n",
+    category: "gpu",
+    amount: "1",
+  }));
+  return server.send("/api/v1/costs", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(entries),
+  });
+}
+
+/** Number of costs in a database. */
+async function countCosts(url: string): Promise<number> {
+  const backend = await openBackend({ connectionString: url });
+  const { datasets } = await backend.stats();
+  await backend.close();
+  return datasets.cost_entries.rows;
+}
+
+Deno.test("openfinops serve ends within its deadline while the database is away, and says what is spooled", async () => {
+  await using place = await PLACES.PostgreSQL();
+  await using proxy = await Proxy.start(Number(new URL(place.url!).port));
+  const at = ["--connection-string", proxy.url(place.url!), "--deadline", "1s"];
+  const server = await startServer(at, { cwd: place.folder.path });
+  try {
+    assertEquals((await post(server, ["a"])).status, 202);
+    while (await countCosts(place.url!) < 1) await new Promise((resolve) => setTimeout(resolve, 200));
+    proxy.stall();
+    assertEquals((await post(server, ["b", "c"])).status, 202); // journaled
+    assertEquals(await server.stop(), 0);
+    assertMatch(server.lines.at(-1)!, /kept 2 records in the spool\.$/);
+  } finally {
+    await server[Symbol.asyncDispose]();
+  }
+  proxy.resume();
+  await using again = await startServer(at, { cwd: place.folder.path });
+  while (await countCosts(place.url!) < 3) await new Promise((resolve) => setTimeout(resolve, 200));
+  assertEquals(await again.stop(), 0);
+  assertEquals(await countCosts(place.url!), 3);
+});
+
+for (const [name, open] of Object.entries(PLACES).filter(([name]) => name !== "memory")) {
+  Deno.test(`several servers store into one database on ${name}, each with a spool of its own`, async () => {
+    await using place = await open();
+    const at = (spool: string) => ["--connection-string", place.url!, "--spool-directory", spool];
+    await using first = await startServer(at("one"), { cwd: place.folder.path });
+    await using second = await startServer(at("two"), { cwd: place.folder.path });
+    const shared = await startServer(at("two"), { cwd: place.folder.path }).catch(({ message }) => message);
+    assertMatch(shared, /ended with 1: [^]*error: .*\[(FILE_FAILED|SPOOL_OWNED)\]/);
+    const ids = Array.from({ length: 40 }, (_, i) => String(i));
+    const answers = await Promise.all(ids.flatMap((id) => [post(first, [id, `${id}x`]), post(second, [id])]));
+    for (const { status } of answers) assertEquals(status, 202);
+    for (const server of [first, second]) assertEquals(await server.stop(), 0);
+    assertEquals(await countCosts(place.url!), 80); // each once, whoever brought it first
+  });
+}
