@@ -12,6 +12,7 @@ import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { App } from "./app.ts";
 import { problem, RequestError } from "./problems.ts";
+import { withinLimit } from "./time_limit.ts";
 import type { Certificate } from "./tls.ts";
 
 /** Options of {@linkcode serve}. */
@@ -60,6 +61,9 @@ const CONNECTION_LIMITS: ConnectionLimits = {
 
 /** Time between looks for idle connections while closing, in milliseconds. */
 const IDLE_CHECK_MS = 50;
+
+/** Time in which a client may send the rest of a body that is not read, in milliseconds. */
+const LINGER_MS = 2_000;
 
 /** Listens, and answers requests with an application. */
 export async function serve(app: App, options: ServeOptions): Promise<Listening> {
@@ -148,7 +152,8 @@ async function answer(
   },
 ): Promise<void> {
   const request = asRequest(incoming, signal);
-  const response = request ? await app.fetch(request, incoming) : problem(
+  const sent = incoming.iterator({ destroyOnReturn: false }); // the answer needs the connection
+  const response = request ? await app.fetch(request, sent) : problem(
     new RequestError("The request line or a header is not valid. Correct it.", { code: "INVALID_REQUEST" }),
   );
   for (const [name, value] of response.headers) outgoing.appendHeader(name, value);
@@ -162,7 +167,16 @@ async function answer(
       if (signal.aborted) break; // cancels the stream
     }
   }
+  if (!incoming.complete) await discardRest(incoming);
   outgoing.end();
+}
+
+/** Discards what a client still sends, for a while: most read no answer before they have sent all, or are reset. */
+async function discardRest(incoming: IncomingMessage): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  incoming.once("end", resolve).once("close", resolve).once("error", () => resolve());
+  incoming.resume();
+  await withinLimit(promise, LINGER_MS, () => {});
 }
 
 /** Waits until a response takes more, or its connection is gone. */
