@@ -167,14 +167,16 @@ async function answer(
       if (signal.aborted) break; // cancels the stream
     }
   }
-  if (!incoming.complete) await discardRest(incoming);
+  if (!incoming.complete && !signal.aborted) await discardRest(incoming, signal);
   outgoing.end();
 }
 
 /** Discards what a client still sends, for a while: most read no answer before they have sent all, or are reset. */
-async function discardRest(incoming: IncomingMessage): Promise<void> {
+async function discardRest(incoming: IncomingMessage, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  incoming.once("end", resolve).once("close", resolve).once("error", () => resolve());
+  const end = () => resolve();
+  incoming.once("end", end).once("error", end);
+  signal.addEventListener("abort", end, { once: true });
   incoming.resume();
   await withinLimit(promise, LINGER_MS, () => {});
 }
