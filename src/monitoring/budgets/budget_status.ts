@@ -3,7 +3,7 @@ import { DAY_MS } from "../../records/calendar.ts";
 import { localDay } from "../../records/periods.ts";
 import type { CurrencyTotal } from "../../backends/backend.ts";
 import type { Budget, BudgetCrossing } from "../../records/budget.ts";
-import { Decimal } from "../../records/decimal.ts";
+import { Decimal, percentOf } from "../../records/decimal.ts";
 import type { BudgetWindow } from "./budget.ts";
 import { basisOf, type Spending } from "./spending.ts";
 
@@ -112,7 +112,7 @@ export function budgetStatus(
     basis,
     spent: spent.toString(),
     remaining: Decimal.from(amount).minus(spent).toString(),
-    utilization: Number(spent.toString()) / Number(amount) * 100,
+    utilization: percentOf(Number(spent.toString()), Number(amount)),
     entries,
     startTime: window.start,
     endTime: window.end,
