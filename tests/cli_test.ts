@@ -385,6 +385,7 @@ test("database stats prints rows, times, totals and size in every format", async
     rows: 3,
     oldest: "2026-01-01T00:00:00.000Z",
     newest: "2026-01-01T00:00:02.000Z",
+    retentionDays: 90,
   });
   assertEquals(totals, [{ currency: "USD", total: "0.0000024", count: 3 }]);
   assert(storage.fileSizeBytes > 0);

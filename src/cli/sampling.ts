@@ -7,7 +7,7 @@ import { setTimeout } from "node:timers/promises";
 import { ValidationError } from "../errors.ts";
 import type { ObservabilityHub } from "../hub.ts";
 import type { CostObservatory } from "../observatory.ts";
-import type { MetricField } from "../transfer/metric_names.ts";
+import type { MetricField } from "../transfer/metric_mapping.ts";
 import type { Host } from "./host.ts";
 import { Meter, type SamplePlan } from "./meter.ts";
 import type { OutageReporter } from "./outage_reporter.ts";

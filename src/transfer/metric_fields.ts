@@ -1,6 +1,6 @@
 import { describe } from "../errors.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type { MetricField, Term } from "./metric_names.ts";
+import type { MetricField, Term } from "./metric_mapping.ts";
 import { TransferError } from "./transfer_error.ts";
 
 const KEYS = [

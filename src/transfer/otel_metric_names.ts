@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { MetricField, Term } from "./metric_names.ts";
+import type { MetricField, Term } from "./metric_mapping.ts";
 
 /** Ends of names in Prometheus by unit. */
 const UNITS: Readonly<Record<string, string>> = {

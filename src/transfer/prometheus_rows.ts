@@ -1,5 +1,6 @@
 import type { DatasetName } from "../records/dataset.ts";
-import { METRIC_FIELDS, type MetricField } from "./metric_names.ts";
+import type { MetricField } from "./metric_mapping.ts";
+import { METRIC_FIELDS } from "./metric_names.ts";
 import { type Sample, SampleReader } from "./prometheus.ts";
 import type { FileRow } from "./rows.ts";
 import { SampleMapper } from "./samples_to_records.ts";

@@ -2,16 +2,8 @@ import { createHash } from "node:crypto";
 import { type Column, columnOf, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { CounterReadings, type Increase } from "./counter_readings.ts";
-import {
-  ADDRESSES,
-  DESCRIPTIONS,
-  IDENTITY,
-  type LabelFilter,
-  LABELS,
-  METRIC_FIELDS,
-  type MetricField,
-  type Term,
-} from "./metric_names.ts";
+import type { LabelFilter, MetricField, Term } from "./metric_mapping.ts";
+import { ADDRESSES, DESCRIPTIONS, IDENTITY, LABELS, METRIC_FIELDS } from "./metric_names.ts";
 import type { Sample } from "./prometheus.ts";
 
 /** A record as an input of its dataset. */
