@@ -429,8 +429,8 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "export-folder-sync",
     file: "src/transfer/file_writer.ts",
-    before: "    await syncFolder(dirname(path));\n",
-    after: "",
+    before: "    await syncFolder(dirname(path));\n  } catch (error) {\n    await Deno.remove(part).catch",
+    after: "  } catch (error) {\n    await Deno.remove(part).catch",
     tests: ["durability_test.ts: writeWholeFile"],
   },
   {
