@@ -5,6 +5,7 @@ import type { EventOf } from "../pipeline/events.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import { MetricIntake, type MetricIntakeOptions } from "./metric_intake.ts";
 import type { ServerResources } from "./route.ts";
+import { withinLimit } from "./time_limit.ts";
 
 /** Time between commits, in seconds: answers show a record about this long after it arrived. */
 const COMMIT_SECONDS = 1;
@@ -21,6 +22,16 @@ export interface OpenedResources extends ServerResources {
  * @throws {ConfigError} If the configuration cannot be used.
  * @throws {BackendError} If the backend or the spool cannot be opened: a server must keep what it acknowledges.
  */
+export function openResources(given: PersistenceConfig): Promise<OpenedResources>;
+/**
+ * @internal
+ * @param given The configuration.
+ * @param options What becomes of metrics of other programs.
+ */
+export function openResources(
+  given: PersistenceConfig,
+  options?: MetricIntakeOptions,
+): Promise<OpenedResources>;
 export async function openResources(
   given: PersistenceConfig,
   options: MetricIntakeOptions = {},
@@ -40,8 +51,8 @@ export async function openResources(
   const costs = await CostObservatory.open(shared);
   const intake = new MetricIntake({ hub, costs, backend }, options);
   const close = async (options: { deadlineMs: number }) => {
-    await intake.close();
-    const [metrics, spend] = await Promise.all([hub.close(options), costs.close(options)]);
+    const saved = withinLimit(intake.close(), options.deadlineMs, () => {});
+    const [metrics, spend] = await Promise.all([hub.close(options), costs.close(options), saved]);
     await backend.close();
     const sum = (field: keyof CloseReport) => metrics[field] + spend[field];
     return {

@@ -26,7 +26,11 @@ export interface ServerResources {
   readonly backend: Backend;
   /** Its configuration. */
   readonly config: PersistenceConfig;
-  /** Takes metrics and usage of other programs; absent where the server is for reads only. */
+  /**
+   * Takes metrics and usage of other programs; absent where the server is for reads only.
+   *
+   * @internal
+   */
   readonly intake?: MetricIntake;
   /** Counters of requests; the application keeps them. */
   readonly requests?: RequestMetrics;
