@@ -1,8 +1,11 @@
 /** `collect --send` and `openfinops serve`, both as real processes. */
 import { DatabaseSync } from "node:sqlite";
+import { generate } from "selfsigned";
 import { assert, assertEquals } from "./assert.ts";
 import { type Agent, startAgent } from "./agent.ts";
+import { openfinops } from "./command.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { HttpReceiver } from "./receivers.ts";
 import { type ServerProcess, startServer } from "./server.ts";
 
 const LOG = ["--log-format", "json", "--heartbeat", "100ms"];
@@ -32,16 +35,20 @@ async function finish(agent: Agent): Promise<Counters> {
 class Restartable implements AsyncDisposable {
   readonly folder = new TemporaryFolder();
   #server: ServerProcess | undefined;
-  #listen = "127.0.0.1:0";
+  #listen: string;
+
+  constructor(listen = "127.0.0.1:0") {
+    this.#listen = listen;
+  }
 
   /** URL of the server. */
   get url(): string {
     return `http://${this.#listen}`;
   }
 
-  async start(): Promise<void> {
+  async start(...args: string[]): Promise<void> {
     const database = ["--connection-string", this.folder.sqlite("server.db")];
-    this.#server = await startServer(database, { cwd: this.folder.path, listen: this.#listen });
+    this.#server = await startServer([...database, ...args], { cwd: this.folder.path, listen: this.#listen });
     this.#listen = new URL(this.#server.url).host;
   }
 
@@ -52,7 +59,9 @@ class Restartable implements AsyncDisposable {
   /** Rows of a table, once the server has stopped. */
   rows(table: string): Record<string, unknown>[] {
     using database = new DatabaseSync(this.folder.file("server.db"), { readOnly: true });
-    return database.prepare(`SELECT * FROM ${table}`).all() as Record<string, unknown>[];
+    const statement = database.prepare(`SELECT * FROM ${table}`);
+    statement.setReadBigInts(true); // amounts
+    return statement.all() as Record<string, unknown>[];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -172,5 +181,87 @@ Deno.test({
     const samples = server.rows("system_metrics");
     assertEquals([committed, samples.length], [accepted, accepted], second.lines.join("\n"));
     assertEquals(new Set(samples.map(({ timestamp }) => timestamp)).size, samples.length);
+  },
+});
+
+Deno.test({
+  name: "collect --send pauses when its token is revoked, and goes on with a renewed one, by TLS",
+  ignore: SKIPPED,
+  async fn() {
+    await using server = new Restartable("0.0.0.0:0"); // on loopback no token is needed
+    const { folder, folder: { path: cwd } } = server;
+    const authority = await generate([{ name: "commonName", value: "CA" }], {
+      extensions: [{ name: "basicConstraints", cA: true, critical: true }],
+    });
+    const pair = await generate([{ name: "commonName", value: "server" }], {
+      ca: { key: authority.private, cert: authority.cert },
+      extensions: [{ name: "subjectAltName", altNames: [{ type: 7, ip: "127.0.0.1" }] }],
+    });
+    const files = { "ca.pem": authority.cert, "server.pem": pair.cert, "server.key": pair.private };
+    for (const [name, text] of Object.entries(files)) Deno.writeTextFileSync(folder.file(name), text);
+    const token = async (...args: string[]) => {
+      const database = ["--connection-string", folder.sqlite("server.db")];
+      const { code, out, err } = await openfinops(["token", ...args, ...database], { cwd });
+      assertEquals(code, 0, err);
+      return out;
+    };
+    const first = await token("create", "first", "--scope", "ingest");
+    Deno.writeTextFileSync(folder.file("token"), first);
+    await server.start("--tls-cert", "server.pem", "--tls-key", "server.key");
+    const url = server.url.replace("http://0.0.0.0", "https://127.0.0.1");
+    const options = ["--send", url, "--ca-file", "ca.pem", "--spool-directory", "spool", ...LOG];
+    await using agent = startAgent(options, { cwd, env: { OPENFINOPS_TOKEN_FILE: "token" } });
+    await agent.line((line) => (countersIn(line)?.committed ?? 0) > 0);
+    await token("revoke", "first");
+    const paused = JSON.parse(await agent.line((line) => line.includes('"event":"paused"')));
+    assertEquals([paused.code, paused.level], ["TOKEN_REFUSED", "error"]);
+    const second = await token("create", "second", "--scope", "ingest");
+    Deno.writeTextFileSync(folder.file("token"), second);
+    await agent.line((line) => line.includes('"event":"resumed"'));
+    const { accepted, committed, deadLettered } = await finish(agent);
+    await server.stop();
+    assertEquals([committed, deadLettered], [accepted, 0]);
+    assertEquals(server.rows("system_metrics").length, accepted);
+    for (const secret of [first, second]) {
+      assert(agent.lines.every((line) => !line.includes(secret.trim())), "a token was logged");
+    }
+  },
+});
+
+Deno.test({
+  name: "collect --send sends GPUs, scraped services and costs as well",
+  ignore: SKIPPED,
+  async fn() {
+    await using server = new Restartable();
+    await using exporter = new HttpReceiver();
+    exporter.answer = () =>
+      new Response("vllm:num_requests_running 3\n", { headers: { "content-type": "text/plain" } });
+    await server.start();
+    const { folder } = server;
+    Deno.mkdirSync(folder.file("bin"));
+    const lines =
+      'while :; do echo "0, GPU-a, T4, 40, 12, 100, 200, 64, 70, [N/A], 1, 1, 0x0, [N/A]"; sleep 0.1; done';
+    Deno.writeTextFileSync(folder.file("bin/nvidia-smi"), `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    const env = { PATH: `${folder.file("bin")}:${Deno.env.get("PATH")}` };
+    const options = [
+      "--send",
+      server.url,
+      "--scrape",
+      exporter.url("/metrics"),
+      "--cost-per-hour",
+      "2.50",
+      ...LOG,
+    ];
+    await using agent = startAgent(options, { cwd: folder.path, env });
+    await agent.line((line) => (countersIn(line)?.committed ?? 0) >= 10);
+    const { accepted, committed } = await finish(agent);
+    await server.stop();
+    assertEquals(committed, accepted);
+    const tables = ["system_metrics", "device_metrics", "service_metrics", "cost_entries"];
+    const counts = tables.map((table) => server.rows(table).length);
+    assertEquals(counts.reduce((sum, count) => sum + count), accepted);
+    assert(counts.every((count) => count > 0), counts.join());
+    const [{ source, basis }] = server.rows("cost_entries");
+    assertEquals([source, basis], ["collect", "estimated"]);
   },
 });

@@ -10,7 +10,8 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     code: "TOKEN_REFUSED",
     kind: "operator",
     problem: "the server refuses the token",
-    remedy: "Create one with `openfinops token create --scope ingest`, and set OPENFINOPS_TOKEN or its file.",
+    remedy:
+      "Create one with `openfinops token create agents --scope ingest`, and set OPENFINOPS_TOKEN or its file.",
   },
   {
     match: /^403 /,
