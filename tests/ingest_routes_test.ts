@@ -123,6 +123,17 @@ Deno.test("POST lists a hundred refusals of many, and stores what comes before a
   assertEquals(numbersOf(await stored(server, "system-metrics")), [1, 2]);
 });
 
+Deno.test("POST lists as many refusals as the parameter errors says", async () => {
+  await using server = await openServer();
+  const body = lines(range(0, 300).map((i) => ({ timestamp: i })));
+  for (const [asked, listed] of [["?errors=250", 250], ["?errors=0", 0], ["?errors=99999", 300]] as const) {
+    const { json } = await post(server, `system-metrics${asked}`, body, { "idempotency-key": asked });
+    assertEquals([json().refused, json().errors.length], [300, listed]);
+  }
+  const { status, json } = await post(server, "system-metrics?errors=x", body);
+  assertEquals([status, json().error.code], [400, "INVALID_OPTION"]);
+});
+
 Deno.test("POST refuses bodies that hold no records", async () => {
   await using server = await openServer();
   for (const body of ["", " \n\n", "[]"]) {

@@ -4,6 +4,7 @@ import { RemoteBackend, type RemoteOptions } from "../src/backends/remote.ts";
 import { REMOTE_FAILURES } from "../src/backends/remote/failures.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { openServer } from "./server.ts";
 import { FULL_SYSTEM_METRICS, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 /** A request as it arrived. */
@@ -320,4 +321,26 @@ Deno.test("RemoteBackend trusts a CA of its own for TLS, and says when a certifi
   assertEquals([error.code, error.kind, keys], ["TLS_FAILED", "operator", ["b1"]], error.message);
   await other.close();
   await server.shutdown();
+});
+
+Deno.test("RemoteBackend gets each refused record of a large batch from the server, again as well", async () => {
+  await using server = await openServer();
+  const { hub } = server.resources;
+  const backend = new RemoteBackend({ url: new URL(server.url) });
+  const records = Array.from({ length: 500 }, (_, i) => ({
+    timestamp: NEW_YEAR + i,
+    nodeId: "n",
+    ...i % 2 === 0 ? {} : { fieldOfANewerRelease: 1 },
+  }));
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const { committed, refused } = await backend.write(
+      { id: "b1", dataset: systemMetrics, records } as never,
+    );
+    assertEquals([committed, refused!.length], [250, 250]);
+    assertEquals(refused!.map(({ index }) => index), Array.from({ length: 250 }, (_, i) => 2 * i + 1));
+    assertMatch((refused![0].error as Error).message, /unknown field "fieldOfANewerRelease"/);
+  }
+  await hub.flush();
+  assertEquals((await hub.systemMetrics.query()).length, 250);
+  await backend.close();
 });

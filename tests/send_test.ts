@@ -132,9 +132,13 @@ function loseAnswers(url: string): { url: string; passed: Promise<number>; close
   const passed = Promise.withResolvers<number>();
   const never = Promise.withResolvers<Response>();
   const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
-    const { pathname } = new URL(request.url);
+    const { pathname, search } = new URL(request.url);
     const body = await request.arrayBuffer();
-    const response = await fetch(new URL(pathname, url), { method: "POST", headers: request.headers, body });
+    const response = await fetch(new URL(pathname + search, url), {
+      method: "POST",
+      headers: request.headers,
+      body,
+    });
     passed.resolve((await response.json()).accepted);
     return await never.promise;
   });

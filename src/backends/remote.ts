@@ -85,7 +85,11 @@ export class RemoteBackend implements Backend {
     const body = await (this.#prepared?.id === id ? this.#prepared.body : encode(records));
     this.#prepared = undefined;
     await this.#waitForServer();
-    const { response, answer } = await this.#post(`/api/v1/${DATASET_PATHS[dataset.name]}`, id, body);
+    const { response, answer } = await this.#post(
+      `/api/v1/${DATASET_PATHS[dataset.name]}?errors=${records.length}`,
+      id,
+      body,
+    );
     if (response.status !== 422 && !response.ok) throw this.#refusal(response, answer, id);
     const result = this.#resultOf(response, answer, batch);
     this.#uncertain.delete(id);

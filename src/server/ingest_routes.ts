@@ -5,17 +5,21 @@
  */
 import type { AppendOptions, AppendReport } from "../dataset_handle.ts";
 import { type ErrorCode, ValidationError } from "../errors.ts";
+import type { Arguments, Option } from "../query/arguments.ts";
+import { readCount } from "../query/option_values.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { NEVER_DELIVERED } from "../transfer/delivery.ts";
 import { answerOnce, type StoredAnswer } from "./answered_requests.ts";
 import { API_DATASETS } from "./datasets.ts";
+import { readParameters } from "./parameters.ts";
 import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./posted_records.ts";
 import { RequestError } from "./problems.ts";
 import { tenantMap } from "./reading.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 
-/** Refusals that an answer lists. */
-const MAX_ERRORS = 100;
+/** Refusals that an answer lists, and the most that it may be asked for: as many as an agent sends at once. */
+const DEFAULT_ERRORS = 100;
+const MAX_ERRORS = 10_000;
 /** Longest wait for room in the spool, and for a commit where there is none, in milliseconds. */
 const ROOM_TIMEOUT_MS = 5_000;
 const COMMIT_TIMEOUT_MS = 30_000;
@@ -34,7 +38,7 @@ const REPORT_SCHEMA = {
     refused: { type: "integer", description: "Records that were not stored" },
     errors: {
       type: "array",
-      description: `The first ${MAX_ERRORS} of them`,
+      description: "The first of them, as many as the parameter `errors` says",
       items: {
         type: "object",
         required: ["line", "index", "code", "message"],
@@ -54,12 +58,22 @@ const REPORT_SCHEMA = {
   },
 } as const;
 
+/** Parameters of the query. */
+const PARAMETERS: readonly Option[] = [
+  {
+    name: "errors",
+    value: "N",
+    summary: `most refused records that the answer names (default ${DEFAULT_ERRORS}, at most ${MAX_ERRORS})`,
+  },
+];
+
 /** Routes of each dataset. */
 export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) => ({
   method: "POST",
   path: `/api/v1/${name}`,
   scope: "ingest",
   summary: `Store ${dataset.name}, each request once by its Idempotency-Key or else its content`,
+  parameters: PARAMETERS,
   body: {
     summary: "An array of records, one record, or one a line; times in epoch milliseconds or ISO 8601",
     types: RECORD_TYPES,
@@ -76,10 +90,17 @@ export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(
       const take = handleOf(resources, dataset.name);
       return await store(asked, resources, {
         dataset,
+        maxErrors: readParameters(asked.url, PARAMETERS, { read: readErrors }),
         take: (records, options) => take(records, { ...options, requestId }),
       });
     }),
 }));
+
+/** The number of refusals that the answer lists. */
+function readErrors(given: Arguments): number {
+  const text = given.text("errors");
+  return text === undefined ? DEFAULT_ERRORS : Math.min(readCount("errors", text, 0), MAX_ERRORS);
+}
 
 type Take = (records: readonly unknown[], options: AppendOptions) => Promise<AppendReport>;
 
@@ -100,7 +121,7 @@ function handleOf({ hub, costs }: ServerResources, name: DatasetName): Take {
 async function store(
   asked: RouteRequest,
   { config }: ServerResources,
-  { dataset, take }: { dataset: Dataset<unknown>; take: Take },
+  { dataset, maxErrors, take }: { dataset: Dataset<unknown>; maxErrors: number; take: Take },
 ): Promise<StoredAnswer> {
   const complete = completer(dataset, asked.tenant);
   const isSpooled = config.spoolDirectory !== undefined;
@@ -119,7 +140,7 @@ async function store(
     );
     accepted += report.accepted;
     refused += report.refused.length;
-    for (const { index, error } of report.refused.slice(0, MAX_ERRORS - errors.length)) {
+    for (const { index, error } of report.refused.slice(0, maxErrors - errors.length)) {
       const { field, code, message } = faults.get(index) ?? error;
       errors.push({ line: lines[index], index: position + index, field, code, message });
     }
