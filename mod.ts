@@ -86,6 +86,7 @@ export type {
   GroupingOptions,
   MeasureName,
   MeasuresOf,
+  MetricPointsAggregateQuery,
   NumericField,
   ServiceMetricsAggregateQuery,
   SystemMetricsAggregateQuery,
@@ -107,6 +108,7 @@ export {
   type CostTimeField,
 } from "./src/records/cost_entry.ts";
 export type { DeviceMetrics, DeviceMetricsInput } from "./src/records/device_metrics.ts";
+export type { MetricPoint, MetricPointInput } from "./src/records/metric_point.ts";
 export {
   type UsageExtra,
   usageFromAISDK,
@@ -119,6 +121,7 @@ export type { HealthStatus, SystemMetrics, SystemMetricsInput } from "./src/reco
 export type {
   CostEntriesQuery,
   DeviceMetricsQuery,
+  MetricPointsQuery,
   RecordQuery,
   ServiceMetricsQuery,
   SystemMetricsQuery,

@@ -6,7 +6,14 @@
  */
 import { type Backend, CostObservatory, type DatasetName, ObservabilityHub, openBackend } from "../mod.ts";
 import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "../tests/postgres_server.ts";
-import { costSamples, deviceSamples, samples, serviceSamples, usageSamples } from "./samples.ts";
+import {
+  costSamples,
+  deviceSamples,
+  pointSamples,
+  samples,
+  serviceSamples,
+  usageSamples,
+} from "./samples.ts";
 
 const ROWS = 300_000;
 const ROUNDS = 3; // the middle one counts
@@ -16,6 +23,7 @@ const SAMPLES = {
   device_metrics: deviceSamples,
   usage_records: usageSamples,
   cost_entries: costSamples,
+  metric_points: pointSamples,
 };
 
 /** Puts the samples of a dataset into a backend. */
@@ -28,6 +36,7 @@ async function fill(backend: Backend, dataset: DatasetName, rows: number): Promi
     device_metrics: hub.deviceMetrics.sink(),
     usage_records: costs.usage.sink(),
     cost_entries: costs.costEntriesSink(),
+    metric_points: hub.metricPoints.sink(),
   };
   await ReadableStream.from<unknown>(SAMPLES[dataset](rows)).pipeTo(sinks[dataset]);
   await hub.close();

@@ -1,6 +1,7 @@
 import type {
   CostEntryInput,
   DeviceMetricsInput,
+  MetricPointInput,
   ServiceMetricsInput,
   SystemMetricsInput,
   UsageRecordInput,
@@ -166,6 +167,19 @@ export function* usageSamples(rows: number): Generator<UsageRecordInput> {
       cacheReadTokens: Math.floor(inputTokens * random()),
       durationMs: Math.round(200 + 20 * outputTokens),
       tags: { team: `team-${i % 12}`, environment: "production" },
+    };
+  }
+}
+
+/** Points of a metric of each node, every 15 seconds. */
+export function* pointSamples(rows: number): Generator<MetricPointInput> {
+  const random = noise(6);
+  for (let i = 0; i < rows; i++) {
+    yield {
+      timestamp: START + Math.floor(i / NODES) * STEP_MS,
+      name: "scheduler.queue.length",
+      value: Math.round(100 * random()),
+      attributes: { "host.name": `gpu-${String(i % NODES).padStart(2, "0")}`, queue: "training" },
     };
   }
 }

@@ -15,6 +15,7 @@ const DOCUMENT = fromFileUrl(new URL("../docs/bill-formats.md", import.meta.url)
 /** Datasets as the command names them. */
 const COMMAND_NAMES: Readonly<Partial<Record<DatasetName, string>>> = {
   device_metrics: "devices",
+  metric_points: "points",
   usage_records: "usage",
 };
 

@@ -1,6 +1,7 @@
 import { aggregateMetrics, type MetricsAggregate } from "./aggregation/aggregate.ts";
 import type {
   DeviceMetricsAggregateQuery,
+  MetricPointsAggregateQuery,
   ServiceMetricsAggregateQuery,
   SystemMetricsAggregateQuery,
 } from "./aggregation/aggregate_query.ts";
@@ -26,7 +27,13 @@ import { CLUSTER, SERVICE } from "./monitoring/document_kinds.ts";
 import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { Alert } from "./records/alert.ts";
 import { type DeviceMetrics, deviceMetrics, type DeviceMetricsInput } from "./records/device_metrics.ts";
-import type { DeviceMetricsQuery, ServiceMetricsQuery, SystemMetricsQuery } from "./records/query.ts";
+import { type MetricPoint, type MetricPointInput, metricPoints } from "./records/metric_point.ts";
+import type {
+  DeviceMetricsQuery,
+  MetricPointsQuery,
+  ServiceMetricsQuery,
+  SystemMetricsQuery,
+} from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";
 import {
@@ -40,7 +47,7 @@ import {
   type StoreStats,
 } from "./store.ts";
 
-const DATASETS = [systemMetrics, serviceMetrics, deviceMetrics];
+const DATASETS = [systemMetrics, serviceMetrics, deviceMetrics, metricPoints];
 
 /** Metrics as the alert monitor reads them. */
 type Observed = Parameters<AlertMonitor["observe"]>[1];
@@ -88,6 +95,14 @@ export class ObservabilityHub implements AsyncDisposable {
     DeviceMetricsAggregateQuery,
     MetricsAggregate
   >;
+  /** Adds and reads values of metrics that no other dataset has a field for. */
+  readonly metricPoints: DatasetHandle<
+    MetricPoint,
+    MetricPointInput,
+    MetricPointsQuery,
+    MetricPointsAggregateQuery,
+    MetricsAggregate
+  >;
   readonly #store: RecordStore;
   readonly #monitor: AlertMonitor;
   readonly #alerts: Alerts;
@@ -115,6 +130,9 @@ export class ObservabilityHub implements AsyncDisposable {
     this.deviceMetrics = store.handle(deviceMetrics, {
       aggregate: (backend, query) => aggregateMetrics(backend, deviceMetrics, query),
       onAccepted: (metrics) => monitor.observe("device_metrics", metrics as unknown as Observed),
+    });
+    this.metricPoints = store.handle(metricPoints, {
+      aggregate: (backend, query) => aggregateMetrics(backend, metricPoints, query),
     });
     this.#store = store;
     this.#monitor = monitor;
@@ -488,11 +506,10 @@ export class ObservabilityHub implements AsyncDisposable {
    */
   async cleanupOldData(
     options?: CleanupOptions,
-  ): Promise<Record<"system_metrics" | "service_metrics" | "device_metrics", number>> {
-    const { system_metrics = 0, service_metrics = 0, device_metrics = 0 } = await this.#store.cleanup(
-      options,
-    );
-    return { system_metrics, service_metrics, device_metrics };
+  ): Promise<Record<"system_metrics" | "service_metrics" | "device_metrics" | "metric_points", number>> {
+    const { system_metrics = 0, service_metrics = 0, device_metrics = 0, metric_points = 0 } = await this
+      .#store.cleanup(options);
+    return { system_metrics, service_metrics, device_metrics, metric_points };
   }
 
   /**

@@ -26,6 +26,7 @@ import {
   costEntry,
   FULL_COST_ENTRY,
   FULL_DEVICE_METRICS,
+  FULL_METRIC_POINT,
   FULL_SERVICE_METRICS,
   FULL_SYSTEM_METRICS,
   FULL_USAGE_RECORD,
@@ -63,6 +64,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
       device_metrics: FULL_DEVICE_METRICS,
       usage_records: FULL_USAGE_RECORD,
       cost_entries: FULL_COST_ENTRY,
+      metric_points: FULL_METRIC_POINT,
     };
     for (const dataset of Object.values<Dataset<unknown>>(DATASETS)) {
       assertEquals(dataset.columns.map(({ field }) => field), Object.keys(full[dataset.name] as object));
@@ -545,6 +547,7 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
       ["device_metrics", 0, undefined, undefined],
       ["usage_records", 0, undefined, undefined],
       ["cost_entries", 1, NEW_YEAR, NEW_YEAR],
+      ["metric_points", 0, undefined, undefined],
     ]);
     assertEquals(totals, [{ currency: "USD", total: "1", count: 1 }]);
   });

@@ -583,10 +583,11 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
     assertEquals(err, isNamed ? "" : "Costs stay. To delete old costs, name them: --dataset costs.\n");
     return JSON.parse(out);
   };
-  const expected = { system_metrics: 3, service_metrics: 0, device_metrics: 0 };
+  const none = { service_metrics: 0, device_metrics: 0, metric_points: 0 };
+  const expected = { system_metrics: 3, ...none };
   assertEquals(await cleanup("--dry-run"), expected);
   assertEquals(await cleanup("--yes"), expected);
-  assertEquals(await cleanup("--yes"), { system_metrics: 0, service_metrics: 0, device_metrics: 0 });
+  assertEquals(await cleanup("--yes"), { system_metrics: 0, ...none });
   assertEquals(await cleanup("--yes", "--dataset", "costs,metrics"), { system_metrics: 0, cost_entries: 3 });
   for (const env of [{}, { OPENFINOPS_RETENTION_DAYS: "30" }] as Record<string, string>[]) {
     const args = ["database", "cleanup", ...AT, "--dataset", "costs", "--yes"];

@@ -19,6 +19,7 @@ Deno.test("resolveConfig() returns the documented defaults", () => {
       device_metrics: 90,
       usage_records: Infinity,
       cost_entries: Infinity,
+      metric_points: 90,
     },
     batchSize: 100,
     anomalyDetection: false,
@@ -44,6 +45,7 @@ Deno.test("resolveConfig() returns the documented defaults", () => {
     device_metrics: 90,
     usage_records: Infinity,
     cost_entries: 2555,
+    metric_points: 90,
   });
 });
 

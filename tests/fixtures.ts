@@ -2,6 +2,7 @@
 import type { CostEntry, CostEntryInput } from "../src/records/cost_entry.ts";
 import type { ImportReport } from "../src/transfer/import_options.ts";
 import type { DatasetName } from "../src/records/dataset.ts";
+import type { MetricPoint } from "../src/records/metric_point.ts";
 import type { DeviceMetrics } from "../src/records/device_metrics.ts";
 import type { ServiceMetrics } from "../src/records/service_metrics.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
@@ -116,6 +117,14 @@ export const FULL_USAGE_RECORD: UsageRecord = {
   tags: { team: "nlp", user: "ünï 😀" },
 };
 
+/** A metric point in which every field holds something else. */
+export const FULL_METRIC_POINT: MetricPoint = {
+  timestamp: NEW_YEAR + 5,
+  name: "my.queue.length",
+  value: -1.5e-7,
+  attributes: { "queue.name": "ünï 😀", host: "n1" },
+};
+
 /** The required fields of a record of each dataset, beside those with a default. */
 export const REQUIRED_FIELDS: Readonly<Record<DatasetName, object>> = {
   system_metrics: { timestamp: NEW_YEAR },
@@ -123,6 +132,7 @@ export const REQUIRED_FIELDS: Readonly<Record<DatasetName, object>> = {
   device_metrics: { timestamp: NEW_YEAR, deviceId: "d" },
   usage_records: { timestamp: NEW_YEAR, usageId: "u" },
   cost_entries: { timestamp: NEW_YEAR, entryId: "e1", resourceId: "gpu-01", category: "gpu", amount: "1" },
+  metric_points: { timestamp: NEW_YEAR, name: "m", value: 1 },
 };
 
 /** A cost entry in which every field holds something else. */

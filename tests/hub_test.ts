@@ -67,7 +67,7 @@ Deno.test("cleanupOldData() keeps resolved alerts as long as the dataset that is
     const body = { alertId: `${days}`, resolvedAt: Date.now() - days * DAY };
     await backend.documents.write({ kind: "alert", id: `${days}`, body });
   }
-  const retentionDays = { system_metrics: 1, service_metrics: 30, device_metrics: 5 };
+  const retentionDays = { system_metrics: 1, service_metrics: 30, device_metrics: 5, metric_points: 5 };
   await hub.cleanupOldData({ retentionDays, dryRun: true });
   assertEquals((await backend.documents.read("alert")).length, 2);
   await hub.cleanupOldData({ retentionDays });
@@ -190,13 +190,20 @@ Deno.test("ObservabilityHub.cleanupOldData() deletes records past the retention"
     system_metrics: 2,
     service_metrics: 0,
     device_metrics: 0,
+    metric_points: 0,
   });
   assertEquals(await hub.cleanupOldData({ retentionDays: 50 }), {
     system_metrics: 1,
     service_metrics: 0,
     device_metrics: 0,
+    metric_points: 0,
   });
-  assertEquals(await hub.cleanupOldData(), { system_metrics: 1, service_metrics: 0, device_metrics: 0 });
+  assertEquals(await hub.cleanupOldData(), {
+    system_metrics: 1,
+    service_metrics: 0,
+    device_metrics: 0,
+    metric_points: 0,
+  });
   assertEquals((await hub.queryHistoricalMetrics()).length, 2);
   await assertRejects(() => hub.cleanupOldData({ retentionDays: -1 }), ValidationError, "retentionDays");
 });
@@ -213,12 +220,14 @@ Deno.test("ObservabilityHub.cleanupOldData() keeps each dataset for its own rete
     system_metrics: 2,
     service_metrics: 1,
     device_metrics: 0,
+    metric_points: 0,
   });
   const byCall = { service_metrics: 30, system_metrics: Infinity };
   assertEquals(await hub.cleanupOldData({ retentionDays: byCall }), {
     system_metrics: 0,
     service_metrics: 2,
     device_metrics: 0,
+    metric_points: 0,
   });
   const unknown = { metrics: 30 } as object;
   await assertRejects(() => hub.cleanupOldData({ retentionDays: unknown }), ValidationError, "retentionDays");

@@ -96,6 +96,36 @@ Deno.test("Points that no field takes are told in partial success, and counted b
   assertMatch(out, /metric that no field takes +points\nmy\.other +5\nmy\.metric +2\nmy_third +1\n/);
 });
 
+Deno.test("Metrics that no field takes are kept where their names are asked for, up to 10,000 series", async () => {
+  await using server = await openServer({ maxMemoryEntries: 20_000 }, {}, {
+    intake: { keep: ["my.*", "queue_*"] },
+  });
+  const { partialSuccess } = (await server.send(
+    "/v1/metrics",
+    asJson(hostMetrics({ "my.metric": 1.5, "your.metric": 2, "hw.host.power": 3 })),
+  )).json();
+  assertEquals(partialSuccess, { rejectedDataPoints: "1", errorMessage: "No field takes your.metric (1)." });
+  const many = Array.from(
+    { length: 10_001 },
+    (_, i) => series("queue_length", i, NEW_YEAR, { queue: `q${i}` }),
+  );
+  for (let i = 0; i < 2; i++) assertEquals((await server.send("/api/v1/write", written(many))).status, 204);
+  const { hub } = server.resources;
+  await hub.flush();
+  const [first, ...others] = await hub.metricPoints.query({ name: "my.metric" });
+  assertEquals(first, {
+    timestamp: NEW_YEAR,
+    name: "my.metric",
+    value: 1.5,
+    attributes: { "host.name": "n1" },
+  });
+  assertEquals(others, []);
+  const [all] = await hub.metricPoints.aggregate({ name: "queue_length", fields: { value: ["max"] } });
+  assertEquals([all.count, all.fields.value], [9_999, { max: 9_998 }]);
+  assertEquals(server.resources.intake!.unmapped.counts()[0].name, "queue_length");
+  assertEquals((await hub.systemMetrics.query()).map(({ powerConsumption }) => powerConsumption), [3]);
+});
+
 Deno.test("The counts of unmapped points are bounded", async () => {
   await using server = await openServer();
   const { unmapped } = server.resources.intake!;

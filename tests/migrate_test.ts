@@ -115,6 +115,7 @@ test("copies every field of every dataset, and nothing the second time", async (
       ["device_metrics", isFirst ? 1 : 0, 1, 1, true],
       ["usage_records", isFirst ? 1 : 0, 1, 1, true],
       ["cost_entries", isFirst ? 2 : 0, 2, 2, true],
+      ["metric_points", 0, 0, 0, true],
     ]);
     assertEquals(found[4].target.totals, [
       { currency: "EUR", total: "-123456789012345678.000000000000000009", count: 1 },
@@ -131,6 +132,7 @@ test("finds nothing to do between empty databases", async (from, to) => {
     ["device_metrics", 0, 0, 0, true],
     ["usage_records", 0, 0, 0, true],
     ["cost_entries", 0, 0, 0, true],
+    ["metric_points", 0, 0, 0, true],
   ]);
 });
 

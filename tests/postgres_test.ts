@@ -1124,6 +1124,7 @@ test(
       device_metrics: [0, 0, 0, 0],
       usage_records: [0, 0, 0, 0],
       cost_entries: [1, 1, 1, 1],
+      metric_points: [0, 0, 0, 0],
     });
     const { writable, warnings } = await reader.probe();
     assertEquals([writable, warnings.filter((text) => !text.startsWith("fsync is off"))], [false, []]);

@@ -3,6 +3,7 @@ import "../cli.ts"; // brings all it needs into the cache
 import type { PersistenceConfig } from "../src/config.ts";
 import { OPEN_ACCESS } from "../src/server/access.ts";
 import { type AppOptions, createApp } from "../src/server/app.ts";
+import type { MetricIntakeOptions } from "../src/server/metric_intake.ts";
 import { type OpenedResources, openResources } from "../src/server/resources.ts";
 import { type Listening, serve, type ServeOptions } from "../src/server/serve.ts";
 import { RUN } from "./command.ts";
@@ -65,9 +66,9 @@ export interface Answer {
 export async function openServer(
   config: PersistenceConfig = {},
   options: Partial<AppOptions> = {},
-  listen: Partial<ServeOptions> = {},
+  { intake, ...listen }: Partial<ServeOptions> & { intake?: MetricIntakeOptions } = {},
 ): Promise<TestServer> {
-  const resources = await openResources(config);
+  const resources = await openResources(config, intake);
   const app = createApp(resources, { access: OPEN_ACCESS, ...options });
   const listening = await serve(app, { hostname: "127.0.0.1", port: 0, ...listen });
   const url = listening.url.href;

@@ -545,6 +545,7 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
       device_metrics: [0, 0, 0, 0],
       usage_records: [0, 0, 0, 0],
       cost_entries: [1, 1, 1, 1],
+      metric_points: [0, 0, 0, 0],
     });
     const costs = await read(reader, costEntries);
     assertEquals(costs, [{ ...costEntry(), currency: "USD" } as CostEntry]);

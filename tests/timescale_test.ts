@@ -152,7 +152,7 @@ test("converts plain tables with all records and grants", async (database) => {
 for (const [scheme, state] of [["timescaledb", "hypertables"], ["postgresql", "partitions"]]) {
   test(`adds the tables of later schema versions to ${state}`, async (database) => {
     await (await openBackend({ connectionString: database.url.replace("postgresql", scheme) })).close();
-    const added = ["device_metrics", "usage_records"];
+    const added = ["device_metrics", "usage_records", "metric_points"];
     await database.sql(
       [...added, "requests"].map((name) => `DROP TABLE ${name} CASCADE`).join("; ") +
         "; DELETE FROM schema_version; INSERT INTO schema_version (version, writable_from) VALUES (3, 1)",
@@ -288,7 +288,7 @@ test("works with an agent that only writes and a reader that only reads", async 
   try {
     await (await open(as(owner), { enableCompression: true, retentionDays: 36_500 })).close();
     await database.sql(
-      `GRANT SELECT, INSERT ON ledger, requests, schema_version, system_metrics, cost_entries, service_metrics, device_metrics, usage_records TO ${agent};
+      `GRANT SELECT, INSERT ON ledger, requests, schema_version, system_metrics, cost_entries, service_metrics, device_metrics, usage_records, metric_points TO ${agent};
       GRANT UPDATE ON ledger, requests, cost_entries TO ${agent};
       GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${reader}`,
     );
@@ -432,11 +432,11 @@ test("sets, changes and removes retention only when told", async (database) => {
   await openWith(undefined);
   assertEquals(await dropAfter(database), []); // no retention without being told
   await openWith(30);
-  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]); // of metrics
+  assertEquals(await dropAfter(database), Array(4).fill("30 days")); // of metrics
   await openWith(undefined);
-  assertEquals(await dropAfter(database), ["30 days", "30 days", "30 days"]);
+  assertEquals(await dropAfter(database), Array(4).fill("30 days"));
   await openWith({ cost_entries: 2_555 });
-  assertEquals((await dropAfter(database)).toSorted(), ["2555 days", "30 days", "30 days", "30 days"]);
+  assertEquals((await dropAfter(database)).toSorted(), ["2555 days", ...Array(4).fill("30 days")]);
   await openWith({ cost_entries: Infinity });
   await openWith(1.5);
   assertEquals(new Set(await dropAfter(database)), new Set(["36:00:00"]));
@@ -455,6 +455,7 @@ test("sets retention of metrics by hub and of costs by observatory", async (data
   assertEquals(ages, [
     { of: "cost_entries", age: "3650 days" },
     { of: "device_metrics", age: "7 days" },
+    { of: "metric_points", age: "7 days" },
     { of: "service_metrics", age: "7 days" },
     { of: "system_metrics", age: "7 days" },
     { of: "usage_records", age: "3650 days" },

@@ -12,6 +12,7 @@ import {
   acceptQuery,
   type CostEntriesQuery,
   type DeviceMetricsQuery,
+  type MetricPointsQuery,
   queryFields,
   type RecordQuery,
   type ServiceMetricsQuery,
@@ -20,6 +21,7 @@ import {
 } from "../records/query.ts";
 import type { ServiceMetrics } from "../records/service_metrics.ts";
 import type { DeviceMetrics } from "../records/device_metrics.ts";
+import type { MetricPoint } from "../records/metric_point.ts";
 import type { SystemMetrics } from "../records/system_metrics.ts";
 import type { UsageDecimalField, UsageRecord } from "../records/usage_record.ts";
 import type { Comparison } from "../records/periods.ts";
@@ -115,6 +117,13 @@ export interface DeviceMetricsAggregateQuery
   extends Omit<DeviceMetricsQuery, "limit" | "order">, GroupingOptions {
   /** Measures by field. */
   fields?: MeasuresOf<DeviceMetrics>;
+}
+
+/** Filter, groups and measures of metric points. */
+export interface MetricPointsAggregateQuery
+  extends Omit<MetricPointsQuery, "limit" | "order">, GroupingOptions {
+  /** Measures by field. */
+  fields?: MeasuresOf<MetricPoint>;
 }
 
 /** Filter, groups and measures of usage records. */

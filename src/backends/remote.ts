@@ -13,6 +13,7 @@ export const DATASET_PATHS: Readonly<Record<DatasetName, string>> = {
   device_metrics: "devices",
   usage_records: "usage",
   cost_entries: "costs",
+  metric_points: "points",
 };
 
 /** Options of a {@linkcode RemoteBackend}. */

@@ -51,6 +51,7 @@ export async function addRecords(
     system_metrics: hub.systemMetrics,
     service_metrics: hub.serviceMetrics,
     device_metrics: hub.deviceMetrics,
+    metric_points: hub.metricPoints,
     usage_records: costs.usage,
     cost_entries: costs.entries,
   };

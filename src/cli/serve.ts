@@ -75,6 +75,12 @@ export const serveCommand: Command = {
     },
     { name: "metric-map", value: "FILE", summary: "own mappings of their metrics, a JSON array" },
     {
+      name: "keep",
+      value: "PATTERN",
+      summary: "keep other metrics of these names in metric_points, as in 'my.*'; repeatable",
+      isRepeatable: true,
+    },
+    {
       name: "deadline",
       value: "TIME",
       summary: "time to finish requests and commit at the end (default 10s)",
@@ -237,7 +243,11 @@ function readIntake(given: Arguments): MetricIntakeOptions {
     both: ["spans", "metrics"],
   };
   if (!Object.hasOwn(sources, from)) throw invalidValue("usage-from", "spans, metrics or both", from);
-  return { usageFrom: sources[from], fields: readMapping(given.text("metric-map")) };
+  return {
+    usageFrom: sources[from],
+    fields: readMapping(given.text("metric-map")),
+    keep: given.texts("keep"),
+  };
 }
 
 /** Folder of the spool; none in memory, where there is nothing that outlives the process. */

@@ -22,6 +22,7 @@ export const DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
   devices: BY_TABLE.device_metrics,
   usage: BY_TABLE.usage_records,
   costs: BY_TABLE.cost_entries,
+  points: BY_TABLE.metric_points,
 };
 
 /** The names of the datasets on the command line, as its usage lines have them. */

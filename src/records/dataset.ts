@@ -51,7 +51,8 @@ export type DatasetName =
   | "service_metrics"
   | "device_metrics"
   | "usage_records"
-  | "cost_entries";
+  | "cost_entries"
+  | "metric_points";
 
 /** A kind of record and all that is known of it. */
 export interface Dataset<T> {

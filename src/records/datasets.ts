@@ -2,6 +2,7 @@ import { ValidationError } from "../errors.ts";
 import { costEntries, type CostEntry } from "./cost_entry.ts";
 import type { Dataset, DatasetName } from "./dataset.ts";
 import { type DeviceMetrics, deviceMetrics } from "./device_metrics.ts";
+import { type MetricPoint, metricPoints } from "./metric_point.ts";
 import { type ServiceMetrics, serviceMetrics } from "./service_metrics.ts";
 import { type SystemMetrics, systemMetrics } from "./system_metrics.ts";
 import { type UsageRecord, usageRecords } from "./usage_record.ts";
@@ -13,6 +14,7 @@ interface RecordOf {
   device_metrics: DeviceMetrics;
   usage_records: UsageRecord;
   cost_entries: CostEntry;
+  metric_points: MetricPoint;
 }
 
 /** All datasets by name, each with the type of its records, in the order in which they are shown. */
@@ -22,6 +24,7 @@ export const DATASETS: { readonly [Name in DatasetName]: Dataset<RecordOf[Name]>
   device_metrics: deviceMetrics,
   usage_records: usageRecords,
   cost_entries: costEntries,
+  metric_points: metricPoints,
 };
 
 const NAMES = Object.keys(DATASETS) as DatasetName[];

@@ -51,6 +51,12 @@ export interface DeviceMetricsQuery extends TimeRangeQuery {
   deviceId?: string;
 }
 
+/** A query over metric points. */
+export interface MetricPointsQuery extends TimeRangeQuery {
+  /** Only this metric. */
+  name?: string;
+}
+
 /** A query over usage records. */
 export interface UsageRecordsQuery extends TimeRangeQuery {
   /** Only this provider. */

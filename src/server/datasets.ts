@@ -8,4 +8,5 @@ export const API_DATASETS: Readonly<Record<string, Dataset<unknown>>> = {
   devices: DATASETS.device_metrics,
   usage: DATASETS.usage_records,
   costs: DATASETS.cost_entries,
+  points: DATASETS.metric_points,
 };

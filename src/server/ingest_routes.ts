@@ -110,6 +110,7 @@ function handleOf({ hub, costs }: ServerResources, name: DatasetName): Take {
     system_metrics: hub.systemMetrics,
     service_metrics: hub.serviceMetrics,
     device_metrics: hub.deviceMetrics,
+    metric_points: hub.metricPoints,
     usage_records: costs.usage,
     cost_entries: costs.entries,
   };

@@ -11,7 +11,9 @@ import { METRIC_FIELDS } from "../transfer/metric_names.ts";
 import type { Sample } from "../transfer/prometheus.ts";
 import { type MappedRecord, SampleMapper } from "../transfer/samples_to_records.ts";
 import { UnmappedCounter } from "../transfer/unmapped_points.ts";
+import { PointKeeper } from "./point_keeper.ts";
 import { RequestError } from "./problems.ts";
+import { MAPS } from "./reading.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
 export type UsageSource = "spans" | "metrics";
@@ -30,6 +32,12 @@ export interface MetricIntakeOptions {
    * @default {METRIC_FIELDS}
    */
   readonly fields?: readonly MetricField[];
+  /**
+   * Names of metrics without a field whose points are kept in `metric_points`; `*` is any text.
+   *
+   * @default {[]}
+   */
+  readonly keep?: readonly string[];
 }
 
 /** The intake of a server that has one. */
@@ -46,6 +54,8 @@ export interface Taken {
   readonly refused: number;
   /** Why the first of them was. */
   readonly error?: ValidationError;
+  /** Number of samples that became none, by the names of their metrics. */
+  readonly unmapped?: ReadonlyMap<string, number>;
 }
 
 /** What a client sent, by its bytes: to send it again changes nothing. */
@@ -74,6 +84,7 @@ export class MetricIntake {
   readonly #handles: Readonly<Partial<Record<DatasetName, Pick<DatasetHandle<unknown, never>, "append">>>>;
   readonly #backend: Backend;
   readonly #mapper: SampleMapper;
+  readonly #keeper: PointKeeper;
   /**
    * Records of requests that are not stored yet, by id: counters have moved on, so they could not be made once more when
    * the request is sent again.
@@ -84,17 +95,19 @@ export class MetricIntake {
   /** Makes an intake. Counters that begin from now on are counted from zero. */
   constructor(
     { hub, costs, backend }: { hub: ObservabilityHub; costs: CostObservatory; backend: Backend },
-    { usageFrom = ["spans"], fields = METRIC_FIELDS }: MetricIntakeOptions = {},
+    { usageFrom = ["spans"], fields = METRIC_FIELDS, keep = [] }: MetricIntakeOptions = {},
   ) {
     this.#handles = {
       system_metrics: hub.systemMetrics,
       service_metrics: hub.serviceMetrics,
       device_metrics: hub.deviceMetrics,
+      metric_points: hub.metricPoints,
       usage_records: costs.usage,
     };
     this.#backend = backend;
     this.#timer = setInterval(() => this.#save(), SAVE_MS);
     Deno.unrefTimer(this.#timer);
+    this.#keeper = new PointKeeper(keep);
     this.takesSpans = usageFrom.includes("spans");
     const takesMetrics = usageFrom.includes("metrics");
     this.#mapper = new SampleMapper({
@@ -104,20 +117,23 @@ export class MetricIntake {
     });
   }
 
-  /** True if a field takes the metric of this name. */
+  /** True if points of the metric of this name are stored: a field takes them, or they are kept. */
   knows(name: string): boolean {
-    return this.#mapper.knows(name);
+    return this.#mapper.knows(name) || this.#keeper.keeps(name);
   }
 
   /** Takes samples. Resolves when their records are safe. */
   async takeSamples(samples: readonly Sample[], request: IntakeRequest): Promise<Taken> {
-    let records = this.#held.get(request.id);
-    if (!records) {
-      const mapped = this.#mapper.map(samples, Date.now());
-      for (const [name, points] of mapped.unmapped) this.unmapped.add(name, points);
-      records = mapped.records;
-    }
-    return await this.takeRecords(records, request);
+    const held = this.#held.get(request.id);
+    if (held) return await this.takeRecords(held, request);
+    const at = Date.now();
+    const mapped = this.#mapper.map(samples, at);
+    const isKept = ({ name }: Sample) => mapped.unmapped.has(name) && this.#keeper.keeps(name);
+    const kept = this.#keeper.take(samples.filter(isKept), at);
+    const unmapped = new Map([...mapped.unmapped].filter(([name]) => !this.#keeper.keeps(name)));
+    for (const [name, points] of kept.left) unmapped.set(name, points);
+    for (const [name, points] of unmapped) this.unmapped.add(name, points);
+    return { ...await this.takeRecords([...mapped.records, ...kept.records], request), unmapped };
   }
 
   /** Takes records. Resolves when all of them are safe. */
@@ -146,7 +162,7 @@ export class MetricIntake {
   /** Appends records at successive positions. */
   async #append(run: readonly MappedRecord[], { id, signal, tenant }: IntakeRequest): Promise<Taken> {
     const [{ dataset, position }] = run;
-    const map = ["labels", "tags"].find((name) => DATASETS[dataset].positions.has(name));
+    const map = MAPS.find((name) => DATASETS[dataset].positions.has(name));
     if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);
     const timeout = AbortSignal.timeout(MAX_WAIT_MS);
     const records = run.map(({ record }) => withTenant(record, map, tenant));
@@ -208,7 +224,7 @@ function refuseAll(run: readonly MappedRecord[], tenant: string): Taken {
   };
 }
 
-/** A record with the tenant in its labels or tags. */
+/** A record with the tenant in its map. */
 function withTenant(
   record: MappedRecord["record"],
   map: string | undefined,

@@ -32,8 +32,9 @@ export const OTLP_ROUTES: readonly Route[] = [
     for (const [name, count] of unmapped) intake.unmapped.add(name, count);
     const taken = await intake.takeSamples(samples, {
       ...request,
-      id: await requestIdOf("metrics", body, request.tenant),
+      id: requestIdOf("metrics", body, request.tenant),
     });
+    for (const [name, count] of taken.unmapped ?? []) unmapped.set(name, count); // of samples, not of points
     const homeless = sum(unmapped.values());
     return outcomeOf(taken, {
       rejected: homeless + invalid,
@@ -52,7 +53,7 @@ export const OTLP_ROUTES: readonly Route[] = [
       const taken = intake.takesSpans
         ? await intake.takeRecords(records, {
           ...request,
-          id: await requestIdOf("traces", body, request.tenant),
+          id: requestIdOf("traces", body, request.tenant),
         })
         : { refused: 0 };
       return outcomeOf(taken, {

@@ -13,7 +13,7 @@ import type { RouteRequest, ServerResources } from "./route.ts";
 /** The key of labels and tags that names the tenant. */
 const TENANT = "tenant";
 /** Maps whose keys users choose. */
-const MAPS = ["tags", "labels"];
+export const MAPS: readonly string[] = ["tags", "labels", "attributes"];
 
 /** Returns the backend. In memory, it first takes what was accepted. */
 export async function committed({ backend, hub, costs }: ServerResources): Promise<Backend> {

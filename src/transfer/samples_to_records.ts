@@ -335,8 +335,8 @@ function toField({ bits }: MetricField, { type }: Column, value: number): unknow
   return type === "integer" ? Math.round(value) : value;
 }
 
-/** The name of a series. */
-function nameOf({ name, labels }: Sample): string {
+/** The name of a series: of its metric and its labels. */
+export function nameOf({ name, labels }: Sample): string {
   const keys = Object.keys(labels).sort();
   let text = name;
   for (const key of keys) text += `\0${key}\0${labels[key]}`;

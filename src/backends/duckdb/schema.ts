@@ -3,7 +3,7 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. Its number is that of the other backends. */
-export const SCHEMA_VERSION = 5;
+export const SCHEMA_VERSION = 6;
 /** The oldest schema version whose programs may write into this one. */
 export const WRITABLE_FROM = 5;
 

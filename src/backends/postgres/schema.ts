@@ -3,7 +3,7 @@ import { DATASETS } from "../../records/datasets.ts";
 import type { SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 5;
+export const SCHEMA_VERSION = 6;
 /**
  * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
  * may be null, keep it, so that agents of several releases share a database.

@@ -12,7 +12,7 @@ import { Decimal, splitAmount } from "../../records/decimal.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
-export const SCHEMA_VERSION = 5;
+export const SCHEMA_VERSION = 6;
 /**
  * The oldest schema version whose programs may write into this one. Versions that only add tables, and columns that
  * may be null, keep it, so that programs of several releases share a file.
