@@ -1,9 +1,10 @@
-import { BackendError, closedBackend, describe } from "../errors.ts";
+import { BackendError, describe } from "../errors.ts";
 import type { Batch, WriteRefusal, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow } from "../records/aggregation.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import type { Backend, BackendStats, ProbeReport } from "./backend.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
+import { type ConnectionOptions, RemoteConnection } from "./remote/connection.ts";
 import { remoteFailure, signOf } from "./remote/failures.ts";
 
 /** Paths of the datasets below `/api/v1/`. */
@@ -17,13 +18,7 @@ export const DATASET_PATHS: Readonly<Record<DatasetName, string>> = {
 };
 
 /** Options of a {@linkcode RemoteBackend}. */
-export interface RemoteOptions {
-  /** URL of the server, without a path behind its own. */
-  readonly url: URL;
-  /** Returns the token for a request, so that a renewed one needs no restart; none where the server asks for none. */
-  readonly token?: () => string | undefined;
-  /** Certificates in PEM of authorities to trust, beside those of the system. */
-  readonly caCerts?: readonly string[];
+export interface RemoteOptions extends ConnectionOptions {
   /**
    * Time limit of a request, in milliseconds.
    *
@@ -57,9 +52,8 @@ export class RemoteBackend implements Backend {
   /** State of monitors. It ends with the process: the server has its own monitors. */
   readonly documents: MemoryDocuments = new MemoryDocuments();
   readonly location: string;
-  readonly #options: RemoteOptions;
-  readonly #client: Deno.HttpClient | undefined;
-  readonly #closing = new AbortController();
+  readonly #connection: RemoteConnection;
+  readonly #timeoutMs: number;
   /** Batches of which an attempt ended without an answer: they may be stored. */
   readonly #uncertain = new Set<string>();
   #prepared: { id: string; body: Promise<Uint8Array<ArrayBuffer>> } | undefined;
@@ -68,11 +62,9 @@ export class RemoteBackend implements Backend {
 
   /** Opens no connection by itself. */
   constructor(options: RemoteOptions) {
-    this.#options = options;
-    const { origin, pathname } = options.url;
-    this.location = `${origin}${pathname.replace(/\/+$/, "")}`;
-    const { caCerts } = options;
-    this.#client = caCerts && Deno.createHttpClient({ caCerts: [...caCerts] });
+    this.#connection = new RemoteConnection(options);
+    this.#timeoutMs = options.timeoutMs ?? 60_000;
+    this.location = this.#connection.location;
   }
 
   prepare({ id, records }: Batch): void {
@@ -131,8 +123,7 @@ export class RemoteBackend implements Backend {
   }
 
   close(): Promise<void> {
-    this.#closing.abort(closedBackend("write to", this.location));
-    this.#client?.close();
+    this.#connection.close("write to");
     return Promise.resolve();
   }
 
@@ -158,25 +149,8 @@ export class RemoteBackend implements Backend {
     }
   }
 
-  async #fetch(path: string, request: RequestInit, operation: string): Promise<Response> {
-    const { token, timeoutMs = 60_000 } = this.#options;
-    const { signal } = this.#closing;
-    signal.throwIfAborted();
-    const secret = token?.();
-    const headers = new Headers(request.headers);
-    if (secret !== undefined) headers.set("authorization", `Bearer ${secret}`);
-    try {
-      return await fetch(`${this.location}${path}`, {
-        ...request,
-        headers,
-        redirect: "manual", // another server must not get the token
-        client: this.#client,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-      });
-    } catch (error) {
-      signal.throwIfAborted();
-      throw remoteFailure({ operation, name: this.location, ...signOf(error) });
-    }
+  #fetch(path: string, request: RequestInit, operation: string): Promise<Response> {
+    return this.#connection.send(path, request, { operation, timeoutMs: this.#timeoutMs });
   }
 
   /** Reads which records were refused; all others are the server's now. */
@@ -231,7 +205,7 @@ export class RemoteBackend implements Backend {
 
   /** Waits until the server wants requests again, or the backend is closed. */
   async #waitForServer(): Promise<void> {
-    const { signal } = this.#closing;
+    const { signal } = this.#connection;
     signal.throwIfAborted();
     const ms = this.#notBefore - performance.now();
     if (ms <= 0) return;

@@ -7,13 +7,14 @@ import {
   type PersistenceConfig,
   resolveConfig,
 } from "../config.ts";
-import { ConfigError, describePath } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
+import { CA_OPTION, env, readSecretFile } from "./environment.ts";
 import { type Format, FORMATS, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
 import { useMarkdown } from "./table.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
+export { env, readSecretFile };
 export { readZone, TIME_ZONE_OPTION } from "../query/time_zone.ts";
 
 /** A command, described as data from which its help is derived. */
@@ -45,6 +46,17 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
     value: "NAME",
     summary: "auto, @db/sqlite or node:sqlite (default auto)",
   },
+];
+
+/** Options of every command that only reads: from a database, or through a server. */
+export const SOURCE_OPTIONS: readonly Option[] = [
+  ...CONNECTION_OPTIONS,
+  {
+    name: "server",
+    value: "URL",
+    summary: "read through this server in place of a database; its token is in OPENFINOPS_TOKEN",
+  },
+  CA_OPTION,
 ];
 
 /** Option of every command that writes CSV. */
@@ -85,22 +97,6 @@ function readConnectionFile(): string | undefined {
   return path === undefined ? undefined : readSecretFile(path, "the connection string").trim();
 }
 
-/**
- * Reads a file that a variable or an option names.
- *
- * @throws {ConfigError} If it cannot be read.
- */
-export function readSecretFile(path: string, what: string): string {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new ConfigError(`Cannot read ${what}: ${describePath(path)} is no readable file. Name another.`, {
-      code: "FILE_NOT_FOUND",
-    });
-  }
-}
-
 /** Signals that end a program. Windows also ends one on Ctrl-Break and when its window closes. */
 export const STOP_SIGNALS: readonly Deno.Signal[] = [
   "SIGINT",
@@ -123,6 +119,8 @@ export function listenForStop(): { signal: AbortSignal; dispose(): void } {
 
 /** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
+  const server = given.text("server");
+  if (server !== undefined) return hidePassword(server);
   const { connectionString } = readConfig(given);
   return connectionString === undefined ? "memory" : hidePassword(connectionString);
 }
@@ -133,19 +131,27 @@ export function sqliteFile(given: Arguments): string[] {
   return backend === "sqlite" && location !== "" ? [location] : [];
 }
 
-/** Opens the database, calls `run` with it, and closes it. */
+/** Opens the database, or the server to read through, calls `run` with it, and closes it. */
 export async function withBackend<T>(
   given: Arguments,
   mode: OpenMode,
   run: (backend: Backend) => Promise<T>,
   more: PersistenceConfig = {},
 ): Promise<T> {
-  const backend = await openBackend({ ...readConfig(given), ...more }, { mode });
+  const backend = await openGiven(given, mode, more);
   try {
     return await run(backend);
   } finally {
     await backend.close();
   }
+}
+
+async function openGiven(given: Arguments, mode: OpenMode, more: PersistenceConfig): Promise<Backend> {
+  if (!given.has("server") && !given.has(CA_OPTION.name)) {
+    return await openBackend({ ...readConfig(given), ...more }, { mode });
+  }
+  const { openServer } = await import("./remote_server.ts");
+  return openServer(given);
 }
 
 /** Reads the output format. */
@@ -165,11 +171,6 @@ export function readSpreadsheetSafe(given: Arguments, format: string): boolean {
   throw new UsageError(`--${SPREADSHEET_OPTION.name} is for CSV. Pass --format csv.`, {
     code: "CONFLICTING_OPTIONS",
   });
-}
-
-/** Reads an environment variable; an empty one counts as unset. */
-export function env(name: string): string | undefined {
-  return Deno.env.get(name) || undefined;
 }
 
 /** Name of the user, where Deno grants to read it. */

@@ -1,6 +1,6 @@
 import { percentOf } from "../records/decimal.ts";
 import { allocateCosts, type AllocatedCost } from "../views/allocation.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatCount, formatTable, note, print, printFound, showMoney } from "./output.ts";
 import { ALLOCATION_OPTIONS, readAllocation } from "../query/view_options.ts";
 
@@ -10,7 +10,7 @@ const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillion
 export const costsAllocate: Command = {
   name: "costs allocate",
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     ...ALLOCATION_OPTIONS,
   ],

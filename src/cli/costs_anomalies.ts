@@ -3,10 +3,10 @@ import type { CostAnomaly } from "../records/anomaly.ts";
 import { Decimal } from "../records/decimal.ts";
 import {
   type Command,
-  CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
   readFormat,
   readZone,
+  SOURCE_OPTIONS,
   withBackend,
 } from "./command.ts";
 import { formatTable, note, print, printFound, showMoney } from "./output.ts";
@@ -18,7 +18,7 @@ const HEADER = ["day", "kind", "severity", "group", "currency", "amount", "expec
 export const costsAnomalies: Command = {
   name: "costs anomalies",
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     ...ANOMALY_OPTIONS,
   ],

@@ -1,7 +1,7 @@
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { budgetsView } from "../views/budgets.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
 import { readName } from "../query/option_values.ts";
 import { bucketLabel } from "../records/periods.ts";
@@ -14,7 +14,7 @@ export const costsBudgets: Command = {
   positionals: "[budget-id]",
   maxPositionals: 1,
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     ...BUDGET_OPTIONS,
     {

@@ -3,9 +3,9 @@ import { Decimal } from "../records/decimal.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import {
   type Command,
-  CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
   readFormat,
+  SOURCE_OPTIONS,
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
@@ -20,7 +20,7 @@ const MONEY: ReadonlySet<string> = new Set(["amount", "spent", "requested", "rem
 export const costsCheck: Command = {
   name: "costs check",
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     { name: "budget", value: "ID", summary: "the budget (required)" },
     { name: "amount", value: "N", summary: "planned spending, in the currency of the budget (required)" },

@@ -1,6 +1,6 @@
 import { reconcileInvoice } from "../monitoring/reconciliation.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatTable, formatThings, print, printFound } from "./output.ts";
 import { UsageError } from "../query/option_values.ts";
 
@@ -10,7 +10,7 @@ const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference"
 export const costsReconcile: Command = {
   name: "costs reconcile",
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     { name: "invoice", value: "ID", summary: "the InvoiceId (required)" },
   ],

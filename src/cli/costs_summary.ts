@@ -3,7 +3,7 @@ import { COST_MEASURES } from "../aggregation/aggregate_query.ts";
 import type { CostAggregate } from "../aggregation/aggregate.ts";
 import { bucketLabel } from "../records/periods.ts";
 import { OTHER, showGroup } from "../query/aggregate_columns.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import {
   bold,
   formatCount,
@@ -23,7 +23,7 @@ import { asCalled } from "./program_name.ts";
 export const costsSummary: Command = {
   name: "costs summary",
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     ...SUMMARY_OPTIONS,
   ],

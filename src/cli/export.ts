@@ -6,8 +6,8 @@ import type { FocusOptions } from "../transfer/focus_cells.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import {
   type Command,
-  CONNECTION_OPTIONS,
   readSpreadsheetSafe,
+  SOURCE_OPTIONS,
   SPREADSHEET_OPTION,
   withBackend,
 } from "./command.ts";
@@ -78,7 +78,7 @@ export const exportCommand: Command = {
   positionals: `<${DATASET_NAMES}>`,
   maxPositionals: 1,
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     TABLE_OPTION,
     ...SELECTION_OPTIONS,
     {

@@ -3,7 +3,7 @@ import { TransferError } from "../transfer/transfer_error.ts";
 import type { ClusterHealth } from "../monitoring/health.ts";
 import { type ClustersView, clustersView } from "../views/clusters.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { asCalled } from "./program_name.ts";
 import { HEALTH_OPTIONS, readHealth } from "../query/view_options.ts";
@@ -12,7 +12,7 @@ import { HEALTH_OPTIONS, readHealth } from "../query/view_options.ts";
 export const metricsHealth: Command = {
   name: "metrics health",
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     ...HEALTH_OPTIONS,
   ],

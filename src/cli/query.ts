@@ -6,7 +6,7 @@ import { AGGREGATE_OPTIONS, isAggregate, readAggregateRequest } from "../query/a
 import { DEFAULT_LIMIT, readRecordQuery, RECORD_OPTIONS } from "../query/records.ts";
 import { noteAbsentKeys, printAggregate } from "./aggregation.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import {
   bold,
   type Format,
@@ -28,7 +28,7 @@ export const query: Command = {
   positionals: `[${DATASET_NAMES}]`,
   maxPositionals: 1,
   options: [
-    ...CONNECTION_OPTIONS,
+    ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     { ...TABLE_OPTION, summary: `${TABLE_OPTION.summary}, or all` },
     ...RECORD_OPTIONS,

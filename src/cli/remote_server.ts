@@ -1,12 +1,15 @@
 /**
- * The server that a command sends to: `--send`, its token and its certificates.
+ * The server that a command sends to or reads through: `--send`, `--server`, their token and certificates.
  *
  * @module
  */
 import { RemoteBackend } from "../backends/remote.ts";
+import type { ConnectionOptions } from "../backends/remote/connection.ts";
+import { RemoteReader } from "../backends/remote/reader.ts";
 import { BackendError, ConfigError } from "../errors.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { env, readSecretFile } from "./command.ts";
+import { CA_OPTION, env, readSecretFile } from "./environment.ts";
+import { note } from "./output.ts";
 import { readUrl, UsageError } from "../query/option_values.ts";
 
 /** Variable with the token. */
@@ -21,7 +24,7 @@ export const SEND_OPTIONS: readonly Option[] = [
     value: "URL",
     summary: `send to this server in place of a database; its token is in ${TOKEN} or ${TOKEN_FILE}`,
   },
-  { name: "ca-file", value: "FILE", summary: "certificates in PEM to trust beside those of the system" },
+  CA_OPTION,
 ];
 
 /** A server to send to, and how it is reached. */
@@ -40,25 +43,45 @@ export interface Remote {
  * @throws {ConfigError} If the token or the certificates cannot be read.
  */
 export function readRemote(given: Arguments): Remote | undefined {
-  const text = given.text("send");
-  const caFile = given.text("ca-file");
+  const found = readConnection(given, "send");
+  return found && { ...found, backend: new RemoteBackend(found.options) };
+}
+
+/**
+ * Reads the server of `--server`, to read through.
+ *
+ * @throws {UsageError} If the URL is none, or a database is named, too.
+ * @throws {ConfigError} If the token or the certificates cannot be read.
+ */
+export function openServer(given: Arguments): RemoteReader {
+  const { options, isExposed } = readConnection(given, "server")!;
+  if (isExposed) note("The token is sent without encryption. Use https.");
+  return new RemoteReader(options);
+}
+
+function readConnection(
+  given: Arguments,
+  option: "send" | "server",
+): Omit<Remote, "backend"> & { options: ConnectionOptions } | undefined {
+  const text = given.text(option);
+  const caFile = given.text(CA_OPTION.name);
   if (text === undefined) {
     if (caFile === undefined) return undefined;
-    throw conflict("--ca-file is for a server. Pass --send URL, too.");
+    throw conflict(`--ca-file is for a server. Pass --${option} URL, too.`);
   }
   const other = ["connection-string", "backend", "sqlite-driver"].find((name) =>
     given.text(name) !== undefined
   );
-  if (other !== undefined) throw conflict(`--send and --${other} name two places. Remove one.`);
-  const url = readUrl("send", text);
+  if (other !== undefined) throw conflict(`--${option} and --${other} name two places. Remove one.`);
+  const url = readUrl(option, text);
   const { token, from } = readToken();
   const isLocal = /^(localhost|127\..*|\[::1\])$/.test(url.hostname);
   return {
-    backend: new RemoteBackend({
+    options: {
       url,
       token,
       caCerts: caFile === undefined ? undefined : [readSecretFile(caFile, "the certificates")],
-    }),
+    },
     tokenFrom: from,
     isExposed: from !== "no token" && url.protocol === "http:" && !isLocal,
   };

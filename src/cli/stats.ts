@@ -3,10 +3,10 @@ import type { UnmappedPoints } from "../transfer/unmapped_points.ts";
 import { type DataHealthView, dataHealthView } from "../views/data_health.ts";
 import {
   type Command,
-  CONNECTION_OPTIONS,
   databaseName,
   FORMAT_OPTIONS,
   readFormat,
+  SOURCE_OPTIONS,
   withBackend,
 } from "./command.ts";
 import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print, showMoney } from "./output.ts";
@@ -14,7 +14,7 @@ import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print, showM
 /** `openfinops database stats` */
 export const stats: Command = {
   name: "database stats",
-  options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
+  options: [...SOURCE_OPTIONS, ...FORMAT_OPTIONS],
   examples: [
     "openfinops database stats --connection-string sqlite:///openfinops.db",
     "openfinops database stats --format json",

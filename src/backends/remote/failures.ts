@@ -11,14 +11,15 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     kind: "operator",
     problem: "the server refuses the token",
     remedy:
-      "Create one with `openfinops token create agents --scope ingest`, and set OPENFINOPS_TOKEN or its file.",
+      "Create one with `openfinops token create NAME --scope ingest` (to read: `--scope read`), and set " +
+      "OPENFINOPS_TOKEN or its file.",
   },
   {
     match: /^403 /,
     code: "SCOPE_MISSING",
     kind: "operator",
     problem: "the token may not do this",
-    remedy: "Use a token with the scope `ingest`.",
+    remedy: "Use a token with the scope `ingest` to send, or `read` to read.",
   },
   {
     match: /^(404|405) /,
@@ -46,7 +47,7 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     code: "RATE_LIMITED",
     kind: "transient",
     problem: "the server limits the rate of this token",
-    remedy: "It is retried when the server says.",
+    remedy: "Wait as long as the server says.",
   },
   {
     match: /^507 /,
@@ -60,14 +61,14 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     code: "SERVER_BUSY",
     kind: "transient",
     problem: "the server is not ready",
-    remedy: "It is retried; if this lasts, see the server's log.",
+    remedy: "If this lasts, see the server's log.",
   },
   {
     match: /^(408|5\d\d) /,
     code: "SERVER_FAILED",
     kind: "transient",
     problem: "the server failed",
-    remedy: "It is retried; if this lasts, see the server's log.",
+    remedy: "If this lasts, see the server's log.",
   },
   {
     match: /^4\d\d /,
@@ -116,14 +117,14 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     code: "CONNECTION_TIMEOUT",
     kind: "transient",
     problem: "no answer in time",
-    remedy: "It is retried; check the host, the port and firewalls.",
+    remedy: "Check the host, the port and firewalls.",
   },
   {
     match: /./,
     code: "CONNECTION_LOST",
     kind: "transient",
     problem: "connection lost",
-    remedy: "It is retried; if this lasts, see the server's log.",
+    remedy: "If this lasts, see the server's log.",
   },
 ];
 

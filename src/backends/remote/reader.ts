@@ -4,15 +4,18 @@
  * @module
  */
 import { BackendError, type ErrorCode, type FailureKind } from "../../errors.ts";
+import type { WriteResult } from "../../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../../records/aggregation.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
-import type { BackendStats, DocumentStore, ReadOptions } from "../backend.ts";
+import type { Backend, BackendStats, DocumentStore, ProbeReport, ReadOptions } from "../backend.ts";
 import type { StoredDocument } from "../stored_document.ts";
+import { type ConnectionOptions, RemoteConnection } from "./connection.ts";
+import { remoteFailure } from "./failures.ts";
 import { toBackendQuery } from "./request.ts";
 
-/** Sends a request to the server. Rejects where the answer is no success. */
-export type Ask = (path: string, request?: RequestInit) => Promise<Response>;
+/** Characters of an answer's words in a message. */
+const MAX_REASON = 300;
 
 /** A line of the answer to a read. */
 interface ReadLine {
@@ -21,21 +24,23 @@ interface ReadLine {
   readonly end?: true;
 }
 
-/** Reads from a server what it reads from its database. */
-export class RemoteReader {
-  readonly #ask: Ask;
-  readonly #name: string;
+/** Reads through a server what it reads from its database. Commands then answer as from the database. */
+export class RemoteReader implements Backend {
+  readonly name = "server";
+  readonly isDurable = true;
   /** Documents, which can only be read. */
   readonly documents: DocumentStore = {
     read: async (kind) => await this.#readDocuments(kind),
-    write: () => Promise.reject(this.#readOnly()),
-    delete: () => Promise.reject(this.#readOnly()),
+    write: () => this.#refuse(),
+    delete: () => this.#refuse(),
   };
+  readonly location: string;
+  readonly #connection: RemoteConnection;
 
-  /** Names the server in errors. */
-  constructor(ask: Ask, name: string) {
-    this.#ask = ask;
-    this.#name = name;
+  /** Opens no connection by itself. */
+  constructor(options: ConnectionOptions) {
+    this.#connection = new RemoteConnection(options);
+    this.location = this.#connection.location;
   }
 
   /** Reads pages of records, as fast as they are taken. */
@@ -52,7 +57,7 @@ export class RemoteReader {
       if (end) return;
       yield records as T[];
     }
-    throw new BackendError(`Cannot read ${this.#name}: the answer ended early. Try again.`, {
+    throw new BackendError(`Cannot read ${this.location}: the answer ended early. Try again.`, {
       code: "CONNECTION_LOST",
       operation: "read",
       kind: "transient",
@@ -76,18 +81,61 @@ export class RemoteReader {
     return await (await this.#ask("/api/v1/backend/stats")).json();
   }
 
+  /** Asks the server whether it is ready. */
+  async probe(): Promise<ProbeReport> {
+    await (await this.#ask("/readyz")).body?.cancel();
+    return { writable: false, details: { url: this.location }, warnings: [] };
+  }
+
+  write(): Promise<WriteResult> {
+    return this.#refuse();
+  }
+
+  finishWrites(): Promise<void> {
+    return this.#refuse();
+  }
+
+  deleteBefore(): Promise<number> {
+    return this.#refuse();
+  }
+
+  close(): Promise<void> {
+    this.#connection.close("read");
+    return Promise.resolve();
+  }
+
   async #readDocuments(kind: string | undefined): Promise<StoredDocument[]> {
     const query = kind === undefined ? "" : `?kind=${encodeURIComponent(kind)}`;
     const response = await this.#ask(`/api/v1/backend/documents${query}`);
     return (await response.json() as { documents: StoredDocument[] }).documents;
   }
 
-  #readOnly(): BackendError {
-    return new BackendError(`Cannot write to ${this.#name}: a command only reads through a server.`, {
-      code: "READ_ONLY",
-      operation: "write to",
-      kind: "operator",
-    });
+  /** Sends a request. An aggregate may take long, so only the server bounds its time. */
+  async #ask(path: string, request: RequestInit = {}): Promise<Response> {
+    const response = await this.#connection.send(path, request, { operation: "read" });
+    if (response.ok) return response;
+    const words = wordsOf(await response.text().catch(() => ""));
+    const reason = `status ${response.status}${words && `: ${words.slice(0, MAX_REASON)}`}`;
+    throw remoteFailure({ operation: "read", name: this.location, sign: `${response.status} `, reason });
+  }
+
+  #refuse(): Promise<never> {
+    return Promise.reject(
+      new BackendError(`Cannot write to ${this.location}: a command only reads through a server.`, {
+        code: "READ_ONLY",
+        operation: "write to",
+        kind: "operator",
+      }),
+    );
+  }
+}
+
+/** The message of an error of the server; empty where the answer is another, as that of a proxy. */
+function wordsOf(text: string): string {
+  try {
+    return String(JSON.parse(text).error.message);
+  } catch {
+    return "";
   }
 }
 

@@ -1,0 +1,70 @@
+import { closedBackend } from "../../errors.ts";
+import { remoteFailure, signOf } from "./failures.ts";
+
+/** Options of a connection to a server. */
+export interface ConnectionOptions {
+  /** URL of the server, without a path behind its own. */
+  readonly url: URL;
+  /** Returns the token for a request, so that a renewed one needs no restart; none where the server asks for none. */
+  readonly token?: () => string | undefined;
+  /** Certificates in PEM of authorities to trust, beside those of the system. */
+  readonly caCerts?: readonly string[];
+}
+
+/** Requests to a server. */
+export class RemoteConnection {
+  /** URL without user, password and query, as it is named in messages. */
+  readonly location: string;
+  readonly #token: ConnectionOptions["token"];
+  readonly #client: Deno.HttpClient | undefined;
+  readonly #closing = new AbortController();
+
+  /** Opens no connection by itself. */
+  constructor({ url, token, caCerts }: ConnectionOptions) {
+    this.location = `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
+    this.#token = token;
+    this.#client = caCerts && Deno.createHttpClient({ caCerts: [...caCerts] });
+  }
+
+  /** Aborts when the connection is closed. */
+  get signal(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /**
+   * Sends a request with the token. Any answer is a result.
+   *
+   * @throws {BackendError} If there is no answer, or the connection is closed.
+   */
+  async send(
+    path: string,
+    request: RequestInit,
+    { operation, timeoutMs }: { operation: string; timeoutMs?: number },
+  ): Promise<Response> {
+    const { signal } = this;
+    signal.throwIfAborted();
+    const secret = this.#token?.();
+    const headers = new Headers(request.headers);
+    if (secret !== undefined) headers.set("authorization", `Bearer ${secret}`);
+    const timeout = timeoutMs === undefined ? [] : [AbortSignal.timeout(timeoutMs)];
+    try {
+      return await fetch(`${this.location}${path}`, {
+        ...request,
+        headers,
+        redirect: "manual", // another server must not get the token
+        client: this.#client,
+        signal: AbortSignal.any([signal, ...timeout, ...(request.signal ? [request.signal] : [])]),
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      request.signal?.throwIfAborted();
+      throw remoteFailure({ operation, name: this.location, ...signOf(error) });
+    }
+  }
+
+  /** Ends requests that are under way. */
+  close(operation: string): void {
+    this.#closing.abort(closedBackend(operation, this.location));
+    this.#client?.close();
+  }
+}
