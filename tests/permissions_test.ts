@@ -6,6 +6,7 @@ import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
+import { openServer as startServer } from "./server.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 await useDuckdbLibrary();
@@ -38,6 +39,18 @@ const READ = [
   "prices show gpt-5",
   "prices test gpt-5 --input 1",
   "costs check --budget there --amount 1",
+  "costs anomalies",
+];
+/** Commands that can read through a server. */
+const THROUGH_SERVER = [
+  "database stats",
+  "database query metrics --bucket",
+  "database export",
+  "metrics health",
+  "costs summary",
+  "costs budgets",
+  "costs allocate",
+  "costs check",
   "costs anomalies",
 ];
 const WRITE = [
@@ -313,6 +326,25 @@ Deno.test("permission set server-collect suffices to send, and errors name a mis
   });
   assertEquals(code, 1);
   assertMatch(err, /paused: .*--allow-net\S* .*\n.*\[RECORDS_LOST\]\n$/s);
+});
+
+Deno.test("permission set server-read suffices to read through a server, and errors name a missing one", async () => {
+  await using server = await startServer();
+  await server.resources.costs.createBudget({ budgetId: "there", amount: "1" });
+  await using place = await PLACES[0].open();
+  await prepare(place);
+  const net = [new URL(server.url).host];
+  const env = { OPENFINOPS_TOKEN: "t" };
+  for (const command of READ.filter((command) => THROUGH_SERVER.some((name) => command.startsWith(name)))) {
+    const { code, err } = await run(place, `${command} --server ${server.url}`, "server-read", { net, env });
+    assertEquals(code, 0, `${command}: ${err}`);
+  }
+  for (const [kind, granted] of Object.entries({ net: undefined, env: net })) {
+    const command = `costs budgets --server ${server.url}`;
+    const { code, err } = await run(place, command, `server-read-without-${kind}`, { net: granted, env });
+    assertEquals(code, 1);
+    assertMatch(err, new RegExp(`--allow-${kind}.*\\[PERMISSION_MISSING\\]`));
+  }
 });
 
 Deno.test("deno.json has a permission set for every command", async () => {

@@ -27,6 +27,7 @@ import { readName } from "../query/option_values.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { FOCUS_KINDS } from "../transfer/focus_documents.ts";
+import { UNMAPPED_POINTS } from "../transfer/unmapped_points.ts";
 import { begun } from "./answers.ts";
 import { readJson } from "./bodies.ts";
 import { readParameters } from "./parameters.ts";
@@ -49,6 +50,7 @@ const READABLE: readonly string[] = [
   PRICE,
   SERVICE,
   TRAINING_RUN,
+  UNMAPPED_POINTS,
   ...FOCUS_KINDS,
 ];
 

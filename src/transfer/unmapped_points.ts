@@ -1,7 +1,7 @@
 import type { DocumentStore } from "../backends/backend.ts";
 
 /** Kind of the document. There is one, with the names of all servers. */
-const KIND = "unmapped_points";
+export const UNMAPPED_POINTS = "unmapped_points";
 const ID = "all";
 /** Names that are counted by themselves; all others are counted together. */
 const MAX_NAMES = 1_000;
@@ -52,7 +52,7 @@ interface Body {
 }
 
 async function readBody(documents: DocumentStore): Promise<Body | undefined> {
-  const [found] = await documents.read(KIND);
+  const [found] = await documents.read(UNMAPPED_POINTS);
   return found?.body as Body | undefined;
 }
 
@@ -63,7 +63,7 @@ async function addToDocument(documents: DocumentStore, fresh: ReadonlyMap<string
   for (const [name, points] of fresh) addTo(all, name, points);
   const body: Body = { revision: (before?.revision ?? 0) + 1, names: Object.fromEntries(all) };
   const condition = before ? { ifRevision: before.revision } : { ifAbsent: true };
-  return await documents.write({ kind: KIND, id: ID, body }, condition);
+  return await documents.write({ kind: UNMAPPED_POINTS, id: ID, body }, condition);
 }
 
 /** Reads the counts of all servers, the highest first. */
