@@ -11,7 +11,7 @@ export const AGENTS: readonly Mutation[] = [
   },
   {
     name: "remote-redirect",
-    file: "src/backends/remote.ts",
+    file: "src/backends/remote/connection.ts",
     before: 'redirect: "manual"',
     after: 'redirect: "follow"',
     tests: ["remote_test.ts: does not follow"],

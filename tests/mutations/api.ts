@@ -73,6 +73,21 @@ export const API: readonly Mutation[] = [
     tests: ["admin_routes_test.ts: server refuse"],
   },
   {
+    name: "read-without-end",
+    file: "src/backends/remote/reader.ts",
+    before: "if (end) return;",
+    after:
+      "if (end || records === undefined) return;\n      if (records.length === 1 && Object.keys(records[0] as object).length === 0) return;",
+    tests: ["remote_reader_test.ts: never the token"],
+  },
+  {
+    name: "sent-condition",
+    file: "src/backends/remote/request.ts",
+    before: '">=": "gte",',
+    after: '">=": "gt",',
+    tests: ["remote_reader_test.ts: same after it was sent"],
+  },
+  {
     name: "stream-cancels-read",
     file: "src/server/answers.ts",
     before: "await iterator.return?.();",
