@@ -80,6 +80,11 @@ export function datasetOf(name: Measured): Dataset<unknown> {
   return RECORDS[name].dataset;
 }
 
+/** The record with a number. */
+export function recordAt(name: Measured, i: number): unknown {
+  return RECORDS[name].at(i);
+}
+
 /** A stream of so many records, made as they are asked for. */
 export function source<T>(name: Measured, records: number): ReadableStream<T> {
   const { at } = RECORDS[name];

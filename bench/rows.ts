@@ -6,6 +6,7 @@ import { importRows } from "./rows/import.ts";
 import { ingestRows } from "./rows/ingest.ts";
 import { memoryRows } from "./rows/memory.ts";
 import { optionRows } from "./rows/options.ts";
+import { serverRows } from "./rows/server.ts";
 import { receiveRows } from "./rows/receive.ts";
 import { streamRows } from "./rows/stream.ts";
 import { timescaleRows } from "./rows/timescaledb.ts";
@@ -21,5 +22,6 @@ export const FAMILIES: readonly Family[] = [
   memoryRows,
   answerRows,
   optionRows,
+  serverRows,
   timescaleRows,
 ];

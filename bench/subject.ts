@@ -15,6 +15,7 @@ import {
   type PersistenceConfig,
   type SystemMetricsInput,
 } from "../mod.ts";
+import { append, p99, post, type PostOrder } from "./posts.ts";
 import { QUESTIONS } from "./questions.ts";
 import { type Measured, sample, source } from "./records.ts";
 
@@ -27,6 +28,8 @@ export type Order =
   | { readonly what: "iterate"; path: string; records: number }
   | { readonly what: "answer"; connectionString: string; question: string }
   | { readonly what: "migrate"; from: string; to: string }
+  | { readonly what: "post" | "post-latency" } & PostOrder
+  | { readonly what: "append-latency"; dataset: Measured; records: number; path: string }
   | {
     readonly what: "execute_values";
     url: string;
@@ -155,6 +158,9 @@ const RUNS: { readonly [T in Exclude<Order["what"], "execute_values">]: Run<T> }
   iterate,
   answer,
   migrate: migrateAll,
+  post: async (order) => (await post(order)).seconds,
+  "post-latency": async (order) => p99((await post(order)).latencies),
+  "append-latency": async (order) => p99(await append(order)),
 };
 
 if (import.meta.main) {

@@ -102,7 +102,7 @@ export async function killServers(
   sending.catch(() => isOver = true);
   for (let kill = 0; kill < kills && !isOver; kill++) {
     const index = kill % servers;
-    await sleep(chance.between(0, 300));
+    await sleep(chance.between(0, 1_000));
     addresses[index] = undefined;
     await running[index].stop("SIGKILL");
     await start(index);
