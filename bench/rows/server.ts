@@ -5,7 +5,7 @@ import type { Family, Measure, Row } from "../row.ts";
 import { intoServer, intoSqlite, warmUpOf } from "./ingest.ts";
 
 const DATASET = "system_metrics";
-const RECORDS = 300_000;
+const RECORDS = 200_000;
 /** Records of a request, and clients that send at once. */
 const [SIZE, CLIENTS] = [1_000, 10];
 /** Requests of one record whose latency is measured. */

@@ -57,7 +57,7 @@ const OTHER_TYPES = new Set([
 
 /** Records that are parsed before they are stored: together they share one sync. */
 const PART_RECORDS = 5_000;
-const CHUNK_BYTES = 256 * 1_024;
+const CHUNK_BYTES = 64 * 1_024;
 /** The start of a body in which its form is looked for. */
 const HEAD_BYTES = 2_000;
 /** A number that a float may not hold. Only amounts need more digits. */
