@@ -172,6 +172,21 @@ for (const [name, run] of Object.entries(OPERATIONS)) {
   });
 }
 
+Deno.test("retryLetters() stores no record of a request that another process has stored since", async () => {
+  using folder = new TemporaryFolder();
+  const letters = new DeadLetters(folder.path, "system_metrics");
+  const backend = memory();
+  const member = (first: number) => ({ requestId: "r", first, count: 1, index: 0 });
+  for (const first of [0, 1]) {
+    await letters.append({ ...LETTER, batchId: `b/${first}`, member: member(first) });
+  }
+  const records = [{ timestamp: NEW_YEAR, clusterId: "default", nodeId: "default" }];
+  await backend.write({ id: "other", dataset: systemMetrics, records, members: [member(1)] });
+  await retryLetters([letters], backend);
+  assertEquals((await read(backend, systemMetrics)).length, 2);
+  assertEquals((await Array.fromAsync(letters.list())).length, 0);
+});
+
 Deno.test("retryLetters() takes a backend that is away for no refusal, and keeps all letters", async () => {
   using folder = new TemporaryFolder();
   const letters = new DeadLetters(folder.path, "system_metrics");

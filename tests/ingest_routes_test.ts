@@ -252,6 +252,25 @@ Deno.test("POST answers only when committed where there is no spool, many in one
   assert(server.resources.hub.stats().datasets.system_metrics!.committed === 50);
 });
 
+Deno.test("POST answers a request that is sent again while the client of the first is gone", async () => {
+  using folder = new TemporaryFolder();
+  const { backend, release } = await openHeld(folder);
+  await using server = await openServer({ backend });
+  const isAccepted = () => server.resources.hub.stats().datasets.system_metrics!.accepted === 1;
+  const body = JSON.stringify(metrics(1));
+  const client = new AbortController();
+  const first = server.send("/api/v1/system-metrics", { method: "POST", body, signal: client.signal });
+  await until(isAccepted, "it is accepted");
+  const second = post(server, "system-metrics", body);
+  client.abort();
+  await first.catch(() => {});
+  release();
+  const { status, headers } = await second;
+  assertEquals([status, headers.get("idempotency-replayed")], [200, "true"]);
+  assert(isAccepted());
+  assertEquals(numbersOf(await stored(server, "system-metrics")), [1]);
+});
+
 Deno.test("POST answers 503 with Retry-After and acknowledges nothing when the spool is full", async () => {
   using folder = new TemporaryFolder();
   const { backend, release } = await openHeld(folder);

@@ -135,7 +135,6 @@ async function store(
     completeAll(part, complete);
     const { first: position, inputs, lines, faults } = part;
     const report = await within(
-      asked.signal,
       isSpooled ? ROOM_TIMEOUT_MS : COMMIT_TIMEOUT_MS,
       (signal) => take(inputs, { position, signal }),
     );
@@ -208,20 +207,17 @@ function assertUndelivered({ noun: subject }: Dataset<unknown>, record: Record<s
 }
 
 /**
- * Waits for records to be safe, but not for ever.
+ * Waits for records to be safe, but not for ever. A client that goes away does not end it: the request that it sends again
+ * waits for the same answer.
  *
  * @throws {RequestError} If they are not safe in time. Some may be stored all the same: the request can be sent again.
  */
-async function within<T>(
-  signal: AbortSignal,
-  ms: number,
-  run: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
+async function within<T>(ms: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const timeout = AbortSignal.timeout(ms);
   try {
-    return await run(AbortSignal.any([signal, timeout]));
+    return await run(timeout);
   } catch (error) {
-    if (!timeout.aborted || signal.aborted) throw error;
+    if (!timeout.aborted) throw error;
     throw new RequestError(
       "The server cannot store records now: its buffer is full, or its database does not answer. Send the same request again.",
       { code: "SERVER_BUSY" },

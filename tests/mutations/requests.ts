@@ -145,8 +145,8 @@ export const REQUESTS: readonly Mutation[] = [
   {
     name: "ingest-timeout",
     file: "src/server/ingest_routes.ts",
-    before: "AbortSignal.any([signal, timeout])",
-    after: "signal",
+    before: "return await run(timeout);",
+    after: "return await run(new AbortController().signal);",
     tests: ["ingest_routes_test.ts: spool is full"],
   },
   {
@@ -183,5 +183,12 @@ export const REQUESTS: readonly Mutation[] = [
     before: "if (amounts.length > 0 && LONG_NUMBER.test(text)) {",
     after: "if (amounts.length > 99) {",
     tests: ["ingest_routes_test.ts: every digit"],
+  },
+  {
+    name: "retry-member",
+    file: "src/cli/dead_letter.ts",
+    before: "const members = member && [member];",
+    after: "const members = member && [];",
+    tests: ["brief_retries_test.ts: another process has stored"],
   },
 ];
