@@ -170,11 +170,12 @@ export class DatasetHandle<
     const refused: AppendReport["refused"] = [];
     for (let index = 0; index < records.length; index++) {
       try {
-        const record = this.#check(records[index]);
+        const record = acceptRecord(dataset, records[index]);
         if (requestId !== undefined) setOrigin(record, requestId, position + index);
         valid.push(record);
       } catch (error) {
         if (!(error instanceof ValidationError)) throw error;
+        pipeline.countRefused();
         refused.push({ index, error });
       }
     }
@@ -300,19 +301,15 @@ export class DatasetHandle<
 
   /** Not async, so that a record costs no promise of its own unless it has to wait. */
   #accept(input: unknown, { isStream } = NO_STREAM): Promise<void> {
-    const { pipeline } = this.#parts;
-    const record = this.#check(input);
-    return isStream ? pipeline.offer(record) : pipeline.accept(record);
-  }
-
-  #check(input: unknown): T {
     const { dataset, pipeline } = this.#parts;
+    let record: T;
     try {
-      return acceptRecord(dataset, input);
+      record = acceptRecord(dataset, input);
     } catch (error) {
       pipeline.countRefused();
       throw error;
     }
+    return isStream ? pipeline.offer(record) : pipeline.accept(record);
   }
 }
 
