@@ -19,8 +19,8 @@ export interface PersistenceConfig {
   backend?: StorageBackend | "in_memory" | Backend;
   /**
    * Database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
-   * `postgresql://user:password@host:5432/database?sslmode=verify-full`; for TimescaleDB the same with
-   * `timescaledb://`, or with the backend named. What a `postgresql://` leaves open comes from the `PG*` variables
+   * `postgresql://user:password@host:5432/database?sslmode=verify-full`; for TimescaleDB and Citus the same with
+   * `timescaledb://` or `citus://`, or with the backend named. What a `postgresql://` leaves open comes from the `PG*` variables
    * and the password file, as for psql; the host is then localhost.
    *
    * @default {"sqlite:///openfinops.db"}
@@ -214,7 +214,7 @@ const DEFAULT_DUCKDB = "duckdb:///openfinops.duckdb";
 /** The connection string of a backend that is given none. For PostgreSQL all comes from the environment. */
 export function defaultConnectionString(backend: unknown): string | undefined {
   if (backend === "memory" || backend === "in_memory") return undefined;
-  if (backend === "timescaledb") return "timescaledb://";
+  if (backend === "timescaledb" || backend === "citus") return `${backend}://`;
   if (backend === "duckdb") return DEFAULT_DUCKDB;
   return backend === "postgresql" ? "postgresql://" : DEFAULT_SQLITE;
 }
@@ -365,8 +365,10 @@ function describeTarget(
   const text = connectionString ?? defaultConnectionString(backend ?? "memory");
   if (text === undefined) return { backend: "memory", location: "" };
   const target = parseConnectionString(text);
-  // The same servers: a URL of PostgreSQL's names TimescaleDB only together with the backend.
-  if (backend === "timescaledb" && target.backend === "postgresql") return { ...target, backend };
+  // The same servers: a URL of PostgreSQL's names TimescaleDB or Citus only together with the backend.
+  if ((backend === "timescaledb" || backend === "citus") && target.backend === "postgresql") {
+    return { ...target, backend };
+  }
   if (backend !== undefined && backend !== target.backend) {
     throw new ConfigError(
       `Cannot use the configuration: the backend is ${backend}, but the connection string names ` +
@@ -458,6 +460,10 @@ async function openNow(config: PersistenceConfig, options: OpenOptions): Promise
   if (backend === "postgresql") {
     const { PostgresBackend } = await import("./backends/postgres.ts");
     return await PostgresBackend.open(server);
+  }
+  if (backend === "citus") {
+    const { CitusBackend } = await import("./backends/citus.ts");
+    return await CitusBackend.open(server);
   }
   if (backend === "timescaledb") {
     const { TimescaleBackend } = await import("./backends/timescale.ts");

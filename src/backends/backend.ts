@@ -16,7 +16,7 @@ export type { StoredDocument };
 export const PAGE_BYTES = 8 * 2 ** 20;
 
 /** The names of the backends. */
-export type StorageBackend = "memory" | "sqlite" | "duckdb" | "postgresql" | "timescaledb";
+export type StorageBackend = "memory" | "sqlite" | "duckdb" | "postgresql" | "timescaledb" | "citus";
 
 /** The names of the backends as constants. */
 export const StorageBackend: {
@@ -27,6 +27,7 @@ export const StorageBackend: {
   readonly DUCKDB: "duckdb";
   readonly POSTGRESQL: "postgresql";
   readonly TIMESCALEDB: "timescaledb";
+  readonly CITUS: "citus";
 } = {
   MEMORY: "memory",
   IN_MEMORY: "memory",
@@ -34,6 +35,7 @@ export const StorageBackend: {
   DUCKDB: "duckdb",
   POSTGRESQL: "postgresql",
   TIMESCALEDB: "timescaledb",
+  CITUS: "citus",
 };
 
 /** Policy for a record whose key exists: count a duplicate, or update it. */

@@ -21,12 +21,12 @@ export interface ServerUrl {
 }
 
 /** Schemes of databases that are not supported. No other is shown. */
-const OTHERS = ["mysql", "mariadb", "mssql", "oracle", "mongodb", "clickhouse", "citus"];
+const OTHERS = ["mysql", "mariadb", "mssql", "oracle", "mongodb", "clickhouse"];
 /** The parameters whose values are shown; others may be a part of a password. */
 const SHOWN = /^(sslmode|connect_timeout)$/;
 /** A path that begins with a user and a password, and not with the letter of a drive. */
 const LOGIN_AS_PATH = /^\/+(?![A-Za-z]:[\\/])[^/:@]*:[^@]*@/;
-const SERVER_SCHEME = /^(postgres(?:ql)?|timescaledb)(\+\w+)?$/;
+const SERVER_SCHEME = /^(postgres(?:ql)?|timescaledb|citus)(\+\w+)?$/;
 
 /**
  * Reads a connection string in the style of SQLAlchemy.
@@ -41,14 +41,14 @@ export function parseConnectionString(text: string): ConnectionTarget {
   }
   // SQLAlchemy also names a driver there, as in postgresql+psycopg2.
   const [, server] = SERVER_SCHEME.exec(scheme ?? "") ?? [];
-  if (server === "timescaledb") return { backend: "timescaledb", location: text };
+  if (server === "timescaledb" || server === "citus") return { backend: server, location: text };
   if (server !== undefined) return { backend: "postgresql", location: text };
   throw refuseConnectionString(
     scheme === undefined
       ? "it has no scheme"
       : `unknown scheme${OTHERS.includes(scheme) ? ` "${scheme}"` : ""}`,
     "Use sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory), duckdb:///relative.duckdb, " +
-      "postgresql://user@host:5432/database or timescaledb://user@host:5432/database.",
+      "postgresql://user@host:5432/database, or timescaledb:// or citus:// in its place.",
   );
 }
 

@@ -27,7 +27,7 @@ import { MAY_ADD_PARTITIONS, type PartitionManager, Partitions } from "./postgre
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
 import { DIALECT, epochMs, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
-import { eachSlice, Slices } from "./postgres/slices.ts";
+import { eachSlice, type Slice, Slices } from "./postgres/slices.ts";
 import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresStaging, type PostgresStagingOptions } from "./postgres/staging.ts";
@@ -41,7 +41,7 @@ import { currencyTotals } from "./currency_totals.ts";
 
 const PAGE_RECORDS = 1_000;
 /** The number of records, and the oldest and newest time. */
-const COUNTED: Aggregation = {
+export const COUNTED: Aggregation = {
   groupBy: [],
   measures: [
     { function: "count" },
@@ -105,15 +105,15 @@ export class PostgresBackend implements Backend {
   /** Assembles a backend whose schema is ready. */
   protected constructor(
     pool: PostgresPool,
-    options: PostgresBackendOptions & WriterOptions,
+    options: PostgresBackendOptions & WriterOptions & { afterStaging?: (table: string) => string },
     { parts, retention, version }: { parts: PartitionManager; retention: Retention; version: number },
   ) {
     this.pool = pool;
     this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
-    const { onConflict, settingsFor } = options;
+    const { onConflict, settingsFor, afterStaging } = options;
     const settings = settingsFor?.({ id: "", dataset: DATASETS.cost_entries, records: [] }) ?? "";
-    this.#staging = { parts, onConflict, settings };
+    this.#staging = { parts, onConflict, settings, afterTable: afterStaging };
     this.#retention = retention;
     this.#slices = new Slices(pool, parts);
     this.#version = version;
@@ -141,11 +141,16 @@ export class PostgresBackend implements Backend {
     let left = query.limit ?? Infinity;
     const readSlice = (slice: RecordQuery) =>
       this.#readOnce(dataset, left < Infinity ? { ...slice, limit: left } : slice, options);
-    for await (const page of eachSlice(await this.#slices.of(dataset, query, options), readSlice)) {
+    for await (const page of eachSlice(await this.slicesOf(dataset, query, options), readSlice)) {
       left -= page.length;
       yield page;
       if (left <= 0) return;
     }
+  }
+
+  /** The parts in which records are read, one after the other. */
+  protected slicesOf(dataset: Dataset<unknown>, query: RecordQuery, options?: ReadOptions): Promise<Slice[]> {
+    return this.#slices.of(dataset, query, options);
   }
 
   async *#readOnce<T>(
@@ -384,7 +389,7 @@ async function* single<T>(result: Promise<T>): AsyncGenerator<T> {
 
 /** Runs what opens a backend; where that fails, no connection is left over. */
 export async function withPool<T>(
-  options: PostgresBackendOptions,
+  options: PostgresBackendOptions & { transactionSettings?: string },
   open: (pool: PostgresPool) => Promise<T>,
 ): Promise<T> {
   const pool = new PostgresPool(resolvePostgresTarget(options.connectionString), options);

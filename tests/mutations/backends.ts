@@ -221,16 +221,16 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "chunk-edge",
-    file: "src/backends/timescale/chunks.ts",
-    before: "const until = Math.min(from + step, before);",
-    after: "const until = from + step;",
+    file: "src/backends/postgres/retention.ts",
+    before: "Math.min(from + step, before) : before;",
+    after: "from + step : before;",
     tests: ["timescale_test.ts: delete"],
   },
   {
     name: "chunk-edge-start",
-    file: "src/backends/timescale/chunks.ts",
-    before: "for (let from = start; from < before",
-    after: "for (let from = start + step; from < before",
+    file: "src/backends/postgres/retention.ts",
+    before: "for (let from = partition.start; from < before",
+    after: "for (let from = partition.start + step; from < before",
     tests: ["timescale_test.ts: delete"],
   },
   {

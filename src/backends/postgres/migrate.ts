@@ -8,8 +8,8 @@ const OLDEST_SERVER = 13;
 
 /** Partitioning of tables by time, the same for the whole database. */
 export interface Partitioning {
-  /** Relation kind in the catalog: partitioned, or ordinary. */
-  readonly relationKind: "p" | "r";
+  /** Relation kind in the catalog, partitioned or ordinary; `d` for partitioned tables that Citus distributes. */
+  readonly relationKind: "p" | "r" | "d";
   /** The statements that lead from a version of the schema, 0 for an empty database, to that of this program. */
   upgradesFrom(version: number): string[];
   /** Brings tables that are divided in another way, and all that is in them, into this form. */
@@ -22,7 +22,7 @@ export interface Partitioning {
 export const PARTITIONED: Partitioning = {
   relationKind: "p",
   upgradesFrom: (version) => upgradesFrom(version, { partitioning: " PARTITION BY RANGE (timestamp)" }),
-  advice: "Read hypertables with `--backend timescaledb`.",
+  advice: "Open hypertables with `--backend timescaledb`, distributed tables with `--backend citus`.",
 };
 
 /** The part of a schema that exists. */
@@ -66,17 +66,22 @@ export async function migrate(
     await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops schema', 0))");
     const found = await readSchema(pool, session);
     if (isReady(pool, found, partitioning)) return;
-    if (!found) return void await session.query(partitioning.upgradesFrom(0).join("; "));
+    if (!found) return await runAll(session, partitioning.upgradesFrom(0));
     if (found.version < SCHEMA_VERSION) {
       // Tables that are adopted below are divided as those that are there.
       const form = found.relationKind === "p" ? PARTITIONED : partitioning;
-      await session.query(form.upgradesFrom(found.version).join("; "));
+      await runAll(session, form.upgradesFrom(found.version));
     }
     if (found.relationKind === partitioning.relationKind) return;
     if (!partitioning.adopt) throw notReadyError(pool, found, partitioning);
     await partitioning.adopt(session);
   });
   return SCHEMA_VERSION;
+}
+
+/** Runs statements one by one: Citus refuses several of them in one string. */
+async function runAll(session: PostgresSession, statements: readonly string[]): Promise<void> {
+  for (const statement of statements) await session.query(statement);
 }
 
 /** Creates the error for a schema that may not be created or migrated. */
@@ -125,9 +130,17 @@ async function readSchema(pool: PostgresPool, session: PostgresSession): Promise
   return {
     version,
     writableFrom,
-    relationKind: kinds.get("system_metrics"),
+    relationKind: await isDistributed(session) ? "d" : kinds.get("system_metrics"),
     dropped: tablesOf(version).filter((name) => !kinds.has(name)),
   };
+}
+
+/** True if Citus distributes the tables. */
+async function isDistributed(session: PostgresSession): Promise<boolean> {
+  const [[hasCitus]] = await session.query("SELECT to_regclass('pg_catalog.pg_dist_partition')::text");
+  if (hasCitus === null) return false;
+  const sql = "SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass('system_metrics')";
+  return (await session.query(sql)).length > 0;
 }
 
 function isReady(pool: PostgresPool, found: Found | undefined, { relationKind }: Partitioning): boolean {

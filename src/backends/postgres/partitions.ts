@@ -211,7 +211,7 @@ export class Partitions implements PartitionManager {
       let existing = await readPartitions(session, dataset);
       let rest: Partition[] = [];
       if (plan(existing).length > 0) {
-        await session.query("BEGIN");
+        await session.query(this.#pool.begin);
         const isOwner = await assumeOwner(session, dataset);
         await session.query(
           `SELECT pg_advisory_xact_lock(hashtextextended(${literal(`openfinops ${dataset.name}`)}, 0))`,

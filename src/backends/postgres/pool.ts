@@ -212,6 +212,7 @@ export class PostgresPool {
   readonly #target: PostgresTarget;
   readonly #maxConnections: number;
   readonly #briefTimeoutMs: number;
+  readonly #settings: string;
   readonly #idle: { session: PostgresSession; timer: ReturnType<typeof setTimeout> }[] = [];
   readonly #inUse = new Set<PostgresSession>();
   /** Sessions in use that logged in before settings of the server may have changed. */
@@ -222,11 +223,17 @@ export class PostgresPool {
 
   constructor(
     target: PostgresTarget,
-    options: { maxConnections: number; statementTimeoutSeconds: number },
+    options: { maxConnections: number; statementTimeoutSeconds: number; transactionSettings?: string },
   ) {
     this.#target = target;
     this.#maxConnections = options.maxConnections;
     this.#briefTimeoutMs = 1_000 * options.statementTimeoutSeconds + SLACK_MS;
+    this.#settings = options.transactionSettings ?? "";
+  }
+
+  /** Statements that begin a transaction. */
+  get begin(): string {
+    return `BEGIN; ${this.#settings}`;
   }
 
   /** The server as messages call it. */
@@ -277,7 +284,7 @@ export class PostgresPool {
     options: { limitMs?: number; settings?: string } = {},
   ): Promise<T> {
     return this.use(operation, async (session) => {
-      await session.query(`BEGIN; ${options.settings ?? ""}`);
+      await session.query(`${this.begin}${options.settings ?? ""}`);
       const result = await run(session);
       await session.query("COMMIT");
       return result;

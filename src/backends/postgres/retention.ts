@@ -10,6 +10,8 @@ import { timeLiteral } from "./schema.ts";
 
 /** Rows that are deleted in one transaction. */
 const STEP_ROWS = 10_000;
+/** Slices of time in which the records of a partition are deleted where they cannot be deleted by the row. */
+const EDGE_SLICES = 24;
 /** Longest time to retry partitions that readers hold. */
 const PATIENCE_MS = 20_000;
 
@@ -113,5 +115,44 @@ export class Retention {
       deleted += rows;
       if (rows < STEP_ROWS || performance.now() >= end) return deleted;
     }
+  }
+}
+
+/** Deletes from the partition at the edge by slices of time, where records cannot be deleted by the row. */
+export class SlicedRetention extends Retention {
+  protected readonly pool: PostgresPool;
+  readonly #settings: string;
+
+  /** @param settings Settings of the transactions that delete. */
+  constructor(pool: PostgresPool, parts: PartitionManager, settings = "") {
+    super(pool, parts);
+    this.pool = pool;
+    this.#settings = settings;
+  }
+
+  protected override async deleteEdge(
+    { name }: Dataset<unknown>,
+    { partition, before, end }: Edge,
+  ): Promise<number> {
+    // A partition of another program may be without a bound: it is one slice.
+    const step = Math.ceil((partition.end - partition.start) / EDGE_SLICES);
+    let deleted = 0;
+    let until: number;
+    for (let from = partition.start; from < before && performance.now() < end; from = until) {
+      until = step < Infinity ? Math.min(from + step, before) : before;
+      const since = from > -Infinity ? `timestamp >= ${timeLiteral(from)} AND ` : "";
+      const sql = `DELETE FROM ${name} WHERE ${since}timestamp < ${timeLiteral(until)}`;
+      deleted += await retryBriefly(() =>
+        this.pool.transaction("delete", (session) => session.execute(sql), { settings: this.#settings })
+      );
+    }
+    // The rows are gone even if the partition is in use: the next cleanup frees the space.
+    if (deleted > 0 && performance.now() < end) await this.freeSpace(partition.name).catch(() => {});
+    return deleted;
+  }
+
+  /** Frees room for new rows in a partition that stays. */
+  protected async freeSpace(partition: string): Promise<void> {
+    await this.pool.use("vacuum", (session) => session.query(`VACUUM (SKIP_LOCKED) ${partition}`));
   }
 }

@@ -35,6 +35,8 @@ export interface PostgresStagingOptions {
   readonly onConflict: ConflictPolicy;
   /** Further settings of the transaction that publishes. */
   readonly settings: string;
+  /** Statement that follows the creation of a staging table. */
+  readonly afterTable?: (table: string) => string;
 }
 
 /**
@@ -122,7 +124,13 @@ export class PostgresStaging implements Staging {
     const extra = STAGED_COSTS.columns.slice(costEntries.columns.length)
       .map(({ name, type }) => `${name} ${type === "boolean" ? "boolean" : "bigint"}`);
     const table = `CREATE UNLOGGED TABLE ${this.#table} (LIKE ${costEntries.name}, ${extra.join(", ")})`;
-    await retryBriefly(() => this.#options.pool.useBriefly("stage", (session) => session.query(table)));
+    const { pool, afterTable } = this.#options;
+    await retryBriefly(() =>
+      pool.transaction("stage", async (session) => {
+        await session.query(table);
+        if (afterTable) await session.query(afterTable(this.#table));
+      })
+    );
   }
 
   /** Throws before anything is staged where the user may not publish, with the privileges to grant. */

@@ -63,9 +63,10 @@ export class PostgresWriter {
         return await this.#copyOrInsert({ ...batch, dataset: narrow(batch.dataset, batch.records) }, onSent);
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
-        if (!isWithoutPartition(error)) throw error;
+        const isMissing = isWithoutPartition(error);
+        if (!isMissing && !mayBeWithoutPartition(error)) throw error;
         this.#parts.clearCache();
-        if (attempt > 1) throw asFailedBefore(error);
+        if (attempt > 1) throw isMissing ? asFailedBefore(error) : error;
       }
     }
   }
@@ -248,8 +249,18 @@ function constraintQuery(
 
 /** Returns true if a record has no partition. Ignores the message, which is in the language of the server. */
 function isWithoutPartition(error: unknown): boolean {
-  if (!(error instanceof BackendError) || error.sqlState !== "23514") return false;
-  return (error.cause as { routine?: string } | undefined)?.routine === "ExecFindPartition";
+  return routineOfCheck(error) === "ExecFindPartition";
+}
+
+/** Returns true if a worker of Citus refused a record: its error comes without the routine that raised it. */
+function mayBeWithoutPartition(error: unknown): boolean {
+  return /^Report(Copy|Result)Error$/.test(routineOfCheck(error) ?? "");
+}
+
+/** The function of the server that found a check violated. */
+function routineOfCheck(error: unknown): string | undefined {
+  if (!(error instanceof BackendError) || error.sqlState !== "23514") return undefined;
+  return (error.cause as { routine?: string } | undefined)?.routine;
 }
 
 async function lookUp(session: PostgresSession, batchId: string): Promise<WriteResult> {

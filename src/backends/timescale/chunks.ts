@@ -1,5 +1,4 @@
 import type { ReadOptions } from "../backend.ts";
-import { retryBriefly } from "../../pipeline/retry.ts";
 import { BackendError } from "../../errors.ts";
 import type { Dataset, DatasetName } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
@@ -12,11 +11,8 @@ import {
   type Span,
 } from "../postgres/partitions.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
-import { type Edge, Retention } from "../postgres/retention.ts";
+import { SlicedRetention } from "../postgres/retention.ts";
 import { epochMs, literal, timeLiteral } from "../postgres/schema.ts";
-
-/** Steps in which the records of one chunk are deleted. */
-const EDGE_STEPS = 24;
 
 /** The setting that lets a transaction change as many compressed records as it has to. */
 export const NO_DECOMPRESSION_LIMIT =
@@ -110,41 +106,17 @@ export class Chunks implements PartitionManager {
 }
 
 /** Deletes from the chunk at the edge by slices of time, since compressed records cannot be deleted by the row. */
-export class ChunkRetention extends Retention {
-  readonly #pool: PostgresPool;
-
+export class ChunkRetention extends SlicedRetention {
   constructor(pool: PostgresPool, chunks: Chunks) {
-    super(pool, chunks);
-    this.#pool = pool;
-  }
-
-  protected override async deleteEdge(
-    { name }: Dataset<unknown>,
-    { partition: { name: chunk, start, end: chunkEnd }, before, end }: Edge,
-  ): Promise<number> {
-    const step = Math.ceil((chunkEnd - start) / EDGE_STEPS);
-    let deleted = 0;
-    for (let from = start; from < before && performance.now() < end; from += step) {
-      const until = Math.min(from + step, before);
-      const sql = `DELETE FROM ${name} ` +
-        `WHERE timestamp >= ${timeLiteral(from)} AND timestamp < ${timeLiteral(until)}`;
-      deleted += await retryBriefly(() =>
-        this.#pool.transaction("delete", (session) => session.execute(sql), {
-          settings: NO_DECOMPRESSION_LIMIT,
-        })
-      );
-    }
-    // The rows are gone even if the chunk is in use: the next cleanup frees the space.
-    if (deleted > 0 && performance.now() < end) await this.#freeSpace(chunk).catch(() => {});
-    return deleted;
+    super(pool, chunks, NO_DECOMPRESSION_LIMIT);
   }
 
   /**
    * Compresses a chunk again, which would else take more space than before: the server keeps what it decompressed to
    * delete a part of it. What is left of its rows is then empty, and is quickly replaced by a table without its old indexes.
    */
-  async #freeSpace(chunk: string): Promise<void> {
-    await this.#pool.use("vacuum", async (session) => {
+  protected override async freeSpace(chunk: string): Promise<void> {
+    await this.pool.use("vacuum", async (session) => {
       const [[isCompressed]] = await session.query(
         `SELECT is_compressed::text FROM timescaledb_information.chunks WHERE ${relation("chunk")} = ` +
           `to_regclass(${literal(chunk)})`,

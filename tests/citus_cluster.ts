@@ -1,0 +1,136 @@
+/**
+ * A Citus cluster for the tests: a coordinator and workers, started from the programs of this machine, or named by
+ * `TEST_CITUS_URL`.
+ *
+ * @module
+ */
+import { databaseUrl, PostgresServer, runSql, sharedServer } from "./postgres_server.ts";
+
+const SETTINGS = [
+  "shared_preload_libraries = 'citus'",
+  "citus.node_conninfo = 'sslmode=disable'",
+  "shared_buffers = '64MB'",
+  "max_worker_processes = 200", // a maintenance daemon for each database
+  "max_prepared_transactions = 400",
+  "wal_level = logical", // to move shards while they are written
+  "citus.enable_statistics_collection = off",
+  // Tests recover transactions themselves, so that nothing depends on when the server gets round to it.
+  "citus.recover_2pc_interval = -1",
+];
+
+/** The release of Citus on the cluster that the tests share, or why there is none. */
+export async function citusVersion(): Promise<{ version?: string; reason: string }> {
+  const url = Deno.env.get("TEST_CITUS_URL");
+  if (!url) return { reason: "the PostgreSQL server has no such extension, and TEST_CITUS_URL is not set" };
+  const [found] = await runSql(url, "SELECT extversion FROM pg_extension WHERE extname = 'citus'");
+  return found
+    ? { version: String(found.extversion), reason: "" }
+    : { reason: "the database of TEST_CITUS_URL has no such extension" };
+}
+
+/** A coordinator and workers that this process started. The database `postgres` is a cluster. */
+export class CitusCluster implements AsyncDisposable {
+  readonly coordinator: PostgresServer;
+  readonly workers: PostgresServer[];
+
+  /** Starts the servers; undefined where the machine's programs lack the extension. */
+  static async start(
+    { workers = 2, settings = [] }: { workers?: number; settings?: readonly string[] } = {},
+  ): Promise<CitusCluster | undefined> {
+    const sql = "SELECT 1 FROM pg_available_extensions WHERE name = 'citus'";
+    if ((await runSql(sharedServer(), sql)).length === 0) return undefined;
+    const servers = await Promise.all(
+      Array.from({ length: workers + 1 }, () => PostgresServer.start({ settings: [...SETTINGS, ...settings] })),
+    );
+    const cluster = new CitusCluster(servers);
+    await join(cluster.urls("postgres"));
+    return cluster;
+  }
+
+  private constructor([coordinator, ...workers]: PostgresServer[]) {
+    this.coordinator = coordinator;
+    this.workers = workers;
+  }
+
+  /** A database on each node, the coordinator first. */
+  urls(database: string): string[] {
+    return [this.coordinator, ...this.workers].map((server) => server.url(database));
+  }
+
+  /** Starts another worker, and adds it to a database. */
+  async addWorker(database: string): Promise<PostgresServer> {
+    const server = await PostgresServer.start({ settings: SETTINGS });
+    this.workers.push(server);
+    if (database !== "postgres") await create(server.url(), database);
+    await join([this.coordinator.url(database), server.url(database)]);
+    return server;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.coordinator, ...this.workers].map((server) => server[Symbol.asyncDispose]()));
+  }
+}
+
+function create(server: string, database: string): Promise<unknown> {
+  // From a database without the extension, which would create it on all nodes.
+  return runSql(databaseUrl(server, "template1"), `CREATE DATABASE ${database} TEMPLATE template0`);
+}
+
+/** Makes the same database of several servers one cluster; the first is the coordinator. */
+async function join([coordinator, ...workers]: readonly string[]): Promise<void> {
+  await Promise.all(
+    [coordinator, ...workers].map((url) => runSql(url, "CREATE EXTENSION IF NOT EXISTS citus")),
+  );
+  const place = (url: string) => `'${new URL(url).hostname}', ${new URL(url).port}`;
+  await runSql(coordinator, `SELECT citus_set_coordinator_host(${place(coordinator)})`);
+  for (const worker of workers) await runSql(coordinator, `SELECT citus_add_node(${place(worker)})`);
+}
+
+/** An empty database on all nodes of the cluster that the tests share, or of another; it is gone when the test is over. */
+export class CitusDatabase implements AsyncDisposable {
+  readonly name: string;
+  /** The database on the coordinator. */
+  readonly url: string;
+  /** The same on the workers. */
+  readonly workers: readonly string[];
+  readonly #servers: readonly string[];
+
+  /** Makes the database. */
+  static async create(cluster?: CitusCluster): Promise<CitusDatabase> {
+    const database = new CitusDatabase(cluster?.urls("postgres") ?? await sharedNodes());
+    await Promise.all(database.#servers.map((server) => create(server, database.name)));
+    await join([database.url, ...database.workers]);
+    return database;
+  }
+
+  private constructor(servers: readonly string[]) {
+    this.name = `test_${crypto.randomUUID().replaceAll("-", "").slice(0, 20)}`;
+    this.#servers = servers;
+    [this.url, ...this.workers] = servers.map((server) => databaseUrl(server, this.name));
+  }
+
+  /** Runs SQL on the coordinator; gives the rows of the last statement. */
+  sql(text: string): Promise<Record<string, unknown>[]> {
+    return runSql(this.url, text);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#servers.map((server) => runSql(server, `DROP DATABASE ${this.name} WITH (FORCE)`)));
+  }
+}
+
+/** The servers of the shared cluster, as its coordinator names them. */
+async function sharedNodes(): Promise<string[]> {
+  const coordinator = Deno.env.get("TEST_CITUS_URL")!;
+  const rows = await runSql(
+    coordinator,
+    "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0 AND noderole = 'primary' ORDER BY groupid",
+  );
+  const workers = rows.map(({ nodename, nodeport }) => {
+    const url = new URL(coordinator);
+    url.hostname = String(nodename);
+    url.port = String(nodeport);
+    return url.href;
+  });
+  return [coordinator, ...workers];
+}
