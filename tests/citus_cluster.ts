@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { databaseUrl, PostgresServer, runSql, sharedServer } from "./postgres_server.ts";
+import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
 const SETTINGS = [
   "shared_preload_libraries = 'citus'",
@@ -117,6 +117,11 @@ export class CitusDatabase implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#servers.map((server) => runSql(server, `DROP DATABASE ${this.name} WITH (FORCE)`)));
   }
+}
+
+/** An empty database for connection strings of a protocol, such as `citus:`. */
+export function databaseFor(protocol: string): Promise<TestDatabase | CitusDatabase> {
+  return protocol === "citus:" ? CitusDatabase.create() : TestDatabase.create();
 }
 
 /** The servers of the shared cluster, as its coordinator names them. */

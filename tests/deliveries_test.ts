@@ -22,11 +22,13 @@ import { read, write } from "./backend_contract.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { citusVersion, databaseFor } from "./citus_cluster.ts";
 
 type Opened = { backend: Backend } & AsyncDisposable;
 
 await useDuckdbLibrary();
 const hasTimescale = (await timescaleVersion()).version !== undefined;
+const hasCitus = (await citusVersion()).version !== undefined;
 
 const PLACES: Readonly<Record<string, (onConflict?: "ignore" | "replace") => Promise<Opened>>> = {
   memory: (onConflict) => open({ backend: "memory", onConflict }),
@@ -37,6 +39,7 @@ const PLACES: Readonly<Record<string, (onConflict?: "ignore" | "replace") => Pro
   ...(hasTimescale
     ? { TimescaleDB: (onConflict?: "ignore" | "replace") => openServer("timescaledb:", onConflict) }
     : {}),
+  ...(hasCitus ? { Citus: (onConflict?: "ignore" | "replace") => openServer("citus:", onConflict) } : {}),
 };
 
 async function open(config: Parameters<typeof openBackend>[0]): Promise<Opened> {
@@ -57,7 +60,7 @@ async function openFile(sqliteDriver: "node:sqlite", onConflict?: "ignore" | "re
 }
 
 async function openServer(protocol: string, onConflict?: "ignore" | "replace"): Promise<Opened> {
-  const database = await TestDatabase.create();
+  const database = await databaseFor(protocol);
   const connectionString = database.url.replace(/^\w+:/, protocol);
   const backend = await openBackend({ connectionString, onConflict });
   return {

@@ -188,9 +188,13 @@ export class SqlPublishTarget implements PublishTarget {
   #numbered(staged: string, condition: string, join = ""): string {
     const order = this.#options.replaces ? "DESC" : "ASC";
     const numbers =
-      `SELECT staged_at AS place, row_number() OVER (PARTITION BY ${KEY} ORDER BY staged_at ${order}) ` +
+      `SELECT staged_at AS place, entry_id AS id, row_number() OVER (PARTITION BY ${KEY} ORDER BY staged_at ${order}) ` +
       `AS n FROM ${this.#from(staged)}`;
-    return this.#from(condition, `JOIN (${numbers}) AS numbers ON s.staged_at = place ${join}`);
+    // By the id as well, by which tables are distributed.
+    return this.#from(
+      condition,
+      `JOIN (${numbers}) AS numbers ON s.staged_at = place AND s.entry_id = id ${join}`,
+    );
   }
 
   /** Condition of numbered rows that have a place of their own. */
@@ -263,14 +267,29 @@ export class SqlPublishTarget implements PublishTarget {
   *#assertPresent(staged: string): Steps<void> {
     const [missing] = yield* this.#query(
       `SELECT s.entry_id FROM ${
-        this.#numbered(staged, `${this.#isKept} AND c.entry_id IS NULL`, `LEFT ${STORED(this.#id)}`)
+        this.#numbered(staged, "n = 1 AND c.entry_id IS NULL", `LEFT ${STORED("s.entry_id")}`)
       } LIMIT 1`,
     );
-    if (!missing) return;
+    if (!missing && (yield* this.#areNumberedPresent(staged))) return;
     throw new BackendError(
       "Cannot import: a trigger of cost_entries skipped a record. Correct the record, or change the trigger. " +
         "Nothing was stored.",
       { code: "DATA_REFUSED", operation: "publish", kind: "data" },
     );
+  }
+
+  /** True if all rows with a number in their id are there. Such an id has its row in another shard than staging. */
+  *#areNumberedPresent(staged: string): Steps<boolean> {
+    const { isHashed, asText } = this.#dialect;
+    const rows = `SELECT s.timestamp, ${this.#id} AS entry_id FROM ${
+      this.#numbered(staged, `${isHashed} AND n > 1`)
+    }`;
+    const count = `SELECT ${asText("count(*)")} FROM`;
+    const [[expected]] = yield* this.#query(`${count} (${rows}) AS s`);
+    if (Number(expected) === 0) return true;
+    const [[found]] = yield* this.#query(
+      `WITH s AS MATERIALIZED (${rows}) ${count} s ${STORED("s.entry_id")}`,
+    );
+    return found === expected;
   }
 }
