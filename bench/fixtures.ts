@@ -1,11 +1,12 @@
 import { openBackend, type PersistenceConfig } from "../mod.ts";
 import { databaseUrl, PostgresServer, runSql } from "../tests/postgres_server.ts";
+import { CitusCluster, CitusDatabase } from "../tests/citus_cluster.ts";
 import { Missing, noteServer } from "./peers.ts";
 import { Subject } from "./processes.ts";
 import { datasetOf, type Form, type Measured, recordADay, writeRecords } from "./records.ts";
 
 /** The servers that databases are made on: with TimescaleDB or without, as it also has a hand in plain tables. */
-export type ServerName = "postgresql" | "timescaledb";
+export type ServerName = "postgresql" | "timescaledb" | "citus";
 
 /** Durable as they are by default, and no checkpoint in the midst of a measure. */
 const SETTINGS = ["fsync = on", "max_wal_size = 4GB", "shared_buffers = 1GB", "work_mem = 64MB"];
@@ -31,6 +32,11 @@ export class Database implements AsyncDisposable {
     this.#server = server;
     this.#name = name;
     this.url = databaseUrl(server, name);
+  }
+
+  /** Has the server write what it holds in memory. */
+  async checkpoint(): Promise<void> {
+    await runSql(this.url, "CHECKPOINT");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -80,13 +86,29 @@ export class Places implements AsyncDisposable {
     });
   }
 
+  /** A coordinator and two workers; started once. */
+  #cluster(): Promise<CitusCluster> {
+    return this.#once("cluster", async () => {
+      const cluster = await CitusCluster.start({ settings: SETTINGS });
+      if (!cluster) throw new Missing("this machine has no citus");
+      this.use(cluster);
+      const [{ version }] = await runSql(
+        cluster.coordinator.url(),
+        "SELECT extversion AS version FROM pg_extension WHERE extname = 'citus'",
+      );
+      noteServer("citus", String(version));
+      return cluster;
+    });
+  }
+
   /** An empty database on a server. */
-  async database(name: ServerName): Promise<Database> {
+  async database(name: ServerName): Promise<Database | CitusDatabase> {
+    if (name === "citus") return await CitusDatabase.create(await this.#cluster());
     return await Database.create(await this.server(name));
   }
 
   /** A database with empty tables, and partitions for so many records; nothing is left for the server to write. */
-  async tables(name: ServerName, dataset: Measured, records: number): Promise<Database> {
+  async tables(name: ServerName, dataset: Measured, records: number): Promise<Database | CitusDatabase> {
     const database = await this.database(name);
     const backend = await openBackend({ backend: name, connectionString: database.url });
     const batch = {
@@ -97,7 +119,7 @@ export class Places implements AsyncDisposable {
     await backend.write(batch);
     await backend.close();
     await runSql(database.url, `TRUNCATE ${dataset}`);
-    await runSql(database.url, "CHECKPOINT");
+    await database.checkpoint();
     return database;
   }
 
@@ -109,15 +131,18 @@ export class Places implements AsyncDisposable {
   }
 
   /** The connection string of an SQLite file, or a database, with so many records; made once. */
-  filled(name: "sqlite" | "postgresql", counts: Partial<Record<Measured, number>>): Promise<string> {
+  filled(
+    name: "sqlite" | "postgresql" | "citus",
+    counts: Partial<Record<Measured, number>>,
+  ): Promise<string> {
     return this.#once(`filled ${name} ${JSON.stringify(counts)}`, async () => {
       const connectionString = name === "sqlite"
         ? `sqlite:///${this.path(".db")}`
         : this.use(await this.database(name)).url;
       for (const [dataset, records] of Object.entries(counts) as [Measured, number][]) {
-        await this.ingest(dataset, records, { connectionString });
+        await this.ingest(dataset, records, { backend: name, connectionString });
       }
-      if (name === "postgresql") await runSql(connectionString, "VACUUM ANALYZE");
+      if (name !== "sqlite") await runSql(connectionString, "VACUUM ANALYZE");
       return connectionString;
     });
   }

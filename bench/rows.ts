@@ -1,5 +1,6 @@
 import type { Family } from "./row.ts";
 import { answerRows } from "./rows/answers.ts";
+import { citusRows } from "./rows/citus.ts";
 import { collectRows } from "./rows/collect.ts";
 import { commandRows } from "./rows/commands.ts";
 import { importRows } from "./rows/import.ts";
@@ -24,4 +25,5 @@ export const FAMILIES: readonly Family[] = [
   optionRows,
   serverRows,
   timescaleRows,
+  citusRows,
 ];

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
+import { databaseUrl, PostgresServer, runSql, TestDatabase } from "./postgres_server.ts";
 
 const SETTINGS = [
   "shared_preload_libraries = 'citus'",
@@ -37,12 +37,20 @@ export class CitusCluster implements AsyncDisposable {
   static async start(
     { workers = 2, settings = [] }: { workers?: number; settings?: readonly string[] } = {},
   ): Promise<CitusCluster | undefined> {
+    const coordinator = await PostgresServer.start();
     const sql = "SELECT 1 FROM pg_available_extensions WHERE name = 'citus'";
-    if ((await runSql(sharedServer(), sql)).length === 0) return undefined;
-    const servers = await Promise.all(
-      Array.from({ length: workers + 1 }, () => PostgresServer.start({ settings: [...SETTINGS, ...settings] })),
+    if ((await runSql(coordinator.url(), sql)).length === 0) {
+      await coordinator[Symbol.asyncDispose]();
+      return undefined;
+    }
+    await coordinator.stop();
+    coordinator.configure("postgresql.auto.conf", `${[...SETTINGS, ...settings].join("\n")}\n`);
+    await coordinator.resume();
+    const others = Array.from(
+      { length: workers },
+      () => PostgresServer.start({ settings: [...SETTINGS, ...settings] }),
     );
-    const cluster = new CitusCluster(servers);
+    const cluster = new CitusCluster([coordinator, ...await Promise.all(others)]);
     await join(cluster.urls("postgres"));
     return cluster;
   }
@@ -109,13 +117,20 @@ export class CitusDatabase implements AsyncDisposable {
     [this.url, ...this.workers] = servers.map((server) => databaseUrl(server, this.name));
   }
 
+  /** Has all nodes write what they hold in memory. */
+  async checkpoint(): Promise<void> {
+    await Promise.all([this.url, ...this.workers].map((url) => runSql(url, "CHECKPOINT")));
+  }
+
   /** Runs SQL on the coordinator; gives the rows of the last statement. */
   sql(text: string): Promise<Record<string, unknown>[]> {
     return runSql(this.url, text);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#servers.map((server) => runSql(server, `DROP DATABASE ${this.name} WITH (FORCE)`)));
+    await Promise.all(
+      this.#servers.map((server) => runSql(server, `DROP DATABASE ${this.name} WITH (FORCE)`)),
+    );
   }
 }
 
