@@ -205,6 +205,21 @@ export class PostgresServer implements AsyncDisposable {
     await this.resume();
   }
 
+  /** Kills it and all its processes with SIGKILL, as when the machine takes their memory. Only on Linux. */
+  async kill(): Promise<void> {
+    const { pid } = this.#process!;
+    const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ");
+    for (const id of [pid, ...children.map(Number)]) {
+      try {
+        Deno.kill(id, "SIGKILL");
+      } catch {
+        // ended meanwhile
+      }
+    }
+    await this.#process!.status;
+    this.#process = undefined;
+  }
+
   /** Stops it: at once and cleanly, or as if it had crashed. */
   async stop(how: "fast" | "immediate" = "fast"): Promise<void> {
     this.#process?.kill(how === "fast" ? "SIGINT" : "SIGQUIT");
