@@ -6,7 +6,8 @@ import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { exampleUrl, pack, PACKED, TOPICS } from "./pack_examples.ts";
-import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { citusVersion, databaseFor } from "./citus_cluster.ts";
+import { timescaleVersion } from "./postgres_server.ts";
 
 await useDuckdbLibrary();
 
@@ -37,8 +38,8 @@ function test(topic: Topic, check: (run: Run, round: number) => void, isPresent 
   if (!isPresent) return; // `tests/run.ts` says why
   Deno.test(`examples/${topic}.ts runs repeatedly`, async () => {
     using folder = new TemporaryFolder();
-    await using database = topic === "postgresql" || topic === "timescaledb"
-      ? await TestDatabase.create()
+    await using database = ["postgresql", "timescaledb", "citus"].includes(topic)
+      ? await databaseFor(`${topic}:`)
       : undefined;
     for (let round = 1; round <= 2; round++) {
       check(await deno([exampleUrl(topic).href, ...(database ? [database.url] : [])], folder), round);
@@ -69,6 +70,10 @@ test("timescaledb", ({ out }) => {
   assert(policies.includes("compression system_metrics 12:00:00"), out);
   assert(policies.includes("retention system_metrics 1 day"), out);
 }, (await timescaleVersion()).version !== undefined);
+
+test("citus", ({ out }) => {
+  assertMatch(out, /^1000 100\n[^ ]+ \(0 shards, \d+ bytes\), [^ ]+ \(\d+ shards/);
+}, (await citusVersion()).version !== undefined);
 
 test("sharing", ({ out }) => {
   const report = "{ committed: 1, spooled: 0, deadLettered: 0, lost: 0 }\n";

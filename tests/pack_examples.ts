@@ -12,6 +12,7 @@ export const TOPICS = [
   "duckdb",
   "postgresql",
   "timescaledb",
+  "citus",
   "sharing",
   "streams",
   "spool",

@@ -5,6 +5,7 @@
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
+import { CitusCluster, citusVersion } from "./citus_cluster.ts";
 import { coverageTable } from "./coverage.ts";
 import { NODE_EXPORTER, PROMETHEUS } from "./node_exporter.ts";
 import { PostgresServer, serverVersion, TestDatabase, timescaleVersion } from "./postgres_server.ts";
@@ -73,20 +74,26 @@ const postgresql = `postgresql (${await serverVersion()}${
   server ? `, ${server.binaries.from}` : ", as given"
 })`;
 const timescale = await timescaleVersion();
+const cluster = Deno.env.has("TEST_CITUS_URL") ? undefined : await CitusCluster.start();
+if (cluster) Deno.env.set("TEST_CITUS_URL", cluster.coordinator.url());
+const citus = await citusVersion();
 const documents = await TestDatabase.create(); // what the examples in the documents write into
 Deno.env.set("DATABASE_URL", documents.url);
 const tests = await runTests();
 await documents[Symbol.asyncDispose]();
 await server?.[Symbol.asyncDispose]();
+await cluster?.[Symbol.asyncDispose]();
 passed += tests.passed;
 failed += tests.failed;
 
 const { present, absent } = await sqliteDrivers();
 const backends = ["memory", ...present.map((name) => `sqlite (${name})`), postgresql];
 if (timescale.version) backends.push(`timescaledb (${timescale.version})`);
+if (citus.version) backends.push(`citus (${citus.version})`);
 console.log(`\nBackends: ${backends.join(", ")}`);
 for (const { name, reason } of absent) console.log(`Not run: sqlite (${name}): ${reason}`);
 if (!timescale.version) console.log(`Not run: timescaledb: ${timescale.reason}`);
+if (!citus.version) console.log(`Not run: citus: ${citus.reason}`);
 if (!NODE_EXPORTER) console.log("Not run: node_exporter: it is not installed");
 if (!PROMETHEUS) console.log("Not run: Prometheus: it is not installed");
 console.log(`${passed} passed, ${failed} failed`);
