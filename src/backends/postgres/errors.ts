@@ -56,6 +56,23 @@ export const POSTGRES_FAILURES: readonly FailureRow[] = [
     problem: "no answer in time",
     remedy: "Check the host, the port and firewalls.",
   },
+  // Nodes of Citus log in to each other as the user, or as the owner of the tables.
+  {
+    match:
+      /^08... connection to the remote node .*(not permitted to log in|role .* does not exist|password|pg_hba\.conf)/,
+    code: "LOGIN_REFUSED",
+    kind: "operator",
+    problem: "a node of the cluster refuses the login of another",
+    remedy:
+      "Let the user and the owner of the tables log in on every node (ALTER ROLE … LOGIN, pg_hba.conf, pg_dist_authinfo).",
+  },
+  {
+    match: /^XX000 failure on connection marked as essential/,
+    code: "CONNECTION_LOST",
+    kind: "transient",
+    problem: "a node of the cluster was lost",
+    remedy: "It is retried; if this lasts, see the log of that node.",
+  },
   {
     match: /^(ECONNRESET|EPIPE|CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|08...) /,
     code: "CONNECTION_LOST",

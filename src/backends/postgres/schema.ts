@@ -184,11 +184,11 @@ function recordset(dataset: Dataset<unknown>): string {
   return `json_to_recordset($1::text::json) AS r (${columns})`;
 }
 
-/** Inserts the records whose key does not exist; returns the keys of the inserted ones, if the dataset has keys. */
+/** Inserts the records whose key does not exist; returns the keys of the inserted ones, or 1 for each where there are none. */
 export function insertStatement(dataset: Dataset<unknown>): string {
   const insert = `INSERT INTO ${dataset.name} (${columnList(dataset)}) ` +
     `SELECT ${columnList(dataset)} FROM ${recordset(dataset)}`;
-  if (dataset.key.length === 0) return insert;
+  if (dataset.key.length === 0) return `${insert} RETURNING 1`; // without it, Citus copies, and its errors lack their SQLSTATE
   const key = columnNames(dataset, dataset.key);
   return `${insert} ON CONFLICT (${key}) DO NOTHING RETURNING ${jsonKey(dataset)}`;
 }
