@@ -205,9 +205,14 @@ export class PostgresServer implements AsyncDisposable {
     await this.resume();
   }
 
+  /** The id of its first process. */
+  get pid(): number {
+    return this.#process!.pid;
+  }
+
   /** Kills it and all its processes with SIGKILL, as when the machine takes their memory. Only on Linux. */
   async kill(): Promise<void> {
-    const { pid } = this.#process!;
+    const { pid } = this;
     const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ");
     for (const id of [pid, ...children.map(Number)]) {
       try {
