@@ -15,6 +15,7 @@ import { troubleshootingDocument } from "../scripts/troubleshooting.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { CitusDatabase, citusVersion } from "./citus_cluster.ts";
 import { PostgresServer, runSql, timescaleVersion } from "./postgres_server.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
@@ -325,18 +326,35 @@ async function findAbsent(server: PostgresServer | undefined, path: string): Pro
   return absent;
 }
 
+/** Runs a block of the guide of Citus on a database of the cluster that the tests share. */
+async function runOnCluster(
+  { url, name }: CitusDatabase,
+  { language, text, run }: { language: string; text: string; run: (text: string) => Promise<void> },
+): Promise<void> {
+  if (language !== "sh") return void await runSql(url, text);
+  const login = url.replace(/^\w+:/, "citus:");
+  await run(
+    text.replaceAll(`citus://${HOST}/telemetry`, login).replace(/(pg_dump .*) telemetry$/m, `$1 "${url}"`)
+      .replaceAll("telemetry.dump", `${name}.dump`),
+  );
+}
+
 for (const document of GUIDES) {
   const blocks = blocksOf(document).filter(({ language }) => language === "sh" || language === "sql");
   if (blocks.length === 0) continue;
   const needsServer = blocks.some(({ language, text }) => language === "sql" || text.includes(HOST));
   const isOfTimescale = document === "docs/timescaledb.md";
+  const isOfCitus = document === "docs/citus.md";
   Deno.test({
     name: `${document} runs as written`,
     ignore: Deno.build.os === "windows", // they are for a shell of Unix
     async fn(t) {
       using folder = new TemporaryFolder();
       await prepare(folder);
-      await using server = needsServer ? await startServer() : undefined;
+      await using server = needsServer && !isOfCitus ? await startServer() : undefined;
+      await using cluster = isOfCitus && (await citusVersion()).version
+        ? await CitusDatabase.create()
+        : undefined;
       const path = [folder.file(".bin"), server?.binaries.folder, Deno.env.get("PATH")].join(":");
       const absent = await findAbsent(server, path);
       const env = {
@@ -349,11 +367,20 @@ for (const document of GUIDES) {
       for (const { line, language, text } of blocks) {
         const lacking = isOfTimescale && absent.has("timescaledb")
           ? "timescaledb"
+          : isOfCitus && !cluster
+          ? "citus"
           : [...absent].find((name) => language === "sh" && new RegExp(`\\b${name}\\b`).test(text));
         await t.step({
           name: `line ${line}${lacking === undefined ? "" : `, not run: this machine lacks ${lacking}`}`,
           ignore: lacking !== undefined,
           async fn() {
+            if (cluster) {
+              return await runOnCluster(cluster, {
+                language,
+                text,
+                run: (text) => shell(text, folder, env),
+              });
+            }
             const here = text.replaceAll(HOST, `127.0.0.1:${server?.port}`)
               .replaceAll(/--duration \d+s\b/g, "--duration 200ms"); // a wait shows nothing
             if (language === "sh") await shell(here, folder, env);
