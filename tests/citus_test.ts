@@ -414,11 +414,13 @@ test("reports nodes, shards and sizes", async (database) => {
   assertEquals(partitions, 1);
   assertMatch(
     String(storage.nodes),
-    /^\S+ \(0 shards, \d+ bytes\), \S+ \(24 shards, \d+ bytes\), \S+ \(24 shards/,
+    /^\S+ \(0 shards, [\d.]+ MiB\), \S+ \(24 shards, [\d.]+ MiB\), \S+ \(24 shards/,
   );
   const { writable, details, warnings } = await backend.probe();
   assertEquals([writable, details.nodes, details.shards], [true, 3, 48]);
-  assert(warnings.every((warning) => !/shards|node|prepared/.test(warning)), warnings.join("\n"));
+  assert(warnings.every((warning) => !/shards|node|prepared_/.test(warning)), warnings.join("\n"));
+  const off = "citus.recover_2pc_interval is -1"; // as the tests have it
+  assertEquals(warnings.filter((warning) => warning.includes(off)).length, 3);
   await backend.close();
 });
 

@@ -72,7 +72,7 @@ test("timescaledb", ({ out }) => {
 }, (await timescaleVersion()).version !== undefined);
 
 test("citus", ({ out }) => {
-  assertMatch(out, /^1000 100\n[^ ]+ \(0 shards, \d+ bytes\), [^ ]+ \(\d+ shards/);
+  assertMatch(out, /^1000 100\n[^ ]+ \(0 shards, [\d.]+ MiB\), [^ ]+ \(\d+ shards/);
 }, (await citusVersion()).version !== undefined);
 
 test("sharing", ({ out }) => {

@@ -67,7 +67,7 @@ export class CitusBackend extends PostgresBackend {
     const { storage, ...found } = await super.stats();
     const nodes = await this.pool.use("read", clusterNodes);
     const held = nodes.map(({ address, shards, answer }) =>
-      `${address} (${shards} shards, ${answer ? `${answer.bytes} bytes` : "no answer"})`
+      `${address} (${shards} shards, ${answer ? `${(answer.bytes / 2 ** 20).toFixed(1)} MiB` : "no answer"})`
     );
     return {
       ...found,

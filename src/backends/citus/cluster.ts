@@ -66,10 +66,10 @@ async function createExtension(pool: PostgresPool, session: PostgresSession): Pr
       "current_setting('citus.shard_count', true)",
   );
   if (isInstalled === "0" || isLoaded === null) {
-    const remedy = isInstalled === "0"
-      ? "Install it"
-      : "Put it first in shared_preload_libraries and restart";
-    throw refuse(pool, "EXTENSION_MISSING", `the server does not have the extension citus. ${remedy}.`);
+    const reason = isInstalled === "0"
+      ? "the server lacks the extension citus. Install it on each machine of the cluster."
+      : "the server does not load citus. Put it first in shared_preload_libraries and restart the server.";
+    throw refuse(pool, "EXTENSION_MISSING", reason);
   }
   await session.query("CREATE EXTENSION IF NOT EXISTS citus");
   return await citusVersion(session);
@@ -107,6 +107,8 @@ interface NodeAnswer {
   readonly prepared: number;
   readonly connections: number;
   readonly workers: number;
+  /** True if the maintenance daemon ends transactions in doubt. */
+  readonly recovers: boolean;
   /** Databases with Citus need a daemon each. */
   readonly databases: number;
   /** Number of maintenance daemons of the database; null where the user may not see them. */
@@ -119,6 +121,7 @@ const NODE_QUERY = `SELECT json_build_object(
   'prepared', current_setting('max_prepared_transactions')::int,
   'connections', current_setting('max_connections')::int,
   'workers', current_setting('max_worker_processes')::int,
+  'recovers', current_setting('citus.recover_2pc_interval') <> '-1',
   'databases', (SELECT count(*) FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate),
   'daemons', CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN (SELECT count(*) FROM pg_catalog.pg_stat_activity
     WHERE datname = current_database() AND application_name = 'Citus Maintenance Daemon') END)`;
@@ -159,7 +162,7 @@ export function clusterWarnings(nodes: readonly ClusterNode[]): string[] {
 function nodeWarnings({ isActive, answer }: ClusterNode): string[] {
   if (!isActive) return ["the node is disabled: run SELECT citus_activate_node('host', port)"];
   if (!answer) return ["the node does not answer: writes wait, and reads of its shards fail"];
-  const { prepared, connections, workers, databases, daemons } = answer;
+  const { prepared, connections, workers, recovers, databases, daemons } = answer;
   const warnings: [boolean, string][] = [
     [
       prepared < connections,
@@ -169,6 +172,7 @@ function nodeWarnings({ isActive, answer }: ClusterNode): string[] {
       workers < databases + 4, // parallel queries and logical replication take some
       `max_worker_processes is ${workers} for ${databases} databases: maintenance daemons may not start`,
     ],
+    [!recovers, "citus.recover_2pc_interval is -1: transactions in doubt stay so"],
     [
       daemons === 0,
       "the maintenance daemon is not running: transactions in doubt stay so; see the server's log",
