@@ -15,7 +15,8 @@ import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR, withoutDelivery } from "./fixtures.ts";
 import { caseText, comparableRows, readCsv, violations } from "./focus_rules.ts";
-import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { citusVersion, databaseFor } from "./citus_cluster.ts";
+import { timescaleVersion } from "./postgres_server.ts";
 
 /** The bills of `tests/cases/focus/`, and how they are imported and exported. */
 const BILLS = [
@@ -33,6 +34,7 @@ const KINDS: Readonly<Record<string, () => Promise<AsyncDisposable & { backend: 
   SQLite: () => openAt("sqlite://"),
   PostgreSQL: () => openOnServer("postgresql:"),
   ...(hasTimescale ? { TimescaleDB: () => openOnServer("timescaledb:") } : {}),
+  ...((await citusVersion()).version ? { Citus: () => openOnServer("citus:") } : {}),
 };
 
 async function openAt(connectionString?: string) {
@@ -41,7 +43,7 @@ async function openAt(connectionString?: string) {
 }
 
 async function openOnServer(protocol: string) {
-  const database = await TestDatabase.create();
+  const database = await databaseFor(protocol);
   const backend = await openBackend({ connectionString: database.url.replace(/^\w+:/, protocol) });
   return {
     backend,

@@ -8,7 +8,8 @@ import { verifyDatabase } from "../src/transfer/verify.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { NEW_YEAR, REQUIRED_FIELDS, TemporaryFolder } from "./fixtures.ts";
-import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { citusVersion, databaseFor } from "./citus_cluster.ts";
+import { timescaleVersion } from "./postgres_server.ts";
 
 /** A database whose tables can be damaged. */
 interface Place extends AsyncDisposable {
@@ -35,7 +36,7 @@ async function openFile(): Promise<Place> {
 }
 
 async function openServer(protocol: string): Promise<Place> {
-  const database = await TestDatabase.create();
+  const database = await databaseFor(protocol);
   const backend = await openBackend({ connectionString: database.url.replace(/^\w+:/, protocol) });
   return {
     backend,
@@ -53,6 +54,7 @@ const PLACES: Readonly<Record<string, () => Promise<Place>>> = {
   ...((await timescaleVersion()).version === undefined
     ? {}
     : { TimescaleDB: () => openServer("timescaledb:") }),
+  ...((await citusVersion()).version === undefined ? {} : { Citus: () => openServer("citus:") }),
 };
 
 /** Ten costs of a delivery, three metrics and two usage records. */
