@@ -336,7 +336,7 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "pg-without-partition",
     file: "src/backends/postgres/writer.ts",
-    before: "        if (!isWithoutPartition(error)) throw error;",
+    before: "        if (!isMissing && !mayBeWithoutPartition(error)) throw error;",
     after: "        if (error) throw error;",
     tests: ["postgres_test.ts: dropped its partition"],
   },
@@ -489,5 +489,26 @@ export const BACKENDS: readonly Mutation[] = [
     before: "`SELECT add_retention_policy('${name}', ${daysInterval(days)})`",
     after: "`SELECT add_retention_policy('${name}', ${daysInterval(days / 2)})`",
     tests: ["timescale_test.ts: retention"],
+  },
+  {
+    name: "citus-slice-end",
+    file: "src/backends/citus/row_slices.ts",
+    before: "endTime: starts[i] ?? query.endTime,",
+    after: "endTime: starts[i + 1] ?? query.endTime,",
+    tests: ["citus_test.ts: sliceByRows"],
+  },
+  {
+    name: "citus-slice-dense",
+    file: "src/backends/citus/row_slices.ts",
+    before: "if (rows <= most || stepMs === 1) continue;",
+    after: "continue;",
+    tests: ["citus_test.ts: sliceByRows"],
+  },
+  {
+    name: "citus-blockers",
+    file: "src/backends/citus/distribution.ts",
+    before: "WHERE indisunique AND NOT EXISTS",
+    after: "WHERE false AND NOT EXISTS",
+    tests: ["citus_test.ts: keeps tables from being distributed"],
   },
 ];
