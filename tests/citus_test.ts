@@ -10,6 +10,7 @@ import { BackendError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { deviceMetrics } from "../src/records/device_metrics.ts";
+import { metricPoints } from "../src/records/metric_point.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
@@ -179,6 +180,20 @@ test("distributes filled tables with all records and grants", async (database) =
   } finally {
     await database.sql(`DROP OWNED BY ${reader}; DROP ROLE ${reader}`);
   }
+});
+
+test("adds and distributes the tables of a newer schema", async (database) => {
+  await (await open(database.url)).close();
+  await database.sql("DROP TABLE metric_points; UPDATE schema_version SET version = 5");
+  await assertRejects(() => open(database.url, { mode: "existing" }), BackendError, "database init");
+  const backend = await open(database.url);
+  await write(backend, metricPoints, [{ timestamp: NEW_YEAR, name: "queue", value: 1 }]);
+  assertEquals((await read(backend, metricPoints)).length, 1);
+  const [{ n }] = await database.sql(
+    "SELECT shard_count::int AS n FROM citus_tables WHERE table_name = 'metric_points'::regclass",
+  );
+  assertEquals(n, 8);
+  await backend.close();
 });
 
 /** Additions that Citus does not take, and how the error names them. */

@@ -16,6 +16,7 @@ export const DISTRIBUTED_BY: Readonly<Record<DatasetName, string>> = {
   system_metrics: "nodeId",
   service_metrics: "serviceName",
   device_metrics: "nodeId",
+  metric_points: "name",
   usage_records: "usageId",
   cost_entries: "entryId",
 };
