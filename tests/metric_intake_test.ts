@@ -82,6 +82,8 @@ Deno.test("Points that no field takes are told in partial success, and counted b
       { name: "my_third", points: 1 },
     ]);
     assertEquals((await stored(server)).system.length, 1);
+    const { text } = await server.send("/metrics");
+    assertMatch(text, /^openfinops_points_unmapped_total\{name="my\.metric"\} 2$/m);
   }
   await using server = await openServer({ connectionString: where.url });
   server.resources.intake!.unmapped.add("my.other", 4);
@@ -203,6 +205,20 @@ Deno.test("Growth of counters is stored by the next attempt when the first one f
     20_000,
     1,
   ]]);
+});
+
+Deno.test("Each record of a request is stored by its position, those that have no field yet aside", async () => {
+  await using where = await PLACES.SQLite();
+  await using server = await openServer({ connectionString: where.url });
+  // The first reading of a counter makes no record: the second of three nodes has none.
+  const at = (node: string, name: string) => series(name, 50, NEW_YEAR, { node });
+  const body = written([
+    at("a", "node_hwmon_temp_celsius"),
+    at("b", "node_network_receive_bytes_total"),
+    at("c", "node_hwmon_temp_celsius"),
+  ]);
+  for (let i = 0; i < 2; i++) assertEquals((await server.send("/api/v1/write", body)).status, 204);
+  assertEquals((await stored(server)).system.map(({ nodeId }) => nodeId).toSorted(), ["a", "c"]);
 });
 
 Deno.test("Spans become usage with costs, once; token metrics only where they are asked for", async () => {

@@ -9,6 +9,7 @@ import { API } from "./mutations/api.ts";
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
 import { FAILURES } from "./mutations/failures.ts";
+import { INTAKE } from "./mutations/intake.ts";
 import { NOTIFICATIONS } from "./mutations/notifications.ts";
 import { PIPELINE } from "./mutations/pipeline.ts";
 import { REQUESTS } from "./mutations/requests.ts";
@@ -41,6 +42,7 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   failures: FAILURES,
   store: STORE,
   behavior: BEHAVIOR,
+  intake: INTAKE,
   notifications: NOTIFICATIONS,
   agents: AGENTS,
 };

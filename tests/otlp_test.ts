@@ -499,6 +499,13 @@ Deno.test("A body that is no request of OTLP is refused", () => {
       assertEquals((error as { code?: string }).code, "INVALID_BODY", `${end}: ${error}`);
     }
   }
+  // A point of one byte, whose value has the eight bytes behind it.
+  const value = [0x0a, 1, 0x21, 0, 0, 0, 0, 0, 0, 0, 0];
+  const name = [0x0a, 1, 0x6d];
+  const metric = [...name, 0x2a, value.length, ...value];
+  const scope = [0x12, metric.length, ...metric];
+  const long = Uint8Array.of(0x0a, scope.length + 2, 0x12, scope.length, ...scope);
+  assertThrows(() => METRICS_REQUEST.decode(long, false), Error, "ends after its message");
   const refused = (body: string) =>
     assertThrows(() => METRICS_REQUEST.decode(new TextEncoder().encode(body), true));
   for (const body of ["", "[]", "{", "null", '{"resourceMetrics":{}}', '{"resourceMetrics":[1]}']) {

@@ -13,6 +13,7 @@ import { type MappedRecord, SampleMapper } from "../transfer/samples_to_records.
 import { UnmappedCounter } from "../transfer/unmapped_points.ts";
 import { PointKeeper } from "./point_keeper.ts";
 import { RequestError } from "./problems.ts";
+import type { MetricFamily } from "./prometheus_text.ts";
 import { MAPS } from "./reading.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
@@ -146,6 +147,16 @@ export class MetricIntake {
       refused: taken.reduce((sum, { refused }) => sum + refused, 0),
       error: taken.find(({ error }) => error)?.error,
     };
+  }
+
+  /** Counters for `/metrics`: of each name since the start. */
+  families(): MetricFamily[] {
+    return [{
+      name: "openfinops_points_unmapped_total",
+      help: "Points of metrics that no field takes and that are not kept",
+      type: "counter",
+      samples: this.unmapped.counts().map(({ name, points }) => ({ labels: { name }, value: points })),
+    }];
   }
 
   /** Stores counts that are not stored yet, and ends. */

@@ -16,13 +16,14 @@ export const STATUS_ROUTES: readonly Route[] = [
     scope: "read",
     summary: "Metrics of the server in the text format of Prometheus",
     async handle(_request, resources) {
-      const { hub, costs, requests } = resources;
+      const { hub, costs, requests, intake } = resources;
       const isReady = (await reasonsOf(resources)).length === 0;
       // All counters are read at once, so that they add up.
       const text = formatMetrics([
         ...pipelineFamilies([hub.stats(), costs.stats()]),
         readyFamily(isReady),
         ...requests?.families() ?? [],
+        ...intake?.families() ?? [],
         ...processFamilies(),
       ]);
       return new Response(text, { headers: { "content-type": METRICS_TYPE } });
