@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ACCESS } from "./mutations/access.ts";
 import { AGENTS } from "./mutations/agents.ts";
 import { API } from "./mutations/api.ts";
 import { BACKENDS } from "./mutations/backends.ts";
@@ -45,4 +46,5 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   intake: INTAKE,
   notifications: NOTIFICATIONS,
   agents: AGENTS,
+  access: ACCESS,
 };

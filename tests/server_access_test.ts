@@ -77,6 +77,18 @@ Deno.test("serve refuses other addresses than loopback unless there is a token o
     await using server = await startServer([...at, ...args], { cwd: folder.path, listen: "0.0.0.0:0" });
     assertEquals((await server.send("/openapi.json")).status, expected, args.join());
   }
+  {
+    await using server = await startServer(at, { cwd: folder.path, listen: "0.0.0.0:0" });
+    const backend = await openBackend({ connectionString: folder.sqlite() });
+    const [{ id }] = await readTokens(backend.documents);
+    assertEquals((await server.send("/openapi.json", bearer(out.trim()))).status, 200);
+    await backend.documents.delete("token", id);
+    await backend.close();
+    while ((await server.send("/openapi.json", bearer(out.trim()))).status === 200) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    assertEquals((await server.send("/openapi.json")).status, 401); // without any token, it stays closed
+  }
   const open = ["--connection-string", folder.sqlite("open.db"), "--insecure"];
   await using server = await startServer(open, { cwd: folder.path, listen: "0.0.0.0:0" });
   assertEquals((await server.send("/openapi.json")).status, 200);

@@ -10,7 +10,7 @@ import { readBody, streamBody } from "./body.ts";
 import { DEFAULT_LIMITS, type Limits, Occupancy, RateLimiter } from "./limits.ts";
 import { codeOf, problem, RequestError } from "./problems.ts";
 import { RequestMetrics } from "./request_metrics.ts";
-import type { Route, ServerResources } from "./route.ts";
+import type { Route, RouteRequest, ServerResources } from "./route.ts";
 import { ROUTES } from "./routes.ts";
 
 /** An answered request, for logs and counters. */
@@ -91,18 +91,9 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
         const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
         if (!isProbe) rates.take(id);
         using _place = isProbe ? undefined : occupancy.enter();
-        const bounds = { ...limits, ...route.limits };
+        const params = context.req.param();
         return await route.handle(
-          {
-            request,
-            url: new URL(request.url),
-            params: context.req.param(),
-            signal: request.signal,
-            tenant,
-            limits: bounds,
-            body: bodyReader(context.env.body, request, bounds, route),
-            chunks: () => streamBody(context.env.body, request.headers, bounds, route.encodings),
-          },
+          asRouteRequest(route, request, { params, tenant, limits, body: context.env.body }),
           shared,
         );
       };
@@ -110,13 +101,8 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
     });
   }
   for (const path of new Set(routes.map(({ path }) => path))) {
-    const methods = routes.filter((route) => route.path === path).map(({ method }) => method);
-    hono.all(path, () => {
-      throw new RequestError(`This path takes ${methods.join(", ")} only.`, {
-        code: "METHOD_NOT_ALLOWED",
-        headers: { allow: methods.join(", ") },
-      });
-    });
+    const methods = routes.filter((route) => route.path === path).map(({ method }) => method).join(", ");
+    hono.all(path, () => refuseMethod(methods));
   }
   hono.notFound(() =>
     fail(new RequestError("There is no such path. GET /openapi.json lists all.", { code: "NOT_FOUND" }))
@@ -160,13 +146,29 @@ const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["x-content-type-options", "nosniff"],
 ];
 
-/** Reads the body once, however often a route asks for it. */
-function bodyReader(
-  chunks: AsyncIterable<Uint8Array>,
+function refuseMethod(methods: string): never {
+  throw new RequestError(`This path takes ${methods} only.`, {
+    code: "METHOD_NOT_ALLOWED",
+    headers: { allow: methods },
+  });
+}
+
+/** What a route gets. The body is read once, however often it asks for it. */
+function asRouteRequest(
+  { encodings, limits: own }: Route,
   request: Request,
-  limits: Limits,
-  { encodings }: Route,
-): () => Promise<Uint8Array<ArrayBuffer>> {
+  { params, tenant, limits, body }: Pick<RouteRequest, "params" | "tenant"> & { limits: Limits } & Bindings,
+): RouteRequest {
+  const bounds = { ...limits, ...own };
   let whole: Promise<Uint8Array<ArrayBuffer>> | undefined;
-  return () => whole ??= readBody(chunks, request.headers, limits, encodings);
+  return {
+    request,
+    url: new URL(request.url),
+    params,
+    signal: request.signal,
+    tenant,
+    limits: bounds,
+    body: () => whole ??= readBody(body, request.headers, bounds, encodings),
+    chunks: () => streamBody(body, request.headers, bounds, encodings),
+  };
 }
