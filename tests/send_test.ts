@@ -269,3 +269,61 @@ Deno.test({
     assertEquals([source, basis], ["collect", "estimated"]);
   },
 });
+
+Deno.test({
+  name: "dead-letter retry --send sends corrected records to a server, each once",
+  ignore: SKIPPED,
+  async fn() {
+    await using server = new Restartable();
+    await server.start();
+    const { folder } = server;
+    const path = folder.file("letters/cost_entries.ndjson");
+    Deno.mkdirSync(folder.file("letters"));
+    const cost = (entryId: string, source: string) => ({
+      entryId,
+      source,
+      timestamp: 1e12,
+      resourceId: "r",
+      category: "c",
+      amount: "1",
+      currency: "USD",
+    });
+    const letter = (batchId: string, record: object) =>
+      JSON.stringify({
+        time: "2026-01-01T00:00:00Z",
+        dataset: "cost_entries",
+        batchId,
+        message: "m",
+        record,
+      });
+    const write = (second: object) =>
+      Deno.writeTextFileSync(
+        path,
+        [letter("b/refused/0", cost("a", "collect")), letter("b/refused/1", second)].join("\n"),
+      );
+    const retry = async () => {
+      const args = [
+        "database",
+        "dead-letter",
+        "retry",
+        "--dead-letter-directory",
+        "letters",
+        "--send",
+        server.url,
+      ];
+      const { code, out } = await openfinops(args, { cwd: folder.path });
+      return [code, out];
+    };
+    const edit = (from: string, to: string) =>
+      Deno.writeTextFileSync(path, Deno.readTextFileSync(path).replace(from, to));
+    // Only the server knows that no delivery of this source takes single costs.
+    write(cost("b", "bill"));
+    assertEquals(await retry(), [1, "Stored 1 record, 1 still refused.\n"]);
+    edit("bill", "api");
+    assertEquals(await retry(), [0, "Stored 1 record, 0 still refused.\n"]);
+    write(cost("b", "api")); // the same letters again
+    assertEquals(await retry(), [0, "Stored 2 records, 0 still refused.\n"]);
+    await server.stop();
+    assertEquals(server.rows("cost_entries").length, 2);
+  },
+});

@@ -9,6 +9,7 @@ import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatCsv, formatTable, formatThings, note, print, write } from "./output.ts";
+import { readRemote, SEND_OPTIONS } from "./remote_server.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
 const ACTIONS = ["list", "retry", "purge"] as const;
@@ -31,11 +32,13 @@ export const deadLetter: Command = {
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
     ...FOLDER_OPTIONS,
+    ...SEND_OPTIONS,
     { name: "yes", summary: "purge without confirmation" },
   ],
   examples: [
     "openfinops database dead-letter list --spool-directory spool",
     "openfinops database dead-letter retry --spool-directory spool --connection-string sqlite:///openfinops.db",
+    "openfinops database dead-letter retry --spool-directory spool --send https://finops.example:8430",
     "openfinops database dead-letter purge --dead-letter-directory letters --yes",
   ],
   async run(given) {
@@ -48,12 +51,23 @@ export const deadLetter: Command = {
       case "list":
         return await list(files, readFormat(given));
       case "retry":
-        return await withBackend(given, "existing", (backend) => retryLetters(files, backend));
+        return await retryInto(given, files);
       case "purge":
         return await purge(files, given.has("yes"));
     }
   },
 };
+
+/** Writes the records again into the database, or to the server. */
+async function retryInto(given: Arguments, files: readonly DeadLetters[]): Promise<void> {
+  const remote = readRemote(given);
+  if (!remote) return await withBackend(given, "existing", (backend) => retryLetters(files, backend));
+  try {
+    await retryLetters(files, remote.backend);
+  } finally {
+    await remote.backend.close();
+  }
+}
 
 function readFiles(given: Arguments): DeadLetters[] {
   const folder = deadLetterFolder({
@@ -137,8 +151,11 @@ async function isStored(
   try {
     const records = [acceptRecord(dataset, record)];
     const members = member && [member];
-    await retryBriefly(() => backend.write({ id: batchId, dataset, records, members }));
-    return true;
+    const { refused = [] } = await retryBriefly(() =>
+      backend.write({ id: batchId, dataset, records, members })
+    );
+    for (const { error } of refused) note(messageOf(error));
+    return refused.length === 0;
   } catch (error) {
     const isRefusal = error instanceof ValidationError || ["data", "unknown"].includes(kindOf(error));
     if (!isRefusal) throw error; // it says nothing of the record

@@ -66,6 +66,13 @@ export const AGENTS: readonly Mutation[] = [
     tests: ["remote_test.ts: CA of its own"],
   },
   {
+    name: "letter-refused-by-server",
+    file: "src/cli/dead_letter.ts",
+    before: "return refused.length === 0;",
+    after: "return refused.length >= 0;",
+    tests: ["send_test.ts: dead-letter retry"],
+  },
+  {
     name: "metrics-method",
     file: "src/server/request_metrics.ts",
     before: 'METHODS.includes(method) ? method : "other"',
