@@ -20,6 +20,7 @@ import {
   costEntry,
   FULL_COST_ENTRY,
   FULL_DEVICE_METRICS,
+  FULL_METRIC_POINT,
   FULL_SERVICE_METRICS,
   FULL_SYSTEM_METRICS,
   FULL_USAGE_RECORD,
@@ -34,6 +35,7 @@ async function fill({ resources: { hub, costs } }: TestServer): Promise<void> {
   await hub.systemMetrics.add(FULL_SYSTEM_METRICS);
   await hub.serviceMetrics.add(FULL_SERVICE_METRICS);
   await hub.deviceMetrics.add(FULL_DEVICE_METRICS);
+  await hub.metricPoints.add(FULL_METRIC_POINT);
   await costs.usage.add(FULL_USAGE_RECORD);
   await costs.entries.add(FULL_COST_ENTRY);
   for (let day = 0; day < 40; day++) {
