@@ -202,6 +202,10 @@ Deno.test("RemoteReader names what a server refuses, and never the token", async
     assert(!error.message.includes("s3cret") && !error.message.includes("It is retried"), error.message);
   }
   await reader.close();
+  const secure = new RemoteReader({ url: new URL(url.href.replace("http:", "https:")) });
+  const plain = await assertRejects(() => secure.stats(), BackendError) as BackendError;
+  assertEquals(plain.code, "TLS_REFUSED", plain.message);
+  await secure.close();
   await server.shutdown();
   const later = new RemoteReader({ url });
   const refused = await assertRejects(() => later.stats(), BackendError) as BackendError;

@@ -106,6 +106,13 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     remedy: "Check the network.",
   },
   {
+    match: /corrupt message|InvalidContentType/i,
+    code: "TLS_REFUSED",
+    kind: "operator",
+    problem: "the server does not speak TLS there",
+    remedy: "Write http:// in the URL, or start the server with a certificate.",
+  },
+  {
     match: /certificate|tls|UnknownIssuer/i,
     code: "TLS_FAILED",
     kind: "operator",
