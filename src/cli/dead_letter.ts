@@ -151,9 +151,8 @@ async function isStored(
   try {
     const records = [acceptRecord(dataset, record)];
     const members = member && [member];
-    const { refused = [] } = await retryBriefly(() =>
-      backend.write({ id: batchId, dataset, records, members })
-    );
+    const write = () => backend.write({ id: batchId, dataset, records, members });
+    const { refused = [] } = await retryBriefly(write);
     for (const { error } of refused) note(messageOf(error));
     return refused.length === 0;
   } catch (error) {

@@ -256,8 +256,8 @@ const RETRIES: readonly Mutation[] = [
   {
     name: "retry-dead-letter",
     file: "src/cli/dead_letter.ts",
-    before: "retryBriefly(() => backend.write({ id: batchId, dataset, records, members }))",
-    after: "backend.write({ id: batchId, dataset, records, members })",
+    before: "await retryBriefly(write)",
+    after: "await write()",
     tests: ["brief_retries_test.ts"],
   },
   {
