@@ -64,13 +64,13 @@ Deno.test("The dashboard rounds money as the command does", () => {
   const chance = new Chance(11);
   const currencies = ["USD", "JPY", "KWD", "credits"];
   for (let round = 0; round < 5_000; round++) {
-    const [units, digits] = [chance.between(0, 3) * chance.between(0, 9_999), chance.between(0, 18)];
-    const fraction = Array.from({ length: digits }, () => chance.between(0, 9) * chance.between(0, 1)).join(
+    const [units, digits] = [chance.between(0, 4) * chance.between(0, 10_000), chance.between(0, 19)];
+    const fraction = Array.from({ length: digits }, () => chance.between(0, 10) * chance.between(0, 2)).join(
       "",
     )
       .replace(/0+$/, "");
     const amount = `${chance.between(0, 3) === 0 ? "-" : ""}${units}${fraction && `.${fraction}`}`;
-    const currency = currencies[chance.between(0, 3)];
+    const currency = currencies[chance.between(0, 4)];
     assertEquals(roundOnPage(amount, currency), roundMoney(amount, currency), `${amount} ${currency}`);
   }
   assertEquals(money("-1234567.891", "USD"), "-1,234,567.89");

@@ -9,6 +9,7 @@ import { AGENTS } from "./mutations/agents.ts";
 import { API } from "./mutations/api.ts";
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
+import { DASHBOARD } from "./mutations/dashboard.ts";
 import { FAILURES } from "./mutations/failures.ts";
 import { INTAKE } from "./mutations/intake.ts";
 import { NOTIFICATIONS } from "./mutations/notifications.ts";
@@ -47,4 +48,5 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   notifications: NOTIFICATIONS,
   agents: AGENTS,
   access: ACCESS,
+  dashboard: DASHBOARD,
 };

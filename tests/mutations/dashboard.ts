@@ -1,0 +1,103 @@
+/** Changes to the dashboard, its access and cache, to reports and to the views that they show. */
+import type { Mutation } from "../mutations.ts";
+
+export const DASHBOARD: readonly Mutation[] = [
+  {
+    name: "dashboard-host",
+    file: "src/server/dashboard_access.ts",
+    before: "if (!LOOPBACK.test(host))",
+    after: "if (!LOOPBACK.test(host) && false)",
+    tests: ["dashboard_test.ts: refuses other hosts"],
+  },
+  {
+    name: "dashboard-secret",
+    file: "src/server/dashboard_access.ts",
+    before: "timingSafeEqual(hashOf(token), this.#hash)",
+    after: "hashOf(token).length === this.#hash.length",
+    tests: ["dashboard_test.ts: refuses other hosts"],
+  },
+  {
+    name: "dashboard-policy",
+    file: "src/server/web_routes.ts",
+    before: "\"default-src 'self'; base-uri",
+    after: "\"default-src 'self' 'unsafe-inline'; base-uri",
+    tests: ["dashboard_test.ts: with a strict policy"],
+  },
+  {
+    name: "dashboard-escape",
+    file: "web/tree.js",
+    before: '.replaceAll("<", "&lt;")',
+    after: '.replaceAll("<<", "&lt;")',
+    tests: ["dashboard_test.ts: hostile text"],
+  },
+  {
+    name: "dashboard-rounding",
+    file: "web/format.js",
+    before: 'padded[digits] >= "5" ? 1n : 0n',
+    after: 'padded[digits] > "5" ? 1n : 0n',
+    tests: ["dashboard_test.ts: rounds money"],
+  },
+  {
+    name: "dashboard-range",
+    file: "web/state.js",
+    before: "days: 1 - Number(days)",
+    after: "days: -Number(days)",
+    tests: ["dashboard_test.ts: begin at midnight"],
+  },
+  {
+    name: "answers-version",
+    file: "src/server/answer_cache.ts",
+    before: "kept.version === version &&",
+    after: "kept.version >= 0 &&",
+    tests: ["answer_cache_test.ts: until newer data"],
+  },
+  {
+    name: "answers-tenant",
+    file: "src/server/answer_cache.ts",
+    before: "JSON.stringify([tenant ?? null,",
+    after: "JSON.stringify([null,",
+    tests: ["answer_cache_test.ts: until newer data"],
+  },
+  {
+    name: "answers-last-viewer",
+    file: "src/server/answer_cache.ts",
+    before: "if (--running.waiting === 0 &&",
+    after: "if (--running.waiting >= 0 &&",
+    tests: ["answer_cache_test.ts: last of its viewers"],
+  },
+  {
+    name: "answers-bytes",
+    file: "src/server/answer_cache.ts",
+    before: "if (this.#bytes <= MAX_BYTES) break;",
+    after: "break;",
+    tests: ["answer_cache_test.ts: bounded part"],
+  },
+  {
+    name: "views-idle-cost",
+    file: "src/views/allocation.ts",
+    before: "if (group === IDLE) sum.idle += part;",
+    after: "if (group !== IDLE) sum.idle += part;",
+    tests: ["views_test.ts: idle devices"],
+  },
+  {
+    name: "views-requests",
+    file: "src/views/models.ts",
+    before: "Number(requests.sum ?? 0) + count - Number(requests.count)",
+    after: "Number(requests.sum ?? 0)",
+    tests: ["views_test.ts: by model and team"],
+  },
+  {
+    name: "views-price-source",
+    file: "src/views/models.ts",
+    before: '{ field: "source", eq: PRICES_SOURCE },',
+    after: "",
+    tests: ["views_test.ts: by model and team"],
+  },
+  {
+    name: "report-markdown",
+    file: "src/report/document.ts",
+    before: "[\\\\`*_[\\]<>|#]",
+    after: "[\\\\`*_[\\]>|#]",
+    tests: ["report_test.ts: hold the numbers"],
+  },
+];
