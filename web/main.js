@@ -181,7 +181,7 @@ function askForToken(error) {
     h("p", {}, error.message),
     field("Token with the scope “read”", { name: "token", type: "password", required: true }),
     h("button", { type: "submit" }, "Continue"),
-    quiet("Create one: ", code("openfinops token create --scope read"), ". It stays in this tab only."),
+    quiet("Create one: ", code("openfinops token create NAME --scope read"), ". It stays in this tab only."),
   ])));
 }
 
