@@ -33,6 +33,7 @@ function show(context) {
     panel(context, { title: "Datasets" }, async () => datasets(await read(), zone)),
     panel(context, { title: "Intake of this server" }, async () => counters(await read())),
     panel(context, { title: "Refused records" }, async () => letters(await read(), zone)),
+    panel(context, { title: "Unmapped metrics" }, async () => unmapped(await read())),
     panel(context, { title: "Deliveries" }, async () => deliveries(await read(), zone)),
     panel(context, { title: "Totals" }, async () => totals(await read())),
   ];
@@ -144,6 +145,18 @@ function letters({ deadLetters }, zone) {
       text("reason", ({ message }) => message),
     ]),
     quiet("After the cause is removed: ", code("openfinops database dead-letter retry")),
+  ];
+}
+
+/** @param {any} view */
+function unmapped({ unmapped = [] }) {
+  if (unmapped.length === 0) return h("p", {}, "None: every point that arrived has a field.");
+  return [
+    table("Metrics without a field", unmapped.slice(0, 50), [
+      text("metric", ({ name }) => code(name)),
+      num("points", ({ points }) => count(points)),
+    ]),
+    quiet("They are not stored. Map them: ", code("openfinops serve --metric-map FILE")),
   ];
 }
 
