@@ -3,6 +3,7 @@ import { answerRows } from "./rows/answers.ts";
 import { citusRows } from "./rows/citus.ts";
 import { collectRows } from "./rows/collect.ts";
 import { commandRows } from "./rows/commands.ts";
+import { dashboardRows } from "./rows/dashboard.ts";
 import { importRows } from "./rows/import.ts";
 import { ingestRows } from "./rows/ingest.ts";
 import { memoryRows } from "./rows/memory.ts";
@@ -22,6 +23,7 @@ export const FAMILIES: readonly Family[] = [
   commandRows,
   memoryRows,
   answerRows,
+  dashboardRows,
   optionRows,
   serverRows,
   timescaleRows,

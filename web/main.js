@@ -72,6 +72,7 @@ function show() {
     askForToken,
     redraw: () => keepFocus(() => byId("filters").replaceChildren(toDom(filtersOf(page, context)))),
   };
+  byId("notice").hidden = true;
   const isOther = current?.state.page !== page.name;
   current = context;
   document.title = `${page.title} · OpenFinOps`;
