@@ -41,7 +41,7 @@ Deno.test("serve answers unknown paths and methods with JSON errors", async () =
 });
 
 /** Routes that give back what they read, or wait for a signal of the test. */
-function testRoutes(gate: Promise<unknown> = Promise.resolve(), onWait = () => {}): Route[] {
+function testRoutes(gate: Promise<unknown> = Promise.resolve(), onWait: () => unknown = () => {}): Route[] {
   const common = { scope: "ingest", summary: "A route of the tests" } as const;
   return [
     {
@@ -136,17 +136,20 @@ Deno.test("serve tells nothing of an unexpected error, and reports it to its log
 
 Deno.test("serve answers 503 with Retry-After beyond maxRequests, and probes still", async () => {
   const gate = Promise.withResolvers<void>();
-  const routes = [...testRoutes(gate.promise), ...PROBE_ROUTES];
+  const full = Promise.withResolvers<void>();
+  let entered = 0;
+  const onWait = () => ++entered === 2 && full.resolve();
+  const routes = [...testRoutes(gate.promise, onWait), ...PROBE_ROUTES];
   await using server = await openServer({}, { routes, limits: { maxRequests: 2 } });
   const waiting = [server.send("/wait"), server.send("/wait")];
-  let busy = await server.send("/wait", { signal: AbortSignal.timeout(200) }).catch(() => undefined);
-  while (!busy) {
-    busy = await server.send("/wait", { signal: AbortSignal.timeout(200) }).catch(() => undefined);
-  }
+  await full.promise;
+  const timer = setTimeout(gate.resolve, 10_000); // so that a server without the bound fails the test and does not hang it
+  const busy = await server.send("/wait");
   assertEquals([busy.status, busy.json().error.code], [503, "SERVER_BUSY"]);
   assertEquals(busy.headers.get("retry-after"), "1");
   assertEquals((await server.send("/healthz")).status, 200);
   gate.resolve();
+  clearTimeout(timer);
   for (const { status } of await Promise.all(waiting)) assertEquals(status, 200);
   assertEquals((await server.send("/wait")).status, 200);
 });
