@@ -57,6 +57,26 @@ Deno.test("An empty request of OTLP is a success", async () => {
   }
 });
 
+Deno.test("Points of a metric whose attributes fit no field are told; those beside one that fits are not", async () => {
+  await using server = await openServer();
+  const send = async (name: string, attributes: Record<string, string>[]) => {
+    const dataPoints = attributes.map((values) => ({
+      timeUnixNano: `${NEW_YEAR}000000`,
+      asDouble: 0.25,
+      attributes: Object.entries(values).map(([key, stringValue]) => ({ key, value: { stringValue } })),
+    }));
+    const body = { resourceMetrics: [{ scopeMetrics: [{ metrics: [{ name, gauge: { dataPoints } }] }] }] };
+    return JSON.parse((await server.send("/v1/metrics", asJson(body))).text);
+  };
+  // Without a mode it is the utilization itself; by mode, what is idle tells it.
+  assertEquals(await send("system.cpu.utilization", [{}]), {});
+  assertEquals((await stored(server)).system.map(({ cpuUsage }) => cpuUsage), [25]);
+  assertEquals(await send("system.cpu.utilization", [{ "cpu.mode": "user" }, { "cpu.mode": "idle" }]), {});
+  const { partialSuccess } = await send("system.cpu.utilization", [{ "cpu.mode": "user" }]);
+  assertEquals(partialSuccess.rejectedDataPoints, "1");
+  assertMatch(partialSuccess.errorMessage, /system\.cpu\.utilization/);
+});
+
 Deno.test("Points that no field takes are told in partial success, and counted by name", async () => {
   await using where = await PLACES.SQLite();
   {

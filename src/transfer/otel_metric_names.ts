@@ -55,6 +55,11 @@ const SYSTEM: readonly MetricField[] = [
     isComplement: true,
     scale: 100,
   }),
+  system("cpuUsage", gauge("system.cpu.utilization", "1"), {
+    except: { [CPU_MODE]: "*" },
+    by: "avg",
+    scale: 100,
+  }),
   system("memoryUsage", { ...gauge("k8s.node.memory.working_set", "By") }, {
     over: {
       metrics: [...names("k8s.node.memory.working_set", "By"), ...names("k8s.node.memory.available", "By")],

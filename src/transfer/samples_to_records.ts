@@ -122,11 +122,14 @@ export class SampleMapper {
   map(samples: readonly Sample[], at: number): MappedSamples {
     const drafts = new Map<DatasetName, Map<string, Draft>>();
     const unmapped = new Map<string, number>();
+    const taken = new Set<string>();
     for (const sample of inOrder(samples)) {
       const uses = this.#uses.get(sample.name);
-      if (uses) this.#take(sample, uses, sample.timestamp ?? at, drafts);
+      if (uses && this.#take(sample, uses, sample.timestamp ?? at, drafts)) taken.add(sample.name);
       else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
+    // Of a metric such as the time of processors, one series may stand for all of them.
+    for (const name of taken) unmapped.delete(name);
     const records = [...this.#plans.keys()].flatMap((dataset) =>
       [...drafts.get(dataset)?.values() ?? []].flatMap((draft, i) => this.#toRecord(dataset, draft, i) ?? [])
     );
@@ -144,13 +147,14 @@ export class SampleMapper {
     return slot;
   }
 
-  /** Adds a sample to the drafts of all fields that take it. */
+  /** Adds a sample to the drafts of all fields that take it. Returns true if there is one. */
   #take(
     sample: Sample,
     uses: ReadonlyMap<DatasetName, readonly Use[]>,
     time: number,
     drafts: Map<DatasetName, Map<string, Draft>>,
-  ): void {
+  ): boolean {
+    let isMatched = false;
     let series: string | undefined;
     let increase: Increase | undefined;
     for (const [dataset, terms] of uses) {
@@ -158,6 +162,7 @@ export class SampleMapper {
       let isUsed = false;
       for (const { term, matches, slot } of terms) {
         if (!matches(sample.labels)) continue;
+        isMatched = true;
         draft ??= this.#draftOf(dataset, sample.labels, time, drafts);
         if (term.counter && series === undefined) {
           series = nameOf(sample);
@@ -173,6 +178,7 @@ export class SampleMapper {
         if (series !== undefined) draft.series.push(series);
       }
     }
+    return isMatched;
   }
 
   #draftOf(
