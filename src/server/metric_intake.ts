@@ -14,7 +14,7 @@ import { UnmappedCounter } from "../transfer/unmapped_points.ts";
 import { PointKeeper } from "./point_keeper.ts";
 import { RequestError } from "./problems.ts";
 import type { MetricFamily } from "./prometheus_text.ts";
-import { MAPS } from "./reading.ts";
+import { TENANT_MAPS } from "./tenant_maps.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
 export type UsageSource = "spans" | "metrics";
@@ -173,7 +173,7 @@ export class MetricIntake {
   /** Appends records at successive positions. */
   async #append(run: readonly MappedRecord[], { id, signal, tenant }: IntakeRequest): Promise<Taken> {
     const [{ dataset, position }] = run;
-    const map = MAPS.find((name) => DATASETS[dataset].positions.has(name));
+    const map = TENANT_MAPS.find((name) => DATASETS[dataset].positions.has(name));
     if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);
     const timeout = AbortSignal.timeout(MAX_WAIT_MS);
     const records = run.map(({ record }) => withTenant(record, map, tenant));

@@ -9,11 +9,10 @@ import type { RecordQuery } from "../records/query.ts";
 import type { Condition } from "../records/where.ts";
 import { RequestError } from "./problems.ts";
 import type { RouteRequest, ServerResources } from "./route.ts";
+import { TENANT_MAPS } from "./tenant_maps.ts";
 
 /** The key of labels and tags that names the tenant. */
 const TENANT = "tenant";
-/** Maps whose keys users choose. */
-export const MAPS: readonly string[] = ["tags", "labels", "attributes"];
 
 /** Returns the backend. In memory, it first takes what was accepted. */
 export async function committed({ backend, hub, costs }: ServerResources): Promise<Backend> {
@@ -39,7 +38,7 @@ export function tenantConditions(dataset: Dataset<unknown>, tenant: string | und
  */
 export function tenantMap(dataset: Dataset<unknown>, tenant: string | undefined): string | undefined {
   if (tenant === undefined) return undefined;
-  const map = dataset.maps.find(({ field }) => MAPS.includes(field));
+  const map = dataset.maps.find(({ field }) => TENANT_MAPS.includes(field));
   if (!map) throw refuseTenant(`Records of ${dataset.name} name no tenant.`);
   return map.field;
 }
