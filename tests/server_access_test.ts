@@ -65,6 +65,37 @@ Deno.test("serve answers no route without a token, wrong or of another scope, of
   assertEquals((await server.send("/openapi.json", bearer(secrets.get("read")!))).status, 200);
 });
 
+Deno.test("serve shows a token of a tenant nothing of another tenant by any route", async () => {
+  const { token, secret } = createToken({ name: "a", scopes: ["ingest", "read"], tenant: "mine" });
+  await using server = await openServer({}, { access: accessTo([token]) });
+  const { hub, costs } = server.resources;
+  const at = { timestamp: Date.now() - 60_000 };
+  for (const tenant of ["mine", "theirs"]) {
+    const node = { ...at, clusterId: `of-${tenant}`, nodeId: `of-${tenant}`, labels: { tenant } };
+    await hub.systemMetrics.add(node);
+    await hub.deviceMetrics.add({ ...node, deviceId: `of-${tenant}` });
+    const tags = { tenant };
+    const cost = { entryId: tenant, resourceId: `of-${tenant}`, category: `of-${tenant}`, amount: "1", tags };
+    await costs.addCostEntry({ ...at, ...cost });
+    await costs.usage.add({ ...at, usageId: tenant, model: `of-${tenant}`, tags });
+  }
+  await hub.serviceMetrics.add({ ...at, serviceName: "of-theirs" });
+  await costs.createBudget({ budgetId: "of-theirs", amount: "1", currency: "USD", period: "1mo" });
+  const shown: string[] = [];
+  for (const { method, path, scope } of ROUTES) {
+    if (scope !== "read") continue;
+    const names = path.includes(":dataset") ? ["system_metrics", "cost_entries"] : ["costs", "clusters", "x"];
+    for (const name of names) {
+      const body = method === "GET" ? undefined : "{}";
+      const to = path.replaceAll(/:\w+/g, name);
+      const { text } = await server.send(to, { ...bearer(secret), method, body });
+      assert(!text.includes("of-theirs"), `${method} ${to}: ${text}`);
+      if (text.includes("of-mine")) shown.push(to);
+    }
+  }
+  assert(shown.length >= 4, shown.join()); // the answers are not empty
+});
+
 Deno.test("serve refuses other addresses than loopback unless there is a token or --insecure", async () => {
   using folder = new TemporaryFolder();
   const at = ["--connection-string", folder.sqlite()];
@@ -261,7 +292,7 @@ Deno.test("a tokens file gives tokens with the database away, and its faults nam
       [{}, "not a JSON array"],
       [[{ ...entry, token: "short" }], "entry 1: token must be"],
       [[entry, { ...entry, scopes: ["all"] }], "entry 2: scopes must be"],
-      [[{ ...entry, tenant: "x" }], "only have the scope ingest"],
+      [[{ ...entry, scopes: ["admin"], tenant: "x" }], "cannot have the scope admin"],
       [[{ ...entry, expires: "soon" }], "expires must be a time"],
       [[{ ...entry, secret: 1 }], 'unknown field "secret"'],
     ] as const

@@ -6,6 +6,7 @@ import {
   readyFamily,
 } from "./prometheus_text.ts";
 import { reasonsOf } from "./probe_routes.ts";
+import { refuseTenants } from "./reading.ts";
 import type { Route } from "./route.ts";
 
 /** Routes about the server itself. */
@@ -15,7 +16,8 @@ export const STATUS_ROUTES: readonly Route[] = [
     path: "/metrics",
     scope: "read",
     summary: "Metrics of the server in the text format of Prometheus",
-    async handle(_request, resources) {
+    async handle(asked, resources) {
+      refuseTenants(asked);
       const { hub, costs, requests, intake } = resources;
       const isReady = (await reasonsOf(resources)).length === 0;
       // All counters are read at once, so that they add up.
