@@ -12,7 +12,7 @@ import { openBackend } from "../mod.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { acceptRecord } from "../src/records/validation.ts";
 import { CitusCluster, CitusDatabase } from "../tests/citus_cluster.ts";
-import type { PostgresServer } from "../tests/postgres_server.ts";
+import { PostgresServer, runSql } from "../tests/postgres_server.ts";
 import { datasetOf, type Measured, recordADay, source } from "./records.ts";
 
 const { values: { records } } = parseArgs({ options: { records: { type: "string", default: "200000" } } });
@@ -66,51 +66,87 @@ async function writeAll(backend: Backend, name: Measured, { count, size }: { cou
   return cpuHere() - start;
 }
 
+/** Servers of which processor time is counted together, by name, and how to open an empty database on them. */
+interface Place {
+  readonly backend: "citus" | "postgresql";
+  readonly servers: Readonly<Record<string, readonly PostgresServer[]>>;
+  create(): Promise<AsyncDisposable & { readonly url: string }>;
+}
+
+/** CPU seconds of the client and of each group of servers; and bytes a record. */
 async function measure(
-  cluster: CitusCluster,
+  { backend: kind, servers, create }: Place,
   name: Measured,
   { count, size }: { count: number; size: number },
-) {
-  await using database = await CitusDatabase.create(cluster);
-  const backend = await openBackend({ backend: "citus", connectionString: database.url });
+): Promise<{ seconds: Record<string, number>; bytes: number }> {
+  await using database = await create();
+  const backend = await openBackend({ backend: kind, connectionString: database.url });
   await backend.write({
     id: crypto.randomUUID(),
     dataset: datasetOf(name),
     records: recordADay(name, count),
   });
-  await database.sql(`TRUNCATE ${name}`);
-  const now =
-    () => [cpuOf(cluster.coordinator), cluster.workers.reduce((sum, server) => sum + cpuOf(server), 0)];
-  const [coordinator, workers] = now();
+  await runSql(database.url, `TRUNCATE ${name}`);
+  const now = () =>
+    Object.entries(servers).map(([, group]) => group.reduce((sum, server) => sum + cpuOf(server), 0));
+  const before = now();
   const client = await writeAll(backend, name, { count, size });
   const after = now();
   const { tableBytes = 0, indexBytes = 0 } = (await backend.stats()).datasets[name];
   await backend.close();
+  const groups = Object.keys(servers).map((group, i) => [group, after[i] - before[i]]);
   return {
-    coordinator: after[0] - coordinator,
-    workers: after[1] - workers,
-    client,
+    seconds: { client, ...Object.fromEntries(groups) },
     bytes: (tableBytes + indexBytes) / count,
   };
 }
 
-await using cluster = await CitusCluster.start({ settings: ["fsync = on", "max_wal_size = 4GB"] });
+/** Prints the times of a place, by record or by batch. */
+function show(
+  title: string,
+  seconds: Record<string, number>,
+  { per, unit }: { per: number; unit: "µs" | "ms" },
+) {
+  const scale = unit === "µs" ? 1e6 : 1e3;
+  const parts = Object.entries(seconds).map(([name, spent]) =>
+    `${name} ${(scale * spent / per).toFixed(2)} ${unit}`
+  );
+  console.log(`${title}: ${parts.join(", ")}`);
+}
+
+const SETTINGS = ["fsync = on", "max_wal_size = 4GB"];
+await using cluster = await CitusCluster.start({ settings: SETTINGS });
 if (!cluster) {
   console.error("This machine has no Citus.");
   Deno.exit(1);
 }
-for (const name of ["system_metrics", "device_metrics", "cost_entries"] as const) {
-  const found = await measure(cluster, name, { count: RECORDS, size: LARGE });
-  const us = (seconds: number) => (1e6 * seconds / RECORDS).toFixed(1);
-  console.log(
-    `${name}: µs a record: client ${us(found.client)}, coordinator ${us(found.coordinator)}, ` +
-      `workers ${us(found.workers)}; ${found.bytes.toFixed(0)} bytes a record`,
-  );
+await using server = await PostgresServer.start({ settings: ["shared_buffers = '64MB'", ...SETTINGS] });
+const PLACES: readonly Place[] = [
+  {
+    backend: "citus",
+    servers: { coordinator: [cluster.coordinator], workers: cluster.workers },
+    create: () => CitusDatabase.create(cluster),
+  },
+  {
+    backend: "postgresql",
+    servers: { server: [server] },
+    async create() {
+      const name = `bench_${crypto.randomUUID().replaceAll("-", "")}`;
+      await runSql(server.url(), `CREATE DATABASE ${name} TEMPLATE template0`);
+      const drop = () => runSql(server.url(), `DROP DATABASE ${name} WITH (FORCE)`);
+      return { url: server.url(name), [Symbol.asyncDispose]: async () => void await drop() };
+    },
+  },
+];
+for (const place of PLACES) {
+  for (const name of ["system_metrics", "device_metrics", "cost_entries"] as const) {
+    const { seconds, bytes } = await measure(place, name, { count: RECORDS, size: LARGE });
+    show(`${place.backend}, ${name}, a record of ${bytes.toFixed(0)} bytes`, seconds, {
+      per: RECORDS,
+      unit: "µs",
+    });
+  }
+  const count = SMALL * Math.ceil(RECORDS / 20 / SMALL);
+  const { seconds } = await measure(place, "device_metrics", { count, size: SMALL });
+  show(`${place.backend}, a batch of ${SMALL}`, seconds, { per: count / SMALL, unit: "ms" });
 }
-const count = Math.ceil(RECORDS / 20);
-const small = await measure(cluster, "device_metrics", { count, size: SMALL });
-const ms = (seconds: number) => (1e3 * seconds / (count / SMALL)).toFixed(2);
-console.log(
-  `batches of ${SMALL}: ms a batch: client ${ms(small.client)}, coordinator ${ms(small.coordinator)}, ` +
-    `workers ${ms(small.workers)}`,
-);

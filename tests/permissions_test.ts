@@ -7,6 +7,7 @@ import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
 import { openServer as startServer } from "./server.ts";
+import { citusVersion, databaseFor } from "./citus_cluster.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 await useDuckdbLibrary();
@@ -222,6 +223,9 @@ const PLACES: readonly { name: string; sets: RegExp; open(): Promise<Place & Asy
   ...(await timescaleVersion()).version === undefined
     ? []
     : [{ name: "TimescaleDB", sets: /^postgresql/, open: () => openServer("timescaledb") }],
+  ...(await citusVersion()).version === undefined
+    ? []
+    : [{ name: "Citus", sets: /^postgresql/, open: () => openServer("citus") }],
 ];
 
 function openFile(scheme: string): Promise<Place & AsyncDisposable> {
@@ -236,7 +240,7 @@ function openFile(scheme: string): Promise<Place & AsyncDisposable> {
 
 async function openServer(scheme: string): Promise<Place & AsyncDisposable> {
   const folder = new TemporaryFolder();
-  const database = await TestDatabase.create();
+  const database = await databaseFor(`${scheme}:`);
   return {
     folder,
     url: database.url.replace(/^[a-z]+/, scheme),

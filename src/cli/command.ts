@@ -39,7 +39,7 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
   {
     name: "backend",
     value: "NAME",
-    summary: "memory, sqlite, postgresql, timescaledb or citus (default: from the URL)",
+    summary: "memory, sqlite, duckdb, postgresql, timescaledb or citus (default: from the URL)",
   },
   {
     name: "sqlite-driver",

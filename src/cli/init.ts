@@ -27,6 +27,7 @@ export const init: Command = {
   examples: [
     "openfinops database init --connection-string sqlite:///openfinops.db",
     "openfinops database init --connection-string timescaledb://localhost/telemetry --enable-compression",
+    "openfinops database init --connection-string citus://coordinator.example/telemetry",
   ],
   async run(given) {
     const policies = readPolicies(given);
