@@ -123,26 +123,27 @@ export class Places implements AsyncDisposable {
     return database;
   }
 
-  /** An SQLite file with empty tables. */
-  async file(): Promise<string> {
+  /** An SQLite or DuckDB file with empty tables. */
+  async file(scheme: "sqlite" | "duckdb" = "sqlite"): Promise<string> {
     const path = this.path(".db");
-    await (await openBackend({ connectionString: `sqlite:///${path}` })).close();
+    await (await openBackend({ connectionString: `${scheme}:///${path}` })).close();
     return path;
   }
 
   /** The connection string of an SQLite file, or a database, with so many records; made once. */
   filled(
-    name: "sqlite" | "postgresql" | "citus",
+    name: "sqlite" | "duckdb" | "postgresql" | "citus",
     counts: Partial<Record<Measured, number>>,
   ): Promise<string> {
     return this.#once(`filled ${name} ${JSON.stringify(counts)}`, async () => {
-      const connectionString = name === "sqlite"
-        ? `sqlite:///${this.path(".db")}`
+      const isFile = name === "sqlite" || name === "duckdb";
+      const connectionString = isFile
+        ? `${name}:///${this.path(".db")}`
         : this.use(await this.database(name)).url;
       for (const [dataset, records] of Object.entries(counts) as [Measured, number][]) {
         await this.ingest(dataset, records, { backend: name, connectionString });
       }
-      if (name !== "sqlite") await runSql(connectionString, "VACUUM ANALYZE");
+      if (!isFile) await runSql(connectionString, "VACUUM ANALYZE");
       return connectionString;
     });
   }

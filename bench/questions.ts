@@ -10,6 +10,7 @@ export interface Question {
   readonly title: string;
   readonly ask: (hub: ObservabilityHub, costs: CostObservatory) => Promise<unknown[]>;
   readonly sqlite?: string;
+  readonly duckdb?: string;
   readonly postgresql: string;
 }
 
@@ -25,6 +26,8 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
       }),
     sqlite: "SELECT timestamp / 3600000 * 3600000, cluster_id, count(*), avg(cpu_usage), max(cpu_usage), " +
       "avg(gpu_usage), max(gpu_usage) FROM system_metrics GROUP BY 1, 2 ORDER BY 1, 2",
+    duckdb: "SELECT date_trunc('hour', timestamp), cluster_id, count(*), avg(cpu_usage), max(cpu_usage), " +
+      "avg(gpu_usage), max(gpu_usage) FROM system_metrics GROUP BY 1, 2 ORDER BY 1, 2",
     postgresql:
       "SELECT date_trunc('hour', timestamp), cluster_id, count(*), avg(cpu_usage), max(cpu_usage), " +
       "avg(gpu_usage), max(gpu_usage) FROM system_metrics GROUP BY 1, 2 ORDER BY 1, 2",
@@ -38,6 +41,8 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
       "AS n FROM (SELECT timestamp / 86400000 * 86400000 AS b, cluster_id AS c, cpu_usage AS x FROM system_metrics " +
       "WHERE cpu_usage IS NOT NULL) WINDOW w AS (PARTITION BY b, c ORDER BY x)) " +
       "WHERE i <= 0.95 * (n - 1) + 1 GROUP BY b, c",
+    duckdb: "SELECT date_trunc('day', timestamp), cluster_id, count(*), quantile_cont(cpu_usage, 0.95) " +
+      "FROM system_metrics GROUP BY 1, 2 ORDER BY 1, 2",
     postgresql: "SELECT date_trunc('day', timestamp, 'UTC'), cluster_id, count(*), " +
       "percentile_cont(0.95) WITHIN GROUP (ORDER BY cpu_usage) FROM system_metrics GROUP BY 1, 2 ORDER BY 1, 2",
   },
@@ -61,6 +66,8 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
       "SELECT timestamp / 86400000 * 86400000, currency, category, json_extract(tags, '$.team'), count(*), " +
       "sum(amount_units / 1000000000), sum(amount_units % 1000000000), sum(amount_parts / 1000000000), " +
       "sum(amount_parts % 1000000000) FROM cost_entries GROUP BY 1, 2, 3, 4",
+    duckdb: "SELECT date_trunc('day', timestamp), currency, category, tags['team'], count(*), sum(amount) " +
+      "FROM cost_entries GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
     postgresql:
       "SELECT date_trunc('day', timestamp, 'UTC'), currency, category, tags ->> 'team', count(*), " +
       "sum(amount) FROM cost_entries GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",

@@ -17,8 +17,25 @@ import { deviceSamples, NODES, samples, START, STEP_MS, usageSamples } from "./s
 const DAY_MS = 86_400_000;
 /** Costs are this far apart: a million of them are 29 days. */
 const COST_STEP_MS = 2_500;
-/** Samples are made once and used again at other times: making them would be measured as well. */
+/**
+ * Samples are made once and used again at other times, with other noise: making them would be measured as well. Without
+ * noise of its own, a record every 256 steps would be the same, which flatters compression.
+ */
 const POOL = 256 * NODES;
+/** Measures that vary by themselves. */
+const NOISY = [
+  "cpuUsage",
+  "memoryUsage",
+  "diskUsage",
+  "gpuUsage",
+  "networkIo",
+  "throughput",
+  "latencyP50",
+  "latencyP95",
+  "latencyP99",
+  "temperature",
+  "powerConsumption",
+] as const;
 
 /** Accelerators, eight in each node. */
 const DEVICES = 8 * NODES;
@@ -35,8 +52,18 @@ export function sample(i: number): SystemMetricsInput {
   return pool[i % POOL];
 }
 
-function metricsAt(i: number): SystemMetricsInput {
-  return { ...sample(i), timestamp: timeOf(i) };
+/** Digits of the measures of a record: two decimals, or all that a float has. */
+export type Precision = "two-decimals" | "full";
+
+function metricsAt(i: number, precision: Precision = "two-decimals"): SystemMetricsInput {
+  const record = { ...sample(i), timestamp: timeOf(i) };
+  let state = Math.imul(i + 1, 0x9e3779b1);
+  for (const field of NOISY) {
+    state = Math.imul(state ^ (state >>> 15), 0x85ebca6b);
+    const value = record[field]! + (state >>> 16) / 65_536; // less than the noise of the samples
+    record[field] = precision === "full" ? value + (state & 65_535) / 2 ** 40 : Math.round(value * 100) / 100;
+  }
+  return record;
 }
 
 function costAt(i: number): CostEntryInput {
@@ -86,12 +113,12 @@ export function recordAt(name: Measured, i: number): unknown {
 }
 
 /** A stream of so many records, made as they are asked for. */
-export function source<T>(name: Measured, records: number): ReadableStream<T> {
-  const { at } = RECORDS[name];
+export function source<T>(name: Measured, records: number, precision?: Precision): ReadableStream<T> {
+  const at: (i: number, precision?: Precision) => unknown = RECORDS[name].at;
   let i = 0;
   return new ReadableStream({
     pull(controller) {
-      for (const end = Math.min(i + 100, records); i < end; i++) controller.enqueue(at(i) as T);
+      for (const end = Math.min(i + 100, records); i < end; i++) controller.enqueue(at(i, precision) as T);
       if (i === records) controller.close();
     },
   });

@@ -5,6 +5,7 @@ import { collectRows } from "./rows/collect.ts";
 import { commandRows } from "./rows/commands.ts";
 import { dashboardRows } from "./rows/dashboard.ts";
 import { importRows } from "./rows/import.ts";
+import { duckdbRows } from "./rows/duckdb.ts";
 import { ingestRows } from "./rows/ingest.ts";
 import { memoryRows } from "./rows/memory.ts";
 import { optionRows } from "./rows/options.ts";
@@ -16,6 +17,7 @@ import { timescaleRows } from "./rows/timescaledb.ts";
 /** All that is measured on two sides, in the order of the table. */
 export const FAMILIES: readonly Family[] = [
   ingestRows,
+  duckdbRows,
   importRows,
   collectRows,
   receiveRows,

@@ -46,14 +46,23 @@ export function intoMemory(dataset: Measured): Ingest {
 
 /** The library, into an SQLite file. */
 export function intoSqlite(places: Places, dataset: Measured, more: PersistenceConfig = {}): Ingest {
+  return intoFile(places, dataset, { scheme: "sqlite", ...more });
+}
+
+/** The library, into an SQLite or DuckDB file. */
+export function intoFile(
+  places: Places,
+  dataset: Measured,
+  { scheme, ...more }: PersistenceConfig & { scheme: "sqlite" | "duckdb" },
+): Ingest {
   return async (records, warmUp = warmUpOf(records)) => {
-    const [elsewhere, path] = [await places.file(), await places.file()];
-    const config = { ...more, connectionString: `sqlite:///${path}` };
+    const [elsewhere, path] = [await places.file(scheme), await places.file(scheme)];
+    const config = { ...more, connectionString: `${scheme}:///${path}` };
     const seconds = await ingest(config, {
       dataset,
       records,
       warmUp,
-      elsewhere: `sqlite:///${elsewhere}`,
+      elsewhere: `${scheme}:///${elsewhere}`,
     });
     for (const file of [elsewhere, path]) Deno.removeSync(file);
     return seconds;

@@ -55,7 +55,7 @@ async function sendAll(url: string, requests: readonly Uint8Array<ArrayBuffer>[]
 }
 
 /** A program that listens on loopback, until it is disposed. */
-class Listener implements AsyncDisposable {
+export class Listener implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;
   readonly #reading: Promise<void>;
   readonly url: Promise<string>;
@@ -95,7 +95,8 @@ function openFinOps(places: Places): Listener {
   );
 }
 
-function victoriaMetrics(places: Places, command: string): Listener {
+/** Starts VictoriaMetrics with an empty folder. */
+export function victoriaMetrics(places: Places, command: string): Listener {
   // It does not tell the port that it was given: one that is free a moment before.
   const probe = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const host = `127.0.0.1:${probe.addr.port}`;
