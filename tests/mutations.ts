@@ -10,6 +10,7 @@ import { API } from "./mutations/api.ts";
 import { BACKENDS } from "./mutations/backends.ts";
 import { BEHAVIOR } from "./mutations/behavior.ts";
 import { DASHBOARD } from "./mutations/dashboard.ts";
+import { DUCKDB } from "./mutations/duckdb.ts";
 import { FAILURES } from "./mutations/failures.ts";
 import { INTAKE } from "./mutations/intake.ts";
 import { NOTIFICATIONS } from "./mutations/notifications.ts";
@@ -41,6 +42,7 @@ export const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
   requests: REQUESTS,
   api: API,
   backends: BACKENDS,
+  duckdb: DUCKDB,
   failures: FAILURES,
   store: STORE,
   behavior: BEHAVIOR,

@@ -1,7 +1,8 @@
 import type { Dataset } from "../../records/dataset.ts";
 import { recordBuilder } from "../../records/record_builder.ts";
-import { BackendError } from "../../errors.ts";
+import { asFailedBefore, BackendError } from "../../errors.ts";
 import type { DuckdbDriver, Handle } from "./driver.ts";
+import { asBackendError } from "./failures.ts";
 import { literal, TYPES } from "./schema.ts";
 import { CHUNK_ROWS, readVector, writeNulls, writeVector } from "./vectors.ts";
 
@@ -101,7 +102,10 @@ export class DuckdbSession {
   async transaction<T>(run: (rows: unknown[][]) => Promise<T>, first = "SELECT 1"): Promise<T> {
     try {
       const result = await run(await this.query(`BEGIN; ${first}`));
-      await this.execute("COMMIT");
+      await this.execute("COMMIT").catch((error) => {
+        // What was stored is unknown: only the same batch may be tried again, and the ledger will tell.
+        throw asFailedBefore(asBackendError("commit", "", error));
+      });
       return result;
     } catch (error) {
       await this.execute("ROLLBACK").catch(() => {}); // DuckDB has rolled back by itself
