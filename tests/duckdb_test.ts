@@ -10,6 +10,7 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { deviceMetrics } from "../src/records/device_metrics.ts";
+import { metricPoints } from "../src/records/metric_point.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { usageRecords } from "../src/records/usage_record.ts";
@@ -172,6 +173,31 @@ test("refuses files that are not its own, and leaves them unchanged", async (fol
   Deno.removeSync(path);
   Deno.mkdirSync(path);
   await refused("create", "NOT_A_FILE");
+});
+
+test("upgrades an older schema once, and reads it unchanged when read-only", async (folder) => {
+  const path = folder.file("a.duckdb");
+  const backend = await open(path);
+  await write(backend, costEntries, [FULL_COST_ENTRY]);
+  await backend.close();
+  await runSql(path, "DROP TABLE metric_points", "UPDATE schema_version SET version = 5");
+  const before = Deno.readFileSync(path);
+  const reader = await open(path, "read");
+  assertEquals(await read(reader, costEntries), [FULL_COST_ENTRY]);
+  assertEquals(await read(reader, metricPoints), []);
+  assertEquals((await reader.stats()).datasets.metric_points.rows, 0);
+  await reader.close();
+  assertEquals(Deno.readFileSync(path), before);
+  for (const _ of [1, 2]) await (await open(path)).close();
+  const upgraded = await open(path);
+  await write(upgraded, metricPoints, [{ timestamp: NEW_YEAR, name: "m", value: 1 }]);
+  assertEquals((await read(upgraded, metricPoints)).length, 1);
+  assertEquals((await upgraded.probe()).details.schemaVersion, SCHEMA_VERSION);
+  await upgraded.close();
+  const versions = await DuckdbFile.open(path, "read");
+  const sql = "SELECT version FROM schema_version ORDER BY 1";
+  assertEquals(await versions.use("read", (session) => session.query(sql)), [[5], [SCHEMA_VERSION]]);
+  await versions.close();
 });
 
 test("loads nothing, and touches no other file", async (folder) => {
