@@ -217,7 +217,9 @@ const NODE_EXPORTER: readonly MetricField[] = [
  * Metrics that are named like a field of a record, such as `openfinops.system_metrics.cpu_usage`, in the unit of the
  * field: for programs that measure what no other metric says.
  */
-const OWN: readonly MetricField[] = Object.values(DATASETS).filter(({ key }) => key.length === 0)
+const OWN: readonly MetricField[] = Object.values(DATASETS).filter(({ name, key }) =>
+  key.length === 0 && Object.hasOwn(IDENTITY, name)
+)
   .flatMap(({ name, columns }) =>
     columns.filter(({ type }) => ["real", "integer", "boolean"].includes(type)).map((
       column,
