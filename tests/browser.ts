@@ -64,14 +64,15 @@ export async function evaluate<T>(page: Page, expression: string): Promise<T> {
 
 /** Waits until no part of the page is loading. */
 export async function settle(page: Page): Promise<void> {
-  await page.waitForTimeout(50); // the address has changed, the page not yet
   await page.waitForFunction(
     () => {
       // deno-lint-ignore no-explicit-any
-      const { document } = globalThis as any;
-      return document.querySelector("main section") && !document.querySelector('[aria-busy="true"]');
+      const { document, location } = globalThis as any;
+      const main = document.querySelector("main");
+      return main?.dataset.address === location.hash && main.querySelector("section") &&
+        !main.querySelector('[aria-busy="true"]');
     },
     undefined,
-    { timeout: 30_000 },
+    { timeout: 120_000 },
   );
 }

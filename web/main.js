@@ -90,6 +90,7 @@ function show() {
     byId("filters").replaceChildren(toDom(filtersOf(page, context)));
   });
   byId("main").replaceChildren(toDom([h("h1", { class: "hidden" }, page.title), page.show(context)]));
+  byId("main").dataset.address = location.hash; // tests wait for it
   if (isOther) scrollTo(0, 0);
 }
 
