@@ -14,7 +14,7 @@ import type { RouteRequest, ServerResources } from "./route.ts";
 const MAX_ANSWERS = 50_000;
 const MAX_LENGTH = 16 * 2 ** 20;
 /** Longest value of `Idempotency-Key`. */
-const MAX_KEY_LENGTH = 255;
+const MAX_KEY_LENGTH = 200;
 
 /** An answer to a request that was stored. */
 export interface StoredAnswer {
