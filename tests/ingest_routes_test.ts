@@ -8,6 +8,7 @@ import {
   costEntry,
   FULL_COST_ENTRY,
   FULL_DEVICE_METRICS,
+  FULL_METRIC_POINT,
   FULL_SERVICE_METRICS,
   FULL_SYSTEM_METRICS,
   FULL_USAGE_RECORD,
@@ -24,6 +25,7 @@ const FULL: Readonly<Record<string, object>> = {
   devices: FULL_DEVICE_METRICS,
   usage: FULL_USAGE_RECORD,
   costs: { ...undelivered, source: "api" },
+  points: FULL_METRIC_POINT,
 };
 
 function post(server: TestServer, path: string, body: BodyInit, headers: HeadersInit = {}) {

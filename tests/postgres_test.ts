@@ -864,6 +864,18 @@ test("starts no further cleanup step after its time budget", async (backend) => 
   assertEquals((await read(backend, systemMetrics)).length, 10);
 });
 
+test("locks requests in the order of their ids, however batches list them", async (backend, database) => {
+  await database.sql(
+    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END'; " +
+      "CREATE TRIGGER slow BEFORE INSERT ON requests FOR EACH ROW EXECUTE FUNCTION slow()",
+  );
+  const results = await Promise.all(
+    [["a", "b"], ["b", "a"]].map((ids) => writeParts(backend, ids.map((id) => [id, 0, 1])) // a deadlock would fail one of them
+    ),
+  );
+  assertEquals(results.map(({ committed }) => committed).sort(), [0, 2]);
+});
+
 test("deletes requests older than 24 hours only in a cleanup", async (backend, database) => {
   const write = (requestId: string) =>
     backend.write({

@@ -105,7 +105,7 @@ export const REQUESTS: readonly Mutation[] = [
     file: "src/pipeline/members.ts",
     before: "return [...this.#changed].sort().map(",
     after: "return [...this.#changed].map(",
-    tests: ["postgres_test.ts: at once"],
+    tests: ["postgres_test.ts: order of their ids"],
   },
   {
     name: "pg-members-extend",
