@@ -5,15 +5,15 @@ export const DASHBOARD: readonly Mutation[] = [
   {
     name: "dashboard-host",
     file: "src/server/dashboard_access.ts",
-    before: "if (!LOOPBACK.test(host))",
-    after: "if (!LOOPBACK.test(host) && false)",
+    before: "if (!isLoopbackName(hostname))",
+    after: "if (!isLoopbackName(hostname) && false)",
     tests: ["dashboard_test.ts: refuses other hosts"],
   },
   {
     name: "dashboard-secret",
     file: "src/server/dashboard_access.ts",
-    before: "timingSafeEqual(hashOf(token), this.#hash)",
-    after: "hashOf(token).length === this.#hash.length",
+    before: "timingSafeEqual(hashToken(token), this.#hash)",
+    after: "hashToken(token).length === this.#hash.length",
     tests: ["dashboard_test.ts: refuses other hosts"],
   },
   {
