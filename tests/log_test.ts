@@ -122,6 +122,17 @@ Deno.test("collect logs an error as a line of its log, with its code", async () 
   assert(!last.message.includes("["), last.message);
 });
 
+Deno.test("collect --listen stores nothing when another program has its port", async () => {
+  using folder = new TemporaryFolder();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const run = await openfinops(["collect", "--listen", String(listener.addr.port), ...AT], {
+    cwd: folder.path,
+  });
+  listener.close();
+  assertEquals([run.code, run.out, [...Deno.readDirSync(folder.path)].length], [2, "", 0]);
+  assertMatch(run.err, /another program listens there.* \[LISTEN_FAILED\]/);
+});
+
 Deno.test("collect refuses options of logs and servers that do not fit", async () => {
   using folder = new TemporaryFolder();
   const cases: [args: string[], env: Record<string, string>, message: RegExp][] = [

@@ -85,12 +85,15 @@ export const collect: Command = {
     const listen = address === undefined ? undefined : readListen(address);
     const target = remote?.backend.location ?? databaseName(given);
     const stop = listenForStop();
+    let status: Listening | undefined;
     try {
       const host = await unlessAborted(openHost(note, plan.intervalMs), stop.signal);
       if (host === STOPPED) return note("Stopped before the first sample.", "info");
       const nodeId = plan.nodeId ?? host.name;
-      const run = { given, plan, nodeId, remote, target, listen, heartbeatMs, signal: stop.signal };
+      const stores: Stores = { stats: () => [] };
+      const run = { given, plan, nodeId, remote, target, stores, heartbeatMs, signal: stop.signal };
       if (given.has("dry-run")) return print(`Would sample ${describeRun(run)}.`);
+      status = listen && await serveStatus(stores, listen);
       reportStart(run);
       if (remote) await collectInto(remote.backend, host, run);
       else {
@@ -100,10 +103,16 @@ export const collect: Command = {
     } finally {
       endPrograms();
       await remote?.backend.close();
+      await status?.close({ deadlineMs: 0 });
       stop.dispose();
     }
   },
 };
+
+/** Counters for probes, once there are some. */
+interface Stores {
+  stats(): StoreStats[];
+}
 
 /** Parts of a run. */
 interface Run {
@@ -114,8 +123,7 @@ interface Run {
   readonly remote: Remote | undefined;
   /** Name of the database or the server. */
   readonly target: string;
-  /** Address of probes and metrics, if they are served. */
-  readonly listen: ListenAddress | undefined;
+  readonly stores: Stores;
   readonly heartbeatMs: number;
   readonly signal: AbortSignal;
 }
@@ -139,7 +147,7 @@ function reportStart(run: Run): void {
 
 /** Samples into a backend until the end, and prints a summary. */
 async function collectInto(backend: Backend, host: Host, run: Run): Promise<void> {
-  const { given, plan, nodeId, remote, listen, heartbeatMs, signal } = run;
+  const { given, plan, nodeId, remote, stores, heartbeatMs, signal } = run;
   const spoolDirectory = given.text("spool-directory");
   // A server has the rules, the budgets and the channels.
   const channels = remote ? [] : readChannels();
@@ -154,11 +162,9 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
   const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
   const hub = await ObservabilityHub.open(config);
   const costs = await CostObservatory.open(config);
-  const stats = () => [hub.stats(), costs.stats()];
+  const stats = stores.stats = () => [hub.stats(), costs.stats()];
   const heartbeat = startHeartbeat(stats, heartbeatMs);
-  let status: Listening | undefined;
   try {
-    if (listen) status = await serveStatus(stats, listen);
     const parts = { hub, costs, nodeId, reporter };
     await Promise.all([
       sampleUntil(signal, plan, { ...parts, host }),
@@ -171,7 +177,6 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
     heartbeat[Symbol.dispose]();
     await notifier.close();
     if (!remote) await notify(backend, channels);
-    await status?.close({ deadlineMs: 0 });
     if (isLogging()) note("Stopped.", "info", countersOf(stats()));
     const { turnedAway } = reporter;
     const { lastError } = {
@@ -183,9 +188,9 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
 }
 
 /** Serves probes and metrics. */
-async function serveStatus(stats: () => StoreStats[], address: ListenAddress): Promise<Listening> {
+async function serveStatus(stores: Stores, address: ListenAddress): Promise<Listening> {
   const { serveAgentStatus } = await import("../server/agent_status.ts");
-  const status = await serveAgentStatus(stats, address);
+  const status = await serveAgentStatus(() => stores.stats(), address);
   note(`Serving /metrics on ${status.url}`, "info");
   return status;
 }

@@ -28,7 +28,8 @@ export async function serveAgentStatus(
 
 function answer({ method, url }: Request, stores: readonly StoreStats[]): Response {
   const { pathname } = new URL(url);
-  const reasons = pausedReasons(stores, resolveConfig().maxSpoolBytes);
+  const isStarting = stores.length === 0;
+  const reasons = isStarting ? ["starting"] : pausedReasons(stores, resolveConfig().maxSpoolBytes);
   const path = AGENT_PATHS.find((path) => path === pathname);
   if (path === undefined) return Response.json({ error: { code: "NOT_FOUND" } }, { status: 404 });
   if (method !== "GET" && method !== "HEAD") {
