@@ -104,10 +104,14 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
       cells: Page[],
     ) => cells.map(({ value }) => value));
     assertEquals(shown, entries.map(({ amount }: { amount: string }) => amount));
-    const text = await page.locator("main").innerText();
+    const all = () =>
+      page.locator("section:not(.plain) data").evaluateAll((cells: Page[]) =>
+        cells.map(({ value }) => value)
+      );
+    const before = await all();
     await page.reload();
     await settle(page);
-    assertEquals(await page.locator("main").innerText(), text);
+    assertEquals(await all(), before);
     await page.goBack();
     await settle(page);
     assertEquals(await page.locator("#entries").count(), 1);
