@@ -214,7 +214,9 @@ export class PostgresServer implements AsyncDisposable {
   async kill(): Promise<void> {
     const { pid } = this;
     const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ");
-    for (const id of [pid, ...children.map(Number)]) {
+    // The first process last: those that wait for a standby go on with their commit when they see it die.
+    Deno.kill(pid, "SIGSTOP");
+    for (const id of [...children.map(Number), pid]) {
       try {
         Deno.kill(id, "SIGKILL");
       } catch {
