@@ -169,6 +169,7 @@ test("accepts the options and variables of the original OpenFinOps", async (fold
     "devices",
     "usage",
     "costs",
+    "points",
   ]);
 
   const cleanup = ["database", "cleanup", "--dry-run", "--format", "json"];
@@ -342,7 +343,7 @@ test("exits with 1 and creates nothing when the database is missing", async ({ p
 test("database init creates a database and can run again", async ({ path: cwd }) => {
   for (let i = 0; i < 2; i++) {
     const { code, out } = await openfinops(["database", "init", ...AT], { cwd });
-    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 5)\n"]);
+    assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 6)\n"]);
   }
 });
 
@@ -358,7 +359,7 @@ test("prefers the option over the environment", async ({ path: cwd }) => {
     OPENFINOPS_CONNECTION_STRING: "postgresql://127.0.0.1:1/d",
   };
   const { code, out } = await openfinops(["database", "init", ...AT], { cwd, env });
-  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 5)\n"]);
+  assertEquals([code, out], [0, "Ready: sqlite:///a.db (sqlite, schema version 6)\n"]);
   const both = await openfinops(["database", "stats", "--backend", "postgresql", ...AT], { cwd });
   assertEquals(both.code, 2);
   assert(both.err.includes("the backend is postgresql, but the connection string names sqlite"), both.err);
@@ -391,7 +392,11 @@ test("database stats prints rows, times, totals and size in every format", async
   assert(storage.fileSizeBytes > 0);
   assertMatch(await stats("table"), /system_metrics +3 +2026-01-01T00:00:00.000Z/);
   assertEquals((await stats("csv")).split("\n")[2], "service_metrics,0,,");
-  assertEquals(JSON.parse((await stats("ndjson")).split("\n")[1]), { dataset: "service_metrics", rows: 0 });
+  assertEquals(JSON.parse((await stats("ndjson")).split("\n")[1]), {
+    dataset: "service_metrics",
+    rows: 0,
+    retentionDays: 90,
+  });
 });
 
 test("database query prints the newest records first in every format", async (folder) => {

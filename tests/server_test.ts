@@ -154,6 +154,36 @@ Deno.test("serve answers 503 with Retry-After beyond maxRequests, and probes sti
   assertEquals((await server.send("/wait")).status, 200);
 });
 
+Deno.test("serve answers 503 while it holds maxHeldBytes of bodies, and takes them again afterwards", async () => {
+  const gate = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const routes: Route[] = ["/hold", "/take"].map((path) => ({
+    method: "POST",
+    path,
+    scope: "ingest",
+    summary: "Reads its body",
+    async handle(request) {
+      const { length } = await request.body();
+      if (path === "/hold") {
+        held.resolve();
+        await gate.promise;
+      }
+      return new Response(String(length));
+    },
+  }));
+  await using server = await openServer({}, { routes, limits: { maxHeldBytes: 1_000 } });
+  const post = (path: string, bytes: number) =>
+    server.send(path, { method: "POST", body: "x".repeat(bytes) });
+  const first = post("/hold", 600);
+  await held.promise;
+  const refused = await post("/take", 500);
+  gate.resolve();
+  assertEquals([refused.status, refused.json().error.code], [503, "SERVER_BUSY"]);
+  assertEquals(refused.headers.get("retry-after"), "1");
+  assertEquals((await first).text, "600");
+  assertEquals((await post("/take", 1_000)).text, "1000");
+});
+
 Deno.test("serve answers 429 with Retry-After beyond the rate of a token, each token by itself", async () => {
   const access = {
     authorize: ({ headers }: Request) => Promise.resolve({ id: headers.get("authorization")! }),

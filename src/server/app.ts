@@ -6,8 +6,8 @@
 import { Hono } from "hono";
 import type { ErrorCode } from "../errors.ts";
 import type { Access } from "./access.ts";
-import { readBody, streamBody } from "./body.ts";
-import { DEFAULT_LIMITS, type Limits, Occupancy, RateLimiter } from "./limits.ts";
+import { type BodyAccount, readBody, streamBody } from "./body.ts";
+import { DEFAULT_LIMITS, HeldBytes, type Limits, Occupancy, RateLimiter } from "./limits.ts";
 import { codeOf, problem, RequestError } from "./problems.ts";
 import { RequestMetrics } from "./request_metrics.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
@@ -64,6 +64,7 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   const { routes = ROUTES, access, onAnswer } = options;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const occupancy = new Occupancy(limits.maxRequests);
+  const held = new HeldBytes(limits.maxHeldBytes);
   const rates = new RateLimiter(limits.maxRatePerToken);
   const hono = new Hono<{ Bindings: Bindings }>();
   const requests = resources.requests ?? new RequestMetrics();
@@ -91,9 +92,10 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
         const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
         if (!isProbe) rates.take(id);
         using _place = isProbe ? undefined : occupancy.enter();
+        using account = held.open();
         const params = context.req.param();
         return await route.handle(
-          asRouteRequest(route, request, { params, tenant, limits, body: context.env.body }),
+          asRouteRequest(route, request, { params, tenant, limits, account, body: context.env.body }),
           shared,
         );
       };
@@ -157,7 +159,10 @@ function refuseMethod(methods: string): never {
 function asRouteRequest(
   { encodings, limits: own }: Route,
   request: Request,
-  { params, tenant, limits, body }: Pick<RouteRequest, "params" | "tenant"> & { limits: Limits } & Bindings,
+  { params, tenant, limits, account, body }:
+    & Pick<RouteRequest, "params" | "tenant">
+    & { limits: Limits; account: BodyAccount }
+    & Bindings,
 ): RouteRequest {
   const bounds = { ...limits, ...own };
   let whole: Promise<Uint8Array<ArrayBuffer>> | undefined;
@@ -168,7 +173,7 @@ function asRouteRequest(
     signal: request.signal,
     tenant,
     limits: bounds,
-    body: () => whole ??= readBody(body, request.headers, bounds, encodings),
+    body: () => whole ??= readBody(body, request.headers, bounds, { own: encodings, account }),
     chunks: () => streamBody(body, request.headers, bounds, encodings),
   };
 }

@@ -10,6 +10,16 @@ export interface BodyLimits {
   readonly bodyTimeoutMs: number;
 }
 
+/** Bytes that a request holds, which are given back at its end. */
+export interface BodyAccount extends Disposable {
+  /**
+   * Counts bytes that were read.
+   *
+   * @throws {RequestError} If the server holds too many.
+   */
+  take(bytes: number): void;
+}
+
 /** Encodings that every route takes. */
 export const ENCODINGS = ["gzip", "deflate", "zstd"] as const;
 type Encoding = typeof ENCODINGS[number];
@@ -19,9 +29,13 @@ export async function readBody(
   chunks: AsyncIterable<Uint8Array>,
   headers: Headers,
   limits: BodyLimits,
-  own: readonly string[] = [],
+  { own = [], account }: { own?: readonly string[]; account: BodyAccount },
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const held = await Array.fromAsync(streamBody(chunks, headers, limits, own));
+  const held: Uint8Array[] = [];
+  for await (const chunk of streamBody(chunks, headers, limits, own)) {
+    account.take(chunk.length);
+    held.push(chunk);
+  }
   const whole = new Uint8Array(held.reduce((sum, chunk) => sum + chunk.length, 0));
   let at = 0;
   for (const chunk of held) {

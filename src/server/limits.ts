@@ -1,10 +1,12 @@
-import type { BodyLimits } from "./body.ts";
+import type { BodyAccount, BodyLimits } from "./body.ts";
 import { RequestError } from "./problems.ts";
 
 /** Bounds of requests. */
 export interface Limits extends BodyLimits {
   /** The most requests that are answered at once; others get 503. Probes do not count. */
   readonly maxRequests: number;
+  /** The most bytes of all bodies that are held at once, decompressed; further ones get 503. */
+  readonly maxHeldBytes: number;
   /** Requests a second that each token may send, in bursts of up to as many; others get 429. */
   readonly maxRatePerToken: number;
 }
@@ -14,6 +16,7 @@ export const DEFAULT_LIMITS: Limits = {
   maxBodyBytes: 64 * 2 ** 20,
   bodyTimeoutMs: 30_000,
   maxRequests: 256,
+  maxHeldBytes: 256 * 2 ** 20,
   maxRatePerToken: Infinity,
 };
 
@@ -38,6 +41,34 @@ export class Occupancy {
     }
     this.#count++;
     return { [Symbol.dispose]: () => void this.#count-- };
+  }
+}
+
+/** Counts the bytes of the bodies that are held. */
+export class HeldBytes {
+  readonly #most: number;
+  #held = 0;
+
+  /** Makes a count of none. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Opens the account of a request. What it takes is given back when it is disposed. */
+  open(): BodyAccount {
+    let own = 0;
+    return {
+      take: (bytes) => {
+        if (this.#held + bytes > this.#most) {
+          throw new RequestError("The server holds as many bytes of requests as it may. Try again.", {
+            code: "SERVER_BUSY",
+          });
+        }
+        own += bytes;
+        this.#held += bytes;
+      },
+      [Symbol.dispose]: () => void (this.#held -= own),
+    };
   }
 }
 

@@ -10,6 +10,11 @@ import { withinLimit } from "./time_limit.ts";
 /** Time between commits, in seconds: answers show a record about this long after it arrived. */
 const COMMIT_SECONDS = 1;
 
+/** Time between two deletions of ids of batches and requests that will not be sent again. */
+const PRUNE_MS = 3_600_000;
+/** Retention with which a cleanup deletes such ids, and no record. */
+const ALL_DAYS = 36_500;
+
 /** Resources of a server, and how they are closed. */
 export interface OpenedResources extends ServerResources {
   /** Commits what is left until the deadline, and closes all. */
@@ -50,7 +55,13 @@ export async function openResources(
   const hub = await ObservabilityHub.open(shared);
   const costs = await CostObservatory.open(shared);
   const intake = new MetricIntake({ hub, costs, backend }, options);
+  const prune = setInterval(() => {
+    // What fails is done the next time.
+    hub.cleanupOldData({ retentionDays: ALL_DAYS, timeBudgetMs: PRUNE_MS / 60 }).catch(() => {});
+  }, PRUNE_MS);
+  Deno.unrefTimer(prune);
   const close = async (options: { deadlineMs: number }) => {
+    clearInterval(prune);
     const saved = withinLimit(intake.close(), options.deadlineMs, () => {});
     const [metrics, spend] = await Promise.all([hub.close(options), costs.close(options), saved]);
     await backend.close();
