@@ -234,7 +234,7 @@ Deno.test("ObservabilityHub runs without a spool when its folder is unusable", a
       },
     }, 100);
     const told = events.filter(({ type }) => type === "spool-unusable").map(({ dataset }) => dataset);
-    assertEquals(told, ["system_metrics", "service_metrics", "device_metrics"]);
+    assertEquals(told, ["system_metrics", "service_metrics", "device_metrics", "metric_points"]);
     assert(conserved(load.hub).alarm?.includes(spoolDirectory), JSON.stringify(conserved(load.hub)));
     await load.add(3);
     await load.hub.flush();
