@@ -77,7 +77,7 @@ export type ErrorCode =
   | "DISK_FAILED"
   | "DRIVER_MISSING"
   | "SPOOL_OWNED"
-  // What became of records
+  // Outcome of records
   | "DATA_REFUSED"
   | "CONSTRAINT_VIOLATED"
   | "RECORDS_REFUSED"

@@ -94,7 +94,7 @@ function show() {
   if (isOther) scrollTo(0, 0);
 }
 
-/** Keeps the focus on a field that is drawn anew. @param {() => void} draw */
+/** Keeps the focus on a field that is redrawn. @param {() => void} draw */
 function keepFocus(draw) {
   const id = document.activeElement?.id;
   draw();

@@ -27,9 +27,9 @@ export interface RemoteOptions extends ConnectionOptions {
   readonly timeoutMs?: number;
 }
 
-/** The longest that an answer may ask to wait, in milliseconds. */
+/** Longest `Retry-After` that is honored, in milliseconds. */
 const MAX_RETRY_AFTER_MS = 300_000;
-/** Characters of an answer's words in a message. */
+/** Most characters of an answer in an error message. */
 const MAX_REASON = 200;
 
 /** Answer of the server to records, or its error. */
@@ -69,7 +69,7 @@ export class RemoteBackend implements Backend {
 
   prepare({ id, records }: Batch): void {
     const body = encode(records);
-    body.catch(() => {}); // the write meets the same
+    body.catch(() => {}); // the write reports the same error
     this.#prepared = { id, body };
   }
 
@@ -89,7 +89,7 @@ export class RemoteBackend implements Backend {
     return result;
   }
 
-  /** The server cannot be asked for records that wait in it; its key of a batch tells it from others. */
+  /** Does nothing: the server deduplicates a repeated batch by its idempotency key. */
   finishWrites(): Promise<void> {
     return Promise.resolve();
   }
@@ -153,14 +153,14 @@ export class RemoteBackend implements Backend {
     return this.#connection.send(path, request, { operation, timeoutMs: this.#timeoutMs });
   }
 
-  /** Reads which records were refused; all others are the server's now. */
+  /** Reads the refused records. The server has stored all others. */
   #resultOf(response: Response, answer: IngestAnswer, { id, records }: Batch): WriteResult {
     if (response.ok) return { committed: records.length, duplicates: 0, restated: 0 };
     const refused = readRefused(answer, records.length);
     if (refused !== undefined) {
       return { committed: records.length - refused.length, duplicates: 0, restated: 0, refused };
     }
-    // Where none was stored, halves of it name theirs.
+    // If none was stored, the batch is halved, and the answers to the halves name their refused records.
     const isSplittable = answer.accepted === 0 && records.length > 1 && !this.#uncertain.has(id);
     if (!isSplittable) {
       throw this.#unexpected(response, answer, "its answer does not name the refused records");
@@ -218,7 +218,7 @@ export class RemoteBackend implements Backend {
   }
 }
 
-/** The words of an answer behind its status. */
+/** Text of an answer after its status. */
 function wordsOf(message: unknown): string {
   return typeof message === "string" ? `: ${message.slice(0, MAX_REASON)}` : "";
 }

@@ -1,5 +1,5 @@
 /**
- * Counters of a command that runs for long, as fields of its log.
+ * Counters of a long-running command, as fields of its log.
  *
  * @module
  */
@@ -64,12 +64,12 @@ export function countersOf(stores: readonly StoreStats[]): LogFields {
   };
 }
 
-/** Logs the counters again and again, until it is disposed of; nothing where messages are for people. */
+/** Logs the counters periodically until disposed; nothing if messages are for people. */
 export function startHeartbeat(stores: () => readonly StoreStats[], everyMs: number): Disposable {
   return repeat(() => isLogging() && note("Running.", "info", countersOf(stores())), everyMs);
 }
 
-/** Does something again and again, until it is disposed of. */
+/** Runs a function periodically until disposed. */
 export function repeat(work: () => void, everyMs: number): Disposable {
   const timer = setInterval(work, everyMs);
   return { [Symbol.dispose]: () => clearInterval(timer) };

@@ -12,7 +12,7 @@ const NAMES = Object.keys(REPORTS);
 /** Range where none is given. */
 const DEFAULT_RANGE = "this-month";
 
-/** How a report is written, by the end of its file name. */
+/** Writers of a report, by the extension of its file. */
 const WRITERS: Readonly<Record<string, (report: Report) => string>> = {
   html: writeHtml,
   md: writeMarkdown,

@@ -234,7 +234,7 @@ export function noteFailure({ method, path, status, code, error }: Answered): vo
   note(`${method} ${path}: ${cause}`, "error", { status, code });
 }
 
-/** What becomes of metrics and spans of other programs. */
+/** Reads the options for metrics and spans of other programs. */
 function readIntake(given: Arguments): MetricIntakeOptions {
   const from = given.text("usage-from") ?? "spans";
   const sources: Record<string, readonly UsageSource[]> = {

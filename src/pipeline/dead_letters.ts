@@ -17,7 +17,7 @@ export interface DeadLetter {
   dataset: DatasetName;
   /** The id of the batch that held nothing but this record. To write it under this id again is harmless. */
   batchId: string;
-  /** Why it was refused, as a stable name. */
+  /** Reason of the refusal, as a stable name. */
   code?: ErrorCode;
   /** The SQLSTATE of the refusal, where the server gave one. */
   sqlState?: string;

@@ -35,7 +35,7 @@ export interface Batch<T = unknown> {
 export interface WriteRefusal {
   /** Index among the records of the batch. */
   readonly index: number;
-  /** Why it was refused. */
+  /** Reason of the refusal. */
   readonly error: unknown;
 }
 

@@ -12,21 +12,21 @@ export interface Grant {
   readonly tenant?: string;
 }
 
-/** Decides who may do what. */
+/** Authorizes requests. */
 export interface Access {
   /**
    * Checks a request.
    *
-   * @throws {RequestError} If it may not.
+   * @throws {RequestError} If it is not authorized.
    */
   authorize(request: Request, scope: Scope): Promise<Grant>;
 }
 
-/** Age of the known tokens from which they are read again, in milliseconds. */
+/** Age in milliseconds at which cached tokens are read again. */
 const REFRESH_MS = 5_000;
-/** The same where a token is unknown: it may be new. */
+/** Age in milliseconds at which cached tokens are read again for an unknown token, which may be new. */
 const REFRESH_UNKNOWN_MS = 250;
-/** The longest that a request waits for it. After that, the tokens known before count. */
+/** Longest wait of a request for tokens, in milliseconds. After it, the cached tokens are used. */
 const REFRESH_LIMIT_MS = 1_000;
 
 /** Options of {@linkcode TokenAccess}. */
@@ -52,7 +52,7 @@ export class TokenAccess implements Access {
   #readAt = -Infinity;
   #reading: Promise<void> | undefined;
 
-  /** Reads no token yet. */
+  /** Creates the access. Reads no token yet. */
   constructor(options: TokenAccessOptions) {
     this.#options = options;
   }
@@ -90,7 +90,7 @@ export class TokenAccess implements Access {
     this.#options.onUse?.(id, day);
   }
 
-  /** Returns the tokens, read again where they are older. While they cannot be read, those known before count. */
+  /** Returns the tokens, and reads them again if the cache is older. If that fails, uses the cached ones. */
   async #known(maxAgeMs: number): Promise<readonly KnownToken[]> {
     if (performance.now() - this.#readAt >= maxAgeMs) {
       this.#reading ??= this.#refresh();
@@ -131,7 +131,7 @@ function unauthorized(code: "TOKEN_MISSING" | "TOKEN_REFUSED", remedy: string): 
  * Refuses what a browser sends for a page of another site, where no token protects the server: by a host name that was
  * pointed at loopback (DNS rebinding), or across sites.
  *
- * @throws {RequestError} If it may be one.
+ * @throws {RequestError} If the request may come from such a page.
  */
 function assertOwnPage(request: Request, { isLoopback = false }: TokenAccessOptions): void {
   const { host, hostname } = new URL(request.url);

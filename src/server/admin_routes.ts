@@ -21,12 +21,12 @@ import { RequestError } from "./problems.ts";
 import { refuseTenants } from "./reading.ts";
 import type { Route, ServerResources } from "./route.ts";
 
-/** What a route does, from which its `Route` follows. */
+/** Description of a route, from which its `Route` is made. */
 interface Operation extends Pick<Route, "method" | "path" | "summary"> {
   /** Content of the body of the request, where it has one. */
   readonly body?: string;
   readonly parameters?: readonly Option[];
-  /** Answers with JSON; without content where it is undefined. */
+  /** Returns the JSON of the answer; undefined for an answer without content. */
   run(
     what: { id: string; body: object; given: Arguments },
     resources: ServerResources,
@@ -205,7 +205,7 @@ function withIsoParts({ parts, ...delivery }: ListedDelivery): object {
   return { ...delivery, parts: parts.map((part) => ({ ...part, ...times(part) })) };
 }
 
-/** Nothing to answer. */
+/** Returns an answer without content. */
 function found(wasThere: boolean, problem: string): undefined {
   if (!wasThere) throw new RequestError(problem, { code: "NOT_FOUND" });
 }

@@ -1,5 +1,5 @@
 /**
- * What an agent serves about itself: probes and metrics, without routes that show or take records.
+ * Probes and metrics of an agent. It has no routes that read or write records.
  *
  * @module
  */

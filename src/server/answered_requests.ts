@@ -21,7 +21,7 @@ export interface StoredAnswer {
   readonly status: number;
   /** The body, JSON. */
   readonly body: string;
-  /** True if nothing was stored: the same request may become a better one. */
+  /** True if nothing was stored: the same request may succeed later. */
   readonly isEmpty: boolean;
 }
 

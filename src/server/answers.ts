@@ -44,7 +44,7 @@ export function readAnswerFormat(
   return { format, isSpreadsheetSafe };
 }
 
-/** The format of an `Accept` header that is preferred; JSON where it names none of them. */
+/** Returns the preferred format of an `Accept` header; JSON if it names none of them. */
 function acceptedFormat(accept: string | null): AnswerFormat {
   const types = (accept ?? "").split(",").map((item) => {
     const [type, ...parameters] = item.split(";").map((part) => part.trim().toLowerCase());

@@ -52,7 +52,7 @@ export interface App {
   fetch(request: Request, body?: AsyncIterable<Uint8Array>): Promise<Response>;
 }
 
-/** What the server hands to a route beside the request. */
+/** Variables of a request in hono. */
 interface Bindings {
   readonly body: AsyncIterable<Uint8Array>;
   /** Set by the route, for {@linkcode Answered}. */
@@ -135,7 +135,7 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   };
 }
 
-/** What fails as its request has ended is no fault of the server. The answer is for counters. */
+/** Creates the error of a request whose client has disconnected. Only counters see the answer. */
 function clientGone(): RequestError {
   return new RequestError("The request was given up before its answer.", { code: "INTERRUPTED" });
 }
@@ -155,7 +155,7 @@ function refuseMethod(methods: string): never {
   });
 }
 
-/** What a route gets. The body is read once, however often it asks for it. */
+/** Creates the request that a route gets. Its body is read once, even if the route calls `body()` again. */
 function asRouteRequest(
   { encodings, limits: own }: Route,
   request: Request,

@@ -2,9 +2,9 @@ import { RequestError } from "./problems.ts";
 import type { RouteRequest } from "./route.ts";
 
 /**
- * Reads a JSON object; an empty body is an empty one.
+ * Reads a JSON object. An empty body reads as an empty object.
  *
- * @throws {RequestError} If it is none.
+ * @throws {RequestError} If the body is not a JSON object.
  */
 export async function readJson({ body }: RouteRequest): Promise<object> {
   const text = new TextDecoder().decode(await body());

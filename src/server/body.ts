@@ -10,7 +10,7 @@ export interface BodyLimits {
   readonly bodyTimeoutMs: number;
 }
 
-/** Bytes that a request holds, which are given back at its end. */
+/** Account of the bytes that a request holds. Disposal releases them. */
 export interface BodyAccount extends Disposable {
   /**
    * Counts bytes that were read.
@@ -62,7 +62,7 @@ export async function* streamBody(
     try {
       yield* sent;
     } catch (error) {
-      failure = error; // what decompresses throws another
+      failure = error; // the decompressor throws another error
       throw error;
     }
   })());
@@ -89,7 +89,7 @@ async function* beforeDeadline(
       yield value;
     }
   } finally {
-    iterator.return?.().catch(() => {}); // it may wait for what never comes
+    iterator.return?.().catch(() => {}); // it may wait for chunks that never arrive
   }
 }
 
@@ -127,7 +127,7 @@ function readEncoding(headers: Headers, own: readonly string[]): Encoding | unde
   );
 }
 
-/** What the connection reports says nothing of the server. */
+/** Converts an error of the connection: the client caused it, not the server. */
 function endedEarly(error: unknown): never {
   if (error instanceof RequestError) throw error;
   throw new RequestError("The body ended early. Send it again.", { code: "INVALID_BODY" });

@@ -24,16 +24,16 @@ const FREE = [
   "time-zone",
 ];
 
-/** Writes a cursor. */
+/** Encodes a cursor. */
 export function encodeCursor({ time, count, names }: RecordPlace, url: URL): string {
   return btoa(JSON.stringify([fingerprint(url), time, count, ...names.map(encodeURIComponent)]))
     .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
 /**
- * Reads a cursor.
+ * Decodes a cursor.
  *
- * @throws {UsageError} If it is none, or that of another query.
+ * @throws {UsageError} If the text is not a cursor, or a cursor of another query.
  */
 export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>): RecordPlace {
   let parts: unknown[];

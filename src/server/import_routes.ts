@@ -45,7 +45,7 @@ export const IMPORT_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(
   importRoute(`/api/v1/${name}/import`, dataset)
 );
 
-/** What a request asks for. */
+/** Options of an import, read from a request. */
 type Question = ReturnType<typeof readQuestion>;
 
 function importRoute(path: string, dataset: Dataset<unknown>): Route {

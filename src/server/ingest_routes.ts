@@ -17,13 +17,13 @@ import { RequestError } from "./problems.ts";
 import { tenantMap } from "./reading.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 
-/** Refusals that an answer lists, and the most that it may be asked for: as many as an agent sends at once. */
+/** Refusals that an answer lists by default, and at most: as many records as an agent sends in one request. */
 const DEFAULT_ERRORS = 100;
 const MAX_ERRORS = 10_000;
 /** Longest wait for room in the spool, and for a commit where there is none, in milliseconds. */
 const ROOM_TIMEOUT_MS = 5_000;
 const COMMIT_TIMEOUT_MS = 30_000;
-/** Source of costs that name none. */
+/** Source of costs that name no source. */
 const API_SOURCE = "api";
 
 /** Schema of an answer. */
@@ -160,7 +160,7 @@ async function store(
   return { status: 422, body, isEmpty: accepted === 0 };
 }
 
-/** Completes records; what cannot be completed is refused like what cannot be read. */
+/** Completes records, and refuses those that cannot be completed. */
 function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknown) => void): void {
   for (const [index, input] of inputs.entries()) {
     try {
@@ -174,7 +174,7 @@ function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknow
 }
 
 /**
- * Makes the function that sets what a client does not decide: its tenant, and that its costs are of no delivery.
+ * Makes the function that sets fields that the server decides: the tenant, and no delivery for costs.
  *
  * @throws {RequestError} If records of the dataset name no tenant.
  */
@@ -192,7 +192,7 @@ function completer(dataset: Dataset<unknown>, tenant: string | undefined): (inpu
   };
 }
 
-/** Sets the source of a cost. Another source belongs to its deliveries, which replace what is there of it. */
+/** Sets the source of a cost. Refuses the source of a delivery, which replaces all costs of its source. */
 function assertUndelivered({ noun: subject }: Dataset<unknown>, record: Record<string, unknown>): void {
   const { deliveryId, source } = record;
   if ((deliveryId ?? undefined) !== undefined) {
@@ -207,10 +207,10 @@ function assertUndelivered({ noun: subject }: Dataset<unknown>, record: Record<s
 }
 
 /**
- * Waits for records to be safe, but not for ever. A client that goes away does not end it: the request that it sends again
- * waits for the same answer.
+ * Waits until records are durable, up to a time limit. A client that disconnects does not end the wait: its retry waits
+ * for the same answer.
  *
- * @throws {RequestError} If they are not safe in time. Some may be stored all the same: the request can be sent again.
+ * @throws {RequestError} If they are not durable in time. Some may be stored: a retry with the same key is safe.
  */
 async function within<T>(ms: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const timeout = AbortSignal.timeout(ms);

@@ -11,7 +11,7 @@ export interface Limits extends BodyLimits {
   readonly maxRatePerToken: number;
 }
 
-/** Bounds where none are given. */
+/** Default limits. */
 export const DEFAULT_LIMITS: Limits = {
   maxBodyBytes: 64 * 2 ** 20,
   bodyTimeoutMs: 30_000,
@@ -25,7 +25,7 @@ export class Occupancy {
   readonly #most: number;
   #count = 0;
 
-  /** Makes an empty one. */
+  /** Creates a counter of no requests. */
   constructor(most: number) {
     this.#most = most;
   }
@@ -33,7 +33,7 @@ export class Occupancy {
   /**
    * Takes a place until it is disposed.
    *
-   * @throws {RequestError} If there is none.
+   * @throws {RequestError} If the limit is reached.
    */
   enter(): Disposable {
     if (this.#count >= this.#most) {
@@ -49,7 +49,7 @@ export class HeldBytes {
   readonly #most: number;
   #held = 0;
 
-  /** Makes a count of none. */
+  /** Creates a counter of no bytes. */
   constructor(most: number) {
     this.#most = most;
   }
@@ -83,7 +83,7 @@ export class RateLimiter {
   readonly #perSecond: number;
   readonly #buckets = new Map<string, Bucket>();
 
-  /** Makes full buckets. */
+  /** Creates the limit. Each bucket starts full. */
   constructor(perSecond: number) {
     this.#perSecond = perSecond;
   }

@@ -22,7 +22,7 @@ export type UsageSource = "spans" | "metrics";
 /** Options of a {@linkcode MetricIntake}. */
 export interface MetricIntakeOptions {
   /**
-   * What becomes usage records.
+   * Sources of usage records.
    *
    * @default {["spans"]}
    */
@@ -41,7 +41,7 @@ export interface MetricIntakeOptions {
   readonly keep?: readonly string[];
 }
 
-/** The intake of a server that has one. */
+/** Returns the intake of a server. */
 export function intakeOf({ intake }: { readonly intake?: MetricIntake }): MetricIntake {
   if (intake) return intake;
   throw new RequestError("This server takes no records. Send them to `openfinops serve`.", {
@@ -53,13 +53,13 @@ export function intakeOf({ intake }: { readonly intake?: MetricIntake }): Metric
 export interface Taken {
   /** Samples of records that validation refused. */
   readonly refused: number;
-  /** Why the first of them was. */
+  /** Reason of the first refusal. */
   readonly error?: ValidationError;
-  /** Number of samples that became none, by the names of their metrics. */
+  /** Number of samples without a field, by the names of their metrics. */
   readonly unmapped?: ReadonlyMap<string, number>;
 }
 
-/** What a client sent, by its bytes: to send it again changes nothing. */
+/** Identity of a request. Sending the same bytes again changes nothing. */
 export interface IntakeRequest {
   readonly id: string;
   readonly signal: AbortSignal;
@@ -71,7 +71,7 @@ export interface IntakeRequest {
 const MAX_WAIT_MS = 8_000;
 /** Time between two writes of the counts of unmapped points, in milliseconds. */
 const SAVE_MS = 60_000;
-/** Records of requests that are under way, or have failed and will be sent again. */
+/** Most records kept for requests in progress, and for failed requests until their retry. */
 const MAX_HELD_RECORDS = 50_000;
 
 /** Takes metrics and usage of other programs: maps them to records, and appends those. */
@@ -123,7 +123,7 @@ export class MetricIntake {
     return this.#mapper.knows(name) || this.#keeper.keeps(name);
   }
 
-  /** Takes samples. Resolves when their records are safe. */
+  /** Accepts samples. Resolves when their records are durable. */
   async takeSamples(samples: readonly Sample[], request: IntakeRequest): Promise<Taken> {
     const held = this.#held.get(request.id);
     if (held) return await this.takeRecords(held, request);
@@ -137,7 +137,7 @@ export class MetricIntake {
     return { ...await this.takeRecords([...mapped.records, ...kept.records], request), unmapped };
   }
 
-  /** Takes records. Resolves when all of them are safe. */
+  /** Accepts records. Resolves when all of them are durable. */
   async takeRecords(records: readonly MappedRecord[], request: IntakeRequest): Promise<Taken> {
     this.#hold(request.id, records);
     const runs = [...Map.groupBy(records, ({ dataset }) => dataset).values()].flatMap(runsOf);
@@ -165,7 +165,7 @@ export class MetricIntake {
     await this.#save();
   }
 
-  /** Adds the counts of unmapped points to the database. What fails is added the next time. */
+  /** Adds the counts of unmapped points to the database. The next write retries a failed one. */
   async #save(): Promise<void> {
     await this.unmapped.save(this.#backend.documents).catch(() => {});
   }
@@ -222,7 +222,7 @@ function runsOf(records: readonly MappedRecord[]): MappedRecord[][] {
   return runs;
 }
 
-/** Refuses records that cannot name their tenant: they would be those of all. */
+/** Refuses records that cannot name their tenant: every tenant would see them. */
 function refuseAll(run: readonly MappedRecord[], tenant: string): Taken {
   return {
     refused: run.reduce((sum, { samples }) => sum + samples, 0),

@@ -16,7 +16,7 @@ import type { Route, RouteRequest } from "./route.ts";
 const PROTOBUF = "application/x-protobuf";
 const JSON_TYPE = "application/json";
 
-/** What became of the points or spans of a request. */
+/** Outcome of the points or spans of a request. */
 interface Outcome {
   readonly rejected: number;
   readonly message: string;
@@ -111,7 +111,7 @@ function answer(body: BodyInit, isJson: boolean, status: number, headers: Header
   return response;
 }
 
-/** The response of a request that was taken. It tells of what was not, and is else empty. */
+/** Response to an accepted request: its rejected points or spans; empty if all were accepted. */
 function answerJson(signal: "metrics" | "traces", { rejected, message }: Outcome): string {
   if (rejected === 0) return "{}";
   const field = signal === "metrics" ? "rejectedDataPoints" : "rejectedSpans";
@@ -129,10 +129,10 @@ function answerBytes({ rejected, message }: Outcome): BodyInit {
   return writer.finish() as Uint8Array<ArrayBuffer>;
 }
 
-/** Errors after which a client of OTLP sends a request again; it drops the request after any other. */
+/** Statuses after which an OTLP client retries. It drops the request after any other. */
 const RETRYABLE = [429, 502, 503, 504];
 
-/** A problem as `google.rpc.Status`. What may pass gets a status after which the client tries again. */
+/** A problem as `google.rpc.Status`. A temporary problem gets a status after which the client retries. */
 async function asStatus(problem: Response, isJson: boolean): Promise<Response> {
   const { error } = await problem.json() as { error: { message: string } };
   const mayPass = problem.status >= 500 || problem.status === 408;

@@ -6,7 +6,7 @@ import { UsageError } from "../query/usage_error.ts";
 /**
  * Reads the parameters of a request by the options of its route, and calls `read` with them.
  *
- * @throws {UsageError} If one is unknown or wrong. Its message names parameters as they are written in a request.
+ * @throws {UsageError} If a parameter is unknown or invalid. The message names it as in a request, without dashes.
  */
 export function readParameters<T>(
   { searchParams }: URL,

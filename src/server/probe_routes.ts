@@ -5,7 +5,7 @@ import type { StoreStats } from "../store.ts";
 import type { Route, ServerResources } from "./route.ts";
 import { withinLimit } from "./time_limit.ts";
 
-/** Age from which the answer of `/readyz` is found again, in milliseconds: anyone may ask, and the database pays. */
+/** Lifetime of a cached answer of `/readyz`, in milliseconds. It bounds the load on the database, as no token is needed. */
 const READY_MS = 2_000;
 /** The longest that the database may take to answer, in milliseconds. */
 const PROBE_LIMIT_MS = 2_000;
@@ -41,7 +41,7 @@ export function readinessResponse(reasons: readonly string[]): Response {
   return Response.json({ error }, { status: 503 });
 }
 
-/** Returns what keeps records from being stored; not older than two seconds. */
+/** Returns the reasons why records cannot be stored, at most two seconds old. */
 export async function reasonsOf(resources: ServerResources): Promise<readonly string[]> {
   let answer = answers.get(resources);
   if (answer === undefined || performance.now() - answer.at >= READY_MS) {
@@ -50,10 +50,10 @@ export async function reasonsOf(resources: ServerResources): Promise<readonly st
   return await answer.reasons;
 }
 
-/** Finds what keeps records from being stored. Only codes and names of datasets: a message may name a host. */
+/** Finds the reasons why records cannot be stored. Has only codes and names of datasets: a message may name a host. */
 async function findReasons({ hub, costs, backend, config }: ServerResources): Promise<string[]> {
   const reasons: string[] = [];
-  // One cheap read: what the database refuses to write raises an alarm below.
+  // One cheap read. A write that the database refuses raises an alarm below.
   const probe = backend.documents.read(LEASE).then(() => undefined, errorCodeOf);
   const fault = await withinLimit<string | undefined>(probe, PROBE_LIMIT_MS, () => "CONNECTION_TIMEOUT");
   if (fault !== undefined) reasons.push(`database: ${fault}`);

@@ -43,7 +43,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
 /** Seconds after which a client may try again, where no error says more. */
 const RETRY_AFTER_SECONDS = 1;
 
-/** A request cannot be answered. Its code decides the status. */
+/** Error of a request. Its code decides the HTTP status. */
 export class RequestError extends Error {
   /** Always `"RequestError"`. */
   override readonly name = "RequestError";
@@ -73,7 +73,7 @@ export class RequestError extends Error {
 /** Errors in what a client has sent. */
 const INVALID = [RequestError, ValidationError, UsageError, TransferError, ConfigError] as const;
 
-/** Writes an error as `{ "error": { "code", "message" } }`. An unknown one tells nothing: it may hold a secret. */
+/** Writes an error as `{ "error": { "code", "message" } }`. Hides the message of an unknown error: it may have a secret. */
 export function problem(error: unknown): Response {
   const { code, message, details = {}, headers = {} } = describeProblem(error);
   const status = STATUS[code] ?? (isInvalid(error) ? 400 : 500);

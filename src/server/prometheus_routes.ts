@@ -43,7 +43,7 @@ async function write(request: RouteRequest, resources: ServerResources): Promise
     signal: request.signal,
     tenant: request.tenant,
   });
-  // A sample that no field takes was accepted, and left out as relabeling leaves out others. It is counted by name.
+  // A sample without a field is accepted and dropped, as by relabeling. It is counted by name.
   const headers = {
     "x-prometheus-remote-write-samples-written": String(samples.length + stale - refused),
     "x-prometheus-remote-write-histograms-written": "0",
@@ -71,7 +71,7 @@ function readVersion(headers: Headers): 1 | 2 {
   );
 }
 
-/** A problem as text, which Prometheus shows in its log. What may pass gets a status after which it tries again. */
+/** A problem as text, which Prometheus shows in its log. A temporary problem gets a status after which it retries. */
 async function asText(problem: Response): Promise<Response> {
   const { error } = await problem.json() as { error: { message: string } };
   const headers = new Headers(problem.headers);

@@ -1,5 +1,5 @@
 /**
- * Reading of protobuf within bounds, and of its JSON form by the same description: what both become is equal.
+ * Bounded reader of protobuf, and of its JSON form by the same description. Both give equal messages.
  *
  * @module
  */
@@ -30,7 +30,7 @@ function cutShort(): BodyError {
   return new BodyError("The body is no valid protobuf: a value ends after its message.");
 }
 
-/** Reads bytes, and bounds what they become. */
+/** Reads bytes, and bounds the number and depth of messages. */
 export class Source extends PbfReader {
   #messages = MAX_MESSAGES;
   #depth = 0;
@@ -56,7 +56,7 @@ export class Source extends PbfReader {
   /**
    * Reads the fields of a message up to its end.
    *
-   * @param read Reads a value by the number of its field and its wire type. What it returns false for is skipped.
+   * @param read Reads a value by its field number and wire type. A field for which it returns false is skipped.
    */
   readUntil(end: number, read: (number: number, wire: number) => boolean): void {
     this.enter();
@@ -216,7 +216,7 @@ function parseJson(bytes: Uint8Array): unknown {
   return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
 }
 
-/** The error of a reader as one of the body. Errors of programming stay what they are. */
+/** Converts an error of a reader to a {@linkcode BodyError}. Leaves programming errors as they are. */
 export function asBodyError(error: unknown, isJson = false): unknown {
   if (isJson && (error instanceof SyntaxError || error instanceof TypeError)) {
     return new BodyError(`The body is no JSON: ${error.message.slice(0, 200)}.`);

@@ -14,7 +14,7 @@ import { TENANT_MAPS } from "./tenant_maps.ts";
 /** The key of labels and tags that names the tenant. */
 const TENANT = "tenant";
 
-/** Returns the backend. In memory, it first takes what was accepted. */
+/** Returns the backend. Flushes accepted records first if it is in memory. */
 export async function committed({ backend, hub, costs }: ServerResources): Promise<Backend> {
   if (!backend.isDurable) await Promise.all([hub.flush(), costs.flush()]);
   return backend;

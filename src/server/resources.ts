@@ -56,7 +56,7 @@ export async function openResources(
   const costs = await CostObservatory.open(shared);
   const intake = new MetricIntake({ hub, costs, backend }, options);
   const prune = setInterval(() => {
-    // What fails is done the next time.
+    // The next interval retries a failure.
     hub.cleanupOldData({ retentionDays: ALL_DAYS, timeBudgetMs: PRUNE_MS / 60 }).catch(() => {});
   }, PRUNE_MS);
   Deno.unrefTimer(prune);

@@ -122,7 +122,7 @@ function secure({ cert, key }: Certificate) {
   return { cert, key, minVersion: "TLSv1.2" } as const;
 }
 
-/** Refuses an address that Deno does not grant: Node would throw where no caller can catch it. */
+/** Refuses an address without network permission: Node would throw where no caller can catch it. */
 function assertGranted(host: string): void {
   if (isGranted({ name: "net", host })) return;
   const reason = `Requires net access to "${host}", run again with the --allow-net flag`;
@@ -181,7 +181,7 @@ async function discardRest(incoming: IncomingMessage, signal: AbortSignal): Prom
   await withinLimit(promise, LINGER_MS, () => {});
 }
 
-/** Waits until a response takes more, or its connection is gone. */
+/** Waits until a response accepts more data, or its connection closes. */
 async function drained(outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const end = () => resolve();
@@ -193,7 +193,7 @@ async function drained(outgoing: ServerResponse, signal: AbortSignal): Promise<v
   signal.removeEventListener("abort", end);
 }
 
-/** A request without its body; undefined where it cannot be one. */
+/** Creates a request without its body; undefined if URL or headers are invalid. */
 function asRequest(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
   try {
     const headers = new Headers();

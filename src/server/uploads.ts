@@ -45,7 +45,7 @@ export async function receiveFile(
   }
 }
 
-/** Folders that this process uses. */
+/** Upload folders that this process has cleaned. */
 const folders = new Set<string>();
 
 async function makeFile(dir: string | undefined): Promise<string> {

@@ -191,7 +191,7 @@ export class Delivery implements Publication {
     );
   }
 
-  /** What a person should know who imported costs of another vendor with the same constants; undefined if nothing. */
+  /** Warning about costs of another vendor that were imported with the same constants; undefined if there are none. */
   get replacementNote(): string | undefined {
     if (this.#given.source !== undefined) return undefined;
     const replaced = [...this.#fates].filter(([{ source }, fate]) => fate === "replace" && isUnnamed(source));
@@ -403,7 +403,7 @@ function hasSameTotals(part: StagedPart, live: readonly RecordedPart[]): boolean
   return money(part.totals.toRecord()) === money(sumOf(live.map(({ totals }) => totals)));
 }
 
-/** Why a delivery does not replace what is there by itself; undefined if it does. */
+/** Reason why a delivery does not replace stored costs by itself; undefined if it does. */
 function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | undefined {
   if (part.wasClosed || live.some(({ part }) => part.isClosed)) return "the period is closed";
   const first = Math.min(...live.map(({ part }) => part.first));

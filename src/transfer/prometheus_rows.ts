@@ -11,7 +11,7 @@ const MAX_CHARACTERS = 64 * 2 ** 20;
 /** Names of metrics that a note lists. */
 const SHOWN_NAMES = 20;
 
-/** What a file of samples becomes. */
+/** Result of reading a file of samples. */
 interface SampleOptions {
   readonly dataset: DatasetName;
   /** Time of samples that have none, in epoch ms. */

@@ -128,7 +128,7 @@ export class SampleMapper {
       if (uses && this.#take(sample, uses, sample.timestamp ?? at, drafts)) taken.add(sample.name);
       else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
-    // Of a metric such as the time of processors, one series may stand for all of them.
+    // A metric such as processor time may have one series with the total of all processors.
     for (const name of taken) unmapped.delete(name);
     const records = [...this.#plans.keys()].flatMap((dataset) =>
       [...drafts.get(dataset)?.values() ?? []].flatMap((draft, i) => this.#toRecord(dataset, draft, i) ?? [])

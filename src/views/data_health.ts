@@ -69,7 +69,7 @@ interface Counters {
   readonly datasets: Partial<Record<DatasetName, PipelineStats>>;
 }
 
-/** What only the process that answers knows. */
+/** State that only the answering process has. */
 export interface ProcessHealth {
   /** Its configuration. */
   config?: PersistenceConfig;

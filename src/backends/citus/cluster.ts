@@ -96,7 +96,7 @@ export interface ClusterNode {
   readonly takesShards: boolean;
   /** Shards on it, of all tables and partitions. */
   readonly shards: number;
-  /** What the node says; absent where it does not answer. */
+  /** Settings and daemons of the node; absent if it does not answer. */
   readonly answer?: NodeAnswer;
 }
 
@@ -145,7 +145,7 @@ export async function clusterNodes(session: PostgresSession): Promise<ClusterNod
   }));
 }
 
-/** What an operator should know of the nodes. */
+/** Warnings about the nodes, for an operator. */
 export function clusterWarnings(nodes: readonly ClusterNode[]): string[] {
   const versions = new Set(nodes.flatMap(({ answer }) => answer ? [answer.version] : []));
   const holders = nodes.filter(({ isActive, takesShards }) => isActive && takesShards);

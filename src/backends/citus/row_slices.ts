@@ -6,7 +6,7 @@ import type { Slice } from "../postgres/slices.ts";
 
 /** Records that the coordinator collects and sorts at once: some 20 MB. */
 export const MOST_ROWS = 50_000;
-/** Parts into which the records of a full slice are cut, to be put together again. */
+/** Time buckets for each full slice. More buckets give slices of more even size. */
 const PARTS = 4;
 
 /** Counts the records of a query. */

@@ -9,7 +9,7 @@ import type { DuckdbSession } from "./session.ts";
 
 /** Rows that one transaction deletes, about, so that other writers get their turn. */
 const STEP_ROWS = 500_000;
-/** The least free space of a file for which its tables are written anew. */
+/** Free space of a file, in bytes, from which a cleanup rewrites its tables. */
 const MIN_FREE_BYTES = 2 ** 22;
 
 /**

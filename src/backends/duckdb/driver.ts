@@ -16,7 +16,7 @@ export const DUCKDB_PACKAGE = "@duckdb/node-bindings";
 /** The version that is loaded. */
 export const DUCKDB_VERSION = "1.5.6-r.1";
 
-/** Something of the driver that is only handed back to it. */
+/** Opaque handle of the driver. */
 export type Handle = { readonly _handle: never };
 
 /** The part of the driver that is used here. */

@@ -110,7 +110,7 @@ export class DuckdbFile {
     if (this.#sessions.delete(session)) await session.close();
   }
 
-  /** Runs something on a connection of its own, which ends when the signal aborts. */
+  /** Runs a function on a connection of its own, which ends when the signal aborts. */
   use<T>(operation: string, run: (session: DuckdbSession) => Promise<T>, signal?: AbortSignal): Promise<T> {
     return this.guard(operation, async () => {
       const session = await this.connect();
@@ -277,7 +277,7 @@ async function openInstance(driver: DuckdbDriver, path: string, mode: OpenMode):
   }
 }
 
-/** Opens it once more where a command that is about to end has it for a moment. */
+/** Retries opening while another process, such as a short command, has the file open. */
 function openPatiently(driver: DuckdbDriver, path: string, mode: OpenMode): Promise<Handle> {
   let failures = 0;
   return retry(() => openInstance(driver, path, mode), {

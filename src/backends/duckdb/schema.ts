@@ -7,7 +7,7 @@ export const SCHEMA_VERSION = 6;
 /** The oldest schema version whose programs may write into this one. */
 export const WRITABLE_FROM = 5;
 
-/** The tables by which a database is known to be ours. */
+/** Tables that identify a database of OpenFinOps. */
 export const TABLES: readonly string[] = ["schema_version", "ledger", "live_documents", "requests"];
 
 /**
@@ -83,7 +83,7 @@ export function tieBreaker(dataset: Dataset<unknown>): string {
   return field === undefined ? "rowid" : columnOf(dataset, field).name;
 }
 
-/** The time that is now, in UTC. */
+/** Current time in UTC, as SQL. */
 export const NOW = "epoch_ms(epoch_ms(now()))";
 
 /** Writes a text as SQL. */

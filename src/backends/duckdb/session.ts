@@ -103,7 +103,7 @@ export class DuckdbSession {
     try {
       const result = await run(await this.query(`BEGIN; ${first}`));
       await this.execute("COMMIT").catch((error) => {
-        // What was stored is unknown: only the same batch may be tried again, and the ledger will tell.
+        // The outcome is unknown: retry only the same batch. The ledger tells if it was stored.
         throw asFailedBefore(asBackendError("commit", "", error));
       });
       return result;

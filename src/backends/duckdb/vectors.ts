@@ -190,7 +190,7 @@ function readTexts(driver: DuckdbDriver, vector: Handle, count: number): (string
   // Texts that are in the vector are often those of a few nodes, regions, teams.
   const known = new Map<number, { at: number; text: string }>();
   for (let i = 0; i < count; i++) {
-    // What is in the memory of a null is undefined, also its length.
+    // The memory of a null is undefined, including its length.
     if (valid && (valid[i >> 3] >> (i & 7) & 1) === 0) continue;
     const at = i * 4;
     const length = words[at];

@@ -3,7 +3,7 @@ import { remoteFailure, signOf } from "./failures.ts";
 
 /** Options of a connection to a server. */
 export interface ConnectionOptions {
-  /** URL of the server, without a path behind its own. */
+  /** URL of the server, without the path of a route. */
   readonly url: URL;
   /** Returns the token for a request, so that a renewed one needs no restart; none where the server asks for none. */
   readonly token?: () => string | undefined;

@@ -14,7 +14,7 @@ import { type ConnectionOptions, RemoteConnection } from "./connection.ts";
 import { remoteFailure } from "./failures.ts";
 import { toBackendQuery } from "./request.ts";
 
-/** Characters of an answer's words in a message. */
+/** Most characters of an answer in an error message. */
 const MAX_REASON = 300;
 
 /** A line of the answer to a read. */

@@ -1,6 +1,5 @@
 /**
- * Requests to a backend as JSON, for programs that read through a server. They have been checked before; who receives one
- * checks it again.
+ * Requests to a backend as JSON, for programs that read through a server. The server validates them again.
  *
  * @module
  */

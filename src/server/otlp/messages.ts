@@ -173,13 +173,13 @@ const MAP = new Message<{ values?: Record<string, unknown> }>({ 1: entries("valu
 export type Attributes = Readonly<Record<string, string>>;
 const attributes = entries("attributes", pair(ANY_TEXT));
 
-/** What a resource is. */
+/** Attributes of a resource. */
 export interface Resource {
   readonly attributes?: Attributes;
 }
 const RESOURCE = new Message<Resource>({ 1: attributes });
 
-/** What all points have. */
+/** Fields of every point. */
 export interface Point {
   readonly attributes?: Attributes;
   /** Epoch milliseconds; 0 where not known. */

@@ -5,7 +5,7 @@ const DELTA = 1;
 const CUMULATIVE = 2;
 const NO_VALUE = 1;
 
-/** Samples of a request, and the points that became none. */
+/** Samples of a request, and counts of the points that gave none. */
 export interface OtlpSamples {
   readonly samples: Sample[];
   /** Number of points by name of the metrics that no field takes. */

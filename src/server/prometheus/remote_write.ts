@@ -7,14 +7,14 @@ import { snappyUncompress } from "hyparquet/src/snappy.js";
 import type { Sample } from "../../transfer/prometheus.ts";
 import { asBodyError, BodyError, Source } from "../protobuf.ts";
 
-/** Samples of a request, and what else it has. */
+/** Samples of a request, and counts of its other parts. */
 export interface WriteRequest {
   readonly samples: readonly Sample[];
   /** Number of samples that are stale markers, which end a series. */
   readonly stale: number;
   /** Number of samples of series without a name. */
   readonly nameless: number;
-  /** Number of native histograms, which become none, by name. */
+  /** Number of native histograms, which are not read, by name. */
   readonly histograms: ReadonlyMap<string, number>;
 }
 
@@ -22,7 +22,7 @@ const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
 
-/** Decompresses a block of snappy. What it declares to become is checked before any memory is taken for it. */
+/** Decompresses a snappy block. Checks the declared size before it allocates memory. */
 export function decompressSnappy(bytes: Uint8Array, maxBytes: number): Uint8Array {
   let length = 0;
   let at = 0;
@@ -38,7 +38,7 @@ export function decompressSnappy(bytes: Uint8Array, maxBytes: number): Uint8Arra
       "BODY_TOO_LARGE",
     );
   }
-  // An element of three bytes becomes 64 at most: more cannot be true, and would only take memory.
+  // Three bytes decompress to 64 at most: a larger declared size is false, and would only take memory.
   if (length > 22 * bytes.length) throw notSnappy();
   const output = new Uint8Array(length);
   try {
