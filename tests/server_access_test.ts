@@ -55,7 +55,7 @@ Deno.test("serve answers no route without a token, wrong or of another scope, of
         ? [403, `The token lacks the scope ${scope}. Use one that has it.`]
         : secret
         ? [401, "The token is unknown, revoked or expired. Use another."]
-        : [401, "Send the header Authorization: Bearer TOKEN."];
+        : [401, "The request has no token. Send the header Authorization: Bearer TOKEN."];
       const shown = `${method} ${path} with ${secret}: ${text}`;
       assertEquals([response.status, text.includes(String(expected[1]))], [expected[0], true], shown);
       tried++;

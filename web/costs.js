@@ -157,7 +157,7 @@ function show(context) {
   const keys = readTagKeys(context);
   const all = [summary, rows, month];
   context.refreshers.push(() => all.forEach(({ forget }) => forget()));
-  for (const { get } of all) get().catch(() => {}); // the panels tell of errors
+  for (const { get } of all) get().catch(() => {}); // the panels report errors
   const chosen = async () => {
     const { currencies, ...range } = await summary.get();
     const names = currencies.map(nameOfMoney);

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Data: what is stored, what waits, what was refused, and what is deleted when.
+ * Data: stored, waiting and refused records, and retention.
  *
  * @module
  */

@@ -15,7 +15,7 @@ import { h, toDom } from "./tree.js";
 import { code, field, quiet, select, suggestions } from "./ui.js";
 
 /**
- * What a page gets.
+ * Context of a page.
  *
  * @typedef {object} Context
  * @property {import("./state.js").State} state
@@ -28,7 +28,7 @@ import { code, field, quiet, select, suggestions } from "./ui.js";
  */
 
 /**
- * What a part with links needs; a report has no addresses.
+ * Addresses for a part with links; a report has none.
  *
  * @typedef {object} Links
  * @property {any} state

@@ -15,7 +15,7 @@
  * @property {string} money Currency and basis, such as `USD estimated`.
  * @property {string} theme
  * @property {boolean} live
- * @property {Record<string, string>} more What one page adds.
+ * @property {Record<string, string>} more Parameters of one page.
  */
 
 const KNOWN = ["range", "zone", "by", "where", "money", "theme", "live"];

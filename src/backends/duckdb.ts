@@ -110,7 +110,7 @@ export class DuckdbBackend implements Backend {
   }
 
   finishWrites(): Promise<void> {
-    return Promise.resolve(); // what a killed process has not committed goes with its lock
+    return Promise.resolve(); // uncommitted changes of a killed process are lost with its lock
   }
 
   async deleteBefore(

@@ -128,7 +128,7 @@ interface Run {
   readonly signal: AbortSignal;
 }
 
-/** Says what is sampled and where it goes. Holds no secret. */
+/** Describes the measures and the target, without secrets. */
 function describeRun({ plan, nodeId, remote, target }: Run): string {
   const { clusterId, intervalMs, scrape: { targets } } = plan;
   const scraped = targets.map(({ host }) => ` and ${host}`).join("");
@@ -136,7 +136,7 @@ function describeRun({ plan, nodeId, remote, target }: Run): string {
   return `node ${nodeId} of cluster ${clusterId}${scraped} every ${intervalMs / 1_000} s and ${place}`;
 }
 
-/** Reports the start where someone reads it: in a log, and where records leave the machine. */
+/** Reports the start in a log, and before records leave the machine. */
 function reportStart(run: Run): void {
   const { remote, target } = run;
   const version = project.version;

@@ -21,7 +21,7 @@ interface SummarizedRun {
   readonly target: string;
 }
 
-/** Prints what became of the records. */
+/** Prints the outcome of the records. */
 export function summarize(
   { given, plan, remote, target: name }: SummarizedRun,
   { samples, entries, turnedAway, lastError }: {

@@ -18,9 +18,12 @@ export function readSecretFile(path: string, what: string): string {
     return Deno.readTextFileSync(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new ConfigError(`Cannot read ${what}: ${describePath(path)} is no readable file. Name another.`, {
-      code: "FILE_NOT_FOUND",
-    });
+    throw new ConfigError(
+      `Cannot read ${what}: ${describePath(path)} is not a readable file. Name another.`,
+      {
+        code: "FILE_NOT_FOUND",
+      },
+    );
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Structured logs of commands that run for long: a line each, with time, level, message and fields.
+ * Structured logs of long-running commands: one line for each message, with time, level and fields.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export const LOG_FORMATS = ["text", "json"] as const;
 /** A format of logs. */
 export type LogFormat = typeof LOG_FORMATS[number];
 
-/** Options of every command that runs for long. */
+/** Options of long-running commands. */
 export const LOG_OPTIONS: readonly Option[] = [
   {
     name: "log-format",

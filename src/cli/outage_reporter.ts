@@ -20,7 +20,7 @@ const LEVELS: Partial<Record<TelemetryEvent["type"], LogLevel>> = {
   "alert-resolved": "info",
 };
 
-/** Prints what an operator should know: an outage once, its end once, each kind of refused record once. */
+/** Prints events for an operator: an outage, its end, and each kind of refused record, once each. */
 export class OutageReporter {
   /** Records that were still waiting when closing began, and were not accepted. */
   turnedAway = 0;
@@ -46,7 +46,7 @@ export class OutageReporter {
     if (record !== undefined && !isLogging()) note(JSON.stringify(record));
   }
 
-  /** Prints why a record was refused, the first time for each field. */
+  /** Prints the reason for a refused record, the first time for each field. */
   refuse(error: ValidationError): void {
     if (this.#refused.has(error.field)) return;
     this.#refused.add(error.field);

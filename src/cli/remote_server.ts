@@ -27,7 +27,7 @@ export const SEND_OPTIONS: readonly Option[] = [
   CA_OPTION,
 ];
 
-/** A server to send to, and how it is reached. */
+/** A server to send to, and its connection. */
 export interface Remote {
   readonly backend: RemoteBackend;
   /** Place of the token, in words. */

@@ -19,7 +19,7 @@ const SPARKLINE_LENGTH = 30;
 
 /** A plan that also scrapes. */
 export interface CollectPlan extends SamplePlan {
-  /** Targets to scrape, and what becomes of their metrics. */
+  /** Targets to scrape, and the mapping of their metrics. */
   scrape: { targets: readonly URL[]; fields: readonly MetricField[] };
 }
 
@@ -94,7 +94,7 @@ function liveLine(hub: ObservabilityHub): string {
   return `${accepted} samples, ${committed} committed  CPU ${now} % ${sparkline(cpu)}`;
 }
 
-/** Waits for full buffers until a stop: closing reports what becomes of what waits. A refused record is left out. */
+/** Waits for room in full buffers, or for a stop; closing then reports the waiting records. Ignores a refused record. */
 async function accept(
   accepted: Promise<void>,
   { signal, reporter }: { signal: AbortSignal; reporter: OutageReporter },

@@ -172,7 +172,7 @@ async function readPlan(given: Arguments): Promise<Plan> {
 }
 
 /**
- * Decides who is let in.
+ * Creates the access of the server.
  *
  * @throws {UsageError} If others than this machine could reach the server without a token.
  */
@@ -185,7 +185,7 @@ async function openAccess(
     const inFile = tokensFile === undefined ? [] : await readTokensFile(tokensFile);
     const before = stored;
     const now = readTokens(documents);
-    // While the database is away, the tokens read before count, and those of the file.
+    // During an outage of the database, cached tokens and those of the file stay valid.
     stored = now.catch((error) => before ?? (inFile.length > 0 ? [] : Promise.reject(error)));
     return [...inFile, ...await stored];
   };
@@ -206,7 +206,7 @@ async function openAccess(
   });
 }
 
-/** Has a changed certificate used for new connections. */
+/** Uses a changed certificate for new connections. */
 function watchFiles({ files, certificate }: Plan, listening: Listening): Disposable | undefined {
   if (!files || !certificate) return undefined;
   return watchCertificate(files, certificate, {

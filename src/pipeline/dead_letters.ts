@@ -25,7 +25,7 @@ export interface DeadLetter {
   message: string;
   /** The record. */
   record: unknown;
-  /** Its place in the request that brought it, if one did. */
+  /** Position in the request that contained it, if there was one. */
   member?: Member;
 }
 

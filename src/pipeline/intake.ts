@@ -92,8 +92,8 @@ export class Intake<T> {
   }
 
   /**
-   * Accepts records together, and drops none: where there is no room, it waits whichever the overflow policy is. They may
-   * pass the bounds of the queue, so that one sync stores them all.
+   * Accepts records together, and drops none: without room it waits, regardless of the overflow policy. They may exceed
+   * the bounds of the queue, so that one sync stores them all.
    *
    * @param records Records that have been checked.
    * @param signal Ends the wait for room. None of the records is accepted then.

@@ -24,7 +24,7 @@ interface Origin {
   readonly position: number;
 }
 
-/** Returns the object that it is given in place of a new one. */
+/** Base class that returns its argument in place of a new object. */
 class Given {
   constructor(given: object) {
     return given;
@@ -111,7 +111,7 @@ export class StoredPositions {
   readonly #ranges: Map<string, Range[]>;
   readonly #changed = new Set<string>();
 
-  /** Begins with what is stored. */
+  /** Starts from the stored ranges. */
   constructor(stored: Iterable<readonly [requestId: string, ranges: readonly Range[]]> = []) {
     this.#ranges = new Map([...stored].map(([id, ranges]) => [id, ranges.map(([from, to]) => [from, to])]));
   }

@@ -1,5 +1,5 @@
 /**
- * Options as data, and the words that are given for them: by a command line, or by the query of a request.
+ * Options as data, and their values from a command line or from the query of a request.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export interface Option {
   readonly isRepeatable?: boolean;
 }
 
-/** The words that are given for options. */
+/** Values that are given for options. */
 export interface Arguments {
   /** The value of an option, or undefined. */
   text(name: string): string | undefined;

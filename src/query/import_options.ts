@@ -1,5 +1,5 @@
 /**
- * Options of an import as data, and how they are read: by a command, or by a request.
+ * Options of an import as data, and functions that read them for a command or a request.
  *
  * @module
  */
@@ -120,7 +120,7 @@ export function readDelivery(
 }
 
 /**
- * Reads how lines become records. Fields are checked with the mapping.
+ * Reads the options that map lines to records. Fields are checked with the mapping.
  *
  * @throws {UsageError} If an option has a wrong form.
  */

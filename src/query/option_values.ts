@@ -10,7 +10,7 @@ import { UsageError } from "./usage_error.ts";
 
 export { UsageError };
 
-/** Creates the error for an option whose value is of the wrong form. */
+/** Creates the error for an option whose value has the wrong form. */
 export function invalidValue(option: string, expected: string, text: string, hint = ""): UsageError {
   return new UsageError(`--${option} must be ${expected}, not ${describe(text)}.${hint}`, {
     code: "INVALID_OPTION",

@@ -1,5 +1,5 @@
 /**
- * Options of views as data, and how they are read: by a command, or by a request.
+ * Options of views as data, and functions that read them for a command or a request.
  *
  * @module
  */

@@ -30,7 +30,7 @@ import type { Report, Tree } from "./document.ts";
 export interface ReportQuery {
   /** Earliest time, epoch ms. */
   readonly startTime: number;
-  /** Time before which, epoch ms. */
+  /** End of the range, exclusive, epoch ms. */
   readonly endTime: number;
   /** Time zone of days. */
   readonly timeZone: string;

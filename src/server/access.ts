@@ -67,7 +67,10 @@ export class TokenAccess implements Access {
       return {};
     }
     if (secret === undefined) {
-      throw unauthorized("TOKEN_MISSING", "Send the header Authorization: Bearer TOKEN.");
+      throw unauthorized(
+        "TOKEN_MISSING",
+        "The request has no token. Send the header Authorization: Bearer TOKEN.",
+      );
     }
     const hash = hashToken(secret);
     const token = find(tokens, hash) ?? find(await this.#known(REFRESH_UNKNOWN_MS), hash);

@@ -107,7 +107,7 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
     hono.all(path, () => refuseMethod(methods));
   }
   hono.notFound(() =>
-    fail(new RequestError("There is no such path. GET /openapi.json lists all.", { code: "NOT_FOUND" }))
+    fail(new RequestError("Unknown path. GET /openapi.json lists all paths.", { code: "NOT_FOUND" }))
   );
   hono.onError((error, { req: { raw: { signal } } }) =>
     fail(signal.aborted && !(error instanceof RequestError) ? clientGone() : error)
@@ -137,7 +137,9 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
 
 /** Creates the error of a request whose client has disconnected. Only counters see the answer. */
 function clientGone(): RequestError {
-  return new RequestError("The request was given up before its answer.", { code: "INTERRUPTED" });
+  return new RequestError("The client disconnected before the answer. Send the request again.", {
+    code: "INTERRUPTED",
+  });
 }
 
 const NOTHING: AsyncIterable<Uint8Array> = (async function* () {})();
@@ -149,7 +151,7 @@ const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
 ];
 
 function refuseMethod(methods: string): never {
-  throw new RequestError(`This path takes ${methods} only.`, {
+  throw new RequestError(`This path does not support the method. Use ${methods}.`, {
     code: "METHOD_NOT_ALLOWED",
     headers: { allow: methods },
   });

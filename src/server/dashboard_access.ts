@@ -28,8 +28,9 @@ export class DashboardAccess implements Access {
     }
     const [, token] = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "") ?? [];
     if (token !== undefined && timingSafeEqual(hashToken(token), this.#hash)) return {};
-    throw new RequestError("Open the whole address that `openfinops dashboard` printed.", {
-      code: token === undefined ? "TOKEN_MISSING" : "TOKEN_REFUSED",
-    });
+    throw new RequestError(
+      "The request lacks the secret of the dashboard. Open the whole address that `openfinops dashboard` printed.",
+      { code: token === undefined ? "TOKEN_MISSING" : "TOKEN_REFUSED" },
+    );
   }
 }

@@ -60,7 +60,7 @@ export class HeldBytes {
     return {
       take: (bytes) => {
         if (this.#held + bytes > this.#most) {
-          throw new RequestError("The server holds as many bytes of requests as it may. Try again.", {
+          throw new RequestError("The server holds too many bytes of requests. Try again.", {
             code: "SERVER_BUSY",
           });
         }

@@ -44,7 +44,7 @@ export interface MetricIntakeOptions {
 /** Returns the intake of a server. */
 export function intakeOf({ intake }: { readonly intake?: MetricIntake }): MetricIntake {
   if (intake) return intake;
-  throw new RequestError("This server takes no records. Send them to `openfinops serve`.", {
+  throw new RequestError("This server only reads. Send records to `openfinops serve`.", {
     code: "NOT_FOUND",
   });
 }

@@ -21,7 +21,7 @@ export class BodyError extends RequestError {
 
 function tooMany(): BodyError {
   return new BodyError(
-    `The body has more than ${MAX_MESSAGES} parts. Send it in smaller ones.`,
+    `The body has more than ${MAX_MESSAGES} parts. Send it in smaller requests.`,
     "BODY_TOO_LARGE",
   );
 }
@@ -178,7 +178,7 @@ export class Message<T extends object> implements Codec<T> {
 
   fromJson(value: unknown, source: Source): T {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw new BodyError("The JSON has another value where an object must be.");
+      throw new BodyError("The JSON has a value of another type in place of an object. Correct it.");
     }
     source.enter();
     const result: Record<string, unknown> = {};
@@ -204,7 +204,7 @@ function put(result: Record<string, unknown>, { name, arity }: Field, value: unk
 
 function asList(value: unknown): readonly unknown[] {
   if (Array.isArray(value)) return value;
-  throw new BodyError("The JSON has another value where an array must be.");
+  throw new BodyError("The JSON has a value of another type in place of an array. Correct it.");
 }
 
 /** Parses JSON, unless it would become many more objects than its bytes are. */
@@ -219,7 +219,7 @@ function parseJson(bytes: Uint8Array): unknown {
 /** Converts an error of a reader to a {@linkcode BodyError}. Leaves programming errors as they are. */
 export function asBodyError(error: unknown, isJson = false): unknown {
   if (isJson && (error instanceof SyntaxError || error instanceof TypeError)) {
-    return new BodyError(`The body is no JSON: ${error.message.slice(0, 200)}.`);
+    return new BodyError(`The body is not JSON: ${error.message.slice(0, 200)}.`);
   }
   if (
     error instanceof RangeError || (error instanceof Error && /varint|Unimplemented type/.test(error.message))

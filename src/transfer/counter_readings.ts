@@ -14,12 +14,12 @@ export interface Increase {
   readonly seconds: number;
 }
 
-/** Series that are remembered where nothing else is said: some 30 MB. */
+/** Default number of series that are remembered: some 30 MB. */
 const MAX_SERIES = 100_000;
 
 /**
- * Remembers where counters stand. Of more series than fit, those that were read longest ago are forgotten: their next
- * reading counts nothing, as the first of any series that began before it could be seen.
+ * Remembers the last reading of each counter. Beyond the limit, forgets the least recently read series: its next reading
+ * is a baseline and counts nothing, like the first of a series that began before this process.
  */
 export class CounterReadings {
   /** In the order of the last readings. */

@@ -15,7 +15,7 @@ export interface MonthFile {
 /**
  * Exports records by the UTC months that have any, as one Parquet file each. Read each file before the next one is asked for.
  *
- * @param options Which records, without limit and order.
+ * @param options Selection of records, without limit and order.
  * @throws {ValidationError} If the query cannot be answered.
  */
 export async function* exportMonths(options: Omit<ExportOptions, "format">): AsyncGenerator<MonthFile> {

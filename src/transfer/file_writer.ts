@@ -33,10 +33,10 @@ interface FileOfFolder {
 }
 
 /**
- * Writes a new folder all at once: until every byte of every file is on the disk it has another name.
+ * Writes a new folder atomically: it has a temporary name until every byte of every file is on disk.
  *
  * @param onPart Is given the path of the unfinished folder, to remove it should the process be stopped.
- * @throws {TransferError} If there is something with that name, or if it cannot be written.
+ * @throws {TransferError} If the name exists, or if it cannot be written.
  */
 export async function writeWholeFolder(
   path: string,
@@ -74,7 +74,7 @@ async function writeFolder(
     await Deno.rename(part, path);
     await syncFolder(dirname(path));
   } catch (error) {
-    await Deno.remove(part, { recursive: true }).catch(() => {}); // the error that led here is the one to tell
+    await Deno.remove(part, { recursive: true }).catch(() => {}); // report the first error
     throw asFileError("write", path, error);
   }
 }
@@ -90,7 +90,7 @@ async function replace(
     await Deno.rename(part, path);
     await syncFolder(dirname(path));
   } catch (error) {
-    await Deno.remove(part).catch(() => {}); // the error that led here is the one to tell
+    await Deno.remove(part).catch(() => {}); // report the first error
     throw error;
   }
 }

@@ -21,11 +21,11 @@ import { CountedInput, readRecords, type Take } from "./read_records.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
-/** Records that are staged at once: they die young, where 5,000 are copied by the garbage collector first. */
+/** Records that are staged at once. With 5,000, the garbage collector copies them before it frees them. */
 const STAGED_RECORDS = 2_000;
 /** Time to wait for others that publish into an SQLite file: a large import takes minutes. */
 const LOCK_WAIT_MS = 600_000;
-/** Time to wait for what may pass by itself. */
+/** Time to wait for a temporary failure to end. */
 const BRIEF_WAIT_MS = 20_000;
 
 /**

@@ -36,9 +36,9 @@ export interface ImportReport {
   stored: number;
   /** Records that the backend had already. */
   known: number;
-  /** Those of the stored that took the place of an older record with their key. */
+  /** Stored records that replaced an older record with the same key. */
   restated: number;
-  /** Lines that could not be taken. */
+  /** Rejected lines. */
   rejected: number;
   /** Lines of a bill that are no charge as they have no amount, if there are any. */
   skipped?: number;

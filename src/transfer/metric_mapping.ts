@@ -3,7 +3,7 @@ import type { DatasetName } from "../records/dataset.ts";
 /** Values of labels: `|` separates alternatives, of names as of values, and `*` is any value. */
 export type LabelFilter = Readonly<Record<string, string>>;
 
-/** Series of some metrics whose values are put together to one number. */
+/** Series of some metrics whose values are combined into one number. */
 export interface Term {
   /** Names of the metrics; those that a target lacks do not count. */
   readonly metrics: readonly string[];
@@ -35,7 +35,7 @@ export interface MetricField extends Term {
   readonly scale?: number;
   /** Divides by this term, as in used of total. */
   readonly over?: Term;
-  /** True for the part that is missing to one: `1 - idle`. */
+  /** True to subtract the value from 1: `1 - idle`. */
   readonly isComplement?: true;
   /** True if the field is true or false: true for a value with any of these bits. */
   readonly bits?: number;

@@ -1,5 +1,5 @@
 /**
- * Records of a file of any form: its parts, their rows, and what becomes of each row.
+ * Reads records of a file of any form: its parts, their rows, and the outcome of each row.
  *
  * @module
  */

@@ -3,7 +3,7 @@ import type { DocumentStore } from "../backends/backend.ts";
 /** Kind of the document. There is one, with the names of all servers. */
 export const UNMAPPED_POINTS = "unmapped_points";
 const ID = "all";
-/** Names that are counted by themselves; all others are counted together. */
+/** Most names that are counted separately; all others are counted together. */
 const MAX_NAMES = 1_000;
 const MAX_NAME_LENGTH = 200;
 const OTHERS = "(others)";

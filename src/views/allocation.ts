@@ -209,7 +209,7 @@ async function divideAmongDevices(
 const DAY: Bucket = { count: 1, unit: "d" };
 
 /**
- * Divides an amount by weights, so that the parts add up to it: each gets what its weight comes to, cut to whole units,
+ * Divides an amount by weights, so that the parts add up to it: each gets its share by weight, rounded down to whole units,
  * and the units that are left go to those that were cut the most; of equals to the first. Without any weight, the
  * first gets all.
  */

@@ -6,7 +6,7 @@ import { bodiesOf, BUDGET } from "../monitoring/document_kinds.ts";
 import type { Budget } from "../records/budget.ts";
 import { startOfLocalDay } from "../records/periods.ts";
 
-/** A budget, what is spent of it, and on which days. */
+/** A budget with its spending by day. */
 export interface BudgetDetails extends BudgetStatus {
   /** Thresholds in percent of the limit, ascending. */
   thresholds: number[];

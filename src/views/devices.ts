@@ -45,9 +45,9 @@ export interface DeviceTotal {
 
 /** Devices in a time range. */
 export interface DevicesView {
-  /** From when on, in epoch milliseconds. */
+  /** Start of the range, in epoch milliseconds. */
   startTime: number;
-  /** Up to when, exclusive. */
+  /** End of the range, exclusive, in epoch milliseconds. */
   endTime: number;
   /** Each device, by cluster, node and index. Utilization, power and temperature are means, memory the maximum. */
   devices: DeviceUse[];

@@ -74,9 +74,9 @@ export interface TagUsage extends UsageOfGroup {
 
 /** Usage of language models in a time range. */
 export interface ModelsView {
-  /** From when on, in epoch milliseconds; absent where the question names none. */
+  /** Start of the range, in epoch milliseconds; absent where the question names none. */
   startTime?: number;
-  /** Up to when, exclusive. */
+  /** End of the range, exclusive, in epoch milliseconds. */
   endTime?: number;
   /** The tag of `tags`. */
   by: string;

@@ -308,7 +308,7 @@ export const BACKENDS: readonly Mutation[] = [
     name: "pg-copy-confirmed",
     file: "src/backends/postgres/staging.ts",
     before:
-      '      await session.query("SELECT 1"); // confirms: after a COPY that failed unseen the server refuses any statement\n',
+      '      await session.query("SELECT 1"); // after a COPY that failed unnoticed, the server refuses any statement\n',
     after: "",
     tests: ["deliveries_test.ts: while it is staged"],
   },

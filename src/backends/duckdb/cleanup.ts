@@ -46,9 +46,9 @@ export async function deleteBefore(
 }
 
 /**
- * Gives free space back. DuckDB uses it again, but cuts off only what lies at the end of the file. Where more than half is
- * free, the tables are written into it, one after the other, and the end becomes free: also the empty ones, as their
- * metadata may be what lies there.
+ * Frees disk space. DuckDB reuses free space, but truncates only the end of the file. If more than half is free, rewrites
+ * the tables into it, one after the other, so that the end becomes free. Rewrites empty tables too, as their metadata may
+ * be at the end.
  */
 async function compact(session: DuckdbSession): Promise<void> {
   await session.execute("CHECKPOINT");

@@ -17,8 +17,8 @@ const MAX_THREADS = 4;
 /** Retries of opening a file that another process has open: 1.5 s in all. */
 const MAX_RETRIES = 5;
 /**
- * Settings that no statement can change. Nothing is loaded from the network and no other file is touched: what goes beyond
- * the memory goes into the folder `FILE.tmp`.
+ * Settings that no statement can change. Nothing is loaded from the network and no other file is touched. Queries that
+ * need more memory spill to the folder `FILE.tmp`.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   memory_limit: "1GB",
@@ -97,7 +97,7 @@ export class DuckdbFile {
     return this.#isClosed;
   }
 
-  /** Opens a connection. What is open when the file is closed is closed with it. */
+  /** Opens a connection. Closing the file closes it. */
   async connect(): Promise<DuckdbSession> {
     this.#database ??= openInstance(this.driver, this.path, this.#mode);
     const session = new DuckdbSession(this.driver, await this.driver.connect(await this.#database));

@@ -81,11 +81,11 @@ export class PostgresStaging implements Staging {
       await pool.transaction("stage", async (session) => {
         const copy = `COPY ${this.#table} (${columnList(view)}) FROM STDIN (FORMAT binary)`;
         await session.copyIn(copy, encodeRecords(view, records));
-        await session.query("SELECT 1"); // confirms: after a COPY that failed unseen the server refuses any statement
+        await session.query("SELECT 1"); // after a COPY that failed unnoticed, the server refuses any statement
       }, settings);
     } catch (error) {
       if ((error as Partial<BackendError>).sqlState !== IN_FAILED_TRANSACTION) throw error;
-      // The driver did not report why the server refused the COPY. INSERT meets the same error.
+      // The driver did not report why the server refused the COPY. INSERT reports the same error.
       const rows = JSON.stringify(records.map((record) => jsonRow(view, record)));
       await pool.transaction("stage", (session) => session.execute(insertStatement(view), [rows]), settings);
     }

@@ -98,7 +98,7 @@ export class PostgresWriter {
     return result;
   }
 
-  /** Writes what is new of a batch in one transaction with its ledger entry, unless that exists. */
+  /** Writes the new records of a batch and its ledger entry in one transaction; nothing if the entry exists. */
   #transact(
     batch: Batch,
     write: (session: PostgresSession, batch: Batch) => Promise<WriteResult>,

@@ -14,12 +14,12 @@ const TWO_32 = 2 ** 32;
 function numberFrom(value: unknown): number {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   if (typeof number === "number" && (number === number || value === "NaN")) return number;
-  throw new BodyError("The JSON has another value where a number must be.");
+  throw new BodyError("The JSON has a value of another type in place of a number. Correct it.");
 }
 
 function textFrom(value: unknown): string {
   if (typeof value === "string") return value;
-  throw new BodyError("The JSON has another value where a string must be.");
+  throw new BodyError("The JSON has a value of another type in place of a string. Correct it.");
 }
 
 const TEXT: Codec<string> = {

@@ -51,7 +51,7 @@ export function decompressSnappy(bytes: Uint8Array, maxBytes: number): Uint8Arra
 
 function notSnappy(): BodyError {
   return new BodyError(
-    "The body is no valid snappy block. Remote write compresses with the block format of snappy.",
+    "The body is not a valid snappy block. Compress it with the block format of snappy.",
   );
 }
 
@@ -214,12 +214,12 @@ interface Series {
 }
 
 function labelsOf(refs: readonly number[], symbols: readonly string[]): Record<string, string> {
-  if (refs.length % 2 !== 0) throw new BodyError("A series has a label without a value.");
+  if (refs.length % 2 !== 0) throw new BodyError("A series has a label without a value. Update the sender.");
   const labels: Record<string, string> = {};
   for (let i = 0; i < refs.length; i += 2) {
     const [name, value] = [symbols[refs[i]], symbols[refs[i + 1]]];
     if (name === undefined || value === undefined) {
-      throw new BodyError("A label has a symbol that is not there.");
+      throw new BodyError("A label refers to a missing symbol. Update the sender.");
     }
     labels[name] = value;
   }
