@@ -4,6 +4,7 @@ import { loadDuckdbDriver } from "../src/backends/duckdb/driver.ts";
 import { DuckdbFile } from "../src/backends/duckdb/file.ts";
 import { SCHEMA_VERSION } from "../src/backends/duckdb/schema.ts";
 import { DuckdbSession } from "../src/backends/duckdb/session.ts";
+import { writeBatch } from "../src/backends/duckdb/writer.ts";
 import { openBackend } from "../src/config.ts";
 import { BackendError, errorCodeOf } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
@@ -82,6 +83,39 @@ async function rowsOf(sql: string): Promise<unknown[][]> {
   driver.close_sync(database);
   return rows;
 }
+
+test("takes as many statements for the requests of a batch, however many they are", async (folder) => {
+  const path = folder.file("a.duckdb");
+  await (await open(path)).close();
+  const driver = await loadDuckdbDriver();
+  let statements = 0;
+  const counting: typeof driver = Object.create(driver, {
+    query: { value: (...args: Parameters<typeof driver.query>) => (statements++, driver.query(...args)) },
+  });
+  const database = await driver.get_or_create_from_cache(
+    driver.create_instance_cache(),
+    path,
+    driver.create_config(),
+  );
+  const session = new DuckdbSession(counting, await driver.connect(database));
+  const statementsFor = async (requests: number) => {
+    statements = 0;
+    const members = Array.from({ length: requests }, (_, index) => ({
+      requestId: `${requests}.${index}`,
+      first: 0,
+      count: 1,
+      index,
+    }));
+    const records = members.map(() => FULL_SYSTEM_METRICS);
+    const batch = { id: `${requests}`, dataset: systemMetrics, records, members };
+    assertEquals((await writeBatch(session, batch, { onConflict: "ignore" })).committed, requests);
+    return statements;
+  };
+  await statementsFor(1); // the first reads the columns of the table
+  assertEquals(await statementsFor(200), await statementsFor(2));
+  await session.close();
+  driver.close_sync(database);
+});
 
 test("keeps records in one file, private to its owner, while it is open and after", async (folder) => {
   const path = folder.file("a.duckdb");

@@ -31,6 +31,15 @@ export function membersContract(
     assertEquals(await stored(backend), expected.sort());
   });
 
+  test("adds to each of many requests of a batch what is new, whatever their ids", async (backend) => {
+    const ids = Array.from({ length: 500 }, (_, i) => ["it's", "ü, ')", "\\x"][i % 3] + i);
+    assertEquals(await writeParts(backend, ids.slice(0, 300).map((id) => [id, 0, 2])), counts(600, 0));
+    assertEquals(await writeParts(backend, ids.map((id) => [id, 1, 2])), counts(300 + 400, 300));
+    assertEquals(await writeParts(backend, ids.map((id) => [id, 1, 2])), counts(0, 1_000));
+    const expected = ids.flatMap((id, i) => positions(id, 3).slice(i < 300 ? 0 : 1));
+    assertEquals(await stored(backend), expected.sort());
+  });
+
   test("returns the first result when a batch with members comes again", async (backend) => {
     await writeParts(backend, [["a", 0, 2]]);
     const id = crypto.randomUUID();

@@ -56,20 +56,23 @@ async function addMembers(
   dataset: DatasetName,
   members: readonly Member[],
 ): Promise<ReadonlySet<number>> {
-  const where = (id: string) => `WHERE request_id = ${literal(id)} AND dataset = '${dataset}'`;
-  const known: [string, Range[]][] = [];
-  for (const id of idsOf(members)) {
-    const [[ranges = "[]"] = []] = await session.query(
-      `SELECT ranges FROM requests ${where(id)}`,
-    ) as string[][];
-    known.push([id, JSON.parse(ranges)]);
-  }
-  const stored = new StoredPositions(known);
+  const where = (ids: readonly string[]) =>
+    `WHERE dataset = '${dataset}' AND request_id IN (${ids.map(literal).join(", ")})`;
+  // The table has no index: each statement scans it.
+  const rows = await session.query(`SELECT request_id, ranges FROM requests ${where(idsOf(members))}`);
+  const stored = new StoredPositions(
+    (rows as string[][]).map(([id, ranges]): [string, Range[]] => [id, JSON.parse(ranges)]),
+  );
   const indexes = stored.add(members);
-  for (const [id, ranges] of stored.changed) {
+  const { changed } = stored;
+  if (changed.length > 0) {
+    const values = changed.map(([id, ranges]) =>
+      `(${literal(id)}, '${dataset}', ${literal(JSON.stringify(ranges))}, ${NOW})`
+    );
     await session.execute(
-      `DELETE FROM requests ${where(id)}; INSERT INTO requests VALUES (${literal(id)}, '${dataset}', ` +
-        `${literal(JSON.stringify(ranges))}, ${NOW})`,
+      `DELETE FROM requests ${where(changed.map(([id]) => id))}; INSERT INTO requests VALUES ${
+        values.join(", ")
+      }`,
     );
   }
   return indexes;
