@@ -8,7 +8,7 @@ import { type ConnectionOptions, RemoteConnection } from "./remote/connection.ts
 import { remoteFailure, signOf } from "./remote/failures.ts";
 
 /** Paths of the datasets below `/api/v1/`. */
-export const DATASET_PATHS: Readonly<Record<DatasetName, string>> = {
+const DATASET_PATHS: Readonly<Record<DatasetName, string>> = {
   system_metrics: "system-metrics",
   service_metrics: "service-metrics",
   device_metrics: "devices",
@@ -60,7 +60,7 @@ export class RemoteBackend implements Backend {
   /** Time before which the server wants no request, by `performance.now()`. */
   #notBefore = 0;
 
-  /** Opens no connection by itself. */
+  /** Opens no connection yet. */
   constructor(options: RemoteOptions) {
     this.#connection = new RemoteConnection(options);
     this.#timeoutMs = options.timeoutMs ?? 60_000;

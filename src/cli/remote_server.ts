@@ -15,7 +15,7 @@ import { readUrl, UsageError } from "../query/option_values.ts";
 /** Variable with the token. */
 export const TOKEN = "OPENFINOPS_TOKEN";
 /** Variable with the path of a file that has the token, as secrets of Kubernetes and systemd are. */
-export const TOKEN_FILE = "OPENFINOPS_TOKEN_FILE";
+const TOKEN_FILE = "OPENFINOPS_TOKEN_FILE";
 
 /** Options of commands that send to a server. */
 export const SEND_OPTIONS: readonly Option[] = [

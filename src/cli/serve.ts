@@ -71,7 +71,7 @@ export const serveCommand: Command = {
     {
       name: "usage-from",
       value: "spans|metrics|both",
-      summary: "usage of models in what OpenTelemetry and Prometheus send (default spans)",
+      summary: "telemetry that usage of models is read from (default spans)",
     },
     { name: "metric-map", value: "FILE", summary: "own mappings of their metrics, a JSON array" },
     {

@@ -23,7 +23,11 @@ export const tokenCreate: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     { name: "scope", value: "NAME", summary: `${SCOPES.join(", ")}; repeatable`, isRepeatable: true },
-    { name: "tenant", value: "NAME", summary: "label or tag `tenant` of all that it brings or reads" },
+    {
+      name: "tenant",
+      value: "NAME",
+      summary: "label or tag `tenant` of all records that it writes or reads",
+    },
     { name: "expires", value: "TIME", summary: "from now, as in 90d, or a date (default: never)" },
   ],
   examples: [

@@ -33,9 +33,13 @@ const REFRESH_LIMIT_MS = 1_000;
 export interface TokenAccessOptions {
   /** Reads all tokens. */
   readonly read: () => Promise<readonly Token[]>;
-  /** True to answer without a token as long as there has never been one: on loopback, or if an operator says so. */
+  /** True to answer without a token until the first one is created: on loopback, or with `--insecure`. */
   readonly isOpen: boolean;
-  /** True if only programs of this machine reach the server: its own names are then the only hosts. */
+  /**
+   * True if the server listens on loopback only. Without a token, it then accepts only loopback names as `Host`.
+   *
+   * @default {false}
+   */
   readonly isLoopback?: boolean;
   /** Called with the id of a token on its first use on a UTC day. */
   readonly onUse?: (id: string, day: string) => void;
@@ -44,7 +48,10 @@ export interface TokenAccessOptions {
 /** A token with its hash as bytes. */
 type KnownToken = Token & { readonly bytes: Uint8Array };
 
-/** Checks bearer tokens. New, revoked and expired tokens count within seconds, without a restart. */
+/**
+ * Checks bearer tokens. A new token is valid within 250 ms, a revoked or expired one refused within 5 s, without a
+ * restart.
+ */
 export class TokenAccess implements Access {
   readonly #options: TokenAccessOptions;
   readonly #lastUse = new Map<string, string>();
@@ -108,23 +115,23 @@ export class TokenAccess implements Access {
       const tokens = await this.#options.read();
       this.#tokens = tokens.map((token) => ({ ...token, bytes: Uint8Array.fromHex(token.hash) }));
     } catch {
-      // The database is away: /readyz reports it.
+      // The cached tokens stay valid; /readyz reports the outage.
     }
     this.#readAt = performance.now();
     this.#reading = undefined;
   }
 }
 
-/** Compares with every token in constant time, so that no time tells how much of a hash is right. */
+/** Finds a token in constant time: the duration does not show how much of a hash matches. */
 function find(tokens: readonly KnownToken[], hash: Uint8Array): KnownToken | undefined {
   let found: KnownToken | undefined;
   for (const token of tokens) if (timingSafeEqual(token.bytes, hash)) found = token;
   return found;
 }
 
-function unauthorized(code: "TOKEN_MISSING" | "TOKEN_REFUSED", remedy: string): RequestError {
+function unauthorized(code: "TOKEN_MISSING" | "TOKEN_REFUSED", message: string): RequestError {
   const error = code === "TOKEN_REFUSED" ? ', error="invalid_token"' : "";
-  return new RequestError(remedy, {
+  return new RequestError(message, {
     code,
     headers: { "www-authenticate": `Bearer realm="openfinops"${error}` },
   });

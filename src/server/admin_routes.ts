@@ -41,7 +41,7 @@ export const ADMIN_ROUTES: readonly Route[] = ([
   {
     method: "GET",
     path: "/api/v1/budgets",
-    summary: "List budgets, and what is spent of each now",
+    summary: "List budgets with their current spending",
     run: async (_, { costs }) => ({ rows: await costs.getBudgetStatus() }),
   },
   {
@@ -114,7 +114,7 @@ export const ADMIN_ROUTES: readonly Route[] = ([
   {
     method: "PUT",
     path: "/api/v1/clusters/:id",
-    summary: "Register a cluster: its nodes must report",
+    summary: "Register a cluster, whose nodes must report",
     body: "Cluster as in `registerCluster()`, without `clusterId`",
     run: async ({ id, body }, { hub }) => {
       const cluster = { ...body, clusterId: id } as Cluster;
@@ -125,7 +125,7 @@ export const ADMIN_ROUTES: readonly Route[] = ([
   {
     method: "DELETE",
     path: "/api/v1/clusters/:id",
-    summary: "Forget a registered cluster; records stay",
+    summary: "Remove a registered cluster; records stay",
     run: async ({ id }, { backend }) =>
       found(await backend.documents.delete(CLUSTER, id), `No registered cluster ${id}.`),
   },
@@ -155,7 +155,7 @@ export const ADMIN_ROUTES: readonly Route[] = ([
   {
     method: "POST",
     path: "/api/v1/deliveries/:id/undo",
-    summary: "Delete the costs that an import brought",
+    summary: "Delete the costs of an import",
     run: async ({ id }, { backend }) => ({ deleted: await undoDelivery(backend, id) }),
   },
   {

@@ -85,7 +85,7 @@ class AnsweredRequests {
     if (known && Date.now() - known.time < REQUEST_HOURS * HOUR_MS) {
       if (known.body === body) return { answer: known.answer, isRepeated: true };
       throw new RequestError(
-        "This Idempotency-Key came with another body before, which was stored. Use a new key for each request.",
+        "This Idempotency-Key was used before with another body, which was stored. Use a new key for each request.",
         { code: "IDEMPOTENCY_KEY_REUSED" },
       );
     }

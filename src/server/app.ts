@@ -25,17 +25,21 @@ export interface Answered {
   readonly durationMs: number;
   /** Stable name of the error in the response, if it is one. */
   readonly code?: ErrorCode;
-  /** The error that no code explains, if any. */
+  /** Cause of a response with status 500; absent for other errors. */
   readonly error?: unknown;
 }
 
 /** Options of {@linkcode createApp}. */
 export interface AppOptions {
-  /** Decides about tokens and hosts. */
+  /** Authorizes requests by token and host. */
   readonly access: Access;
-  /** Bounds of requests. */
+  /** Limits of requests; the defaults of {@linkcode Limits} where absent. */
   readonly limits?: Partial<Limits>;
-  /** Routes; all of the server where absent. */
+  /**
+   * Routes.
+   *
+   * @default All routes of the server.
+   */
   readonly routes?: readonly Route[];
   /** Called with each answer. It must not throw. */
   readonly onAnswer?: (answered: Answered) => void;

@@ -2,11 +2,19 @@ import { decompress } from "../transfer/decompress.ts";
 import { RequestError } from "./problems.ts";
 import { withinLimit } from "./time_limit.ts";
 
-/** Bounds of a body. */
+/** Limits of a body. */
 export interface BodyLimits {
-  /** The most bytes of a body, as sent and after decompression. */
+  /**
+   * Most bytes of a body, as sent and after decompression.
+   *
+   * @default {67_108_864}
+   */
   readonly maxBodyBytes: number;
-  /** The longest that a whole body may take to arrive, in milliseconds. */
+  /**
+   * Time limit for a whole body to arrive, in milliseconds.
+   *
+   * @default {30_000}
+   */
   readonly bodyTimeoutMs: number;
 }
 
@@ -21,7 +29,7 @@ export interface BodyAccount extends Disposable {
 }
 
 /** Encodings that every route takes. */
-export const ENCODINGS = ["gzip", "deflate", "zstd"] as const;
+const ENCODINGS = ["gzip", "deflate", "zstd"] as const;
 type Encoding = typeof ENCODINGS[number];
 
 /** Reads a body within its limits and decompresses it. Encodings that the route decodes itself are left as they are. */

@@ -33,12 +33,12 @@ const REPORT_SCHEMA = {
   properties: {
     accepted: {
       type: "integer",
-      description: "Records that are safe, those included that were stored before",
+      description: "Records that are durable, including those stored before",
     },
     refused: { type: "integer", description: "Records that were not stored" },
     errors: {
       type: "array",
-      description: "The first of them, as many as the parameter `errors` says",
+      description: "The first refused records, up to the number in the parameter `errors`",
       items: {
         type: "object",
         required: ["line", "index", "code", "message"],

@@ -1,13 +1,25 @@
 import type { BodyAccount, BodyLimits } from "./body.ts";
 import { RequestError } from "./problems.ts";
 
-/** Bounds of requests. */
+/** Limits of requests. */
 export interface Limits extends BodyLimits {
-  /** The most requests that are answered at once; others get 503. Probes do not count. */
+  /**
+   * Most requests that are answered at once; others get 503. Probes do not count.
+   *
+   * @default {256}
+   */
   readonly maxRequests: number;
-  /** The most bytes of all bodies that are held at once, decompressed; further ones get 503. */
+  /**
+   * Most bytes of all bodies in memory, decompressed; further requests get 503.
+   *
+   * @default {268_435_456}
+   */
   readonly maxHeldBytes: number;
-  /** Requests a second that each token may send, in bursts of up to as many; others get 429. */
+  /**
+   * Requests a second of each token, with bursts of the same number; others get 429.
+   *
+   * @default {Infinity}
+   */
   readonly maxRatePerToken: number;
 }
 

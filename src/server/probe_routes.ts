@@ -22,14 +22,14 @@ export const PROBE_ROUTES: readonly Route[] = [
     method: "GET",
     path: "/healthz",
     scope: "none",
-    summary: "Tells that the process answers",
+    summary: "Reports that the process answers",
     handle: () => Response.json({ status: "ok" }),
   },
   {
     method: "GET",
     path: "/readyz",
     scope: "none",
-    summary: "Tells whether records can be stored now, or why not",
+    summary: "Reports if records can be stored, or the reasons why not",
     handle: async (_request, resources) => readinessResponse(await reasonsOf(resources)),
   },
 ];

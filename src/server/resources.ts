@@ -15,9 +15,9 @@ const PRUNE_MS = 3_600_000;
 /** Retention with which a cleanup deletes such ids, and no record. */
 const ALL_DAYS = 36_500;
 
-/** Resources of a server, and how they are closed. */
+/** Open resources of a server. */
 export interface OpenedResources extends ServerResources {
-  /** Commits what is left until the deadline, and closes all. */
+  /** Commits accepted records for up to `deadlineMs` milliseconds, and closes all. */
   close(options: { deadlineMs: number }): Promise<CloseReport>;
 }
 
@@ -31,7 +31,7 @@ export function openResources(given: PersistenceConfig): Promise<OpenedResources
 /**
  * @internal
  * @param given The configuration.
- * @param options What becomes of metrics of other programs.
+ * @param options Mapping of metrics of other programs.
  */
 export function openResources(
   given: PersistenceConfig,

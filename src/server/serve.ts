@@ -17,37 +17,57 @@ import type { Certificate } from "./tls.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
-  /** Address to listen on. */
+  /** Host name or IP address to listen on. */
   readonly hostname: string;
   /** Port; 0 for a free one. */
   readonly port: number;
   /** Certificate for TLS; none for plain HTTP. */
   readonly certificate?: Certificate;
-  /** Bounds of connections. */
+  /** Limits of connections; the defaults of {@linkcode ConnectionLimits} where absent. */
   readonly connections?: Partial<ConnectionLimits>;
 }
 
-/** Bounds of connections, in milliseconds unless they say another unit. */
+/** Limits of connections. Times are in milliseconds. */
 export interface ConnectionLimits {
-  /** The longest that the headers of a request may take to arrive, and a TLS handshake. */
+  /**
+   * Time limit for the headers of a request to arrive, and for a TLS handshake.
+   *
+   * @default {10_000}
+   */
   readonly headersTimeout: number;
-  /** The longest that a connection may wait for its next request. */
+  /**
+   * Longest time that a connection may be idle between requests.
+   *
+   * @default {65_000}
+   */
   readonly keepAliveTimeout: number;
-  /** Time between looks at these bounds. */
+  /**
+   * Interval of checks of these limits.
+   *
+   * @default {1_000}
+   */
   readonly connectionsCheckingInterval: number;
-  /** The most bytes of the headers of a request. */
+  /**
+   * Most bytes of the headers of a request.
+   *
+   * @default {16_384}
+   */
   readonly maxHeaderSize: number;
-  /** The most connections; others are closed at once. */
+  /**
+   * Most connections; further ones are closed at once.
+   *
+   * @default {1_024}
+   */
   readonly maxConnections: number;
 }
 
 /** A server that listens. */
 export interface Listening {
-  /** Address under which it is reached. */
+  /** URL at which the server is reached. */
   readonly url: URL;
-  /** Uses another certificate for connections to come. */
+  /** Uses another certificate for new connections. */
   useCertificate(certificate: Certificate): void;
-  /** Stops listening, and resolves when all requests are answered or the deadline is over. */
+  /** Stops listening. Resolves when all requests are answered, or after `deadlineMs` milliseconds. */
   close(options: { deadlineMs: number }): Promise<void>;
 }
 
@@ -59,7 +79,7 @@ const CONNECTION_LIMITS: ConnectionLimits = {
   maxConnections: 1_024,
 };
 
-/** Time between looks for idle connections while closing, in milliseconds. */
+/** Interval of checks for idle connections while closing, in milliseconds. */
 const IDLE_CHECK_MS = 50;
 
 /** Time in which a client may send the rest of a body that is not read, in milliseconds. */

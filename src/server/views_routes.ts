@@ -59,7 +59,7 @@ export const VIEW_ROUTES: readonly Route[] = [
   }),
   route({
     name: "budgets",
-    summary: "Budgets, and what is spent of each on which days",
+    summary: "Budgets with their spending by day",
     options: [{ name: "budget-id", value: "ID", summary: "only this budget" }, ...BUDGET_OPTIONS],
     read: (given) => readBudgets(given, given.text("budget-id")),
     answer: budgetDaysView,
@@ -80,7 +80,7 @@ export const VIEW_ROUTES: readonly Route[] = [
   }),
   route({
     name: "devices",
-    summary: "Utilization of devices, and what idle ones cost",
+    summary: "Utilization of devices, and cost of idle ones",
     options: DEVICE_OPTIONS,
     read: readDevices,
     answer: devicesView,
@@ -94,14 +94,14 @@ export const VIEW_ROUTES: readonly Route[] = [
   }),
   route({
     name: "anomalies",
-    summary: "Days on which costs were far from what is usual",
+    summary: "Days with unusual costs",
     options: ANOMALY_OPTIONS,
     read: readAnomalies,
     answer: async (backend, query) => ({ rows: await findAnomalies(backend, query) }),
   }),
   route({
     name: "data",
-    summary: "Content of the database, and how the server takes records in",
+    summary: "Content of the database, and intake counters of the server",
     options: [],
     read: () => undefined,
     answer: (backend, _, { hub, costs, config }) =>

@@ -59,7 +59,7 @@ const MEDIA_TYPES: Readonly<Record<string, string>> = {
 };
 
 /** Rights of the page: its own files and this server, no markup with code or styles, no frame around it. */
-export const CONTENT_SECURITY_POLICY =
+const CONTENT_SECURITY_POLICY =
   "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
 /** A file as it is sent. */

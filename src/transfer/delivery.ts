@@ -177,7 +177,7 @@ export class Delivery implements Publication {
   /**
    * Throws if the delivery was refused.
    *
-   * @throws {TransferError} With what is there and the ways on.
+   * @throws {TransferError} With the stored costs and the possible options.
    */
   assertAccepted(): void {
     const [first, ...others] = this.#refusals;

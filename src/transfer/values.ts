@@ -1,5 +1,5 @@
 /**
- * Values as files have them: texts, or what JSON knows.
+ * Values as files have them: texts, or JSON values.
  *
  * @module
  */

@@ -60,7 +60,7 @@ export interface DeadLetterHealth {
 }
 
 /** Most dead letters that are counted in each file. */
-export const MAX_COUNTED = 10_000;
+const MAX_COUNTED = 10_000;
 /** Most deliveries that the view lists. */
 const MAX_DELIVERIES = 20;
 

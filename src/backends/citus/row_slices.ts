@@ -5,7 +5,7 @@ import type { Partition } from "../postgres/partitions.ts";
 import type { Slice } from "../postgres/slices.ts";
 
 /** Records that the coordinator collects and sorts at once: some 20 MB. */
-export const MOST_ROWS = 50_000;
+const MOST_ROWS = 50_000;
 /** Time buckets for each full slice. More buckets give slices of more even size. */
 const PARTS = 4;
 

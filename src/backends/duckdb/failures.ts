@@ -37,7 +37,7 @@ export const DUCKDB_FAILURES: readonly FailureRow[] = [
     match: /not a valid DuckDB database file|Serialization Error|checksum/i,
     code: "NOT_A_DATABASE",
     kind: "operator",
-    problem: "the file is damaged, no DuckDB database, or of a newer DuckDB",
+    problem: "the file is damaged, is not a DuckDB database, or needs a newer DuckDB",
     remedy: "Restore it from a backup, or choose another file.",
   },
   {

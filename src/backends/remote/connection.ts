@@ -13,13 +13,13 @@ export interface ConnectionOptions {
 
 /** Requests to a server. */
 export class RemoteConnection {
-  /** URL without user, password and query, as it is named in messages. */
+  /** URL without user, password and query, for messages. */
   readonly location: string;
   readonly #token: ConnectionOptions["token"];
   readonly #client: Deno.HttpClient | undefined;
   readonly #closing = new AbortController();
 
-  /** Opens no connection by itself. */
+  /** Opens no connection yet. */
   constructor({ url, token, caCerts }: ConnectionOptions) {
     this.location = `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
     this.#token = token;

@@ -37,7 +37,7 @@ export class RemoteReader implements Backend {
   readonly location: string;
   readonly #connection: RemoteConnection;
 
-  /** Opens no connection by itself. */
+  /** Opens no connection yet. */
   constructor(options: ConnectionOptions) {
     this.#connection = new RemoteConnection(options);
     this.location = this.#connection.location;

@@ -18,7 +18,7 @@ export interface OtlpSamples {
  * Makes samples of the points of a request, as Prometheus would have them: a histogram or a summary becomes its count, its
  * sum and what fields take of its buckets or quantiles. Attributes of a point come before those of its resource.
  *
- * @param knows Tells if a field takes a metric. Points of others are counted, and not read.
+ * @param knows Returns true if a field takes a metric. Points of others are only counted.
  */
 export function toSamples(
   { resourceMetrics = [] }: MetricsRequest,
