@@ -118,7 +118,7 @@ class AnswerCache {
   }
 }
 
-/** Number of commits and deletions that this process knows of. */
+/** Returns a version that increases with each commit of this process. */
 function versionOf({ hub, costs }: ServerResources): number {
   const stats = [hub.stats(), costs.stats()].flatMap(({ datasets }) => Object.values(datasets));
   return stats.reduce((sum, { committed, restated }) => sum + committed + restated, 0);

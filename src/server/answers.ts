@@ -82,7 +82,7 @@ export function streamTexts(texts: Iterable<string>): ReadableStream<Uint8Array>
   })());
 }
 
-/** Waits for the first part, so that a read that fails at once is an error and no broken answer. */
+/** Waits for the first part, so that a read that fails at once gives an error, not a broken answer. */
 export async function begun<T>(parts: AsyncIterable<T>): Promise<AsyncGenerator<T>> {
   const iterator = parts[Symbol.asyncIterator]();
   const first = await iterator.next();

@@ -11,7 +11,7 @@ import { UsageError } from "../query/usage_error.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptText } from "../records/validation.ts";
 
-/** Parameters that do not decide the order of records. A time such as `7d` is another one with each request. */
+/** Parameters outside of the fingerprint. A relative time such as `7d` differs with each request. */
 const FREE = [
   "cursor",
   "limit",

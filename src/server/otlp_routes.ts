@@ -49,7 +49,7 @@ export const OTLP_ROUTES: readonly Route[] = [
     "Takes spans of OpenTelemetry: calls of models become usage",
     async (body, isJson, request, intake) => {
       const { records, invalid } = usageOfSpans(TRACES_REQUEST.decode(body, isJson));
-      // The spans of other programs are no use of models, and not missed.
+      // Spans that are no calls of models are ignored, and not counted as rejected.
       const taken = intake.takesSpans
         ? await intake.takeRecords(records, {
           ...request,

@@ -145,7 +145,7 @@ function refuseTime({ noun }: Dataset<unknown>, field: string, value: string): n
   throw new ValidationError({ subject: noun, field, value, expected });
 }
 
-/** The stream that finds the records of a body. Each line is by itself where it can be, so a bad one costs no other. */
+/** Creates the stream that finds the records of a body. Parses lines separately if it can, so a bad one loses no other. */
 function formOf(body: Uint8Array, contentType: string | null): TransformStream<Uint8Array, Line[]> {
   const [type] = (contentType ?? "").split(";").map((part) => part.trim().toLowerCase());
   const isLines = LINE_TYPES.has(type);

@@ -10,13 +10,13 @@ const READY_MS = 2_000;
 /** The longest that the database may take to answer, in milliseconds. */
 const PROBE_LIMIT_MS = 2_000;
 
-/** Part of the most bytes of a spool at which it counts as full: the next record may not fit. */
+/** Fraction of the maximum size of a spool at which it counts as full: the next record may not fit. */
 const FULL_SPOOL = 0.95;
 
 /** The last answers of `/readyz`. */
 const answers = new WeakMap<ServerResources, { at: number; reasons: Promise<string[]> }>();
 
-/** Probes for supervisors and load balancers. They need no token, and tell no secret. */
+/** Probes for supervisors and load balancers. They need no token, and return no secret. */
 export const PROBE_ROUTES: readonly Route[] = [
   {
     method: "GET",

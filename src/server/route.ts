@@ -44,7 +44,7 @@ export interface RouteRequest {
   readonly url: URL;
   /** Values of the parameters in the path. */
   readonly params: Readonly<Record<string, string>>;
-  /** Aborts when the client goes away, or the server stops. */
+  /** Aborts when the client disconnects, or the server stops. */
   readonly signal: AbortSignal;
   /** Value of the label or tag `tenant` that the token forces on each record; absent where it has none. */
   readonly tenant?: string;
@@ -74,7 +74,7 @@ export interface Route {
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   /** Path, with parameters as `:name`. */
   readonly path: string;
-  /** Scope that a token needs; `none` for probes that tell no data. */
+  /** Scope that a token needs; `none` for routes that return no data. */
   readonly scope: Scope | "none";
   /** Purpose, in one line. */
   readonly summary: string;

@@ -8,7 +8,7 @@ import type { Scope } from "./route.ts";
 const TOKEN = "token";
 /** Kind of documents that hold the UTC day on which a token was used last: `{ day }`, by its id. */
 const TOKEN_USE = "token_use";
-/** Start of each token, by which scanners for leaked secrets and people recognize one. */
+/** Prefix of each token, by which people and secret scanners recognize it. */
 export const PREFIX = "ofp_";
 /** Characters of the hash that name a token. */
 const ID_LENGTH = 12;
@@ -28,7 +28,7 @@ export interface Token {
   readonly scopes: readonly Scope[];
   /** SHA-256 of the token, as hexadecimal digits. A token has 256 random bits, so the hash needs no salt. */
   readonly hash: string;
-  /** Value of the label or tag `tenant` of each record that it brings. */
+  /** Value of the label or tag `tenant` of each record sent with it. */
   readonly tenant?: string;
   /** Time of its creation, in epoch milliseconds. */
   readonly createdAt?: number;
@@ -43,7 +43,7 @@ export function hashToken(secret: string): Uint8Array {
   return createHash("sha256").update(secret).digest();
 }
 
-/** Creates a token. The secret is in no other place. */
+/** Creates a token. The returned secret is not stored. */
 export function createToken(
   fields: Pick<Token, "name" | "scopes" | "tenant" | "expiresAt">,
 ): { token: Token; secret: string } {

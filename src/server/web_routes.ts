@@ -58,7 +58,7 @@ const MEDIA_TYPES: Readonly<Record<string, string>> = {
   js: "text/javascript; charset=utf-8",
 };
 
-/** Rights of the page: its own files and this server, no markup with code or styles, no frame around it. */
+/** Content security policy: own files and this server only, no inline scripts or styles, no frames. */
 const CONTENT_SECURITY_POLICY =
   "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
@@ -71,7 +71,7 @@ interface WebFile {
 
 const files = new Map<string, Promise<WebFile>>();
 
-/** Routes of the dashboard. The files tell no data, so they need no token. */
+/** Routes of the dashboard. The files contain no data, so they need no token. */
 export const WEB_ROUTES: readonly Route[] = [
   {
     method: "GET",
@@ -112,7 +112,7 @@ async function prepare(name: string): Promise<WebFile> {
     zipped: new Uint8Array(await new Response(stream).arrayBuffer()),
     headers: {
       "content-type": MEDIA_TYPES[name.slice(name.lastIndexOf(".") + 1)],
-      // Asked for again each time, so that an update of the server shows at once.
+      // Revalidated each time, so that an update of the server shows at once.
       "cache-control": "no-cache",
       "etag": `"${createHash("sha256").update(bytes).digest("base64url").slice(0, 22)}"`,
       "vary": "accept-encoding",

@@ -19,7 +19,7 @@ export interface Sample {
   readonly timestamp?: number;
   /** Time from which a counter counts, in epoch ms, where that is known. */
   readonly start?: number;
-  /** True if the value is what was counted since the start, and not since that of the series. */
+  /** True for a delta: the value counts since `start`, not since the series began. */
   readonly isDelta?: true;
 }
 

@@ -16,7 +16,7 @@ import type { DuckdbFile } from "./file.ts";
 import { createTable, literal, timeLiteral } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
 
-/** Staged costs in a temporary table of a connection of their own, which goes with the process. */
+/** Staged costs in a temporary table of a connection of their own. It ends with the process. */
 export class DuckdbStaging implements Staging {
   readonly #file: DuckdbFile;
   readonly #onConflict: ConflictPolicy;

@@ -65,7 +65,7 @@ export function readWriteRequest(bytes: Uint8Array, version: 1 | 2): WriteReques
   }
 }
 
-/** The bits of the number that ends a series: a NaN of its own. */
+/** Bits of the stale marker, a NaN that ends a series. */
 const STALE_HIGH = 0x7ff00000;
 const STALE_LOW = 2;
 
