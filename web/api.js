@@ -1,9 +1,5 @@
 // @ts-check
-/**
- * Requests to the API of the server.
- *
- * @module
- */
+/** Requests to the API of the server. */
 
 const TOKEN = "openfinops-token";
 
@@ -37,10 +33,10 @@ export function setToken(token) {
  * Asks a route of the API.
  * @param {string} path Path under `/api/v1/`.
  * @param {Params} [params]
- * @param {{ signal?: AbortSignal, method?: string, body?: unknown }} [options]
+ * @param {{ signal?: AbortSignal, method?: string }} [options]
  * @returns {Promise<any>}
  */
-export async function ask(path, params = {}, { signal, method = "GET", body } = {}) {
+export async function ask(path, params = {}, { signal, method = "GET" } = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
     for (const each of Array.isArray(value) ? value : [value]) {
@@ -51,28 +47,20 @@ export async function ask(path, params = {}, { signal, method = "GET", body } = 
   /** @type {Record<string, string>} */
   const headers = { accept: "application/json" };
   if (token) headers.authorization = `Bearer ${token}`;
-  if (body !== undefined) headers["content-type"] = "application/json";
   const address = `api/v1/${path}${query.size > 0 ? `?${query}` : ""}`;
   let response;
   try {
-    response = await fetch(address, {
-      method,
-      headers,
-      signal,
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
+    response = await fetch(address, { method, headers, signal });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError("The server does not answer. Is it still running?", {
-      code: "CONNECTION_LOST",
-      status: 0,
-    });
+    const details = { code: "CONNECTION_LOST", status: 0 };
+    throw new ApiError("The server does not answer. Is it still running?", details);
   }
   const found = await response.json().catch(() => ({}));
   if (response.ok) return found;
-  const { code = "UNKNOWN", message = `The server answered with status ${response.status}.` } = found.error ??
-    {};
-  throw new ApiError(message, { code, status: response.status });
+  const { status } = response;
+  const { code = "UNKNOWN", message = `The server answered with status ${status}.` } = found.error ?? {};
+  throw new ApiError(message, { code, status });
 }
 
 /** Rows of an answer. @param {any} answer @returns {any[]} */

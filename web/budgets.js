@@ -1,22 +1,32 @@
 // @ts-check
-/**
- * Budgets with their burn-down, anomalies on their series, and alerts.
- *
- * @module
- */
-import { ask, rowsOf } from "./api.js";
+/** Budgets with their burn-down, anomalies on their series, and alerts. */
+import { ask } from "./api.js";
 import { lines, stackedBars } from "./charts.js";
-import { bucketLabel, condition, dateTime, day, money, percent, short, timeOf } from "./format.js";
+import { bucketLabel, change, condition, dateTime, day, money, percent, short, timeOf } from "./format.js";
 import { nameOfMoney } from "./costs.js";
 import { rangeParams } from "./state.js";
 import { h } from "./tree.js";
-import { amount, badge, button, chart, empty, num, panel, quiet, table, text, tipOf } from "./ui.js";
+import {
+  amount,
+  badge,
+  button,
+  chart,
+  empty,
+  num,
+  panel,
+  quiet,
+  shortOr,
+  table,
+  text,
+  tipOf,
+  wide,
+} from "./ui.js";
 
-/** @typedef {import("./main.js").Context} Context */
+/** @import { Context, Page } from "./main.js" */
 
 const DAY = 86_400_000;
 
-/** @type {import("./main.js").Page} */
+/** @type {Page} */
 export const budgetsPage = {
   name: "budgets",
   title: "Budgets",
@@ -29,8 +39,8 @@ export const budgetsPage = {
 };
 
 /** @param {Context} context */
-async function budgets({ signal }) {
-  const found = (await ask("views/budgets", {}, { signal })).budgets;
+async function budgets({ signal, ask }) {
+  const found = (await ask("views/budgets")).budgets;
   if (found.length === 0) {
     return empty(
       "No budgets.",
@@ -75,13 +85,13 @@ export function burnDown(
 /** The chart of a burn-down. @param {any} budget @param {{ width?: number, now?: number }} [options] */
 export function burnDownChart(budget, { width, now } = {}) {
   const { labels, left, projected, even } = burnDown(budget, now);
+  const { budgetId, remaining, currency } = budget;
   const limit = Number(budget.amount);
   return lines({
     labels,
     width,
     height: 190,
-    title:
-      `What is left of budget ${budget.budgetId}: ${budget.remaining} of ${budget.amount} ${budget.currency}`,
+    title: `What is left of budget ${budgetId}: ${remaining} of ${budget.amount} ${currency}`,
     series: [
       { name: "even spending", color: 8, values: even, isDashed: true },
       { name: "left", color: 0, values: left, isFilled: true },
@@ -97,40 +107,24 @@ export function burnDownChart(budget, { width, now } = {}) {
 
 /** @param {any} budget @param {AbortSignal} signal */
 function budget(budget, signal) {
-  const {
-    budgetId,
-    name,
-    status,
-    spent,
-    currency,
-    utilization,
-    projectedSpend,
-    projectedExhaustion,
-    timeZone,
-  } = budget;
+  const { name, status, spent, currency, projectedSpend, projectedExhaustion, timeZone } = budget;
   const { labels, left, projected, even } = burnDown(budget);
-  const text = (/** @type {number | null | undefined} */ value) =>
-    value === null || value === undefined ? "–" : short(value);
-  const complete = budget.otherBasis;
+  const other = budget.otherBasis;
+  const limit = [" of ", amount(budget.amount, currency), ` ${currency}, `, percent(budget.utilization)];
   return h(
     "article",
     { class: "budget" },
-    h("h3", {}, name || budgetId, " ", badge(status)),
-    h(
-      "p",
-      { class: "figure" },
-      amount(spent, currency),
-      h("small", {}, " of ", amount(budget.amount, currency), ` ${currency}, `, percent(utilization)),
-    ),
+    h("h3", {}, name || budget.budgetId, " ", badge(status)),
+    h("p", { class: "figure" }, amount(spent, currency), h("small", {}, limit)),
     chart({
       signal,
       count: labels.length,
       draw: (width) => burnDownChart(budget, { width }),
       tell: (at) =>
         tipOf(labels[at], [
-          { name: "left", color: 0, value: text(left[at]) },
-          ...(projected ? [{ name: "projection", color: 1, value: text(projected[at]) }] : []),
-          { name: "even spending", color: 8, value: text(even[at]) },
+          { name: "left", color: 0, value: shortOr(left[at]) },
+          ...(projected ? [{ name: "projection", color: 1, value: shortOr(projected[at]) }] : []),
+          { name: "even spending", color: 8, value: shortOr(even[at]) },
         ]),
     }),
     quiet(
@@ -141,9 +135,9 @@ function budget(budget, signal) {
       projectedExhaustion !== undefined &&
         `Nothing is left from ${dateTime(projectedExhaustion, timeZone)}. `,
       budget.reached?.length > 0 && `Reached ${budget.reached.join(" %, ")} %. `,
-      complete &&
-        `${money(complete.total, complete.currency)} ${complete.currency} (${
-          complete.basis ?? "billed"
+      other &&
+        `${money(other.total, other.currency)} ${other.currency} (${
+          other.basis ?? "billed"
         }) are not counted. `,
     ),
   );
@@ -151,10 +145,8 @@ function budget(budget, signal) {
 
 /** @param {Context} context */
 async function anomalies(context) {
-  const { state, signal, go } = context;
-  const found = rowsOf(
-    await ask("views/anomalies", { ...rangeParams(state), "group-by": state.more.series }, { signal }),
-  );
+  const { state, rows, go } = context;
+  const found = await rows("views/anomalies", { ...rangeParams(state), "group-by": state.more.series });
   if (found.length === 0) return empty("No anomalies in this range.");
   const chosen = Number(state.more.anomaly ?? 0);
   const newest = found.toReversed();
@@ -162,51 +154,42 @@ async function anomalies(context) {
     Object.values(group).filter((value) => value !== null).join(", ") ||
     (Object.keys(group).length === 0 ? "(all)" : "(none)");
   const shown = newest[Math.min(chosen, newest.length - 1)];
+  const showButton = (/** @type {any} */ row) =>
+    button("Show", () => go({ more: { ...state.more, anomaly: String(newest.indexOf(row)) } }), {
+      "aria-label": `Show the series of ${nameOf(row)}`,
+      "aria-pressed": String(row === shown),
+    });
   return [
     await anomalySeries(context, shown, nameOf(shown)),
     table("Anomalies, the newest first", newest, [
       text("day", (row) => day(row.startTime, state.zone)),
       text("kind", ({ kind }) => kind),
-      text("severity", ({ severity }) => badge(severity), "wide"),
+      wide.text("severity", ({ severity }) => badge(severity)),
       text("group", nameOf),
       num("cost", (row) => [amount(row.amount, row.currency), ` ${nameOfMoney(row)}`]),
       num("expected", ({ expected }) => short(expected)),
-      num(
-        "deviation",
-        ({ deviation }) =>
-          typeof deviation === "number" && Number.isFinite(deviation)
-            ? `${deviation > 0 ? "+" : ""}${deviation.toFixed(0)} %`
-            : "new",
-        "wide",
-      ),
-      text(
-        "",
-        (row) =>
-          button("Show", () => go({ more: { ...state.more, anomaly: String(newest.indexOf(row)) } }), {
-            "aria-label": `Show the series of ${nameOf(row)}`,
-            "aria-pressed": String(row === shown),
-          }),
-      ),
+      wide.num("deviation", ({ deviation }) => Number.isFinite(deviation) ? change(deviation, 0) : "new"),
+      text("", (row) => showButton(row)),
     ]),
   ];
 }
 
 /** The days around an anomaly. @param {Context} context @param {any} anomaly @param {string} name */
-async function anomalySeries({ state, signal }, anomaly, name) {
+async function anomalySeries({ state, signal, rows: ask }, anomaly, name) {
   const at = timeOf(anomaly.startTime);
   const where = Object.entries(anomaly.group).map(([field, value]) =>
     condition(field, /** @type {string | null} */ (value))
   );
-  const rows = rowsOf(
-    await ask("costs/aggregate", {
-      since: day(at - 28 * DAY, state.zone),
-      until: day(Math.min(at + 15 * DAY, Date.now() + DAY), state.zone),
-      "time-zone": state.zone,
-      bucket: "1d",
-      where,
-      "empty-buckets": "true",
-    }, { signal }),
-  ).filter((row) => nameOfMoney(row) === nameOfMoney(anomaly));
+  const all = await ask("costs/aggregate", {
+    since: day(at - 28 * DAY, state.zone),
+    until: day(Math.min(at + 15 * DAY, Date.now() + DAY), state.zone),
+    "time-zone": state.zone,
+    bucket: "1d",
+    where,
+    "empty-buckets": "true",
+  });
+  const money = nameOfMoney(anomaly);
+  const rows = all.filter((row) => nameOfMoney(row) === money);
   const labels = rows.map((row) => bucketLabel(timeOf(row.startTime), { bucket: "1d", zone: state.zone }));
   const index = rows.findIndex((row) => timeOf(row.startTime) === at);
   return chart({
@@ -217,53 +200,44 @@ async function anomalySeries({ state, signal }, anomaly, name) {
         labels,
         width,
         height: 200,
-        title: `Daily costs of ${name} in ${nameOfMoney(anomaly)}; ${day(at, state.zone)} is an anomaly`,
+        title: `Daily costs of ${name} in ${money}; ${day(at, state.zone)} is an anomaly`,
         series: [{ name, color: 0, values: rows.map(({ total }) => Number(total)) }],
         marks: index < 0 ? [] : [{ index, label: `${anomaly.kind}: ${anomaly.amount} ${anomaly.currency}` }],
       }),
     tell: (i) =>
-      tipOf(`${day(rows[i].startTime, state.zone)} · ${name}`, [{
-        name: nameOfMoney(anomaly),
-        color: 0,
-        value: rows[i].total,
-      }, ...(i === index ? [{ name: "expected", value: short(anomaly.expected) }] : [])]),
+      tipOf(`${day(rows[i].startTime, state.zone)} · ${name}`, [
+        { name: money, color: 0, value: rows[i].total },
+        ...(i === index ? [{ name: "expected", value: short(anomaly.expected) }] : []),
+      ]),
   });
 }
 
 /** @param {Context} context */
 async function alerts(context) {
   const { state, signal } = context;
-  const found = (await ask("views/clusters", {}, { signal })).alerts;
+  const found = (await context.ask("views/clusters")).alerts;
   if (found.length === 0) return empty("No active alerts.", "openfinops alerts rules");
   const acknowledge = async (/** @type {any} */ alert) => {
     try {
-      await ask(`alerts/${encodeURIComponent(alert.alertId ?? alert.id)}/acknowledge`, {}, {
-        method: "POST",
-        signal,
-      });
+      const path = `alerts/${encodeURIComponent(alert.alertId)}/acknowledge`;
+      await ask(path, {}, { method: "POST", signal });
       for (const refresh of context.refreshers) refresh();
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       alertUser(`${message} On the command line: openfinops alerts ack`);
     }
   };
+  const placeOf = (/** @type {any} */ { clusterId, nodeId, serviceName, deviceId }) =>
+    [clusterId, nodeId, deviceId, serviceName].filter(Boolean).join(" / ");
+  const acknowledgeButton = (/** @type {any} */ row) => button("Acknowledge", () => acknowledge(row));
+  const acknowledger = (/** @type {any} */ { acknowledgedBy = "someone" }) => `by ${acknowledgedBy}`;
   return table("Active alerts, the worst first", found, [
     text("severity", ({ severity }) => badge(severity)),
     text("alert", ({ description }) => description),
-    text(
-      "of",
-      ({ clusterId, nodeId, serviceName, deviceId }) =>
-        [clusterId, nodeId, deviceId, serviceName].filter(Boolean).join(" / "),
-    ),
+    text("of", placeOf),
     num("value", ({ field, value }) => `${field} ${value}`),
-    text("since", ({ since, firedAt }) => dateTime(since ?? firedAt, state.zone), "wide"),
-    text(
-      "",
-      (row) =>
-        row.acknowledgedAt === undefined
-          ? button("Acknowledge", () => acknowledge(row))
-          : `by ${row.acknowledgedBy ?? "someone"}`,
-    ),
+    wide.text("since", ({ since, firedAt }) => dateTime(since ?? firedAt, state.zone)),
+    text("", (row) => row.acknowledgedAt === undefined ? acknowledgeButton(row) : acknowledger(row)),
   ]);
 }
 

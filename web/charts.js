@@ -1,9 +1,5 @@
 // @ts-check
-/**
- * Charts as trees of SVG, for the page and for reports. Colors come from classes; every value comes from the caller.
- *
- * @module
- */
+/** Charts as trees of SVG, for the page and for reports. Colors come from classes; every value comes from the caller. */
 import { short } from "./format.js";
 import { h } from "./tree.js";
 
@@ -104,7 +100,7 @@ export function lines(options) {
     const area = isFilled && first >= 0 && `${d}L${n(x(last))} ${n(y(0))}L${n(x(first))} ${n(y(0))}z`;
     return [
       area && h("path", { class: `area s${color % COLORS}`, d: area }),
-      h("path", { class: `line l${color % COLORS}${isDashed ? " dashed" : ""}`, d }, h("title", {}, name)),
+      h("path", { class: `line s${color % COLORS}${isDashed ? " dashed" : ""}`, d }, h("title", {}, name)),
     ];
   });
   return frame.draw(paths);
@@ -123,28 +119,18 @@ function frameOf({ labels, width = 760, height = 240, title, lines = [], marks =
   const y = (/** @type {number} */ value) =>
     TOP + (top - value) / (top - bottom || 1) * (height - TOP - BOTTOM);
   const every = Math.max(1, Math.ceil(labels.length / Math.max(1, Math.floor(inner / 64))));
+  const rule = (/** @type {string} */ kind, /** @type {number} */ value) =>
+    h("line", { class: kind, x1: LEFT, x2: width - RIGHT, y1: n(y(value)), y2: n(y(value)) });
+  const name = (/** @type {string} */ text, /** @type {number} */ x, /** @type {number} */ y, at = "end") =>
+    h("text", { class: "tick", x: n(x), y: n(y), "text-anchor": at }, text);
   const grid = marked.map((value) => [
-    h("line", {
-      class: value === 0 ? "axis" : "grid",
-      x1: LEFT,
-      x2: width - RIGHT,
-      y1: n(y(value)),
-      y2: n(y(value)),
-    }),
-    h("text", { class: "tick", x: LEFT - 6, y: n(y(value) + 3.5), "text-anchor": "end" }, short(value)),
+    rule(value === 0 ? "axis" : "grid", value),
+    name(short(value), LEFT - 6, y(value) + 3.5),
   ]);
-  const names = labels.map((label, i) =>
-    i % every === 0 && h("text", { class: "tick", x: n(x(i)), y: height - 6, "text-anchor": "middle" }, label)
-  );
+  const names = labels.map((label, i) => i % every === 0 && name(label, x(i), height - 6, "middle"));
   const across = lines.map(({ value, label, isMinor }) => [
-    h("line", {
-      class: isMinor ? "limit minor" : "limit",
-      x1: LEFT,
-      x2: width - RIGHT,
-      y1: n(y(value)),
-      y2: n(y(value)),
-    }),
-    h("text", { class: "limit-name", x: width - RIGHT - 2, y: n(y(value) - 4), "text-anchor": "end" }, label),
+    rule(isMinor ? "limit minor" : "limit", value),
+    name(label, width - RIGHT - 2, y(value) - 4),
   ]);
   const flags = marks.map(({ index, label }) =>
     h("g", { class: "mark" }, [
@@ -152,36 +138,12 @@ function frameOf({ labels, width = 760, height = 240, title, lines = [], marks =
       h("circle", { cx: n(x(index)), cy: TOP, r: 4 }, h("title", {}, label)),
     ])
   );
-  return {
-    step,
-    x,
-    y,
-    draw: (/** @type {any} */ plot) =>
-      h(
-        "svg",
-        {
-          class: "chart",
-          viewBox: `0 0 ${width} ${height}`,
-          width,
-          height,
-          role: "img",
-          "aria-label": title,
-        },
-        grid,
-        h("rect", {
-          class: "hover",
-          x: 0,
-          y: TOP,
-          width: n(step),
-          height: height - TOP - BOTTOM,
-          visibility: "hidden",
-        }),
-        plot,
-        names,
-        across,
-        flags,
-      ),
-  };
+  const area = { x: 0, y: TOP, width: n(step), height: height - TOP - BOTTOM };
+  const hover = h("rect", { class: "hover", ...area, visibility: "hidden" });
+  const size = { viewBox: `0 0 ${width} ${height}`, width, height };
+  const attributes = { class: "chart", ...size, role: "img", "aria-label": title };
+  const draw = (/** @type {any} */ plot) => h("svg", attributes, grid, hover, plot, names, across, flags);
+  return { step, x, y, draw };
 }
 
 /**
@@ -191,18 +153,12 @@ function frameOf({ labels, width = 760, height = 240, title, lines = [], marks =
  */
 export function shareBar(share, kind = "s0") {
   const width = Math.max(0, Math.min(100, share));
+  const size = { width: 100, height: 6 };
   return h(
     "svg",
-    {
-      class: "share",
-      viewBox: "0 0 100 6",
-      preserveAspectRatio: "none",
-      "aria-hidden": "true",
-      width: 100,
-      height: 6,
-    },
-    h("rect", { class: "track", width: 100, height: 6, rx: 1 }),
-    h("rect", { class: kind, width: n(width), height: 6, rx: 1 }),
+    { class: "share", viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true", ...size },
+    h("rect", { class: "track", ...size, rx: 1 }),
+    h("rect", { class: kind, ...size, width: n(width), rx: 1 }),
   );
 }
 
@@ -216,35 +172,19 @@ export function heatClass(value) {
  * @param {{ rows: { head: any, cells: { value?: number, title: string }[] }[], columns: number, caption: string }} options
  */
 export function heatmap({ rows, columns, caption }) {
+  const places = Array.from({ length: columns }, (_, i) => i);
+  const heads = places.map((i) => h("th", { scope: "col", class: "num" }, String(i)));
+  const lines = rows.map(({ head, cells }) => [
+    h("th", { scope: "row" }, head),
+    cells.map(({ value, title }) => h("td", { class: heatClass(value), title }, value?.toFixed(0) ?? "–")),
+    places.slice(cells.length).map(() => h("td", { class: "h-empty" })),
+  ]);
   return h(
     "table",
     { class: "heat" },
     h("caption", { class: "quiet" }, caption),
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        h("th", { scope: "col" }, "node"),
-        Array.from({ length: columns }, (_, i) => h("th", { scope: "col", class: "num" }, String(i))),
-      ),
-    ),
-    h(
-      "tbody",
-      {},
-      rows.map(({ head, cells }) =>
-        h(
-          "tr",
-          {},
-          h("th", { scope: "row" }, head),
-          cells.map(({ value, title }) =>
-            h("td", { class: heatClass(value), title }, value === undefined ? "–" : value.toFixed(0))
-          ),
-          Array.from({ length: Math.max(0, columns - cells.length) }, () => h("td", { class: "h-empty" })),
-        )
-      ),
-    ),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "node"), heads)),
+    h("tbody", {}, lines.map((line) => h("tr", {}, line))),
   );
 }
 

@@ -1,11 +1,8 @@
 // @ts-check
-/**
- * Clusters: nodes and services with health and age, use of GPUs, idle ones and their cost, and the page of a node.
- *
- * @module
- */
-import { ask, rowsOf } from "./api.js";
+/** Clusters: nodes and services with health and age, use of GPUs, idle ones and their cost, and the page of a node. */
 import { heatmap, shareBar } from "./charts.js";
+import { nameOfMoney } from "./costs.js";
+import { datasetsOf } from "./data.js";
 import { bucketOfRange, rangeParams } from "./state.js";
 import { bytes, count, dateTime, percent, short, timeOf } from "./format.js";
 import { ageOf, linesOf, timeSeries } from "./series.js";
@@ -21,18 +18,22 @@ import {
   link,
   num,
   panel,
+  priced,
   quiet,
+  scroll,
   select,
+  shortOr,
   table,
   text,
+  wide,
 } from "./ui.js";
 
-/** @typedef {import("./main.js").Context} Context */
+/** @import { Context, Links, Page } from "./main.js" */
 
 /** Nodes of a heatmap that are shown at once. */
 const MAX_NODES = 200;
 
-/** @type {import("./main.js").Page} */
+/** @type {Page} */
 export const clustersPage = {
   name: "clusters",
   title: "Clusters",
@@ -49,16 +50,10 @@ export const clustersPage = {
 
 /** @param {Context} context */
 function overview(context) {
-  const { state, signal } = context;
-  const params = { "time-zone": state.zone, ...(state.more.at ? { at: state.more.at } : {}) };
-  /** @type {Promise<any> | undefined} */
-  let health;
-  /** @type {Promise<any> | undefined} */
-  let devices;
-  context.refreshers.push(() => health = devices = undefined);
-  const readHealth = () => health ??= ask("views/clusters", params, { signal });
-  const readDevices = () =>
-    devices ??= ask("views/devices", { ...rangeParams(state), basis: state.more.basis }, { signal });
+  const { state, ask, once } = context;
+  const { at, basis } = state.more;
+  const readHealth = once(() => ask("views/clusters", { "time-zone": state.zone, at }));
+  const readDevices = once(() => ask("views/devices", { ...rangeParams(state), basis }));
   return [
     panel(context, { kind: "plain" }, async () => clusterCards(context, await readHealth())),
     panel(context, { title: "GPU utilization by node" }, async () => heat(context, await readDevices())),
@@ -82,30 +77,18 @@ export const clusterCard = (cluster) =>
 
 /** @param {Context} context */
 async function clusterCards(context, /** @type {any} */ { clusters, at }) {
-  const { state, signal, go } = context;
+  const { state, ask, go } = context;
   if (clusters.length === 0) {
-    const { datasets } = await ask("views/data", {}, { signal });
-    const list = Array.isArray(datasets)
-      ? datasets
-      : Object.entries(datasets).map(([dataset, rest]) => ({ dataset, .../** @type {object} */ (rest) }));
-    const newest = list.find((/** @type {any} */ { dataset }) => dataset === "system_metrics")?.newest;
+    const { datasets } = await ask("views/data");
+    const newest = datasetsOf(datasets).find(({ dataset }) => dataset === "system_metrics")?.newest;
     if (newest === undefined) {
       return empty("No metrics yet.", "openfinops collect --duration 10s --cost-per-hour 2.50");
     }
+    const when = dateTime(newest, state.zone);
+    const show = () => go({ more: { ...state.more, at: new Date(timeOf(newest)).toISOString() } });
     return [
-      empty(
-        `No node has reported in the last five minutes. The newest metrics are from ${
-          dateTime(newest, state.zone)
-        }.`,
-      ),
-      h(
-        "p",
-        {},
-        button(
-          "Show the health at that time",
-          () => go({ more: { ...state.more, at: new Date(timeOf(newest)).toISOString() } }),
-        ),
-      ),
+      empty(`No node has reported in the last five minutes. The newest metrics are from ${when}.`),
+      h("p", {}, button("Show the health at that time", show)),
     ];
   }
   return [
@@ -122,69 +105,64 @@ function deviceName({ deviceIndex, deviceId, partition }) {
   return `${deviceIndex === undefined ? deviceId : `GPU ${deviceIndex}`}${partition ? ` ${partition}` : ""}`;
 }
 
-/** @param {import("./main.js").Links} context @param {string} nodeId @param {string} [clusterId] */
-function nodeLink(context, nodeId, clusterId) {
+/** A column of nodes, each with a link to its page. @param {Links} context */
+const nodeColumn = (context) => text("node", (row) => nodeLink(context, row));
+
+/** @param {Links} context @param {any} row A node or a device. */
+function nodeLink({ state, to }, { nodeId, clusterId }) {
   return link(
-    context.to({
-      more: { ...context.state.more, node: nodeId, ...(clusterId ? { cluster: clusterId } : {}) },
-    }),
+    to({ more: { ...state.more, node: nodeId, cluster: clusterId ?? "" } }),
     nodeId,
   );
 }
 
-/** @param {import("./main.js").Links} context */
-export function heat(context, /** @type {any} */ { devices }) {
+/** @param {any} device */
+function heatCell(device) {
+  const { utilization, deviceId, memoryUsed = 0, memoryTotal } = device;
+  const memory = memoryTotal ? `, memory up to ${bytes(memoryUsed)} of ${bytes(memoryTotal)}` : "";
+  return {
+    value: utilization,
+    title: `${deviceName(device)} (${deviceId}): ${percent(utilization)}${memory}`,
+  };
+}
+
+/** @param {Links} context @param {{ devices: any[] }} view */
+export function heat(context, { devices }) {
   if (devices.length === 0) {
     return empty(
       "No GPU was sampled in this range.",
       "openfinops collect --scrape http://localhost:9400/metrics",
     );
   }
-  const byNode = Map.groupBy(
-    devices,
-    (/** @type {any} */ { clusterId, nodeId }) => JSON.stringify([clusterId, nodeId]),
-  );
-  const shown = [...byNode].slice(0, MAX_NODES);
+  const byNode = Map.groupBy(devices, ({ clusterId, nodeId }) => JSON.stringify([clusterId, nodeId]));
+  const shown = [...byNode.values()].slice(0, MAX_NODES);
+  const size = `${count(devices.length)} GPUs of ${count(byNode.size)} nodes`;
+  const map = heatmap({
+    caption: `Mean utilization in percent of ${size}`,
+    columns: Math.max(...shown.map((found) => found.length)),
+    rows: shown.map((found) => ({ head: nodeLink(context, found[0]), cells: found.map(heatCell) })),
+  });
   return [
-    h(
-      "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": "GPU utilization by node" },
-      heatmap({
-        caption: `Mean utilization in percent of ${count(devices.length)} GPUs of ${
-          count(byNode.size)
-        } nodes`,
-        columns: Math.max(...shown.map(([, found]) => found.length)),
-        rows: shown.map(([, found]) => ({
-          head: nodeLink(context, found[0].nodeId, found[0].clusterId),
-          cells: found.map((/** @type {any} */ device) => ({
-            value: device.utilization,
-            title: `${deviceName(device)} (${device.deviceId}): ${percent(device.utilization)}${
-              device.memoryTotal
-                ? `, memory up to ${bytes(device.memoryUsed ?? 0)} of ${bytes(device.memoryTotal)}`
-                : ""
-            }`,
-          })),
-        })),
-      }),
-    ),
+    scroll("GPU utilization by node", map),
     byNode.size > MAX_NODES && quiet(`The first ${MAX_NODES} nodes.`),
   ];
 }
 
-/** @param {import("./main.js").Links} context */
-export function idle(context, /** @type {any} */ { devices, totals }) {
+/** @param {Links} context @param {{ devices: any[], totals: any[] }} view */
+export function idle(context, { devices, totals }) {
   if (devices.length === 0) return empty("No GPU was sampled in this range.");
-  const idle = devices.filter((/** @type {any} */ { isIdle }) => isIdle);
-  const costly = devices.filter((/** @type {any} */ { isIdle, costs }) =>
-    isIdle || costs.some((/** @type {any} */ { idleCost }) => Number(idleCost) > 0)
-  )
-    .toSorted((/** @type {any} */ a, /** @type {any} */ b) =>
-      Number(b.costs[0]?.idleCost ?? 0) - Number(a.costs[0]?.idleCost ?? 0)
-    ).slice(0, 20);
+  const idle = devices.filter(({ isIdle }) => isIdle);
+  const idleCost = (/** @type {any} */ { costs }) => Number(costs[0]?.idleCost ?? 0);
+  const hasIdleCost = (/** @type {any[]} */ costs) => costs.some(({ idleCost }) => Number(idleCost) > 0);
+  const costly = devices.filter(({ isIdle, costs }) => isIdle || hasIdleCost(costs))
+    .toSorted((a, b) => idleCost(b) - idleCost(a)).slice(0, 20);
+  /** @param {string} field */
+  const each = (field) => (/** @type {any} */ { costs }) =>
+    costs.map((/** @type {any} */ cost) => priced(cost[field], cost.currency));
   return [
     cards(
       card("Idle GPUs", `${count(idle.length)} of ${count(devices.length)}`, "below 5 % on average"),
-      totals.map((/** @type {any} */ { currency, cost, idleCost, costOfIdleDevices }) => [
+      totals.map(({ currency, cost, idleCost, costOfIdleDevices }) => [
         card(`Cost of idle GPUs, ${currency}`, amount(costOfIdleDevices, currency), [
           " of ",
           amount(cost, currency),
@@ -202,63 +180,48 @@ export function idle(context, /** @type {any} */ { devices, totals }) {
         ]),
     ),
     costly.length > 0 && table("GPUs by the cost of their unused time", costly, [
-      text("node", ({ nodeId, clusterId }) => nodeLink(context, nodeId, clusterId)),
+      nodeColumn(context),
       text("GPU", deviceName),
       num("utilization", ({ utilization }) => percent(utilization)),
-      text("", ({ utilization = 0 }) => shareBar(utilization), "wide"),
-      num(
-        "cost",
-        ({ costs }) =>
-          costs.map((/** @type {any} */ { cost, currency }) => [amount(cost, currency), ` ${currency} `]),
-        "wide",
-      ),
-      num("unused", ({ costs }) =>
-        costs.map((
-          /** @type {any} */ { idleCost, currency },
-        ) => [amount(idleCost, currency), ` ${currency} `])),
+      wide.text("", ({ utilization = 0 }) => shareBar(utilization)),
+      wide.num("cost", each("cost")),
+      num("unused", each("idleCost")),
     ]),
   ];
 }
 
-/** @param {import("./main.js").Links} context */
+/** @param {Links} context */
 export function nodes(context, /** @type {any} */ { nodes = [], at }) {
   if (nodes.length === 0) return empty("No nodes.", "openfinops alerts clusters");
   const now = timeOf(at);
   return table("Nodes", nodes, [
-    text("node", ({ nodeId, clusterId }) => nodeLink(context, nodeId, clusterId)),
-    text("cluster", ({ clusterId }) => clusterId, "wide"),
+    nodeColumn(context),
+    wide.text("cluster", ({ clusterId }) => clusterId),
     text("status", ({ status }) => badge(status)),
     num("seen", ({ lastSeen }) => ageOf(timeOf(lastSeen), now)),
     num("CPU", ({ cpuUsage }) => percent(cpuUsage, 0)),
-    num("memory", ({ memoryUsage }) => percent(memoryUsage, 0), "wide"),
+    wide.num("memory", ({ memoryUsage }) => percent(memoryUsage, 0)),
     num("GPU", ({ gpuUsage }) => percent(gpuUsage, 0)),
-    num(
-      "power",
-      ({ powerConsumption }) => powerConsumption === undefined ? "–" : `${short(powerConsumption)} W`,
-      "wide",
-    ),
-    num("an hour", ({ costPerHour }) => costPerHour === undefined ? "–" : short(costPerHour), "wide"),
+    wide.num("power", ({ powerConsumption }) => shortOr(powerConsumption, " W")),
+    wide.num("an hour", ({ costPerHour }) => shortOr(costPerHour)),
   ]);
 }
 
-/** @param {import("./main.js").Links} _ */
+/** @param {Links} _ */
 export function services(_, /** @type {any} */ { services = [], at }) {
   if (services.length === 0) {
     return empty("No service has reported.", "openfinops collect --scrape http://localhost:8000/metrics");
   }
   const now = timeOf(at);
-  const or = (/** @type {number | undefined} */ value, unit = "") =>
-    value === undefined ? "–" : `${short(value)}${unit}`;
+  const needs = (/** @type {string[]} */ names) => names.length > 0 && ` needs ${names.join(", ")}`;
   return table("Services", services, [
     text("service", ({ serviceName }) => serviceName),
-    text("status", (
-      { status, downDependencies },
-    ) => [badge(status), downDependencies.length > 0 && ` needs ${downDependencies.join(", ")}`]),
+    text("status", ({ status, downDependencies }) => [badge(status), needs(downDependencies)]),
     num("seen", ({ lastSeen }) => ageOf(timeOf(lastSeen), now)),
-    num("requests", ({ requestRate }) => or(requestRate, "/s")),
-    num("response", ({ responseTime }) => or(responseTime, " ms"), "wide"),
-    num("success", ({ successRate }) => percent(successRate), "wide"),
-    num("restarts", ({ restartCount }) => or(restartCount), "wide"),
+    num("requests", ({ requestRate }) => shortOr(requestRate, "/s")),
+    wide.num("response", ({ responseTime }) => shortOr(responseTime, " ms")),
+    wide.num("success", ({ successRate }) => percent(successRate)),
+    wide.num("restarts", ({ restartCount }) => shortOr(restartCount)),
   ]);
 }
 
@@ -275,22 +238,18 @@ const CHARTS = [
 
 /** @param {Context} context */
 function node(context) {
-  const { state, signal, to } = context;
+  const { state, signal, to, rows: ask } = context;
   const { node, cluster } = state.more;
   const bucket = nodeBucket(state.range);
   const params = { ...rangeParams(state), "node-id": node, "cluster-id": cluster, bucket };
   const fields = CHARTS.flatMap(({ fields }) => Object.keys(fields));
+  const measure = fields.map((field) => `${field}.avg`).join(",");
   const { node: _node, cluster: _cluster, ...more } = state.more;
   return [
     h("p", {}, link(to({ more }), "← All clusters")),
     h("h2", { class: "title" }, node, cluster && h("small", {}, ` in ${cluster}`)),
     panel(context, { title: "Metrics" }, async () => {
-      const rows = rowsOf(
-        await ask("system-metrics/aggregate", {
-          ...params,
-          measure: fields.map((field) => `${field}.avg`).join(","),
-        }, { signal }),
-      );
+      const rows = await ask("system-metrics/aggregate", { ...params, measure });
       if (rows.length === 0) return empty("The node has not reported in this range.");
       const times = rows.map((row) => timeOf(row.startTime));
       return CHARTS.map(({ title, unit, fields }) => {
@@ -300,49 +259,39 @@ function node(context) {
           values: rows.map((row) => row.fields[field]?.avg ?? null),
         }))
           .filter(({ values }) => values.some((value) => value !== null));
-        return lines.length > 0 &&
-          [
-            h("h3", {}, title),
-            timeSeries({ times, lines, zone: state.zone, unit, title: `${title} of ${node}`, signal }),
-          ];
+        if (lines.length === 0) return;
+        const options = { zone: state.zone, unit, title: `${title} of ${node}`, signal };
+        return [h("h3", {}, title), timeSeries({ times, lines, ...options })];
       });
     }),
     panel(context, { title: "GPUs" }, async () => {
-      const rows = rowsOf(
-        await ask("devices/aggregate", { ...params, "group-by": "deviceId", measure: "utilization.avg" }, {
-          signal,
-        }),
-      );
+      const measures = { "group-by": "deviceId", measure: "utilization.avg" };
+      const rows = await ask("devices/aggregate", { ...params, ...measures });
       if (rows.length === 0) return empty("No GPU of the node was sampled in this range.");
       const { times, lines } = linesOf(rows, {
         time: (row) => timeOf(row.startTime),
         nameOf: (row) => row.group.deviceId,
         valueOf: (row) => row.fields.utilization.avg,
       });
-      return timeSeries({
-        times,
-        lines,
+      const options = {
         zone: state.zone,
         unit: " %",
         title: `GPU utilization of ${node}`,
         height: 220,
         signal,
-      });
+      };
+      return timeSeries({ times, lines, ...options });
     }),
     panel(context, { title: "Cost" }, async () => {
-      const rows = rowsOf(
-        await ask("costs/aggregate", { ...rangeParams(state), "resource-id": node }, { signal }),
-      );
+      const rows = await ask("costs/aggregate", { ...rangeParams(state), "resource-id": node });
       if (rows.length === 0) {
         return empty("No cost has this node as its resource.", "openfinops collect --cost-per-hour 2.50");
       }
-      return cards(rows.map((row) =>
-        card(
-          `Total, ${row.currency}${row.basis ? ` ${row.basis}` : ""}`,
-          amount(row.total, row.currency),
-          `${count(row.count)} costs`,
-        )
-      ));
+      return cards(
+        rows.map((row) =>
+          card(`Total, ${nameOfMoney(row)}`, amount(row.total, row.currency), `${count(row.count)} costs`)
+        ),
+      );
     }),
   ];
 }

@@ -1,10 +1,6 @@
 // @ts-check
-/**
- * Costs: totals, series, ranked groups, and the entries behind them.
- *
- * @module
- */
-import { ask, rowsOf } from "./api.js";
+/** Costs: totals, series, ranked groups, and the entries behind them. */
+import { rowsOf } from "./api.js";
 import { COLORS, shareBar, stackedBars } from "./charts.js";
 import {
   addAmounts,
@@ -42,9 +38,10 @@ import {
   table,
   text,
   tipOf,
+  wide,
 } from "./ui.js";
 
-/** @typedef {import("./main.js").Context} Context */
+/** @import { Context, Links, Page } from "./main.js" */
 
 const TOP = 8;
 const ENTRIES = 50;
@@ -65,7 +62,7 @@ const FIELDS = [
 const tagKeys = /** @type {Set<string>} */ (new Set());
 let hasTagKeys = false;
 
-/** @type {import("./main.js").Page} */
+/** @type {Page} */
 export const costsPage = {
   name: "costs",
   title: "Costs",
@@ -108,15 +105,13 @@ function filters(context) {
 }
 
 /** Offers the values of a field. @param {Context} context @param {HTMLInputElement} input */
-async function complete({ state, signal }, input) {
+async function complete({ state, rows }, input) {
   const [, field] = /^((?:[^\s="]|"[^"]*")+)\s*!?=/.exec(input.value) ?? [];
   if (!field || input.dataset.field === field) return;
   input.dataset.field = field;
   try {
-    const found = await ask("costs/aggregate", { ...rangeParams(state), "group-by": field, limit: 20 }, {
-      signal,
-    });
-    const values = [...new Set(rowsOf(found).flatMap(({ group }) => Object.values(group ?? {})))];
+    const found = await rows("costs/aggregate", { ...rangeParams(state), "group-by": field, limit: 20 });
+    const values = [...new Set(found.flatMap(({ group }) => Object.values(group ?? {})))];
     const offered = values.filter((value) => value !== null).map((value) =>
       `${field}=${/^[\w.-]+$/.test(String(value)) ? value : JSON.stringify(value)}`
     );
@@ -126,58 +121,29 @@ async function complete({ state, signal }, input) {
 
 /** @param {Context} context */
 function show(context) {
-  const { state, signal } = context;
-  const params = { ...rangeParams(state), where: state.where };
-  const once = (/** @type {() => Promise<any>} */ load) => {
-    /** @type {Promise<any> | undefined} */
-    let found;
-    return { get: () => found ??= load(), forget: () => found = undefined };
-  };
-  const summary = once(() =>
-    ask("views/costs", { ...params, "group-by": fieldName(state.by), top: TOP }, { signal })
-  );
-  const month = once(() =>
-    state.range === "this-month" ? summary.get() : ask("views/costs", {
-      during: "this-month",
-      "time-zone": state.zone,
-      where: state.where,
-      top: 0,
-    }, { signal })
-  );
+  const { state, ask, once } = context;
+  const { where } = state;
+  const params = { ...rangeParams(state), where, "group-by": fieldName(state.by), top: TOP };
+  const summary = once(() => ask("views/costs", params));
+  const thisMonth = { during: "this-month", "time-zone": state.zone, where, top: 0 };
+  const month = once(() => state.range === "this-month" ? summary() : ask("views/costs", thisMonth));
   const bucket = bucketOfRange(state.range);
-  const rows = once(() =>
-    ask("costs/aggregate", {
-      ...params,
-      "group-by": fieldName(state.by),
-      bucket,
-      top: TOP,
-      "empty-buckets": "true",
-    }, { signal })
-  );
+  const rows = once(() => ask("costs/aggregate", { ...params, bucket, "empty-buckets": "true" }));
   const keys = readTagKeys(context);
-  const all = [summary, rows, month];
-  context.refreshers.push(() => all.forEach(({ forget }) => forget()));
-  for (const { get } of all) get().catch(() => {}); // the panels report errors
+  for (const load of [summary, rows, month]) load().catch(() => {}); // the panels report errors
   const chosen = async () => {
-    const { currencies, ...range } = await summary.get();
+    const { currencies, ...range } = await summary();
     const names = currencies.map(nameOfMoney);
     const weight = (/** @type {any} */ { basis, count }) => (basis ? 0 : 1e12) + count; // bills first
-    const most =
-      currencies.toSorted((/** @type {any} */ a, /** @type {any} */ b) => weight(b) - weight(a))[0];
+    const [most] = currencies.toSorted((/** @type {any} */ a, /** @type {any} */ b) => weight(b) - weight(a));
     const name = names.includes(state.money) ? state.money : most && nameOfMoney(most);
     return { ...range, currencies, names, found: currencies[names.indexOf(name)] };
   };
+  const tools = button("Save CSV", async () => save(context, await chosen()));
   return [
     panel(context, { kind: "plain" }, async () => summaryCards(context, await chosen(), { month, keys })),
-    panel(
-      context,
-      { title: "Over time" },
-      async () => series(context, (await chosen()).found, await rows.get()),
-    ),
-    panel(context, {
-      title: `By ${state.by}`,
-      tools: button("Save CSV", async () => save(context, await chosen())),
-    }, async () => ranked(context, (await chosen()).found)),
+    panel(context, { title: "Over time" }, async () => series(context, (await chosen()).found, await rows())),
+    panel(context, { title: `By ${state.by}`, tools }, async () => ranked(context, (await chosen()).found)),
     panel(context, { title: "Entries" }, async () => entries(context, (await chosen()).found)),
   ];
 }
@@ -188,28 +154,20 @@ async function summaryCards(
   /** @type {any} */ { names, found, dataEnd, startTime, endTime },
   /** @type {any} */ { month, keys },
 ) {
-  const { state, signal, go } = context;
+  const { state, rows, go } = context;
   if (!found) {
-    return empty(
-      state.where.length > 0 ? "No costs match these filters in this range." : "No costs in this range.",
-      state.where.length > 0 ? undefined : "openfinops database import costs FILE",
-    );
+    return state.where.length > 0
+      ? empty("No costs match these filters in this range.")
+      : empty("No costs in this range.", "openfinops database import costs FILE");
   }
   const { currency } = found;
-  const ofMonth = (await month.get()).currencies.find((/** @type {any} */ each) =>
-    nameOfMoney(each) === nameOfMoney(found)
-  );
+  const isSame = (/** @type {any} */ row) => nameOfMoney(row) === nameOfMoney(found);
+  const ofMonth = (await month()).currencies.find(isSame);
   await keys;
-  const field = state.by.startsWith("tags.")
-    ? state.by
-    : tagKeys.size > 0
-    ? `tags.${[...tagKeys][0]}`
-    : undefined;
-  const without = field === undefined ? undefined : await ask("costs/aggregate", {
-    ...rangeParams(state),
-    where: [...state.where, `${fieldName(field)} missing`],
-  }, { signal });
-  const untagged = without && rowsOf(without).find((row) => nameOfMoney(row) === nameOfMoney(found));
+  const [key] = tagKeys;
+  const field = state.by.startsWith("tags.") ? state.by : key && `tags.${key}`;
+  const where = field && [...state.where, `${fieldName(field)} missing`];
+  const untagged = where && (await rows("costs/aggregate", { ...rangeParams(state), where })).find(isSame);
   const complete = dataEnd && timeOf(dataEnd) < timeOf(endTime)
     ? `, complete to ${day(timeOf(dataEnd) - 1, state.zone)}`
     : "";
@@ -267,11 +225,11 @@ export const averageCard = ({ averagePerDay, currency, trend }) =>
  * Reads the keys of tags that the newest entries have, once, and draws the filters again.
  * @param {Context} context
  */
-async function readTagKeys({ state, signal, redraw }) {
+async function readTagKeys({ state, rows, redraw }) {
   if (hasTagKeys) return;
   try {
-    const found = await ask("costs", { ...rangeParams(state), limit: 200, order: "desc" }, { signal });
-    for (const { tags } of rowsOf(found)) for (const key of Object.keys(tags ?? {})) tagKeys.add(key);
+    const found = await rows("costs", { ...rangeParams(state), limit: 200, order: "desc" });
+    for (const { tags } of found) for (const key of Object.keys(tags ?? {})) tagKeys.add(key);
     hasTagKeys = true;
     redraw();
   } catch { /* the list has fields only */ }
@@ -279,13 +237,9 @@ async function readTagKeys({ state, signal, redraw }) {
 
 /** Order and colors of groups: those of the ranked table. @param {any} found */
 function colorsOf(found) {
+  /** @type {any[]} */
   const rows = found.breakdowns[0]?.rows ?? [];
-  return new Map(
-    rows.map((
-      /** @type {any} */ row,
-      /** @type {number} */ i,
-    ) => [groupName(row), row.isOther ? COLORS - 1 : i]),
-  );
+  return new Map(rows.map((row, i) => [groupName(row), row.isOther ? COLORS - 1 : i]));
 }
 
 /**
@@ -307,30 +261,21 @@ export function costSeries(all, { found, by, bucket, zone }) {
     values[at] = values[at] === null ? row.total : addAmounts([values[at], row.total]);
     groups.set(name, values);
   }
-  const drawn = [...groups].map(([name, values]) => ({
-    name,
-    color: colors.get(name) ?? COLORS - 1,
-    amounts: values,
-    values: values.map(Number),
-  }))
-    .sort((a, b) => a.color - b.color);
-  const labels = times.map((time) => bucketLabel(time, { bucket, zone: zone }));
-  const title = `Costs of ${times.length} buckets of ${bucket} by ${by} in ${
-    nameOfMoney(found)
-  }. The table below has the totals.`;
-  return { times, ends, drawn, labels, title };
+  const drawn = [...groups].map(([name, amounts]) => {
+    const color = colors.get(name) ?? COLORS - 1;
+    return { name, color, amounts, values: amounts.map(Number) };
+  }).sort((a, b) => a.color - b.color);
+  const labels = times.map((time) => bucketLabel(time, { bucket, zone }));
+  const title = `Costs of ${times.length} buckets of ${bucket} by ${by} in ${nameOfMoney(found)}.`;
+  return { times, ends, drawn, labels, title: `${title} The table below has the totals.` };
 }
 
 /** @param {Context} context */
 function series({ state, signal, go }, /** @type {any} */ found, /** @type {any} */ answer) {
   if (!found) return empty("Nothing to draw.");
   const bucket = bucketOfRange(state.range);
-  const { times, ends, drawn, labels, title } = costSeries(rowsOf(answer), {
-    found,
-    by: state.by,
-    bucket,
-    zone: state.zone,
-  });
+  const options = { found, by: state.by, bucket, zone: state.zone };
+  const { times, ends, drawn, labels, title } = costSeries(rowsOf(answer), options);
   return chart({
     signal,
     count: times.length,
@@ -355,28 +300,25 @@ function series({ state, signal, go }, /** @type {any} */ found, /** @type {any}
 
 /**
  * A table of groups, the most expensive first.
- * @param {import("./main.js").Links} context @param {any} found @param {any} [breakdown]
+ * @param {Links} context @param {any} found @param {any} [breakdown]
  */
 export function ranked({ state, to }, found, breakdown = found?.breakdowns[0]) {
   if (!found) return empty("No groups.");
   const colors = colorsOf(found);
   const { currency } = found;
+  const hrefOf = (/** @type {any} */ { group }) =>
+    to({ where: [...new Set([...state.where, condition(state.by, Object.values(group)[0])])] });
   return table(`Costs by ${state.by} in ${nameOfMoney(found)}`, breakdown?.rows ?? [], [
     text(state.by, (row) => [
       swatch(colors.get(groupName(row)) ?? 0),
-      row.isOther ? groupName(row) : link(
-        to({
-          where: [...new Set([...state.where, condition(state.by, Object.values(row.group)[0])])],
-        }),
-        groupName(row),
-      ),
+      row.isOther ? groupName(row) : link(hrefOf(row), groupName(row)),
     ]),
     num("total", (row) => amount(row.total, currency)),
     num("share", (row) => percent(row.share)),
-    text("", (row) => shareBar(row.share, `s${colors.get(groupName(row)) ?? 0}`), "wide"),
-    num("period before", (row) => amount(row.sameDaysTotal ?? row.previousTotal ?? "0", currency), "wide"),
+    wide.text("", (row) => shareBar(row.share, `s${colors.get(groupName(row)) ?? 0}`)),
+    wide.num("period before", (row) => amount(row.sameDaysTotal ?? row.previousTotal ?? "0", currency)),
     num("change", (row) => changeOf(row.sameDaysTotal === undefined ? row.change : row.sameDaysChange)),
-    num("costs", (row) => count(row.count), "wide"),
+    wide.num("costs", (row) => count(row.count)),
   ]);
 }
 
@@ -390,7 +332,7 @@ function save({ state }, /** @type {any} */ { found }) {
 }
 
 /** @param {Context} context @param {any} summary */
-async function entries({ state, signal, to, go }, summary) {
+async function entries({ state, rows, to, go }, summary) {
   if (!summary) return empty("No entries.");
   if (state.more.entries !== "1") {
     const show = () => go({ more: { ...state.more, entries: "1" } });
@@ -398,29 +340,21 @@ async function entries({ state, signal, to, go }, summary) {
   }
   const { currency, basis } = summary;
   const where = [...state.where, condition("currency", currency), `basis${basis ? "=" : "!="}estimated`];
-  const found = rowsOf(
-    await ask("costs", { ...rangeParams(state), where, limit: ENTRIES, order: "desc" }, { signal }),
-  );
+  const found = await rows("costs", { ...rangeParams(state), where, limit: ENTRIES, order: "desc" });
   if (found.length === 0) return empty("No entries in this range.");
+  const hrefOf = (/** @type {string | null} */ id) =>
+    to({ where: [...state.where, condition("resourceId", id)] });
+  const tag = (/** @type {[string, any]} */ [key, value]) => h("span", { class: "tag" }, `${key}=${value}`);
   return [
     table("Newest entries", found, [
       text("time", ({ timestamp }) => dateTime(timestamp, state.zone)),
       num("amount", (row) => amount(row.amount, row.currency)),
       text("currency", nameOfMoney),
       text("category", ({ category }) => category),
-      text("service", ({ serviceName }) => serviceName ?? "", "wide"),
-      text(
-        "resource",
-        ({ resourceId }) =>
-          link(to({ where: [...state.where, condition("resourceId", resourceId)] }), resourceId),
-      ),
-      text(
-        "tags",
-        ({ tags }) =>
-          Object.entries(tags ?? {}).map(([key, value]) => h("span", { class: "tag" }, `${key}=${value}`)),
-        "wide",
-      ),
-      text("entry", ({ entryId }) => code(entryId), "wide"),
+      wide.text("service", ({ serviceName }) => serviceName ?? ""),
+      text("resource", ({ resourceId }) => link(hrefOf(resourceId), resourceId)),
+      wide.text("tags", ({ tags }) => Object.entries(tags ?? {}).map(tag)),
+      wide.text("entry", ({ entryId }) => code(entryId)),
     ]),
     quiet(
       found.length === ENTRIES ? `The newest ${ENTRIES} entries. All: ` : "All of them. As a file: ",

@@ -1,18 +1,13 @@
 // @ts-check
-/**
- * Data: stored, waiting and refused records, and retention.
- *
- * @module
- */
-import { ask } from "./api.js";
+/** Data: stored, waiting and refused records, and retention. */
 import { bytes, count, dateTime, day, timeOf } from "./format.js";
 import { ageOf } from "./series.js";
 import { h } from "./tree.js";
-import { amount, badge, card, cards, code, empty, num, panel, quiet, table, text } from "./ui.js";
+import { amount, badge, card, cards, code, empty, num, or, panel, quiet, table, text, wide } from "./ui.js";
 
-/** @typedef {import("./main.js").Context} Context */
+/** @import { Context, Page } from "./main.js" */
 
-/** @type {import("./main.js").Page} */
+/** @type {Page} */
 export const dataPage = {
   name: "data",
   title: "Data",
@@ -22,12 +17,8 @@ export const dataPage = {
 
 /** @param {Context} context */
 function show(context) {
-  const { state, signal } = context;
-  const { zone } = state;
-  /** @type {Promise<any> | undefined} */
-  let view;
-  context.refreshers.push(() => view = undefined);
-  const read = () => view ??= ask("views/data", {}, { signal });
+  const { zone } = context.state;
+  const read = context.once(() => context.ask("views/data"));
   return [
     panel(context, { kind: "plain" }, async () => storage(await read(), zone)),
     panel(context, { title: "Datasets" }, async () => datasets(await read(), zone)),
@@ -43,19 +34,15 @@ function show(context) {
 function storage({ storage, at, sources, datasets }, zone) {
   const rows = datasetsOf(datasets).reduce((sum, { rows }) => sum + rows, 0);
   const size = Object.entries(storage).find(([name]) => name.endsWith("SizeBytes"));
-  const late =
-    sources.toSorted((/** @type {any} */ a, /** @type {any} */ b) =>
-      timeOf(a.deliveredAt) - timeOf(b.deliveredAt)
-    )[0];
+  /** @type {any[]} */
+  const feeds = sources;
+  const [late] = feeds.toSorted((a, b) => timeOf(a.deliveredAt) - timeOf(b.deliveredAt));
+  const ageOfLate = late ? ageOf(timeOf(late.deliveredAt), timeOf(at)) : "–";
   return [
     cards(
       card("Records", count(rows)),
       size && card("Size", bytes(Number(size[1]))),
-      card(
-        "Oldest feed",
-        late ? ageOf(timeOf(late.deliveredAt), timeOf(at)) : "–",
-        late ? late.source : "no bill was imported",
-      ),
+      card("Oldest feed", ageOfLate, late ? late.source : "no bill was imported"),
     ),
     quiet(
       `At ${dateTime(at, zone)} (${zone}). `,
@@ -67,7 +54,7 @@ function storage({ storage, at, sources, datasets }, zone) {
 }
 
 /** @param {any} datasets A list, or an object by name. @returns {any[]} */
-function datasetsOf(datasets) {
+export function datasetsOf(datasets) {
   return Array.isArray(datasets)
     ? datasets
     : Object.entries(datasets).map(([dataset, rest]) => ({ dataset, .../** @type {object} */ (rest) }));
@@ -75,22 +62,19 @@ function datasetsOf(datasets) {
 
 /** @param {any} view @param {string} zone */
 function datasets({ datasets, at }, zone) {
+  const age = (/** @type {number | string} */ time) => ageOf(timeOf(time), timeOf(at));
   return table("Datasets", datasetsOf(datasets), [
     text("dataset", ({ dataset }) => dataset),
     num("records", ({ rows }) => count(rows)),
-    num("oldest", ({ oldest }) => day(oldest, zone), "wide"),
+    wide.num("oldest", ({ oldest }) => day(oldest, zone)),
     num(
       "newest",
-      ({ newest }) =>
-        newest === undefined
-          ? "–"
-          : h("span", { title: dateTime(newest, zone) }, ageOf(timeOf(newest), timeOf(at))),
+      ({ newest }) => or(newest, () => h("span", { title: dateTime(newest, zone) }, age(newest))),
     ),
     num("kept", ({ retentionDays }) => retentionDays === undefined ? "for good" : `${retentionDays} days`),
-    num(
+    wide.num(
       "size",
-      ({ tableBytes, indexBytes = 0 }) => tableBytes === undefined ? "–" : bytes(tableBytes + indexBytes),
-      "wide",
+      ({ tableBytes, indexBytes = 0 }) => or(tableBytes, () => bytes(tableBytes + indexBytes)),
     ),
   ]);
 }
@@ -99,31 +83,23 @@ const SETTLED = ["committed", "duplicates", "deadLettered", "dropped", "spooled"
 
 /** @param {any} view */
 function counters({ pipelines }) {
-  const rows = Object.entries(pipelines ?? {}).filter(([, { accepted, refused }]) =>
-    accepted > 0 || refused > 0
-  );
+  const rows = Object.entries(pipelines ?? {}).filter(([, stats]) => stats.accepted > 0 || stats.refused > 0);
   if (rows.length === 0) {
     return empty("This server has taken in no record since its start.", "openfinops collect --send URL");
   }
-  const number = (
-    /** @type {string} */ name,
-    kind = "",
-  ) => (num(name, (/** @type {any} */ [, stats]) => count(stats[name] ?? 0), kind));
+  const number = (/** @type {string} */ name, columns = wide) =>
+    columns.num(name, ([, stats]) => count(stats[name] ?? 0));
+  const settled = (/** @type {any} */ stats) => SETTLED.reduce((sum, name) => sum + (stats[name] ?? 0), 0);
   return table("Counters: what was accepted is committed, waits, or is accounted for", rows, [
     text("dataset", ([dataset]) => dataset),
-    number("accepted"),
-    ...SETTLED.map((name) => number(name, ["committed", "spooled"].includes(name) ? "" : "wide")),
-    text("adds up", ([, stats]) =>
-      badge(
-        stats.accepted === SETTLED.reduce((sum, name) => sum + (stats[name] ?? 0), 0) ? "ok" : "critical",
-      )),
-    number("retries", "wide"),
-    num("spool", ([, { spoolBytes }]) => bytes(spoolBytes ?? 0), "wide"),
-    num(
+    number("accepted", { text, num }),
+    ...SETTLED.map((name) => number(name, ["committed", "spooled"].includes(name) ? { text, num } : wide)),
+    text("adds up", ([, stats]) => badge(stats.accepted === settled(stats) ? "ok" : "critical")),
+    number("retries"),
+    wide.num("spool", ([, { spoolBytes }]) => bytes(spoolBytes ?? 0)),
+    wide.num(
       "oldest waiting",
-      ([, { oldestUnacknowledgedMs }]) =>
-        oldestUnacknowledgedMs ? `${(oldestUnacknowledgedMs / 1_000).toFixed(1)} s` : "–",
-      "wide",
+      ([, { oldestUnacknowledgedMs: ms }]) => ms ? `${(ms / 1_000).toFixed(1)} s` : "–",
     ),
   ]);
 }
@@ -173,9 +149,9 @@ function deliveries({ deliveries, sources, at }, zone) {
     table("Newest deliveries", deliveries, [
       text("time", ({ at }) => dateTime(at, zone)),
       text("files", ({ files }) => files.join(", ")),
-      num("delivered", ({ delivered }) => count(delivered), "wide"),
+      wide.num("delivered", ({ delivered }) => count(delivered)),
       num("stored", ({ rows }) => count(rows)),
-      text("delivery", ({ id }) => code(id), "wide"),
+      wide.text("delivery", ({ id }) => code(id)),
     ]),
   ];
 }
@@ -186,13 +162,13 @@ function totals({ totals, policies = [] }) {
     totals.length === 0 ? empty("No costs.") : table("Exact totals", totals, [
       text("currency", ({ currency, basis }) => basis ? `${currency} ${basis}` : currency),
       num("total", ({ total, currency }) => amount(total, currency)),
-      num("exact", ({ total }) => code(total), "wide"),
+      wide.num("exact", ({ total }) => code(total)),
       num("costs", (row) => count(row.count)),
     ]),
     policies.length > 0 && table("Policies of the database", policies, [
       text("policy", ({ policy }) => policy.replaceAll("_", " ")),
       text("of", ({ table }) => table),
-      text("every", ({ every }) => every, "wide"),
+      wide.text("every", ({ every }) => every),
       text("last", ({ lastStatus = "not yet" }) => badge(lastStatus)),
       num("failures", ({ failures }) => count(failures)),
     ]),

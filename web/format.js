@@ -1,9 +1,5 @@
 // @ts-check
-/**
- * Numbers, money and times for people.
- *
- * @module
- */
+/** Numbers, money and times for people. */
 
 /** @type {Map<string, number>} */
 const minorDigits = new Map();
@@ -76,8 +72,8 @@ export function percent(value, digits = 1) {
 }
 
 /** @param {number | undefined} value */
-export function change(value) {
-  return value === undefined ? "–" : `${value > 0 ? "+" : ""}${value.toFixed(1)} %`;
+export function change(value, digits = 1) {
+  return value === undefined ? "–" : `${value > 0 ? "+" : ""}${value.toFixed(digits)} %`;
 }
 
 /** @param {number} value */

@@ -1,10 +1,6 @@
 // @ts-check
-/**
- * The page: navigation, filters, and the page that the address names.
- *
- * @module
- */
-import { setToken, takeToken } from "./api.js";
+/** The page: navigation, filters, and the page that the address names. */
+import { ask, rowsOf, setToken, takeToken } from "./api.js";
 import { budgetsPage } from "./budgets.js";
 import { clustersPage } from "./clusters.js";
 import { costsPage } from "./costs.js";
@@ -14,15 +10,21 @@ import { isZone, months, PRESETS, readState, writeState } from "./state.js";
 import { h, toDom } from "./tree.js";
 import { code, field, quiet, select, suggestions } from "./ui.js";
 
+/** @import { Params } from "./api.js" */
+/** @import { State } from "./state.js" */
+
 /**
  * Context of a page.
  *
  * @typedef {object} Context
- * @property {import("./state.js").State} state
+ * @property {State} state
  * @property {AbortSignal} signal Aborts when another page or question takes over: its requests end.
+ * @property {(path: string, params?: Params) => Promise<any>} ask Asks a route of the API.
+ * @property {(path: string, params?: Params) => Promise<any[]>} rows Rows of the answer of a route.
+ * @property {(load: () => Promise<any>) => () => Promise<any>} once Shares what is loaded until the next refresh.
  * @property {(() => void)[]} refreshers Called by live refresh.
- * @property {(changes: Partial<import("./state.js").State>) => void} go Moves to a changed address.
- * @property {(changes: Partial<import("./state.js").State>) => string} to The address of a change.
+ * @property {(changes: Partial<State>) => void} go Moves to a changed address.
+ * @property {(changes: Partial<State>) => string} to The address of a change.
  * @property {(error: Error) => void} askForToken
  * @property {() => void} redraw Draws the filters again, when there is more to choose from.
  */
@@ -62,10 +64,19 @@ function show() {
   state.page = page.name;
   controller.abort();
   controller = new AbortController();
+  const { signal } = controller;
   /** @type {Context} */
   const context = {
     state,
-    signal: controller.signal,
+    signal,
+    ask: (path, params) => ask(path, params, { signal }),
+    rows: async (path, params) => rowsOf(await ask(path, params, { signal })),
+    once(load) {
+      /** @type {Promise<any> | undefined} */
+      let found;
+      context.refreshers.push(() => found = undefined);
+      return () => found ??= load();
+    },
     refreshers: [],
     go: (changes) => location.assign(writeState({ ...state, ...changes })),
     to: (changes) => writeState({ ...state, ...changes }),
@@ -77,15 +88,12 @@ function show() {
   current = context;
   document.title = `${page.title} · OpenFinOps`;
   document.documentElement.dataset.theme = state.theme || "auto";
+  const links = PAGES.map(({ name, title }) => {
+    const href = context.to({ page: name, more: {} });
+    return h("a", { href, "aria-current": name === page.name && "page" }, title);
+  });
   keepFocus(() => {
-    byId("nav").replaceChildren(
-      toDom(PAGES.map(({ name, title }) =>
-        h("a", {
-          href: context.to({ page: name, more: {} }),
-          "aria-current": name === page.name ? "page" : undefined,
-        }, title)
-      )),
-    );
+    byId("nav").replaceChildren(toDom(links));
     byId("tools").replaceChildren(toDom(toolsOf(context)));
     byId("filters").replaceChildren(toDom(filtersOf(page, context)));
   });
@@ -104,13 +112,9 @@ function keepFocus(draw) {
 /** @param {Context} context */
 function toolsOf({ state, go }) {
   const onchange = () => go({ live: !state.live });
+  const live = h("input", { type: "checkbox", id: "live", checked: state.live, onchange });
   return [
-    h(
-      "label",
-      { class: "check" },
-      h("input", { type: "checkbox", id: "live", checked: state.live, onchange }),
-      "Live",
-    ),
+    h("label", { class: "check" }, live, "Live"),
     select("Theme", {
       value: state.theme,
       options: [["", "Auto"], ["light", "Light"], ["dark", "Dark"]],
@@ -123,11 +127,9 @@ function toolsOf({ state, go }) {
 function filtersOf(page, context) {
   const { state, go } = context;
   const isOwn = state.range.includes("..");
-  const all = /** @type {[string, string][]} */ ([
-    ...Object.entries(PRESETS),
-    ...months(state.zone).map((month) => [month, month]),
-  ]);
-  const known = all.some(([value]) => value === state.range);
+  const all = Object.entries(PRESETS);
+  for (const month of months(state.zone)) all.push([month, month]);
+  if (!isOwn && !all.some(([value]) => value === state.range)) all.push([state.range, state.range]);
   const [from, until = ""] = isOwn ? state.range.split("..") : [];
   /** @param {string} label @param {string} value @param {(value: string) => void} set */
   const date = (label, value, set) => {
@@ -138,11 +140,7 @@ function filtersOf(page, context) {
   return [
     page.filters.includes("range") && select("Range", {
       value: isOwn ? ".." : state.range,
-      options: [
-        ...all,
-        ...(known || isOwn ? [] : [/** @type {[string, string]} */ ([state.range, state.range])]),
-        ["..", "From … until …"],
-      ],
+      options: [...all, ["..", "From … until …"]],
       onchange: (range) => go({ range: range === ".." ? `${today}..` : range }),
     }),
     page.filters.includes("range") && isOwn && [
@@ -162,11 +160,8 @@ function zoneField({ state, go }) {
     if (isZone(target.value)) go({ zone: target.value });
     else target.value = state.zone;
   };
-  return field(
-    "Time zone",
-    { id: "zone", list: "zones", value: state.zone, onchange },
-    suggestions("zones", zones),
-  );
+  const attributes = { id: "zone", list: "zones", value: state.zone, onchange };
+  return field("Time zone", attributes, suggestions("zones", zones));
 }
 
 /** @param {Error} error */

@@ -1,10 +1,5 @@
 // @ts-check
-/**
- * Language models: tokens, requests, latency, cost of a million tokens, and models without a price.
- *
- * @module
- */
-import { ask, rowsOf } from "./api.js";
+/** Language models: tokens, requests, latency, cost of a million tokens, and models without a price. */
 import { stackedBars } from "./charts.js";
 import { bucketLabel, count, day, milliseconds, NONE, short, timeOf } from "./format.js";
 import { linesOf } from "./series.js";
@@ -31,11 +26,12 @@ import {
   table,
   text,
   tipOf,
+  wide,
 } from "./ui.js";
 
-/** @typedef {import("./main.js").Context} Context */
+/** @import { Context, Links, Page } from "./main.js" */
 
-/** @type {import("./main.js").Page} */
+/** @type {Page} */
 export const modelsPage = {
   name: "models",
   title: "Models",
@@ -55,24 +51,17 @@ export const modelsPage = {
 
 /** @param {Context} context */
 function show(context) {
-  const { state, signal } = context;
-  const { tag = "team", provider, model, value } = state.more;
-  /** @type {Promise<any> | undefined} */
-  let view;
-  context.refreshers.push(() => view = undefined);
-  const read = () =>
-    view ??= ask("views/models", { ...rangeParams(state), by: tag || "team", provider, model, value }, {
-      signal,
-    });
+  const { state } = context;
+  const { tag, provider, model, value } = state.more;
+  const by = tag || "team";
+  const params = { ...rangeParams(state), by, provider, model, value };
+  const read = context.once(() => context.ask("views/models", params));
+  const saveButton = button("Save CSV", async () => save(context, await read()));
   return [
     panel(context, { kind: "plain" }, async () => totals(await read())),
     panel(context, { title: "Tokens over time" }, () => tokens(context)),
-    panel(
-      context,
-      { title: "Models", tools: button("Save CSV", async () => save(context, await read())) },
-      async () => models(context, await read()),
-    ),
-    panel(context, { title: `By ${tag || "team"}` }, async () => tags(context, await read())),
+    panel(context, { title: "Models", tools: saveButton }, async () => models(context, await read())),
+    panel(context, { title: `By ${by}` }, async () => tags(context, await read())),
     panel(context, { title: "Own GPUs beside vendors" }, async () => own(context, await read())),
     panel(context, { title: "Models without a price" }, async () => unpriced(await read())),
   ];
@@ -87,17 +76,8 @@ export function totals({ models }) {
     models.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + (each[field] ?? 0), 0);
   return cards(
     card("Requests", big(add("requests"))),
-    card("Tokens", big(add("tokens")), [
-      short(add("inputTokens")),
-      " in, ",
-      short(add("outputTokens")),
-      " out",
-    ]),
-    card(
-      "Read from cache",
-      big(add("cacheReadTokens")),
-      "tokens, part of the input",
-    ),
+    card("Tokens", big(add("tokens")), `${short(add("inputTokens"))} in, ${short(add("outputTokens"))} out`),
+    card("Read from cache", big(add("cacheReadTokens")), "tokens, part of the input"),
     card("Models", count(models.length)),
   );
 }
@@ -117,7 +97,7 @@ export function tokenSeries(rows) {
 }
 
 /** @param {Context} context */
-async function tokens({ state, signal }) {
+async function tokens({ state, signal, rows: ask }) {
   const bucket = bucketOfRange(state.range);
   const { tag = "team", provider, model, value } = state.more;
   const where = [
@@ -125,17 +105,15 @@ async function tokens({ state, signal }) {
     model && `model=${JSON.stringify(model)}`,
     value && `tags.${tag}=${JSON.stringify(value)}`,
   ].filter(Boolean);
-  const rows = rowsOf(
-    await ask("usage/aggregate", {
-      ...rangeParams(state),
-      where: /** @type {string[]} */ (where),
-      "group-by": "model",
-      bucket,
-      measure: "inputTokens.sum,outputTokens.sum",
-      top: 8,
-      "empty-buckets": "true",
-    }, { signal }),
-  );
+  const rows = await ask("usage/aggregate", {
+    ...rangeParams(state),
+    where: /** @type {string[]} */ (where),
+    "group-by": "model",
+    bucket,
+    measure: "inputTokens.sum,outputTokens.sum",
+    top: 8,
+    "empty-buckets": "true",
+  });
   if (rows.length === 0) return empty("Nothing to draw.");
   const { times, drawn } = tokenSeries(rows);
   return chart({
@@ -151,11 +129,8 @@ async function tokens({ state, signal }) {
     tell: (at) =>
       tipOf(
         `${day(times[at], state.zone)} · ${count(sum(drawn.map(({ values }) => values[at])))} tokens`,
-        drawn.filter(({ values }) => values[at]).map(({ name, color, values }) => ({
-          name,
-          color,
-          value: count(values[at] ?? 0),
-        })),
+        drawn.filter(({ values }) => values[at])
+          .map(({ name, color, values }) => ({ name, color, value: count(values[at] ?? 0) })),
       ),
   });
 }
@@ -171,23 +146,20 @@ function sum(values) {
 const USAGE = [
   num("requests", ({ requests }) => count(requests)),
   num("tokens", ({ tokens }) => big(tokens)),
-  num("median", ({ durationP50 }) => or(durationP50, milliseconds), "wide"),
-  num("p95", ({ durationP95 }) => or(durationP95, milliseconds), "wide"),
-  num("first token", ({ firstTokenP50 }) => or(firstTokenP50, milliseconds), "wide"),
-  num(
-    "cost",
-    ({ costs }) => or(list(costs), (all) => all.map(({ cost, currency }) => priced(cost, currency))),
-  ),
-  num("per 1M tokens", ({ costs }) => or(list(costs), (all) => all.map(perMillion))),
+  wide.num("median", ({ durationP50 }) => or(durationP50, milliseconds)),
+  wide.num("p95", ({ durationP95 }) => or(durationP95, milliseconds)),
+  wide.num("first token", ({ firstTokenP50 }) => or(firstTokenP50, milliseconds)),
+  num("cost", ({ costs }) => each(costs, ({ cost, currency }) => priced(cost, currency))),
+  num("per 1M tokens", ({ costs }) => each(costs, perMillion)),
 ];
 
-/** @param {Cost[]} costs */
-const list = (costs) => costs.length === 0 ? undefined : costs;
+/** @param {Cost[]} costs @param {(cost: Cost) => any} show */
+const each = (costs, show) => costs.length === 0 ? "–" : costs.map(show);
 /** @param {Cost} cost */
 const perMillion = ({ costPerMillionTokens, currency }) =>
   or(costPerMillionTokens, (each) => priced(each, currency));
 
-/** @param {import("./main.js").Links} context @param {any} view */
+/** @param {Links} context @param {any} view */
 export function models({ state, to }, { models }) {
   if (models.length === 0) return empty("No models.");
   /** @param {string} name @param {string | null} value */
@@ -200,7 +172,7 @@ export function models({ state, to }, { models }) {
   ]);
 }
 
-/** @param {import("./main.js").Links} context */
+/** @param {Links} context */
 export function tags(context, /** @type {any} */ { tags, by }) {
   if (tags.length === 0) return empty("No usage.");
   const { state, to } = context;
@@ -211,8 +183,8 @@ export function tags(context, /** @type {any} */ { tags, by }) {
 }
 
 /** @param {Context} context @param {any} view */
-async function own({ state, signal }, view) {
-  return ownTable(view, await ask("views/allocation", { ...rangeParams(state), by: "model" }, { signal }));
+async function own({ state, ask }, view) {
+  return ownTable(view, await ask("views/allocation", { ...rangeParams(state), by: "model" }));
 }
 
 /** Cost of a million tokens of own GPUs beside vendors, the cheapest first. @param {any} view @param {any} allocation */
@@ -254,7 +226,7 @@ export function unpriced({ unpriced, models }) {
       text("provider", ({ provider }) => provider ?? NONE),
       text("unit", ({ unit }) => unit),
       num("quantity", ({ quantity }) => count(Number(quantity))),
-      num("records", ({ records }) => count(records), "wide"),
+      wide.num("records", ({ records }) => count(records)),
     ]),
     quiet(
       "No total has their cost. Set a price: ",

@@ -1,29 +1,16 @@
 // @ts-check
-/**
- * Long series by uPlot, which draws thousands of points.
- *
- * @module
- */
-import { age, bucketLabel, dateTime, short } from "./format.js";
-import { h, toDom } from "./tree.js";
+/** Long series by uPlot, which draws thousands of points. */
+import { age, bucketLabel, dateTime } from "./format.js";
+import { h, onResize, toElement } from "./tree.js";
+import { shortOr } from "./ui.js";
 
-/** @typedef {(...of: any[]) => any} Fn */
+/** @typedef {{ name: string, color: number, values: (number | null)[] }} Line */
+/** @typedef {{ times: number[], lines: Line[], zone: string, title: string, unit?: string }} Lines */
 
-/**
- * @typedef {object} Line
- * @property {string} name
- * @property {number} color
- * @property {(number | null)[]} values
- */
-
-/**
- * Draws lines over time.
- * @param {{ times: number[], lines: Line[], zone: string, title: string, unit?: string, height?: number, signal: AbortSignal }} options
- */
+/** Draws lines over time. @param {Lines & { height?: number, signal: AbortSignal }} options */
 export function timeSeries({ times, lines, zone, title, unit = "", height = 180, signal }) {
-  const box = /** @type {HTMLElement} */ (toDom(
-    h("div", { class: "series", role: "img", "aria-label": describe({ times, lines, zone, title, unit }) }),
-  ));
+  const label = describe({ times, lines, zone, title, unit });
+  const box = toElement(h("div", { class: "series", role: "img", "aria-label": label }));
   /** @type {any} */
   let plot;
   const draw = () => {
@@ -40,33 +27,32 @@ export function timeSeries({ times, lines, zone, title, unit = "", height = 180,
       ticks: { show: false },
       font: "11px system-ui, sans-serif",
     };
-    const show =
-      /** @type {Fn} */ ((_, value) =>
-        value === null || value === undefined ? "–" : `${short(value)}${unit}`);
-    const names =
-      /** @type {Fn} */ ((_, /** @type {number[]} */ at) =>
-        at.map((seconds) => label(seconds * 1_000, { times, zone })));
-    const values = /** @type {Fn} */ ((_, /** @type {number[]} */ all) => all.map((value) => show(_, value)));
-    const range =
-      /** @type {Fn} */ ((_, low, high) =>
-        unit === " %" ? [0, Math.max(100, high)] : [Math.min(0, low), high > 0 ? high * 1.1 : 1]);
-    const time = /** @type {Fn} */ ((_, seconds) => seconds ? dateTime(seconds * 1_000, zone) : "–");
+    // Callbacks of uPlot, which passes itself as the first argument.
+    /** @type {Record<string, (_: any, first: any, second: any) => any>} */
+    const of = {
+      show: (_, value) => shortOr(value, unit),
+      time: (_, seconds) => seconds ? dateTime(seconds * 1_000, zone) : "–",
+      names: (_, all) => all.map((/** @type {number} */ seconds) => tick(seconds * 1_000, { times, zone })),
+      values: (_, all) => all.map((/** @type {number} */ value) => shortOr(value, unit)),
+      range: (_, low, high) =>
+        unit === " %" ? [0, Math.max(100, high)] : [Math.min(0, low), high > 0 ? high * 1.1 : 1],
+    };
     plot = new /** @type {any} */ (globalThis).uPlot(
       {
         width,
         height,
         tzDate: (/** @type {number} */ seconds) => zoned(seconds * 1_000, zone),
         cursor: { y: false, points: { size: 7 } },
-        scales: { y: { range } },
-        axes: [{ ...axis, space: 70, size: 30, values: names }, { ...axis, size: 52, values }],
+        scales: { y: { range: of.range } },
+        axes: [{ ...axis, space: 70, size: 30, values: of.names }, { ...axis, size: 52, values: of.values }],
         series: [
-          { label: "Time", value: time },
+          { label: "Time", value: of.time },
           ...lines.map(({ name, color: number }) => ({
             label: name,
             stroke: color(`--c${number}`),
             width: 1.5,
             points: { show: times.length < 3 },
-            value: show,
+            value: of.show,
           })),
         ],
       },
@@ -74,8 +60,7 @@ export function timeSeries({ times, lines, zone, title, unit = "", height = 180,
       box,
     );
   };
-  const observer = new ResizeObserver(draw);
-  observer.observe(box);
+  onResize(box, draw, signal);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   const redraw = () => {
     plot?.destroy();
@@ -83,63 +68,33 @@ export function timeSeries({ times, lines, zone, title, unit = "", height = 180,
     draw();
   };
   scheme.addEventListener("change", redraw, { signal });
-  signal.addEventListener("abort", () => {
-    observer.disconnect();
-    plot?.destroy();
-  });
+  signal.addEventListener("abort", () => plot?.destroy());
   return box;
 }
 
 /** Label of a time: a clock, or the day where that begins. @param {number} time @param {{ times: number[], zone: string }} options */
-function label(time, { times, zone }) {
+function tick(time, { times, zone }) {
   const isLong = times[times.length - 1] - times[0] > 4 * 86_400_000;
   const isMidnight = dateTime(time, zone).endsWith(" 00:00");
   return bucketLabel(time, { bucket: isLong || isMidnight ? "1d" : "1h", zone });
 }
 
-/**
- * Words for people who do not see the lines.
- * @param {{ times: number[], lines: Line[], zone: string, title: string, unit: string }} options
- */
+/** Words for people who do not see the lines. @param {Lines} options */
 function describe({ times, lines, zone, title, unit }) {
   if (times.length === 0) return title;
   const last = lines.map(({ name, values }) => {
     const value = values.findLast((value) => value !== null && value !== undefined);
-    return `${name} ${value === null || value === undefined ? "none" : `${short(value)}${unit}`}`;
+    return `${name} ${value === undefined ? "none" : shortOr(value, unit)}`;
   });
   return `${title}, ${dateTime(times[0], zone)} to ${dateTime(times[times.length - 1], zone)}. Newest: ${
     last.join(", ")
   }.`;
 }
 
-/**
- * A date whose local fields are those of a zone, as uPlot reads them.
- * @param {number} time
- * @param {string} zone
- */
+/** A date whose local fields are those of a zone, as uPlot reads them. @param {number} time @param {string} zone */
 function zoned(time, zone) {
-  const parts = Object.fromEntries(
-    new Intl.DateTimeFormat("en-US", {
-      timeZone: zone,
-      hourCycle: "h23",
-      year: "numeric",
-      month: "numeric",
-      day: "numeric",
-      hour: "numeric",
-      minute: "numeric",
-      second: "numeric",
-    })
-      .formatToParts(time).map(({ type, value }) => [type, Number(value)]),
-  );
-  return new Date(
-    parts.year,
-    parts.month - 1,
-    parts.day,
-    parts.hour,
-    parts.minute,
-    parts.second,
-    time % 1_000,
-  );
+  const local = new Date(time).toLocaleString("sv-SE", { timeZone: zone }); // 2026-11-30 14:05:00
+  return new Date(Date.parse(local.replace(" ", "T")) + time % 1_000);
 }
 
 /**

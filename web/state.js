@@ -1,9 +1,5 @@
 // @ts-check
-/**
- * State of the page: all of it is in the address, after `#`.
- *
- * @module
- */
+/** State of the page: all of it is in the address, after `#`. */
 
 /**
  * @typedef {object} State
@@ -21,8 +17,8 @@
 const KNOWN = ["range", "zone", "by", "where", "money", "theme", "live"];
 export const DEFAULTS = { range: "30d", zone: "UTC", by: "category" };
 
-/** Presets, by the words that people see. */
-export const PRESETS = /** @type {const} */ ({
+/** @type {Readonly<Record<string, string>>} Words that people see, by the name of the preset. */
+export const PRESETS = {
   "1d": "Last 24 hours",
   "7d": "Last 7 days",
   "30d": "Last 30 days",
@@ -35,7 +31,7 @@ export const PRESETS = /** @type {const} */ ({
   "last-quarter": "Last quarter",
   "this-year": "This year",
   "last-year": "Last year",
-});
+};
 
 /** Reads the state of an address. @param {string} hash @returns {State} */
 export function readState(hash) {

@@ -1,19 +1,13 @@
 // @ts-check
-/**
- * Elements as plain data: the page turns them into DOM nodes, a report into text. Text is never markup.
- *
- * @module
- */
+/** Elements as plain data: the page turns them into DOM nodes, a report into text. Text is never markup. */
 
-/** @typedef {(event: any) => void} Handler */
-/** @typedef {string | number | null | undefined | false | Element | unknown[]} Child */
-/** @typedef {[tag: string, attributes?: Record<string, string | number | boolean | undefined | null | Handler>, ...children: any[]]} Tree */
+/** @typedef {Record<string, string | number | boolean | undefined | null | ((event: any) => void)>} Attributes */
+/** @typedef {[tag: string, attributes?: Attributes, ...children: any[]]} Tree */
 
 /**
  * Makes an element.
  * @param {string} tag
- * @param {Record<string, string | number | boolean | undefined | null | Handler>} [attributes] `on…` are listeners; false and
- * undefined leave an attribute out.
+ * @param {Attributes} [attributes] `on…` are listeners; false and undefined leave an attribute out.
  * @param {...any} children Trees, texts, numbers, DOM elements; null and false are left out.
  * @returns {any}
  */
@@ -27,7 +21,20 @@ export function isTree(value) {
     typeof value[1] === "object" && value[1] !== null && !Array.isArray(value[1]);
 }
 
+/** @param {unknown} value @returns {value is null | undefined | false} */
+const isAbsent = (value) => value === null || value === undefined || value === false;
+
 const SVG = "http://www.w3.org/2000/svg";
+
+/** Makes the element of a tree. @param {any} tree */
+export const toElement = (tree) => /** @type {HTMLElement} */ (toDom(tree));
+
+/** Draws at once and when the size of an element changes. @param {Element} element @param {() => void} draw @param {AbortSignal} signal */
+export function onResize(element, draw, signal) {
+  const observer = new ResizeObserver(draw);
+  observer.observe(element);
+  signal.addEventListener("abort", () => observer.disconnect());
+}
 
 /**
  * Makes DOM nodes of a tree.
@@ -47,7 +54,7 @@ export function toDom(tree, isSvg = false) {
   const within = isSvg || tag === "svg";
   const element = within ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (isAbsent(value)) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
@@ -57,7 +64,7 @@ export function toDom(tree, isSvg = false) {
 
 /** @param {Node} parent @param {any} child @param {boolean} isSvg */
 function append(parent, child, isSvg) {
-  if (child === null || child === undefined || child === false) return;
+  if (isAbsent(child)) return;
   if (typeof child === "object") parent.appendChild(toDom(child, isSvg));
   else parent.appendChild(document.createTextNode(String(child)));
 }
@@ -66,14 +73,12 @@ const VOID = new Set(["meta", "link", "br", "img", "input", "hr"]);
 
 /** Writes a tree as HTML. Listeners are left out. @param {any} tree @returns {string} */
 export function toHtml(tree) {
-  if (tree === null || tree === undefined || tree === false) return "";
+  if (isAbsent(tree)) return "";
   if (!Array.isArray(tree)) return escapeHtml(String(tree));
   if (!isTree(tree)) return tree.map(toHtml).join("");
   const [tag, attributes = {}, ...children] = tree;
   const written = Object.entries(attributes)
-    .filter(([, value]) =>
-      !["undefined", "function"].includes(typeof value) && value !== null && value !== false
-    )
+    .filter(([, value]) => typeof value !== "function" && !isAbsent(value))
     .map(([name, value]) => ` ${name}="${escapeHtml(value === true ? "" : String(value))}"`).join("");
   if (VOID.has(tag)) return `<${tag}${written}>`;
   return `<${tag}${written}>${children.map(toHtml).join("")}</${tag}>`;
@@ -81,8 +86,6 @@ export function toHtml(tree) {
 
 /** @param {string} text */
 function escapeHtml(text) {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll(
-    '"',
-    "&quot;",
-  );
+  const safe = text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  return safe.replaceAll('"', "&quot;");
 }
