@@ -5,11 +5,14 @@
  */
 import axe from "axe-core/axe.min.js" with { type: "text" };
 import { openBackend } from "../src/config.ts";
+import { TokenAccess } from "../src/server/access.ts";
+import { createToken } from "../src/server/tokens.ts";
 import { money } from "../web/format.js";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { type Browser, evaluate, goTo, openBrowser, type Page, settle } from "./browser.ts";
 import { fillDashboard } from "./dashboard_data.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { openServer } from "./server.ts";
 
 const HOSTILE = "<img src=x onerror=alert(1)>";
 const CLI = new URL("../cli.ts", import.meta.url).pathname;
@@ -233,6 +236,26 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     await page.click("form.token button");
     await settle(page);
     assertEquals(await page.locator("form.token").count(), 0);
+  },
+
+  async "acknowledges an alert with an admin token that is typed in"({ browser }) {
+    const { token, secret } = createToken({ name: "ada", scopes: ["read", "admin"] });
+    const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
+    await using server = await openServer({}, { access });
+    const { hub } = server.resources;
+    await hub.setAlertRule({ name: "idle_gpu", field: "gpuUsage", below: 5, severity: "info" });
+    await hub.systemMetrics.add({ timestamp: Date.now(), clusterId: "prod", nodeId: "n/1", gpuUsage: 1 });
+    await hub.flush();
+    while ((await hub.getAlerts()).length === 0);
+    const page = await browser.open();
+    await page.goto(`${server.url}#/budgets`);
+    await page.fill("form.token input", secret);
+    await page.click("form.token button");
+    await page.click('button:text-is("Acknowledge")');
+    await page.waitForSelector('td:text-matches("^by ")');
+    const [{ acknowledgedAt }] = await hub.getAlerts();
+    assert(acknowledgedAt !== undefined);
+    await page.close();
   },
 
   async "ends the requests of a page that is left"({ open, base }) {

@@ -93,6 +93,9 @@ Deno.test("deno publish includes all loaded modules and little else", async () =
   const others = published.filter((path) => !needed.includes(path));
   assertEquals(needed.filter((path) => !published.includes(path)), []);
   assertEquals(others, ["LICENSE", "README.md"]);
+  const page = published.filter((path) => /^web\/.*\.(js|css|html)$/.test(path));
+  const lines = page.flatMap((path) => Deno.readTextFileSync(new URL(path, ROOT)).trimEnd().split("\n"));
+  assert(page.length > 10 && lines.length <= 3_000, `${lines.length} lines in web/`);
 });
 
 Deno.test("deno.json pins npm packages exactly", () => {
