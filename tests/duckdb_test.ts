@@ -158,6 +158,12 @@ test("names --server when another process has the file", async (folder) => {
     assertEquals([code, out], [1, ""]);
     assertMatch(err, /Cannot open a\.duckdb: another process .* add --server URL .*\[FILE_IN_USE\]\n$/);
   }
+  { // A server with a spool ends, too, so that the system can start it again.
+    const serve = ["serve", "--listen", "127.0.0.1:0", "--spool-directory", "spool"];
+    const { code, err } = await openfinops([...serve, ...at], { cwd: folder.path });
+    assertEquals(code, 1);
+    assertMatch(err, /\[FILE_IN_USE\]\n$/);
+  }
   await backend.close();
   const { code, out } = await openfinops(["database", "test-connection", ...at, "--format", "json"], {
     cwd: folder.path,

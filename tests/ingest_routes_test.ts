@@ -84,6 +84,19 @@ for (const [name, open] of Object.entries(PLACES)) {
   }
 }
 
+Deno.test("An array within an array of records is refused in its place, and shifts no other", async () => {
+  await using server = await openServer();
+  const record = { timestamp: Date.now(), nodeId: "a" };
+  const answer = await server.send("/api/v1/system-metrics", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify([record, [{ x: 1 }, record], { ...record, nodeId: "b", bogus: 1 }]),
+  });
+  const { accepted, errors } = answer.json();
+  assertEquals([answer.status, accepted], [422, 1]);
+  assertEquals(errors.map(({ index }: { index: number }) => index), [1, 2]);
+});
+
 Deno.test("POST tells each refused record by line, field and code, and stores the others", async () => {
   await using server = await openServer();
   const body = [

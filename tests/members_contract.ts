@@ -61,6 +61,7 @@ export function membersContract(
       });
     assertEquals(await writeCosts("x", "y"), counts(2, 0));
     assertEquals(await writeCosts("other", "y", "x", "z"), counts(1, 3)); // two by position, one by key
+    assertEquals(await writeCosts("x", "y"), counts(0, 2)); // nothing is left to look up by key
     assertEquals((await read(backend, costEntries)).map(({ entryId }) => entryId).sort(), ["x", "y", "z"]);
   });
 

@@ -3,6 +3,8 @@ import { BackendError } from "../errors.ts";
 import type { Command } from "./command.ts";
 import { readUrl } from "../query/option_values.ts";
 import { print } from "./output.ts";
+import { CA_OPTION } from "./environment.ts";
+import { readCaCerts } from "./remote_server.ts";
 
 /** Probe of a server with default options. */
 const DEFAULT_URL = "http://127.0.0.1:8430/readyz";
@@ -14,14 +16,16 @@ export const probe: Command = {
   name: "probe",
   positionals: "[URL]",
   maxPositionals: 1,
-  options: [],
+  options: [CA_OPTION],
   examples: ["openfinops probe", "openfinops probe http://127.0.0.1:9464/readyz"],
   async run(given) {
     const url = readUrl("URL", given.positionals[0] ?? DEFAULT_URL);
     if (url.pathname === "/") url.pathname = "/readyz";
     const signal = AbortSignal.timeout(TIMEOUT_MS);
     const failure = { operation: "reach", name: url.href };
-    const response = await fetch(url, { signal, redirect: "manual" }).catch((error) => {
+    const caCerts = readCaCerts(given);
+    using client = caCerts && Deno.createHttpClient({ caCerts });
+    const response = await fetch(url, { signal, redirect: "manual", client }).catch((error) => {
       throw remoteFailure({ ...failure, ...signOf(error) });
     });
     const text = (await response.text().catch(() => "")).slice(0, 500);

@@ -80,11 +80,21 @@ function readConnection(
     options: {
       url,
       token,
-      caCerts: caFile === undefined ? undefined : [readSecretFile(caFile, "the certificates")],
+      caCerts: readCaCerts(given),
     },
     tokenFrom: from,
     isExposed: from !== "no token" && url.protocol === "http:" && !isLocal,
   };
+}
+
+/**
+ * Reads the certificates of `--ca-file`; undefined where it is not given.
+ *
+ * @throws {ConfigError} If they cannot be read.
+ */
+export function readCaCerts(given: Arguments): string[] | undefined {
+  const caFile = given.text(CA_OPTION.name);
+  return caFile === undefined ? undefined : [readSecretFile(caFile, "the certificates")];
 }
 
 /** Returns a function that reads the token, and a name of its place. A file is read each time: it may be renewed. */

@@ -1,3 +1,4 @@
+import { writeWholeFile } from "../transfer/file_writer.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { type Report, writeHtml, writeMarkdown } from "../report/document.ts";
 import { type ReportQuery, REPORTS } from "../report/reports.ts";
@@ -61,7 +62,7 @@ export const report: Command = {
     if (!write) throw invalidValue("output", "a file that ends in .html or .md", output);
     const query = readQuery(given);
     const made = await withBackend(given, "read", (backend) => REPORTS[name](backend, query));
-    await Deno.writeTextFile(output, write(made));
+    await writeWholeFile(output, new Blob([write(made)]).stream());
     note(`Wrote ${output}: ${made.title}, ${made.subtitle}`);
   },
 };

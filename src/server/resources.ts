@@ -52,8 +52,10 @@ export async function openResources(
   };
   const backend = await openBackend(config);
   const { connectionString: _opened, ...shared } = { ...config, backend };
-  const hub = await ObservabilityHub.open(shared);
-  const costs = await CostObservatory.open(shared);
+  const { hub, costs } = await openBoth(shared).catch(async (error) => {
+    await backend.close();
+    throw error;
+  });
   const intake = new MetricIntake({ hub, costs, backend }, options);
   const prune = setInterval(() => {
     // The next interval retries a failure.
@@ -78,4 +80,17 @@ export async function openResources(
     throw unusable[0].error;
   }
   return { hub, costs, backend, config: shared, intake, close };
+}
+
+/** Opens the hub and the observatory, or neither: what stays open keeps the process from ending. */
+async function openBoth(
+  config: PersistenceConfig,
+): Promise<{ hub: ObservabilityHub; costs: CostObservatory }> {
+  const hub = await ObservabilityHub.open(config);
+  try {
+    return { hub, costs: await CostObservatory.open(config) };
+  } catch (error) {
+    await hub.close({ deadlineMs: 0 });
+    throw error;
+  }
 }

@@ -51,13 +51,15 @@ class Scanner {
           this.#end(chunk.subarray(from, at + 1));
         }
       } else {
-        const isBetween = byte <= SPACE || byte === COMMA || byte === OPEN_LIST || byte === CLOSE_LIST ||
-          BOM.includes(byte);
-        if (this.#isValue && (isBetween || byte === OPEN)) this.#end(chunk.subarray(from, at));
-        if (byte === OPEN_LIST) this.#lists++;
+        // An array within an array is a value: taken apart, it would shift the positions of all others.
+        const isOpen = byte === OPEN || (byte === OPEN_LIST && this.#lists > 0);
+        const isBetween = byte <= SPACE || byte === COMMA || (byte === OPEN_LIST && !isOpen) ||
+          byte === CLOSE_LIST || BOM.includes(byte);
+        if (this.#isValue && (isBetween || isOpen)) this.#end(chunk.subarray(from, at));
+        if (byte === OPEN_LIST && !isOpen) this.#lists++;
         if (byte === CLOSE_LIST) this.#lists--;
         if (isBetween) continue;
-        if (byte === OPEN) this.#depth = 1;
+        if (isOpen) this.#depth = 1;
         if (byte === QUOTE) this.#isText = true;
         if (this.#isValue) continue;
         this.#isValue = true;

@@ -30,7 +30,7 @@ export function writeBatch(
     }
     const stored = members && await addMembers(session, dataset.name, members);
     const records = stored?.size ? all.filter((_, i) => !stored.has(i)) : all;
-    const { kept, committed, restated } = dataset.key.length === 0
+    const { kept, committed, restated } = dataset.key.length === 0 || records.length === 0
       ? { kept: records, committed: records.length, restated: 0 }
       : await resolveKeys(session, { dataset, records, onConflict });
     await session.append(narrow(dataset, records), kept, dataset.name);
