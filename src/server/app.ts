@@ -179,6 +179,7 @@ function asRouteRequest(
     signal: request.signal,
     tenant,
     limits: bounds,
+    account,
     body: () => whole ??= readBody(body, request.headers, bounds, { own: encodings, account }),
     chunks: () => streamBody(body, request.headers, bounds, encodings),
   };

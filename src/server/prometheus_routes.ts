@@ -34,7 +34,7 @@ async function write(request: RouteRequest, resources: ServerResources): Promise
   const version = readVersion(request.request.headers);
   const packed = await request.body();
   const { samples, stale, nameless, histograms } = readWriteRequest(
-    decompressSnappy(packed, (request.limits ?? DEFAULT_LIMITS).maxBodyBytes),
+    decompressSnappy(packed, (request.limits ?? DEFAULT_LIMITS).maxBodyBytes, request.account),
     version,
   );
   for (const [name, count] of histograms) intake.unmapped.add(name, count);

@@ -5,6 +5,7 @@
  */
 import { snappyUncompress } from "hyparquet/src/snappy.js";
 import type { Sample } from "../../transfer/prometheus.ts";
+import type { BodyAccount } from "../body.ts";
 import { asBodyError, BodyError, Source } from "../protobuf.ts";
 
 /** Samples of a request, and counts of its other parts. */
@@ -22,8 +23,12 @@ const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
 
-/** Decompresses a snappy block. Checks the declared size before it allocates memory. */
-export function decompressSnappy(bytes: Uint8Array, maxBytes: number): Uint8Array {
+/** Decompresses a snappy block. Checks and counts the declared size before it allocates memory. */
+export function decompressSnappy(
+  bytes: Uint8Array,
+  maxBytes: number,
+  account?: Pick<BodyAccount, "take">,
+): Uint8Array {
   let length = 0;
   let at = 0;
   for (let factor = 1;; factor *= 128) {
@@ -40,6 +45,7 @@ export function decompressSnappy(bytes: Uint8Array, maxBytes: number): Uint8Arra
   }
   // Three bytes decompress to 64 at most: a larger declared size is false, and would only take memory.
   if (length > 22 * bytes.length) throw notSnappy();
+  account?.take(length);
   const output = new Uint8Array(length);
   try {
     if (length > 0) snappyUncompress(bytes, output);
