@@ -213,6 +213,38 @@ Deno.test("POST forces the tenant of the token on each record", async () => {
   assertEquals([none.status, none.json().error.code], [403, "SCOPE_MISSING"]);
 });
 
+for (const onConflict of ["ignore", "replace"] as const) {
+  Deno.test(`POST stores costs and usage of equal ids by tenant when onConflict is ${onConflict}`, async () => {
+    const tenants = ["a", "b", "a/b", "usage:a", undefined];
+    const access: Access = {
+      authorize: ({ headers }) => Promise.resolve({ tenant: tenants[Number(headers.get("authorization"))] }),
+    };
+    await using server = await openServer({ onConflict }, { access });
+    const send = async (tenant: number, path: string, record: object) =>
+      await post(server, path, JSON.stringify(record), { authorization: String(tenant) });
+    for (const [i] of tenants.entries()) {
+      assertEquals((await send(i, "costs", costEntry({ entryId: "x", amount: String(i + 1) }))).status, 200);
+      assertEquals((await send(i, "usage", { timestamp: NEW_YEAR, usageId: "x", requests: i })).status, 200);
+    }
+    // Names of tenants cannot imitate a part of an id.
+    assertEquals((await send(0, "costs", costEntry({ entryId: "b/x", amount: "9" }))).status, 200);
+    for (const path of ["costs", "usage"]) {
+      const empty = await send(
+        0,
+        path,
+        path === "costs" ? costEntry({ entryId: "" }) : { ...FULL.usage, usageId: "" },
+      );
+      assertEquals([empty.status, empty.json().accepted], [422, 0]);
+    }
+    const { costs } = server.resources;
+    await costs.flush();
+    const found = (await costs.entries.query()).map(({ entryId, amount }) => `${entryId} ${amount}`);
+    assertEquals(found.sort(), ["a%2Fb/x 3", "a/b/x 9", "a/x 1", "b/x 2", "usage%3Aa/x 4", "x 5"]);
+    const used = (await costs.usage.query()).map(({ usageId, requests }) => `${usageId} ${requests}`);
+    assertEquals(used.sort(), ["a%2Fb/x 2", "a/x 0", "b/x 1", "usage%3Aa/x 3", "x 4"]);
+  });
+}
+
 Deno.test("POST keeps every digit of an amount and takes no delivery", async () => {
   await using server = await openServer();
   const cost = JSON.stringify(costEntry({ entryId: "a" })).replace(

@@ -355,6 +355,69 @@ Deno.test("The tenant of a token is in the labels of all records, and part of th
   }]);
 });
 
+Deno.test("Tenants share no counters and no ids of usage", async () => {
+  let tenant = "a";
+  const access = { authorize: () => Promise.resolve({ tenant }) };
+  await using server = await openServer({}, { access }, { intake: { usageFrom: ["spans", "metrics"] } });
+  const readings = [["a", 1_000, 0], ["b", 50_000, 1], ["a", 1_010, 2], ["b", 50_005, 2]] as const;
+  for (const [name, value, seconds] of readings) {
+    tenant = name;
+    const at = NEW_YEAR + seconds * 1_000;
+    const body = written([series("vllm:prompt_tokens_total", value, at, { model_name: "m" })]);
+    assertEquals((await server.send("/api/v1/write", body)).status, 204);
+  }
+  for (tenant of ["a", "b"]) {
+    assertEquals((await server.send("/v1/traces", asBytes("traces", chat(7)))).status, 200);
+  }
+  const { usage } = await stored(server);
+  const found = usage.map((
+    { usageId, tags, inputTokens },
+  ) => [tags?.tenant, usageId.split("/")[0], inputTokens]);
+  assertEquals(found.sort(), [["a", "a", 10], ["a", "a", 7], ["b", "b", 5], ["b", "b", 7]]);
+});
+
+Deno.test("Growth of counters is stored after a failure that fills the room for held records", async () => {
+  await using server = await openServer({ maxMemoryEntries: 100_000 });
+  const { hub } = server.resources;
+  const append = hub.systemMetrics.append.bind(hub.systemMetrics);
+  const network = (node: string, value: number, at: number) =>
+    series("node_network_receive_bytes_total", value, at, { node });
+  const send = async (body: RequestInit) => (await server.send("/api/v1/write", body)).status;
+  assertEquals(await send(written([network("a", 1e6, NEW_YEAR), network("b", 1e6, NEW_YEAR)])), 204);
+  const later = NEW_YEAR + 10_000;
+  const temperatures = Array.from(
+    { length: 50_000 },
+    (_, i) => series("node_hwmon_temp_celsius", 50, later, { node: `n${i}` }),
+  );
+  const large = written([network("a", 21e6, later), ...temperatures]);
+  const small = written([network("b", 31e6, later)]);
+  hub.systemMetrics.append = () =>
+    Promise.reject(new BackendError("no", { code: "LOCKED", operation: "write", kind: "transient" }));
+  for (const body of [large, small, small, large]) assertEquals(await send(body), 503);
+  hub.systemMetrics.append = append;
+  // The client of the large request may never send it again: the server stores it when it needs the room.
+  assertEquals(await send(small), 204);
+  await hub.flush();
+  const all = await hub.systemMetrics.query({ startTime: later, limit: 100_000 });
+  const grown = all.filter(({ networkIo }) => networkIo !== undefined);
+  const found = grown.map(({ nodeId, networkIo }) => [nodeId, networkIo]).sort();
+  assertEquals(found, [["a", 2], ["b", 3]]);
+  assertEquals(await send(large), 204);
+  await hub.flush();
+  assertEquals((await hub.systemMetrics.query({ startTime: later, limit: 100_000 })).length, 50_002);
+});
+
+Deno.test("Remote write counts what a body decompresses to among the bytes that the server holds", async () => {
+  await using server = await openServer({}, { limits: { maxHeldBytes: 1_000_000 } });
+  const form = { "content-type": PROTOBUF, "content-encoding": "snappy" };
+  const packed = snappy.compress(new Uint8Array(1_500_000));
+  assert(packed.length < 500_000);
+  const { status, headers } = await server.send("/api/v1/write", post(packed, form));
+  assertEquals([status, headers.get("retry-after")], [503, "1"]);
+  const small = written([series("node_hwmon_temp_celsius", 50)]);
+  for (let i = 0; i < 2; i++) assertEquals((await server.send("/api/v1/write", small)).status, 204);
+});
+
 Deno.test("Requests with random faults give 2xx or 4xx, and the server goes on", async () => {
   await fuzzIntake(new Chance(20_261_130), { rounds: 500 });
 });

@@ -16,6 +16,7 @@ import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./p
 import { RequestError } from "./problems.ts";
 import { tenantMap } from "./reading.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
+import { idOfTenant } from "./tenant_maps.ts";
 
 /** Refusals that an answer lists by default, and at most: as many records as an agent sends in one request. */
 const DEFAULT_ERRORS = 100;
@@ -174,12 +175,14 @@ function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknow
 }
 
 /**
- * Makes the function that sets fields that the server decides: the tenant, and no delivery for costs.
+ * Makes the function that sets fields that the server decides: the tenant, in its map and in the id, and no delivery for
+ * costs.
  *
  * @throws {RequestError} If records of the dataset name no tenant.
  */
 function completer(dataset: Dataset<unknown>, tenant: string | undefined): (input: unknown) => void {
   const map = tenantMap(dataset, tenant);
+  const key = dataset.key.find((field) => field !== "timestamp");
   const isCosts = dataset.name === "cost_entries";
   return (input) => {
     if (typeof input !== "object" || input === null || Array.isArray(input)) return;
@@ -187,6 +190,8 @@ function completer(dataset: Dataset<unknown>, tenant: string | undefined): (inpu
     if (map !== undefined) {
       const given = record[map] ?? {};
       if (typeof given === "object" && !Array.isArray(given)) record[map] = { ...given, tenant };
+      const id = key === undefined ? undefined : record[key];
+      if (typeof id === "string") record[key!] = idOfTenant(tenant!, id);
     }
     if (isCosts) assertUndelivered(dataset, record);
   };

@@ -14,7 +14,7 @@ import { UnmappedCounter } from "../transfer/unmapped_points.ts";
 import { PointKeeper } from "./point_keeper.ts";
 import { RequestError } from "./problems.ts";
 import type { MetricFamily } from "./prometheus_text.ts";
-import { TENANT_MAPS } from "./tenant_maps.ts";
+import { idOfTenant, TENANT_MAPS } from "./tenant_maps.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
 export type UsageSource = "spans" | "metrics";
@@ -67,11 +67,19 @@ export interface IntakeRequest {
   readonly tenant?: string;
 }
 
+/** Records of a request until they are stored. */
+interface Held {
+  readonly records: readonly MappedRecord[];
+  readonly tenant?: string;
+  /** True while no attempt is in progress. */
+  hasFailed: boolean;
+}
+
 /** Time that a request may wait for room, in milliseconds: less than clients wait for an answer. */
 const MAX_WAIT_MS = 8_000;
 /** Time between two writes of the counts of unmapped points, in milliseconds. */
 const SAVE_MS = 60_000;
-/** Most records kept for requests in progress, and for failed requests until their retry. */
+/** Records kept for requests in progress, and for failed requests until they are stored, from which others are refused. */
 const MAX_HELD_RECORDS = 50_000;
 
 /** Takes metrics and usage of other programs: maps them to records, and appends those. */
@@ -90,7 +98,7 @@ export class MetricIntake {
    * Records of requests that are not stored yet, by id: counters have moved on, so they could not be made once more when
    * the request is sent again.
    */
-  readonly #held = new Map<string, readonly MappedRecord[]>();
+  readonly #held = new Map<string, Held>();
   #heldRecords = 0;
 
   /** Makes an intake. Counters that begin from now on are counted from zero. */
@@ -125,24 +133,28 @@ export class MetricIntake {
 
   /** Accepts samples. Resolves when their records are durable. */
   async takeSamples(samples: readonly Sample[], request: IntakeRequest): Promise<Taken> {
+    if (this.#isFull && !this.#held.has(request.id)) await this.#storeFailed(request.signal);
     const held = this.#held.get(request.id);
-    if (held) return await this.takeRecords(held, request);
+    if (held) return await this.#takeHeld(held, request);
+    if (this.#isFull) throw busy(); // before counters move on
     const at = Date.now();
-    const mapped = this.#mapper.map(samples, at);
+    const mapped = this.#mapper.map(samples, at, request.tenant);
     const isKept = ({ name }: Sample) => mapped.unmapped.has(name) && this.#keeper.keeps(name);
     const kept = this.#keeper.take(samples.filter(isKept), at);
     const unmapped = new Map([...mapped.unmapped].filter(([name]) => !this.#keeper.keeps(name)));
     for (const [name, points] of kept.left) unmapped.set(name, points);
     for (const [name, points] of unmapped) this.unmapped.add(name, points);
-    return { ...await this.takeRecords([...mapped.records, ...kept.records], request), unmapped };
+    const records = [...mapped.records, ...kept.records];
+    const made: Held = { records, tenant: request.tenant, hasFailed: false };
+    this.#held.set(request.id, made);
+    this.#heldRecords += records.length;
+    return { ...await this.#takeHeld(made, request), unmapped };
   }
 
   /** Accepts records. Resolves when all of them are durable. */
   async takeRecords(records: readonly MappedRecord[], request: IntakeRequest): Promise<Taken> {
-    this.#hold(request.id, records);
     const runs = [...Map.groupBy(records, ({ dataset }) => dataset).values()].flatMap(runsOf);
     const taken = await Promise.all(runs.map((run) => this.#append(run, request)));
-    this.#release(request.id);
     return {
       refused: taken.reduce((sum, { refused }) => sum + refused, 0),
       error: taken.find(({ error }) => error)?.error,
@@ -189,26 +201,45 @@ export class MetricIntake {
       };
     } catch (error) {
       if (!timeout.aborted || signal.aborted) throw error;
-      throw new RequestError("The server has more records than it can store now. Send the request again.", {
-        code: "SERVER_BUSY",
-      });
+      throw busy();
     }
   }
 
-  #hold(id: string, records: readonly MappedRecord[]): void {
-    this.#release(id);
-    this.#held.set(id, records);
-    this.#heldRecords += records.length;
-    for (const oldest of this.#held.keys()) {
-      if (this.#heldRecords <= MAX_HELD_RECORDS) break;
-      this.#release(oldest);
+  /** True if the records of no further request are held. */
+  get #isFull(): boolean {
+    return this.#heldRecords >= MAX_HELD_RECORDS;
+  }
+
+  /** Accepts records that are held, and releases them when they are durable. */
+  async #takeHeld(held: Held, request: IntakeRequest): Promise<Taken> {
+    held.hasFailed = false;
+    try {
+      const taken = await this.takeRecords(held.records, request);
+      if (this.#held.get(request.id) === held) {
+        this.#held.delete(request.id);
+        this.#heldRecords -= held.records.length;
+      }
+      return taken;
+    } catch (error) {
+      held.hasFailed = true;
+      throw error;
     }
   }
 
-  #release(id: string): void {
-    this.#heldRecords -= this.#held.get(id)?.length ?? 0;
-    this.#held.delete(id);
+  /** Stores requests that failed, the oldest first, until there is room: their clients may never send them again. */
+  async #storeFailed(signal: AbortSignal): Promise<void> {
+    for (const [id, held] of [...this.#held]) {
+      if (!this.#isFull) return;
+      if (held.hasFailed) await this.#takeHeld(held, { id, signal, tenant: held.tenant });
+    }
   }
+}
+
+/** The error of a request that may succeed later. */
+function busy(): RequestError {
+  return new RequestError("The server has more records than it can store now. Send the request again.", {
+    code: "SERVER_BUSY",
+  });
 }
 
 /** Records of a dataset in runs of successive positions. */
@@ -235,12 +266,14 @@ function refuseAll(run: readonly MappedRecord[], tenant: string): Taken {
   };
 }
 
-/** A record with the tenant in its map. */
+/** A record with the tenant in its map and in the id, if it has one. */
 function withTenant(
   record: MappedRecord["record"],
   map: string | undefined,
   tenant: string | undefined,
 ): MappedRecord["record"] {
   if (tenant === undefined || map === undefined) return record;
-  return { ...record, [map]: { ...record[map] as object, tenant } };
+  const { usageId } = record;
+  const id = typeof usageId === "string" ? { usageId: idOfTenant(tenant, usageId) } : {};
+  return { ...record, ...id, [map]: { ...record[map] as object, tenant } };
 }

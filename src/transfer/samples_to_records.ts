@@ -118,15 +118,17 @@ export class SampleMapper {
     return this.#uses.has(name);
   }
 
-  /** Maps samples; those without a time are of the time `at`. */
-  map(samples: readonly Sample[], at: number): MappedSamples {
+  /** Maps samples of a tenant, if any; those without a time are of the time `at`. Tenants share no counters and no ids. */
+  map(samples: readonly Sample[], at: number, tenant?: string): MappedSamples {
+    const owner = tenant === undefined ? "" : JSON.stringify(tenant);
     const drafts = new Map<DatasetName, Map<string, Draft>>();
     const unmapped = new Map<string, number>();
     const taken = new Set<string>();
     for (const sample of inOrder(samples)) {
       const uses = this.#uses.get(sample.name);
-      if (uses && this.#take(sample, uses, sample.timestamp ?? at, drafts)) taken.add(sample.name);
-      else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
+      if (uses && this.#take(sample, uses, { time: sample.timestamp ?? at, owner, drafts })) {
+        taken.add(sample.name);
+      } else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
     // A metric such as processor time may have one series with the total of all processors.
     for (const name of taken) unmapped.delete(name);
@@ -151,8 +153,7 @@ export class SampleMapper {
   #take(
     sample: Sample,
     uses: ReadonlyMap<DatasetName, readonly Use[]>,
-    time: number,
-    drafts: Map<DatasetName, Map<string, Draft>>,
+    { time, owner, drafts }: { time: number; owner: string; drafts: Map<DatasetName, Map<string, Draft>> },
   ): boolean {
     let isMatched = false;
     let series: string | undefined;
@@ -165,7 +166,7 @@ export class SampleMapper {
         isMatched = true;
         draft ??= this.#draftOf(dataset, sample.labels, time, drafts);
         if (term.counter && series === undefined) {
-          series = nameOf(sample);
+          series = owner + nameOf(sample);
           increase = this.#counters.take(series, sample, time);
         }
         const value = valueOf(term, sample, increase);

@@ -5,7 +5,7 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "intake-held",
     file: "src/server/metric_intake.ts",
-    before: "    this.#hold(request.id, records);\n",
+    before: "    if (held) return await this.#takeHeld(held, request);\n",
     after: "",
     tests: ["metric_intake_test.ts: Growth of counters is stored"],
   },
@@ -29,6 +29,34 @@ export const INTAKE: readonly Mutation[] = [
     before: "if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);",
     after: "",
     tests: ["metric_intake_test.ts: tenant of a token"],
+  },
+  {
+    name: "intake-tenant-counters",
+    file: "src/server/metric_intake.ts",
+    before: "this.#mapper.map(samples, at, request.tenant)",
+    after: "this.#mapper.map(samples, at)",
+    tests: ["metric_intake_test.ts: Tenants share no counters"],
+  },
+  {
+    name: "intake-tenant-id",
+    file: "src/server/metric_intake.ts",
+    before: "{ usageId: idOfTenant(tenant, usageId) }",
+    after: "{ usageId }",
+    tests: ["metric_intake_test.ts: Tenants share no counters"],
+  },
+  {
+    name: "intake-full",
+    file: "src/server/metric_intake.ts",
+    before: "    if (this.#isFull) throw busy(); // before counters move on\n",
+    after: "",
+    tests: ["metric_intake_test.ts: fills the room for held records"],
+  },
+  {
+    name: "snappy-held",
+    file: "src/server/prometheus/remote_write.ts",
+    before: "  account?.take(length);\n",
+    after: "",
+    tests: ["metric_intake_test.ts: decompresses to among"],
   },
   {
     name: "intake-retryable",

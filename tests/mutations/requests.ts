@@ -136,6 +136,20 @@ export const REQUESTS: readonly Mutation[] = [
     tests: ["ingest_routes_test.ts: tenant of the token"],
   },
   {
+    name: "ingest-tenant-id",
+    file: "src/server/ingest_routes.ts",
+    before: "record[key!] = idOfTenant(tenant!, id);",
+    after: "record[key!] = id;",
+    tests: ["ingest_routes_test.ts: equal ids by tenant"],
+  },
+  {
+    name: "ingest-tenant-name",
+    file: "src/server/tenant_maps.ts",
+    before: "tenant.replace(/[%/:]/g, encodeURIComponent)",
+    after: "tenant",
+    tests: ["ingest_routes_test.ts: equal ids by tenant"],
+  },
+  {
     name: "ingest-source",
     file: "src/server/ingest_routes.ts",
     before: "else if (!NEVER_DELIVERED.has(source as string)) {",
