@@ -110,8 +110,8 @@ const SECTIONS = {
   },
   "Servers": {
     SERVER_UNSUPPORTED: [
-      "The server lacks a feature, or is too old.",
-      "Update it, or use another backend or edition.",
+      "The server lacks a feature, or is too old, or something else answers in its place.",
+      "Update it, or use another backend or edition. Check the URL, and proxies on the way.",
     ],
     SERVER_STARTING: ["The server is not ready yet."],
     SERVER_STOPPED: ["An operator stopped the server or ended the session."],

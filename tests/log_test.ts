@@ -4,7 +4,7 @@ import { type LogLine, startAgent } from "./agent.ts";
 import { openfinops } from "./command.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { promtool } from "./promtool.ts";
-import { HttpReceiver } from "./receivers.ts";
+import { acceptRecords, HttpReceiver } from "./receivers.ts";
 import { startServer } from "./server.ts";
 
 const AT = ["--connection-string", "sqlite:///a.db"];
@@ -80,7 +80,7 @@ Deno.test("collect logs an alarm and its end once each, serves its state, and ne
   assertEquals([(await ask("/x")).status, (await ask("/metrics", { method: "POST" })).status], [404, 405]);
   const probe = ["probe", new URL("/readyz", url).href];
   assertEquals((await openfinops(probe, { cwd: folder.path })).code, 3);
-  server.answer = () => Response.json({});
+  server.answer = acceptRecords;
   await agent.line((line) => JSON.parse(line).event === "resumed");
   assertEquals((await ask("/readyz")).status, 200);
   assertEquals((await openfinops(probe, { cwd: folder.path })).code, 0);

@@ -5,7 +5,7 @@ import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
-import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
+import { acceptRecords, HttpReceiver, SmtpReceiver } from "./receivers.ts";
 import { openServer as startServer } from "./server.ts";
 import { citusVersion, databaseFor } from "./citus_cluster.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
@@ -306,6 +306,8 @@ for (const { name, sets, open } of PLACES.filter(({ name }) => name !== "DuckDB"
 Deno.test("permission set server-collect suffices to send, and errors name a missing one", async () => {
   await using place = await PLACES[0].open();
   await using http = new HttpReceiver();
+  http.answer = (received) =>
+    received.path === "/x" ? Response.json({ status: "ok" }) : acceptRecords(received);
   await prepare(place);
   const url = http.url().replace(/\/$/, "");
   const net = [new URL(url).host];

@@ -5,6 +5,8 @@ import { SMTPServer } from "smtp-server";
 /** A request as it was received. */
 export interface Received {
   readonly path: string;
+  /** Parameters of the query. */
+  readonly search: URLSearchParams;
   readonly headers: Headers;
   readonly text: string;
 }
@@ -14,8 +16,10 @@ export class HttpReceiver implements AsyncDisposable {
   readonly received: Received[] = [];
   answer: (received: Received) => Response | Promise<Response> = () => new Response(null, { status: 204 });
   readonly #server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const { pathname, searchParams } = new URL(request.url);
     const received = {
-      path: new URL(request.url).pathname,
+      path: pathname,
+      search: searchParams,
       headers: request.headers,
       text: await request.text(),
     };
@@ -36,6 +40,11 @@ export class HttpReceiver implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server.shutdown();
   }
+}
+
+/** Answers an agent as the server does. An agent asks for as many errors as it sends records. */
+export function acceptRecords({ search }: Received): Response {
+  return Response.json({ accepted: Number(search.get("errors")), refused: 0 });
 }
 
 /** A mail as it was received. */

@@ -169,6 +169,36 @@ Deno.test("A query that was checked is the same after it was sent", () => {
   }
 });
 
+/** Message about an answer of something else than a server. */
+const FOREIGN = /not that of an OpenFinOps server \(status 200, .*\)\. Check the URL\. A proxy/;
+
+Deno.test("RemoteReader and probe name an answer of something else", async () => {
+  let answer: () => Response;
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () => answer());
+  const url = new URL(`http://127.0.0.1:${server.addr.port}`);
+  const reader = new RemoteReader({ url });
+  const asked = acceptQuery(costEntries);
+  const html = () => new Response("<html>", { headers: { "content-type": "text/html" } });
+  for (answer of [html, () => Response.json({}), () => Response.json(null)]) {
+    const asking = [
+      () => reader.stats(),
+      () => reader.documents.read(),
+      () => reader.probe(),
+      () => reader.aggregate(costEntries, asked, { groupBy: [], measures: [] }),
+    ];
+    for (const ask of asking) {
+      const error = await assertRejects(ask, BackendError) as BackendError;
+      assertEquals(error.code, "SERVER_UNSUPPORTED");
+      assertMatch(error.message, FOREIGN);
+    }
+  }
+  answer = html;
+  const { code, err } = await openfinops(["probe", url.href], { cwd: "." });
+  assertEquals(code, 1);
+  assertMatch(err, FOREIGN);
+  await reader.close();
+});
+
 Deno.test("RemoteReader names what a server refuses, and never the token", async () => {
   let answer: () => Response = () => new Response();
   await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () => answer());
@@ -176,6 +206,7 @@ Deno.test("RemoteReader names what a server refuses, and never the token", async
   const reader = new RemoteReader({ url, token: () => "s3cret" });
   const refusal = (status: number) =>
     Response.json({ error: { code: "X", message: "in words" } }, { status });
+  const lines = (text: string) => new Response(text, { headers: { "content-type": "application/x-ndjson" } });
   const cases: [answer: () => Response, code: string, message: RegExp][] = [
     [() => refusal(401), "TOKEN_REFUSED", /in words.*token create/],
     [() => refusal(403), "SCOPE_MISSING", /in words.*`read` to read/],
@@ -184,9 +215,15 @@ Deno.test("RemoteReader names what a server refuses, and never the token", async
     [() => refusal(503), "SERVER_BUSY", /in words/],
     [() => new Response("<html>", { status: 502 }), "SERVER_BUSY", /status 502\)/],
     [() => Response.redirect("http://example.com/"), "SERVER_UNSUPPORTED", /redirects/],
-    [() => new Response('{"records":[{}]}\n'), "CONNECTION_LOST", /ended early/],
     [
-      () => new Response('{"records":[{}]}\n{"error":{"code":"LOCKED","kind":"transient","message":"m"}}\n'),
+      () => new Response("<html>", { headers: { "content-type": "text/html" } }),
+      "SERVER_UNSUPPORTED",
+      FOREIGN,
+    ],
+    [() => Response.json({}), "SERVER_UNSUPPORTED", FOREIGN],
+    [() => lines('{"records":[{}]}\n'), "CONNECTION_LOST", /ended early/],
+    [
+      () => lines('{"records":[{}]}\n{"error":{"code":"LOCKED","kind":"transient","message":"m"}}\n'),
       "LOCKED",
       /^m$/,
     ],

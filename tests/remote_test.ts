@@ -17,7 +17,7 @@ interface Request {
 /** Answers requests as it is told to; `undefined` cuts the connection. */
 class ScriptedServer implements AsyncDisposable {
   readonly requests: Request[] = [];
-  answer: (request: Request) => Response | undefined = () => Response.json({});
+  answer: (request: Request) => Response | undefined = accept;
   readonly #server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, (request) => {
     return this.#take(request);
   });
@@ -49,6 +49,11 @@ class ScriptedServer implements AsyncDisposable {
   }
 }
 
+/** Stores all records of a request. */
+function accept({ records }: Pick<Request, "records">): Response {
+  return Response.json({ accepted: records.length, refused: 0 });
+}
+
 /** Error in the form of the server. */
 function refusal(status: number, headers: Record<string, string> = {}, details: object = {}): Response {
   return Response.json({ error: { code: "X", message: "in words", ...details } }, { status, headers });
@@ -61,7 +66,7 @@ function refuseBad({ records }: Request): Response {
       ? [{ line: index + 1, index, field: "nodeId", code: "X", message: "no such" }]
       : []
   );
-  if (errors.length === 0) return Response.json({ accepted: records.length, refused: 0 });
+  if (errors.length === 0) return accept({ records });
   const counts = { accepted: records.length - errors.length, refused: errors.length };
   return Response.json({ ...counts, errors: errors.slice(0, MAX_ERRORS), error: { code: "X" } }, {
     status: 422,
@@ -119,9 +124,9 @@ Deno.test("RemoteBackend posts a batch as gzipped NDJSON under its id with the t
 Deno.test("RemoteBackend sends a batch again under its id when the answer is lost", async () => {
   await using server = new ScriptedServer();
   let count = 0;
-  server.answer = () => {
+  server.answer = (request) => {
     if (++count === 1) return undefined;
-    return count === 2 ? refusal(500) : Response.json({});
+    return count === 2 ? refusal(500) : accept(request);
   };
   const { committed, lost, isConserved } = await send(server.backend(), ["a", "b"]);
   assertEquals([committed, lost, isConserved], [2, 0, true]);
@@ -132,9 +137,9 @@ Deno.test("RemoteBackend sends a batch again under its id when the answer is los
 Deno.test("RemoteBackend waits as long as Retry-After says, for all datasets", async () => {
   await using server = new ScriptedServer();
   const at: number[] = [];
-  server.answer = () => {
+  server.answer = (request) => {
     at.push(performance.now());
-    return at.length === 1 ? refusal(429, { "retry-after": "1" }) : Response.json({});
+    return at.length === 1 ? refusal(429, { "retry-after": "1" }) : accept(request);
   };
   const { committed } = await send(server.backend(), ["a"]);
   assertEquals(committed, 1);
@@ -199,7 +204,7 @@ Deno.test("RemoteBackend does not split a batch of which some records were store
 
 Deno.test("RemoteBackend keeps records when an answer of 422 does not name the refused", async () => {
   await using server = new ScriptedServer();
-  server.answer = () => server.requests.length < 3 ? refusal(422) : Response.json({});
+  server.answer = (request) => server.requests.length < 3 ? refusal(422) : accept(request);
   const { committed, events } = await send(server.backend(), ["a", "b"], {
     during: async (hub) => void await assertRejects(() => hub.flush(), BackendError),
   });
@@ -207,10 +212,69 @@ Deno.test("RemoteBackend keeps records when an answer of 422 does not name the r
   assertEquals(events.map(({ type }) => type), ["paused", "resumed"]);
 });
 
+Deno.test("RemoteBackend keeps records when something else answers 2xx", async () => {
+  const html = (status = 200) =>
+    new Response("<html>Sign in", { status, headers: { "content-type": "text/html" } });
+  const cases: [answer: () => Response, message: RegExp][] = [
+    [
+      html,
+      /not that of an OpenFinOps server \(status 200, text\/html\)\. Check the URL\. A proxy, .*captive/,
+    ],
+    [() => html(202), /status 202, text\/html/],
+    [() => new Response(null, { status: 204 }), /status 204, no content type/],
+    [() => Response.json({}), /status 200, application\/json/],
+    [() => Response.json([2]), /status 200, application\/json/],
+    [() => Response.json({ accepted: "2" }), /not about 2 stored records/],
+    [() => Response.json({ accepted: 1 }), /not about 2 stored records/],
+    [() => Response.json({ accepted: 2, refused: 1 }), /not about 2 stored records/],
+    [
+      () =>
+        Response.json({ accepted: 2, refused: 1, errors: [{ index: 0, message: "no" }] }, { status: 422 }),
+      /does not name the refused/,
+    ],
+  ];
+  for (const [answer, message] of cases) {
+    await using server = new ScriptedServer();
+    let isAway = true;
+    server.answer = (request) => isAway ? answer() : accept(request);
+    const { committed, events } = await send(server.backend(), ["a", "b"], {
+      async during(hub) {
+        const error = await assertRejects(() => hub.flush(), BackendError) as BackendError;
+        assertEquals([error.code, error.kind], ["SERVER_UNSUPPORTED", "operator"], error.message);
+        assertMatch(error.message, message);
+        isAway = false;
+        await hub.flush();
+      },
+    });
+    assertEquals([committed, events.map(({ type }) => type)], [2, ["paused", "resumed"]]);
+    assertEquals([new Set(server.nodes), new Set(server.keys).size], [new Set(["a,b"]), 1]);
+  }
+});
+
+Deno.test("RemoteBackend does not split a batch after an answer of something else", async () => {
+  await using server = new ScriptedServer();
+  const answers = [() => Response.json({}), () => refusal(413), () => refusal(413)];
+  server.answer = (request) => answers.shift()?.() ?? accept(request);
+  const { committed } = await send(server.backend(), ["a", "b"], {
+    during: async (hub) => void await assertRejects(() => hub.flush(), BackendError),
+  });
+  assertEquals([committed, new Set(server.nodes), new Set(server.keys).size], [2, new Set(["a,b"]), 1]);
+});
+
+Deno.test("RemoteBackend is not ready where something else answers", async () => {
+  await using server = new ScriptedServer();
+  server.answer = () => new Response("<html>", { headers: { "content-type": "text/html" } });
+  const backend = server.backend();
+  await assertRejects(() => backend.probe(), BackendError, "not that of an OpenFinOps server");
+  server.answer = () => Response.json({ status: "ready" });
+  assertEquals((await backend.probe()).writable, true);
+  await backend.close();
+});
+
 Deno.test("RemoteBackend raises an alarm for a refused token, and goes on with a renewed one", async () => {
   await using server = new ScriptedServer();
-  server.answer = ({ headers }) =>
-    headers.get("authorization") === "Bearer new" ? Response.json({}) : refusal(401);
+  server.answer = (request) =>
+    request.headers.get("authorization") === "Bearer new" ? accept(request) : refusal(401);
   let token = "old";
   const { committed, events } = await send(server.backend({ token: () => token }), ["a"], {
     during: async (hub) => {
@@ -232,7 +296,7 @@ Deno.test("RemoteBackend splits what is too large for the server, and stores eac
     const isTooLarge = records.length > 2 || records.some(({ nodeId }) => nodeId === "huge");
     if (isTooLarge) return refusal(413);
     stored.push(...records.map(({ nodeId }) => nodeId!));
-    return Response.json({});
+    return accept({ records });
   };
   const nodes = ["a", "b", "c", "huge", "d", "e"];
   const { committed, lost, isConserved } = await send(server.backend(), nodes);
@@ -243,10 +307,10 @@ Deno.test("RemoteBackend splits what is too large for the server, and stores eac
 
 Deno.test("RemoteBackend does not split a batch that may be stored already", async () => {
   await using server = new ScriptedServer();
-  server.answer = () => {
+  server.answer = (request) => {
     const { length } = server.requests;
     if (length === 1) return undefined; // stored, for all that is known
-    return length < 4 ? refusal(413) : Response.json({});
+    return length < 4 ? refusal(413) : accept(request);
   };
   const { committed } = await send(server.backend(), ["a", "b"], {
     during: async (hub) => void await assertRejects(() => hub.flush(), BackendError),
@@ -309,7 +373,7 @@ Deno.test("RemoteBackend trusts a CA of its own for TLS, and says when a certifi
   const server = Deno.serve(listen, async (request) => {
     await request.arrayBuffer();
     keys.push(request.headers.get("idempotency-key"));
-    return Response.json({});
+    return accept({ records: [{}] });
   });
   const url = new URL(`https://127.0.0.1:${server.addr.port}`);
   const batch = { id: "b1", dataset: systemMetrics, records: [{ timestamp: 1 }] };

@@ -5,7 +5,7 @@ import type { DatasetName } from "../records/dataset.ts";
 import type { Backend, BackendStats, ProbeReport } from "./backend.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
 import { type ConnectionOptions, RemoteConnection } from "./remote/connection.ts";
-import { remoteFailure, signOf } from "./remote/failures.ts";
+import { foreignAnswer, readObject, remoteFailure, signOf } from "./remote/failures.ts";
 
 /** Paths of the datasets below `/api/v1/`. */
 const DATASET_PATHS: Readonly<Record<DatasetName, string>> = {
@@ -114,7 +114,8 @@ export class RemoteBackend implements Backend {
   /** Asks the server whether it is ready. */
   async probe(): Promise<ProbeReport> {
     const response = await this.#fetch("/readyz", { method: "GET" }, "reach");
-    await response.body?.cancel();
+    if (response.ok) await this.#connection.readAnswer(response, "status", "reach");
+    else await response.body?.cancel();
     return {
       writable: response.ok,
       details: { url: this.location, status: response.status },
@@ -142,7 +143,7 @@ export class RemoteBackend implements Backend {
       const text = await response.text().catch((error) => {
         throw remoteFailure({ operation: "write to", name: this.location, ...signOf(error) });
       });
-      return { response, answer: readJson(text) };
+      return { response, answer: readObject(text) };
     } catch (error) {
       this.#uncertain.add(id);
       throw error;
@@ -153,9 +154,21 @@ export class RemoteBackend implements Backend {
     return this.#connection.send(path, request, { operation, timeoutMs: this.#timeoutMs });
   }
 
-  /** Reads the refused records. The server has stored all others. */
+  /**
+   * Reads what was stored. Only an answer that accounts for each record ends the batch: a proxy or a sign-in page answers
+   * 200, too.
+   */
   #resultOf(response: Response, answer: IngestAnswer, { id, records }: Batch): WriteResult {
-    if (response.ok) return { committed: records.length, duplicates: 0, restated: 0 };
+    if (response.ok) {
+      if (answer.accepted === records.length && (answer.refused ?? 0) === 0) {
+        return { committed: records.length, duplicates: 0, restated: 0 };
+      }
+      this.#uncertain.add(id);
+      if (answer.accepted === undefined) {
+        throw foreignAnswer(response, { operation: "write to", name: this.location });
+      }
+      throw this.#unexpected(response, answer, `its answer is not about ${records.length} stored records`);
+    }
     const refused = readRefused(answer, records.length);
     if (refused !== undefined) {
       return { committed: records.length - refused.length, duplicates: 0, restated: 0, refused };
@@ -163,6 +176,7 @@ export class RemoteBackend implements Backend {
     // If none was stored, the batch is halved, and the answers to the halves name their refused records.
     const isSplittable = answer.accepted === 0 && records.length > 1 && !this.#uncertain.has(id);
     if (!isSplittable) {
+      this.#uncertain.add(id);
       throw this.#unexpected(response, answer, "its answer does not name the refused records");
     }
     throw refusalOf({ message: answer.error?.message });
@@ -230,25 +244,19 @@ async function encode(records: readonly unknown[]): Promise<Uint8Array<ArrayBuff
   return new Uint8Array(await new Response(zipped).arrayBuffer());
 }
 
-/** Reads a JSON object; empty where it is none, as of a proxy. */
-function readJson(text: string): IngestAnswer {
-  try {
-    const found: unknown = JSON.parse(text);
-    return typeof found === "object" && found !== null ? found : {};
-  } catch {
-    return {};
-  }
-}
-
 /** Reads the refused records of an answer; undefined where they are not all named. */
-function readRefused({ refused, errors }: IngestAnswer, records: number): WriteRefusal[] | undefined {
+function readRefused(
+  { accepted, refused, errors }: IngestAnswer,
+  records: number,
+): WriteRefusal[] | undefined {
   if (!Array.isArray(errors)) return undefined;
   const found = new Map<number, WriteRefusal>();
   for (const { index, ...error } of errors) {
     if (!Number.isSafeInteger(index) || index < 0 || index >= records) return undefined;
     found.set(index, { index, error: refusalOf(error) });
   }
-  return found.size > 0 && found.size === refused ? [...found.values()] : undefined;
+  const isWhole = found.size > 0 && found.size === refused && accepted === records - found.size;
+  return isWhole ? [...found.values()] : undefined;
 }
 
 function refusalOf({ message, code }: { message?: unknown; code?: unknown }): BackendError {

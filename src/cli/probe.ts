@@ -1,4 +1,4 @@
-import { remoteFailure, signOf } from "../backends/remote/failures.ts";
+import { foreignAnswer, readObject, remoteFailure, signOf } from "../backends/remote/failures.ts";
 import { BackendError } from "../errors.ts";
 import type { Command } from "./command.ts";
 import { readUrl } from "../query/option_values.ts";
@@ -28,12 +28,18 @@ export const probe: Command = {
     const response = await fetch(url, { signal, redirect: "manual", client }).catch((error) => {
       throw remoteFailure({ ...failure, ...signOf(error) });
     });
-    const text = (await response.text().catch(() => "")).slice(0, 500);
-    if (response.ok) return print(`Ready: ${url.href}`);
-    throw new BackendError(`Not ready: ${url.href} answers ${response.status}. ${text}`.trimEnd(), {
-      code: "UNHEALTHY",
-      operation: "probe",
-      kind: "operator",
-    });
+    const text = await response.text().catch(() => "");
+    if (response.ok) {
+      if (readObject(text).status === undefined) throw foreignAnswer(response, failure);
+      return print(`Ready: ${url.href}`);
+    }
+    throw new BackendError(
+      `Not ready: ${url.href} answers ${response.status}. ${text.slice(0, 500)}`.trimEnd(),
+      {
+        code: "UNHEALTHY",
+        operation: "probe",
+        kind: "operator",
+      },
+    );
   },
 };

@@ -10,6 +10,13 @@ export const AGENTS: readonly Mutation[] = [
     tests: ["remote_test.ts: does not split"],
   },
   {
+    name: "remote-foreign-answer",
+    file: "src/backends/remote.ts",
+    before: "if (answer.accepted === records.length &&",
+    after: "if (answer.accepted !== 0 &&",
+    tests: ["remote_test.ts: something else answers 2xx"],
+  },
+  {
     name: "remote-redirect",
     file: "src/backends/remote/connection.ts",
     before: 'redirect: "manual"',
@@ -47,8 +54,8 @@ export const AGENTS: readonly Mutation[] = [
   {
     name: "remote-unnamed-refused",
     file: "src/backends/remote.ts",
-    before: " && found.size === refused ?",
-    after: " ?",
+    before: " && found.size === refused &&",
+    after: " &&",
     tests: ["remote_test.ts: some records were stored"],
   },
   {

@@ -1,5 +1,5 @@
 import { closedBackend } from "../../errors.ts";
-import { remoteFailure, signOf } from "./failures.ts";
+import { foreignAnswer, readObject, remoteFailure, signOf } from "./failures.ts";
 
 /** Options of a connection to a server. */
 export interface ConnectionOptions {
@@ -60,6 +60,21 @@ export class RemoteConnection {
       request.signal?.throwIfAborted();
       throw remoteFailure({ operation, name: this.location, ...signOf(error) });
     }
+  }
+
+  /**
+   * Reads the JSON of an answer that reports success.
+   *
+   * @throws {BackendError} If it breaks off, or lacks a field that an answer of OpenFinOps has.
+   */
+  async readAnswer(response: Response, field: string, operation: string): Promise<unknown> {
+    const text = await response.text().catch((error) => {
+      this.signal.throwIfAborted();
+      throw remoteFailure({ operation, name: this.location, ...signOf(error) });
+    });
+    const answer = readObject(text);
+    if (answer[field] === undefined) throw foreignAnswer(response, { operation, name: this.location });
+    return answer;
   }
 
   /** Ends requests that are under way. */

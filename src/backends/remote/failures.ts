@@ -6,6 +6,13 @@ import { type BackendError, failureOf, type FailureRow, messageOf } from "../../
  */
 export const REMOTE_FAILURES: readonly FailureRow[] = [
   {
+    match: /^2\d\d /,
+    code: "SERVER_UNSUPPORTED",
+    kind: "operator",
+    problem: "the answer is not that of an OpenFinOps server",
+    remedy: "Check the URL. A proxy, a sign-in page or a captive portal may answer in its place.",
+  },
+  {
     match: /^401 /,
     code: "TOKEN_REFUSED",
     kind: "operator",
@@ -147,6 +154,25 @@ export function remoteFailure(
 ): BackendError {
   const row = REMOTE_FAILURES.find(({ match }) => match.test(sign));
   return failureOf(row, { operation, name, reason, cause, otherwise: "transient" });
+}
+
+/** Creates the error for an answer that reports success, but is none of `openfinops serve`. */
+export function foreignAnswer(
+  { status, headers }: Response,
+  failure: { operation: string; name: string },
+): BackendError {
+  const reason = `status ${status}, ${headers.get("content-type") ?? "no content type"}`;
+  return remoteFailure({ ...failure, sign: `${status} `, reason });
+}
+
+/** Reads a JSON object; empty where it is none, as of a proxy. */
+export function readObject(text: string): Record<string, unknown> {
+  try {
+    const found: unknown = JSON.parse(text);
+    return typeof found === "object" && found !== null ? found as Record<string, unknown> : {};
+  } catch {
+    return {};
+  }
 }
 
 /** Sign and reason of what `fetch` threw. Deno names the URL in front of the cause. */

@@ -11,7 +11,7 @@ import type { RecordQuery } from "../../records/query.ts";
 import type { Backend, BackendStats, DocumentStore, ProbeReport, ReadOptions } from "../backend.ts";
 import type { StoredDocument } from "../stored_document.ts";
 import { type ConnectionOptions, RemoteConnection } from "./connection.ts";
-import { remoteFailure } from "./failures.ts";
+import { foreignAnswer, remoteFailure } from "./failures.ts";
 import { toBackendQuery } from "./request.ts";
 
 /** Most characters of an answer in an error message. */
@@ -51,6 +51,10 @@ export class RemoteReader implements Backend {
   ): AsyncGenerator<T[]> {
     const body = { dataset: dataset.name, query: toBackendQuery(dataset, query) };
     const response = await this.#ask("/api/v1/backend/read", { ...post(body), signal });
+    if (!response.headers.get("content-type")?.startsWith("application/x-ndjson")) {
+      await response.body?.cancel();
+      throw foreignAnswer(response, { operation: "read", name: this.location });
+    }
     for await (const line of linesOf(response.body!)) {
       const { records, error, end } = JSON.parse(line) as ReadLine;
       if (error) throw new BackendError(error.message, { ...error, operation: "read" });
@@ -72,18 +76,21 @@ export class RemoteReader implements Backend {
     { signal }: ReadOptions = {},
   ): Promise<AggregateRow[]> {
     const body = { dataset: dataset.name, query: toBackendQuery(dataset, query), aggregation };
-    const response = await this.#ask("/api/v1/backend/aggregate", { ...post(body), signal });
-    return (await response.json() as { rows: AggregateRow[] }).rows;
+    const { rows } = await this.#read<{ rows: AggregateRow[] }>("/api/v1/backend/aggregate", "rows", {
+      ...post(body),
+      signal,
+    });
+    return rows;
   }
 
   /** Reads the statistics of the storage. */
   async stats(): Promise<BackendStats> {
-    return await (await this.#ask("/api/v1/backend/stats")).json();
+    return await this.#read<BackendStats>("/api/v1/backend/stats", "datasets");
   }
 
   /** Asks the server whether it is ready. */
   async probe(): Promise<ProbeReport> {
-    await (await this.#ask("/readyz")).body?.cancel();
+    await this.#read("/readyz", "status");
     return { writable: false, details: { url: this.location }, warnings: [] };
   }
 
@@ -106,8 +113,13 @@ export class RemoteReader implements Backend {
 
   async #readDocuments(kind: string | undefined): Promise<StoredDocument[]> {
     const query = kind === undefined ? "" : `?kind=${encodeURIComponent(kind)}`;
-    const response = await this.#ask(`/api/v1/backend/documents${query}`);
-    return (await response.json() as { documents: StoredDocument[] }).documents;
+    const path = `/api/v1/backend/documents${query}`;
+    return (await this.#read<{ documents: StoredDocument[] }>(path, "documents")).documents;
+  }
+
+  /** Reads the JSON of an answer that has a field. */
+  async #read<T>(path: string, field: string, request?: RequestInit): Promise<T> {
+    return await this.#connection.readAnswer(await this.#ask(path, request), field, "read") as T;
   }
 
   /** Sends a request. An aggregate may take long, so only the server bounds its time. */
