@@ -1,4 +1,5 @@
 import { openBackend } from "../src/config.ts";
+import { BackendError } from "../src/errors.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import type { Access } from "../src/server/access.ts";
 import { API_DATASETS } from "../src/server/datasets.ts";
@@ -244,6 +245,46 @@ for (const onConflict of ["ignore", "replace"] as const) {
     assertEquals(used.sort(), ["a%2Fb/x 2", "a/x 0", "b/x 1", "usage%3Aa/x 3", "x 4"]);
   });
 }
+
+for (const [name, open] of Object.entries(PLACES)) {
+  Deno.test(`POST refuses a cost that has the id and time of a row of a bill in ${name}`, async () => {
+    for (const onConflict of ["ignore", "replace"] as const) {
+      await using place = await open();
+      await using server = await openServer({ connectionString: place.url, onConflict });
+      const rows = range(0, 450).map((i) =>
+        `${new Date(NEW_YEAR + i).toISOString()},${100 + i},USD,Compute,r${i},e${i}`
+      );
+      const bill = ["timestamp,amount,currency,category,resourceId,entryId", ...rows].join("\n");
+      assertEquals((await post(server, "costs/import?source=acme&id-column=entryId", bill)).status, 200);
+      const at = (id: string, i: number) => costEntry({ entryId: id, timestamp: NEW_YEAR + i, amount: "7" });
+      const body = [
+        at("e449", 449),
+        at("e1", 2),
+        at("new", 3),
+        at("e0", 0),
+        ...range(0, 300).map((i) => at("o", i)),
+      ];
+      const { status, json } = await post(server, "costs", JSON.stringify(body));
+      const { accepted, errors } = json();
+      assertEquals([status, accepted], [422, 302]);
+      const told = errors.map(({ index, field, code }: Record<string, unknown>) => [index, field, code]);
+      assertEquals(told, [[0, "entryId", "INVALID_FIELD"], [3, "entryId", "INVALID_FIELD"]]);
+      const found = await server.resources.costs.entries.query();
+      // The sum of 100 to 549, and 302 costs of 7.
+      assertEquals(found.reduce((sum, { amount }) => sum + Number(amount), 0), 146_025 + 302 * 7);
+    }
+  });
+}
+
+Deno.test("POST takes costs into the spool while the database cannot be read", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  await using server = await openServer({ backend, spoolDirectory: folder.file("spool") });
+  backend.read = () => {
+    throw new BackendError("no", { code: "LOCKED", operation: "read", kind: "transient" });
+  };
+  assertEquals((await post(server, "costs", JSON.stringify(costEntry({ entryId: "a" })))).status, 202);
+});
 
 Deno.test("POST keeps every digit of an amount and takes no delivery", async () => {
   await using server = await openServer();

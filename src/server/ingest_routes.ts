@@ -11,6 +11,7 @@ import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { NEVER_DELIVERED } from "../transfer/delivery.ts";
 import { answerOnce, type StoredAnswer } from "./answered_requests.ts";
 import { API_DATASETS } from "./datasets.ts";
+import { refuseDelivered } from "./delivered_costs.ts";
 import { readParameters } from "./parameters.ts";
 import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./posted_records.ts";
 import { RequestError } from "./problems.ts";
@@ -122,7 +123,7 @@ function handleOf({ hub, costs }: ServerResources, name: DatasetName): Take {
 /** Stores the records of a body, and reports those that were refused. */
 async function store(
   asked: RouteRequest,
-  { config }: ServerResources,
+  { config, backend }: ServerResources,
   { dataset, maxErrors, take }: { dataset: Dataset<unknown>; maxErrors: number; take: Take },
 ): Promise<StoredAnswer> {
   const complete = completer(dataset, asked.tenant);
@@ -134,6 +135,7 @@ async function store(
     const part of readRecords(dataset, await asked.body(), asked.request.headers.get("content-type"))
   ) {
     completeAll(part, complete);
+    if (dataset.name === "cost_entries") await refuseDelivered(part, backend);
     const { first: position, inputs, lines, faults } = part;
     const report = await within(
       isSpooled ? ROOM_TIMEOUT_MS : COMMIT_TIMEOUT_MS,

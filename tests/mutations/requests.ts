@@ -150,6 +150,13 @@ export const REQUESTS: readonly Mutation[] = [
     tests: ["ingest_routes_test.ts: equal ids by tenant"],
   },
   {
+    name: "ingest-delivered",
+    file: "src/server/ingest_routes.ts",
+    before: 'if (dataset.name === "cost_entries") await refuseDelivered(part, backend);',
+    after: "",
+    tests: ["ingest_routes_test.ts: row of a bill in SQLite"],
+  },
+  {
     name: "ingest-source",
     file: "src/server/ingest_routes.ts",
     before: "else if (!NEVER_DELIVERED.has(source as string)) {",
