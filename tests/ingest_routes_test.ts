@@ -189,6 +189,21 @@ Deno.test("POST knows a request by its key, else by tenant, path and decompresse
   );
 });
 
+Deno.test("POST stores another body under a key of another server", async () => {
+  using folder = new TemporaryFolder();
+  const config = { connectionString: folder.sqlite() };
+  const send = async (timestamp: number) => {
+    await using server = await openServer(config);
+    const key = { "idempotency-key": "job-1" };
+    const { status } = await post(server, "system-metrics", JSON.stringify([metrics(timestamp)]), key);
+    return [status, (await stored(server, "system-metrics")).length];
+  };
+  assertEquals(await send(1), [200, 1]);
+  assertEquals(await send(2), [200, 2]);
+  assertEquals(await send(2), [200, 2]);
+  assertEquals(await send(1), [200, 2]);
+});
+
 Deno.test("POST forces the tenant of the token on each record", async () => {
   const access: Access = {
     authorize: (request) =>

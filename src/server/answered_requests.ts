@@ -49,7 +49,9 @@ export async function answerOnce(
 ): Promise<Response> {
   const kept = answers.getOrInsertComputed(resources, () => new AnsweredRequests());
   const { id, body } = await identify(asked);
-  const { answer, isRepeated } = kept.answer(id, body, () => store(id));
+  // Another process does not know the body of a key: a request with another body is stored, not taken for a repetition.
+  const requestId = hashOf([id, body]);
+  const { answer, isRepeated } = kept.answer(id, body, () => store(requestId));
   const { status, body: text } = await answer;
   const headers = new Headers({ "content-type": "application/json" });
   if (isRepeated) headers.set("idempotency-replayed", "true");
@@ -67,8 +69,11 @@ async function identify(
     });
   }
   const hash = createHash("sha256").update(await body()).digest("base64url"); // 35 ms for the largest body
-  const named = JSON.stringify([tenant, pathname, key === null ? ["body", hash] : ["key", key]]);
-  return { id: createHash("sha256").update(named).digest("base64url"), body: hash };
+  return { id: hashOf([tenant, pathname, key === null ? ["body", hash] : ["key", key]]), body: hash };
+}
+
+function hashOf(parts: readonly unknown[]): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64url");
 }
 
 /** The last answers, the oldest first. */

@@ -173,15 +173,15 @@ export const REQUESTS: readonly Mutation[] = [
   {
     name: "ingest-tenant-key",
     file: "src/server/answered_requests.ts",
-    before: "JSON.stringify([tenant, pathname,",
-    after: "JSON.stringify([pathname,",
+    before: "hashOf([tenant, pathname,",
+    after: "hashOf([pathname,",
     tests: ["ingest_routes_test.ts: tenant of the token"],
   },
   {
     name: "ingest-path-key",
     file: "src/server/answered_requests.ts",
-    before: "JSON.stringify([tenant, pathname,",
-    after: "JSON.stringify([tenant,",
+    before: "hashOf([tenant, pathname,",
+    after: "hashOf([tenant,",
     tests: ["ingest_routes_test.ts: by its key"],
   },
   {
@@ -190,6 +190,13 @@ export const REQUESTS: readonly Mutation[] = [
     before: "if (known.body === body) return",
     after: "if (known) return",
     tests: ["ingest_routes_test.ts: by its key"],
+  },
+  {
+    name: "ingest-key-elsewhere",
+    file: "src/server/answered_requests.ts",
+    before: "store(requestId)",
+    after: "store(id)",
+    tests: ["ingest_routes_test.ts: of another server"],
   },
   {
     name: "ingest-failed-answer",
