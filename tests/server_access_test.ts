@@ -217,6 +217,32 @@ Deno.test("TokenAccess keeps the tokens it knows while the database is away, and
   assertEquals(await access.authorize(request, "ingest"), { id: token.id, tenant: "nlp" });
 });
 
+Deno.test("TokenAccess stays closed when all tokens are gone", async () => {
+  const { token, secret } = createToken({ name: "a", scopes: ["read"] });
+  const tokens = [token];
+  let now = 1_000;
+  using _clock = fakeClock(() => now);
+  const access = accessTo(tokens, { isOpen: true, read: () => Promise.resolve([...tokens]) });
+  const request = new Request("http://localhost/");
+  await assertRejects(() => access.authorize(request, "read"), Error, "no token");
+  tokens.pop();
+  now += 5_000;
+  await assertRejects(() => access.authorize(request, "read"), Error, "no token");
+  await assertRejects(
+    () => access.authorize(new Request("http://localhost/", bearer(secret)), "read"),
+    Error,
+    "unknown",
+  );
+});
+
+Deno.test("serve on loopback with a tokens file without tokens stays closed", async () => {
+  using folder = new TemporaryFolder();
+  Deno.writeTextFileSync(folder.file("tokens.json"), "[]");
+  const at = ["--connection-string", folder.sqlite(), "--tokens-file", folder.file("tokens.json")];
+  await using server = await startServer(at, { cwd: folder.path });
+  assertEquals((await server.send("/openapi.json")).status, 401);
+});
+
 /** Has `performance.now()` give another time. */
 function fakeClock(now: () => number): Disposable {
   const real = performance.now;

@@ -199,7 +199,7 @@ async function openAccess(
     );
   }
   return new TokenAccess({
-    isOpen: isLoopback || isInsecure,
+    isOpen: (isLoopback && tokensFile === undefined) || isInsecure,
     isLoopback,
     read,
     onUse: (id, day) => void writeLastUse(documents, id, day).catch(() => {}),

@@ -56,6 +56,8 @@ export class TokenAccess implements Access {
   readonly #options: TokenAccessOptions;
   readonly #lastUse = new Map<string, string>();
   #tokens: readonly KnownToken[] | undefined;
+  /** True once there was a token: losing all does not open the server. */
+  #hadToken = false;
   #readAt = -Infinity;
   #reading: Promise<void> | undefined;
 
@@ -69,7 +71,7 @@ export class TokenAccess implements Access {
     const [, secret] = /^Bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "") ?? [];
     let tokens = await this.#known(REFRESH_MS);
     if (tokens.length === 0 && secret !== undefined) tokens = await this.#known(REFRESH_UNKNOWN_MS);
-    if (tokens.length === 0 && this.#options.isOpen) {
+    if (tokens.length === 0 && this.#options.isOpen && !this.#hadToken) {
       assertOwnPage(request, this.#options);
       return {};
     }
@@ -114,6 +116,7 @@ export class TokenAccess implements Access {
     try {
       const tokens = await this.#options.read();
       this.#tokens = tokens.map((token) => ({ ...token, bytes: Uint8Array.fromHex(token.hash) }));
+      this.#hadToken ||= tokens.length > 0;
     } catch {
       // The cached tokens stay valid; /readyz reports the outage.
     }

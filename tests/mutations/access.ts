@@ -40,7 +40,7 @@ export const ACCESS: readonly Mutation[] = [
   {
     name: "token-last-opens",
     file: "src/server/access.ts",
-    before: "if (tokens.length === 0 && this.#options.isOpen) {",
+    before: "if (tokens.length === 0 && this.#options.isOpen && !this.#hadToken) {",
     after: "if (tokens.every((token) => token.revokedAt !== undefined) && this.#options.isOpen) {",
     tests: ["server_access_test.ts: revoked while a server runs on SQLite"],
   },
@@ -59,9 +59,16 @@ export const ACCESS: readonly Mutation[] = [
     tests: ["server_access_test.ts: foreign hosts"],
   },
   {
+    name: "token-gone-opens",
+    file: "src/server/access.ts",
+    before: "this.#hadToken ||= tokens.length > 0;",
+    after: "this.#hadToken = tokens.length > 0;",
+    tests: ["server_access_test.ts: when all tokens are gone"],
+  },
+  {
     name: "open-off-loopback",
     file: "src/cli/serve.ts",
-    before: "isOpen: isLoopback || isInsecure,",
+    before: "isOpen: (isLoopback && tokensFile === undefined) || isInsecure,",
     after: "isOpen: true,",
     tests: ["server_access_test.ts: refuses other addresses"],
   },
