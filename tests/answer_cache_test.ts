@@ -62,8 +62,18 @@ Deno.test("Answers take a bounded part of memory", async () => {
   for (let i = 0; i < 20; i++) await (await ask(`?${i}`)).text();
   await ask("?19");
   assertEquals(reads(), 20);
-  await ask("?0"); // the least recently used
+  await ask("?0"); // the oldest
   assertEquals(reads(), 21);
+});
+
+Deno.test("Keys of answers count as memory, too", async () => {
+  const { ask, reads } = setUp(() => new Response("x"));
+  const pad = "x".repeat(1 << 20);
+  for (let i = 0; i < 10; i++) await (await ask(`?${pad}${i}`)).text();
+  await ask(`?${pad}9`);
+  assertEquals(reads(), 10);
+  await ask(`?${pad}0`);
+  assertEquals(reads(), 11);
 });
 
 Deno.test("A read ends with the last of its viewers", async () => {
@@ -84,4 +94,33 @@ Deno.test("A read ends with the last of its viewers", async () => {
   assertEquals([await answers[0], isEnded], ["ended", false]);
   second.abort();
   assertEquals([await answers[1], isEnded], ["ended", true]);
+});
+
+Deno.test("A read of older data ends with its viewers, too", async () => {
+  const signals: AbortSignal[] = [];
+  const { ask, commit } = setUp((signal) => {
+    signals.push(signal);
+    return new Promise(() => {});
+  });
+  const viewers = [new AbortController(), new AbortController()];
+  const answers = viewers.map(({ signal }) => {
+    const answer = ask("", { signal }).catch(() => "ended");
+    commit();
+    return answer;
+  });
+  for (const [index, viewer] of viewers.entries()) {
+    viewer.abort();
+    await answers[index];
+    assertEquals(signals.map(({ aborted }) => aborted), [true, index === 1]);
+  }
+});
+
+Deno.test("A read that has ended is not aborted", async () => {
+  let signal: AbortSignal | undefined;
+  const { ask } = setUp((given) => {
+    signal = given;
+    return Response.json({});
+  });
+  await (await ask()).text();
+  assertEquals(signal?.aborted, false);
 });

@@ -9,6 +9,8 @@ import type { Route, RouteRequest, ServerResources } from "./route.ts";
 const MAX_AGE_MS = 10_000;
 /** Most bytes of all answers that are kept, and of one. */
 const [MAX_BYTES, MAX_ANSWER_BYTES] = [16 << 20, 2 << 20];
+/** Bytes of an answer beside its body and key, about. */
+const ANSWER_OVERHEAD = 500;
 
 interface Answer {
   /** Number of commits of this process when it was read. */
@@ -25,6 +27,7 @@ interface Running {
   readonly answer: Promise<Answer>;
   readonly controller: AbortController;
   waiting: number;
+  isSettled: boolean;
 }
 
 const caches = new WeakMap<ServerResources, AnswerCache>();
@@ -53,7 +56,7 @@ export function forgetting(route: Route): Route {
 }
 
 class AnswerCache {
-  /** The least recently used first. */
+  /** The oldest first. */
   readonly #answers = new Map<string, Answer>();
   readonly #running = new Map<string, Running>();
   #bytes = 0;
@@ -63,11 +66,7 @@ class AnswerCache {
     const key = JSON.stringify([tenant ?? null, request.headers.get("accept"), url.pathname, url.search]);
     const version = versionOf(resources);
     const kept = this.#answers.get(key);
-    if (kept && kept.version === version && Date.now() - kept.at < MAX_AGE_MS) {
-      this.#answers.delete(key);
-      this.#answers.set(key, kept);
-      return respond(kept);
-    }
+    if (kept && kept.version === version && Date.now() - kept.at < MAX_AGE_MS) return respond(kept);
     const found = await this.#join(key, version, {
       signal: asked.signal,
       read: (signal) => read(route, { ...asked, signal }, { resources, version }),
@@ -85,10 +84,19 @@ class AnswerCache {
     let running = this.#running.get(key);
     if (!running || running.version !== version || running.controller.signal.aborted) {
       const controller = new AbortController();
-      const started: Running = { version, controller, answer: read(controller.signal), waiting: 0 };
+      const started: Running = {
+        version,
+        controller,
+        answer: read(controller.signal),
+        waiting: 0,
+        isSettled: false,
+      };
       running = started;
       this.#running.set(key, started);
-      const forget = () => this.#running.get(key) === started && this.#running.delete(key);
+      const forget = () => {
+        started.isSettled = true;
+        if (this.#running.get(key) === started) this.#running.delete(key);
+      };
       started.answer.then(forget, forget);
     }
     running.waiting++;
@@ -100,22 +108,32 @@ class AnswerCache {
       return await Promise.race([running.answer, left]);
     } finally {
       signal.removeEventListener("abort", leave);
-      if (--running.waiting === 0 && this.#running.get(key) === running) {
-        running.controller.abort(signal.reason);
-      }
+      if (--running.waiting === 0 && !running.isSettled) running.controller.abort(signal.reason);
     }
   }
 
   #keep(key: string, answer: Answer): void {
-    this.#bytes += answer.body.byteLength - (this.#answers.get(key)?.body.byteLength ?? 0);
-    this.#answers.delete(key);
+    this.#forget(key);
     this.#answers.set(key, answer);
-    for (const [oldest, { body }] of this.#answers) {
-      if (this.#bytes <= MAX_BYTES) break;
-      this.#answers.delete(oldest);
-      this.#bytes -= body.byteLength;
+    this.#bytes += sizeOf(key, answer);
+    const now = Date.now();
+    for (const [oldest, { at }] of this.#answers) {
+      if (this.#bytes <= MAX_BYTES && now - at < MAX_AGE_MS) break;
+      this.#forget(oldest);
     }
   }
+
+  #forget(key: string): void {
+    const answer = this.#answers.get(key);
+    if (answer === undefined) return;
+    this.#answers.delete(key);
+    this.#bytes -= sizeOf(key, answer);
+  }
+}
+
+/** Bytes that an answer takes in memory, about. A key has the whole query of a request. */
+function sizeOf(key: string, { body }: Answer): number {
+  return body.byteLength + 2 * key.length + ANSWER_OVERHEAD;
 }
 
 /** Returns a version that increases with each commit of this process. */
