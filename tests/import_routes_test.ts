@@ -1,6 +1,7 @@
 import { importRecords, openBackend } from "../mod.ts";
 import { API_DATASETS } from "../src/server/datasets.ts";
 import { IMPORT_ROUTES } from "../src/server/import_routes.ts";
+import { receiveFile } from "../src/server/uploads.ts";
 import { exportRecords } from "../src/transfer/export.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
@@ -150,6 +151,18 @@ Deno.test("POST of a file whose client goes away stores no cost and leaves no fi
   await assertRejects(() => request);
   while (files() > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   assertEquals((await server.send("/api/v1/costs")).json().records, []);
+});
+
+Deno.test("Files that arrive together share a folder, also after it could not be made", async () => {
+  using folder = new TemporaryFolder();
+  const spoolDirectory = folder.file("spool");
+  const receive = () => receiveFile(new Blob(["x"]).stream(), { spoolDirectory });
+  await Deno.writeTextFile(spoolDirectory, "");
+  for (const { status } of await Promise.allSettled([receive(), receive()])) assertEquals(status, "rejected");
+  await Deno.remove(spoolDirectory);
+  const files = await Promise.all([receive(), receive(), receive()]);
+  for (const { path } of files) assertEquals(await Deno.readTextFile(path), "x");
+  for (const file of files) await file[Symbol.asyncDispose]();
 });
 
 Deno.test("Imports of costs need the scope admin, others ingest", () => {

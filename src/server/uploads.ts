@@ -45,17 +45,23 @@ export async function receiveFile(
   }
 }
 
-/** Upload folders that this process has cleaned. */
-const folders = new Set<string>();
+/** Preparation of upload folders, once for each in this process. */
+const folders = new Map<string, Promise<void>>();
+
+async function prepareFolder(dir: string): Promise<void> {
+  try {
+    // A process that was killed left its files.
+    await Deno.remove(dir, { recursive: true }).catch(() => {});
+    await Deno.mkdir(dir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    folders.delete(dir);
+    throw error;
+  }
+}
 
 async function makeFile(dir: string | undefined): Promise<string> {
   try {
-    if (dir !== undefined && !folders.has(dir)) {
-      folders.add(dir);
-      // A process that was killed left its files.
-      await Deno.remove(dir, { recursive: true }).catch(() => {});
-      await Deno.mkdir(dir, { recursive: true, mode: 0o700 });
-    }
+    if (dir !== undefined) await folders.getOrInsertComputed(dir, prepareFolder);
     return await Deno.makeTempFile({ dir, prefix: "openfinops-" });
   } catch (error) {
     return fail(dir ?? "a temporary file", error);
