@@ -54,8 +54,8 @@ export const AGENTS: readonly Mutation[] = [
   {
     name: "remote-unnamed-refused",
     file: "src/backends/remote.ts",
-    before: " && found.size === refused &&",
-    after: " &&",
+    before: " && found.size === refused && accepted === records - found.size;",
+    after: ";",
     tests: ["remote_test.ts: some records were stored"],
   },
   {
