@@ -431,10 +431,28 @@ test(
 test("cuts a connection on which the server is silent, and blames no record", async (_backend, database) => {
   const target = resolvePostgresTarget(database.url);
   const pool = new PostgresPool(target, { maxConnections: 1, statementTimeoutSeconds: 60 });
-  const sleeping = pool.use("write", (session) => session.query("SELECT pg_sleep(600)"), 300);
+  const sleeping = pool.use("write", (session) => session.query("SELECT pg_sleep(600)"), { limitMs: 300 });
   const error = await assertRejects(() => sleeping, BackendError) as BackendError;
   assertEquals([error.kind, error.code], ["transient", "CONNECTION_LOST"]);
   assertEquals(await pool.use("read", (session) => session.query("SELECT 1::text")), [["1"]]);
+  await pool.close();
+});
+
+test("ends a wait for a connection when its reader is gone", async (_backend, database) => {
+  const pool = new PostgresPool(resolvePostgresTarget(database.url), {
+    maxConnections: 2,
+    statementTimeoutSeconds: 60,
+  });
+  const held = await pool.acquire("read", { isStream: true });
+  const gone = new AbortController();
+  const { signal } = gone;
+  const waiting = assertRejects(() => pool.acquire("read", { isStream: true, signal }), DOMException);
+  const next = pool.acquire("read", { isStream: true });
+  gone.abort();
+  await waiting;
+  await assertRejects(() => pool.use("read", () => Promise.resolve(), { signal }), DOMException);
+  pool.release(held);
+  pool.release(await next);
   await pool.close();
 });
 

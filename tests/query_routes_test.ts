@@ -235,6 +235,9 @@ Deno.test("A stream of records reads no further than the client takes it, and en
     assert(pages < 60, `${pages} MB`);
     await reader.cancel();
     while (!state.ended) await new Promise((resolve) => setTimeout(resolve, 10));
+    state.ended = false;
+    await server.send(path, { method: "HEAD" });
+    while (!state.ended) await new Promise((resolve) => setTimeout(resolve, 10));
   }
 });
 

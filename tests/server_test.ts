@@ -271,6 +271,113 @@ Deno.test("serve ends connections that send their headers or their body too slow
   assertEquals((await server.send("/wait")).status, 200);
 });
 
+/** A route whose answer goes on for good, or is one large part; and what became of its answers. */
+function endlessRoute(part = new Uint8Array(100_000), parts = Infinity) {
+  const state = { started: 0, ended: 0 };
+  const route: Route = {
+    method: "GET",
+    path: "/endless",
+    scope: "read",
+    summary: "Sends for good",
+    handle: () => {
+      state.started++;
+      let left = parts;
+      const end = () => void state.ended++;
+      return new Response(
+        new ReadableStream({
+          pull(controller) {
+            if (left-- > 0) return controller.enqueue(part);
+            end();
+            controller.close();
+          },
+          cancel: end,
+        }),
+      );
+    },
+  };
+  return { route, state };
+}
+
+/** Asks for a path over a raw connection, and reads nothing. */
+async function ask(url: string, path: string): Promise<Deno.TcpConn> {
+  const { hostname, port } = new URL(url);
+  const connection = await Deno.connect({ hostname, port: Number(port) });
+  await connection.write(new TextEncoder().encode(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`));
+  return connection;
+}
+
+/** Reads until the connection is closed, or as many bytes have arrived; returns their number. */
+async function rest(connection: Deno.TcpConn, most: number): Promise<number> {
+  using _closed = connection;
+  const bytes = new Uint8Array(1_000_000);
+  let received = 0;
+  try {
+    for (let count; received < most && (count = await connection.read(bytes)) !== null;) received += count;
+  } catch {
+    // reset by the server
+  }
+  return received;
+}
+
+const soon = () => new Promise((resolve) => setTimeout(resolve, 10));
+
+Deno.test("serve ends answers that a client does not read, and holds a place for each until then", async () => {
+  const { route, state } = endlessRoute();
+  const options = { routes: [route, ...testRoutes()], limits: { maxRequests: 2 } };
+  await using server = await openServer({}, options, { connections: { sendTimeout: 1_000 } });
+  const stalled = [await ask(server.url, "/endless"), await ask(server.url, "/endless")];
+  while (state.started < 2) await soon();
+  assertEquals([(await server.send("/wait")).status, state.ended], [503, 0]);
+  while (state.ended < 2) await soon();
+  assertEquals((await server.send("/wait")).status, 200);
+  for (const connection of stalled) assert(await rest(connection, 2 ** 30) < 2 ** 30);
+});
+
+Deno.test("serve ends an answer of one part that a client does not read, and sends it to a slow one", async () => {
+  const part = new Uint8Array(30_000_000);
+  const { route, state } = endlessRoute(part, 1);
+  const options = { routes: [route, ...testRoutes()], limits: { maxRequests: 2 } };
+  await using server = await openServer({}, options, { connections: { sendTimeout: 2_000 } });
+  const stalled = await ask(server.url, "/endless");
+  using slow = await ask(server.url, "/endless");
+  while (state.started < 2) await soon();
+  const bytes = new Uint8Array(150_000);
+  for (let received = 0; received < part.length;) { // takes at least 3 s
+    const count = await slow.read(bytes);
+    assert(count !== null, `closed after ${received} bytes`);
+    received += count;
+    await new Promise((resolve) => setTimeout(resolve, 15));
+  }
+  assert(await rest(stalled, part.length) < part.length);
+  assertEquals((await server.send("/wait")).status, 200);
+});
+
+Deno.test("serve frees the place of an answer that is read, canceled, has failed, or has no body", async () => {
+  const { route, state } = endlessRoute();
+  const failing: Route = {
+    ...route,
+    path: "/failing",
+    handle: () => new Response(new ReadableStream({ pull: () => Promise.reject(new Error("lost")) })),
+  };
+  const empty: Route = { ...route, path: "/empty", handle: () => new Response(null, { status: 204 }) };
+  const options = { routes: [route, failing, empty, ...testRoutes()], limits: { maxRequests: 1 } };
+  await using server = await openServer({}, options);
+  const isFree = async () => {
+    while ((await server.send("/wait")).status === 503) await soon();
+  };
+  const response = await fetch(`${server.url}endless`);
+  await response.body!.cancel();
+  await isFree();
+  assertEquals(state.ended, 1);
+  await assertRejects(() => server.send("/failing"));
+  await isFree();
+  assertEquals((await server.send("/empty")).status, 204);
+  await isFree();
+  assertEquals((await server.send("/endless", { method: "HEAD" })).status, 200);
+  await isFree();
+  assertEquals(state.ended, 2);
+});
+
 Deno.test("serve closes connections beyond maxConnections", async () => {
   await using server = await openServer({}, { routes: testRoutes() }, { connections: { maxConnections: 3 } });
   const { hostname, port } = new URL(server.url);

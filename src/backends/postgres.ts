@@ -159,7 +159,7 @@ export class PostgresBackend implements Backend {
     { signal }: ReadOptions = {},
   ): AsyncGenerator<T[]> {
     const select = this.selectStatement(readableFrom(dataset, this.#version), query);
-    const session = await this.pool.acquire("read", { isStream: true });
+    const session = await this.pool.acquire("read", { isStream: true, signal });
     const keep = session.cancelOn(signal);
     let isOver = false;
     let failure: unknown;
@@ -230,7 +230,8 @@ export class PostgresBackend implements Backend {
     const { source: from } = readableFrom(dataset, this.#version);
     const source = { from, where, measure: measureOfRecords };
     const sql = aggregateStatement(dataset, aggregation, source);
-    const rows = await this.pool.use("read", (session) => session.until(signal, () => session.query(sql)));
+    const run = (session: PostgresSession) => session.until(signal, () => session.query(sql));
+    const rows = await this.pool.use("read", run, { signal });
     return rows.map((row) => readAggregateRow(dataset, aggregation, row));
   }
 

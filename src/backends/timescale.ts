@@ -127,7 +127,7 @@ export class TimescaleBackend extends PostgresBackend {
       return await this.pool.transaction("read", async (session) => {
         const [[isFresh]] = await session.query(freshnessQuery(dataset, query));
         return isFresh === "true" ? await session.until(signal, () => session.query(sql)) : undefined;
-      }, { settings });
+      }, { settings, signal });
     } catch (error) {
       // Who may not read roll-ups, or whose release keeps its lists elsewhere, is answered from the records.
       if (error instanceof BackendError && /^42/.test(error.sqlState ?? "")) return undefined;

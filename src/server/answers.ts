@@ -86,11 +86,14 @@ export function streamTexts(texts: Iterable<string>): ReadableStream<Uint8Array>
 export async function begun<T>(parts: AsyncIterable<T>): Promise<AsyncGenerator<T>> {
   const iterator = parts[Symbol.asyncIterator]();
   const first = await iterator.next();
-  return (async function* () {
+  const rest = (async function* () {
     try {
+      yield first.value; // to the call below: a generator that has not begun would not end the parts
       for (let next = first; !next.done; next = await iterator.next()) yield next.value;
     } finally {
       await iterator.return?.();
     }
   })();
+  await rest.next();
+  return rest;
 }

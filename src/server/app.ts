@@ -95,13 +95,16 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
       const answer = async () => {
         const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
         if (!isProbe) rates.take(id);
-        using _place = isProbe ? undefined : occupancy.enter();
+        using place = new DisposableStack();
+        if (!isProbe) place.use(occupancy.enter());
         using account = held.open();
         const params = context.req.param();
-        return await route.handle(
+        const response = await route.handle(
           asRouteRequest(route, request, { params, tenant, limits, account, body: context.env.body }),
           shared,
         );
+        if (request.method === "HEAD") await response.body?.cancel(); // hono drops it
+        return request.method === "HEAD" ? response : untilRead(response, place.move());
       };
       return await answer().catch((error) => translate(route, request, error));
     });
@@ -137,6 +140,29 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
       return response;
     },
   };
+}
+
+/** Keeps a place until the body of a response was read, has failed, or is canceled. */
+function untilRead(response: Response, place: Disposable): Response {
+  const reader = response.body?.getReader();
+  const end = () => place[Symbol.dispose]();
+  if (!reader) {
+    end();
+    return response;
+  }
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await reader.read().catch((error) => {
+        end();
+        throw error;
+      });
+      if (!done) return controller.enqueue(value);
+      end();
+      controller.close();
+    },
+    cancel: (reason) => reader.cancel(reason).finally(end),
+  }, { highWaterMark: 0 });
+  return new Response(body, response);
 }
 
 /** Creates the error of a request whose client has disconnected. Only counters see the answer. */

@@ -42,6 +42,12 @@ export interface ConnectionLimits {
    */
   readonly keepAliveTimeout: number;
   /**
+   * Longest time that a client may take no part of its response.
+   *
+   * @default {30_000}
+   */
+  readonly sendTimeout: number;
+  /**
    * Interval of checks of these limits.
    *
    * @default {1_000}
@@ -74,10 +80,14 @@ export interface Listening {
 const CONNECTION_LIMITS: ConnectionLimits = {
   headersTimeout: 10_000,
   keepAliveTimeout: 65_000, // longer than that of common load balancers
+  sendTimeout: 30_000,
   connectionsCheckingInterval: 1_000,
   maxHeaderSize: 16_384,
   maxConnections: 1_024,
 };
+
+/** Most bytes that are written at once: a slow client takes these within the limit, though not a large answer. */
+const PART_BYTES = 65_536;
 
 /** Interval of checks for idle connections while closing, in milliseconds. */
 const IDLE_CHECK_MS = 50;
@@ -101,7 +111,7 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
       open.delete(controller);
       if (!outgoing.writableFinished) controller.abort();
     });
-    answer(app, { incoming, outgoing, signal: controller.signal }).catch(() => outgoing.destroy());
+    answer(app, { incoming, outgoing, signal: controller.signal, limits }).catch(() => outgoing.destroy());
   };
   const server = certificate
     ? createSecureServer(
@@ -165,10 +175,11 @@ function listenFailure(host: string, error: Error & { code?: string }): ConfigEr
 /** Answers one request of Node by the application. */
 async function answer(
   app: App,
-  { incoming, outgoing, signal }: {
+  { incoming, outgoing, signal, limits: { sendTimeout } }: {
     incoming: IncomingMessage;
     outgoing: ServerResponse;
     signal: AbortSignal;
+    limits: ConnectionLimits;
   },
 ): Promise<void> {
   const request = asRequest(incoming, signal);
@@ -183,12 +194,16 @@ async function answer(
   const { body } = response;
   if (body) {
     for await (const chunk of body) {
-      if (!outgoing.write(chunk)) await drained(outgoing, signal);
+      for (let at = 0; at < chunk.length && !signal.aborted; at += PART_BYTES) {
+        const isFull = !outgoing.write(chunk.subarray(at, at + PART_BYTES));
+        if (isFull) await taken("drain", { outgoing, signal, sendTimeout });
+      }
       if (signal.aborted) break; // cancels the stream
     }
   }
   if (!incoming.complete && !signal.aborted) await discardRest(incoming, signal);
   outgoing.end();
+  if (!outgoing.writableFinished) await taken("finish", { outgoing, signal, sendTimeout });
 }
 
 /** Discards what a client still sends, for a while: most read no answer before they have sent all, or are reset. */
@@ -201,15 +216,21 @@ async function discardRest(incoming: IncomingMessage, signal: AbortSignal): Prom
   await withinLimit(promise, LINGER_MS, () => {});
 }
 
-/** Waits until a response accepts more data, or its connection closes. */
-async function drained(outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
+/** Waits until the client has taken what was written, or the connection closes. Closes it if the client takes too long. */
+async function taken(
+  event: "drain" | "finish",
+  { outgoing, signal, sendTimeout }: { outgoing: ServerResponse; signal: AbortSignal; sendTimeout: number },
+): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const end = () => resolve();
-  outgoing.once("drain", end);
+  outgoing.once(event, end);
   signal.addEventListener("abort", end, { once: true });
   if (signal.aborted) end();
-  await promise;
-  outgoing.off("drain", end);
+  await withinLimit(promise, sendTimeout, () => {
+    outgoing.destroy();
+    return promise; // the signal aborts when it is closed
+  });
+  outgoing.off(event, end);
   signal.removeEventListener("abort", end);
 }
 

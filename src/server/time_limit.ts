@@ -7,7 +7,11 @@ const OVER = Symbol("over");
  * @param limitMs The limit, in milliseconds.
  * @param onLimit Gives the result, or throws, when the limit is over.
  */
-export async function withinLimit<T>(work: Promise<T>, limitMs: number, onLimit: () => T): Promise<T> {
+export async function withinLimit<T>(
+  work: Promise<T>,
+  limitMs: number,
+  onLimit: () => T | Promise<T>,
+): Promise<T> {
   const over = Promise.withResolvers<typeof OVER>();
   const timer = setTimeout(() => over.resolve(OVER), limitMs);
   work.catch(() => {});

@@ -122,6 +122,20 @@ export const ACCESS: readonly Mutation[] = [
     tests: ["server_test.ts: beyond maxRequests"],
   },
   {
+    name: "occupancy-until-read",
+    file: "src/server/app.ts",
+    before: "? response : untilRead(response, place.move());",
+    after: "? response : response;",
+    tests: ["server_test.ts: holds a place for each"],
+  },
+  {
+    name: "send-parts",
+    file: "src/server/serve.ts",
+    before: "const PART_BYTES = 65_536;",
+    after: "const PART_BYTES = 2 ** 30;",
+    tests: ["server_test.ts: to a slow one"],
+  },
+  {
     name: "certificate-pair",
     file: "src/server/tls.ts",
     before: "if (new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) return { cert, key };",

@@ -176,6 +176,7 @@ export class Partitions implements PartitionManager {
     return await this.#pool.use(
       "read",
       (session) => session.until(signal, () => readPartitions(session, dataset)),
+      { signal },
     );
   }
 

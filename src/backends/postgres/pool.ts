@@ -217,7 +217,7 @@ export class PostgresPool {
   readonly #inUse = new Set<PostgresSession>();
   /** Sessions in use that logged in before settings of the server may have changed. */
   readonly #stale = new WeakSet<PostgresSession>();
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
   #opening = 0;
   #isClosed = false;
 
@@ -251,14 +251,15 @@ export class PostgresPool {
    *
    * @param operation Name of the operation, as in "write".
    * @param run Receives the connection; no transaction may be open when it settles.
-   * @param limitMs Time after which the connection is cut, in case the server is silent.
+   * @param options `limitMs`: time after which the connection is cut, in case the server is silent. `signal`: ends the
+   * wait for a connection.
    */
   async use<T>(
     operation: string,
     run: (session: PostgresSession) => Promise<T>,
-    limitMs = Infinity,
+    { limitMs = Infinity, signal }: { limitMs?: number; signal?: AbortSignal } = {},
   ): Promise<T> {
-    const session = await this.acquire(operation);
+    const session = await this.acquire(operation, { signal });
     const timer = limitMs < Infinity ? setTimeout(() => session.destroy(), limitMs) : undefined;
     try {
       const result = await run(session);
@@ -274,28 +275,32 @@ export class PostgresPool {
 
   /** Runs a function that takes a moment, such as a lookup, within a fixed time. */
   useBriefly<T>(operation: string, run: (session: PostgresSession) => Promise<T>): Promise<T> {
-    return this.use(operation, run, this.#briefTimeoutMs);
+    return this.use(operation, run, { limitMs: this.#briefTimeoutMs });
   }
 
   /** Runs a function in a transaction. */
   transaction<T>(
     operation: string,
     run: (session: PostgresSession) => Promise<T>,
-    options: { limitMs?: number; settings?: string } = {},
+    options: { limitMs?: number; signal?: AbortSignal; settings?: string } = {},
   ): Promise<T> {
     return this.use(operation, async (session) => {
       await session.query(`${this.begin}${options.settings ?? ""}`);
       const result = await run(session);
       await session.query("COMMIT");
       return result;
-    }, options.limitMs);
+    }, options);
   }
 
-  /** Takes a connection, to be released or discarded. */
-  async acquire(operation: string, { isStream = false } = {}): Promise<PostgresSession> {
+  /** Takes a connection, to be released or discarded. Rejects with the reason of the signal if it aborts meanwhile. */
+  async acquire(
+    operation: string,
+    { isStream = false, signal }: { isStream?: boolean; signal?: AbortSignal } = {},
+  ): Promise<PostgresSession> {
     // Streams leave one connection free, so that a reader can write what it reads.
     const most = isStream ? this.#maxConnections - 1 : this.#maxConnections;
     for (;;) {
+      signal?.throwIfAborted();
       if (this.#isClosed) throw closedBackend(operation, this.name);
       const inUse = this.#inUse.size + this.#opening;
       const found = inUse < most ? this.#idle.pop() : undefined;
@@ -309,7 +314,7 @@ export class PostgresPool {
         return found.session;
       }
       if (inUse < most) break;
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      await this.#wait(signal);
     }
     this.#opening++;
     try {
@@ -353,9 +358,20 @@ export class PostgresPool {
     }
   }
 
+  /** Waits until a connection may be free, or the signal aborts. */
+  async #wait(signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = () => resolve();
+    this.#waiting.add(wake);
+    signal?.addEventListener("abort", wake);
+    await promise;
+    signal?.removeEventListener("abort", wake);
+    this.#waiting.delete(wake);
+  }
+
   /** Has all waiters check for a connection: streams may not take the last one. */
   #wake(): void {
-    for (const wake of this.#waiting.splice(0)) wake();
+    for (const wake of this.#waiting) wake();
   }
 
   /** Closes all connections. Operations in progress fail. */

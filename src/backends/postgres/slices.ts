@@ -43,7 +43,7 @@ export class Slices {
     this.#most ??= await this.#pool.use("read", async (session) => {
       const [[most]] = await session.query(MOST_PARTITIONS);
       return Math.max(FEW_PARTITIONS, Number(most));
-    });
+    }, options);
     return splitSlice({ query, partitions }, this.#most);
   }
 
