@@ -69,7 +69,7 @@ Deno.test("docs/send.md: JavaScript stores system metrics", async () => {
   await using server = await openServer();
   const { hub } = server.resources;
   using folder = new TemporaryFolder();
-  Deno.writeTextFileSync(folder.file("send.js"), programIn("js"));
+  Deno.writeTextFileSync(folder.file("send.js"), programIn("js ignore"));
   await runTwice(server, { program: Deno.execPath(), args: ["run", "-A", "-q", folder.file("send.js")] });
   await hub.flush();
   const found = await hub.systemMetrics.query();

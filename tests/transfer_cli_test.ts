@@ -567,14 +567,14 @@ test("export writes what a dangling link points to", async (folder) => {
 
 test("import, export and migrate exit with 2 when used wrongly", async ({ path: cwd }) => {
   const wrong: [string[], string][] = [
-    [["import"], "Name a dataset (metrics, services, devices, usage, costs) and files."],
+    [["import"], "Name a dataset (metrics, services, devices, usage, costs, points) and files."],
     [["import", "costs"], "and files."],
     [["import", "cost", "a.csv"], 'Did you mean "costs"?'],
     [["import", "costs", "a.csv", "--format", "focs"], 'Did you mean "focus"?'],
     [["import", "costs", "a.csv", "--map", "amount"], '--map must be FIELD=…, not "amount".'],
     [["import", "costs", "a.csv", "--on-conflict", "no"], "Use one of ignore, replace."],
     [["import", "costs", "a.csv", "--map"], "--map FIELD=COLUMN"],
-    [["export"], "Name a dataset: metrics, services, devices, usage, costs."],
+    [["export"], "Name a dataset: metrics, services, devices, usage, costs, points."],
     [["export", "costs", "--node-id", "n"], "does not apply to cost_entries"],
     [["export", "costs", "--format", "parqet"], 'Did you mean "parquet"?'],
     [["export", "costs", "--charge-period", "1"], "such as 250ms"],
