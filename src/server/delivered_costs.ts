@@ -5,8 +5,8 @@ import type { PostedRecords } from "./posted_records.ts";
 
 /** Longest wait for the database, in milliseconds: a spool takes records during its outages. */
 const TIMEOUT_MS = 2_000;
-/** Ids that are looked up at once. */
-const CHUNK = 200;
+/** Ids that are looked up at once: each row in their span of time is compared with each. */
+const CHUNK = 50;
 /** The latest time of a `Date`. */
 const MAX_TIME = 8.64e15;
 
