@@ -234,7 +234,7 @@ test("is not opened as a plain database", async (database) => {
   await assertRejects(
     () => PostgresBackend.open({ ...OPTIONS, connectionString: database.url }),
     BackendError,
-    "Read hypertables with `--backend timescaledb`",
+    "Open hypertables with `--backend timescaledb`",
   );
 });
 
