@@ -49,7 +49,7 @@ const LANGUAGES: Readonly<Record<string, string>> = {
   // Need a server.
   bash: "run by api_guide_test.ts or send_guide_test.ts",
   python: "run by send_guide_test.ts",
-  js: "run by send_guide_test.ts",
+  "js ignore": "run by send_guide_test.ts; `deno test --doc` would run it without a server",
 };
 
 /** The host of the server in documents. */

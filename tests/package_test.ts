@@ -106,7 +106,11 @@ Deno.test("deno.json pins npm packages exactly", () => {
   const { specifiers } = JSON.parse(Deno.readTextFileSync(new URL("deno.lock", ROOT)));
   const imports = Object.values<string>(CONFIG.imports);
   const foreign = Object.keys(specifiers).filter((specifier) => !imports.includes(specifier));
-  assertEquals(foreign.filter((specifier) => !/^(jsr:|npm:@types\/node@)/.test(specifier)), []);
+  // Commands on DuckDB files, which other tests run meanwhile, add its package to the lock file of a checkout.
+  assertEquals(
+    foreign.filter((specifier) => !/^(jsr:|npm:@types\/node@|npm:@duckdb\/node-bindings@)/.test(specifier)),
+    [],
+  );
 });
 
 Deno.test("deno doc makes a page for each public name", async () => {
