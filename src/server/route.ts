@@ -9,7 +9,7 @@ import type { ObservabilityHub } from "../hub.ts";
 import type { CostObservatory } from "../observatory.ts";
 import type { Option } from "../query/arguments.ts";
 import type { DatasetName } from "../records/dataset.ts";
-import type { BodyAccount, BodyLimits } from "./body.ts";
+import type { BodyLimits } from "./body.ts";
 import type { MetricIntake } from "./metric_intake.ts";
 import type { RequestMetrics } from "./request_metrics.ts";
 
@@ -51,7 +51,7 @@ export interface RouteRequest {
   /** Bounds of the body. */
   readonly limits?: BodyLimits;
   /** Counts further bytes that the handler holds, such as those of a body that it decompresses itself. */
-  readonly account?: Pick<BodyAccount, "take">;
+  readonly account?: { take(bytes: number): void };
   /** Reads the whole body, decompressed, within the limit of the server. */
   body(): Promise<Uint8Array<ArrayBuffer>>;
   /** Reads the body as it arrives, decompressed, within the limit of the server. Once, and in place of `body()`. */
