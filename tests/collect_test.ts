@@ -356,7 +356,7 @@ Deno.test("sampleUntil() charges each UTC minute in which it runs once and in fu
   ]);
 });
 
-Deno.test("sampleUntil() charges an hour exactly what it costs, whatever the interval", async () => {
+Deno.test("sampleUntil() charges an hour exactly what it costs at any interval", async () => {
   for (const stepMs of [7_000, 60_000, 900_000]) {
     const costs = recorder();
     await sampleAt(times(Math.ceil(3_570_000 / stepMs) + 1, stepMs), { costs });

@@ -276,7 +276,7 @@ Deno.test("SqliteBackend writes with synchronous FULL on each of its connections
   const synchronous = (database: Parameters<typeof queryAll>[0]) => queryAll(database, "PRAGMA synchronous");
   const first = openSqliteFile(driver, path, "create");
   const again = openOnceMore(driver, { path, inode: Deno.statSync(path).ino });
-  assertEquals([synchronous(first), synchronous(again)], [[[2]], [[2]]]); // FULL, whatever the library's default is
+  assertEquals([synchronous(first), synchronous(again)], [[[2]], [[2]]]); // FULL with any default of the library
   for (const database of [first, again]) database.close();
   using reader = new DatabaseSync(path);
   assertEquals(reader.prepare("PRAGMA journal_mode").get()!.journal_mode, "wal");

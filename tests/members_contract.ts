@@ -31,7 +31,7 @@ export function membersContract(
     assertEquals(await stored(backend), expected.sort());
   });
 
-  test("adds to each of many requests of a batch what is new, whatever their ids", async (backend) => {
+  test("adds to each of many requests of a batch its new positions, for any ids", async (backend) => {
     const ids = Array.from({ length: 500 }, (_, i) => ["it's", "ü, ')", "\\x"][i % 3] + i);
     assertEquals(await writeParts(backend, ids.slice(0, 300).map((id) => [id, 0, 2])), counts(600, 0));
     assertEquals(await writeParts(backend, ids.map((id) => [id, 1, 2])), counts(300 + 400, 300));

@@ -64,7 +64,7 @@ Deno.test("/metrics has every pipeline metric of each dataset in the format of P
   await promtool(["check", "metrics"], { stdin: text });
 });
 
-Deno.test("RequestMetrics counts by route and status, whatever clients send", async () => {
+Deno.test("RequestMetrics counts by route and status for anything that clients send", async () => {
   const requests = new RequestMetrics();
   const end = (path: string | undefined, method: string, seconds: number, status = 200) => {
     requests.start();

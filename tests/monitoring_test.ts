@@ -536,7 +536,7 @@ Deno.test("CostObservatory projects spending pro rata over days with data when t
       Date.now = realNow;
     }
   };
-  // The data ends with the first day, whatever the time is.
+  // The data ends with the first day at any time of day.
   const expected = ["50", "20", "500", startTime + 2 * DAY];
   assertEquals(await forecastAt(startTime + 2 * DAY), expected);
   assertEquals(await forecastAt(startTime + 2.5 * DAY), expected.with(1, "25"));

@@ -255,7 +255,7 @@ function fakeClock(now: () => number): Disposable {
   return { [Symbol.dispose]: () => void (performance.now = real) };
 }
 
-Deno.test("TokenAccess compares the hash with every token, whatever of it is right", async () => {
+Deno.test("TokenAccess compares the whole hash with every token", async () => {
   const tokens = Array.from({ length: 20 }, (_, i) => createToken({ name: String(i), scopes: ["read"] }));
   const access = accessTo(tokens.map(({ token }) => token));
   for (const { token, secret } of tokens) {

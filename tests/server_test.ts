@@ -528,6 +528,6 @@ for (const [name, open] of Object.entries(PLACES).filter(([name]) => name !== "m
     const answers = await Promise.all(ids.flatMap((id) => [post(first, [id, `${id}x`]), post(second, [id])]));
     for (const { status } of answers) assertEquals(status, 202);
     for (const server of [first, second]) assertEquals(await server.stop(), 0);
-    assertEquals(await countCosts(place.url!), 80); // each once, whoever brought it first
+    assertEquals(await countCosts(place.url!), 80); // each once, from whichever request came first
   });
 }

@@ -84,7 +84,7 @@ export const AGENTS: readonly Mutation[] = [
     file: "src/server/request_metrics.ts",
     before: 'METHODS.includes(method) ? method : "other"',
     after: "method",
-    tests: ["metrics_test.ts: whatever clients send"],
+    tests: ["metrics_test.ts: anything that clients send"],
   },
   {
     name: "metrics-escape",

@@ -152,14 +152,14 @@ export const NOTIFICATIONS: readonly Mutation[] = [
     file: "src/cli/meter.ts",
     before: "now - (elapsedMs - this.#chargedMs)",
     after: "now",
-    tests: ["collect_test.ts: whatever the interval"],
+    tests: ["collect_test.ts: at any interval"],
   },
   {
     name: "minute-not-exact",
     file: "src/cli/meter.ts",
     before: "[minute % 60, minute % 60 + 1]",
     after: "[0, 1]",
-    tests: ["collect_test.ts: whatever the interval"],
+    tests: ["collect_test.ts: at any interval"],
   },
   {
     name: "minute-id-not-escaped",
