@@ -1,6 +1,7 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { type AddressInfo, createServer, Socket } from "node:net";
-import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
+import type { ReadOptions } from "../src/backends/backend.ts";
+import { COUNTED, PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
 import {
   type Partition,
   type PartitionManager,
@@ -436,6 +437,27 @@ test("cuts a connection on which the server is silent, and blames no record", as
   assertEquals([error.kind, error.code], ["transient", "CONNECTION_LOST"]);
   assertEquals(await pool.use("read", (session) => session.query("SELECT 1::text")), [["1"]]);
   await pool.close();
+});
+
+test("ends reads when their reader is gone, although the server is silent", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(1));
+  await using proxy = await Proxy.start(Number(new URL(database.url).port));
+  const through = await open(proxy.url(database.url));
+  const readOne = (options: ReadOptions) =>
+    through.read(systemMetrics, acceptQuery(systemMetrics, {}), options).next();
+  const count = (options: ReadOptions) =>
+    through.aggregate(systemMetrics, acceptQuery(systemMetrics, {}), COUNTED, options);
+  for (const start of [readOne, readOne, count]) { // the first waits for the list of partitions
+    proxy.stall();
+    const gone = new AbortController();
+    const reading = assertRejects(() => Promise.resolve(start({ signal: gone.signal })));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // the statement is on its way
+    gone.abort();
+    await reading;
+    proxy.resume();
+    await start({});
+  }
+  await through.close();
 });
 
 test("ends a wait for a connection when its reader is gone", async (_backend, database) => {

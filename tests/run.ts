@@ -43,7 +43,9 @@ async function runTests(): Promise<{ passed: number; failed: number }> {
     const path = `${folder}/report.xml`;
     const options = ["-q", "-A", "--doc", "--parallel", `--junit-path=${path}`];
     const config = fromFileUrl(new URL("deno.json", ROOT));
-    options.push("--preload", fromFileUrl(new URL("tests/fixtures.ts", ROOT)));
+    for (const name of ["time_limit.ts", "fixtures.ts"]) {
+      options.push("--preload", fromFileUrl(new URL(`tests/${name}`, ROOT)));
+    }
     // The commands that the tests start leave profiles in the same folder.
     const profiles = `${folder}/profiles`;
     if (isCoverage) options.push(`--coverage=${profiles}`, "--coverage-raw-data-only");

@@ -15,6 +15,8 @@ export type Row = readonly (string | null)[];
 const IDLE_MS = 60_000;
 /** The code of a request to cancel, in the protocol of PostgreSQL. */
 const CANCEL_REQUEST = 80_877_102;
+/** Time that a server has to end a canceled statement, before the connection is cut: it may not hear the request. */
+const CANCEL_MS = 1_000;
 /** Time for the round trips, beyond the timeout of a statement. */
 export const SLACK_MS = 10_000;
 
@@ -27,6 +29,8 @@ export class PostgresSession {
   readonly #sql: Sql;
   readonly #target: PostgresTarget;
   #socket: Socket | undefined;
+  /** Ends an attempt to connect. */
+  readonly #closing = new AbortController();
   /** The statement under way, or the last one. */
   #statement: { state?: BackendKey | null } = {};
   /** Rejects pending promises when the connection is lost. */
@@ -51,8 +55,8 @@ export class PostgresSession {
       max: 1,
       ssl: false, // the socket comes with TLS
       socket: async () => {
-        if (this.#socket) throw closedError();
-        return this.#socket = await openPostgresSocket(target);
+        if (this.#socket || this.#isLost) throw closedError();
+        return this.#socket = await openPostgresSocket(target, this.#closing.signal);
       },
       connect_timeout: target.connectTimeoutMs / 1_000,
       idle_timeout: 0,
@@ -129,14 +133,21 @@ export class PostgresSession {
   }
 
   /**
-   * Has the server cancel the statement under way when the signal aborts.
+   * Has the server cancel the statement under way when the signal aborts, and cuts the connection if it does not.
    *
    * @returns Ends that. A session that was canceled is to be discarded: the request may arrive late.
    */
   cancelOn(signal: AbortSignal | undefined): () => void {
-    const cancel = () => void this.#cancel().catch(() => {});
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const cancel = () => {
+      timer = setTimeout(() => this.destroy(), CANCEL_MS);
+      this.#cancel().catch(() => {});
+    };
     signal?.addEventListener("abort", cancel);
-    return () => signal?.removeEventListener("abort", cancel);
+    return () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", cancel);
+    };
   }
 
   /** Runs statements until the signal aborts; then the one under way is canceled, and the reason thrown. */
@@ -158,12 +169,13 @@ export class PostgresSession {
     if (!key) return this.destroy(); // still connecting: a statement that is sent later would not be canceled
     const request = Buffer.alloc(16);
     [16, CANCEL_REQUEST, key.pid, key.secret].forEach((part, i) => request.writeUInt32BE(part >>> 0, 4 * i));
-    (await openPostgresSocket(this.#target)).end(request);
+    (await openPostgresSocket({ ...this.#target, connectTimeoutMs: CANCEL_MS })).end(request);
   }
 
   /** Closes the connection at once, even during a statement. */
   destroy(): void {
     this.#isLost = true;
+    this.#closing.abort();
     this.#socket?.destroy();
     void this.#sql.end({ timeout: 0 }).catch(() => {});
   }

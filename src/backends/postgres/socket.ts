@@ -12,15 +12,18 @@ const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
  * Done here and not by the driver, which leaves Nagle's algorithm on (COPY is three times as slow then), takes a
  * server's refusal of TLS for a broken connection, and loses a connection's slot for good when it cannot connect.
  *
+ * @param signal Ends the attempt.
  * @throws An error with a `code`: of the network, `CONNECT_TIMEOUT`, `TLS_REFUSED` or `TLS_FAILED`.
  */
-export async function openPostgresSocket(target: PostgresTarget): Promise<Socket> {
+export async function openPostgresSocket(target: PostgresTarget, signal?: AbortSignal): Promise<Socket> {
   const { host, port, sslMode, connectTimeoutMs } = target;
   const isUnix = host.startsWith("/");
   const socket = isUnix ? connect(`${host}/.s.PGSQL.${port}`) : connect({ host, port });
   const timer = setTimeout(() => {
     socket.destroy(coded("CONNECT_TIMEOUT", `no answer within ${connectTimeoutMs / 1_000} s`));
   }, connectTimeoutMs);
+  const cut = () => socket.destroy(coded("ECONNRESET", "the attempt was given up"));
+  signal?.addEventListener("abort", cut);
   try {
     await next(socket, "connect");
     if (isUnix) return socket;
@@ -36,6 +39,7 @@ export async function openPostgresSocket(target: PostgresTarget): Promise<Socket
     throw asNotCapable(error, target);
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", cut);
   }
 }
 
