@@ -7,21 +7,19 @@ async function findPromtool(): Promise<string | undefined> {
   const program = Deno.env.get("PROMTOOL") ?? "promtool";
   try {
     const { success } = await new Deno.Command(program, { args: ["--version"] }).output();
-    return success ? program : undefined;
+    if (success) return program;
   } catch {
-    return undefined;
+    // reported below
   }
+  console.warn("promtool is not installed; it checks no rules and no metrics here.");
 }
 
-/** Runs it on a text or files; throws what it prints if it objects. Says in one line that it is not there. */
+/** Runs it on a text or files; throws what it prints if it objects. Does nothing where the machine has none. */
 export async function promtool(
   args: readonly string[],
   { stdin = "", cwd }: { stdin?: string; cwd?: string } = {},
 ): Promise<void> {
-  if (PROMTOOL === undefined) {
-    console.warn(`promtool is not installed; not checked by it: ${args.slice(0, 2).join(" ")}`);
-    return;
-  }
+  if (PROMTOOL === undefined) return;
   const process = new Deno.Command(PROMTOOL, {
     args: [...args],
     cwd,
