@@ -148,6 +148,32 @@ Deno.test("Metrics that no field takes are kept where their names are asked for,
   assertEquals((await hub.systemMetrics.query()).map(({ powerConsumption }) => powerConsumption), [3]);
 });
 
+Deno.test("A tenant that keeps as many series as it may takes no room from another", async () => {
+  let tenant: string | undefined;
+  const access = { authorize: () => Promise.resolve({ tenant }) };
+  await using server = await openServer({ maxMemoryEntries: 20_000 }, { access }, {
+    intake: { keep: ["queue_*"] },
+  });
+  const many = Array.from(
+    { length: 10_000 },
+    (_, i) => series("queue_length", i, NEW_YEAR, { queue: `q${i}` }),
+  );
+  for (
+    const [name, points] of [["a", many], ["b", many.slice(0, 3)], [undefined, many.slice(0, 2)]] as const
+  ) {
+    tenant = name;
+    assertEquals((await server.send("/api/v1/write", written(points))).status, 204);
+  }
+  const { hub, intake } = server.resources;
+  await hub.flush();
+  const rows = await hub.metricPoints.aggregate({
+    groupBy: ["attributes.tenant"],
+    fields: { value: ["max"] },
+  });
+  assertEquals(rows.map(({ count }) => count).sort((x, y) => x - y), [2, 3, 10_000]);
+  assertEquals(intake!.unmapped.counts(), []);
+});
+
 Deno.test("The counts of unmapped points are bounded", async () => {
   await using server = await openServer();
   const { unmapped } = server.resources.intake!;

@@ -411,17 +411,30 @@ Deno.test("Usage of one model and time has several ids when it arrives in severa
 Deno.test("CounterReadings forgets the oldest series, and does not count them from zero again", () => {
   const readings = new CounterReadings({ maxSeries: 2, since: START });
   const take = (series: string, value: number, seconds: number) =>
-    readings.take(series, { name: "n", labels: {}, value, start: START + 1 }, START + seconds * 1_000)?.value;
+    readings.take(series, { value, start: START + 1 }, START + seconds * 1_000)?.value;
   assertEquals([take("a", 5, 10), take("b", 5, 11), take("c", 5, 12)], [5, 5, 5]);
   assertEquals(readings.size, 2);
   assertEquals(take("a", 9, 20), undefined); // 5 of them have been counted
   assertEquals(take("a", 12, 30), 3);
 });
 
+Deno.test("CounterReadings forgets series of the owner with the most, and none of another", () => {
+  const readings = new CounterReadings({ maxSeries: 4, since: START });
+  const take = (owner: string, series: string, value: number, seconds: number) =>
+    readings.take(series, { value, start: START + 1 }, START + seconds * 1_000, owner)?.value;
+  assertEquals([take("small", "a", 5, 1), take("small", "b", 5, 1)], [5, 5]);
+  for (let i = 0; i < 10; i++) take("large", `s${i}`, 1, 10 + i);
+  assertEquals(readings.size, 4);
+  assertEquals([take("small", "a", 7, 30), take("small", "b", 9, 30)], [2, 4]);
+  assertEquals(take("small", "c", 3, 31), 3); // counted from its start: nothing of this owner was forgotten
+  assertEquals([take("large", "s0", 4, 40), take("large", "s9", 4, 40)], [undefined, 3]);
+  assertEquals(readings.size, 4);
+});
+
 Deno.test("A start at the time of a reading is no restart: the values decide", () => {
   const readings = new CounterReadings({ since: START });
   const take = (value: number, start: number, at: number) =>
-    readings.take("s", { name: "n", labels: {}, value, start: START + start }, START + at)?.value;
+    readings.take("s", { value, start: START + start }, START + at)?.value;
   assertEquals([take(100, 10, 10), take(130, 20, 20), take(150, 20, 30), take(4, 40, 40)], [
     undefined,
     30,

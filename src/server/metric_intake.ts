@@ -140,7 +140,7 @@ export class MetricIntake {
     const at = Date.now();
     const mapped = this.#mapper.map(samples, at, request.tenant);
     const isKept = ({ name }: Sample) => mapped.unmapped.has(name) && this.#keeper.keeps(name);
-    const kept = this.#keeper.take(samples.filter(isKept), at);
+    const kept = this.#keeper.take(samples.filter(isKept), at, request.tenant);
     const unmapped = new Map([...mapped.unmapped].filter(([name]) => !this.#keeper.keeps(name)));
     for (const [name, points] of kept.left) unmapped.set(name, points);
     for (const [name, points] of unmapped) this.unmapped.add(name, points);

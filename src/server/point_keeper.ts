@@ -2,13 +2,14 @@ import { matches } from "../pricing/price_book.ts";
 import type { Sample } from "../transfer/prometheus.ts";
 import { type MappedRecord, nameOf } from "../transfer/samples_to_records.ts";
 
-/** Series that are kept; points of any further ones are counted only. */
+/** Series of each tenant that are kept; points of any further ones are counted only. */
 const MAX_SERIES = 10_000;
 
 /** Keeps points of chosen metrics that no field takes. */
 export class PointKeeper {
   readonly #patterns: readonly string[];
-  readonly #series = new Set<string>();
+  /** Series by tenant; without one, by the empty text. */
+  readonly #series = new Map<string, Set<string>>();
 
   /**
    * Makes a keeper.
@@ -25,12 +26,17 @@ export class PointKeeper {
   }
 
   /** Makes records of samples. Those of series beyond the limit are counted by name. */
-  take(samples: readonly Sample[], at: number): { records: MappedRecord[]; left: Map<string, number> } {
+  take(
+    samples: readonly Sample[],
+    at: number,
+    tenant = "",
+  ): { records: MappedRecord[]; left: Map<string, number> } {
+    const series = this.#series.getOrInsertComputed(tenant, () => new Set());
     const records: MappedRecord[] = [];
     const left = new Map<string, number>();
     for (const [position, sample] of samples.entries()) {
       const { name, labels, value, timestamp = at } = sample;
-      if (!this.#hasRoom(nameOf(sample))) left.set(name, (left.get(name) ?? 0) + 1);
+      if (!hasRoom(series, nameOf(sample))) left.set(name, (left.get(name) ?? 0) + 1);
       else if (Number.isFinite(value)) {
         const attributes = Object.keys(labels).length === 0 ? {} : { attributes: { ...labels } };
         records.push({
@@ -43,11 +49,10 @@ export class PointKeeper {
     }
     return { records, left };
   }
+}
 
-  #hasRoom(series: string): boolean {
-    if (this.#series.has(series)) return true;
-    if (this.#series.size >= MAX_SERIES) return false;
-    this.#series.add(series);
-    return true;
-  }
+/** Adds a series; false if there is no room for it. */
+function hasRoom(known: Set<string>, series: string): boolean {
+  if (known.size < MAX_SERIES) known.add(series);
+  return known.has(series);
 }

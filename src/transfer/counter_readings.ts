@@ -14,19 +14,29 @@ export interface Increase {
   readonly seconds: number;
 }
 
+/** Readings of one owner. */
+interface Owned {
+  /** In the order of the last readings. */
+  readonly readings: Map<string, Reading>;
+  /** Time from which each series that begins is counted from zero. */
+  since: number;
+}
+
 /** Default number of series that are remembered: some 30 MB. */
 const MAX_SERIES = 100_000;
 
 /**
- * Remembers the last reading of each counter. Beyond the limit, forgets the least recently read series: its next reading
- * is a baseline and counts nothing, like the first of a series that began before this process.
+ * Remembers the last reading of each counter. Beyond the limit, forgets the least recently read series of the owner who has
+ * the most: its next reading is a baseline and counts nothing, like the first of a series that began before this process.
+ *
+ * Readings end with the process. Another server may count a series while this one restarts, so that growth since a stored
+ * reading could count twice.
  */
 export class CounterReadings {
-  /** In the order of the last readings. */
-  readonly #readings = new Map<string, Reading>();
+  readonly #owners = new Map<string, Owned>();
   readonly #maxSeries: number;
-  /** Time from which each series that begins is counted from zero. */
-  #since: number;
+  readonly #since: number;
+  #size = 0;
 
   /** Remembers nothing yet. */
   constructor({ maxSeries = MAX_SERIES, since = Infinity }: { maxSeries?: number; since?: number } = {}) {
@@ -34,35 +44,46 @@ export class CounterReadings {
     this.#since = since;
   }
 
-  /** Number of series. */
+  /** Number of series of all owners. */
   get size(): number {
-    return this.#readings.size;
+    return this.#size;
   }
 
   /** Takes a reading. Returns the growth since the previous one; undefined where that is not known. */
-  take(series: string, { value, start, isDelta }: Sample, time: number): Increase | undefined {
+  take(
+    series: string,
+    { value, start, isDelta }: Pick<Sample, "value" | "start" | "isDelta">,
+    time: number,
+    owner = "",
+  ): Increase | undefined {
     if (isDelta) return { value, seconds: start === undefined ? 0 : (time - start) / 1_000 };
-    const last = this.#readings.get(series);
+    const own = this.#owners.getOrInsertComputed(owner, () => ({ readings: new Map(), since: this.#since }));
+    const last = own.readings.get(series);
     if (last && time <= last.time) return undefined; // late, or the same again
-    this.#readings.delete(series); // to the end of the order
-    this.#readings.set(series, { value, time, start });
-    const from = last ? growthFrom(last, value, start, time) : this.#firstFrom(start, time);
+    own.readings.delete(series); // to the end of the order
+    own.readings.set(series, { value, time, start });
+    const from = last ? growthFrom(last, value, start, time) : firstFrom(own, start, time);
     if (!last) this.#makeRoom();
     return from && { value: value - from.value, seconds: (time - from.time) / 1_000 };
   }
 
-  /** The reading from which the first one of a series counts: its start, if it began where it could be seen. */
-  #firstFrom(start: number | undefined, time: number): Reading | undefined {
-    return start !== undefined && start > this.#since && start < time ? { value: 0, time: start } : undefined;
-  }
-
   #makeRoom(): void {
-    if (this.#readings.size <= this.#maxSeries) return;
-    const [series, { time }] = this.#readings.entries().next().value!;
-    this.#readings.delete(series);
+    if (++this.#size <= this.#maxSeries) return;
+    let most: Owned | undefined;
+    for (const own of this.#owners.values()) {
+      if (own.readings.size > (most?.readings.size ?? 0)) most = own;
+    }
+    const [series, { time }] = most!.readings.entries().next().value!;
+    most!.readings.delete(series);
+    this.#size--;
     // It began before: without this it would be counted from zero once more.
-    this.#since = Math.max(this.#since, time);
+    most!.since = Math.max(most!.since, time);
   }
+}
+
+/** The reading from which the first one of a series counts: its start, if it began where it could be seen. */
+function firstFrom({ since }: Owned, start: number | undefined, time: number): Reading | undefined {
+  return start !== undefined && start > since && start < time ? { value: 0, time: start } : undefined;
 }
 
 /**

@@ -120,13 +120,12 @@ export class SampleMapper {
 
   /** Maps samples of a tenant, if any; those without a time are of the time `at`. Tenants share no counters and no ids. */
   map(samples: readonly Sample[], at: number, tenant?: string): MappedSamples {
-    const owner = tenant === undefined ? "" : JSON.stringify(tenant);
     const drafts = new Map<DatasetName, Map<string, Draft>>();
     const unmapped = new Map<string, number>();
     const taken = new Set<string>();
     for (const sample of inOrder(samples)) {
       const uses = this.#uses.get(sample.name);
-      if (uses && this.#take(sample, uses, { time: sample.timestamp ?? at, owner, drafts })) {
+      if (uses && this.#take(sample, uses, { time: sample.timestamp ?? at, tenant, drafts })) {
         taken.add(sample.name);
       } else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
@@ -153,7 +152,7 @@ export class SampleMapper {
   #take(
     sample: Sample,
     uses: ReadonlyMap<DatasetName, readonly Use[]>,
-    { time, owner, drafts }: { time: number; owner: string; drafts: Map<DatasetName, Map<string, Draft>> },
+    { time, tenant, drafts }: { time: number; tenant?: string; drafts: Map<DatasetName, Map<string, Draft>> },
   ): boolean {
     let isMatched = false;
     let series: string | undefined;
@@ -166,8 +165,8 @@ export class SampleMapper {
         isMatched = true;
         draft ??= this.#draftOf(dataset, sample.labels, time, drafts);
         if (term.counter && series === undefined) {
-          series = owner + nameOf(sample);
-          increase = this.#counters.take(series, sample, time);
+          series = nameOf(sample);
+          increase = this.#counters.take(series, sample, time, tenant);
         }
         const value = valueOf(term, sample, increase);
         if (value === undefined || !Number.isFinite(value)) continue;

@@ -75,9 +75,23 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "counter-forgotten",
     file: "src/transfer/counter_readings.ts",
-    before: "    this.#since = Math.max(this.#since, time);\n",
+    before: "    most!.since = Math.max(most!.since, time);\n",
     after: "",
     tests: ["otlp_test.ts: forgets the oldest series"],
+  },
+  {
+    name: "counter-owner",
+    file: "src/transfer/counter_readings.ts",
+    before: "own.readings.size > (most?.readings.size ?? 0)",
+    after: "most === undefined",
+    tests: ["otlp_test.ts: forgets series of the owner with the most"],
+  },
+  {
+    name: "keeper-tenant",
+    file: "src/server/metric_intake.ts",
+    before: "this.#keeper.take(samples.filter(isKept), at, request.tenant)",
+    after: "this.#keeper.take(samples.filter(isKept), at)",
+    tests: ["metric_intake_test.ts: takes no room from another"],
   },
   {
     name: "snappy-declared",
