@@ -1,54 +1,126 @@
 import { fileURLToPath as fromFileUrl } from "node:url";
 import snappy from "snappyjs";
+import { writeOtlp } from "../../tests/otlp_writer.ts";
 import { writeRemote } from "../../tests/remote_writer.ts";
 import type { Places } from "../fixtures.ts";
 import { program } from "../peers.ts";
-import type { Family } from "../row.ts";
+import type { Family, Row } from "../row.ts";
 
-/** Fields of `system_metrics` that are numbers, and nodes: the points of one request. */
+/** Fields of `system_metrics` that are numbers. */
 const FIELDS =
   ("cpu_usage memory_usage disk_usage gpu_usage network_io active_connections error_count warning_count " +
     "throughput latency_p50 latency_p95 latency_p99 error_rate training_active model_loading data_loading " +
     "gradient_sync checkpoint_saving temperature power_consumption fan_speed cost_per_hour estimated_daily_cost")
     .split(" ");
-const NODES = 64;
-const POINTS = FIELDS.length * NODES;
 /** Requests under way at once, as Prometheus has shards. */
 const SENDERS = 4;
 const START = Date.UTC(2026, 0, 1);
 /** Requests of all runs: no two have the same points. */
 let sent = 0;
 
-/** A request of all fields of all nodes at one time, compressed. */
-function request(): Uint8Array<ArrayBuffer> {
-  const at = START + 15_000 * sent++;
-  const series = Array.from({ length: NODES }, (_, node) =>
-    FIELDS.map((field, i) => ({
-      labels: {
-        __name__: `openfinops_system_metrics_${field}`,
-        cluster: "prod",
-        instance: `gpu-${node}.prod.example:9100`,
-        job: "node",
-      },
-      samples: [[Math.round(1_000 * Math.abs(Math.sin(sent + node * 31 + i))) / 10, at] as const],
-    }))).flat();
-  return snappy.compress(writeRemote(1, series)) as Uint8Array<ArrayBuffer>;
+/** Points of one time: each node has a value of each field. */
+interface Points {
+  readonly at: number;
+  readonly nodes: readonly (readonly (readonly [field: string, value: number])[])[];
 }
 
-/** Sends requests, some at once, until all are answered; gives the seconds. */
-async function sendAll(url: string, requests: readonly Uint8Array<ArrayBuffer>[]): Promise<number> {
-  const headers = {
+/** A form in which a server takes points. */
+interface Protocol {
+  /** Shape of a request. */
+  readonly nodes: number;
+  readonly fields: readonly string[];
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Status of an answer to a request that was taken. */
+  readonly status: number;
+  encode(points: Points): Uint8Array<ArrayBuffer>;
+}
+
+const REMOTE_WRITE: Protocol = {
+  nodes: 64,
+  fields: FIELDS,
+  path: "api/v1/write",
+  headers: {
     "content-type": "application/x-protobuf",
     "content-encoding": "snappy",
     "x-prometheus-remote-write-version": "0.1.0",
-  };
+  },
+  status: 204,
+  encode({ at, nodes }) {
+    const series = nodes.flatMap((fields, node) =>
+      fields.map(([field, value]) => ({
+        labels: {
+          __name__: `openfinops_system_metrics_${field}`,
+          cluster: "prod",
+          instance: `gpu-${node}.prod.example:9100`,
+          job: "node",
+        },
+        samples: [[value, at] as const],
+      }))
+    );
+    return snappy.compress(writeRemote(1, series)) as Uint8Array<ArrayBuffer>;
+  },
+};
+
+/** Requests of 1,000 points, each node a resource. */
+const OTLP: Protocol = {
+  nodes: 50,
+  fields: FIELDS.slice(0, 20),
+  path: "v1/metrics",
+  headers: { "content-type": "application/x-protobuf" },
+  status: 200,
+  encode({ at, nodes }) {
+    const attribute = (key: string, stringValue: string) => ({ key, value: { stringValue } });
+    return writeOtlp("metrics", {
+      resourceMetrics: nodes.map((fields, node) => ({
+        resource: {
+          attributes: [
+            attribute("k8s.cluster.name", "prod"),
+            attribute("host.name", `gpu-${node}.prod.example`),
+            attribute("service.name", "node"),
+          ],
+        },
+        scopeMetrics: [{
+          scope: { name: "bench" },
+          metrics: fields.map(([field, asDouble]) => ({
+            name: `openfinops.system_metrics.${field}`,
+            gauge: { dataPoints: [{ timeUnixNano: `${at}000000`, asDouble }] },
+          })),
+        }],
+      })),
+    });
+  },
+};
+
+/** A request of all fields of all nodes at one time. */
+function request({ nodes, fields, encode }: Protocol): Uint8Array<ArrayBuffer> {
+  const at = START + 15_000 * sent++;
+  return encode({
+    at,
+    nodes: Array.from(
+      { length: nodes },
+      (_, node) =>
+        fields.map((field, i) =>
+          [field, Math.round(1_000 * Math.abs(Math.sin(sent + node * 31 + i))) / 10] as const
+        ),
+    ),
+  });
+}
+
+/** Sends requests, some at once, until all are answered; gives the seconds. */
+async function sendAll(
+  origin: string,
+  { path, headers, status }: Protocol,
+  requests: readonly Uint8Array<ArrayBuffer>[],
+): Promise<number> {
+  const url = new URL(path, origin);
   let next = 0;
   const start = performance.now();
   await Promise.all(Array.from({ length: SENDERS }, async () => {
     while (next < requests.length) {
       const response = await fetch(url, { method: "POST", body: requests[next++], headers });
       await response.body?.cancel();
-      if (response.status !== 204) throw new Error(`${url} answered ${response.status}`);
+      if (response.status !== status) throw new Error(`${url} answered ${response.status}`);
     }
   }));
   return (performance.now() - start) / 1_000;
@@ -71,7 +143,7 @@ export class Listener implements AsyncDisposable {
       for await (const piece of process.stderr.pipeThrough(new TextDecoderStream())) {
         text = (text + piece).slice(-10_000);
         const [, host] = address.exec(text) ?? [];
-        if (host) resolve(`http://${host}/api/v1/write`);
+        if (host) resolve(`http://${host}`);
       }
       reject(new Error(`${command} has ended: ${text}`));
     })();
@@ -106,30 +178,40 @@ export function victoriaMetrics(places: Places, command: string): Listener {
 }
 
 /** Measures with a server that is started for it, and warm. */
-async function measure(listener: Listener, points: number): Promise<number> {
+async function measure(listener: Listener, protocol: Protocol, points: number): Promise<number> {
   await using server = listener;
   const url = await server.url;
-  await sendAll(url, Array.from({ length: 20 }, request));
-  const requests = Array.from({ length: Math.ceil(points / POINTS) }, request);
-  return await sendAll(url, requests) * points / (requests.length * POINTS);
+  const size = protocol.nodes * protocol.fields.length;
+  const requests = (count: number) => Array.from({ length: count }, () => request(protocol));
+  await sendAll(url, protocol, requests(20));
+  const count = Math.ceil(points / size);
+  return await sendAll(url, protocol, requests(count)) * points / (count * size);
 }
 
-/** Rates of points that a server takes from Prometheus. */
-export const receiveRows: Family = {
-  name: "receive",
-  rows: [{
-    name: "remote-write",
-    work:
-      `take points by remote write (${FIELDS.length} fields of ${NODES} nodes a request), synced to the spool`,
-    against: "VictoriaMetrics, which answers when it has them in memory",
+function row(name: string, work: string, protocol: Protocol): Row {
+  const { nodes, fields } = protocol;
+  return {
+    name,
+    work: `${work} (${fields.length} fields of ${nodes} nodes a request), synced to the spool`,
+    against: "VictoriaMetrics by remote write, which answers when it has them in memory",
     quantity: "rate",
-    records: 200 * POINTS,
+    records: 300_000,
     async open(places) {
       const { path } = await program("victoria-metrics");
+      const peer = { ...REMOTE_WRITE, nodes, fields };
       return {
-        ours: (points) => measure(openFinOps(places), points),
-        theirs: (points) => measure(victoriaMetrics(places, path), points),
+        ours: (points) => measure(openFinOps(places), protocol, points),
+        theirs: (points) => measure(victoriaMetrics(places, path), peer, points),
       };
     },
-  }],
+  };
+}
+
+/** Rates of points that a server takes from Prometheus and from OpenTelemetry. */
+export const receiveRows: Family = {
+  name: "receive",
+  rows: [
+    row("remote-write", "take points by remote write", REMOTE_WRITE),
+    row("otlp", "take points by OTLP as protobuf", OTLP),
+  ],
 };
