@@ -57,6 +57,24 @@ Deno.test("A request of one version that is read as the other has no samples", (
   assertEquals(readWriteRequest(writeRemote(2, SERIES), 1).samples, []);
 });
 
+Deno.test("A sample that leaves out its zeros, as protobuf may, has them", () => {
+  // Field 1 (series) with field 1 (label __name__=n) and field 2 (a sample without fields).
+  const bytes = Uint8Array.of(
+    0x0a,
+    17,
+    0x0a,
+    13,
+    0x0a,
+    8,
+    ...new TextEncoder().encode("__name__"),
+    0x12,
+    1,
+    0x6e,
+  );
+  const { samples, stale } = readWriteRequest(Uint8Array.of(...bytes, 0x12, 0), 1);
+  assertEquals([samples, stale], [[{ name: "n", labels: {}, value: 0, timestamp: 0 }], 0]);
+});
+
 Deno.test("A label without a symbol, or without a value, is refused", () => {
   // Field 5 (series) with field 1 (references 0 and 9, or one alone), field 4 with the empty symbol.
   const twoRefs = Uint8Array.of(0x22, 0, 0x2a, 4, 0x0a, 2, 0, 9);

@@ -9,7 +9,8 @@ import { RequestError } from "./problems.ts";
 /** Messages in one body. A point of a metric with ten attributes is 21. */
 const MAX_MESSAGES = 1_000_000;
 const MAX_DEPTH = 32;
-const BYTES = 2;
+/** Wire types. */
+export const [VARINT, FIXED64, BYTES] = [0, 1, 2] as const;
 
 /** A body that cannot be read. */
 export class BodyError extends RequestError {
@@ -51,21 +52,6 @@ export class Source extends PbfReader {
     const end = this.readVarint() + this.pos;
     if (!(end <= limit)) throw cutShort();
     return end;
-  }
-
-  /**
-   * Reads the fields of a message up to its end.
-   *
-   * @param read Reads a value by its field number and wire type. A field for which it returns false is skipped.
-   */
-  readUntil(end: number, read: (number: number, wire: number) => boolean): void {
-    this.enter();
-    while (this.pos < end) {
-      const tag = this.readVarint();
-      if (!read(tag >>> 3, tag & 7)) this.skip(tag);
-    }
-    if (this.pos !== end) throw cutShort();
-    this.leave();
   }
 
   /** Reads bytes without a copy. */
@@ -128,11 +114,17 @@ export const one = (name: string, codec: Codec<unknown>): Field => ({ name, code
 /** Describes a field with several values. */
 export const list = (name: string, codec: Codec<unknown>): Field => ({ name, codec, arity: "list" });
 /** Describes a field of keys and values. */
-export const entries = (name: string, codec: Codec<readonly [string, unknown]>): Field => ({
+export const entries = (name: string, value: Codec<unknown>): Field => ({
   name,
-  codec,
+  codec: new Message<Entry>({ 1: one("key", TEXT), 2: one("value", value) }),
   arity: "entries",
 });
+
+/** A key and a value. */
+interface Entry {
+  readonly key?: string;
+  readonly value?: unknown;
+}
 
 /** A message by the numbers of its fields. Others are ignored. */
 export class Message<T extends object> implements Codec<T> {
@@ -163,22 +155,25 @@ export class Message<T extends object> implements Codec<T> {
   /** Reads the fields up to a position. */
   read(source: Source, end: number): T {
     const result: Record<string, unknown> = {};
-    source.readUntil(end, (number, wire) => {
-      const field = this.#byNumber[number];
-      if (!field) return false;
-      if (wire === field.codec.wire) put(result, field, field.codec.fromBytes(source, end));
-      else if (wire === BYTES && field.arity === "list") {
+    source.enter();
+    while (source.pos < end) {
+      const tag = source.readVarint();
+      const field = this.#byNumber[tag >>> 3];
+      const wire = tag & 7;
+      if (field?.codec.wire === wire) put(result, field, field.codec.fromBytes(source, end));
+      else if (field?.arity === "list" && wire === BYTES) { // packed
         const last = source.endOf(end);
         while (source.pos < last) put(result, field, field.codec.fromBytes(source, last));
-      } else return false;
-      return true;
-    });
+      } else source.skip(tag);
+    }
+    if (source.pos !== end) throw cutShort();
+    source.leave();
     return result as T;
   }
 
   fromJson(value: unknown, source: Source): T {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw new BodyError("The JSON has a value of another type in place of an object. Correct it.");
+      throw otherType("an object");
     }
     source.enter();
     const result: Record<string, unknown> = {};
@@ -193,18 +188,49 @@ export class Message<T extends object> implements Codec<T> {
   }
 }
 
+/** Text. */
+export const TEXT: Codec<string> = {
+  wire: BYTES,
+  fromBytes: (source, limit) => source.readText(limit),
+  fromJson: textFrom,
+};
+
+/** A number with a fraction. */
+export const DOUBLE: Codec<number> = {
+  wire: FIXED64,
+  fromBytes: (source) => source.readDouble(),
+  fromJson: numberFrom,
+};
+
+/** Reads a number of JSON, which may be in a string. */
+export function numberFrom(value: unknown): number {
+  const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
+  if (typeof number === "number" && (number === number || value === "NaN")) return number;
+  throw otherType("a number");
+}
+
+/** Reads a string of JSON. */
+export function textFrom(value: unknown): string {
+  if (typeof value === "string") return value;
+  throw otherType("a string");
+}
+
+function otherType(expected: string): BodyError {
+  return new BodyError(`The JSON has a value of another type in place of ${expected}. Correct it.`);
+}
+
 function put(result: Record<string, unknown>, { name, arity }: Field, value: unknown): void {
   if (arity === "one") result[name] = value;
   else if (arity === "list") ((result[name] ??= []) as unknown[]).push(value);
   else {
-    const [key, entry] = value as readonly [string, unknown];
+    const { key = "", value: entry = "" } = value as Entry;
     ((result[name] ??= {}) as Record<string, unknown>)[key] = entry;
   }
 }
 
 function asList(value: unknown): readonly unknown[] {
   if (Array.isArray(value)) return value;
-  throw new BodyError("The JSON has a value of another type in place of an array. Correct it.");
+  throw otherType("an array");
 }
 
 /** Parses JSON, unless it would become many more objects than its bytes are. */
@@ -217,7 +243,7 @@ function parseJson(bytes: Uint8Array): unknown {
 }
 
 /** Converts an error of a reader to a {@linkcode BodyError}. Leaves programming errors as they are. */
-export function asBodyError(error: unknown, isJson = false): unknown {
+function asBodyError(error: unknown, isJson = false): unknown {
   if (isJson && (error instanceof SyntaxError || error instanceof TypeError)) {
     return new BodyError(`The body is not JSON: ${error.message.slice(0, 200)}.`);
   }

@@ -103,14 +103,14 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "remote-write-stale",
     file: "src/server/prometheus/remote_write.ts",
-    before: "return isStale ? undefined : point;",
-    after: "return point;",
+    before: "return isStale ? null : value;",
+    after: "return value;",
     tests: ["remote_write_test.ts: drop stale markers"],
   },
   {
     name: "protobuf-bounds",
     file: "src/server/protobuf.ts",
-    before: "if (this.pos !== end) throw cutShort();",
+    before: "if (source.pos !== end) throw cutShort();",
     after: "",
     tests: ["otlp_test.ts: no request of OTLP"],
   },

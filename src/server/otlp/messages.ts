@@ -4,35 +4,20 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { BodyError, type Codec, entries, list, Message, one, type Source } from "../protobuf.ts";
-
-const VARINT = 0;
-const FIXED64 = 1;
-const BYTES = 2;
-const TWO_32 = 2 ** 32;
-
-function numberFrom(value: unknown): number {
-  const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
-  if (typeof number === "number" && (number === number || value === "NaN")) return number;
-  throw new BodyError("The JSON has a value of another type in place of a number. Correct it.");
-}
-
-function textFrom(value: unknown): string {
-  if (typeof value === "string") return value;
-  throw new BodyError("The JSON has a value of another type in place of a string. Correct it.");
-}
-
-const TEXT: Codec<string> = {
-  wire: BYTES,
-  fromBytes: (source, limit) => source.readText(limit),
-  fromJson: textFrom,
-};
-
-const DOUBLE: Codec<number> = {
-  wire: FIXED64,
-  fromBytes: (source) => source.readDouble(),
-  fromJson: numberFrom,
-};
+import {
+  BYTES,
+  type Codec,
+  DOUBLE,
+  entries,
+  FIXED64,
+  list,
+  Message,
+  numberFrom,
+  one,
+  TEXT,
+  textFrom,
+  VARINT,
+} from "../protobuf.ts";
 
 const COUNT: Codec<number> = {
   wire: FIXED64,
@@ -78,7 +63,7 @@ const NANOSECONDS: Codec<string> = {
   wire: FIXED64,
   fromBytes(source) {
     const low = source.readFixed32();
-    return String(BigInt(source.readFixed32()) * BigInt(TWO_32) + BigInt(low));
+    return String(BigInt(source.readFixed32()) * 2n ** 32n + BigInt(low));
   },
   fromJson: (value) => typeof value === "string" ? value : String(numberFrom(value)),
 };
@@ -86,58 +71,68 @@ const NANOSECONDS: Codec<string> = {
 /** An id, as hexadecimal digits in lower case. */
 const ID: Codec<string> = {
   wire: BYTES,
-  fromBytes(source, limit) {
-    return Buffer.from(source.readSlice(limit)).toString("hex");
-  },
+  fromBytes: (source, limit) => Buffer.from(source.readSlice(limit)).toString("hex"),
   fromJson: (value) => textFrom(value).toLowerCase(),
 };
 
 /** An integer of 64 bits with all of its digits. */
-function readInteger(source: Source): number | string {
-  const start = source.pos;
-  const number = source.readVarint(true);
-  if (Number.isSafeInteger(number)) return number;
-  let value = 0n;
-  for (let i = start; i < source.pos; i++) value |= BigInt(source.buf[i] & 0x7f) << BigInt(7 * (i - start));
-  return String(BigInt.asIntN(64, value));
-}
+const INTEGER: Codec<number | string> = {
+  wire: VARINT,
+  fromBytes(source) {
+    const start = source.pos;
+    const number = source.readVarint(true);
+    if (Number.isSafeInteger(number)) return number;
+    let value = 0n;
+    for (let i = start; i < source.pos; i++) {
+      value |= BigInt(source.buf[i] & 0x7f) << BigInt(7 * (i - start));
+    }
+    return String(BigInt.asIntN(64, value));
+  },
+  fromJson(value) {
+    const number = numberFrom(value);
+    return Number.isSafeInteger(number) || typeof value !== "string" ? number : value;
+  },
+};
+
+/** Bytes in base64, as JSON has them. */
+const BASE64: Codec<string> = {
+  wire: BYTES,
+  fromBytes: (source, limit) => Buffer.from(source.readSlice(limit)).toString("base64"),
+  fromJson: textFrom,
+};
 
 /** A value of any type, without its type. */
 const ANY: Codec<unknown> = {
   wire: BYTES,
-  fromBytes(source, limit) {
-    const end = source.endOf(limit);
-    let value: unknown = "";
-    source.readUntil(end, (number, wire) => {
-      if (number === 1 && wire === BYTES) value = source.readText(end);
-      else if (number === 2 && wire === VARINT) value = source.readVarint() !== 0;
-      else if (number === 3 && wire === VARINT) value = readInteger(source);
-      else if (number === 4 && wire === FIXED64) value = source.readDouble();
-      else if (number === 5 && wire === BYTES) value = LIST.fromBytes(source, end).values ?? [];
-      else if (number === 6 && wire === BYTES) value = MAP.fromBytes(source, end).values ?? {};
-      else if (number === 7 && wire === BYTES) {
-        value = Buffer.from(source.readSlice(end)).toString("base64");
-      } else return false;
-      return true;
-    });
-    return value;
-  },
-  fromJson(value, source) {
-    const { stringValue, boolValue, intValue, doubleValue, arrayValue, kvlistValue, bytesValue } =
-      (value ?? {}) as Record<string, unknown>;
-    if (stringValue !== undefined) return textFrom(stringValue);
-    if (boolValue !== undefined) return boolValue === true;
-    if (intValue !== undefined) return integerFrom(intValue);
-    if (doubleValue !== undefined) return numberFrom(doubleValue);
-    if (arrayValue !== undefined) return LIST.fromJson(arrayValue, source).values ?? [];
-    if (kvlistValue !== undefined) return MAP.fromJson(kvlistValue, source).values ?? {};
-    return bytesValue === undefined ? "" : textFrom(bytesValue);
-  },
+  fromBytes: (source, limit) => valueOf(VALUE.fromBytes(source, limit)),
+  fromJson: (value, source) => valueOf(VALUE.fromJson(value ?? {}, source)),
 };
 
-function integerFrom(value: unknown): number | string {
-  const number = numberFrom(value);
-  return Number.isSafeInteger(number) || typeof value !== "string" ? number : value;
+/** A value in the field of its type. */
+interface Value {
+  readonly stringValue?: string;
+  readonly boolValue?: boolean;
+  readonly intValue?: number | string;
+  readonly doubleValue?: number;
+  readonly arrayValue?: { readonly values?: readonly unknown[] };
+  readonly kvlistValue?: { readonly values?: Readonly<Record<string, unknown>> };
+  readonly bytesValue?: string;
+}
+const VALUE = new Message<Value>({
+  1: one("stringValue", TEXT),
+  2: one("boolValue", FLAG),
+  3: one("intValue", INTEGER),
+  4: one("doubleValue", DOUBLE),
+  5: one("arrayValue", new Message({ 1: list("values", ANY) })),
+  6: one("kvlistValue", new Message({ 1: entries("values", ANY) })),
+  7: one("bytesValue", BASE64),
+});
+
+function valueOf(
+  { stringValue, boolValue, intValue, doubleValue, arrayValue, kvlistValue, bytesValue }: Value,
+): unknown {
+  return stringValue ?? boolValue ?? intValue ?? doubleValue ?? (arrayValue && (arrayValue.values ?? [])) ??
+    (kvlistValue && (kvlistValue.values ?? {})) ?? bytesValue ?? "";
 }
 
 /** A value as text: itself where it is one, else as JSON has it. */
@@ -155,23 +150,9 @@ function asText(value: unknown): string {
     : String(value);
 }
 
-/** A key and a value. */
-function pair<T>(value: Codec<T>): Codec<readonly [string, T]> {
-  const codec = new Message<{ key?: string; value?: T }>({ 1: one("key", TEXT), 2: one("value", value) });
-  const toPair = ({ key = "", value = "" as T }: { key?: string; value?: T }) => [key, value] as const;
-  return {
-    wire: BYTES,
-    fromBytes: (source, limit) => toPair(codec.fromBytes(source, limit)),
-    fromJson: (value, source) => toPair(codec.fromJson(value, source)),
-  };
-}
-
-const LIST = new Message<{ values?: unknown[] }>({ 1: list("values", ANY) });
-const MAP = new Message<{ values?: Record<string, unknown> }>({ 1: entries("values", pair(ANY)) });
-
 /** Attributes, all of them as text. */
 export type Attributes = Readonly<Record<string, string>>;
-const attributes = entries("attributes", pair(ANY_TEXT));
+const attributes = entries("attributes", ANY_TEXT);
 
 /** Attributes of a resource. */
 export interface Resource {

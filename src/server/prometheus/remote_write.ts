@@ -6,7 +6,19 @@
 import { snappyUncompress } from "hyparquet/src/snappy.js";
 import type { Sample } from "../../transfer/prometheus.ts";
 import type { BodyAccount } from "../body.ts";
-import { asBodyError, BodyError, Source } from "../protobuf.ts";
+import {
+  BodyError,
+  BYTES,
+  type Codec,
+  entries,
+  FIXED64,
+  list,
+  Message,
+  numberFrom,
+  one,
+  TEXT,
+  VARINT,
+} from "../protobuf.ts";
 
 /** Samples of a request, and counts of its other parts. */
 export interface WriteRequest {
@@ -18,10 +30,6 @@ export interface WriteRequest {
   /** Number of native histograms, which are not read, by name. */
   readonly histograms: ReadonlyMap<string, number>;
 }
-
-const VARINT = 0;
-const FIXED64 = 1;
-const BYTES = 2;
 
 /** Decompresses a snappy block. Checks and counts the declared size before it allocates memory. */
 export function decompressSnappy(
@@ -61,162 +69,89 @@ function notSnappy(): BodyError {
   );
 }
 
+/** Bits of the stale marker, a NaN that ends a series. */
+const [STALE_HIGH, STALE_LOW] = [0x7ff00000, 2];
+
+/** A value; null for a stale marker. */
+const VALUE: Codec<number | null> = {
+  wire: FIXED64,
+  fromBytes(source) {
+    const isStale = source.dataView.getUint32(source.pos, true) === STALE_LOW &&
+      source.dataView.getUint32(source.pos + 4, true) === STALE_HIGH;
+    const value = source.readDouble();
+    return isStale ? null : value;
+  },
+  fromJson: numberFrom,
+};
+const UNSIGNED: Codec<number> = {
+  wire: VARINT,
+  fromBytes: (source) => source.readVarint(),
+  fromJson: numberFrom,
+};
+const SIGNED: Codec<number> = {
+  wire: VARINT,
+  fromBytes: (source) => source.readVarint(true),
+  fromJson: numberFrom,
+};
+/** A message that is only counted. */
+const SKIPPED: Codec<undefined> = {
+  wire: BYTES,
+  fromBytes: (source, limit) => void source.readSlice(limit),
+  fromJson: () => undefined,
+};
+
+/** A series without its labels. */
+interface Series {
+  readonly samples?: readonly { value?: number | null; timestamp?: number; start?: number }[];
+  readonly histograms?: readonly undefined[];
+}
+const samples = list(
+  "samples",
+  new Message({ 1: one("value", VALUE), 2: one("timestamp", SIGNED), 3: one("start", SIGNED) }),
+);
+
+/** `prometheus.WriteRequest`. */
+const FIRST = new Message<{ series?: readonly (Series & { labels?: Readonly<Record<string, string>> })[] }>({
+  1: list(
+    "series",
+    new Message({ 1: entries("labels", TEXT), 2: samples, 4: list("histograms", SKIPPED) }),
+  ),
+});
+
+/** `io.prometheus.write.v2.Request`, whose labels are numbers of texts that may come after them. */
+const SECOND = new Message<
+  { symbols?: readonly string[]; series?: readonly (Series & { refs?: readonly number[] })[] }
+>({
+  4: list("symbols", TEXT),
+  5: list("series", new Message({ 1: list("refs", UNSIGNED), 2: samples, 3: list("histograms", SKIPPED) })),
+});
+
 /** Reads a request, decompressed. */
 export function readWriteRequest(bytes: Uint8Array, version: 1 | 2): WriteRequest {
-  const request = new RequestReader(bytes);
-  try {
-    return version === 1 ? request.readFirst() : request.readSecond();
-  } catch (error) {
-    throw asBodyError(error);
+  const request = { samples: [], stale: 0, nameless: 0, histograms: new Map() };
+  if (version === 1) {
+    for (const one of FIRST.decode(bytes, false).series ?? []) add(request, one.labels ?? {}, one);
+  } else {
+    const { symbols = [], series = [] } = SECOND.decode(bytes, false);
+    for (const one of series) add(request, labelsOf(one.refs ?? [], symbols), one);
   }
+  return request;
 }
 
-/** Bits of the stale marker, a NaN that ends a series. */
-const STALE_HIGH = 0x7ff00000;
-const STALE_LOW = 2;
-
-/** Reads the messages of a request. */
-class RequestReader {
-  readonly #source: Source;
-  readonly #end: number;
-  readonly #samples: Sample[] = [];
-  #stale = 0;
-  #nameless = 0;
-  readonly #histograms = new Map<string, number>();
-
-  constructor(bytes: Uint8Array) {
-    this.#source = new Source(bytes);
-    this.#end = bytes.length;
+function add(
+  request: { samples: Sample[]; stale: number; nameless: number; histograms: Map<string, number> },
+  { __name__: name, ...labels }: Readonly<Record<string, string>>,
+  { samples = [], histograms = [] }: Series,
+): void {
+  if (name !== undefined && histograms.length > 0) {
+    request.histograms.set(name, (request.histograms.get(name) ?? 0) + histograms.length);
   }
-
-  /** Reads `prometheus.WriteRequest`. */
-  readFirst(): WriteRequest {
-    this.#source.readUntil(this.#end, (number, wire) => {
-      if (number !== 1 || wire !== BYTES) return false;
-      const labels: Record<string, string> = {};
-      const end = this.#source.endOf(this.#end);
-      const series = this.#readSeries(end, {
-        histograms: 4,
-        readLabel: (wire) => this.#readLabel(wire, end, labels),
-      });
-      this.#add(labels, series);
-      return true;
-    });
-    return this.#result();
+  if (name === undefined) request.nameless += histograms.length;
+  for (const { value = 0, timestamp = 0, start } of samples) {
+    if (value === null) request.stale++;
+    else if (name === undefined) request.nameless++;
+    else request.samples.push({ name, labels, value, timestamp, ...(start ? { start } : {}) });
   }
-
-  /** Reads `io.prometheus.write.v2.Request`, whose labels are numbers of texts that may come after them. */
-  readSecond(): WriteRequest {
-    const symbols: string[] = [];
-    const all: { refs: number[]; series: Series }[] = [];
-    this.#source.readUntil(this.#end, (number, wire) => {
-      if (wire !== BYTES || (number !== 4 && number !== 5)) return false;
-      if (number === 4) symbols.push(this.#source.readText(this.#end));
-      else {
-        const refs: number[] = [];
-        const end = this.#source.endOf(this.#end);
-        const series = this.#readSeries(end, {
-          histograms: 3,
-          readLabel: (wire) => this.#readRefs(wire, end, refs),
-        });
-        all.push({ refs, series });
-      }
-      return true;
-    });
-    for (const { refs, series } of all) this.#add(labelsOf(refs, symbols), series);
-    return this.#result();
-  }
-
-  #result(): WriteRequest {
-    return {
-      samples: this.#samples,
-      stale: this.#stale,
-      nameless: this.#nameless,
-      histograms: this.#histograms,
-    };
-  }
-
-  /** Reads a series, of which field 1 has the labels and field 2 the samples. */
-  #readSeries(
-    end: number,
-    { histograms, readLabel }: { histograms: number; readLabel: (wire: number) => boolean },
-  ): Series {
-    const series: Series = { points: [], histograms: 0 };
-    this.#source.readUntil(end, (number, wire) => {
-      if (number === 1) return readLabel(wire);
-      if (number === histograms) series.histograms++;
-      if (number !== 2 || wire !== BYTES) return false;
-      const point = this.#readSample(end);
-      if (point) series.points.push(point);
-      return true;
-    });
-    return series;
-  }
-
-  #readLabel(wire: number, limit: number, labels: Record<string, string>): boolean {
-    if (wire !== BYTES) return false;
-    const source = this.#source;
-    const end = source.endOf(limit);
-    let name = "";
-    let value = "";
-    source.readUntil(end, (number, wire) => {
-      if (wire !== BYTES || number > 2) return false;
-      if (number === 1) name = source.readText(end);
-      else value = source.readText(end);
-      return true;
-    });
-    labels[name] = value;
-    return true;
-  }
-
-  #readRefs(wire: number, limit: number, refs: number[]): boolean {
-    if (wire === VARINT) refs.push(this.#source.readVarint());
-    else if (wire === BYTES) {
-      const end = this.#source.endOf(limit);
-      while (this.#source.pos < end) refs.push(this.#source.readVarint());
-    } else return false;
-    return true;
-  }
-
-  /** Reads a sample; undefined for a stale marker. */
-  #readSample(limit: number): Point | undefined {
-    const source = this.#source;
-    const end = source.endOf(limit);
-    const point: Point = { value: 0, timestamp: 0 };
-    let isStale = false;
-    source.readUntil(end, (number, wire) => {
-      if (number === 1 && wire === FIXED64) {
-        isStale = source.dataView.getUint32(source.pos, true) === STALE_LOW &&
-          source.dataView.getUint32(source.pos + 4, true) === STALE_HIGH;
-        point.value = source.readDouble();
-      } else if (number === 2 && wire === VARINT) point.timestamp = source.readVarint(true);
-      else if (number === 3 && wire === VARINT) point.start = source.readVarint(true) || undefined;
-      else return false;
-      return true;
-    });
-    if (isStale) this.#stale++;
-    return isStale ? undefined : point;
-  }
-
-  #add(labels: Record<string, string>, { points, histograms }: Series): void {
-    const { __name__: name, ...rest } = labels;
-    if (name === undefined) return void (this.#nameless += points.length + histograms);
-    if (histograms > 0) this.#histograms.set(name, (this.#histograms.get(name) ?? 0) + histograms);
-    for (const point of points) this.#samples.push({ name, labels: rest, ...point });
-  }
-}
-
-/** A sample without its series. */
-interface Point {
-  value: number;
-  timestamp: number;
-  start?: number;
-}
-
-/** Samples of a series, and the number of its native histograms. */
-interface Series {
-  readonly points: Point[];
-  histograms: number;
 }
 
 function labelsOf(refs: readonly number[], symbols: readonly string[]): Record<string, string> {
