@@ -18,4 +18,4 @@ function registerLimited(...parts: unknown[]): void {
   else register(...parts.slice(0, -1), limited, parts.at(-1));
 }
 
-Deno.test = Object.assign(registerLimited, register) as typeof Deno.test;
+Object.assign(Deno, { test: Object.assign(registerLimited, register) });
