@@ -1064,7 +1064,7 @@ test("costs summary and metrics health print a time range in every format", asyn
   const summary = ["costs", "summary", "--since", "2026-01-01", "--until", "2026-01-02"];
   const { out: table } = await run(...summary);
   assertMatch(table, /^2026-01-01 to 2026-01-01 \(UTC\)\n\n0\.0000024 USD in 3 costs\n/);
-  assertMatch(table, /\nwhole period before +0\.00\naverage of a day +0\.0000024\n/);
+  assertMatch(table, /\nwhole period before +0\.00\naverage of 1 complete day +0\.0000024\n/);
   assertMatch(
     table,
     /\ncategory +total +share +period before +change +costs\ngpu +0\.0000024 +100\.0 % +█+ +0\.00 +3\n/,

@@ -253,9 +253,9 @@ export function liveContract(test: Register): void {
     ]);
     const [eur, usd] = currencies;
     assertEquals([eur.previousTotal, eur.change, eur.noForecast], ["0", undefined, "costs end 11 days ago"]);
-    const { previousTotal, sameDaysTotal, sameDaysChange, averagePerDay, trend, count } = usd;
+    const { previousTotal, sameDaysTotal, sameDaysChange, averagePerDay, averageDays, trend, count } = usd;
     assertEquals([previousTotal, sameDaysTotal, sameDaysChange], ["62", "24", 56.25]);
-    assertEquals([averagePerDay, trend, count], ["3.125", undefined, 14]);
+    assertEquals([averagePerDay, averageDays, trend, count], ["3.125", 12, undefined, 14]);
     const { total, low, high, dataEnd } = usd.forecast!;
     assert(Math.abs(Number(total) - 93.75) < 0.1, total); // 18 days more like these 12
     assertEquals(dataEnd, end(11, 12));

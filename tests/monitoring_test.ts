@@ -511,12 +511,15 @@ Deno.test("costSummary() gives the average of the days that have data, also of t
   const today = Date.UTC(2026, 10, 30);
   await costs.addCostEntry(costEntry({ amount: "0.12", timestamp: today + 8 * 60 * MINUTE }));
   await costs.flush();
-  const averageAt = async (at: number) => (await costs.getCostSummary({ at })).currencies[0].averagePerDay;
-  assertEquals(await averageAt(today + DAY / 2), "0.12");
+  const averageAt = async (at: number) => {
+    const { currencies: [{ averagePerDay, averageDays }] } = await costs.getCostSummary({ at });
+    return [averagePerDay, averageDays];
+  };
+  assertEquals(await averageAt(today + DAY / 2), ["0.12", undefined]); // no day is complete yet
   await costs.addCostEntry(costEntry({ entryId: "b", amount: "0.02", timestamp: today - 3 * DAY }));
   await costs.addCostEntry(costEntry({ entryId: "c", amount: "0.04", timestamp: today - DAY }));
   await costs.flush();
-  assertEquals(await averageAt(today + DAY / 2), "0.02"); // 0.06 in three complete days
+  assertEquals(await averageAt(today + DAY / 2), ["0.02", 3]); // 0.06 in three complete days
 });
 
 Deno.test("CostObservatory projects spending pro rata over days with data when there are few", async () => {

@@ -218,8 +218,14 @@ export function forecastCard(title, { currency, forecast, noForecast = "no costs
 }
 
 /** @param {any} found */
-export const averageCard = ({ averagePerDay, currency, trend }) =>
-  card("Average of a day", amount(averagePerDay, currency), trend && `Daily costs are ${trend}`);
+export const averageCard = ({ averagePerDay, averageDays, currency, trend }) =>
+  card(
+    averageDays === undefined
+      ? "Average of a day with costs"
+      : `Average of ${count(averageDays)} complete ${averageDays === 1 ? "day" : "days"}`,
+    amount(averagePerDay, currency),
+    trend && `Daily costs are ${trend}`,
+  );
 
 /**
  * Reads the keys of tags that the newest entries have, once, and draws the filters again.

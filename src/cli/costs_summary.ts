@@ -116,7 +116,16 @@ interface Show {
 }
 
 function factsOf(summary: CurrencySummary, { show, date }: Show): string[][] {
-  const { total, previousTotal, change, sameDaysTotal, sameDaysChange, averagePerDay, forecast } = summary;
+  const {
+    total,
+    previousTotal,
+    change,
+    sameDaysTotal,
+    sameDaysChange,
+    averagePerDay,
+    averageDays,
+    forecast,
+  } = summary;
   const rows = [["total", show(total), ""]];
   if (sameDaysTotal !== undefined) {
     rows.push(["same days of the period before", show(sameDaysTotal), showChange(sameDaysChange)]);
@@ -124,7 +133,10 @@ function factsOf(summary: CurrencySummary, { show, date }: Show): string[][] {
   if (previousTotal !== undefined) {
     rows.push(["whole period before", show(previousTotal), showChange(change)]);
   }
-  rows.push(["average of a day", show(averagePerDay), ""]);
+  const days = averageDays === undefined
+    ? "a day with costs"
+    : formatThings(averageDays, "complete day", "complete days");
+  rows.push([`average of ${days}`, show(averagePerDay), ""]);
   if (forecast) {
     rows.push([`forecast, from data before ${date(forecast.dataEnd)}`, show(forecast.total), ""]);
     rows.push(["8 of 10 such forecasts are between", show(forecast.low), ""], [

@@ -88,6 +88,8 @@ export interface CostBreakdown {
 export interface CurrencySummary extends Omit<CostAggregate, "group" | "isOther" | "share"> {
   /** Average of the complete days since the first cost; where none is complete yet, of the days with costs. */
   averagePerDay: string;
+  /** Number of those complete days; absent where none is complete yet. */
+  averageDays?: number;
   /** Trend of the days, without weekdays and outliers; absent where there are too few days, or they show none. */
   trend?: "increasing" | "decreasing" | "stable";
   /** The expected total at the end of the period. */
@@ -163,7 +165,7 @@ export async function costSummary(
   const daysOf = Map.groupBy(days, nameOf);
   const currencies = totals.toSorted(byBasis).map((total): CurrencySummary => ({
     ...total,
-    averagePerDay: averageOf(total, daysOf.get(nameOf(total)) ?? [], { ...range, dataEnd, timeZone }),
+    ...averageOf(total, daysOf.get(nameOf(total)) ?? [], { ...range, dataEnd, timeZone }),
     ...outlook(total, daysOf.get(nameOf(total)) ?? [], { ...range, timeZone, now }),
     breakdowns: breakdowns.map(({ groupBy, rows }) => ({ groupBy, rows: rows.get(nameOf(total)) ?? [] })),
   }));
@@ -192,8 +194,8 @@ function averageOf(
   { total }: CostAggregate,
   days: readonly CostAggregate[],
   { startTime, endTime, timeZone, dataEnd = endTime }: Omit<DayRange, "now"> & { dataEnd?: number },
-): string {
-  if (days.length === 0) return total;
+): Pick<CurrencySummary, "averagePerDay" | "averageDays"> {
+  if (days.length === 0) return { averagePerDay: total };
   const times = days.map((day) => day.startTime!);
   const start = Math.max(startTime, times.reduce((a, b) => Math.min(a, b)));
   const newest = times.reduce((a, b) => Math.max(a, b));
@@ -201,8 +203,11 @@ function averageOf(
   const end = hasDays ? dataEnd : endOfDay(newest, timeZone);
   const late = hasDays ? days.filter((day) => day.startTime! >= end) : [];
   const counted = late.reduce((sum, day) => sum.minus(Decimal.from(day.total)), Decimal.from(total));
-  return counted.timesFraction(BigInt(DAY_MS), BigInt(Math.max(1, Math.min(end, endTime) - start)))
-    .toString();
+  const ms = Math.max(1, Math.min(end, endTime) - start);
+  return {
+    averagePerDay: counted.timesFraction(BigInt(DAY_MS), BigInt(ms)).toString(),
+    ...(hasDays ? { averageDays: Math.round(ms / DAY_MS) } : {}),
+  };
 }
 
 /** The trend of days, and the forecast where the range is not over, or its data may come late. */
