@@ -70,6 +70,24 @@ const csv = (columns: string, ...rows: string[]) => `${[columns, ...rows].join("
 const fields = (costs: readonly CostEntry[], ...names: (keyof CostEntry)[]) =>
   costs.map((cost) => names.map((name) => cost[name]));
 
+Deno.test("importRecords() names the columns of a bill that no field takes, and --map keeps one", async () => {
+  const rows = csv(
+    "line_item_line_item_type,line_item_unblended_cost,line_item_usage_start_date,line_item_currency_code," +
+      "line_item_product_code,bill_bill_type,my_own",
+    "Usage,1.5,2026-11-01T00:00:00Z,USD,AmazonEC2,Anniversary,blue",
+  );
+  const plain = await imported(rows);
+  assertEquals(plain.notes.slice(1), [
+    "no field of cost_entries takes bill_bill_type, my_own. To keep one, pass --format aws-cur --map tags.NAME=COLUMN",
+  ]);
+  const kept = await imported(rows, { format: "aws-cur", map: { "tags.color": "my_own" } });
+  assertEquals(kept.costs[0].tags, { color: "blue" });
+  assertEquals(kept.notes.length, 1);
+  assertMatch(kept.notes[0], /takes bill_bill_type\. /);
+  const complete = await imported(rows.replaceAll(/,(bill_bill_type,my_own|Anniversary,blue)/g, ""));
+  assertEquals(complete.notes.length, 1); // the format that was detected
+});
+
 // --- AWS
 
 for (const place of ["SQLite", "PostgreSQL"]) {
@@ -83,7 +101,7 @@ for (const place of ["SQLite", "PostgreSQL"]) {
     for (const file of months) {
       const { code, out, err } = await database(["import", "costs", file, ...at]);
       assertEquals(code, 0, err);
-      assertMatch(err, /: AWS Cost and Usage Report .*\(detected from the columns; --format overrides\)\n$/);
+      assertMatch(err, /: AWS Cost and Usage Report .*\(detected from the columns; --format overrides\)\n/);
       rows.push(out.trim().split(/\s+/)[6]);
     }
     assertEquals(rows, ["2,172", "2,244", "2,028"]);

@@ -76,9 +76,18 @@ function importRoute(path: string, dataset: Dataset<unknown>): Route {
       await using file = await receiveFile(asked.chunks(), resources.config);
       const rejects: Reject[] = [];
       const onReject = (reject: Reject) => void (rejects.length < LISTED_REJECTS && rejects.push(reject));
-      const report = await run(file, { dataset, question, resources, signal: asked.signal, onReject });
+      const notes: string[] = [];
+      const onNote = (note: string) => void notes.push(note);
+      const report = await run(file, {
+        dataset,
+        question,
+        resources,
+        signal: asked.signal,
+        onReject,
+        onNote,
+      });
       if (isCosts) await evaluateCosts(resources.backend, { emit: resources.config.onEvent }).catch(() => {});
-      return answerReport(report, rejects);
+      return answerReport({ ...report, ...(notes.length > 0 ? { notes } : {}) }, rejects);
     },
   };
 }
@@ -101,6 +110,7 @@ function run(
     resources: ServerResources;
     signal: AbortSignal;
     onReject: (reject: Reject) => void;
+    onNote: (note: string) => void;
   },
 ): Promise<ImportReport> {
   const file = fileAccess(path, size);

@@ -67,12 +67,21 @@ function plainName(name: string): string {
  *
  * @param columns The columns of the file; undefined where each row has its own.
  * @param isLenient True if case and punctuation make no difference: `lineItem/UsageType` is `line_item_usage_type`.
+ * @param found Gets the columns that were found.
  */
-export function locator(columns: readonly string[] | undefined, isLenient = false): Locate {
+export function locator(
+  columns: readonly string[] | undefined,
+  isLenient = false,
+  found: Set<string> = new Set(),
+): Locate {
   if (!columns) return locateMember;
   const exact = new Map(columns.map((name, i) => [name, i]));
   const plain = new Map(isLenient ? columns.map((name, i) => [plainName(name), i] as const).reverse() : []);
-  const positionOf = (name: string) => exact.get(name) ?? plain.get(plainName(name));
+  const positionOf = (name: string) => {
+    const position = exact.get(name) ?? plain.get(plainName(name));
+    if (position !== undefined) found.add(columns[position]);
+    return position;
+  };
   return (name) => {
     const position = positionOf(name);
     if (position !== undefined) return (row) => (row as readonly unknown[])[position];

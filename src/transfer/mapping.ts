@@ -26,6 +26,9 @@ import { constantSource, firstSource } from "./sources.ts";
 import { TransferError } from "./transfer_error.ts";
 import { READERS } from "./values.ts";
 
+/** Most columns that a note names. */
+const SHOWN_COLUMNS = 8;
+
 /** Makes records from the rows of a file. */
 export interface RowReader {
   /** Makes the inputs for validation from a row: undefined for each that has no amount and is no charge. */
@@ -49,7 +52,8 @@ export function makeReader(
 ): RowReader {
   const preset = presetOf(options.format);
   assertFits(dataset, options.format);
-  const locate = locator(columns, preset !== undefined);
+  const found = new Set<string>();
+  const locate = locator(columns, preset !== undefined, found);
   const readers = makeReaders({ ...options, dateFormats: options.dateFormats ?? preset?.dateFormats });
   const file: MappedFile = { dataset, options, columns, locate, readers, preset };
   const focus = options.format === "focus" ? focusReader(file) : undefined;
@@ -70,6 +74,7 @@ export function makeReader(
   if (focus) return { read: (row) => [readOne(row)], absentIn: (row, record) => focus.absentIn(row, record) };
   if (!preset) return columns ? { read: (row) => [readOne(row)] } : objectReader(file, readOne);
   const readParts = partReader(file, preset);
+  noteUnread(file, found);
   return {
     read: (row) =>
       rowsIn(row, preset.lists).flatMap((found) => {
@@ -78,6 +83,18 @@ export function makeReader(
         return record ? [record, ...readParts(inner, record)] : [undefined];
       }),
   };
+}
+
+/** Names the columns that a format of bills has no field for: a user may need one. */
+function noteUnread({ dataset, options, columns = [] }: MappedFile, found: ReadonlySet<string>): void {
+  const unread = columns.filter((name) => !found.has(name));
+  if (unread.length === 0) return;
+  const more = unread.length > SHOWN_COLUMNS ? ` and ${unread.length - SHOWN_COLUMNS} more` : "";
+  const map = dataset.columns.find(({ type }) => type === "map")?.field;
+  options.onNote?.(
+    `no field of ${dataset.name} takes ${unread.slice(0, SHOWN_COLUMNS).join(", ")}${more}. ` +
+      `To keep one, pass --format ${options.format} --map ${map}.NAME=COLUMN`,
+  );
 }
 
 /**

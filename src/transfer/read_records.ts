@@ -205,7 +205,7 @@ function detector({ map, idColumn, onNote }: ImportOptions): RowOptions["detect"
     const title = presetOf(format)?.title;
     if (map || idColumn !== undefined) {
       if (title) {
-        onNote?.(`these are the columns of ${title}. With --format ${format}, all of them are mapped`);
+        onNote?.(`these are the columns of ${title}. With --format ${format}, they are mapped`);
       }
       return undefined;
     }
