@@ -207,7 +207,11 @@ export class ValidationError extends Error {
       : code === "MISSING_FIELD"
       ? `${field} must be given.`
       : `${field} must be ${expected}, not ${describe(value)}.`;
-    super(`Cannot accept ${subject}: ${problem}`);
+    super(
+      code === "NOT_FOUND"
+        ? `Cannot find ${subject}: ${field} ${describe(value)} does not exist. Use ${expected}.`
+        : `Cannot accept ${subject}: ${problem}`,
+    );
     this.code = code;
     this.field = field;
     this.value = value;

@@ -108,6 +108,29 @@ Deno.test("Routes of administration read with the scope read and change with adm
   assertEquals(new Set(BACKEND_ROUTES.map(({ scope }) => scope)), new Set(["read"]));
 });
 
+Deno.test("Requests about a budget or an alert that does not exist say so, and what exists", async () => {
+  await using server = await openServer();
+  const ask = sender(server);
+  const change = async (id: string) => await ask("PATCH", `budgets/${id}`, { amount: "5" });
+  const answer = (message: string, field: string) => ({
+    status: 404,
+    body: { error: { code: "NOT_FOUND", message, field } },
+  });
+  const missing = 'Cannot find a budget: budgetId "none" does not exist. Use the id of a budget';
+  assertEquals(await change("none"), answer(`${missing} (there is none yet).`, "budgetId"));
+  await ask("POST", "budgets", { budgetId: "nlp", amount: "10" });
+  assertEquals(await change("none"), answer(`${missing} (nlp).`, "budgetId"));
+  const { body: { error: again } } = await ask("POST", "budgets", { budgetId: "nlp", amount: "20" });
+  assertMatch(again.message, /a budget with this id exists; change that one/);
+  assertEquals(
+    await ask("POST", "alerts/none/resolve"),
+    answer(
+      'Cannot find an alert: alertId "none" does not exist. Use the id of an active alert, as the list of alerts shows it.',
+      "alertId",
+    ),
+  );
+});
+
 Deno.test("Bodies that are no JSON objects are refused with 400", async () => {
   await using server = await openServer();
   for (const body of ["[]", "{", "1", "null", '"x"']) {

@@ -12,6 +12,7 @@ import { ObservabilityHub } from "../src/hub.ts";
 import { billFormatsDocument } from "../scripts/bill_formats.ts";
 import { fieldsDocument } from "../scripts/fields.ts";
 import { troubleshootingDocument } from "../scripts/troubleshooting.ts";
+import { DATASET_NAMES } from "../src/query/selection.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { TemporaryFolder } from "./fixtures.ts";
@@ -260,6 +261,12 @@ Deno.test("docs/command-line.md lists every command", () => {
   const [text] = Deno.readTextFileSync(`${ROOT}/docs/command-line.md`).split("\n## ");
   const listed = [...text.matchAll(/^\|[^|]+\| `([a-z -]+)` +\|$/gm)].map(([, name]) => name);
   assertEquals(listed, COMMANDS.map(({ name }) => name));
+});
+
+Deno.test("docs/command-line.md lists every dataset", () => {
+  const text = Deno.readTextFileSync(`${ROOT}/docs/command-line.md`);
+  const [, listed] = /\n- \*\*Datasets\.\*\* ([^.]*)\./.exec(text)!;
+  assertEquals(listed.replaceAll(/[`\s]/g, "").split(","), DATASET_NAMES.split("|"));
 });
 
 Deno.test("docs/configuration.md lists every field of the configuration", () => {

@@ -152,7 +152,7 @@ Deno.test("POST lists as many refusals as the parameter errors says", async () =
 
 Deno.test("POST refuses bodies that hold no records", async () => {
   await using server = await openServer();
-  for (const body of ["", " \n\n", "[]"]) {
+  for (const body of ["", " \n\n"]) {
     const { status, json } = await post(server, "costs", body);
     assertEquals([status, json().error.code], [400, "INVALID_BODY"]);
   }
@@ -163,6 +163,24 @@ Deno.test("POST refuses bodies that hold no records", async () => {
   for (const key of ["", "x".repeat(201)]) {
     const { status, json } = await post(server, "costs", "{}", { "idempotency-key": key });
     assertEquals([status, json().error.code], [400, "INVALID_REQUEST"]);
+  }
+});
+
+Deno.test("POST takes an empty array as a batch without records", async () => {
+  await using server = await openServer();
+  for (const body of ["[]", " [ \n]\n"]) {
+    const { status, json } = await post(server, "costs", body, { "idempotency-key": "empty" + body.length });
+    assertEquals([status, json()], [200, { accepted: 0, refused: 0 }]);
+  }
+  const { status, json } = await post(server, "costs", "[");
+  assertEquals([status, json().errors[0].code], [422, "INVALID_LINE"]);
+});
+
+Deno.test("POST says that other records are stored only when there are any", async () => {
+  await using server = await openServer();
+  for (const [bodies, isTold] of [[[{}], false], [[metrics(1), {}], true]] as const) {
+    const { status, json } = await post(server, "system-metrics", lines([...bodies]));
+    assertEquals([status, json().error.message.includes("the others are stored")], [422, isTold]);
   }
 });
 

@@ -81,4 +81,7 @@ Deno.test("openfinops report writes the file that it names, and refuses other fo
   assertMatch(wrong.err, /--output must be a file that ends in \.html or \.md/);
   assertMatch((await run("cost", "--output", "a.md")).err, /costs/);
   assertEquals((await run("costs")).code, 2);
+  const nameless = await run("--where", "bogus");
+  assertEquals(nameless.code, 2);
+  assertMatch(nameless.err, /^error: Name a report: costs, cluster, models\. \[MISSING_ARGUMENT\]\n/);
 });

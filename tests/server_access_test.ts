@@ -337,6 +337,20 @@ Deno.test("a tokens file gives tokens with the database away, and its faults nam
   assert(error.message.includes("not JSON") && !error.message.includes(secret), error.message);
 });
 
+Deno.test("token create takes several scopes in one option or in several", async () => {
+  using folder = new TemporaryFolder();
+  const token = (...args: string[]) =>
+    openfinops(["token", ...args, "--connection-string", folder.sqlite()], { cwd: folder.path });
+  assertEquals((await token("create", "a", "--scope", "ingest,read")).code, 0);
+  assertEquals((await token("create", "b", "--scope", "ingest", "--scope", "read")).code, 0);
+  assertMatch(
+    (await token("create", "c", "--scope", "ingest,raed")).err,
+    /Unknown scope "raed"\. Did you mean "read"/,
+  );
+  const listed = JSON.parse((await token("list", "--format", "json")).out);
+  assertEquals(listed.map(({ scopes }: { scopes: string }) => scopes), ["ingest read", "ingest read"]);
+});
+
 Deno.test("a token may not read the tokens of the server", async () => {
   await using server = await openServer();
   const { token } = createToken({ name: "a", scopes: ["read"] });

@@ -51,7 +51,11 @@ export const report: Command = {
     "openfinops report models --since last-month --output models.md",
   ],
   async run(given) {
-    const name = readName("report", given.positionals[0] ?? "", NAMES);
+    const [what] = given.positionals;
+    if (what === undefined) {
+      throw new UsageError(`Name a report: ${NAMES.join(", ")}.`, { code: "MISSING_ARGUMENT" });
+    }
+    const name = readName("report", what, NAMES);
     const output = given.text("output");
     if (output === undefined) {
       throw new UsageError("Pass --output with a file that ends in .html or .md.", {

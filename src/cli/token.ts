@@ -22,7 +22,12 @@ export const tokenCreate: Command = {
   maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "scope", value: "NAME", summary: `${SCOPES.join(", ")}; repeatable`, isRepeatable: true },
+    {
+      name: "scope",
+      value: "NAME",
+      summary: `${SCOPES.join(", ")}; several separated by commas`,
+      isRepeatable: true,
+    },
     {
       name: "tenant",
       value: "NAME",
@@ -33,7 +38,7 @@ export const tokenCreate: Command = {
   examples: [
     "openfinops token create agents --scope ingest",
     "openfinops token create grafana --scope read --expires 365d",
-    "openfinops token create team-nlp --scope ingest --tenant nlp",
+    "openfinops token create team-nlp --scope ingest,read --tenant nlp",
   ],
   async run(given) {
     const [name] = given.positionals;
@@ -94,7 +99,7 @@ function missing(what: string, example: string): UsageError {
 }
 
 function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expiresAt"> {
-  const names = given.texts("scope");
+  const names = given.texts("scope").flatMap((text) => text.split(","));
   if (names.length === 0) {
     throw missing("Say what the token is for by --scope", "--scope ingest, --scope read or --scope admin");
   }

@@ -25,6 +25,7 @@ const MAX_ERRORS = 10_000;
 /** Longest wait for room in the spool, and for a commit where there is none, in milliseconds. */
 const ROOM_TIMEOUT_MS = 5_000;
 const COMMIT_TIMEOUT_MS = 30_000;
+const OPENING_BRACKET = 0x5b;
 /** Source of costs that name no source. */
 const API_SOURCE = "api";
 
@@ -131,9 +132,8 @@ async function store(
   const errors: Refusal[] = [];
   let accepted = 0;
   let refused = 0;
-  for await (
-    const part of readRecords(dataset, await asked.body(), asked.request.headers.get("content-type"))
-  ) {
+  const posted = await asked.body();
+  for await (const part of readRecords(dataset, posted, asked.request.headers.get("content-type"))) {
     completeAll(part, complete);
     if (dataset.name === "cost_entries") await refuseDelivered(part, backend);
     const { first: position, inputs, lines, faults } = part;
@@ -148,16 +148,17 @@ async function store(
       errors.push({ line: lines[index], index: position + index, field, code, message });
     }
   }
-  if (accepted + refused === 0) {
-    throw new RequestError("The body has no records. Send JSON, or one object a line.", {
+  // An array without records is complete; a body without anything may have been lost on its way.
+  if (accepted + refused === 0 && !posted.includes(OPENING_BRACKET)) {
+    throw new RequestError("The body is empty. Send JSON, or one object a line; [] for no records.", {
       code: "INVALID_BODY",
     });
   }
   const counts = { accepted, refused };
   if (refused === 0) return { status: isSpooled ? 202 : 200, body: JSON.stringify(counts), isEmpty: false };
   const code: ErrorCode = "LINES_REJECTED";
-  const message =
-    `${refused} of ${accepted + refused} records were refused; the others are stored. Correct them, and ` +
+  const others = accepted > 0 ? "; the others are stored" : "";
+  const message = `${refused} of ${accepted + refused} records were refused${others}. Correct them, and ` +
     "send them in another request.";
   const body = JSON.stringify({ ...counts, errors, error: { code, message } });
   return { status: 422, body, isEmpty: accepted === 0 };

@@ -93,7 +93,7 @@ export class Alerts {
   async #find(alertId: string): Promise<Alert> {
     const active = (await this.list()).find((alert) => alert.alertId === alertId);
     if (active) return active;
-    const expected = "the id of an active alert, as getAlerts() gives it";
+    const expected = "the id of an active alert, as the list of alerts shows it";
     throw new ValidationError({
       subject: "an alert",
       field: "alertId",

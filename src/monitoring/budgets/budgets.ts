@@ -87,7 +87,7 @@ export class Budgets {
       if (isDeepStrictEqual(stored, budget)) return budget;
       throw refusal(
         budget.budgetId,
-        "new (there is another of this id; updateBudget() changes it)",
+        "new (a budget with this id exists; change that one)",
         "ALREADY_EXISTS",
       );
     }
@@ -190,7 +190,7 @@ async function storedBudgets({ documents }: Backend, budgetId?: string): Promise
   const found = all.filter((budget) => budget.budgetId === budgetId);
   if (found.length > 0) return found;
   const ids = all.map((budget) => budget.budgetId);
-  const known = nearest(budgetId, ids) || ids.slice(0, 3).join(", ") || "none, because there is no budget";
+  const known = nearest(budgetId, ids) || ids.slice(0, 3).join(", ") || "there is none yet";
   throw refusal(budgetId, `the id of a budget (${known})`, "NOT_FOUND");
 }
 
