@@ -140,7 +140,8 @@ export type {
   PublishResult,
   Staging,
 } from "./src/backends/staging.ts";
-export type { DeliveryOptions, DeliveryTotal } from "./src/transfer/delivery.ts";
+export type { DeliveryOptions } from "./src/transfer/delivery.ts";
+export type { DeliveryTotal } from "./src/transfer/delivery_verdict.ts";
 export { importRecords } from "./src/transfer/import.ts";
 export type {
   DeliveryReport,

@@ -8,7 +8,7 @@ import { type ErrorCode, ValidationError } from "../errors.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { readCount } from "../query/option_values.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
-import { NEVER_DELIVERED } from "../transfer/delivery.ts";
+import { NEVER_DELIVERED } from "../transfer/cost_sources.ts";
 import { answerOnce, type StoredAnswer } from "./answered_requests.ts";
 import { API_DATASETS } from "./datasets.ts";
 import { refuseDelivered } from "./delivered_costs.ts";

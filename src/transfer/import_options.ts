@@ -1,6 +1,7 @@
 import type { Sink } from "../pipeline/sink.ts";
 import type { DatasetName } from "../records/dataset.ts";
-import type { DeliveryOptions, DeliveryTotal } from "./delivery.ts";
+import type { DeliveryOptions } from "./delivery.ts";
+import type { DeliveryTotal } from "./delivery_verdict.ts";
 import type { FileInput } from "./file_parts.ts";
 import type { MappingOptions } from "./mapping_options.ts";
 import type { Reject } from "./rows.ts";

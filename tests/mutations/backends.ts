@@ -207,7 +207,7 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "delivery-whole",
-    file: "src/transfer/delivery.ts",
+    file: "src/transfer/delivery_verdict.ts",
     before: "if (isWhole && isSameContent(",
     after: "if (isSameContent(",
     tests: ["deliveries_test.ts: whose costs were deleted"],
