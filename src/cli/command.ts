@@ -10,7 +10,7 @@ import {
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { CA_OPTION, env, readSecretFile } from "./environment.ts";
-import { type Format, FORMATS, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
+import { ask, type Format, FORMATS, note, print, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
 import { useMarkdown } from "./table.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
@@ -192,4 +192,12 @@ export function readDryRun(given: Arguments, effect: string): boolean {
   throw new UsageError(`${effect} Pass --yes to confirm, or --dry-run to count.`, {
     code: "CONFIRMATION_REQUIRED",
   });
+}
+
+/** Prints what a dry run would delete, or asks. Returns true if it may be deleted. */
+export function mayDelete(given: Arguments, what: string, isDryRun: boolean): boolean {
+  if (isDryRun) print(`Would be deleted: ${what}`);
+  else if (given.has("yes") || ask(`Delete ${what} from ${databaseName(given)} for good?`)) return true;
+  else note("Nothing was deleted.");
+  return false;
 }

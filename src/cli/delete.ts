@@ -9,8 +9,8 @@ import { deleteRecords } from "../transfer/delete_records.ts";
 import { money, sumOf } from "../transfer/recorded_delivery.ts";
 import { parseTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, readDryRun, withBackend } from "./command.ts";
-import { ask, formatThings, note, print } from "./output.ts";
+import { type Command, CONNECTION_OPTIONS, mayDelete, readDryRun, withBackend } from "./command.ts";
+import { formatThings, print } from "./output.ts";
 import { invalidValue, UsageError } from "../query/option_values.ts";
 import {
   DATASET_NAMES,
@@ -53,10 +53,7 @@ export const deleteCommand: Command = {
     const isDryRun = readDryRun(given, "Delete is for good.");
     // The database is not opened to change it before the question is answered: that would migrate it.
     const what = await withBackend(given, "read", (backend) => describe(backend, dataset, queries));
-    if (isDryRun) return print(`Would be deleted: ${what}`);
-    if (!given.has("yes") && !ask(`Delete ${what} from ${databaseName(given)} for good?`)) {
-      return note("Nothing was deleted.");
-    }
+    if (!mayDelete(given, what, isDryRun)) return;
     const deleted = await withBackend(given, "existing", async (backend) => {
       let sum = 0;
       for (const query of queries) sum += await deleteRecords(backend, dataset, query);

@@ -1,24 +1,24 @@
 import {
   type ListedDelivery,
   livePartsOf,
+  nothingLeftOf,
   readDeliveries,
   replacedFiles,
   undoDelivery,
 } from "../transfer/deliveries.ts";
 import { money, periodName, sumOf } from "../transfer/recorded_delivery.ts";
-import { TransferError } from "../transfer/transfer_error.ts";
 import type { Arguments } from "./arguments.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
-  databaseName,
   FORMAT_OPTIONS,
+  mayDelete,
   readDryRun,
   readFormat,
   userName,
   withBackend,
 } from "./command.ts";
-import { ask, formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
+import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { UsageError } from "../query/option_values.ts";
 
 const HEADER = ["delivery", "time", "user", "source", "period", "rows", "totals", "state", "files"] as const;
@@ -71,10 +71,7 @@ async function undo(given: Arguments, id: string): Promise<void> {
   if (files.length > 0) {
     note(`The costs that it replaced are not kept. To restore them, import again: ${files.join(" ")}`);
   }
-  if (isDryRun) return print(`Would be deleted: ${what}`);
-  if (!given.has("yes") && !ask(`Delete ${what} from ${databaseName(given)} for good?`)) {
-    return note("Nothing was deleted.");
-  }
+  if (!mayDelete(given, what, isDryRun)) return;
   const user = userName();
   const rows = await withBackend(given, "existing", (backend) => undoDelivery(backend, id, { user }));
   print(`Deleted ${formatThings(rows, "cost", "costs")} of delivery ${id}.`);
@@ -84,12 +81,7 @@ async function undo(given: Arguments, id: string): Promise<void> {
 function describeLive(all: readonly ListedDelivery[], id: string): string {
   const delivery = all.find((delivery) => delivery.id === id);
   const live = delivery ? livePartsOf(delivery) : [];
-  if (live.length === 0) {
-    throw new TransferError(
-      `No delivery ${id} has costs that could be deleted. "openfinops database deliveries" lists them.`,
-      { code: "NOT_FOUND" },
-    );
-  }
+  if (live.length === 0) throw nothingLeftOf(id);
   const rows = live.reduce((sum, part) => sum + part.rows, 0);
   const totals = money(sumOf(live.map((part) => part.totals)));
   return `${formatThings(rows, "cost", "costs")} of delivery ${id} (${totals})`;

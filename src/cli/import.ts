@@ -1,7 +1,5 @@
 import { describePath } from "../errors.ts";
-import { resolve } from "node:path";
 import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
-import { isGranted } from "../permissions.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
 import { importRecords } from "../transfer/import.ts";
 import { importCosts } from "../transfer/import_costs.ts";
@@ -11,19 +9,18 @@ import { previewImport } from "../transfer/preview.ts";
 import { makeReader } from "../transfer/mapping.ts";
 import { isManifest, MANIFEST_SKIPPED } from "../transfer/manifest.ts";
 import { fileAccess } from "../transfer/random_access.ts";
-import type { Reject } from "../transfer/record_stream.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
 import { evaluateAndNotify, readChannels } from "./notifications.ts";
-import { formatCount, formatTable, formatThings, note, print } from "./output.ts";
+import { formatCount, formatTable, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
+import { Interrupt } from "./interrupt.ts";
 import { ProgressLine } from "./progress.ts";
+import { Rejects } from "./rejects.ts";
 import { IMPORT_OPTIONS, readConflictPolicy, readDelivery, readMapping } from "../query/import_options.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "../query/selection.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
-/** Rejected lines that are printed one by one. */
-const SHOWN_REJECTS = 10;
 const STDIN = "-";
 
 const OVERRIDE_HINT = " (detected from the columns; --focus-version overrides)";
@@ -111,36 +108,26 @@ async function importEach(
   options: Omit<ImportOptions, "format">,
   rejects: Rejects,
 ): Promise<void> {
-  const total = { stored: 0, known: 0, restated: 0, skipped: 0 };
-  const add = ({ stored, known, restated, skipped = 0 }: Omit<ImportReport, "delivery">) => {
-    total.stored += stored;
-    total.known += known;
-    total.restated += restated;
-    total.skipped += skipped;
+  const reports: Omit<ImportReport, "delivery">[] = [];
+  const sum = (field: "stored" | "known" | "restated" | "skipped") =>
+    reports.reduce((sum, report) => sum + (report[field] ?? 0), 0);
+  const printTotal = () => {
+    const [stored, known, restated, skipped] = [sum("stored"), sum("known"), sum("restated"), sum("skipped")];
+    printReport({ stored, known, restated, skipped, rejected: rejects.count });
   };
-  for (const { path, ...form } of files) {
+  for (const [i, file] of files.entries()) {
     using progress = new ProgressLine();
-    const { open, size, name } = asCostFile({ path });
-    let written: Omit<ImportReport, "delivery"> = { stored: 0, known: 0, restated: 0, rejected: 0 };
     try {
-      const report = await importRecords(await open(), {
-        ...options,
-        ...form,
-        onNote: (text) => note(`${name}: ${text}`),
-        onReject: (reject) => rejects.add(name, reject),
-        onProgress(state) {
-          written = state;
-          progress.show(state.stored + state.known, size && state.bytes / size);
-        },
+      await withFiles([file], { options, rejects, progress }, async ([{ open, format, form }], told) => {
+        const onProgress: Told["onProgress"] = (state) => told.onProgress?.(reports[i] = state);
+        reports[i] = await importRecords(await open(), { ...options, ...told, format, form, onProgress });
       });
-      add(report);
     } catch (error) {
-      add(written);
-      if (total.stored + total.known > 0) printReport({ ...total, rejected: rejects.count });
-      throw asImportError(error, path);
+      if (sum("stored") + sum("known") > 0) printTotal();
+      throw error;
     }
   }
-  printReport({ ...total, rejected: rejects.count });
+  printTotal();
 }
 
 /** Imports files of costs as one delivery. */
@@ -206,7 +193,8 @@ async function withFiles<T>(
       onFocusVersion: (version) => note(`${nameOf(current)}: FOCUS ${version}${hint}`),
       onNote: (text) => note(`${nameOf(current)}: ${text}`),
       onReject: (reject) => rejects.add(nameOf(current), reject),
-      onProgress: ({ staged, bytes }) => progress.show(staged, total && bytes / total),
+      onProgress: ({ staged, stored, known, bytes }) =>
+        progress.show(staged + stored + known, total && bytes / total),
     });
   } catch (error) {
     throw asImportError(error, current);
@@ -247,34 +235,6 @@ function printReport({ stored, restated, known, rejected, skipped = 0, delivery 
   ));
 }
 
-/** Aborts on Ctrl-C and TERM, so that the command can say what is stored. */
-class Interrupt implements Disposable {
-  readonly #controller = new AbortController();
-  readonly #signals: readonly Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  readonly #abort = () =>
-    this.#controller.abort(
-      new TransferError(
-        "Interrupted. No costs were stored. Other records that were written stay. Run the same command again; " +
-          "it skips them.",
-        { code: "INTERRUPTED" },
-      ),
-    );
-
-  constructor() {
-    for (const signal of this.#signals) Deno.addSignalListener(signal, this.#abort);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  [Symbol.dispose](): void {
-    for (const signal of this.#signals) Deno.removeSignalListener(signal, this.#abort);
-  }
-}
-
 function readFormat(given: Arguments, path: string): Pick<GivenFile, "format" | "form"> {
   const format = given.text("format");
   if (format !== undefined) return { format: readName("format", format, IMPORT_FORMATS) };
@@ -301,96 +261,7 @@ function nameOf(path: string): string {
   return path === STDIN ? "stdin" : describePath(path);
 }
 
-/** Name of a file, and of the member of a zip file, that a bad line is in. */
-function placeOf(path: string, { member }: Reject): string {
-  return member === undefined ? path : `${path}/${describePath(member)}`;
-}
-
 /** Path at which a file can be inspected; stdin may be one, too. */
 function pathOf(path: string): string {
   return path === STDIN ? "/dev/stdin" : path;
-}
-
-/** Returns true if an open file is the one at a path, by device and inode. */
-function isSameFile({ isFile, dev, ino }: Deno.FileInfo, path: string): boolean {
-  if (!isFile || !isGranted({ name: "read", path })) return false;
-  try {
-    const other = Deno.statSync(path);
-    return ino !== null && ino === other.ino && dev === other.dev;
-  } catch {
-    return false; // it is not there yet
-  }
-}
-
-function inUseError(path: string): TransferError {
-  return new TransferError(
-    `Cannot write ${
-      describePath(path)
-    }: it is an input or the database. Name another file for rejected lines.`,
-    { code: "FILE_IN_USE" },
-  );
-}
-
-/** Rejected lines: prints the first, counts all, and writes them to a file if there is one. */
-class Rejects implements Disposable {
-  readonly #file: Deno.FsFile | undefined;
-  readonly #path: string | undefined;
-  #count = 0;
-
-  /** Opens the file for them, which must be none of those that are in use. What it holds stays for now. */
-  constructor(path: string | undefined, inUse: readonly string[]) {
-    this.#path = path;
-    if (path === undefined) return;
-    if (inUse.some((other) => resolve(other) === resolve(path))) throw inUseError(path);
-    try {
-      this.#file = Deno.openSync(path, { write: true, create: true, mode: 0o600 });
-    } catch (error) {
-      throw asFileError("write", path, error);
-    }
-    const opened = this.#file.statSync();
-    if (!inUse.some((other) => isSameFile(opened, other))) return;
-    this.#file.close();
-    throw inUseError(path);
-  }
-
-  /** Number of rejected lines. */
-  get count(): number {
-    return this.#count;
-  }
-
-  /** Forgets the bad lines of an earlier import. */
-  empty(): void {
-    if (this.#file?.statSync().isFile) this.#file.truncateSync();
-  }
-
-  add(path: string, reject: Reject): void {
-    if (++this.#count <= SHOWN_REJECTS) note(`${placeOf(path, reject)}:${reject.line}: ${reject.reason}`);
-    if (!this.#file) return;
-    let bytes = new TextEncoder().encode(`${JSON.stringify({ file: path, ...reject })}\n`);
-    try {
-      while (bytes.length > 0) bytes = bytes.subarray(this.#file.writeSync(bytes));
-    } catch (error) {
-      throw asFileError("write", this.#path!, error);
-    }
-  }
-
-  /** Says how many there were, where another error ends the import. */
-  note(): void {
-    if (this.#count > 0) note(`${formatThings(this.#count, "line is", "lines are")} bad.`);
-  }
-
-  /** A file with bad lines is not done. */
-  summarize(): void {
-    if (this.#count === 0) return;
-    const hint = this.#path === undefined ? "; --rejects FILE keeps them" : `; ${this.#path} has them`;
-    const more = this.#count > SHOWN_REJECTS ? ` (the first ${SHOWN_REJECTS} are named above)` : "";
-    throw new TransferError(
-      `Cannot import all: ${formatThings(this.#count, "line is", "lines are")} bad${more}${hint}.`,
-      { code: "LINES_REJECTED" },
-    );
-  }
-
-  [Symbol.dispose](): void {
-    this.#file?.close();
-  }
 }

@@ -31,6 +31,14 @@ export function livePartsOf({ parts }: RecordedDelivery): RecordedPart[] {
   return parts.filter(({ ended }) => ended === undefined);
 }
 
+/** Error for a delivery of which nothing is left, or that does not exist. */
+export function nothingLeftOf(id: string): TransferError {
+  return new TransferError(
+    `No delivery ${id} has costs that could be deleted. "openfinops database deliveries" lists them.`,
+    { code: "NOT_FOUND" },
+  );
+}
+
 /** Files of the deliveries that a delivery has replaced. Undoing it does not bring them back. */
 export function replacedFiles(deliveries: readonly ListedDelivery[], id: string): string[] {
   const replaced = deliveries.filter(({ parts }) => parts.some(({ ended }) => ended?.by === id));
@@ -58,10 +66,7 @@ export async function undoDelivery(
     decide: () => plan,
   });
   if (plan) return replaced;
-  throw new TransferError(
-    `No delivery ${id} has costs that could be deleted. openfinops database deliveries lists them.`,
-    { code: "NOT_FOUND" },
-  );
+  throw nothingLeftOf(id);
 }
 
 function planOfUndo(

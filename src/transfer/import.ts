@@ -4,14 +4,8 @@ import { DATASETS } from "../records/datasets.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
 import type { FileInput } from "./file_parts.ts";
 import { importCosts } from "./import_costs.ts";
-import {
-  asImportError,
-  type ImportOptions,
-  type ImportReport,
-  newProgress,
-  reportOf,
-} from "./import_options.ts";
-import { CountedInput, readRecords } from "./read_records.ts";
+import { type ImportOptions, type ImportReport, newProgress, reportOf } from "./import_options.ts";
+import { readFile } from "./read_records.ts";
 
 /**
  * Imports the records of a file into a backend, as a stream and in flat memory. Gzip, zstd, zip, Parquet, JSON and UTF-16
@@ -71,15 +65,11 @@ export async function importRecords(
       onProgress?.({ ...progress });
     },
   });
-  const counted = new CountedInput(input, progress, signal);
-  try {
-    const records = readRecords(counted, { dataset, progress, options, take: (record) => record });
-    await ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal });
-  } catch (error) {
-    await counted.close();
-    signal?.throwIfAborted();
-    throw asImportError(error, `${progress.stored} records before it are stored.`);
-  }
+  await readFile(input, { dataset, progress, options, take: (record) => record }, {
+    write: (records) =>
+      ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal }),
+    outcome: () => `${progress.stored} records before it are stored.`,
+  });
   return reportOf(progress);
 }
 

@@ -9,7 +9,6 @@ import { aheadSink, FixedBatches } from "./batch_sink.ts";
 import { Delivery } from "./delivery.ts";
 import { readClosedPeriods } from "./focus_documents.ts";
 import {
-  asImportError,
   type CostFile,
   type ImportOptions,
   type ImportProgress,
@@ -17,7 +16,7 @@ import {
   newProgress,
   reportOf,
 } from "./import_options.ts";
-import { CountedInput, readRecords, type Take } from "./read_records.ts";
+import { readFile, type Take } from "./read_records.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
@@ -40,8 +39,8 @@ export async function importCosts(
 ): Promise<ImportReport> {
   const { signal } = options;
   const progress = newProgress();
-  const { documents } = options.backend as Partial<Pick<Backend, "documents">>;
-  const closed = documents ? await readClosedPeriods(documents) : new Set<string>();
+  const { documents: stored } = options.backend as Partial<Pick<Backend, "documents">>;
+  const closed = stored ? await readClosedPeriods(stored) : new Set<string>();
   const delivery = new Delivery({ ...options, closed, files: files.map(({ name }) => name) });
   const staging = await openStaging(options.backend);
   try {
@@ -50,6 +49,7 @@ export async function importCosts(
         staging,
         delivery,
         progress,
+        stored,
         options: { ...options, format: file.format, form: file.form },
       });
     }
@@ -71,10 +71,11 @@ function openStaging(backend: Sink): Promise<Staging> {
 
 async function stageFile(
   { open }: CostFile,
-  { staging, delivery, progress, options }: {
+  { staging, delivery, progress, stored, options }: {
     staging: Staging;
     delivery: Delivery;
     progress: ImportProgress;
+    stored?: Backend["documents"];
     options: ImportOptions;
   },
 ): Promise<void> {
@@ -90,18 +91,13 @@ async function stageFile(
     progress.staged += records.length;
     onProgress?.({ ...progress });
   });
-  const input = new CountedInput(await open(), progress, signal);
-  try {
-    const { documents } = delivery;
-    const records = readRecords(input, { dataset, progress, options, take, documents });
-    await ReadableStream.from(records).pipeThrough(new FixedBatches(dataset, STAGED_RECORDS)).pipeTo(sink, {
-      signal,
-    });
-  } catch (error) {
-    await input.close();
-    signal?.throwIfAborted();
-    throw asImportError(error, "Nothing was stored.");
-  }
+  const { documents } = delivery;
+  await readFile(await open(), { dataset, progress, options, take, stored, documents }, {
+    write: (records) =>
+      ReadableStream.from(records).pipeThrough(new FixedBatches(dataset, STAGED_RECORDS))
+        .pipeTo(sink, { signal }),
+    outcome: () => "Nothing was stored.",
+  });
 }
 
 async function publish(

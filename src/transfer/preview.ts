@@ -9,8 +9,8 @@ import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
 import { Delivery } from "./delivery.ts";
 import type { FieldMapping } from "./field_plan.ts";
-import type { CostFile, ImportOptions } from "./import_options.ts";
-import { readFile } from "./read_records.ts";
+import { type CostFile, newProgress } from "./import_options.ts";
+import { type FileOptions, readFile, type Take } from "./read_records.ts";
 import { periodName } from "./recorded_delivery.ts";
 import { isoTime } from "./values.ts";
 
@@ -41,7 +41,7 @@ export interface ImportPreview {
 /** Reads files as an import does, and stores nothing. */
 export async function previewImport(
   files: readonly CostFile[],
-  given: Omit<ImportOptions, "backend">,
+  given: FileOptions,
 ): Promise<ImportPreview> {
   const dataset: Dataset<unknown> = DATASETS[given.dataset];
   const isCosts = given.dataset === "cost_entries";
@@ -51,7 +51,7 @@ export async function previewImport(
   const counts = { records: 0, skipped: 0, bad: 0 };
   const delivery = new Delivery({ ...given, closed: new Set(), files: files.map(({ name }) => name) });
   for (const { name, open, format, form } of files) {
-    const options: Omit<ImportOptions, "backend"> = {
+    const options: FileOptions = {
       ...given,
       format,
       form,
@@ -60,21 +60,25 @@ export async function previewImport(
         if (JSON.stringify(before?.fields) !== JSON.stringify(fields)) mappings.push({ name, fields });
       },
     };
-    const progress = await readFile(await open(), {
-      dataset,
-      options,
-      take(record, from) {
-        if (!isCosts) return record;
-        delivery.take(record, from);
-        add(totals, record as CostEntry);
-        return record;
-      },
-      onRecords(records) {
-        counts.records += records.length;
-        for (const record of records.slice(0, SHOWN_RECORDS - shown.length)) {
-          shown.push(asShown(dataset, record));
+    const progress = newProgress();
+    const take: Take = (record, from) => {
+      if (!isCosts) return record;
+      delivery.take(record, from);
+      add(totals, record as CostEntry);
+      return record;
+    };
+    const stored = { read: () => Promise.resolve([]) };
+    await readFile(await open(), { dataset, progress, options, take, stored }, {
+      async write(pages) {
+        for await (const page of pages) {
+          counts.records += page.length;
+          for (const record of page.slice(0, SHOWN_RECORDS - shown.length)) {
+            shown.push(asShown(dataset, record));
+          }
+          options.onProgress?.({ ...progress });
         }
       },
+      outcome: () => "Nothing was stored.",
     });
     counts.records += progress.stored; // rows of FOCUS that are no costs
     counts.skipped += progress.skipped ?? 0;

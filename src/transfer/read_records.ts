@@ -5,70 +5,68 @@
  */
 import type { Backend, StoredDocument } from "../backends/backend.ts";
 import { describePath } from "../errors.ts";
-import type { Sink } from "../pipeline/sink.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { constantsName } from "./cost_sources.ts";
 import type { Origin } from "./delivery.ts";
 import { detectFormat } from "./detect_format.ts";
 import { type FileInput, type FilePart, openParts } from "./file_parts.ts";
-import { type FocusDataset, focusDatasetOf, stageFocusRows } from "./focus_documents.ts";
-import {
-  asImportError,
-  type ImportOptions,
-  type ImportProgress,
-  type ImportReport,
-  newProgress,
-} from "./import_options.ts";
+import { focusDatasetOf, stageFocusRows } from "./focus_documents.ts";
+import { asImportError, type ImportOptions, type ImportProgress } from "./import_options.ts";
 import { assertFits, constantsOf } from "./mapping.ts";
 import { readParquetRows } from "./parquet_rows.ts";
 import { presetOf } from "./presets/presets.ts";
 import { readPrometheusRows } from "./prometheus_rows.ts";
 import { type Outcome, RecordStream, type Reject } from "./record_stream.ts";
-import { type FileRow, type FileRows, readRows, type RowOptions } from "./rows.ts";
+import { type FileRows, readRows, type RowOptions } from "./rows.ts";
 import { TransferError } from "./transfer_error.ts";
 
 /** Completes a record of a file. */
 export type Take = (record: unknown, from: Origin) => unknown;
 
+/** Options of an import, but for its target. */
+export type FileOptions = Omit<ImportOptions, "backend">;
+
 /** Options of reading a file. */
 export interface ReadingOptions {
   readonly dataset: Dataset<unknown>;
   readonly progress: ImportProgress;
-  readonly options: ImportOptions;
-  /** Completes a record; `isHashed` if the file has no id for it. */
+  readonly options: FileOptions;
+  /** Completes a record. */
   readonly take: Take;
-  /** Documents that are published with the costs. */
+  /** Documents of the target; none if it keeps none. */
+  readonly stored?: Pick<Backend["documents"], "read">;
+  /** Gets the documents that are published with the costs. */
   readonly documents?: StoredDocument[];
 }
 
-/** Reads a file as an import does, into a function. Nothing is stored. */
+/**
+ * Reads a file into a function, and closes it where that fails.
+ *
+ * @param outcome What is stored when the file cannot be read to its end.
+ * @throws {TransferError} If the file cannot be read. When the signal aborts, its reason.
+ */
 export async function readFile(
   file: FileInput,
-  { options, onRecords, ...reading }: Pick<ReadingOptions, "dataset" | "take"> & {
-    readonly options: Omit<ImportOptions, "backend">;
-    readonly onRecords: (records: readonly unknown[]) => void;
+  reading: ReadingOptions,
+  { write, outcome }: {
+    write(records: AsyncIterable<unknown[]>): Promise<void>;
+    outcome(): string;
   },
-): Promise<ImportProgress> {
-  const progress = newProgress();
-  const input = new CountedInput(file, progress, options.signal);
-  const backend = { documents: { read: () => Promise.resolve([]) } };
+): Promise<void> {
+  const { progress, options: { signal } } = reading;
+  const input = new CountedInput(file, progress, signal);
   try {
-    const given = { ...options, backend: backend as unknown as Sink };
-    for await (const page of readRecords(input, { ...reading, progress, options: given })) {
-      onRecords(page);
-      options.onProgress?.({ ...progress });
-    }
+    await write(readRecords(input, reading));
   } catch (error) {
     await input.close();
-    options.signal?.throwIfAborted();
-    throw asImportError(error, "Nothing was stored.");
+    signal?.throwIfAborted();
+    throw asImportError(error, outcome());
   }
-  return progress;
 }
 
 /** Reads the records of a file, part by part. The rows of FOCUS files that are none of costs become documents. */
-export async function* readRecords(input: CountedInput, reading: ReadingOptions): AsyncGenerator<unknown[]> {
-  const { dataset, progress, options, take, documents: staged = [] } = reading;
+async function* readRecords(input: CountedInput, reading: ReadingOptions): AsyncGenerator<unknown[]> {
+  const { dataset, progress, options, take, stored, documents: staged = [] } = reading;
   for await (const part of openParts(input.bytes, options)) {
     const { columns, rows, format } = await openRows(part, reading);
     const reject = rejector(progress, options, part.member);
@@ -85,11 +83,17 @@ export async function* readRecords(input: CountedInput, reading: ReadingOptions)
         }));
       continue;
     }
-    const target = { dataset: documents, columns: columns!, staged, options, reject };
-    const { stored, known, restated } = await importDocuments(rows, target);
-    progress.stored += stored;
-    progress.known += known;
-    progress.restated += restated;
+    if (!stored) {
+      throw new TransferError(
+        `Cannot import ${documents}: the sink keeps no documents. Use a backend that openBackend() opened.`,
+        { code: "UNSUPPORTED_FORMAT" },
+      );
+    }
+    const target = { documents: stored, staged, dataset: documents, columns: columns!, reject };
+    const found = await stageFocusRows(rows, target);
+    progress.stored += found.stored;
+    progress.known += found.known;
+    progress.restated += found.restated;
   }
 }
 
@@ -117,29 +121,8 @@ async function openRows(part: FilePart, { dataset, options }: ReadingOptions): P
   }
 }
 
-/** Imports a file of FOCUS that is none of costs. */
-async function importDocuments(
-  rows: ReadableStream<readonly FileRow[]>,
-  { dataset, columns, staged, options, reject }: {
-    dataset: FocusDataset;
-    columns: readonly string[];
-    staged: StoredDocument[];
-    options: ImportOptions;
-    reject: (reject: Reject) => void;
-  },
-): Promise<Pick<ImportReport, "stored" | "known" | "restated">> {
-  const { documents } = options.backend as Partial<Pick<Backend, "documents">>;
-  if (!documents) {
-    throw new TransferError(
-      `Cannot import ${dataset}: the sink keeps no documents. Use a backend that openBackend() opened.`,
-      { code: "UNSUPPORTED_FORMAT" },
-    );
-  }
-  return await stageFocusRows(rows, { documents, staged, dataset, columns, reject });
-}
-
 /** The bytes of a file, counted as they are read. */
-export class CountedInput {
+class CountedInput {
   readonly bytes: FileInput;
   readonly #progress: ImportProgress;
   readonly #signal?: AbortSignal;
@@ -187,7 +170,7 @@ export class CountedInput {
 /** Makes the function that counts and reports bad lines. */
 function rejector(
   progress: ImportProgress,
-  { isStrict = false, onReject }: ImportOptions,
+  { isStrict = false, onReject }: FileOptions,
   member?: string,
 ): (reject: Reject) => void {
   const place = member === undefined ? "line" : `${describePath(member)}, line`;
@@ -200,7 +183,7 @@ function rejector(
 }
 
 /** Makes the function that finds the format of a bill and tells it. */
-function detector({ map, idColumn, onNote }: ImportOptions): RowOptions["detect"] {
+function detector({ map, idColumn, onNote }: FileOptions): RowOptions["detect"] {
   return (columns, row) => {
     const format = detectFormat(columns, row);
     const title = presetOf(format)?.title;

@@ -435,7 +435,7 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "rejects-mode",
-    file: "src/cli/import.ts",
+    file: "src/cli/rejects.ts",
     before: "create: true, mode: 0o600 }",
     after: "create: true }",
     tests: ["transfer_cli_test.ts: import names and keeps bad lines"],

@@ -33,15 +33,22 @@ const TERMINAL: readonly Mutation[] = [
   {
     name: "delete-question",
     file: "src/cli/delete.ts",
-    before: 'if (!given.has("yes") && !ask(',
-    after: 'if (given.has("dry-run") && !ask(',
+    before: "if (!mayDelete(given, what, isDryRun)) return;",
+    after: "mayDelete(given, what, isDryRun);",
+    tests: ["terminal_test.ts: delete deletes only"],
+  },
+  {
+    name: "deletion-question",
+    file: "src/cli/command.ts",
+    before: 'else if (given.has("yes") || ask(',
+    after: 'else if (!given.has("dry-run") || ask(',
     tests: ["terminal_test.ts: delete deletes only"],
   },
   {
     name: "undo-question",
     file: "src/cli/deliveries.ts",
-    before: 'if (!given.has("yes") && !ask(',
-    after: 'if (given.has("dry-run") && !ask(',
+    before: "if (!mayDelete(given, what, isDryRun)) return;",
+    after: "mayDelete(given, what, isDryRun);",
     tests: ["terminal_test.ts: undo deletes only"],
   },
   {
@@ -133,7 +140,7 @@ const OLD_FILES: readonly Mutation[] = [
   },
   {
     name: "rejects-emptied",
-    file: "src/cli/import.ts",
+    file: "src/cli/rejects.ts",
     before: "if (this.#file?.statSync().isFile) this.#file.truncateSync();",
     after: "",
     tests: ["transfer_cli_test.ts: rejects file that is in use"],
