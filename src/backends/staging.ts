@@ -186,7 +186,7 @@ export const STAGED_COSTS: Dataset<unknown> = defineDataset({
 });
 
 /** Fields that are no content of a cost when its id exists: imports set them. */
-export const NO_CONTENT: readonly string[] = ["source", "deliveryId"];
+export const NO_CONTENT: ReadonlySet<string> = new Set(["source", "deliveryId"]);
 /** The field whose empty entries are no content: the first row of a file names the columns that are null in it. */
 export const NAMES_COLUMNS = "focus";
 

@@ -1,11 +1,9 @@
+import { NO_CONTENT } from "../backends/staging.ts";
 import { costEntries, type CostEntry } from "../records/cost_entry.ts";
 import { positionOf } from "../records/dataset.ts";
 
 /** A hash of 128 bits, as four numbers of 32 bits. */
 export type Hash = Uint32Array;
-
-/** Fields that are no content of a row. */
-const LABELS: ReadonlySet<string> = new Set(["source", "deliveryId"]);
 
 /**
  * Hashes the content of costs: the same for the same values, in any order of fields and of keys in maps, which validation
@@ -37,7 +35,7 @@ export class ContentHash {
   }
 
   #field(field: string, value: unknown): void {
-    if (value === undefined || LABELS.has(field)) return;
+    if (value === undefined || NO_CONTENT.has(field)) return;
     this.#reserve(3);
     this.#words[this.#length++] = costEntries.positions.get(field)!;
     if (typeof value === "string") this.#text(value);

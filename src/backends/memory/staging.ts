@@ -1,5 +1,5 @@
-import { Decimal } from "../../records/decimal.ts";
 import { costEntries } from "../../records/cost_entry.ts";
+import { Sums } from "../../records/sums.ts";
 import {
   type DeliveredPart,
   DELIVERY,
@@ -93,11 +93,11 @@ export class MemoryStaging implements Staging {
 
   #stateOf(part: DeliveredPart): PartState {
     const found = this.#costs.values().filter(belongsTo(part));
-    const totals: Record<string, string> = {};
+    const totals = new Sums();
     for (const { currency, amount } of found as (Fields & { currency: string; amount: string })[]) {
-      totals[currency] = Decimal.from(totals[currency] ?? "0").plus(Decimal.from(amount)).toString();
+      totals.add(currency, amount);
     }
-    return { rows: found.length, totals };
+    return { rows: found.length, totals: totals.toRecord() };
   }
 }
 
@@ -116,7 +116,7 @@ function keyOf({ entryId, timestamp }: Fields): string {
 
 /** Content of a cost, as `SqlPublishTarget` compares it. */
 function contentOf(record: Fields | undefined): string {
-  const values = costEntries.columns.filter(({ field }) => !NO_CONTENT.includes(field)).map(({ field }) => {
+  const values = costEntries.columns.filter(({ field }) => !NO_CONTENT.has(field)).map(({ field }) => {
     const value = record?.[field];
     if (field !== NAMES_COLUMNS) return value;
     const entries = Object.entries(value ?? {}).filter(([, text]) => text !== "");

@@ -60,11 +60,9 @@ export class PostgresStaging implements Staging {
       columns: costEntries.columns.map(({ name }) => name),
       text: (value) => `${literal(value)}::text`,
       time: timeLiteral,
-      isSame: (a, b) => `${a} IS NOT DISTINCT FROM ${b}`,
       epochMs,
       filledEntries: (map) =>
         `(SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(${map}) WHERE value <> '')`,
-      isHashed: "is_hashed",
       asText: (expression) => `(${expression})::text`,
       sums: "trim_scale(sum(amount))::text",
       total: ([sum]) => sum as string,

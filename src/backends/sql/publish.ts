@@ -25,8 +25,12 @@ import {
 const KEY = "timestamp, entry_id";
 /** A join with the stored cost of this id. */
 const STORED = (id: string) => `JOIN cost_entries AS c ON c.timestamp = s.timestamp AND c.entry_id = ${id}`;
+/** Condition of numbered rows that have a place of their own. */
+const KEPT = "(is_hashed OR n = 1)";
+/** Condition of numbered rows whose id has their number: rows of equal content. */
+const NUMBERED = "is_hashed AND n > 1";
 /** Columns that are no content of a cost. */
-const UNCOMPARED = NO_CONTENT.map((field) => columnOf(costEntries, field).name);
+const UNCOMPARED = [...NO_CONTENT].map((field) => columnOf(costEntries, field).name);
 
 /** A row of a result. */
 type Row = readonly unknown[];
@@ -55,12 +59,8 @@ export interface PublishDialect {
   epochMs(column: string): string;
   /** True if the table has no unique key: rows are looked up first, which needs that no other change runs. */
   readonly isUnkeyed?: true;
-  /** A comparison of two columns where null equals null. */
-  isSame(a: string, b: string): string;
   /** The entries of a map that are not empty, in an order that does not vary; null where there are none. */
   filledEntries(map: string): string;
-  /** A condition that a row of staging has a hashed id. */
-  readonly isHashed: string;
   /** An expression as a text. */
   asText(expression: string): string;
   /** Columns that add up the amounts. */
@@ -150,7 +150,7 @@ export class SqlPublishTarget implements PublishTarget {
     const { asText } = this.#dialect;
     const [[distinct, existing]] = yield* this.#query(
       `SELECT ${asText("count(*)")}, ${asText("count(c.entry_id)")} FROM ` +
-        this.#numbered(staged, this.#isKept, `LEFT ${STORED("s.entry_id")}`),
+        this.#numbered(staged, KEPT, `LEFT ${STORED("s.entry_id")}`),
     );
     yield* this.#insertNumbered(staged);
     yield* this.#assertPresent(staged);
@@ -197,15 +197,10 @@ export class SqlPublishTarget implements PublishTarget {
     );
   }
 
-  /** Condition of numbered rows that have a place of their own. */
-  get #isKept(): string {
-    return `(${this.#dialect.isHashed} OR n = 1)`;
-  }
-
   /** The id of a numbered row: rows of equal content are told apart by a number. */
   get #id(): string {
-    const { isHashed, asText } = this.#dialect;
-    return `CASE WHEN ${isHashed} AND n > 1 THEN s.entry_id || '-' || ${asText("n")} ELSE s.entry_id END`;
+    const { asText } = this.#dialect;
+    return `CASE WHEN ${NUMBERED} THEN s.entry_id || '-' || ${asText("n")} ELSE s.entry_id END`;
   }
 
   /** Columns to insert: those that no row has a value in take a tenth of the time. */
@@ -243,7 +238,7 @@ export class SqlPublishTarget implements PublishTarget {
 
   /** Inserts the rows that {@linkcode #insertFirst} left out for their number, or all where the last one counts. */
   #insertNumbered(staged: string): Steps<number> {
-    const where = this.#options.replaces ? this.#isKept : `${this.#dialect.isHashed} AND n > 1`;
+    const where = this.#options.replaces ? KEPT : NUMBERED;
     return this.#insert({
       id: this.#id,
       from: this.#numbered(staged, where),
@@ -253,11 +248,12 @@ export class SqlPublishTarget implements PublishTarget {
 
   /** The number of rows whose key has other content, and one such key. */
   #different(staged: string): string {
-    const { columns, isHashed, isSame, asText, epochMs, filledEntries } = this.#dialect;
+    const { columns, asText, epochMs, filledEntries } = this.#dialect;
     const content = (column: string, name: string) => name === NAMES_COLUMNS ? filledEntries(column) : column;
     const same = columns.filter((name) => !UNCOMPARED.includes(name))
-      .map((name) => isSame(content(`s.${name}`, name), content(`c.${name}`, name))).join(" AND ");
-    const differs = `${staged} AND NOT (${isHashed}) AND NOT (${same})`;
+      .map((name) => `${content(`s.${name}`, name)} IS NOT DISTINCT FROM ${content(`c.${name}`, name)}`)
+      .join(" AND ");
+    const differs = `${staged} AND NOT is_hashed AND NOT (${same})`;
     return `SELECT ${asText("count(*) OVER ()")}, s.entry_id, ${epochMs("s.timestamp")} FROM ${
       this.#from(differs, STORED("s.entry_id"))
     } LIMIT 1`;
@@ -280,10 +276,8 @@ export class SqlPublishTarget implements PublishTarget {
 
   /** True if all rows with a number in their id are there. Such an id has its row in another shard than staging. */
   *#areNumberedPresent(staged: string): Steps<boolean> {
-    const { isHashed, asText } = this.#dialect;
-    const rows = `SELECT s.timestamp, ${this.#id} AS entry_id FROM ${
-      this.#numbered(staged, `${isHashed} AND n > 1`)
-    }`;
+    const { asText } = this.#dialect;
+    const rows = `SELECT s.timestamp, ${this.#id} AS entry_id FROM ${this.#numbered(staged, NUMBERED)}`;
     const count = `SELECT ${asText("count(*)")} FROM`;
     const [[expected]] = yield* this.#query(`${count} (${rows}) AS s`);
     if (Number(expected) === 0) return true;

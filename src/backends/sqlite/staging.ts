@@ -65,11 +65,9 @@ export class SqliteStaging implements Staging {
       text: literal,
       time: String,
       epochMs: (column) => column,
-      isSame: (a, b) => `${a} IS ${b}`,
       filledEntries: (map) =>
         `(SELECT group_concat(json_quote(key) || json_quote(value)) FROM (SELECT key, value FROM json_each(${map}) ` +
         "WHERE value <> '' ORDER BY key))",
-      isHashed: "is_hashed = 1",
       asText: (expression) => expression,
       sums: amountSums("amount").join(", "),
       total: (sums) => sumOf(sums as SqliteValue[])!,
