@@ -1,7 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { type AddressInfo, createServer, Socket } from "node:net";
-import type { ReadOptions } from "../src/backends/backend.ts";
-import { COUNTED, PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
+import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
 import {
   type Partition,
   type PartitionManager,
@@ -31,6 +30,7 @@ import { writeParts } from "./members_contract.ts";
 import { Chance } from "./faults/chance.ts";
 import { until } from "./faults/load.ts";
 import { Proxy } from "./faults/proxy.ts";
+import { assertSilentReadsEnd } from "./faults/silent_reads.ts";
 import { costEntry, FULL_COST_ENTRY, NEW_YEAR, undoUpgrade } from "./fixtures.ts";
 import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
 
@@ -439,26 +439,10 @@ test("cuts a connection on which the server is silent, and blames no record", as
   await pool.close();
 });
 
-test("ends reads when their reader is gone, although the server is silent", async (backend, database) => {
-  await write(backend, systemMetrics, metrics(1));
-  await using proxy = await Proxy.start(Number(new URL(database.url).port));
-  const through = await open(proxy.url(database.url));
-  const readOne = (options: ReadOptions) =>
-    through.read(systemMetrics, acceptQuery(systemMetrics, {}), options).next();
-  const count = (options: ReadOptions) =>
-    through.aggregate(systemMetrics, acceptQuery(systemMetrics, {}), COUNTED, options);
-  for (const start of [readOne, readOne, count]) { // the first waits for the list of partitions
-    proxy.stall();
-    const gone = new AbortController();
-    const reading = assertRejects(() => Promise.resolve(start({ signal: gone.signal })));
-    await new Promise((resolve) => setTimeout(resolve, 20)); // the statement is on its way
-    gone.abort();
-    await reading;
-    proxy.resume();
-    await start({});
-  }
-  await through.close();
-});
+test(
+  "ends reads when their reader is gone, although the server is silent",
+  (backend, database) => assertSilentReadsEnd(backend, database.url, (url) => open(url)),
+);
 
 test("ends a wait for a connection when its reader is gone", async (_backend, database) => {
   const pool = new PostgresPool(resolvePostgresTarget(database.url), {

@@ -26,6 +26,7 @@ import {
   NEW_YEAR,
 } from "./fixtures.ts";
 import { until } from "./faults/load.ts";
+import { assertSilentReadsEnd } from "./faults/silent_reads.ts";
 import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 
 const NAMES = Object.keys(DATASETS);
@@ -603,6 +604,12 @@ async function countRollUps<T>(run: () => Promise<T>): Promise<[T, number]> {
     PostgresSession.prototype.query = query;
   }
 }
+
+test("ends reads when their reader is gone, although the server is silent", async (database) => {
+  const backend = await open(database.url);
+  await assertSilentReadsEnd(backend, database.url, (url) => open(url));
+  await backend.close();
+});
 
 test("answers from rollups only when they equal the records", async (database) => {
   const start = Math.floor(Date.now() / DAY) * DAY - 30 * DAY;

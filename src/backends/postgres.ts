@@ -230,8 +230,7 @@ export class PostgresBackend implements Backend {
     const { source: from } = readableFrom(dataset, this.#version);
     const source = { from, where, measure: measureOfRecords };
     const sql = aggregateStatement(dataset, aggregation, source);
-    const run = (session: PostgresSession) => session.until(signal, () => session.query(sql));
-    const rows = await this.pool.use("read", run, { signal });
+    const rows = await this.pool.use("read", (session) => session.query(sql), { signal });
     return rows.map((row) => readAggregateRow(dataset, aggregation, row));
   }
 

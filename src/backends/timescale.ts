@@ -126,7 +126,7 @@ export class TimescaleBackend extends PostgresBackend {
     try {
       return await this.pool.transaction("read", async (session) => {
         const [[isFresh]] = await session.query(freshnessQuery(dataset, query));
-        return isFresh === "true" ? await session.until(signal, () => session.query(sql)) : undefined;
+        return isFresh === "true" ? await session.query(sql) : undefined;
       }, { settings, signal });
     } catch (error) {
       // Who may not read roll-ups, or whose release keeps its lists elsewhere, is answered from the records.

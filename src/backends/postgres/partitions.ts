@@ -173,11 +173,7 @@ export class Partitions implements PartitionManager {
   }
 
   async list(dataset: Dataset<unknown>, { signal }: ReadOptions = {}): Promise<Partition[]> {
-    return await this.#pool.use(
-      "read",
-      (session) => session.until(signal, () => readPartitions(session, dataset)),
-      { signal },
-    );
+    return await this.#pool.use("read", (session) => readPartitions(session, dataset), { signal });
   }
 
   async drop(dataset: Dataset<unknown>, { name }: Partition): Promise<number> {

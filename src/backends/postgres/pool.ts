@@ -264,7 +264,7 @@ export class PostgresPool {
    * @param operation Name of the operation, as in "write".
    * @param run Receives the connection; no transaction may be open when it settles.
    * @param options `limitMs`: time after which the connection is cut, in case the server is silent. `signal`: ends the
-   * wait for a connection.
+   * wait for a connection, and what runs on it.
    */
   async use<T>(
     operation: string,
@@ -274,7 +274,7 @@ export class PostgresPool {
     const session = await this.acquire(operation, { signal });
     const timer = limitMs < Infinity ? setTimeout(() => session.destroy(), limitMs) : undefined;
     try {
-      const result = await run(session);
+      const result = await session.until(signal, () => run(session));
       this.release(session);
       return result;
     } catch (error) {

@@ -91,7 +91,7 @@ export class Chunks implements PartitionManager {
       `${epochMs("range_end")} FROM timescaledb_information.chunks WHERE ${
         hypertableCondition(name)
       } ORDER BY range_start`;
-    const rows = await this.#pool.use("read", (session) => session.until(signal, () => session.query(sql)));
+    const rows = await this.#pool.use("read", (session) => session.query(sql), { signal });
     return rows.map(([name, start, end]) => ({ name: name!, start: Number(start), end: Number(end) }));
   }
 
