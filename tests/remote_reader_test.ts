@@ -27,6 +27,7 @@ import {
   NEW_YEAR,
   TemporaryFolder,
 } from "./fixtures.ts";
+import { HttpReceiver } from "./receivers.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
 
 const DAY = 86_400_000;
@@ -271,5 +272,38 @@ Deno.test("A read through a server that is left ends the read of the server", as
     break;
   }
   while (!hasEnded) await new Promise((resolve) => setTimeout(resolve, 10));
+  await reader.close();
+});
+
+Deno.test("RemoteReader gives up a server that accepts requests and vanishes", async () => {
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const held: Deno.Conn[] = [];
+  const listening = (async () => {
+    for await (const connection of silent) held.push(connection);
+  })();
+  const reader = new RemoteReader({ url: new URL(`http://127.0.0.1:${silent.addr.port}`), probeMs: 50 });
+  const readOne = async () => {
+    for await (const _page of reader.read(costEntries, acceptQuery(costEntries)));
+  };
+  for (const ask of [() => reader.stats(), readOne]) {
+    const error = await assertRejects(ask, BackendError) as BackendError;
+    assertEquals([error.code, error.kind], ["CONNECTION_TIMEOUT", "transient"]);
+  }
+  await reader.close();
+  silent.close();
+  for (const connection of held) connection.close();
+  await listening;
+});
+
+Deno.test("RemoteReader waits for an answer that takes long while the server answers probes", async () => {
+  const answer = Promise.withResolvers<void>();
+  await using receiver = new HttpReceiver();
+  receiver.answer = async ({ path }) => {
+    if (path !== "/healthz") await answer.promise;
+    else answer.resolve();
+    return Response.json({ datasets: {}, status: "ok" });
+  };
+  const reader = new RemoteReader({ url: new URL(receiver.url()), probeMs: 2_000 });
+  assertEquals(await reader.stats() as unknown, { datasets: {}, status: "ok" });
   await reader.close();
 });

@@ -6,6 +6,7 @@ import { PROBE_ROUTES } from "../src/server/probe_routes.ts";
 import type { RequestError } from "../src/server/problems.ts";
 import type { Route } from "../src/server/route.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { RUN } from "./command.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { type Answer, openServer, PLACES, type ServerProcess, startServer } from "./server.ts";
@@ -515,6 +516,37 @@ Deno.test("openfinops serve ends within its deadline while the database is away,
   assertEquals(await again.stop(), 0);
   assertEquals(await countCosts(place.url!), 3);
 });
+
+Deno.test("openfinops serve ends within its deadline while a read waits for a silent database", async () => {
+  await using place = await PLACES.PostgreSQL();
+  await using proxy = await Proxy.start(Number(new URL(place.url!).port));
+  const at = ["--connection-string", proxy.url(place.url!), "--deadline", "1s", "--no-spool"];
+  await using server = await startServer(at, { cwd: place.folder.path });
+  assertEquals((await server.send("/api/v1/costs")).status, 200);
+  proxy.stall();
+  const cut = assertRejects(() => server.send("/api/v1/costs"));
+  await new Promise((resolve) => setTimeout(resolve, 200)); // the statement is on its way
+  assertEquals(await server.stop(), 0);
+  await cut;
+});
+
+for (const command of ["serve", "dashboard", "collect"]) {
+  Deno.test(`openfinops ${command} ends on SIGTERM while it opens a database that does not answer`, async () => {
+    using folder = new TemporaryFolder();
+    using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const url = `postgresql://u@127.0.0.1:${silent.addr.port}/d?sslmode=disable&connect_timeout=600`;
+    await using process = new Deno.Command(Deno.execPath(), {
+      args: [...RUN, command, "--connection-string", url],
+      cwd: folder.path,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    using _held = await silent.accept();
+    process.kill("SIGTERM");
+    assertEquals((await process.status).code, 0);
+  });
+}
 
 for (const [name, open] of Object.entries(PLACES).filter(([name]) => name !== "memory")) {
   Deno.test(`several servers store into one database on ${name}, each with a spool of its own`, async () => {

@@ -1,5 +1,6 @@
 import project from "../../deno.json" with { type: "json" };
 import type { Backend } from "../backends/backend.ts";
+import { openBackend } from "../config.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
@@ -9,10 +10,18 @@ import type { Dataset } from "../records/dataset.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
 import type { Listening } from "../server/serve.ts";
+import { withinLimit } from "../server/time_limit.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { summarize } from "./collect_summary.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  databaseName,
+  listenForStop,
+  opening,
+  readConfig,
+} from "./command.ts";
 import { countersOf, readLog, startHeartbeat } from "./heartbeat.ts";
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
@@ -29,6 +38,8 @@ import { readMapping, readTarget } from "./scrape.ts";
 const MAX_INTERVAL_MS = 24 * 24 * HOUR_MS;
 /** Time between commits, in seconds: an agent has few records, and a crash loses those that are not committed. */
 const COMMIT_SECONDS = 5;
+/** Time for notifications at the end, in milliseconds: a database that does not answer must not keep the process. */
+const NOTIFY_MS = 15_000;
 
 /** `openfinops collect` */
 export const collect: Command = {
@@ -98,7 +109,13 @@ export const collect: Command = {
       if (remote) await collectInto(remote.backend, host, run);
       else {
         const spoolDirectory = given.text("spool-directory");
-        await withBackend(given, "create", (backend) => collectInto(backend, host, run), { spoolDirectory });
+        const config = { ...readConfig(given), spoolDirectory };
+        const backend = await opening(openBackend(config, { mode: "create" }), stop.signal);
+        try {
+          await collectInto(backend, host, run);
+        } finally {
+          await backend.close();
+        }
       }
     } finally {
       endPrograms();
@@ -175,8 +192,8 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
     reporter.reportStop();
     const [samples, entries] = await Promise.all([hub.close(), costs.close()]);
     heartbeat[Symbol.dispose]();
-    await notifier.close();
-    if (!remote) await notify(backend, channels);
+    const told = notifier.close().then(() => notify(backend, channels));
+    await withinLimit<unknown>(told, NOTIFY_MS, () => {}); // the outbox keeps what is left
     if (isLogging()) note("Stopped.", "info", countersOf(stats()));
     const { turnedAway } = reporter;
     const { lastError } = {

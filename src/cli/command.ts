@@ -117,6 +117,24 @@ export function listenForStop(): { signal: AbortSignal; dispose(): void } {
   };
 }
 
+/**
+ * Waits until what a command needs is open. A signal to stop ends the process meanwhile: nothing is accepted yet, and a
+ * database may not answer.
+ */
+export async function opening<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const end = () => {
+    note("Stopped before the database was open.", "info");
+    Deno.exit();
+  };
+  if (signal.aborted) end();
+  signal.addEventListener("abort", end);
+  try {
+    return await work;
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
+}
+
 /** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
   const server = given.text("server");

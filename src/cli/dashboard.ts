@@ -6,7 +6,14 @@ import { createApp } from "../server/app.ts";
 import { DashboardAccess } from "../server/dashboard_access.ts";
 import { ROUTES } from "../server/routes.ts";
 import { serve } from "../server/serve.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, readConfig } from "./command.ts";
+import {
+  type Command,
+  CONNECTION_OPTIONS,
+  databaseName,
+  listenForStop,
+  opening,
+  readConfig,
+} from "./command.ts";
 import { note, print } from "./output.ts";
 import { noteFailure, stopped } from "./serve.ts";
 
@@ -33,7 +40,7 @@ export const dashboard: Command = {
     const port = text === undefined ? DEFAULT_PORT : readCount("port", text, 0);
     const config = readConfig(given);
     const stop = listenForStop();
-    const backend = await openBackend(config, { mode: "read" });
+    const backend = await opening(openBackend(config, { mode: "read" }), stop.signal);
     try {
       const hub = await ObservabilityHub.open({ backend });
       const costs = await CostObservatory.open({ backend });

@@ -15,9 +15,13 @@ import { Notifier, notify, readChannels } from "./notifications.ts";
 import { readDurationMs, readNumber, readPairs, UsageError } from "../query/option_values.ts";
 import { formatThings, note, print } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
+import { withinLimit } from "../server/time_limit.ts";
+import { STOPPED, unlessAborted } from "./sampling.ts";
 
 /** Partitions are created for times up to this many days ahead. */
 const DAYS_AHEAD = 35;
+/** Time for a run that is under way at the end, in milliseconds. */
+const STOP_MS = 10_000;
 
 /** `openfinops database maintain` */
 export const maintain: Command = {
@@ -47,10 +51,11 @@ export const maintain: Command = {
       const stop = listenForStop();
       const notifier = new Notifier(backend, channels); // tries again between two runs
       while (!stop.signal.aborted) {
-        await maintainOnce(backend).catch((error) => note(messageOf(error)));
+        const run = maintainOnce(backend).catch((error) => note(messageOf(error)));
+        if (await unlessAborted(run, stop.signal) === STOPPED) await withinLimit(run, STOP_MS, () => {});
         await setTimeout(everyMs, undefined, { signal: stop.signal }).catch(() => {});
       }
-      await notifier.close();
+      await withinLimit(notifier.close(), STOP_MS, () => {});
       stop.dispose();
     });
   },

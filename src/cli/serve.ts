@@ -18,6 +18,7 @@ import {
   CONNECTION_OPTIONS,
   databaseName,
   listenForStop,
+  opening,
   readConfig,
   sqliteFile,
 } from "./command.ts";
@@ -96,7 +97,7 @@ export const serveCommand: Command = {
     const plan = await readPlan(given);
     const stop = listenForStop();
     try {
-      const resources = await openResources(plan.config, plan.intake);
+      const resources = await opening(openResources(plan.config, plan.intake), stop.signal);
       let listening: Listening;
       try {
         const access = await openAccess(resources, plan);

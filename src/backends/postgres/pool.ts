@@ -169,7 +169,9 @@ export class PostgresSession {
     if (!key) return this.destroy(); // still connecting: a statement that is sent later would not be canceled
     const request = Buffer.alloc(16);
     [16, CANCEL_REQUEST, key.pid, key.secret].forEach((part, i) => request.writeUInt32BE(part >>> 0, 4 * i));
-    (await openPostgresSocket({ ...this.#target, connectTimeoutMs: CANCEL_MS })).end(request);
+    const socket = await openPostgresSocket({ ...this.#target, connectTimeoutMs: CANCEL_MS });
+    socket.on("error", () => {}).setTimeout(CANCEL_MS, () => socket.destroy()); // the server is to close it
+    socket.end(request);
   }
 
   /** Closes the connection at once, even during a statement. */

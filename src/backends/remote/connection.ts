@@ -1,4 +1,4 @@
-import { closedBackend } from "../../errors.ts";
+import { BackendError, closedBackend } from "../../errors.ts";
 import { foreignAnswer, readObject, remoteFailure, signOf } from "./failures.ts";
 
 /** Options of a connection to a server. */
@@ -9,6 +9,12 @@ export interface ConnectionOptions {
   readonly token?: () => string | undefined;
   /** Certificates in PEM of authorities to trust, beside those of the system. */
   readonly caCerts?: readonly string[];
+  /**
+   * Time in which a server must answer a probe, and between two probes while a request waits, in milliseconds.
+   *
+   * @default {10_000}
+   */
+  readonly probeMs?: number;
 }
 
 /** Requests to a server. */
@@ -17,10 +23,12 @@ export class RemoteConnection {
   readonly location: string;
   readonly #token: ConnectionOptions["token"];
   readonly #client: Deno.HttpClient | undefined;
+  readonly #probeMs: number;
   readonly #closing = new AbortController();
 
   /** Opens no connection yet. */
-  constructor({ url, token, caCerts }: ConnectionOptions) {
+  constructor({ url, token, caCerts, probeMs = 10_000 }: ConnectionOptions) {
+    this.#probeMs = probeMs;
     this.location = `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
     this.#token = token;
     this.#client = caCerts && Deno.createHttpClient({ caCerts: [...caCerts] });
@@ -70,11 +78,27 @@ export class RemoteConnection {
   async readAnswer(response: Response, field: string, operation: string): Promise<unknown> {
     const text = await response.text().catch((error) => {
       this.signal.throwIfAborted();
-      throw remoteFailure({ operation, name: this.location, ...signOf(error) });
+      throw error instanceof BackendError
+        ? error
+        : remoteFailure({ operation, name: this.location, ...signOf(error) });
     });
     const answer = readObject(text);
     if (answer[field] === undefined) throw foreignAnswer(response, { operation, name: this.location });
     return answer;
+  }
+
+  /**
+   * Probes the server until disposed. The signal aborts, with the error, when it gives no sign of life: an answer has no time
+   * limit, and a server that vanished never closes the connection.
+   */
+  watch(operation: string): Disposable & { readonly signal: AbortSignal } {
+    const vanished = new AbortController();
+    const probe = async () => {
+      const response = await this.send("/healthz", {}, { operation, timeoutMs: this.#probeMs });
+      await response.body?.cancel();
+    };
+    const timer = setInterval(() => probe().catch((error) => vanished.abort(error)), this.#probeMs);
+    return { signal: vanished.signal, [Symbol.dispose]: () => clearInterval(timer) };
   }
 
   /** Ends requests that are under way. */

@@ -50,7 +50,8 @@ export class RemoteReader implements Backend {
     { signal }: ReadOptions = {},
   ): AsyncGenerator<T[]> {
     const body = { dataset: dataset.name, query: toBackendQuery(dataset, query) };
-    const response = await this.#ask("/api/v1/backend/read", { ...post(body), signal });
+    using watch = this.#connection.watch("read");
+    const response = await this.#ask("/api/v1/backend/read", post(body), [watch.signal, signal]);
     if (!response.headers.get("content-type")?.startsWith("application/x-ndjson")) {
       await response.body?.cancel();
       throw foreignAnswer(response, { operation: "read", name: this.location });
@@ -76,11 +77,8 @@ export class RemoteReader implements Backend {
     { signal }: ReadOptions = {},
   ): Promise<AggregateRow[]> {
     const body = { dataset: dataset.name, query: toBackendQuery(dataset, query), aggregation };
-    const { rows } = await this.#read<{ rows: AggregateRow[] }>("/api/v1/backend/aggregate", "rows", {
-      ...post(body),
-      signal,
-    });
-    return rows;
+    const path = "/api/v1/backend/aggregate";
+    return (await this.#read<{ rows: AggregateRow[] }>(path, "rows", post(body), signal)).rows;
   }
 
   /** Reads the statistics of the storage. */
@@ -118,13 +116,20 @@ export class RemoteReader implements Backend {
   }
 
   /** Reads the JSON of an answer that has a field. */
-  async #read<T>(path: string, field: string, request?: RequestInit): Promise<T> {
-    return await this.#connection.readAnswer(await this.#ask(path, request), field, "read") as T;
+  async #read<T>(path: string, field: string, request: RequestInit = {}, asked?: AbortSignal): Promise<T> {
+    using watch = this.#connection.watch("read");
+    const response = await this.#ask(path, request, [watch.signal, asked]);
+    return await this.#connection.readAnswer(response, field, "read") as T;
   }
 
-  /** Sends a request. An aggregate may take long, so only the server bounds its time. */
-  async #ask(path: string, request: RequestInit = {}): Promise<Response> {
-    const response = await this.#connection.send(path, request, { operation: "read" });
+  /** Sends a request. An aggregate may take long, so it has no time limit. */
+  async #ask(
+    path: string,
+    request: RequestInit,
+    signals: readonly (AbortSignal | undefined)[],
+  ): Promise<Response> {
+    const signal = AbortSignal.any(signals.filter((signal) => signal !== undefined));
+    const response = await this.#connection.send(path, { ...request, signal }, { operation: "read" });
     if (response.ok) return response;
     const words = wordsOf(await response.text().catch(() => ""));
     const reason = `status ${response.status}${words && `: ${words.slice(0, MAX_REASON)}`}`;
