@@ -5,13 +5,7 @@
  */
 import { resolveConfig } from "../config.ts";
 import type { StoreStats } from "../store.ts";
-import {
-  formatMetrics,
-  METRICS_TYPE,
-  pipelineFamilies,
-  processFamilies,
-  readyFamily,
-} from "./prometheus_text.ts";
+import { metricsResponse } from "./prometheus_text.ts";
 import { pausedReasons, readinessResponse } from "./probe_routes.ts";
 import { type Listening, serve, type ServeOptions } from "./serve.ts";
 
@@ -40,10 +34,5 @@ function answer({ method, url }: Request, stores: readonly StoreStats[]): Respon
   }
   if (path === "/healthz") return Response.json({ status: "ok" });
   if (path === "/readyz") return readinessResponse(reasons);
-  const text = formatMetrics([
-    ...pipelineFamilies(stores),
-    readyFamily(reasons.length === 0),
-    ...processFamilies(),
-  ]);
-  return new Response(text, { headers: { "content-type": METRICS_TYPE } });
+  return metricsResponse(stores, { isReady: reasons.length === 0 });
 }

@@ -4,27 +4,16 @@
  * @module
  */
 import { Hono } from "hono";
-import type { ErrorCode } from "../errors.ts";
 import type { Access } from "./access.ts";
 import { type BodyAccount, readBody, streamBody } from "./body.ts";
-import { DEFAULT_LIMITS, HeldBytes, type Limits, Occupancy, RateLimiter } from "./limits.ts";
+import { Capacity, DEFAULT_LIMITS, type Limits, RateLimiter } from "./limits.ts";
 import { codeOf, problem, RequestError } from "./problems.ts";
-import { RequestMetrics } from "./request_metrics.ts";
+import { type AnsweredRequest, RequestMetrics } from "./request_metrics.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 import { ROUTES } from "./routes.ts";
 
 /** An answered request, for logs and counters. */
-export interface Answered {
-  /** Method of the request. */
-  readonly method: string;
-  /** Path of the route with its parameters, such as `/devices/:id`; absent where none matched. */
-  readonly path?: string;
-  /** Status of the response. */
-  readonly status: number;
-  /** Time from the headers of the request to those of the response, in milliseconds. */
-  readonly durationMs: number;
-  /** Stable name of the error in the response, if it is one. */
-  readonly code?: ErrorCode;
+export interface Answered extends AnsweredRequest {
   /** Cause of a response with status 500; absent for other errors. */
   readonly error?: unknown;
 }
@@ -59,81 +48,73 @@ export interface App {
 /** Variables of a request in hono. */
 interface Bindings {
   readonly body: AsyncIterable<Uint8Array>;
-  /** Set by the route, for {@linkcode Answered}. */
-  path?: string;
+  /** Set where a route matches. */
+  route?: Route;
 }
 
 /** Creates the application. It opens nothing. */
 export function createApp(resources: ServerResources, options: AppOptions): App {
   const { routes = ROUTES, access, onAnswer } = options;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const occupancy = new Occupancy(limits.maxRequests);
-  const held = new HeldBytes(limits.maxHeldBytes);
+  const occupancy = new Capacity(limits.maxRequests, "The server is busy. Try again.");
+  const held = new Capacity(
+    limits.maxHeldBytes,
+    "The server holds too many bytes of requests. Try again.",
+  );
   const rates = new RateLimiter(limits.maxRatePerToken);
   const hono = new Hono<{ Bindings: Bindings }>();
   const requests = resources.requests ?? new RequestMetrics();
   const shared = { ...resources, requests };
-  const failures = new WeakMap<Response, { code: ErrorCode; error?: unknown }>();
-  const fail = (error: unknown) => {
-    const response = problem(error);
-    failures.set(response, { code: codeOf(error), error: response.status === 500 ? error : undefined });
-    return response;
-  };
-  const translate = async (route: Route, request: Request, error: unknown) => {
-    if (!route.translate) throw error;
-    const response = fail(error);
-    const translated = await route.translate(response, request);
-    const failure = failures.get(response);
-    if (failure) failures.set(translated, failure);
-    return translated;
-  };
   for (const route of routes) {
-    hono.on(route.method, route.path, async (context) => {
-      context.env.path = route.path;
-      const request = context.req.raw;
+    hono.on(route.method, route.path, async ({ req, env }) => {
+      env.route = route;
+      const request = req.raw;
       const isProbe = route.scope === "none";
-      const answer = async () => {
-        const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
-        if (!isProbe) rates.take(id);
-        using place = new DisposableStack();
-        if (!isProbe) place.use(occupancy.enter());
-        using account = held.open();
-        const params = context.req.param();
-        const response = await route.handle(
-          asRouteRequest(route, request, { params, tenant, limits, account, body: context.env.body }),
-          shared,
-        );
-        if (request.method === "HEAD") await response.body?.cancel(); // hono drops it
-        return request.method === "HEAD" ? response : untilRead(response, place.move());
-      };
-      return await answer().catch((error) => translate(route, request, error));
+      const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
+      if (!isProbe) rates.take(id);
+      using place = new DisposableStack();
+      if (!isProbe) place.use(occupancy.hold(1));
+      using account = held.hold();
+      const response = await route.handle(
+        asRouteRequest(route, request, { params: req.param(), tenant, limits, account, body: env.body }),
+        shared,
+      );
+      if (request.method !== "HEAD") return untilRead(response, place.move());
+      await response.body?.cancel(); // hono drops it
+      return response;
     });
   }
   for (const path of new Set(routes.map(({ path }) => path))) {
     const methods = routes.filter((route) => route.path === path).map(({ method }) => method).join(", ");
     hono.all(path, () => refuseMethod(methods));
   }
-  hono.notFound(() =>
-    fail(new RequestError("Unknown path. GET /openapi.json lists all paths.", { code: "NOT_FOUND" }))
-  );
-  hono.onError((error, { req: { raw: { signal } } }) =>
-    fail(signal.aborted && !(error instanceof RequestError) ? clientGone() : error)
-  );
+  hono.notFound(() => {
+    throw new RequestError("Unknown path. GET /openapi.json lists all paths.", { code: "NOT_FOUND" });
+  });
+  hono.onError((error) => {
+    throw error; // to the one place below
+  });
   return {
     async fetch(request, body = request.body ?? NOTHING) {
       const start = performance.now();
       requests.start();
-      const bindings: Bindings = { body };
-      const response = await Promise.try(() => hono.fetch(request, bindings)).catch(fail);
+      const env: Bindings = { body };
+      let failure: Pick<Answered, "code" | "error"> = {};
+      const response = await Promise.try(() => hono.fetch(request, env)).catch((thrown) => {
+        const error = request.signal.aborted && !(thrown instanceof RequestError) ? clientGone() : thrown;
+        const response = problem(error);
+        failure = { code: codeOf(error), error: response.status === 500 ? error : undefined };
+        return env.route?.translate?.(response, request) ?? response;
+      });
       for (const [name, value] of SECURITY_HEADERS) {
         if (!response.headers.has(name)) response.headers.set(name, value);
       }
       const answered: Answered = {
         method: request.method,
-        path: bindings.path,
+        path: env.route?.path,
         status: response.status,
         durationMs: performance.now() - start,
-        ...failures.get(response),
+        ...failure,
       };
       requests.end(answered);
       onAnswer?.(answered);
@@ -191,10 +172,10 @@ function refuseMethod(methods: string): never {
 function asRouteRequest(
   { encodings, limits: own }: Route,
   request: Request,
-  { params, tenant, limits, account, body }:
-    & Pick<RouteRequest, "params" | "tenant">
-    & { limits: Limits; account: BodyAccount }
-    & Bindings,
+  { params, tenant, limits, account, body }: Pick<RouteRequest, "params" | "tenant"> & Bindings & {
+    limits: Limits;
+    account: BodyAccount;
+  },
 ): RouteRequest {
   const bounds = { ...limits, ...own };
   let whole: Promise<Uint8Array<ArrayBuffer>> | undefined;

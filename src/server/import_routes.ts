@@ -16,7 +16,7 @@ import { makeReader } from "../transfer/mapping.ts";
 import { fileAccess } from "../transfer/random_access.ts";
 import type { Reject } from "../transfer/rows.ts";
 import { API_DATASETS } from "./datasets.ts";
-import { Occupancy } from "./limits.ts";
+import { Capacity } from "./limits.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
 import { refuseTenants } from "./reading.ts";
@@ -38,7 +38,7 @@ const FILE_OPTION: Option = {
   summary: "name of the file in the list of deliveries (default upload)",
 };
 
-const occupancy = new Occupancy(MAX_IMPORTS);
+const occupancy = new Capacity(MAX_IMPORTS, "The server is busy. Try again.");
 
 /** Routes of imports, one for each dataset. */
 export const IMPORT_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) =>
@@ -72,7 +72,7 @@ function importRoute(path: string, dataset: Dataset<unknown>): Route {
       const question = readParameters(asked.url, parameters, {
         read: (given) => readQuestion(given, dataset),
       });
-      using _place = occupancy.enter();
+      using _place = occupancy.hold(1);
       await using file = await receiveFile(asked.chunks(), resources.config);
       const rejects: Reject[] = [];
       const onReject = (reject: Reject) => void (rejects.length < LISTED_REJECTS && rejects.push(reject));

@@ -32,55 +32,32 @@ export const DEFAULT_LIMITS: Limits = {
   maxRatePerToken: Infinity,
 };
 
-/** Counts the requests that are being answered. */
-export class Occupancy {
+/** Bounds what requests hold together: their number, or their bytes. */
+export class Capacity {
   readonly #most: number;
-  #count = 0;
+  readonly #refusal: string;
+  #held = 0;
 
-  /** Creates a counter of no requests. */
-  constructor(most: number) {
+  /** Creates a capacity of which nothing is held. The refusal is the message of its error. */
+  constructor(most: number, refusal: string) {
     this.#most = most;
+    this.#refusal = refusal;
   }
 
   /**
-   * Takes a place until it is disposed.
+   * Opens the account of a request. What it takes is given back when it is disposed.
    *
    * @throws {RequestError} If the limit is reached.
    */
-  enter(): Disposable {
-    if (this.#count >= this.#most) {
-      throw new RequestError("The server is busy. Try again.", { code: "SERVER_BUSY" });
-    }
-    this.#count++;
-    return { [Symbol.dispose]: () => void this.#count-- };
-  }
-}
-
-/** Counts the bytes of the bodies that are held. */
-export class HeldBytes {
-  readonly #most: number;
-  #held = 0;
-
-  /** Creates a counter of no bytes. */
-  constructor(most: number) {
-    this.#most = most;
-  }
-
-  /** Opens the account of a request. What it takes is given back when it is disposed. */
-  open(): BodyAccount {
+  hold(amount = 0): BodyAccount {
     let own = 0;
-    return {
-      take: (bytes) => {
-        if (this.#held + bytes > this.#most) {
-          throw new RequestError("The server holds too many bytes of requests. Try again.", {
-            code: "SERVER_BUSY",
-          });
-        }
-        own += bytes;
-        this.#held += bytes;
-      },
-      [Symbol.dispose]: () => void (this.#held -= own),
+    const take = (amount: number) => {
+      if (this.#held + amount > this.#most) throw new RequestError(this.#refusal, { code: "SERVER_BUSY" });
+      own += amount;
+      this.#held += amount;
     };
+    take(amount);
+    return { take, [Symbol.dispose]: () => void (this.#held -= own) };
   }
 }
 

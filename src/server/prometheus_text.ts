@@ -40,8 +40,17 @@ export function prometheusName({ name, unit, isCounter }: PipelineMetric): strin
   return `${name.replaceAll(".", "_")}${UNITS[unit] ?? ""}${isCounter ? "_total" : ""}`;
 }
 
+/** Answers with the metrics of a process: of its pipelines, its readiness, itself, and others. */
+export function metricsResponse(
+  stores: readonly StoreStats[],
+  { isReady, others = [] }: { isReady: boolean; others?: readonly MetricFamily[] },
+): Response {
+  const families = [...pipelineFamilies(stores), readyFamily(isReady), ...others, ...processFamilies()];
+  return new Response(formatMetrics(families), { headers: { "content-type": METRICS_TYPE } });
+}
+
 /** Metrics of all pipelines, with the labels `backend` and `dataset`. */
-export function pipelineFamilies(stores: readonly StoreStats[]): MetricFamily[] {
+function pipelineFamilies(stores: readonly StoreStats[]): MetricFamily[] {
   const pipelines = stores.flatMap(({ backend, datasets }) =>
     Object.entries(datasets).map(([dataset, stats]) => ({ labels: { backend, dataset }, stats }))
   );
@@ -54,7 +63,7 @@ export function pipelineFamilies(stores: readonly StoreStats[]): MetricFamily[] 
 }
 
 /** Metric of a readiness probe. */
-export function readyFamily(isReady: boolean): MetricFamily {
+function readyFamily(isReady: boolean): MetricFamily {
   return {
     name: "openfinops_ready",
     help: "1 if the process is ready, as /readyz says",
@@ -67,7 +76,7 @@ export function readyFamily(isReady: boolean): MetricFamily {
 const STARTED = performance.timeOrigin / 1_000;
 
 /** Metrics of the process. */
-export function processFamilies(): MetricFamily[] {
+function processFamilies(): MetricFamily[] {
   const { rss, heapUsed } = Deno.memoryUsage();
   const gauge = (name: string, help: string, value: number, labels = {}): MetricFamily => ({
     name,

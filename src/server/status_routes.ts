@@ -1,10 +1,4 @@
-import {
-  formatMetrics,
-  METRICS_TYPE,
-  pipelineFamilies,
-  processFamilies,
-  readyFamily,
-} from "./prometheus_text.ts";
+import { metricsResponse } from "./prometheus_text.ts";
 import { reasonsOf } from "./probe_routes.ts";
 import { refuseTenants } from "./reading.ts";
 import type { Route } from "./route.ts";
@@ -21,14 +15,8 @@ export const STATUS_ROUTES: readonly Route[] = [
       const { hub, costs, requests, intake } = resources;
       const isReady = (await reasonsOf(resources)).length === 0;
       // All counters are read at once, so that they add up.
-      const text = formatMetrics([
-        ...pipelineFamilies([hub.stats(), costs.stats()]),
-        readyFamily(isReady),
-        ...requests?.families() ?? [],
-        ...intake?.families() ?? [],
-        ...processFamilies(),
-      ]);
-      return new Response(text, { headers: { "content-type": METRICS_TYPE } });
+      const others = [...requests?.families() ?? [], ...intake?.families() ?? []];
+      return metricsResponse([hub.stats(), costs.stats()], { isReady, others });
     },
   },
 ];

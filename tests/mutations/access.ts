@@ -117,15 +117,15 @@ export const ACCESS: readonly Mutation[] = [
   {
     name: "occupancy",
     file: "src/server/limits.ts",
-    before: "if (this.#count >= this.#most) {",
-    after: "if (this.#count > this.#most) {",
+    before: "if (this.#held + amount > this.#most) throw",
+    after: "if (this.#held + amount > this.#most + 1) throw",
     tests: ["server_test.ts: beyond maxRequests"],
   },
   {
     name: "occupancy-until-read",
     file: "src/server/app.ts",
-    before: "? response : untilRead(response, place.move());",
-    after: "? response : response;",
+    before: "return untilRead(response, place.move());",
+    after: "return response;",
     tests: ["server_test.ts: holds a place for each"],
   },
   {
