@@ -19,7 +19,7 @@ import { readJson } from "./bodies.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
 import { refuseTenants } from "./reading.ts";
-import type { Route, ServerResources } from "./route.ts";
+import { jsonBody, type Route, type ServerResources } from "./route.ts";
 
 /** Description of a route, from which its `Route` is made. */
 interface Operation extends Pick<Route, "method" | "path" | "summary"> {
@@ -177,10 +177,8 @@ function routeOf({ body: content, parameters = [], run, ...operation }: Operatio
     ...operation,
     scope: operation.method === "GET" ? "read" : "admin",
     parameters,
-    ...(content === undefined
-      ? {}
-      : { body: { summary: content, types: ["application/json"], schema: { type: "object" } } }),
-    answer: { summary: operation.summary, types: ["application/json"], schema: { type: "object" } },
+    ...(content === undefined ? {} : { body: jsonBody(content) }),
+    answer: jsonBody(operation.summary),
     limits: { maxBodyBytes: MAX_BODY_BYTES },
     async handle(asked, resources) {
       refuseTenants(asked);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { parseAccept } from "hono/utils/accept";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
@@ -46,15 +47,10 @@ export function readAnswerFormat(
 
 /** Returns the preferred format of an `Accept` header; JSON if it names none of them. */
 function acceptedFormat(accept: string | null): AnswerFormat {
-  const types = (accept ?? "").split(",").map((item) => {
-    const [type, ...parameters] = item.split(";").map((part) => part.trim().toLowerCase());
-    const [, quality = "1"] = /^q=([\d.]+)$/.exec(parameters.find((each) => each.startsWith("q=")) ?? "") ??
-      [];
-    return { type, quality: Number(quality) };
-  });
-  const best = types.toSorted((a, b) => b.quality - a.quality)
-    .find(({ type }) => FORMATS.some((format) => MEDIA_TYPES[format] === type));
-  return FORMATS.find((format) => MEDIA_TYPES[format] === best?.type) ?? "json";
+  const found = parseAccept((accept ?? "").toLowerCase()).map(({ type }) =>
+    FORMATS.find((format) => MEDIA_TYPES[format] === type)
+  );
+  return found.find((format) => format !== undefined) ?? "json";
 }
 
 /** Answers with a body in a format. */

@@ -32,7 +32,7 @@ import { begun } from "./answers.ts";
 import { readJson } from "./bodies.ts";
 import { readParameters } from "./parameters.ts";
 import { committed, ofTenant, refuseTenants } from "./reading.ts";
-import type { Route, RouteRequest } from "./route.ts";
+import { jsonBody, type Route, type RouteRequest } from "./route.ts";
 
 /** Kinds of documents that may be read. Others, such as tokens, are the server's own. */
 const READABLE: readonly string[] = [
@@ -55,7 +55,6 @@ const READABLE: readonly string[] = [
 ];
 
 const KIND: Option = { name: "kind", value: "NAME", summary: "kind of the documents (required)" };
-const JSON_ONLY = ["application/json"];
 const LINES = { summary: "Pages of records, then `end` or `error`", types: ["application/x-ndjson"] };
 
 /** Routes that read for a command. */
@@ -65,7 +64,7 @@ export const BACKEND_ROUTES: readonly Route[] = [
     path: "/api/v1/backend/read",
     scope: "read",
     summary: "Read records for a command with --server",
-    body: { summary: "`dataset` and `query`", types: JSON_ONLY, schema: { type: "object" } },
+    body: jsonBody("`dataset` and `query`"),
     answer: { ...LINES, schema: { type: "object" } },
     async handle(asked, resources) {
       const { dataset, query } = await readRequest(asked);
@@ -82,8 +81,8 @@ export const BACKEND_ROUTES: readonly Route[] = [
     path: "/api/v1/backend/aggregate",
     scope: "read",
     summary: "Aggregate records for a command with --server",
-    body: { summary: "`dataset`, `query` and `aggregation`", types: JSON_ONLY, schema: { type: "object" } },
-    answer: { summary: "Rows", types: JSON_ONLY, schema: { type: "object" } },
+    body: jsonBody("`dataset`, `query` and `aggregation`"),
+    answer: jsonBody("Rows"),
     async handle(asked, resources) {
       const { dataset, query, aggregation } = await readRequest(asked);
       const limited = ofTenant(dataset, acceptBackendQuery(dataset, query), asked.tenant);
@@ -99,7 +98,7 @@ export const BACKEND_ROUTES: readonly Route[] = [
     scope: "read",
     summary: "Read budgets, alerts and other documents for a command with --server",
     parameters: [KIND],
-    answer: { summary: "Documents", types: JSON_ONLY, schema: { type: "object" } },
+    answer: jsonBody("Documents"),
     async handle(asked, { backend }) {
       refuseTenants(asked);
       const kind = readParameters(asked.url, [KIND], {
@@ -113,7 +112,7 @@ export const BACKEND_ROUTES: readonly Route[] = [
     path: "/api/v1/backend/stats",
     scope: "read",
     summary: "Read statistics of the storage for a command with --server",
-    answer: { summary: "Statistics", types: JSON_ONLY, schema: { type: "object" } },
+    answer: jsonBody("Statistics"),
     async handle(asked, resources) {
       refuseTenants(asked);
       return Response.json(await (await committed(resources)).stats());

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { describe } from "../errors.ts";
 import type { RecordPlace } from "../query/record_page.ts";
@@ -26,8 +27,7 @@ const FREE = [
 
 /** Encodes a cursor. */
 export function encodeCursor({ time, count, names }: RecordPlace, url: URL): string {
-  return btoa(JSON.stringify([fingerprint(url), time, count, ...names.map(encodeURIComponent)]))
-    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return Buffer.from(JSON.stringify([fingerprint(url), time, count, ...names])).toString("base64url");
 }
 
 /**
@@ -38,7 +38,7 @@ export function encodeCursor({ time, count, names }: RecordPlace, url: URL): str
 export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>): RecordPlace {
   let parts: unknown[];
   try {
-    parts = JSON.parse(atob(text.replaceAll("-", "+").replaceAll("_", "/")));
+    parts = JSON.parse(Buffer.from(text, "base64url").toString());
     const [, time, count, ...names] = parts;
     const expected = dataset.key.length > 0 ? 1 : dataset.sortBy.length; // a hash in place of the time
     const isPlace = Number.isSafeInteger(time) && Number.isSafeInteger(count) && names.length === expected;
@@ -46,7 +46,7 @@ export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>):
     const place = {
       time: time as number,
       count: count as number,
-      names: names.map((name) => acceptText("a cursor", "name", decodeURIComponent(name as string))),
+      names: names.map((name) => acceptText("a cursor", "name", name)),
     };
     if (parts[0] === fingerprint(url)) return place;
   } catch {
@@ -60,11 +60,7 @@ export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>):
 }
 
 function fingerprint({ pathname, searchParams }: URL): string {
-  const words = [...searchParams].filter(([name]) => !FREE.includes(name)).map(([name, value]) =>
-    `${name}=${value}`
-  );
-  return createHash("sha256").update(JSON.stringify([pathname, words.toSorted()])).digest("base64url").slice(
-    0,
-    11,
-  );
+  const words = [...searchParams].filter(([name]) => !FREE.includes(name)).map((word) => word.join("="));
+  const hash = createHash("sha256").update(JSON.stringify([pathname, words.toSorted()]));
+  return hash.digest("base64url").slice(0, 11);
 }

@@ -20,7 +20,7 @@ import { Capacity } from "./limits.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
 import { refuseTenants } from "./reading.ts";
-import type { Route, ServerResources } from "./route.ts";
+import { jsonBody, type Route, type ServerResources } from "./route.ts";
 import { receiveFile, type Upload } from "./uploads.ts";
 
 /** The most bytes of a file. */
@@ -61,11 +61,7 @@ function importRoute(path: string, dataset: Dataset<unknown>): Route {
       summary: "The file, compressed or not",
       types: ["application/octet-stream", "text/csv", "application/x-ndjson"],
     },
-    answer: {
-      summary: "Number of lines by result, and the delivery",
-      types: ["application/json"],
-      schema: { type: "object" },
-    },
+    answer: jsonBody("Number of lines by result, and the delivery"),
     limits: { maxBodyBytes: MAX_FILE_BYTES, bodyTimeoutMs: FILE_TIMEOUT_MS },
     async handle(asked, resources) {
       refuseTenants(asked);

@@ -1,7 +1,7 @@
 import project from "../../deno.json" with { type: "json" };
 import type { Column, Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type { Route, RouteBody } from "./route.ts";
+import { jsonBody, type Route, type RouteBody } from "./route.ts";
 
 /** JSON of an OpenAPI document or a part of it. */
 type Json = Readonly<Record<string, unknown>>;
@@ -14,7 +14,7 @@ export function openApiRoute(routes: readonly Route[]): Route {
     path: "/openapi.json",
     scope: "read",
     summary: "Describes all routes as OpenAPI 3.1",
-    answer: { summary: "The document", types: ["application/json"], schema: { type: "object" } },
+    answer: jsonBody("The document"),
     handle: () => Response.json(document ??= openApiDocument([...routes, route])),
   };
   return route;

@@ -9,7 +9,7 @@ import { intakeOf, type MetricIntake, type Taken } from "./metric_intake.ts";
 import { METRICS_REQUEST, TRACES_REQUEST } from "./otlp/messages.ts";
 import { toSamples } from "./otlp/metrics.ts";
 import { usageOfSpans } from "./otlp/spans.ts";
-import { RequestError } from "./problems.ts";
+import { RequestError, restate } from "./problems.ts";
 import { requestIdOf } from "./request_id.ts";
 import type { Route, RouteRequest } from "./route.ts";
 
@@ -35,7 +35,7 @@ export const OTLP_ROUTES: readonly Route[] = [
       id: requestIdOf("metrics", body, request.tenant),
     });
     for (const [name, count] of taken.unmapped ?? []) unmapped.set(name, count); // of samples, not of points
-    const homeless = sum(unmapped.values());
+    const homeless = unmapped.values().reduce((sum, count) => sum + count, 0);
     return outcomeOf(taken, {
       rejected: homeless + invalid,
       messages: [
@@ -88,7 +88,9 @@ function route(signal: "metrics" | "traces", summary: string, take: Handler): Ro
         });
       }
       const outcome = await take(await request.body(), isJson, request, intakeOf(resources));
-      return answer(isJson ? answerJson(signal, outcome) : answerBytes(outcome), isJson, 200);
+      return new Response(isJson ? answerJson(signal, outcome) : answerBytes(outcome), {
+        headers: { "content-type": isJson ? JSON_TYPE : PROTOBUF },
+      });
     },
   };
 }
@@ -105,12 +107,6 @@ function outcomeOf(
   return { rejected: rejected + refused, message: [...messages, ...error ? [error.message] : []].join(" ") };
 }
 
-function answer(body: BodyInit, isJson: boolean, status: number, headers: HeadersInit = {}): Response {
-  const response = new Response(body, { status, headers });
-  response.headers.set("content-type", isJson ? JSON_TYPE : PROTOBUF);
-  return response;
-}
-
 /** Response to an accepted request: its rejected points or spans; empty if all were accepted. */
 function answerJson(signal: "metrics" | "traces", { rejected, message }: Outcome): string {
   if (rejected === 0) return "{}";
@@ -119,13 +115,18 @@ function answerJson(signal: "metrics" | "traces", { rejected, message }: Outcome
 }
 
 function answerBytes({ rejected, message }: Outcome): BodyInit {
-  const writer = new PbfWriter();
-  if (rejected > 0) {
+  return bytesOf((writer) => {
+    if (rejected === 0) return;
     writer.writeMessage(1, (_, writer) => {
       writer.writeVarintField(1, rejected);
       writer.writeStringField(2, message);
     }, undefined);
-  }
+  });
+}
+
+function bytesOf(write: (writer: PbfWriter) => void): BodyInit {
+  const writer = new PbfWriter();
+  write(writer);
   return writer.finish() as Uint8Array<ArrayBuffer>;
 }
 
@@ -133,23 +134,12 @@ function answerBytes({ rejected, message }: Outcome): BodyInit {
 const RETRYABLE = [429, 502, 503, 504];
 
 /** A problem as `google.rpc.Status`. A temporary problem gets a status after which the client retries. */
-async function asStatus(problem: Response, isJson: boolean): Promise<Response> {
-  const { error } = await problem.json() as { error: { message: string } };
+function asStatus(problem: Response, isJson: boolean): Promise<Response> {
   const mayPass = problem.status >= 500 || problem.status === 408;
-  const status = mayPass && !RETRYABLE.includes(problem.status) ? 503 : problem.status;
-  const headers = new Headers(problem.headers);
-  headers.delete("content-length");
-  if (status === 503 && !headers.has("retry-after")) headers.set("retry-after", "1");
-  const writer = new PbfWriter();
-  if (!isJson) writer.writeStringField(2, error.message);
-  const body = isJson
-    ? JSON.stringify({ message: error.message })
-    : writer.finish() as Uint8Array<ArrayBuffer>;
-  return answer(body, isJson, status, headers);
-}
-
-function sum(numbers: Iterable<number>): number {
-  let total = 0;
-  for (const number of numbers) total += number;
-  return total;
+  return restate(problem, {
+    status: mayPass && !RETRYABLE.includes(problem.status) ? 503 : problem.status,
+    type: isJson ? JSON_TYPE : PROTOBUF,
+    write: (message) =>
+      isJson ? JSON.stringify({ message }) : bytesOf((writer) => writer.writeStringField(2, message)),
+  });
 }

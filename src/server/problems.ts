@@ -77,8 +77,22 @@ const INVALID = [RequestError, ValidationError, UsageError, TransferError, Confi
 export function problem(error: unknown): Response {
   const { code, message, details = {}, headers = {} } = describeProblem(error);
   const status = STATUS[code] ?? (isInvalid(error) ? 400 : 500);
-  const response = Response.json({ error: { code, message, ...details } }, { status, headers });
-  if ([429, 503].includes(status) && !response.headers.has("retry-after")) {
+  return withRetryAfter(Response.json({ error: { code, message, ...details } }, { status, headers }));
+}
+
+/** Writes a problem in the form of another protocol. */
+export async function restate(
+  problem: Response,
+  { status, type, write }: { status: number; type: string; write: (message: string) => BodyInit },
+): Promise<Response> {
+  const { error } = await problem.json() as { error: { message: string } };
+  const headers = new Headers(problem.headers);
+  headers.set("content-type", type);
+  return withRetryAfter(new Response(write(error.message), { status, headers }));
+}
+
+function withRetryAfter(response: Response): Response {
+  if ([429, 503].includes(response.status) && !response.headers.has("retry-after")) {
     response.headers.set("retry-after", String(RETRY_AFTER_SECONDS));
   }
   return response;

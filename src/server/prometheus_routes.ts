@@ -5,7 +5,7 @@
  */
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { intakeOf } from "./metric_intake.ts";
-import { RequestError } from "./problems.ts";
+import { RequestError, restate } from "./problems.ts";
 import { decompressSnappy, readWriteRequest } from "./prometheus/remote_write.ts";
 import { requestIdOf } from "./request_id.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
@@ -72,13 +72,10 @@ function readVersion(headers: Headers): 1 | 2 {
 }
 
 /** A problem as text, which Prometheus shows in its log. A temporary problem gets a status after which it retries. */
-async function asText(problem: Response): Promise<Response> {
-  const { error } = await problem.json() as { error: { message: string } };
-  const headers = new Headers(problem.headers);
-  headers.delete("content-length");
-  headers.set("content-type", "text/plain; charset=utf-8");
-  return new Response(`${error.message}\n`, {
+function asText(problem: Response): Promise<Response> {
+  return restate(problem, {
     status: problem.status === 408 ? 503 : problem.status,
-    headers,
+    type: "text/plain; charset=utf-8",
+    write: (message) => `${message}\n`,
   });
 }

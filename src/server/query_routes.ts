@@ -29,7 +29,7 @@ import { decodeCursor, encodeCursor } from "./cursor.ts";
 import { API_DATASETS } from "./datasets.ts";
 import { readParameters } from "./parameters.ts";
 import { committed, ofTenant, tenantConditions } from "./reading.ts";
-import type { Route, RouteRequest } from "./route.ts";
+import { jsonBody, type Route, type RouteRequest } from "./route.ts";
 
 /** The most records of a page of JSON. */
 const MAX_PAGE = 10_000;
@@ -131,11 +131,7 @@ function aggregateRoute(path: string, dataset: Dataset<unknown>): Route {
     scope: "read",
     summary: `Aggregate ${dataset.name} by time, group or both`,
     parameters,
-    answer: {
-      summary: "Rows, by time and group",
-      types: Object.values(MEDIA_TYPES),
-      schema: { type: "object" },
-    },
+    answer: { ...jsonBody("Rows, by time and group"), types: Object.values(MEDIA_TYPES) },
     async handle(asked, resources) {
       const read = (given: Arguments) => ({
         ...readAnswerFormat(given, asked.request),

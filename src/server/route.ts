@@ -70,6 +70,11 @@ export interface RouteBody {
   readonly schema?: Readonly<Record<string, unknown>>;
 }
 
+/** A body that is any object of JSON. */
+export function jsonBody(summary: string): RouteBody {
+  return { summary, types: ["application/json"], schema: { type: "object" } };
+}
+
 /** A route. */
 export interface Route {
   /** Method of HTTP. */

@@ -32,7 +32,7 @@ import { devicesView } from "../views/devices.ts";
 import { modelsView } from "../views/models.ts";
 import { readParameters } from "./parameters.ts";
 import { committed, refuseTenants } from "./reading.ts";
-import type { Route, ServerResources } from "./route.ts";
+import { jsonBody, type Route, type ServerResources } from "./route.ts";
 
 /** Description of a view. */
 interface View<Query> {
@@ -116,7 +116,7 @@ function route<Query>({ name, summary, options, read, answer }: View<Query>): Ro
     scope: "read",
     summary,
     parameters: options,
-    answer: { summary, types: ["application/json"], schema: { type: "object" } },
+    answer: jsonBody(summary),
     async handle(asked, resources) {
       refuseTenants(asked);
       const { timeZone } = resources.config;

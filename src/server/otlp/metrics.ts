@@ -40,17 +40,10 @@ function addMetric(
   knows: (name: string) => boolean,
 ): void {
   const { name = "", gauge, sum, histogram, exponentialHistogram, summary } = metric;
-  const groups = [
-    [gauge, readNumber],
-    [sum, readNumber],
-    [histogram, readHistogram],
-    [exponentialHistogram, readHistogram],
-    [summary, readSummary],
-  ] as const;
-  for (const [group, read] of groups) {
+  for (const group of [gauge, sum, histogram, exponentialHistogram, summary]) {
     const { dataPoints = [], aggregationTemporality } = group ?? {};
     if (dataPoints.length === 0) continue;
-    const isNumber = read === readNumber;
+    const isNumber = group === gauge || group === sum;
     const isKnown = isNumber
       ? knows(name)
       : ["", "_count", "_sum", "_bucket"].some((end) => knows(name + end));
@@ -70,7 +63,8 @@ function addMetric(
       const take = (sample: Pick<Sample, "name" | "value"> & Partial<Sample>) => {
         if (knows(sample.name)) found.samples.push({ ...common, ...sample });
       };
-      read(name, point as NumberPoint & HistogramPoint, common.labels, take);
+      if (isNumber) readNumber(name, point, take);
+      else readHistogram(name, point, common.labels, take);
     }
   }
 }
@@ -90,13 +84,14 @@ function commonOf(
 
 type Take = (sample: Pick<Sample, "name" | "value"> & Partial<Sample>) => void;
 
-function readNumber(name: string, point: NumberPoint, _labels: Attributes, take: Take): void {
-  const value = point.asDouble ?? point.asInt;
+function readNumber(name: string, { asDouble, asInt }: NumberPoint, take: Take): void {
+  const value = asDouble ?? asInt;
   if (value !== undefined) take({ name, value });
 }
 
+/** Reads a histogram of either kind, or a summary. */
 function readHistogram(name: string, point: HistogramPoint, labels: Attributes, take: Take): void {
-  const { count, sum, bucketCounts = [], explicitBounds = [] } = point;
+  const { count, sum, bucketCounts = [], explicitBounds = [], quantileValues = [] } = point;
   if (count !== undefined) take({ name: `${name}_count`, value: count });
   if (sum !== undefined) take({ name: `${name}_sum`, value: sum });
   let below = 0;
@@ -105,12 +100,6 @@ function readHistogram(name: string, point: HistogramPoint, labels: Attributes, 
     const le = i < explicitBounds.length ? String(explicitBounds[i]) : "+Inf";
     take({ name: `${name}_bucket`, value: below, labels: { ...labels, le } });
   }
-}
-
-function readSummary(name: string, point: HistogramPoint, labels: Attributes, take: Take): void {
-  const { count, sum, quantileValues = [] } = point;
-  if (count !== undefined) take({ name: `${name}_count`, value: count });
-  if (sum !== undefined) take({ name: `${name}_sum`, value: sum });
   for (const { quantile, value } of quantileValues) {
     if (value !== undefined) take({ name, value, labels: { ...labels, quantile: String(quantile ?? 0) } });
   }
