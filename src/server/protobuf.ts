@@ -103,43 +103,62 @@ export interface Codec<T> {
 }
 
 /** A field of a message: one value, all of a list, or keys and values that become an object. */
-export interface Field {
-  readonly name: string;
+export interface Field<Name extends string = string, Value = unknown> {
+  readonly name: Name;
   readonly codec: Codec<unknown>;
   readonly arity: "one" | "list" | "entries";
+  /** Only for types: the value that it becomes. */
+  readonly becomes?: Value;
 }
 
+/** Fields of a message by their numbers. */
+type Fields = Readonly<Record<number, Field>>;
+
+/** The object that a message becomes. */
+type ObjectOf<F extends Fields> = {
+  readonly [K in keyof F as F[K] extends Field<infer Name> ? Name : never]?: F[K] extends
+    Field<string, infer Value> ? Value : never;
+};
+
+/** The object that messages of a description become. */
+export type Decoded<M> = M extends Codec<infer T> ? T : never;
+
 /** Describes a field that a message has once. */
-export const one = (name: string, codec: Codec<unknown>): Field => ({ name, codec, arity: "one" });
-/** Describes a field with several values. */
-export const list = (name: string, codec: Codec<unknown>): Field => ({ name, codec, arity: "list" });
-/** Describes a field of keys and values. */
-export const entries = (name: string, value: Codec<unknown>): Field => ({
+export const one = <Name extends string, T>(name: Name, codec: Codec<T>): Field<Name, T> => ({
   name,
-  codec: new Message<Entry>({ 1: one("key", TEXT), 2: one("value", value) }),
+  codec,
+  arity: "one",
+});
+/** Describes a field with several values. */
+export const list = <Name extends string, T>(name: Name, codec: Codec<T>): Field<Name, readonly T[]> => ({
+  name,
+  codec,
+  arity: "list",
+});
+/** Describes a field of keys and values. */
+export const entries = <Name extends string, T>(
+  name: Name,
+  value: Codec<T>,
+): Field<Name, Readonly<Record<string, T>>> => ({
+  name,
+  codec: new Message({ 1: one("key", TEXT), 2: one("value", value) }),
   arity: "entries",
 });
 
-/** A key and a value. */
-interface Entry {
-  readonly key?: string;
-  readonly value?: unknown;
-}
-
 /** A message by the numbers of its fields. Others are ignored. */
-export class Message<T extends object> implements Codec<T> {
+export class Message<F extends Fields> implements Codec<ObjectOf<F>> {
   readonly wire = BYTES;
   readonly #byNumber: (Field | undefined)[] = [];
   readonly #fields: readonly Field[];
 
   /** Makes the codec. */
-  constructor(fields: Readonly<Record<number, Field>>) {
+  constructor(fields: F) {
     this.#fields = Object.values(fields);
     for (const [number, field] of Object.entries(fields)) this.#byNumber[Number(number)] = field;
   }
 
   /** Reads a whole body. */
-  decode(bytes: Uint8Array, isJson: boolean): T {
+  decode(bytes: Uint8Array, isJson: boolean): ObjectOf<F> {
     const source = new Source(bytes);
     try {
       return isJson ? this.fromJson(parseJson(bytes), source) : this.read(source, bytes.length);
@@ -148,12 +167,12 @@ export class Message<T extends object> implements Codec<T> {
     }
   }
 
-  fromBytes(source: Source, limit: number): T {
+  fromBytes(source: Source, limit: number): ObjectOf<F> {
     return this.read(source, source.endOf(limit));
   }
 
   /** Reads the fields up to a position. */
-  read(source: Source, end: number): T {
+  read(source: Source, end: number): ObjectOf<F> {
     const result: Record<string, unknown> = {};
     source.enter();
     while (source.pos < end) {
@@ -168,10 +187,10 @@ export class Message<T extends object> implements Codec<T> {
     }
     if (source.pos !== end) throw cutShort();
     source.leave();
-    return result as T;
+    return result as ObjectOf<F>;
   }
 
-  fromJson(value: unknown, source: Source): T {
+  fromJson(value: unknown, source: Source): ObjectOf<F> {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw otherType("an object");
     }
@@ -184,7 +203,7 @@ export class Message<T extends object> implements Codec<T> {
       else for (const item of asList(given)) put(result, field, field.codec.fromJson(item, source));
     }
     source.leave();
-    return result as T;
+    return result as ObjectOf<F>;
   }
 }
 
@@ -195,12 +214,20 @@ export const TEXT: Codec<string> = {
   fromJson: textFrom,
 };
 
-/** A number with a fraction. */
-export const DOUBLE: Codec<number> = {
-  wire: FIXED64,
-  fromBytes: (source) => source.readDouble(),
-  fromJson: numberFrom,
-};
+/** A `double`. */
+export const DOUBLE: Codec<number> = number(FIXED64, (source) => source.readDouble());
+/** A `fixed64`. */
+export const FIXED: Codec<number> = number(FIXED64, (source) => source.readFixed64());
+/** An `sfixed64`. */
+export const SFIXED: Codec<number> = number(FIXED64, (source) => source.readSFixed64());
+/** A `uint32` or `uint64`. */
+export const UINT: Codec<number> = number(VARINT, (source) => source.readVarint());
+/** An `int64`. */
+export const INT: Codec<number> = number(VARINT, (source) => source.readVarint(true));
+
+function number(wire: number, fromBytes: (source: Source) => number): Codec<number> {
+  return { wire, fromBytes, fromJson: numberFrom };
+}
 
 /** Reads a number of JSON, which may be in a string. */
 export function numberFrom(value: unknown): number {
@@ -223,7 +250,7 @@ function put(result: Record<string, unknown>, { name, arity }: Field, value: unk
   if (arity === "one") result[name] = value;
   else if (arity === "list") ((result[name] ??= []) as unknown[]).push(value);
   else {
-    const { key = "", value: entry = "" } = value as Entry;
+    const { key = "", value: entry = "" } = value as { key?: string; value?: unknown };
     ((result[name] ??= {}) as Record<string, unknown>)[key] = entry;
   }
 }

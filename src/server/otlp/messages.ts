@@ -7,35 +7,21 @@ import { Buffer } from "node:buffer";
 import {
   BYTES,
   type Codec,
+  type Decoded,
   DOUBLE,
   entries,
+  FIXED,
   FIXED64,
   list,
   Message,
   numberFrom,
   one,
+  SFIXED,
   TEXT,
   textFrom,
+  UINT,
   VARINT,
 } from "../protobuf.ts";
-
-const COUNT: Codec<number> = {
-  wire: FIXED64,
-  fromBytes: (source) => source.readFixed64(),
-  fromJson: numberFrom,
-};
-
-const SIGNED: Codec<number> = {
-  wire: FIXED64,
-  fromBytes: (source) => source.readSFixed64(),
-  fromJson: numberFrom,
-};
-
-const SMALL: Codec<number> = {
-  wire: VARINT,
-  fromBytes: (source) => source.readVarint(),
-  fromJson: numberFrom,
-};
 
 const FLAG: Codec<boolean> = {
   wire: VARINT,
@@ -109,16 +95,7 @@ const ANY: Codec<unknown> = {
 };
 
 /** A value in the field of its type. */
-interface Value {
-  readonly stringValue?: string;
-  readonly boolValue?: boolean;
-  readonly intValue?: number | string;
-  readonly doubleValue?: number;
-  readonly arrayValue?: { readonly values?: readonly unknown[] };
-  readonly kvlistValue?: { readonly values?: Readonly<Record<string, unknown>> };
-  readonly bytesValue?: string;
-}
-const VALUE = new Message<Value>({
+const VALUE = new Message({
   1: one("stringValue", TEXT),
   2: one("boolValue", FLAG),
   3: one("intValue", INTEGER),
@@ -129,7 +106,9 @@ const VALUE = new Message<Value>({
 });
 
 function valueOf(
-  { stringValue, boolValue, intValue, doubleValue, arrayValue, kvlistValue, bytesValue }: Value,
+  { stringValue, boolValue, intValue, doubleValue, arrayValue, kvlistValue, bytesValue }: Decoded<
+    typeof VALUE
+  >,
 ): unknown {
   return stringValue ?? boolValue ?? intValue ?? doubleValue ?? (arrayValue && (arrayValue.values ?? [])) ??
     (kvlistValue && (kvlistValue.values ?? {})) ?? bytesValue ?? "";
@@ -154,91 +133,45 @@ function asText(value: unknown): string {
 export type Attributes = Readonly<Record<string, string>>;
 const attributes = entries("attributes", ANY_TEXT);
 
-/** Attributes of a resource. */
-export interface Resource {
-  readonly attributes?: Attributes;
-}
-const RESOURCE = new Message<Resource>({ 1: attributes });
+const RESOURCE = new Message({ 1: attributes });
 
-/** Fields of every point. */
-export interface Point {
-  readonly attributes?: Attributes;
-  /** Epoch milliseconds; 0 where not known. */
-  readonly startTimeUnixNano?: number;
-  readonly timeUnixNano?: number;
-  readonly flags?: number;
-}
-
-/** A point of a gauge or a sum. */
-export interface NumberPoint extends Point {
-  readonly asDouble?: number;
-  readonly asInt?: number;
-}
-
-/** A point of a histogram of either kind, or of a summary. */
-export interface HistogramPoint extends Point {
-  readonly count?: number;
-  readonly sum?: number;
-  readonly bucketCounts?: readonly number[];
-  readonly explicitBounds?: readonly number[];
-  readonly quantileValues?: readonly { quantile?: number; value?: number }[];
-}
-
+/** Times are epoch milliseconds; 0 where not known. */
 const TIMES = { 2: one("startTimeUnixNano", TIME), 3: one("timeUnixNano", TIME) };
-const NUMBER_POINT = new Message<NumberPoint>({
+/** A point of a gauge or a sum. */
+const NUMBER_POINT = new Message({
   ...TIMES,
   4: one("asDouble", DOUBLE),
-  6: one("asInt", SIGNED),
+  6: one("asInt", SFIXED),
   7: attributes,
-  8: one("flags", SMALL),
+  8: one("flags", UINT),
 });
-const MEASURES = { ...TIMES, 4: one("count", COUNT), 5: one("sum", DOUBLE) };
-const HISTOGRAM_POINT = new Message<HistogramPoint>({
+const MEASURES = { ...TIMES, 4: one("count", FIXED), 5: one("sum", DOUBLE) };
+const HISTOGRAM_POINT = new Message({
   ...MEASURES,
-  6: list("bucketCounts", COUNT),
+  6: list("bucketCounts", FIXED),
   7: list("explicitBounds", DOUBLE),
   9: attributes,
-  10: one("flags", SMALL),
+  10: one("flags", UINT),
 });
-const EXPONENTIAL_POINT = new Message<HistogramPoint>({
+const EXPONENTIAL_POINT = new Message({
   ...MEASURES,
   1: attributes,
-  10: one("flags", SMALL),
+  10: one("flags", UINT),
 });
 const QUANTILE = new Message({ 1: one("quantile", DOUBLE), 2: one("value", DOUBLE) });
-const SUMMARY_POINT = new Message<HistogramPoint>({
+const SUMMARY_POINT = new Message({
   ...MEASURES,
   6: list("quantileValues", QUANTILE),
   7: attributes,
-  8: one("flags", SMALL),
+  8: one("flags", UINT),
 });
 
-/** Points of one kind. */
-export interface Points<P extends Point> {
-  readonly dataPoints?: readonly P[];
-  /** 1 for deltas, 2 for cumulative values. */
-  readonly aggregationTemporality?: number;
-  readonly isMonotonic?: boolean;
+/** Points of one kind; the temporality is 1 for deltas, 2 for cumulative values. */
+function points<T>(point: Codec<T>) {
+  return new Message({ 1: list("dataPoints", point), 2: one("aggregationTemporality", UINT) });
 }
 
-function points<P extends Point>(point: Message<P>): Message<Points<P>> {
-  return new Message({
-    1: list("dataPoints", point),
-    2: one("aggregationTemporality", SMALL),
-    3: one("isMonotonic", FLAG),
-  });
-}
-
-/** A metric. */
-export interface Metric {
-  readonly name?: string;
-  readonly gauge?: Points<NumberPoint>;
-  readonly sum?: Points<NumberPoint>;
-  readonly histogram?: Points<HistogramPoint>;
-  readonly exponentialHistogram?: Points<HistogramPoint>;
-  readonly summary?: Points<HistogramPoint>;
-}
-const METRIC = new Message<Metric>({
+const METRIC = new Message({
   1: one("name", TEXT),
   5: one("gauge", points(NUMBER_POINT)),
   7: one("sum", points(NUMBER_POINT)),
@@ -247,16 +180,8 @@ const METRIC = new Message<Metric>({
   11: one("summary", points(SUMMARY_POINT)),
 });
 
-/** A request of `/v1/metrics`. */
-export interface MetricsRequest {
-  readonly resourceMetrics?: readonly {
-    readonly resource?: Resource;
-    readonly scopeMetrics?: readonly { readonly metrics?: readonly Metric[] }[];
-  }[];
-}
-
 /** The message of `/v1/metrics`. */
-export const METRICS_REQUEST = new Message<MetricsRequest>({
+export const METRICS_REQUEST = new Message({
   1: list(
     "resourceMetrics",
     new Message({
@@ -266,49 +191,35 @@ export const METRICS_REQUEST = new Message<MetricsRequest>({
   ),
 });
 
-/** A span. */
-export interface Span {
-  readonly traceId?: string;
-  readonly spanId?: string;
-  readonly parentSpanId?: string;
-  readonly name?: string;
-  /** Nanoseconds, as decimal digits. */
-  readonly startTimeUnixNano?: string;
-  readonly endTimeUnixNano?: string;
-  readonly attributes?: Attributes;
-}
-
-/** A request of `/v1/traces`. */
-export interface TracesRequest {
-  readonly resourceSpans?: readonly {
-    readonly resource?: Resource;
-    readonly scopeSpans?: readonly { readonly spans?: readonly Span[] }[];
-  }[];
-}
+/** Times are nanoseconds, as decimal digits. */
+const SPAN = new Message({
+  1: one("traceId", ID),
+  2: one("spanId", ID),
+  4: one("parentSpanId", ID),
+  5: one("name", TEXT),
+  7: one("startTimeUnixNano", NANOSECONDS),
+  8: one("endTimeUnixNano", NANOSECONDS),
+  9: attributes,
+});
 
 /** The message of `/v1/traces`. */
-export const TRACES_REQUEST = new Message<TracesRequest>({
+export const TRACES_REQUEST = new Message({
   1: list(
     "resourceSpans",
     new Message({
       1: one("resource", RESOURCE),
-      2: list(
-        "scopeSpans",
-        new Message({
-          2: list(
-            "spans",
-            new Message<Span>({
-              1: one("traceId", ID),
-              2: one("spanId", ID),
-              4: one("parentSpanId", ID),
-              5: one("name", TEXT),
-              7: one("startTimeUnixNano", NANOSECONDS),
-              8: one("endTimeUnixNano", NANOSECONDS),
-              9: attributes,
-            }),
-          ),
-        }),
-      ),
+      2: list("scopeSpans", new Message({ 2: list("spans", SPAN) })),
     }),
   ),
 });
+
+/** A request of metrics. */
+export type MetricsRequest = Decoded<typeof METRICS_REQUEST>;
+/** A metric with points of one kind. */
+export type Metric = Decoded<typeof METRIC>;
+/** A point of a gauge or a sum. */
+export type NumberPoint = Decoded<typeof NUMBER_POINT>;
+/** A point of a histogram of either kind, or of a summary. */
+export type HistogramPoint = Decoded<typeof HISTOGRAM_POINT> & Decoded<typeof SUMMARY_POINT>;
+/** A request of spans. */
+export type TracesRequest = Decoded<typeof TRACES_REQUEST>;

@@ -1,5 +1,5 @@
 import type { Sample } from "../../transfer/prometheus.ts";
-import type { Attributes, HistogramPoint, Metric, MetricsRequest, NumberPoint, Point } from "./messages.ts";
+import type { Attributes, HistogramPoint, Metric, MetricsRequest, NumberPoint } from "./messages.ts";
 
 const DELTA = 1;
 const CUMULATIVE = 2;
@@ -70,7 +70,7 @@ function addMetric(
 }
 
 function commonOf(
-  { attributes, timeUnixNano, startTimeUnixNano }: Point,
+  { attributes, timeUnixNano, startTimeUnixNano }: NumberPoint,
   resource: Attributes,
   isDelta: boolean,
 ): Omit<Sample, "name" | "value"> {

@@ -10,14 +10,16 @@ import {
   BodyError,
   BYTES,
   type Codec,
+  type Decoded,
   entries,
   FIXED64,
+  INT,
   list,
   Message,
   numberFrom,
   one,
   TEXT,
-  VARINT,
+  UINT,
 } from "../protobuf.ts";
 
 /** Samples of a request, and counts of its other parts. */
@@ -83,16 +85,6 @@ const VALUE: Codec<number | null> = {
   },
   fromJson: numberFrom,
 };
-const UNSIGNED: Codec<number> = {
-  wire: VARINT,
-  fromBytes: (source) => source.readVarint(),
-  fromJson: numberFrom,
-};
-const SIGNED: Codec<number> = {
-  wire: VARINT,
-  fromBytes: (source) => source.readVarint(true),
-  fromJson: numberFrom,
-};
 /** A message that is only counted. */
 const SKIPPED: Codec<undefined> = {
   wire: BYTES,
@@ -100,18 +92,13 @@ const SKIPPED: Codec<undefined> = {
   fromJson: () => undefined,
 };
 
-/** A series without its labels. */
-interface Series {
-  readonly samples?: readonly { value?: number | null; timestamp?: number; start?: number }[];
-  readonly histograms?: readonly undefined[];
-}
 const samples = list(
   "samples",
-  new Message({ 1: one("value", VALUE), 2: one("timestamp", SIGNED), 3: one("start", SIGNED) }),
+  new Message({ 1: one("value", VALUE), 2: one("timestamp", INT), 3: one("start", INT) }),
 );
 
 /** `prometheus.WriteRequest`. */
-const FIRST = new Message<{ series?: readonly (Series & { labels?: Readonly<Record<string, string>> })[] }>({
+const FIRST = new Message({
   1: list(
     "series",
     new Message({ 1: entries("labels", TEXT), 2: samples, 4: list("histograms", SKIPPED) }),
@@ -119,12 +106,13 @@ const FIRST = new Message<{ series?: readonly (Series & { labels?: Readonly<Reco
 });
 
 /** `io.prometheus.write.v2.Request`, whose labels are numbers of texts that may come after them. */
-const SECOND = new Message<
-  { symbols?: readonly string[]; series?: readonly (Series & { refs?: readonly number[] })[] }
->({
+const SECOND = new Message({
   4: list("symbols", TEXT),
-  5: list("series", new Message({ 1: list("refs", UNSIGNED), 2: samples, 3: list("histograms", SKIPPED) })),
+  5: list("series", new Message({ 1: list("refs", UINT), 2: samples, 3: list("histograms", SKIPPED) })),
 });
+
+/** A series without its labels. */
+type Series = Omit<NonNullable<Decoded<typeof FIRST>["series"]>[number], "labels">;
 
 /** Reads a request, decompressed. */
 export function readWriteRequest(bytes: Uint8Array, version: 1 | 2): WriteRequest {
