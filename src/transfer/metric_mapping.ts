@@ -40,3 +40,16 @@ export interface MetricField extends Term {
   /** True if the field is true or false: true for a value with any of these bits. */
   readonly bits?: number;
 }
+
+/** Makes the function that describes fields of a dataset. */
+export function fieldsOf(
+  dataset: DatasetName,
+  common: Partial<Term> = {},
+): (field: string, term: Term, more?: Partial<MetricField>) => MetricField {
+  return (field, term, more) => ({ dataset, field, ...common, ...term, ...more });
+}
+
+/** Counters whose growth per second counts. */
+export function rate(...metrics: readonly string[]): Term {
+  return { metrics, counter: "rate" };
+}

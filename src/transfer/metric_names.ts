@@ -6,7 +6,7 @@
  */
 import type { DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
-import type { MetricField } from "./metric_mapping.ts";
+import { fieldsOf, type MetricField, rate } from "./metric_mapping.ts";
 import { OTEL_FIELDS } from "./otel_metric_names.ts";
 
 /** Names of labels, each also as exporters to Prometheus write it. */
@@ -76,9 +76,12 @@ export const LABELS: Readonly<Record<string, string>> = {
 
 const MIB = 1_048_576;
 
-function device(field: string, metric: string, more: Partial<MetricField> = {}): MetricField {
-  return { dataset: "device_metrics", field, metrics: [metric], by: "max", ...more };
-}
+const system = fieldsOf("system_metrics");
+const devices = fieldsOf("device_metrics", { by: "max" });
+const service = fieldsOf("service_metrics");
+const usage = fieldsOf("usage_records", { counter: "increase" });
+const device = (field: string, metric: string, more?: Partial<MetricField>): MetricField =>
+  devices(field, { metrics: [metric] }, more);
 
 /** dcgm-exporter. */
 const DCGM: readonly MetricField[] = [
@@ -112,123 +115,67 @@ const TRITON: readonly MetricField[] = [
   device("memoryTotal", "nv_gpu_memory_total_bytes"),
   device("powerConsumption", "nv_gpu_power_usage"),
   device("energyConsumption", "nv_energy_consumption"),
-  {
-    dataset: "service_metrics",
-    field: "requestRate",
-    metrics: ["nv_inference_request_success", "nv_inference_request_failure"],
-    counter: "rate",
-  },
-  {
-    dataset: "service_metrics",
-    field: "responseTime",
-    metrics: ["nv_inference_request_duration_us"],
-    counter: "rate",
-    over: { metrics: ["nv_inference_request_success"], counter: "rate" },
+  service("requestRate", rate("nv_inference_request_success", "nv_inference_request_failure")),
+  service("responseTime", rate("nv_inference_request_duration_us"), {
+    over: rate("nv_inference_request_success"),
     scale: 0.001,
-  },
-  {
-    dataset: "service_metrics",
-    field: "successRate",
-    metrics: ["nv_inference_request_success"],
-    counter: "rate",
-    over: { metrics: ["nv_inference_request_success", "nv_inference_request_failure"], counter: "rate" },
+  }),
+  service("successRate", rate("nv_inference_request_success"), {
+    over: rate("nv_inference_request_success", "nv_inference_request_failure"),
     scale: 100,
-  },
+  }),
 ];
 
 /** vLLM. Its prefix cache counts in tokens. */
 const VLLM: readonly MetricField[] = [
-  {
-    dataset: "service_metrics",
-    field: "requestRate",
-    metrics: ["vllm:request_success_total"],
-    counter: "rate",
-  },
-  {
-    dataset: "service_metrics",
-    field: "responseTime",
-    metrics: ["vllm:e2e_request_latency_seconds_sum"],
-    counter: "rate",
-    over: { metrics: ["vllm:e2e_request_latency_seconds_count"], counter: "rate" },
+  service("requestRate", rate("vllm:request_success_total")),
+  service("responseTime", rate("vllm:e2e_request_latency_seconds_sum"), {
+    over: rate("vllm:e2e_request_latency_seconds_count"),
     scale: 1_000,
-  },
-  ...([
-    ["inputTokens", "vllm:prompt_tokens_total"],
-    ["outputTokens", "vllm:generation_tokens_total"],
-    ["cacheReadTokens", "vllm:prefix_cache_hits_total"],
-    ["requests", "vllm:request_success_total"],
-  ] as const).map(([field, metric]): MetricField => ({
-    dataset: "usage_records",
-    field,
-    metrics: [metric],
-    counter: "increase",
-  })),
+  }),
+  usage("inputTokens", { metrics: ["vllm:prompt_tokens_total"] }),
+  usage("outputTokens", { metrics: ["vllm:generation_tokens_total"] }),
+  usage("cacheReadTokens", { metrics: ["vllm:prefix_cache_hits_total"] }),
+  usage("requests", { metrics: ["vllm:request_success_total"] }),
 ];
-
-const NETWORK = ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"];
 
 /** node_exporter. */
 const NODE_EXPORTER: readonly MetricField[] = [
-  {
-    dataset: "system_metrics",
-    field: "cpuUsage",
-    metrics: ["node_cpu_seconds_total"],
+  system("cpuUsage", rate("node_cpu_seconds_total"), {
     where: { mode: "idle" },
-    counter: "rate",
     by: "avg",
     isComplement: true,
     scale: 100,
-  },
-  {
-    dataset: "system_metrics",
-    field: "memoryUsage",
-    metrics: ["node_memory_MemAvailable_bytes"],
+  }),
+  system("memoryUsage", { metrics: ["node_memory_MemAvailable_bytes"] }, {
     over: { metrics: ["node_memory_MemTotal_bytes"] },
     isComplement: true,
     scale: 100,
-  },
-  {
-    dataset: "system_metrics",
-    field: "diskUsage",
-    metrics: ["node_filesystem_avail_bytes"],
-    where: { mountpoint: "/" },
-    by: "max",
+  }),
+  system("diskUsage", { metrics: ["node_filesystem_avail_bytes"], where: { mountpoint: "/" }, by: "max" }, {
     over: { metrics: ["node_filesystem_size_bytes"], where: { mountpoint: "/" }, by: "max" },
     isComplement: true,
     scale: 100,
-  },
-  {
-    dataset: "system_metrics",
-    field: "networkIo",
-    metrics: NETWORK,
+  }),
+  system("networkIo", rate("node_network_receive_bytes_total", "node_network_transmit_bytes_total"), {
     except: { device: "lo" },
-    counter: "rate",
     scale: 1e-6,
-  },
-  { dataset: "system_metrics", field: "temperature", metrics: ["node_hwmon_temp_celsius"], by: "max" },
-  {
-    dataset: "system_metrics",
-    field: "activeConnections",
-    metrics: ["node_netstat_Tcp_CurrEstab"],
-  },
+  }),
+  system("temperature", { metrics: ["node_hwmon_temp_celsius"], by: "max" }),
+  system("activeConnections", { metrics: ["node_netstat_Tcp_CurrEstab"] }),
 ];
 
 /**
  * Metrics that are named like a field of a record, such as `openfinops.system_metrics.cpu_usage`, in the unit of the
  * field: for programs that measure what no other metric says.
  */
-const OWN: readonly MetricField[] = Object.values(DATASETS).filter(({ name, key }) =>
-  key.length === 0 && Object.hasOwn(IDENTITY, name)
-)
+const OWN: readonly MetricField[] = Object.values(DATASETS)
+  .filter(({ name, key }) => key.length === 0 && Object.hasOwn(IDENTITY, name))
   .flatMap(({ name, columns }) =>
-    columns.filter(({ type }) => ["real", "integer", "boolean"].includes(type)).map((
-      column,
-    ): MetricField => ({
-      dataset: name,
-      field: column.field,
-      metrics: [`openfinops.${name}.${column.name}`, `openfinops_${name}_${column.name}`],
-      by: "avg",
-    }))
+    columns.filter(({ type }) => ["real", "integer", "boolean"].includes(type)).map((column) => {
+      const metrics = [`openfinops.${name}.${column.name}`, `openfinops_${name}_${column.name}`];
+      return fieldsOf(name)(column.field, { metrics, by: "avg" });
+    })
   );
 
 /** All known metrics. Of two rows for a field the later one counts, where a target has its metrics. */

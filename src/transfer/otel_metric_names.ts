@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { MetricField, Term } from "./metric_mapping.ts";
+import { fieldsOf, type MetricField, rate, type Term } from "./metric_mapping.ts";
 
 /** Ends of names in Prometheus by unit. */
 const UNITS: Readonly<Record<string, string>> = {
@@ -23,10 +23,7 @@ function names(name: string, unit = "", part: "" | "_sum" | "_count" | "_bucket"
 }
 
 const gauge = (name: string, unit?: string): Term => ({ metrics: names(name, unit) });
-const counter = (name: string, unit?: string): Term => ({
-  metrics: names(name, unit, "_total"),
-  counter: "rate",
-});
+const counter = (name: string, unit?: string): Term => rate(...names(name, unit, "_total"));
 
 /** Attributes by their current name, the one of the Collector's receivers, and both as Prometheus has them. */
 const CPU_MODE = "cpu.mode|cpu_mode|system.cpu.state|state";
@@ -37,9 +34,7 @@ const INTERFACE = "network.interface.name|network_interface_name|system.device|d
 const CONNECTION = "network.connection.state|network_connection_state|state";
 const HARDWARE = "hw.type|hw_type";
 
-function system(field: string, term: Term, more: Partial<MetricField> = {}): MetricField {
-  return { dataset: "system_metrics", field, ...term, ...more };
-}
+const system = fieldsOf("system_metrics");
 
 /** `system.*` of the host, and `k8s.node.*` of the kubelet. */
 const SYSTEM: readonly MetricField[] = [
@@ -108,9 +103,7 @@ const SYSTEM: readonly MetricField[] = [
   ),
 ];
 
-function gpu(field: string, metric: Term, more: Partial<MetricField> = {}): MetricField {
-  return { dataset: "device_metrics", field, by: "max", ...metric, ...more };
-}
+const gpu = fieldsOf("device_metrics", { by: "max" });
 
 /** `hw.gpu.*`, and what `hw.*` has of GPUs. The memory in use is no time of access, which `memoryUtilization` is. */
 const GPU: readonly MetricField[] = [
@@ -124,16 +117,14 @@ const GPU: readonly MetricField[] = [
   gpu("energyConsumption", { metrics: names("hw.energy", "J", "_total") }, { where: { [HARDWARE]: "gpu" } }),
 ];
 
-function service(field: string, term: Term, more: Partial<MetricField> = {}): MetricField {
-  return { dataset: "service_metrics", field, ...term, ...more };
-}
+const service = fieldsOf("service_metrics");
 
 /** Histograms of requests, in seconds. */
 function requests(name: string): readonly MetricField[] {
-  const count: Term = { metrics: names(name, "s", "_count"), counter: "rate" };
+  const count: Term = rate(...names(name, "s", "_count"));
   return [
     service("requestRate", count),
-    service("responseTime", { metrics: names(name, "s", "_sum"), counter: "rate" }, {
+    service("responseTime", rate(...names(name, "s", "_sum")), {
       over: count,
       scale: 1_000,
     }),
@@ -162,15 +153,13 @@ const SERVICE: readonly MetricField[] = [
 
 const TOKEN_TYPE = "gen_ai.token.type|gen_ai_token_type";
 
-function usage(field: string, metrics: readonly string[], more: Partial<MetricField> = {}): MetricField {
-  return { dataset: "usage_records", field, metrics, counter: "increase", ...more };
-}
+const usage = fieldsOf("usage_records", { counter: "increase" });
 
 /** Tokens and calls of models. */
 const GEN_AI: readonly MetricField[] = [
-  usage("requests", names("gen_ai.client.operation.duration", "s", "_count")),
+  usage("requests", { metrics: names("gen_ai.client.operation.duration", "s", "_count") }),
   ...([["inputTokens", "input"], ["outputTokens", "output|completion"]] as const).map(([field, type]) =>
-    usage(field, names("gen_ai.client.token.usage", "", "_sum"), { where: { [TOKEN_TYPE]: type } })
+    usage(field, { metrics: names("gen_ai.client.token.usage", "", "_sum"), where: { [TOKEN_TYPE]: type } })
   ),
   ...Object.entries({
     inputTokens: "input_tokens",
@@ -178,7 +167,9 @@ const GEN_AI: readonly MetricField[] = [
     cacheReadTokens: "cache_read.input_tokens",
     cacheWriteTokens: "cache_write.input_tokens",
     reasoningTokens: "reasoning.output_tokens",
-  }).map(([field, name]) => usage(field, names(`gen_ai.client.inference.usage.${name}`, "", "_total"))),
+  }).map(([field, name]) =>
+    usage(field, { metrics: names(`gen_ai.client.inference.usage.${name}`, "", "_total") })
+  ),
 ];
 
 /** All metrics of the conventions that have a field. */
