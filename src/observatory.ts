@@ -8,6 +8,7 @@ import type { CostAggregateQuery, UsageRecordsAggregateQuery } from "./aggregati
 import type { ReadOptions } from "./backends/backend.ts";
 import type { PersistenceConfig } from "./config.ts";
 import type { DatasetHandle, SinkOptions } from "./dataset_handle.ts";
+import type { ObservabilityHub } from "./hub.ts";
 import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomalies.ts";
 import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
@@ -28,6 +29,7 @@ import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { CostAnomaly } from "./records/anomaly.ts";
 import type { Budget } from "./records/budget.ts";
 import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost_entry.ts";
+import type { DatasetName } from "./records/dataset.ts";
 import type { CostEntriesQuery, UsageRecordsQuery } from "./records/query.ts";
 import { type UsageRecord, type UsageRecordInput, usageRecords } from "./records/usage_record.ts";
 import {
@@ -460,4 +462,18 @@ export class CostObservatory implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#store.dispose();
   }
+}
+
+/** Returns the handle of each dataset, to add records that are checked when they are added. */
+export function handlesOf(
+  { hub, costs }: { hub: ObservabilityHub; costs: CostObservatory },
+): Readonly<Record<DatasetName, Pick<DatasetHandle<unknown, never>, "add" | "append">>> {
+  return {
+    system_metrics: hub.systemMetrics,
+    service_metrics: hub.serviceMetrics,
+    device_metrics: hub.deviceMetrics,
+    metric_points: hub.metricPoints,
+    usage_records: costs.usage,
+    cost_entries: costs.entries,
+  };
 }

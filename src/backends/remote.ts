@@ -4,7 +4,7 @@ import type { AggregateRow } from "../records/aggregation.ts";
 import type { DatasetName } from "../records/dataset.ts";
 import type { Backend, BackendStats, ProbeReport } from "./backend.ts";
 import { MemoryDocuments } from "./memory/documents.ts";
-import { type ConnectionOptions, RemoteConnection } from "./remote/connection.ts";
+import { type ConnectionOptions, reasonOf, RemoteConnection } from "./remote/connection.ts";
 import { foreignAnswer, readObject, remoteFailure, signOf } from "./remote/failures.ts";
 
 /** Paths of the datasets below `/api/v1/`. */
@@ -29,8 +29,6 @@ export interface RemoteOptions extends ConnectionOptions {
 
 /** Longest `Retry-After` that is honored, in milliseconds. */
 const MAX_RETRY_AFTER_MS = 300_000;
-/** Most characters of an answer in an error message. */
-const MAX_REASON = 200;
 
 /** Answer of the server to records, or its error. */
 interface IngestAnswer {
@@ -188,21 +186,14 @@ export class RemoteBackend implements Backend {
     if (wait !== undefined) this.#notBefore = performance.now() + wait;
     // An earlier attempt may have stored the whole: parts of it would be stored again under other keys.
     if (status === 413 && this.#uncertain.has(id)) {
-      {
-        return this.#unexpected(response, answer, "the request is too large");
-      }
+      return this.#unexpected(response, answer, "the request is too large");
     }
     if (status >= 500) this.#uncertain.add(id);
-    return remoteFailure({
-      operation: "write to",
-      name: this.location,
-      sign: `${status} `,
-      reason: `status ${status}${wordsOf(answer.error?.message)}`,
-    });
+    return this.#connection.refusal(response, "write to", answer.error?.message);
   }
 
   #unexpected({ status }: Response, { error }: IngestAnswer, problem: string): BackendError {
-    const reason = `status ${status}${wordsOf(error?.message)}`;
+    const reason = reasonOf(status, error?.message);
     return new BackendError(
       `Cannot write to ${this.location}: ${problem} (${reason}). See the log of the server, or update it.`,
       { code: "SERVER_UNSUPPORTED", operation: "write to", kind: "operator" },
@@ -230,11 +221,6 @@ export class RemoteBackend implements Backend {
     clearTimeout(timer);
     signal.throwIfAborted();
   }
-}
-
-/** Text of an answer after its status. */
-function wordsOf(message: unknown): string {
-  return typeof message === "string" ? `: ${message.slice(0, MAX_REASON)}` : "";
 }
 
 /** Encodes records as gzipped NDJSON. */

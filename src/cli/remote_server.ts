@@ -77,11 +77,7 @@ function readConnection(
   const { token, from } = readToken();
   const isLocal = /^(localhost|127\..*|\[::1\])$/.test(url.hostname);
   return {
-    options: {
-      url,
-      token,
-      caCerts: readCaCerts(given),
-    },
+    options: { url, token, caCerts: readCaCerts(given) },
     tokenFrom: from,
     isExposed: from !== "no token" && url.protocol === "http:" && !isLocal,
   };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CostObservatory } from "../observatory.ts";
+import { type CostObservatory, handlesOf } from "../observatory.ts";
 import type { ObservabilityHub } from "../hub.ts";
 import { messageOf } from "../errors.ts";
 import { readMetricFields } from "../transfer/metric_fields.ts";
@@ -47,14 +47,7 @@ export async function addRecords(
     add: (accepted: Promise<void>) => Promise<void>;
   },
 ): Promise<void> {
-  const handles = {
-    system_metrics: hub.systemMetrics,
-    service_metrics: hub.serviceMetrics,
-    device_metrics: hub.deviceMetrics,
-    metric_points: hub.metricPoints,
-    usage_records: costs.usage,
-    cost_entries: costs.entries,
-  };
+  const handles = handlesOf({ hub, costs });
   for (const { dataset, record } of records) await add(handles[dataset].add(record as never));
 }
 

@@ -26,6 +26,7 @@ import { acceptAggregation, acceptBackendQuery } from "../backends/remote/reques
 import { readName } from "../query/option_values.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
+import type { RecordQuery } from "../records/query.ts";
 import { FOCUS_KINDS } from "../transfer/focus_documents.ts";
 import { UNMAPPED_POINTS } from "../transfer/unmapped_points.ts";
 import { begun } from "./answers.ts";
@@ -68,9 +69,8 @@ export const BACKEND_ROUTES: readonly Route[] = [
     answer: { ...LINES, schema: { type: "object" } },
     async handle(asked, resources) {
       const { dataset, query } = await readRequest(asked);
-      const limited = ofTenant(dataset, acceptBackendQuery(dataset, query), asked.tenant);
       const backend = await committed(resources);
-      const pages = await begun(backend.read(dataset, limited, { signal: asked.signal }));
+      const pages = await begun(backend.read(dataset, query, { signal: asked.signal }));
       return new Response(ReadableStream.from(linesOf(pages)), {
         headers: { "content-type": LINES.types[0] },
       });
@@ -85,10 +85,9 @@ export const BACKEND_ROUTES: readonly Route[] = [
     answer: jsonBody("Rows"),
     async handle(asked, resources) {
       const { dataset, query, aggregation } = await readRequest(asked);
-      const limited = ofTenant(dataset, acceptBackendQuery(dataset, query), asked.tenant);
       const accepted = acceptAggregation(dataset, aggregation);
       const backend = await committed(resources);
-      const rows = await backend.aggregate(dataset, limited, accepted, { signal: asked.signal });
+      const rows = await backend.aggregate(dataset, query, accepted, { signal: asked.signal });
       return Response.json({ rows });
     },
   },
@@ -120,12 +119,14 @@ export const BACKEND_ROUTES: readonly Route[] = [
   },
 ];
 
+/** Reads the dataset, the query of the tenant, and an aggregation that is not checked. */
 async function readRequest(
   asked: RouteRequest,
-): Promise<{ dataset: Dataset<unknown>; query?: unknown; aggregation?: unknown }> {
-  const { dataset, ...rest } = await readJson(asked) as Record<string, unknown>;
+): Promise<{ dataset: Dataset<unknown>; query: RecordQuery; aggregation: unknown }> {
+  const { dataset: name, query, aggregation } = await readJson(asked) as Record<string, unknown>;
   const names = Object.keys(DATASETS) as (keyof typeof DATASETS)[];
-  return { ...rest, dataset: DATASETS[readName("dataset", String(dataset), names)] };
+  const dataset: Dataset<unknown> = DATASETS[readName("dataset", String(name), names)];
+  return { dataset, query: ofTenant(dataset, acceptBackendQuery(dataset, query), asked.tenant), aggregation };
 }
 
 /** Each page as a line of JSON. The last line says that it is the last: a connection may break without a sign. */

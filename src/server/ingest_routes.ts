@@ -5,9 +5,10 @@
  */
 import type { AppendOptions, AppendReport } from "../dataset_handle.ts";
 import { type ErrorCode, ValidationError } from "../errors.ts";
+import { handlesOf } from "../observatory.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { readCount } from "../query/option_values.ts";
-import type { Dataset, DatasetName } from "../records/dataset.ts";
+import type { Dataset } from "../records/dataset.ts";
 import { NEVER_DELIVERED } from "../transfer/cost_sources.ts";
 import { answerOnce, type StoredAnswer } from "./answered_requests.ts";
 import { API_DATASETS } from "./datasets.ts";
@@ -90,11 +91,11 @@ export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(
   },
   handle: (asked, resources) =>
     answerOnce(asked, resources, async (requestId) => {
-      const take = handleOf(resources, dataset.name);
+      const handle = handlesOf(resources)[dataset.name];
       return await store(asked, resources, {
         dataset,
         maxErrors: readParameters(asked.url, PARAMETERS, { read: readErrors }),
-        take: (records, options) => take(records, { ...options, requestId }),
+        take: (records, options) => handle.append(records as never[], { ...options, requestId }),
       });
     }),
 }));
@@ -106,20 +107,6 @@ function readErrors(given: Arguments): number {
 }
 
 type Take = (records: readonly unknown[], options: AppendOptions) => Promise<AppendReport>;
-
-/** The `append` of a dataset. */
-function handleOf({ hub, costs }: ServerResources, name: DatasetName): Take {
-  const handles = {
-    system_metrics: hub.systemMetrics,
-    service_metrics: hub.serviceMetrics,
-    device_metrics: hub.deviceMetrics,
-    metric_points: hub.metricPoints,
-    usage_records: costs.usage,
-    cost_entries: costs.entries,
-  };
-  const handle = handles[name];
-  return (records, options) => handle.append(records as never[], options);
-}
 
 /** Stores the records of a body, and reports those that were refused. */
 async function store(

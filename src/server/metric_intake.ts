@@ -1,9 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
-import type { DatasetHandle } from "../dataset_handle.ts";
 import { ValidationError } from "../errors.ts";
 import type { ObservabilityHub } from "../hub.ts";
-import type { CostObservatory } from "../observatory.ts";
-import type { DatasetName } from "../records/dataset.ts";
+import { type CostObservatory, handlesOf } from "../observatory.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { CounterReadings } from "../transfer/counter_readings.ts";
 import type { MetricField } from "../transfer/metric_mapping.ts";
@@ -90,7 +88,7 @@ export class MetricIntake {
   readonly #timer: ReturnType<typeof setInterval>;
   /** True if spans are usage. */
   readonly takesSpans: boolean;
-  readonly #handles: Readonly<Partial<Record<DatasetName, Pick<DatasetHandle<unknown, never>, "append">>>>;
+  readonly #handles: ReturnType<typeof handlesOf>;
   readonly #backend: Backend;
   readonly #mapper: SampleMapper;
   readonly #keeper: PointKeeper;
@@ -106,13 +104,7 @@ export class MetricIntake {
     { hub, costs, backend }: { hub: ObservabilityHub; costs: CostObservatory; backend: Backend },
     { usageFrom = ["spans"], fields = METRIC_FIELDS, keep = [] }: MetricIntakeOptions = {},
   ) {
-    this.#handles = {
-      system_metrics: hub.systemMetrics,
-      service_metrics: hub.serviceMetrics,
-      device_metrics: hub.deviceMetrics,
-      metric_points: hub.metricPoints,
-      usage_records: costs.usage,
-    };
+    this.#handles = handlesOf({ hub, costs });
     this.#backend = backend;
     this.#timer = setInterval(() => this.#save(), SAVE_MS);
     Deno.unrefTimer(this.#timer);
@@ -190,7 +182,7 @@ export class MetricIntake {
     const timeout = AbortSignal.timeout(MAX_WAIT_MS);
     const records = run.map(({ record }) => withTenant(record, map, tenant));
     try {
-      const { refused } = await this.#handles[dataset]!.append(records as never[], {
+      const { refused } = await this.#handles[dataset].append(records as never[], {
         requestId: id,
         position,
         signal: AbortSignal.any([signal, timeout]),

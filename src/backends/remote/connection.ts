@@ -17,6 +17,14 @@ export interface ConnectionOptions {
   readonly probeMs?: number;
 }
 
+/** Most characters of an answer in an error message. */
+const MAX_REASON = 300;
+
+/** Status of an answer, and the message of its error where it has one. */
+export function reasonOf(status: number, message: unknown): string {
+  return `status ${status}${typeof message === "string" ? `: ${message.slice(0, MAX_REASON)}` : ""}`;
+}
+
 /** Requests to a server. */
 export class RemoteConnection {
   /** URL without user, password and query, for messages. */
@@ -99,6 +107,16 @@ export class RemoteConnection {
     };
     const timer = setInterval(() => probe().catch((error) => vanished.abort(error)), this.#probeMs);
     return { signal: vanished.signal, [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
+  /** Creates the error for an answer of another status, with what the server said. */
+  refusal({ status }: Response, operation: string, message: unknown): BackendError {
+    return remoteFailure({
+      operation,
+      name: this.location,
+      sign: `${status} `,
+      reason: reasonOf(status, message),
+    });
   }
 
   /** Ends requests that are under way. */

@@ -11,11 +11,8 @@ import type { RecordQuery } from "../../records/query.ts";
 import type { Backend, BackendStats, DocumentStore, ProbeReport, ReadOptions } from "../backend.ts";
 import type { StoredDocument } from "../stored_document.ts";
 import { type ConnectionOptions, RemoteConnection } from "./connection.ts";
-import { foreignAnswer, remoteFailure } from "./failures.ts";
+import { foreignAnswer, readObject } from "./failures.ts";
 import { toBackendQuery } from "./request.ts";
-
-/** Most characters of an answer in an error message. */
-const MAX_REASON = 300;
 
 /** A line of the answer to a read. */
 interface ReadLine {
@@ -131,9 +128,8 @@ export class RemoteReader implements Backend {
     const signal = AbortSignal.any(signals.filter((signal) => signal !== undefined));
     const response = await this.#connection.send(path, { ...request, signal }, { operation: "read" });
     if (response.ok) return response;
-    const words = wordsOf(await response.text().catch(() => ""));
-    const reason = `status ${response.status}${words && `: ${words.slice(0, MAX_REASON)}`}`;
-    throw remoteFailure({ operation: "read", name: this.location, sign: `${response.status} `, reason });
+    const { error } = readObject(await response.text().catch(() => "")) as { error?: { message?: unknown } };
+    throw this.#connection.refusal(response, "read", error?.message);
   }
 
   #refuse(): Promise<never> {
@@ -144,15 +140,6 @@ export class RemoteReader implements Backend {
         kind: "operator",
       }),
     );
-  }
-}
-
-/** The message of an error of the server; empty where the answer is another, as that of a proxy. */
-function wordsOf(text: string): string {
-  try {
-    return String(JSON.parse(text).error.message);
-  } catch {
-    return "";
   }
 }
 
