@@ -319,6 +319,14 @@ Deno.test("POST takes costs into the spool while the database cannot be read", a
   assertEquals((await post(server, "costs", JSON.stringify(costEntry({ entryId: "a" })))).status, 202);
 });
 
+Deno.test("POST answers with the length of the body and not in chunks, also an error", async () => {
+  await using server = await openServer();
+  for (const body of [JSON.stringify(metrics(1)), "{"]) {
+    const { headers, text } = await post(server, "system-metrics", body);
+    assertEquals(headers.get("content-length"), String(text.length));
+  }
+});
+
 Deno.test("POST keeps every digit of an amount and takes no delivery", async () => {
   await using server = await openServer();
   const cost = JSON.stringify(costEntry({ entryId: "a" })).replace(

@@ -58,7 +58,7 @@ export class BatchStream<T> extends TransformStream<readonly T[], readonly T[]> 
         `BatchStream: intervalMs must be from 0 to ${MAX_TIMER_MS}, not ${intervalMs}.`,
       );
     }
-    let held: readonly T[] = [];
+    let held: T[] = [];
     let bytes = 0;
     let timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -74,7 +74,9 @@ export class BatchStream<T> extends TransformStream<readonly T[], readonly T[]> 
 
     super({
       transform(arrivals, controller) {
-        held = held.length === 0 ? arrivals : held.concat(arrivals);
+        // Not concat(): single arrivals would copy all that is held each time.
+        if (held.length === 0) held = arrivals.slice();
+        else for (const record of arrivals) held.push(record);
         let isDue = arrivals.length === 0 || held.length >= size;
         if (!isDue && maxBytes < Infinity) {
           for (const record of arrivals) bytes += byteLength(record);

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { REQUEST_HOURS } from "../pipeline/members.ts";
 import { HOUR_MS } from "../records/calendar.ts";
-import { RequestError } from "./problems.ts";
+import { jsonResponse, RequestError } from "./problems.ts";
 import type { RouteRequest, ServerResources } from "./route.ts";
 
 /** The most answers that are kept, and the most characters of all of them. */
@@ -53,9 +53,7 @@ export async function answerOnce(
   const requestId = hashOf([id, body]);
   const { answer, isRepeated } = kept.answer(id, body, () => store(requestId));
   const { status, body: text } = await answer;
-  const headers = new Headers({ "content-type": "application/json" });
-  if (isRepeated) headers.set("idempotency-replayed", "true");
-  return new Response(text, { status, headers });
+  return jsonResponse(text, { status, headers: isRepeated ? { "idempotency-replayed": "true" } : {} });
 }
 
 /** The id of a request, from `Idempotency-Key` or its content. Tenants and paths do not share keys. */

@@ -7,7 +7,7 @@ import { Hono } from "hono";
 import type { Access } from "./access.ts";
 import { type BodyAccount, readBody, streamBody } from "./body.ts";
 import { Capacity, DEFAULT_LIMITS, type Limits, RateLimiter } from "./limits.ts";
-import { codeOf, problem, RequestError } from "./problems.ts";
+import { codeOf, isWhole, problem, RequestError } from "./problems.ts";
 import { type AnsweredRequest, RequestMetrics } from "./request_metrics.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 import { ROUTES } from "./routes.ts";
@@ -123,9 +123,9 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
   };
 }
 
-/** Keeps a place until the body of a response was read, has failed, or is canceled. */
+/** Keeps a place until the body of a response was read, has failed, or is canceled; not for one that is whole. */
 function untilRead(response: Response, place: Disposable): Response {
-  const reader = response.body?.getReader();
+  const reader = isWhole(response) ? undefined : response.body?.getReader();
   const end = () => place[Symbol.dispose]();
   if (!reader) {
     end();

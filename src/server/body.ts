@@ -54,7 +54,7 @@ export async function readBody(
 }
 
 /** Reads a body as it arrives, as {@linkcode readBody} does. */
-export async function* streamBody(
+export function streamBody(
   chunks: AsyncIterable<Uint8Array>,
   headers: Headers,
   { maxBodyBytes, bodyTimeoutMs }: BodyLimits,
@@ -63,8 +63,11 @@ export async function* streamBody(
   const encoding = readEncoding(headers, own);
   const declared = Number(headers.get("content-length") ?? 0);
   if (declared > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
-  const sent = bounded(beforeDeadline(chunks, bodyTimeoutMs), maxBodyBytes, "sent");
-  if (encoding === undefined) return yield* sent;
+  const sent = receive(chunks, { maxBodyBytes, bodyTimeoutMs });
+  return encoding === undefined ? sent : bounded(decoded(sent, encoding), maxBodyBytes);
+}
+
+async function* decoded(sent: AsyncIterable<Uint8Array>, encoding: Encoding): AsyncGenerator<Uint8Array> {
   let failure: unknown;
   const source = ReadableStream.from((async function* () {
     try {
@@ -75,25 +78,29 @@ export async function* streamBody(
     }
   })());
   try {
-    yield* bounded(decompress(source, encoding), maxBodyBytes, "decompressed");
-  } catch (error) {
-    throw failure ?? (error instanceof RequestError ? error : notValid(encoding));
+    yield* decompress(source, encoding);
+  } catch {
+    throw failure ?? notValid(encoding);
   }
 }
 
-async function* beforeDeadline(
+/** Reads a body within its limits of bytes and time. */
+async function* receive(
   chunks: AsyncIterable<Uint8Array>,
-  timeoutMs: number,
+  { maxBodyBytes, bodyTimeoutMs }: BodyLimits,
 ): AsyncGenerator<Uint8Array> {
-  const end = performance.now() + timeoutMs;
+  const end = performance.now() + bodyTimeoutMs;
   const iterator = chunks[Symbol.asyncIterator]();
+  let length = 0;
   try {
     for (;;) {
       const left = Math.max(0, end - performance.now());
       const { done, value } = await withinLimit(iterator.next().catch(endedEarly), left, () => {
-        throw tooSlow(timeoutMs);
+        throw tooSlow(bodyTimeoutMs);
       });
       if (done) return;
+      length += value.length;
+      if (length > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");
       yield value;
     }
   } finally {
@@ -101,15 +108,11 @@ async function* beforeDeadline(
   }
 }
 
-async function* bounded(
-  chunks: AsyncIterable<Uint8Array>,
-  limit: number,
-  how: "sent" | "decompressed",
-): AsyncGenerator<Uint8Array> {
+async function* bounded(chunks: AsyncIterable<Uint8Array>, limit: number): AsyncGenerator<Uint8Array> {
   let length = 0;
   for await (const chunk of chunks) {
     length += chunk.length;
-    if (length > limit) throw tooLarge(limit, how);
+    if (length > limit) throw tooLarge(limit, "decompressed");
     yield chunk;
   }
 }

@@ -120,7 +120,7 @@ async function store(
   let accepted = 0;
   let refused = 0;
   const posted = await asked.body();
-  for await (const part of readRecords(dataset, posted, asked.request.headers.get("content-type"))) {
+  for (const part of readRecords(dataset, posted, asked.request.headers.get("content-type"))) {
     completeAll(part, complete);
     if (dataset.name === "cost_entries") await refuseDelivered(part, backend);
     const { first: position, inputs, lines, faults } = part;
@@ -208,14 +208,18 @@ function assertUndelivered({ noun: subject }: Dataset<unknown>, record: Record<s
  * @throws {RequestError} If they are not durable in time. Some may be stored: a retry with the same key is safe.
  */
 async function within<T>(ms: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const timeout = AbortSignal.timeout(ms);
+  // Not `AbortSignal.timeout()`: each would stay in memory until its time is over.
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(), ms);
   try {
-    return await run(timeout);
+    return await run(timeout.signal);
   } catch (error) {
-    if (!timeout.aborted) throw error;
+    if (!timeout.signal.aborted) throw error;
     throw new RequestError(
       "The server cannot store records now: its buffer is full, or its database does not answer. Send the same request again.",
       { code: "SERVER_BUSY" },
     );
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -6,8 +6,8 @@
 import { describe, type ErrorCode, ValidationError } from "../errors.ts";
 import type { ColumnType, Dataset } from "../records/dataset.ts";
 import { parseTime } from "../records/time_text.ts";
-import { JsonStream } from "../transfer/json_stream.ts";
-import { type Line, LineStream } from "../transfer/line_stream.ts";
+import { JsonScanner } from "../transfer/json_stream.ts";
+import { type Line, LineScanner } from "../transfer/line_stream.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { keepDigits } from "../transfer/values.ts";
 import { RequestError } from "./problems.ts";
@@ -58,6 +58,7 @@ const OTHER_TYPES = new Set([
 /** Records that are parsed before they are stored: together they share one sync. */
 const PART_RECORDS = 5_000;
 const CHUNK_BYTES = 64 * 1_024;
+type Scanner = Pick<LineScanner, "scan" | "finish">;
 /** The start of a body in which its form is looked for. */
 const HEAD_BYTES = 2_000;
 /** A number that a float may not hold. Only amounts need more digits. */
@@ -68,16 +69,15 @@ const LONG_NUMBER = /[\d.]{16}/;
  *
  * @throws {RequestError} If the body has another type.
  */
-export async function* readRecords(
+export function* readRecords(
   dataset: Dataset<unknown>,
-  body: Uint8Array<ArrayBuffer>,
+  body: Uint8Array,
   contentType: string | null,
-): AsyncGenerator<PostedRecords> {
+): Generator<PostedRecords> {
   const convert = converter(dataset);
-  const lines = ReadableStream.from(chunksOf(body)).pipeThrough(formOf(body, contentType));
   let part = emptyPart(0);
   try {
-    for await (const page of lines) {
+    for (const page of scan(body, scannerOf(body, contentType))) {
       for (const line of page) {
         if (line.fault === undefined && line.text.trim() === "") continue;
         take(part, line, convert);
@@ -145,8 +145,8 @@ function refuseTime({ noun }: Dataset<unknown>, field: string, value: string): n
   throw new ValidationError({ subject: noun, field, value, expected });
 }
 
-/** Creates the stream that finds the records of a body. Parses lines separately if it can, so a bad one loses no other. */
-function formOf(body: Uint8Array, contentType: string | null): TransformStream<Uint8Array, Line[]> {
+/** Creates what finds the records of a body. Parses lines separately if it can, so a bad one loses no other. */
+function scannerOf(body: Uint8Array, contentType: string | null): Scanner {
   const [type] = (contentType ?? "").split(";").map((part) => part.trim().toLowerCase());
   const isLines = LINE_TYPES.has(type);
   if (!isLines && !OTHER_TYPES.has(type) && !/^application\/([\w.-]+\+)?json$/.test(type)) {
@@ -159,10 +159,13 @@ function formOf(body: Uint8Array, contentType: string | null): TransformStream<U
   }
   const head = new TextDecoder().decode(body.subarray(0, HEAD_BYTES)).replace(/^\uFEFF/, "").trimStart();
   const [start] = head.split("\n", 1);
-  const isSpread = start.startsWith("[") || /[{,:[]\s*$/.test(start);
-  return !isLines && isSpread ? new JsonStream() : new LineStream({ isQuoted: false });
+  const isSpread = start.startsWith("[") || /[{,:[]/.test(start.trimEnd().slice(-1));
+  return !isLines && isSpread ? new JsonScanner() : new LineScanner({ isQuoted: false });
 }
 
-function* chunksOf(body: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < body.length; at += CHUNK_BYTES) yield body.subarray(at, at + CHUNK_BYTES);
+function* scan(body: Uint8Array, scanner: Scanner): Generator<Line[]> {
+  for (let at = 0; at < body.length; at += CHUNK_BYTES) {
+    yield scanner.scan(body.subarray(at, at + CHUNK_BYTES));
+  }
+  yield scanner.finish();
 }

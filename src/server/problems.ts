@@ -73,11 +73,31 @@ export class RequestError extends Error {
 /** Errors in what a client has sent. */
 const INVALID = [RequestError, ValidationError, UsageError, TransferError, ConfigError] as const;
 
+/** Most bytes of a body that is sent at once. */
+const MAX_WHOLE_BYTES = 65_536;
+
+/** Creates a response with JSON whose length is known, so that it is sent at once and not as a stream. */
+export function jsonResponse(
+  text: string,
+  { status, headers = {} }: { status: number; headers?: Readonly<Record<string, string>> },
+): Response {
+  const body = new TextEncoder().encode(text);
+  const own = { "content-type": "application/json", "content-length": String(body.length) };
+  return new Response(body, { status, headers: { ...headers, ...own } });
+}
+
+/** Returns true if the body of a response is small and in memory. */
+export function isWhole({ headers }: Response): boolean {
+  const length = headers.get("content-length");
+  return length !== null && Number(length) <= MAX_WHOLE_BYTES;
+}
+
 /** Writes an error as `{ "error": { "code", "message" } }`. Hides the message of an unknown error: it may have a secret. */
 export function problem(error: unknown): Response {
   const { code, message, details = {}, headers = {} } = describeProblem(error);
   const status = STATUS[code] ?? (isInvalid(error) ? 400 : 500);
-  return withRetryAfter(Response.json({ error: { code, message, ...details } }, { status, headers }));
+  const text = JSON.stringify({ error: { code, message, ...details } });
+  return withRetryAfter(jsonResponse(text, { status, headers }));
 }
 
 /** Writes a problem in the form of another protocol. */
@@ -87,6 +107,7 @@ export async function restate(
 ): Promise<Response> {
   const { error } = await problem.json() as { error: { message: string } };
   const headers = new Headers(problem.headers);
+  headers.delete("content-length");
   headers.set("content-type", type);
   return withRetryAfter(new Response(write(error.message), { status, headers }));
 }

@@ -11,7 +11,7 @@ import type { AddressInfo } from "node:net";
 import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { App } from "./app.ts";
-import { problem, RequestError } from "./problems.ts";
+import { isWhole, problem, RequestError } from "./problems.ts";
 import { withinLimit } from "./time_limit.ts";
 import type { Certificate } from "./tls.ts";
 
@@ -88,6 +88,9 @@ const CONNECTION_LIMITS: ConnectionLimits = {
 
 /** Most bytes that are written at once: a slow client takes these within the limit, though not a large answer. */
 const PART_BYTES = 65_536;
+
+/** Events after which there may be more of a body, or no more. */
+const READ_EVENTS = ["readable", "end", "error", "close"] as const;
 
 /** Interval of checks for idle connections while closing, in milliseconds. */
 const IDLE_CHECK_MS = 50;
@@ -183,17 +186,16 @@ async function answer(
   },
 ): Promise<void> {
   const request = asRequest(incoming, signal);
-  const sent = incoming.iterator({ destroyOnReturn: false }); // the answer needs the connection
-  const response = request ? await app.fetch(request, sent) : problem(
+  const response = request ? await app.fetch(request, chunksOf(incoming)) : problem(
     new RequestError("The request line or a header is not valid. Correct it.", { code: "INVALID_REQUEST" }),
   );
-  for (const [name, value] of response.headers) outgoing.appendHeader(name, value);
+  response.headers.forEach((value, name) => outgoing.appendHeader(name, value));
   // The rest of a body that is not read would be taken for the next request.
   if (!incoming.complete) outgoing.setHeader("connection", "close");
   outgoing.writeHead(response.status);
-  const { body } = response;
-  if (body) {
-    for await (const chunk of body) {
+  if (isWhole(response)) outgoing.write(await response.bytes());
+  else if (response.body) {
+    for await (const chunk of response.body) {
       for (let at = 0; at < chunk.length && !signal.aborted; at += PART_BYTES) {
         const isFull = !outgoing.write(chunk.subarray(at, at + PART_BYTES));
         if (isFull) await taken("drain", { outgoing, signal, sendTimeout });
@@ -204,6 +206,24 @@ async function answer(
   if (!incoming.complete && !signal.aborted) await discardRest(incoming, signal);
   outgoing.end();
   if (!outgoing.writableFinished) await taken("finish", { outgoing, signal, sendTimeout });
+}
+
+/** Reads a body. Keeps the connection, which the answer needs, where that ends early. */
+async function* chunksOf(incoming: IncomingMessage): AsyncGenerator<Uint8Array> {
+  let wake = () => {};
+  const onChange = () => wake();
+  for (const event of READ_EVENTS) incoming.on(event, onChange);
+  try {
+    for (;;) {
+      const chunk: Uint8Array | null = incoming.read();
+      if (chunk) yield chunk;
+      else if (incoming.readableEnded) return;
+      else if (incoming.destroyed) throw incoming.errored ?? new Error("the connection was closed");
+      else await new Promise<void>((resolve) => wake = resolve);
+    }
+  } finally {
+    for (const event of READ_EVENTS) incoming.off(event, onChange);
+  }
 }
 
 /** Discards what a client still sends, for a while: most read no answer before they have sent all, or are reset. */
@@ -237,11 +257,12 @@ async function taken(
 /** Creates a request without its body; undefined if URL or headers are invalid. */
 function asRequest(incoming: IncomingMessage, signal: AbortSignal): Request | undefined {
   try {
-    const headers = new Headers();
     const { rawHeaders } = incoming;
-    for (let i = 0; i < rawHeaders.length; i += 2) headers.append(rawHeaders[i], rawHeaders[i + 1]);
+    const headers: [string, string][] = [];
+    for (let i = 0; i < rawHeaders.length; i += 2) headers.push([rawHeaders[i], rawHeaders[i + 1]]);
     // A target such as `//host` must not become another host.
-    const url = new URL(`http://${headers.get("host") || "localhost"}`);
+    const hosts = headers.filter(([name]) => name.toLowerCase() === "host").map(([, host]) => host);
+    const url = new URL(`http://${hosts.join() || "localhost"}`);
     const target = incoming.url ?? "/";
     if (!target.startsWith("/")) return undefined;
     return new Request(`${url.origin}${target}`, { method: incoming.method, headers, signal });

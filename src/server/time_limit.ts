@@ -1,5 +1,3 @@
-const OVER = Symbol("over");
-
 /**
  * Waits for work, but not longer than a limit. What the work does after that is ignored.
  *
@@ -7,18 +5,13 @@ const OVER = Symbol("over");
  * @param limitMs The limit, in milliseconds.
  * @param onLimit Gives the result, or throws, when the limit is over.
  */
-export async function withinLimit<T>(
+export function withinLimit<T>(
   work: Promise<T>,
   limitMs: number,
   onLimit: () => T | Promise<T>,
 ): Promise<T> {
-  const over = Promise.withResolvers<typeof OVER>();
-  const timer = setTimeout(() => over.resolve(OVER), limitMs);
-  work.catch(() => {});
-  try {
-    const result = await Promise.race([work, over.promise]);
-    return result === OVER ? onLimit() : result;
-  } finally {
-    clearTimeout(timer);
-  }
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => resolve(Promise.try(onLimit)), limitMs);
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

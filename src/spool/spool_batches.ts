@@ -139,8 +139,7 @@ export class SpoolBatches {
     const { work, journal, guard, isSynced } = this.#parts;
     return work.persist(async () => {
       const { segment } = await journal.append({ ...frame, time: Date.now() });
-      if (isSynced) await journal.sync();
-      await guard.check();
+      await guard.confirm({ isSynced });
       segment.pin();
       return segment;
     }, { isIntake: false });

@@ -30,6 +30,7 @@ export class SpoolFolder {
   /** Its path. */
   readonly path: string;
   #lock: Deno.FsFile;
+  #lockIdentity: string;
   #identity = "";
   #hasReserve = false;
 
@@ -49,11 +50,8 @@ export class SpoolFolder {
 
   /** True if the path of the folder leads to the lock that this process holds. */
   async isLocked(): Promise<boolean> {
-    const [held, found] = await Promise.all([
-      this.#lock.stat(),
-      Deno.stat(`${this.path}/lock`).catch(() => undefined),
-    ]);
-    return found !== undefined && identityOf(held) === identityOf(found);
+    const found = await Deno.stat(`${this.path}/lock`).catch(() => undefined);
+    return found !== undefined && identityOf(found) === this.#lockIdentity;
   }
 
   /**
@@ -67,6 +65,7 @@ export class SpoolFolder {
       const lock = await openLocked(this.path);
       this.#lock.close();
       this.#lock = lock;
+      this.#lockIdentity = identityOf(lock.statSync());
     }
     this.#hasReserve = false;
     const identity = identityOf(await Deno.stat(this.path));
@@ -78,6 +77,7 @@ export class SpoolFolder {
   private constructor(path: string, lock: Deno.FsFile) {
     this.path = path;
     this.#lock = lock;
+    this.#lockIdentity = identityOf(lock.statSync());
   }
 
   /** Moves a foreign entry aside that is in place of a file. */

@@ -53,6 +53,20 @@ export class SpoolGuard {
     throw new Error(`${lost} was removed, moved or changed while in use`);
   }
 
+  /**
+   * Makes sure that the disk has what was written, where it was written. Syncs and checks at the same time; both have ended
+   * when this rejects, so that nothing works on the files any more.
+   *
+   * @throws {Error} If either has failed.
+   */
+  async confirm({ isSynced }: { isSynced: boolean }): Promise<void> {
+    const ends = await Promise.allSettled([
+      isSynced ? this.#parts.journal.sync() : undefined,
+      this.check(),
+    ]);
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
+  }
+
   /** Writes again what a check has missed, if anything. */
   async restore(): Promise<void> {
     if (!this.#isDisplaced) return;

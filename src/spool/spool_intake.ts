@@ -137,8 +137,7 @@ export class SpoolIntake<T> {
     const first = this.#next;
     const frames = recordFrames({ first, records, time });
     const { segment, offset } = await journal.append(...frames);
-    if (isSynced) await journal.sync();
-    await guard.check();
+    await guard.confirm({ isSynced });
     this.#next += records.length;
     return { group: { first, records, bytes: frames.at(-1)!.payload.length, time, segment }, offset };
   }

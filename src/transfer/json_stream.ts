@@ -13,7 +13,7 @@ const [OPEN_LIST, CLOSE_LIST, OPEN, CLOSE] = [91, 93, 123, 125];
 export class JsonStream extends TransformStream<Uint8Array, Line[]> {
   /** Makes the stream. */
   constructor() {
-    const scanner = new Scanner();
+    const scanner = new JsonScanner();
     super({
       transform: (chunk, controller) => controller.enqueue(scanner.scan(chunk)),
       flush: (controller) => controller.enqueue(scanner.finish()),
@@ -21,7 +21,8 @@ export class JsonStream extends TransformStream<Uint8Array, Line[]> {
   }
 }
 
-class Scanner {
+/** Finds the objects of JSON, given in chunks. */
+export class JsonScanner {
   readonly #utf8 = new TextDecoder("utf-8", { fatal: true });
   readonly #lenient = new TextDecoder();
   /** Parts of the value that is not over, their bytes, and its first line. */
@@ -38,6 +39,7 @@ class Scanner {
   #isEscaped = false;
   #lines: Line[] = [];
 
+  /** The objects that end in this chunk. */
   scan(chunk: Uint8Array): Line[] {
     let from = 0;
     for (let at = 0; at < chunk.length; at++) {
@@ -71,7 +73,11 @@ class Scanner {
     return this.#take();
   }
 
-  /** @throws {TransferError} If an object or an array is not closed: what is missing is not known. */
+  /**
+   * The last object, if it ends with the file.
+   *
+   * @throws {TransferError} If an object or an array is not closed: what is missing is not known.
+   */
   finish(): Line[] {
     if (this.#depth > 0 || this.#isText || this.#lists > 0) {
       const line = this.#isValue ? this.#start : this.#line;

@@ -57,7 +57,7 @@ type State =
 export class LineStream extends TransformStream<Uint8Array, Line[]> {
   /** Makes the stream. */
   constructor(options: LineStreamOptions) {
-    const scanner = new Scanner(options);
+    const scanner = new LineScanner(options);
     super({
       transform(chunk, controller) {
         const lines = scanner.scan(chunk);
@@ -71,7 +71,8 @@ export class LineStream extends TransformStream<Uint8Array, Line[]> {
   }
 }
 
-class Scanner {
+/** Finds the lines of a file, given in chunks. */
+export class LineScanner {
   readonly #isQuoted: boolean;
   readonly #delimiter: number;
   readonly #maxBytes: number;
@@ -88,6 +89,7 @@ class Scanner {
   #firstEnd = -1;
   #lines: Line[] = [];
 
+  /** Makes a scanner that has seen nothing. */
   constructor({ isQuoted, delimiter = ",", maxBytes = MAX_LINE_BYTES }: LineStreamOptions) {
     this.#isQuoted = isQuoted;
     this.#delimiter = delimiter.charCodeAt(0);

@@ -82,22 +82,22 @@ export const ACCESS: readonly Mutation[] = [
   {
     name: "body-decompressed",
     file: "src/server/body.ts",
-    before: 'yield* bounded(decompress(source, encoding), maxBodyBytes, "decompressed");',
-    after: "yield* decompress(source, encoding);",
+    before: "bounded(decoded(sent, encoding), maxBodyBytes)",
+    after: "decoded(sent, encoding)",
     tests: ["server_test.ts: plain bodies"],
   },
   {
     name: "body-sent",
     file: "src/server/body.ts",
-    before: 'const sent = bounded(beforeDeadline(chunks, bodyTimeoutMs), maxBodyBytes, "sent");',
-    after: "const sent = beforeDeadline(chunks, bodyTimeoutMs);",
+    before: 'if (length > maxBodyBytes) throw tooLarge(maxBodyBytes, "sent");',
+    after: "",
     tests: ["server_test.ts: before it has sent all"],
   },
   {
     name: "body-time",
     file: "src/server/body.ts",
-    before: "const end = performance.now() + timeoutMs;",
-    after: "const end = performance.now() + 60_000 + timeoutMs;",
+    before: "const end = performance.now() + bodyTimeoutMs;",
+    after: "const end = performance.now() + 60_000 + bodyTimeoutMs;",
     tests: ["server_test.ts: too slowly"],
   },
   {

@@ -215,8 +215,8 @@ export const SPOOL: readonly Mutation[] = [
   {
     name: "batch-guard",
     file: "src/spool/spool_batches.ts",
-    before: "      await guard.check();\n      segment.pin();",
-    after: "      segment.pin();",
+    before: "await guard.confirm({ isSynced });",
+    after: "if (isSynced) await journal.sync();",
     tests: ["faults/crash_test.ts: moved away"],
   },
   {
@@ -229,8 +229,8 @@ export const SPOOL: readonly Mutation[] = [
   {
     name: "intake-guard",
     file: "src/spool/spool_intake.ts",
-    before: "    await guard.check();\n",
-    after: "",
+    before: "await guard.confirm({ isSynced });",
+    after: "if (isSynced) await journal.sync();",
     tests: ["faults/displaced_test.ts: Spool acknowledges nothing"],
   },
   {
