@@ -319,6 +319,36 @@ Deno.test("POST takes costs into the spool while the database cannot be read", a
   assertEquals((await post(server, "costs", JSON.stringify(costEntry({ entryId: "a" })))).status, 202);
 });
 
+Deno.test("POST of costs waits once for a database that is silent, and checks again when it answers", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  await using server = await openServer({ backend, spoolDirectory: folder.file("spool") });
+  const bill = `timestamp,amount,currency,category,resourceId,entryId\n${
+    new Date(NEW_YEAR).toISOString()
+  },1,USD,Compute,r,billed`;
+  assertEquals((await post(server, "costs/import?source=acme&id-column=entryId", bill)).status, 200);
+  const read = backend.read.bind(backend);
+  let amount = 0; // each request is another
+  const postCost = async (entryId: string) => {
+    const cost = costEntry({ entryId, timestamp: NEW_YEAR, amount: String(amount++) });
+    return (await post(server, "costs", JSON.stringify(cost))).status;
+  };
+  backend.read = () => {
+    throw new BackendError("no", { code: "LOCKED", operation: "read", kind: "transient" });
+  };
+  assertEquals(await postCost("a"), 202);
+  const { promise: answers, resolve: answer } = Promise.withResolvers<void>();
+  let lookups = 0;
+  backend.read = async function* (...asked) {
+    lookups++;
+    await answers;
+    yield* read(...asked);
+  };
+  assertEquals([await postCost("b"), await postCost("c"), lookups], [202, 202, 1]);
+  answer();
+  await until(async () => await postCost("billed") === 422, "posts are checked again");
+});
+
 Deno.test("POST answers with the length of the body and not in chunks, also an error", async () => {
   await using server = await openServer();
   for (const body of [JSON.stringify(metrics(1)), "{"]) {

@@ -10,8 +10,9 @@ export function matcherOf(dataset: Dataset<unknown>, condition: Condition): (rec
   const read = readerOf(dataset, condition);
   if (operator === "missing") return (record) => read(record) === undefined;
   if (operator === "present") return (record) => read(record) !== undefined;
-  if (operator === "in") return (record) => values.includes(read(record) as string);
-  if (operator === "notIn") return (record) => !values.includes(read(record) as string);
+  const listed = new Set<unknown>(values);
+  if (operator === "in") return (record) => listed.has(read(record));
+  if (operator === "notIn") return (record) => !listed.has(read(record));
   const { type } = columnOf(dataset, condition.field);
   const limit = type === "decimal" ? Decimal.from(values[0] as string) : values[0] as number | string;
   return (record) => {

@@ -61,7 +61,10 @@ function conditionOf(
     return `${side} ${sign} ${literalOf(column, value, dialect)}`;
   };
   if (operator !== "in" && operator !== "notIn") return compare(operator, values[0]);
-  const isOne = `(${values.map((value) => compare("=", value)).join(" OR ")})`;
+  // A database looks a list up, but compares a row with each alternative.
+  const isOne = key === undefined && type !== "decimal"
+    ? `(${side} IN (${values.map((value) => literalOf(column, value, dialect)).join(", ")}))`
+    : `(${values.map((value) => compare("=", value)).join(" OR ")})`;
   return operator === "in" ? isOne : `(${isOne}) IS NOT TRUE`;
 }
 
