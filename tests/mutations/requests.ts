@@ -157,6 +157,20 @@ export const REQUESTS: readonly Mutation[] = [
     tests: ["ingest_routes_test.ts: row of a bill in SQLite"],
   },
   {
+    name: "delivered-silent",
+    file: "src/server/delivered_costs.ts",
+    before: "if (silent.get(backend)) return;",
+    after: "",
+    tests: ["ingest_routes_test.ts: a database that is silent"],
+  },
+  {
+    name: "delivered-answers",
+    file: "src/server/delivered_costs.ts",
+    before: "    silent.delete(backend);\n",
+    after: "",
+    tests: ["ingest_routes_test.ts: a database that is silent"],
+  },
+  {
     name: "ingest-source",
     file: "src/server/ingest_routes.ts",
     before: "else if (!NEVER_DELIVERED.has(source as string)) {",
