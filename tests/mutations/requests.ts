@@ -180,7 +180,7 @@ export const REQUESTS: readonly Mutation[] = [
   {
     name: "ingest-timeout",
     file: "src/server/ingest_routes.ts",
-    before: "return await run(timeout);",
+    before: "return await run(timeout.signal);",
     after: "return await run(new AbortController().signal);",
     tests: ["ingest_routes_test.ts: spool is full"],
   },
