@@ -21,14 +21,16 @@
  */
 export { CostObservatory } from "./src/observatory.ts";
 export { ObservabilityHub } from "./src/hub.ts";
-export { openBackend, type OpenOptions, type PersistenceConfig } from "./src/config.ts";
+export { openBackend, type OpenOptions } from "./src/open_backend.ts";
+export type { PersistenceConfig } from "./src/config.ts";
 export {
   type AppendOptions,
   type AppendReport,
   DatasetHandle,
   type SinkOptions,
 } from "./src/dataset_handle.ts";
-export type { CleanupOptions, CloseOptions, StoreStats } from "./src/store.ts";
+export type { CleanupOptions } from "./src/monitoring/retention.ts";
+export type { CloseOptions, StoreStats } from "./src/store.ts";
 export { BackendError, ConfigError, ValidationError } from "./src/errors.ts";
 export type { BackendErrorOptions, ErrorCode, FailureKind, ValidationErrorOptions } from "./src/errors.ts";
 export { StorageBackend } from "./src/backends/backend.ts";
@@ -66,10 +68,8 @@ export type {
   ClusterHealthSummary,
   HealthOptions,
   NodeHealth,
-  Service,
-  ServiceDependencyMap,
-  ServiceNode,
 } from "./src/monitoring/health.ts";
+export type { Service, ServiceDependencyMap, ServiceNode } from "./src/monitoring/service_dependencies.ts";
 export type { Alert, AlertSeverity, AlertSubject } from "./src/records/alert.ts";
 export type { CostAnomaly } from "./src/records/anomaly.ts";
 export type { Budget, BudgetCrossing } from "./src/records/budget.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { acceptRecord } from "../src/records/validation.ts";
 import { openBrowser, settle } from "../tests/browser.ts";
 import { datasetOf, type Measured, recordAt } from "./records.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { ObservabilityHub } from "../src/hub.ts";
 import { CostObservatory } from "../src/observatory.ts";
 import { OPEN_ACCESS } from "../src/server/access.ts";

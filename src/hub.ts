@@ -13,16 +13,18 @@ import { AlertMonitor, allRules } from "./monitoring/alerts/alert_monitor.ts";
 import { Alerts, type AlertsQuery } from "./monitoring/alerts/alerts.ts";
 import {
   acceptCluster,
-  acceptService,
   type Cluster,
   type ClusterHealthSummary,
   clusterHealthSummary,
   type HealthOptions,
   healthWindow,
+} from "./monitoring/health.ts";
+import {
+  acceptService,
   type Service,
   type ServiceDependencyMap,
   serviceDependencyMap,
-} from "./monitoring/health.ts";
+} from "./monitoring/service_dependencies.ts";
 import { CLUSTER, SERVICE } from "./monitoring/document_kinds.ts";
 import type { CloseReport } from "./pipeline/pipeline_stats.ts";
 import type { Alert } from "./records/alert.ts";
@@ -36,16 +38,9 @@ import type {
 } from "./records/query.ts";
 import { type ServiceMetrics, serviceMetrics, type ServiceMetricsInput } from "./records/service_metrics.ts";
 import { type SystemMetrics, systemMetrics, type SystemMetricsInput } from "./records/system_metrics.ts";
-import {
-  assertOpened,
-  type CleanupOptions,
-  type CloseOptions,
-  type OpenedBackend,
-  openInMemory,
-  openStore,
-  RecordStore,
-  type StoreStats,
-} from "./store.ts";
+import { assertOpened, type OpenedBackend, openInMemory, openStore } from "./open_store.ts";
+import type { CleanupOptions } from "./monitoring/retention.ts";
+import { type CloseOptions, RecordStore, type StoreStats } from "./store.ts";
 
 const DATASETS = [systemMetrics, serviceMetrics, deviceMetrics, metricPoints];
 

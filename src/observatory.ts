@@ -32,16 +32,9 @@ import { costEntries, type CostEntry, type CostEntryInput } from "./records/cost
 import type { DatasetName } from "./records/dataset.ts";
 import type { CostEntriesQuery, UsageRecordsQuery } from "./records/query.ts";
 import { type UsageRecord, type UsageRecordInput, usageRecords } from "./records/usage_record.ts";
-import {
-  assertOpened,
-  type CleanupOptions,
-  type CloseOptions,
-  type OpenedBackend,
-  openInMemory,
-  openStore,
-  RecordStore,
-  type StoreStats,
-} from "./store.ts";
+import { assertOpened, type OpenedBackend, openInMemory, openStore } from "./open_store.ts";
+import type { CleanupOptions } from "./monitoring/retention.ts";
+import { type CloseOptions, RecordStore, type StoreStats } from "./store.ts";
 
 const DATASETS = [costEntries, usageRecords];
 

@@ -1,25 +1,17 @@
-import { DAY_MS } from "./records/calendar.ts";
-import type { Backend, DeleteOptions } from "./backends/backend.ts";
-import { MemoryBackend } from "./backends/memory.ts";
-import {
-  deadLetterFolder,
-  openBackend,
-  type PersistenceConfig,
-  resolveConfig,
-  type ResolvedConfig,
-} from "./config.ts";
+import type { Backend } from "./backends/backend.ts";
+import { deadLetterFolder, type ResolvedConfig } from "./config.ts";
 import { DatasetHandle, type HandleParts } from "./dataset_handle.ts";
-import { BackendError, ConfigError, errorCodeOf, messageOf, ValidationError } from "./errors.ts";
-import { forgetOld } from "./monitoring/retention.ts";
+import { BackendError, ValidationError } from "./errors.ts";
+import { type CleanupOptions, deleteOld, retentionCutoff } from "./monitoring/retention.ts";
+import type { OpenedBackend, QueueMaker } from "./open_store.ts";
 import { publish } from "./open_telemetry.ts";
 import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
-import { type EventListener, safeListener } from "./pipeline/events.ts";
+import type { EventListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
-import { MemoryQueue, type Queue, type QueueHooks } from "./pipeline/queue.ts";
+import type { Queue, QueueHooks } from "./pipeline/queue.ts";
 import type { Sink } from "./pipeline/sink.ts";
-import type { PriceBook } from "./pricing/price_book.ts";
 import type { Dataset, DatasetName } from "./records/dataset.ts";
 import { daysByDataset } from "./records/datasets.ts";
 import { maxBytesFor, RingBuffer } from "./records/ring_buffer.ts";
@@ -32,27 +24,6 @@ export interface StoreStats {
   datasets: Partial<Record<DatasetName, PipelineStats>>;
 }
 
-/** Options of a cleanup. */
-export interface CleanupOptions {
-  /**
-   * Age in days at which records are deleted: one number, or one for each dataset. A dataset without a number is deleted
-   * as the configuration says. Costs that count in a current period of a budget stay.
-   */
-  retentionDays?: number | Partial<Record<DatasetName, number>>;
-  /**
-   * Count records only, and delete none.
-   *
-   * @default {false}
-   */
-  dryRun?: boolean;
-  /**
-   * Time after which no further step begins, in milliseconds. The next cleanup does the rest.
-   *
-   * @default {Infinity}
-   */
-  timeBudgetMs?: number;
-}
-
 /** Options of closing. */
 export interface CloseOptions {
   /**
@@ -61,70 +32,6 @@ export interface CloseOptions {
    * @default {10_000}
    */
   deadlineMs?: number;
-}
-
-/**
- * Returns the time before which records are older than a number of days, in epoch milliseconds.
- *
- * @throws {ValidationError} If it is no number from 0.
- */
-export function retentionCutoff(retentionDays: number): number {
-  if (retentionDays >= 0) {
-    return Math.max(0, Math.floor(Date.now() - retentionDays * DAY_MS));
-  }
-  throw new ValidationError({
-    subject: "a cleanup",
-    field: "retentionDays",
-    value: retentionDays,
-    expected: "a number of days from 0, or Infinity",
-  });
-}
-
-/** Records of one dataset before a time. */
-export interface Deletion {
-  readonly dataset: Dataset<unknown>;
-  readonly before: number;
-}
-
-/** Deletes old records, dataset by dataset, and old alerts; returns how many records of each. */
-export async function deleteOld(
-  backend: Backend,
-  deletions: readonly Deletion[],
-  { dryRun, timeBudgetMs = Infinity, onHeld }: DeleteOptions,
-): Promise<Partial<Record<DatasetName, number>>> {
-  const deleted: Partial<Record<DatasetName, number>> = {};
-  const failures: unknown[] = [];
-  const end = performance.now() + timeBudgetMs;
-  for (const { dataset, before } of deletions) {
-    const options = { dryRun, timeBudgetMs: end - performance.now(), onHeld };
-    try {
-      deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
-    } catch (error) {
-      failures.push(error); // the other datasets are deleted all the same
-    }
-  }
-  const before = Math.min(...deletions.map(({ before }) => before));
-  // A user who may delete only records has done what was asked.
-  if (!dryRun) await forgetOld(backend.documents, before).catch(() => {});
-  if (failures.length > 0) throw failures[0];
-  return deleted;
-}
-
-/** Makes the queue in which accepted records of a dataset wait. */
-type QueueMaker = (hooks: QueueHooks) => Queue<unknown>;
-
-/** An open backend with its configuration, from which a {@linkcode RecordStore} is assembled. */
-export interface OpenedBackend {
-  readonly backend: Backend;
-  readonly config: ResolvedConfig;
-  /** Reports events to the listener of the configuration, until it is muted. Never throws. */
-  readonly emit: EventListener;
-  /** Ends events: nothing that is closed reports any. */
-  readonly mute: () => void;
-  /** Prices of usage, where its costs are stored with it. */
-  readonly prices?: PriceBook;
-  /** Queues other than in memory. */
-  readonly queues: ReadonlyMap<DatasetName, QueueMaker>;
 }
 
 /** Work that a {@linkcode RecordStore} waits for beside its pipelines. */
@@ -313,82 +220,4 @@ async function endBefore(deadline: number, work: Promise<unknown> | undefined): 
   const timer = setTimeout(over.resolve, ms);
   await Promise.race([work, over.promise]);
   clearTimeout(timer);
-}
-
-/**
- * Refuses a configuration that was given to a constructor, which cannot open a backend.
- *
- * @throws {ConfigError} If it is no opened backend.
- */
-export function assertOpened(given: unknown, name: string): void {
-  if (given instanceof Object && "emit" in given && "config" in given) return;
-  throw new ConfigError(
-    `Cannot construct ${name} with a configuration. Use await ${name}.open(config); new ${name}() keeps records in memory.`,
-    { code: "UNEXPECTED_ARGUMENT" },
-  );
-}
-
-/** Opens a backend in memory, without a configuration. */
-export function openInMemory(): OpenedBackend {
-  const config = resolveConfig();
-  return {
-    backend: new MemoryBackend(config),
-    config,
-    ...listenerOf(config),
-    queues: new Map(),
-  };
-}
-
-/**
- * Opens the backend that a configuration names, and a spool for each dataset where it names a folder.
- *
- * @throws {ConfigError} If the configuration cannot be used.
- * @throws {BackendError} If the backend cannot be opened.
- */
-export async function openStore(
-  given: PersistenceConfig,
-  datasets: readonly Dataset<unknown>[],
-): Promise<OpenedBackend> {
-  const config = resolveConfig(given);
-  const backend = await openBackend(given, { retentionOf: datasets.map(({ name }) => name) });
-  const queues = new Map<DatasetName, QueueMaker>();
-  for (const dataset of config.spoolDirectory === undefined ? [] : datasets) {
-    queues.set(dataset.name, await openSpool(dataset, config, backend));
-  }
-  return { backend, config, ...listenerOf(config), queues };
-}
-
-/** Returns the listener of a configuration, made safe, and a function that ends events. */
-function listenerOf({ onEvent }: ResolvedConfig): Pick<OpenedBackend, "emit" | "mute"> {
-  const listener = safeListener(onEvent);
-  let isMuted = false;
-  return {
-    emit(event) {
-      if (!isMuted) listener(event);
-    },
-    mute() {
-      isMuted = true;
-    },
-  };
-}
-
-/** Opens the spool of a dataset. Where it cannot be used, an alarm is raised, and the program starts without it. */
-async function openSpool(
-  dataset: Dataset<unknown>,
-  config: ResolvedConfig,
-  backend: Backend,
-): Promise<QueueMaker> {
-  const onEvent: EventListener = safeListener(config.onEvent);
-  const { spoolDirectory: directory, maxSpoolBytes: maxBytes, fsync } = config;
-  const { location: database } = backend;
-  try {
-    const { Spool } = await import("./spool/spool.ts");
-    const spool = await Spool.open(dataset, { directory: directory!, database, maxBytes, fsync, onEvent });
-    return (hooks) => spool.attach(hooks);
-  } catch (error) {
-    const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;
-    onEvent({ type: "spool-unusable", dataset: dataset.name, code: errorCodeOf(error), message, error });
-    return (hooks) =>
-      new MemoryQueue(dataset, hooks, { alarm: message, maxRecords: backend.maxRecords?.(dataset) });
-  }
 }

@@ -1,4 +1,4 @@
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { deviceMetrics } from "../src/records/device_metrics.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { exportRecords } from "../src/transfer/export.ts";
 import type { Backend, ConflictPolicy } from "../src/backends/backend.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";

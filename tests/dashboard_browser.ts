@@ -4,7 +4,7 @@
  * @module
  */
 import axe from "axe-core/axe.min.js" with { type: "text" };
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { TokenAccess } from "../src/server/access.ts";
 import { createToken } from "../src/server/tokens.ts";
 import { money } from "../web/format.js";

@@ -5,7 +5,7 @@ import { DuckdbFile } from "../src/backends/duckdb/file.ts";
 import { SCHEMA_VERSION } from "../src/backends/duckdb/schema.ts";
 import { DuckdbSession } from "../src/backends/duckdb/session.ts";
 import { writeBatch } from "../src/backends/duckdb/writer.ts";
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { BackendError, errorCodeOf } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";

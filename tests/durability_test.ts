@@ -2,7 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { backup } from "../src/cli/backup.ts";
 import { readArguments } from "../src/cli/arguments.ts";
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { ObservabilityHub } from "../src/hub.ts";
 import { loadSqliteDriver, queryAll } from "../src/backends/sqlite/driver.ts";
 import { openOnceMore, openSqliteFile } from "../src/backends/sqlite/file.ts";

@@ -1,4 +1,4 @@
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { BackendError } from "../src/errors.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import type { Access } from "../src/server/access.ts";

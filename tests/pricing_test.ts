@@ -1,5 +1,5 @@
 import { CostObservatory } from "../mod.ts";
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { BuiltInPrices } from "../src/pricing/built_in_prices.ts";
 import { acceptPrice, type Price, type PriceInput } from "../src/pricing/price.ts";

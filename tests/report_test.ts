@@ -1,5 +1,5 @@
 /** Reports as one file: their numbers are those of the commands, and hostile names stay text. */
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { writeHtml, writeMarkdown } from "../src/report/document.ts";
 import { REPORTS } from "../src/report/reports.ts";
 import { costEntries } from "../src/records/cost_entry.ts";

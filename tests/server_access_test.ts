@@ -1,4 +1,4 @@
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { isLoopbackName, TokenAccess, type TokenAccessOptions } from "../src/server/access.ts";
 import { ROUTES } from "../src/server/routes.ts";
 import { createToken, readTokens, readTokensFile, type Token, writeToken } from "../src/server/tokens.ts";

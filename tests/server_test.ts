@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { RateLimiter } from "../src/server/limits.ts";
 import { PROBE_ROUTES } from "../src/server/probe_routes.ts";
 import type { RequestError } from "../src/server/problems.ts";

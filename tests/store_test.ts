@@ -3,7 +3,7 @@ import { MemoryBackend } from "../src/backends/memory.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { serviceMetrics } from "../src/records/service_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
-import { deleteOld } from "../src/store.ts";
+import { deleteOld } from "../src/monitoring/retention.ts";
 import { assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { FakeTime } from "./fake_time.ts";

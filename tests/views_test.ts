@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../src/backends/backend.ts";
-import { openBackend } from "../src/config.ts";
+import { openBackend } from "../src/open_backend.ts";
 import { DeadLetters } from "../src/pipeline/dead_letters.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { deviceMetrics } from "../src/records/device_metrics.ts";

@@ -4,7 +4,7 @@ import { resolveConfig } from "../config.ts";
 import { startOfBudgets } from "../monitoring/retention.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS, DELETED_BY_DEFAULT } from "../records/datasets.ts";
-import { deleteOld, type Deletion, retentionCutoff } from "../store.ts";
+import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
 import {
   type Command,

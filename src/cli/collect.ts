@@ -1,6 +1,6 @@
 import project from "../../deno.json" with { type: "json" };
 import type { Backend } from "../backends/backend.ts";
-import { openBackend } from "../config.ts";
+import { openBackend } from "../open_backend.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";

@@ -1,12 +1,7 @@
 import type { Backend, OpenMode } from "../backends/backend.ts";
 import { hidePassword } from "../backends/connection_string.ts";
-import {
-  DEFAULT_SQLITE,
-  defaultConnectionString,
-  openBackend,
-  type PersistenceConfig,
-  resolveConfig,
-} from "../config.ts";
+import { DEFAULT_SQLITE, defaultConnectionString, type PersistenceConfig, resolveConfig } from "../config.ts";
+import { openBackend } from "../open_backend.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { CA_OPTION, env, readSecretFile } from "./environment.ts";

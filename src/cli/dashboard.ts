@@ -1,4 +1,4 @@
-import { openBackend } from "../config.ts";
+import { openBackend } from "../open_backend.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
 import { readCount } from "../query/option_values.ts";

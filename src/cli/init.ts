@@ -1,6 +1,6 @@
 import { type PersistenceConfig, resolveConfig } from "../config.ts";
 import { BackendError, type ErrorCode } from "../errors.ts";
-import { deleteOld, retentionCutoff } from "../store.ts";
+import { deleteOld, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";

@@ -7,7 +7,7 @@ import { withLease } from "../monitoring/lease.ts";
 import type { Channel } from "../monitoring/notifications/channels.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
-import { deleteOld, type Deletion, retentionCutoff } from "../store.ts";
+import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
 import { sparingBudgets } from "./cleanup.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";

@@ -1,5 +1,6 @@
 import type { Backend } from "../backends/backend.ts";
-import { openBackend, resolveConfig } from "../config.ts";
+import { openBackend } from "../open_backend.ts";
+import { resolveConfig } from "../config.ts";
 import { BackendError } from "../errors.ts";
 import { MemoryBackend } from "../backends/memory.ts";
 import { Decimal } from "../records/decimal.ts";

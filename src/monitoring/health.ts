@@ -2,7 +2,6 @@ import type { Backend } from "../backends/backend.ts";
 import type { Alert, AlertSeverity } from "../records/alert.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptQuery } from "../records/query.ts";
-import { type ServiceMetrics, serviceMetrics } from "../records/service_metrics.ts";
 import {
   HEALTH_STATUSES,
   type HealthStatus,
@@ -11,7 +10,7 @@ import {
 } from "../records/system_metrics.ts";
 import { acceptTime, asBound } from "../records/validation.ts";
 import { type Check, isAnything, isText, isTexts, takeFields } from "./field_checks.ts";
-import { bodiesOf, CLUSTER, SERVICE } from "./document_kinds.ts";
+import { bodiesOf, CLUSTER } from "./document_kinds.ts";
 
 /** A cluster that is to be watched. */
 export interface Cluster {
@@ -31,20 +30,6 @@ export interface Cluster {
    * @default {the window of the summary}
    */
   intervalMs?: number;
-}
-
-/** A service that is to be watched. */
-export interface Service {
-  /** The name, as metrics have it. */
-  serviceName: string;
-  /** The cluster that it runs on. */
-  clusterId?: string;
-  /**
-   * The services that it cannot do without.
-   *
-   * @default {[]}
-   */
-  dependencies?: string[];
 }
 
 /** Time and window of a health summary. */
@@ -124,28 +109,6 @@ export interface ClusterHealthSummary {
   alerts: Alert[];
 }
 
-/** A service and those that it depends on. */
-export interface ServiceNode {
-  /** The service. */
-  serviceName: string;
-  /** The cluster that it runs on, where it is registered with one. */
-  clusterId?: string;
-  /** The state in its own words, else what a service that depends on it says, else `unknown`. */
-  status: string;
-  /** The services among those that it depends on, directly or not, that are down. */
-  downDependencies: string[];
-}
-
-/** The services and how they depend on each other. */
-export interface ServiceDependencyMap {
-  /** Time of the summary, in epoch milliseconds. */
-  at: number;
-  /** Each service that is registered, has reported, or is depended on; by name. */
-  nodes: ServiceNode[];
-  /** `source` is what `target` depends on. */
-  edges: { source: string; target: string }[];
-}
-
 const SCORES: Readonly<Record<HealthStatus, number>> = { healthy: 100, warning: 70, critical: 40, down: 0 };
 const MIN_SCORE: readonly [HealthStatus, number][] = [["healthy", 80], ["warning", 60], ["critical", 20]];
 /** Node status that an active alert implies. */
@@ -167,12 +130,6 @@ const CLUSTER_FIELDS: Record<keyof Cluster, Check> = {
   region: isText,
   intervalMs: isDuration,
 };
-const SERVICE_FIELDS: Record<keyof Service, Check> = {
-  serviceName: isText,
-  clusterId: isText,
-  dependencies: isTexts,
-};
-
 /**
  * Checks a cluster.
  *
@@ -181,16 +138,6 @@ const SERVICE_FIELDS: Record<keyof Service, Check> = {
 export function acceptCluster(input: Cluster): Cluster {
   const checks = { fields: CLUSTER_FIELDS, required: ["clusterId"] };
   return takeFields("a cluster", input, checks) as unknown as Cluster;
-}
-
-/**
- * Checks a service.
- *
- * @throws {ValidationError} If a field is missing, unknown or wrong.
- */
-export function acceptService(input: Service): Service {
-  const checks = { fields: SERVICE_FIELDS, required: ["serviceName"] };
-  return takeFields("a service", input, checks) as unknown as Service;
 }
 
 /**
@@ -233,7 +180,7 @@ export async function newestByGroup<T extends { timestamp: number }>(
 }
 
 /** A window, and the newest metrics of this process. */
-interface HealthInput<T> {
+export interface HealthInput<T> {
   readonly window: ReturnType<typeof healthWindow>;
   readonly recent: readonly T[];
 }
@@ -266,16 +213,6 @@ async function lookBack(
       found.set(nodeId, record);
     }
   }
-}
-
-/** Returns the services of a backend. */
-export async function serviceDependencyMap(
-  backend: Backend,
-  { window, recent }: HealthInput<ServiceMetrics>,
-): Promise<ServiceDependencyMap> {
-  const newest = await newestByGroup(backend, serviceMetrics, { ...window, recent });
-  const metrics = [...newest.values()].flatMap((found) => [...found.values()]);
-  return { at: window.at, ...dependencyMap(metrics, await bodiesOf<Service>(backend.documents, SERVICE)) };
 }
 
 /** Returns the health of clusters by the newest metrics of each node, in one pass over metrics and alerts. */
@@ -353,77 +290,6 @@ function healthOf(
       ? {}
       : { lastSeen: [...newest.values()].reduce((max, { timestamp }) => Math.max(max, timestamp), 0) }),
   };
-}
-
-/** Returns the services and how they depend on each other, by the newest metrics of each. */
-export function dependencyMap(
-  newest: readonly ServiceMetrics[],
-  services: readonly Service[],
-): Omit<ServiceDependencyMap, "at"> {
-  const registered = new Map(services.map((service) => [service.serviceName, service]));
-  const dependencies = new Map<string, Set<string>>();
-  const dependents = new Map<string, string[]>();
-  const depend = (target: string, sources: readonly string[]) => {
-    const known = dependencies.get(target) ?? new Set();
-    dependencies.set(target, known);
-    for (const source of sources) {
-      if (known.has(source)) continue;
-      known.add(source);
-      if (!dependencies.has(source)) dependencies.set(source, new Set());
-      appendTo(dependents, source, target);
-    }
-  };
-  for (const { serviceName, dependencies = [] } of services) depend(serviceName, dependencies);
-  for (const { serviceName, dependencyHealth = {} } of newest) {
-    depend(serviceName, Object.keys(dependencyHealth));
-  }
-  const names = [...dependencies.keys()].toSorted();
-  const statuses = statusesOf(newest);
-  const down = new Map<string, string[]>();
-  for (const name of names) {
-    if (statuses.get(name) !== "down") continue;
-    for (const dependent of reachable(name, dependents)) appendTo(down, dependent, name);
-  }
-  return {
-    nodes: names.map((serviceName) => {
-      const { clusterId } = registered.get(serviceName) ?? {};
-      return {
-        serviceName,
-        ...(clusterId === undefined ? {} : { clusterId }),
-        status: statuses.get(serviceName) ?? "unknown",
-        downDependencies: down.get(serviceName) ?? [],
-      };
-    }),
-    edges: names.flatMap((target) =>
-      [...dependencies.get(target)!].toSorted().map((source) => ({ source, target }))
-    ),
-  };
-}
-
-/** Returns the state of each service: what it reports itself, else what the first service that depends on it reports. */
-function statusesOf(newest: readonly ServiceMetrics[]): Map<string, string> {
-  const statuses = new Map<string, string>();
-  for (const { serviceName, status } of newest) if (status !== undefined) statuses.set(serviceName, status);
-  for (const { dependencyHealth = {} } of newest) {
-    for (const [name, status] of Object.entries(dependencyHealth)) {
-      if (!statuses.has(name)) statuses.set(name, status);
-    }
-  }
-  return statuses;
-}
-
-function appendTo(lists: Map<string, string[]>, key: string, value: string): void {
-  const list = lists.get(key);
-  if (list) list.push(value);
-  else lists.set(key, [value]);
-}
-
-/** Returns all names that can be reached from a name, without itself. Circles are allowed. */
-function reachable(from: string, next: ReadonlyMap<string, readonly string[]>): Set<string> {
-  const seen = new Set([from]);
-  for (const name of seen) for (const other of next.get(name) ?? []) seen.add(other);
-  seen.delete(from);
-  return seen;
 }
 
 function worstStatus(status: HealthStatus, others: readonly HealthStatus[]): HealthStatus {

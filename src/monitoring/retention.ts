@@ -1,9 +1,79 @@
-import type { DocumentStore } from "../backends/backend.ts";
+import type { Backend, DeleteOptions, DocumentStore } from "../backends/backend.ts";
+import { ValidationError } from "../errors.ts";
 import type { Alert } from "../records/alert.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import { DAY_MS } from "../records/calendar.ts";
+import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { windowAt } from "./budgets/budget.ts";
 import { ACKNOWLEDGEMENT, ALERT, bodiesOf, BUDGET, CROSSING } from "./document_kinds.ts";
+
+/** Options of a cleanup. */
+export interface CleanupOptions {
+  /**
+   * Age in days at which records are deleted: one number, or one for each dataset. A dataset without a number is deleted
+   * as the configuration says. Costs that count in a current period of a budget stay.
+   */
+  retentionDays?: number | Partial<Record<DatasetName, number>>;
+  /**
+   * Count records only, and delete none.
+   *
+   * @default {false}
+   */
+  dryRun?: boolean;
+  /**
+   * Time after which no further step begins, in milliseconds. The next cleanup does the rest.
+   *
+   * @default {Infinity}
+   */
+  timeBudgetMs?: number;
+}
+
+/**
+ * Returns the time before which records are older than a number of days, in epoch milliseconds.
+ *
+ * @throws {ValidationError} If it is no number from 0.
+ */
+export function retentionCutoff(retentionDays: number): number {
+  if (retentionDays >= 0) {
+    return Math.max(0, Math.floor(Date.now() - retentionDays * DAY_MS));
+  }
+  throw new ValidationError({
+    subject: "a cleanup",
+    field: "retentionDays",
+    value: retentionDays,
+    expected: "a number of days from 0, or Infinity",
+  });
+}
+
+/** Records of one dataset before a time. */
+export interface Deletion {
+  readonly dataset: Dataset<unknown>;
+  readonly before: number;
+}
+
+/** Deletes old records, dataset by dataset, and old alerts; returns how many records of each. */
+export async function deleteOld(
+  backend: Backend,
+  deletions: readonly Deletion[],
+  { dryRun, timeBudgetMs = Infinity, onHeld }: DeleteOptions,
+): Promise<Partial<Record<DatasetName, number>>> {
+  const deleted: Partial<Record<DatasetName, number>> = {};
+  const failures: unknown[] = [];
+  const end = performance.now() + timeBudgetMs;
+  for (const { dataset, before } of deletions) {
+    const options = { dryRun, timeBudgetMs: end - performance.now(), onHeld };
+    try {
+      deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
+    } catch (error) {
+      failures.push(error); // the other datasets are deleted all the same
+    }
+  }
+  const before = Math.min(...deletions.map(({ before }) => before));
+  // A user who may delete only records has done what was asked.
+  if (!dryRun) await forgetOld(backend.documents, before).catch(() => {});
+  if (failures.length > 0) throw failures[0];
+  return deleted;
+}
 
 /** Before this time costs count in no present period of a budget. */
 export async function startOfBudgets(documents: DocumentStore): Promise<number> {

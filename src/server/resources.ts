@@ -1,4 +1,5 @@
-import { openBackend, type PersistenceConfig } from "../config.ts";
+import { openBackend } from "../open_backend.ts";
+import type { PersistenceConfig } from "../config.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
 import type { EventOf } from "../pipeline/events.ts";

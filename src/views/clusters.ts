@@ -5,13 +5,11 @@ import { bodiesOf, SERVICE } from "../monitoring/document_kinds.ts";
 import {
   type ClusterHealthSummary,
   clusterHealthSummary,
-  dependencyMap,
   type HealthOptions,
   healthWindow,
   newestByGroup,
-  type Service,
-  type ServiceNode,
 } from "../monitoring/health.ts";
+import { dependencyMap, type Service, type ServiceNode } from "../monitoring/service_dependencies.ts";
 import { readOutbox } from "../monitoring/notifications/outbox.ts";
 import { type ServiceMetrics, serviceMetrics } from "../records/service_metrics.ts";
 

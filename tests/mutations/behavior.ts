@@ -458,28 +458,28 @@ const MIGRATION: readonly Mutation[] = [
 const CLEANUPS: readonly Mutation[] = [
   {
     name: "cleanup-goes-on",
-    file: "src/store.ts",
+    file: "src/monitoring/retention.ts",
     before: "failures.push(error); // the other datasets are deleted all the same",
     after: "throw error;",
     tests: ["store_test.ts"],
   },
   {
     name: "cleanup-tells-failures",
-    file: "src/store.ts",
+    file: "src/monitoring/retention.ts",
     before: "if (failures.length > 0) throw failures[0];",
     after: "",
     tests: ["store_test.ts"],
   },
   {
     name: "cleanup-shares-time",
-    file: "src/store.ts",
+    file: "src/monitoring/retention.ts",
     before: "timeBudgetMs: end - performance.now(), onHeld",
     after: "timeBudgetMs, onHeld",
     tests: ["store_test.ts"],
   },
   {
     name: "cleanup-of-alerts-fails",
-    file: "src/store.ts",
+    file: "src/monitoring/retention.ts",
     before: "await forgetOld(backend.documents, before).catch(() => {});",
     after: "await forgetOld(backend.documents, before);",
     tests: ["store_test.ts"],
