@@ -357,6 +357,20 @@ Deno.test("POST answers with the length of the body and not in chunks, also an e
   }
 });
 
+Deno.test("POST without a spool takes no costs while the database cannot be read", async () => {
+  await using server = await openServer();
+  const { backend, costs } = server.resources;
+  const { read } = backend;
+  const body = JSON.stringify(costEntry({ entryId: "a" }));
+  backend.read = () => {
+    throw new BackendError("no", { code: "LOCKED", operation: "read", kind: "transient" });
+  };
+  assertEquals((await post(server, "costs", body)).status, 503);
+  backend.read = read;
+  assertEquals((await costs.entries.query()).length, 0);
+  assertEquals((await post(server, "costs", body)).status, 200);
+});
+
 Deno.test("POST keeps every digit of an amount and takes no delivery", async () => {
   await using server = await openServer();
   const cost = JSON.stringify(costEntry({ entryId: "a" })).replace(

@@ -22,20 +22,26 @@ const silent = new WeakMap<Pick<Backend, "read">, boolean>();
 
 /**
  * Refuses costs that have the id and time of a row of a delivery: they would be dropped as duplicates, or replace a row of
- * a bill. Checks nothing while the database does not answer, and waits for it once in an outage only.
+ * a bill. Before a spool, checks nothing while the database does not answer, and waits for it once in an outage only.
+ *
+ * @param part Records of the request.
+ * @param backend The database.
+ * @param limit Ends the lookup where there is no spool.
+ * @throws {BackendError} If the database cannot be read, and there is no spool.
  */
 export async function refuseDelivered(
   { inputs, faults }: Pick<PostedRecords, "inputs" | "faults">,
   backend: Pick<Backend, "read">,
+  limit?: AbortSignal,
 ): Promise<void> {
   const keys = inputs.flatMap((input, index) => keyOf(input, index) ?? []).sort((a, b) => a.time - b.time);
   if (keys.length === 0) return;
-  if (silent.has(backend)) {
+  if (!limit && silent.has(backend)) {
     if (silent.get(backend)) return;
     silent.set(backend, true);
-    return void findAll(keys, backend).catch(() => {});
+    return void findBriefly(keys, backend).catch(() => {});
   }
-  const delivered = await findAll(keys, backend);
+  const delivered = await (limit ? findAll(keys, backend, limit) : findBriefly(keys, backend));
   for (const { index, id, time } of keys) {
     if (!delivered.has(`${time} ${id}`)) continue;
     const expected = "another id: a row of an imported bill has this id and time";
@@ -47,34 +53,47 @@ export async function refuseDelivered(
   }
 }
 
-/** Time and id of stored rows of deliveries; of some where the database does not answer. Notes if it does. */
-async function findAll(keys: readonly Key[], backend: Pick<Backend, "read">): Promise<ReadonlySet<string>> {
-  const found = new Set<string>();
+/** Finds rows of deliveries; none where the database does not answer. Notes if it does. */
+async function findBriefly(
+  keys: readonly Key[],
+  backend: Pick<Backend, "read">,
+): Promise<ReadonlySet<string>> {
   const timeout = new AbortController();
   const timer = setTimeout(() => timeout.abort(), TIMEOUT_MS);
   try {
-    for (let at = 0; at < keys.length; at += CHUNK) {
-      for (const key of await findDelivered(keys.slice(at, at + CHUNK), backend, timeout.signal)) {
-        found.add(key);
-      }
-    }
+    const found = await findAll(keys, backend, timeout.signal);
     silent.delete(backend);
+    return found;
   } catch (error) {
     silent.set(backend, false);
     if (!timeout.signal.aborted && !(error instanceof BackendError)) throw error;
+    return new Set();
   } finally {
     clearTimeout(timer);
   }
-  return found;
 }
 
 /** Time and id of stored rows of deliveries. */
-async function findDelivered(
+async function findAll(
   keys: readonly Key[],
   backend: Pick<Backend, "read">,
   signal: AbortSignal,
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
+  for (let at = 0; at < keys.length; at += CHUNK) {
+    await addDelivered(found, { keys: keys.slice(at, at + CHUNK), backend, signal });
+  }
+  return found;
+}
+
+async function addDelivered(
+  found: Set<string>,
+  { keys, backend, signal }: {
+    keys: readonly Key[];
+    backend: Pick<Backend, "read">;
+    signal: AbortSignal;
+  },
+): Promise<void> {
   const ids = [...new Set(keys.map(({ id }) => id))];
   const pages = backend.read(costEntries, {
     startTime: keys[0].time,
@@ -90,7 +109,6 @@ async function findDelivered(
   for await (const page of pages) {
     for (const { timestamp, entryId } of page) found.add(`${timestamp} ${entryId}`);
   }
-  return found;
 }
 
 /** The identity of a record; undefined where validation will refuse it. */

@@ -122,7 +122,10 @@ async function store(
   const posted = await asked.body();
   for (const part of readRecords(dataset, posted, asked.request.headers.get("content-type"))) {
     completeAll(part, complete);
-    if (dataset.name === "cost_entries") await refuseDelivered(part, backend);
+    if (dataset.name === "cost_entries") {
+      if (isSpooled) await refuseDelivered(part, backend);
+      else await within(COMMIT_TIMEOUT_MS, (signal) => refuseDelivered(part, backend, signal));
+    }
     const { first: position, inputs, lines, faults } = part;
     const report = await within(
       isSpooled ? ROOM_TIMEOUT_MS : COMMIT_TIMEOUT_MS,

@@ -152,8 +152,8 @@ export const REQUESTS: readonly Mutation[] = [
   {
     name: "ingest-delivered",
     file: "src/server/ingest_routes.ts",
-    before: 'if (dataset.name === "cost_entries") await refuseDelivered(part, backend);',
-    after: "",
+    before: "(signal) => refuseDelivered(part, backend, signal)",
+    after: "() => Promise.resolve()",
     tests: ["ingest_routes_test.ts: row of a bill in SQLite"],
   },
   {
