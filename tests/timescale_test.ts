@@ -634,7 +634,7 @@ test("answers from rollups only when they equal the records", async (database) =
   await take(costEntries, entries);
   await take(systemMetrics, metrics(2_000, 600_000, start));
   const byDay = { bucket: "1d", timeZone: "America/New_York", groupBy: ["category", "region"] };
-  await assertAnswers(byDay, true); // nothing is rolled up yet: all of it comes from the records through the view
+  await assertAnswers(byDay, false); // nothing is rolled up yet, and the view would take longer than the records
   await runPolicies(database, REFRESH);
   await assertAnswers(byDay, true);
   await assertAnswers({ ...byDay, category: "c1", startTime: start + DAY, endTime: start + 9 * DAY }, true);
@@ -690,14 +690,14 @@ test("answers costs from rollups and keeps estimated and billed ones apart", asy
     costEntry({ entryId: "e2", amount: "2", basis: "estimated" }),
     costEntry({ entryId: "e3", amount: "4", basis: "billed" }),
   ]);
-  const assertApart = async () => {
+  const assertApart = async (isRolledUp: boolean) => {
     const [found, rollUps] = await countRollUps(() => aggregateCosts(backend, { bucket: "1d" }));
     const apart = [[undefined, "5"], ["estimated", "2"]];
-    assertEquals([found.map(({ basis, total }) => [basis, total]), rollUps], [apart, 1]);
+    assertEquals([found.map(({ basis, total }) => [basis, total]), rollUps], [apart, isRolledUp ? 1 : 0]);
   };
-  await assertApart();
+  await assertApart(false);
   await database.sql("CALL refresh_continuous_aggregate('cost_entries_hourly', NULL, NULL)");
-  await assertApart();
+  await assertApart(true);
   await backend.close();
 });
 

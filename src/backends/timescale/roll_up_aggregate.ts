@@ -7,9 +7,10 @@ import type { Aggregation, Measure } from "../../records/aggregation.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
 import type { AggregateSource } from "../postgres/aggregate.ts";
-import { DIALECT, literal } from "../postgres/schema.ts";
+import { DIALECT, literal, timeLiteral } from "../postgres/schema.ts";
 import { whereClause } from "../sql/select.ts";
 import { HOUR_MS } from "../../records/calendar.ts";
+import { hypertableCondition } from "./chunks.ts";
 
 /** Days are put together from hours as well: so they may begin at midnight of a time zone. */
 const hourlyOf = (dataset: Dataset<unknown>) => `${dataset.name}_hourly`;
@@ -61,9 +62,10 @@ function measureOfHours(dataset: Dataset<unknown>, measure: Measure): string {
 }
 
 /**
- * Returns a query that is true if the hourly rollup includes all changes in the time range of a query. Records newer than
- * the watermark are read through the view. Changes and deletions before it stay in the server's invalidation log until
- * the rollup is refreshed there.
+ * Returns a query that is true if the hourly rollup includes all changes in the time range of a query, and most of its
+ * records. Records newer than the watermark are read through the view, which groups them by hour first and without
+ * parallel workers: twice the time of reading them. Changes and deletions before it stay in the server's invalidation log
+ * until the rollup is refreshed there.
  */
 export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTime }: RecordQuery): string {
   const log = (table: string, id: string) =>
@@ -71,13 +73,17 @@ export function freshnessQuery(dataset: Dataset<unknown>, { startTime = 0, endTi
     `WHERE ${id}`;
   const start = startTime * 1_000;
   const end = endTime === undefined ? "watermark" : `least(watermark, ${endTime * 1_000})`;
+  const newChunks = "sum(CASE WHEN extract(epoch FROM range_start) * 1000000 < watermark THEN -1 ELSE 1 END)";
+  const inRange = `${hypertableCondition(dataset.name)} AND range_end > ${timeLiteral(startTime)}` +
+    (endTime === undefined ? "" : ` AND range_start < ${timeLiteral(endTime)}`);
   return `WITH hourly AS (SELECT mat_hypertable_id, raw_hypertable_id,
       _timescaledb_functions.cagg_watermark(mat_hypertable_id) AS watermark
     FROM _timescaledb_catalog.continuous_agg
     WHERE user_view_name = ${
     literal(hourlyOf(dataset))
   } AND user_view_schema = current_schema() AND NOT materialized_only)
-  SELECT (EXISTS (SELECT FROM hourly) AND NOT EXISTS (SELECT FROM hourly, LATERAL (
+  SELECT (EXISTS (SELECT FROM hourly WHERE coalesce(
+      (SELECT ${newChunks} FROM timescaledb_information.chunks WHERE ${inRange}), 0) <= 0) AND NOT EXISTS (SELECT FROM hourly, LATERAL (
       ${log("continuous_aggs_hypertable_invalidation_log", "hypertable_id = raw_hypertable_id")}
       UNION ALL ${
     log("continuous_aggs_materialization_invalidation_log", "materialization_id = mat_hypertable_id")
