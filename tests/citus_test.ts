@@ -89,7 +89,7 @@ test("distributes each table by its column when ten open at once", async (databa
   const expected = Object.entries(DISTRIBUTED_BY).map(([table, field]) => [
     table,
     field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-    8,
+    4,
   ]);
   assertEquals(found.map(({ table, by, shards }) => [table, by, shards]).sort(), expected.sort());
   assertEquals(new Set(found.map(({ place }) => place)).size, found.length); // each by itself
@@ -193,7 +193,7 @@ test("adds and distributes the tables of a newer schema", async (database) => {
   const [{ n }] = await database.sql(
     "SELECT shard_count::int AS n FROM citus_tables WHERE table_name = 'metric_points'::regclass",
   );
-  assertEquals(n, 8);
+  assertEquals(n, 4);
   await backend.close();
 });
 
@@ -428,7 +428,7 @@ test("reports nodes, shards and sizes", async (database) => {
   const { tableBytes = 0, indexBytes = 0, partitions } = datasets.system_metrics;
   assert(tableBytes > 200_000 && indexBytes > 100_000, `${tableBytes} ${indexBytes}`);
   assertEquals(partitions, 1);
-  const shards = 4 * (NAMES.length + 1); // on each worker, of each table and the one partition
+  const shards = 2 * (NAMES.length + 1); // on each worker, of each table and the one partition
   const found = [...String(storage.nodes).matchAll(/\((\d+) shards, [\d.]+ MiB\)/g)];
   assertEquals(found.map(([, count]) => Number(count)), [0, shards, shards]);
   const { writable, details, warnings } = await backend.probe();

@@ -21,8 +21,8 @@ export const DISTRIBUTED_BY: Readonly<Record<DatasetName, string>> = {
   cost_entries: "entryId",
 };
 
-/** Shards of a table on each worker. Each costs a connection or a round trip for every batch and every question. */
-const SHARDS_PER_NODE = 4;
+/** Shards of a table on each worker, which takes in those of a batch one after the other. */
+const SHARDS_PER_NODE = 2;
 /** The default of Citus, which is for tables of many tenants. Another value is a choice of the operator. */
 const DEFAULT_SHARDS = "32";
 

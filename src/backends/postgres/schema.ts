@@ -137,7 +137,7 @@ export function selectList(dataset: Dataset<unknown>): string {
 
 /**
  * A query for the shape that a table must have for binary COPY to write into it (with another type of the same length
- * it would store nonsense, and without its unique key it would store duplicates), and for whether it has triggers.
+ * it would store nonsense, and without its unique key it would store duplicates), and for the number of its triggers that may skip rows.
  */
 export function shapeQuery(dataset: Dataset<unknown>): string {
   const columns = dataset.columns.map(({ name }) => literal(name)).join(", ");
@@ -147,7 +147,7 @@ export function shapeQuery(dataset: Dataset<unknown>): string {
     WHERE attrelid = ${literal(dataset.name)}::regclass AND attname IN (${columns}) AND NOT attisdropped)
     || (SELECT ', unique ' || count(*) FROM pg_catalog.pg_constraint
     WHERE conrelid = ${literal(dataset.name)}::regclass AND contype = 'u'),
-    relhastriggers::text FROM pg_catalog.pg_class WHERE oid = ${literal(dataset.name)}::regclass`;
+    (${triggersQuery(dataset)})`;
 }
 
 /** A query for the number of triggers of a table that may skip rows. TimescaleDB has one of its own that does not. */
