@@ -110,6 +110,16 @@ test("switches Nagle's algorithm off", async (_backend, database) => {
   assert(settings.includes(true));
 });
 
+test("has the system notice a server that vanished", async (_backend, database) => {
+  if (Deno.build.os !== "linux") return;
+  const hex = (port: number) => port.toString(16).toUpperCase().padStart(4, "0");
+  const socket = await openPostgresSocket(resolvePostgresTarget(database.url));
+  const ports = `:${hex(socket.localPort!)} [0-9A-F]{8}:${hex(Number(new URL(database.url).port))}`;
+  // The state 01 is a connection, the timer 02 is keepalive.
+  assertMatch(await Deno.readTextFile("/proc/net/tcp"), new RegExp(`${ports} 01 \\S+ 02:`));
+  socket.destroy();
+});
+
 test(
   "reports SQLSTATE and message and writes nothing when a value is refused",
   async (backend, database) => {

@@ -5,6 +5,8 @@ import type { PostgresTarget } from "./target.ts";
 
 /** Asks the server whether it speaks TLS. */
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
+/** Idle time after which the system asks whether the server is there: one that vanished ends no statement. */
+const KEEP_ALIVE_MS = 30_000;
 
 /**
  * Opens the socket that the driver is to use, with TLS as the target asks for it.
@@ -27,7 +29,7 @@ export async function openPostgresSocket(target: PostgresTarget, signal?: AbortS
   try {
     await next(socket, "connect");
     if (isUnix) return socket;
-    socket.setNoDelay(true);
+    socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
     if (sslMode === "disable") return socket;
     socket.write(SSL_REQUEST);
     const answer = await next(socket, "data") as Uint8Array;
