@@ -9,7 +9,7 @@ import { MAX_TIMER_MS } from "./pipeline/batch_stream.ts";
 import { DeadLetters } from "./pipeline/dead_letters.ts";
 import type { EventListener } from "./pipeline/events.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
-import type { CloseReport, PipelineStats } from "./pipeline/pipeline_stats.ts";
+import { addReports, type CloseReport, type PipelineStats } from "./pipeline/pipeline_stats.ts";
 import type { Queue, QueueHooks } from "./pipeline/queue.ts";
 import type { Sink } from "./pipeline/sink.ts";
 import type { Dataset, DatasetName } from "./records/dataset.ts";
@@ -187,13 +187,7 @@ export class RecordStore {
     this.#unpublish();
     if (this.#ownsBackend) await this.backend.close();
     this.#mute();
-    const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
-    return {
-      committed: sum("committed"),
-      spooled: sum("spooled"),
-      deadLettered: sum("deadLettered"),
-      lost: sum("lost"),
-    };
+    return addReports(reports);
   }
 
   /** Closes for `await using`, where no caller reads the report: a loss throws. */

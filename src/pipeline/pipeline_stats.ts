@@ -70,6 +70,17 @@ export interface CloseReport {
   lost: number;
 }
 
+/** Adds up what several pipelines report. */
+export function addReports(reports: readonly CloseReport[]): CloseReport {
+  const sum = (field: keyof CloseReport) => reports.reduce((total, report) => total + report[field], 0);
+  return {
+    committed: sum("committed"),
+    spooled: sum("spooled"),
+    deadLettered: sum("deadLettered"),
+    lost: sum("lost"),
+  };
+}
+
 /** Counters of one pipeline. Its stages add to them. */
 export class Counters {
   /** See {@linkcode PipelineStats}, as for all others. */

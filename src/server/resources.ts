@@ -3,7 +3,7 @@ import type { PersistenceConfig } from "../config.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
 import type { EventOf } from "../pipeline/events.ts";
-import type { CloseReport } from "../pipeline/pipeline_stats.ts";
+import { addReports, type CloseReport } from "../pipeline/pipeline_stats.ts";
 import { MetricIntake, type MetricIntakeOptions } from "./metric_intake.ts";
 import type { ServerResources } from "./route.ts";
 import { withinLimit } from "./time_limit.ts";
@@ -57,12 +57,14 @@ export async function openResources(
       else given.onEvent?.(event);
     },
   };
-  const backend = await openBackend(config);
+  await using opened = new AsyncDisposableStack(); // what stays open keeps the process from ending
+  const backend = opened.adopt(await openBackend(config), (backend) => backend.close());
   const { connectionString: _opened, ...shared } = { ...config, backend };
-  const { hub, costs } = await openBoth(shared).catch(async (error) => {
-    await backend.close();
-    throw error;
-  });
+  const end = async (store: ObservabilityHub | CostObservatory) => void await store.close({ deadlineMs: 0 });
+  const hub = opened.adopt(await ObservabilityHub.open(shared), end);
+  const costs = opened.adopt(await CostObservatory.open(shared), end);
+  if (unusable.length > 0) throw unusable[0].error;
+  opened.move(); // to the caller
   const intake = new MetricIntake({ hub, costs, backend }, options);
   const prune = setInterval(() => {
     // The next interval retries a failure.
@@ -74,30 +76,7 @@ export async function openResources(
     const saved = withinLimit(intake.close(), options.deadlineMs, () => {});
     const [metrics, spend] = await Promise.all([hub.close(options), costs.close(options), saved]);
     await backend.close();
-    const sum = (field: keyof CloseReport) => metrics[field] + spend[field];
-    return {
-      committed: sum("committed"),
-      spooled: sum("spooled"),
-      deadLettered: sum("deadLettered"),
-      lost: sum("lost"),
-    };
+    return addReports([metrics, spend]);
   };
-  if (unusable.length > 0) {
-    await close({ deadlineMs: 0 });
-    throw unusable[0].error;
-  }
   return { hub, costs, backend, config: shared, intake, close };
-}
-
-/** Opens the hub and the observatory, or neither: what stays open keeps the process from ending. */
-async function openBoth(
-  config: PersistenceConfig,
-): Promise<{ hub: ObservabilityHub; costs: CostObservatory }> {
-  const hub = await ObservabilityHub.open(config);
-  try {
-    return { hub, costs: await CostObservatory.open(config) };
-  } catch (error) {
-    await hub.close({ deadlineMs: 0 });
-    throw error;
-  }
 }

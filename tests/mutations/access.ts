@@ -145,8 +145,8 @@ export const ACCESS: readonly Mutation[] = [
   {
     name: "spool-unusable-starts",
     file: "src/server/resources.ts",
-    before: "if (unusable.length > 0) {",
-    after: "if (unusable.length > 99) {",
+    before: "if (unusable.length > 0) throw",
+    after: "if (unusable.length > 99) throw",
     tests: ["server_test.ts: several servers store into one database on SQLite"],
   },
 ];
