@@ -34,3 +34,75 @@ export async function openfinops(
   const decoder = new TextDecoder();
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
+
+/** The command, running. */
+export interface Running extends AsyncDisposable {
+  readonly process: Deno.ChildProcess;
+  /** Lines on stderr up to now. */
+  readonly lines: readonly string[];
+  /** Waits for a line that fulfills a condition, and returns it; rejects if the command ends before. */
+  line(isWanted: (line: string) => boolean, options?: { isNew?: boolean }): Promise<string>;
+  /** Sends a signal, waits for the end, and returns exit code and stdout. */
+  stop(signal?: Deno.Signal): Promise<{ code: number; out: string }>;
+}
+
+/** Starts the command, which runs until it is stopped. */
+export function startCommand(
+  args: readonly string[],
+  { cwd, env = {}, run = RUN }: { cwd: string; env?: Record<string, string>; run?: readonly string[] },
+): Running {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [...run, ...args],
+    cwd,
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const lines: string[] = [];
+  const waiting = new Set<() => void>();
+  let code: number | undefined;
+  const wake = () => waiting.forEach((check) => check());
+  const out = new Response(process.stdout).text();
+  const reading = (async () => {
+    let rest = "";
+    for await (const text of process.stderr.pipeThrough(new TextDecoderStream())) {
+      const parts = (rest + text).split("\n");
+      rest = parts.pop()!;
+      lines.push(...parts);
+      wake();
+    }
+    ({ code } = await process.status);
+    wake();
+  })();
+  const stop = async (signal: Deno.Signal = "SIGTERM") => {
+    try {
+      process.kill(signal);
+    } catch {
+      // it has ended
+    }
+    const [{ code }, text] = await Promise.all([process.status, out, reading]);
+    return { code, out: text };
+  };
+  return {
+    process,
+    lines,
+    stop,
+    line(isWanted, { isNew = false } = {}) {
+      return new Promise((resolve, reject) => {
+        let seen = isNew ? lines.length : 0;
+        const check = () => {
+          const found = lines.slice(seen).find(isWanted);
+          seen = lines.length;
+          if (found === undefined && code === undefined) return;
+          waiting.delete(check);
+          if (found === undefined) reject(new Error(`The command ended with ${code}: ${lines.join("\n")}`));
+          else resolve(found);
+        };
+        waiting.add(check);
+        check();
+      });
+    },
+    [Symbol.asyncDispose]: async () => void await stop("SIGKILL"),
+  };
+}

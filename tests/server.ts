@@ -6,7 +6,7 @@ import { type AppOptions, createApp } from "../src/server/app.ts";
 import type { MetricIntakeOptions } from "../src/server/metric_intake.ts";
 import { type OpenedResources, openResources } from "../src/server/resources.ts";
 import { type Listening, serve, type ServeOptions } from "../src/server/serve.ts";
-import { RUN } from "./command.ts";
+import { type Running, startCommand } from "./command.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
 
@@ -92,12 +92,9 @@ export async function send(url: string | URL, init?: RequestInit): Promise<Answe
 }
 
 /** The command `openfinops serve`, running. */
-export interface ServerProcess extends AsyncDisposable {
+export interface ServerProcess extends Omit<Running, "stop"> {
   /** Address with a slash at its end. */
   readonly url: string;
-  readonly process: Deno.ChildProcess;
-  /** Lines on stderr up to now. */
-  readonly lines: readonly string[];
   send(path: string, init?: RequestInit): Promise<Answer>;
   /** Sends a signal, waits for the end, and returns the exit code. */
   stop(signal?: Deno.Signal): Promise<number>;
@@ -106,56 +103,23 @@ export interface ServerProcess extends AsyncDisposable {
 /** Starts `openfinops serve` on a free port, and waits until it listens. */
 export async function startServer(
   args: readonly string[],
-  { cwd, env = {}, listen = "127.0.0.1:0", run = RUN }: {
+  { listen = "127.0.0.1:0", ...options }: {
     cwd: string;
     env?: Record<string, string>;
     listen?: string;
     run?: readonly string[];
   },
 ): Promise<ServerProcess> {
-  const process = new Deno.Command(Deno.execPath(), {
-    args: [...run, "serve", "--listen", listen, ...args],
-    cwd,
-    env: { NO_COLOR: "1", ...env },
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
-  const lines: string[] = [];
-  const started = Promise.withResolvers<string | undefined>();
-  const reading = (async () => {
-    let rest = "";
-    for await (const text of process.stderr.pipeThrough(new TextDecoderStream())) {
-      const parts = (rest + text).split("\n");
-      rest = parts.pop()!;
-      lines.push(...parts);
-      const url = /\b(https?:\/\/\S+?\/)(?=[\s"]|$)/.exec(parts.find((line) => /listening/i.test(line)) ?? "")
-        ?.[1];
-      if (url !== undefined) started.resolve(url);
-    }
-    started.resolve(undefined);
-  })();
-  const stop = async (signal: Deno.Signal = "SIGTERM") => {
-    try {
-      process.kill(signal);
-    } catch {
-      // it has ended
-    }
-    const { code } = await process.status;
-    await reading;
-    return code;
-  };
-  const url = await started.promise;
-  if (url === undefined) {
-    const { code } = await process.status;
-    throw new Error(`The server ended with ${code}: ${lines.join("\n")}`);
-  }
+  const running = startCommand(["serve", "--listen", listen, ...args], options);
+  const line = await running.line((line) => /listening/i.test(line) && URL_IN_LINE.test(line));
+  const [, url] = URL_IN_LINE.exec(line)!;
   return {
+    ...running,
     url,
-    process,
-    lines,
-    stop,
     send: (path, init) => send(new URL(path, url), init),
-    [Symbol.asyncDispose]: async () => void await stop("SIGKILL"),
+    stop: async (signal) => (await running.stop(signal)).code,
   };
 }
+
+/** The address of a server in a line of its log. */
+const URL_IN_LINE = /\b(https?:\/\/\S+?\/)(?=[\s"]|$)/;
