@@ -1,6 +1,5 @@
 // @ts-check
 /** Costs: totals, series, ranked groups, and the entries behind them. */
-import { rowsOf } from "./api.js";
 import { COLORS, shareBar, stackedBars } from "./charts.js";
 import {
   addAmounts,
@@ -121,16 +120,22 @@ async function complete({ state, rows }, input) {
 
 /** @param {Context} context */
 function show(context) {
-  const { state, ask, once } = context;
+  const { state, ask, rows, once } = context;
   const { where } = state;
+  // One question for the whole page: the server then reads the costs of each day once.
   const params = { ...rangeParams(state), where, "group-by": fieldName(state.by), top: TOP };
-  const summary = once(() => ask("views/costs", params));
-  const thisMonth = { during: "this-month", "time-zone": state.zone, where, top: 0 };
-  const month = once(() => state.range === "this-month" ? summary() : ask("views/costs", thisMonth));
   const bucket = bucketOfRange(state.range);
-  const rows = once(() => ask("costs/aggregate", { ...params, bucket, "empty-buckets": "true" }));
+  const summary = once(() => ask("views/costs", { ...params, bucket, month: "true" }));
   const keys = readTagKeys(context);
-  for (const load of [summary, rows, month]) load().catch(() => {}); // the panels report errors
+  const untagged = once(async () => {
+    await keys;
+    const [key] = tagKeys;
+    const field = state.by.startsWith("tags.") ? state.by : key && `tags.${key}`;
+    if (!field) return {};
+    const missing = { ...rangeParams(state), where: [...where, `${fieldName(field)} missing`] };
+    return { field, rows: await rows("costs/aggregate", missing) };
+  });
+  for (const load of [summary, untagged]) load().catch(() => {}); // the panels report errors
   const chosen = async () => {
     const { currencies, ...range } = await summary();
     const names = currencies.map(nameOfMoney);
@@ -141,20 +146,20 @@ function show(context) {
   };
   const tools = button("Save CSV", async () => save(context, await chosen()));
   return [
-    panel(context, { kind: "plain" }, async () => summaryCards(context, await chosen(), { month, keys })),
-    panel(context, { title: "Over time" }, async () => series(context, (await chosen()).found, await rows())),
+    panel(context, { kind: "plain" }, async () => summaryCards(context, await chosen(), await untagged())),
+    panel(context, { title: "Over time" }, async () => series(context, await chosen())),
     panel(context, { title: `By ${state.by}`, tools }, async () => ranked(context, (await chosen()).found)),
     panel(context, { title: "Entries" }, async () => entries(context, (await chosen()).found)),
   ];
 }
 
 /** @param {Context} context */
-async function summaryCards(
+function summaryCards(
   context,
-  /** @type {any} */ { names, found, dataEnd, startTime, endTime },
-  /** @type {any} */ { month, keys },
+  /** @type {any} */ { names, found, dataEnd, startTime, endTime, month },
+  /** @type {any} */ { field, rows: without = [] },
 ) {
-  const { state, rows, go } = context;
+  const { state, go } = context;
   if (!found) {
     return state.where.length > 0
       ? empty("No costs match these filters in this range.")
@@ -162,12 +167,8 @@ async function summaryCards(
   }
   const { currency } = found;
   const isSame = (/** @type {any} */ row) => nameOfMoney(row) === nameOfMoney(found);
-  const ofMonth = (await month()).currencies.find(isSame);
-  await keys;
-  const [key] = tagKeys;
-  const field = state.by.startsWith("tags.") ? state.by : key && `tags.${key}`;
-  const where = field && [...state.where, `${fieldName(field)} missing`];
-  const untagged = where && (await rows("costs/aggregate", { ...rangeParams(state), where })).find(isSame);
+  const ofMonth = month.currencies.find(isSame);
+  const untagged = without.find(isSame);
   const complete = dataEnd && timeOf(dataEnd) < timeOf(endTime)
     ? `, complete to ${day(timeOf(dataEnd) - 1, state.zone)}`
     : "";
@@ -277,11 +278,11 @@ export function costSeries(all, { found, by, bucket, zone }) {
 }
 
 /** @param {Context} context */
-function series({ state, signal, go }, /** @type {any} */ found, /** @type {any} */ answer) {
+function series({ state, signal, go }, /** @type {any} */ { found, series }) {
   if (!found) return empty("Nothing to draw.");
   const bucket = bucketOfRange(state.range);
   const options = { found, by: state.by, bucket, zone: state.zone };
-  const { times, ends, drawn, labels, title } = costSeries(rowsOf(answer), options);
+  const { times, ends, drawn, labels, title } = costSeries(series, options);
   return chart({
     signal,
     count: times.length,

@@ -14,6 +14,7 @@ import {
   hasMoney,
   type MeasureName,
 } from "./aggregate_query.ts";
+import { FusedReads } from "./fused_reads.ts";
 import { planEarlier } from "./comparison.ts";
 import { planBuckets, refuseRows } from "./bucket_plan.ts";
 import {
@@ -108,7 +109,7 @@ export async function aggregateCosts(
     field === "amount" ? { function: "count" } : { function: "count", field },
   ];
   const separateBy = ["currency", "basis", ...(unit === undefined ? [] : [unit])];
-  const rows = await aggregateRows(backend, costEntries, {
+  const rows = await aggregateRows(request.compare ? FusedReads.over(backend) : backend, costEntries, {
     request,
     measures,
     rank: ([total]) => total,
@@ -239,16 +240,20 @@ async function aggregateRows(
     }
     return { rows, filled };
   };
-  const found = await read(request);
   const plan = request.compare && await planEarlier(backend, dataset, request, now);
+  const [found, ...earlier] = await Promise.all([
+    read(request),
+    plan && read(plan.whole),
+    plan && plan.partial.then((part) => part && read(part.toDate)),
+    plan && plan.partial.then((part) => part && read(part.complete)),
+  ]);
   let [all, rows] = [layout, found.rows];
-  for (const part of plan ? [plan.whole, plan.toDate, plan.complete] : []) {
+  for (const [i, part] of earlier.entries()) {
     if (part === undefined) continue;
-    const { rows: more } = await read(part);
-    rows = joinEarlier(rows, part === plan!.complete ? more : more.map(plan!.moveRow), [all, layout]);
+    rows = joinEarlier(rows, i === 2 ? part.rows : part.rows.map(plan!.moveRow), [all, layout]);
     all = { ...layout, measures: [...all.measures, ...measures] };
   }
-  if (plan?.toDate) {
+  if (plan && earlier[1]) {
     rows = rows.map((row) =>
       (row.start ?? plan.lastStart) < plan.lastStart ? row : { ...row, isPartial: true }
     );

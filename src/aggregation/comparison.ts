@@ -22,10 +22,8 @@ import type { ResultRow } from "./result_rows.ts";
 export interface EarlierPlan {
   /** The whole period before. */
   readonly whole: AggregateRequest;
-  /** As many days of it as the last period has data; absent where that one is over. */
-  readonly toDate?: AggregateRequest;
-  /** These days of the last period. */
-  readonly complete?: AggregateRequest;
+  /** As many days of it as the last period has data, and these days of the last period; none where that one is over. */
+  readonly partial: Promise<{ toDate: AggregateRequest; complete: AggregateRequest } | undefined>;
   /** Moves a row of them into the bucket that it is compared with. */
   readonly moveRow: (row: ResultRow) => ResultRow;
   /** The start of the last period. */
@@ -81,7 +79,7 @@ async function endOfCosts(
   return complete === undefined || now - complete > MAX_LAG_MS ? undefined : complete;
 }
 
-/** Plans the requests for the period before, or a year before. */
+/** Plans the requests for the period before, or a year before. Only a request without an end waits for a read. */
 export async function planEarlier(
   backend: Pick<Backend, "aggregate">,
   dataset: Dataset<unknown>,
@@ -90,10 +88,12 @@ export async function planEarlier(
 ): Promise<EarlierPlan> {
   const { query, bucket, timeZone, compare = "previous" } = request;
   const { startTime = 0, endTime } = query;
-  const dataEnd = await endOfData(backend, dataset, { startTime, endTime, timeZone, now }) ?? endTime ?? now;
+  const known = endOfData(backend, dataset, { startTime, endTime, timeZone, now })
+    .then((found) => found ?? endTime ?? now);
+  known.catch(() => {}); // `partial` rejects with it
   const bucketOf = (time: number) =>
     bucketAt(bucketRangesOf(bucket!, { start: time, end: time + 1, timeZone }), time);
-  const end = endTime ?? (bucket ? bucketOf(dataEnd - 1).end : dataEnd);
+  const end = endTime ?? (bucket ? bucketOf(await known - 1).end : await known);
   const shift = bucket
     ? bucketShift(bucket, compare)
     : spanShift({ start: startTime, end, timeZone }, compare);
@@ -110,15 +110,16 @@ export async function planEarlier(
     return found;
   };
   const lastStart = bucket ? Math.max(bucketOf(end - 1).start, startTime) : startTime;
-  const isPartial = dataEnd < end && dataEnd > lastStart && now < end + MAX_LAG_MS;
-  const current = {
-    ...request,
-    query: { ...query, startTime: asBound(lastStart), endTime: dataEnd },
-    emptyBuckets: false,
-  };
+  const partial = known.then((dataEnd) => {
+    if (!(dataEnd < end && dataEnd > lastStart && now < end + MAX_LAG_MS)) return undefined;
+    const range = { startTime: asBound(lastStart), endTime: dataEnd };
+    const complete = { ...request, query: { ...query, ...range }, emptyBuckets: false };
+    return { toDate: between(lastStart, dataEnd), complete };
+  });
+  partial.catch(() => {}); // who awaits it gets the error
   return {
     whole: between(startTime, end),
-    ...(isPartial ? { toDate: between(lastStart, dataEnd), complete: current } : {}),
+    partial,
     moveRow: (row) => row.start === undefined ? row : { ...row, ...laterBucket(row.start) },
     lastStart,
   };

@@ -182,7 +182,10 @@ function nameOf({ start, group, isOther }: Omit<ResultRow, "values">): string {
 }
 
 /** Puts the rows of each group within each span together. */
-function mergeRows({ measures }: RowLayout, rows: readonly ResultRow[]): ResultRow[] {
+export function mergeRows(
+  { measures }: Pick<RowLayout, "measures">,
+  rows: readonly ResultRow[],
+): ResultRow[] {
   const merged = new Map<string, ResultRow>();
   for (const row of rows) {
     const name = nameOf(row);

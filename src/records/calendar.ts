@@ -95,7 +95,7 @@ export function bucketRangesOf(bucket: Bucket, { start, end, timeZone }: ZonedSp
     }
     at = calendarNext(bucket, at);
     const to = at.epochMilliseconds;
-    append(ranges, { start: from, end: to, stepMs: dividesDay(bucket) ?? to - from });
+    appendRange(ranges, { start: from, end: to, stepMs: dividesDay(bucket) ?? to - from });
   }
   return clip(ranges, { start, end });
 }
@@ -123,7 +123,7 @@ export function* bucketRangesOfDays(
     const from = Math.max(days[first], covered);
     const to = Math.min(days[i - 1] + DAY_MS, end);
     if (from >= to) continue; // in the bucket of the day before
-    for (const range of bucketRangesOf(bucket, { start: from, end: to, timeZone })) append(chunk, range);
+    for (const range of bucketRangesOf(bucket, { start: from, end: to, timeZone })) appendRange(chunk, range);
     covered = chunk.at(-1)!.end;
     if (chunk.length < chunkLength) continue;
     yield chunk;
@@ -230,7 +230,7 @@ function appendEven(
     const count = Math.min(Math.floor((change - from) / wholeMs), Math.ceil((end - from) / wholeMs));
     if (count <= 0) return from;
     const to = from + count * wholeMs;
-    append(ranges, { start: from, end: to, stepMs: stepMs ?? wholeMs });
+    appendRange(ranges, { start: from, end: to, stepMs: stepMs ?? wholeMs });
     return to;
   }
   const offsetMs = at.offsetNanoseconds / 1e6;
@@ -239,7 +239,7 @@ function appendEven(
       ? monthsAfter(from + offsetMs, monthsOf(bucket)) - offsetMs
       : from + wholeMs;
     if (to > change) break;
-    append(ranges, { start: from, end: to, stepMs: stepMs ?? to - from });
+    appendRange(ranges, { start: from, end: to, stepMs: stepMs ?? to - from });
     from = to;
   }
   return from;
@@ -269,7 +269,7 @@ function clip(ranges: readonly BucketRange[], { start, end }: { start: number; e
 }
 
 /** Appends a range, or extends the last one where the new one goes on evenly. */
-function append(ranges: BucketRange[], next: BucketRange): void {
+export function appendRange(ranges: BucketRange[], next: BucketRange): void {
   const last = ranges.at(-1);
   const isContinued = last?.stepMs === next.stepMs && last.end === next.start &&
     (last.end - last.start) % last.stepMs === 0;

@@ -20,6 +20,21 @@ export async function committed({ backend, hub, costs }: ServerResources): Promi
   return backend;
 }
 
+/** Returns the backend for reads that end when a signal aborts. */
+export function readUntil(backend: Backend, signal: AbortSignal): Backend {
+  const ending: Pick<Backend, "aggregate" | "read"> = {
+    aggregate: (...asked) => backend.aggregate(asked[0], asked[1], asked[2], { signal }),
+    read: (dataset, query) => backend.read(dataset, query, { signal }),
+  };
+  return new Proxy(backend, {
+    get(target, name) {
+      if (Object.hasOwn(ending, name)) return ending[name as keyof typeof ending];
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
 /**
  * The condition that a record is of the tenant of the token; none where the token has no tenant.
  *

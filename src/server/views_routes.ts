@@ -26,12 +26,12 @@ import {
 import { allocateCosts } from "../views/allocation.ts";
 import { budgetDaysView } from "../views/budgets.ts";
 import { clustersView } from "../views/clusters.ts";
-import { costSummary } from "../views/costs.ts";
+import { costsView } from "../views/costs.ts";
 import { dataHealthView } from "../views/data_health.ts";
 import { devicesView } from "../views/devices.ts";
 import { modelsView } from "../views/models.ts";
 import { readParameters } from "./parameters.ts";
-import { committed, refuseTenants } from "./reading.ts";
+import { committed, readUntil, refuseTenants } from "./reading.ts";
 import { jsonBody, type Route, type ServerResources } from "./route.ts";
 
 /** Description of a view. */
@@ -53,9 +53,13 @@ export const VIEW_ROUTES: readonly Route[] = [
   route({
     name: "costs",
     summary: "Costs of a period: totals, change, forecast and the largest groups",
-    options: SUMMARY_OPTIONS,
-    read: readSummary,
-    answer: costSummary,
+    options: [
+      ...SUMMARY_OPTIONS,
+      { name: "bucket", value: "SPAN", summary: "also return the costs of the groups by 1d, 1w, …" },
+      { name: "month", summary: "also return the totals of the present month, with the same filters" },
+    ],
+    read: (given) => ({ ...readSummary(given), bucket: given.text("bucket"), month: given.has("month") }),
+    answer: costsView,
   }),
   route({
     name: "budgets",
@@ -121,7 +125,8 @@ function route<Query>({ name, summary, options, read, answer }: View<Query>): Ro
       refuseTenants(asked);
       const { timeZone } = resources.config;
       const query = readParameters(asked.url, options, { timeZone, read });
-      return Response.json(withIsoTimes(await answer(await committed(resources), query, resources)));
+      const backend = readUntil(await committed(resources), asked.signal);
+      return Response.json(withIsoTimes(await answer(backend, query, resources)));
     },
   };
 }

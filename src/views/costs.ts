@@ -5,6 +5,7 @@ import {
   invalidAggregate,
 } from "../aggregation/aggregate_query.ts";
 import { endOfData } from "../aggregation/comparison.ts";
+import { FusedReads } from "../aggregation/fused_reads.ts";
 import type { Backend } from "../backends/backend.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
@@ -114,6 +115,26 @@ export interface CostSummary {
   currencies: CurrencySummary[];
 }
 
+/** Options of {@linkcode costsView}. */
+export interface CostsViewOptions extends CostSummaryOptions {
+  /** Length of the buckets of `series`, which have the first of the groups that the summary lists. */
+  bucket?: string;
+  /**
+   * True to return the totals of the present month as well.
+   *
+   * @default {false}
+   */
+  month?: boolean;
+}
+
+/** Spending in a time range, over time, and in the present month. */
+export interface CostsView extends CostSummary {
+  /** Costs of the groups in each bucket; only with `bucket`. */
+  series?: CostAggregate[];
+  /** Totals of the month, with the same filters; only with `month`. */
+  month?: CostSummary;
+}
+
 const SUBJECT = "a summary of costs";
 const BREAKDOWNS = [["category"], ["resourceId"]];
 
@@ -127,49 +148,102 @@ export async function costSummary(
   backend: Pick<Backend, "aggregate">,
   options: CostSummaryOptions = {},
 ): Promise<CostSummary> {
+  return await answer(backend, options);
+}
+
+/** Sums up what was spent, with its course and the present month. Costs that several of these add up are read once. */
+export async function costsView(
+  backend: Pick<Backend, "aggregate">,
+  { bucket, month, ...options }: CostsViewOptions = {},
+): Promise<CostsView> {
+  return await answer(backend, options, { bucket, month });
+}
+
+async function answer(
+  backend: Pick<Backend, "aggregate">,
+  options: CostSummaryOptions,
+  { bucket, month }: Pick<CostsViewOptions, "bucket" | "month"> = {},
+): Promise<CostsView> {
   const { at, top = 10, groupBy, measure, ...filters } = takeFields(SUBJECT, options, { fields: FIELDS });
   const timeZone = acceptTimeZone(SUBJECT, filters.timeZone);
   const now = at === undefined ? Date.now() : acceptTimeText(SUBJECT, "at", at, timeZone);
   const range = acceptRange({ ...filters, timeZone }, now);
-  // Several parts of a summary ask the same: each comparison, for one, how far the data reaches.
-  const known = new Map<string, ReturnType<Backend["aggregate"]>>();
-  const asOf: Pick<Backend, "aggregate"> = {
-    aggregate: (dataset, query, parts) => {
-      const endTime = Math.min(query.endTime ?? Infinity, at === undefined ? Infinity : now);
-      const bounded = endTime < Infinity ? { ...query, endTime } : query;
-      const question = JSON.stringify([bounded, parts]);
-      return known.getOrInsertComputed(question, () => backend.aggregate(dataset, bounded, parts));
-    },
-  };
   const asked = { ...filters, ...range, timeZone, measure: measure as CostMeasure };
   // Before anything is read.
-  acceptAggregateRequest(costEntries, { ...asked, groupBy, ...(top === 0 ? {} : { top }) });
-  const dataEnd = await endOfData(asOf, costEntries, { ...range, timeZone, now });
+  acceptAggregateRequest(costEntries, { ...asked, groupBy, bucket, ...(top === 0 ? {} : { top }) });
+  const groups = top === 0 ? [] : groupBy ? [groupBy as string[]] : BREAKDOWNS;
+  const reads = FusedReads.over(at === undefined ? backend : upTo(backend, now));
+  const { startTime: _, endTime: __, ...always } = filters;
+  const [whole, ofMonth] = await Promise.all([
+    summarize(reads, asked, { groups, ...(top === 0 ? {} : { top: top as number }), bucket, now }),
+    month
+      ? summarize(reads, { ...asked, ...acceptRange({ ...always, timeZone }, now) }, { groups: [], now })
+      : undefined,
+  ]);
+  return { ...whole, ...(ofMonth ? { month: ofMonth } : {}) };
+}
+
+/** Reads costs up to a time only. */
+function upTo(backend: Pick<Backend, "aggregate">, now: number): Pick<Backend, "aggregate"> {
+  return {
+    aggregate: (dataset, query, parts) =>
+      backend.aggregate(dataset, { ...query, endTime: Math.min(query.endTime ?? Infinity, now) }, parts),
+  };
+}
+
+/** Range, filters and measure of a summary. */
+type Asked = Omit<CostSummaryOptions, "startTime" | "endTime" | "at" | "groupBy" | "top"> & {
+  startTime: number;
+  endTime: number;
+  timeZone: string;
+};
+
+async function summarize(
+  reads: FusedReads,
+  asked: Asked,
+  { groups, top, bucket, now }: { groups: readonly string[][]; top?: number; bucket?: string; now: number },
+): Promise<CostsView> {
+  const { startTime, endTime, timeZone } = asked;
+  const range = { startTime, endTime };
   // Before all costs there is nothing to compare with.
-  const compare = range.startTime > 0 ? "previous" : undefined;
-  const ask = (more: object) => aggregateCosts(asOf, { ...asked, compare, ...more }, { now });
-  const found = await ask({});
+  const compare = startTime > 0 ? "previous" as const : undefined;
+  const ask = (more: object) => aggregateCosts(reads, { ...asked, compare, ...more }, { now });
+  // All of these at once, so that one scan of the costs of each day answers them.
+  const [dataEnd, found, history] = await Promise.all([
+    endOfData(reads, costEntries, { ...range, timeZone, now }),
+    ask({}),
+    aggregateCosts(reads, {
+      ...asked,
+      startTime: Math.min(startTime, startOfDay(now - HISTORY_DAYS * DAY_MS, timeZone)),
+      bucket: "1d",
+    }),
+  ]);
   // A period that has not begun did not cost 100 % less.
   const totals = dataEnd === undefined && found.every(({ count }) => count === 0) ? [] : found;
-  const days = totals.length === 0 ? [] : await aggregateCosts(asOf, {
-    ...asked,
-    startTime: Math.min(range.startTime, startOfDay(now - HISTORY_DAYS * DAY_MS, timeZone)),
-    bucket: "1d",
+  const [series, ...rows] = totals.length === 0 ? [[]] : await Promise.all([
+    bucket === undefined
+      ? []
+      : aggregateCosts(reads, { ...asked, groupBy: groups[0], top, bucket, emptyBuckets: true }),
+    ...groups.map((groupBy) => ask({ groupBy, top, shares: true })),
+  ]);
+  const byName = rows.map((rows) => Map.groupBy(rows, nameOf));
+  const daysOf = Map.groupBy(history, nameOf);
+  const currencies = totals.toSorted(byBasis).map((total): CurrencySummary => {
+    const [name, days] = [nameOf(total), daysOf.get(nameOf(total)) ?? []];
+    return {
+      ...total,
+      ...averageOf(total, days, { ...range, dataEnd, timeZone }),
+      ...outlook(total, days, { ...range, timeZone, now }),
+      breakdowns: byName.map((rows, i) => ({ groupBy: groups[i], rows: rows.get(name) ?? [] })),
+    };
   });
-  const breakdowns: { groupBy: string[]; rows: Map<string, CostAggregate[]> }[] = [];
-  const hasGroups = totals.length > 0 && top !== 0;
-  for (const by of !hasGroups ? [] : groupBy ? [groupBy as string[]] : BREAKDOWNS) {
-    const rows = Map.groupBy(await ask({ groupBy: by, top, shares: true }), nameOf);
-    breakdowns.push({ groupBy: by, rows });
-  }
-  const daysOf = Map.groupBy(days, nameOf);
-  const currencies = totals.toSorted(byBasis).map((total): CurrencySummary => ({
-    ...total,
-    ...averageOf(total, daysOf.get(nameOf(total)) ?? [], { ...range, dataEnd, timeZone }),
-    ...outlook(total, daysOf.get(nameOf(total)) ?? [], { ...range, timeZone, now }),
-    breakdowns: breakdowns.map(({ groupBy, rows }) => ({ groupBy, rows: rows.get(nameOf(total)) ?? [] })),
-  }));
-  return { ...range, timeZone, ...(dataEnd === undefined ? {} : { dataEnd }), currencies };
+  return {
+    ...range,
+    timeZone,
+    ...(dataEnd === undefined ? {} : { dataEnd }),
+    currencies,
+    ...(bucket === undefined ? {} : { series }),
+  };
 }
 
 /** Returns the time range: the month of `now` where no bounds are given. */
