@@ -1,4 +1,5 @@
 import { fileURLToPath as fromFileUrl } from "node:url";
+import { useDuckdbLibrary } from "../../tests/duckdb_library.ts";
 import { Missing } from "../peers.ts";
 import type { Family, Row } from "../row.ts";
 
@@ -6,6 +7,7 @@ const PROGRAM = fromFileUrl(new URL("../dashboard_page.ts", import.meta.url));
 /** Most seconds of the first page. */
 const ENGINES = [
   { backend: "sqlite", title: "SQLite", seconds: 3 },
+  { backend: "duckdb", title: "DuckDB", seconds: 1 },
   { backend: "postgresql", title: "PostgreSQL", seconds: 1 },
   { backend: "timescaledb", title: "TimescaleDB", seconds: 1 },
 ] as const;
@@ -29,8 +31,9 @@ function row({ backend, title, seconds }: typeof ENGINES[number]): Row {
     records: 5_000_000,
     reach: { atMost: 1 },
     open: async (places, records) => {
-      const url = backend === "sqlite"
-        ? `sqlite:///${places.path(".db")}`
+      if (backend === "duckdb") await useDuckdbLibrary();
+      const url = backend === "sqlite" || backend === "duckdb"
+        ? `${backend}:///${places.path(".db")}`
         : (await places.database(backend)).url.replace("postgresql:", `${backend}:`);
       await run("fill", url, String(records));
       return {

@@ -20,6 +20,8 @@ const IN_DOUBT_MS = 90_000;
 export class CitusBackend extends PostgresBackend {
   override readonly name = "citus";
   readonly #version: string;
+  /** A setting would need a transaction on all workers. */
+  protected override readonly aggregateSettings = "";
 
   /**
    * Opens the database through its coordinator, and in the mode `create` creates or distributes its tables.

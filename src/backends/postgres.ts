@@ -52,6 +52,9 @@ export const COUNTED: Aggregation = {
 /** Longest wait for writes in progress: later writes queue behind it. */
 const SETTLE_LOCK_MS = 500;
 
+/** Turns the compiler off for the statements that follow. */
+export const NO_JIT = "SET LOCAL jit = off; ";
+
 /** Options of {@linkcode PostgresBackend.open}. */
 export interface PostgresBackendOptions {
   /** The server, as in `postgresql://user@host:5432/database`. */
@@ -81,6 +84,11 @@ export class PostgresBackend implements Backend {
   protected readonly pool: PostgresPool;
   /** True if this backend creates partitions, for which a user needs a privilege. */
   protected readonly createsPartitions: boolean = true;
+  /**
+   * Settings of a statement that aggregates. The server would compile its expressions for each partition: of 5 million
+   * records in 50 chunks that took 13 s in place of 4 s (measured).
+   */
+  protected readonly aggregateSettings: string = NO_JIT;
   readonly #writer: PostgresWriter;
   readonly #staging: Omit<PostgresStagingOptions, "pool">;
   readonly #retention: Retention;
@@ -229,7 +237,7 @@ export class PostgresBackend implements Backend {
     const where = whereClause(dataset, query, DIALECT);
     const { source: from } = readableFrom(dataset, this.#version);
     const source = { from, where, measure: measureOfRecords };
-    const sql = aggregateStatement(dataset, aggregation, source);
+    const sql = this.aggregateSettings + aggregateStatement(dataset, aggregation, source);
     const rows = await this.pool.use("read", (session) => session.query(sql), { signal });
     return rows.map((row) => readAggregateRow(dataset, aggregation, row));
   }

@@ -4,7 +4,7 @@ import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport, ReadOptions } from "./backend.ts";
-import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
+import { NO_JIT, PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { isOutOfMemory } from "./postgres/errors.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
@@ -122,7 +122,7 @@ export class TimescaleBackend extends PostgresBackend {
     query: RecordQuery,
     { sql, signal }: ReadOptions & { sql: string },
   ): Promise<Row[] | undefined> {
-    const settings = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+    const settings = `${NO_JIT}SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY`;
     try {
       return await this.pool.transaction("read", async (session) => {
         const [[isFresh]] = await session.query(freshnessQuery(dataset, query));

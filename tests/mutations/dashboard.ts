@@ -100,4 +100,18 @@ export const DASHBOARD: readonly Mutation[] = [
     after: "[\\\\`*_[\\]>|#]",
     tests: ["report_test.ts: hold the numbers"],
   },
+  {
+    name: "fused-window",
+    file: "src/aggregation/fused_reads.ts",
+    before: "start! >= from && start! < end",
+    after: "start! >= from",
+    tests: ["fused_reads_test.ts: FusedReads gives each window"],
+  },
+  {
+    name: "fused-cells",
+    file: "src/aggregation/fused_reads.ts",
+    before: "window.points.every((point) => points.has(point))",
+    after: "window.points.some((point) => points.has(point))",
+    tests: ["fused_reads_test.ts: FusedReads gives each window"],
+  },
 ];
