@@ -5,6 +5,8 @@ import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
 
+const DAY = 86_400_000;
+
 function sender(server: TestServer) {
   return async (method: string, path: string, body?: unknown) => {
     const { status, text } = await server.send(`/api/v1/${path}`, {
@@ -100,6 +102,34 @@ for (const [name, open] of Object.entries(PLACES)) {
     assertEquals((await ask("GET", "costs")).body.records, []);
   });
 }
+
+Deno.test("An anomaly is acknowledged by its id, and only that one", async () => {
+  await using server = await openServer();
+  const ask = sender(server);
+  const { costs } = server.resources;
+  const today = Math.floor(Date.now() / DAY) * DAY;
+  for (const category of ["compute", "storage"]) {
+    for (let day = -45; day < 0; day++) {
+      const amount = day === -5 ? "500" : "10";
+      await costs.entries.add(
+        costEntry({ entryId: `${category}/${day}`, timestamp: today + day * DAY, category, amount }),
+      );
+    }
+  }
+  const list = async () => (await ask("GET", "views/anomalies")).body.rows;
+  const found = (await list()).filter(({ kind }: { kind: string }) => kind === "high");
+  assertEquals(found.length, 2);
+  const path = `anomalies/${encodeURIComponent(found[1].anomalyId)}/acknowledge`;
+  const { status, body } = await ask("POST", path, { by: "Ada" });
+  assertEquals([status, body.anomalyId, body.acknowledgedBy], [200, found[1].anomalyId, "Ada"]);
+  assertMatch(body.acknowledgedAt, /^\d{4}-/);
+  const note = { acknowledgedAt: body.acknowledgedAt, acknowledgedBy: "Ada" };
+  const after = (await list()).filter(({ kind }: { kind: string }) => kind === "high");
+  assertEquals(after, [found[0], { ...found[1], ...note }]);
+  const missing = await ask("POST", "anomalies/none/acknowledge");
+  assertEquals([missing.status, missing.body.error.code], [404, "NOT_FOUND"]);
+  assertEquals((await ask("POST", path, { by: 1 })).status, 400);
+});
 
 Deno.test("Routes of administration read with the scope read and change with admin", () => {
   for (const { method, path, scope } of ADMIN_ROUTES) {

@@ -1,7 +1,14 @@
 /** Answers are kept until newer data, shared by viewers, bounded, and given up with the last viewer. */
 import { cached, forgetting } from "../src/server/answer_cache.ts";
 import type { Route, RouteRequest, ServerResources } from "../src/server/route.ts";
+import { importRecords } from "../mod.ts";
+import { costEntries } from "../src/records/cost_entry.ts";
+import { acceptQuery } from "../src/records/query.ts";
+import { deleteRecords } from "../src/transfer/delete_records.ts";
+import { undoDelivery } from "../src/transfer/deliveries.ts";
 import { assertEquals } from "./assert.ts";
+import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { openServer } from "./server.ts";
 
 /** A route whose answers the test gives, and its resources with a number of commits. */
 function setUp(answer: (signal: AbortSignal) => Response | Promise<Response>) {
@@ -113,6 +120,38 @@ Deno.test("A read of older data ends with its viewers, too", async () => {
     await answers[index];
     assertEquals(signals.map(({ aborted }) => aborted), [true, index === 1]);
   }
+});
+
+Deno.test("An answer is read again after a deletion in the process of the server", async () => {
+  await using server = await openServer();
+  const { costs, backend } = server.resources;
+  const bill = new TextEncoder().encode(
+    "Id,ChargePeriodStart,BilledCost,BillingCurrency,ServiceCategory,ResourceId\n" +
+      "d,2026-01-02T00:00:00Z,8,USD,Compute,r\n",
+  );
+  const count = async () => {
+    const { json } = await server.send("/api/v1/costs/aggregate");
+    return json().rows.reduce((sum: number, { count }: { count: number }) => sum + count, 0);
+  };
+  const { delivery } = await importRecords(ReadableStream.from([bill]), {
+    backend,
+    dataset: "cost_entries",
+    format: "focus",
+    source: "x",
+  });
+  for (const [i, timestamp] of [NEW_YEAR, Date.now(), Date.now()].entries()) {
+    await costs.entries.add(costEntry({ entryId: String(i), timestamp, resourceId: `r${i}` }));
+  }
+  await costs.flush();
+  assertEquals(await count(), 4);
+  await undoDelivery(backend, delivery!.id);
+  assertEquals(await count(), 3);
+  await deleteRecords(backend, costEntries, acceptQuery(costEntries, { resourceId: "r2" }));
+  assertEquals(await count(), 2);
+  await costs.cleanupOldData({ retentionDays: 1, dryRun: true });
+  assertEquals(await count(), 2);
+  await costs.cleanupOldData({ retentionDays: 1 });
+  assertEquals(await count(), 1);
 });
 
 Deno.test("A read that has ended is not aborted", async () => {

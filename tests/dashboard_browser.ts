@@ -258,6 +258,33 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     await page.close();
   },
 
+  async "acknowledges an anomaly with an admin token, for all who look"({ browser }) {
+    const { token, secret } = createToken({ name: "ada", scopes: ["read", "admin"] });
+    const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
+    await using server = await openServer({}, { access });
+    const { costs } = server.resources;
+    const today = Math.floor(Date.now() / 86_400_000) * 86_400_000;
+    for (let day = -45; day < 0; day++) {
+      await costs.addCostEntry({
+        entryId: String(day),
+        timestamp: today + day * 86_400_000,
+        resourceId: "a",
+        category: "compute",
+        amount: day === -5 ? "500" : "10",
+      });
+    }
+    const panel = 'section:has(h2:text-is("Anomalies"))';
+    for (const isFirst of [true, false]) {
+      const page = await browser.open();
+      await page.goto(`${server.url}#/budgets`);
+      await page.fill("form.token input", secret);
+      await page.click("form.token button");
+      if (isFirst) await page.click(`${panel} tr:has-text("high") button:text-is("Acknowledge")`);
+      await page.waitForSelector(`${panel} tr:has-text("high") td:text-matches("^by ")`);
+      await page.close();
+    }
+  },
+
   async "ends the requests of a page that is left"({ open, base }) {
     const page = await open();
     await goTo(page, `${base}#/data`);

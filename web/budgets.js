@@ -159,6 +159,12 @@ async function anomalies(context) {
       "aria-label": `Show the series of ${nameOf(row)}`,
       "aria-pressed": String(row === shown),
     });
+  const acknowledgeButton = (/** @type {any} */ row) =>
+    row.acknowledgedAt === undefined
+      ? button("Acknowledge", () => acknowledge(context, `anomalies/${encodeURIComponent(row.anomalyId)}`), {
+        "aria-label": `Acknowledge ${nameOf(row)} of ${day(row.startTime, state.zone)}`,
+      })
+      : acknowledger(row);
   return [
     await anomalySeries(context, shown, nameOf(shown)),
     table("Anomalies, the newest first", newest, [
@@ -170,6 +176,7 @@ async function anomalies(context) {
       num("expected", ({ expected }) => short(expected)),
       wide.num("deviation", ({ deviation }) => Number.isFinite(deviation) ? change(deviation, 0) : "new"),
       text("", (row) => showButton(row)),
+      text("", acknowledgeButton),
     ]),
   ];
 }
@@ -214,23 +221,13 @@ async function anomalySeries({ state, signal, rows: ask }, anomaly, name) {
 
 /** @param {Context} context */
 async function alerts(context) {
-  const { state, signal } = context;
+  const { state } = context;
   const found = (await context.ask("views/clusters")).alerts;
   if (found.length === 0) return empty("No active alerts.", "openfinops alerts rules");
-  const acknowledge = async (/** @type {any} */ alert) => {
-    try {
-      const path = `alerts/${encodeURIComponent(alert.alertId)}/acknowledge`;
-      await ask(path, {}, { method: "POST", signal });
-      for (const refresh of context.refreshers) refresh();
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      alertUser(`${message} On the command line: openfinops alerts ack`);
-    }
-  };
   const placeOf = (/** @type {any} */ { clusterId, nodeId, serviceName, deviceId }) =>
     [clusterId, nodeId, deviceId, serviceName].filter(Boolean).join(" / ");
-  const acknowledgeButton = (/** @type {any} */ row) => button("Acknowledge", () => acknowledge(row));
-  const acknowledger = (/** @type {any} */ { acknowledgedBy = "someone" }) => `by ${acknowledgedBy}`;
+  const acknowledgeButton = (/** @type {any} */ { alertId }) =>
+    button("Acknowledge", () => acknowledge(context, `alerts/${encodeURIComponent(alertId)}`));
   return table("Active alerts, the worst first", found, [
     text("severity", ({ severity }) => badge(severity)),
     text("alert", ({ description }) => description),
@@ -240,6 +237,21 @@ async function alerts(context) {
     text("", (row) => row.acknowledgedAt === undefined ? acknowledgeButton(row) : acknowledger(row)),
   ]);
 }
+
+/** Acknowledges an alert or an anomaly, and draws the page again. @param {Context} context @param {string} path */
+async function acknowledge({ signal, refreshers }, path) {
+  try {
+    await ask(`${path}/acknowledge`, {}, { method: "POST", signal });
+    for (const refresh of refreshers) refresh();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const hint = path.startsWith("alerts/") ? " On the command line: openfinops alerts ack" : "";
+    alertUser(message + hint);
+  }
+}
+
+/** @param {any} note */
+const acknowledger = ({ acknowledgedBy = "someone" }) => `by ${acknowledgedBy}`;
 
 /** @param {string} text */
 function alertUser(text) {

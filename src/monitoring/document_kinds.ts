@@ -21,6 +21,8 @@ export const BUDGET = "budget";
 export const CROSSING = "budget_crossing";
 /** A reported `CostAnomaly`, by day and series. */
 export const ANOMALY = "cost_anomaly";
+/** Acknowledgement of an anomaly, by the id of that. Separate, as an anomaly that is found is not always reported. */
+export const ANOMALY_ACKNOWLEDGEMENT = "anomaly_acknowledgement";
 /** Time of the last evaluation of budgets and anomalies. */
 export const EVALUATION = "cost_evaluation";
 /** The times of a `TrainingRun`, by its id. */

@@ -1,11 +1,20 @@
 import type { Backend, DeleteOptions, DocumentStore } from "../backends/backend.ts";
+import { countingChange } from "../backends/change_count.ts";
 import { ValidationError } from "../errors.ts";
 import type { Alert } from "../records/alert.ts";
 import type { Budget, BudgetCrossing } from "../records/budget.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { windowAt } from "./budgets/budget.ts";
-import { ACKNOWLEDGEMENT, ALERT, bodiesOf, BUDGET, CROSSING } from "./document_kinds.ts";
+import { dayOfAnomaly } from "./anomalies/anomaly_id.ts";
+import {
+  ACKNOWLEDGEMENT,
+  ALERT,
+  ANOMALY_ACKNOWLEDGEMENT,
+  bodiesOf,
+  BUDGET,
+  CROSSING,
+} from "./document_kinds.ts";
 
 /** Options of a cleanup. */
 export interface CleanupOptions {
@@ -63,7 +72,8 @@ export async function deleteOld(
   for (const { dataset, before } of deletions) {
     const options = { dryRun, timeBudgetMs: end - performance.now(), onHeld };
     try {
-      deleted[dataset.name] = await backend.deleteBefore(dataset, before, options);
+      const deletion = backend.deleteBefore(dataset, before, options);
+      deleted[dataset.name] = await (dryRun ? deletion : countingChange(backend, deletion));
     } catch (error) {
       failures.push(error); // the other datasets are deleted all the same
     }
@@ -87,7 +97,7 @@ const CROSSING_DAYS = 400;
 
 /**
  * Deletes alerts that were resolved before a time, with who took note of them, and thresholds that were crossed before
- * it and more than 400 days ago, except in periods that go on.
+ * it and more than 400 days ago, except in periods that go on. Acknowledgements of anomalies of that time go, too.
  */
 export async function forgetOld(documents: DocumentStore, before: number): Promise<void> {
   const forget = async (kind: string, isOld: (body: unknown) => boolean) => {
@@ -102,6 +112,10 @@ export async function forgetOld(documents: DocumentStore, before: number): Promi
   const budgets = await bodiesOf<Budget>(documents, BUDGET);
   const present = new Map(budgets.map((budget) => [budget.budgetId, windowAt(budget, Date.now()).start]));
   const oldest = Math.min(before, Date.now() - CROSSING_DAYS * DAY_MS);
+  await forget(
+    ANOMALY_ACKNOWLEDGEMENT,
+    (body) => dayOfAnomaly((body as { anomalyId: string }).anomalyId) < oldest,
+  );
   await forget(CROSSING, (body) => {
     const { at, budgetId, startTime } = body as BudgetCrossing;
     return at < oldest && present.get(budgetId) !== startTime;

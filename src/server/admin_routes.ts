@@ -4,6 +4,7 @@
  * @module
  */
 import type { AlertRuleInput } from "../monitoring/alerts/alert_rules.ts";
+import { acknowledgeAnomaly } from "../monitoring/anomalies/acknowledgements.ts";
 import type { BudgetInput } from "../monitoring/budgets/budget.ts";
 import type { BudgetChanges } from "../monitoring/budgets/budgets.ts";
 import { bodiesOf, CLUSTER, SERVICE } from "../monitoring/document_kinds.ts";
@@ -86,6 +87,13 @@ export const ADMIN_ROUTES: readonly Route[] = ([
     path: "/api/v1/alerts/:id/resolve",
     summary: "Resolve an alert by hand",
     run: ({ id }, { hub }) => hub.resolveAlert(id),
+  },
+  {
+    method: "POST",
+    path: "/api/v1/anomalies/:id/acknowledge",
+    summary: "Acknowledge an anomaly, by its id in the list of anomalies",
+    body: "Empty, or `by` with the name of a person",
+    run: ({ id, body }, { backend }) => acknowledgeAnomaly(backend.documents, id, body),
   },
   {
     method: "GET",

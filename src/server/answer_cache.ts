@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { changesOf } from "../backends/change_count.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 
 /** Time after which an answer is read again: other processes may have committed. */
@@ -13,7 +14,7 @@ const [MAX_BYTES, MAX_ANSWER_BYTES] = [16 << 20, 2 << 20];
 const ANSWER_OVERHEAD = 500;
 
 interface Answer {
-  /** Number of commits of this process when it was read. */
+  /** Number of commits and other changes of this process when it was read. */
   readonly version: number;
   readonly at: number;
   readonly status: number;
@@ -136,10 +137,10 @@ function sizeOf(key: string, { body }: Answer): number {
   return body.byteLength + 2 * key.length + ANSWER_OVERHEAD;
 }
 
-/** Returns a version that increases with each commit of this process. */
-function versionOf({ hub, costs }: ServerResources): number {
+/** Returns a version that increases with each commit, import and deletion of this process. */
+function versionOf({ hub, costs, backend }: ServerResources): number {
   const stats = [hub.stats(), costs.stats()].flatMap(({ datasets }) => Object.values(datasets));
-  return stats.reduce((sum, { committed, restated }) => sum + committed + restated, 0);
+  return stats.reduce((sum, { committed, restated }) => sum + committed + restated, changesOf(backend));
 }
 
 async function read(

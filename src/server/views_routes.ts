@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../backends/backend.ts";
-import { findAnomalies } from "../monitoring/anomalies/anomalies.ts";
+import { listAnomalies } from "../monitoring/anomalies/acknowledgements.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { withIsoTimes } from "../query/iso_times.ts";
 import {
@@ -101,7 +101,7 @@ export const VIEW_ROUTES: readonly Route[] = [
     summary: "Days with unusual costs",
     options: ANOMALY_OPTIONS,
     read: readAnomalies,
-    answer: async (backend, query) => ({ rows: await findAnomalies(backend, query) }),
+    answer: async (backend, query) => ({ rows: await listAnomalies(backend, query) }),
   }),
   route({
     name: "data",

@@ -1,4 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
+import { countingChange } from "../backends/change_count.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import { DAY_MS } from "../records/calendar.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -32,7 +33,7 @@ export async function deleteRecords(
     const startTime = oldest as number;
     const endTime = Math.min(startTime + DAY_MS, query.endTime ?? Infinity);
     const step: RecordQuery = { ...rest, startTime, endTime };
-    deleted += await retryBriefly(() => backend.deleteMatching!(dataset, step));
+    deleted += await countingChange(backend, retryBriefly(() => backend.deleteMatching!(dataset, step)));
     rest = { ...rest, startTime: endTime };
     if (query.endTime !== undefined && endTime >= query.endTime) return deleted;
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Backend, StoredDocument } from "../backends/backend.ts";
+import { countingChange } from "../backends/change_count.ts";
 import {
   DELIVERY,
   NOTHING_PUBLISHED,
@@ -94,7 +95,7 @@ export async function publishOnly(
   const staging = await backend.stage?.();
   if (!staging) return NOTHING_PUBLISHED;
   try {
-    return await retryBriefly(() => staging.publish(publication));
+    return await countingChange(backend, retryBriefly(() => staging.publish(publication)));
   } finally {
     await staging.discard();
   }

@@ -1,4 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
+import { countingChange } from "../backends/change_count.ts";
 import { NOTHING_PUBLISHED, type Staging } from "../backends/staging.ts";
 import { BackendError, describe } from "../errors.ts";
 import { retry, retryBriefly } from "../pipeline/retry.ts";
@@ -54,7 +55,7 @@ export async function importCosts(
       });
     }
     signal?.throwIfAborted();
-    return await publish(staging, { delivery, progress, options });
+    return await countingChange(options.backend, publish(staging, { delivery, progress, options }));
   } finally {
     await staging.discard();
   }

@@ -114,4 +114,18 @@ export const DASHBOARD: readonly Mutation[] = [
     after: "window.points.some((point) => points.has(point))",
     tests: ["fused_reads_test.ts: FusedReads gives each window"],
   },
+  {
+    name: "cache-deletions",
+    file: "src/server/answer_cache.ts",
+    before: "sum + committed + restated, changesOf(backend)",
+    after: "sum + committed + restated, 0 * changesOf(backend)",
+    tests: ["answer_cache_test.ts: after a deletion in the process"],
+  },
+  {
+    name: "anomaly-note",
+    file: "src/monitoring/anomalies/acknowledgements.ts",
+    before: "noteOf.get(anomalyId)",
+    after: "notes[0]",
+    tests: ["admin_routes_test.ts: An anomaly is acknowledged by its id"],
+  },
 ];

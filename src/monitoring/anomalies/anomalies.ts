@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { aggregateCosts, type CostAggregate } from "../../aggregation/aggregate.ts";
 import { invalidAggregate } from "../../aggregation/aggregate_query.ts";
 import type { Backend } from "../../backends/backend.ts";
@@ -9,6 +8,7 @@ import { acceptQuery, type CostEntriesQuery, queryFields } from "../../records/q
 import type { CostFinding } from "../cost_findings.ts";
 import { ANOMALY } from "../document_kinds.ts";
 import { isAnything, takeFields } from "../field_checks.ts";
+import { anomalyIdOf } from "./anomaly_id.ts";
 import { CostFeed, DayCalendar, type DayTotal } from "./cost_feed.ts";
 import { HISTORY_DAYS } from "./series_detector.ts";
 
@@ -142,12 +142,8 @@ export async function newAnomalies(backend: Backend): Promise<CostFinding[]> {
 
 function findingOf(found: CostAnomaly): CostFinding {
   const anomaly = { ...found, at: Date.now() };
-  const { startTime, currency, basis, group } = anomaly;
-  // Bounded in length, so that every backend can index it.
-  const name = JSON.stringify([currency, basis, group]);
-  const id = `${startTime}/${createHash("sha256").update(name).digest("hex")}`;
   return {
-    id,
+    id: anomalyIdOf(anomaly),
     event: { type: "cost-anomaly", dataset: "cost_entries", message: describeAnomaly(anomaly), anomaly },
   };
 }

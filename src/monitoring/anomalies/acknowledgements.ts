@@ -1,0 +1,61 @@
+import type { Backend, DocumentStore } from "../../backends/backend.ts";
+import { ValidationError } from "../../errors.ts";
+import type { CostAnomaly } from "../../records/anomaly.ts";
+import { ANOMALY_ACKNOWLEDGEMENT, bodiesOf } from "../document_kinds.ts";
+import { isText, takeFields } from "../field_checks.ts";
+import { type AnomalyQuery, findAnomalies } from "./anomalies.ts";
+import { anomalyIdOf } from "./anomaly_id.ts";
+
+/** Acknowledgement of an anomaly. */
+export interface AnomalyAcknowledgement {
+  /** Id of the anomaly: its day and its series. */
+  anomalyId: string;
+  /** Time of the acknowledgement, in epoch milliseconds. */
+  acknowledgedAt: number;
+  /** Name of the person. */
+  acknowledgedBy?: string;
+}
+
+/** An anomaly with its id, and who took note of it. */
+export type ListedAnomaly = CostAnomaly & Partial<AnomalyAcknowledgement> & { anomalyId: string };
+
+/** The day of an anomaly in epoch milliseconds, and a hash of its series. */
+const ID = /^\d{1,15}\/[0-9a-f]{64}$/;
+
+/** Finds anomalies as {@linkcode findAnomalies} does, with their acknowledgements. */
+export async function listAnomalies(backend: Backend, query?: AnomalyQuery): Promise<ListedAnomaly[]> {
+  const found = await findAnomalies(backend, query);
+  const notes = await bodiesOf<AnomalyAcknowledgement>(backend.documents, ANOMALY_ACKNOWLEDGEMENT);
+  const noteOf = new Map(notes.map((note) => [note.anomalyId, note]));
+  return found.map((anomaly) => {
+    const anomalyId = anomalyIdOf(anomaly);
+    return { ...anomaly, anomalyId, ...noteOf.get(anomalyId) };
+  });
+}
+
+/**
+ * Stores that a person took note of an anomaly.
+ *
+ * @throws {ValidationError} If the id is none of an anomaly.
+ * @throws {BackendError} If the backend cannot be written.
+ */
+export async function acknowledgeAnomaly(
+  documents: DocumentStore,
+  anomalyId: string,
+  options: { by?: string } = {},
+): Promise<AnomalyAcknowledgement> {
+  const { by } = takeFields("an acknowledgement", options, { fields: { by: isText } });
+  if (!ID.test(anomalyId)) {
+    const expected = "the anomalyId of an anomaly, as the list of anomalies has it";
+    throw new ValidationError({
+      subject: "an anomaly",
+      field: "anomalyId",
+      value: anomalyId,
+      expected,
+      code: "NOT_FOUND",
+    });
+  }
+  const note = { anomalyId, acknowledgedAt: Date.now(), ...(by ? { acknowledgedBy: by as string } : {}) };
+  await documents.write({ kind: ANOMALY_ACKNOWLEDGEMENT, id: anomalyId, body: note });
+  return note;
+}
