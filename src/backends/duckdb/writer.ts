@@ -84,12 +84,7 @@ async function resolveKeys(
   { dataset, records, onConflict }: Omit<Batch, "id"> & { onConflict: ConflictPolicy },
 ): Promise<{ kept: readonly unknown[]; committed: number; restated: number }> {
   const isReplacing = onConflict === "replace";
-  const byKey = new Map<string, unknown>();
-  for (const record of records) {
-    const key = dataset.key.map((field) => (record as Fields)[field]).join(" ");
-    if (isReplacing || !byKey.has(key)) byKey.set(key, record);
-  }
-  const distinct = [...byKey.values()];
+  const distinct = distinctOf(dataset, records, isReplacing);
   const existing = await findExisting(session, dataset, distinct);
   if (isReplacing) {
     if (existing.size > 0) await session.execute(`DELETE FROM ${dataset.name} AS c USING ${join(dataset)}`);
@@ -98,6 +93,24 @@ async function resolveKeys(
   }
   const kept = existing.size > 0 ? distinct.filter((_, i) => !existing.has(i)) : distinct;
   return { kept, committed: kept.length, restated: 0 };
+}
+
+/** The records without those whose key another one has: the first of them stays, or the last. */
+function distinctOf(
+  { key }: Dataset<unknown>,
+  records: readonly unknown[],
+  isLast: boolean,
+): readonly unknown[] {
+  // Mostly all ids differ, which is found in half of the time.
+  const ids = new Set<unknown>();
+  for (const record of records) ids.add((record as Fields)[key.at(-1)!]);
+  if (ids.size === records.length) return records;
+  const byKey = new Map<string, unknown>();
+  for (const record of records) {
+    const text = key.map((field) => (record as Fields)[field]).join(" ");
+    if (isLast || !byKey.has(text)) byKey.set(text, record);
+  }
+  return [...byKey.values()];
 }
 
 /** The positions of the records whose key is stored. */
