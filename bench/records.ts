@@ -155,7 +155,8 @@ export function writeRecords(name: Measured, records: number, { path, form }: { 
   }
 }
 
-function csvLine(columns: readonly Column[], record: Record<string, unknown>): string {
+/** A line of the CSV with the columns of SQLite. */
+export function csvLine(columns: readonly Column[], record: Record<string, unknown>): string {
   const values = columns.flatMap(({ field, type }) => {
     const value = record[field];
     if (value === undefined) return type === "decimal" ? ["", ""] : "";

@@ -1,33 +1,111 @@
-import { QUESTIONS } from "../questions.ts";
-import { Subject } from "../processes.ts";
-import { program } from "../peers.ts";
-import type { Places } from "../fixtures.ts";
-import { type Precision, source } from "../records.ts";
-import { START } from "../samples.ts";
-import { HOUR_MS } from "../../src/records/calendar.ts";
-import type { Family, Row } from "../row.ts";
 import type { SystemMetricsInput } from "../../mod.ts";
+import { TYPES } from "../../src/backends/duckdb/schema.ts";
+import { HOUR_MS } from "../../src/records/calendar.ts";
 import { useDuckdbLibrary } from "../../tests/duckdb_library.ts";
-import { intoFile } from "./ingest.ts";
-import { victoriaMetrics } from "./receive.ts";
+import { runSql } from "../../tests/postgres_server.ts";
+import type { Places } from "../fixtures.ts";
+import { program } from "../peers.ts";
+import { Subject } from "../processes.ts";
+import { QUESTIONS } from "../questions.ts";
+import { datasetOf, type Measured, type Precision, recordAt, source } from "../records.ts";
+import type { Family, Measure, Row } from "../row.ts";
+import { START } from "../samples.ts";
+import { VictoriaMetrics } from "../victoria_metrics.ts";
+import { byCopy, byImport, intoFile } from "./ingest.ts";
 
 const RECORDS = 1_000_000;
 const STORED = 5_000_000;
 /** The part of the records that there are cost entries. */
 const COSTS = 0.2;
 
-function ingestRow(name: string, dataset: "system_metrics" | "cost_entries"): Row {
+/** The same records taken in by something else. */
+interface Peer {
+  readonly name: string;
+  readonly against: string;
+  readonly reach?: Row["reach"];
+  open(places: Places, dataset: Measured): Promise<Measure>;
+}
+
+const SQLITE: Peer = {
+  name: "",
+  against: "the same into SQLite",
+  reach: { atLeast: 1 },
+  open: (places, dataset) => Promise.resolve(intoFile(places, dataset, { scheme: "sqlite" })),
+};
+
+/** Programs that take in the same SystemMetrics from a file, each in the way that it has for much. */
+const PEERS: readonly Peer[] = [
+  {
+    name: "-bare",
+    against: "`COPY` of bare DuckDB",
+    open: (places) => Promise.resolve(byBareDuckdb(places)),
+  },
+  {
+    name: "-sqlite3",
+    against: "`sqlite3` `.import`",
+    async open(places, dataset) {
+      await program("sqlite3");
+      return byImport(places, dataset);
+    },
+  },
+  {
+    name: "-psql",
+    against: "`psql` `\\copy` into PostgreSQL",
+    async open(places, dataset) {
+      await program("psql");
+      return byCopy(places, dataset, "postgresql");
+    },
+  },
+  {
+    name: "-victoria",
+    against: "CSV into VictoriaMetrics",
+    async open(places, dataset) {
+      await program("victoria-metrics");
+      return async (records) => {
+        const path = await places.records(dataset, records, "csv");
+        await using server = await VictoriaMetrics.start(places);
+        const start = performance.now();
+        await server.takeFile(path);
+        return (performance.now() - start) / 1_000;
+      };
+    },
+  },
+];
+
+/** DuckDB itself, into the table of the library; like the library it is not done before the log is in the file. */
+function byBareDuckdb(places: Places): Measure {
+  return async (records) => {
+    const file = await places.records("system_metrics", records, "csv");
+    const path = await places.file("duckdb");
+    const columns = datasetOf("system_metrics").columns.map(({ name, type }) => {
+      if (type === "timestamp") return `epoch_ms(${name})`;
+      return type === "map" ? `${name}::JSON::MAP(VARCHAR, VARCHAR)` : name;
+    });
+    const types = datasetOf("system_metrics").columns.map(({ name, type }) =>
+      `'${name}': '${type === "timestamp" ? "BIGINT" : type === "map" ? "VARCHAR" : TYPES[type].sql}'`
+    );
+    const sql = `INSERT INTO system_metrics SELECT ${columns.join(", ")} ` +
+      `FROM read_csv('${file}', header = false, columns = {${types.join(", ")}}); CHECKPOINT; ` +
+      "SELECT count(*) FROM system_metrics";
+    await using subject = Subject.deno();
+    const { seconds } = await subject.do({ what: "bare", path, sql, isCold: true });
+    Deno.removeSync(path);
+    return seconds;
+  };
+}
+
+function ingestRow(name: string, dataset: "system_metrics" | "cost_entries", peer: Peer): Row {
   return {
-    name: `ingest-${name}-duckdb`,
+    name: `ingest-${name}-duckdb${peer.name}`,
     work: `ingest ${dataset === "system_metrics" ? "SystemMetrics" : "CostEntry"}, DuckDB`,
-    against: "the same into SQLite",
+    against: peer.against,
     quantity: "rate",
     records: RECORDS,
-    reach: { atLeast: 1 },
+    ...(peer.reach ? { reach: peer.reach } : {}),
     async open(places) {
       await useDuckdbLibrary();
-      const into = (scheme: "sqlite" | "duckdb") => intoFile(places, dataset, { scheme });
-      return { ours: into("duckdb"), theirs: into("sqlite") };
+      const theirs = await peer.open(places, dataset);
+      return { ours: intoFile(places, dataset, { scheme: "duckdb" }), theirs };
     },
   };
 }
@@ -63,42 +141,24 @@ function answerRow(question: string): Row {
   };
 }
 
-/** Fills VictoriaMetrics with two measures of the records, and gives the time of an answer. */
+/** The measures of an hour and cluster in VictoriaMetrics: asked once before. */
 async function askVictoria(places: Places, records: number): Promise<() => Promise<number>> {
-  const { path } = await program("victoria-metrics");
-  const server = places.use(victoriaMetrics(places, path));
-  const { origin } = new URL(await server.url);
-  const format = "1:time:unix_ms,2:label:cluster,3:label:node,4:metric:cpu_usage,5:metric:gpu_usage";
-  const send = async (lines: string) => {
-    const body = { method: "POST", body: lines };
-    const response = await fetch(`${origin}/api/v1/import/csv?format=${format}`, body);
-    await response.body?.cancel();
-    if (!response.ok) throw new Error(`VictoriaMetrics answered ${response.status}`);
-  };
-  let lines = "";
-  let last = 0;
-  for await (const record of source<SystemMetricsInput>("system_metrics", records)) {
-    last = record.timestamp as number;
-    lines += `${last},${record.clusterId},${record.nodeId},${record.cpuUsage},${record.gpuUsage}\n`;
-    if (lines.length < 4_000_000) continue;
-    await send(lines);
-    lines = "";
-  }
-  await send(lines);
-  await (await fetch(`${origin}/internal/force_flush`)).text();
-  const measures = ["cpu_usage", "gpu_usage"].flatMap((name) =>
+  const server = places.use(await VictoriaMetrics.start(places));
+  const fields = ["cpu_usage", "gpu_usage"];
+  await server.take(source<SystemMetricsInput>("system_metrics", records), fields);
+  const measures = fields.flatMap((name) =>
     ["avg", "max"].map((fn) =>
-      `label_set(${fn} by (cluster) (${fn}_over_time(${name}[1h])), "m", "${name} ${fn}")`
+      `label_set(${fn} by (cluster_id) (${fn}_over_time(${name}[1h])), "m", "${name} ${fn}")`
     )
   );
   const query = encodeURIComponent(`union(${measures.join(", ")})`);
+  const { timestamp: last } = recordAt("system_metrics", records - 1) as { timestamp: number };
   // The window of a step ends with it.
   const range = `start=${(START + HOUR_MS) / 1_000}&end=${
     Math.ceil((last + 1) / HOUR_MS) * HOUR_MS / 1_000
   }&step=1h`;
   const ask = async () => {
-    const response = await fetch(`${origin}/api/v1/query_range?query=${query}&${range}&nocache=1`);
-    const { data } = await response.json();
+    const { data } = JSON.parse(await server.get(`/api/v1/query_range?query=${query}&${range}&nocache=1`));
     if (data.result.length !== 8) throw new Error(`VictoriaMetrics gave ${data.result.length} series`);
   };
   return async () => {
@@ -109,40 +169,70 @@ async function askVictoria(places: Places, records: number): Promise<() => Promi
   };
 }
 
-function diskRow(
-  name: string,
-  digits: string,
-  { precision, reach }: { precision: Precision; reach?: Row["reach"] },
-): Row {
-  const bytesIn = (places: Places, scheme: string) => async (records: number) => {
-    await using subject = Subject.deno();
-    const path = places.path(".db");
-    const config = { connectionString: `${scheme}:///${path}` };
-    await subject.do({ what: "ingest", dataset: "system_metrics", records, config, precision });
-    return Deno.statSync(path).size / records;
-  };
-  return {
-    name,
+/** Bytes that so many records take. */
+type BytesIn = (places: Places, precision: Precision) => Measure;
+
+const inFile = (scheme: "sqlite" | "duckdb"): BytesIn => (places, precision) => async (records) => {
+  await using subject = Subject.deno();
+  const path = places.path(".db");
+  const config = { connectionString: `${scheme}:///${path}` };
+  await subject.do({ what: "ingest", dataset: "system_metrics", records, config, precision });
+  return Deno.statSync(path).size / records;
+};
+
+const inPostgres: BytesIn = (places, precision) => async (records) => {
+  await using database = await places.database("postgresql");
+  const config = { backend: "postgresql", connectionString: database.url } as const;
+  await using subject = Subject.deno();
+  await subject.do({ what: "ingest", dataset: "system_metrics", records, config, precision });
+  const [{ bytes }] = await runSql(
+    database.url,
+    "SELECT sum(pg_total_relation_size(relid))::bigint AS bytes FROM pg_partition_tree('system_metrics')",
+  );
+  return Number(bytes) / records;
+};
+
+const inVictoria: BytesIn = (places, precision) => async (records) => {
+  await using server = await VictoriaMetrics.start(places);
+  await server.take(source<SystemMetricsInput>("system_metrics", records, precision));
+  return await server.bytes() / records;
+};
+
+const DISKS: readonly { name: string; against: string; bytes: BytesIn; reach?: Row["reach"] }[] = [
+  { name: "", against: "SQLite", bytes: inFile("sqlite"), reach: { atMost: 0.3 } },
+  { name: "-psql", against: "PostgreSQL", bytes: inPostgres },
+  { name: "-victoria", against: "VictoriaMetrics", bytes: inVictoria },
+];
+
+const PRECISIONS: readonly { name: string; digits: string; precision: Precision }[] = [
+  { name: "", digits: "values of two decimals", precision: "two-decimals" },
+  { name: "-full", digits: "values of all digits", precision: "full" },
+];
+
+const diskRows: readonly Row[] = PRECISIONS.flatMap(({ name: suffix, digits, precision }) =>
+  DISKS.map(({ name, against, bytes, reach }): Row => ({
+    name: `disk-duckdb${name}${suffix}`,
     work: `disk of SystemMetrics with ${digits}, DuckDB`,
-    against: "SQLite",
+    against,
     quantity: "disk",
     records: RECORDS,
     pairs: 1, // the same in every run
     isCold: true,
-    ...(reach ? { reach } : {}),
+    ...(reach && suffix === "" ? { reach } : {}),
     async open(places) {
       await useDuckdbLibrary();
-      return { ours: bytesIn(places, "duckdb"), theirs: bytesIn(places, "sqlite") };
+      return { ours: inFile("duckdb")(places, precision), theirs: bytes(places, precision) };
     },
-  };
-}
+  }))
+);
 
-/** DuckDB beside SQLite, beside bare DuckDB, and beside VictoriaMetrics. */
+/** DuckDB beside other databases, and beside itself. */
 export const duckdbRows: Family = {
   name: "duckdb",
   rows: [
-    ingestRow("metrics", "system_metrics"),
-    ingestRow("costs", "cost_entries"),
+    ingestRow("metrics", "system_metrics", SQLITE),
+    ingestRow("costs", "cost_entries", SQLITE),
+    ...PEERS.map((peer) => ingestRow("metrics", "system_metrics", peer)),
     answerRow("hours"),
     answerRow("p95"),
     answerRow("costs-days"),
@@ -158,7 +248,6 @@ export const duckdbRows: Family = {
         return { ours: await askOurs(places, records, "hours"), theirs };
       },
     },
-    diskRow("disk-duckdb", "values of two decimals", { precision: "two-decimals", reach: { atMost: 0.3 } }),
-    diskRow("disk-duckdb-full", "values of all digits", { precision: "full" }),
+    ...diskRows,
   ],
 };

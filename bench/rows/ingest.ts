@@ -84,7 +84,7 @@ export function intoServer(
 }
 
 /** The `sqlite3` shell; like the library it is not done before the write-ahead log is in the file. */
-function byImport(places: Places, dataset: Measured): Measure {
+export function byImport(places: Places, dataset: Measured): Measure {
   return async (records) => {
     const path = await places.file();
     const csv = await places.records(dataset, records, "csv");
@@ -106,7 +106,8 @@ async function runInShell(path: string, commands: string): Promise<number> {
   return await shell.run(commands);
 }
 
-function byCopy(places: Places, dataset: Measured, server: ServerName): Measure {
+/** `psql`, into tables of the library on a server. */
+export function byCopy(places: Places, dataset: Measured, server: ServerName): Measure {
   return async (records) => {
     const path = await places.records(dataset, records, "copy");
     await using database = await places.tables(server, dataset, records);

@@ -167,13 +167,13 @@ function openFinOps(places: Places): Listener {
   );
 }
 
-/** Starts VictoriaMetrics with an empty folder. */
-export function victoriaMetrics(places: Places, command: string): Listener {
+/** Starts VictoriaMetrics with a folder that is not there yet. */
+export function victoriaMetrics(folder: string, command: string): Listener {
   // It does not tell the port that it was given: one that is free a moment before.
   const probe = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const host = `127.0.0.1:${probe.addr.port}`;
   probe.close();
-  const args = [`-storageDataPath=${places.path()}`, `-httpListenAddr=${host}`, "-retentionPeriod=100y"];
+  const args = [`-storageDataPath=${folder}`, `-httpListenAddr=${host}`, "-retentionPeriod=100y"];
   return new Listener(command, args, new RegExp(`starting http server at http://(${host})`));
 }
 
@@ -201,7 +201,7 @@ function row(name: string, work: string, protocol: Protocol): Row {
       const peer = { ...REMOTE_WRITE, nodes, fields };
       return {
         ours: (points) => measure(openFinOps(places), protocol, points),
-        theirs: (points) => measure(victoriaMetrics(places, path), peer, points),
+        theirs: (points) => measure(victoriaMetrics(places.path(), path), peer, points),
       };
     },
   };
