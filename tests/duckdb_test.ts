@@ -10,7 +10,7 @@ import { BackendError, errorCodeOf } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { Decimal } from "../src/records/decimal.ts";
-import { deviceMetrics } from "../src/records/device_metrics.ts";
+import { type DeviceMetrics, deviceMetrics } from "../src/records/device_metrics.ts";
 import { metricPoints } from "../src/records/metric_point.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
@@ -315,6 +315,40 @@ test("keeps records of all times, integers and maps exactly", async (folder) => 
   assertEquals(await read(backend, systemMetrics), records as SystemMetrics[]);
   const { datasets } = await backend.stats();
   assertEquals([datasets.system_metrics.oldest, datasets.system_metrics.newest], [times[0], times.at(-1)]);
+  await backend.close();
+});
+
+test("keeps and finds texts of all lengths and letters, repeated or not", async (folder) => {
+  const backend = await open(folder.file("a.duckdb"));
+  const letters = ["a", "\x7f", "\x80", "é", "€", "😀"];
+  const lengths = [1, 2, 3, 4, 5, 11, 12, 13, 14, 40];
+  const texts = letters.flatMap((letter) => lengths.map((length) => letter.repeat(length)));
+  for (let i = 0; i < 300; i++) texts.push(`a long text with the number ${i}`);
+  const records = Array.from({ length: 3_000 }, (_, i) => ({
+    timestamp: NEW_YEAR + i,
+    clusterId: texts[i * 7 % texts.length],
+    nodeId: texts[i % 3],
+    deviceId: texts[i % texts.length],
+    ...(i % 5 === 0 ? {} : { partition: texts[i % texts.length] }),
+    labels: { [texts[i % 60]]: texts[i * 11 % texts.length], other: "" },
+  }));
+  await write(backend, deviceMetrics, records);
+  assertEquals(await read(backend, deviceMetrics), records as DeviceMetrics[]);
+  const count = { groupBy: [{ field: "clusterId" }], measures: [{ function: "count" as const }] };
+  const found = await backend.aggregate(deviceMetrics, acceptQuery(deviceMetrics, {}), count);
+  assertEquals(
+    new Map(found.map(({ group: [clusterId], values: [rows] }) => [clusterId, rows])),
+    new Map(texts.map((text) => [text, records.filter(({ clusterId }) => clusterId === text).length])),
+  );
+  await backend.close();
+});
+
+test("counts costs of one id at other times as others", async (folder) => {
+  const backend = await open(folder.file("a.duckdb"));
+  const entries = [0, 1, 1, 2].map((at) => costEntry({ entryId: "same", timestamp: NEW_YEAR + at }));
+  const { committed, duplicates } = await write(backend, costEntries, entries);
+  assertEquals([committed, duplicates], [3, 1]);
+  assertEquals((await read(backend, costEntries)).map(({ timestamp }) => timestamp - NEW_YEAR), [0, 1, 2]);
   await backend.close();
 });
 

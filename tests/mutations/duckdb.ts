@@ -31,6 +31,21 @@ export const DUCKDB: readonly Mutation[] = [
     tests: ["duckdb_test.ts: request"],
   },
   {
+    name: "duckdb-inline-ascii",
+    file: "src/backends/duckdb/vectors.ts",
+    before: "return all < 128;",
+    after: "return all < 256;",
+    tests: ["duckdb_test.ts: keeps and finds texts"],
+  },
+  {
+    name: "duckdb-distinct-ids",
+    file: "src/backends/duckdb/writer.ts",
+    before: "key.at(-1)!",
+    after: "key[0]",
+    tests: ["duckdb_test.ts: one id at other times"],
+    equivalent: "any field of the key tells that all keys differ; times do so less often",
+  },
+  {
     name: "duckdb-file-mode",
     file: "src/backends/duckdb/file.ts",
     before: "if (isNew) Deno.chmodSync(path, 0o600);",
