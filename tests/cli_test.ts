@@ -224,6 +224,8 @@ test("exits with 2 and suggests the nearest name when a word is unknown", async 
     [["databse", "init"], 'Did you mean "database init"?'],
     [["colect"], 'Did you mean "collect"?'],
     [["database", "query", "--limt", "5"], "Unknown option --limt. Did you mean --limit?"],
+    [["serve", "--port", "80"], "Unknown option --port. Did you mean --listen?"],
+    [["database", "stats", "--db", "a.db"], "Unknown option --db. Did you mean --connection-string?"],
     [["database", "query", "metrcs"], 'Did you mean "metrics"?'],
     [["database", "query", "metrics", "costs"], 'Unexpected argument "costs".'],
     [["database", "query", "--limit"], "--limit N"],
@@ -1083,7 +1085,11 @@ test("costs summary and metrics health print a time range in every format", asyn
   );
   assertMatch(
     (await run("costs", "summary")).err,
-    /^No costs from .*\nLook further back with --during last-month\. ".* database stats"/,
+    /^No costs from .*\nThe newest is of 2026-01-01T00:00:00\.000Z: look there with --during 2026-01\.\n$/,
+  );
+  assertMatch(
+    (await run("costs", "summary", "--category", "none")).err,
+    /^No costs from .*\nThere are none at any time\. ".* database stats" prints what is there\.\n$/,
   );
   assertEquals((await run(...summary, "--until", "2025-12-31")).code, 2);
 

@@ -266,7 +266,7 @@ Deno.test("importRecords() refuses a file of something else and says why", async
     [
       [HEADER.replace("entryId", "entry")],
       {},
-      "entry is no field. Rename the columns, or map those to import.",
+      'entry is no field. Rename the columns, or map those to import, as in --map FIELD="entry".',
     ],
     [[HEADER], { map: { amount: "Amont" } }, 'there is no column Amont for amount. Did you mean "amount"?'],
     [[HEADER], { idColumn: "Id" }, "there is no column Id for entryId. Use one of entryId, timestamp,"],

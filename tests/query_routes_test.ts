@@ -150,6 +150,11 @@ Deno.test("GET answers wrong words with 400, a code and the nearest name", async
     ["costs?where=categori=gpu", "UNKNOWN_FIELD", /a name such as category/],
     ["costs?time-zone=Mars", "INVALID_OPTION", /^time-zone must be/],
     ["costs/aggregate?measure=amont", "INVALID_FIELD", /amount/],
+    [
+      "costs/aggregate?limit=2",
+      "CONFLICTING_OPTIONS",
+      /^limit counts the groups.* Name their fields with group-by/,
+    ],
     ["costs/aggregate?top=2", "CONFLICTING_OPTIONS", /^top ranks groups. Name their fields with group-by/],
     ["system-metrics/aggregate?measure=cpuUsage", "INVALID_OPTION", /^measure must be FIELD.MEASURE/],
     ["views/costs?top=x", "INVALID_OPTION", /^top must be/],

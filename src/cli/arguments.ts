@@ -40,7 +40,7 @@ export async function readArguments(
   for (const [name, found] of Object.entries(given)) {
     const option = options.find((option) => option.name === name);
     if (!option) {
-      const hint = nearest(name, names);
+      const hint = options.find(({ elsewhere }) => elsewhere?.includes(name))?.name ?? nearest(name, names);
       const shown = /^[a-z][a-z-]*$/i.test(name) ? `--${name}` : "(not shown: it may hold a password)";
       throw new UsageError(`Unknown option ${shown}.${hint && ` Did you mean --${hint}?`}`, {
         code: "UNKNOWN_OPTION",

@@ -30,7 +30,12 @@ export interface Command {
 
 /** Options of every command that uses a database. */
 export const CONNECTION_OPTIONS: readonly Option[] = [
-  { name: "connection-string", value: "URL", summary: `database (default ${DEFAULT_SQLITE})` },
+  {
+    name: "connection-string",
+    value: "URL",
+    summary: `database (default ${DEFAULT_SQLITE})`,
+    elsewhere: ["url", "db", "database"],
+  },
   {
     name: "backend",
     value: "NAME",

@@ -1,4 +1,13 @@
-import { type CostBreakdown, type CostSummary, costSummary, type CurrencySummary } from "../views/costs.ts";
+import type { Backend } from "../backends/backend.ts";
+import { costEntries } from "../records/cost_entry.ts";
+import { acceptQuery } from "../records/query.ts";
+import {
+  type CostBreakdown,
+  type CostSummary,
+  costSummary,
+  type CostSummaryOptions,
+  type CurrencySummary,
+} from "../views/costs.ts";
 import { COST_MEASURES } from "../aggregation/aggregate_query.ts";
 import type { CostAggregate } from "../aggregation/aggregate.ts";
 import { bucketLabel } from "../records/periods.ts";
@@ -34,18 +43,43 @@ export const costsSummary: Command = {
   async run(given) {
     const format = readFormat(given);
     const options = readSummary(given);
-    const found = await withBackend(given, "read", (backend) => costSummary(backend, options));
+    const { found, newest } = await withBackend(given, "read", async (backend) => {
+      const found = await costSummary(backend, options);
+      return { found, newest: found.currencies.length > 0 ? null : await newestCost(backend, options) };
+    });
     const table = () => printTables(found, COST_MEASURES[options.measure ?? "amount"] === undefined);
     printFound(format, found, { table, header: HEADER, rows: found.currencies.flatMap(rowsOf) });
     if (found.currencies.length === 0) {
       note(`No costs from ${isoTime(found.startTime)} to ${isoTime(found.endTime)}.`);
-      const hint = ["since", "during", "days", "until"].some((name) => given.has(name))
-        ? ""
-        : "Look further back with --during last-month. ";
-      note(asCalled(`${hint}"openfinops database stats" prints the time range of all costs.`));
+      const month = newest && bucketLabel({ count: 1, unit: "mo" }, newest, found.timeZone);
+      const hint = month
+        ? `The newest is of ${isoTime(newest)}: look there with --during ${month}.`
+        : 'There are none at any time. "openfinops database stats" prints what is there.';
+      note(asCalled(hint));
     }
   },
 };
+
+/** The time of the newest cost that the filters find, at any time; null if there is none. */
+async function newestCost(
+  backend: Pick<Backend, "aggregate">,
+  {
+    startTime: _start,
+    endTime: _end,
+    at: _at,
+    timeZone: _zone,
+    groupBy: _groups,
+    measure: _measure,
+    top: _top,
+    ...filters
+  }: CostSummaryOptions,
+): Promise<number | null> {
+  const [{ values: [newest] }] = await backend.aggregate(costEntries, acceptQuery(costEntries, filters), {
+    groupBy: [],
+    measures: [{ function: "max", field: "timestamp" }],
+  });
+  return newest as number | null;
+}
 
 const HEADER = [
   "currency",

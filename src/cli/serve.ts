@@ -43,7 +43,12 @@ export const serveCommand: Command = {
   name: "serve",
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "listen", value: "HOST:PORT", summary: `address to listen on (default ${DEFAULT_LISTEN})` },
+    {
+      name: "listen",
+      value: "HOST:PORT",
+      summary: `address to listen on (default ${DEFAULT_LISTEN})`,
+      elsewhere: ["host", "port", "bind"],
+    },
     {
       name: "spool-directory",
       value: "DIR",

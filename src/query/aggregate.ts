@@ -42,10 +42,9 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
   }
   const order = given.text("order");
   const groupBy = splitNames(given.text("group-by"));
-  if (top !== undefined && groupBy.length === 0) {
-    throw new UsageError("--top ranks groups. Name their fields with --group-by.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+  if ((top ?? limit) !== undefined && groupBy.length === 0) {
+    const problem = top !== undefined ? "--top ranks groups" : "--limit counts the groups of an aggregate";
+    throw new UsageError(`${problem}. Name their fields with --group-by.`, { code: "CONFLICTING_OPTIONS" });
   }
   const compare = given.text("compare");
   const hasStart = ["since", "during", "days", "bucket"].some((name) => given.has(name));

@@ -12,6 +12,8 @@ export interface Option {
   readonly value?: string;
   /** Short description. */
   readonly summary: string;
+  /** Names that other programs have for it: an error suggests this one. */
+  readonly elsewhere?: readonly string[];
   /** True if the option may be repeated. */
   readonly isRepeatable?: boolean;
 }

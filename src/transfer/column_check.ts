@@ -134,6 +134,6 @@ export function assertColumns(file: MappedFile, plans: readonly FieldPlan[]): vo
   if (unknown.length === 0) return;
   refuse(
     `${unknown.slice(0, 50).join(", ")} ${unknown.length === 1 ? "is no field" : "are no fields"}`,
-    "Rename the columns, or map those to import.",
+    `Rename the columns, or map those to import, as in --map FIELD=${describe(unknown[0])}.`,
   );
 }
