@@ -1,10 +1,11 @@
 import { importRecords, openBackend } from "../mod.ts";
+import type { TelemetryEvent } from "../src/pipeline/events.ts";
 import { API_DATASETS } from "../src/server/datasets.ts";
 import { IMPORT_ROUTES } from "../src/server/import_routes.ts";
 import { receiveFile } from "../src/server/uploads.ts";
 import { exportRecords } from "../src/transfer/export.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
-import { TemporaryFolder } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
 
 const BILL = `Id,ChargePeriodStart,BilledCost,BillingCurrency,ServiceCategory,ResourceId
@@ -163,6 +164,21 @@ Deno.test("Files that arrive together share a folder, also after it could not be
   const files = await Promise.all([receive(), receive(), receive()]);
   for (const { path } of files) assertEquals(await Deno.readTextFile(path), "x");
   for (const file of files) await file[Symbol.asyncDispose]();
+});
+
+Deno.test("POST of an import evaluates budgets also over old costs that are no delivery", async () => {
+  const crossed: string[] = [];
+  const onEvent = ({ type, message }: TelemetryEvent) => {
+    if (type === "budget-threshold") crossed.push(message);
+  };
+  await using server = await openServer({ onEvent });
+  await server.resources.costs.createBudget({ budgetId: "b", amount: "10", period: "1mo" });
+  const cost = { resourceId: "r", category: "c", currency: "USD", source: "collect", basis: "billed" };
+  const line = JSON.stringify({ ...cost, entryId: "e", timestamp: NEW_YEAR, amount: "6" });
+  const { status, body } = await upload(server, "costs/import?format=ndjson", line);
+  assertEquals([status, body.stored, body.delivery.totals], [200, 1, []]);
+  assertEquals(crossed.length, 1);
+  assertMatch(crossed[0], /Budget b has reached 50 %/);
 });
 
 Deno.test("Imports of costs need the scope admin, others ingest", () => {

@@ -10,7 +10,9 @@ import { DAY_MS, HOUR_MS } from "../src/records/calendar.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
 import { openfinops } from "./command.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { until } from "./faults/load.ts";
 import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
+import { startServer } from "./server.ts";
 
 const NOTE: Notification = {
   key: "k".repeat(64),
@@ -218,6 +220,25 @@ Deno.test("openfinops imports, flushes and tests other channels beside a wrong o
   assertEquals(missing.code, 0, missing.err);
   assertMatch(missing.err, /none\.json cannot be read/);
   assertEquals((await run("notify flush", "none.json")).code === 0, false);
+});
+
+Deno.test("openfinops serve notifies of what an import by the API crosses", async () => {
+  using folder = new TemporaryFolder();
+  await using receiver = new HttpReceiver();
+  const database = ["--connection-string", folder.sqlite()];
+  const budget = ["costs", "set-budget", "b", "--amount", "1", ...database];
+  assertEquals((await openfinops(budget, { cwd: folder.path })).code, 0);
+  const env = { OPENFINOPS_CHANNELS: JSON.stringify([webhook(receiver.url(), { secret: "s" })]) };
+  const server = await startServer(database, { cwd: folder.path, env });
+  const body = `timestamp,amount,currency,category,resourceId,entryId\n${
+    new Date().toISOString()
+  },1,USD,Compute,r,e\n`;
+  const url = new URL("api/v1/costs/import?source=acme", server.url);
+  const response = await fetch(url, { method: "POST", body });
+  assertEquals(response.status, 200, await response.text());
+  await until(() => receiver.received.length > 0, "the channel is told");
+  assertEquals(await server.stop(), 0);
+  assertMatch(JSON.parse(receiver.received[0].text).message, /^Budget b has reached 100 %/);
 });
 
 /** A budget, and a threshold that was crossed. */

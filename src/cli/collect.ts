@@ -27,7 +27,7 @@ import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
 import { type ListenAddress, readListen } from "./listen.ts";
 import { LOG_OPTIONS } from "./log.ts";
-import { Notifier, notify, readChannels } from "./notifications.ts";
+import { isFinding, Notifier, notify, readChannels } from "./notifications.ts";
 import { readAmount, readDurationMs, readPairs, UsageError } from "../query/option_values.ts";
 import { OutageReporter } from "./outage_reporter.ts";
 import { hasLiveTerminal, isLogging, note, print, redraw } from "./output.ts";
@@ -171,10 +171,9 @@ async function collectInto(backend: Backend, host: Host, run: Run): Promise<void
   const reporter = new OutageReporter();
   const notifier = new Notifier(backend, channels);
   const onEvent = (event: TelemetryEvent) => {
-    const isFinding = /^(alert|budget|cost)-/.test(event.type);
-    if (remote && isFinding) return;
+    if (remote && isFinding(event)) return;
     reporter.report(event);
-    if (isFinding) notifier.notifySoon();
+    if (isFinding(event)) notifier.notifySoon();
   };
   const config = { backend, batchIntervalSeconds: COMMIT_SECONDS, spoolDirectory, onEvent };
   const hub = await ObservabilityHub.open(config);

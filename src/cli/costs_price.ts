@@ -29,10 +29,10 @@ export const costsPrice: Command = {
       given,
       dryRun ? "read" : "existing",
       async (backend) => {
-        const looseCosts = noteLooseCosts(backend);
+        const noting = noteLooseCosts(backend);
         const book = await PriceBook.read(backend.documents);
-        const report = await priceUsageRecords(backend, { query, book, reprice, dryRun });
-        if (!dryRun) await evaluateAndNotify(backend, channels, { spans: looseCosts() });
+        const report = await priceUsageRecords(noting.backend, { query, book, reprice, dryRun });
+        if (!dryRun) await evaluateAndNotify(backend, channels, { spans: noting.spans() });
         return report;
       },
       { onConflict: reprice ? "replace" : "ignore" },

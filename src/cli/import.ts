@@ -82,10 +82,10 @@ export const importCommand: Command = {
       await withBackend(given, "create", async (backend) => {
         rejects.empty();
         const run = dataset === "cost_entries" ? importAsDelivery : importEach;
-        const looseCosts = noteLooseCosts(backend);
-        await run(files, { ...options, backend }, rejects);
+        const noting = noteLooseCosts(backend);
+        await run(files, { ...options, backend: noting.backend }, rejects);
         if (dataset !== "cost_entries") return;
-        await evaluateAndNotify(backend, channels, { spans: looseCosts() });
+        await evaluateAndNotify(backend, channels, { spans: noting.spans() });
       }, { onConflict });
     } catch (error) {
       rejects.note();

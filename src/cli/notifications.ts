@@ -9,6 +9,7 @@ import {
   type DeliveryReport,
   fillOutbox,
 } from "../monitoring/notifications/outbox.ts";
+import type { TelemetryEvent } from "../pipeline/events.ts";
 import { isGranted } from "../permissions.ts";
 import { env } from "./command.ts";
 import { formatThings, note } from "./output.ts";
@@ -111,6 +112,11 @@ function printDelivery({ sent, failures }: DeliveryReport): void {
 
 const KEPT = "The outbox keeps it; `openfinops notify flush` tries again.";
 const DEAD = "Given up after a day; `openfinops notify flush --dead` tries again.";
+
+/** Returns true if an event is one that channels are told of. */
+export function isFinding({ type }: TelemetryEvent): boolean {
+  return /^(alert|budget|cost)-/.test(type);
+}
 
 /** Notifies while a command runs: soon after an event, and each minute what is due. */
 export class Notifier {

@@ -11,6 +11,7 @@ import { type OpenedResources, openResources } from "../server/resources.ts";
 import type { ServerResources } from "../server/route.ts";
 import { type Listening, serve, type ServeOptions } from "../server/serve.ts";
 import { type CertificateFiles, readCertificate, watchCertificate } from "../server/tls.ts";
+import { withinLimit } from "../server/time_limit.ts";
 import { readTokens, readTokensFile, type Token, writeLastUse } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
 import {
@@ -25,6 +26,7 @@ import {
 import { invalidValue, readCount, readDurationMs, UsageError } from "../query/option_values.ts";
 import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
 import { readListen } from "./listen.ts";
+import { isFinding, Notifier, readChannels } from "./notifications.ts";
 import { LOG_OPTIONS, type LogFields } from "./log.ts";
 import { OutageReporter } from "./outage_reporter.ts";
 import { formatThings, note } from "./output.ts";
@@ -102,7 +104,13 @@ export const serveCommand: Command = {
     const plan = await readPlan(given);
     const stop = listenForStop();
     try {
-      const resources = await opening(openResources(plan.config, plan.intake), stop.signal);
+      let notifier: Notifier | undefined;
+      const onEvent = (event: TelemetryEvent) => {
+        plan.reporter.report(event);
+        if (isFinding(event)) notifier?.notifySoon();
+      };
+      const opened = openResources({ ...plan.config, onEvent }, plan.intake);
+      const resources = await opening(opened, stop.signal);
       let listening: Listening;
       try {
         const access = await openAccess(resources, plan);
@@ -112,6 +120,7 @@ export const serveCommand: Command = {
         await resources.close(plan);
         throw error;
       }
+      notifier = new Notifier(resources.backend, readChannels());
       using _watch = watchFiles(plan, listening);
       const stats = () => [resources.hub.stats(), resources.costs.stats()];
       note(`Listening on ${listening.url} for ${databaseName(given)}.`, "info", { version: project.version });
@@ -119,7 +128,7 @@ export const serveCommand: Command = {
       using _recovery = repeat(() => plan.reporter.checkRecovery(...stats()), RECOVERY_MS);
       await stopped(stop.signal);
       stop.dispose(); // a second signal ends the process at once
-      await close(listening, resources, plan.deadlineMs);
+      await close(listening, resources, { notifier, deadlineMs: plan.deadlineMs });
     } finally {
       stop.dispose();
     }
@@ -144,7 +153,6 @@ interface Plan extends ServeOptions {
 async function readPlan(given: Arguments): Promise<Plan> {
   const heartbeatMs = readLog(given);
   const reporter = new OutageReporter();
-  const onEvent = (event: TelemetryEvent) => reporter.report(event);
   const count = (name: string) => {
     const text = given.text(name);
     return text === undefined ? undefined : readCount(name, text, 1);
@@ -164,7 +172,7 @@ async function readPlan(given: Arguments): Promise<Plan> {
   const files = certFile === undefined ? undefined : { certFile, keyFile: keyFile! };
   return {
     ...readListen(given.text("listen") ?? DEFAULT_LISTEN),
-    config: { ...readConfig(given), spoolDirectory: readSpool(given), priceUsage: true, onEvent },
+    config: { ...readConfig(given), spoolDirectory: readSpool(given), priceUsage: true },
     intake: readIntake(given),
     limits: Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined)),
     deadlineMs: readDurationMs("deadline", given.text("deadline") ?? "10s"),
@@ -225,11 +233,17 @@ function watchFiles({ files, certificate }: Plan, listening: Listening): Disposa
 }
 
 /** Finishes requests and commits what was accepted, within the deadline. */
-async function close(listening: Listening, resources: OpenedResources, deadlineMs: number): Promise<void> {
+async function close(
+  listening: Listening,
+  resources: OpenedResources,
+  { notifier, deadlineMs }: { notifier: Notifier; deadlineMs: number },
+): Promise<void> {
   const end = performance.now() + deadlineMs;
   note(`Stopping; finishing requests and committing within ${deadlineMs / 1_000} s.`, "info");
   await listening.close({ deadlineMs });
-  const report = await resources.close({ deadlineMs: Math.max(0, end - performance.now()) });
+  const left = () => Math.max(0, end - performance.now());
+  await withinLimit(notifier.close(), left(), () => {}); // the outbox keeps what is left
+  const report = await resources.close({ deadlineMs: left() });
   reportClose(report, countersOf([resources.hub.stats(), resources.costs.stats()]));
 }
 

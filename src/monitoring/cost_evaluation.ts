@@ -77,31 +77,45 @@ export async function evaluateCosts(
   return found;
 }
 
-/**
- * Notes the days of costs that a backend gets outside of deliveries, of which an evaluation does not know otherwise.
- *
- * @returns A function that returns them as spans.
- */
-export function noteLooseCosts(backend: Backend): () => BudgetWindow[] {
+/** A backend that notes the days of costs that it gets outside of deliveries: an evaluation does not know of them otherwise. */
+export interface NotingBackend {
+  /** The same backend, with the notes. */
+  readonly backend: Backend;
+  /** Returns the days as spans. */
+  spans(): BudgetWindow[];
+}
+
+/** Makes a backend that notes the days of costs without a delivery. */
+export function noteLooseCosts(backend: Backend): NotingBackend {
   const days = new Set<number>();
   const note = (records: readonly unknown[]) => {
     for (const { deliveryId, timestamp } of records as readonly CostEntry[]) {
       if (deliveryId === undefined) days.add(Math.floor(timestamp / DAY_MS));
     }
   };
-  const { write, stage } = backend;
-  backend.write = (batch, onSent) => {
-    if (batch.dataset.name === "cost_entries") note(batch.records);
-    return write.call(backend, batch, onSent);
+  const own: Pick<Backend, "write" | "stage"> = {
+    write(batch, onSent) {
+      if (batch.dataset.name === "cost_entries") note(batch.records);
+      return backend.write(batch, onSent);
+    },
+    stage: backend.stage && (async () => {
+      const staging = await backend.stage!();
+      const { add } = staging;
+      staging.add = (records) => {
+        note(records);
+        return add.call(staging, records);
+      };
+      return staging;
+    }),
   };
-  backend.stage = stage && (async () => {
-    const staging = await stage.call(backend);
-    const { add } = staging;
-    staging.add = (records) => {
-      note(records);
-      return add.call(staging, records);
-    };
-    return staging;
-  });
-  return () => [...days].map((day) => ({ start: day * DAY_MS, end: (day + 1) * DAY_MS }));
+  return {
+    backend: new Proxy(backend, {
+      get(target, name: keyof Backend) {
+        if (name === "write" || name === "stage") return own[name];
+        const value = target[name];
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    }),
+    spans: () => [...days].map((day) => ({ start: day * DAY_MS, end: (day + 1) * DAY_MS })),
+  };
 }

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { evaluateCosts } from "../monitoring/cost_evaluation.ts";
+import type { Backend } from "../backends/backend.ts";
+import { evaluateCosts, noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { importOptions, readDelivery, readMapping } from "../query/import_options.ts";
 import { readName } from "../query/option_values.ts";
@@ -20,7 +21,7 @@ import { Capacity } from "./limits.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
 import { refuseTenants } from "./reading.ts";
-import { jsonBody, type Route, type ServerResources } from "./route.ts";
+import { jsonBody, type Route } from "./route.ts";
 import { receiveFile, type Upload } from "./uploads.ts";
 
 /** The most bytes of a file. */
@@ -74,15 +75,18 @@ function importRoute(path: string, dataset: Dataset<unknown>): Route {
       const onReject = (reject: Reject) => void (rejects.length < LISTED_REJECTS && rejects.push(reject));
       const notes: string[] = [];
       const onNote = (note: string) => void notes.push(note);
+      const { backend, spans } = noteLooseCosts(resources.backend);
       const report = await run(file, {
         dataset,
         question,
-        resources,
+        backend,
         signal: asked.signal,
         onReject,
         onNote,
       });
-      if (isCosts) await evaluateCosts(resources.backend, { emit: resources.config.onEvent }).catch(() => {});
+      const emit = resources.config.onEvent;
+      // The next evaluation makes up for one that fails.
+      if (isCosts) await evaluateCosts(resources.backend, { spans: spans(), emit }).catch(() => {});
       return answerReport({ ...report, ...(notes.length > 0 ? { notes } : {}) }, rejects);
     },
   };
@@ -100,17 +104,17 @@ function readQuestion(given: Arguments, dataset: Dataset<unknown>) {
 
 function run(
   { path, size }: Upload,
-  { dataset, question: { name, format, ...options }, resources: { backend }, ...more }: {
+  { dataset, question: { name, format, ...options }, ...more }: {
     dataset: Dataset<unknown>;
     question: Question;
-    resources: ServerResources;
+    backend: Backend;
     signal: AbortSignal;
     onReject: (reject: Reject) => void;
     onNote: (note: string) => void;
   },
 ): Promise<ImportReport> {
   const file = fileAccess(path, size);
-  const asked = { ...options, ...more, format, backend, dataset: dataset.name };
+  const asked = { ...options, ...more, format, dataset: dataset.name };
   if (dataset.name !== "cost_entries") return importRecords(file, asked);
   return importCosts([{ name, format, size, open: () => Promise.resolve(file) }], asked);
 }

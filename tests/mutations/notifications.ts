@@ -8,6 +8,20 @@ const EVENTS = "src/monitoring/notifications/events.ts";
 /** Changes to notifications. */
 export const NOTIFICATIONS: readonly Mutation[] = [
   {
+    name: "serve-notifies",
+    file: "src/cli/serve.ts",
+    before: "if (isFinding(event)) notifier?.notifySoon();",
+    after: "",
+    tests: ["notifications_test.ts: serve notifies"],
+  },
+  {
+    name: "import-loose-costs",
+    file: "src/server/import_routes.ts",
+    before: "{ spans: spans(), emit }",
+    after: "{ emit }",
+    tests: ["import_routes_test.ts: old costs that are no delivery"],
+  },
+  {
     name: "outbox-no-lease",
     file: OUTBOX,
     before: "({ body }) => (body.leasedUntil ?? 0) <= now()",
