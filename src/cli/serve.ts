@@ -104,10 +104,10 @@ export const serveCommand: Command = {
     const plan = await readPlan(given);
     const stop = listenForStop();
     try {
-      let notifier: Notifier | undefined;
+      let onFinding = () => {};
       const onEvent = (event: TelemetryEvent) => {
         plan.reporter.report(event);
-        if (isFinding(event)) notifier?.notifySoon();
+        if (isFinding(event)) onFinding();
       };
       const opened = openResources({ ...plan.config, onEvent }, plan.intake);
       const resources = await opening(opened, stop.signal);
@@ -120,7 +120,8 @@ export const serveCommand: Command = {
         await resources.close(plan);
         throw error;
       }
-      notifier = new Notifier(resources.backend, readChannels());
+      const notifier = new Notifier(resources.backend, readChannels());
+      onFinding = () => notifier.notifySoon();
       using _watch = watchFiles(plan, listening);
       const stats = () => [resources.hub.stats(), resources.costs.stats()];
       note(`Listening on ${listening.url} for ${databaseName(given)}.`, "info", { version: project.version });

@@ -10,7 +10,7 @@ export const NOTIFICATIONS: readonly Mutation[] = [
   {
     name: "serve-notifies",
     file: "src/cli/serve.ts",
-    before: "if (isFinding(event)) notifier?.notifySoon();",
+    before: "if (isFinding(event)) onFinding();",
     after: "",
     tests: ["notifications_test.ts: serve notifies"],
   },
