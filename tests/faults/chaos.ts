@@ -13,7 +13,7 @@ import { Chance } from "./chance.ts";
 import { killImport } from "./deliveries.ts";
 import { fuzzIntake } from "./intake.ts";
 import { killNotifier } from "./notifications.ts";
-import { killServers } from "./servers.ts";
+import { killAgents, killServers } from "./servers.ts";
 import {
   breakNetwork,
   closeInOutage,
@@ -71,6 +71,10 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
     withDatabase(chance, async (connectionString) => {
       const servers = connectionString.startsWith("sqlite") ? 1 : chance.between(1, 3);
       await killServers(chance, { connectionString, servers, kills: 50 });
+    }),
+  killAgents: (chance) =>
+    withDatabase(chance, async (connectionString) => {
+      await killAgents(chance, { connectionString, agents: chance.between(1, 4), kills: 30 });
     }),
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),

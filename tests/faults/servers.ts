@@ -1,9 +1,15 @@
 /** Servers that are killed again and again while clients send them records and send again what was not answered. */
-import { assert } from "../assert.ts";
+import { existsSync } from "node:fs";
+import { openBackend } from "../../mod.ts";
+import { systemMetrics } from "../../src/records/system_metrics.ts";
+import { decodeFrame, FrameKind } from "../../src/spool/frame.ts";
+import { startAgent } from "../agent.ts";
+import { assert, assertEquals } from "../assert.ts";
+import { read } from "../backend_contract.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { type ServerProcess, startServer } from "../server.ts";
 import type { Chance } from "./chance.ts";
-import { assertStored, numbered, sleep } from "./load.ts";
+import { assertStored, numbered, sleep, until } from "./load.ts";
 
 const CLIENTS = 4;
 /** Numbers of a client. */
@@ -122,4 +128,75 @@ export async function killServers(
     repetitions: sum(({ repetitions }) => repetitions),
     records: acknowledged.length,
   };
+}
+
+/** Samples in the journal of an agent that was killed, by node and time; none where it had not come that far. */
+function* journaledIn(journal: string): Generator<string> {
+  if (!existsSync(journal)) return;
+  for (const { name } of Deno.readDirSync(journal)) {
+    if (!name.endsWith(".journal")) continue;
+    const bytes = Deno.readFileSync(`${journal}/${name}`);
+    for (let at = 0; at < bytes.length;) {
+      const found = decodeFrame(bytes, at);
+      if (found === "bad" || "needed" in found) break; // it was being written
+      const { kind, payload } = found.frame;
+      if (kind === FrameKind.RECORDS) {
+        for (const { nodeId, timestamp } of JSON.parse(payload)) yield `${nodeId} ${timestamp}`;
+      }
+      at += found.length;
+    }
+  }
+}
+
+/** Stored samples, by node and time. */
+async function sampledIn(connectionString: string): Promise<string[]> {
+  const backend = await openBackend({ connectionString }, { mode: "read" });
+  const samples = await read(backend, systemMetrics);
+  await backend.close();
+  return samples.map(({ nodeId, timestamp }) => `${nodeId} ${timestamp}`);
+}
+
+/**
+ * Kills a server, and agents that send to it, at random moments, so many times in all. Each sample that was in the journal
+ * of an agent is stored once in the end, and none twice.
+ */
+export async function killAgents(
+  chance: Chance,
+  { connectionString, agents = 2, kills }: { connectionString: string; agents?: number; kills: number },
+): Promise<{ journaled: number; stored: number }> {
+  using folder = new TemporaryFolder();
+  const cwd = folder.path;
+  const serve = (listen?: string) =>
+    startServer(["--connection-string", connectionString, "--spool-directory", "server"], { cwd, listen });
+  let server = await serve();
+  const { url } = server;
+  const start = (index: number) =>
+    startAgent(["--send", url, "--spool-directory", `agent-${index}`, "--node-id", `node-${index}`], { cwd });
+  const running = Array.from({ length: agents }, (_, index) => start(index));
+  const journaled = new Set<string>();
+  for (let kill = 0; kill < kills; kill++) {
+    await sleep(chance.between(500, 2_500));
+    const victim = chance.between(0, agents + 1);
+    if (victim === agents) {
+      await server.stop("SIGKILL");
+      await sleep(chance.between(0, 1_000));
+      server = await serve(new URL(url).host);
+    } else {
+      await running[victim].stop("SIGKILL");
+      for (const sample of journaledIn(folder.file(`agent-${victim}/system_metrics`))) journaled.add(sample);
+      running[victim] = start(victim);
+    }
+  }
+  // An agent that was started last sends what its predecessor has left as soon as it is up.
+  let stored: string[] = [];
+  await until(async () => {
+    stored = await sampledIn(connectionString);
+    const known = new Set(stored);
+    return [...journaled].every((sample) => known.has(sample));
+  }, "each sample of a journal is stored");
+  for (const agent of running) assertEquals((await agent.stop()).code, 0, agent.lines.join("\n"));
+  assertEquals(await server.stop(), 0, server.lines.join("\n"));
+  stored = await sampledIn(connectionString);
+  assertEquals(new Set(stored).size, stored.length, "samples are stored twice");
+  return { journaled: journaled.size, stored: stored.length };
 }
