@@ -1,6 +1,7 @@
 import type { Backend, ReadOptions } from "./backends/backend.ts";
 import { ValidationError } from "./errors.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
+import { unlessAborted } from "./pipeline/unless_aborted.ts";
 import { setOrigin } from "./pipeline/members.ts";
 import { copyRecord, type Dataset } from "./records/dataset.ts";
 import { acceptQuery, type TimeRangeQuery } from "./records/query.ts";
@@ -336,21 +337,6 @@ function assertRequest({ noun }: Dataset<unknown>, requestId: unknown, position:
 /** A query with a time zone: its own, or the default. */
 function withZone<Query>(query: Query | undefined, timeZone: string): Query {
   return { ...query, timeZone: (query as TimeRangeQuery | undefined)?.timeZone ?? timeZone } as Query;
-}
-
-/** Waits for work; rejects with the reason of the signal as soon as it aborts. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return await work;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener("abort", abort);
-  work.catch(() => {}); // once aborted, nothing waits for it
-  try {
-    return await Promise.race([aborted, work]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
 
 /** Iterates until the signal aborts. The source frees what it holds at once, or when its page under way is there. */

@@ -14,6 +14,7 @@ import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
 import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";
 import { type CostSummary, costSummary, type CostSummaryOptions } from "./views/costs.ts";
+import { BuiltInPrices } from "./pricing/built_in_prices.ts";
 import { PriceBook } from "./pricing/price_book.ts";
 import { pricingSink } from "./pricing/pricing_sink.ts";
 import { CostMonitor } from "./monitoring/cost_monitor.ts";
@@ -100,7 +101,7 @@ export class CostObservatory implements AsyncDisposable {
     });
     this.usage = this.#store.handle(usageRecords, {
       aggregate: (backend, query) => aggregateFields(backend, usageRecords, query),
-      sink: opened.prices && pricingSink(backend, { costs: sink, book: opened.prices }),
+      sink: opened.prices && pricingSink(backend, { costs: sink, readPrices: opened.prices }),
     });
     this.#budgets = new Budgets(backend, {
       emit,
@@ -120,7 +121,9 @@ export class CostObservatory implements AsyncDisposable {
    */
   static async open(config: PersistenceConfig = {}): Promise<CostObservatory> {
     const opened = await openStore(config, DATASETS);
-    const prices = opened.config.priceUsage ? await PriceBook.read(opened.backend.documents) : undefined;
+    if (!opened.config.priceUsage) return new CostObservatory(opened);
+    const builtIn = await BuiltInPrices.load();
+    const prices = () => PriceBook.read(opened.backend.documents, builtIn);
     return new CostObservatory({ ...opened, prices });
   }
 

@@ -57,7 +57,7 @@ export async function openBackend(
     const canWait = spoolDirectory !== undefined && mode === "create" && kindOf(error) === "transient";
     if (!canWait || typeof backend === "object") throw error;
     const location = await locationOf(config);
-    return new DeferredBackend(backend, { location, openNow: () => openNow(config, options) });
+    return new DeferredBackend(backend, { location, openNow: (signal) => openNow(config, options, signal) });
   }
 }
 
@@ -70,7 +70,11 @@ async function locationOf(config: PersistenceConfig): Promise<string | undefined
   return locationOfTarget(resolvePostgresTarget(location));
 }
 
-async function openNow(config: PersistenceConfig, options: OpenOptions): Promise<Backend> {
+async function openNow(
+  config: PersistenceConfig,
+  options: OpenOptions,
+  signal?: AbortSignal,
+): Promise<Backend> {
   const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...resolved } = resolveConfig(
     config,
   );
@@ -81,7 +85,14 @@ async function openNow(config: PersistenceConfig, options: OpenOptions): Promise
     return new MemoryBackend({ maxMemoryEntries, onConflict });
   }
   const { maxConnections, statementTimeoutSeconds, enableCompression } = resolved;
-  const server = { connectionString: location, mode, onConflict, maxConnections, statementTimeoutSeconds };
+  const server = {
+    connectionString: location,
+    mode,
+    onConflict,
+    maxConnections,
+    statementTimeoutSeconds,
+    signal,
+  };
   if (backend === "postgresql") {
     const { PostgresBackend } = await import("./backends/postgres.ts");
     return await PostgresBackend.open(server);

@@ -24,8 +24,8 @@ export interface OpenedBackend {
   readonly emit: EventListener;
   /** Ends events: nothing that is closed reports any. */
   readonly mute: () => void;
-  /** Prices of usage, where its costs are stored with it. */
-  readonly prices?: PriceBook;
+  /** Reads the prices of usage, where its costs are stored with it. */
+  readonly prices?: () => Promise<PriceBook>;
   /** Queues other than in memory. */
   readonly queues: ReadonlyMap<DatasetName, QueueMaker>;
 }

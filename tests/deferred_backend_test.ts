@@ -1,9 +1,13 @@
 import { DeferredBackend } from "../src/backends/deferred_backend.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { BackendError, type FailureKind } from "../src/errors.ts";
+import { openBackend } from "../src/open_backend.ts";
+import type { ReadOptions } from "../src/backends/backend.ts";
+import { COUNTED } from "../src/backends/postgres.ts";
+import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assertEquals, assertRejects } from "./assert.ts";
-import { NEW_YEAR } from "./fixtures.ts";
+import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 const BATCH = {
   id: "a",
@@ -46,4 +50,40 @@ Deno.test("DeferredBackend opens once for calls that come together, and again af
   assertEquals(attempts, 2);
   assertEquals((await backend.stats()).datasets.system_metrics.rows, 1);
   await backend.close();
+});
+
+Deno.test("DeferredBackend ends reads with their signal, and its own opening with close()", async () => {
+  const opening = (signal: AbortSignal) =>
+    new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  const backend = new DeferredBackend("sqlite", { location: "there", openNow: opening });
+  const query = acceptQuery(systemMetrics);
+  const readOne = async ({ signal }: ReadOptions) => {
+    for await (const _page of backend.read(systemMetrics, query, { signal }));
+  };
+  const count = ({ signal }: ReadOptions) => backend.aggregate(systemMetrics, query, COUNTED, { signal });
+  for (const start of [readOne, count]) {
+    const gone = new AbortController();
+    const reading = assertRejects(() => Promise.resolve<unknown>(start({ signal: gone.signal })));
+    gone.abort(new Error("gone"));
+    assertEquals((await reading as Error).message, "gone");
+  }
+  const writing = assertRejects(() => backend.write(BATCH), BackendError);
+  await backend.close();
+  assertEquals((await writing as BackendError).code, "CLOSED");
+  const later = new DeferredBackend("sqlite", { location: "there", openNow: opening });
+  await later.close();
+  assertEquals((await assertRejects(() => later.write(BATCH)) as BackendError).code, "CLOSED");
+});
+
+Deno.test("A server that does not answer while it is opened keeps nothing from closing", async () => {
+  using folder = new TemporaryFolder();
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const url = `postgresql://u@127.0.0.1:${listener.addr.port}/d?sslmode=disable&connect_timeout=600`;
+  const opening = openBackend({ connectionString: url, spoolDirectory: folder.path });
+  (await listener.accept()).close();
+  const backend = await opening;
+  const asked = assertRejects(() => backend.stats(), BackendError);
+  using _silent = await listener.accept();
+  await backend.close();
+  await asked;
 });

@@ -1,6 +1,7 @@
 import { CostObservatory } from "../mod.ts";
 import { openBackend } from "../src/open_backend.ts";
 import type { Backend } from "../src/backends/backend.ts";
+import { DeferredBackend } from "../src/backends/deferred_backend.ts";
 import { BuiltInPrices } from "../src/pricing/built_in_prices.ts";
 import { acceptPrice, type Price, type PriceInput } from "../src/pricing/price.ts";
 import type { StoredPrice } from "../src/pricing/own_prices.ts";
@@ -10,7 +11,7 @@ import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { type UsageRecord, usageRecords } from "../src/records/usage_record.ts";
 import { priceUsageRecords } from "../src/transfer/price_usage.ts";
-import { ValidationError } from "../src/errors.ts";
+import { BackendError, ValidationError } from "../src/errors.ts";
 import { assert, assertEquals, assertMatch, assertThrows } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
@@ -288,6 +289,32 @@ Deno.test("CostObservatory with priceUsage commits usage after its costs, each o
     reprice: true,
   });
   assertEquals([report.added, report.restated, report.deleted], [0, 0, 0]);
+  await backend.close();
+});
+
+Deno.test("CostObservatory with priceUsage opens while its database is away, and prices usage later", async () => {
+  using folder = new TemporaryFolder();
+  let attempts = 0;
+  const backend = new DeferredBackend("sqlite", {
+    location: undefined,
+    openNow: () => {
+      if (++attempts > 2) return openBackend({ connectionString: folder.sqlite() });
+      const failure = { code: "STATEMENT_TIMEOUT", operation: "open", kind: "timeout" } as const;
+      return Promise.reject(new BackendError("away", failure));
+    },
+  });
+  const costs = await CostObservatory.open({ backend, priceUsage: true, batchSize: 1 });
+  await costs.usage.add({
+    usageId: "a",
+    timestamp: NEW_YEAR,
+    provider: "openai",
+    model: "gpt-5",
+    inputTokens: 1_000_000,
+  });
+  await costs.flush();
+  assertEquals((await costs.entries.query()).map(({ amount }) => amount), ["1.25"]);
+  assertEquals(costs.stats().datasets.usage_records!.deadLettered, 0);
+  await costs.close();
   await backend.close();
 });
 

@@ -530,6 +530,15 @@ Deno.test("openfinops serve ends within its deadline while a read waits for a si
   await cut;
 });
 
+Deno.test("openfinops serve with a spool starts while its database is away", async () => {
+  using folder = new TemporaryFolder();
+  const url = "postgresql://u@127.0.0.1:1/d?sslmode=disable";
+  await using server = await startServer(["--connection-string", url], { cwd: folder.path });
+  assertEquals((await server.send("/healthz")).status, 200);
+  assertEquals((await server.send("/readyz")).status, 503);
+  assertEquals(await server.stop(), 0);
+});
+
 for (const command of ["serve", "dashboard", "collect"]) {
   Deno.test(`openfinops ${command} ends on SIGTERM while it opens a database that does not answer`, async () => {
     using folder = new TemporaryFolder();

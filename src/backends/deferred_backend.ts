@@ -1,5 +1,6 @@
-import { asFailedBefore } from "../errors.ts";
+import { asFailedBefore, closedBackend } from "../errors.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import { unlessAborted } from "../pipeline/unless_aborted.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
@@ -28,15 +29,18 @@ export class DeferredBackend implements Backend {
     delete: async (...name) => await (await this.#open()).documents.delete(...name),
   };
   readonly location: string | undefined;
-  readonly #openNow: () => Promise<Backend>;
+  readonly #openNow: (signal: AbortSignal) => Promise<Backend>;
+  readonly #closing = new AbortController();
   #opening: Promise<Backend> | undefined;
   #backend: Backend | undefined;
-  #isClosed = false;
 
-  /** Names the backend, and how it is opened. */
+  /** Names the backend, and how it is opened, until the signal aborts. */
   constructor(
     name: StorageBackend,
-    { location, openNow }: { location: string | undefined; openNow: () => Promise<Backend> },
+    { location, openNow }: {
+      location: string | undefined;
+      openNow: (signal: AbortSignal) => Promise<Backend>;
+    },
   ) {
     this.name = name;
     this.location = location;
@@ -57,7 +61,7 @@ export class DeferredBackend implements Backend {
   }
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncGenerator<T[]> {
-    yield* (await this.#open()).read(dataset, query, options);
+    yield* (await unlessAborted(this.#open(), options?.signal)).read(dataset, query, options);
   }
 
   async aggregate(
@@ -66,7 +70,8 @@ export class DeferredBackend implements Backend {
     aggregation: Aggregation,
     options?: ReadOptions,
   ): Promise<AggregateRow[]> {
-    return await (await this.#open()).aggregate(dataset, query, aggregation, options);
+    const backend = await unlessAborted(this.#open(), options?.signal);
+    return await backend.aggregate(dataset, query, aggregation, options);
   }
 
   async finishWrites(dataset: Dataset<unknown>): Promise<void> {
@@ -95,16 +100,20 @@ export class DeferredBackend implements Backend {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort(closedBackend("open", this.location ?? this.name));
     await (await this.#opening?.catch(() => undefined))?.close();
   }
 
   /** The opened backend; what is tried together is tried once. */
   #open(): Promise<Backend> {
-    this.#opening ??= this.#openNow().then((backend) => this.#backend = backend, (error) => {
-      if (!this.#isClosed) this.#opening = undefined;
-      throw asFailedBefore(error);
-    });
+    if (!this.#opening && this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason);
+    this.#opening ??= this.#openNow(this.#closing.signal).then(
+      (backend) => this.#backend = backend,
+      (error) => {
+        if (!this.#closing.signal.aborted) this.#opening = undefined;
+        throw asFailedBefore(error);
+      },
+    );
     return this.#opening;
   }
 }

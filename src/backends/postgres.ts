@@ -73,6 +73,8 @@ export interface PostgresBackendOptions {
    * @default {Date.now}
    */
   now?: () => number;
+  /** Ends the attempt to open. */
+  signal?: AbortSignal;
 }
 
 /** Records in a PostgreSQL database, in tables that are partitioned by time. */
@@ -401,10 +403,14 @@ export async function withPool<T>(
   open: (pool: PostgresPool) => Promise<T>,
 ): Promise<T> {
   const pool = new PostgresPool(resolvePostgresTarget(options.connectionString), options);
+  const end = () => void pool.close();
+  options.signal?.addEventListener("abort", end);
   try {
     return await open(pool);
   } catch (error) {
     await pool.close();
     throw error;
+  } finally {
+    options.signal?.removeEventListener("abort", end);
   }
 }

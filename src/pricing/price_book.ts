@@ -36,10 +36,10 @@ export class PriceBook {
     this.#builtIn = builtIn;
   }
 
-  /** Reads the own prices of a database and loads the built-in ones. */
-  static async read(documents: DocumentStore): Promise<PriceBook> {
+  /** Reads the own prices of a database, and loads the built-in ones where none are given. */
+  static async read(documents: DocumentStore, builtIn?: BuiltInPrices): Promise<PriceBook> {
     const own = await currentPrices(documents);
-    return new PriceBook(own, await BuiltInPrices.load());
+    return new PriceBook(own, builtIn ?? await BuiltInPrices.load());
   }
 
   /** Returns the price of each unit of a use. */
