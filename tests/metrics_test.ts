@@ -15,7 +15,7 @@ import { openServer } from "./server.ts";
 /** Samples by name and labels, as the project's own reader of the format sees them. */
 function read(text: string): Record<string, number> {
   const { samples, badLines } = parseSamples(text);
-  assertEquals(badLines, 0, text);
+  assertEquals(badLines, [], text);
   return Object.fromEntries(samples.map(({ name, labels, value }) => {
     const pairs = Object.entries(labels).sort().map(([key, text]) => `${key}=${text}`);
     return [[name, ...pairs].join(" "), value];

@@ -1,4 +1,4 @@
-import { parseSamples, SampleReader } from "../src/transfer/prometheus.ts";
+import { parseSamples } from "../src/transfer/prometheus.ts";
 import { SampleMapper } from "../src/transfer/samples_to_records.ts";
 import { acceptRecord } from "../src/records/validation.ts";
 import { DATASETS } from "../src/records/datasets.ts";
@@ -6,9 +6,13 @@ import { METRIC_FIELDS } from "../src/transfer/metric_names.ts";
 import { assert, assertEquals, assertThrows } from "./assert.ts";
 import { NEW_YEAR } from "./fixtures.ts";
 
-const read = (line: string, isOpenMetrics = false) => new SampleReader({ isOpenMetrics }).read(line);
+const read = (line: string, isOpenMetrics = false) => {
+  const { samples: [sample], badLines: [bad] } = parseSamples(line, { isOpenMetrics });
+  if (bad) throw new Error(bad.fault);
+  return sample;
+};
 
-Deno.test("SampleReader reads every form of a sample", () => {
+Deno.test("parseSamples() reads every form of a sample", () => {
   const forms: [string, object | undefined][] = [
     ["up 1", { name: "up", labels: {}, value: 1 }],
     ["up{} 1\r", { name: "up", labels: {}, value: 1 }],
@@ -34,7 +38,7 @@ Deno.test("SampleReader reads every form of a sample", () => {
     ["", undefined],
   ];
   for (const [line, expected] of forms) assertEquals(read(line), expected, line);
-  assert(Number.isNaN(read("m NaN")!.value));
+  assert(Number.isNaN(read("m NaN").value));
   assertEquals(read('m_bucket{le="1"} 4 1700000000.5 # {trace_id="a"} 0.5', true), {
     name: "m_bucket",
     labels: { le: "1" },
@@ -43,7 +47,7 @@ Deno.test("SampleReader reads every form of a sample", () => {
   });
 });
 
-Deno.test("SampleReader refuses what is no sample", () => {
+Deno.test("parseSamples() refuses what is no sample", () => {
   for (
     const line of [
       "m",
@@ -61,7 +65,11 @@ Deno.test("SampleReader refuses what is no sample", () => {
   }
   assertEquals(parseSamples("a 1\nb\nc 2\n# EOF\n"), {
     samples: [{ name: "a", labels: {}, value: 1 }, { name: "c", labels: {}, value: 2 }],
-    badLines: 1,
+    badLines: [{
+      line: 2,
+      text: "b",
+      fault: 'The line is no sample: expected `name{label="value"} number`.',
+    }],
   });
 });
 

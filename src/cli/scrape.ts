@@ -93,7 +93,7 @@ export class ScrapeTarget {
     });
     try {
       const { samples, badLines } = parseSamples(...await this.#read(signal));
-      if (badLines > 0) throw new Error(`${badLines} lines are no samples`);
+      if (badLines.length > 0) throw new Error(`${badLines.length} lines are no samples`);
       if (this.#hasFailed) note(`Scraped again: ${this.#url.host}.`);
       this.#hasFailed = false;
       return [...this.#mapper.map(samples, timestamp).records, state("up")];

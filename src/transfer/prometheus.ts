@@ -30,38 +30,28 @@ const LABEL_VALUE = /\s*"((?:[^"\\]|\\.)*)"\s*/y;
 const REST = /^\s*(\S+)(?:\s+(-?[\d.eE+]+))?\s*(?:#.*)?$/;
 const NUMBER = /^[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|inf(?:inity)?|nan)$/i;
 
-/** Reads samples line by line. OpenMetrics is known by the end mark that its text must have; its times are in seconds. */
-export class SampleReader {
-  readonly #secondsToMs: number;
-
-  /** Makes a reader for one of the two formats. */
-  constructor({ isOpenMetrics }: { isOpenMetrics: boolean }) {
-    this.#secondsToMs = isOpenMetrics ? 1_000 : 1;
+/**
+ * Reads a line; undefined for a comment or an empty line.
+ *
+ * @throws {TransferError} If it is neither a sample nor a comment.
+ */
+function readSample(line: string, secondsToMs: number): Sample | undefined {
+  const text = line.trim();
+  if (text === "" || text.startsWith("#")) return undefined;
+  NAME.lastIndex = 0;
+  let name = NAME.exec(text)?.[0];
+  let at = name?.length ?? 0;
+  const labels: Record<string, string> = {};
+  while (text[at] === " " || text[at] === "\t") at++;
+  if (text[at] === "{") {
+    const found = readLabels(text, at + 1, labels);
+    at = found.end;
+    name ??= found.name;
   }
-
-  /**
-   * Reads a line; undefined for a comment or an empty line.
-   *
-   * @throws {TransferError} If it is neither a sample nor a comment.
-   */
-  read(line: string): Sample | undefined {
-    const text = line.trim();
-    if (text === "" || text.startsWith("#")) return undefined;
-    NAME.lastIndex = 0;
-    let name = NAME.exec(text)?.[0];
-    let at = name?.length ?? 0;
-    const labels: Record<string, string> = {};
-    while (text[at] === " " || text[at] === "\t") at++;
-    if (text[at] === "{") {
-      const found = readLabels(text, at + 1, labels);
-      at = found.end;
-      name ??= found.name;
-    }
-    const [, value, time] = REST.exec(text.slice(at)) ?? [];
-    if (name === undefined || value === undefined || !NUMBER.test(value)) throw badLine();
-    const timestamp = time === undefined ? undefined : Math.round(Number(time) * this.#secondsToMs);
-    return { name, labels, value: toNumber(value), ...(timestamp === undefined ? {} : { timestamp }) };
-  }
+  const [, value, time] = REST.exec(text.slice(at)) ?? [];
+  if (name === undefined || value === undefined || !NUMBER.test(value)) throw badLine();
+  const timestamp = time === undefined ? undefined : Math.round(Number(time) * secondsToMs);
+  return { name, labels, value: toNumber(value), ...(timestamp === undefined ? {} : { timestamp }) };
 }
 
 /** Reads the labels up to the closing brace. A name in quotes without a value is the name of the metric. */
@@ -113,24 +103,32 @@ function badLine(): TransferError {
   });
 }
 
+/** A line that is no sample. */
+export interface BadLine {
+  /** Its number, from 1. */
+  readonly line: number;
+  readonly text: string;
+  readonly fault: string;
+}
+
 /**
- * Reads the samples of a whole text, as a target serves it.
- *
- * @returns The samples, and the number of lines that are none.
+ * Reads the samples of a whole text, as a target serves it. OpenMetrics is known by the end mark that its text must have;
+ * its times are in seconds.
  */
 export function parseSamples(text: string, { isOpenMetrics = /^# EOF\s*$/m.test(text) } = {}): {
   samples: Sample[];
-  badLines: number;
+  badLines: BadLine[];
 } {
-  const reader = new SampleReader({ isOpenMetrics });
+  const secondsToMs = isOpenMetrics ? 1_000 : 1;
   const samples: Sample[] = [];
-  let badLines = 0;
-  for (const line of text.split("\n")) {
+  const badLines: BadLine[] = [];
+  for (const [i, line] of text.split("\n").entries()) {
     try {
-      const sample = reader.read(line);
+      const sample = readSample(line, secondsToMs);
       if (sample) samples.push(sample);
-    } catch {
-      badLines++;
+    } catch (error) {
+      if (!(error instanceof TransferError)) throw error;
+      badLines.push({ line: i + 1, text: line, fault: error.message });
     }
   }
   return { samples, badLines };

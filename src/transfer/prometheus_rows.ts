@@ -1,7 +1,7 @@
 import type { DatasetName } from "../records/dataset.ts";
 import type { MetricField } from "./metric_mapping.ts";
 import { METRIC_FIELDS } from "./metric_names.ts";
-import { type Sample, SampleReader } from "./prometheus.ts";
+import { parseSamples, type Sample } from "./prometheus.ts";
 import type { FileRow } from "./rows.ts";
 import { SampleMapper } from "./samples_to_records.ts";
 import { TransferError } from "./transfer_error.ts";
@@ -50,18 +50,8 @@ async function readText(bytes: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 function toRows(text: string, { dataset, at = Date.now(), set = {}, onNote }: SampleOptions): FileRow[] {
-  const reader = new SampleReader({ isOpenMetrics: /^# EOF\s*$/m.test(text) });
-  const rows: FileRow[] = [];
-  const samples: Sample[] = [];
-  for (const [i, line] of text.split("\n").entries()) {
-    try {
-      const sample = reader.read(line);
-      if (sample) samples.push(sample);
-    } catch (error) {
-      if (!(error instanceof TransferError)) throw error;
-      rows.push({ line: i + 1, text: line, fault: error.message, values: [] });
-    }
-  }
+  const { samples, badLines } = parseSamples(text);
+  const rows: FileRow[] = badLines.map((badLine) => ({ ...badLine, values: [] }));
   const fields = METRIC_FIELDS.filter((field) => field.dataset === dataset);
   const mapper = new SampleMapper({ target: JSON.stringify(["file", Object.entries(set).sort()]), fields });
   const { records, unmapped } = mapper.map(samples, at);
