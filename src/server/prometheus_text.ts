@@ -45,7 +45,7 @@ export function metricsResponse(
   stores: readonly StoreStats[],
   { isReady, others = [] }: { isReady: boolean; others?: readonly MetricFamily[] },
 ): Response {
-  const families = [...pipelineFamilies(stores), readyFamily(isReady), ...others, ...processFamilies()];
+  const families = [...pipelineFamilies(stores), ...others, ...processFamilies(isReady)];
   return new Response(formatMetrics(families), { headers: { "content-type": METRICS_TYPE } });
 }
 
@@ -62,21 +62,11 @@ function pipelineFamilies(stores: readonly StoreStats[]): MetricFamily[] {
   }));
 }
 
-/** Metric of a readiness probe. */
-function readyFamily(isReady: boolean): MetricFamily {
-  return {
-    name: "openfinops_ready",
-    help: "1 if the process is ready, as /readyz says",
-    type: "gauge",
-    samples: [{ value: isReady ? 1 : 0 }],
-  };
-}
-
 /** Start of the process, in epoch seconds. */
 const STARTED = performance.timeOrigin / 1_000;
 
 /** Metrics of the process. */
-function processFamilies(): MetricFamily[] {
+function processFamilies(isReady: boolean): MetricFamily[] {
   const { rss, heapUsed } = Deno.memoryUsage();
   const gauge = (name: string, help: string, value: number, labels = {}): MetricFamily => ({
     name,
@@ -85,6 +75,7 @@ function processFamilies(): MetricFamily[] {
     samples: [{ labels, value }],
   });
   return [
+    gauge("openfinops_ready", "1 if the process is ready, as /readyz says", isReady ? 1 : 0),
     gauge("process_start_time_seconds", "Start of the process since the epoch", STARTED),
     gauge("process_resident_memory_bytes", "Resident memory", rss),
     gauge("openfinops_heap_used_bytes", "Heap in use", heapUsed),
