@@ -303,6 +303,7 @@ Deno.test("deploy/kubernetes sends from the agents to the service", async () => 
   const { hostname, port } = new URL(collect.given.text("send")!);
   assertEquals(hostname, `${service.metadata.name}.${service.metadata.namespace}.svc`);
   assertEquals(service.spec.selector, server.spec.template.metadata.labels);
+  assertEquals(service.spec.sessionAffinity, "ClientIP"); // else growth of counters could count twice
   assertEquals([Number(port), serve.port], [service.spec.ports[0].port, serve.port]);
   assertEquals(agent.spec.template.metadata.annotations["prometheus.io/port"], String(collect.port));
   const secret = agent.spec.template.spec.volumes.find((volume: Manifest) => volume.secret).secret;
