@@ -6,6 +6,7 @@ import type { RecordQuery } from "../records/query.ts";
 import type { BackendStats, DatasetStats, DeleteOptions, ProbeReport, ReadOptions } from "./backend.ts";
 import { NO_JIT, PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { isOutOfMemory } from "./postgres/errors.ts";
+import { refuse } from "./postgres/extension.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
 import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
@@ -20,9 +21,8 @@ import {
 import {
   type Extension,
   HYPERTABLES,
-  refuse,
   REFUSE_WHILE_RESTORING,
-  requireExtension,
+  requireTimescale,
 } from "./timescale/hypertables.ts";
 import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
 import { failedJobs, Policies, type PolicySettings, retentionOf } from "./timescale/policies.ts";
@@ -54,11 +54,9 @@ export class TimescaleBackend extends PostgresBackend {
    */
   static override async open(options: TimescaleBackendOptions): Promise<TimescaleBackend> {
     return await withPool(options, async (pool) => {
-      const extension = await requireExtension(pool, options.mode);
+      const extension = await requireTimescale(pool, options.mode);
       const lacking = extension.isComplete ? undefined : lackingOnApache(options);
-      if (lacking !== undefined) {
-        throw refuse({ pool, code: "SERVER_UNSUPPORTED" }, lacking);
-      }
+      if (lacking !== undefined) throw refuse(pool, "SERVER_UNSUPPORTED", lacking);
       const version = await migrate(pool, options.mode, HYPERTABLES);
       const rollUps = new RollUps(pool);
       const policies = new Policies(pool, rollUps);

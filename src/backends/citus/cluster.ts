@@ -5,86 +5,45 @@
  */
 import { BackendError } from "../../errors.ts";
 import type { OpenMode } from "../backend.ts";
+import { type NeededExtension, refuse, requireExtension } from "../postgres/extension.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { literal } from "../postgres/schema.ts";
 
-/** The oldest release that has all that is used here. */
-const OLDEST_CITUS = "13.0";
 /** Time between looks at transactions in doubt. */
 const POLL_MS = 250;
+
+const CITUS: NeededExtension = {
+  name: "citus",
+  oldest: "13.0",
+  setting: "citus.shard_count",
+  create: "CREATE EXTENSION IF NOT EXISTS citus",
+  advice: {
+    install: "Install it on each machine of the cluster.",
+    load: "Put it first in shared_preload_libraries and restart the server.",
+    update: "Update it, and run ALTER EXTENSION citus UPDATE on each node.",
+  },
+};
 
 /**
  * Requires the extension, and creates it in the mode `create`. The connection must be to the coordinator.
  *
  * @returns Its version.
- * @throws {BackendError} If it is missing and may not be created, is not loaded, is too old, or has no node for shards.
+ * @throws {BackendError} If the extension cannot be used, or the cluster has no node for shards.
  */
 export async function requireCitus(pool: PostgresPool, mode: OpenMode): Promise<string> {
-  return await pool.useBriefly("open", async (session) => {
-    let version = await citusVersion(session);
-    if (version === undefined && mode === "create") version = await createExtension(pool, session);
-    if (version === undefined) {
-      throw refuse(pool, "EXTENSION_MISSING", "the database lacks the extension citus. Run `database init`.");
-    }
-    if (version.localeCompare(OLDEST_CITUS, "en", { numeric: true }) < 0) {
-      throw refuse(
-        pool,
-        "SERVER_UNSUPPORTED",
-        `Citus ${version} is older than ${OLDEST_CITUS}. Update it, and run ALTER EXTENSION citus UPDATE on each node.`,
-      );
-    }
-    const [[group, nodes]] = await session.query(
+  const version = await requireExtension(pool, mode, CITUS);
+  const [[group, nodes]] = await pool.useBriefly("open", (session) =>
+    session.query(
       "SELECT (SELECT groupid FROM pg_dist_local_group)::text, (SELECT count(*) FROM pg_dist_node " +
         "WHERE shouldhaveshards AND isactive AND noderole = 'primary')::text",
-    );
-    if (group !== "0") {
-      throw refuse(
-        pool,
-        "SERVER_UNSUPPORTED",
-        "this is a worker. Connect to the coordinator, which has the ledger.",
-      );
-    }
-    if (nodes === "0") {
-      throw refuse(
-        pool,
-        "SERVER_UNSUPPORTED",
-        "the cluster has no node for shards. Add one: SELECT citus_add_node('host', 5432).",
-      );
-    }
-    return version;
-  });
-}
-
-async function citusVersion(session: PostgresSession): Promise<string | undefined> {
-  const [row] = await session.query("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus'");
-  return row?.[0] ?? undefined;
-}
-
-async function createExtension(pool: PostgresPool, session: PostgresSession): Promise<string | undefined> {
-  const [[isInstalled, isLoaded]] = await session.query(
-    "SELECT (SELECT count(*) FROM pg_catalog.pg_available_extensions WHERE name = 'citus')::text, " +
-      "current_setting('citus.shard_count', true)",
-  );
-  if (isInstalled === "0" || isLoaded === null) {
-    const reason = isInstalled === "0"
-      ? "the server lacks the extension citus. Install it on each machine of the cluster."
-      : "the server does not load citus. Put it first in shared_preload_libraries and restart the server.";
-    throw refuse(pool, "EXTENSION_MISSING", reason);
-  }
-  await session.query("CREATE EXTENSION IF NOT EXISTS citus");
-  return await citusVersion(session);
-}
-
-function refuse(
-  pool: PostgresPool,
-  code: "EXTENSION_MISSING" | "SERVER_UNSUPPORTED",
-  reason: string,
-): BackendError {
-  return new BackendError(`Cannot open ${pool.name}: ${reason}`, {
-    code,
-    operation: "open",
-    kind: "operator",
-  });
+    ));
+  const reason = group !== "0"
+    ? "this is a worker. Connect to the coordinator, which has the ledger."
+    : nodes === "0"
+    ? "the cluster has no node for shards. Add one: SELECT citus_add_node('host', 5432)."
+    : undefined;
+  if (reason !== undefined) throw refuse(pool, "SERVER_UNSUPPORTED", reason);
+  return version;
 }
 
 /** A node of the cluster. */

@@ -1,13 +1,11 @@
-import { BackendError, type ErrorCode } from "../../errors.ts";
+import { BackendError } from "../../errors.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { OpenMode } from "../backend.ts";
+import { type NeededExtension, refuse, requireExtension } from "../postgres/extension.ts";
 import type { Partitioning } from "../postgres/migrate.ts";
 import type { PostgresPool, PostgresSession } from "../postgres/pool.ts";
 import { columnList, createIndexes, createTable, literal, upgradesFrom } from "../postgres/schema.ts";
-
-/** The oldest release that has all that is used here: the columnstore under its present name. */
-const OLDEST_EXTENSION = "2.18";
 
 /**
  * A type of its own for measures. The columnstore keeps the bits of a `double precision` (5 bytes a value that has
@@ -37,8 +35,6 @@ export interface Extension {
   readonly isComplete: boolean;
   /** License: `timescale` or `apache`. */
   readonly license: string;
-  /** The schema of its functions, where the search_path leaves it out. */
-  readonly missingSchema?: string;
   /** True if COPY can write compressed chunks directly. */
   readonly copiesIntoColumns: boolean;
 }
@@ -116,88 +112,47 @@ function copyGrants(table: string): string {
   END $$`;
 }
 
+const TIMESCALEDB: NeededExtension = {
+  name: "timescaledb",
+  oldest: "2.18", // the columnstore under its present name
+  setting: "timescaledb.max_background_workers",
+  create: "CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public",
+  advice: {
+    install: "Install it.",
+    load: "Add it to shared_preload_libraries and restart the server.",
+    update: "Run ALTER EXTENSION timescaledb UPDATE.",
+  },
+};
+
 /**
  * Requires the extension, and creates it in the mode `create`.
  *
- * @throws {BackendError} If it is missing and may not be created, is not loaded, or is too old.
+ * @throws {BackendError} If it is missing and may not be created, is not loaded, is too old, or out of the search_path.
  */
-export async function requireExtension(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
-  let found = await pool.useBriefly("open", readExtension);
-  if (found === undefined && mode === "create") {
-    await pool.transaction("open", (session) => createExtension(pool, session));
-    found = await pool.useBriefly("open", readExtension); // a session that made it may still have the loader's answers
-  }
-  if (found === undefined) {
+export async function requireTimescale(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
+  const version = await requireExtension(pool, mode, TIMESCALEDB);
+  // In a session that has not made it, which may still have the loader's answers.
+  const [[schema, isFound, license, directCopy]] = await pool.useBriefly("open", async (session) => {
+    await session.query(REFUSE_WHILE_RESTORING);
+    return await session.query(
+      "SELECT extnamespace::regnamespace::text, " +
+        "(extnamespace::regnamespace::name = ANY(current_schemas(true)))::text, coalesce(current_setting('timescaledb.license', true), 'apache'), " +
+        "current_setting('timescaledb.enable_direct_compress_copy', true) " +
+        "FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'",
+    );
+  });
+  if (isFound !== "true") {
     throw refuse(
-      { pool, code: "EXTENSION_MISSING" },
-      "the database lacks the extension timescaledb. Run `openfinops database init`, which creates it.",
+      pool,
+      "EXTENSION_CONFLICT",
+      `the search_path lacks ${schema}, the schema of the extension timescaledb. Add it, as in ` +
+        `options=-c search_path=telemetry,${schema}.`,
     );
   }
-  if (found.version.localeCompare(OLDEST_EXTENSION, "en", { numeric: true }) < 0) {
-    throw refuse(
-      { pool, code: "SERVER_UNSUPPORTED" },
-      `TimescaleDB ${found.version} is older than ${OLDEST_EXTENSION}. Run ALTER EXTENSION timescaledb UPDATE.`,
-    );
-  }
-  if (found.missingSchema !== undefined) {
-    const { missingSchema } = found;
-    throw refuse(
-      { pool, code: "EXTENSION_CONFLICT" },
-      `the search_path lacks ${missingSchema}, the schema of the extension timescaledb. Add it, as in ` +
-        `options=-c search_path=telemetry,${missingSchema}.`,
-    );
-  }
-  return found;
-}
-
-async function readExtension(session: PostgresSession): Promise<Extension | undefined> {
-  await session.query(REFUSE_WHILE_RESTORING);
-  const [row] = await session.query(
-    "SELECT extversion, extnamespace::regnamespace::text, " +
-      "(extnamespace::regnamespace::name = ANY(current_schemas(true)))::text, coalesce(current_setting('timescaledb.license', true), 'apache'), " +
-      "current_setting('timescaledb.enable_direct_compress_copy', true) " +
-      "FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'",
-  );
-  if (!row) return undefined;
-  const [version, schema, isFound, license, directCopy] = row;
   return {
-    version: version!,
-    ...(isFound === "true" ? {} : { missingSchema: schema! }),
+    version,
     license: license!,
     isComplete: license === "timescale",
     copiesIntoColumns: directCopy !== null,
   };
-}
-
-async function createExtension(pool: PostgresPool, session: PostgresSession): Promise<void> {
-  const [[isInstalled, isLoaded]] = await session.query(
-    "SELECT (SELECT count(*) FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb')::text, " +
-      "current_setting('timescaledb.max_background_workers', true)",
-  );
-  if (isInstalled === "0") {
-    throw refuse(
-      { pool, code: "EXTENSION_MISSING" },
-      "the server lacks the extension timescaledb. Install it.",
-    );
-  }
-  if (isLoaded === null) {
-    throw refuse(
-      { pool, code: "EXTENSION_MISSING" },
-      "the server does not load timescaledb. Add it to shared_preload_libraries and restart the server.",
-    );
-  }
-  // Two sessions that create it at once would fail, in spite of IF NOT EXISTS.
-  await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops extension', 0))");
-  await session.query("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public");
-}
-
-/** Returns the error of a server that lacks something. The reason says what to do in its last sentence. */
-export function refuse(
-  { pool, code }: { pool: PostgresPool; code: ErrorCode },
-  reason: string,
-): BackendError {
-  return new BackendError(
-    `Cannot open ${pool.name}: ${reason} The backend postgresql (postgresql://…) works on this server as it is.`,
-    { code, operation: "open", kind: "operator" },
-  );
 }
