@@ -9,7 +9,9 @@ import { parseArgs } from "node:util";
 import { useDuckdbLibrary } from "../duckdb_library.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
+import { CitusCluster } from "../citus_cluster.ts";
 import { Chance } from "./chance.ts";
+import { crashCluster, crashCommit, MOMENTS } from "./citus.ts";
 import { killImport } from "./deliveries.ts";
 import { fuzzIntake } from "./intake.ts";
 import { killNotifier } from "./notifications.ts";
@@ -47,6 +49,13 @@ async function withDatabase(
   }
 }
 
+/** Runs something with a cluster of its own, where this machine has Citus. */
+async function withCluster(run: (cluster: CitusCluster) => Promise<void>): Promise<void> {
+  await using cluster = await CitusCluster.start();
+  if (cluster) await run(cluster);
+  else console.log("This machine has no Citus:");
+}
+
 const flip = (chance: Chance) => chance.next() < 0.5;
 
 const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
@@ -77,6 +86,9 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
       await killAgents(chance, { connectionString, agents: chance.between(1, 4), kills: 30 });
     }),
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
+  crashCluster: (chance) =>
+    withCluster((cluster) => crashCluster(chance, cluster, { crashes: chance.between(2, 10) })),
+  crashCommit: (chance) => withCluster((cluster) => crashCommit(cluster, chance.of(MOMENTS))),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),
   failServer: (chance) => failServer(chance, { forMs: chance.between(200, 20_000) }),

@@ -69,12 +69,15 @@ export class Load {
   }
 
   /** Collects small groups until a promise is settled. */
-  async addUntil(over: Promise<unknown>, { pauseMs = 1 } = {}): Promise<void> {
+  async addUntil(
+    over: Promise<unknown>,
+    { pauseMs = 1, nodeId }: { pauseMs?: number; nodeId?: (number: number) => string } = {},
+  ): Promise<void> {
     let isOver = false;
     const end = () => isOver = true;
     over.then(end, end);
     while (!isOver) {
-      await this.add(10);
+      await this.add(10, nodeId);
       await sleep(pauseMs);
     }
     await over;

@@ -1,0 +1,130 @@
+/**
+ * Crashes of the machines of a Citus cluster, for the tests and for `chaos.ts`.
+ *
+ * @module
+ */
+import { CitusBackend } from "../../src/backends/citus.ts";
+import { costEntries } from "../../src/records/cost_entry.ts";
+import { acceptRecord } from "../../src/records/validation.ts";
+import { assert, assertEquals } from "../assert.ts";
+import { read, write } from "../backend_contract.ts";
+import { type CitusCluster, CitusDatabase } from "../citus_cluster.ts";
+import { costEntry, NEW_YEAR } from "../fixtures.ts";
+import { type PostgresServer, runSql } from "../postgres_server.ts";
+import type { Chance } from "./chance.ts";
+import { conserved, Load, sleep, until } from "./load.ts";
+
+export const OPTIONS = {
+  mode: "create",
+  onConflict: "ignore",
+  maxConnections: 5,
+  statementTimeoutSeconds: 60,
+} as const;
+
+/** Kills the coordinator or a worker in the middle of writing, and starts it again, so many times. */
+export async function crashCluster(
+  chance: Chance,
+  cluster: CitusCluster,
+  { crashes }: { crashes: number },
+): Promise<void> {
+  const database = await CitusDatabase.create(cluster);
+  const connectionString = database.url.replace("postgresql:", "citus:");
+  const load = await Load.open({ connectionString });
+  const nodeId = (number: number) => `node-${number % 50}`; // on all shards
+  await load.addUntil(
+    (async () => {
+      for (let i = 0; i < crashes; i++) {
+        await sleep(chance.between(20, 1_000));
+        const server = chance.of([cluster.coordinator, ...cluster.workers]);
+        await server.kill();
+        await sleep(chance.between(0, 200));
+        await server.resume();
+      }
+    })(),
+    { nodeId },
+  );
+  assert(conserved(load.hub).retries > 0, "no write met a crash");
+  await load.hub.flush();
+  await recover(database);
+  await load.endsExactly(connectionString);
+}
+
+/** Ends transactions in doubt, once all machines answer. */
+async function recover(database: CitusDatabase): Promise<void> {
+  await until(() => database.sql("SELECT recover_prepared_transactions()").then(() => true, () => false));
+  assertEquals(await inDoubt(database), []);
+}
+
+/** Transactions that workers have prepared. */
+export async function inDoubt(database: CitusDatabase): Promise<unknown[]> {
+  const sql = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()";
+  return (await Promise.all(database.workers.map((url) => runSql(url, sql)))).flat();
+}
+
+/** A cost by its number. All of them differ in their amount. */
+export const numberedCost = (i: number) =>
+  costEntry({ entryId: `c${i}`, timestamp: NEW_YEAR + i * 1_000, amount: `${i}.000000000000000001` });
+
+/** Checks that the costs with the numbers below a count are stored, each once. */
+export async function assertComplete(database: CitusDatabase, count: number): Promise<void> {
+  await recover(database);
+  const [found] = await database.sql(
+    `SELECT count(*)::int AS rows, count(DISTINCT entry_id)::int AS ids, trim_scale(sum(amount))::text AS sum
+      FROM cost_entries`,
+  );
+  const sum = BigInt(count) * BigInt(count - 1) / 2n * 10n ** 18n + BigInt(count);
+  const text = `${sum / 10n ** 18n}.${(sum % 10n ** 18n).toString().padStart(18, "0")}`;
+  assertEquals(found, { rows: count, ids: count, sum: text.replace(/\.?0+$/, "") });
+  const [ledger] = await database.sql(
+    "SELECT sum(committed)::int AS committed FROM ledger WHERE dataset = 'cost_entries'",
+  );
+  assertEquals(ledger.committed, count);
+}
+
+/** Has a server answer no commit and no prepare, after these are on its disk: it waits for a standby that there is not. */
+async function setStandbys(server: PostgresServer, change: string): Promise<void> {
+  await runSql(server.url(), `ALTER SYSTEM ${change}`);
+  await runSql(server.url(), "SELECT pg_reload_conf()");
+  const expected = change.includes("none_such") ? "none_such" : "";
+  await until(async () =>
+    (await runSql(server.url(), "SHOW synchronous_standby_names"))[0].synchronous_standby_names === expected
+  );
+  await sleep(500); // the process that tells the others of it has a moment
+}
+
+/** The server that is held, for each moment at which the coordinator crashes. */
+const HELD = {
+  "has committed": ({ coordinator }: CitusCluster) => coordinator, // and no worker knows
+  "has not committed": ({ workers }: CitusCluster) => workers[1], // and workers have prepared
+} as const;
+
+/** Moments at which {@linkcode crashCommit} kills the coordinator. */
+export const MOMENTS = Object.keys(HELD) as (keyof typeof HELD)[];
+
+/** Kills the coordinator between the two phases of a commit. The batch is written again, and is stored once. */
+export async function crashCommit(cluster: CitusCluster, when: keyof typeof HELD): Promise<void> {
+  const database = await CitusDatabase.create(cluster);
+  const held = HELD[when](cluster);
+  const backend = await CitusBackend.open({ ...OPTIONS, connectionString: database.url });
+  await write(backend, costEntries, Array.from({ length: 100 }, (_, i) => numberedCost(i))); // makes the partition
+  const records = Array.from({ length: 400 }, (_, i) => acceptRecord(costEntries, numberedCost(100 + i)));
+  const batch = { id: crypto.randomUUID(), dataset: costEntries, records };
+  await setStandbys(held, "SET synchronous_standby_names = 'none_such'");
+  const failed = backend.write(batch).then(() => false, () => true);
+  await until(async () => (await inDoubt(database)).length === 2, "prepared");
+  await cluster.coordinator.kill();
+  assertEquals(await failed, true);
+  await cluster.coordinator.resume();
+  await setStandbys(held, "RESET synchronous_standby_names");
+
+  // The rows cannot be seen while they are in doubt.
+  assertEquals((await inDoubt(database)).length, 2);
+  assertEquals((await read(backend, costEntries)).length, 100);
+  await backend.finishWrites(costEntries);
+  const hasCommitted = when === "has committed";
+  assertEquals((await read(backend, costEntries)).length, hasCommitted ? 500 : 100);
+  const { committed, isReplay = false } = await backend.write(batch);
+  assertEquals([committed, isReplay], [400, hasCommitted]);
+  await assertComplete(database, 500);
+  await backend.close();
+}
