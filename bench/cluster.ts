@@ -1,6 +1,6 @@
 /**
- * CPU time of the parts of a Citus cluster for each record and each batch, and bytes a record: what docs/scaling.md
- * computes with. Time of processors, unlike time on a clock, is about the same on a busy machine.
+ * CPU time of `serve` and of the parts of a Citus cluster for each record and each batch, and bytes a record: what
+ * docs/scaling.md computes with. Time of processors, unlike time on a clock, is about the same on a busy machine.
  *
  * `deno run -A bench/cluster.ts [--records N]`
  *
@@ -12,7 +12,10 @@ import { openBackend } from "../mod.ts";
 import type { Backend } from "../src/backends/backend.ts";
 import { acceptRecord } from "../src/records/validation.ts";
 import { CitusCluster, CitusDatabase } from "../tests/citus_cluster.ts";
+import { TemporaryFolder } from "../tests/fixtures.ts";
 import { PostgresServer, runSql } from "../tests/postgres_server.ts";
+import { startServer } from "../tests/server.ts";
+import { Subject } from "./processes.ts";
 import { datasetOf, type Measured, recordADay, source } from "./records.ts";
 
 const { values: { records } } = parseArgs({ options: { records: { type: "string", default: "200000" } } });
@@ -24,14 +27,14 @@ const SMALL = 32;
 const TICKS_A_SECOND = 100;
 
 /** CPU seconds of a server and of all processes that it started. */
-function cpuOf(server: PostgresServer): number {
+function cpuOf(server: { readonly pid: number }): number {
   const ticks = (pid: number, fields: readonly number[]) => {
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
     return fields.reduce((sum, field) => sum + Number(stat[field]), 0);
   };
   const children = Deno.readTextFileSync(`/proc/${server.pid}/task/${server.pid}/children`).trim().split(" ");
   let sum = ticks(server.pid, [11, 12, 13, 14]); // its own, and that of children that have ended
-  for (const child of children) {
+  for (const child of children.filter((child) => child !== "")) {
     try {
       sum += ticks(Number(child), [11, 12]);
     } catch {
@@ -101,6 +104,27 @@ async function measure(
   };
 }
 
+/** CPU seconds of `serve` with a spool for records that ten clients post as NDJSON, until all of them are stored. */
+async function measureServe(url: string, records: number): Promise<number> {
+  using spool = new TemporaryFolder();
+  const args = ["--connection-string", url, "--spool-directory", spool.path];
+  await using serving = await startServer(args, { cwd: Deno.cwd() });
+  await using client = Subject.deno();
+  const dataset = "system_metrics";
+  const order = { what: "post", dataset, url: serving.url, size: 1_000, clients: 10 } as const;
+  const send = async (first: number, records: number) => {
+    await client.do({ ...order, first, records });
+    for (;;) {
+      const [{ rows }] = await runSql(url, `SELECT count(*)::int AS rows FROM ${dataset}`);
+      if (rows === first + records) return cpuOf(serving.process);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  };
+  const warmUp = records / 5;
+  const before = await send(0, warmUp);
+  return await send(warmUp, records) - before;
+}
+
 /** Prints the times of a place, by record or by batch. */
 function show(
   title: string,
@@ -150,3 +174,8 @@ for (const place of PLACES) {
   const { seconds } = await measure(place, "device_metrics", { count, size: SMALL });
   show(`${place.backend}, a batch of ${SMALL}`, seconds, { per: count / SMALL, unit: "ms" });
 }
+await using database = await PLACES[1].create();
+show("serve, system_metrics", { server: await measureServe(database.url, RECORDS) }, {
+  per: RECORDS,
+  unit: "µs",
+});

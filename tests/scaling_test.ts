@@ -18,6 +18,7 @@ function row(nodes: number): string[] {
   const disk = nodes / 15 * (measured("systemBytes") + 8 * measured("deviceBytes")) * 86_400;
   const direct = batches * measured("coordinatorBatchMs") / 1e3;
   const combined = records * measured("coordinatorRecordUs") / 1e6;
+  const serve = records * measured("serveRecordUs") / 1e6;
   const workers = records * measured("workerRecordUs") / 1e6;
   const answer = nodes * 86_400 / 15 * measured("scanUs") / 1e6;
   const places = nodes === 1_000 ? 3 : 2;
@@ -28,6 +29,7 @@ function row(nodes: number): string[] {
     `${comma(disk / 1e9)} GB`,
     direct.toFixed(2),
     combined.toFixed(places),
+    serve.toFixed(places),
     workers.toFixed(places),
     String(Math.ceil(Math.max(disk * 90 / DISK_OF_SERVER, workers / CORES))),
     answer < 10 ? answer.toFixed(1) : comma(answer),
@@ -46,5 +48,13 @@ Deno.test("docs/scaling.md has the limits of a coordinator that follow from its 
   const expected = `Half of 8 cores takes ${comma(Math.floor(batches))} small batches a second, which are ${
     comma(nodes)
   } nodes`;
+  assertEquals(TEXT.replaceAll(/\s+/g, " ").includes(expected), true, expected);
+});
+
+Deno.test("docs/scaling.md has the limit of a server that follows from its formula", () => {
+  const records = 0.5 / measured("serveRecordUs") * 1e6;
+  const tens = Math.round(records / 10) * 10;
+  const nodes = Math.floor(records * 15 / 9 / 100) * 100;
+  const expected = `half of it takes ${comma(tens)} records a second, which are ${comma(nodes)} nodes`;
   assertEquals(TEXT.replaceAll(/\s+/g, " ").includes(expected), true, expected);
 });
