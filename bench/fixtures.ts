@@ -130,9 +130,9 @@ export class Places implements AsyncDisposable {
     return path;
   }
 
-  /** The connection string of an SQLite file, or a database, with so many records; made once. */
+  /** The connection string of a file or a database with so many records; made once. Chunks of TimescaleDB are compressed. */
   filled(
-    name: "sqlite" | "duckdb" | "postgresql" | "citus",
+    name: "sqlite" | "duckdb" | ServerName,
     counts: Partial<Record<Measured, number>>,
   ): Promise<string> {
     return this.#once(`filled ${name} ${JSON.stringify(counts)}`, async () => {
@@ -141,7 +141,14 @@ export class Places implements AsyncDisposable {
         ? `${name}:///${this.path(".db")}`
         : this.use(await this.database(name)).url;
       for (const [dataset, records] of Object.entries(counts) as [Measured, number][]) {
-        await this.ingest(dataset, records, { backend: name, connectionString });
+        const isCompressed = name === "timescaledb";
+        await this.ingest(dataset, records, {
+          backend: name,
+          connectionString,
+          ...(isCompressed ? { enableCompression: true } : {}),
+        });
+        if (!isCompressed) continue;
+        await runSql(connectionString, `SELECT compress_chunk(c, true) FROM show_chunks('${dataset}') AS c`);
       }
       if (!isFile) await runSql(connectionString, "VACUUM ANALYZE");
       return connectionString;

@@ -39,7 +39,7 @@ export async function versions(): Promise<Record<string, string>> {
  *
  * @throws {Missing} If there is none.
  */
-export function program(name: "psql" | "sqlite3" | "pgloader" | "victoria-metrics"): Promise<Program> {
+export function program(name: "psql" | "sqlite3" | "victoria-metrics"): Promise<Program> {
   return once(name, async () => {
     const text = await output(name, ["--version"]);
     if (text === undefined) throw new Missing(`this machine has no ${name}`);

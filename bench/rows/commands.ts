@@ -2,46 +2,47 @@ import { fileURLToPath as fromFileUrl } from "node:url";
 import { runSql } from "../../tests/postgres_server.ts";
 import { program } from "../peers.ts";
 import type { Places } from "../fixtures.ts";
-import { timeOf } from "../processes.ts";
-import type { Family, Row } from "../row.ts";
+import { Subject, timeOf } from "../processes.ts";
+import type { Family, Measure, Row } from "../row.ts";
 
 const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));
 const ours = (...args: string[]) => timeOf(Deno.execPath(), ["run", "-q", "-A", CLI, ...args]);
 
-/** Fills an empty database by a command, and sees to it that all is there. */
-async function fill(
-  places: Places,
-  { records, run }: { records: number; run: (url: string) => Promise<number> },
-): Promise<number> {
-  await using database = await places.database("postgresql");
-  const seconds = await run(database.url);
-  const [{ rows }] = await runSql(database.url, "SELECT count(*) AS rows FROM system_metrics");
-  if (Number(rows) !== records) throw new Error(`${rows} of ${records} records came over`);
-  return seconds;
+/** Copies all metrics into empty tables of another database, and checks that all arrived. */
+function copyInto(places: Places, run: (from: string, to: string) => Promise<number>): Measure {
+  return async (records) => {
+    const from = await places.filled("postgresql", { system_metrics: records });
+    await using target = await places.tables("postgresql", "system_metrics", records);
+    const seconds = await run(from, target.url);
+    const [{ rows }] = await runSql(target.url, "SELECT count(*) AS rows FROM system_metrics");
+    if (Number(rows) !== records) throw new Error(`${rows} of ${records} records came over`);
+    return seconds;
+  };
 }
 
 const migration: Row = {
-  name: "migrate",
-  work: "`database migrate` SQLite → PostgreSQL, start and comparison included",
-  against: "`pgloader`, start included",
+  name: "migrate-postgresql",
+  work: "`migrate()` PostgreSQL → PostgreSQL, comparison included",
+  against: "binary `COPY` from `psql` to `psql`",
   quantity: "rate",
   records: 1_000_000,
-  reach: { atLeast: 4 },
+  reach: { atLeast: 0.8 },
   open: async (places) => {
-    const { path: pgloader } = await program("pgloader");
-    const from = (records: number) => places.filled("sqlite", { system_metrics: records });
+    await program("psql");
+    const subject = places.use(Subject.deno());
     return {
-      ours: async (records) => {
-        const source = await from(records);
-        return await fill(places, {
-          records,
-          run: (url) => ours("database", "migrate", "--from", source, "--to", url),
-        });
-      },
-      theirs: async (records) => {
-        const source = (await from(records)).replace("sqlite:///", "sqlite://");
-        return await fill(places, { records, run: (url) => timeOf(pgloader, [source, url]) });
-      },
+      ours: copyInto(
+        places,
+        async (from, to) => (await subject.do({ what: "migrate", from, to })).seconds,
+      ),
+      theirs: copyInto(places, (from, to) =>
+        timeOf("sh", [
+          "-c",
+          'psql -qc "COPY (TABLE system_metrics) TO STDOUT (FORMAT binary)" "$0" | ' +
+          'psql -qc "COPY system_metrics FROM STDIN (FORMAT binary)" "$1"',
+          from,
+          to,
+        ])),
     };
   },
 };
@@ -63,5 +64,5 @@ const startUp: Row = {
   },
 };
 
-/** The command as it is called: both sides are measured from the start of the program to its end. */
+/** Start of the command, and migration. */
 export const commandRows: Family = { name: "commands", rows: [migration, startUp] };
