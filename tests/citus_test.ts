@@ -1,9 +1,7 @@
 import { openBackend } from "../mod.ts";
-import { CitusBackend } from "../src/backends/citus.ts";
 import { DISTRIBUTED, DISTRIBUTED_BY } from "../src/backends/citus/distribution.ts";
 import { sliceByRows } from "../src/backends/citus/row_slices.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
-import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
 import { PostgresPool } from "../src/backends/postgres/pool.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { BackendError } from "../src/errors.ts";
@@ -18,6 +16,7 @@ import { backendContract, read, write } from "./backend_contract.ts";
 import { CitusDatabase, citusVersion } from "./citus_cluster.ts";
 import { costEntry, NEW_YEAR, REQUIRED_FIELDS } from "./fixtures.ts";
 import { databaseUrl, runSql, TestDatabase } from "./postgres_server.ts";
+import { onEmpty, openCitus as open, openPostgres, OPTIONS } from "./server_backends.ts";
 
 /** Without Citus these are not run, and `tests/run.ts` says why. */
 const isPresent = (await citusVersion()).version !== undefined;
@@ -25,28 +24,8 @@ const isPresent = (await citusVersion()).version !== undefined;
 const NAMES = Object.keys(DATASETS);
 const HOUR = 3_600_000;
 const WEEK = 7 * 24 * HOUR;
-const OPTIONS = {
-  mode: "create",
-  onConflict: "ignore",
-  maxConnections: 5,
-  statementTimeoutSeconds: 60,
-} as const;
-
-const open = (url: string, options: Partial<PostgresBackendOptions> = {}) =>
-  CitusBackend.open({ ...OPTIONS, connectionString: url, ...options });
-
 if (isPresent) {
-  backendContract("CitusBackend", async ({ onConflict }) => {
-    const database = await CitusDatabase.create();
-    const backend = await open(database.url, { onConflict });
-    return {
-      backend,
-      async [Symbol.asyncDispose]() {
-        await backend.close();
-        await database[Symbol.asyncDispose]();
-      },
-    };
-  });
+  backendContract("CitusBackend", onEmpty(() => CitusDatabase.create(), open));
 }
 
 /** Registers a test with an empty database, where there is Citus. */
@@ -128,15 +107,13 @@ test("refuses a worker, an empty cluster, and tables in another form", async (da
     "this is a worker. Connect to the coordinator",
   );
   await assertRejects(() => open(database.url, { mode: "existing" }), BackendError, "database init");
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await plain.close();
   const error = await failureOf(() => open(database.url, { mode: "existing" }));
   assertMatch(error.message, /divided in another way.*database init --backend citus/);
   await (await open(database.url)).close();
   for (const mode of ["create", "existing", "read"] as const) {
-    const error = await failureOf(() =>
-      PostgresBackend.open({ ...OPTIONS, connectionString: database.url, mode })
-    );
+    const error = await failureOf(() => openPostgres(database.url, { mode }));
     assertEquals(error.code, "TABLES_FOREIGN");
     assertMatch(error.message, /distributed tables with `--backend citus`/);
   }
@@ -148,7 +125,7 @@ test("refuses a worker, an empty cluster, and tables in another form", async (da
 
 test("distributes filled tables with all records and grants", async (database) => {
   const reader = `reader_${database.name}`;
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await write(plain, systemMetrics, metrics(3_000, HOUR));
   const costs = Array.from(
     { length: 500 },
@@ -220,7 +197,7 @@ const BLOCKERS: readonly [sql: string, named: RegExp][] = [
 
 Deno.test("CitusBackend names what keeps tables from being distributed, on any PostgreSQL", async () => {
   await using database = await TestDatabase.create();
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await write(plain, costEntries, [costEntry()]);
   await plain.close();
   for (const [sql] of BLOCKERS) await database.sql(sql);
@@ -233,7 +210,7 @@ Deno.test("CitusBackend names what keeps tables from being distributed, on any P
 });
 
 test("changes nothing where a table cannot be distributed", async (database) => {
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await write(plain, costEntries, [costEntry()]);
   await database.sql(BLOCKERS[0][0]);
   await assertRejects(() => open(database.url), BackendError, "the trigger mine of cost_entries. Remove it");
@@ -363,7 +340,7 @@ test("reads more records than the coordinator sorts at once, in either order", a
 
 test("answers a percentile as PostgreSQL does", async (database) => {
   await using elsewhere = await TestDatabase.create();
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: elsewhere.url });
+  const plain = await openPostgres(elsewhere.url);
   const backend = await open(database.url);
   const aggregation = {
     groupBy: [{ field: "clusterId" }],

@@ -2,21 +2,13 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { generate } from "selfsigned";
 import { ObservabilityHub } from "../mod.ts";
-import { PostgresBackend } from "../src/backends/postgres.ts";
 import { BackendError } from "../src/errors.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { PostgresServer, runSql } from "./postgres_server.ts";
-
-const OPTIONS = {
-  mode: "create",
-  onConflict: "ignore",
-  maxConnections: 5,
-  statementTimeoutSeconds: 60,
-} as const;
-const open = (connectionString: string) => PostgresBackend.open({ ...OPTIONS, connectionString });
+import { openPostgres as open } from "./server_backends.ts";
 
 Deno.test("PostgresBackend writes again when the server has restarted", async () => {
   await using server = await PostgresServer.start();

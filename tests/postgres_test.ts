@@ -1,6 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { type AddressInfo, createServer, Socket } from "node:net";
-import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
+import type { PostgresBackend, PostgresBackendOptions } from "../src/backends/postgres.ts";
 import {
   type Partition,
   type PartitionManager,
@@ -33,33 +33,16 @@ import { Proxy } from "./faults/proxy.ts";
 import { assertSilentReadsEnd } from "./faults/silent_reads.ts";
 import { costEntry, FULL_COST_ENTRY, NEW_YEAR, undoUpgrade } from "./fixtures.ts";
 import { databaseUrl, PostgresServer, runSql, sharedServer, TestDatabase } from "./postgres_server.ts";
+import { onEmpty, openPostgres } from "./server_backends.ts";
 
 const DAY = 24 * 3_600_000;
 /** The present of all backends here: names of partitions must not depend on when the tests run. */
 const NOW = Date.UTC(2026, 5, 30);
 
 const open = (url: string, options: Partial<PostgresBackendOptions> = {}) =>
-  PostgresBackend.open({
-    connectionString: url,
-    mode: "create",
-    onConflict: "ignore",
-    maxConnections: 5,
-    statementTimeoutSeconds: 60,
-    now: () => NOW,
-    ...options,
-  });
+  openPostgres(url, { now: () => NOW, ...options });
 
-backendContract("PostgresBackend", async ({ onConflict }) => {
-  const database = await TestDatabase.create();
-  const backend = await open(database.url, { onConflict });
-  return {
-    backend,
-    async [Symbol.asyncDispose]() {
-      await backend.close();
-      await database[Symbol.asyncDispose]();
-    },
-  };
-});
+backendContract("PostgresBackend", onEmpty(() => TestDatabase.create(), open));
 
 /** Registers a test with an empty database, and a backend on it. */
 function test(

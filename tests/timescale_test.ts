@@ -1,7 +1,6 @@
 import { CostObservatory, ObservabilityHub, openBackend, type PersistenceConfig } from "../mod.ts";
 import { aggregateCosts, aggregateMetrics } from "../src/aggregation/aggregate.ts";
-import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
-import { PostgresBackend } from "../src/backends/postgres.ts";
+import type { TimescaleBackend } from "../src/backends/timescale.ts";
 import { JOBS } from "../src/backends/timescale/jobs.ts";
 import { ROLL_UPS } from "../src/backends/timescale/roll_ups.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
@@ -28,6 +27,7 @@ import {
 import { until } from "./faults/load.ts";
 import { assertSilentReadsEnd } from "./faults/silent_reads.ts";
 import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { onEmpty, openPostgres, openTimescale as open } from "./server_backends.ts";
 
 const NAMES = Object.keys(DATASETS);
 const HOUR = 3_600_000;
@@ -35,29 +35,12 @@ const DAY = 24 * HOUR;
 /** Without TimescaleDB these are not run, and `tests/run.ts` says why. */
 const isPresent = (await timescaleVersion()).version !== undefined;
 
-const OPTIONS = {
-  mode: "create",
-  onConflict: "ignore",
-  maxConnections: 5,
-  statementTimeoutSeconds: 60,
-} as const;
-
-const open = (url: string, options: Partial<TimescaleBackendOptions> = {}) =>
-  TimescaleBackend.open({ ...OPTIONS, connectionString: url, ...options });
-
 for (const enableCompression of isPresent ? [false, true] : []) {
   const name = `TimescaleBackend${enableCompression ? " (with compression)" : ""}`;
-  backendContract(name, async ({ onConflict }) => {
-    const database = await TestDatabase.create();
-    const backend = await open(database.url, { onConflict, enableCompression });
-    return {
-      backend,
-      async [Symbol.asyncDispose]() {
-        await backend.close();
-        await database[Symbol.asyncDispose]();
-      },
-    };
-  });
+  backendContract(
+    name,
+    onEmpty(() => TestDatabase.create(), (url, options) => open(url, { ...options, enableCompression })),
+  );
 }
 
 /** Registers a test with an empty database, where there is TimescaleDB. */
@@ -118,7 +101,7 @@ test("creates hypertables when ten open at once", async (database) => {
 
 test("converts plain tables with all records and grants", async (database) => {
   const reader = `reader_${database.name}`;
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await write(plain, systemMetrics, metrics(3_000, HOUR));
   await write(plain, costEntries, [
     costEntry({ amount: "0.000000000000000001" }),
@@ -183,7 +166,7 @@ const ADDITIONS: readonly { sql: string; named: string }[] = [
 
 for (const { sql, named } of ADDITIONS) {
   test(`refuses to convert tables when it would lose ${named}`, async (database) => {
-    const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+    const plain = await openPostgres(database.url);
     await database.sql(sql);
     const error = await assertRejects(
       () => open(database.url),
@@ -198,7 +181,7 @@ for (const { sql, named } of ADDITIONS) {
 }
 
 test("loses nothing when a plain process is open during conversion", async (database) => {
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await write(plain, systemMetrics, metrics(3_000, HOUR));
   const backend = await open(database.url);
   assertEquals(await plain.deleteBefore(systemMetrics, NEW_YEAR, { dryRun: false }), 0);
@@ -221,7 +204,7 @@ test("reports a search_path without the extension", async (database) => {
 });
 
 test("changes nothing when tables cannot be converted", async (database) => {
-  const plain = await PostgresBackend.open({ ...OPTIONS, connectionString: database.url });
+  const plain = await openPostgres(database.url);
   await write(plain, systemMetrics, metrics(10));
   await database.sql("CREATE VIEW mine AS SELECT * FROM system_metrics"); // keeps the table from being dropped
   await assertRejects(() => open(database.url), BackendError, "mine");
@@ -233,7 +216,7 @@ test("changes nothing when tables cannot be converted", async (database) => {
 test("is not opened as a plain database", async (database) => {
   await (await open(database.url)).close();
   await assertRejects(
-    () => PostgresBackend.open({ ...OPTIONS, connectionString: database.url }),
+    () => openPostgres(database.url),
     BackendError,
     "Open hypertables with `--backend timescaledb`",
   );

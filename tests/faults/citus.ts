@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { CitusBackend } from "../../src/backends/citus.ts";
 import { costEntries } from "../../src/records/cost_entry.ts";
 import { acceptRecord } from "../../src/records/validation.ts";
 import { assert, assertEquals } from "../assert.ts";
@@ -12,14 +11,8 @@ import { type CitusCluster, CitusDatabase } from "../citus_cluster.ts";
 import { costEntry, NEW_YEAR } from "../fixtures.ts";
 import { type PostgresServer, runSql } from "../postgres_server.ts";
 import type { Chance } from "./chance.ts";
+import { openCitus } from "../server_backends.ts";
 import { conserved, Load, sleep, until } from "./load.ts";
-
-export const OPTIONS = {
-  mode: "create",
-  onConflict: "ignore",
-  maxConnections: 5,
-  statementTimeoutSeconds: 60,
-} as const;
 
 /** Kills the coordinator or a worker in the middle of writing, and starts it again, so many times. */
 export async function crashCluster(
@@ -105,7 +98,7 @@ export const MOMENTS = Object.keys(HELD) as (keyof typeof HELD)[];
 export async function crashCommit(cluster: CitusCluster, when: keyof typeof HELD): Promise<void> {
   const database = await CitusDatabase.create(cluster);
   const held = HELD[when](cluster);
-  const backend = await CitusBackend.open({ ...OPTIONS, connectionString: database.url });
+  const backend = await openCitus(database.url);
   await write(backend, costEntries, Array.from({ length: 100 }, (_, i) => numberedCost(i))); // makes the partition
   const records = Array.from({ length: 400 }, (_, i) => acceptRecord(costEntries, numberedCost(100 + i)));
   const batch = { id: crypto.randomUUID(), dataset: costEntries, records };

@@ -4,7 +4,6 @@
  * @module
  */
 import { CostObservatory } from "../../mod.ts";
-import { CitusBackend } from "../../src/backends/citus.ts";
 import { costEntries } from "../../src/records/cost_entry.ts";
 import { serviceMetrics } from "../../src/records/service_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
@@ -12,7 +11,8 @@ import { write } from "../backend_contract.ts";
 import { CitusCluster, CitusDatabase, citusVersion } from "../citus_cluster.ts";
 import { FULL_SERVICE_METRICS } from "../fixtures.ts";
 import { Chance } from "./chance.ts";
-import { assertComplete, crashCluster, crashCommit, MOMENTS, numberedCost, OPTIONS } from "./citus.ts";
+import { assertComplete, crashCluster, crashCommit, MOMENTS, numberedCost } from "./citus.ts";
+import { openCitus } from "../server_backends.ts";
 import { sleep } from "./load.ts";
 
 const ROWS = Number(Deno.env.get("TEST_CITUS_ROWS") ?? 20_000);
@@ -57,7 +57,7 @@ async function writeDuring(
 }
 
 test("stores each cost once when workers are killed", async (cluster, database) => {
-  await (await CitusBackend.open({ ...OPTIONS, connectionString: database.url })).close();
+  await (await openCitus(database.url)).close();
   const count = await writeDuring(database, async (progress, total) => {
     for (const [i, part] of [0.2, 0.4, 0.6, 0.8].entries()) {
       await untilLong(() => progress() >= part * total);
@@ -83,11 +83,11 @@ test("stores each acknowledged metric once in 2 crashes of any machine", (cluste
   crashCluster(new Chance(34), cluster, { crashes: 2 }));
 
 test("loses nothing when a worker is added and shards move under load", async (cluster, database) => {
-  await (await CitusBackend.open({ ...OPTIONS, connectionString: database.url })).close();
+  await (await openCitus(database.url)).close();
   const count = await writeDuring(database, async (progress, total) => {
     await untilLong(() => progress() >= 0.2 * total);
     await cluster.addWorker(database.name);
-    const backend = await CitusBackend.open({ ...OPTIONS, connectionString: database.url });
+    const backend = await openCitus(database.url);
     const { warnings } = await backend.probe();
     assert(warnings.some((warning) => warning.includes("citus_rebalance_start")), warnings.join());
     await backend.close();
@@ -101,7 +101,7 @@ test("loses nothing when a worker is added and shards move under load", async (c
 });
 
 test("stores a batch of one shard with its ledger entry, or neither", async (_, database) => {
-  const backend = await CitusBackend.open({ ...OPTIONS, connectionString: database.url });
+  const backend = await openCitus(database.url);
   const prepared = async () =>
     Number((await database.sql("SELECT count(*) AS n FROM pg_dist_transaction"))[0].n);
   await write(backend, serviceMetrics, [FULL_SERVICE_METRICS]);
