@@ -172,12 +172,13 @@ function rangesBetween(points: ReadonlySet<number>): BucketRange[] {
 /** Adds up the cells within a window, by its buckets. */
 async function pick(
   cells: Cells,
-  { start: from, end, ranges }: Window,
+  { start: from, end, ranges, points }: Window,
   { measures }: Aggregation,
 ): Promise<AggregateRow[]> {
   const within = (await cells.rows).filter(({ start }) => start! >= from && start! < end);
   const rows = within.map(({ start, ...row }) =>
     ranges.length === 0 ? row : { ...row, start: bucketAt(ranges, start!).start }
   );
-  return mergeRows({ measures }, rows) as AggregateRow[];
+  const cuts = [...cells.points].filter((point) => point >= from && point <= end);
+  return cuts.length === points.length ? rows : mergeRows({ measures }, rows) as AggregateRow[];
 }

@@ -181,30 +181,39 @@ function nameOf({ start, group, isOther }: Omit<ResultRow, "values">): string {
   return JSON.stringify([start, isOther, ...group]);
 }
 
-/** Puts the rows of each group within each span together. */
+/** Puts the rows of each group within each span together. Sums of money stay decimals up to the last row. */
 export function mergeRows(
   { measures }: Pick<RowLayout, "measures">,
   rows: readonly ResultRow[],
 ): ResultRow[] {
-  const merged = new Map<string, ResultRow>();
+  const merged = new Map<string, ResultRow | { row: ResultRow; sums: (Value | Decimal)[] }>();
   for (const row of rows) {
     const name = nameOf(row);
     const found = merged.get(name);
-    const values = found && found.values.map((value, i) => merge(measures[i], value, row.values[i]));
-    merged.set(name, values ? { ...row, values } : row);
+    if (found === undefined) merged.set(name, row);
+    else {
+      const sums = "sums" in found ? found.sums : [...found.values];
+      for (const [i, value] of row.values.entries()) sums[i] = merge(measures[i], sums[i], value);
+      if (!("sums" in found)) merged.set(name, { row, sums });
+    }
   }
-  return [...merged.values()];
+  return [...merged.values()].map((found) =>
+    "sums" in found
+      ? { ...found.row, values: found.sums.map((sum) => sum instanceof Decimal ? sum.toString() : sum) }
+      : found
+  );
 }
 
 type Value = ResultRow["values"][number];
 
-function merge(measure: Measure, a: Value, b: Value): Value {
+function merge(measure: Measure, a: Value | Decimal, b: Value): Value | Decimal {
   if (measure.function === "percentile") return undefined;
   if (a === null || a === undefined) return b;
   if (b === null || b === undefined) return a;
   if (measure.function === "min") return Math.min(a as number, b as number);
   if (measure.function === "max") return Math.max(a as number, b as number);
-  return typeof a === "string" ? Decimal.from(a).plus(Decimal.from(b)).toString() : a + (b as number);
+  if (typeof a === "number") return a + (b as number);
+  return (a instanceof Decimal ? a : Decimal.from(a)).plus(Decimal.from(b));
 }
 
 /** A value as it sorts: sums of money as exact decimals. */
