@@ -1,4 +1,5 @@
 /** Files of the dashboard and who may read through it. What it shows is tested in a browser, in `dashboard_browser_test.ts`. */
+import { burnDown, burnDownChart } from "../web/budgets.js";
 import { money, roundMoney as roundOnPage } from "../web/format.js";
 import { rangeParams, readState, writeState } from "../web/state.js";
 import { h, toHtml } from "../web/tree.js";
@@ -119,4 +120,24 @@ Deno.test("Trees of the dashboard keep hostile text as text", () => {
     toHtml(h("td", { title: text, onclick: () => {}, hidden: false }, text, null, [h("br")])),
     '<td title="&lt;img src=x onerror=alert(1)&gt;&quot;&amp;">&lt;img src=x onerror=alert(1)&gt;&quot;&amp;<br></td>',
   );
+});
+
+Deno.test("A burn-down tells days whose costs may still come from complete ones", () => {
+  const DAY = 86_400_000;
+  const start = Date.UTC(2026, 10, 1);
+  const budget = {
+    startTime: start,
+    endTime: start + 30 * DAY,
+    amount: "300",
+    spent: "50",
+    dataEnd: start + 5 * DAY,
+    days: [0, 1, 2, 3, 4].map((day) => ({ startTime: start + day * DAY, total: 10 })),
+    timeZone: "UTC",
+  };
+  const late = burnDown(budget, start + 8 * DAY + 1);
+  assertEquals(late.left.slice(3, 10), [260, 250, null, null, null, null, null]);
+  assertEquals(late.late!.slice(3, 10), [null, 250, 250, 250, 250, 250, null]);
+  const onTime = burnDown(budget, start + 5 * DAY + 1); // today is not over, so it is not late
+  assertEquals([onTime.late, onTime.left.slice(4, 7)], [undefined, [250, 250, null]]);
+  assertMatch(toHtml(burnDownChart(budget, { now: start + 8 * DAY })), /late costs to come/);
 });

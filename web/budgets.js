@@ -55,7 +55,7 @@ async function budgets({ signal, ask }) {
  * @param {any} budget
  */
 export function burnDown(
-  { startTime, endTime, amount, spent, projectedSpend, days = [], timeZone },
+  { startTime, endTime, amount, spent, projectedSpend, dataEnd, days = [], timeZone },
   now = Date.now(),
 ) {
   const [start, end] = [timeOf(startTime), timeOf(endTime)];
@@ -72,6 +72,9 @@ export function burnDown(
     return i <= today ? limit - sum : null;
   });
   left[today] = limit - Number(spent);
+  // Days whose costs may still come, and the last complete one, at which their line begins.
+  const complete = dataEnd === undefined ? today : Math.round((timeOf(dataEnd) - start) / DAY) - 1;
+  const isLate = complete >= 0 && complete < today - 1;
   const isOver = now >= end;
   const projected = projectedSpend === undefined || isOver ? undefined : left.map((_, i) => {
     if (i < today) return null;
@@ -79,12 +82,18 @@ export function burnDown(
     return limit - (Number(spent) + (Number(projectedSpend) - Number(spent)) * part);
   });
   const labels = left.map((_, i) => bucketLabel(start + i * DAY + DAY / 2, { bucket: "1d", zone: timeZone }));
-  return { labels, left, projected, even: left.map((_, i) => limit * (1 - (i + 1) / length)), today };
+  return {
+    labels,
+    left: isLate ? left.map((value, i) => i <= complete ? value : null) : left,
+    late: isLate ? left.map((value, i) => i >= complete ? value : null) : undefined,
+    projected,
+    even: left.map((_, i) => limit * (1 - (i + 1) / length)),
+  };
 }
 
 /** The chart of a burn-down. @param {any} budget @param {{ width?: number, now?: number }} [options] */
 export function burnDownChart(budget, { width, now } = {}) {
-  const { labels, left, projected, even } = burnDown(budget, now);
+  const { labels, left, late, projected, even } = burnDown(budget, now);
   const { budgetId, remaining, currency } = budget;
   const limit = Number(budget.amount);
   return lines({
@@ -95,6 +104,7 @@ export function burnDownChart(budget, { width, now } = {}) {
     series: [
       { name: "even spending", color: 8, values: even, isDashed: true },
       { name: "left", color: 0, values: left, isFilled: true },
+      ...(late ? [{ name: "left, with late costs to come", color: 0, values: late, isDashed: true }] : []),
       ...(projected ? [{ name: "projection", color: 1, values: projected, isDashed: true }] : []),
     ],
     lines: (budget.thresholds ?? []).map((/** @type {number} */ threshold) => ({
@@ -108,7 +118,7 @@ export function burnDownChart(budget, { width, now } = {}) {
 /** @param {any} budget @param {AbortSignal} signal */
 function budget(budget, signal) {
   const { name, status, spent, currency, projectedSpend, projectedExhaustion, timeZone } = budget;
-  const { labels, left, projected, even } = burnDown(budget);
+  const { labels, left, late, projected, even } = burnDown(budget);
   const other = budget.otherBasis;
   const limit = [" of ", amount(budget.amount, currency), ` ${currency}, `, percent(budget.utilization)];
   return h(
@@ -122,7 +132,9 @@ function budget(budget, signal) {
       draw: (width) => burnDownChart(budget, { width }),
       tell: (at) =>
         tipOf(labels[at], [
-          { name: "left", color: 0, value: shortOr(left[at]) },
+          left[at] === null && late
+            ? { name: "left, with late costs to come", color: 0, value: shortOr(late[at]) }
+            : { name: "left", color: 0, value: shortOr(left[at]) },
           ...(projected ? [{ name: "projection", color: 1, value: shortOr(projected[at]) }] : []),
           { name: "even spending", color: 8, value: shortOr(even[at]) },
         ]),
@@ -134,6 +146,8 @@ function budget(budget, signal) {
         : ["Forecast ", amount(projectedSpend, currency), ". "]),
       projectedExhaustion !== undefined &&
         `Nothing is left from ${dateTime(projectedExhaustion, timeZone)}. `,
+      late &&
+        `Costs are complete to ${day(timeOf(budget.dataEnd) - 1, timeZone)}; later ones may still come. `,
       budget.reached?.length > 0 && `Reached ${budget.reached.join(" %, ")} %. `,
       other &&
         `${money(other.total, other.currency)} ${other.currency} (${

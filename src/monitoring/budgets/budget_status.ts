@@ -39,6 +39,8 @@ export interface BudgetStatus {
   startTime: number;
   /** End of the period. */
   endTime: number;
+  /** End of the last day whose costs are complete; absent after the period, and where no day of it is complete. */
+  dataEnd?: number;
   /** Average spending a day, up to the last day whose costs are complete. */
   burnRatePerDay: string;
   /** Spending by now if the limit were spent evenly. */
@@ -157,7 +159,10 @@ function outlook(
     days: ReadonlyMap<number, number>;
     now: number;
   },
-): Pick<BudgetStatus, "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion"> {
+): Pick<
+  BudgetStatus,
+  "dataEnd" | "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion"
+> {
   const length = BigInt(end - start);
   const within = (time: number) => Math.min(Math.max(time - start, 0), end - start);
   const complete = now >= end ? end : endOfCompleteDays(days, { timeZone, now }) ?? start;
@@ -166,6 +171,7 @@ function outlook(
   const known = Number(spent.toString());
   const counted = hasDays ? spentBefore(localDay(complete, timeZone), { spent, days }) : spent;
   const found = {
+    ...(hasDays && now < end ? { dataEnd: complete } : {}),
     burnRatePerDay: (elapsed === 0n ? Decimal.ZERO : counted.timesFraction(BigInt(DAY_MS), elapsed))
       .toString(),
     expectedSpend: Decimal.from(amount).timesFraction(BigInt(within(now)), length).toString(),
