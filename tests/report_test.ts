@@ -38,6 +38,7 @@ Deno.test("Reports of costs, cluster and models hold the numbers of the views, c
     assertMatch(html, /default-src 'none'/, name);
     assertMatch(markdown, /^# .+\n\n.+UTC\.\n\n## /, name);
     assert(!/[^\\]<img/.test(markdown), name);
+    assertMatch(markdown, /\n`[▁▂▃▄▅▆▇█ ]{11,60}` (total|CPU) {2}\n/, name);
     if (name !== "costs") continue;
     for (const { total, currency, breakdowns } of summary.currencies) {
       for (const each of [total, ...breakdowns[0].rows.map(({ total }) => total)]) {

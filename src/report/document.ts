@@ -4,6 +4,7 @@
  * @module
  */
 import style from "../../web/style.css" with { type: "text" };
+import { short } from "../../web/format.js";
 import { isTree, toHtml } from "../../web/tree.js";
 
 /** An element of `web/tree.js`, a text, or a list of them. */
@@ -51,7 +52,40 @@ ${toHtml(body)}
 `;
 }
 
-/** Writes a report as Markdown. Charts are left out. */
+/** Lines of text in place of charts. */
+const lines = new WeakMap<object, string>();
+/** From zero to the highest value of a chart. */
+const BARS = [..."▁▂▃▄▅▆▇█"];
+/** Most bars of a line: longer series are means of a few values each. */
+const MAX_BARS = 60;
+
+/** Returns a chart that Markdown shows as a line of bars for each series; values below zero are as low as zero. */
+export function withBars(
+  chart: Tree,
+  { labels, series }: {
+    labels: readonly string[];
+    series: readonly { name: string; values: readonly (number | null | undefined)[] }[];
+  },
+): Tree {
+  if (labels.length === 0) return chart;
+  const size = Math.ceil(labels.length / MAX_BARS);
+  const rows = series.map(({ name, values }) => ({
+    name,
+    means: Array.from({ length: Math.ceil(values.length / size) }, (_, i) => {
+      const known = values.slice(i * size, (i + 1) * size).filter((value) => typeof value === "number");
+      return known.length === 0 ? undefined : known.reduce((sum, value) => sum + value, 0) / known.length;
+    }),
+  }));
+  const high = Math.max(0, ...rows.flatMap(({ means }) => means.filter((mean) => mean !== undefined)));
+  const barOf = (mean: number | undefined) =>
+    mean === undefined ? " " : BARS[Math.round(Math.max(0, mean / (high || 1)) * (BARS.length - 1))];
+  const texts = rows.map(({ name, means }) => `\`${means.map(barOf).join("")}\` ${escapeMarkdown(name)}`);
+  const range = escapeMarkdown(`${labels[0]} to ${labels.at(-1)}, the highest bar is ${short(high)}`);
+  lines.set(chart as object, [...texts, range].join("  \n"));
+  return chart;
+}
+
+/** Writes a report as Markdown. Charts are lines of bars. */
 export function writeMarkdown({ title, subtitle, parts }: Report): string {
   const blocks = [`# ${escapeMarkdown(title)}`, escapeMarkdown(subtitle)];
   for (const { title, content } of parts) blocks.push(`## ${escapeMarkdown(title)}`, ...blocksOf(content));
@@ -65,7 +99,7 @@ function blocksOf(tree: Tree): string[] {
   if (!Array.isArray(tree)) return textOf(tree) === "" ? [] : [textOf(tree)];
   if (!isTree(tree)) return tree.flatMap(blocksOf);
   const [tag, { class: kind }, ...children] = tree as Element;
-  if (tag === "svg") return [];
+  if (tag === "svg") return lines.has(tree) ? [lines.get(tree)!] : [];
   if (tag === "table") return [tableOf(tree as Element)];
   if (/^h[1-6]$/.test(tag)) return [`### ${textOf(children)}`];
   if (kind === "cards") return [find(tree, (each) => each[1].class === "card").map(cardOf).join("\n")];

@@ -4,6 +4,7 @@
  * @module
  */
 import { aggregateCosts, aggregateFields } from "../aggregation/aggregate.ts";
+import { FusedReads } from "../aggregation/fused_reads.ts";
 import type { Backend } from "../backends/backend.ts";
 import { findAnomalies } from "../monitoring/anomalies/anomalies.ts";
 import { bucketLabel as dayLabel } from "../records/periods.ts";
@@ -13,10 +14,10 @@ import type { WhereCondition } from "../records/where.ts";
 import { allocateCosts } from "../views/allocation.ts";
 import { budgetDaysView } from "../views/budgets.ts";
 import { clustersView } from "../views/clusters.ts";
-import { costSummary } from "../views/costs.ts";
+import { costsView } from "../views/costs.ts";
 import { devicesView } from "../views/devices.ts";
 import { modelsView } from "../views/models.ts";
-import { burnDownChart } from "../../web/budgets.js";
+import { burnDown, burnDownChart } from "../../web/budgets.js";
 import { lines as lineChart, stackedBars } from "../../web/charts.js";
 import { clusterCard, heat, idle, nodes, services } from "../../web/clusters.js";
 import { averageCard, costSeries, forecastCard, nameOfMoney, ranked, totalCard } from "../../web/costs.js";
@@ -24,7 +25,7 @@ import { bucketLabel, day, groupName } from "../../web/format.js";
 import { models, ownTable, tags, tokenSeries, totals, unpriced } from "../../web/models.js";
 import { bucketOf } from "../../web/state.js";
 import { amount, badge, cards, num, table, text } from "../../web/ui.js";
-import type { Report, Tree } from "./document.ts";
+import { type Report, type Tree, withBars } from "./document.ts";
 
 /** Question of a report. */
 export interface ReportQuery {
@@ -78,22 +79,18 @@ function titled(title: string, { startTime, endTime, timeZone }: ReportQuery, pa
 async function costReport(backend: Backend, query: ReportQuery): Promise<Report> {
   const { startTime, endTime, timeZone, groupBy, where } = query;
   const range = { startTime, endTime, timeZone, where };
-  const summaries = await Promise.all(
-    groupBy.map((by) => costSummary(backend, { ...range, groupBy: [by], top: TOP })),
-  );
   const bucket = bucketOf(query);
   const [by] = groupBy;
-  const rows = await aggregateCosts(backend, {
-    ...range,
-    groupBy: [by],
-    bucket,
-    top: TOP,
-    emptyBuckets: true,
-  });
+  const reads = FusedReads.over(backend);
+  const views = groupBy.map((name) =>
+    costsView(reads, { ...range, groupBy: [name], top: TOP, ...(name === by ? { bucket } : {}) })
+  );
+  const summaries = await Promise.all(views);
+  const [{ series: rows = [] }] = summaries;
   const parts: Parts = summaries[0].currencies.map((found, i) => {
     const name = nameOfMoney(found);
     const { drawn, labels, title } = costSeries(rows, { found, by, bucket, zone: timeZone });
-    const chart = stackedBars({ labels, series: drawn, width: WIDTH, height: 280, title });
+    const chart = stackedChart({ labels, series: drawn, height: 280, title });
     const tables = summaries.map(({ currencies }, j) => ranked(links(query, groupBy[j]), currencies[i]));
     const shown = cards(
       totalCard(found),
@@ -105,6 +102,18 @@ async function costReport(backend: Backend, query: ReportQuery): Promise<Report>
   if (parts.length === 0) parts.push({ title: "Costs", content: ["p", {}, "No costs in this range."] });
   parts.push(...await budgetParts(backend, query), ...await anomalyParts(backend, query));
   return titled("Costs", query, parts);
+}
+
+/** A chart of stacked bars; in Markdown the bars of their sums. */
+function stackedChart(options: Omit<Parameters<typeof stackedBars>[0], "width">): Tree {
+  const { labels, series } = options;
+  const values = labels.map((_, i) => series.reduce((sum, { values }) => sum + (values[i] ?? 0), 0));
+  return withBars(stackedBars({ ...options, width: WIDTH }), { labels, series: [{ name: "total", values }] });
+}
+
+function burnDownBars(budget: object, now: number): Parameters<typeof withBars>[1] {
+  const { labels, left, late } = burnDown(budget, now);
+  return { labels, series: [{ name: "left", values: left.map((value, i) => value ?? late?.[i]) }] };
 }
 
 async function budgetParts(backend: Backend, { endTime }: ReportQuery): Promise<Parts> {
@@ -123,7 +132,7 @@ async function budgetParts(backend: Backend, { endTime }: ReportQuery): Promise<
       amount(budget.amount, budget.currency),
       ` ${budget.currency}`,
     ],
-    burnDownChart(budget, { width: 520, now: at }),
+    withBars(burnDownChart(budget, { width: 520, now: at }), burnDownBars(budget, at)),
   ]);
   return [{ title: "Budgets", content: ["div", { class: "budgets" }, content] }];
 }
@@ -205,7 +214,7 @@ async function loadChart(backend: Backend, { startTime, endTime, timeZone }: Rep
   const title = "Mean load of all nodes in percent";
   const legend = series.map(({ name, color }) => [legendOf(color), `${name}, `]);
   return [
-    lineChart({ labels, series, width: WIDTH, title }),
+    withBars(lineChart({ labels, series, width: WIDTH, title }), { labels, series }),
     ["p", { class: "quiet" }, legend, "the mean of all nodes in percent."],
   ];
 }
@@ -235,7 +244,7 @@ async function modelReport(backend: Backend, query: ReportQuery): Promise<Report
   });
   const { times, drawn } = tokenSeries(rows);
   const labels = times.map((time) => bucketLabel(time, { bucket, zone: timeZone }));
-  const chart = stackedBars({ labels, series: drawn, width: WIDTH, title: "Tokens by model over time" });
+  const chart = stackedChart({ labels, series: drawn, title: "Tokens by model over time" });
   const context = links(query);
   return titled("Language models", query, [
     { title: "Usage", content: [totals(view), times.length > 0 && chart] },
