@@ -405,6 +405,15 @@ Deno.test("serve finishes requests while it closes, and takes no new ones", asyn
   await closed;
 });
 
+Deno.test("serve does not wait for connections that sent nothing while it closes", async () => {
+  await using server = await openServer();
+  const { hostname, port } = new URL(server.url);
+  using silent = await Deno.connect({ hostname, port: Number(port) });
+  assertEquals((await server.send("/healthz")).status, 200); // the connection before that is accepted
+  await server.listening.close({ deadlineMs: 600_000 });
+  assertEquals(await silent.read(new Uint8Array(1)).catch(() => null), null);
+});
+
 Deno.test("serve aborts requests at the deadline of closing", async () => {
   const signals: AbortSignal[] = [];
   const never: Route = {

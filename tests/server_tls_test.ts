@@ -51,6 +51,18 @@ class Client implements Disposable {
   }
 }
 
+Deno.test("serve closes by its deadline although a client never finishes the handshake of TLS", async () => {
+  using folder = new TemporaryFolder();
+  const certificate = await readCertificate(await writeCertificate(folder, "name"));
+  await using server = await openServer({}, {}, { certificate, connections: { headersTimeout: 600_000 } });
+  const { hostname, port } = new URL(server.url);
+  using silent = await Deno.connect({ hostname, port: Number(port) });
+  await silent.write(Uint8Array.of(22, 3, 1, 2, 0, 1)); // the begin of a ClientHello
+  using client = await Client.open(server.url);
+  assertEquals(await client.ask(), "HTTP/1.1 200 OK"); // so the connection before it is accepted, too
+  await server.listening.close({ deadlineMs: 100 });
+});
+
 Deno.test("serve uses a new certificate for new connections, and keeps those that are open", async () => {
   using folder = new TemporaryFolder();
   const files = await writeCertificate(folder, "first");

@@ -7,7 +7,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { App } from "./app.ts";
@@ -123,6 +123,12 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
     )
     : createServer(limits, listener);
   server.maxConnections = limits.maxConnections;
+  // Node's lists lack connections that sent nothing, or have not finished the handshake of TLS.
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenFailure(`${hostname}:${port}`, error)));
     server.listen({ host: hostname, port }, resolve);
@@ -138,11 +144,14 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
       isClosing = true;
       const timer = setTimeout(() => {
         for (const controller of open) controller.abort();
-        server.closeAllConnections();
+        for (const socket of sockets) socket.destroy();
       }, deadlineMs);
       const closed = new Promise((resolve) => server.close(resolve));
       // A connection becomes idle when its last request is answered.
-      const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
+      const idle = setInterval(() => {
+        server.closeIdleConnections();
+        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+      }, IDLE_CHECK_MS);
       server.closeIdleConnections();
       await closed;
       clearTimeout(timer);
