@@ -4,8 +4,10 @@ import type { Places } from "./fixtures.ts";
 /** Measured quantity, which decides how values are shown. */
 export type Quantity = "rate" | "time" | "memory" | "disk";
 
-/** Target of a row: a minimum ratio of rates, or a maximum ratio of time or memory. */
-export type Reach = { readonly atLeast: number } | { readonly atMost: number };
+/** Target of a row: a minimum ratio of rates, a maximum ratio of time or memory, or a minimum of our own rate. */
+export type Reach = { readonly atLeast: number } | { readonly atMost: number } | {
+  readonly perSecond: number;
+};
 
 /** Does a thing once, with so many records; gives seconds, MiB or bytes a record. */
 export type Measure = (records: number) => Promise<number>;
@@ -107,7 +109,8 @@ function spread(values: readonly number[]): Spread {
   return { median: median(values), least: Math.min(...values), most: Math.max(...values) };
 }
 
-/** Returns true if the median meets the target. */
-export function isReached(reach: Reach, { median }: Spread): boolean {
-  return "atLeast" in reach ? median >= reach.atLeast : median <= reach.atMost;
+/** Returns true if the median of a result meets the target. */
+export function isReached(reach: Reach, { ratio, ours, records = 0 }: RowResult): boolean {
+  if ("perSecond" in reach) return records / median(ours!) >= reach.perSecond;
+  return "atLeast" in reach ? ratio!.median >= reach.atLeast : ratio!.median <= reach.atMost;
 }

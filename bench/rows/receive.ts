@@ -196,6 +196,7 @@ function row(name: string, work: string, protocol: Protocol): Row {
     against: "VictoriaMetrics by remote write, which answers when it has them in memory",
     quantity: "rate",
     records: 300_000,
+    reach: { perSecond: 100_000 },
     async open(places) {
       const { path } = await program("victoria-metrics");
       const peer = { ...REMOTE_WRITE, nodes, fields };
