@@ -491,6 +491,20 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["timescale_test.ts: retention"],
   },
   {
+    name: "timescale-roll-up-behind",
+    file: "src/backends/timescale/roll_up_aggregate.ts",
+    before: "WHERE ${inRange}), 0) <= 0)",
+    after: "WHERE ${inRange}), 0) <= 1000000)",
+    tests: ["timescale_test.ts: answers from rollups only when"],
+  },
+  {
+    name: "postgres-skipping-triggers",
+    file: "src/backends/postgres/writer.ts",
+    before: 'if (triggers !== "0")',
+    after: 'if (triggers === "")',
+    tests: ["postgres_test.ts: trigger"],
+  },
+  {
     name: "citus-slice-end",
     file: "src/backends/citus/row_slices.ts",
     before: "endTime: starts[i] ?? query.endTime,",
