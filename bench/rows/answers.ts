@@ -36,7 +36,8 @@ function row(name: string, question: Question, { backend, title, peer }: typeof 
           ? await Shell.sqlite(connectionString.replace("sqlite:///", ""))
           : await Shell.psql(connectionString),
       );
-      const order = { what: "answer", connectionString, question: name } as const;
+      const url = connectionString.replace("postgresql:", `${backend}:`);
+      const order = { what: "answer", connectionString: url, question: name } as const;
       return {
         ours: async () => (await subject.do(order)).seconds,
         theirs: () => shell.run(`${sql};`),
