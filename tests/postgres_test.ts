@@ -93,6 +93,17 @@ test("switches Nagle's algorithm off", async (_backend, database) => {
   assert(settings.includes(true));
 });
 
+test("names the server that accepts a connection and does not answer", async () => {
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const host = `127.0.0.1:${silent.addr.port}`;
+  const error = await assertRejects(
+    () => open(`postgresql://u@${host}/d?sslmode=disable&connect_timeout=1`),
+    BackendError,
+  ) as BackendError;
+  assertEquals(error.code, "CONNECTION_TIMEOUT");
+  assert(error.message.includes(`(write CONNECT_TIMEOUT ${host})`), error.message);
+});
+
 test("has the system notice a server that vanished", async (_backend, database) => {
   if (Deno.build.os !== "linux") return;
   const hex = (port: number) => port.toString(16).toUpperCase().padStart(4, "0");

@@ -56,7 +56,9 @@ export class PostgresSession {
       ssl: false, // the socket comes with TLS
       socket: async () => {
         if (this.#socket || this.#isLost) throw closedError();
-        return this.#socket = await openPostgresSocket(target, this.#closing.signal);
+        const socket = await openPostgresSocket(target, this.#closing.signal);
+        const { host, port } = target;
+        return this.#socket = Object.assign(socket, { host, port }); // which the driver names in errors
       },
       connect_timeout: target.connectTimeoutMs / 1_000,
       idle_timeout: 0,
