@@ -218,7 +218,7 @@ export const TEXT: Codec<string> = {
 export const DOUBLE: Codec<number> = number(FIXED64, (source) => source.readDouble());
 /** A `fixed64`. */
 export const FIXED: Codec<number> = number(FIXED64, (source) => source.readFixed64());
-/** An `sfixed64`. */
+/** A signed `fixed64`. */
 export const SFIXED: Codec<number> = number(FIXED64, (source) => source.readSFixed64());
 /** A `uint32` or `uint64`. */
 export const UINT: Codec<number> = number(VARINT, (source) => source.readVarint());
