@@ -1,12 +1,13 @@
 /** Answers are kept until newer data, shared by viewers, bounded, and given up with the last viewer. */
 import { cached, forgetting } from "../src/server/answer_cache.ts";
 import type { Route, RouteRequest, ServerResources } from "../src/server/route.ts";
+import { VIEW_ROUTES } from "../src/server/views_routes.ts";
 import { importRecords } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { deleteRecords } from "../src/transfer/delete_records.ts";
 import { undoDelivery } from "../src/transfer/deliveries.ts";
-import { assertEquals } from "./assert.ts";
+import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 import { openServer } from "./server.ts";
 
@@ -162,4 +163,28 @@ Deno.test("A read that has ended is not aborted", async () => {
   });
   await (await ask()).text();
   assertEquals(signal?.aborted, false);
+});
+
+Deno.test("Each read of a view gets the signal of its request", async () => {
+  await using server = await openServer();
+  const { resources } = server;
+  await resources.costs.entries.add(costEntry({ timestamp: Date.now() }));
+  await resources.costs.usage.add({ usageId: "a", timestamp: Date.now(), model: "m" });
+  const { backend } = resources;
+  const signals: (AbortSignal | undefined)[] = [];
+  const aggregate = backend.aggregate.bind(backend);
+  backend.aggregate = (...asked) => {
+    signals.push(asked[3]?.signal);
+    return aggregate(...asked);
+  };
+  const { signal } = new AbortController();
+  for (const route of VIEW_ROUTES.filter(({ path }) => !path.endsWith("/data"))) {
+    signals.length = 0;
+    const url = new URL(`http://localhost${route.path}`);
+    if (route.path.endsWith("/allocation")) url.search = "?since=7d&by=team";
+    const asked = { request: new Request(url), url, params: {}, signal } as unknown as RouteRequest;
+    assertEquals((await route.handle(asked, resources)).status, 200, route.path);
+    assertEquals(signals, signals.map(() => signal), route.path);
+    if (route.path.endsWith("/costs")) assert(signals.length > 2);
+  }
 });

@@ -128,4 +128,11 @@ export const DASHBOARD: readonly Mutation[] = [
     after: "notes[0]",
     tests: ["admin_routes_test.ts: An anomaly is acknowledged by its id"],
   },
+  {
+    name: "view-signal",
+    file: "src/server/reading.ts",
+    before: "asked[2], { signal })",
+    after: "asked[2], {})",
+    tests: ["answer_cache_test.ts: Each read of a view gets the signal"],
+  },
 ];
