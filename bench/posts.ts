@@ -10,7 +10,7 @@ import { type Measured, recordAt } from "./records.ts";
 export interface PostOrder {
   /** The address of the server. */
   readonly url: string;
-  readonly dataset: Measured;
+  readonly dataset: keyof typeof PATHS;
   /** Number of the first record: a request with the same content is not stored again. */
   readonly first: number;
   readonly records: number;
@@ -20,11 +20,12 @@ export interface PostOrder {
   readonly clients: number;
 }
 
-const PATHS: Readonly<Partial<Record<Measured, string>>> = { system_metrics: "api/v1/system-metrics" };
+/** Paths of the datasets that are posted. */
+export const PATHS = { system_metrics: "api/v1/system-metrics", cost_entries: "api/v1/costs" } as const;
 
 /** Posts records as NDJSON, encoded before; gives the seconds of each request, and of all. */
 export async function post(order: PostOrder): Promise<{ seconds: number; latencies: number[] }> {
-  const url = new URL(PATHS[order.dataset]!, order.url);
+  const url = new URL(PATHS[order.dataset], order.url);
   const bodies = bodiesOf(order);
   const latencies: number[] = [];
   let next = 0;

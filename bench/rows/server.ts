@@ -1,10 +1,16 @@
 import { startServer } from "../../tests/server.ts";
 import type { Places } from "../fixtures.ts";
+import { PATHS } from "../posts.ts";
 import { Subject } from "../processes.ts";
 import type { Family, Measure, Row } from "../row.ts";
 import { intoServer, intoSqlite, warmUpOf } from "./ingest.ts";
 
-const DATASET = "system_metrics";
+/** Datasets that are posted: prefix of the row, record and sink. */
+const DATASETS = {
+  system_metrics: ["server", "SystemMetrics", "systemMetricsSink()"],
+  cost_entries: ["server-costs", "CostEntry", "costEntriesSink()"],
+} as const;
+type Posted = keyof typeof DATASETS;
 const RECORDS = 200_000;
 /** Records of a request, and clients that send at once. */
 const [SIZE, CLIENTS] = [1_000, 10];
@@ -12,7 +18,11 @@ const [SIZE, CLIENTS] = [1_000, 10];
 const SINGLES = 2_000;
 
 /** `openfinops serve` with a spool, and clients in another process; until all is committed and the server has ended. */
-function posts(places: Places, connectionString: () => Promise<AsyncDisposable & { url: string }>): Measure {
+function posts(
+  places: Places,
+  dataset: Posted,
+  connectionString: () => Promise<AsyncDisposable & { url: string }>,
+): Measure {
   return async (records) => {
     await using database = await connectionString();
     const spool = places.path();
@@ -20,10 +30,10 @@ function posts(places: Places, connectionString: () => Promise<AsyncDisposable &
       cwd: Deno.cwd(),
     });
     await using client = Subject.deno();
-    const order = { what: "post", dataset: DATASET, url: server.url, size: SIZE, clients: CLIENTS } as const;
+    const order = { what: "post", dataset, url: server.url, size: SIZE, clients: CLIENTS } as const;
     const before = warmUpOf(records);
     await client.do({ ...order, first: records, records: before });
-    await committed(server.url, before);
+    await committed(new URL(`${PATHS[dataset]}/aggregate`, server.url), before);
     const { seconds } = await client.do({ ...order, first: 0, records });
     const end = performance.now();
     const code = await server.stop();
@@ -36,10 +46,9 @@ function posts(places: Places, connectionString: () => Promise<AsyncDisposable &
 }
 
 /** Waits until a server shows so many records. */
-async function committed(url: string, records: number): Promise<void> {
+async function committed(url: URL, records: number): Promise<void> {
   for (;;) {
-    const response = await fetch(new URL("api/v1/system-metrics/aggregate", url));
-    const { rows: [{ count }] } = await response.json();
+    const { rows: [{ count } = { count: 0 }] } = await (await fetch(url)).json();
     if (count >= records) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -63,11 +72,12 @@ async function sqliteFile(places: Places): Promise<AsyncDisposable & { url: stri
   };
 }
 
-function row(backend: "SQLite" | "PostgreSQL", open: Row["open"]): Row {
+function row(dataset: Posted, backend: "SQLite" | "PostgreSQL", open: Row["open"]): Row {
+  const [prefix, record, sink] = DATASETS[dataset];
   return {
-    name: `server-${backend.toLowerCase()}`,
-    work: `post SystemMetrics as NDJSON by ten clients, 1,000 a request, ${backend} with a spool`,
-    against: "`systemMetricsSink()` with a spool",
+    name: `${prefix}-${backend.toLowerCase()}`,
+    work: `post ${record} as NDJSON by ten clients, 1,000 a request, ${backend} with a spool`,
+    against: `\`${sink}\` with a spool`,
     quantity: "rate",
     records: RECORDS,
     reach: { atLeast: 0.6 },
@@ -95,33 +105,36 @@ const latency: Row = {
     let first = 0;
     return {
       ours: async (records) => {
-        const order = { dataset: DATASET, url: server.url, first, records } as const;
+        const order = { dataset: "system_metrics", url: server.url, first, records } as const;
         first += records;
         return (await client.do({ what: "post-latency", ...order, size: 1, clients: 1 })).seconds;
       },
       theirs: async (records) =>
-        (await client.do({ what: "append-latency", dataset: DATASET, path, records })).seconds,
+        (await client.do({ what: "append-latency", dataset: "system_metrics", path, records })).seconds,
     };
   },
 };
 
+function rowsOf(dataset: Posted): Row[] {
+  return [
+    row(dataset, "SQLite", (places) =>
+      Promise.resolve({
+        ours: posts(places, dataset, () => sqliteFile(places)),
+        theirs: sink(places, (spoolDirectory) => intoSqlite(places, dataset, { spoolDirectory })),
+      })),
+    row(dataset, "PostgreSQL", (places) =>
+      Promise.resolve({
+        ours: posts(places, dataset, () => places.tables("postgresql", dataset, 2 * RECORDS)),
+        theirs: sink(
+          places,
+          (spoolDirectory) => intoServer(places, dataset, { server: "postgresql", spoolDirectory }),
+        ),
+      })),
+  ];
+}
+
 /** The server against the library. */
 export const serverRows: Family = {
   name: "server",
-  rows: [
-    row("SQLite", (places) =>
-      Promise.resolve({
-        ours: posts(places, () => sqliteFile(places)),
-        theirs: sink(places, (spoolDirectory) => intoSqlite(places, DATASET, { spoolDirectory })),
-      })),
-    row("PostgreSQL", (places) =>
-      Promise.resolve({
-        ours: posts(places, () => places.tables("postgresql", DATASET, 2 * RECORDS)),
-        theirs: sink(
-          places,
-          (spoolDirectory) => intoServer(places, DATASET, { server: "postgresql", spoolDirectory }),
-        ),
-      })),
-    latency,
-  ],
+  rows: [...rowsOf("system_metrics"), ...rowsOf("cost_entries"), latency],
 };
