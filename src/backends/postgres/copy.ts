@@ -6,7 +6,7 @@
  */
 import type { Buffer } from "node:buffer";
 import { recordBuilder } from "../../records/record_builder.ts";
-import { byteLength, type ColumnType, type Dataset, withSortedKeys } from "../../records/dataset.ts";
+import { type ColumnType, type Dataset, withSortedKeys } from "../../records/dataset.ts";
 
 /** Header of a file: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
 const HEADER = Uint8Array.of(80, 71, 67, 79, 80, 89, 10, 255, 13, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0);
@@ -15,8 +15,10 @@ const CHUNK_BYTES = 64 * 1_024;
 /** Timestamps count microseconds from 1 January 2000. */
 const EPOCH_MS = Date.UTC(2000, 0, 1);
 const ABSENT = -1;
-/** The most bytes that a code unit takes: a key of one control character in JSON, and its empty value: `"\u0001":"",`. */
-const MAX_BYTES_PER_UNIT = 12;
+/** The most bytes that a code unit takes in UTF-8. */
+const MAX_BYTES_PER_UNIT = 3;
+/** The bytes of any value but a text or a decimal, with its length in front. */
+const FIXED_BYTES = 12;
 const MAX_SHORT_TEXT = 32;
 
 /** Bytes as they are written, one value after the other. Room for them is reserved beforehand. */
@@ -83,8 +85,9 @@ class Writer {
     this.#at += 8;
   }
 
-  /** A text with its length in front; the prefix, if any, counts as part of it. */
+  /** A text with its length in front; the prefix, if any, counts as part of it. Makes room for itself. */
   text(value: string, prefix?: number): void {
+    this.reserve(5 + MAX_BYTES_PER_UNIT * value.length);
     const start = this.#at;
     this.#at += 4;
     if (prefix !== undefined) this.byte(prefix);
@@ -138,6 +141,7 @@ function encodeNumeric(out: Writer, amount: string): void {
     weight--;
   }
   while (groups.at(-1) === 0) groups.pop();
+  out.reserve(12 + 2 * groups.length);
   out.int32(8 + 2 * groups.length);
   out.int16(groups.length);
   out.int16(groups.length === 0 ? 0 : weight);
@@ -157,10 +161,11 @@ export function* encodeRecords(
   const encoders = columns.map(({ type }) => ENCODERS[type]);
   out.bytes(HEADER);
   for (const record of records as readonly Record<string, unknown>[]) {
-    out.reserve(16 * columns.length + MAX_BYTES_PER_UNIT * byteLength(dataset, record));
+    out.reserve(2);
     out.int16(columns.length);
     for (let i = 0; i < fields.length; i++) {
       const value = record[fields[i]];
+      out.reserve(FIXED_BYTES);
       if (value === undefined) out.int32(ABSENT);
       else encoders[i](out, value);
     }
