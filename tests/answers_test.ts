@@ -12,8 +12,8 @@ import { costSummary } from "../src/views/costs.ts";
 import { dataHealthView } from "../src/views/data_health.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
+import { RUN } from "./command.ts";
 
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
 const FILES = ["09", "10", "11"].map((month) =>
   fileURLToPath(new URL(`cases/bills/cur-2026-${month}.csv.gz`, import.meta.url))
 );

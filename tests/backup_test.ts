@@ -13,12 +13,13 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
+import { RUN } from "./command.ts";
 
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href, "database"];
+const DATABASE = [...RUN, "database"];
 
 function command(args: readonly string[], cwd: string): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
-    args: [...RUN, ...args],
+    args: [...DATABASE, ...args],
     cwd,
     stdout: "piped",
     stderr: "piped",

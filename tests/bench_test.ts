@@ -4,12 +4,13 @@ import type { Results } from "../bench/results.ts";
 import { PAIRS } from "../bench/row.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { runOf } from "./command.ts";
 
 const MAIN = fromFileUrl(new URL("../bench/main.ts", import.meta.url));
 
 async function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-A", "--cached-only", "--no-check", MAIN, ...args],
+    args: [...runOf(MAIN), ...args],
   }).output();
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };

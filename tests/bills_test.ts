@@ -15,24 +15,13 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
+import { openfinops, type Run } from "./command.ts";
 
 const caseUrl = (name: string) => new URL(`cases/${name}`, import.meta.url);
 const BILLS = caseUrl("bills").pathname;
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
-
-interface Run {
-  code: number;
-  out: string;
-  err: string;
-}
 
 /** Runs a database command as a user would. */
-async function database(args: string[], cwd?: string): Promise<Run> {
-  const options = { args: [...RUN, "database", ...args], cwd, stdin: "null" as const };
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), options).output();
-  const decoder = new TextDecoder();
-  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
-}
+const database = (args: string[], cwd = "."): Promise<Run> => openfinops(["database", ...args], { cwd });
 
 /** What became of an import of text. */
 interface Imported {

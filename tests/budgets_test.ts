@@ -13,6 +13,7 @@ import { readDeliveries, undoDelivery } from "../src/transfer/deliveries.ts";
 import { assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
+import { RUN } from "./command.ts";
 
 const DAY = 86_400_000;
 const NOVEMBER = Date.UTC(2026, 10, 15, 12);
@@ -428,7 +429,7 @@ const thresholdsOf = ({ crossed }: { crossed: { threshold: number }[] }) =>
 
 /** Runs the command in a folder with a SQLite database, and adds costs to it without evaluating them. */
 function commandIn(folder: TemporaryFolder) {
-  const cli = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+  const cli = [...RUN];
   const run = async (...args: string[]) => {
     const env = { OPENFINOPS_CONNECTION_STRING: "sqlite:///a.db" };
     const command = new Deno.Command(Deno.execPath(), {

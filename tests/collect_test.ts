@@ -7,8 +7,8 @@ import { Decimal } from "../src/records/decimal.ts";
 import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { RUN } from "./command.ts";
 
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
 const AT = ["--connection-string", "sqlite:///a.db"];
 
 const test = (title: string, run: (folder: TemporaryFolder) => Promise<void>) =>

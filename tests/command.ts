@@ -10,6 +10,11 @@ export const RUN: readonly string[] = [
   new URL("../cli.ts", import.meta.url).href,
 ];
 
+/** Arguments of Deno that run a program without checking its types. */
+export function runOf(program: string): string[] {
+  return ["run", "-q", "-A", "--cached-only", "--no-check", program];
+}
+
 /** Result of a run. */
 export interface Run {
   code: number;

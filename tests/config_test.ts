@@ -9,6 +9,7 @@ import { ConfigError } from "../src/errors.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { sharedServer, TestDatabase } from "./postgres_server.ts";
+import { runOf } from "./command.ts";
 
 Deno.test("resolveConfig() returns the documented defaults", () => {
   assertEquals(resolveConfig(), {
@@ -324,7 +325,7 @@ Deno.test("resolvePostgresTarget() ignores parameters of other clients", () => {
 Deno.test("openfinops shows no password of 300 odd connection strings anywhere", async () => {
   const { port } = new URL(sharedServer());
   const program = new URL("faults/secrets.ts", import.meta.url).href;
-  const args = ["run", "-q", "-A", "--cached-only", "--no-check", program, "20261129", "300", port];
+  const args = [...runOf(program), "20261129", "300", port];
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
   assertEquals([code, out, err], [0, "300 cases of seed 20261129: 0 leaks\n", ""]);

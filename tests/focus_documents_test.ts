@@ -5,6 +5,7 @@ import { assertEquals, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { comparableRows, readCsv } from "./focus_rules.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { openfinops } from "./command.ts";
 
 const FILES = {
   "invoice-detail": "BilledCost,BillingAccountId,BillingCurrency,ChargeCategory,InvoiceDetailDescription," +
@@ -109,19 +110,12 @@ Deno.test("openfinops costs reconcile exits with 0, 3 for a difference, 1 withou
   using folder = new TemporaryFolder();
   Deno.writeTextFileSync(folder.file("invoice.csv"), FILES["invoice-detail"]);
   Deno.writeTextFileSync(folder.file("costs.csv"), COSTS);
-  const openfinops = async (...args: string[]) => {
-    const cli = new URL("../cli.ts", import.meta.url).href;
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-q", "-A", "--cached-only", cli, ...args, "--connection-string", folder.sqlite()],
-      cwd: folder.path,
-    }).output();
-    return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
-  };
+  const run = (...args: string[]) =>
+    openfinops([...args, "--connection-string", folder.sqlite()], { cwd: folder.path });
   for (const file of ["invoice.csv", "costs.csv"]) {
-    assertEquals((await openfinops("database", "import", "costs", file, "--format", "focus")).code, 0);
+    assertEquals((await run("database", "import", "costs", file, "--format", "focus")).code, 0);
   }
-  const reconcile = (invoice: string) =>
-    openfinops("costs", "reconcile", "--invoice", invoice, "--format", "csv");
+  const reconcile = (invoice: string) => run("costs", "reconcile", "--invoice", invoice, "--format", "csv");
   assertEquals(await reconcile("INV-1"), {
     code: 0,
     out: "invoiceDetailId,currency,invoiced,costs,difference,entries\nd1,USD,10.5,10.5,0,2\n" +

@@ -13,8 +13,7 @@ import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
 import { HttpReceiver } from "./receivers.ts";
-
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+import { RUN } from "./command.ts";
 
 /** A folder with a database, and the command in it. */
 class Place extends TemporaryFolder {

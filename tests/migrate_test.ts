@@ -23,6 +23,7 @@ import {
   TemporaryFolder,
 } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
+import { runOf } from "./command.ts";
 
 const HOUR = 3_600_000;
 
@@ -403,12 +404,7 @@ async function migrateUnderFire(from: string, to: string): Promise<number> {
   for (let kills = 0;; kills++) {
     const process = new Deno.Command(Deno.execPath(), {
       args: [
-        "run",
-        "-q",
-        "-A",
-        "--cached-only",
-        "--no-check",
-        cli,
+        ...runOf(cli),
         "database",
         "migrate",
         "--from",

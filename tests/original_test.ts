@@ -9,6 +9,7 @@ import { assert, assertEquals } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
+import { RUN } from "./command.ts";
 
 const SQL = Deno.readTextFileSync(new URL("cases/openfinops-python.sql", import.meta.url));
 /** The same tables as the original makes them in PostgreSQL. */
@@ -40,7 +41,7 @@ const kinds: Record<string, (run: (original: Original) => Promise<void>) => Prom
 async function migrated(from: string, to: string, ...options: string[]) {
   const args = ["database", "migrate", "--from", from, "--to", to, "--format", "ndjson", ...options];
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href, ...args],
+    args: [...RUN, ...args],
   }).output();
   const decoder = new TextDecoder();
   const lines = decoder.decode(stdout).trim().split("\n").filter((line) => line !== "");

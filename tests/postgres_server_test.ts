@@ -9,6 +9,7 @@ import { read, write } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { PostgresServer, runSql } from "./postgres_server.ts";
 import { openPostgres as open } from "./server_backends.ts";
+import { RUN } from "./command.ts";
 
 Deno.test("PostgresBackend writes again when the server has restarted", async () => {
   await using server = await PostgresServer.start();
@@ -83,11 +84,7 @@ async function testConnection(
   using folder = new TemporaryFolder();
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
-      "run",
-      "-q",
-      "-A",
-      "--cached-only",
-      new URL("../cli.ts", import.meta.url).href,
+      ...RUN,
       "database",
       "test-connection",
       "--connection-string",

@@ -1,5 +1,6 @@
 import { ObservabilityHub } from "../mod.ts";
 import { assert, assertEquals } from "./assert.ts";
+import { runOf } from "./command.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 
 const WRITERS = 4;
@@ -25,12 +26,7 @@ Deno.test("SqliteBackend loses and duplicates nothing with several new processes
   const writers = Array.from({ length: WRITERS }, (_, i) =>
     new Deno.Command(Deno.execPath(), {
       args: [
-        "run",
-        "-q",
-        "-A",
-        "--cached-only",
-        "--no-check",
-        folder.file("writer.ts"),
+        ...runOf(folder.file("writer.ts")),
         folder.sqlite(),
         `node-${i}`,
       ],
@@ -59,12 +55,7 @@ Deno.test("SqliteBackend keeps its file when other processes open and close it",
     // If the query had let go of a lock of this process, the other would remove the log that we write.
     const { code } = await new Deno.Command(Deno.execPath(), {
       args: [
-        "run",
-        "-q",
-        "-A",
-        "--cached-only",
-        "--no-check",
-        folder.file("writer.ts"),
+        ...runOf(folder.file("writer.ts")),
         folder.sqlite(),
         "there",
       ],
@@ -96,7 +87,7 @@ Deno.test("SqliteBackend keeps flushed records when its process is killed", asyn
   let flushed = 0;
   for (let kills = 1; kills <= 3; kills++) {
     const process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-q", "-A", "--cached-only", "--no-check", folder.file("endless.ts"), folder.sqlite()],
+      args: [...runOf(folder.file("endless.ts")), folder.sqlite()],
       stdout: "piped",
     }).spawn();
     const reports = process.stdout.pipeThrough(new TextDecoderStream());

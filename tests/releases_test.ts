@@ -6,6 +6,7 @@ import { ObservabilityHub, openBackend } from "../mod.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
+import { runOf } from "./command.ts";
 
 const ROOT = new URL("..", import.meta.url);
 
@@ -42,7 +43,7 @@ class NextRelease implements Disposable {
       }`,
     );
     const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-q", "-A", "--cached-only", "--no-check", program, connectionString],
+      args: [...runOf(program), connectionString],
       cwd: this.#folder.path,
     }).output();
     assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);

@@ -4,6 +4,7 @@ import { formatTable } from "../src/cli/table.ts";
 import { roundMoney } from "../src/records/currency.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
+import { RUN } from "./command.ts";
 
 Deno.test("roundMoney() rounds to the minor unit, and tiny amounts to two significant digits", () => {
   const cases: [amount: string, currency: string, expected: string][] = [
@@ -63,7 +64,7 @@ async function run(...args: string[]): Promise<string> {
       await costs.addCostEntry(costEntry({ entryId: `e${i}`, amount, tags: team ? { team } : undefined }));
     }
   }
-  const cli = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+  const cli = [...RUN];
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [...cli, "database", "query", "costs", ...args, "--connection-string", "sqlite:///a.db"],
     cwd: folder.path,
@@ -103,11 +104,7 @@ Deno.test("openfinops fits tables and bars to the terminal", async () => {
   }
   const cli = [
     Deno.execPath(),
-    "run",
-    "-q",
-    "-A",
-    "--cached-only",
-    new URL("../cli.ts", import.meta.url).href,
+    ...RUN,
   ];
   const query = [...cli, "database", "query", "costs", "--group-by", "resourceId"].map((arg) => `'${arg}'`)
     .join(" ");

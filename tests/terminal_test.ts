@@ -12,8 +12,9 @@ import { readDeliveries } from "../src/transfer/deliveries.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder, undoUpgrade } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
+import { RUN } from "./command.ts";
 
-const RUN = [Deno.execPath(), "run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
+const COMMAND = [Deno.execPath(), ...RUN];
 const hasTerminal = Deno.build.os === "linux" && await exists("/usr/bin/script");
 const hasTimescale = (await timescaleVersion()).version !== undefined;
 
@@ -29,7 +30,7 @@ async function onTerminal(
   isColored = false,
 ): Promise<{ code: number; text: string }> {
   const color = isColored ? ["env", "-u", "NO_COLOR"] : [];
-  const command = [...color, ...RUN, ...args].map((arg) => `'${arg}'`).join(" ");
+  const command = [...color, ...COMMAND, ...args].map((arg) => `'${arg}'`).join(" ");
   const process = new Deno.Command("script", {
     args: ["-qec", command, "/dev/null"],
     cwd,
@@ -227,7 +228,7 @@ test("prints headings in bold on a terminal only, and not under NO_COLOR", async
     assertEquals([code, text.startsWith("\x1b[1mtimestamp")], [0, isColored], text);
     assertEquals(text.includes("\x1b["), isColored, text);
   }
-  const [command, ...rest] = [...RUN, ...args];
+  const [command, ...rest] = [...COMMAND, ...args];
   const { stdout } = await new Deno.Command("env", {
     args: ["-u", "NO_COLOR", command, ...rest],
     cwd: folder.path,

@@ -4,6 +4,7 @@ import { parseSpan } from "../src/records/time_text.ts";
 import { acceptBudget } from "../src/monitoring/budgets/budget.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
+import { RUN } from "./command.ts";
 
 const at = Date.parse;
 /** A Monday; in Berlin it is one hour later. */
@@ -97,8 +98,6 @@ Deno.test("CostObservatory reads the dates of a budget in the time zone of the b
   const ancient = acceptBudget({ budgetId: "c", amount: 1, startTime: "1960" });
   assertEquals(acceptBudget(ancient).startTime, ancient.startTime);
 });
-
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
 
 /** Runs a command on a database with a cost at 22:30 UTC of the last of September, October and November. */
 async function withCosts(run: (openfinops: (...args: string[]) => Promise<string>) => Promise<void>) {

@@ -3,8 +3,8 @@ import "../cli.ts"; // brings all it needs into the cache, so that its runs belo
 import { progressText } from "../src/cli/progress.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { RUN } from "./command.ts";
 
-const RUN = ["run", "-q", "-A", "--cached-only", new URL("../cli.ts", import.meta.url).href];
 const AT = ["--connection-string", "sqlite:///a.db"];
 
 interface Run {

@@ -8,6 +8,7 @@ import { currencyTotals } from "../../src/backends/currency_totals.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import type { Chance } from "./chance.ts";
+import { runOf } from "../command.ts";
 
 const CLI = new URL("../../cli.ts", import.meta.url).href;
 const ROWS = 8_000;
@@ -22,7 +23,7 @@ export async function killImport(
   for (const amount of [1, 2]) Deno.writeTextFileSync(folder.file(`${amount}.csv`), month(amount));
   const start = (amount: number) =>
     new Deno.Command(Deno.execPath(), {
-      args: ["run", "-q", "-A", "--cached-only", "--no-check", CLI, "database", "import", "costs"]
+      args: [...runOf(CLI), "database", "import", "costs"]
         .concat(folder.file(`${amount}.csv`), "--connection-string", connectionString),
       stdout: "null",
       stderr: "piped",

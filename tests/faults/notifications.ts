@@ -9,6 +9,7 @@ import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { HttpReceiver, SmtpReceiver } from "../receivers.ts";
 import type { Chance } from "./chance.ts";
+import { runOf } from "../command.ts";
 
 const CLI = new URL("../../cli.ts", import.meta.url).href;
 
@@ -31,12 +32,7 @@ export async function killNotifier(
   const run = (...args: string[]) =>
     new Deno.Command(Deno.execPath(), {
       args: [
-        "run",
-        "-q",
-        "-A",
-        "--cached-only",
-        "--no-check",
-        CLI,
+        ...runOf(CLI),
         ...args,
         "--connection-string",
         connectionString,

@@ -14,6 +14,7 @@ import { PostgresServer, runSql, sharedServer, TestDatabase } from "../postgres_
 import type { Chance } from "./chance.ts";
 import { assertStored, conserved, Load, sleep, storedNumbers, until } from "./load.ts";
 import { Proxy } from "./proxy.ts";
+import { runOf } from "../command.ts";
 
 /** Numbers that a life of a process may use. */
 const LIFE = 1_000_000;
@@ -28,12 +29,7 @@ export async function killWriter(
   for (let life = 0; life < kills; life++) {
     const process = new Deno.Command(Deno.execPath(), {
       args: [
-        "run",
-        "-q",
-        "-A",
-        "--cached-only",
-        "--no-check",
-        new URL("writer.ts", import.meta.url).href,
+        ...runOf(new URL("writer.ts", import.meta.url).href),
         connectionString,
         folder.path,
         String(life * LIFE),
@@ -327,7 +323,7 @@ export async function fillDisk(
     return "done";
   }
   const program = new URL("full_disk.ts", import.meta.url).href;
-  const deno = [Deno.execPath(), "run", "-q", "-A", "--cached-only", "--no-check", program, what];
+  const deno = [Deno.execPath(), ...runOf(program), what];
   // Who is not root may mount a disk within a user namespace of one's own.
   const [command, ...args] = Deno.uid() === 0 ? deno : ["unshare", "-Urm", ...deno];
   const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
@@ -340,7 +336,7 @@ export async function leakNothing(chance: Chance, { strings }: { strings: number
   const { port } = new URL(sharedServer());
   const program = new URL("secrets.ts", import.meta.url).href;
   const seed = String(chance.between(0, 2 ** 32));
-  const args = ["run", "-q", "-A", "--cached-only", "--no-check", program, seed, String(strings), port];
+  const args = [...runOf(program), seed, String(strings), port];
   const { code, stdout } = await new Deno.Command(Deno.execPath(), { args }).output();
   assertEquals(code, 0, new TextDecoder().decode(stdout));
 }
