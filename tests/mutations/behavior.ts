@@ -45,6 +45,27 @@ const TERMINAL: readonly Mutation[] = [
     tests: ["terminal_test.ts: delete deletes only"],
   },
   {
+    name: "empty-array",
+    file: "src/server/ingest_routes.ts",
+    before: " && !posted.includes(OPENING_BRACKET)",
+    after: "",
+    tests: ["ingest_routes_test.ts: empty array"],
+  },
+  {
+    name: "unread-columns",
+    file: "src/transfer/mapping.ts",
+    before: "  noteUnread(file, found);\n",
+    after: "",
+    tests: ["bills_test.ts: that no field takes"],
+  },
+  {
+    name: "limit-without-groups",
+    file: "src/query/aggregate.ts",
+    before: "(top ?? limit) !== undefined && groupBy",
+    after: "top !== undefined && groupBy",
+    tests: ["query_routes_test.ts"],
+  },
+  {
     name: "undo-question",
     file: "src/cli/deliveries.ts",
     before: "if (!mayDelete(given, what, isDryRun)) return;",
