@@ -343,6 +343,11 @@ test("keeps and finds texts of all lengths and letters, repeated or not", async 
   await backend.close();
 });
 
+test("says to name a file when a new database in memory is read", async () => {
+  const error = await assertRejects(() => open("", "read"), BackendError, "Name a file");
+  assertEquals(errorCodeOf(error), "TABLES_MISSING");
+});
+
 test("counts costs of one id at other times as others", async (folder) => {
   const backend = await open(folder.file("a.duckdb"));
   const entries = [0, 1, 1, 2].map((at) => costEntry({ entryId: "same", timestamp: NEW_YEAR + at }));

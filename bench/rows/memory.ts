@@ -1,3 +1,4 @@
+import { useDuckdbLibrary } from "../../tests/duckdb_library.ts";
 import { Subject } from "../processes.ts";
 import type { Places } from "../fixtures.ts";
 import type { Family, Measure, Row } from "../row.ts";
@@ -22,9 +23,11 @@ function row(name: string, work: string, peakOf: (places: Places) => Measure): R
   };
 }
 
-const intoSqlite = (places: Places): Measure => async (records) => {
-  const path = await places.file();
-  const { peak } = await places.ingest("system_metrics", records, { connectionString: `sqlite:///${path}` });
+const intoFile = (scheme: "sqlite" | "duckdb") => (places: Places): Measure => async (records) => {
+  if (scheme === "duckdb") await useDuckdbLibrary();
+  const path = await places.file(scheme);
+  const connectionString = `${scheme}:///${path}`;
+  const { peak } = await places.ingest("system_metrics", records, { connectionString });
   Deno.removeSync(path);
   return peak!;
 };
@@ -46,7 +49,8 @@ const migration = (places: Places): Measure => async (records) => {
 export const memoryRows: Family = {
   name: "memory",
   rows: [
-    row("memory-ingest-sqlite", "ingest SystemMetrics, SQLite", intoSqlite),
+    row("memory-ingest-sqlite", "ingest SystemMetrics, SQLite", intoFile("sqlite")),
+    row("memory-ingest-duckdb", "ingest SystemMetrics, DuckDB", intoFile("duckdb")),
     row("memory-ingest-postgresql", "ingest SystemMetrics, PostgreSQL", intoPostgresql),
     row("memory-migrate", "migrate SQLite → PostgreSQL", migration),
   ],

@@ -269,7 +269,7 @@ async function openInstance(driver: DuckdbDriver, path: string, mode: OpenMode):
   const open = (access: string) =>
     driver.get_or_create_from_cache(cache!, path || ":memory:", config(access));
   try {
-    return await open(mode === "read" ? "read_only" : "read_write");
+    return await open(mode === "read" && path !== "" ? "read_only" : "read_write");
   } catch (error) {
     // This process has it open to write: that serves readers as well.
     if (mode === "read" && /different configuration/.test(String(error))) return await open("read_write");
