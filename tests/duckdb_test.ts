@@ -31,6 +31,7 @@ import {
   NEW_YEAR,
   TemporaryFolder,
 } from "./fixtures.ts";
+import { startServer } from "./server.ts";
 
 await useDuckdbLibrary();
 
@@ -158,17 +159,25 @@ test("names --server when another process has the file", async (folder) => {
     assertEquals([code, out], [1, ""]);
     assertMatch(err, /Cannot open a\.duckdb: another process .* add --server URL .*\[FILE_IN_USE\]\n$/);
   }
-  { // A server with a spool ends, too, so that the system can start it again.
-    const serve = ["serve", "--listen", "127.0.0.1:0", "--spool-directory", "spool"];
-    const { code, err } = await openfinops([...serve, ...at], { cwd: folder.path });
-    assertEquals(code, 1);
-    assertMatch(err, /\[FILE_IN_USE\]\n$/);
+  { // A server with a spool starts, and takes records in when it gets the file.
+    await using server = await startServer([...at, "--spool-directory", "spool"], { cwd: folder.path });
+    await server.line((line) => line.includes("another process has the file open"));
+    const body = JSON.stringify([{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n" }]);
+    const headers = { "content-type": "application/json" };
+    const post = async () =>
+      (await server.send("/api/v1/system-metrics", { method: "POST", body, headers })).status;
+    assertEquals(await post(), 503);
+    await backend.close();
+    while (await post() === 503);
+    assertEquals(await server.stop(), 0);
   }
-  await backend.close();
   const { code, out } = await openfinops(["database", "test-connection", ...at, "--format", "json"], {
     cwd: folder.path,
   });
   assertEquals([code, JSON.parse(out).writable], [0, true]);
+  const stored = await open(folder.file("a.duckdb"), "read");
+  assert((await stored.stats()).datasets.system_metrics.rows > 0);
+  await stored.close();
 });
 
 test("can be read by several processes at once", async (folder) => {

@@ -41,8 +41,10 @@ export async function aggregate(
     const start = hasStart ? { start: row[0] as number } : {};
     const first = hasStart ? 1 : 0;
     const group = row.slice(first, groups.length) as (string | null)[];
-    const values = row.slice(groups.length).map((value, i) =>
-      typeof value === "string" ? sumOf(dataset, aggregation.measures[i], value) : value as number | null
+    const values = row.slice(groups.length).map((value) =>
+      typeof value === "string" && value.includes(" ")
+        ? totalOf(value.split(" "))
+        : value as AggregateRow["values"][0]
     );
     return { ...start, group, values };
   });
@@ -70,8 +72,4 @@ export function exactSums(column: string): string[] {
 /** The total of {@linkcode exactSums}. */
 export function totalOf([units, rest]: readonly string[]): string {
   return Decimal.fromParts(BigInt(units), 0n).plus(Decimal.from(rest)).toString();
-}
-
-function sumOf(_: Dataset<unknown>, __: Measure, value: string): string {
-  return value.includes(" ") ? totalOf(value.split(" ")) : value;
 }

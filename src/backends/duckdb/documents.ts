@@ -1,6 +1,7 @@
 import type { DocumentStore, StoredDocument, WriteCondition } from "../backend.ts";
 import type { DuckdbFile } from "./file.ts";
-import { literal, NOW } from "./schema.ts";
+import { literal } from "../sql/select.ts";
+import { NOW } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
 
 /** Documents in a table of their own. */

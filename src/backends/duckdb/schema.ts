@@ -1,6 +1,6 @@
 import { columnOf, type ColumnType, type Dataset, hasTable } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import type { SelectDialect } from "../sql/select.ts";
+import { literal, type SelectDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. Its number is that of the other backends. */
 export const SCHEMA_VERSION = 6;
@@ -85,11 +85,6 @@ export function tieBreaker(dataset: Dataset<unknown>): string {
 
 /** Current time in UTC, as SQL. */
 export const NOW = "epoch_ms(epoch_ms(now()))";
-
-/** Writes a text as SQL. */
-export function literal(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
-}
 
 /** Writes a time as SQL. */
 export function timeLiteral(ms: number): string {

@@ -3,7 +3,8 @@ import { recordBuilder } from "../../records/record_builder.ts";
 import { asFailedBefore, BackendError } from "../../errors.ts";
 import type { DuckdbDriver, Handle } from "./driver.ts";
 import { asBackendError } from "./failures.ts";
-import { literal, TYPES } from "./schema.ts";
+import { literal } from "../sql/select.ts";
+import { TYPES } from "./schema.ts";
 import { CHUNK_ROWS, readVector, writeNulls, writeVector } from "./vectors.ts";
 
 /** The columns of a table as records are appended to it. */

@@ -13,7 +13,8 @@ import {
 import { exactSums, totalOf } from "./aggregate.ts";
 import { writeDocument } from "./documents.ts";
 import type { DuckdbFile } from "./file.ts";
-import { createTable, literal, timeLiteral } from "./schema.ts";
+import { literal } from "../sql/select.ts";
+import { createTable, timeLiteral } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
 
 /** Staged costs in a temporary table of a connection of their own. It ends with the process. */

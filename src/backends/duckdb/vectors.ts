@@ -265,16 +265,14 @@ function readMaps(driver: DuckdbDriver, vector: Handle, count: number): Record<s
   return Array.from({ length: count }, (_, i) => {
     if (valid && (valid[i >> 3] >> (i & 7) & 1) === 0) return {};
     const first = Number(ranges[2 * i]);
+    const end = first + Number(ranges[2 * i + 1]);
     const map: Record<string, string> = {};
-    for (let at = first, end = first + Number(ranges[2 * i + 1]); at < end; at++) {
-      if (keys[at] !== "__proto__") map[keys[at]] = values[at];
+    for (let at = first; at < end; at++) {
       // An assignment to this key would set the prototype.
-      else {Object.defineProperty(map, keys[at], {
-          value: values[at],
-          enumerable: true,
-          configurable: true,
-          writable: true,
-        });}
+      if (keys[at] === "__proto__") {
+        return Object.fromEntries(keys.slice(first, end).map((key, i) => [key, values[first + i]]));
+      }
+      map[keys[at]] = values[at];
     }
     return map;
   });

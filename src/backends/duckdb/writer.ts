@@ -2,7 +2,8 @@ import { idsOf, type Range, StoredPositions } from "../../pipeline/members.ts";
 import type { Batch, Member, WriteResult } from "../../pipeline/sink.ts";
 import { columnOf, type Dataset, type DatasetName, defineDataset, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy } from "../backend.ts";
-import { literal, NOW, timeLiteral, TYPES } from "./schema.ts";
+import { literal } from "../sql/select.ts";
+import { NOW, timeLiteral, TYPES } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
 
 type Fields = Readonly<Record<string, unknown>>;

@@ -16,6 +16,11 @@ export interface SelectDialect {
   boolean(value: boolean): string;
 }
 
+/** Writes a text as standard SQL. */
+export function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
 /** The `WHERE` clause of a query, or nothing where it asks for all. */
 export function whereClause(
   dataset: Dataset<unknown>,

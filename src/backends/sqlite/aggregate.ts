@@ -2,6 +2,7 @@ import { type AggregateRow, type Aggregation, interpolate, type Measure } from "
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
+import { literal } from "../sql/select.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** Source of rows: a table and a condition on it. */
@@ -25,11 +26,6 @@ export function entry(column: string, key: string): string {
   if (/^[^"\\\p{Cc}]+$/u.test(key)) return `json_extract(${column}, ${literal(`$."${key}"`)})`;
   // As a path to the key with escapes would be read differently by different versions.
   return `(SELECT e.value FROM json_each(${column}) AS e WHERE e.key = ${literal(key)})`;
-}
-
-/** Writes a text as SQL. */
-export function literal(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
 }
 
 /** Aggregates the records of a query in SQLite. */

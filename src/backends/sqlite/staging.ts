@@ -15,7 +15,8 @@ import {
   step,
   type Steps,
 } from "../staging.ts";
-import { amountSums, literal, sumOf } from "./aggregate.ts";
+import { literal } from "../sql/select.ts";
+import { amountSums, sumOf } from "./aggregate.ts";
 import type { SqliteDatabase, SqliteValue } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
 import { storedColumns, storedNames } from "./schema.ts";
