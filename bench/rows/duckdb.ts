@@ -37,7 +37,7 @@ const SQLITE: Peer = {
 const PEERS: readonly Peer[] = [
   {
     name: "-bare",
-    against: "`COPY` of bare DuckDB",
+    against: "`read_csv` of bare DuckDB",
     open: (places) => Promise.resolve(byBareDuckdb(places)),
   },
   {
