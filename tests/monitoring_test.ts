@@ -553,6 +553,37 @@ Deno.test("CostObservatory projects spending pro rata over days with data when t
   );
 });
 
+Deno.test("CostObservatory projects no spending when costs ended long ago, as the summary does", async () => {
+  await using costs = new CostObservatory();
+  const november = Date.UTC(2026, 10, 1);
+  await costs.createBudget({
+    budgetId: "b",
+    amount: "100",
+    startTime: november,
+    endTime: november + 30 * DAY,
+  });
+  await costs.addCostEntry(costEntry({ amount: "7", timestamp: november + 2 * DAY }));
+  await costs.flush();
+  const { now } = Date;
+  try {
+    for (
+      const [day, projectedSpend, noForecast] of [
+        [13, "70", undefined], // ten days may be late
+        [14, undefined, "costs end 11 days ago"],
+        [29, undefined, "costs end 26 days ago"],
+      ] as const
+    ) {
+      Date.now = () => november + day * DAY + DAY / 2;
+      const [status] = await costs.getBudgetStatus();
+      assertEquals([status.projectedSpend, status.noForecast], [projectedSpend, noForecast], `day ${day}`);
+      const { currencies: [summary] } = await costs.getCostSummary();
+      if (noForecast) assertEquals(summary.noForecast, noForecast);
+    }
+  } finally {
+    Date.now = now;
+  }
+});
+
 Deno.test("CostObservatory commits costs when monitoring state cannot be read", async () => {
   const backend = memory();
   backend.documents.read = () =>

@@ -117,7 +117,7 @@ export function burnDownChart(budget, { width, now } = {}) {
 
 /** @param {any} budget @param {AbortSignal} signal */
 function budget(budget, signal) {
-  const { name, status, spent, currency, projectedSpend, projectedExhaustion, timeZone } = budget;
+  const { name, status, spent, currency, projectedSpend, projectedExhaustion, noForecast, timeZone } = budget;
   const { labels, left, late, projected, even } = burnDown(budget);
   const other = budget.otherBasis;
   const limit = [" of ", amount(budget.amount, currency), ` ${currency}, `, percent(budget.utilization)];
@@ -142,7 +142,7 @@ function budget(budget, signal) {
     quiet(
       `${day(budget.startTime, timeZone)} to ${day(timeOf(budget.endTime) - 1, timeZone)} (${timeZone}). `,
       ...(projectedSpend === undefined
-        ? ["Too early for a forecast. "]
+        ? [noForecast ? `No forecast: ${noForecast}. ` : "Too early for a forecast. "]
         : ["Forecast ", amount(projectedSpend, currency), ". "]),
       projectedExhaustion !== undefined &&
         `Nothing is left from ${dateTime(projectedExhaustion, timeZone)}. `,

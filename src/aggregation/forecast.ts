@@ -82,7 +82,7 @@ const MIN_DAYS = 14;
 /** The longest part of a period that is forecast: four times the days that are known. */
 const MAX_HORIZON = 4;
 /** Data that ends earlier is not late but has ended. */
-const MAX_LAG_DAYS = 10;
+export const MAX_LAG_DAYS = 10;
 /** The most days of history: six months, for monthly costs. */
 export const HISTORY_DAYS = 185;
 /** In a backtest: the fewest days before, and the most cases. */

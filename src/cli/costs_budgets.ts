@@ -65,6 +65,7 @@ const HEADER = [
   "burnRatePerDay",
   "projectedSpend",
   "projectedExhaustion",
+  "noForecast",
   "crossed",
   "reached",
   "reported",
@@ -77,6 +78,7 @@ function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
     startTime: isoTime(budget.startTime),
     endTime: isoTime(budget.endTime),
     projectedSpend: budget.projectedSpend,
+    noForecast: budget.noForecast,
     projectedExhaustion: projectedExhaustion === undefined ? undefined : isoTime(projectedExhaustion),
     crossed: crossed.map(({ threshold }) => threshold).join(" "),
     reached: reached.join(" "),
@@ -100,12 +102,13 @@ function printTable(found: readonly BudgetStatus[]): void {
         utilization.toFixed(1),
         showMoney(remaining, currency),
         showMoney(burnRatePerDay, currency),
-        budget.projectedSpend === undefined ? "too early" : showMoney(budget.projectedSpend, currency),
+        budget.projectedSpend === undefined ? "–" : showMoney(budget.projectedSpend, currency),
         bucketLabel({ count: 1, unit: "d" }, budget.endTime - 1, budget.timeZone),
       ];
     }),
   ));
-  for (const { budgetId, basis, otherCurrencies, otherBasis, reached, reported } of found) {
+  for (const { budgetId, basis, otherCurrencies, otherBasis, reached, reported, noForecast } of found) {
+    if (noForecast !== undefined) note(`${budgetId}: no forecast: ${noForecast}.`);
     const fallen = reported.filter((threshold) => !reached.includes(threshold));
     if (fallen.length > 0) {
       note(`${budgetId}: ${fallen.join(" %, ")} % was reported; spending is below that now.`);

@@ -1,4 +1,4 @@
-import { endOfCompleteDays, forecastRange } from "../../aggregation/forecast.ts";
+import { endOfCompleteDays, forecastRange, MAX_LAG_DAYS } from "../../aggregation/forecast.ts";
 import { DAY_MS } from "../../records/calendar.ts";
 import { localDay } from "../../records/periods.ts";
 import type { CurrencyTotal } from "../../backends/backend.ts";
@@ -47,9 +47,11 @@ export interface BudgetStatus {
   expectedSpend: string;
   /**
    * Forecast of spending at the end, as in a cost summary; with too few days for one, spending pro rata over the
-   * complete days of the period. Absent where it has none.
+   * complete days of the period. Absent where it has none, or its costs have ended.
    */
   projectedSpend?: string;
+  /** The reason why `projectedSpend` is absent, as in a cost summary; absent also before the period. */
+  noForecast?: string;
   /** Time at which nothing will be left if it goes on like this, in epoch milliseconds; absent where that is after the period. */
   projectedExhaustion?: number;
   /** Basis of the costs that count. */
@@ -143,7 +145,7 @@ function stateOf({ amount }: Budget, spent: Decimal): BudgetState {
 }
 
 /** Late data changes a window for so long. */
-const MAX_LAG_MS = 10 * DAY_MS;
+const MAX_LAG_MS = MAX_LAG_DAYS * DAY_MS;
 
 /** Returns true if spending in a window may still go up: it is not over, or its data may be late. */
 export function mayChange({ start, end }: BudgetWindow, now: number): boolean {
@@ -161,7 +163,7 @@ function outlook(
   },
 ): Pick<
   BudgetStatus,
-  "dataEnd" | "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion"
+  "dataEnd" | "burnRatePerDay" | "expectedSpend" | "projectedSpend" | "projectedExhaustion" | "noForecast"
 > {
   const length = BigInt(end - start);
   const within = (time: number) => Math.min(Math.max(time - start, 0), end - start);
@@ -183,7 +185,11 @@ function outlook(
       known,
     });
   const isForecast = typeof forecast === "object";
-  if (!isForecast && !hasDays) return found; // no day to go by
+  const hasEnded = now < end && localDay(now, timeZone) - localDay(complete, timeZone) > MAX_LAG_DAYS;
+  // Without a day to go by, or with costs that have ended, a projection would be a guess.
+  if (!isForecast && (!hasDays || hasEnded)) {
+    return { ...found, ...(forecast === undefined ? {} : { noForecast: forecast }) };
+  }
   const projected = isForecast
     ? Decimal.from(forecast.total.toPrecision(12))
     : highest(spent, counted.timesFraction(length, elapsed));
