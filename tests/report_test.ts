@@ -63,6 +63,35 @@ Deno.test("A report of an empty range says so", async () => {
   await backend.close();
 });
 
+Deno.test("A report of costs names one baseline in its total and its tables", async () => {
+  const backend = await openBackend({ backend: "sqlite", connectionString: "sqlite://" });
+  const [october, november, december] = [9, 10, 11].map((month) => Date.UTC(2026, month, 1));
+  await write(backend, costEntries, [
+    costEntry({ timestamp: october + 29 * DAY, amount: "100", currency: "USD" }),
+    costEntry({ timestamp: november + DAY, amount: "10", currency: "USD", entryId: "b" }),
+  ]);
+  const { now } = Date;
+  try {
+    Date.now = () => november + 29.5 * DAY;
+    const write = async (startTime: number, endTime: number) =>
+      writeMarkdown(await REPORTS.costs(backend, { ...QUERY, startTime, endTime }));
+    // Costs end on November 2, and October 1 and 2 had none.
+    const part = await write(november, december);
+    assertMatch(part, /\(– against the same days of the period before\)\n/);
+    assertMatch(part, /\| same days before \| change \|.*\n.*\n.*\| 10\.00 \| 100\.0 % \| 0\.00 \| – \|/);
+    // A range that is over is compared as a whole.
+    const whole = await write(november - DAY, november + 2 * DAY);
+    assertMatch(whole, /\(▼ -90\.0 % against the whole period before\)\n/);
+    assertMatch(
+      whole,
+      /\| period before \| change \|.*\n.*\n.*\| 10\.00 \| 100\.0 % \| 100\.00 \| ▼ -90\.0 % \|/,
+    );
+  } finally {
+    Date.now = now;
+    await backend.close();
+  }
+});
+
 Deno.test("openfinops report writes the file that it names, and refuses other formats", async () => {
   using folder = new TemporaryFolder();
   const backend = await openBackend({ connectionString: folder.sqlite("a.db") });

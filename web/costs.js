@@ -185,7 +185,7 @@ function summaryCards(
       card(
         "Month to date",
         ofMonth ? amount(ofMonth.total, currency) : "–",
-        ofMonth && [changeOf(ofMonth.sameDaysChange ?? ofMonth.change), " against the same days"],
+        ofMonth && changeSince(ofMonth),
       ),
       forecastCard("Forecast of the month", ofMonth),
       averageCard(found),
@@ -204,12 +204,16 @@ function summaryCards(
   ];
 }
 
+/** Returns the change, with the name of what it is against: one baseline for a total and its groups. @param {any} row */
+function changeSince({ sameDaysTotal, sameDaysChange, change }) {
+  return sameDaysTotal === undefined
+    ? [changeOf(change), " against the whole period before"]
+    : [changeOf(sameDaysChange), " against the same days of the period before"];
+}
+
 /** @param {any} found A summary of one currency. */
 export const totalCard = (found) =>
-  card(`Total, ${nameOfMoney(found)}`, amount(found.total, found.currency), [
-    changeOf(found.sameDaysChange ?? found.change),
-    " against the period before",
-  ]);
+  card(`Total, ${nameOfMoney(found)}`, amount(found.total, found.currency), changeSince(found));
 
 /** @param {string} title @param {any} found */
 export function forecastCard(title, { currency, forecast, noForecast = "no costs" } = {}) {
@@ -312,7 +316,8 @@ function series({ state, signal, go }, /** @type {any} */ { found, series }) {
 export function ranked({ state, to }, found, breakdown = found?.breakdowns[0]) {
   if (!found) return empty("No groups.");
   const colors = colorsOf(found);
-  const { currency } = found;
+  const { currency, sameDaysTotal } = found;
+  const before = sameDaysTotal === undefined ? "period before" : "same days before";
   const hrefOf = (/** @type {any} */ { group }) =>
     to({ where: [...new Set([...state.where, condition(state.by, Object.values(group)[0])])] });
   return table(`Costs by ${state.by} in ${nameOfMoney(found)}`, breakdown?.rows ?? [], [
@@ -323,8 +328,8 @@ export function ranked({ state, to }, found, breakdown = found?.breakdowns[0]) {
     num("total", (row) => amount(row.total, currency)),
     num("share", (row) => percent(row.share)),
     wide.text("", (row) => shareBar(row.share, `s${colors.get(groupName(row)) ?? 0}`)),
-    wide.num("period before", (row) => amount(row.sameDaysTotal ?? row.previousTotal ?? "0", currency)),
-    num("change", (row) => changeOf(row.sameDaysTotal === undefined ? row.change : row.sameDaysChange)),
+    wide.num(before, (row) => amount(row.sameDaysTotal ?? row.previousTotal ?? "0", currency)),
+    num("change", (row) => changeOf(sameDaysTotal === undefined ? row.change : row.sameDaysChange)),
     wide.num("costs", (row) => count(row.count)),
   ]);
 }
