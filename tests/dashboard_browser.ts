@@ -305,7 +305,7 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     await goTo(page, `${base}#/costs?range=2020-01`);
     assertMatch(
       await page.locator("main").innerText(),
-      /No costs in this range\.\s+openfinops database import costs FILE/,
+      /No costs in this range\. Run openfinops database import costs FILE\./,
     );
     server.kill("SIGTERM");
     await server.status;

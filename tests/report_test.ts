@@ -54,9 +54,10 @@ Deno.test("A report of an empty range says so", async () => {
   const backend = await openBackend({ backend: "sqlite", connectionString: "sqlite://" });
   const query = { ...QUERY, startTime: NEW_YEAR, endTime: NEW_YEAR + DAY };
   for (const [name, report] of Object.entries(REPORTS)) {
+    // One sentence says what is missing and one what to run: no bare title, no bare command.
     assertMatch(
       writeMarkdown(await report(backend, query)),
-      /\nNo (costs|metrics|usage) in this range/,
+      /^# .+\n\n.+UTC\.\n\n## .+\n\nNo (costs|metrics|usage) in this range\. Run `openfinops (collect|database import) .+`\.\n$/,
       name,
     );
   }

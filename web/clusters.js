@@ -30,6 +30,8 @@ import {
 
 /** @import { Context, Links, Page } from "./main.js" */
 
+/** Command that brings metrics. */
+export const COLLECT = "openfinops collect --duration 10s --cost-per-hour 2.50";
 /** Nodes of a heatmap that are shown at once. */
 const MAX_NODES = 200;
 
@@ -82,7 +84,7 @@ async function clusterCards(context, /** @type {any} */ { clusters, at }) {
     const { datasets } = await ask("views/data");
     const newest = datasetsOf(datasets).find(({ dataset }) => dataset === "system_metrics")?.newest;
     if (newest === undefined) {
-      return empty("No metrics yet.", "openfinops collect --duration 10s --cost-per-hour 2.50");
+      return empty("No metrics yet.", COLLECT);
     }
     const when = dateTime(newest, state.zone);
     const show = () => go({ more: { ...state.more, at: new Date(timeOf(newest)).toISOString() } });
@@ -192,7 +194,7 @@ export function idle(context, { devices, totals }) {
 
 /** @param {Links} context */
 export function nodes(context, /** @type {any} */ { nodes = [], at }) {
-  if (nodes.length === 0) return empty("No nodes.", "openfinops alerts clusters");
+  if (nodes.length === 0) return empty("No nodes.", COLLECT);
   const now = timeOf(at);
   return table("Nodes", nodes, [
     nodeColumn(context),

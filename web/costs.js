@@ -42,6 +42,8 @@ import {
 
 /** @import { Context, Links, Page } from "./main.js" */
 
+/** Command that brings costs. */
+export const IMPORT = "openfinops database import costs FILE";
 const TOP = 8;
 const ENTRIES = 50;
 /** Fields that most bills have. Keys of tags come from the entries. */
@@ -163,7 +165,7 @@ function summaryCards(
   if (!found) {
     return state.where.length > 0
       ? empty("No costs match these filters in this range.")
-      : empty("No costs in this range.", "openfinops database import costs FILE");
+      : empty("No costs in this range.", IMPORT);
   }
   const { currency } = found;
   const isSame = (/** @type {any} */ row) => nameOfMoney(row) === nameOfMoney(found);

@@ -95,7 +95,7 @@ export const big = (value) => h("span", { title: count(value) }, short(value));
 
 /** A state without data: what is absent, and the next command. @param {string} text @param {string} [command] */
 export const empty = (text, command) =>
-  h("div", { class: "empty" }, h("p", {}, text), command && h("p", {}, code(command)));
+  h("div", { class: "empty" }, h("p", {}, text, command && [" Run ", code(command), "."]));
 
 /** @param {unknown} error */
 function failure(error) {

@@ -19,12 +19,20 @@ import { devicesView } from "../views/devices.ts";
 import { modelsView } from "../views/models.ts";
 import { burnDown, burnDownChart } from "../../web/budgets.js";
 import { lines as lineChart, stackedBars } from "../../web/charts.js";
-import { clusterCard, heat, idle, nodes, services } from "../../web/clusters.js";
-import { averageCard, costSeries, forecastCard, nameOfMoney, ranked, totalCard } from "../../web/costs.js";
+import { clusterCard, COLLECT, heat, idle, nodes, services } from "../../web/clusters.js";
+import {
+  averageCard,
+  costSeries,
+  forecastCard,
+  IMPORT,
+  nameOfMoney,
+  ranked,
+  totalCard,
+} from "../../web/costs.js";
 import { bucketLabel, day, groupName } from "../../web/format.js";
 import { models, ownTable, tags, tokenSeries, totals, unpriced } from "../../web/models.js";
 import { bucketOf } from "../../web/state.js";
-import { amount, badge, cards, num, table, text } from "../../web/ui.js";
+import { amount, badge, cards, empty, num, table, text } from "../../web/ui.js";
 import { type Report, type Tree, withBars } from "./document.ts";
 
 /** Question of a report. */
@@ -99,7 +107,7 @@ async function costReport(backend: Backend, query: ReportQuery): Promise<Report>
     );
     return { title: name, content: [shown, chart, ...tables] };
   });
-  if (parts.length === 0) parts.push({ title: "Costs", content: ["p", {}, "No costs in this range."] });
+  if (parts.length === 0) parts.push({ title: "Costs", content: empty("No costs in this range.", IMPORT) });
   parts.push(...await budgetParts(backend, query), ...await anomalyParts(backend, query));
   return titled("Costs", query, parts);
 }
@@ -160,9 +168,13 @@ async function clusterReport(backend: Backend, query: ReportQuery): Promise<Repo
   const names = new Set(health.nodes.map(({ nodeId }) => nodeId));
   const ofNodes = costs.filter(({ group }) => names.has(group!.resourceId!));
   const parts: Parts = [
-    { title: "Clusters", content: cards(health.clusters.map(clusterCard)) },
-    { title: "Load", content: await loadChart(backend, query) },
-    { title: "Nodes", content: nodes(context, health) },
+    ...(health.clusters.length === 0
+      ? [{ title: "Clusters", content: empty("No metrics in this range.", COLLECT) }]
+      : [
+        { title: "Clusters", content: cards(health.clusters.map(clusterCard)) },
+        { title: "Load", content: await loadChart(backend, query) },
+        { title: "Nodes", content: nodes(context, health) },
+      ]),
   ];
   if (ofNodes.length > 0) parts.push({ title: "Costs of nodes", content: costTable(ofNodes) });
   if (devices.devices.length > 0) {
@@ -231,6 +243,9 @@ async function modelReport(backend: Backend, query: ReportQuery): Promise<Report
   const { startTime, endTime, timeZone, by } = query;
   const range = { startTime, endTime, timeZone };
   const view = await modelsView(backend, { ...range, by });
+  if (view.models.length === 0) {
+    return titled("Language models", query, [{ title: "Usage", content: totals(view) }]);
+  }
   const allocation = await allocateCosts(backend, { ...range, by: "model" });
   const bucket = bucketOf(query);
   const fields = { inputTokens: ["sum"], outputTokens: ["sum"] };
