@@ -17,7 +17,7 @@ import { readFocusRows } from "../src/transfer/focus_documents.ts";
 import { importCosts } from "../src/transfer/import_costs.ts";
 import type { CostFile } from "../src/transfer/import_options.ts";
 import type { RecordedDelivery } from "../src/transfer/recorded_delivery.ts";
-import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
@@ -225,10 +225,69 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     ]);
     const refused = () =>
       importText(backend, HEADER.replace(",currency", "") + "2026-01-03,r,c,1\n", { set });
-    await assertRejects(refused, TransferError, "or --source NAME if");
+    await assertRejects(refused, TransferError, "or with --source NAME if");
     await importText(backend, text("3"), { set, onNote, source: "other" });
     await importText(backend, text("4"), { set, onNote, source: "other" });
     assertEquals([notes.length, await totals(backend)], [1, { USD: "60" }]);
+  });
+
+  /** Thirty charges of a host on the days of a month, from one on. */
+  const charges = (from: number, amount = "1") =>
+    HEADER + Array.from({ length: 30 }, (_, i) => row(i + 1, amount, `host-${from + i}`)).join("");
+
+  test("does not replace other charges of the same number and days", async (backend) => {
+    await importText(backend, charges(0));
+    const other = () => importText(backend, charges(1_000));
+    await assertRejects(other, TransferError, "most of the charges that are there are not in it");
+    assertEquals(await totals(backend), { USD: "30" });
+    const { delivery } = await importText(backend, charges(0, "2"));
+    assertEquals(delivery?.replaced, 30);
+    await importText(backend, charges(1_000), { append: true });
+    const both = charges(0, "3") + charges(1_000, "3").replace(HEADER, "");
+    assertEquals((await importText(backend, both)).delivery?.replaced, 60);
+    assertEquals(await totals(backend), { USD: "180" });
+  });
+
+  test("tells of charges that count twice, and does not offer that", async (backend) => {
+    const notes: string[] = [];
+    const onNote = (note: string) => notes.push(note);
+    const set = { description: "first" };
+    await importText(backend, charges(0), { set, onNote });
+    const part = charges(0, "2").split("\n").slice(0, 20).join("\n") + "\n";
+    const error = await assertRejects(
+      () => importText(backend, part, { set }),
+      TransferError,
+    ) as TransferError;
+    assert(!error.message.includes("--append"), error.message);
+    const { delivery } = await importText(backend, part, { set, append: true, onNote });
+    assertEquals(notes, [
+      "csv:description=first had most of these charges of 2026-01 already: they count twice now. To take this " +
+      `import back, run "openfinops database deliveries undo ${delivery!.id}"`,
+    ]);
+    await importText(backend, charges(0), { set: { description: "second" }, onNote });
+    assertMatch(
+      notes[1],
+      /^the source csv:description=first has nearly the same charges of 2026-01 as csv:desc/,
+    );
+    await importText(backend, charges(1_000), { set: { description: "third" }, onNote });
+    assertEquals(notes.length, 2);
+  });
+
+  test("names the option that makes one period of a month of another time zone", async (backend) => {
+    const notes: string[] = [];
+    const options = { timeZone: "Europe/Berlin", onNote: (note: string) => notes.push(note) };
+    const month = (name: string) => charges(0).replaceAll("2026-01", name);
+    await importText(backend, month("2026-06"), options);
+    assertMatch(notes[0], /in more than one month of UTC.* with --set billingPeriodStart=2026-06-01$/);
+    const next = () => importText(backend, month("2026-07"), options);
+    await assertRejects(
+      next,
+      TransferError,
+      "or with --set billingPeriodStart=2026-07-01 if they are one month",
+    );
+    await importText(backend, month("2026-07"), { ...options, set: { billingPeriodStart: "2026-07-01" } });
+    assertEquals(await totals(backend), { USD: "60" });
+    assertEquals(notes.length, 1);
   });
 
   test("names the day when one time is not covered", async (backend) => {

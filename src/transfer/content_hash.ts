@@ -5,6 +5,16 @@ import { positionOf } from "../records/dataset.ts";
 /** A hash of 128 bits, as four numbers of 32 bits. */
 export type Hash = Uint32Array;
 
+/** Fields that vendors do not restate. */
+const CHARGE_FIELDS = [
+  "timestamp",
+  "resourceId",
+  "subAccountId",
+  "serviceName",
+  "skuId",
+  "consumedQuantity",
+] as const;
+
 /**
  * Hashes the content of costs: the same for the same values, in any order of fields and of keys in maps, which validation
  * has sorted. MurmurHash3 (x86, 128 bits) over the UTF-16 code units takes a sixth of the time of SHA-256 over JSON. It is not
@@ -13,6 +23,7 @@ export type Hash = Uint32Array;
 export class ContentHash {
   /** The hash of the last row. */
   readonly value: Hash = new Uint32Array(4);
+  readonly #charge: Hash = new Uint32Array(4);
   #words = new Int32Array(1_024);
   #length = 0;
 
@@ -32,6 +43,14 @@ export class ContentHash {
     else for (const { field } of costEntries.columns) this.#field(field, values[field]);
     murmur(this.#words, this.#length, this.value);
     return this.value;
+  }
+
+  /** Hashes what remains of a charge when it is delivered again with other amounts, tags or invoices: 32 bits. */
+  chargeOf(cost: CostEntry): number {
+    this.#length = 0;
+    for (const field of CHARGE_FIELDS) this.#field(field, cost[field]);
+    murmur(this.#words, this.#length, this.#charge);
+    return this.#charge[0];
   }
 
   #field(field: string, value: unknown): void {

@@ -20,8 +20,12 @@ import {
   type DeliveryTotal,
   judge,
   type LivePart,
+  monthNotes,
   refusalOf,
-  replacementNote,
+  type RelatedPart,
+  repetitionNotes,
+  replacementNotes,
+  resemblanceNotes,
   totalsOf,
   type Verdict,
 } from "./delivery_verdict.ts";
@@ -56,6 +60,8 @@ interface Given extends DeliveryOptions {
   readonly files: readonly string[];
   /** Billing periods that their issuers closed, as `periodOf()` names them. */
   readonly closed: ReadonlySet<string>;
+  /** Zone of times without one. */
+  readonly timeZone?: string;
 }
 
 /** File that a row is from. */
@@ -76,7 +82,9 @@ export class Delivery implements Publication {
   readonly #hash = new ContentHash();
   readonly #parts: StagedParts;
   #deliveries = new Map<string, RecordedDelivery>();
-  #related: Omit<LivePart, "state">[] = [];
+  #related: RelatedPart[] = [];
+  /** Parts of other sources. */
+  #others: RelatedPart[] = [];
   #verdicts: Verdict[] = [];
   #totals: DeliveryTotal[] = [];
   #rows = 0;
@@ -108,9 +116,19 @@ export class Delivery implements Publication {
     return this.#verdicts.reduce((sum, { part, fate }) => fate === "known" ? sum + part.rows : sum, 0);
   }
 
-  /** Warning about costs of another vendor that were imported with the same constants; undefined if there are none. */
-  get replacementNote(): string | undefined {
-    return this.#given.source === undefined ? replacementNote(this.#verdicts) : undefined;
+  /** What the user may not have meant. */
+  get notes(): string[] {
+    const isUnnamed = this.#given.source === undefined;
+    return [
+      ...(isUnnamed ? replacementNotes(this.#verdicts) : []),
+      ...repetitionNotes(this.#verdicts, this.id),
+      ...(this.#isZoned ? monthNotes(this.#verdicts, this.id) : []),
+      ...(isUnnamed ? resemblanceNotes(this.#verdicts, this.#others) : []),
+    ];
+  }
+
+  get #isZoned(): boolean {
+    return (this.#given.timeZone ?? "UTC") !== "UTC";
   }
 
   /** Completes a record: id, source, delivery and the fields of staging. */
@@ -123,7 +141,7 @@ export class Delivery implements Publication {
     if (isHashed) cost.entryId = `row-${hexOf(hash)}${this.#given.append ? `@${this.id}` : ""}`;
     if (isDelivered) cost.deliveryId = this.id;
     else this.#hasLooseRows = true;
-    cost.stagedPart = isDelivered ? this.#parts.count(cost, hash) : NO_PART;
+    cost.stagedPart = isDelivered ? this.#parts.count(cost, hash, this.#hash.chargeOf(cost)) : NO_PART;
     cost.stagedAt = this.#rows++;
     cost.isHashed = isHashed;
   }
@@ -134,16 +152,18 @@ export class Delivery implements Publication {
    * @throws {TransferError} With the stored costs and the possible options.
    */
   assertAccepted(): void {
-    const refusal = refusalOf(this.#verdicts);
+    const refusal = refusalOf(this.#verdicts, this.#isZoned);
     if (refusal) throw refusal;
   }
 
   related(documents: readonly StoredDocument[]): DeliveredPart[] {
     this.#deliveries = new Map(documents.map(({ id, body }) => [id, body as RecordedDelivery]));
     this.#isPublished = this.#deliveries.has(this.id);
-    this.#related = [...this.#deliveries].flatMap(([id, { parts }]) =>
-      parts.flatMap((part, index) => part.ended || !this.#parts.get(part) ? [] : [{ id, index, part }])
+    const live = [...this.#deliveries].flatMap(([id, { parts }]) =>
+      parts.flatMap((part, index) => part.ended ? [] : [{ id, index, part }])
     );
+    this.#related = live.filter(({ part }) => this.#parts.get(part));
+    this.#others = live.filter(({ part }) => !this.#parts.get(part));
     return this.#related.map(({ id, part }) => asDelivered(id, part));
   }
 
@@ -185,10 +205,8 @@ export class Delivery implements Publication {
     for (const { id, index, state } of ended) {
       const { parts, ...delivery } = changed.get(id) ?? this.#deliveries.get(id)!;
       const by = state.rows === 0 ? "deleted" : this.id;
-      changed.set(id, {
-        ...delivery,
-        parts: parts.with(index, { ...parts[index], ended: { at, by, ...who } }),
-      });
+      const { sample: _, ...part } = parts[index];
+      changed.set(id, { ...delivery, parts: parts.with(index, { ...part, ended: { at, by, ...who } }) });
     }
     if (inserted.length > 0) {
       const parts = inserted.map((part) => recordOf(part, after.get(part.number)));

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import type { PartState } from "../backends/staging.ts";
+import { monthAfter, type PartState } from "../backends/staging.ts";
+import { HOUR_MS } from "../records/calendar.ts";
+import { ChargeSample } from "./charge_sample.ts";
 import { addHash, hashOf, hexOf } from "./content_hash.ts";
 import { isUnnamed } from "./cost_sources.ts";
 import { money, periodName, type RecordedPart, sumOf, things } from "./recorded_delivery.ts";
@@ -13,6 +15,13 @@ import { isoTime } from "./values.ts";
 
 /** Share of the rows that a delivery must have to replace an earlier one by itself. */
 const ENOUGH_ROWS = 0.9;
+/** Share of charges that count as most of them. */
+const MOST = 0.5;
+/** Share of charges above which two deliveries are likely to be of the same costs. */
+const NEARLY_ALL = 0.9;
+
+/** The largest difference of a time zone to UTC. */
+const MOST_OFFSET_MS = 14 * HOUR_MS;
 
 /** Total of a currency in a billing period of a source, before and after an import. */
 export interface DeliveryTotal {
@@ -29,11 +38,15 @@ export interface DeliveryTotal {
 }
 
 /** A part of an earlier delivery. */
-export interface LivePart {
+export interface RelatedPart {
   readonly id: string;
   /** Its place in the document of the delivery. */
   readonly index: number;
   readonly part: RecordedPart;
+}
+
+/** A part of an earlier delivery, of the same source and billing period. */
+export interface LivePart extends RelatedPart {
   /** Its rows that are there. */
   readonly state: PartState;
 }
@@ -85,7 +98,32 @@ function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | u
     const span = first === last ? isoTime(first).slice(0, 10) : `${isoTime(first)} to ${isoTime(last)}`;
     return `its charges do not cover ${span}`;
   }
-  return part.rows < ENOUGH_ROWS * rowsOf(live) ? "it has less than 90 % of the rows" : undefined;
+  if (part.rows < ENOUGH_ROWS * rowsOf(live)) return "it has less than 90 % of the rows";
+  const kept = keptShare(part, live);
+  return kept !== undefined && kept < MOST ? "most of the charges that are there are not in it" : undefined;
+}
+
+/** Share of the stored charges that a part has, by rows; undefined if their samples do not tell. */
+function keptShare({ sample }: StagedPart, live: readonly LivePart[]): number | undefined {
+  let rows = 0;
+  let kept = 0;
+  for (const { part, state } of live) {
+    const share = sampleOf(part).shareIn(sample);
+    if (share === undefined) continue;
+    rows += state.rows;
+    kept += share * state.rows;
+  }
+  return rows === 0 ? undefined : kept / rows;
+}
+
+/** True if most charges of a part are there already. */
+function isRepeated({ part, live }: Verdict): boolean {
+  const shares = live.map((each) => part.sample.shareIn(sampleOf(each.part)) ?? 0);
+  return shares.reduce((sum, share) => sum + share, 0) >= MOST;
+}
+
+function sampleOf({ sample = "" }: RecordedPart): ChargeSample {
+  return ChargeSample.parse(sample);
 }
 
 /**
@@ -110,34 +148,107 @@ export function totalsOf({ part, live, fate }: Verdict, after?: PartState): Deli
   }));
 }
 
-/** Error of a delivery of which a part is refused; undefined if none is. */
-export function refusalOf(verdicts: readonly Verdict[]): TransferError | undefined {
+/**
+ * Error of a delivery of which a part is refused; undefined if none is.
+ *
+ * @param isZoned True if the times are those of a time zone.
+ */
+export function refusalOf(verdicts: readonly Verdict[], isZoned: boolean): TransferError | undefined {
   const [first, ...others] = verdicts.filter(({ fate }) => fate === "refused");
   if (first === undefined) return undefined;
   const { part, live, reason } = first;
   const there = money(sumOf(live.map(({ state }) => state.totals)));
+  const option = isZoned ? monthOption(verdicts) : undefined;
+  const ways = [
+    "all files of the period in one command",
+    "with --replace to delete what is there",
+    ...(isRepeated(first) ? [] : ["with --append to add to it"]),
+    "with --source NAME if the files are those of another vendor",
+    ...(option === undefined ? [] : [`with ${option} if they are one month of their time zone`]),
+  ];
   return new TransferError(
     `Cannot import: ${part.source} has ${things(rowsOf(live))} of ${
       periodName(part.period)
     } already (${there}), ` +
       `this import has ${things(part.rows)} (${money(part.totals.toRecord())}), and ${reason}${
         more(others)
-      }. ` +
-      "Nothing was stored. Import all files of the period in one command, or pass --replace to delete what is " +
-      "there, or --append to add to it, or --source NAME if the files are those of another vendor.",
+      }. Nothing was stored. Import ${ways.join(", or ")}.`,
     { code: "DELIVERY_REFUSED" },
   );
 }
 
-/** Warning about costs of another vendor that were imported with the same constants; undefined if there are none. */
-export function replacementNote(verdicts: readonly Verdict[]): string | undefined {
-  const [first, ...others] = verdicts.filter(({ part, fate }) =>
-    fate === "replace" && isUnnamed(part.source)
+/** Names the option that makes one billing period of a month of another time zone; undefined if there is no such month. */
+function monthOption(verdicts: readonly Verdict[]): string | undefined {
+  if (!verdicts.some(({ part }) => isEdge(part))) return undefined;
+  const [{ part }] = verdicts.toSorted((a, b) => b.part.rows - a.part.rows);
+  return `--set billingPeriodStart=${isoTime(part.period).slice(0, 10)}`;
+}
+
+/** Warns of a month of another time zone than UTC, which became two billing periods. */
+export function monthNotes(verdicts: readonly Verdict[], id: string): string[] {
+  const added = verdicts.filter(({ fate }) => fate !== "known");
+  const option = added.length > 1 ? monthOption(added) : undefined;
+  if (option === undefined) return [];
+  return [
+    "the charges are in more than one month of UTC. If they are one month of their time zone, run " +
+    `"openfinops database deliveries undo ${id}", and import them with ${option}`,
+  ];
+}
+
+/** True if all rows are in the first or last hours of their month, as those of a neighbor in another time zone. */
+function isEdge({ period, first, last }: StagedPart): boolean {
+  return last < period + MOST_OFFSET_MS || first >= monthAfter(period) - MOST_OFFSET_MS;
+}
+
+/** Warns of costs of another vendor that were imported with the same constants. */
+export function replacementNotes(verdicts: readonly Verdict[]): string[] {
+  const replaced = verdicts.filter(({ part, fate }) => fate === "replace" && isUnnamed(part.source));
+  return noteOf(
+    replaced,
+    ({ part: { source, period } }, others) =>
+      `replaced what the source ${source} had of ${periodName(period)}${others}. ` +
+      "A file of another vendor needs a source of its own (--source NAME)",
   );
-  if (first === undefined) return undefined;
-  const { source, period } = first.part;
-  return `replaced what the source ${source} had of ${periodName(period)}${more(others)}. ` +
-    "A file of another vendor needs a source of its own (--source NAME)";
+}
+
+/** Warns of rows that were added although they are there. */
+export function repetitionNotes(verdicts: readonly Verdict[], id: string): string[] {
+  const repeated = verdicts.filter((verdict) => verdict.fate === "append" && isRepeated(verdict));
+  return noteOf(
+    repeated,
+    ({ part: { source, period } }, others) =>
+      `${source} had most of these charges of ${
+        periodName(period)
+      }${others} already: they count twice now. ` +
+      `To take this import back, run "openfinops database deliveries undo ${id}"`,
+  );
+}
+
+/** Warns of costs that another source has already, as when a constant was corrected. */
+export function resemblanceNotes(verdicts: readonly Verdict[], stored: readonly RelatedPart[]): string[] {
+  const pairs = verdicts.flatMap(({ part, fate }) => {
+    const twin = fate !== "new" ? undefined : stored.find((one) => isAlike(part, one.part));
+    return twin ? [{ part, twin }] : [];
+  });
+  return noteOf(
+    pairs,
+    ({ part: { source, period }, twin }, others) =>
+      `the source ${twin.part.source} has nearly the same charges of ${
+        periodName(period)
+      }${others} as ${source}. ` +
+      `If this import corrects them, they count twice: run "openfinops database deliveries undo ${twin.id}"`,
+  );
+}
+
+function isAlike({ period, sample }: StagedPart, stored: RecordedPart): boolean {
+  if (stored.period !== period) return false;
+  const other = sampleOf(stored);
+  return [sample.shareIn(other), other.shareIn(sample)].every((share = 0) => share >= NEARLY_ALL);
+}
+
+/** A note about the first of some parts, with the number of the others. */
+function noteOf<T>([first, ...others]: readonly T[], write: (first: T, others: string) => string): string[] {
+  return first === undefined ? [] : [write(first, more(others))];
 }
 
 function rowsOf(live: readonly LivePart[]): number {

@@ -122,7 +122,7 @@ async function publish(
   if (delivery.rows > 0) {
     report.delivery = { id: delivery.id, replaced, different, totals: delivery.totals };
   }
-  if (delivery.replacementNote) options.onNote?.(delivery.replacementNote);
+  for (const note of delivery.notes) options.onNote?.(note);
   options.onDelivered?.(report);
   if (clash) throw clashError(clash, { report, options });
   return report;

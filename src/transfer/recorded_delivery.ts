@@ -16,6 +16,8 @@ export interface RecordedPart {
   readonly rows: number;
   /** Sum of the hashes of the rows: the same for the same rows in any order. */
   readonly digest: string;
+  /** A `ChargeSample`; none in deliveries of older versions, and of rows that are gone. */
+  readonly sample?: string;
   readonly first: number;
   readonly last: number;
   readonly totals: Totals;

@@ -6,6 +6,7 @@
 import { monthAfter, type PartState } from "../backends/staging.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import { Sums } from "../records/sums.ts";
+import { ChargeSample } from "./charge_sample.ts";
 import { addHash, type Hash, hexOf } from "./content_hash.ts";
 import { periodOf } from "./focus_documents.ts";
 import { nameOf, type RecordedPart } from "./recorded_delivery.ts";
@@ -21,6 +22,7 @@ export interface StagedPart {
   readonly period: number;
   rows: number;
   readonly digest: Hash;
+  readonly sample: ChargeSample;
   first: number;
   last: number;
   readonly totals: Sums;
@@ -51,12 +53,18 @@ export class StagedParts {
     return this.#parts.values();
   }
 
-  /** Counts a row in its part; returns the number of the part. */
-  count(cost: CostEntry, hash: Hash): number {
+  /**
+   * Counts a row in its part; returns the number of the part.
+   *
+   * @param hash Hash of its content.
+   * @param charge Hash of its charge.
+   */
+  count(cost: CostEntry, hash: Hash, charge: number): number {
     const { timestamp, currency, amount, billingPeriodStart, invoiceIssuerName, focus } = cost;
     const part = this.#partOf(cost.source!, billingPeriodStart ?? this.#monthOf(timestamp));
     part.rows++;
     addHash(part.digest, hash);
+    part.sample.add(charge);
     part.first = Math.min(part.first, timestamp);
     part.last = Math.max(part.last, timestamp);
     part.totals.add(currency, amount);
@@ -94,6 +102,7 @@ export class StagedParts {
       number: this.#parts.size,
       rows: 0,
       digest: new Uint32Array(4),
+      sample: new ChargeSample(),
       first: Infinity,
       last: -Infinity,
       totals: new Sums(),
@@ -107,13 +116,14 @@ export class StagedParts {
 
 /** The part as the document of its delivery records it. */
 export function recordOf(part: StagedPart, after: PartState | undefined): RecordedPart {
-  const { source, period, rows, digest, first, last, isClosed } = part;
+  const { source, period, rows, digest, sample, first, last, isClosed } = part;
   return {
     source,
     period,
     delivered: rows,
     rows: after?.rows ?? rows,
     digest: hexOf(digest),
+    sample: String(sample),
     first,
     last,
     totals: after?.totals ?? part.totals.toRecord(),

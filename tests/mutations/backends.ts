@@ -213,6 +213,20 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["deliveries_test.ts: whose costs were deleted"],
   },
   {
+    name: "delivery-other-charges",
+    file: "src/transfer/delivery_verdict.ts",
+    before: "kept !== undefined && kept < MOST",
+    after: "kept === 2",
+    tests: ["deliveries_test.ts: other charges of the same number"],
+  },
+  {
+    name: "delivery-sample-limit",
+    file: "src/transfer/charge_sample.ts",
+    before: "Math.min(this.#limit, other.#limit)",
+    after: "this.#limit",
+    tests: ["charge_sample_test.ts"],
+  },
+  {
     name: "deferred-blames-no-record",
     file: "src/backends/deferred_backend.ts",
     before: "throw asFailedBefore(error);",

@@ -1,0 +1,49 @@
+/** Charges that are sampled. */
+const SIZE = 256;
+/** The least number of sampled charges that says anything. */
+const ENOUGH = 8;
+
+/**
+ * A sample of the charges of a delivery: the smallest hashes that differ. It is the same for the same charges in any order, and
+ * two of them tell which share of the charges of one delivery another has (bottom-k sketch). It takes 2 KiB for any number of rows.
+ */
+export class ChargeSample {
+  /** Hashes in ascending order. */
+  readonly #hashes: number[] = [];
+
+  /** Reads a sample that {@linkcode ChargeSample.toString} wrote. */
+  static parse(text: string): ChargeSample {
+    const sample = new ChargeSample();
+    for (let at = 0; at < text.length; at += 8) sample.add(parseInt(text.slice(at, at + 8), 16));
+    return sample;
+  }
+
+  /** Adds the hash of a charge, of 32 bits. */
+  add(hash: number): void {
+    const hashes = this.#hashes;
+    if (hashes.length === SIZE && hash >= hashes[SIZE - 1]) return;
+    let at = hashes.length;
+    while (at > 0 && hashes[at - 1] >= hash) at--;
+    if (hashes[at] === hash) return;
+    hashes.splice(at, 0, hash);
+    if (hashes.length > SIZE) hashes.pop();
+  }
+
+  /** Share of these charges that another delivery has, from 0 to 1; undefined where the samples are too small to tell. */
+  shareIn(other: ChargeSample): number | undefined {
+    const most = Math.min(this.#limit, other.#limit);
+    const sampled = this.#hashes.filter((hash) => hash <= most);
+    if (sampled.length < ENOUGH) return undefined;
+    const found = new Set(other.#hashes);
+    return sampled.filter((hash) => found.has(hash)).length / sampled.length;
+  }
+
+  /** All hashes up to this one are in the sample. */
+  get #limit(): number {
+    return this.#hashes.length < SIZE ? Infinity : this.#hashes[SIZE - 1];
+  }
+
+  toString(): string {
+    return this.#hashes.map((hash) => hash.toString(16).padStart(8, "0")).join("");
+  }
+}
