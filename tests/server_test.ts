@@ -123,6 +123,12 @@ Deno.test("serve answers a client that sends more than the limit before it has s
   assertEquals((await server.send("/wait")).status, 200);
 });
 
+Deno.test("serve refuses a request that names two hosts", async () => {
+  await using server = await openServer({}, { routes: testRoutes() });
+  const head = "GET /wait HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+  assertMatch(await talk(server.url, [head]), /^HTTP\/1\.1 400 /);
+});
+
 Deno.test("serve tells nothing of an unexpected error, and reports it to its log", async () => {
   const failures: unknown[] = [];
   await using server = await openServer({}, {

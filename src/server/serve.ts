@@ -271,7 +271,7 @@ function asRequest(incoming: IncomingMessage, signal: AbortSignal): Request | un
     for (let i = 0; i < rawHeaders.length; i += 2) headers.push([rawHeaders[i], rawHeaders[i + 1]]);
     // A target such as `//host` must not become another host.
     const hosts = headers.filter(([name]) => name.toLowerCase() === "host").map(([, host]) => host);
-    const url = new URL(`http://${hosts.join() || "localhost"}`);
+    const url = new URL(`http://${hosts.join(" ") || "localhost"}`); // two are not valid
     const target = incoming.url ?? "/";
     if (!target.startsWith("/")) return undefined;
     return new Request(`${url.origin}${target}`, { method: incoming.method, headers, signal });
