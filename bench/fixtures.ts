@@ -130,7 +130,7 @@ export class Places implements AsyncDisposable {
     return path;
   }
 
-  /** The connection string of a file or a database with so many records; made once. Chunks of TimescaleDB are compressed. */
+  /** The connection string of a file or a database with so many records; made once. Compresses TimescaleDB. */
   filled(
     name: "sqlite" | "duckdb" | ServerName,
     counts: Partial<Record<Measured, number>>,

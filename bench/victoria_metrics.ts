@@ -8,7 +8,7 @@ import { type Listener, victoriaMetrics } from "./rows/receive.ts";
 /** Characters of CSV that a request has, about. */
 const REQUEST_CHARACTERS = 4_000_000;
 
-/** The columns of a line: texts are labels, numbers are metrics. It has nothing that could hold a map. */
+/** The columns of a line: texts are labels, numbers are metrics. VictoriaMetrics has no type for maps. */
 function formatOf(metrics: readonly string[] | undefined): string {
   return systemMetrics.columns.flatMap(({ name, type }, i) => {
     if (type === "map") return [];
@@ -42,18 +42,18 @@ export class VictoriaMetrics implements AsyncDisposable {
     this.#origin = origin;
   }
 
-  /** Takes records in, or only some of their metrics, and writes them to its files. */
+  /** Imports records, or some of their metrics, and flushes them to disk. */
   async take(records: AsyncIterable<SystemMetricsInput>, metrics?: readonly string[]): Promise<void> {
     await this.#import(linesOf(records), metrics);
   }
 
-  /** Takes a file in that {@linkcode csvLine} made, and writes it to its files. */
+  /** Imports a file that {@linkcode csvLine} wrote, and flushes it to disk. */
   async takeFile(path: string): Promise<void> {
     const file = await Deno.open(path);
     await this.#import(file.readable.pipeThrough(new TextDecoderStream()));
   }
 
-  /** Merges its files, which it otherwise does in the background for hours, and gives their bytes. */
+  /** Merges the files, which otherwise takes hours in the background, and returns their bytes. */
   async bytes(): Promise<number> {
     await this.get("/internal/force_merge");
     const isMerging = async () => !/^vm_active_force_merges 0$/m.test(await this.get("/metrics"));
@@ -62,7 +62,7 @@ export class VictoriaMetrics implements AsyncDisposable {
     return bytesIn(this.#folder);
   }
 
-  /** Asks it; gives the text of the answer. */
+  /** Sends a GET request; returns the text of the answer. */
   async get(path: string): Promise<string> {
     return await textOf(await fetch(this.#origin + path));
   }

@@ -33,7 +33,7 @@ const SQLITE: Peer = {
   open: (places, dataset) => Promise.resolve(intoFile(places, dataset, { scheme: "sqlite" })),
 };
 
-/** Programs that take in the same SystemMetrics from a file, each in the way that it has for much. */
+/** Programs that load the same SystemMetrics from a file, each by its own bulk load. */
 const PEERS: readonly Peer[] = [
   {
     name: "-bare",
@@ -141,7 +141,7 @@ function answerRow(question: string): Row {
   };
 }
 
-/** The measures of an hour and cluster in VictoriaMetrics: asked once before. */
+/** Queries measures by hour and cluster in VictoriaMetrics. The query has run once before. */
 async function askVictoria(places: Places, records: number): Promise<() => Promise<number>> {
   const server = places.use(await VictoriaMetrics.start(places));
   const fields = ["cpu_usage", "gpu_usage"];
@@ -169,7 +169,7 @@ async function askVictoria(places: Places, records: number): Promise<() => Promi
   };
 }
 
-/** Bytes that so many records take. */
+/** Measures the bytes of a record on disk. */
 type BytesIn = (places: Places, precision: Precision) => Measure;
 
 const inFile = (scheme: "sqlite" | "duckdb"): BytesIn => (places, precision) => async (records) => {

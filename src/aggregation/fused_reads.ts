@@ -24,7 +24,7 @@ interface Waiting {
   readonly found: PromiseWithResolvers<AggregateRow[]>;
 }
 
-/** What a statement has read: rows of the time between each two points. */
+/** Rows that a statement has read: those of the time between each two points. */
 interface Cells {
   readonly start: number;
   readonly end: number;

@@ -34,7 +34,7 @@ export class DeferredBackend implements Backend {
   #opening: Promise<Backend> | undefined;
   #backend: Backend | undefined;
 
-  /** Names the backend, and how it is opened, until the signal aborts. */
+  /** Takes the name and place of the backend, and a function that opens it. `close()` aborts the signal of that. */
   constructor(
     name: StorageBackend,
     { location, openNow }: {

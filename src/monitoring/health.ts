@@ -130,6 +130,7 @@ const CLUSTER_FIELDS: Record<keyof Cluster, Check> = {
   region: isText,
   intervalMs: isDuration,
 };
+
 /**
  * Checks a cluster.
  *

@@ -42,7 +42,7 @@ function follow(value: unknown, steps: readonly Step[]): unknown {
 }
 
 /** The member of an object, or nothing. */
-export function memberOf(value: unknown, key: string): unknown {
+function memberOf(value: unknown, key: string): unknown {
   return typeof value === "object" && value !== null && Object.hasOwn(value, key)
     ? (value as Record<string, unknown>)[key]
     : undefined;

@@ -16,6 +16,7 @@ import { openCitus } from "../server_backends.ts";
 import { sleep } from "./load.ts";
 
 const ROWS = Number(Deno.env.get("TEST_CITUS_ROWS") ?? 20_000);
+
 /** Registers a test with a cluster of its own, where the machine has the extension. */
 function test(title: string, run: (cluster: CitusCluster, database: CitusDatabase) => Promise<void>): void {
   Deno.test({

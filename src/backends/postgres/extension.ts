@@ -12,7 +12,7 @@ export interface NeededExtension {
   readonly setting: string;
   /** The statement that creates it in a database. */
   readonly create: string;
-  /** How to install it, to load it, and to update it, as sentences. */
+  /** Sentences that tell the operator to install it, to load it, and to update it. */
   readonly advice: { readonly install: string; readonly load: string; readonly update: string };
 }
 
@@ -59,7 +59,7 @@ async function versionOf(session: PostgresSession, name: string): Promise<string
   return row?.[0] ?? undefined;
 }
 
-/** What keeps the extension from being created. */
+/** Returns the reason why the extension cannot be created; undefined if it can. */
 async function faultOf(
   session: PostgresSession,
   { name, setting, advice }: NeededExtension,
@@ -72,10 +72,10 @@ async function faultOf(
   return isLoaded === null ? `the server does not load ${name}. ${advice.load}` : undefined;
 }
 
-/** What a server can do that has no such extension. */
+/** Advice for a server without such an extension. */
 const INSTEAD = "The backend postgresql (postgresql://…) works on this server as it is.";
 
-/** The error of a server that lacks something. The reason says what to do in its last sentence. */
+/** Creates the error of a server that lacks something. The reason ends with what to do. */
 export function refuse(pool: PostgresPool, code: ErrorCode, reason: string): BackendError {
   return new BackendError(
     `Cannot open ${pool.name}: ${reason}`,

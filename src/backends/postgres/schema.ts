@@ -137,7 +137,8 @@ export function selectList(dataset: Dataset<unknown>): string {
 
 /**
  * A query for the shape that a table must have for binary COPY to write into it (with another type of the same length
- * it would store nonsense, and without its unique key it would store duplicates), and for the number of its triggers that may skip rows.
+ * it would store nonsense, and without its unique key it would store duplicates), and for the number of its triggers
+ * that may skip rows.
  */
 export function shapeQuery(dataset: Dataset<unknown>): string {
   const columns = dataset.columns.map(({ name }) => literal(name)).join(", ");

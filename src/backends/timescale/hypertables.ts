@@ -131,7 +131,7 @@ const TIMESCALEDB: NeededExtension = {
  */
 export async function requireTimescale(pool: PostgresPool, mode: OpenMode): Promise<Extension> {
   const version = await requireExtension(pool, mode, TIMESCALEDB);
-  // In a session that has not made it, which may still have the loader's answers.
+  // In another session: the one that created the extension may still have answers of the loader.
   const [[schema, isFound, license, directCopy]] = await pool.useBriefly("open", async (session) => {
     await session.query(REFUSE_WHILE_RESTORING);
     return await session.query(

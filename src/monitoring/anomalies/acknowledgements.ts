@@ -34,9 +34,9 @@ export async function listAnomalies(backend: Backend, query?: AnomalyQuery): Pro
 }
 
 /**
- * Stores that a person took note of an anomaly.
+ * Stores that a person took note of an anomaly. Does not look for the anomaly, which would read months of costs.
  *
- * @throws {ValidationError} If the id is none of an anomaly.
+ * @throws {ValidationError} If the id does not have the form of one.
  * @throws {BackendError} If the backend cannot be written.
  */
 export async function acknowledgeAnomaly(
