@@ -19,7 +19,7 @@ import {
   CONNECTION_OPTIONS,
   databaseName,
   listenForStop,
-  opening,
+  openUnlessStopped,
   readConfig,
 } from "./command.ts";
 import { countersOf, readLog, startHeartbeat } from "./heartbeat.ts";
@@ -32,7 +32,7 @@ import { readAmount, readDurationMs, readPairs, UsageError } from "../query/opti
 import { OutageReporter } from "./outage_reporter.ts";
 import { hasLiveTerminal, isLogging, note, print, redraw } from "./output.ts";
 import { readRemote, type Remote, SEND_OPTIONS } from "./remote_server.ts";
-import { type CollectPlan, sampleUntil, scrapeUntil, STOPPED, unlessAborted } from "./sampling.ts";
+import { type CollectPlan, sampleUntil, scrapeUntil, STOPPED, unlessStopped } from "./sampling.ts";
 import { readMapping, readTarget } from "./scrape.ts";
 
 const MAX_INTERVAL_MS = 24 * 24 * HOUR_MS;
@@ -98,7 +98,7 @@ export const collect: Command = {
     const stop = listenForStop();
     let status: Listening | undefined;
     try {
-      const host = await unlessAborted(openHost(note, plan.intervalMs), stop.signal);
+      const host = await unlessStopped(openHost(note, plan.intervalMs), stop.signal);
       if (host === STOPPED) return note("Stopped before the first sample.", "info");
       const nodeId = plan.nodeId ?? host.name;
       const stores: Stores = { stats: () => [] };
@@ -110,7 +110,7 @@ export const collect: Command = {
       else {
         const spoolDirectory = given.text("spool-directory");
         const config = { ...readConfig(given), spoolDirectory };
-        const backend = await opening(openBackend(config, { mode: "create" }), stop.signal);
+        const backend = await openUnlessStopped(openBackend(config, { mode: "create" }), stop.signal);
         try {
           await collectInto(backend, host, run);
         } finally {

@@ -121,7 +121,7 @@ export function listenForStop(): { signal: AbortSignal; dispose(): void } {
  * Waits until what a command needs is open. A signal to stop ends the process meanwhile: nothing is accepted yet, and a
  * database may not answer.
  */
-export async function opening<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function openUnlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const end = () => {
     note("Stopped before the database was open.", "info");
     Deno.exit();
@@ -213,7 +213,7 @@ export function readDryRun(given: Arguments, effect: string): boolean {
 }
 
 /** Prints what a dry run would delete, or asks. Returns true if it may be deleted. */
-export function mayDelete(given: Arguments, what: string, isDryRun: boolean): boolean {
+export function confirmDeletion(given: Arguments, what: string, isDryRun: boolean): boolean {
   if (isDryRun) print(`Would be deleted: ${what}`);
   else if (given.has("yes") || ask(`Delete ${what} from ${databaseName(given)} for good?`)) return true;
   else note("Nothing was deleted.");

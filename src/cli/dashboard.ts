@@ -12,7 +12,7 @@ import {
   CONNECTION_OPTIONS,
   databaseName,
   listenForStop,
-  opening,
+  openUnlessStopped,
   readConfig,
 } from "./command.ts";
 import { note, print } from "./output.ts";
@@ -39,7 +39,7 @@ export const dashboard: Command = {
     const port = text === undefined ? DEFAULT_PORT : readCount("port", text, 0);
     const config = readConfig(given);
     const stop = listenForStop();
-    const backend = await opening(openBackend(config, { mode: "read" }), stop.signal);
+    const backend = await openUnlessStopped(openBackend(config, { mode: "read" }), stop.signal);
     try {
       const hub = await ObservabilityHub.open({ backend });
       const costs = await CostObservatory.open({ backend });

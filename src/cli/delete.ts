@@ -9,7 +9,7 @@ import { deleteRecords } from "../transfer/delete_records.ts";
 import { money, sumOf } from "../transfer/recorded_delivery.ts";
 import { parseTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
-import { type Command, CONNECTION_OPTIONS, mayDelete, readDryRun, withBackend } from "./command.ts";
+import { type Command, confirmDeletion, CONNECTION_OPTIONS, readDryRun, withBackend } from "./command.ts";
 import { formatThings, print } from "./output.ts";
 import { invalidValue, UsageError } from "../query/option_values.ts";
 import {
@@ -53,7 +53,7 @@ export const deleteCommand: Command = {
     const isDryRun = readDryRun(given, "Delete is for good.");
     // The database is not opened to change it before the question is answered: that would migrate it.
     const what = await withBackend(given, "read", (backend) => describe(backend, dataset, queries));
-    if (!mayDelete(given, what, isDryRun)) return;
+    if (!confirmDeletion(given, what, isDryRun)) return;
     const deleted = await withBackend(given, "existing", async (backend) => {
       let sum = 0;
       for (const query of queries) sum += await deleteRecords(backend, dataset, query);

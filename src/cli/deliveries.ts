@@ -10,9 +10,9 @@ import { money, periodName, sumOf } from "../transfer/recorded_delivery.ts";
 import type { Arguments } from "./arguments.ts";
 import {
   type Command,
+  confirmDeletion,
   CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
-  mayDelete,
   readDryRun,
   readFormat,
   userName,
@@ -71,7 +71,7 @@ async function undo(given: Arguments, id: string): Promise<void> {
   if (files.length > 0) {
     note(`The costs that it replaced are not kept. To restore them, import again: ${files.join(" ")}`);
   }
-  if (!mayDelete(given, what, isDryRun)) return;
+  if (!confirmDeletion(given, what, isDryRun)) return;
   const user = userName();
   const rows = await withBackend(given, "existing", (backend) => undoDelivery(backend, id, { user }));
   print(`Deleted ${formatThings(rows, "cost", "costs")} of delivery ${id}.`);

@@ -16,7 +16,7 @@ import { readDurationMs, readNumber, readPairs, UsageError } from "../query/opti
 import { formatThings, note, print } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
 import { withinLimit } from "../server/time_limit.ts";
-import { STOPPED, unlessAborted } from "./sampling.ts";
+import { STOPPED, unlessStopped } from "./sampling.ts";
 
 /** Partitions are created for times up to this many days ahead. */
 const DAYS_AHEAD = 35;
@@ -52,7 +52,7 @@ export const maintain: Command = {
       const notifier = new Notifier(backend, channels); // tries again between two runs
       while (!stop.signal.aborted) {
         const run = maintainOnce(backend).catch((error) => note(messageOf(error)));
-        if (await unlessAborted(run, stop.signal) === STOPPED) await withinLimit(run, STOP_MS, () => {});
+        if (await unlessStopped(run, stop.signal) === STOPPED) await withinLimit(run, STOP_MS, () => {});
         await setTimeout(everyMs, undefined, { signal: stop.signal }).catch(() => {});
       }
       await withinLimit(notifier.close(), STOP_MS, () => {});

@@ -40,7 +40,7 @@ export async function sampleUntil(
   const end = start + plan.durationMs;
   const charge = () => accept(meter.charge(Date.now(), performance.now() - start), { signal, reporter });
   for (let beat = start; !signal.aborted && beat < end;) {
-    const sample = await unlessAborted(host.sample(), signal);
+    const sample = await unlessStopped(host.sample(), signal);
     if (sample === STOPPED) break;
     const { devices = [], ...fields } = sample;
     const { clusterId, labels } = plan;
@@ -103,7 +103,7 @@ async function accept(
     if (signal.aborted && !(error instanceof ValidationError)) reporter.turnedAway++;
   });
   try {
-    await unlessAborted(accepted, signal);
+    await unlessStopped(accepted, signal);
   } catch (error) {
     if (!(error instanceof ValidationError)) throw error;
     reporter.refuse(error);
@@ -114,7 +114,7 @@ async function accept(
 export const STOPPED: unique symbol = Symbol("stopped");
 
 /** Waits for work until the signal is aborted. */
-export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | typeof STOPPED> {
+export async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T | typeof STOPPED> {
   const { promise: stopped, resolve } = Promise.withResolvers<typeof STOPPED>();
   const stop = () => resolve(STOPPED);
   if (signal.aborted) stop();

@@ -19,7 +19,7 @@ import {
   CONNECTION_OPTIONS,
   databaseName,
   listenForStop,
-  opening,
+  openUnlessStopped,
   readConfig,
   sqliteFile,
 } from "./command.ts";
@@ -110,7 +110,7 @@ export const serveCommand: Command = {
         if (isFinding(event)) onFinding();
       };
       const opened = openResources({ ...plan.config, onEvent }, plan.intake);
-      const resources = await opening(opened, stop.signal);
+      const resources = await openUnlessStopped(opened, stop.signal);
       let listening: Listening;
       try {
         const access = await openAccess(resources, plan);

@@ -1,4 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
+import { override } from "../backends/override.ts";
 import { DELIVERY } from "../backends/staging.ts";
 import type { EventListener } from "../pipeline/events.ts";
 import type { Budget } from "../records/budget.ts";
@@ -77,7 +78,7 @@ export async function evaluateCosts(
   return found;
 }
 
-/** A backend that notes the days of costs that it gets outside of deliveries: an evaluation does not know of them otherwise. */
+/** A backend that notes the days of costs outside of deliveries: an evaluation does not know of them otherwise. */
 export interface NotingBackend {
   /** The same backend, with the notes. */
   readonly backend: Backend;
@@ -93,7 +94,7 @@ export function noteLooseCosts(backend: Backend): NotingBackend {
       if (deliveryId === undefined) days.add(Math.floor(timestamp / DAY_MS));
     }
   };
-  const own: Pick<Backend, "write" | "stage"> = {
+  const noting = override(backend, {
     write(batch, onSent) {
       if (batch.dataset.name === "cost_entries") note(batch.records);
       return backend.write(batch, onSent);
@@ -107,15 +108,9 @@ export function noteLooseCosts(backend: Backend): NotingBackend {
       };
       return staging;
     }),
-  };
+  });
   return {
-    backend: new Proxy(backend, {
-      get(target, name: keyof Backend) {
-        if (name === "write" || name === "stage") return own[name];
-        const value = target[name];
-        return typeof value === "function" ? value.bind(target) : value;
-      },
-    }),
+    backend: noting,
     spans: () => [...days].map((day) => ({ start: day * DAY_MS, end: (day + 1) * DAY_MS })),
   };
 }

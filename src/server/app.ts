@@ -56,7 +56,7 @@ interface Bindings {
 export function createApp(resources: ServerResources, options: AppOptions): App {
   const { routes = ROUTES, access, onAnswer } = options;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const occupancy = new Capacity(limits.maxRequests, "The server is busy. Try again.");
+  const occupancy = new Capacity(limits.maxRequests);
   const held = new Capacity(
     limits.maxHeldBytes,
     "The server holds too many bytes of requests. Try again.",

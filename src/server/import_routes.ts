@@ -39,7 +39,7 @@ const FILE_OPTION: Option = {
   summary: "name of the file in the list of deliveries (default upload)",
 };
 
-const occupancy = new Capacity(MAX_IMPORTS, "The server is busy. Try again.");
+const occupancy = new Capacity(MAX_IMPORTS);
 
 /** Routes of imports, one for each dataset. */
 export const IMPORT_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) =>

@@ -39,7 +39,7 @@ export class Capacity {
   #held = 0;
 
   /** Creates a capacity of which nothing is held. The refusal is the message of its error. */
-  constructor(most: number, refusal: string) {
+  constructor(most: number, refusal = "The server is busy. Try again.") {
     this.#most = most;
     this.#refusal = refusal;
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Backend } from "../backends/backend.ts";
+import { override } from "../backends/override.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type { Condition } from "../records/where.ts";
@@ -22,16 +23,9 @@ export async function committed({ backend, hub, costs }: ServerResources): Promi
 
 /** Returns the backend for reads that end when a signal aborts. */
 export function readUntil(backend: Backend, signal: AbortSignal): Backend {
-  const ending: Pick<Backend, "aggregate" | "read"> = {
+  return override(backend, {
     aggregate: (...asked) => backend.aggregate(asked[0], asked[1], asked[2], { signal }),
     read: (dataset, query) => backend.read(dataset, query, { signal }),
-  };
-  return new Proxy(backend, {
-    get(target, name) {
-      if (Object.hasOwn(ending, name)) return ending[name as keyof typeof ending];
-      const value = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
   });
 }
 

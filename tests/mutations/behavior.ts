@@ -33,8 +33,8 @@ const TERMINAL: readonly Mutation[] = [
   {
     name: "delete-question",
     file: "src/cli/delete.ts",
-    before: "if (!mayDelete(given, what, isDryRun)) return;",
-    after: "mayDelete(given, what, isDryRun);",
+    before: "if (!confirmDeletion(given, what, isDryRun)) return;",
+    after: "confirmDeletion(given, what, isDryRun);",
     tests: ["terminal_test.ts: delete deletes only"],
   },
   {
@@ -68,8 +68,8 @@ const TERMINAL: readonly Mutation[] = [
   {
     name: "undo-question",
     file: "src/cli/deliveries.ts",
-    before: "if (!mayDelete(given, what, isDryRun)) return;",
-    after: "mayDelete(given, what, isDryRun);",
+    before: "if (!confirmDeletion(given, what, isDryRun)) return;",
+    after: "confirmDeletion(given, what, isDryRun);",
     tests: ["terminal_test.ts: undo deletes only"],
   },
   {
