@@ -31,6 +31,7 @@ import {
   NEW_YEAR,
   TemporaryFolder,
 } from "./fixtures.ts";
+import { until } from "./faults/load.ts";
 import { startServer } from "./server.ts";
 
 await useDuckdbLibrary();
@@ -168,7 +169,7 @@ test("names --server when another process has the file", async (folder) => {
       (await server.send("/api/v1/system-metrics", { method: "POST", body, headers })).status;
     assertEquals(await post(), 503);
     await backend.close();
-    while (await post() === 503);
+    await until(async () => await post() !== 503, "the server has the file");
     assertEquals(await server.stop(), 0);
   }
   const { code, out } = await openfinops(["database", "test-connection", ...at, "--format", "json"], {

@@ -269,6 +269,7 @@ async function openInstance(driver: DuckdbDriver, path: string, mode: OpenMode):
   const open = (access: string) =>
     driver.get_or_create_from_cache(cache!, path || ":memory:", config(access));
   try {
+    // A database in memory is new, so that it cannot be opened to read only.
     return await open(mode === "read" && path !== "" ? "read_only" : "read_write");
   } catch (error) {
     // This process has it open to write: that serves readers as well.
