@@ -54,46 +54,9 @@ interface Bindings {
 
 /** Creates the application. It opens nothing. */
 export function createApp(resources: ServerResources, options: AppOptions): App {
-  const { routes = ROUTES, access, onAnswer } = options;
-  const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const occupancy = new Capacity(limits.maxRequests);
-  const held = new Capacity(
-    limits.maxHeldBytes,
-    "The server holds too many bytes of requests. Try again.",
-  );
-  const rates = new RateLimiter(limits.maxRatePerToken);
-  const hono = new Hono<{ Bindings: Bindings }>();
+  const { onAnswer } = options;
   const requests = resources.requests ?? new RequestMetrics();
-  const shared = { ...resources, requests };
-  for (const route of routes) {
-    hono.on(route.method, route.path, async ({ req, env }) => {
-      env.route = route;
-      const request = req.raw;
-      const isProbe = route.scope === "none";
-      const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
-      if (!isProbe) rates.take(id);
-      using place = new DisposableStack();
-      if (!isProbe) place.use(occupancy.hold(1));
-      using account = held.hold();
-      const response = await route.handle(
-        asRouteRequest(route, request, { params: req.param(), tenant, limits, account, body: env.body }),
-        shared,
-      );
-      if (request.method !== "HEAD") return untilRead(response, place.move());
-      await response.body?.cancel(); // hono drops it
-      return response;
-    });
-  }
-  for (const path of new Set(routes.map(({ path }) => path))) {
-    const methods = routes.filter((route) => route.path === path).map(({ method }) => method).join(", ");
-    hono.all(path, () => refuseMethod(methods));
-  }
-  hono.notFound(() => {
-    throw new RequestError("Unknown path. GET /openapi.json lists all paths.", { code: "NOT_FOUND" });
-  });
-  hono.onError((error) => {
-    throw error; // to the one place below
-  });
+  const hono = createRouter({ ...resources, requests }, options);
   return {
     async fetch(request, body = request.body ?? NOTHING) {
       const start = performance.now();
@@ -121,6 +84,51 @@ export function createApp(resources: ServerResources, options: AppOptions): App 
       return response;
     },
   };
+}
+
+/** Creates the router of the routes, which throws where a request is refused or fails. */
+function createRouter(
+  resources: ServerResources,
+  { routes = ROUTES, access, limits: given }: AppOptions,
+): Hono<{ Bindings: Bindings }> {
+  const limits = { ...DEFAULT_LIMITS, ...given };
+  const occupancy = new Capacity(limits.maxRequests);
+  const held = new Capacity(
+    limits.maxHeldBytes,
+    "The server holds too many bytes of requests. Try again.",
+  );
+  const rates = new RateLimiter(limits.maxRatePerToken);
+  const hono = new Hono<{ Bindings: Bindings }>();
+  for (const route of routes) {
+    hono.on(route.method, route.path, async ({ req, env }) => {
+      env.route = route;
+      const request = req.raw;
+      const isProbe = route.scope === "none";
+      const { id = "", tenant } = isProbe ? {} : await access.authorize(request, route.scope);
+      if (!isProbe) rates.take(id);
+      using place = new DisposableStack();
+      if (!isProbe) place.use(occupancy.hold(1));
+      using account = held.hold();
+      const response = await route.handle(
+        asRouteRequest(route, request, { params: req.param(), tenant, limits, account, body: env.body }),
+        resources,
+      );
+      if (request.method !== "HEAD") return untilRead(response, place.move());
+      await response.body?.cancel(); // hono drops it
+      return response;
+    });
+  }
+  for (const path of new Set(routes.map(({ path }) => path))) {
+    const methods = routes.filter((route) => route.path === path).map(({ method }) => method).join(", ");
+    hono.all(path, () => refuseMethod(methods));
+  }
+  hono.notFound(() => {
+    throw new RequestError("Unknown path. GET /openapi.json lists all paths.", { code: "NOT_FOUND" });
+  });
+  hono.onError((error) => {
+    throw error; // to fetch(), the one place that reports errors
+  });
+  return hono;
 }
 
 /** Keeps a place until the body of a response was read, has failed, or is canceled; not for one that is whole. */

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
@@ -142,22 +142,34 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
     },
     async close({ deadlineMs }) {
       isClosing = true;
-      const timer = setTimeout(() => {
-        for (const controller of open) controller.abort();
-        for (const socket of sockets) socket.destroy();
-      }, deadlineMs);
-      const closed = new Promise((resolve) => server.close(resolve));
-      // A connection becomes idle when its last request is answered.
-      const idle = setInterval(() => {
-        server.closeIdleConnections();
-        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
-      }, IDLE_CHECK_MS);
-      server.closeIdleConnections();
-      await closed;
-      clearTimeout(timer);
-      clearInterval(idle);
+      await closeServer(server, { open, sockets, deadlineMs });
     },
   };
+}
+
+/** Takes no new connections, and waits for requests until the deadline. */
+async function closeServer(
+  server: Server,
+  { open, sockets, deadlineMs }: {
+    open: ReadonlySet<AbortController>;
+    sockets: ReadonlySet<Socket>;
+    deadlineMs: number;
+  },
+): Promise<void> {
+  const timer = setTimeout(() => {
+    for (const controller of open) controller.abort();
+    for (const socket of sockets) socket.destroy();
+  }, deadlineMs);
+  const closed = new Promise((resolve) => server.close(resolve));
+  // A connection becomes idle when its last request is answered.
+  const idle = setInterval(() => {
+    server.closeIdleConnections();
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  }, IDLE_CHECK_MS);
+  server.closeIdleConnections();
+  await closed;
+  clearTimeout(timer);
+  clearInterval(idle);
 }
 
 function secure({ cert, key }: Certificate) {

@@ -47,7 +47,7 @@ export async function previewImport(
   const isCosts = given.dataset === "cost_entries";
   const mappings: { name: string; fields: readonly FieldMapping[] }[] = [];
   const shown: unknown[] = [];
-  const totals = new Map<string, { key: string[]; rows: number; total: Decimal }>();
+  const totals: Totals = new Map();
   const counts = { records: 0, skipped: 0, bad: 0 };
   const delivery = new Delivery({ ...given, closed: new Set(), files: files.map(({ name }) => name) });
   for (const { name, open, format, form } of files) {
@@ -88,22 +88,27 @@ export async function previewImport(
     mappings,
     records: shown,
     counts,
-    totals: [...totals.values()].map(({ key: [currency, period, chargeCategory], rows, total }) => ({
-      currency,
-      period,
-      chargeCategory,
-      rows,
-      total: total.toString(),
-    })).sort((a, b) =>
-      `${a.currency} ${a.period} ${a.chargeCategory}` < `${b.currency} ${b.period} ${b.chargeCategory}`
-        ? -1
-        : 1
-    ),
+    totals: inOrder(totals),
   };
 }
 
+/** Totals by currency, period and category of the charge. */
+type Totals = Map<string, { key: string[]; rows: number; total: Decimal }>;
+
+function inOrder(totals: Totals): PreviewTotal[] {
+  return [...totals.values()].map(({ key: [currency, period, chargeCategory], rows, total }) => ({
+    currency,
+    period,
+    chargeCategory,
+    rows,
+    total: total.toString(),
+  })).sort((a, b) =>
+    `${a.currency} ${a.period} ${a.chargeCategory}` < `${b.currency} ${b.period} ${b.chargeCategory}` ? -1 : 1
+  );
+}
+
 function add(
-  totals: Map<string, { key: string[]; rows: number; total: Decimal }>,
+  totals: Totals,
   { currency, amount, chargeCategory = "", billingPeriodStart, timestamp }: CostEntry,
 ): void {
   const period = billingPeriodStart === undefined
