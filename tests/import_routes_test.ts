@@ -166,6 +166,16 @@ Deno.test("Files that arrive together share a folder, also after it could not be
   for (const file of files) await file[Symbol.asyncDispose]();
 });
 
+Deno.test("POST of an import says that other lines are stored only when there are any", async () => {
+  await using server = await openServer();
+  const [good, bad] = [METRICS.split("\n")[0], "{}"];
+  for (const [lines, others] of [[[bad], ""], [[good, bad], "; the others are stored"]] as const) {
+    const { status, body } = await upload(server, "system-metrics/import?format=ndjson", lines.join("\n"));
+    const message = `Lines that are bad: 1${others}. Correct them, and send them again.`;
+    assertEquals([status, body.error.message], [422, message]);
+  }
+});
+
 Deno.test("POST of an import evaluates budgets also over old costs that are no delivery", async () => {
   const crossed: string[] = [];
   const onEvent = ({ type, message }: TelemetryEvent) => {

@@ -123,8 +123,9 @@ function run(
 function answerReport(report: ImportReport, rejects: readonly Reject[]): Response {
   if (report.rejected === 0) return Response.json(report);
   const lines = rejects.map(({ text: _, ...reject }) => reject);
+  const others = report.stored + report.known > 0 ? "; the others are stored" : "";
   throw new RequestError(
-    `${report.rejected} of the lines are bad, and the others are stored. Correct those, and send them again.`,
+    `Lines that are bad: ${report.rejected}${others}. Correct them, and send them again.`,
     { code: "LINES_REJECTED", details: { report, lines } },
   );
 }
