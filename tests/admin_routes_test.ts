@@ -123,6 +123,7 @@ Deno.test("An anomaly is acknowledged by its id, and only that one", async () =>
   const { status, body } = await ask("POST", path, { by: "Ada" });
   assertEquals([status, body.anomalyId, body.acknowledgedBy], [200, found[1].anomalyId, "Ada"]);
   assertMatch(body.acknowledgedAt, /^\d{4}-/);
+  assertEquals((await ask("POST", path)).body, body);
   const note = { acknowledgedAt: body.acknowledgedAt, acknowledgedBy: "Ada" };
   const after = (await list()).filter(({ kind }: { kind: string }) => kind === "high");
   assertEquals(after, [found[0], { ...found[1], ...note }]);

@@ -73,6 +73,8 @@ Deno.test("An acknowledgement is about an alert as it fired then, and not when i
   assertEquals(await notes(), ["ada"]);
   await report(1, 91); // it is the same alert
   assertEquals(await notes(), ["ada"]);
+  assertEquals((await hub.acknowledgeAlert("hot/default/default")).acknowledgedBy, "ada");
+  assertEquals(await notes(), ["ada"]);
   await report(2, 10);
   await report(3, 90);
   assertEquals(await notes(), [undefined]);

@@ -100,7 +100,7 @@ test("alerts list, ack and resolve follow an alert", async (place) => {
   );
   assertMatch(
     (await place.run("alerts list")).out,
-    /^hot\/prod\/gpu-01 +critical +temperature above 90 +temperature +99 .* kim$/m,
+    /acknowledgedAt +acknowledgedBy\n[^]*^hot\/prod\/gpu-01 +critical +temperature above 90 +temperature +99 .* kim$/m,
   );
   await place.run("alerts resolve hot/prod/gpu-01");
   assertEquals(await place.json("alerts list"), []);

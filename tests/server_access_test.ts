@@ -337,7 +337,7 @@ Deno.test("a tokens file gives tokens with the database away, and its faults nam
   assert(error.message.includes("not JSON") && !error.message.includes(secret), error.message);
 });
 
-Deno.test("token create takes several scopes in one option or in several", async () => {
+Deno.test("token create takes several scopes, and refuses a wrong name, scope or time", async () => {
   using folder = new TemporaryFolder();
   const token = (...args: string[]) =>
     openfinops(["token", ...args, "--connection-string", folder.sqlite()], { cwd: folder.path });
@@ -347,6 +347,13 @@ Deno.test("token create takes several scopes in one option or in several", async
     (await token("create", "c", "--scope", "ingest,raed")).err,
     /Unknown scope "raed"\. Did you mean "read"/,
   );
+  for (const name of ["", " "]) {
+    assertMatch((await token("create", name, "--scope", "read")).err, /Name the token/);
+  }
+  for (const expires of ["-5d", "soon"]) {
+    const { err } = await token("create", "c", "--scope", "read", `--expires=${expires}`);
+    assertMatch(err, /--expires must be a time from now such as 90d, or a date/);
+  }
   const listed = JSON.parse((await token("list", "--format", "json")).out);
   assertEquals(listed.map(({ scopes }: { scopes: string }) => scopes), ["ingest read", "ingest read"]);
 });

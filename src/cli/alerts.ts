@@ -146,6 +146,7 @@ export const alertsList: Command = {
         "value",
         "since",
         "resolvedAt",
+        "acknowledgedAt",
         "acknowledgedBy",
       ],
       rows: found.map((
@@ -158,7 +159,8 @@ export const alertsList: Command = {
         String(value),
         time(since),
         time(resolvedAt),
-        acknowledgedBy ?? time(acknowledgedAt),
+        time(acknowledgedAt),
+        acknowledgedBy,
       ]),
       none: "No alerts.",
     });

@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
-import { readDurationMs, readName, readTime, UsageError } from "../query/option_values.ts";
+import { invalidValue, readDurationMs, readName, UsageError } from "../query/option_values.ts";
+import { parseSpan } from "../records/time_text.ts";
 import type { Scope } from "../server/route.ts";
 import {
   assertTenantScopes,
@@ -42,7 +43,7 @@ export const tokenCreate: Command = {
   ],
   async run(given) {
     const [name] = given.positionals;
-    if (name === undefined) throw missing("Name the token", "openfinops token create agents --scope ingest");
+    if (!name?.trim()) throw missing("Name the token", "openfinops token create agents --scope ingest");
     const { token, secret } = createToken({ name, ...readRights(given) });
     await withBackend(given, "create", ({ documents }) => writeToken(documents, token));
     print(secret);
@@ -116,7 +117,12 @@ function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expire
 function readExpiry(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const isDuration = /^[\d.]+[a-z]+$/.test(text);
-  const time = isDuration ? Date.now() + readDurationMs("expires", text) : readTime("expires", text, "UTC");
+  const time = isDuration
+    ? Date.now() + readDurationMs("expires", text)
+    : parseSpan(text, { timeZone: "UTC" })?.start;
+  if (time === undefined) {
+    throw invalidValue("expires", "a time from now such as 90d, or a date such as 2027-01-31", text);
+  }
   if (time > Date.now()) return time;
   throw new UsageError("--expires must be in the future.", { code: "INVALID_OPTION" });
 }

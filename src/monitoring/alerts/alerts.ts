@@ -66,6 +66,7 @@ export class Alerts {
   async acknowledge(alertId: string, options: { by?: string } = {}): Promise<Alert> {
     const { by } = takeFields("an acknowledgement", options, { fields: { by: isText } });
     const alert = await this.#find(alertId);
+    if (!by && alert.acknowledgedAt !== undefined) return alert; // keeps the name that is known
     const note = { alertId, firedAt: alert.firedAt, at: Date.now(), ...(by ? { by: by as string } : {}) };
     await this.#documents.write({ kind: ACKNOWLEDGEMENT, id: alertId, body: note });
     return withNote(alert, note);

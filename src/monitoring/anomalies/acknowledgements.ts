@@ -55,6 +55,9 @@ export async function acknowledgeAnomaly(
       code: "NOT_FOUND",
     });
   }
+  const notes = by ? [] : await bodiesOf<AnomalyAcknowledgement>(documents, ANOMALY_ACKNOWLEDGEMENT);
+  const known = notes.find((note) => note.anomalyId === anomalyId);
+  if (known) return known; // keeps the name that is known
   const note = { anomalyId, acknowledgedAt: Date.now(), ...(by ? { acknowledgedBy: by as string } : {}) };
   await documents.write({ kind: ANOMALY_ACKNOWLEDGEMENT, id: anomalyId, body: note });
   return note;
