@@ -82,11 +82,13 @@ Deno.test("Points that no field takes are told in partial success, and counted b
   {
     await using server = await openServer({ connectionString: where.url });
     const body = hostMetrics({ "hw.host.power": 1, "my.metric": 2, "my.other": 3 });
-    const { partialSuccess } = (await server.send("/v1/metrics", asJson(body))).json();
-    assertEquals(partialSuccess, {
-      rejectedDataPoints: "2",
-      errorMessage: "No field takes my.metric (1), my.other (1).",
-    });
+    for (let i = 0; i < 2; i++) { // a repeated request counts once, and gets the same answer
+      const { partialSuccess } = (await server.send("/v1/metrics", asJson(body))).json();
+      assertEquals(partialSuccess, {
+        rejectedDataPoints: "2",
+        errorMessage: "No field takes my.metric (1), my.other (1).",
+      });
+    }
     const bytes = await fetch(`${server.url}v1/metrics`, asBytes("metrics", hostMetrics({ "my.metric": 5 })));
     const answer = new PbfReader(await bytes.bytes()).readFields((number, result: unknown[], reader) => {
       assertEquals(number, 1);
@@ -95,7 +97,7 @@ Deno.test("Points that no field takes are told in partial success, and counted b
       }, result);
     }, []);
     assertEquals(answer.slice(1), [1, "No field takes my.metric (1)."]);
-    await server.send("/api/v1/write", written([series("my_third", 1)]));
+    for (let i = 0; i < 2; i++) await server.send("/api/v1/write", written([series("my_third", 1)]));
     assertEquals(server.resources.intake!.unmapped.counts(), [
       { name: "my.metric", points: 2 },
       { name: "my.other", points: 1 },

@@ -79,6 +79,8 @@ const MAX_WAIT_MS = 8_000;
 const SAVE_MS = 60_000;
 /** Records kept for requests in progress, and for failed requests until they are stored, from which others are refused. */
 const MAX_HELD_RECORDS = 50_000;
+/** The last requests whose unmapped points are not counted again. */
+const MAX_COUNTED = 10_000;
 
 /** Takes metrics and usage of other programs: maps them to records, and appends those. */
 export class MetricIntake {
@@ -98,6 +100,8 @@ export class MetricIntake {
    */
   readonly #held = new Map<string, Held>();
   #heldRecords = 0;
+  /** Ids of requests whose unmapped points were counted, the oldest first. */
+  readonly #counted = new Set<string>();
 
   /** Makes an intake. Counters that begin from now on are counted from zero. */
   constructor(
@@ -123,8 +127,12 @@ export class MetricIntake {
     return this.#mapper.knows(name) || this.#keeper.keeps(name);
   }
 
-  /** Accepts samples. Resolves when their records are durable. */
-  async takeSamples(samples: readonly Sample[], request: IntakeRequest): Promise<Taken> {
+  /** Accepts samples, and counts points that are none by their names. Resolves when the records are durable. */
+  async takeSamples(
+    samples: readonly Sample[],
+    request: IntakeRequest,
+    others: ReadonlyMap<string, number>,
+  ): Promise<Taken> {
     if (this.#isFull && !this.#held.has(request.id)) await this.#storeFailed(request.signal);
     const held = this.#held.get(request.id);
     if (held) return await this.#takeHeld(held, request);
@@ -135,7 +143,7 @@ export class MetricIntake {
     const kept = this.#keeper.take(samples.filter(isKept), at, request.tenant);
     const unmapped = new Map([...mapped.unmapped].filter(([name]) => !this.#keeper.keeps(name)));
     for (const [name, points] of kept.left) unmapped.set(name, points);
-    for (const [name, points] of unmapped) this.unmapped.add(name, points);
+    this.#count(request, [...others, ...unmapped]);
     const records = [...mapped.records, ...kept.records];
     const made: Held = { records, tenant: request.tenant, hasFailed: false };
     this.#held.set(request.id, made);
@@ -167,6 +175,14 @@ export class MetricIntake {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#save();
+  }
+
+  /** Counts unmapped points by name, once for each request. */
+  #count({ id }: IntakeRequest, unmapped: readonly (readonly [string, number])[]): void {
+    if (unmapped.length === 0 || this.#counted.has(id)) return;
+    for (const [name, points] of unmapped) this.unmapped.add(name, points);
+    this.#counted.add(id);
+    if (this.#counted.size > MAX_COUNTED) this.#counted.delete(this.#counted.values().next().value!);
   }
 
   /** Adds the counts of unmapped points to the database. The next write retries a failed one. */

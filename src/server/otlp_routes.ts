@@ -29,11 +29,8 @@ export const OTLP_ROUTES: readonly Route[] = [
       METRICS_REQUEST.decode(body, isJson),
       (name) => intake.knows(name),
     );
-    for (const [name, count] of unmapped) intake.unmapped.add(name, count);
-    const taken = await intake.takeSamples(samples, {
-      ...request,
-      id: requestIdOf("metrics", body, request.tenant),
-    });
+    const id = requestIdOf("metrics", body, request.tenant);
+    const taken = await intake.takeSamples(samples, { ...request, id }, unmapped);
     for (const [name, count] of taken.unmapped ?? []) unmapped.set(name, count); // of samples, not of points
     const homeless = unmapped.values().reduce((sum, count) => sum + count, 0);
     return outcomeOf(taken, {

@@ -37,12 +37,9 @@ async function write(request: RouteRequest, resources: ServerResources): Promise
     decompressSnappy(packed, (request.limits ?? DEFAULT_LIMITS).maxBodyBytes, request.account),
     version,
   );
-  for (const [name, count] of histograms) intake.unmapped.add(name, count);
-  const { refused, error } = await intake.takeSamples(samples, {
-    id: requestIdOf("write", packed, request.tenant),
-    signal: request.signal,
-    tenant: request.tenant,
-  });
+  const { signal, tenant } = request;
+  const id = requestIdOf("write", packed, tenant);
+  const { refused, error } = await intake.takeSamples(samples, { id, signal, tenant }, histograms);
   // A sample without a field is accepted and dropped, as by relabeling. It is counted by name.
   const headers = {
     "x-prometheus-remote-write-samples-written": String(samples.length + stale - refused),
