@@ -195,6 +195,17 @@ test("can be read by several processes at once", async (folder) => {
   await reader.close();
 });
 
+test("counts the write-ahead log in its size", async (folder) => {
+  const path = folder.file("a.duckdb");
+  const backend = await open(path);
+  for (let i = 0; i < 20; i++) await write(backend, costEntries, [costEntry({ entryId: `${i}` })]);
+  const { storage: { fileSizeBytes } } = await backend.stats();
+  const [file, log] = [path, `${path}.wal`].map((path) => Deno.statSync(path).size);
+  assert(log > 0);
+  assertEquals(fileSizeBytes, file + log);
+  await backend.close();
+});
+
 test("refuses files that are not its own, and leaves them unchanged", async (folder) => {
   const path = folder.file("a.duckdb");
   const refused = async (mode: OpenMode, code: string) => {
@@ -206,6 +217,10 @@ test("refuses files that are not its own, and leaves them unchanged", async (fol
   Deno.writeTextFileSync(path, "a text, and not a database");
   await refused("create", "NOT_A_DATABASE");
   assertEquals(Deno.readTextFileSync(path), "a text, and not a database");
+  Deno.removeSync(path);
+  await (await openBackend({ connectionString: folder.sqlite("a.duckdb") }, { mode: "create" })).close();
+  await refused("create", "NOT_A_DATABASE");
+  await refused("read", "NOT_A_DATABASE");
   Deno.removeSync(path);
   await runSql(path, "CREATE TABLE other (a INTEGER)");
   const before = Deno.readFileSync(path);

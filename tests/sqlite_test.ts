@@ -61,6 +61,17 @@ function testFile(driver: SqliteDriverName, { threadRecords }: { threadRecords: 
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["a.db"]);
   });
 
+  test("counts the write-ahead log in its size", async (folder) => {
+    const path = folder.file("a.db");
+    const backend = await open(path);
+    await write(backend, systemMetrics, [{ timestamp: NEW_YEAR }]);
+    const { storage: { fileSizeBytes } } = await backend.stats();
+    const [file, log] = [path, `${path}-wal`].map((path) => Deno.statSync(path).size);
+    assert(log > 0);
+    assertEquals(fileSizeBytes, file + log);
+    await backend.close();
+  });
+
   test("stores 10,000 records in 10,000 weeks", async (folder) => {
     const backend = await open(folder.file("a.db"));
     const records = Array.from(

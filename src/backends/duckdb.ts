@@ -1,3 +1,4 @@
+import { fileBytes } from "../pipeline/durable_file.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
@@ -19,7 +20,7 @@ import { currencyTotals } from "./currency_totals.ts";
 import { aggregate } from "./duckdb/aggregate.ts";
 import { deleteBefore, sizeOf } from "./duckdb/cleanup.ts";
 import { DuckdbDocuments } from "./duckdb/documents.ts";
-import { DuckdbFile, locationOfFile } from "./duckdb/file.ts";
+import { DuckdbFile, locationOfFile, logOf } from "./duckdb/file.ts";
 import { readPages } from "./duckdb/pages.ts";
 import { DIALECT, readableFrom, SCHEMA_VERSION, timeLiteral } from "./duckdb/schema.ts";
 import type { DuckdbSession } from "./duckdb/session.ts";
@@ -149,12 +150,13 @@ export class DuckdbBackend implements Backend {
       }
       const [[batches, oldest]] = await session.query("SELECT count(*), min(committed_at) FROM ledger");
       const { bytes, free } = await sizeOf(session);
+      const { path } = this.#options;
       return {
         datasets: datasets as BackendStats["datasets"],
         totals,
         storage: {
           ...this.#describe(),
-          fileSizeBytes: bytes,
+          fileSizeBytes: path === "" ? bytes : fileBytes(path) + fileBytes(logOf(path)),
           freeBytes: free,
           ...describeLedger(batches as number, oldest as number | null),
         },

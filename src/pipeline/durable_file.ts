@@ -73,6 +73,16 @@ export function linkTarget(path: string): string {
   return target;
 }
 
+/** Returns the size of a file in bytes; 0 if there is none. */
+export function fileBytes(path: string): number {
+  try {
+    return Deno.statSync(path).size;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return 0;
+    throw error;
+  }
+}
+
 /** The numbers that systems give to a disk or a quota that is full, and to a refusal. */
 const OS_ERRORS: Readonly<Record<string, { full: RegExp; refused: RegExp }>> = {
   windows: { full: /os error (39|112)\)/, refused: /os error (5|19)\)/ },

@@ -34,7 +34,8 @@ export const DUCKDB_FAILURES: readonly FailureRow[] = [
     remedy: "Ask for a shorter time or fewer groups.",
   },
   {
-    match: /not a valid DuckDB database file|Serialization Error|checksum/i,
+    // DuckDB offers an extension for a file of SQLite, which may not be loaded.
+    match: /not a valid DuckDB database file|Serialization Error|checksum|Loading external extensions/i,
     code: "NOT_A_DATABASE",
     kind: "operator",
     problem: "the file is damaged, is not a DuckDB database, or needs a newer DuckDB",

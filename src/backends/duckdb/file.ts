@@ -290,7 +290,7 @@ function openPatiently(driver: DuckdbDriver, path: string, mode: OpenMode): Prom
 }
 
 /** The write-ahead log of a file. */
-function logOf(path: string): string {
+export function logOf(path: string): string {
   return `${linkTarget(path)}.wal`;
 }
 

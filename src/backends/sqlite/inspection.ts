@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { fileBytes, linkTarget } from "../../pipeline/durable_file.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { DatasetStats, StorageFault } from "../backend.ts";
@@ -28,9 +29,9 @@ export function describeFile(database: SqliteDatabase, path: string, driver: str
   return { file: path || "(in memory)", driver, sqliteVersion: sqliteVersion(database) };
 }
 
-/** Returns the size of a database in bytes; `path` is empty for one in memory. */
+/** Returns the size of a database in bytes with its write-ahead log; `path` is empty for one in memory. */
 export function fileSize(database: SqliteDatabase, path: string): number {
-  if (path !== "") return Deno.statSync(path).size;
+  if (path !== "") return fileBytes(path) + fileBytes(`${linkTarget(path)}-wal`);
   const [[pages]] = queryAll(database, "PRAGMA page_count");
   const [[size]] = queryAll(database, "PRAGMA page_size");
   return (pages as number) * (size as number);
