@@ -310,7 +310,7 @@ interface Failure {
 export function failureOf(row: FailureRow | undefined, failure: Failure): BackendError {
   const { operation, name, reason, cause, sqlState, otherwise } = failure;
   const detail = sqlState === undefined ? reason : `${reason}; SQLSTATE ${sqlState}`;
-  const what = row ? `${row.problem} (${detail}). ${row.remedy}` : detail;
+  const what = row ? `${row.problem} (${detail.replace(/\.$/, "")}). ${row.remedy}` : detail;
   return new BackendError(`Cannot ${operation} ${name}: ${what}`, {
     code: row?.code ?? "BACKEND_FAILED",
     operation,

@@ -101,7 +101,9 @@ async function openSpool(
     const spool = await Spool.open(dataset, { directory: directory!, database, maxBytes, fsync, onEvent });
     return (hooks) => spool.attach(hooks);
   } catch (error) {
-    const message = `${messageOf(error)}; records of ${dataset.name} are kept in memory only`;
+    const message = `${
+      messageOf(error).replace(/\.$/, "")
+    }. Records of ${dataset.name} are kept in memory only.`;
     onEvent({ type: "spool-unusable", dataset: dataset.name, code: errorCodeOf(error), message, error });
     return (hooks) =>
       new MemoryQueue(dataset, hooks, { alarm: message, maxRecords: backend.maxRecords?.(dataset) });

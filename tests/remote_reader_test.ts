@@ -206,11 +206,11 @@ Deno.test("RemoteReader names what a server refuses, and never the token", async
   const url = new URL(`http://127.0.0.1:${server.addr.port}`);
   const reader = new RemoteReader({ url, token: () => "s3cret" });
   const refusal = (status: number) =>
-    Response.json({ error: { code: "X", message: "in words" } }, { status });
+    Response.json({ error: { code: "X", message: "in words." } }, { status });
   const lines = (text: string) => new Response(text, { headers: { "content-type": "application/x-ndjson" } });
   const cases: [answer: () => Response, code: string, message: RegExp][] = [
     [() => refusal(401), "TOKEN_REFUSED", /in words.*token create/],
-    [() => refusal(403), "SCOPE_MISSING", /in words.*`read` to read/],
+    [() => refusal(403), "SCOPE_MISSING", /in words[^.]*\)\. Sending takes the scope `ingest`/],
     [() => refusal(404), "SERVER_UNSUPPORTED", /no such route.*Check the URL/],
     [() => refusal(429), "RATE_LIMITED", /limits the rate/],
     [() => refusal(503), "SERVER_BUSY", /in words/],

@@ -581,7 +581,7 @@ for (const [name, open] of Object.entries(PLACES).filter(([name]) => name !== "m
     await using first = await startServer(at("one"), { cwd: place.folder.path });
     await using second = await startServer(at("two"), { cwd: place.folder.path });
     const shared = await startServer(at("two"), { cwd: place.folder.path }).catch(({ message }) => message);
-    assertMatch(shared, /ended with 1: [^]*error: .*\[(FILE_FAILED|SPOOL_OWNED)\]/);
+    assertMatch(shared, /ended with 1: [^]*error: .*--spool-directory.*\[(FILE_IN_USE|SPOOL_OWNED)\]/);
     const ids = Array.from({ length: 40 }, (_, i) => String(i));
     const answers = await Promise.all(ids.flatMap((id) => [post(first, [id, `${id}x`]), post(second, [id])]));
     for (const { status } of answers) assertEquals(status, 202);

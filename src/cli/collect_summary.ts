@@ -51,8 +51,13 @@ export function summarize(
   }
   const lost = samples.lost + entries.lost + turnedAway;
   if (lost > 0) {
+    const hint = spoolDirectory === undefined
+      ? " Add --spool-directory DIR to keep records for the next start."
+      : "";
     throw new BackendError(
-      `Lost ${formatThings(lost, "record", "records")}: ${lastError ?? "no time was left to write them."}`,
+      `Lost ${formatThings(lost, "record", "records")}: ${
+        lastError ?? "no time was left to write them."
+      }${hint}`,
       { code: "RECORDS_LOST", operation: "close", kind: "operator" },
     );
   }

@@ -109,6 +109,13 @@ export const FILE_FAILURES: readonly FailureRow[] = [
     remedy: "Give the user of this process permission to read and write the folder and its files.",
   },
   {
+    match: /another hub of this one, uses it$/,
+    code: "FILE_IN_USE",
+    kind: "operator",
+    problem: "the folder is in use",
+    remedy: "Stop the other process, or name another folder by --spool-directory or spoolDirectory.",
+  },
+  {
     match: /changed while in use$/,
     code: "FILE_REPLACED",
     kind: "operator",

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { TelemetryEvent } from "../../mod.ts";
 import { DAY_MS } from "../../src/records/calendar.ts";
 import { decodeFrame, encodeFrame, FrameKind, HEADER_BYTES } from "../../src/spool/frame.ts";
-import { assert, assertEquals } from "../assert.ts";
+import { assert, assertEquals, assertMatch } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { assertStored, conserved, Load } from "./load.ts";
 
@@ -236,6 +236,8 @@ Deno.test("ObservabilityHub runs without a spool when its folder is unusable", a
     const told = events.filter(({ type }) => type === "spool-unusable").map(({ dataset }) => dataset);
     assertEquals(told, ["system_metrics", "service_metrics", "device_metrics", "metric_points"]);
     assert(conserved(load.hub).alarm?.includes(spoolDirectory), JSON.stringify(conserved(load.hub)));
+    const messages = events.flatMap((event) => event.type === "spool-unusable" ? [event.message] : []);
+    assertMatch(messages[0], /[^.]\. Records of system_metrics are kept in memory only\.$/);
     await load.add(3);
     await load.hub.flush();
     assertEquals((await load.hub.close()).lost, 0);

@@ -26,7 +26,7 @@ export const REMOTE_FAILURES: readonly FailureRow[] = [
     code: "SCOPE_MISSING",
     kind: "operator",
     problem: "the token may not do this",
-    remedy: "Use a token with the scope `ingest` to send, or `read` to read.",
+    remedy: "Sending takes the scope `ingest`, and reading `read`.",
   },
   {
     match: /^(404|405) /,
