@@ -37,7 +37,8 @@ const REPORT_SCHEMA = {
   properties: {
     accepted: {
       type: "integer",
-      description: "Records that are durable, including those stored before",
+      description:
+        "Records that are durable; one whose id and time are stored already counts, and changes nothing",
     },
     refused: { type: "integer", description: "Records that were not stored" },
     errors: {
