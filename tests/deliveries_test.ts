@@ -341,6 +341,21 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     }, onConflict);
   }
 
+  for (const onConflict of ["ignore", "replace"] as const) {
+    test(`reports each time an id that stands for several costs, with ${onConflict}`, async (backend) => {
+      const rows = [["x", "2"], ["x", "4"], ["x", "2"], ["y", "1"]];
+      const text = `id,${HEADER}${rows.map(([id, amount]) => `${id},${row(2, amount)}`).join("")}`;
+      for (const [stored, known] of [[2, 1], [0, 3]]) {
+        const error = await assertRejects(
+          () => importText(backend, text, { idColumn: "id" }),
+          TransferError,
+          `${stored} records are stored, ${known} are known, 1 with other content are not stored.`,
+        ) as TransferError;
+        assertEquals([error.code, await totals(backend)], ["KEY_CLASH", { USD: "3" }]);
+      }
+    }, onConflict);
+  }
+
   test("is refused when it does not cover what is there", async (backend) => {
     await importText(backend, month());
     for (const text of [month("1", 9), HEADER + row(2).repeat(10), HEADER + row(1) + row(10)]) {
@@ -493,9 +508,9 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
   test("updates a known id when asked to", async (backend) => {
     const header = HEADER.replace("timestamp", "entryId,timestamp");
     await importText(backend, `${header}a,${row(1)}b,${row(2)}`);
-    const text = `${header}b,${row(2, "5")}c,${row(3)}c,${row(3, "7")}`;
+    const text = `${header}b,${row(2, "5")}c,${row(3, "7")}`;
     const { stored, restated } = await importText(backend, text, { append: true });
-    assertEquals([stored, restated], [3, 2]);
+    assertEquals([stored, restated], [2, 1]);
     assertEquals(await totals(backend), { USD: "13" });
   }, "replace");
 

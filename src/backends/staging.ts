@@ -36,6 +36,8 @@ export interface PartState {
 export interface PublicationPlan {
   /** Parts of earlier deliveries that are deleted. */
   readonly remove: readonly DeliveredPart[];
+  /** Numbers of the parts of this delivery that are stored already. */
+  readonly known?: readonly number[];
   /** Parts of this delivery that are inserted, by the numbers that their rows were staged with. */
   readonly insert: ReadonlyMap<number, DeliveredPart>;
   /** Documents to write, given the state of each inserted part afterwards; undefined where it is as it was staged. */
@@ -53,7 +55,10 @@ export interface Publication {
   decide(states: readonly PartState[]): PublicationPlan | undefined;
 }
 
-/** Number of rows by outcome. `stored`, `known` and `different` add up to the rows that were to be inserted. */
+/**
+ * Number of rows by outcome. `stored`, `known` and `different` add up to the rows that were to be inserted, and
+ * `missing`.
+ */
 export interface PublishResult {
   /** Rows that were inserted or updated. */
   readonly stored: number;
@@ -61,13 +66,18 @@ export interface PublishResult {
   readonly restated: number;
   /** Rows whose key exists with the same content. */
   readonly known: number;
-  /** Rows whose key exists with other content. They were not stored. */
+  /** Rows whose key exists with other content, or has another row of the delivery. They were not stored. */
   readonly different: number;
+  /** Those of `different` that are in known parts: an earlier import did not store them either. */
+  readonly missing: number;
   /** Rows of earlier deliveries that were deleted. */
   readonly replaced: number;
   /** Key of one of the `different` rows. */
   readonly clash?: { readonly entryId: string; readonly timestamp: number };
 }
+
+/** Rows that are not stored because their key has other content. */
+export type Clashes = Pick<PublishResult, "different" | "clash">;
 
 /** Result where nothing was changed. */
 export const NOTHING_PUBLISHED: PublishResult = {
@@ -75,6 +85,7 @@ export const NOTHING_PUBLISHED: PublishResult = {
   restated: 0,
   known: 0,
   different: 0,
+  missing: 0,
   replaced: 0,
 };
 
@@ -107,6 +118,8 @@ export interface PublishTarget {
   remove(part: DeliveredPart): Steps<number>;
   /** Inserts the staged rows of these parts. */
   insert(parts: readonly number[]): Steps<PublishResult>;
+  /** Counts the staged rows of these parts whose key has other content. */
+  different(parts: readonly number[]): Steps<Clashes>;
   /** Writes a document. */
   write(document: StoredDocument): Steps<unknown>;
 }
@@ -133,8 +146,15 @@ export function* publishSteps(target: PublishTarget, publication: Publication): 
       if (number !== NO_PART) after.set(number, yield* target.measure(part));
     }
   }
+  const missing = plan.known?.length ? yield* target.different(plan.known) : NOTHING_PUBLISHED;
   for (const document of plan.documents(after)) yield* target.write(document);
-  return { ...result, replaced };
+  return {
+    ...result,
+    replaced,
+    different: result.different + missing.different,
+    missing: missing.different,
+    ...(missing.clash ? { clash: missing.clash } : {}),
+  };
 }
 
 /** Runs steps to their end, without giving way to anything else. No step may give a promise. */

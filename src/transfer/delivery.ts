@@ -178,15 +178,17 @@ export class Delivery implements Publication {
     this.#totals = this.#verdicts.flatMap((verdict) => totalsOf(verdict));
     if (this.#verdicts.some(({ fate }) => fate === "refused")) return undefined;
     const inserted = this.#verdicts.filter(({ fate }) => fate !== "known").map(({ part }) => part);
+    const known = this.#verdicts.filter(({ fate }) => fate === "known").map(({ part }) => part.number);
     const insert = new Map(inserted.map((part) => [part.number, asDelivered(this.id, part)]));
     if (this.#hasLooseRows) {
       insert.set(NO_PART, { deliveryId: "", source: "", period: 0, first: 0, last: 0 });
     }
-    if (insert.size === 0) return { remove: [], insert, documents: () => this.documents };
+    if (insert.size === 0) return { remove: [], known, insert, documents: () => this.documents };
     const replaced = this.#verdicts.filter(({ fate }) => fate === "replace").flatMap(({ live }) => live);
     const ended = [...found.filter(({ state }) => state.rows === 0), ...replaced];
     return {
       remove: ended.map(({ id, part }) => asDelivered(id, part)),
+      known,
       insert,
       documents: (after) => this.#documents({ inserted, ended, after }),
     };

@@ -112,12 +112,12 @@ async function publish(
   const result = await publishWhenFree(() => staging.publish(delivery), options);
   delivery.assertAccepted();
   // An attempt whose outcome was unknown had succeeded: its numbers are lost.
-  const { stored, restated, known, different, replaced, clash } = delivery.isPublished
+  const { stored, restated, known, different, missing, replaced, clash } = delivery.isPublished
     ? { ...NOTHING_PUBLISHED, stored: delivery.rows - delivery.knownRows }
     : result;
   progress.stored += stored;
   progress.restated += restated;
-  progress.known += known + delivery.knownRows;
+  progress.known += known + delivery.knownRows - missing;
   const report: ImportReport = reportOf(progress);
   if (delivery.rows > 0) {
     report.delivery = { id: delivery.id, replaced, different, totals: delivery.totals };

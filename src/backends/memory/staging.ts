@@ -1,11 +1,13 @@
 import { costEntries } from "../../records/cost_entry.ts";
 import { Sums } from "../../records/sums.ts";
 import {
+  type Clashes,
   type DeliveredPart,
   DELIVERY,
   monthAfter,
   NAMES_COLUMNS,
   NO_CONTENT,
+  NOTHING_PUBLISHED,
   type PartState,
   type Publication,
   type PublishResult,
@@ -52,6 +54,7 @@ export class MemoryStaging implements Staging {
       measure: (part) => step(this.#stateOf(part)),
       remove: (part) => step(remove(belongsTo(part))),
       insert: (parts) => step(this.#insert(new Set(parts))),
+      different: (parts) => step(this.#different(new Set(parts))),
       write: (document) => step(void documents.write(document)),
     };
     return Promise.resolve(runSteps(publishSteps(target, publication)));
@@ -63,11 +66,12 @@ export class MemoryStaging implements Staging {
   }
 
   #insert(parts: ReadonlySet<number>): PublishResult {
-    const result = { stored: 0, restated: 0, known: 0, different: 0 };
-    let clash: PublishResult["clash"];
+    const result = { ...NOTHING_PUBLISHED, stored: 0, restated: 0 };
+    /** Rows that another row with their key took the place of, or is there. */
+    const lost: Fields[] = [];
+    const stored = this.#byKey();
+    const own = new Set<string>();
     const numbers = new Map<string, number>();
-    const existing = new Map<string, Fields>();
-    for (const record of this.#costs.values()) existing.set(keyOf(record), record);
     for (const { stagedPart, stagedAt: _, isHashed, ...cost } of this.#staged) {
       if (!parts.has(stagedPart)) continue;
       const number = (numbers.get(keyOf(cost)) ?? 0) + 1;
@@ -76,19 +80,28 @@ export class MemoryStaging implements Staging {
         ? { ...cost, entryId: `${cost.entryId}-${number}` }
         : cost;
       const outcome = this.#costs.put(record);
-      if (outcome === "duplicate") {
-        if (contentOf(existing.get(keyOf(record))) === contentOf(record)) result.known++;
-        else {
-          result.different++;
-          clash ??= { entryId: record.entryId as string, timestamp: record.timestamp };
-        }
-        continue;
+      const key = keyOf(record);
+      if (outcome === "duplicate") lost.push(record);
+      else if (outcome === "restated" && own.has(key)) lost.push(stored.get(key)!);
+      else {
+        result.stored++;
+        if (outcome === "restated") result.restated++;
       }
-      existing.set(keyOf(record), record);
-      result.stored++;
-      if (outcome === "restated") result.restated++;
+      if (outcome === "duplicate") continue;
+      own.add(key);
+      stored.set(key, record);
     }
-    return { ...result, replaced: 0, ...(clash ? { clash } : {}) };
+    const clashes = clashesOf(lost, stored);
+    return { ...result, ...clashes, known: lost.length - clashes.different };
+  }
+
+  #different(parts: ReadonlySet<number>): Clashes {
+    const rows = this.#staged.filter(({ stagedPart, isHashed }) => parts.has(stagedPart) && !isHashed);
+    return clashesOf(rows, this.#byKey());
+  }
+
+  #byKey(): Map<string, Fields> {
+    return new Map(this.#costs.values().map((record) => [keyOf(record), record]));
   }
 
   #stateOf(part: DeliveredPart): PartState {
@@ -112,6 +125,14 @@ function belongsTo({ deliveryId, source, period }: DeliveredPart): (record: Fiel
 
 function keyOf({ entryId, timestamp }: Fields): string {
   return `${timestamp} ${entryId}`;
+}
+
+/** Counts rows whose key has other content. */
+function clashesOf(rows: readonly Fields[], stored: ReadonlyMap<string, Fields>): Clashes {
+  const [first, ...others] = rows.filter((row) => contentOf(stored.get(keyOf(row))) !== contentOf(row));
+  if (first === undefined) return { different: 0 };
+  const clash = { entryId: first.entryId as string, timestamp: first.timestamp };
+  return { different: 1 + others.length, clash };
 }
 
 /** Content of a cost, as `SqlPublishTarget` compares it. */

@@ -8,6 +8,7 @@ import { costEntries } from "../../records/cost_entry.ts";
 import { columnOf } from "../../records/dataset.ts";
 import type { StoredDocument } from "../stored_document.ts";
 import {
+  type Clashes,
   type DeliveredPart,
   DELIVERY,
   type Eventual,
@@ -79,6 +80,11 @@ export interface SqlPublishOptions {
   readonly used?: readonly string[];
 }
 
+/** Condition of the staged rows of parts. */
+function ofParts(parts: readonly number[]): string {
+  return `staged_part IN (${parts.join(", ")})`;
+}
+
 /** The costs of a database within the transaction of a publish. */
 export class SqlPublishTarget implements PublishTarget {
   readonly #session: PublishSession;
@@ -125,40 +131,41 @@ export class SqlPublishTarget implements PublishTarget {
 
   *insert(parts: readonly number[]): Steps<PublishResult> {
     const { asText } = this.#dialect;
-    const staged = `staged_part IN (${parts.join(", ")})`;
+    const staged = ofParts(parts);
     const [[count]] = yield* this.#query(`SELECT ${asText("count(*)")} FROM ${this.#from(staged)}`);
     const total = Number(count);
-    if (this.#options.replaces) return yield* this.#replace(staged, total);
+    if (this.#options.replaces) return yield* this.#replace(parts, total);
     let inserted = yield* this.#insertFirst(staged);
     if (inserted < total) inserted += yield* this.#insertNumbered(staged);
     if (inserted === total) return { ...NOTHING_PUBLISHED, stored: total };
     yield* this.#assertPresent(staged);
-    const [[different, entryId, timestamp] = [0]] = yield* this.#query(this.#different(staged));
-    return {
-      ...NOTHING_PUBLISHED,
-      stored: inserted,
-      known: total - inserted - Number(different),
-      different: Number(different),
-      ...(entryId === undefined
-        ? {}
-        : { clash: { entryId: entryId as string, timestamp: Number(timestamp) } }),
-    };
+    const clashes = yield* this.different(parts);
+    const known = total - inserted - clashes.different;
+    return { ...NOTHING_PUBLISHED, stored: inserted, known, ...clashes };
   }
 
-  /** Inserts rows, also over those with their key. */
-  *#replace(staged: string, total: number): Steps<PublishResult> {
+  *different(parts: readonly number[]): Steps<Clashes> {
+    const [[count, entryId, timestamp] = [0]] = yield* this.#query(this.#different(ofParts(parts)));
+    const different = Number(count);
+    return different === 0
+      ? { different }
+      : { different, clash: { entryId: entryId as string, timestamp: Number(timestamp) } };
+  }
+
+  /** Inserts rows, also over those with their key: of several rows with one key the last. */
+  *#replace(parts: readonly number[], total: number): Steps<PublishResult> {
     const { asText } = this.#dialect;
+    const staged = ofParts(parts);
     const [[distinct, existing]] = yield* this.#query(
       `SELECT ${asText("count(*)")}, ${asText("count(c.entry_id)")} FROM ` +
         this.#numbered(staged, KEPT, `LEFT ${STORED("s.entry_id")}`),
     );
     yield* this.#insertNumbered(staged);
     yield* this.#assertPresent(staged);
-    return {
-      ...NOTHING_PUBLISHED,
-      stored: total,
-      restated: total - Number(distinct) + Number(existing),
-    };
+    const stored = Number(distinct);
+    const clashes = stored < total ? yield* this.different(parts) : NOTHING_PUBLISHED;
+    const known = total - stored - clashes.different;
+    return { ...NOTHING_PUBLISHED, ...clashes, stored, restated: Number(existing), known };
   }
 
   #query(sql: string): Steps<readonly Row[]> {
