@@ -1,3 +1,5 @@
+import { originalOf } from "./override.ts";
+
 /** Changes of a backend by this process, beside the batches that its pipelines count. */
 const counts = new WeakMap<object, number>();
 
@@ -6,11 +8,11 @@ export async function countingChange<T>(backend: object, change: Promise<T>): Pr
   try {
     return await change;
   } finally {
-    counts.set(backend, changesOf(backend) + 1);
+    counts.set(originalOf(backend), changesOf(backend) + 1);
   }
 }
 
 /** Returns the number of changes so far. */
 export function changesOf(backend: object): number {
-  return counts.get(backend) ?? 0;
+  return counts.get(originalOf(backend)) ?? 0;
 }

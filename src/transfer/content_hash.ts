@@ -45,7 +45,7 @@ export class ContentHash {
     return this.value;
   }
 
-  /** Hashes what remains of a charge when it is delivered again with other amounts, tags or invoices: 32 bits. */
+  /** Hashes the fields of a charge that stay when amounts, tags or invoices are restated, to 32 bits. */
   chargeOf(cost: CostEntry): number {
     this.#length = 0;
     for (const field of CHARGE_FIELDS) this.#field(field, cost[field]);

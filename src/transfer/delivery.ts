@@ -116,7 +116,7 @@ export class Delivery implements Publication {
     return this.#verdicts.reduce((sum, { part, fate }) => fate === "known" ? sum + part.rows : sum, 0);
   }
 
-  /** What the user may not have meant. */
+  /** Warnings of effects that the user may not have meant. */
   get notes(): string[] {
     const isUnnamed = this.#given.source === undefined;
     return [

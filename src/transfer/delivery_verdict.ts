@@ -1,5 +1,5 @@
 /**
- * What a delivery does to stored costs of the same source and billing period.
+ * Verdicts on a delivery: its effect on stored costs of the same source and billing period.
  *
  * @module
  */
@@ -51,7 +51,7 @@ export interface LivePart extends RelatedPart {
   readonly state: PartState;
 }
 
-/** What becomes of a part of a delivery. */
+/** The verdict on a part of a delivery. */
 export interface Verdict {
   readonly part: StagedPart;
   /** Parts of earlier deliveries with rows of its source and period. */

@@ -93,7 +93,7 @@ export class StagedParts {
     if (this.#part) return this.#part;
     if (this.#parts.size === MAX_PARTS) {
       throw new TransferError(
-        `The files have more than ${MAX_PARTS} sources and billing periods. Import them in parts`,
+        `The files have more than ${MAX_PARTS} sources and billing periods. Import them in parts.`,
         { code: "INVALID_FILE" },
       );
     }
