@@ -578,6 +578,18 @@ test("import, export and migrate exit with 2 when used wrongly", async ({ path: 
     [["export", "costs", "--node-id", "n"], "does not apply to cost_entries"],
     [["export", "costs", "--format", "parqet"], 'Did you mean "parquet"?'],
     [["export", "costs", "--charge-period", "1"], "such as 250ms"],
+    [
+      ["export", "costs", "--provider", "AWS", "--format", "ndjson"],
+      "--provider does not apply to cost_entries",
+    ],
+    [["export", "costs", "--charge-period", "1h"], "--charge-period applies to FOCUS only"],
+    [["export", "costs", "--invoice-id", "1"], "--invoice-id applies to FOCUS only"],
+    [["export", "usage", "--publisher", "a", "--provider", "b"], "--publisher applies to FOCUS only"],
+    [
+      ["export", "costs", "--output", "p.xlsx"],
+      "No format has the ending .xlsx. Pass --format with one of ndjson, csv, ",
+    ],
+    [["export", "costs", "--output", "p.json.gz"], "No format has the ending .json."],
     [["migrate", "--to", "sqlite:///b.db"], "Pass --from with"],
     [["migrate", "--from", "sqlite:///a.db"], "Pass --to with"],
     [["migrate", "--from", "sqlite:///a.db", "--to", "mysql://u:secret@h/d"], 'scheme "mysql"'],

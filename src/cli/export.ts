@@ -55,7 +55,7 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
     field: "providerName",
     name: "provider",
     value: "NAME",
-    summary: "FOCUS: ServiceProviderName; ProviderName before 1.4",
+    summary: "usage: only this provider; FOCUS: ServiceProviderName, ProviderName before 1.4",
   },
   {
     field: "publisherName",
@@ -72,6 +72,8 @@ const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
   { field: "invoiceId", name: "invoice-id", value: "ID", summary: "FOCUS: InvoiceId" },
 ];
 
+const FOCUS_NAMES = FOCUS_OPTIONS.map(({ name }) => name);
+
 /** `openfinops database export` */
 export const exportCommand: Command = {
   name: "database export",
@@ -80,7 +82,7 @@ export const exportCommand: Command = {
   options: [
     ...SOURCE_OPTIONS,
     TABLE_OPTION,
-    ...SELECTION_OPTIONS,
+    ...SELECTION_OPTIONS.filter(({ name }) => !FOCUS_NAMES.includes(name)), // --provider is both
     {
       name: "format",
       value: "F",
@@ -125,8 +127,17 @@ export const exportCommand: Command = {
       throw new UsageError("Parquet is binary. Pass --output FILE.", { code: "CONFLICTING_OPTIONS" });
     }
     const isSpreadsheetSafe = readSpreadsheetSafe(given, format);
-    const query = readSelection(given, dataset, FOCUS_OPTIONS.map(({ name }) => name)); // --provider is both
+    const hasFocus = format === "focus" || given.has("focus-version");
+    const query = readSelection(given, dataset, hasFocus ? FOCUS_NAMES : []);
     const focus = readFocus(given);
+    const unused = [...FOCUS_NAMES, "charge-period"].find((name) =>
+      given.has(name) && query[name] === undefined
+    );
+    if (!hasFocus && unused !== undefined) {
+      throw new UsageError(`--${unused} applies to FOCUS only. Remove it, or add --format focus.`, {
+        code: "CONFLICTING_OPTIONS",
+      });
+    }
     const isPartitioned = readPartitioned(given, { format, path });
     await withBackend(given, "read", async (backend) => {
       using progress = new ProgressLine();
@@ -155,9 +166,27 @@ export const exportCommand: Command = {
   },
 };
 
+/** Formats by the ending of a file name. */
+const BY_ENDING: Readonly<Record<string, ExportFormat>> = {
+  csv: "csv",
+  parquet: "parquet",
+  ndjson: "ndjson",
+  jsonl: "ndjson",
+};
+
 function readFormat(given: Arguments, path = ""): ExportFormat {
-  const [, byName] = /\.(csv|parquet)(?:\.gz)?$/i.exec(path) ?? [];
-  return readName("format", given.text("format") ?? byName?.toLowerCase() ?? "ndjson", EXPORT_FORMATS);
+  const format = given.text("format");
+  if (format !== undefined) return readName("format", format, EXPORT_FORMATS);
+  const [, ending] = /[^\\/]\.([^.\\/]+?)$/.exec(path.replace(/\.gz$/i, "")) ?? [];
+  if (ending === undefined) return "ndjson";
+  const byEnding = BY_ENDING[ending.toLowerCase()];
+  if (byEnding !== undefined) return byEnding;
+  throw new UsageError(
+    `No format has the ending .${ending}. Pass --format with one of ${EXPORT_FORMATS.join(", ")}.`,
+    {
+      code: "MISSING_ARGUMENT",
+    },
+  );
 }
 
 /** Returns true if the export is a folder of files. */
