@@ -298,6 +298,22 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     assert(ended.includes("/api/v1/views/costs"), ended.join());
   },
 
+  async "waits where the server is busy, and then shows the answer"({ open, base, problems }) {
+    const page = await open();
+    await goTo(page, `${base}#/data`);
+    let asked = 0;
+    await page.route("**/api/v1/views/models*", (route: Page) => {
+      if (++asked > 1) return route.continue();
+      const body = JSON.stringify({
+        error: { code: "SERVER_BUSY", message: "The server is busy. Try again." },
+      });
+      return route.fulfill({ status: 503, headers: { "retry-after": "1" }, body });
+    });
+    await goTo(page, `${base}#/models`);
+    assertEquals([asked, await page.locator(".failure").count()], [2, 0]);
+    problems.splice(0, problems.length, ...problems.filter((problem) => !/status of 503/.test(problem)));
+  },
+
   async "says the next command where there is nothing, and where the server is gone"(
     { open, base, server, problems },
   ) {

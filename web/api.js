@@ -2,6 +2,9 @@
 /** Requests to the API of the server. */
 
 const TOKEN = "openfinops-token";
+/** Most attempts of a read that a busy server refuses, and the longest pause between two, in seconds. */
+const ATTEMPTS = 10;
+const MAX_PAUSE = 10;
 
 /** An error that the server or the network gave. */
 export class ApiError extends Error {
@@ -30,6 +33,23 @@ export function setToken(token) {
 /** @typedef {Record<string, string | number | readonly string[] | undefined>} Params */
 
 /**
+ * Fetches. A read that a busy server refuses is repeated, not before its `Retry-After`.
+ * @param {string} address
+ * @param {RequestInit} init
+ */
+async function fetchPatiently(address, init) {
+  for (let attempt = 1;; attempt++) {
+    const response = await fetch(address, init);
+    const mayPass = init.method === "GET" && [429, 503].includes(response.status);
+    if (!mayPass || attempt === ATTEMPTS) return response;
+    await response.body?.cancel();
+    const seconds = Math.min(MAX_PAUSE, Number(response.headers.get("retry-after")) || 1);
+    await new Promise((resolve) => setTimeout(resolve, seconds * (1 + Math.random()) * 1_000));
+    init.signal?.throwIfAborted();
+  }
+}
+
+/**
  * Asks a route of the API.
  * @param {string} path Path under `/api/v1/`.
  * @param {Params} [params]
@@ -50,7 +70,7 @@ export async function ask(path, params = {}, { signal, method = "GET" } = {}) {
   const address = `api/v1/${path}${query.size > 0 ? `?${query}` : ""}`;
   let response;
   try {
-    response = await fetch(address, { method, headers, signal });
+    response = await fetchPatiently(address, { method, headers, signal });
   } catch (error) {
     if (signal?.aborted) throw error;
     const details = { code: "CONNECTION_LOST", status: 0 };

@@ -187,7 +187,9 @@ byId("skip").addEventListener("click", (event) => {
   byId("main").focus();
 });
 setInterval(() => {
-  if (current?.state.live && !document.hidden) { for (const refresh of current.refreshers) refresh(); }
+  if (!current?.state.live || document.hidden) return;
+  if (byId("main").querySelector('[aria-busy="true"]')) return; // a busy server gets no further requests
+  for (const refresh of current.refreshers) refresh();
 }, LIVE_MS);
 addEventListener("hashchange", show);
 show();

@@ -121,6 +121,7 @@ export function panel(context, { title, kind = "", tools }, load) {
   const head = title && h("div", { class: "head" }, h("h2", {}, title), tools);
   const section = toElement(h("section", { class: `panel ${kind}`, "aria-busy": "true" }, head, body));
   const refresh = async () => {
+    section.setAttribute("aria-busy", "true");
     try {
       const found = toDom(await load());
       if (context.signal.aborted) return;
