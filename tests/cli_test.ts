@@ -587,7 +587,10 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
     );
     assertEquals(code, 0);
     const isNamed = args.includes("--dataset");
-    assertEquals(err, isNamed ? "" : "Costs stay. To delete old costs, name them: --dataset costs.\n");
+    assertEquals(
+      err,
+      isNamed ? "" : "Costs and usage stay. To delete old ones, name them: --dataset costs,usage.\n",
+    );
     return JSON.parse(out);
   };
   const none = { service_metrics: 0, device_metrics: 0, metric_points: 0 };
@@ -600,7 +603,7 @@ test("database cleanup counts in a dry run and deletes with --yes", async (folde
     const args = ["database", "cleanup", ...AT, "--dataset", "costs", "--yes"];
     const { code, err } = await openfinops(args, { cwd, env });
     assertEquals(code, 2);
-    assert(err.includes("Costs are deleted only by an explicit --retention-days"), err);
+    assert(err.includes("Costs and usage are deleted only by an explicit --retention-days"), err);
   }
 });
 

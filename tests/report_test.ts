@@ -93,6 +93,34 @@ Deno.test("A report of costs names one baseline in its total and its tables", as
   }
 });
 
+Deno.test("Costs that cancel out have a share of 0 in a summary and its report, and no -0.0 %", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite("a.db") });
+  await write(backend, costEntries, [
+    costEntry({ timestamp: NEW_YEAR, amount: "5", currency: "EUR" }),
+    costEntry({ timestamp: NEW_YEAR, amount: "-5", currency: "EUR", entryId: "b", category: "credit" }),
+    costEntry({ timestamp: NEW_YEAR, amount: "100", currency: "USD", entryId: "c" }),
+    costEntry({ timestamp: NEW_YEAR, amount: "-0.01", currency: "USD", entryId: "d", category: "credit" }),
+  ]);
+  const query = { ...QUERY, startTime: NEW_YEAR, endTime: NEW_YEAR + DAY };
+  const markdown = writeMarkdown(await REPORTS.costs(backend, query));
+  await backend.close();
+  const during = ["--during", new Date(NEW_YEAR).toISOString().slice(0, 10)];
+  const run = (...args: string[]) =>
+    openfinops(["costs", "summary", ...during, "--connection-string", folder.sqlite("a.db"), ...args], {
+      cwd: folder.path,
+    });
+  const shares = (await run("--format", "csv")).out.split("\n").map((line) => line.split(","));
+  assertEquals(shares.filter(([, , , of]) => of === "all").map((row) => [row[0], row[5], row[6]]), [
+    ["EUR", "0", "0"],
+    ["USD", "99.99", "100"],
+  ]);
+  for (const text of [markdown, (await run()).out]) {
+    assertMatch(text, /\b0\.0 %/);
+    assert(!text.includes("-0.0 %"), text);
+  }
+});
+
 Deno.test("openfinops report writes the file that it names, and refuses other formats", async () => {
   using folder = new TemporaryFolder();
   const backend = await openBackend({ connectionString: folder.sqlite("a.db") });

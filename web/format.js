@@ -68,12 +68,15 @@ export function count(value) {
 
 /** @param {number | undefined | null} value */
 export function percent(value, digits = 1) {
-  return value === undefined || value === null ? "–" : `${value.toFixed(digits)} %`;
+  return value === undefined || value === null ? "–" : `${fixed(value, digits)} %`;
 }
+
+/** A number with so many digits, and no sign where it rounds to zero. @param {number} value @param {number} digits */
+export const fixed = (value, digits) => (Number(value.toFixed(digits)) || 0).toFixed(digits);
 
 /** @param {number | undefined} value */
 export function change(value, digits = 1) {
-  return value === undefined ? "–" : `${value > 0 ? "+" : ""}${value.toFixed(digits)} %`;
+  return value === undefined ? "–" : `${value > 0 ? "+" : ""}${fixed(value, digits)} %`;
 }
 
 /** @param {number} value */

@@ -41,7 +41,7 @@ export const cleanup: Command = {
     {
       name: "retention-days",
       value: "N",
-      summary: `keep this many days (default ${DEFAULT_DAYS}; none for costs)`,
+      summary: `keep this many days (default ${DEFAULT_DAYS}; none for costs and usage)`,
     },
     { name: "days", value: "N", summary: "the same as --retention-days" },
     DATASET_OPTION,
@@ -66,7 +66,9 @@ export const cleanup: Command = {
     const budget = given.text("time-budget");
     const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
     const isDryRun = readDryRun(given, "Cleanup deletes for good.");
-    if (!given.has("dataset")) note("Costs stay. To delete old costs, name them: --dataset costs.");
+    if (!given.has("dataset")) {
+      note("Costs and usage stay. To delete old ones, name them: --dataset costs,usage.");
+    }
     const isAsked = isDryRun || !given.has("yes");
     if (isAsked) {
       // The database is not opened to change it before the question is answered: that would migrate it.
@@ -137,7 +139,7 @@ function readRetentionDays(given: Arguments, datasets: readonly Dataset<unknown>
   const [option] = options;
   if (option !== undefined) return readNumber(option, given.text(option)!);
   if (!datasets.every(({ name }) => DELETED_BY_DEFAULT.includes(name))) {
-    throw new UsageError("Costs are deleted only by an explicit --retention-days. Add it.", {
+    throw new UsageError("Costs and usage are deleted only by an explicit --retention-days. Add it.", {
       code: "MISSING_ARGUMENT",
     });
   }

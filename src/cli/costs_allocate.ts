@@ -1,7 +1,7 @@
 import { percentOf } from "../records/decimal.ts";
 import { allocateCosts, type AllocatedCost } from "../views/allocation.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
-import { formatCount, formatTable, note, print, printFound, showMoney } from "./output.ts";
+import { formatCount, formatTable, note, print, printFound, showMoney, showPercent } from "./output.ts";
 import { ALLOCATION_OPTIONS, readAllocation } from "../query/view_options.ts";
 
 const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"] as const;
@@ -59,5 +59,5 @@ function printTable(
 }
 
 function share(part: string, total: string): string {
-  return Number(total) === 0 ? "" : `${percentOf(Number(part), Number(total)).toFixed(1)} %`;
+  return Number(total) === 0 ? "" : showPercent(percentOf(Number(part), Number(total)));
 }

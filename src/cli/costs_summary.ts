@@ -24,6 +24,7 @@ import {
   printFound,
   showChange,
   showMoney,
+  showPercent,
 } from "./output.ts";
 import { readSummary, SUMMARY_OPTIONS } from "../query/view_options.ts";
 import { asCalled } from "./program_name.ts";
@@ -108,7 +109,7 @@ function rowsOf(summary: CurrencySummary): (string | number | undefined)[][] {
   const { total, low, high } = forecast ?? {};
   const ahead = { forecast: total, forecastLow: low, forecastHigh: high };
   return [
-    row("all", undefined, { ...summary, share: 100, ...ahead }),
+    row("all", undefined, { ...summary, share: Number(summary.total) === 0 ? 0 : 100, ...ahead }),
     ...summary.breakdowns.flatMap(({ groupBy, rows }) =>
       rows.map((one) => row(groupBy.join(","), groupName(one), one))
     ),
@@ -212,7 +213,7 @@ function printBreakdown({ groupBy, rows }: CostBreakdown, show: Show["show"]): v
     rows.map((row) => [
       groupName(row),
       show(row.total),
-      `${row.share!.toFixed(1)} %`,
+      showPercent(row.share!),
       { bar: row.share! },
       show(row.sameDaysTotal ?? row.previousTotal ?? "0"),
       showChange(hasSameDays ? row.sameDaysChange : row.change),

@@ -103,7 +103,7 @@ export function columnsOf(
       amount === undefined ? "" : isMoney ? showMoney(amount, currency) : amount;
     add("total", ({ total }) => total, { show: ({ total, currency }) => money(total, currency!) });
     if (request.shares) {
-      add("share", ({ share }) => share?.toString(), { show: ({ share }) => `${share!.toFixed(1)} %` });
+      add("share", ({ share }) => share?.toString(), { show: ({ share }) => showPercent(share!) });
     }
     if (request.compare) {
       const show = ({ previousTotal, currency }: Row) => money(previousTotal, currency!);
@@ -145,7 +145,12 @@ function cellOf(field: string): ResultColumn["cell"] {
 /** Titles of buckets in tables. */
 const BUCKET_TITLES: Partial<Record<string, string>> = { d: "day", w: "week of", mo: "month", y: "year" };
 
+/** Formats a percentage, without the sign of one that rounds to zero. */
+export function showPercent(percent: number): string {
+  return `${(Number(percent.toFixed(1)) || 0).toFixed(1)} %`;
+}
+
 /** A change in percent, with its sign. */
 export function showChange(percent: number | undefined): string {
-  return percent === undefined ? "" : `${percent > 0 ? "+" : ""}${percent.toFixed(1)} %`;
+  return percent === undefined ? "" : `${percent > 0 ? "+" : ""}${showPercent(percent)}`;
 }
