@@ -145,6 +145,22 @@ test("delete shows and deletes what conditions select", async (folder) => {
   const remove = (...options: string[]) => database(["delete", "costs", ...options, ...AT], { cwd });
   assertEquals((await remove("--yes")).code, 2);
   assertEquals((await remove("--source", "s")).code, 2);
+  for (
+    const [command, dataset, source, expected] of [
+      ["query", "costs", "s", true],
+      ["query", "costs", "t", false],
+      ["export", "costs", "s", true],
+      ["query", "metrics", "s", undefined],
+    ] as const
+  ) {
+    const { out, err } = await database([command, dataset, "--source", source, "--format", "ndjson", ...AT], {
+      cwd,
+    });
+    assertEquals(
+      expected === undefined ? err.includes("--source applies to costs only") : out !== "",
+      expected ?? true,
+    );
+  }
   const february = ["--source", "s", "--billing-period", "2026-02"];
   const dry = await remove(...february, "--dry-run");
   assertEquals([dry.code, dry.out], [
@@ -583,6 +599,7 @@ test("import, export and migrate exit with 2 when used wrongly", async ({ path: 
       "--provider does not apply to cost_entries",
     ],
     [["export", "costs", "--charge-period", "1h"], "--charge-period applies to FOCUS only"],
+    [["export", "metrics", "--source", "s"], "--source applies to costs only"],
     [["export", "costs", "--invoice-id", "1"], "--invoice-id applies to FOCUS only"],
     [["export", "usage", "--publisher", "a", "--provider", "b"], "--publisher applies to FOCUS only"],
     [

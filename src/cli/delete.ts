@@ -28,7 +28,6 @@ export const deleteCommand: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...SELECTION_OPTIONS,
-    { name: "source", value: "NAME", summary: "only costs of this source" },
     {
       name: "billing-period",
       value: "PERIOD",
@@ -89,16 +88,14 @@ async function describe(
 /** The queries that together find what to delete; none of them finds a record of another. */
 function readQueries(given: Arguments, dataset: Dataset<unknown>): RecordQuery[] {
   const selection = readSelection(given, dataset);
-  const source = given.text("source");
   const period = given.text("billing-period");
-  if (dataset.name !== costEntries.name && (source ?? period) !== undefined) {
-    throw new UsageError("--source and --billing-period apply to costs only.", {
+  if (dataset.name !== costEntries.name && period !== undefined) {
+    throw new UsageError("--billing-period applies to costs only. Remove it.", {
       code: "CONFLICTING_OPTIONS",
     });
   }
-  const where = (selection.where ?? []) as WhereCondition[];
-  const all = source === undefined ? where : [...where, { field: "source", eq: source }];
-  if (Object.keys(selection).length === 0 && (source ?? period) === undefined) {
+  const all = (selection.where ?? []) as WhereCondition[];
+  if (Object.keys(selection).length === 0 && period === undefined) {
     throw new UsageError("Give a condition, such as --since, --until, --where or --source.", {
       code: "MISSING_ARGUMENT",
     });

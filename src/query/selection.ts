@@ -90,12 +90,18 @@ export const RANGE_OPTIONS: readonly Option[] = [
 const FILTERS = [...new Set(Object.values(DATASETS).flatMap(({ filters }) => filters))]
   .map((field) => ({ field, name: field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }));
 
+/** True if records may have a source: those of costs do. */
+function hasSource(dataset: Dataset<unknown> | undefined): boolean {
+  return dataset?.columns.some(({ field }) => field === "source") ?? true;
+}
+
 /** Options that select records: of any dataset, or of one. */
 export function selectionOptions(dataset?: Dataset<unknown>): Option[] {
   const filters = FILTERS.filter(({ field }) => dataset?.filters.includes(field) ?? true);
   return [
     ...RANGE_OPTIONS,
     ...filters.map(({ field, name }) => ({ name, value: "VALUE", summary: `only this ${field}` })),
+    ...(hasSource(dataset) ? [{ name: "source", value: "NAME", summary: "only costs of this source" }] : []),
     WHERE_OPTION,
   ];
 }
@@ -169,6 +175,11 @@ export function readSelection(
     asked[field] = value;
   }
   const where = readWhere(given, { dataset, timeZone: readZone(given) });
+  const source = given.text("source");
+  if (source !== undefined && !hasSource(dataset)) {
+    throw new UsageError("--source applies to costs only. Remove it.", { code: "CONFLICTING_OPTIONS" });
+  }
+  if (source !== undefined) where.push({ field: "source", eq: source });
   if (where.length > 0) asked.where = where;
   return asked;
 }
