@@ -1110,3 +1110,28 @@ test("costs summary and metrics health print a time range in every format", asyn
   );
   assertEquals((await run(...health, "--window", "0s")).code, 2);
 });
+
+test("names itself alike under each program that starts it", async (folder) => {
+  if (Deno.build.os === "windows") return; // has neither nice nor env
+  const run = async (program: string, args: string[]) => {
+    const env = {
+      PATH: `${folder.file("bin")}:${dirname(Deno.execPath())}:${Deno.env.get("PATH")}`,
+      NO_COLOR: "1",
+    };
+    const { stderr } = await new Deno.Command(program, { args, env, cwd: folder.path }).output();
+    return new TextDecoder().decode(stderr);
+  };
+  const cli = new URL("../cli.ts", import.meta.url).href;
+  const config = new URL("../deno.json", import.meta.url).pathname;
+  const options = ["-q", "-g", "-f", "-A", "--config", config, "--root", folder.path];
+  await run(Deno.execPath(), ["install", ...options, "-n", "openfinops", cli]);
+  for (
+    const [program, ...args] of [
+      ["sh", "-c", "openfinops nothing"],
+      ["nice", "openfinops", "nothing"],
+      ["env", "-u", "_", "openfinops", "nothing"],
+    ]
+  ) {
+    assertMatch(await run(program, args), /\nTry: openfinops --help\n$/, program);
+  }
+});
