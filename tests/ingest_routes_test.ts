@@ -474,3 +474,18 @@ Deno.test("POST answers 503 with Retry-After and acknowledges nothing when the s
   assertEquals((await post(server, "system-metrics", record)).status, 202); // the same again
   assertEquals(numbersOf(await stored(server, "system-metrics")), [...acknowledged, refused.number]);
 });
+
+Deno.test("A cost with a known id is accepted, counted as a duplicate, and changes nothing", async () => {
+  await using server = await openServer();
+  const send = async (amount: string) => {
+    const { source: _, ...cost } = costEntry({ entryId: "b1", amount });
+    const { status, json } = await post(server, "costs", JSON.stringify([cost]), {
+      "idempotency-key": `of ${amount}`,
+    });
+    return [status, json()];
+  };
+  for (const amount of ["3", "5"]) assertEquals(await send(amount), [200, { accepted: 1, refused: 0 }]);
+  assertEquals((await stored(server, "costs")).map(({ amount }) => amount), ["3"]);
+  const { text } = await server.send("/metrics");
+  assertMatch(text, /^openfinops_records_duplicates_total\{.*dataset="cost_entries"\} 1$/m);
+});

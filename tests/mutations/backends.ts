@@ -3,6 +3,13 @@ import type { Mutation } from "../mutations.ts";
 
 export const BACKENDS: readonly Mutation[] = [
   {
+    name: "sqlite-size-log",
+    file: "src/backends/sqlite/inspection.ts",
+    before: " + fileBytes(`${linkTarget(path)}-wal`)",
+    after: "",
+    tests: ["sqlite_test.ts: log in its size"],
+  },
+  {
     name: "pg-network",
     file: "src/backends/postgres/errors.ts",
     before: 'sqlState === undefined ? "transient" : "unknown"',

@@ -3,6 +3,13 @@ import type { Mutation } from "../mutations.ts";
 
 export const DUCKDB: readonly Mutation[] = [
   {
+    name: "duckdb-size-log",
+    file: "src/backends/duckdb.ts",
+    before: " + fileBytes(logOf(path))",
+    after: "",
+    tests: ["duckdb_test.ts: log in its size"],
+  },
+  {
     name: "duckdb-ledger",
     file: "src/backends/duckdb/writer.ts",
     before: "if (known) {",

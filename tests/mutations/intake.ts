@@ -10,6 +10,13 @@ export const INTAKE: readonly Mutation[] = [
     tests: ["metric_intake_test.ts: Growth of counters is stored"],
   },
   {
+    name: "intake-unmapped-once",
+    file: "src/server/metric_intake.ts",
+    before: " || this.#counted.has(id)",
+    after: "",
+    tests: ["metric_intake_test.ts: told in partial success"],
+  },
+  {
     name: "intake-request-id",
     file: "src/server/request_id.ts",
     before: ".update(body)",
