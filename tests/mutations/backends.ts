@@ -3,6 +3,20 @@ import type { Mutation } from "../mutations.ts";
 
 export const BACKENDS: readonly Mutation[] = [
   {
+    name: "publish-clash-replaced",
+    file: "src/backends/sql/publish.ts",
+    before: "stored < total ? yield* this.different(parts) : NOTHING_PUBLISHED",
+    after: "NOTHING_PUBLISHED",
+    tests: ["deliveries_test.ts: SQLite in memory reports each time"],
+  },
+  {
+    name: "publish-clash-known",
+    file: "src/backends/staging.ts",
+    before: "plan.known?.length ? yield* target.different(plan.known) : NOTHING_PUBLISHED",
+    after: "NOTHING_PUBLISHED",
+    tests: ["deliveries_test.ts: SQLite in memory reports each time"],
+  },
+  {
     name: "sqlite-size-log",
     file: "src/backends/sqlite/inspection.ts",
     before: " + fileBytes(`${linkTarget(path)}-wal`)",
