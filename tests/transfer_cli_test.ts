@@ -604,9 +604,10 @@ test("import, export and migrate exit with 2 when used wrongly", async ({ path: 
     [["export", "usage", "--publisher", "a", "--provider", "b"], "--publisher applies to FOCUS only"],
     [
       ["export", "costs", "--output", "p.xlsx"],
-      "No format has the ending .xlsx. Pass --format with one of ndjson, csv, ",
+      "No format has the ending of the name in --output. Pass --format with one of ndjson, csv, ",
     ],
-    [["export", "costs", "--output", "p.json.gz"], "No format has the ending .json."],
+    [["export", "costs", "--output", "p.json.gz"], "No format has the ending of the name"],
+    [["export", "costs", "--output", "p.constructor"], "No format has the ending of the name"],
     [["migrate", "--to", "sqlite:///b.db"], "Pass --from with"],
     [["migrate", "--from", "sqlite:///a.db"], "Pass --to with"],
     [["migrate", "--from", "sqlite:///a.db", "--to", "mysql://u:secret@h/d"], 'scheme "mysql"'],

@@ -167,25 +167,26 @@ export const exportCommand: Command = {
 };
 
 /** Formats by the ending of a file name. */
-const BY_ENDING: Readonly<Record<string, ExportFormat>> = {
-  csv: "csv",
-  parquet: "parquet",
-  ndjson: "ndjson",
-  jsonl: "ndjson",
-};
+const BY_ENDING: ReadonlyMap<string, ExportFormat> = new Map([
+  ["csv", "csv"],
+  ["parquet", "parquet"],
+  ["ndjson", "ndjson"],
+  ["jsonl", "ndjson"],
+]);
 
 function readFormat(given: Arguments, path = ""): ExportFormat {
   const format = given.text("format");
   if (format !== undefined) return readName("format", format, EXPORT_FORMATS);
   const [, ending] = /[^\\/]\.([^.\\/]+?)$/.exec(path.replace(/\.gz$/i, "")) ?? [];
   if (ending === undefined) return "ndjson";
-  const byEnding = BY_ENDING[ending.toLowerCase()];
+  const byEnding = BY_ENDING.get(ending.toLowerCase());
   if (byEnding !== undefined) return byEnding;
+  // Without the ending: it may be part of a connection string that was given by mistake.
   throw new UsageError(
-    `No format has the ending .${ending}. Pass --format with one of ${EXPORT_FORMATS.join(", ")}.`,
-    {
-      code: "MISSING_ARGUMENT",
-    },
+    `No format has the ending of the name in --output. Pass --format with one of ${
+      EXPORT_FORMATS.join(", ")
+    }.`,
+    { code: "MISSING_ARGUMENT" },
   );
 }
 
