@@ -24,7 +24,7 @@ Deno.test("a ChargeSample is the same in any order, with repetitions, and after 
   assertEquals(String(few), "0000000300000007");
 });
 
-Deno.test("a ChargeSample tells which share of its charges another has, whatever their sizes are", () => {
+Deno.test("a ChargeSample tells the share of its charges that another has, also of another size", () => {
   const all = hashes(60_000, 2);
   const part = all.slice(0, 3_000);
   assertEquals(sampleOf(part).shareIn(sampleOf(all)), 1);

@@ -46,7 +46,7 @@ function sorted(rows: readonly object[]): string[] {
   return rows.map((row) => JSON.stringify(row, ["start", "group", "values"])).sort();
 }
 
-Deno.test("FusedReads gives each window what it has alone, whatever else is read with it", async () => {
+Deno.test("FusedReads gives each window what it has when it is read alone", async () => {
   for (let seed = 1; seed <= 20; seed++) {
     const chance = new Chance(seed);
     const { backend, reader } = await setUp(chance);
