@@ -1,7 +1,7 @@
 import { METRICS_REQUEST, TRACES_REQUEST } from "../src/server/otlp/messages.ts";
 import { toSamples } from "../src/server/otlp/metrics.ts";
 import { usageOfSpans } from "../src/server/otlp/spans.ts";
-import { CounterReadings } from "../src/transfer/counter_readings.ts";
+import { CounterReadings, shortName } from "../src/transfer/counter_readings.ts";
 import { SampleMapper } from "../src/transfer/samples_to_records.ts";
 import { assert, assertEquals, assertThrows } from "./assert.ts";
 import { writeOtlp } from "./otlp_writer.ts";
@@ -545,4 +545,65 @@ Deno.test("Deep and wide bodies of OTLP are refused before they take memory", ()
   assertEquals(code(() => METRICS_REQUEST.decode(wide, false)), "BODY_TOO_LARGE");
   const json = `{"resourceMetrics":[${"{},".repeat(2_100_000)}{}]}`;
   assertEquals(code(() => METRICS_REQUEST.decode(new TextEncoder().encode(json), true)), "BODY_TOO_LARGE");
+});
+
+Deno.test("Small bodies of OTLP that become many labels or buckets are refused", () => {
+  const at = "1700000000000000000";
+  const code = (metric: object, attributes: object[] = []) => {
+    const body = { resourceMetrics: [{ resource: { attributes }, scopeMetrics: [{ metrics: [metric] }] }] };
+    const bytes = writeOtlp("metrics", body);
+    assert(bytes.length < 33_000_000);
+    try {
+      return toSamples(METRICS_REQUEST.decode(bytes, false), () => true).samples.length;
+    } catch (error) {
+      return (error as { code?: string }).code;
+    }
+  };
+  const attributes = (length: number) =>
+    Array.from({ length }, (_, i) => ({ key: `a${i}`, value: { stringValue: "v" } }));
+  const gauge = { name: "m", gauge: { dataPoints: Array(201).fill({ timeUnixNano: at, asDouble: 1 }) } };
+  assertEquals(code(gauge, attributes(100)), 201);
+  assertEquals(code(gauge, attributes(10_000)), "BODY_TOO_LARGE");
+  const dataPoints = [{ timeUnixNano: at, bucketCounts: Array(200_001).fill("1") }];
+  const histogram = { name: "m", histogram: { aggregationTemporality: 2, dataPoints } };
+  assertEquals(code(histogram, attributes(1)), 200_001);
+  assertEquals(code(histogram, attributes(10)), "BODY_TOO_LARGE");
+});
+
+Deno.test("A reading that is no count, or of the far future, changes nothing in those that follow", () => {
+  const readings = new CounterReadings({ since: START });
+  const take = (value: number, seconds: number) =>
+    readings.take("s", { value, start: START + 1 }, START + seconds * 1_000)?.value;
+  assertEquals(
+    [1_000, NaN, 1_010, Infinity, 1_020, -5, 1_030, -Infinity, 1_040].map((v, i) => take(v, i + 1)),
+    [
+      1_000,
+      undefined,
+      10,
+      undefined,
+      10,
+      undefined,
+      10,
+      undefined,
+      10,
+    ],
+  );
+  const labels = { "host.name": "h", "network.interface.name": "eth0" };
+  const mapper = new SampleMapper({ target: "t" });
+  const map = (value: number, timestamp: number) =>
+    mapper.map([{ name: "system.network.io", labels, value, timestamp }], START).records[0]?.record.networkIo;
+  map(0, START - 20_000);
+  assertEquals(map(1, START + 400 * 86_400_000), undefined);
+  assertEquals(map(10_000_000, START - 10_000), 1); // MB/s
+});
+
+Deno.test("Names of series are kept in a bounded length", () => {
+  const long = "x".repeat(100_000);
+  assertEquals(shortName("node_load1\0a\0b"), "node_load1\0a\0b");
+  assert(shortName(long).length < 100);
+  assert(shortName(long) !== shortName(`${long}y`));
+  const readings = new CounterReadings({ since: START });
+  const take = (series: string, value: number, seconds: number) =>
+    readings.take(series, { value }, START + seconds * 1_000)?.value;
+  assertEquals([take(long, 5, 1), take(`${long}y`, 7, 1), take(long, 6, 2)], [undefined, undefined, 1]);
 });

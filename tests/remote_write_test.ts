@@ -1,3 +1,4 @@
+import { PbfWriter } from "pbf";
 import snappy from "snappyjs";
 import { decompressSnappy, readWriteRequest } from "../src/server/prometheus/remote_write.ts";
 import { assert, assertEquals } from "./assert.ts";
@@ -98,5 +99,28 @@ Deno.test("Snappy blocks are decompressed, and refused before they take the memo
     const bytes of [[], [0x80], [5, 0], [4, 0xfc, 1], [3, 0x01, 1], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]]
   ) {
     assertEquals(codeOf(() => decompressSnappy(Uint8Array.from(bytes), MAX)), "INVALID_BODY", String(bytes));
+  }
+});
+
+Deno.test("Small bodies of remote write that become many labels are refused", () => {
+  // Field 5 (series) with field 1: references of a byte each.
+  const refs = (count: number) => {
+    const writer = new PbfWriter();
+    writer.writeStringField(4, "");
+    writer.writeMessage(5, (_, inner) => inner.writePackedVarint(1, Array(count).fill(0)), undefined);
+    return writer.finish();
+  };
+  assertEquals(codeOf(() => readWriteRequest(refs(100_000), 2)), undefined);
+  assertEquals(codeOf(() => readWriteRequest(refs(4_000_002), 2)), "BODY_TOO_LARGE");
+  const labels = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`l${i}`, "v"]));
+  const series = (samples: number): SeriesInput[] => [
+    { labels: { __name__: "m", ...labels }, samples: Array(samples).fill([1, NEW_YEAR]) },
+  ];
+  for (const version of [1, 2] as const) {
+    assertEquals(codeOf(() => readWriteRequest(writeRemote(version, series(1_900)), version)), undefined);
+    assertEquals(
+      codeOf(() => readWriteRequest(writeRemote(version, series(2_000)), version)),
+      "BODY_TOO_LARGE",
+    );
   }
 });

@@ -1,5 +1,6 @@
 import { matches } from "../pricing/price_book.ts";
 import type { Sample } from "../transfer/prometheus.ts";
+import { shortName } from "../transfer/counter_readings.ts";
 import { type MappedRecord, nameOf } from "../transfer/samples_to_records.ts";
 
 /** Series of each tenant that are kept; points of any further ones are counted only. */
@@ -36,7 +37,7 @@ export class PointKeeper {
     const left = new Map<string, number>();
     for (const [position, sample] of samples.entries()) {
       const { name, labels, value, timestamp = at } = sample;
-      if (!hasRoom(series, nameOf(sample))) left.set(name, (left.get(name) ?? 0) + 1);
+      if (!hasRoom(series, shortName(nameOf(sample)))) left.set(name, (left.get(name) ?? 0) + 1);
       else if (Number.isFinite(value)) {
         const attributes = Object.keys(labels).length === 0 ? {} : { attributes: { ...labels } };
         records.push({

@@ -8,6 +8,10 @@ import { RequestError } from "./problems.ts";
 
 /** Messages in one body. A point of a metric with ten attributes is 21. */
 const MAX_MESSAGES = 1_000_000;
+/** Items of lists in one body, which may take a byte each. */
+const MAX_ITEMS = 4_000_000;
+/** Labels of all samples of one body. Each sample has those of its resource or series. */
+const MAX_LABELS = 2_000_000;
 const MAX_DEPTH = 32;
 /** Wire types. */
 export const [VARINT, FIXED64, BYTES] = [0, 1, 2] as const;
@@ -20,11 +24,21 @@ export class BodyError extends RequestError {
   }
 }
 
-function tooMany(): BodyError {
+function tooMany(most: number, what: string): BodyError {
   return new BodyError(
-    `The body has more than ${MAX_MESSAGES} parts. Send it in smaller requests.`,
+    `The body has more than ${most} ${what}. Send it in smaller requests.`,
     "BODY_TOO_LARGE",
   );
+}
+
+/** Bounds the labels of all samples of a body: those of a resource or a series count for each of its samples. */
+export class LabelLimit {
+  #left = MAX_LABELS;
+
+  /** Counts labels. */
+  take(labels: number): void {
+    if ((this.#left -= labels) < 0) throw tooMany(MAX_LABELS, "labels in its samples");
+  }
 }
 
 function cutShort(): BodyError {
@@ -34,12 +48,18 @@ function cutShort(): BodyError {
 /** Reads bytes, and bounds the number and depth of messages. */
 export class Source extends PbfReader {
   #messages = MAX_MESSAGES;
+  #items = MAX_ITEMS;
   #depth = 0;
 
   /** Counts a message while it is read. */
   enter(): void {
-    if (--this.#messages < 0) throw tooMany();
+    if (--this.#messages < 0) throw tooMany(MAX_MESSAGES, "parts");
     if (++this.#depth > MAX_DEPTH) throw new BodyError(`The body is nested more than ${MAX_DEPTH} deep.`);
+  }
+
+  /** Counts an item of a list. */
+  countItem(): void {
+    if (--this.#items < 0) throw tooMany(MAX_ITEMS, "items in lists");
   }
 
   /** Ends a message. */
@@ -179,10 +199,10 @@ export class Message<F extends Fields> implements Codec<ObjectOf<F>> {
       const tag = source.readVarint();
       const field = this.#byNumber[tag >>> 3];
       const wire = tag & 7;
-      if (field?.codec.wire === wire) put(result, field, field.codec.fromBytes(source, end));
+      if (field?.codec.wire === wire) put(result, field, field.codec.fromBytes(source, end), source);
       else if (field?.arity === "list" && wire === BYTES) { // packed
         const last = source.endOf(end);
-        while (source.pos < last) put(result, field, field.codec.fromBytes(source, last));
+        while (source.pos < last) put(result, field, field.codec.fromBytes(source, last), source);
       } else source.skip(tag);
     }
     if (source.pos !== end) throw cutShort();
@@ -199,8 +219,8 @@ export class Message<F extends Fields> implements Codec<ObjectOf<F>> {
     for (const field of this.#fields) {
       const given = (value as Record<string, unknown>)[field.name];
       if (given === undefined || given === null) continue;
-      if (field.arity === "one") put(result, field, field.codec.fromJson(given, source));
-      else for (const item of asList(given)) put(result, field, field.codec.fromJson(item, source));
+      if (field.arity === "one") put(result, field, field.codec.fromJson(given, source), source);
+      else for (const item of asList(given)) put(result, field, field.codec.fromJson(item, source), source);
     }
     source.leave();
     return result as ObjectOf<F>;
@@ -246,10 +266,12 @@ function otherType(expected: string): BodyError {
   return new BodyError(`The JSON has a value of another type in place of ${expected}. Correct it.`);
 }
 
-function put(result: Record<string, unknown>, { name, arity }: Field, value: unknown): void {
+function put(result: Record<string, unknown>, { name, arity }: Field, value: unknown, source: Source): void {
   if (arity === "one") result[name] = value;
-  else if (arity === "list") ((result[name] ??= []) as unknown[]).push(value);
-  else {
+  else if (arity === "list") {
+    source.countItem();
+    ((result[name] ??= []) as unknown[]).push(value);
+  } else {
     const { key = "", value: entry = "" } = value as { key?: string; value?: unknown };
     ((result[name] ??= {}) as Record<string, unknown>)[key] = entry;
   }
@@ -265,7 +287,7 @@ function parseJson(bytes: Uint8Array): unknown {
   let opened = 0;
   for (const byte of bytes) if (byte === 0x7b || byte === 0x5b) opened++; // { and [
   // A message is an object, and often in an array of its own.
-  if (opened > 2 * MAX_MESSAGES) throw tooMany();
+  if (opened > 2 * MAX_MESSAGES) throw tooMany(MAX_MESSAGES, "parts");
   return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
 }
 

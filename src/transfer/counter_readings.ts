@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Sample } from "./prometheus.ts";
 
 /** Last reading of a counter. */
@@ -24,6 +25,8 @@ interface Owned {
 
 /** Default number of series that are remembered: some 30 MB. */
 const MAX_SERIES = 100_000;
+/** Characters of the name of a series that are kept as they are. */
+const MAX_NAME_LENGTH = 500;
 
 /**
  * Remembers the last reading of each counter. Beyond the limit, forgets the least recently read series of the owner who has
@@ -57,6 +60,8 @@ export class CounterReadings {
     owner = "",
   ): Increase | undefined {
     if (isDelta) return { value, seconds: start === undefined ? 0 : (time - start) / 1_000 };
+    if (!(value >= 0 && value < Infinity)) return undefined; // else the next one would look like a restart
+    series = shortName(series);
     const own = this.#owners.getOrInsertComputed(owner, () => ({ readings: new Map(), since: this.#since }));
     const last = own.readings.get(series);
     if (last && time <= last.time) return undefined; // late, or the same again
@@ -79,6 +84,11 @@ export class CounterReadings {
     // It began before: without this it would be counted from zero once more.
     most!.since = Math.max(most!.since, time);
   }
+}
+
+/** Returns a name of bounded length in place of that of a series: its hash, where it is long. */
+export function shortName(series: string): string {
+  return series.length <= MAX_NAME_LENGTH ? series : createHash("sha256").update(series).digest("base64url");
 }
 
 /** The reading from which the first one of a series counts: its start, if it began where it could be seen. */

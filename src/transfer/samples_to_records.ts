@@ -6,6 +6,9 @@ import type { LabelFilter, MetricField, Term } from "./metric_mapping.ts";
 import { ADDRESSES, DESCRIPTIONS, IDENTITY, LABELS, METRIC_FIELDS } from "./metric_names.ts";
 import type { Sample } from "./prometheus.ts";
 
+/** Time by which a reading of a counter may be ahead of this machine's clock, in milliseconds. */
+const MAX_AHEAD_MS = 86_400_000;
+
 /** A record as an input of its dataset. */
 export interface MappedRecord {
   readonly dataset: DatasetName;
@@ -125,7 +128,10 @@ export class SampleMapper {
     const taken = new Set<string>();
     for (const sample of inOrder(samples)) {
       const uses = this.#uses.get(sample.name);
-      if (uses && this.#take(sample, uses, { time: sample.timestamp ?? at, tenant, drafts })) {
+      if (
+        uses &&
+        this.#take(sample, uses, { time: sample.timestamp ?? at, latest: at + MAX_AHEAD_MS, tenant, drafts })
+      ) {
         taken.add(sample.name);
       } else unmapped.set(sample.name, (unmapped.get(sample.name) ?? 0) + 1);
     }
@@ -152,7 +158,12 @@ export class SampleMapper {
   #take(
     sample: Sample,
     uses: ReadonlyMap<DatasetName, readonly Use[]>,
-    { time, tenant, drafts }: { time: number; tenant?: string; drafts: Map<DatasetName, Map<string, Draft>> },
+    { time, latest, tenant, drafts }: {
+      time: number;
+      latest: number;
+      tenant?: string;
+      drafts: Map<DatasetName, Map<string, Draft>>;
+    },
   ): boolean {
     let isMatched = false;
     let series: string | undefined;
@@ -166,7 +177,8 @@ export class SampleMapper {
         draft ??= this.#draftOf(dataset, sample.labels, time, drafts);
         if (term.counter && series === undefined) {
           series = nameOf(sample);
-          increase = this.#counters.take(series, sample, time, tenant);
+          // A reading of the far future would make all that follow late.
+          increase = time <= latest ? this.#counters.take(series, sample, time, tenant) : undefined;
         }
         const value = valueOf(term, sample, increase);
         if (value === undefined || !Number.isFinite(value)) continue;

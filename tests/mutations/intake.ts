@@ -94,6 +94,20 @@ export const INTAKE: readonly Mutation[] = [
     tests: ["otlp_test.ts: forgets series of the owner with the most"],
   },
   {
+    name: "readings-not-a-number",
+    file: "src/transfer/counter_readings.ts",
+    before: "if (!(value >= 0 && value < Infinity)) return undefined;",
+    after: "",
+    tests: ["otlp_test.ts: A reading that is no count"],
+  },
+  {
+    name: "labels-unbounded",
+    file: "src/server/otlp/metrics.ts",
+    before: "found.labels.take(1 + labels);",
+    after: "",
+    tests: ["otlp_test.ts: Small bodies of OTLP"],
+  },
+  {
     name: "keeper-tenant",
     file: "src/server/metric_intake.ts",
     before: "this.#keeper.take(samples.filter(isKept), at, request.tenant)",

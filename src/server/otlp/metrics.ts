@@ -1,4 +1,5 @@
 import type { Sample } from "../../transfer/prometheus.ts";
+import { LabelLimit } from "../protobuf.ts";
 import type { Attributes, HistogramPoint, Metric, MetricsRequest, NumberPoint } from "./messages.ts";
 
 const DELTA = 1;
@@ -24,19 +25,27 @@ export function toSamples(
   { resourceMetrics = [] }: MetricsRequest,
   knows: (name: string) => boolean,
 ): OtlpSamples {
-  const found = { samples: [] as Sample[], unmapped: new Map<string, number>(), invalid: 0 };
+  const found: Found = { samples: [], unmapped: new Map(), invalid: 0, labels: new LabelLimit() };
   for (const { resource, scopeMetrics = [] } of resourceMetrics) {
+    const attributes = resource?.attributes ?? {};
+    const common = { attributes, count: Object.keys(attributes).length };
     for (const { metrics = [] } of scopeMetrics) {
-      for (const metric of metrics) addMetric(found, metric, resource?.attributes ?? {}, knows);
+      for (const metric of metrics) addMetric(found, metric, common, knows);
     }
   }
   return found;
 }
 
+/** What was found so far, and the labels that there may still be. */
+interface Found extends Omit<OtlpSamples, "invalid"> {
+  invalid: number;
+  readonly labels: LabelLimit;
+}
+
 function addMetric(
-  found: { samples: Sample[]; unmapped: Map<string, number>; invalid: number },
+  found: Found,
   metric: Metric,
-  resource: Attributes,
+  resource: { readonly attributes: Attributes; readonly count: number },
   knows: (name: string) => boolean,
 ): void {
   const { name = "", gauge, sum, histogram, exponentialHistogram, summary } = metric;
@@ -59,12 +68,16 @@ function addMetric(
     const isDelta = isCounter && aggregationTemporality === DELTA;
     for (const point of dataPoints) {
       if (((point.flags ?? 0) & NO_VALUE) !== 0) continue; // the series has ended, as a stale marker says
-      const common = commonOf(point, resource, isDelta);
-      const take = (sample: Pick<Sample, "name" | "value"> & Partial<Sample>) => {
-        if (knows(sample.name)) found.samples.push({ ...common, ...sample });
+      const labels = resource.count + Object.keys(point.attributes ?? {}).length;
+      found.labels.take(1 + labels);
+      const common = commonOf(point, resource.attributes, isDelta);
+      const take: Take = (name, value, own) => {
+        if (!knows(name)) return;
+        found.labels.take(own ? 1 + labels : 1);
+        found.samples.push({ ...common, name, value, ...own && { labels: { ...common.labels, ...own } } });
       };
       if (isNumber) readNumber(name, point, take);
-      else readHistogram(name, point, common.labels, take);
+      else readHistogram(name, point, take);
     }
   }
 }
@@ -82,25 +95,26 @@ function commonOf(
   };
 }
 
-type Take = (sample: Pick<Sample, "name" | "value"> & Partial<Sample>) => void;
+/** Takes a sample of a point, with labels beside those of the point. */
+type Take = (name: string, value: number, own?: Attributes) => void;
 
 function readNumber(name: string, { asDouble, asInt }: NumberPoint, take: Take): void {
   const value = asDouble ?? asInt;
-  if (value !== undefined) take({ name, value });
+  if (value !== undefined) take(name, value);
 }
 
 /** Reads a histogram of either kind, or a summary. */
-function readHistogram(name: string, point: HistogramPoint, labels: Attributes, take: Take): void {
+function readHistogram(name: string, point: HistogramPoint, take: Take): void {
   const { count, sum, bucketCounts = [], explicitBounds = [], quantileValues = [] } = point;
-  if (count !== undefined) take({ name: `${name}_count`, value: count });
-  if (sum !== undefined) take({ name: `${name}_sum`, value: sum });
+  if (count !== undefined) take(`${name}_count`, count);
+  if (sum !== undefined) take(`${name}_sum`, sum);
   let below = 0;
   for (const [i, inBucket] of bucketCounts.entries()) {
     below += inBucket;
     const le = i < explicitBounds.length ? String(explicitBounds[i]) : "+Inf";
-    take({ name: `${name}_bucket`, value: below, labels: { ...labels, le } });
+    take(`${name}_bucket`, below, { le });
   }
   for (const { quantile, value } of quantileValues) {
-    if (value !== undefined) take({ name, value, labels: { ...labels, quantile: String(quantile ?? 0) } });
+    if (value !== undefined) take(name, value, { quantile: String(quantile ?? 0) });
   }
 }

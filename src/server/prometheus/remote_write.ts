@@ -14,6 +14,7 @@ import {
   entries,
   FIXED64,
   INT,
+  LabelLimit,
   list,
   Message,
   numberFrom,
@@ -116,7 +117,7 @@ type Series = Omit<NonNullable<Decoded<typeof FIRST>["series"]>[number], "labels
 
 /** Reads a request, decompressed. */
 export function readWriteRequest(bytes: Uint8Array, version: 1 | 2): WriteRequest {
-  const request = { samples: [], stale: 0, nameless: 0, histograms: new Map() };
+  const request = { samples: [], stale: 0, nameless: 0, histograms: new Map(), labels: new LabelLimit() };
   if (version === 1) {
     for (const one of FIRST.decode(bytes, false).series ?? []) add(request, one.labels ?? {}, one);
   } else {
@@ -127,7 +128,13 @@ export function readWriteRequest(bytes: Uint8Array, version: 1 | 2): WriteReques
 }
 
 function add(
-  request: { samples: Sample[]; stale: number; nameless: number; histograms: Map<string, number> },
+  request: {
+    samples: Sample[];
+    stale: number;
+    nameless: number;
+    histograms: Map<string, number>;
+    labels: LabelLimit;
+  },
   { __name__: name, ...labels }: Readonly<Record<string, string>>,
   { samples = [], histograms = [] }: Series,
 ): void {
@@ -135,6 +142,7 @@ function add(
     request.histograms.set(name, (request.histograms.get(name) ?? 0) + histograms.length);
   }
   if (name === undefined) request.nameless += histograms.length;
+  request.labels.take(samples.length * (1 + Object.keys(labels).length));
   for (const { value = 0, timestamp = 0, start } of samples) {
     if (value === null) request.stale++;
     else if (name === undefined) request.nameless++;
