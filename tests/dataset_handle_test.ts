@@ -8,6 +8,7 @@ import {
 } from "../mod.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { Proxy } from "./faults/proxy.ts";
 import { runSql, TestDatabase } from "./postgres_server.ts";
 
 const at = (i: number): SystemMetricsInput => ({ timestamp: NEW_YEAR + i, cpuUsage: i });
@@ -151,47 +152,76 @@ for (const place of Object.keys(PLACES)) {
   });
 }
 
+/** Locks the table of system metrics until it is disposed; tells of the statements that wait for it. */
+async function lockMetrics(url: string) {
+  const { default: postgres } = await import("postgres");
+  const locker = postgres(url, { max: 1, onnotice: () => {} });
+  const lock = await locker.reserve();
+  await lock`BEGIN`;
+  await lock`LOCK TABLE system_metrics IN ACCESS EXCLUSIVE MODE`;
+  return {
+    /** Waits until so many statements wait for the table. */
+    async waiting(count: number): Promise<void> {
+      const statement = "SELECT count(*)::text AS n FROM pg_stat_activity " +
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'";
+      while (Number((await runSql(url, statement))[0].n) !== count) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
+    async [Symbol.asyncDispose](): Promise<void> {
+      await lock`COMMIT`;
+      lock.release();
+      await locker.end();
+    },
+  };
+}
+
+/** Reads metrics in each way; gives what the reads reject with. */
+function readBoth({ systemMetrics }: ObservabilityHub, signal: AbortSignal): Promise<unknown[]> {
+  const works = [systemMetrics.query({}, { signal }), systemMetrics.aggregate({}, { signal })];
+  return Promise.all(works.map(reasonOf));
+}
+
 Deno.test("DatasetHandle cancels a PostgreSQL query when its signal aborts", async () => {
-  await withHub("PostgreSQL", async ({ systemMetrics }, _backend, database) => {
-    const { default: postgres } = await import("postgres");
-    const locker = postgres(database!.url, { max: 1, onnotice: () => {} });
-    const lock = await locker.reserve();
-    await lock`BEGIN`;
-    await lock`LOCK TABLE system_metrics IN ACCESS EXCLUSIVE MODE`;
-    const waiting = async () =>
-      Number(
-        (await runSql(
-          database!.url,
-          "SELECT count(*)::text AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        ))[0].n,
-      );
-    const until = async (count: number) => {
-      while (await waiting() !== count) await new Promise((resolve) => setTimeout(resolve, 20));
-    };
-    for (let round = 0; round < 2; round++) {
-      const stop = new AbortController();
-      const { signal } = stop;
-      const works = [systemMetrics.query({}, { signal }), systemMetrics.aggregate({}, { signal })];
-      const reasons = Promise.all(works.map(reasonOf));
-      await until(2);
-      stop.abort();
-      assertEquals(await reasons, [signal.reason, signal.reason]);
-      await until(0); // while the table is still locked
+  await withHub("PostgreSQL", async (hub, _backend, database) => {
+    {
+      await using lock = await lockMetrics(database!.url);
+      for (let round = 0; round < 2; round++) {
+        const stop = new AbortController();
+        const reasons = readBoth(hub, stop.signal);
+        await lock.waiting(2);
+        stop.abort();
+        assertEquals(await reasons, [stop.signal.reason, stop.signal.reason]);
+        await lock.waiting(0); // while the table is still locked
+      }
+      // At any moment, also while connections are made.
+      for (let ms = 0; ms < 20; ms++) {
+        const stop = new AbortController();
+        const reasons = readBoth(hub, stop.signal);
+        await new Promise((resolve) => setTimeout(resolve, ms));
+        stop.abort();
+        assertEquals(await reasons, [stop.signal.reason, stop.signal.reason]);
+      }
+      await lock.waiting(0);
     }
-    // At any moment, also while connections are made.
-    for (let ms = 0; ms < 20; ms++) {
-      const stop = new AbortController();
-      const { signal } = stop;
-      const works = [systemMetrics.query({}, { signal }), systemMetrics.aggregate({}, { signal })];
-      const reasons = Promise.all(works.map(reasonOf));
-      await new Promise((resolve) => setTimeout(resolve, ms));
-      stop.abort();
-      assertEquals(await reasons, [signal.reason, signal.reason]);
-    }
-    await until(0);
-    await lock`COMMIT`;
-    lock.release();
-    await locker.end();
-    assertEquals((await systemMetrics.query()).length, RECORDS);
+    assertEquals((await hub.systemMetrics.query()).length, RECORDS);
   });
+});
+
+Deno.test("DatasetHandle cancels a PostgreSQL query when the request to cancel is there before it", async () => {
+  await using database = await TestDatabase.create();
+  await using proxy = await Proxy.start(Number(new URL(database.url).port));
+  await using hub = await ObservabilityHub.open({ connectionString: proxy.url(database.url) });
+  const stop = new AbortController();
+  await Promise.all([hub.systemMetrics.query(), hub.systemMetrics.aggregate()]); // connects
+  await using lock = await lockMetrics(database.url);
+  proxy.holdBack();
+  const reasons = readBoth(hub, stop.signal);
+  await new Promise((resolve) => setTimeout(resolve)); // the statements are sent
+  const request = proxy.nextEnd();
+  stop.abort();
+  await request;
+  proxy.resume();
+  assertEquals(await reasons, [stop.signal.reason, stop.signal.reason]);
+  await lock.waiting(0);
 });

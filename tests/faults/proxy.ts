@@ -8,6 +8,8 @@ export class Proxy implements AsyncDisposable {
   readonly #server: Server;
   readonly #port: number;
   readonly #sockets = new Set<Socket>();
+  readonly #clients = new Set<Socket>();
+  readonly #onEnd = new Set<() => void>();
   #isStalled = false;
   #cutsCommits = 0;
   /** Connections that were cut so far. */
@@ -45,6 +47,16 @@ export class Proxy implements AsyncDisposable {
     for (const socket of this.#sockets) socket.pause();
   }
 
+  /** Lets nothing of today's clients through to the server until {@linkcode Proxy.resume}; new ones are served. */
+  holdBack(): void {
+    for (const socket of this.#clients) socket.pause();
+  }
+
+  /** Waits until a connection ends. */
+  nextEnd(): Promise<void> {
+    return new Promise((resolve) => this.#onEnd.add(resolve));
+  }
+
   resume(): void {
     this.#isStalled = false;
     for (const socket of this.#sockets) socket.resume();
@@ -67,6 +79,12 @@ export class Proxy implements AsyncDisposable {
   #serve(client: Socket): void {
     const upstream = connect({ host: "127.0.0.1", port: this.#port });
     let isCommitting = false;
+    this.#clients.add(client);
+    client.on("close", () => {
+      this.#clients.delete(client);
+      for (const resolve of this.#onEnd) resolve();
+      this.#onEnd.clear();
+    });
     this.#join(client, (chunk) => {
       if (this.#cutsCommits > 0 && chunk.includes(COMMIT)) isCommitting = true;
       upstream.write(chunk);

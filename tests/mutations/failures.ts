@@ -235,6 +235,13 @@ export const FAILURES: readonly Mutation[] = [
     tests: ["postgres_test.ts: although the server is silent"],
   },
   {
+    name: "cancel-again",
+    file: "src/backends/postgres/pool.ts",
+    before: "      timer = setTimeout(cancel, CANCEL_AGAIN_MS);\n",
+    after: "      timer = setTimeout(() => this.destroy(), CANCEL_MS);\n",
+    tests: ["dataset_handle_test.ts: is there before it"],
+  },
+  {
     name: "silent-cancel-socket",
     file: "src/backends/postgres/pool.ts",
     before: ".setTimeout(CANCEL_MS, () => socket.destroy())",

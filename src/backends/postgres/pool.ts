@@ -15,8 +15,10 @@ export type Row = readonly (string | null)[];
 const IDLE_MS = 60_000;
 /** The code of a request to cancel, in the protocol of PostgreSQL. */
 const CANCEL_REQUEST = 80_877_102;
-/** Time that a server has to end a canceled statement, before the connection is cut: it may not hear the request. */
+/** Time that a server has to end a canceled statement, before the connection is cut: it may not hear the requests. */
 const CANCEL_MS = 1_000;
+/** Time between requests to cancel: one that arrives before the statement does nothing. */
+const CANCEL_AGAIN_MS = 100;
 /** Time for the round trips, beyond the timeout of a statement. */
 export const SLACK_MS = 10_000;
 
@@ -36,6 +38,8 @@ export class PostgresSession {
   /** Rejects pending promises when the connection is lost. */
   readonly #waiting = new Set<(reason: Error) => void>();
   #isLost = false;
+  #isCanceled = false;
+  #end: Promise<void> | undefined;
 
   /** Creates the session; it connects with its first query. */
   static async open(target: PostgresTarget): Promise<PostgresSession> {
@@ -57,6 +61,7 @@ export class PostgresSession {
       socket: async () => {
         if (this.#socket || this.#isLost) throw closedError();
         const socket = await openPostgresSocket(target, this.#closing.signal);
+        if (this.#isLost) socket.destroy(); // while the promise settled
         const { host, port } = target;
         return this.#socket = Object.assign(socket, { host, port }); // which the driver names in errors
       },
@@ -79,9 +84,9 @@ export class PostgresSession {
     this.#sql = postgres(options as unknown as Parameters<typeof postgres>[0]);
   }
 
-  /** True if the connection is closed. */
+  /** True if the connection is closed, or to be closed: a request to cancel its last statement may arrive late. */
   get isLost(): boolean {
-    return this.#isLost;
+    return this.#isLost || this.#isCanceled;
   }
 
   /** Runs a statement, or several where there are no parameters; returns the rows of the last. */
@@ -95,6 +100,7 @@ export class PostgresSession {
   }
 
   async #run(sql: string, parameters: readonly string[]): Promise<{ rows: Row[]; count: number }> {
+    if (this.#isCanceled) throw closedError(); // the request to cancel may have arrived before this statement
     const query = this.#sql.unsafe(sql, [...parameters]).values();
     this.#statement = query as { state?: BackendKey };
     const results = await this.#unlessLost(query) as unknown as Result | Result[];
@@ -135,14 +141,18 @@ export class PostgresSession {
   }
 
   /**
-   * Has the server cancel the statement under way when the signal aborts, and cuts the connection if it does not.
+   * Has the server cancel the statement under way when the signal aborts, and cuts the connection if it does not. Later
+   * statements fail.
    *
-   * @returns Ends that. A session that was canceled is to be discarded: the request may arrive late.
+   * @returns Ends that.
    */
   cancelOn(signal: AbortSignal | undefined): () => void {
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let requests = CANCEL_MS / CANCEL_AGAIN_MS;
     const cancel = () => {
-      timer = setTimeout(() => this.destroy(), CANCEL_MS);
+      this.#isCanceled = true;
+      if (requests-- === 0) return void this.destroy();
+      timer = setTimeout(cancel, CANCEL_AGAIN_MS);
       this.#cancel().catch(() => {});
     };
     signal?.addEventListener("abort", cancel);
@@ -168,7 +178,7 @@ export class PostgresSession {
   /** Asks the server, on a connection of its own, to cancel the statement under way. */
   async #cancel(): Promise<void> {
     const key = this.#statement.state;
-    if (!key) return this.destroy(); // still connecting: a statement that is sent later would not be canceled
+    if (!key) return void this.destroy(); // still connecting: the statement would be sent later
     const request = Buffer.alloc(16);
     [16, CANCEL_REQUEST, key.pid, key.secret].forEach((part, i) => request.writeUInt32BE(part >>> 0, 4 * i));
     const socket = await openPostgresSocket({ ...this.#target, connectTimeoutMs: CANCEL_MS });
@@ -176,12 +186,12 @@ export class PostgresSession {
     socket.end(request);
   }
 
-  /** Closes the connection at once, even during a statement. */
-  destroy(): void {
+  /** Closes the connection at once, even during a statement. Resolves when nothing of it is left. */
+  destroy(): Promise<void> {
     this.#isLost = true;
     this.#closing.abort();
     this.#socket?.destroy();
-    void this.#sql.end({ timeout: 0 }).catch(() => {});
+    return this.#end ??= this.#sql.end({ timeout: 0 }).catch(() => {});
   }
 
   /** Closes the connection in order. */
@@ -234,6 +244,8 @@ export class PostgresPool {
   /** Sessions in use that logged in before settings of the server may have changed. */
   readonly #stale = new WeakSet<PostgresSession>();
   readonly #waiting = new Set<() => void>();
+  /** Ends of sessions that are being closed. */
+  readonly #ends = new Set<Promise<void>>();
   #opening = 0;
   #isClosed = false;
 
@@ -323,7 +335,7 @@ export class PostgresPool {
       if (found) {
         clearTimeout(found.timer);
         if (found.session.isLost) {
-          found.session.destroy();
+          this.#destroy(found.session);
           continue;
         }
         this.#inUse.add(found.session);
@@ -345,7 +357,7 @@ export class PostgresPool {
   /** Returns a connection to the pool; closes it if it is lost or outdated. */
   release(session: PostgresSession): void {
     this.#inUse.delete(session);
-    if (session.isLost || this.#isClosed || this.#stale.has(session)) session.destroy();
+    if (session.isLost || this.#isClosed || this.#stale.has(session)) this.#destroy(session);
     else {
       const timer = setTimeout(() => {
         this.#idle.splice(this.#idle.findIndex((idle) => idle.session === session), 1);
@@ -360,7 +372,7 @@ export class PostgresPool {
   /** Closes a connection on which an operation is in progress, or has failed with an error. */
   discard(session: PostgresSession, error?: unknown): void {
     this.#inUse.delete(session);
-    session.destroy();
+    this.#destroy(session);
     if (mayBeLoginFailure(error)) this.#expireSessions();
     this.#wake();
   }
@@ -370,8 +382,13 @@ export class PostgresPool {
     for (const session of this.#inUse) this.#stale.add(session);
     for (const { session, timer } of this.#idle.splice(0)) {
       clearTimeout(timer);
-      session.destroy();
+      this.#destroy(session);
     }
+  }
+
+  #destroy(session: PostgresSession): void {
+    const end = session.destroy().finally(() => this.#ends.delete(end));
+    this.#ends.add(end);
   }
 
   /** Waits until a connection may be free, or the signal aborts. */
@@ -393,7 +410,7 @@ export class PostgresPool {
   /** Closes all connections. Operations in progress fail. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const session of this.#inUse) session.destroy();
+    for (const session of this.#inUse) this.#destroy(session);
     this.#inUse.clear();
     this.#wake();
     await Promise.all(
@@ -402,6 +419,7 @@ export class PostgresPool {
         return session.close();
       }),
     );
+    await Promise.all(this.#ends);
   }
 
   /** Keeps the connection after the server refused a record; closes it after any other failure. */
