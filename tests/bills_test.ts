@@ -11,6 +11,7 @@ import {
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { PRESETS } from "../src/transfer/presets/presets.ts";
+import { previewImport } from "../src/transfer/preview.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { TemporaryFolder } from "./fixtures.ts";
@@ -511,17 +512,16 @@ Deno.test("importRecords() names the value of a map or a sum that cannot be read
 
 // --- Preview
 
-Deno.test("database import --dry-run shows the mapping, ten records and totals, and stores nothing", async () => {
+Deno.test("database import --dry-run shows the mapping, sample values and totals, and stores nothing", async () => {
   using folder = new TemporaryFolder();
   const file = caseUrl("deliveries/cur-2026-11.csv.gz").pathname;
   const { code, out } = await database(["import", "costs", file, "--dry-run"], folder.path);
   assertEquals(code, 0);
   assertEquals([...Deno.readDirSync(folder.path)], []);
-  assertMatch(out, /\namount +line_item_unblended_cost\n/);
-  assertMatch(out, /\nserviceProviderName +=AWS\ninvoiceIssuerName +=AWS\n/);
-  assertMatch(out, /\ntags +resource_tags\n/);
-  const records = out.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
-  assertEquals([records.length, records[0].amount, records[0].deliveryId], [10, "0.0563620198", undefined]);
+  assertMatch(out, /\namount +line_item_unblended_cost +0\.0563620198 +0\.6107322718 +1\.0781901777\n/);
+  assertMatch(out, /\nserviceProviderName +=AWS +AWS +AWS +AWS\ninvoiceIssuerName +=AWS /);
+  assertMatch(out, /\ntags +resource_tags +\{"user_env":"dev","user_team":"search"\} /);
+  assertMatch(out, /\nsource +aws-cur:999999999999 /); // of no column
   const totals = [
     "EUR 2026-11 Purchase 3 300",
     "USD 2026-11 Adjustment 3 -9.75",
@@ -532,6 +532,61 @@ Deno.test("database import --dry-run shows the mapping, ten records and totals, 
   const lines = out.split("\n").map((line) => line.trim().split(/ +/).join(" "));
   assertEquals(lines.filter((line) => /^(EUR|USD) /.test(line)), totals);
   assertEquals(lines.at(-2), "2,028 0 0");
+});
+
+Deno.test("database import --dry-run --json prints ten records of each mapping", async () => {
+  using folder = new TemporaryFolder();
+  const files = [caseUrl("deliveries/cur-2026-11.csv.gz").pathname, `${BILLS}/gcp.ndjson`];
+  const { code, out } = await database(["import", "costs", ...files, "--dry-run", "--json"], folder.path);
+  const { mappings: [cur, gcp], totals, counts } = JSON.parse(out);
+  assertEquals([code, cur.name, cur.records.length, gcp.name, gcp.records.length], [
+    0,
+    files[0],
+    10,
+    files[1],
+    2,
+  ]);
+  const { timestamp, amount, deliveryId } = cur.records[0];
+  assertEquals([timestamp, amount, deliveryId], ["2026-11-01T00:00:00.000Z", "0.0563620198", undefined]);
+  assertEquals(cur.fields.find(({ field }: { field: string }) => field === "invoiceIssuerName").from, "=AWS");
+  assertEquals([totals.length, counts], [7, { records: 2_030, skipped: 0, bad: 0 }]);
+  const alone = await database(["import", "costs", files[1], "--json"], folder.path);
+  assertEquals(alone.code, 2);
+  assertMatch(alone.err, /^error: --json applies to --dry-run only\. \[CONFLICTING_OPTIONS\]\n/);
+  assertEquals([...Deno.readDirSync(folder.path)], []);
+});
+
+Deno.test("previewImport() reports the records that it has read", async () => {
+  const seen: number[] = [];
+  const text = csv("timestamp,cpuUsage", ...Array<string>(3).fill("2026-01-01,1"));
+  const file = { name: "m.csv", open: () => Promise.resolve(new Blob([text])) };
+  await previewImport([file, file], {
+    dataset: "system_metrics",
+    onProgress: ({ staged, stored, known }) => seen.push(staged + stored + known),
+  });
+  assertEquals(seen, [3, 6]);
+});
+
+Deno.test("database import prints a note on many files once, with their number", async () => {
+  using folder = new TemporaryFolder();
+  const header = "line_item_line_item_type,line_item_unblended_cost,line_item_usage_start_date," +
+    "line_item_currency_code,line_item_product_code,my_own";
+  const names = [1, 2, 3].map((day) => {
+    const name = `cur-${day}.csv`;
+    Deno.writeTextFileSync(folder.file(name), csv(header, `Usage,1.5,2026-01-0${day},USD,AmazonEC2,x`));
+    return name;
+  });
+  const { code, err } = await database(["import", "costs", ...names], folder.path);
+  assertEquals([code, err.split("\n").slice(1)], [0, [
+    "cur-1.csv: no field of cost_entries takes my_own. To keep one, pass --format aws-cur --map tags.NAME=COLUMN",
+    "2 more files have notes as above.",
+    "",
+  ]]);
+  // Another note is of its own file.
+  Deno.writeTextFileSync(folder.file("empty.csv"), csv("timestamp,cpuUsage"));
+  Deno.writeTextFileSync(folder.file("none.csv"), csv("timestamp,cpuUsage"));
+  const metrics = await database(["import", "metrics", "empty.csv", "none.csv"], folder.path);
+  assertEquals(metrics.err, "empty.csv: the file has no rows\n1 more file has notes as above.\n");
 });
 
 Deno.test("database import --dry-run counts bad and skipped lines of each file, and exits with 1", async () => {

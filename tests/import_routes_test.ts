@@ -54,7 +54,11 @@ for (const [name, open] of Object.entries(PLACES)) {
     assertEquals([replaced.status, replaced.body.delivery.replaced > 0], [200, true]);
     const found = (await server.send("/api/v1/costs/aggregate?by")).json();
     assertEquals(found.error.code, "UNKNOWN_OPTION");
-    const { rows } = (await server.send("/api/v1/costs/aggregate")).json();
+    const far = fewer.replace("2026-01-05", "9026-01-05");
+    const { body: { notes } } = await upload(server, "costs/import?source=far", far);
+    assertEquals(notes.filter((note: string) => note.includes("future")).length, 1);
+    await upload(server, "costs/import?source=far&replace", far.replace(",0.1,", ",0,"));
+    const { rows } = (await server.send("/api/v1/costs/aggregate?where=source=acme")).json();
     assertEquals(rows, [{ currency: "USD", total: "0.1", count: 1 }]);
     const deliveries = (await server.send("/api/v1/deliveries")).json().rows;
     assertEquals(deliveries[0].files, ["bill.csv"]);

@@ -11,7 +11,7 @@ import { costEntries } from "../src/records/cost_entry.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { LineStream } from "../src/transfer/line_stream.ts";
 import { parseTime } from "../src/transfer/values.ts";
-import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { countsOf, NEW_YEAR, TemporaryFolder, withoutDelivery } from "./fixtures.ts";
 
@@ -311,6 +311,37 @@ Deno.test("importRecords() stores nothing from a file with only a header", async
   const { report } = await imported([HEADER], { onNote: (note) => notes.push(note) });
   assertEquals(report, { stored: 0, known: 0, restated: 0, rejected: 0 });
   assertEquals(notes, ["the file has no rows"]);
+});
+
+Deno.test("importRecords() notes times in the future and amounts that become 0", async () => {
+  const notesOf = async (text: string, options: Partial<ImportOptions> = {}) => {
+    const notes: string[] = [];
+    const { report } = await imported([text], { onNote: (note) => notes.push(note), ...options });
+    assertEquals(report.rejected, 0);
+    return notes;
+  };
+  const costs = (...rows: string[]) =>
+    `timestamp,resourceId,category,amount,currency,listCost\n${rows.join("\n")}\n`;
+  assertEquals(
+    await notesOf(costs(
+      "2026-01-01,r,c,1e-19,USD,-0.0000000000000000001",
+      "9026-01-01,r,c,1,USD,",
+      "9026-01-02T03:00Z,r,c,-4e-19,USD,0e5",
+    )),
+    [
+      "2 records are in the future, such as 9026-01-01T00:00:00.000Z in line 3. Check the unit and the format of times",
+      "3 numbers are stored as 0, such as 1e-19 in line 2: 18 digits after the point are kept",
+    ],
+  );
+  assertEquals(await notesOf(costs("2026-01-01,r,c,1e-16,USD,1"), { scale: { amount: "0.001" } }), [
+    "1 number is stored as 0, such as 1e-19 in line 2: 18 digits after the point are kept",
+  ]);
+  // Zeros, the smallest amount, and the rest of the month: vendors bill it ahead.
+  const now = new Date();
+  const end = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1) - 1).toISOString();
+  assertEquals(await notesOf(costs(`${end},r,c,-0.00,USD,1e-18`, "2026-01-01,r,c,0e9,USD,6e-19")), []);
+  const metrics = `timestamp,cpuUsage\n${new Date(Date.now() + 40 * 3_600_000).toISOString()},1\n`;
+  assertMatch((await notesOf(metrics, { dataset: "system_metrics" })).join(), /^1 record is in the future, /);
 });
 
 Deno.test("importRecords() names the option or the form for a date or an amount it cannot read", async () => {

@@ -16,6 +16,7 @@ import { formatCount, formatTable, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
 import { Interrupt } from "./interrupt.ts";
 import { ProgressLine } from "./progress.ts";
+import { FileNotes } from "./file_notes.ts";
 import { Rejects } from "./rejects.ts";
 import { IMPORT_OPTIONS, readConflictPolicy, readDelivery, readMapping } from "../query/import_options.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "../query/selection.ts";
@@ -33,7 +34,8 @@ export const importCommand: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...IMPORT_OPTIONS,
-    { name: "dry-run", summary: "show the mapping, ten records and totals, and store nothing" },
+    { name: "dry-run", summary: "show the mapping, sample values and totals, and store nothing" },
+    { name: "json", summary: "--dry-run: print JSON, with ten records of each mapping" },
     { name: "rejects", value: "FILE", summary: "write bad lines with their reasons to this file, as NDJSON" },
   ],
   examples: [
@@ -67,7 +69,11 @@ export const importCommand: Command = {
       makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
       assertReadable(path);
     }
+    if (given.has("json") && !given.has("dry-run")) {
+      throw new UsageError("--json applies to --dry-run only.", { code: "CONFLICTING_OPTIONS" });
+    }
     const channels = dataset === "cost_entries" ? readChannels() : [];
+    using notes = new FileNotes();
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
     using interrupt = new Interrupt();
     const options = {
@@ -78,12 +84,15 @@ export const importCommand: Command = {
       signal: interrupt.signal,
     };
     try {
-      if (given.has("dry-run")) return await preview(files, options, rejects);
+      const reporters = { rejects, notes };
+      if (given.has("dry-run")) {
+        return await preview(files, options, { ...reporters, isJson: given.has("json") });
+      }
       await withBackend(given, "create", async (backend) => {
         rejects.empty();
         const run = dataset === "cost_entries" ? importAsDelivery : importEach;
         const noting = noteLooseCosts(backend);
-        await run(files, { ...options, backend: noting.backend }, rejects);
+        await run(files, { ...options, backend: noting.backend }, reporters);
         if (dataset !== "cost_entries") return;
         await evaluateAndNotify(backend, channels, { spans: noting.spans() });
       }, { onConflict });
@@ -102,12 +111,19 @@ interface GivenFile {
   readonly form?: ImportOptions["form"];
 }
 
+/** Print what is told about files, for all files of a command. */
+interface Reporters {
+  readonly rejects: Rejects;
+  readonly notes: FileNotes;
+}
+
 /** Imports files one by one. */
 async function importEach(
   files: readonly GivenFile[],
   options: Omit<ImportOptions, "format">,
-  rejects: Rejects,
+  reporters: Reporters,
 ): Promise<void> {
+  const { rejects } = reporters;
   const reports: Omit<ImportReport, "delivery">[] = [];
   const sum = (field: "stored" | "known" | "restated" | "skipped") =>
     reports.reduce((sum, report) => sum + (report[field] ?? 0), 0);
@@ -118,7 +134,7 @@ async function importEach(
   for (const [i, file] of files.entries()) {
     using progress = new ProgressLine();
     try {
-      await withFiles([file], { options, rejects, progress }, async ([{ open, format, form }], told) => {
+      await withFiles([file], { options, ...reporters, progress }, async ([{ open, format, form }], told) => {
         const onProgress: Told["onProgress"] = (state) => told.onProgress?.(reports[i] = state);
         reports[i] = await importRecords(await open(), { ...options, ...told, format, form, onProgress });
       });
@@ -134,10 +150,10 @@ async function importEach(
 async function importAsDelivery(
   files: readonly GivenFile[],
   options: Omit<ImportOptions, "format">,
-  rejects: Rejects,
+  reporters: Reporters,
 ): Promise<void> {
   using progress = new ProgressLine();
-  await withFiles(files, { options, rejects, progress }, async (opened, told) => {
+  await withFiles(files, { options, ...reporters, progress }, async (opened, told) => {
     await importCosts(opened, { ...options, ...told, onDelivered: printReport });
   });
 }
@@ -146,17 +162,17 @@ async function importAsDelivery(
 async function preview(
   files: readonly GivenFile[],
   options: Omit<ImportOptions, "backend" | "format">,
-  rejects: Rejects,
+  { isJson, ...reporters }: Reporters & { readonly isJson: boolean },
 ): Promise<void> {
   using progress = new ProgressLine();
-  rejects.empty();
+  reporters.rejects.empty();
   const found = await withFiles(
     files,
-    { options, rejects, progress },
+    { options, ...reporters, progress },
     (opened, told) => previewImport(opened, { ...options, ...told }),
   );
-  printPreview(readDataset(options.dataset), found);
-  rejects.summarize();
+  printPreview(readDataset(options.dataset), found, isJson);
+  reporters.rejects.summarize();
 }
 
 /** Callbacks of an import that report to the terminal. */
@@ -165,9 +181,8 @@ type Told = Pick<ImportOptions, "onFocusVersion" | "onNote" | "onReject" | "onPr
 /** Opens files one after the other; what is told, and an error, names the one that is read. */
 async function withFiles<T>(
   files: readonly GivenFile[],
-  { options, rejects, progress }: {
+  { options, rejects, notes, progress }: Reporters & {
     options: Pick<ImportOptions, "focusVersion">;
-    rejects: Rejects;
     progress: ProgressLine;
   },
   run: (files: readonly CostFile[], told: Told) => Promise<T>,
@@ -190,8 +205,8 @@ async function withFiles<T>(
   const hint = options.focusVersion ? "" : OVERRIDE_HINT;
   try {
     return await run(opened, {
-      onFocusVersion: (version) => note(`${nameOf(current)}: FOCUS ${version}${hint}`),
-      onNote: (text) => note(`${nameOf(current)}: ${text}`),
+      onFocusVersion: (version) => notes.add(`FOCUS ${version}${hint}`, nameOf(current)),
+      onNote: (text, file) => notes.add(text, file ?? (files.length === 1 ? nameOf(current) : undefined)),
       onReject: (reject) => rejects.add(nameOf(current), reject),
       onProgress: ({ staged, stored, known, bytes }) =>
         progress.show(staged + stored + known, total && bytes / total),

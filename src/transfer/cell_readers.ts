@@ -32,8 +32,12 @@ export interface CellOptions {
   timeZone?: string;
   /** Texts that stand for a missing value in a file of CSV. */
   nullTexts?: readonly string[];
-  /** Called with what a person should know about how a file is read, once each. */
-  onNote?: (note: string) => void;
+  /**
+   * Called with what a person should know about how a file is read, once each.
+   *
+   * @param file Name of the file, where an import has several and it is about one.
+   */
+  onNote?: (note: string, file?: string) => void;
 }
 
 /** Parsers by type. */

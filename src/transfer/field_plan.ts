@@ -92,6 +92,8 @@ export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: strin
   const scale = (value: unknown) => {
     if (!hasValue(value)) return value;
     const product = toDecimal(value).timesFraction(by.units * one + by.parts, one).toString();
+    // A number that is too small stays one, so that it is told from 0.
+    if (product === "0" && type === "decimal") return Number((Number(value) * Number(factor)).toPrecision(3));
     return type === "decimal" ? product : Number(product);
   };
   return { ...plan, sources: plan.sources.map(([source, read]) => [source, (value) => scale(read(value))]) };

@@ -15,6 +15,7 @@ import {
   type ImportProgress,
   type ImportReport,
   newProgress,
+  ofFile,
   reportOf,
 } from "./import_options.ts";
 import { readFile, type Take } from "./read_records.ts";
@@ -51,7 +52,7 @@ export async function importCosts(
         delivery,
         progress,
         stored,
-        options: { ...options, format: file.format, form: file.form },
+        options: ofFile(file, options),
       });
     }
     signal?.throwIfAborted();

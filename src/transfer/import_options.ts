@@ -81,6 +81,14 @@ export interface CostFile {
   readonly size?: number;
 }
 
+/** The options of an import for one of its files, which its notes name. */
+export function ofFile<T extends Partial<Pick<ImportOptions, "onNote">>>(
+  { name, format, form }: CostFile,
+  options: T,
+): T & Pick<CostFile, "format" | "form"> {
+  return { ...options, format, form, onNote: (note) => options.onNote?.(note, name) };
+}
+
 export function newProgress(): ImportProgress {
   return { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0, staged: 0 };
 }

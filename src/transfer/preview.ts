@@ -9,12 +9,12 @@ import { DATASETS } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
 import { Delivery } from "./delivery.ts";
 import type { FieldMapping } from "./field_plan.ts";
-import { type CostFile, newProgress } from "./import_options.ts";
+import { type CostFile, newProgress, ofFile } from "./import_options.ts";
 import { type FileOptions, readFile, type Take } from "./read_records.ts";
 import { periodName } from "./recorded_delivery.ts";
 import { isoTime } from "./values.ts";
 
-/** Records that a preview shows. */
+/** Records that a preview has of each mapping. */
 const SHOWN_RECORDS = 10;
 
 /** Total of a currency, billing period and charge category. */
@@ -26,12 +26,19 @@ export interface PreviewTotal {
   readonly total: string;
 }
 
+/** Fields of a file and their columns. */
+export interface PreviewMapping {
+  /** Name of the file. */
+  readonly name: string;
+  readonly fields: readonly FieldMapping[];
+  /** The first records. */
+  readonly records: readonly unknown[];
+}
+
 /** Records that an import would store. */
 export interface ImportPreview {
   /** Fields and their columns of each file, without files that repeat those of the one before. */
-  readonly mappings: readonly { readonly name: string; readonly fields: readonly FieldMapping[] }[];
-  /** The first records. */
-  readonly records: readonly unknown[];
+  readonly mappings: readonly PreviewMapping[];
   /** Records, lines that are no charge, and bad lines. */
   readonly counts: { readonly records: number; readonly skipped: number; readonly bad: number };
   /** Totals of costs. */
@@ -45,22 +52,19 @@ export async function previewImport(
 ): Promise<ImportPreview> {
   const dataset: Dataset<unknown> = DATASETS[given.dataset];
   const isCosts = given.dataset === "cost_entries";
-  const mappings: { name: string; fields: readonly FieldMapping[] }[] = [];
-  const shown: unknown[] = [];
+  const mappings: (PreviewMapping & { records: unknown[] })[] = [];
   const totals: Totals = new Map();
-  const counts = { records: 0, skipped: 0, bad: 0 };
   const delivery = new Delivery({ ...given, closed: new Set(), files: files.map(({ name }) => name) });
-  for (const { name, open, format, form } of files) {
+  const progress = newProgress();
+  for (const file of files) {
+    const { name } = file;
     const options: FileOptions = {
-      ...given,
-      format,
-      form,
+      ...ofFile(file, given),
       onMapping(fields) {
-        const before = mappings.at(-1);
-        if (JSON.stringify(before?.fields) !== JSON.stringify(fields)) mappings.push({ name, fields });
+        const before = mappings.at(-1)?.fields;
+        if (JSON.stringify(before) !== JSON.stringify(fields)) mappings.push({ name, fields, records: [] });
       },
     };
-    const progress = newProgress();
     const take: Take = (record, from) => {
       if (!isCosts) return record;
       delivery.take(record, from);
@@ -68,26 +72,24 @@ export async function previewImport(
       return record;
     };
     const stored = { read: () => Promise.resolve([]) };
-    await readFile(await open(), { dataset, progress, options, take, stored }, {
+    await readFile(await file.open(), { dataset, progress, options, take, stored }, {
       async write(pages) {
         for await (const page of pages) {
-          counts.records += page.length;
-          for (const record of page.slice(0, SHOWN_RECORDS - shown.length)) {
-            shown.push(asShown(dataset, record));
+          progress.staged += page.length;
+          const { records } = mappings.at(-1)!;
+          for (const record of page.slice(0, SHOWN_RECORDS - records.length)) {
+            records.push(asShown(dataset, record));
           }
-          options.onProgress?.({ ...progress });
+          given.onProgress?.({ ...progress });
         }
       },
       outcome: () => "Nothing was stored.",
     });
-    counts.records += progress.stored; // rows of FOCUS that are no costs
-    counts.skipped += progress.skipped ?? 0;
-    counts.bad += progress.rejected;
   }
+  const { staged, stored, skipped = 0, rejected } = progress; // rows of FOCUS that are no costs are stored at once
   return {
     mappings,
-    records: shown,
-    counts,
+    counts: { records: staged + stored, skipped, bad: rejected },
     totals: inOrder(totals),
   };
 }

@@ -4,6 +4,7 @@ import { acceptRecord } from "../records/validation.ts";
 import { TransferError } from "./transfer_error.ts";
 import { makeReader } from "./mapping.ts";
 import type { MappingOptions } from "./mapping_options.ts";
+import { DoubtfulValues } from "./doubtful_values.ts";
 import { assertWhole, type FileRow, type Reject } from "./rows.ts";
 
 export type { Reject };
@@ -32,8 +33,14 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
     const reader = columns ? withDelimiterHint(columns, make) : make();
     let isFirst = true;
     let hasRows = false;
-    const read = ({ values }: FileRow): Outcome[] => {
-      const taken = reader.read(values).map((input) => input ? accept(dataset, input) : SKIPPED);
+    const doubtful = new DoubtfulValues(dataset, Date.now());
+    const take = (input: Record<string, unknown>, line: number): Taken => {
+      const taken = accept(dataset, input);
+      doubtful.check(taken.record, input, line);
+      return taken;
+    };
+    const read = ({ values, line }: FileRow): Outcome[] => {
+      const taken = reader.read(values).map((input) => input ? take(input, line) : SKIPPED);
       const [first] = taken;
       const absent = isFirst && "record" in first ? reader.absentIn?.(values, first.record) : undefined;
       isFirst = false;
@@ -43,11 +50,12 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
       transform(rows, controller) {
         hasRows ||= rows.length > 0;
         if (dataset.name === "cost_entries") assertWhole(rows);
-        controller.enqueue(rows.flatMap((row) => take(row, read)));
+        controller.enqueue(rows.flatMap((row) => readRow(row, read)));
       },
       flush() {
         if (columns && !hasRows) options.onNote?.("the file has no rows");
         reader.end?.();
+        for (const note of doubtful.notes()) options.onNote?.(note);
       },
     });
   }
@@ -70,7 +78,7 @@ function withDelimiterHint<T>(columns: readonly string[], make: () => T): T {
   }
 }
 
-function take(row: FileRow, read: (row: FileRow) => Outcome[]): Outcome[] {
+function readRow(row: FileRow, read: (row: FileRow) => Outcome[]): Outcome[] {
   const { line, text, fault } = row;
   if (fault !== undefined) return [{ line, code: "INVALID_LINE", reason: fault, text }];
   try {

@@ -247,6 +247,27 @@ const RETRIES: readonly Mutation[] = [
     tests: ["brief_retries_test.ts"],
   },
   {
+    name: "note-future",
+    file: "src/transfer/doubtful_values.ts",
+    before: '(name === "cost_entries" ? monthAfter(now) : now)',
+    after: "monthAfter(now + 60 * DAY_MS)",
+    tests: ["import_test.ts: times in the future"],
+  },
+  {
+    name: "note-lost-digits",
+    file: "src/transfer/doubtful_values.ts",
+    before: 'kept === "0" && kept !== input[field] && isNonZero(input[field])',
+    after: 'field !== "listCost" && kept === "0" && isNonZero(input[field])',
+    tests: ["import_test.ts: amounts that become 0"],
+  },
+  {
+    name: "note-once",
+    file: "src/cli/file_notes.ts",
+    before: "if (!this.#printed.has(text)) {",
+    after: "if (file !== undefined || !this.#printed.has(text)) {",
+    tests: ["bills_test.ts: a note on many files once"],
+  },
+  {
     name: "retry-import",
     file: "src/transfer/batch_sink.ts",
     before: "retryBriefly(() => sink.write(batch, onSent))",
