@@ -43,6 +43,8 @@ export type {
   DocumentStore,
   PolicyStats,
   ProbeReport,
+  RawRows,
+  RawTransfer,
   ReadOptions,
   StorageFault,
   StoredDocument,

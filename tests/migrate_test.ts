@@ -1,6 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
-import { type DatasetMigration, migrate, openBackend, ValidationError } from "../mod.ts";
-import type { Backend } from "../src/backends/backend.ts";
+import { BackendError, type DatasetMigration, migrate, openBackend, ValidationError } from "../mod.ts";
+import type { Backend, RawTransfer } from "../src/backends/backend.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Dataset } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
@@ -451,20 +451,139 @@ async function fillWithAll(connectionString: string): Promise<Backend> {
   return from;
 }
 
-for (const kind of ["SQLite", "PostgreSQL"]) {
-  Deno.test(`migrate() is exact after kills at random times, into ${kind}`, async () => {
+for (
+  const [fromKind, toKind] of [["SQLite", "SQLite"], ["PostgreSQL", "PostgreSQL"]]
+) {
+  Deno.test(`migrate() is exact after kills at random times, from ${fromKind} into ${toKind}`, async () => {
     if (Deno.build.os === "windows") return; // has no SIGKILL to send
     using folder = new TemporaryFolder();
-    await using database = kind === "PostgreSQL" ? await TestDatabase.create() : undefined;
-    const to = database?.url ?? folder.sqlite("to.db");
-    const source = await fillWithAll(folder.sqlite("from.db"));
-    await migrateUnderFire(folder.sqlite("from.db"), to);
+    await using databases = new AsyncDisposableStack();
+    const make = async (kind: string, file: string) =>
+      kind === "SQLite" ? folder.sqlite(file) : databases.use(await TestDatabase.create()).url;
+    const [from, to] = [await make(fromKind, "from.db"), await make(toKind, "to.db")];
+    const source = await fillWithAll(from);
+    await migrateUnderFire(from, to);
     const target = await openBackend({ connectionString: to });
     try {
       await assertSame(source, target);
     } finally {
       await source.close();
       await target.close();
+    }
+  });
+}
+
+/** Runs something between two databases on PostgreSQL; tells how many batches of rows were copied as they are. */
+function testRaw(
+  title: string,
+  run: (from: Backend, to: Backend, raw: { batches: number; before: () => unknown }) => Promise<void>,
+): void {
+  Deno.test(`migrate() ${title}`, async () => {
+    await using databases = new AsyncDisposableStack();
+    const open = async () =>
+      await openBackend({
+        connectionString: databases.use(await TestDatabase.create()).url,
+        onConflict: "replace",
+      });
+    const [from, to] = [await open(), await open()];
+    const raw = { batches: 0, before: () => undefined as unknown };
+    const write = to.raw!.write;
+    const counting: RawTransfer["write"] = async (...batch) => {
+      await raw.before();
+      const result = await write(...batch);
+      raw.batches++;
+      return result;
+    };
+    try {
+      await run(from, overriding(to, { raw: { ...to.raw!, write: counting } }), raw);
+      await assertSame(from, to);
+    } finally {
+      await from.close();
+      await to.close();
+    }
+  });
+}
+
+testRaw("copies rows between servers without decoding them, exactly", async (from, to, raw) => {
+  const amounts = [
+    "-123456789012345678.000000000000000009",
+    "0.000000000000000001",
+    "0",
+    "99999999999999999.5",
+  ];
+  await write(from, systemMetrics, [FULL_SYSTEM_METRICS, FULL_SYSTEM_METRICS]);
+  for (const timestamp of [NEW_YEAR - 40 * 365 * 24 * HOUR, NEW_YEAR, NEW_YEAR + 1_000 * 365 * 24 * HOUR]) {
+    await write(from, systemMetrics, [{ timestamp, nodeId: "é\u{1F600}", labels: { "": "", "é": '"' } }]);
+  }
+  await write(from, serviceMetrics, [FULL_SERVICE_METRICS]);
+  await write(from, deviceMetrics, [FULL_DEVICE_METRICS]);
+  await write(from, usageRecords, [FULL_USAGE_RECORD]);
+  await write(from, costEntries, amounts.map((amount, i) => costEntry({ entryId: `e${i}`, amount })));
+  assert((await migrate(from, to)).every(({ isSame }) => isSame));
+  assertEquals(raw.batches, 5);
+  assert((await migrate(from, to)).every(({ copied }) => copied === 0));
+  assertEquals(raw.batches, 5);
+});
+
+testRaw("copies large rows between servers in several blocks", async (from, to, raw) => {
+  const text = (key: string) => "x".repeat(60_000 - key.length);
+  const large = {
+    ...Object.fromEntries(
+      ["description", "resourceName", "skuId", "invoiceId"].map((key) => [key, text(key)]),
+    ),
+    tags: { k: text("k") },
+    focus: { k: text("k") },
+  };
+  await fill(
+    from,
+    costEntries,
+    Array.from({ length: 30 }, (_, i) => costEntry({ ...large, entryId: `e${i}` })),
+  );
+  assert((await migrate(from, to)).every(({ isSame }) => isSame));
+  assert(raw.batches > 1, `${raw.batches}`);
+});
+
+testRaw("goes on with records when the server refuses rows", async (from, to, raw) => {
+  const costs = Array.from({ length: 100 }, (_, i) => costEntry({ entryId: `e${i}`, amount: "1.5" }));
+  await fill(from, costEntries, costs);
+  raw.before = () => write(to, costEntries, [costs[7]]);
+  assertEquals((await migrate(from, to)).map(figures)[4], ["cost_entries", 99, 100, 100, true]);
+  assertEquals(raw.batches, 0);
+});
+
+testRaw("stores rows once when a commit and its answer are lost", async (from, to, raw) => {
+  await fill(from, systemMetrics, metrics(1_000));
+  const losing = overriding(to, {
+    raw: {
+      ...to.raw!,
+      async write(...batch) {
+        const result = await to.raw!.write(...batch);
+        if (raw.batches > 1) return result;
+        throw new BackendError("lost", { code: "CONNECTION_LOST", operation: "write", kind: "transient" });
+      },
+    },
+  });
+  assertEquals((await migrate(from, losing)).map(figures)[0], ["system_metrics", 1_000, 1_000, 1_000, true]);
+  assertEquals(raw.batches, 2); // the second of them a replay
+});
+
+for (const dataset of [systemMetrics, costEntries] as Dataset<unknown>[]) {
+  Deno.test(`migrate() copies no row of ${dataset.name} that a trigger skips as copied`, async () => {
+    await using source = await TestDatabase.create();
+    await using target = await TestDatabase.create();
+    const from = await openBackend({ connectionString: source.url });
+    const to = await openBackend({ connectionString: target.url });
+    try {
+      await write(from, dataset, dataset === systemMetrics ? metrics(10) : [costEntry()]);
+      await target.sql("CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'");
+      await target.sql(
+        `CREATE TRIGGER skip BEFORE INSERT ON ${dataset.name} FOR EACH ROW EXECUTE FUNCTION skip()`,
+      );
+      await assertRejects(() => migrate(from, to), BackendError, `a trigger of ${dataset.name} skipped`);
+      assertEquals((await read(to, dataset)).length, 0);
+    } finally {
+      await from.close();
+      await to.close();
     }
   });
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Sink } from "../pipeline/sink.ts";
+import type { Batch, Sink, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
@@ -192,6 +192,32 @@ export interface DocumentStore {
   delete(kind: string, id: string): Promise<boolean>;
 }
 
+/** Rows in the form of a kind of server. */
+export interface RawRows {
+  /** The time of each row, in epoch milliseconds. */
+  readonly times: readonly number[];
+  /** The rows. */
+  readonly chunks: readonly Uint8Array[];
+}
+
+/** Copies rows between two databases without decoding them. */
+export interface RawTransfer {
+  /** Name of the form: a backend takes the rows of every other with the same form. */
+  readonly form: string;
+  /**
+   * Reads rows in the order of time, in blocks, in flat memory.
+   *
+   * @throws {BackendError} If the backend could not be read.
+   */
+  read(dataset: Dataset<unknown>, query: RecordQuery): AsyncIterable<RawRows>;
+  /**
+   * Writes a block as a batch, like the `write()` of a sink. It stores all rows or none: where a key exists, none.
+   *
+   * @throws {BackendError} If it was not written, or if that is unknown.
+   */
+  write(batch: Pick<Batch, "id" | "dataset"> & { rows: RawRows }, onSent?: () => void): Promise<WriteResult>;
+}
+
 /** A place where records rest. */
 export interface Backend extends Sink {
   /** Name of the backend; `server` where records are sent to one. */
@@ -202,6 +228,8 @@ export interface Backend extends Sink {
   readonly documents: DocumentStore;
   /** Location of the database without user and password: spooled records must not go into another database. */
   readonly location?: string;
+  /** Copies rows as the server sends and takes them. Absent where there is no such form. */
+  readonly raw?: RawTransfer;
   /**
    * Opens a place for the costs of a delivery, which become visible all at once. Absent where a backend of your own has
    * none: costs cannot be imported into it.

@@ -5,28 +5,37 @@ import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts"
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import { BackendError } from "../errors.ts";
-import {
-  type Backend,
-  type BackendStats,
-  type ConflictPolicy,
-  type DatasetStats,
-  type DeleteOptions,
-  type OpenMode,
-  PAGE_BYTES,
-  type ProbeReport,
-  type ReadOptions,
-  type StorageBackend,
-  type StorageFault,
+import type {
+  Backend,
+  BackendStats,
+  ConflictPolicy,
+  DatasetStats,
+  DeleteOptions,
+  OpenMode,
+  ProbeReport,
+  RawRows,
+  RawTransfer,
+  ReadOptions,
+  StorageBackend,
+  StorageFault,
 } from "./backend.ts";
 import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
-import { recordDecoder } from "./postgres/copy.ts";
 import { PostgresDocuments } from "./postgres/documents.ts";
-import { asPostgresError, isOutOfMemory } from "./postgres/errors.ts";
+import { isOutOfMemory } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { MAY_ADD_PARTITIONS, type PartitionManager, Partitions } from "./postgres/partitions.ts";
+import { RawPages, readPages, RecordPages } from "./postgres/pages.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
-import { DIALECT, epochMs, literal, readableFrom, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
+import {
+  DIALECT,
+  epochMs,
+  literal,
+  rawSelectList,
+  readableFrom,
+  SCHEMA_VERSION,
+  selectList,
+} from "./postgres/schema.ts";
 import { eachSlice, type Slice, Slices } from "./postgres/slices.ts";
 import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
@@ -39,7 +48,6 @@ import { findStorageFaults } from "./sql/verify.ts";
 import { describeLedger, newerSchema } from "./condition.ts";
 import { currencyTotals } from "./currency_totals.ts";
 
-const PAGE_RECORDS = 1_000;
 /** The number of records, and the oldest and newest time. */
 export const COUNTED: Aggregation = {
   groupBy: [],
@@ -149,8 +157,11 @@ export class PostgresBackend implements Backend {
   /** Reads in one statement, which sees one state of the database, or in several where many partitions have records. */
   async *read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncGenerator<T[]> {
     let left = query.limit ?? Infinity;
-    const readSlice = (slice: RecordQuery) =>
-      this.#readOnce(dataset, left < Infinity ? { ...slice, limit: left } : slice, options);
+    const source = readableFrom(dataset, this.#version);
+    const readSlice = (slice: RecordQuery) => {
+      const select = this.selectStatement(source, left < Infinity ? { ...slice, limit: left } : slice);
+      return readPages(this.pool, select, new RecordPages(dataset), options);
+    };
     for await (const page of eachSlice(await this.slicesOf(dataset, query, options), readSlice)) {
       left -= page.length;
       yield page;
@@ -163,47 +174,26 @@ export class PostgresBackend implements Backend {
     return this.#slices.of(dataset, query, options);
   }
 
-  async *#readOnce<T>(
-    dataset: Dataset<T>,
-    query: RecordQuery,
-    { signal }: ReadOptions = {},
-  ): AsyncGenerator<T[]> {
-    const select = this.selectStatement(readableFrom(dataset, this.#version), query);
-    const session = await this.pool.acquire("read", { isStream: true, signal });
-    const keep = session.cancelOn(signal);
-    let isOver = false;
-    let failure: unknown;
-    try {
-      signal?.throwIfAborted();
-      const decode = recordDecoder(dataset);
-      let page: T[] = [];
-      let bytes = 0;
-      for await (const chunk of session.copyOut(`COPY (${select}) TO STDOUT (FORMAT binary)`)) {
-        bytes += chunk.length;
-        for (const record of decode(chunk)) page.push(record);
-        if (page.length < PAGE_RECORDS && bytes < PAGE_BYTES) continue;
-        yield page;
-        page = [];
-        bytes = 0;
-      }
-      if (page.length > 0) yield page;
-      isOver = true;
-    } catch (error) {
-      failure = error;
-      throw asPostgresError("read", this.pool.name, error);
-    } finally {
-      keep();
-      if (isOver) this.pool.release(session);
-      else this.pool.discard(session, failure); // the server stops sending when the connection is cut
-    }
+  readonly raw: RawTransfer = {
+    form: "binary COPY of PostgreSQL",
+    read: (dataset, query) => this.#readRaw(dataset, query),
+    write: (batch, onSent) => this.#writer.writeRaw(batch, onSent),
+  };
+
+  async *#readRaw(dataset: Dataset<unknown>, query: RecordQuery): AsyncGenerator<RawRows> {
+    const columns = rawSelectList(dataset);
+    const source = readableFrom(dataset, this.#version);
+    const readSlice = (slice: RecordQuery) =>
+      readPages(this.pool, this.selectStatement(source, slice, columns), new RawPages(dataset));
+    yield* eachSlice(await this.slicesOf(dataset, query), readSlice);
   }
 
   /** The statement that reads the records that a query asks for. */
-  selectStatement(dataset: Dataset<unknown>, query: RecordQuery): string {
+  selectStatement(dataset: Dataset<unknown>, query: RecordQuery, columns = selectList(dataset)): string {
     const order = (dataset.key.length > 0 ? dataset.key : ["timestamp"])
       .map((field) => `${columnOf(dataset, field).name} ${query.order}`);
     const limit = query.limit === undefined ? "" : ` LIMIT ${query.limit}`;
-    return `SELECT ${selectList(dataset)} FROM ${dataset.source} ` +
+    return `SELECT ${columns} FROM ${dataset.source} ` +
       `${whereClause(dataset, query, DIALECT)} ORDER BY ${order.join(", ")}${limit}`;
   }
 

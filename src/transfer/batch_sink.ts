@@ -5,6 +5,8 @@ import { byteLength, type Dataset } from "../records/dataset.ts";
 /** Records of a batch, where they are small. With 10,000 and 20,000 nothing was faster (measured). */
 const BATCH_RECORDS = 5_000;
 const BATCH_BYTES = 8 * 2 ** 20;
+/** Batches of a copy that are written at once: while one is being committed, the server takes in another. */
+export const BATCHES_AT_ONCE = 2;
 
 /**
  * A `TransformStream` of records into batches that depend on nothing but the records: of the same file come the same

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import type { Backend } from "../backends/backend.ts";
-import { ValidationError } from "../errors.ts";
+import { BackendError, ValidationError } from "../errors.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
+import type { WriteResult } from "../pipeline/sink.ts";
 import { byteLength, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import { batchSink, FixedBatches } from "./batch_sink.ts";
+import { BATCHES_AT_ONCE, batchSink, FixedBatches } from "./batch_sink.ts";
 import {
   addTallies,
   type DatasetTotals,
@@ -20,6 +21,7 @@ import {
   tally,
   toSpans,
 } from "./comparison.ts";
+import { copyRaw, type RawPair, rawPairOf } from "./raw_copy.ts";
 import { contentOf } from "./values.ts";
 
 /** Into how many spans of time a range is divided to find where source and target differ. */
@@ -28,8 +30,6 @@ const SPANS = 64;
 const MAX_COMPARED_ROWS = 20_000;
 /** Maximum number of target records whose hashes are held at once, about 100 bytes each. */
 const PART_ROWS = 500_000;
-/** Batches that are written at once: while one is being committed, the server takes in another. */
-const BATCHES_AT_ONCE = 2;
 /** Number of passes for a source that is written to meanwhile. */
 const MAX_ROUNDS = 5;
 /** So many groups and fewer are read each by itself. */
@@ -140,7 +140,7 @@ export async function migrate(
 }
 
 /** Source of a migration: a backend, or a database of another program that is read as one. */
-export interface MigrationSource extends Pick<Backend, "read" | "aggregate"> {
+export interface MigrationSource extends Pick<Backend, "read" | "aggregate" | "raw"> {
   /** Documents beside the records. */
   readonly documents: Pick<Backend["documents"], "read">;
 }
@@ -155,6 +155,8 @@ class Migration {
   readonly #to: Backend;
   readonly #dataset: Dataset<unknown>;
   readonly #options: MigrateOptions;
+  /** Ways to copy rows that need no decoding, until one is refused. */
+  #raw: RawPair | undefined;
   #copied = 0;
   #missing = 0;
 
@@ -170,6 +172,7 @@ class Migration {
     this.#to = to;
     this.#dataset = dataset;
     this.#options = options;
+    this.#raw = rawPairOf(from, to);
   }
 
   async run(query: RecordQuery): Promise<DatasetMigration> {
@@ -199,7 +202,25 @@ class Migration {
       measures: [{ function: "count" }],
     });
     this.#missing = rows as number;
-    await this.#write(this.#from.read(this.#dataset, this.#query(range)));
+    await this.#copyRange(range);
+  }
+
+  /** Copies a range of which the target has nothing. */
+  async #copyRange(range: Range): Promise<void> {
+    if (!this.#raw) return await this.#write(this.#from.read(this.#dataset, this.#query(range)));
+    try {
+      await copyRaw(this.#raw, {
+        dataset: this.#dataset,
+        query: this.#query(range),
+        onWritten: (result) => this.#note(result),
+      });
+    } catch (error) {
+      if (!(error instanceof BackendError) || error.retryable) throw error;
+      // Written as records, those that can be stored are, and the failure names the others.
+      this.#raw = undefined;
+      await retryBriefly(() => this.#to.finishWrites(this.#dataset));
+      await this.#copy(await this.#compare(range));
+    }
   }
 
   /** From the oldest record to the newest: what comes later is for the next run. */
@@ -229,7 +250,7 @@ class Migration {
     const before = this.#copied;
     let absent: Range | undefined; // spans of which the target has nothing are copied in one go
     const copyAbsent = async () => {
-      if (absent) await this.#write(this.#from.read(this.#dataset, this.#query(absent)));
+      if (absent) await this.#copyRange(absent);
       absent = undefined;
     };
     for (const span of spans) {
@@ -308,13 +329,14 @@ class Migration {
       sink: this.#to,
       atOnce: BATCHES_AT_ONCE,
       idOf: () => crypto.randomUUID(), // what was deleted in the target since is to come back
-      onWritten: ({ committed }) => {
-        this.#copied += committed;
-        const { name: dataset } = this.#dataset;
-        this.#options.onProgress?.({ dataset, copied: this.#copied, missing: this.#missing });
-      },
+      onWritten: (result) => this.#note(result),
     });
     await ReadableStream.from(pages).pipeThrough(new FixedBatches(this.#dataset)).pipeTo(sink);
+  }
+
+  #note({ committed }: WriteResult): void {
+    this.#copied += committed;
+    this.#options.onProgress?.({ dataset: this.#dataset.name, copied: this.#copied, missing: this.#missing });
   }
 
   #query({ start, end }: Range): RecordQuery {

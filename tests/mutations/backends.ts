@@ -3,6 +3,27 @@ import type { Mutation } from "../mutations.ts";
 
 export const BACKENDS: readonly Mutation[] = [
   {
+    name: "raw-rows-of-a-skipping-trigger",
+    file: "src/backends/postgres/writer.ts",
+    before: "const isByKey = dataset.key.length > 0 && !isRaw;",
+    after: "const isByKey = dataset.key.length > 0;\n    if (isRaw) return;",
+    tests: ["migrate_test.ts: that a trigger skips"],
+  },
+  {
+    name: "raw-rows-later-in-a-block",
+    file: "src/backends/postgres/pages.ts",
+    before: "larger.set(this.#bytes.subarray(0, this.#length));",
+    after: "",
+    tests: ["migrate_test.ts: in several blocks"],
+  },
+  {
+    name: "raw-rows-refused",
+    file: "src/transfer/migrate.ts",
+    before: "if (!(error instanceof BackendError) || error.retryable) throw error;\n      // Written",
+    after: "throw error;\n      // Written",
+    tests: ["migrate_test.ts: goes on with records"],
+  },
+  {
     name: "publish-clash-replaced",
     file: "src/backends/sql/publish.ts",
     before: "stored < total ? yield* this.different(parts) : NOTHING_PUBLISHED",

@@ -9,7 +9,29 @@ import { recordBuilder } from "../../records/record_builder.ts";
 import { type ColumnType, type Dataset, withSortedKeys } from "../../records/dataset.ts";
 
 /** Header of a file: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
-const HEADER = Uint8Array.of(80, 71, 67, 79, 80, 89, 10, 255, 13, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+export const HEADER: Uint8Array = Uint8Array.of(
+  80,
+  71,
+  67,
+  79,
+  80,
+  89,
+  10,
+  255,
+  13,
+  10,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+);
+/** Ends the rows. */
+export const END: Uint8Array = Uint8Array.of(255, 255);
 /** Bytes that are handed to the socket at once. */
 const CHUNK_BYTES = 64 * 1_024;
 /** Timestamps count microseconds from 1 January 2000. */
@@ -171,8 +193,8 @@ export function* encodeRecords(
     }
     if (out.length >= CHUNK_BYTES) yield out.take();
   }
-  out.reserve(2);
-  out.int16(-1); // the end
+  out.reserve(END.length);
+  out.bytes(END);
   yield out.take();
 }
 
@@ -184,11 +206,7 @@ interface Chunk {
 
 /** Reads a value from where it starts to where it ends. */
 const DECODERS: Readonly<Record<ColumnType, (chunk: Chunk, at: number, end: number) => unknown>> = {
-  timestamp({ view }, at) {
-    const us = int64(view, at);
-    const ms = Number.isSafeInteger(us) ? Math.trunc(us / 1_000) : Number(view.getBigInt64(at) / 1_000n);
-    return ms + EPOCH_MS;
-  },
+  timestamp: ({ view }, at) => readTime(view, at),
   text: readText,
   real: ({ view }, at) => view.getFloat64(at),
   integer: ({ view }, at) => int64(view, at),
@@ -196,6 +214,13 @@ const DECODERS: Readonly<Record<ColumnType, (chunk: Chunk, at: number, end: numb
   decimal: readText, // read as a canonical text
   map: (chunk, at, end) => withSortedKeys(JSON.parse(readText(chunk, at + 1, end))),
 };
+
+/** Reads a time as epoch milliseconds. */
+export function readTime(view: DataView, at: number): number {
+  const us = int64(view, at);
+  const ms = Number.isSafeInteger(us) ? Math.trunc(us / 1_000) : Number(view.getBigInt64(at) / 1_000n);
+  return ms + EPOCH_MS;
+}
 
 /** A whole number as the nearest float: exact for all that we keep, without a BigInt for each. */
 function int64(view: DataView, at: number): number {

@@ -135,6 +135,11 @@ export function selectList(dataset: Dataset<unknown>): string {
   ).join(", ");
 }
 
+/** Columns as a table holds them. */
+export function rawSelectList(dataset: Dataset<unknown>): string {
+  return dataset.columns.map(({ name, type }) => `${name}::${TYPES[type].sql}`).join(", ");
+}
+
 /**
  * A query for the shape that a table must have for binary COPY to write into it (with another type of the same length
  * it would store nonsense, and without its unique key it would store duplicates), and for the number of its triggers

@@ -1,7 +1,7 @@
 import { asFailedBefore, BackendError, messageOf } from "../../errors.ts";
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import { type Dataset, type DatasetName, narrow } from "../../records/dataset.ts";
-import type { ConflictPolicy } from "../backend.ts";
+import type { ConflictPolicy, RawTransfer } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
 import type { PartitionManager } from "./partitions.ts";
 import { type PostgresPool, type PostgresSession, SLACK_MS } from "./pool.ts";
@@ -22,6 +22,13 @@ import {
 /** A server that waits for COPY data probes the connection after 30 seconds, and closes it after three failures. */
 const KEEP_ALIVE =
   "SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3; ";
+
+type RawBatch = Parameters<RawTransfer["write"]>[0];
+
+/** A batch as it is stored. Of raw rows the records have nothing but their times. */
+interface StoredBatch extends Batch {
+  readonly isRaw?: true;
+}
 
 const NOTHING: WriteResult = { committed: 0, duplicates: 0, restated: 0 };
 
@@ -53,13 +60,28 @@ export class PostgresWriter {
     this.#settingsFor = options.settingsFor ?? (() => "");
   }
 
-  async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+  write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
+    const narrowed = { ...batch, dataset: narrow(batch.dataset, batch.records) };
+    return this.#withPartitions(narrowed, () => this.#copyOrInsert(narrowed, onSent));
+  }
+
+  /** Writes rows as they are. It fails where a key exists. */
+  writeRaw({ rows: { times, chunks }, ...batch }: RawBatch, onSent?: () => void): Promise<WriteResult> {
+    const timed: StoredBatch = { ...batch, records: times.map((timestamp) => ({ timestamp })), isRaw: true };
+    return this.#withPartitions(timed, () => this.#copy(timed, () => chunks, onSent));
+  }
+
+  /** Writes a batch; again where a partition for it was dropped meanwhile. */
+  async #withPartitions(
+    { dataset, records }: Batch,
+    write: () => Promise<WriteResult>,
+  ): Promise<WriteResult> {
     for (let attempt = 1;; attempt++) {
-      await this.#parts.ensure(batch.dataset, batch.records).catch((error) => {
+      await this.#parts.ensure(dataset, records).catch((error) => {
         throw asFailedBefore(error);
       });
       try {
-        return await this.#copyOrInsert({ ...batch, dataset: narrow(batch.dataset, batch.records) }, onSent);
+        return await write();
       } catch (error) {
         // Another process may have dropped an old partition since we saw it.
         const isMissing = isWithoutPartition(error);
@@ -75,12 +97,7 @@ export class PostgresWriter {
     const { name } = batch.dataset;
     if (!this.#conflicting.has(name)) {
       try {
-        return await this.#transact(batch, async (session, { dataset, records }) => {
-          const copy = `COPY ${name} (${columnList(dataset)}) FROM STDIN (FORMAT binary)`;
-          await session.copyIn(copy, encodeRecords(dataset, records));
-          onSent?.();
-          return { committed: records.length, duplicates: 0, restated: 0 };
-        });
+        return await this.#copy(batch, encodeRecords, onSent);
       } catch (error) {
         if (!(error instanceof BackendError) || error.retryable || !error.sqlState) throw error;
         // The driver does not report the error of every failed COPY. INSERT meets the same error, or resolves it.
@@ -97,9 +114,22 @@ export class PostgresWriter {
     return result;
   }
 
+  #copy(
+    batch: StoredBatch,
+    encode: (dataset: Dataset<unknown>, records: readonly unknown[]) => Iterable<Uint8Array>,
+    onSent?: () => void,
+  ): Promise<WriteResult> {
+    return this.#transact(batch, async (session, { dataset, records }) => {
+      const copy = `COPY ${dataset.name} (${columnList(dataset)}) FROM STDIN (FORMAT binary)`;
+      await session.copyIn(copy, encode(dataset, records));
+      onSent?.();
+      return { committed: records.length, duplicates: 0, restated: 0 };
+    });
+  }
+
   /** Writes the new records of a batch and its ledger entry in one transaction; nothing if the entry exists. */
   #transact(
-    batch: Batch,
+    batch: StoredBatch,
     write: (session: PostgresSession, batch: Batch) => Promise<WriteResult>,
   ): Promise<WriteResult> {
     const { id, dataset, records, members } = batch;
@@ -195,11 +225,12 @@ export class PostgresWriter {
   }
 
   /** Checks that no trigger has skipped a row, which the server does not report. */
-  async #assertStored(session: PostgresSession, { dataset, records }: Batch): Promise<void> {
-    const keyed = dataset.key.length > 0
+  async #assertStored(session: PostgresSession, { dataset, records, isRaw }: StoredBatch): Promise<void> {
+    const isByKey = dataset.key.length > 0 && !isRaw;
+    const keyed = isByKey
       ? [...new Map(records.map((record) => [keyOf(dataset, record), record])).values()]
       : records;
-    const [[found]] = dataset.key.length > 0 && this.#onConflict === "ignore"
+    const [[found]] = isByKey && this.#onConflict === "ignore"
       ? await session.query(presentQuery(dataset), [json(dataset, keyed)])
       : await session.query(touchedQuery(dataset));
     if (found === null || Number(found) >= keyed.length) return;

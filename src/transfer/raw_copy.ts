@@ -1,0 +1,33 @@
+import type { Backend, RawRows, RawTransfer } from "../backends/backend.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
+import type { WriteResult } from "../pipeline/sink.ts";
+import type { Dataset } from "../records/dataset.ts";
+import type { RecordQuery } from "../records/query.ts";
+import { aheadSink, BATCHES_AT_ONCE } from "./batch_sink.ts";
+
+/** Source and target of rows that are copied as they are. */
+export interface RawPair {
+  readonly from: RawTransfer;
+  readonly to: RawTransfer;
+}
+
+/** How two databases exchange rows in the form of their servers, if both have the same. */
+export function rawPairOf(from: Pick<Backend, "raw">, to: Pick<Backend, "raw">): RawPair | undefined {
+  if (from.raw && to.raw && from.raw.form === to.raw.form) return { from: from.raw, to: to.raw };
+}
+
+/** Copies the rows of a query, in batches of which the target stores each once. */
+export async function copyRaw(
+  { from, to }: RawPair,
+  { dataset, query, onWritten }: {
+    dataset: Dataset<unknown>;
+    query: RecordQuery;
+    onWritten: (result: WriteResult) => void;
+  },
+): Promise<void> {
+  const sink = aheadSink<RawRows>((rows, onSent) => {
+    const batch = { id: crypto.randomUUID(), dataset, rows };
+    return retryBriefly(() => to.write(batch, onSent)).then(onWritten);
+  }, { atOnce: BATCHES_AT_ONCE });
+  await ReadableStream.from(from.read(dataset, query)).pipeTo(sink);
+}
