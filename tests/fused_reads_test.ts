@@ -7,7 +7,7 @@ import { bucketRangesOf } from "../src/records/calendar.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { costsView } from "../src/views/costs.ts";
-import { assert, assertEquals } from "./assert.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { Chance } from "./faults/chance.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
@@ -89,4 +89,39 @@ Deno.test("costsView() reads the costs of a time once for totals, and once for g
   assertEquals([ofTop.length, ofTop.reduce((sum, { count }) => sum + count, 0)], [30, top.count]);
   assertEquals(month!.currencies[0].breakdowns, []);
   assertEquals((await costsView(reader, options)).currencies, summary.currencies);
+});
+
+Deno.test("FusedReads ends a read when the last of its callers is gone, and reads again after that", async () => {
+  const signals: AbortSignal[] = [];
+  const started = [0, 1].map(() => Promise.withResolvers<void>());
+  const reader: Pick<Backend, "aggregate"> = {
+    aggregate(_dataset, _query, _aggregation, options) {
+      const signal = options!.signal!;
+      signals.push(signal);
+      started[signals.length - 1]?.resolve();
+      if (signals.length > 2) return Promise.resolve([]);
+      const { promise, reject } = Promise.withResolvers<never>();
+      signal.addEventListener("abort", () => reject(signal.reason));
+      return promise;
+    },
+  };
+  const reads = FusedReads.over(reader);
+  const [first, last] = [new AbortController(), new AbortController()];
+  const sum: Aggregation = {
+    groupBy: [{ field: "currency" }],
+    measures: [{ function: "sum", field: "amount" }],
+  };
+  const window = acceptQuery(costEntries, { startTime: START, endTime: START + DAY });
+  const ask = (signal?: AbortSignal, query = window) => reads.aggregate(costEntries, query, sum, { signal });
+  const asked = [ask(first.signal), ask(last.signal), ask(last.signal, acceptQuery(costEntries, {}))];
+  const refused = asked.map((one) => assertRejects(() => one, DOMException));
+  await Promise.all(started.map(({ promise }) => promise));
+  first.abort();
+  await refused[0];
+  assertEquals(signals.map(({ aborted }) => aborted), [false, false]);
+  last.abort();
+  await Promise.all(refused);
+  assertEquals(signals.map(({ aborted }) => aborted), [true, true]);
+  assertEquals(await ask(), []);
+  assertEquals(signals.length, 3);
 });

@@ -1,4 +1,5 @@
-import type { Backend } from "../backends/backend.ts";
+import type { Backend, ReadOptions } from "../backends/backend.ts";
+import { unlessAborted } from "../pipeline/unless_aborted.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { appendRange, bucketAt, bucketCount, type BucketRange, bucketsOf } from "../records/calendar.ts";
 import { columnOf, type Dataset } from "../records/dataset.ts";
@@ -39,6 +40,9 @@ interface Question {
   readonly aggregation: Aggregation;
   readonly cells: Cells[];
   waiting: Waiting[];
+  readonly signal: AbortSignal;
+  /** Starts the next read. */
+  timer?: ReturnType<typeof setTimeout>;
 }
 
 /**
@@ -47,12 +51,15 @@ interface Question {
  * bounds and buckets of all of them. Later windows come from the cells that are known. Totals are exact, as cells are
  * added up as decimals.
  *
- * Use one for each answer: it never reads anything again.
+ * Use one for each answer: it never reads anything again, unless all its callers have left.
  */
 export class FusedReads implements Reader {
   readonly #backend: Reader;
   readonly #questions = new Map<string, Question>();
   readonly #others = new Map<string, Promise<AggregateRow[]>>();
+  #callers = 0;
+  /** Ends the reads that run. */
+  #controller = new AbortController();
 
   /** Returns the reader itself where it is one already. */
   static over(backend: Reader): FusedReads {
@@ -63,11 +70,27 @@ export class FusedReads implements Reader {
     this.#backend = backend;
   }
 
-  aggregate(
+  /** Ends as soon as the signal aborts; a read ends when no caller waits any more. */
+  async aggregate(
+    dataset: Dataset<unknown>,
+    query: RecordQuery,
+    aggregation: Aggregation,
+    { signal }: ReadOptions = {},
+  ): Promise<AggregateRow[]> {
+    this.#callers++;
+    try {
+      return await unlessAborted(this.#find(dataset, query, aggregation), signal);
+    } finally {
+      if (--this.#callers === 0 && signal?.aborted) this.#forget(signal.reason);
+    }
+  }
+
+  #find(
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
   ): Promise<AggregateRow[]> {
+    const { signal } = this.#controller;
     const { startTime, endTime, ...filters } = query;
     const { ranges, ...parts } = aggregation;
     const window = isAdditive(dataset, aggregation) ? windowOf(query, ranges) : undefined;
@@ -80,18 +103,29 @@ export class FusedReads implements Reader {
     if (!window) {
       return this.#others.getOrInsertComputed(
         name,
-        () => this.#backend.aggregate(dataset, query, aggregation),
+        () => this.#backend.aggregate(dataset, query, aggregation, { signal }),
       );
     }
     const question = this.#questions.getOrInsertComputed(
       name,
-      () => ({ dataset, query, aggregation, cells: [], waiting: [] }),
+      () => ({ dataset, query, aggregation, cells: [], waiting: [], signal }),
     );
     const known = question.cells.find((cells) => covers(cells, window));
     if (known) return pick(known, window, aggregation);
     const found = Promise.withResolvers<AggregateRow[]>();
-    if (question.waiting.push({ window, found }) === 1) setTimeout(() => this.#read(question), 0);
+    if (question.waiting.push({ window, found }) === 1) {
+      question.timer = setTimeout(() => this.#read(question), 0);
+    }
     return found.promise;
+  }
+
+  /** Ends all reads, and forgets them: a later caller reads again. */
+  #forget(reason: unknown): void {
+    this.#controller.abort(reason);
+    this.#controller = new AbortController();
+    for (const { timer } of this.#questions.values()) clearTimeout(timer);
+    this.#questions.clear();
+    this.#others.clear();
   }
 
   /** Reads what waits: windows that overlap or touch in one statement. */
@@ -117,13 +151,13 @@ export class FusedReads implements Reader {
   }
 
   #cellsOf(
-    { dataset, query, aggregation }: Question,
+    { dataset, query, aggregation, signal }: Question,
     { start, end, points, ranges, isOne }: Omit<Window, "points"> & { points: Set<number>; isOne: boolean },
   ): Cells {
     const rows = this.#backend.aggregate(dataset, { ...query, startTime: start, endTime: end }, {
       ...aggregation,
       ranges: isOne ? ranges : rangesBetween(points),
-    });
+    }, { signal });
     // A bucket may begin before the time range.
     const starts = rows.then((rows) =>
       rows.map((row) => ({ ...row, start: Math.max(row.start ?? start, start) }))
