@@ -13,10 +13,10 @@ import type { Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
 import {
   type Format,
-  formatCsv,
   formatTable,
   note,
   print,
+  printEach,
   showMoney,
   sparkline,
   terminalColumns,
@@ -36,26 +36,22 @@ export async function printAggregate(
 ): Promise<number> {
   const found = await readAggregate(backend, dataset, request);
   const accepted = acceptAggregateRequest(dataset, request);
-  if (format === "json") print(JSON.stringify(found.map(toJsonRow), null, 2));
-  else if (format === "ndjson") { for (const row of found) print(JSON.stringify(toJsonRow(row))); }
-  else {
-    const all = columnsOf(dataset, accepted, { found, showMoney });
-    const columns = all.filter(({ only = format }) => only === format);
-    const header = columns.map(({ title }) => title);
-    if (format === "csv") {
-      print(formatCsv(header));
-      for (const row of found) print(formatCsv(columns.map(({ cell }) => cell(row)?.toString())));
-    } else if (found.length > 0) {
-      // The largest share has the longest bar.
-      const most = accepted.shares && Deno.stdout.isTerminal() &&
-        Math.max(...found.map(({ share = 0 }) => share));
-      const rows = found.map((row) => [
-        ...columns.map(({ cell, show = cell }) => show(row) ?? ""),
-        ...(most ? [{ bar: (row.share ?? 0) / most * 100 }] : []),
-      ]);
-      print(formatTable(most ? [...header, ""] : header, rows));
-      if (Deno.stdout.isTerminal()) printTrends(found);
-    }
+  const all = columnsOf(dataset, accepted, { found, showMoney });
+  const columns = all.filter(({ only = format }) => only === format);
+  const header = columns.map(({ title }) => title);
+  if (format !== "table") {
+    const cells = (row: Row) => columns.map(({ cell }) => cell(row)?.toString());
+    await printEach(format, found, { header, cells, toJson: toJsonRow });
+  } else if (found.length > 0) {
+    // The largest share has the longest bar.
+    const most = accepted.shares && Deno.stdout.isTerminal() &&
+      Math.max(...found.map(({ share = 0 }) => share));
+    const rows = found.map((row) => [
+      ...columns.map(({ cell, show = cell }) => show(row) ?? ""),
+      ...(most ? [{ bar: (row.share ?? 0) / most * 100 }] : []),
+    ]);
+    print(formatTable(most ? [...header, ""] : header, rows));
+    if (Deno.stdout.isTerminal()) printTrends(found);
   }
   const { query, groupBy, groupNames } = accepted;
   const empty = groupBy.filter((_, i) => found.every(({ group }) => group?.[groupNames[i]] === null));

@@ -15,7 +15,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { readDurationMs, UsageError } from "../query/option_values.ts";
-import { isoTime, note, printList } from "./output.ts";
+import { note, printFound } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
 
 /** Operations on the alerts of a database. No metrics are watched. */
@@ -107,17 +107,15 @@ function readRule(given: Arguments): Record<string, unknown> {
 async function listRules(given: Arguments): Promise<void> {
   const format = readFormat(given);
   const rules = await withBackend(given, "read", ({ documents }) => allRules(documents));
-  printList(format, rules, {
+  printFound(format, rules, {
     header: ["name", "dataset", "condition", "seconds", "severity", "of", "enabled"],
-    rows: rules.map((rule) => [
-      rule.name,
-      rule.dataset,
-      conditionOf(rule),
-      rule.durationMs / 1_000,
-      rule.severity,
-      nameOf(rule),
-      rule.isEnabled ? "yes" : "no",
-    ]),
+    rows: rules.map((rule) => ({
+      ...rule,
+      condition: conditionOf(rule),
+      seconds: rule.durationMs / 1_000,
+      of: nameOf(rule),
+      enabled: rule.isEnabled ? "yes" : "no",
+    })),
     none: "No rules.",
   });
 }
@@ -136,8 +134,7 @@ export const alertsList: Command = {
     const format = readFormat(given);
     const query = { includeResolved: given.has("all") };
     const found = await withBackend(given, "read", (backend) => openAlerts(backend).list(query));
-    const time = (at: number | undefined) => at === undefined ? undefined : isoTime(at);
-    printList(format, found, {
+    printFound(format, found, {
       header: [
         "alertId",
         "severity",
@@ -149,19 +146,6 @@ export const alertsList: Command = {
         "acknowledgedAt",
         "acknowledgedBy",
       ],
-      rows: found.map((
-        { alertId, severity, description, field, value, since, resolvedAt, acknowledgedAt, acknowledgedBy },
-      ) => [
-        alertId,
-        severity,
-        description,
-        field,
-        String(value),
-        time(since),
-        time(resolvedAt),
-        time(acknowledgedAt),
-        acknowledgedBy,
-      ]),
       none: "No alerts.",
     });
   },
@@ -261,11 +245,11 @@ export const alertsClusters: Command = {
 async function listClusters(given: Arguments): Promise<void> {
   const format = readFormat(given);
   const found = await withBackend(given, "read", ({ documents }) => bodiesOf<Cluster>(documents, CLUSTER));
-  printList(format, found, {
+  printFound(format, found, {
     header: ["clusterId", "region", "intervalSeconds", "nodes"],
-    rows: found.map((
-      { clusterId, region, intervalMs = 300_000, nodes = [] },
-    ) => [clusterId, region, intervalMs / 1_000, nodes.join(" ")]),
+    rows: found.map(({ intervalMs = 300_000, nodes = [], ...cluster }) => (
+      { ...cluster, intervalSeconds: intervalMs / 1_000, nodes: nodes.join(" ") }
+    )),
     none: "No clusters are registered.",
   });
 }

@@ -20,12 +20,12 @@ import {
   ask,
   type Format,
   formatCount,
-  formatCsv,
   formatTable,
   formatThings,
   isoTime,
   note,
   print,
+  printFound,
 } from "./output.ts";
 import { readDurationMs, readNumber, UsageError } from "../query/option_values.ts";
 import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
@@ -116,16 +116,13 @@ export async function sparingBudgets(
 }
 
 function report(format: Format, deleted: Record<string, number>, title: string): void {
-  const rows = Object.entries(deleted);
-  if (format === "json") print(JSON.stringify(deleted, null, 2));
-  else if (format === "ndjson") print(JSON.stringify(deleted));
-  else if (format === "csv") {
-    print("dataset,rows");
-    for (const [dataset, count] of rows) print(formatCsv([dataset, String(count)]));
-  } else {
+  const rows = Object.entries(deleted).map(([dataset, rows]) => ({ dataset, rows }));
+  const header = ["dataset", "rows"];
+  const table = () => {
     print(title);
-    print(formatTable(["dataset", "rows"], rows.map(([name, count]) => [name, formatCount(count)])));
-  }
+    print(formatTable(header, rows.map(({ dataset, rows }) => [dataset, formatCount(rows)])));
+  };
+  printFound(format, deleted, { table, header, rows });
 }
 
 /** The days to keep. The defaults are for metrics: costs are deleted only by a number that is given for them. */

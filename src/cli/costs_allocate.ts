@@ -4,7 +4,7 @@ import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend }
 import { formatCount, formatTable, note, print, printFound, showMoney, showPercent } from "./output.ts";
 import { ALLOCATION_OPTIONS, readAllocation } from "../query/view_options.ts";
 
-const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"] as const;
+const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"];
 
 /** `openfinops costs allocate` */
 export const costsAllocate: Command = {
@@ -23,15 +23,13 @@ export const costsAllocate: Command = {
     const query = readAllocation(given);
     const { by, basis } = query;
     const found = await withBackend(given, "read", (backend) => allocateCosts(backend, query));
-    const rows = found.rows.map((row) =>
-      HEADER.map((field) => row[field] === null ? undefined : row[field]?.toString())
-    );
-    const table = () => found.rows.length > 0 && printTable(by, found.rows, found.totals);
+    const { rows, totals } = found;
+    const table = () => rows.length > 0 && printTable(by, rows, totals);
     printFound(format, found, { table, header: HEADER, rows });
     for (const [currency, cost] of Object.entries(found.unallocated)) {
       note(`Not divided: ${showMoney(cost, currency)} ${currency} of resources without device metrics.`);
     }
-    if (found.rows.length === 0) {
+    if (rows.length === 0) {
       note(
         `No ${basis} costs of nodes with device metrics in that time. Their resourceId must be the node or device id.`,
       );

@@ -9,7 +9,7 @@ import {
   SOURCE_OPTIONS,
   withBackend,
 } from "./command.ts";
-import { formatTable, note, print, printFound, showMoney } from "./output.ts";
+import { printFound, showMoney } from "./output.ts";
 import { ANOMALY_OPTIONS, readAnomalies } from "../query/view_options.ts";
 
 const HEADER = ["day", "kind", "severity", "group", "currency", "amount", "expected", "deviation"];
@@ -31,37 +31,24 @@ export const costsAnomalies: Command = {
     const timeZone = readZone(given);
     const query = readAnomalies(given);
     const found = await withBackend(given, "read", (backend) => findAnomalies(backend, query));
-    const table = () => {
-      if (found.length > 0) print(formatTable(HEADER, found.map((anomaly) => shownCells(anomaly, timeZone))));
-    };
-    printFound(format, found, { table, header: HEADER, rows: found.map((each) => cellsOf(each, timeZone)) });
-    if (found.length === 0) note("No anomalies.");
+    const rows = found.map((anomaly) => rowOf(anomaly, timeZone, format === "table"));
+    printFound(format, found, { header: HEADER, rows, none: "No anomalies." });
   },
 };
 
-function cellsOf(anomaly: CostAnomaly, timeZone: string): string[] {
+function rowOf(anomaly: CostAnomaly, timeZone: string, isRounded: boolean): object {
   const { startTime, kind, severity, group, currency, basis, amount, expected, deviation } = anomaly;
   const day = Temporal.Instant.fromEpochMilliseconds(startTime).toZonedDateTimeISO(timeZone).toPlainDate();
   const names = Object.values(group).filter((name) => name !== null);
-  return [
-    day.toString(),
+  const percent = isRounded ? `${deviation > 0 ? "+" : ""}${deviation.toFixed(0)} %` : String(deviation);
+  return {
+    day: day.toString(),
     kind,
     severity,
-    names.join(", ") || (Object.keys(group).length === 0 ? "(all)" : "(none)"),
-    basis ? `${currency} (${basis})` : currency,
-    amount,
-    String(expected),
-    Number.isFinite(deviation) ? String(deviation) : "",
-  ];
-}
-
-/** The cells of the table, whose numbers are rounded. */
-function shownCells(anomaly: CostAnomaly, timeZone: string): string[] {
-  const { currency, amount, expected, deviation } = anomaly;
-  return [
-    ...cellsOf(anomaly, timeZone).slice(0, -3),
-    showMoney(amount, currency),
-    showMoney(Decimal.from(expected).toString(), currency),
-    Number.isFinite(deviation) ? `${deviation > 0 ? "+" : ""}${deviation.toFixed(0)} %` : "",
-  ];
+    group: names.join(", ") || (Object.keys(group).length === 0 ? "(all)" : "(none)"),
+    currency: basis ? `${currency} (${basis})` : currency,
+    amount: isRounded ? showMoney(amount, currency) : amount,
+    expected: isRounded ? showMoney(Decimal.from(expected).toString(), currency) : String(expected),
+    deviation: Number.isFinite(deviation) ? percent : "",
+  };
 }

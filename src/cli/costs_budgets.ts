@@ -2,7 +2,7 @@ import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { budgetsView } from "../views/budgets.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
-import { formatTable, isoTime, note, print, printFound, showMoney } from "./output.ts";
+import { formatTable, note, print, printFound, showMoney } from "./output.ts";
 import { readName } from "../query/option_values.ts";
 import { bucketLabel } from "../records/periods.ts";
 import { asCalled } from "./program_name.ts";
@@ -35,8 +35,8 @@ export const costsBudgets: Command = {
     const query = readBudgets(given, budgetId);
     const { budgets: found } = await withBackend(given, "read", (backend) => budgetsView(backend, query));
     const table = () => found.length > 0 && printTable(found);
-    printFound(format, found, { table, header: HEADER, rows: found.map(rowOf) });
-    if (found.length === 0) note(asCalled("No budgets. `openfinops costs set-budget` creates one."));
+    const none = asCalled("No budgets. `openfinops costs set-budget` creates one.");
+    printFound(format, found, { table, header: HEADER, rows: found.map(rowOf), none });
     const failed = found.filter(({ status }) =>
       failOn === "over" ? status === "over_budget" : status !== "under_budget"
     );
@@ -69,22 +69,16 @@ const HEADER = [
   "crossed",
   "reached",
   "reported",
-] as const;
+];
 
-function rowOf(budget: BudgetStatus): (string | number | undefined)[] {
-  const { projectedExhaustion, crossed, reached, reported } = budget;
-  const shown: Record<typeof HEADER[number], string | number | undefined> = {
+function rowOf(budget: BudgetStatus): object {
+  const { crossed, reached, reported } = budget;
+  return {
     ...budget,
-    startTime: isoTime(budget.startTime),
-    endTime: isoTime(budget.endTime),
-    projectedSpend: budget.projectedSpend,
-    noForecast: budget.noForecast,
-    projectedExhaustion: projectedExhaustion === undefined ? undefined : isoTime(projectedExhaustion),
     crossed: crossed.map(({ threshold }) => threshold).join(" "),
     reached: reached.join(" "),
     reported: reported.join(" "),
   };
-  return HEADER.map((field) => shown[field]);
 }
 
 function printTable(found: readonly BudgetStatus[]): void {

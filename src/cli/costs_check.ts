@@ -51,7 +51,6 @@ export const costsCheck: Command = {
       requested: planned.toString(),
       remaining: remaining.toString(),
     };
-    const rows = [HEADER.map((field) => String(found[field]))];
     const shown = HEADER.map((field) => {
       const value = String(found[field]);
       return MONEY.has(field) ? showMoney(value, currency) : value;
@@ -59,7 +58,7 @@ export const costsCheck: Command = {
     printFound(format, found, {
       table: () => print(formatTable(["budget", ...HEADER.slice(1)], [shown])),
       header: HEADER,
-      rows,
+      rows: [found],
     });
     if (fits) return;
     throw new TransferError(

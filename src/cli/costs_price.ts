@@ -39,14 +39,16 @@ export const costsPrice: Command = {
     );
     const header = ["currency", "before", "after"];
     const currencies = [...new Set([...Object.keys(report.before), ...Object.keys(report.after)])].sort();
-    const rows = currencies.map((
+    const rows = currencies.map((currency) => ({
       currency,
-    ) => [currency, report.before[currency] ?? "0", report.after[currency] ?? "0"]);
+      before: report.before[currency] ?? "0",
+      after: report.after[currency] ?? "0",
+    }));
     const table = () => {
       print(`${dryRun ? "Would price" : "Priced"} ${describeCounts(report)}.`);
-      const shown = rows.map(([currency, ...totals]) => [
+      const shown = rows.map(({ currency, before, after }) => [
         currency,
-        ...totals.map((total) => showMoney(total, currency)),
+        ...[before, after].map((total) => showMoney(total, currency)),
       ]);
       if (rows.length > 0) print(`\n${formatTable(header, shown)}`);
       printUnpriced(report);

@@ -1,10 +1,10 @@
 import { reconcileInvoice } from "../monitoring/reconciliation.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
-import { formatTable, formatThings, print, printFound } from "./output.ts";
+import { formatThings, printFound } from "./output.ts";
 import { UsageError } from "../query/option_values.ts";
 
-const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference", "entries"] as const;
+const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference", "entries"];
 
 /** `openfinops costs reconcile` */
 export const costsReconcile: Command = {
@@ -28,10 +28,7 @@ export const costsReconcile: Command = {
         { code: "NOT_FOUND" },
       );
     }
-    const rows = found.map((row) => HEADER.map((field) => row[field] ?? undefined));
-    const table = () =>
-      print(formatTable([...HEADER], rows.map((row) => row.map((cell) => String(cell ?? "")))));
-    printFound(format, found, { table, header: HEADER, rows });
+    printFound(format, found, { header: HEADER });
     const differing = found.filter(({ difference }) => difference !== "0").length;
     if (differing === 0) return;
     throw new TransferError(

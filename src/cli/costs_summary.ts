@@ -100,13 +100,11 @@ const HEADER = [
   "forecastHigh",
 ];
 
-function rowsOf(summary: CurrencySummary): (string | number | undefined)[][] {
-  const { forecast } = summary;
-  const row = (of: string, name: string | undefined, one: Partial<CostAggregate>) => {
-    const shown: Record<string, unknown> = { ...one, basis: one.basis ?? "billed", of, name };
-    return HEADER.map((field) => (shown[field] ?? undefined) as string | number | undefined);
-  };
-  const { total, low, high } = forecast ?? {};
+function rowsOf(summary: CurrencySummary): object[] {
+  const row = (of: string, name: string | undefined, one: Partial<CostAggregate>) => (
+    { ...one, basis: one.basis ?? "billed", of, name }
+  );
+  const { total, low, high } = summary.forecast ?? {};
   const ahead = { forecast: total, forecastLow: low, forecastHigh: high };
   return [
     row("all", undefined, { ...summary, share: Number(summary.total) === 0 ? 0 : 100, ...ahead }),

@@ -8,7 +8,7 @@ import { DATASETS } from "../records/datasets.ts";
 import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
-import { ask, type Format, formatCsv, formatTable, formatThings, note, print, write } from "./output.ts";
+import { ask, type Format, formatTable, formatThings, note, print, printEach } from "./output.ts";
 import { readRemote, SEND_OPTIONS } from "./remote_server.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
@@ -88,28 +88,27 @@ async function* all(files: readonly DeadLetters[]): AsyncGenerator<DeadLetter> {
 
 /** Prints letters as they are read. Tables have an equal number of rows, so that memory stays flat. */
 async function list(files: readonly DeadLetters[], format: Format): Promise<void> {
+  const letters = all(files);
+  if (format !== "table") {
+    return void await printEach(format, letters, {
+      header: COLUMNS,
+      cells: cellsOf,
+      toJson: (letter) => letter,
+    });
+  }
   let count = 0;
   let rows: string[][] = [];
   const printRows = () => {
     if (rows.length > 0) print(`${count > TABLE_ROWS ? "\n" : ""}${formatTable(COLUMNS, rows)}`);
     rows = [];
   };
-  if (format === "csv") print(formatCsv(COLUMNS));
-  for await (const letter of all(files)) {
-    if (format === "json") write(`${count === 0 ? "[" : ","}\n${indent(letter)}`);
-    else if (format === "ndjson") print(JSON.stringify(letter));
-    else if (format === "csv") print(formatCsv(cellsOf(letter)));
-    else rows.push(cellsOf(letter));
+  for await (const letter of letters) {
+    rows.push(cellsOf(letter));
     count++;
     if (rows.length === TABLE_ROWS) printRows();
   }
   printRows();
-  if (format === "json") print(count === 0 ? "[]" : "\n]");
-  if (format === "table" && count === 0) note("There are no dead letters.");
-}
-
-function indent(letter: DeadLetter): string {
-  return JSON.stringify(letter, null, 2).replace(/^/gm, "  ");
+  if (count === 0) note("There are no dead letters.");
 }
 
 function cellsOf(letter: DeadLetter): string[] {

@@ -54,13 +54,21 @@ async function list(given: Arguments): Promise<void> {
   const rows = found.flatMap(({ id, at, user = "", files, parts }) =>
     parts.map(({ source, period, rows, totals, ended }) => {
       const by = ended?.by ?? "stored";
-      const state = /^\d/.test(by) ? `replaced by ${by}` : by;
-      return [id, isoTime(at), user, source, periodName(period), rows, money(totals), state, files.join(" ")];
+      return {
+        delivery: id,
+        time: isoTime(at),
+        user,
+        source,
+        period: periodName(period),
+        rows,
+        totals: money(totals),
+        state: /^\d/.test(by) ? `replaced by ${by}` : by,
+        files: files.join(" "),
+      };
     })
   );
-  const table = () => print(formatTable([...HEADER], rows.map((row) => row.map(String))));
-  const listed = rows.map((row) => Object.fromEntries(HEADER.map((name, i) => [name, row[i]])));
-  printFound(format, listed, { table, header: HEADER, rows });
+  const table = () => print(formatTable(HEADER, rows.map((row) => HEADER.map((name) => String(row[name])))));
+  printFound(format, rows, { table, header: HEADER });
 }
 
 async function undo(given: Arguments, id: string): Promise<void> {

@@ -1,6 +1,5 @@
 import { nameOf } from "../monitoring/alerts/alert_monitor.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
-import type { ClusterHealth } from "../monitoring/health.ts";
 import { type ClustersView, clustersView } from "../views/clusters.ts";
 import { HEALTH_STATUSES } from "../records/system_metrics.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
@@ -25,7 +24,8 @@ export const metricsHealth: Command = {
     const options = readHealth(given);
     const { since, ...found } = await withBackend(given, "read", (backend) => clustersView(backend, options));
     const table = () => printTables(found);
-    printFound(format, found, { table, header: HEADER, rows: found.clusters.map(rowOf) });
+    const rows = found.clusters.map(({ nodesBy, ...cluster }) => ({ ...cluster, ...nodesBy }));
+    printFound(format, found, { table, header: HEADER, rows });
     if (found.clusters.length === 0) {
       note(`No metrics from ${isoTime(since)} to ${isoTime(found.at)}.`);
       note(asCalled(
@@ -66,15 +66,6 @@ const HEADER = [
   "trainingNodes",
   "lastSeen",
 ];
-
-function rowOf({ nodesBy, lastSeen, ...cluster }: ClusterHealth): (string | number | undefined)[] {
-  const shown: Record<string, unknown> = { // also what has no column
-    ...cluster,
-    ...nodesBy,
-    lastSeen: lastSeen === undefined ? undefined : isoTime(lastSeen),
-  };
-  return HEADER.map((field) => shown[field] as string | number | undefined);
-}
 
 function printTables({ clusters, alerts }: Omit<ClustersView, "since">): void {
   const percent = (value: number | undefined) => value === undefined ? "" : value.toFixed(1);

@@ -5,7 +5,7 @@ import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { CHANNELS, evaluateAndNotify, readChannels } from "./notifications.ts";
 import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
-import { formatThings, isoTime, note, print, printList } from "./output.ts";
+import { formatThings, isoTime, note, print, printFound } from "./output.ts";
 
 /** `openfinops notify flush` */
 export const notifyFlush: Command = {
@@ -78,17 +78,16 @@ export const notifyList: Command = {
     const state = readState(given);
     const found = (await withBackend(given, "read", ({ documents }) => readOutbox(documents)))
       .filter(({ body }) => state === undefined || body.state === state);
-    const rows = found.map(rowOf);
-    const objects = rows.map((row) => Object.fromEntries(HEADER.map((name, i) => [name, row[i]])));
-    printList(format, objects, { header: HEADER, rows, none: "No notifications." });
+    printFound(format, found.map(rowOf), { header: HEADER, none: "No notifications." });
   },
 };
 
 const HEADER = ["id", "channel", "state", "at", "attempts", "nextAt", "lastError", "message"];
 
 function rowOf({ id, body: { channel, state, attempts, nextAt, lastError = "", notification } }: Outgoing) {
+  const { at, message } = notification;
   const next = state === "pending" ? isoTime(nextAt) : "";
-  return [id, channel, state, isoTime(notification.at), attempts, next, lastError, notification.message];
+  return { id, channel, state, at, attempts, nextAt: next, lastError, message };
 }
 
 function readState(given: Arguments): string | undefined {

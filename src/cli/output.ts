@@ -134,40 +134,59 @@ export function ask(question: string): boolean {
 
 /** Layout of a result as table, CSV and NDJSON. JSON has all of it. */
 interface Forms {
-  /** Prints tables for people. */
-  table(): void;
-  /** The names of the columns of CSV, and of the fields of a line of NDJSON. */
+  /** Names of the columns of CSV, and of the fields of a line of NDJSON. */
   readonly header: readonly string[];
-  /** The rows under them. */
-  readonly rows: readonly (readonly (string | number | undefined)[])[];
+  /** Rows with these fields; the result itself where absent. */
+  readonly rows?: readonly object[];
+  /** Prints tables for people; one with the columns of CSV where absent. */
+  table?(): void;
+  /** Note on a result without rows. */
+  readonly none?: string;
 }
 
 /** Prints a result in a format. */
-export function printFound(format: Format, found: unknown, { table, header, rows }: Forms): void {
-  if (format === "table") table();
-  else if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
+export function printFound(format: Format, found: unknown, { header, rows, table, none }: Forms): void {
+  const fields = withIsoTimes(rows ?? found) as Record<string, unknown>[];
+  const cells = fields.map((row) => header.map((name) => row[name] ?? undefined));
+  if (format === "json") print(JSON.stringify(withIsoTimes(found), null, 2));
   else if (format === "ndjson") {
-    for (const row of rows) {
+    for (const row of cells) {
       print(JSON.stringify(Object.fromEntries(header.map((name, i) => [name, row[i]]))));
     }
-  } else {
+  } else if (format === "csv") {
     print(formatCsv(header));
-    for (const row of rows) {
-      print(formatCsv(row.map((value) => value === undefined ? undefined : String(value))));
+    for (const row of cells) {
+      print(formatCsv(row.map((cell) => cell === undefined ? undefined : String(cell))));
     }
+  } else if (table) table();
+  else if (cells.length > 0) {
+    print(formatTable(header, cells.map((row) => row.map((cell) => String(cell ?? "")))));
   }
+  if (cells.length === 0 && none !== undefined) note(none);
 }
 
-/** Prints a list whose table for people has the columns of CSV. */
-export function printList(
-  format: Format,
-  found: readonly unknown[],
-  { header, rows, none }: Omit<Forms, "table"> & { none: string },
-): void {
-  const table = () =>
-    rows.length > 0 && print(formatTable(header, rows.map((row) => row.map((cell) => String(cell ?? "")))));
-  printFound(format, found, { table, header, rows });
-  if (found.length === 0) note(none);
+/** Prints rows as they are read, in any format but a table. Returns their number. */
+export async function printEach<T>(
+  format: Exclude<Format, "table">,
+  rows: AsyncIterable<T> | Iterable<T>,
+  { header, cells, toJson }: {
+    header: readonly string[];
+    cells: (row: T) => readonly (string | undefined)[];
+    toJson: (row: T) => unknown;
+  },
+): Promise<number> {
+  let count = 0;
+  if (format === "csv") print(formatCsv(header));
+  for await (const row of rows) {
+    if (format === "csv") print(formatCsv(cells(row)));
+    else if (format === "ndjson") print(JSON.stringify(toJson(row)));
+    else {
+      write(`${count === 0 ? "[" : ","}\n${JSON.stringify(toJson(row), null, 2).replace(/^/gm, "  ")}`);
+    }
+    count++;
+  }
+  if (format === "json") print(count === 0 ? "[]" : "\n]");
+  return count;
 }
 
 /** A number of things, as in "1 sample" and "1,000 samples". */

@@ -26,7 +26,7 @@ import {
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
-import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
+import { formatThings, isoTime, note, printFound } from "./output.ts";
 import { readCount, readTime, UsageError } from "../query/option_values.ts";
 import { readAt } from "../query/selection.ts";
 
@@ -109,13 +109,14 @@ export const pricesTest: Command = {
     const totals = Object.entries(sums.toRecord()).map(([currency, total]) => ({ currency, total }));
     const header = ["unit", "quantity", "price", "cost", "currency"];
     const rows = [
-      ...parts.map((
-        { unit, quantity, price, cost },
-      ) => [unit, quantity, describePrice(price), cost, price.currency]),
-      ...totals.map(({ currency, total }) => ["total", "", "", total, currency]),
+      ...parts.map(({ unit, quantity, price, cost }) => (
+        { unit, quantity, price: describePrice(price), cost, currency: price.currency }
+      )),
+      ...totals.map(({ currency, total }) => (
+        { unit: "total", quantity: "", price: "", cost: total, currency }
+      )),
     ];
-    const table = () => rows.length > 0 && print(formatTable(header, rows));
-    printFound(format, { parts, totals, unpriced }, { table, header, rows });
+    printFound(format, { parts, totals, unpriced }, { header, rows });
     for (const { unit, quantity } of unpriced) note(`No price for ${quantity} ${unit} of ${use.model}.`);
     if (prices.book.of(use).size === 0) note(unknownModel(use, prices));
     else if (rows.length + unpriced.length === 0) note("Nothing to pay for these counts.");
@@ -336,14 +337,12 @@ function printPrices(
     required || field === "per" || found.some((price) => price[field as keyof Price] !== undefined)
   );
   const header = [...columns.map(({ field }) => field), "source"];
-  const rows = found.map((price) => [
-    ...columns.map(({ field, type }) => {
+  const rows = found.map((price) => ({
+    ...Object.fromEntries(columns.map(({ field, type }) => {
       const value = field === "per" ? unitsPer(price) : price[field as keyof Price];
-      return type === "timestamp" && value !== undefined ? isoTime(value as number) : value;
-    }),
-    price.source,
-  ]);
-  const table = () =>
-    rows.length > 0 && print(formatTable(header, rows.map((row) => row.map((cell) => String(cell ?? "")))));
-  printFound(format, found, { table, header, rows });
+      return [field, type === "timestamp" && value !== undefined ? isoTime(value as number) : value];
+    })),
+    source: price.source,
+  }));
+  printFound(format, found, { header, rows });
 }

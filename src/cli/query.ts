@@ -10,14 +10,13 @@ import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend }
 import {
   bold,
   type Format,
-  formatCsv,
   formatTable,
   note,
   print,
+  printEach,
   showMoney,
   toCells,
   toJsonRecord,
-  write,
 } from "./output.ts";
 import { DATASET_NAMES, DATASETS, readDataset, readDatasetName, TABLE_OPTION } from "../query/selection.ts";
 import { UsageError } from "../query/option_values.ts";
@@ -54,7 +53,7 @@ export const query: Command = {
     }
     const asked = readRecordQuery(given, dataset);
     await withBackend(given, "read", async (backend) => {
-      const rows = await PRINTERS[format](dataset, records(backend, dataset, asked));
+      const rows = await printRecords(format, dataset, records(backend, dataset, asked));
       if (rows === 0) {
         await noteAbsentKeys(backend, dataset, { query: asked, keys: asked.where ?? [] });
         note(`No ${what} match.`);
@@ -78,7 +77,9 @@ async function printAll(given: Arguments, format: Format): Promise<void> {
   await withBackend(given, "read", async (backend) => {
     for (const [name, dataset, asked] of queries) {
       print(bold(name));
-      if (await PRINTERS.table(dataset, records(backend, dataset, asked)) === 0) note(`No ${name} match.`);
+      if (await printRecords(format, dataset, records(backend, dataset, asked)) === 0) {
+        note(`No ${name} match.`);
+      }
       print("");
     }
   });
@@ -92,50 +93,35 @@ async function* records(
   for await (const page of backend.read(dataset, asked)) yield* page;
 }
 
-type Printer = (dataset: Dataset<unknown>, records: AsyncIterable<unknown>) => Promise<number>;
+/** Prints records in a format, and returns their number. All but the table stream. */
+async function printRecords(
+  format: Format,
+  dataset: Dataset<unknown>,
+  records: AsyncIterable<unknown>,
+): Promise<number> {
+  const { columns } = dataset;
+  if (format === "table") return printTable(dataset, await Array.fromAsync(records) as Fields[]);
+  return await printEach(format, records, {
+    header: columns.map(({ field }) => field),
+    cells: (record) => toCells(columns, record),
+    toJson: (record) => toJsonRecord(columns, record),
+  });
+}
 
-/** Prints records in each format and returns their number. All but the table stream. */
-const PRINTERS: Record<Format, Printer> = {
-  async table(dataset, records) {
-    const found = await Array.fromAsync(records) as Record<string, unknown>[];
-    const isShown = ({ field, summary, required }: Column) =>
-      summary && (required || found.some((record) => record[field] !== undefined));
-    const columns = dataset.columns.filter(isShown);
-    const isMoney = columns.map(({ field }) =>
-      Object.hasOwn(COST_MEASURES, field) && !COST_MEASURES[field as "amount"]
-    );
-    const rows = found.map((record) =>
-      toCells(columns, record).map((cell = "", i) =>
-        isMoney[i] && cell !== "" ? showMoney(cell, record.currency as string) : cell
-      )
-    );
-    if (rows.length > 0) print(formatTable(columns.map(({ field }) => field), rows));
-    return rows.length;
-  },
-  async json(dataset, records) {
-    let count = 0;
-    for await (const record of records) {
-      const json = JSON.stringify(toJsonRecord(dataset.columns, record), null, 2);
-      write(`${count++ === 0 ? "[" : ","}\n${json.replace(/^/gm, "  ")}`);
-    }
-    print(count === 0 ? "[]" : "\n]");
-    return count;
-  },
-  async ndjson(dataset, records) {
-    let count = 0;
-    for await (const record of records) {
-      print(JSON.stringify(toJsonRecord(dataset.columns, record)));
-      count++;
-    }
-    return count;
-  },
-  async csv(dataset, records) {
-    let count = 0;
-    print(formatCsv(dataset.columns.map(({ field }) => field)));
-    for await (const record of records) {
-      print(formatCsv(toCells(dataset.columns, record)));
-      count++;
-    }
-    return count;
-  },
-};
+type Fields = Readonly<Record<string, unknown>>;
+
+function printTable(dataset: Dataset<unknown>, found: readonly Fields[]): number {
+  const isShown = ({ field, summary, required }: Column) =>
+    summary && (required || found.some((record) => record[field] !== undefined));
+  const columns = dataset.columns.filter(isShown);
+  const isMoney = columns.map(({ field }) =>
+    Object.hasOwn(COST_MEASURES, field) && !COST_MEASURES[field as "amount"]
+  );
+  const rows = found.map((record) =>
+    toCells(columns, record).map((cell = "", i) =>
+      isMoney[i] && cell !== "" ? showMoney(cell, record.currency as string) : cell
+    )
+  );
+  if (rows.length > 0) print(formatTable(columns.map(({ field }) => field), rows));
+  return rows.length;
+}

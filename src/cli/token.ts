@@ -14,7 +14,7 @@ import {
 } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
-import { isoTime, note, print, printList } from "./output.ts";
+import { isoTime, note, print, printFound } from "./output.ts";
 
 /** `openfinops token create` */
 export const tokenCreate: Command = {
@@ -70,9 +70,8 @@ export const tokenList: Command = {
         expires: timeText(token.expiresAt),
         lastUsed: lastUse.get(token.id),
       }));
-      const header = ["id", "name", "scopes", "tenant", "state", "created", "expires", "lastUsed"] as const;
-      const rows = found.map((token) => header.map((name) => token[name]));
-      printList(format, found, { header, rows, none: "There are no tokens." });
+      const header = ["id", "name", "scopes", "tenant", "state", "created", "expires", "lastUsed"];
+      printFound(format, found, { header, none: "There are no tokens." });
     });
   },
 };
