@@ -1010,7 +1010,7 @@ test("costs set-budget creates, changes and deletes, and costs budgets reports",
       [["nlp", "--amount", "1", "--tag", "team"], /KEY=VALUE/],
       [["nlp", "--amount", "1", "--threshold", "x"], /--threshold must be a percentage above 0/],
       [["nlp", "--amount", "1", "--delete"], /--delete cannot be combined/],
-      [[], /The id of the budget is missing/],
+      [[], /Name a budget by its id/],
     ] as [string[], RegExp][]
   ) {
     const { code, err } = await run("costs", "set-budget", ...args);

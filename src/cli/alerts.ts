@@ -14,7 +14,7 @@ import {
   userName,
   withBackend,
 } from "./command.ts";
-import { readDurationMs, UsageError } from "../query/option_values.ts";
+import { readDurationMs, readOption, UsageError } from "../query/option_values.ts";
 import { note, printFound } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
 
@@ -151,11 +151,14 @@ export const alertsList: Command = {
   },
 };
 
+const MISSING_ID = "Name an alert by its id; `alerts list` has it.";
+
 /** `openfinops alerts ack` */
 export const alertsAck: Command = {
   name: "alerts ack",
   positionals: "<id>",
   maxPositionals: 1,
+  missing: MISSING_ID,
   options: [...CONNECTION_OPTIONS, {
     name: "by",
     value: "NAME",
@@ -174,6 +177,7 @@ export const alertsResolve: Command = {
   name: "alerts resolve",
   positionals: "<id>",
   maxPositionals: 1,
+  missing: MISSING_ID,
   options: CONNECTION_OPTIONS,
   examples: ["openfinops alerts resolve node_silent/prod/gpu-07"],
   run: (given) => change(given, "Resolved", (alerts, id) => alerts.resolve(id)),
@@ -185,9 +189,6 @@ async function change(
   run: (alerts: Alerts, id: string) => Promise<Alert>,
 ): Promise<void> {
   const [id] = given.positionals;
-  if (id === undefined) {
-    throw new UsageError("Name an alert by its id; `alerts list` has it.", { code: "MISSING_ARGUMENT" });
-  }
   const alert = await withBackend(given, "existing", (backend) => run(openAlerts(backend), id));
   note(`${what}: ${alert.alertId}.`);
 }
@@ -226,12 +227,11 @@ export const alertsClusters: Command = {
         isDeleted ? `Deleted: ${clusterId}.` : `Nothing to delete: ${clusterId} is not registered.`,
       );
     }
-    const [every, nodes, region] = [given.text("every"), given.texts("node"), given.text("region")];
     const body = acceptCluster({
       clusterId,
-      nodes: nodes.flatMap((text) => text.split(",")),
-      ...(every === undefined ? {} : { intervalMs: readDurationMs("every", every) }),
-      ...(region === undefined ? {} : { region }),
+      nodes: given.texts("node").flatMap((text) => text.split(",")),
+      intervalMs: readOption(given, "every", readDurationMs),
+      region: given.text("region"),
     });
     await withBackend(
       given,

@@ -25,6 +25,7 @@ export const backup: Command = {
   name: "database backup",
   positionals: "<file>",
   maxPositionals: 1,
+  missing: "Name the file to create.",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
   examples: [
     "openfinops database backup backup.db",
@@ -32,9 +33,6 @@ export const backup: Command = {
   ],
   async run(given) {
     const [path] = given.positionals;
-    if (path === undefined) {
-      throw new UsageError("Name the file to create.", { code: "MISSING_ARGUMENT" });
-    }
     if (path.includes("://")) {
       throw new UsageError(
         "A backup is a file, not a connection string. Name it as in backup.db.",

@@ -27,7 +27,7 @@ import {
   print,
   printFound,
 } from "./output.ts";
-import { readDurationMs, readNumber, UsageError } from "../query/option_values.ts";
+import { readDurationMs, readNumber, readOption, UsageError } from "../query/option_values.ts";
 import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
 const DEFAULT_DAYS = resolveConfig().retentionDays.system_metrics;
@@ -63,8 +63,7 @@ export const cleanup: Command = {
     const datasets = readDatasets(given);
     const before = retentionCutoff(readRetentionDays(given, datasets));
     const deletions = datasets.map((dataset): Deletion => ({ dataset, before }));
-    const budget = given.text("time-budget");
-    const timeBudgetMs = budget === undefined ? Infinity : readDurationMs("time-budget", budget);
+    const timeBudgetMs = readOption(given, "time-budget", readDurationMs) ?? Infinity;
     const isDryRun = readDryRun(given, "Cleanup deletes for good.");
     if (!given.has("dataset")) {
       note("Costs and usage stay. To delete old ones, name them: --dataset costs,usage.");

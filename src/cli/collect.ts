@@ -28,7 +28,7 @@ import { type Host, openHost } from "./host.ts";
 import { type ListenAddress, readListen } from "./listen.ts";
 import { LOG_OPTIONS } from "./log.ts";
 import { isFinding, Notifier, notify, readChannels } from "./notifications.ts";
-import { readAmount, readDurationMs, readPairs, UsageError } from "../query/option_values.ts";
+import { readAmount, readDurationMs, readOption, readPairs, UsageError } from "../query/option_values.ts";
 import { OutageReporter } from "./outage_reporter.ts";
 import { hasLiveTerminal, isLogging, note, print, redraw } from "./output.ts";
 import { readRemote, type Remote, SEND_OPTIONS } from "./remote_server.ts";
@@ -92,8 +92,7 @@ export const collect: Command = {
     const heartbeatMs = readLog(given);
     const plan = readPlan(given);
     const remote = readRemote(given);
-    const address = given.text("listen");
-    const listen = address === undefined ? undefined : readListen(address);
+    const listen = readOption(given, "listen", (_, text) => readListen(text));
     const target = remote?.backend.location ?? databaseName(given);
     const stop = listenForStop();
     let status: Listening | undefined;
@@ -212,28 +211,27 @@ async function serveStatus(stores: Stores, address: ListenAddress): Promise<List
 }
 
 function readPlan(given: Arguments): CollectPlan {
-  const duration = given.text("duration");
-  const cost = given.text("cost-per-hour");
   const intervalMs = readDurationMs("interval", given.text("interval") ?? "1s");
   if (intervalMs < 100 || intervalMs > MAX_INTERVAL_MS) {
     throw new UsageError("--interval must be at least 100ms and at most 24d.", { code: "INVALID_OPTION" });
   }
   return {
     intervalMs,
-    durationMs: duration === undefined ? Infinity : readDurationMs("duration", duration),
-    clusterId: readId("clusterId", given.text("cluster-id")) ?? "default",
-    nodeId: readId("nodeId", given.text("node-id")),
+    durationMs: readOption(given, "duration", readDurationMs) ?? Infinity,
+    ...acceptFields(systemMetrics, {
+      clusterId: given.text("cluster-id") ?? "default",
+      nodeId: given.text("node-id"),
+      labels: readPairs(given, "label"),
+    }) as Pick<CollectPlan, "clusterId" | "nodeId" | "labels">,
     scrape: {
       targets: given.texts("scrape").map(readTarget),
       fields: readMapping(given.text("metric-map")),
     },
-    costPerHour: cost === undefined ? undefined : readAmount("cost-per-hour", cost),
+    costPerHour: readOption(given, "cost-per-hour", readAmount),
     cost: readCost(given),
-    ...acceptFields(systemMetrics, { labels: readPairs(given, "label") }),
   };
 }
 
-/** Checks the fields of all costs before anything is opened, as they would be wrong in each. */
 function readCost(given: Arguments): CollectPlan["cost"] {
   const cost = {
     currency: given.text("currency") ?? "USD",
@@ -244,13 +242,8 @@ function readCost(given: Arguments): CollectPlan["cost"] {
   return acceptFields(costEntries, cost) as CollectPlan["cost"];
 }
 
-/** Checks the fields that are given, and leaves out the others. */
+/** Checks the fields that are given before anything is opened: they would be wrong in every record. */
 function acceptFields(dataset: Dataset<unknown>, fields: Record<string, unknown>): Record<string, unknown> {
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);
   return Object.fromEntries(given.map(([field, value]) => [field, acceptValue(dataset, field, value)]));
-}
-
-/** Checks an id before anything is opened: it would be wrong in every sample. */
-function readId(field: "clusterId" | "nodeId", text: string | undefined): string | undefined {
-  return text === undefined ? undefined : acceptValue(systemMetrics, field, text) as string;
 }

@@ -20,6 +20,8 @@ export interface Command {
   readonly positionals?: string;
   /** Maximum number of positional arguments. */
   readonly maxPositionals?: number;
+  /** Error where the first positional argument is missing; absent where it may be. */
+  readonly missing?: string;
   /** Options. */
   readonly options: readonly Option[];
   /** Example calls. */

@@ -17,6 +17,7 @@ export const costsSetBudget: Command = {
   name: "costs set-budget",
   positionals: "<budget-id>",
   maxPositionals: 1,
+  missing: "Name a budget by its id.",
   options: [
     ...CONNECTION_OPTIONS,
     { name: "amount", value: "N", summary: "limit for each period" },
@@ -64,9 +65,6 @@ export const costsSetBudget: Command = {
   ],
   async run(given) {
     const [budgetId] = given.positionals;
-    if (budgetId === undefined) {
-      throw new UsageError("The id of the budget is missing.", { code: "MISSING_ARGUMENT" });
-    }
     const changes = readChanges(given, budgetId);
     const isDeleted = given.has("delete");
     if (isDeleted && Object.keys(changes).length > 0) {

@@ -1,7 +1,7 @@
 import { openBackend } from "../open_backend.ts";
 import { ObservabilityHub } from "../hub.ts";
 import { CostObservatory } from "../observatory.ts";
-import { readCount } from "../query/option_values.ts";
+import { readCount, readOption } from "../query/option_values.ts";
 import { TokenAccess } from "../server/access.ts";
 import { createApp } from "../server/app.ts";
 import { ROUTES } from "../server/routes.ts";
@@ -35,8 +35,7 @@ export const dashboard: Command = {
     "openfinops dashboard --port 0 --connection-string postgresql://db.example/telemetry",
   ],
   async run(given) {
-    const text = given.text("port");
-    const port = text === undefined ? DEFAULT_PORT : readCount("port", text, 0);
+    const port = readOption(given, "port", readCount) ?? DEFAULT_PORT;
     const config = readConfig(given);
     const stop = listenForStop();
     const backend = await openUnlessStopped(openBackend(config, { mode: "read" }), stop.signal);

@@ -28,6 +28,7 @@ export const deadLetter: Command = {
   name: "database dead-letter",
   positionals: ACTIONS.join("|"),
   maxPositionals: 1,
+  missing: `Name an action: ${ACTIONS.join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
@@ -43,9 +44,6 @@ export const deadLetter: Command = {
   ],
   async run(given) {
     const [action] = given.positionals;
-    if (action === undefined) {
-      throw new UsageError(`Name an action: ${ACTIONS.join(", ")}.`, { code: "MISSING_ARGUMENT" });
-    }
     const files = readFiles(given);
     switch (readName("action", action, ACTIONS)) {
       case "list":

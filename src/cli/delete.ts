@@ -25,6 +25,7 @@ export const deleteCommand: Command = {
   name: "database delete",
   positionals: `<${DATASET_NAMES}>`,
   maxPositionals: 1,
+  missing: `Name a dataset: ${Object.keys(DATASETS).join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,
     ...SELECTION_OPTIONS,
@@ -42,11 +43,6 @@ export const deleteCommand: Command = {
   ],
   async run(given) {
     const [name] = given.positionals;
-    if (name === undefined) {
-      throw new UsageError(`Name a dataset: ${Object.keys(DATASETS).join(", ")}.`, {
-        code: "MISSING_ARGUMENT",
-      });
-    }
     const dataset = readDataset(name);
     const queries = readQueries(given, dataset);
     const isDryRun = readDryRun(given, "Delete is for good.");

@@ -23,7 +23,7 @@ import {
   SELECTION_OPTIONS,
   TABLE_OPTION,
 } from "../query/selection.ts";
-import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
+import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 
 /** FOCUS columns that a cost entry may lack. */
 const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
@@ -207,11 +207,9 @@ function readPartitioned(given: Arguments, { format, path }: { format: string; p
 }
 
 function readFocus(given: Arguments): FocusOptions {
-  const texts = FOCUS_OPTIONS.map(({ field, name }) => [field, given.text(name)]);
-  const period = given.text("charge-period");
   return {
-    ...Object.fromEntries(texts.filter(([, value]) => value !== undefined)),
-    ...(period === undefined ? {} : { chargePeriodMs: readDurationMs("charge-period", period) }),
+    ...Object.fromEntries(FOCUS_OPTIONS.map(({ field, name }) => [field, given.text(name)])),
+    chargePeriodMs: readOption(given, "charge-period", readDurationMs),
   };
 }
 

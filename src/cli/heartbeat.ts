@@ -7,7 +7,7 @@ import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { LOG_FORMATS, type LogFields } from "./log.ts";
-import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
+import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 import { isLogging, note, useLog } from "./output.ts";
 
 /** Counters that a log shows, summed over datasets. */
@@ -32,21 +32,17 @@ const SUMS = [
  * @throws {UsageError} If one is wrong.
  */
 export function readLog(given: Arguments): number {
-  const format = given.text("log-format");
-  const heartbeat = given.text("heartbeat");
-  if (heartbeat !== undefined && format === undefined) {
+  const format = readOption(given, "log-format", (_, text) => readName("log format", text, LOG_FORMATS));
+  if (given.has("heartbeat") && format === undefined) {
     throw new UsageError("--heartbeat is for logs. Pass --log-format text or json.", {
       code: "CONFLICTING_OPTIONS",
     });
   }
-  const everyMs = readDurationMs("heartbeat", heartbeat ?? "1m");
+  const everyMs = readDurationMs("heartbeat", given.text("heartbeat") ?? "1m");
   if (everyMs < 100 || everyMs > 2 ** 31 - 1) {
     throw new UsageError("--heartbeat must be at least 100ms and at most 24d.", { code: "INVALID_OPTION" });
   }
-  useLog({
-    format: format === undefined ? undefined : readName("log format", format, LOG_FORMATS),
-    isQuiet: given.has("quiet"),
-  });
+  useLog({ format, isQuiet: given.has("quiet") });
   return everyMs;
 }
 

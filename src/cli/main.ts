@@ -83,6 +83,9 @@ export async function main(args: readonly string[]): Promise<number> {
         code: "UNEXPECTED_ARGUMENT",
       });
     }
+    if (command.missing !== undefined && !given.positionals[0]?.trim()) {
+      throw new UsageError(command.missing, { code: "MISSING_ARGUMENT" });
+    }
     await command.run(given);
     return 0;
   } catch (error) {

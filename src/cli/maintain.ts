@@ -12,7 +12,7 @@ import type { Arguments } from "./arguments.ts";
 import { sparingBudgets } from "./cleanup.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";
 import { Notifier, notify, readChannels } from "./notifications.ts";
-import { readDurationMs, readNumber, readPairs, UsageError } from "../query/option_values.ts";
+import { readDurationMs, readNumber, readOption, readPairs, UsageError } from "../query/option_values.ts";
 import { formatThings, note, print } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
 import { withinLimit } from "../server/time_limit.ts";
@@ -72,8 +72,7 @@ function readRetention(given: Arguments): Retention {
 }
 
 function readEvery(given: Arguments): number | undefined {
-  const text = given.text("every");
-  const everyMs = text === undefined ? undefined : readDurationMs("every", text);
+  const everyMs = readOption(given, "every", readDurationMs);
   if (everyMs === undefined || (everyMs >= 60_000 && everyMs <= 24 * DAY_MS)) return everyMs;
   throw new UsageError("--every must be at least 1m and at most 24d.", { code: "INVALID_OPTION" });
 }

@@ -1,10 +1,9 @@
 import { BackendError } from "../errors.ts";
 import { type Outgoing, readOutbox, STATES } from "../monitoring/notifications/outbox.ts";
 import { send, SendError } from "../monitoring/notifications/send.ts";
-import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { CHANNELS, evaluateAndNotify, readChannels } from "./notifications.ts";
-import { readDurationMs, readName, UsageError } from "../query/option_values.ts";
+import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 import { formatThings, isoTime, note, print, printFound } from "./output.ts";
 
 /** `openfinops notify flush` */
@@ -38,11 +37,11 @@ export const notifyTest: Command = {
   name: "notify test",
   positionals: "<channel>",
   maxPositionals: 1,
+  missing: "Name a channel.",
   options: [],
   examples: ["openfinops notify test ops"],
   async run({ positionals: [name] }) {
     const channels = requireChannels(name);
-    if (name === undefined) throw new UsageError("Name a channel.", { code: "MISSING_ARGUMENT" });
     readName("channel", name, channels.map(({ name }) => name));
     const at = Date.now();
     const test = {
@@ -75,7 +74,7 @@ export const notifyList: Command = {
   examples: ["openfinops notify list --state dead"],
   async run(given) {
     const format = readFormat(given);
-    const state = readState(given);
+    const state = readOption(given, "state", (name, text) => readName(name, text, STATES));
     const found = (await withBackend(given, "read", ({ documents }) => readOutbox(documents)))
       .filter(({ body }) => state === undefined || body.state === state);
     printFound(format, found.map(rowOf), { header: HEADER, none: "No notifications." });
@@ -88,11 +87,6 @@ function rowOf({ id, body: { channel, state, attempts, nextAt, lastError = "", n
   const { at, message } = notification;
   const next = state === "pending" ? isoTime(nextAt) : "";
   return { id, channel, state, at, attempts, nextAt: next, lastError, message };
-}
-
-function readState(given: Arguments): string | undefined {
-  const text = given.text("state");
-  return text === undefined ? undefined : readName("state", text, STATES);
 }
 
 /** Reads the channels, at least one; fails if the named one cannot be used. */

@@ -27,7 +27,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatThings, isoTime, note, printFound } from "./output.ts";
-import { readCount, readTime, UsageError } from "../query/option_values.ts";
+import { readCount, readOption, readTime, UsageError } from "../query/option_values.ts";
 import { readAt } from "../query/selection.ts";
 
 const PROVIDER_OPTION: Option = { name: "provider", value: "NAME", summary: "provider, such as openai" };
@@ -74,6 +74,7 @@ export const pricesShow: Command = {
   name: "prices show",
   positionals: "<model>",
   maxPositionals: 1,
+  missing: "Name a model.",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS, PROVIDER_OPTION, AT_OPTION, TIME_ZONE_OPTION],
   examples: ["openfinops prices show gpt-5", "openfinops prices show claude-sonnet-4-5 --at 2026-01-01"],
   async run(given) {
@@ -89,6 +90,7 @@ export const pricesTest: Command = {
   name: "prices test",
   positionals: "<model>",
   maxPositionals: 1,
+  missing: "Name a model.",
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
@@ -188,23 +190,18 @@ export const pricesSet: Command = {
 /** Reads a price from options, and checks it before a database is opened. */
 function readPrice(given: Arguments, model: string): PriceInput {
   const zone = readZone(given);
-  const [validFrom, validTo] = ["valid-from", "valid-to"].map((name) => {
-    const text = given.text(name);
-    return text === undefined ? undefined : readTime(name, text, zone);
-  });
-  const count = (name: string, least: number) => {
-    const text = given.text(name);
-    return text === undefined ? undefined : readCount(name, text, least);
-  };
+  const [validFrom, validTo] = ["valid-from", "valid-to"].map((name) =>
+    readOption(given, name, (name, text) => readTime(name, text, zone))
+  );
   const price = {
     provider: given.text("provider"),
     model,
     unit: given.text("unit"),
     amount: given.text("amount"),
-    per: count("per", 1),
+    per: readOption(given, "per", (name, text) => readCount(name, text, 1)),
     currency: given.text("currency"),
     region: given.text("region"),
-    aboveInputTokens: count("above-input-tokens", 0),
+    aboveInputTokens: readOption(given, "above-input-tokens", readCount),
     validFrom,
     validTo,
   } as PriceInput;
@@ -235,7 +232,6 @@ async function printPricesBeside(given: Arguments, price: Price): Promise<void> 
 
 function readUse(given: Arguments): UsageRecord {
   const [model] = given.positionals;
-  if (model === undefined) throw new UsageError("Name a model.", { code: "MISSING_ARGUMENT" });
   const provider = given.text("provider");
   return {
     usageId: "test",
@@ -249,8 +245,8 @@ function readUse(given: Arguments): UsageRecord {
 function readCounts(given: Arguments, use: UsageRecord): UsageRecord {
   const counts: Partial<Record<string, number>> = {};
   for (const [option] of COUNTS) {
-    const text = given.text(option);
-    if (text !== undefined) counts[option] = readCount(option, text, 0);
+    const count = readOption(given, option, readCount);
+    if (count !== undefined) counts[option] = count;
   }
   if (Object.keys(counts).length === 0) {
     throw new UsageError("Give the counts of the call, such as --input 12000 --output 800.", {

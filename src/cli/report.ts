@@ -24,6 +24,7 @@ export const report: Command = {
   name: "report",
   positionals: NAMES.join("|"),
   maxPositionals: 1,
+  missing: `Name a report: ${NAMES.join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,
     ...RANGE_OPTIONS.map((option) =>
@@ -52,9 +53,6 @@ export const report: Command = {
   ],
   async run(given) {
     const [what] = given.positionals;
-    if (what === undefined) {
-      throw new UsageError(`Name a report: ${NAMES.join(", ")}.`, { code: "MISSING_ARGUMENT" });
-    }
     const name = readName("report", what, NAMES);
     const output = given.text("output");
     if (output === undefined) {

@@ -23,7 +23,7 @@ import {
   readConfig,
   sqliteFile,
 } from "./command.ts";
-import { invalidValue, readCount, readDurationMs, UsageError } from "../query/option_values.ts";
+import { invalidValue, readCount, readDurationMs, readOption, UsageError } from "../query/option_values.ts";
 import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
 import { readListen } from "./listen.ts";
 import { isFinding, Notifier, readChannels } from "./notifications.ts";
@@ -154,10 +154,7 @@ interface Plan extends ServeOptions {
 async function readPlan(given: Arguments): Promise<Plan> {
   const heartbeatMs = readLog(given);
   const reporter = new OutageReporter();
-  const count = (name: string) => {
-    const text = given.text(name);
-    return text === undefined ? undefined : readCount(name, text, 1);
-  };
+  const count = (name: string) => readOption(given, name, (name, text) => readCount(name, text, 1));
   const maxBody = count("max-body");
   const limits = {
     maxBodyBytes: maxBody === undefined ? undefined : maxBody * 2 ** 20,

@@ -21,6 +21,7 @@ export const tokenCreate: Command = {
   name: "token create",
   positionals: "<name>",
   maxPositionals: 1,
+  missing: "Name the token, as in openfinops token create agents --scope ingest.",
   options: [
     ...CONNECTION_OPTIONS,
     {
@@ -43,7 +44,6 @@ export const tokenCreate: Command = {
   ],
   async run(given) {
     const [name] = given.positionals;
-    if (!name?.trim()) throw missing("Name the token", "openfinops token create agents --scope ingest");
     const { token, secret } = createToken({ name, ...readRights(given) });
     await withBackend(given, "create", ({ documents }) => writeToken(documents, token));
     print(secret);
@@ -81,11 +81,11 @@ export const tokenRevoke: Command = {
   name: "token revoke",
   positionals: "<id or name>",
   maxPositionals: 1,
+  missing: "Name the token, as in openfinops token revoke agents.",
   options: CONNECTION_OPTIONS,
   examples: ["openfinops token revoke agents"],
   async run(given) {
     const [name] = given.positionals;
-    if (name === undefined) throw missing("Name the token", "openfinops token revoke agents");
     await withBackend(given, "existing", async ({ documents }) => {
       const token = findToken(await readTokens(documents), name);
       await writeToken(documents, { ...token, revokedAt: Date.now() });
@@ -94,14 +94,13 @@ export const tokenRevoke: Command = {
   },
 };
 
-function missing(what: string, example: string): UsageError {
-  return new UsageError(`${what}, as in ${example}.`, { code: "MISSING_ARGUMENT" });
-}
-
 function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expiresAt"> {
   const names = given.texts("scope").flatMap((text) => text.split(","));
   if (names.length === 0) {
-    throw missing("Say what the token is for by --scope", "--scope ingest, --scope read or --scope admin");
+    throw new UsageError(
+      "Say what the token is for, as in --scope ingest, --scope read or --scope admin.",
+      { code: "MISSING_ARGUMENT" },
+    );
   }
   const scopes = [...new Set<Scope>(names.map((name) => readName("scope", name, SCOPES)))];
   const tenant = given.text("tenant");

@@ -1,7 +1,7 @@
 import { acceptAggregateRequest, hasMoney } from "../aggregation/aggregate_query.ts";
 import type { Dataset } from "../records/dataset.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { invalidValue, readCount, readName, UsageError } from "./option_values.ts";
+import { invalidValue, readCount, readName, readOption, UsageError } from "./option_values.ts";
 import { readSelection } from "./selection.ts";
 import { readZone } from "./time_zone.ts";
 import { splitNames } from "./where.ts";
@@ -31,24 +31,20 @@ export function isAggregate(given: Arguments): boolean {
 
 /** Reads and checks the request for an aggregate, before any database is opened. */
 export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>): object {
-  const [top, limit] = ["top", "limit"].map((name) => {
-    const text = given.text(name);
-    return text === undefined ? undefined : readCount(name, text, name === "limit" ? 0 : 1) || undefined;
-  });
+  const top = readOption(given, "top", (name, text) => readCount(name, text, 1));
+  const limit = readOption(given, "limit", readCount) || undefined;
   if (top !== undefined && limit !== undefined) {
     throw new UsageError("--top and --limit both limit the groups. Remove one.", {
       code: "CONFLICTING_OPTIONS",
     });
   }
-  const order = given.text("order");
   const groupBy = splitNames(given.text("group-by"));
   if ((top ?? limit) !== undefined && groupBy.length === 0) {
     const problem = top !== undefined ? "--top ranks groups" : "--limit counts the groups of an aggregate";
     throw new UsageError(`${problem}. Name their fields with --group-by.`, { code: "CONFLICTING_OPTIONS" });
   }
-  const compare = given.text("compare");
   const hasStart = ["since", "during", "days", "bucket"].some((name) => given.has(name));
-  if (compare !== undefined && !hasStart) {
+  if (given.has("compare") && !hasStart) {
     throw new UsageError("--compare compares periods. Give --bucket, --during or --since.", {
       code: "MISSING_ARGUMENT",
     });
@@ -61,8 +57,8 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
     emptyBuckets: given.has("empty-buckets") || undefined,
     top,
     limit,
-    order: order === undefined ? undefined : readName("order", order, ["desc", "asc", "name"]),
-    compare: compare === undefined ? undefined : readName("compare", compare, ["previous", "year"]),
+    order: readOption(given, "order", (name, text) => readName(name, text, ["desc", "asc", "name"])),
+    compare: readOption(given, "compare", (name, text) => readName(name, text, ["previous", "year"])),
     shares: hasMoney(dataset) && groupBy.length > 0 || undefined,
     ...readMeasures(given, dataset),
   };

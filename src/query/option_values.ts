@@ -17,6 +17,16 @@ export function invalidValue(option: string, expected: string, text: string, hin
   });
 }
 
+/** Reads an option; undefined where it is not given. */
+export function readOption<T>(
+  given: Arguments,
+  option: string,
+  read: (option: string, text: string) => T,
+): T | undefined {
+  const text = given.text(option);
+  return text === undefined ? undefined : read(option, text);
+}
+
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
   s: 1_000,
@@ -75,7 +85,7 @@ export function readSpan(option: string, text: string, timeZone: string): TimeSp
  *
  * @throws {UsageError} If it is none, or below the least.
  */
-export function readCount(option: string, text: string, least: number): number {
+export function readCount(option: string, text: string, least = 0): number {
   const count = /^\d+$/.test(text) ? Number(text) : NaN;
   if (Number.isSafeInteger(count) && count >= least) return count;
   throw invalidValue(option, `a whole number from ${least}`, text);

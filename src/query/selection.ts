@@ -10,6 +10,7 @@ import {
   readBound,
   readName,
   readNumber,
+  readOption,
   readSpan,
   readTime,
   UsageError,
@@ -141,8 +142,7 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
 
 /** Reads `--at`. */
 export function readAt(given: Arguments): { at?: number } {
-  const text = given.text("at");
-  return text === undefined ? {} : { at: readTime("at", text, readZone(given)) };
+  return { at: readOption(given, "at", (name, text) => readTime(name, text, readZone(given))) };
 }
 
 /** Reads a period that has a length, such as a day or a month. */

@@ -20,6 +20,7 @@ import {
   readDurationMs,
   readName,
   readNumber,
+  readOption,
   UsageError,
 } from "./option_values.ts";
 import { RANGE_OPTIONS, readAt, readRange, readSelection, selectionOptions } from "./selection.ts";
@@ -37,14 +38,13 @@ export const SUMMARY_OPTIONS: readonly Option[] = [
 
 /** Reads the options of a cost summary. */
 export function readSummary(given: Arguments): CostSummaryOptions {
-  const [top, groupBy, measure] = ["top", "group-by", "measure"].map((name) => given.text(name));
   return {
     ...readSelection(given, costEntries),
     timeZone: readZone(given),
     ...readAt(given),
-    ...(top === undefined ? {} : { top: readCount("top", top, 0) }),
-    ...(groupBy === undefined ? {} : { groupBy: splitNames(groupBy) }),
-    ...(measure === undefined ? {} : { measure: measure as CostMeasure }),
+    top: readOption(given, "top", readCount),
+    groupBy: readGroups(given),
+    measure: given.text("measure") as CostMeasure | undefined, // checked with the query
   };
 }
 
@@ -56,7 +56,7 @@ export const BUDGET_OPTIONS: readonly Option[] = [
 
 /** Reads the options of the status of budgets. */
 export function readBudgets(given: Arguments, budgetId?: string): BudgetQuery {
-  return { ...(budgetId === undefined ? {} : { budgetId }), ...readAt(given) };
+  return { budgetId, ...readAt(given) };
 }
 
 /** Options of the health of clusters. */
@@ -72,11 +72,7 @@ export const HEALTH_OPTIONS: readonly Option[] = [
 
 /** Reads and checks the options of the health of clusters. */
 export function readHealth(given: Arguments): HealthOptions {
-  const text = given.text("window");
-  const options = {
-    ...readAt(given),
-    ...(text === undefined ? {} : { windowMs: readDurationMs("window", text) }),
-  };
+  const options = { ...readAt(given), windowMs: readOption(given, "window", readDurationMs) };
   healthWindow(options); // a wrong one fails before a database is opened
   return options;
 }
@@ -99,8 +95,12 @@ export function readAnomalies(given: Arguments): AnomalyQuery {
     ...readRange(given),
     timeZone,
     where: readWhere(given, { dataset: costEntries, timeZone }),
-    ...(given.has("group-by") ? { groupBy: splitNames(given.text("group-by")) } : {}),
+    groupBy: readGroups(given),
   };
+}
+
+function readGroups(given: Arguments): string[] | undefined {
+  return readOption(given, "group-by", (_, text) => splitNames(text));
 }
 
 /** Options of the allocation of costs. */
@@ -143,9 +143,8 @@ export const MODEL_OPTIONS: readonly Option[] = [
 
 /** Reads the options of the use of models. */
 export function readModels(given: Arguments): ModelsQuery {
-  const names = ["provider", "model", "by", "value"];
-  const texts = names.map((name) => [name, given.text(name)]).filter(([, text]) => text !== undefined);
-  return { ...readRange(given), ...Object.fromEntries(texts) };
+  const [provider, model, by, value] = ["provider", "model", "by", "value"].map((name) => given.text(name));
+  return { ...readRange(given), provider, model, by, value };
 }
 
 /** Options of the use of devices. */
@@ -158,7 +157,6 @@ export const DEVICE_OPTIONS: readonly Option[] = [
 
 /** Reads the options of the use of devices. */
 export function readDevices(given: Arguments): DevicesQuery {
-  const [clusterId, idleBelow] = [given.text("cluster-id"), given.text("idle-below")];
   const { endTime = Date.now(), startTime = endTime - DAY_MS } = readRange(given);
   const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);
   return {
@@ -166,8 +164,8 @@ export function readDevices(given: Arguments): DevicesQuery {
     endTime,
     basis,
     timeZone: readZone(given),
-    ...(clusterId === undefined ? {} : { clusterId }),
-    ...(idleBelow === undefined ? {} : { idleBelow: readNumber("idle-below", idleBelow) }),
+    clusterId: given.text("cluster-id"),
+    idleBelow: readOption(given, "idle-below", readNumber),
   };
 }
 

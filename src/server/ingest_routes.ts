@@ -7,7 +7,7 @@ import type { AppendOptions, AppendReport } from "../dataset_handle.ts";
 import { type ErrorCode, ValidationError } from "../errors.ts";
 import { handlesOf } from "../observatory.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
-import { readCount } from "../query/option_values.ts";
+import { readCount, readOption } from "../query/option_values.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { NEVER_DELIVERED } from "../transfer/cost_sources.ts";
 import { answerOnce, type StoredAnswer } from "./answered_requests.ts";
@@ -103,8 +103,7 @@ export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(
 
 /** The number of refusals that the answer lists. */
 function readErrors(given: Arguments): number {
-  const text = given.text("errors");
-  return text === undefined ? DEFAULT_ERRORS : Math.min(readCount("errors", text, 0), MAX_ERRORS);
+  return Math.min(readOption(given, "errors", readCount) ?? DEFAULT_ERRORS, MAX_ERRORS);
 }
 
 type Take = (records: readonly unknown[], options: AppendOptions) => Promise<AppendReport>;
