@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { BackendError, describe } from "../errors.ts";
 import type { Batch, WriteRefusal, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow } from "../records/aggregation.ts";
@@ -214,11 +215,7 @@ export class RemoteBackend implements Backend {
     signal.throwIfAborted();
     const ms = this.#notBefore - performance.now();
     if (ms <= 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => resolve(), { once: true });
-    await promise;
-    clearTimeout(timer);
+    await setTimeout(ms, undefined, { signal }).catch(() => {});
     signal.throwIfAborted();
   }
 }

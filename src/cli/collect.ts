@@ -14,14 +14,7 @@ import { withinLimit } from "../server/time_limit.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { summarize } from "./collect_summary.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  databaseName,
-  listenForStop,
-  openUnlessStopped,
-  readConfig,
-} from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, readConfig } from "./command.ts";
 import { countersOf, readLog, startHeartbeat } from "./heartbeat.ts";
 import { endPrograms } from "./helper_programs.ts";
 import { type Host, openHost } from "./host.ts";
@@ -32,8 +25,9 @@ import { readAmount, readDurationMs, readOption, readPairs, UsageError } from ".
 import { OutageReporter } from "./outage_reporter.ts";
 import { hasLiveTerminal, isLogging, note, print, redraw } from "./output.ts";
 import { readRemote, type Remote, SEND_OPTIONS } from "./remote_server.ts";
-import { type CollectPlan, sampleUntil, scrapeUntil, STOPPED, unlessStopped } from "./sampling.ts";
+import { type CollectPlan, sampleUntil, scrapeUntil } from "./sampling.ts";
 import { readMapping, readTarget } from "./scrape.ts";
+import { listenForStop, openUnlessStopped, STOPPED, unlessStopped } from "./stop.ts";
 
 const MAX_INTERVAL_MS = 24 * 24 * HOUR_MS;
 /** Time between commits, in seconds: an agent has few records, and a crash loses those that are not committed. */
@@ -94,7 +88,7 @@ export const collect: Command = {
     const remote = readRemote(given);
     const listen = readOption(given, "listen", (_, text) => readListen(text));
     const target = remote?.backend.location ?? databaseName(given);
-    const stop = listenForStop();
+    using stop = listenForStop();
     let status: Listening | undefined;
     try {
       const host = await unlessStopped(openHost(note, plan.intervalMs), stop.signal);
@@ -120,7 +114,6 @@ export const collect: Command = {
       endPrograms();
       await remote?.backend.close();
       await status?.close({ deadlineMs: 0 });
-      stop.dispose();
     }
   },
 };

@@ -99,44 +99,6 @@ function readConnectionFile(): string | undefined {
   return path === undefined ? undefined : readSecretFile(path, "the connection string").trim();
 }
 
-/** Signals that end a program. Windows also ends one on Ctrl-Break and when its window closes. */
-export const STOP_SIGNALS: readonly Deno.Signal[] = [
-  "SIGINT",
-  "SIGHUP",
-  Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM",
-];
-
-/** Returns a signal that aborts on Ctrl-C and on the signals by which the system ends a process. */
-export function listenForStop(): { signal: AbortSignal; dispose(): void } {
-  const controller = new AbortController();
-  const abort = () => controller.abort();
-  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, abort);
-  return {
-    signal: controller.signal,
-    dispose() {
-      for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, abort);
-    },
-  };
-}
-
-/**
- * Waits until what a command needs is open. A signal to stop ends the process meanwhile: nothing is accepted yet, and a
- * database may not answer.
- */
-export async function openUnlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const end = () => {
-    note("Stopped before the database was open.", "info");
-    Deno.exit();
-  };
-  if (signal.aborted) end();
-  signal.addEventListener("abort", end);
-  try {
-    return await work;
-  } finally {
-    signal.removeEventListener("abort", end);
-  }
-}
-
 /** Returns the connection string without a password, for messages. */
 export function databaseName(given: Arguments): string {
   const server = given.text("server");

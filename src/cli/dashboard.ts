@@ -7,16 +7,10 @@ import { createApp } from "../server/app.ts";
 import { ROUTES } from "../server/routes.ts";
 import { serve } from "../server/serve.ts";
 import { createToken } from "../server/tokens.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  databaseName,
-  listenForStop,
-  openUnlessStopped,
-  readConfig,
-} from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, readConfig } from "./command.ts";
 import { note, print } from "./output.ts";
-import { noteFailure, stopped } from "./serve.ts";
+import { noteFailure } from "./serve.ts";
+import { listenForStop, openUnlessStopped, stopped } from "./stop.ts";
 
 /** Port where none is given. */
 const DEFAULT_PORT = 8431;
@@ -37,7 +31,7 @@ export const dashboard: Command = {
   async run(given) {
     const port = readOption(given, "port", readCount) ?? DEFAULT_PORT;
     const config = readConfig(given);
-    const stop = listenForStop();
+    using stop = listenForStop();
     const backend = await openUnlessStopped(openBackend(config, { mode: "read" }), stop.signal);
     try {
       const hub = await ObservabilityHub.open({ backend });
@@ -59,7 +53,6 @@ export const dashboard: Command = {
       await hub.close();
       await costs.close();
     } finally {
-      stop.dispose();
       await backend.close();
     }
   },

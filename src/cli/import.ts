@@ -14,10 +14,10 @@ import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } f
 import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, note, print } from "./output.ts";
 import { printPreview } from "./import_preview.ts";
-import { Interrupt } from "./interrupt.ts";
 import { ProgressLine } from "./progress.ts";
 import { FileNotes } from "./file_notes.ts";
 import { Rejects } from "./rejects.ts";
+import { listenForStop, STOP_SIGNALS } from "./stop.ts";
 import { IMPORT_OPTIONS, readConflictPolicy, readDelivery, readMapping } from "../query/import_options.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "../query/selection.ts";
 import { readName, UsageError } from "../query/option_values.ts";
@@ -75,7 +75,7 @@ export const importCommand: Command = {
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using notes = new FileNotes();
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
-    using interrupt = new Interrupt();
+    using interrupt = listenForStop(interruption(), STOP_SIGNALS.filter((name) => name !== "SIGHUP")); // as with nohup
     const options = {
       dataset,
       ...mapping,
@@ -103,6 +103,14 @@ export const importCommand: Command = {
     rejects.summarize();
   },
 };
+
+/** Creates the error of an import that a signal stops. */
+function interruption(): TransferError {
+  return new TransferError(
+    "Interrupted. No costs were stored. Other records that were written stay. Run the same command again; it skips them.",
+    { code: "INTERRUPTED" },
+  );
+}
 
 /** A file with its format. */
 interface GivenFile {

@@ -10,13 +10,13 @@ import { systemMetrics } from "../records/system_metrics.ts";
 import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
 import { sparingBudgets } from "./cleanup.ts";
-import { type Command, CONNECTION_OPTIONS, databaseName, listenForStop, withBackend } from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { Notifier, notify, readChannels } from "./notifications.ts";
 import { readDurationMs, readNumber, readOption, readPairs, UsageError } from "../query/option_values.ts";
 import { formatThings, note, print } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
 import { withinLimit } from "../server/time_limit.ts";
-import { STOPPED, unlessStopped } from "./sampling.ts";
+import { listenForStop, STOPPED, unlessStopped } from "./stop.ts";
 
 /** Partitions are created for times up to this many days ahead. */
 const DAYS_AHEAD = 35;
@@ -48,7 +48,7 @@ export const maintain: Command = {
       runOnce(backend, { retention, channels, name: databaseName(given) });
     await withBackend(given, "existing", async (backend) => {
       if (everyMs === undefined) return await maintainOnce(backend);
-      const stop = listenForStop();
+      using stop = listenForStop();
       const notifier = new Notifier(backend, channels); // tries again between two runs
       while (!stop.signal.aborted) {
         const run = maintainOnce(backend).catch((error) => note(messageOf(error)));
@@ -56,7 +56,6 @@ export const maintain: Command = {
         await setTimeout(everyMs, undefined, { signal: stop.signal }).catch(() => {});
       }
       await withinLimit(notifier.close(), STOP_MS, () => {});
-      stop.dispose();
     });
   },
 };

@@ -1,4 +1,4 @@
-import { STOP_SIGNALS } from "./command.ts";
+import { STOP_SIGNALS } from "./stop.ts";
 
 /** Names beside that of a SQLite database. */
 const SQLITE_FILES = ["", "-wal", "-shm"];

@@ -13,6 +13,7 @@ import { Meter, type SamplePlan } from "./meter.ts";
 import type { OutageReporter } from "./outage_reporter.ts";
 import { hasLiveTerminal, redraw, sparkline } from "./output.ts";
 import { addRecords, ScrapeTarget } from "./scrape.ts";
+import { STOPPED, unlessStopped } from "./stop.ts";
 
 const MINUTE_MS = 60_000;
 const SPARKLINE_LENGTH = 30;
@@ -107,23 +108,6 @@ async function accept(
   } catch (error) {
     if (!(error instanceof ValidationError)) throw error;
     reporter.refuse(error);
-  }
-}
-
-/** Result of work that a stop ended. */
-export const STOPPED: unique symbol = Symbol("stopped");
-
-/** Waits for work until the signal is aborted. */
-export async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T | typeof STOPPED> {
-  const { promise: stopped, resolve } = Promise.withResolvers<typeof STOPPED>();
-  const stop = () => resolve(STOPPED);
-  if (signal.aborted) stop();
-  signal.addEventListener("abort", stop);
-  work.catch(() => {}); // after a stop nothing waits for it
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener("abort", stop);
   }
 }
 

@@ -14,15 +14,7 @@ import { type CertificateFiles, readCertificate, watchCertificate } from "../ser
 import { withinLimit } from "../server/time_limit.ts";
 import { readTokens, readTokensFile, type Token, writeLastUse } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
-import {
-  type Command,
-  CONNECTION_OPTIONS,
-  databaseName,
-  listenForStop,
-  openUnlessStopped,
-  readConfig,
-  sqliteFile,
-} from "./command.ts";
+import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, sqliteFile } from "./command.ts";
 import { invalidValue, readCount, readDurationMs, readOption, UsageError } from "../query/option_values.ts";
 import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
 import { readListen } from "./listen.ts";
@@ -31,6 +23,7 @@ import { LOG_OPTIONS, type LogFields } from "./log.ts";
 import { OutageReporter } from "./outage_reporter.ts";
 import { formatThings, note } from "./output.ts";
 import { readMapping } from "./scrape.ts";
+import { listenForStop, openUnlessStopped, stopped } from "./stop.ts";
 
 /** Address where none is given. */
 const DEFAULT_LISTEN = "127.0.0.1:8430";
@@ -102,37 +95,33 @@ export const serveCommand: Command = {
   ],
   async run(given) {
     const plan = await readPlan(given);
-    const stop = listenForStop();
+    using stop = listenForStop();
+    let onFinding = () => {};
+    const onEvent = (event: TelemetryEvent) => {
+      plan.reporter.report(event);
+      if (isFinding(event)) onFinding();
+    };
+    const opened = openResources({ ...plan.config, onEvent }, plan.intake);
+    const resources = await openUnlessStopped(opened, stop.signal);
+    let listening: Listening;
     try {
-      let onFinding = () => {};
-      const onEvent = (event: TelemetryEvent) => {
-        plan.reporter.report(event);
-        if (isFinding(event)) onFinding();
-      };
-      const opened = openResources({ ...plan.config, onEvent }, plan.intake);
-      const resources = await openUnlessStopped(opened, stop.signal);
-      let listening: Listening;
-      try {
-        const access = await openAccess(resources, plan);
-        const app = createApp(resources, { access, limits: plan.limits, onAnswer: noteFailure });
-        listening = await serve(app, plan);
-      } catch (error) {
-        await resources.close(plan);
-        throw error;
-      }
-      const notifier = new Notifier(resources.backend, readChannels());
-      onFinding = () => notifier.notifySoon();
-      using _watch = watchFiles(plan, listening);
-      const stats = () => [resources.hub.stats(), resources.costs.stats()];
-      note(`Listening on ${listening.url} for ${databaseName(given)}.`, "info", { version: project.version });
-      using _heartbeat = startHeartbeat(stats, plan.heartbeatMs);
-      using _recovery = repeat(() => plan.reporter.checkRecovery(...stats()), RECOVERY_MS);
-      await stopped(stop.signal);
-      stop.dispose(); // a second signal ends the process at once
-      await close(listening, resources, { notifier, deadlineMs: plan.deadlineMs });
-    } finally {
-      stop.dispose();
+      const access = await openAccess(resources, plan);
+      const app = createApp(resources, { access, limits: plan.limits, onAnswer: noteFailure });
+      listening = await serve(app, plan);
+    } catch (error) {
+      await resources.close(plan);
+      throw error;
     }
+    const notifier = new Notifier(resources.backend, readChannels());
+    onFinding = () => notifier.notifySoon();
+    using _watch = watchFiles(plan, listening);
+    const stats = () => [resources.hub.stats(), resources.costs.stats()];
+    note(`Listening on ${listening.url} for ${databaseName(given)}.`, "info", { version: project.version });
+    using _heartbeat = startHeartbeat(stats, plan.heartbeatMs);
+    using _recovery = repeat(() => plan.reporter.checkRecovery(...stats()), RECOVERY_MS);
+    await stopped(stop.signal);
+    stop[Symbol.dispose](); // a second signal ends the process at once
+    await close(listening, resources, { notifier, deadlineMs: plan.deadlineMs });
   },
 };
 
@@ -282,12 +271,6 @@ function readSpool(given: Arguments): string | undefined {
   if (backend === "memory" || backend === "in_memory" || connectionString === "sqlite://") return undefined;
   const [file] = sqliteFile(given);
   return file === undefined ? DEFAULT_SPOOL : `${file}-spool`;
-}
-
-/** Waits for a signal to stop. */
-export function stopped(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 function reportClose({ committed, spooled, deadLettered, lost }: CloseReport, fields: LogFields): void {

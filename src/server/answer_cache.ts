@@ -4,6 +4,7 @@
  * @module
  */
 import { changesOf } from "../backends/change_count.ts";
+import { unlessAborted } from "../pipeline/unless_aborted.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 
 /** Time after which an answer is read again: other processes may have committed. */
@@ -101,14 +102,9 @@ class AnswerCache {
       started.answer.then(forget, forget);
     }
     running.waiting++;
-    const { promise: left, reject } = Promise.withResolvers<never>();
-    const leave = () => reject(signal.reason);
-    signal.addEventListener("abort", leave, { once: true });
-    if (signal.aborted) leave();
     try {
-      return await Promise.race([running.answer, left]);
+      return await unlessAborted(running.answer, signal);
     } finally {
-      signal.removeEventListener("abort", leave);
       if (--running.waiting === 0 && !running.isSettled) running.controller.abort(signal.reason);
     }
   }

@@ -2,6 +2,7 @@ import type { Backend } from "../backends/backend.ts";
 import { BackendError, ValidationError } from "../errors.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import type { PostedRecords } from "./posted_records.ts";
+import { withTimeout } from "./time_limit.ts";
 
 /** Longest wait for the database, in milliseconds: a spool takes records during its outages. */
 const TIMEOUT_MS = 2_000;
@@ -58,18 +59,16 @@ async function findBriefly(
   keys: readonly Key[],
   backend: Pick<Backend, "read">,
 ): Promise<ReadonlySet<string>> {
-  const timeout = new AbortController();
-  const timer = setTimeout(() => timeout.abort(), TIMEOUT_MS);
   try {
-    const found = await findAll(keys, backend, timeout.signal);
-    silent.delete(backend);
-    return found;
+    const find = (signal: AbortSignal) => findAll(keys, backend, signal);
+    const found = await withTimeout(TIMEOUT_MS, find, () => undefined);
+    if (found === undefined) silent.set(backend, false);
+    else silent.delete(backend);
+    return found ?? new Set();
   } catch (error) {
     silent.set(backend, false);
-    if (!timeout.signal.aborted && !(error instanceof BackendError)) throw error;
+    if (!(error instanceof BackendError)) throw error;
     return new Set();
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -15,10 +15,11 @@ import { API_DATASETS } from "./datasets.ts";
 import { refuseDelivered } from "./delivered_costs.ts";
 import { readParameters } from "./parameters.ts";
 import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./posted_records.ts";
-import { RequestError } from "./problems.ts";
+import { cannotStore, RequestError } from "./problems.ts";
 import { tenantMap } from "./reading.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 import { idOfTenant } from "./tenant_maps.ts";
+import { withTimeout } from "./time_limit.ts";
 
 /** Refusals that an answer lists by default, and at most: as many records as an agent sends in one request. */
 const DEFAULT_ERRORS = 100;
@@ -210,19 +211,8 @@ function assertUndelivered({ noun: subject }: Dataset<unknown>, record: Record<s
  *
  * @throws {RequestError} If they are not durable in time. Some may be stored: a retry with the same key is safe.
  */
-async function within<T>(ms: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  // Not `AbortSignal.timeout()`: each would stay in memory until its time is over.
-  const timeout = new AbortController();
-  const timer = setTimeout(() => timeout.abort(), ms);
-  try {
-    return await run(timeout.signal);
-  } catch (error) {
-    if (!timeout.signal.aborted) throw error;
-    throw new RequestError(
-      "The server cannot store records now: its buffer is full, or its database does not answer. Send the same request again.",
-      { code: "SERVER_BUSY" },
-    );
-  } finally {
-    clearTimeout(timer);
-  }
+function within<T>(ms: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  return withTimeout(ms, run, () => {
+    throw cannotStore();
+  });
 }

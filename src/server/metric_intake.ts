@@ -10,9 +10,10 @@ import type { Sample } from "../transfer/prometheus.ts";
 import { type MappedRecord, SampleMapper } from "../transfer/samples_to_records.ts";
 import { UnmappedCounter } from "../transfer/unmapped_points.ts";
 import { PointKeeper } from "./point_keeper.ts";
-import { RequestError } from "./problems.ts";
+import { cannotStore, RequestError } from "./problems.ts";
 import type { MetricFamily } from "./prometheus_text.ts";
 import { idOfTenant, TENANT_MAPS } from "./tenant_maps.ts";
+import { withTimeout } from "./time_limit.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
 export type UsageSource = "spans" | "metrics";
@@ -136,7 +137,7 @@ export class MetricIntake {
     if (this.#isFull && !this.#held.has(request.id)) await this.#storeFailed(request.signal);
     const held = this.#held.get(request.id);
     if (held) return await this.#takeHeld(held, request);
-    if (this.#isFull) throw busy(); // before counters move on
+    if (this.#isFull) throw cannotStore(); // before counters move on
     const at = Date.now();
     const mapped = this.#mapper.map(samples, at, request.tenant);
     const isKept = ({ name }: Sample) => mapped.unmapped.has(name) && this.#keeper.keeps(name);
@@ -195,22 +196,23 @@ export class MetricIntake {
     const [{ dataset, position }] = run;
     const map = TENANT_MAPS.find((name) => DATASETS[dataset].positions.has(name));
     if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);
-    const timeout = AbortSignal.timeout(MAX_WAIT_MS);
     const records = run.map(({ record }) => withTenant(record, map, tenant));
-    try {
-      const { refused } = await this.#handles[dataset].append(records as never[], {
-        requestId: id,
-        position,
-        signal: AbortSignal.any([signal, timeout]),
-      });
-      return {
-        refused: refused.reduce((sum, { index }) => sum + run[index].samples, 0),
-        error: refused[0]?.error,
-      };
-    } catch (error) {
-      if (!timeout.aborted || signal.aborted) throw error;
-      throw busy();
-    }
+    const { refused } = await withTimeout(
+      MAX_WAIT_MS,
+      (timeout) =>
+        this.#handles[dataset].append(records as never[], {
+          requestId: id,
+          position,
+          signal: AbortSignal.any([signal, timeout]),
+        }),
+      (error) => {
+        throw signal.aborted ? error : cannotStore();
+      },
+    );
+    return {
+      refused: refused.reduce((sum, { index }) => sum + run[index].samples, 0),
+      error: refused[0]?.error,
+    };
   }
 
   /** True if the records of no further request are held. */
@@ -241,13 +243,6 @@ export class MetricIntake {
       if (held.hasFailed) await this.#takeHeld(held, { id, signal, tenant: held.tenant });
     }
   }
-}
-
-/** The error of a request that may succeed later. */
-function busy(): RequestError {
-  return new RequestError("The server has more records than it can store now. Send the request again.", {
-    code: "SERVER_BUSY",
-  });
 }
 
 /** Records of a dataset in runs of successive positions. */

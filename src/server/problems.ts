@@ -70,6 +70,14 @@ export class RequestError extends Error {
   }
 }
 
+/** Creates the error of records that the server cannot store now. */
+export function cannotStore(): RequestError {
+  return new RequestError(
+    "The server cannot store records now: its buffer is full, or its database does not answer. Send the same request again.",
+    { code: "SERVER_BUSY" },
+  );
+}
+
 /** Errors in what a client has sent. */
 const INVALID = [RequestError, ValidationError, UsageError, TransferError, ConfigError] as const;
 

@@ -15,3 +15,28 @@ export function withinLimit<T>(
     work.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
+
+/**
+ * Runs work with a signal that aborts when a limit is over.
+ *
+ * @param limitMs The limit, in milliseconds.
+ * @param run The work.
+ * @param onLimit Gives the result of work that failed after the limit, or throws.
+ */
+export async function withTimeout<T>(
+  limitMs: number,
+  run: (signal: AbortSignal) => Promise<T>,
+  onLimit: (error: unknown) => T,
+): Promise<T> {
+  // Not `AbortSignal.timeout()`: each would stay in memory until its time is over.
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(), limitMs);
+  try {
+    return await run(timeout.signal);
+  } catch (error) {
+    if (timeout.signal.aborted) return onLimit(error);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -257,9 +257,9 @@ export const FAILURES: readonly Mutation[] = [
   },
   {
     name: "silent-opening",
-    file: "src/cli/command.ts",
-    before: 'signal.addEventListener("abort", end);',
-    after: "",
+    file: "src/cli/stop.ts",
+    before: "const opened = await unlessStopped(work, signal);",
+    after: "const opened = await work;",
     tests: ["server_test.ts: serve ends on SIGTERM while it opens"],
   },
   {

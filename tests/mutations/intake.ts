@@ -54,7 +54,7 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "intake-full",
     file: "src/server/metric_intake.ts",
-    before: "    if (this.#isFull) throw busy(); // before counters move on\n",
+    before: "    if (this.#isFull) throw cannotStore(); // before counters move on\n",
     after: "",
     tests: ["metric_intake_test.ts: fills the room for held records"],
   },

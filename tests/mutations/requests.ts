@@ -166,7 +166,7 @@ export const REQUESTS: readonly Mutation[] = [
   {
     name: "delivered-answers",
     file: "src/server/delivered_costs.ts",
-    before: "    silent.delete(backend);\n",
+    before: "    else silent.delete(backend);\n",
     after: "",
     tests: ["ingest_routes_test.ts: a database that is silent"],
   },
@@ -179,7 +179,7 @@ export const REQUESTS: readonly Mutation[] = [
   },
   {
     name: "ingest-timeout",
-    file: "src/server/ingest_routes.ts",
+    file: "src/server/time_limit.ts",
     before: "return await run(timeout.signal);",
     after: "return await run(new AbortController().signal);",
     tests: ["ingest_routes_test.ts: spool is full"],
