@@ -305,11 +305,11 @@ function endlessRoute(part = new Uint8Array(100_000), parts = Infinity) {
   return { route, state };
 }
 
-/** Asks for a path over a raw connection, and reads nothing. */
-async function ask(url: string, path: string): Promise<Deno.TcpConn> {
+/** Asks for a path over a raw connection, several times at once if told so, and reads nothing. */
+async function ask(url: string, path: string, times = 1): Promise<Deno.TcpConn> {
   const { hostname, port } = new URL(url);
   const connection = await Deno.connect({ hostname, port: Number(port) });
-  await connection.write(new TextEncoder().encode(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`));
+  await connection.write(new TextEncoder().encode(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(times)));
   return connection;
 }
 
@@ -383,6 +383,28 @@ Deno.test("serve frees the place of an answer that is read, canceled, has failed
   assertEquals((await server.send("/endless", { method: "HEAD" })).status, 200);
   await isFree();
   assertEquals(state.ended, 2);
+});
+
+Deno.test("serve answers requests of a connection one by one, and frees all of one that is closed", async () => {
+  const { route, state } = endlessRoute();
+  const options = { routes: [route, ...testRoutes()], limits: { maxRequests: 2 } };
+  await using server = await openServer({}, options, { connections: { sendTimeout: 60_000 } });
+  const stalled = await ask(server.url, "/endless", 60);
+  while (state.started < 1) await soon();
+  assertEquals([(await server.send("/wait")).status, state.started], [200, 1]);
+  stalled.close();
+  while (state.ended < 1) await soon();
+  assertEquals([(await server.send("/wait")).status, state.started], [200, 1]);
+});
+
+Deno.test("serve answers 64 requests that a connection sends at once, and closes it beyond", async () => {
+  await using server = await openServer({}, { routes: testRoutes() });
+  const request = "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
+  const last = request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+  const answered = async (sent: string) => (await talk(server.url, [sent])).split(" 200 ").length - 1;
+  assertEquals(await answered(request.repeat(63) + last), 64);
+  assert(await answered(request.repeat(10_000) + last) < 64);
+  assertEquals((await server.send("/wait")).status, 200);
 });
 
 Deno.test("serve closes connections beyond maxConnections", async () => {

@@ -11,6 +11,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { ConfigError, failureOf, NOT_GRANTED } from "../errors.ts";
 import { isGranted } from "../permissions.ts";
 import type { App } from "./app.ts";
+import { OpenRequests } from "./open_requests.ts";
 import { isWhole, problem, RequestError } from "./problems.ts";
 import { withinLimit } from "./time_limit.ts";
 import type { Certificate } from "./tls.ts";
@@ -102,19 +103,15 @@ const LINGER_MS = 2_000;
 export async function serve(app: App, options: ServeOptions): Promise<Listening> {
   const { hostname, port, certificate } = options;
   assertGranted(`${hostname}:${port}`);
-  const open = new Set<AbortController>();
+  const open = new OpenRequests();
   let isClosing = false;
   // Bodies have a bound of their own, which differs by route.
   const limits = { ...CONNECTION_LIMITS, ...options.connections, requestTimeout: 0 };
   const listener = (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    const controller = new AbortController();
-    open.add(controller);
+    const { signal, turn } = open.add(incoming.socket, outgoing) ?? {};
+    if (!signal) return;
     if (isClosing) outgoing.setHeader("connection", "close");
-    outgoing.on("close", () => {
-      open.delete(controller);
-      if (!outgoing.writableFinished) controller.abort();
-    });
-    answer(app, { incoming, outgoing, signal: controller.signal, limits }).catch(() => outgoing.destroy());
+    answer(app, { incoming, outgoing, signal, turn, limits }).catch(() => outgoing.destroy());
   };
   const server = certificate
     ? createSecureServer(
@@ -151,13 +148,13 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
 async function closeServer(
   server: Server,
   { open, sockets, deadlineMs }: {
-    open: ReadonlySet<AbortController>;
+    open: OpenRequests;
     sockets: ReadonlySet<Socket>;
     deadlineMs: number;
   },
 ): Promise<void> {
   const timer = setTimeout(() => {
-    for (const controller of open) controller.abort();
+    open.abort();
     for (const socket of sockets) socket.destroy();
   }, deadlineMs);
   const closed = new Promise((resolve) => server.close(resolve));
@@ -199,13 +196,16 @@ function listenFailure(host: string, error: Error & { code?: string }): ConfigEr
 /** Answers one request of Node by the application. */
 async function answer(
   app: App,
-  { incoming, outgoing, signal, limits: { sendTimeout } }: {
+  { incoming, outgoing, signal, turn, limits: { sendTimeout } }: {
     incoming: IncomingMessage;
     outgoing: ServerResponse;
     signal: AbortSignal;
+    turn?: Promise<void>;
     limits: ConnectionLimits;
   },
 ): Promise<void> {
+  if (turn) await turn;
+  if (signal.aborted) return;
   const request = asRequest(incoming, signal);
   const response = request ? await app.fetch(request, chunksOf(incoming)) : problem(
     new RequestError("The request line or a header is not valid. Correct it.", { code: "INVALID_REQUEST" }),

@@ -3,6 +3,27 @@ import type { Mutation } from "../mutations.ts";
 
 export const REQUESTS: readonly Mutation[] = [
   {
+    name: "pipelined-at-once",
+    file: "src/server/serve.ts",
+    before: "  if (turn) await turn;\n",
+    after: "",
+    tests: ["server_test.ts: one by one"],
+  },
+  {
+    name: "pipelined-unbounded",
+    file: "src/server/open_requests.ts",
+    before: "if (open.size >= MAX_PIPELINED)",
+    after: "if (open.size === Infinity)",
+    tests: ["server_test.ts: and closes it beyond"],
+  },
+  {
+    name: "pipelined-left-open",
+    file: "src/server/open_requests.ts",
+    before: "      abortAll(open);\n",
+    after: "",
+    tests: ["server_test.ts: one by one"],
+  },
+  {
     name: "members-of-halves",
     file: "src/pipeline/batch_delivery.ts",
     before: "batchOf(`${id}/${i}`, dataset, records)",
