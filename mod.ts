@@ -52,6 +52,7 @@ export type {
 } from "./src/backends/backend.ts";
 export type { AlertRule, AlertRuleInput } from "./src/monitoring/alerts/alert_rules.ts";
 export type { AlertsQuery } from "./src/monitoring/alerts/alerts.ts";
+export type { AnomalyAcknowledgement } from "./src/monitoring/anomalies/acknowledgements.ts";
 export type { AnomalyQuery } from "./src/monitoring/anomalies/anomalies.ts";
 export type { BudgetInput } from "./src/monitoring/budgets/budget.ts";
 export type { BudgetStatus } from "./src/monitoring/budgets/budget_status.ts";

@@ -9,7 +9,12 @@ import type { ReadOptions } from "./backends/backend.ts";
 import type { PersistenceConfig } from "./config.ts";
 import type { DatasetHandle, SinkOptions } from "./dataset_handle.ts";
 import type { ObservabilityHub } from "./hub.ts";
-import { type AnomalyQuery, findAnomalies } from "./monitoring/anomalies/anomalies.ts";
+import {
+  acknowledgeAnomaly,
+  type AnomalyAcknowledgement,
+  listAnomalies,
+} from "./monitoring/anomalies/acknowledgements.ts";
+import type { AnomalyQuery } from "./monitoring/anomalies/anomalies.ts";
 import type { BudgetInput } from "./monitoring/budgets/budget.ts";
 import type { BudgetStatus } from "./monitoring/budgets/budget_status.ts";
 import { type BudgetChanges, type BudgetQuery, Budgets } from "./monitoring/budgets/budgets.ts";
@@ -333,7 +338,21 @@ export class CostObservatory implements AsyncDisposable {
    */
   async getCostAnomalies(query?: AnomalyQuery): Promise<CostAnomaly[]> {
     await this.#store.ready();
-    return await findAnomalies(this.#store.backend, { timeZone: this.#store.config.timeZone, ...query });
+    return await listAnomalies(this.#store.backend, { timeZone: this.#store.config.timeZone, ...query });
+  }
+
+  /**
+   * Acknowledges an anomaly. {@linkcode CostObservatory.getCostAnomalies} still returns it. Does not look for it, which
+   * would read months of costs.
+   *
+   * @param anomalyId The id of the anomaly.
+   * @param options Name of the person; the name that is known where absent.
+   * @returns The acknowledgement.
+   * @throws {ValidationError} If it is not the id of an anomaly.
+   * @throws {BackendError} If the backend cannot be written.
+   */
+  acknowledgeCostAnomaly(anomalyId: string, options?: { by?: string }): Promise<AnomalyAcknowledgement> {
+    return acknowledgeAnomaly(this.#store.backend.documents, anomalyId, options);
   }
 
   /**

@@ -121,6 +121,8 @@ Deno.test("An anomaly is acknowledged by its id, and only that one", async () =>
   assertEquals(found.length, 2);
   const path = `anomalies/${encodeURIComponent(found[1].anomalyId)}/acknowledge`;
   const { status, body } = await ask("POST", path, { by: "Ada" });
+  const same = (await costs.getCostAnomalies()).find(({ anomalyId }) => anomalyId === found[1].anomalyId);
+  assertEquals([same?.acknowledgedBy, same?.acknowledgedAt], ["Ada", Date.parse(body.acknowledgedAt)]);
   assertEquals([status, body.anomalyId, body.acknowledgedBy], [200, found[1].anomalyId, "Ada"]);
   assertMatch(body.acknowledgedAt, /^\d{4}-/);
   assertEquals((await ask("POST", path)).body, body);

@@ -10,7 +10,7 @@ import { evaluateCosts } from "../src/monitoring/cost_evaluation.ts";
 import { costEntries, type CostEntryInput } from "../src/records/cost_entry.ts";
 import { usageRecords } from "../src/records/usage_record.ts";
 import { readDeliveries, undoDelivery } from "../src/transfer/deliveries.ts";
-import { assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { RUN } from "./command.ts";
@@ -415,13 +415,43 @@ Deno.test("costs anomalies prints days that are out of order", async () => {
   await fill(days.map((day, i) => [day, i === 40 ? "75.5" : "10"]));
   const range = ["costs", "anomalies", "--since", "2026-02-01", "--until", "2026-03-01"];
   const { out } = await run(...range);
-  assertMatch(out, /^day +kind .*\n2026-02-10 +high +high +gpu +USD +75\.50 +10\.00 +\+655 %\n$/);
+  assertMatch(
+    out,
+    /^day +kind .*\n2026-02-10 +high +high +gpu +USD +75\.50 +10\.00 +\+655 % +no +[0-9a-f]{8}\n$/,
+  );
   const [, row] = (await run(...range, "--format", "csv")).out.trim().split(/\r?\n/);
-  assertEquals(row, "2026-02-10,high,high,gpu,USD,75.5,10,655");
+  assertMatch(row, /^2026-02-10,high,high,gpu,USD,75\.5,10,655,1770681600000\/[0-9a-f]{64},,$/);
   const [found] = JSON.parse((await run(...range, "--format", "json", "--group-by", "resourceId")).out);
   assertEquals([found.amount, found.group, found.kind], ["75.5", { resourceId: "gpu-01" }, "high"]);
   assertEquals((await run(...range, "--where", "category=cpu")).err, "No anomalies.\n");
   assertEquals((await run(...range, "--group-by", "tag.team")).code, 2);
+});
+
+Deno.test("costs ack acknowledges an anomaly by its short or whole id", async () => {
+  using folder = new TemporaryFolder();
+  const { run, fill } = commandIn(folder);
+  const now = Temporal.Now.zonedDateTimeISO("UTC").toPlainDate();
+  const day = (days: number) => now.subtract({ days }).toString();
+  await fill(Array.from({ length: 60 }, (_, i) => [day(61 - i), i === 50 || i === 52 ? "75.5" : "10"]));
+  const list = async () => JSON.parse((await run("costs", "anomalies", "--format", "json")).out);
+  const lines = (await run("costs", "anomalies")).out.trim().split("\n").slice(1);
+  const [first, second] = lines.map((line) => line.split(/ +/).at(-1)!);
+  assert(first !== second); // two days of one series
+  const { err, code } = await run("costs", "ack", first, "--by", "kim");
+  assertEquals([code, err], [0, `Acknowledged: gpu: 75.5 USD on ${day(11)}, where about 10 are expected.\n`]);
+  const [one, other] = await list();
+  assertEquals([one.acknowledgedBy, typeof one.acknowledgedAt, other.acknowledgedAt], [
+    "kim",
+    "string",
+    undefined,
+  ]);
+  assertMatch((await run("costs", "anomalies")).out, new RegExp(` kim +${first}\n.* no +${second}\n`));
+  assertEquals((await run("costs", "ack", other.anomalyId, "--by", "ada")).code, 0);
+  assertEquals((await list())[1].acknowledgedBy, "ada");
+  const missing = await run("costs", "ack", first, "--group-by", "resourceId");
+  assertEquals(missing.code, 2);
+  assertMatch(missing.err, /There is no anomaly .* Pass the options .*\[NOT_FOUND\]/);
+  assertMatch((await run("costs", "ack")).err, /Name an anomaly by its id/);
 });
 
 const thresholdsOf = ({ crossed }: { crossed: { threshold: number }[] }) =>

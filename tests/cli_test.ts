@@ -94,6 +94,7 @@ test("--help lists all commands, and leads with examples", async ({ path: cwd })
     "costs budgets",
     "costs check",
     "costs anomalies",
+    "costs ack",
     "costs set-budget",
     "costs price",
     "costs allocate",

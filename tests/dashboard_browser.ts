@@ -285,6 +285,19 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     }
   },
 
+  async "names the command that acknowledges where it only reads"({ browser, url, base, command }) {
+    const page = await browser.open(); // whose console may have a 404
+    await page.goto(url);
+    await settle(page);
+    await goTo(page, `${base}#/budgets`);
+    const [{ anomalyId }] = (await command("costs", "anomalies")).toReversed();
+    await page.locator('button:text-is("Acknowledge")').first().click();
+    await page.waitForSelector("#notice:not([hidden])");
+    const shown = await page.locator("#notice").innerText();
+    assertEquals(shown.split("only reads. ")[1], `On the command line: openfinops costs ack ${anomalyId}`);
+    await page.close();
+  },
+
   async "ends the requests of a page that is left"({ open, base }) {
     const page = await open();
     await goTo(page, `${base}#/data`);

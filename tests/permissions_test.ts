@@ -69,6 +69,7 @@ const WRITE = [
   "token revoke agents",
   "alerts ack node_silent/prod/n",
   "alerts resolve node_silent/prod/n",
+  `costs ack 0/${"0".repeat(64)}`,
   "alerts clusters prod --delete",
 ];
 /** Need the net of a channel as well, by a flag. */

@@ -258,9 +258,11 @@ async function acknowledge({ signal, refreshers }, path) {
     await ask(`${path}/acknowledge`, {}, { method: "POST", signal });
     for (const refresh of refreshers) refresh();
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const hint = path.startsWith("alerts/") ? " On the command line: openfinops alerts ack" : "";
-    alertUser(message + hint);
+    const { status, message } = /** @type {import("./api.js").ApiError} */ (error);
+    const reason = status === 404 ? "It is over, or this dashboard only reads." : message; // which has no such route
+    const [kind, id] = path.split("/").map(decodeURIComponent);
+    const command = kind === "alerts" ? "alerts" : "costs";
+    alertUser(`${reason} On the command line: openfinops ${command} ack ${id}`);
   }
 }
 

@@ -143,6 +143,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./costs_anomalies.ts")).costsAnomalies,
   },
   {
+    name: "costs ack",
+    summary: "acknowledge an anomaly",
+    load: async () => (await import("./costs_anomalies.ts")).costsAck,
+  },
+  {
     name: "costs set-budget",
     summary: "create, change or delete a budget",
     load: async () => (await import("./costs_set_budget.ts")).costsSetBudget,

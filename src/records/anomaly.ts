@@ -1,5 +1,7 @@
 /** A day on which the costs of a group were out of order. */
 export interface CostAnomaly {
+  /** Id: the day and a hash of the series. */
+  anomalyId: string;
   /** Start of the day (UTC), in epoch milliseconds. */
   startTime: number;
   /** End of the day. */
@@ -25,4 +27,8 @@ export interface CostAnomaly {
   at?: number;
   /** `high` if the deviation exceeds twice the tolerance, and for `stopped`. */
   severity: "medium" | "high";
+  /** Time of the acknowledgement, in epoch milliseconds. */
+  acknowledgedAt?: number;
+  /** Name of the person who acknowledged it. */
+  acknowledgedBy?: string;
 }

@@ -4,7 +4,6 @@
  * @module
  */
 import type { AlertRuleInput } from "../monitoring/alerts/alert_rules.ts";
-import { acknowledgeAnomaly } from "../monitoring/anomalies/acknowledgements.ts";
 import type { BudgetInput } from "../monitoring/budgets/budget.ts";
 import type { BudgetChanges } from "../monitoring/budgets/budgets.ts";
 import { bodiesOf, CLUSTER, SERVICE } from "../monitoring/document_kinds.ts";
@@ -93,7 +92,7 @@ export const ADMIN_ROUTES: readonly Route[] = ([
     path: "/api/v1/anomalies/:id/acknowledge",
     summary: "Acknowledge an anomaly, by its id in the list of anomalies",
     body: "Empty, or `by` with the name of a person",
-    run: ({ id, body }, { backend }) => acknowledgeAnomaly(backend.documents, id, body),
+    run: ({ id, body }, { costs }) => costs.acknowledgeCostAnomaly(id, body),
   },
   {
     method: "GET",

@@ -122,9 +122,16 @@ export const DASHBOARD: readonly Mutation[] = [
     tests: ["answer_cache_test.ts: after a deletion in the process"],
   },
   {
+    name: "anomaly-short-id",
+    file: "src/cli/costs_anomalies.ts",
+    before: "id === shortIdOf(anomalyId)",
+    after: "id !== anomalyId",
+    tests: ["budgets_test.ts: costs ack acknowledges"],
+  },
+  {
     name: "anomaly-note",
     file: "src/monitoring/anomalies/acknowledgements.ts",
-    before: "noteOf.get(anomalyId)",
+    before: "noteOf.get(anomaly.anomalyId)",
     after: "notes[0]",
     tests: ["admin_routes_test.ts: An anomaly is acknowledged by its id"],
   },

@@ -4,7 +4,6 @@ import type { CostAnomaly } from "../../records/anomaly.ts";
 import { ANOMALY_ACKNOWLEDGEMENT, bodiesOf } from "../document_kinds.ts";
 import { isText, takeFields } from "../field_checks.ts";
 import { type AnomalyQuery, findAnomalies } from "./anomalies.ts";
-import { anomalyIdOf } from "./anomaly_id.ts";
 
 /** Acknowledgement of an anomaly. */
 export interface AnomalyAcknowledgement {
@@ -16,21 +15,15 @@ export interface AnomalyAcknowledgement {
   acknowledgedBy?: string;
 }
 
-/** An anomaly with its id, and who took note of it. */
-export type ListedAnomaly = CostAnomaly & Partial<AnomalyAcknowledgement> & { anomalyId: string };
-
 /** The day of an anomaly in epoch milliseconds, and a hash of its series. */
 const ID = /^\d{1,15}\/[0-9a-f]{64}$/;
 
 /** Finds anomalies as {@linkcode findAnomalies} does, with their acknowledgements. */
-export async function listAnomalies(backend: Backend, query?: AnomalyQuery): Promise<ListedAnomaly[]> {
+export async function listAnomalies(backend: Backend, query?: AnomalyQuery): Promise<CostAnomaly[]> {
   const found = await findAnomalies(backend, query);
   const notes = await bodiesOf<AnomalyAcknowledgement>(backend.documents, ANOMALY_ACKNOWLEDGEMENT);
   const noteOf = new Map(notes.map((note) => [note.anomalyId, note]));
-  return found.map((anomaly) => {
-    const anomalyId = anomalyIdOf(anomaly);
-    return { ...anomaly, anomalyId, ...noteOf.get(anomalyId) };
-  });
+  return found.map((anomaly) => ({ ...anomaly, ...noteOf.get(anomaly.anomalyId) }));
 }
 
 /**

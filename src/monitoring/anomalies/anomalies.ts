@@ -8,7 +8,6 @@ import { acceptQuery, type CostEntriesQuery, queryFields } from "../../records/q
 import type { CostFinding } from "../cost_findings.ts";
 import { ANOMALY } from "../document_kinds.ts";
 import { isAnything, takeFields } from "../field_checks.ts";
-import { anomalyIdOf } from "./anomaly_id.ts";
 import { CostFeed, DayCalendar, type DayTotal } from "./cost_feed.ts";
 import { HISTORY_DAYS } from "./series_detector.ts";
 
@@ -143,7 +142,7 @@ export async function newAnomalies(backend: Backend): Promise<CostFinding[]> {
 function findingOf(found: CostAnomaly): CostFinding {
   const anomaly = { ...found, at: Date.now() };
   return {
-    id: anomalyIdOf(anomaly),
+    id: anomaly.anomalyId,
     event: { type: "cost-anomaly", dataset: "cost_entries", message: describeAnomaly(anomaly), anomaly },
   };
 }

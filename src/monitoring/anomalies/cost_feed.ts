@@ -1,5 +1,6 @@
 import { DAY_MS } from "../../records/calendar.ts";
 import type { CostAnomaly } from "../../records/anomaly.ts";
+import { anomalyIdOf } from "./anomaly_id.ts";
 import { MIN_DAYS, SeriesDetector, type Verdict } from "./series_detector.ts";
 
 /** Days after its beginning in which a series may turn out to be large. */
@@ -93,8 +94,10 @@ export class CostFeed {
   }
 
   #anomaly(day: number, { group, total }: DayTotal, { kind, expected, severity }: Verdict): CostAnomaly {
+    const startTime = this.#calendar.startOf(day);
     return {
-      startTime: this.#calendar.startOf(day),
+      anomalyId: anomalyIdOf({ startTime, group, ...this.#of }),
+      startTime,
       endTime: this.#calendar.startOf(day + 1),
       group,
       ...this.#of,
