@@ -149,7 +149,7 @@ const PLACES: readonly Place[] = [
   {
     backend: "citus",
     servers: { coordinator: [cluster.coordinator], workers: cluster.workers },
-    create: () => CitusDatabase.create(cluster),
+    create: () => CitusDatabase.createOn(cluster),
   },
   {
     backend: "postgresql",

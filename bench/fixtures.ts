@@ -103,7 +103,7 @@ export class Places implements AsyncDisposable {
 
   /** An empty database on a server. */
   async database(name: ServerName): Promise<Database | CitusDatabase> {
-    if (name === "citus") return await CitusDatabase.create(await this.#cluster());
+    if (name === "citus") return await CitusDatabase.createOn(await this.#cluster());
     return await Database.create(await this.server(name));
   }
 

@@ -25,7 +25,7 @@ const NAMES = Object.keys(DATASETS);
 const HOUR = 3_600_000;
 const WEEK = 7 * 24 * HOUR;
 if (isPresent) {
-  backendContract("CitusBackend", onEmpty(() => CitusDatabase.create(), open));
+  backendContract("CitusBackend", onEmpty(CitusDatabase.create, open));
 }
 
 /** Registers a test with an empty database, where there is Citus. */

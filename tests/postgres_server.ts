@@ -271,10 +271,13 @@ export class TestDatabase implements AsyncDisposable {
   readonly url: string;
   readonly #server: string;
 
-  /** Makes the database. */
-  static async create(): Promise<TestDatabase> {
+  /** Makes the database, as a copy of another if given one that {@linkcode TestDatabase.freeze} was called on. */
+  static async create(original?: TestDatabase): Promise<TestDatabase> {
     const database = new TestDatabase(sharedServer());
-    await runSql(database.#server, `CREATE DATABASE ${database.name} TEMPLATE template0`);
+    await runSql(
+      database.#server,
+      `CREATE DATABASE ${database.name} TEMPLATE ${original?.name ?? "template0"}`,
+    );
     return database;
   }
 
@@ -289,9 +292,20 @@ export class TestDatabase implements AsyncDisposable {
     return runSql(this.url, text);
   }
 
+  /** Lets it be copied, and no longer opened. */
+  async freeze(): Promise<void> {
+    await freezeDatabase(this.#server, this.name);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await runSql(this.#server, `DROP DATABASE ${this.name} WITH (FORCE)`);
   }
+}
+
+/** Ends all sessions of a database and refuses others, because only a database without sessions can be copied. */
+export async function freezeDatabase(server: string, name: string): Promise<void> {
+  await runSql(server, `ALTER DATABASE ${name} ALLOW_CONNECTIONS false`);
+  await runSql(server, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${name}'`);
 }
 
 /** The server that the tests share. `tests/run.ts` starts it, unless the variable names another. */

@@ -42,7 +42,7 @@ const NOW = Date.UTC(2026, 5, 30);
 const open = (url: string, options: Partial<PostgresBackendOptions> = {}) =>
   openPostgres(url, { now: () => NOW, ...options });
 
-backendContract("PostgresBackend", onEmpty(() => TestDatabase.create(), open));
+backendContract("PostgresBackend", onEmpty(TestDatabase.create, open));
 
 /** Registers a test with an empty database, and a backend on it. */
 function test(

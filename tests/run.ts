@@ -82,6 +82,7 @@ const postgresql = `postgresql (${await serverVersion()}${
 })`;
 const timescale = await timescaleVersion();
 const cluster = Deno.env.has("TEST_CITUS_URL") ? undefined : await CitusCluster.start();
+await cluster?.addTemplate();
 if (cluster) Deno.env.set("TEST_CITUS_URL", cluster.coordinator.url());
 const citus = await citusVersion();
 const documents = await TestDatabase.create(); // what the examples in the documents write into

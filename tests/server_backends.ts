@@ -26,16 +26,39 @@ export const openTimescale = (url: string, options: Partial<TimescaleBackendOpti
 export const openCitus = (url: string, options: Partial<PostgresBackendOptions> = {}) =>
   CitusBackend.open({ ...OPTIONS, connectionString: url, ...options });
 
-/** An empty database; gone when it is disposed. */
-type Empty = AsyncDisposable & { readonly url: string };
+/** An empty database, of which copies can be made; gone when it is disposed. */
+interface Empty extends AsyncDisposable {
+  readonly url: string;
+  freeze(): Promise<void>;
+}
+
+/**
+ * Makes databases with the tables of a backend. They are copies of one that was opened once, because to open each takes
+ * a second. For the top level of a file of tests, after which the original is dropped.
+ */
+export function withTables<T extends Empty>(
+  create: (original?: T) => Promise<T>,
+  open: (url: string) => Promise<Backend>,
+): () => Promise<T> {
+  let original: Promise<T> | undefined;
+  const prepare = async () => {
+    const database = await create();
+    await (await open(database.url)).close();
+    await database.freeze();
+    return database;
+  };
+  Deno.test.afterAll(async () => await (await original)?.[Symbol.asyncDispose]());
+  return async () => await create(await (original ??= prepare()));
+}
 
 /** Opens backends for the contract, each on an empty database. */
-export function onEmpty(
-  create: () => Promise<Empty>,
-  open: (url: string, options: Parameters<OpenEmpty>[0]) => Promise<Backend>,
+export function onEmpty<T extends Empty>(
+  create: (original?: T) => Promise<T>,
+  open: (url: string, options?: Parameters<OpenEmpty>[0]) => Promise<Backend>,
 ): OpenEmpty {
+  const createWithTables = withTables(create, open);
   return async (options) => {
-    const database = await create();
+    const database = await createWithTables();
     const backend = await open(database.url, options);
     return {
       backend,

@@ -39,7 +39,7 @@ for (const enableCompression of isPresent ? [false, true] : []) {
   const name = `TimescaleBackend${enableCompression ? " (with compression)" : ""}`;
   backendContract(
     name,
-    onEmpty(() => TestDatabase.create(), (url, options) => open(url, { ...options, enableCompression })),
+    onEmpty(TestDatabase.create, (url, options) => open(url, { ...options, enableCompression })),
   );
 }
 

@@ -20,7 +20,7 @@ export async function crashCluster(
   cluster: CitusCluster,
   { crashes }: { crashes: number },
 ): Promise<void> {
-  const database = await CitusDatabase.create(cluster);
+  const database = await CitusDatabase.createOn(cluster);
   const connectionString = database.url.replace("postgresql:", "citus:");
   const load = await Load.open({ connectionString });
   const nodeId = (number: number) => `node-${number % 50}`; // on all shards
@@ -96,7 +96,7 @@ export const MOMENTS = Object.keys(HELD) as (keyof typeof HELD)[];
 
 /** Kills the coordinator between the two phases of a commit. The batch is written again, and is stored once. */
 export async function crashCommit(cluster: CitusCluster, when: keyof typeof HELD): Promise<void> {
-  const database = await CitusDatabase.create(cluster);
+  const database = await CitusDatabase.createOn(cluster);
   const held = HELD[when](cluster);
   const backend = await openCitus(database.url);
   await write(backend, costEntries, Array.from({ length: 100 }, (_, i) => numberedCost(i))); // makes the partition

@@ -25,7 +25,7 @@ function test(title: string, run: (cluster: CitusCluster, database: CitusDatabas
     fn: async () => {
       await using cluster = await CitusCluster.start();
       if (!cluster) return; // TEST_CITUS_URL names a cluster of other machines
-      const database = await CitusDatabase.create(cluster);
+      const database = await CitusDatabase.createOn(cluster);
       await run(cluster, database);
     },
   });
