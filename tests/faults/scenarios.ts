@@ -146,7 +146,14 @@ export async function displaceSpool(
     fsync: chance.of(["batch", "interval", "none"]),
     onEvent: ({ type, dataset }) => void (dataset === "system_metrics" && told.push(type)),
   });
-  const isThere = () => Deno.stat(`${spool}/lock`).then(() => true, () => false);
+  const isThere = () => {
+    try {
+      return Deno.statSync(`${spool}/lock`).isFile;
+    } catch {
+      return false;
+    }
+  };
+  const count = (what: string) => told.filter((type) => type === what).length;
   const harm = [
     () => Deno.removeSync(folder.file("spool"), { recursive: true }),
     () => Deno.renameSync(spool, folder.file(crypto.randomUUID())),
@@ -156,12 +163,15 @@ export async function displaceSpool(
   await load.addUntil((async () => {
     for (let i = 0; i < harms; i++) {
       await sleep(chance.between(5, 100));
-      await until(isThere, "the spool is written again");
-      const alarms = told.filter((type) => type === "paused").length;
-      chance.of(harm)();
-      await until(() => told.filter((type) => type === "paused").length > alarms, "the alarm is raised");
-      // All of it: intake and worker raise an alarm each, and one that is still raised is not reported again.
-      await until(() => load.hub.stats().datasets.system_metrics!.alarm === undefined, "writing resumes");
+      let alarms = 0;
+      // In one step: intake and worker raise an alarm each, and one that is still raised is not reported again.
+      await until(() => {
+        if (!isThere() || load.hub.stats().datasets.system_metrics!.alarm !== undefined) return false;
+        alarms = count("paused");
+        chance.of(harm)();
+        return true;
+      }, "the spool is written again");
+      await until(() => count("paused") > alarms, "the alarm is raised");
     }
   })());
   await load.endsExactly(connectionString);
