@@ -155,9 +155,9 @@ export async function displaceSpool(
   };
   const count = (what: string) => told.filter((type) => type === what).length;
   const harm = [
-    () => Deno.removeSync(folder.file("spool"), { recursive: true }),
+    () => removeTree(folder.file("spool")),
     () => Deno.renameSync(spool, folder.file(crypto.randomUUID())),
-    () => [...Deno.readDirSync(spool)].forEach(({ name }) => Deno.removeSync(`${spool}/${name}`)),
+    () => [...Deno.readDirSync(spool)].forEach(({ name }) => removeTree(`${spool}/${name}`)),
     () => Deno.removeSync(`${spool}/lock`),
   ];
   await load.addUntil((async () => {
@@ -175,6 +175,18 @@ export async function displaceSpool(
     }
   })());
   await load.endsExactly(connectionString);
+}
+
+/** Removes a file or a folder in which the spool may be writing. */
+function removeTree(path: string): void {
+  for (;;) {
+    try {
+      return Deno.removeSync(path, { recursive: true });
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return; // the spool removed it
+      if ((error as { code?: string }).code !== "ENOTEMPTY") throw error; // the spool wrote meanwhile
+    }
+  }
 }
 
 /** A SQLite file that another process locks for a while. */
