@@ -137,6 +137,31 @@ Deno.test("parseTime() reads times of bills, in UTC when they have no zone", () 
   }
 });
 
+Deno.test("parseTime() reads times in the form of toISOString() as any other", () => {
+  const wrong = [
+    "T24:00:00Z",
+    "T10:60:00.000Z",
+    "T10:00:60Z",
+    "T10:00:0xZ",
+    "T10:00:00.00xZ",
+    "T10-00-00Z",
+    "T1 :00:00Z",
+    "T10:00:00,000Y",
+    "T10:00:00.000z",
+  ];
+  for (const date of ["2024-02-29", "2024-02-29", "2026-11-30", "1000-01-01", "9999-12-31"]) {
+    for (const clock of ["T00:00:00Z", "T23:59:59.999Z", "T09:08:07Z", "T10:20:30.045Z"]) {
+      assertEquals(parseTime(date + clock), Date.parse(date + clock), date + clock);
+    }
+    assertEquals(parseTime(`${date} 10:20:30.045Z`), Date.parse(`${date}T10:20:30.045Z`));
+    for (const clock of wrong) assertEquals(parseTime(date + clock), undefined, date + clock);
+  }
+  assertEquals(["2026-02-29T00:00:00Z", "2026-02-29T00:00:00Z"].map((text) => parseTime(text)), [
+    undefined,
+    undefined,
+  ]);
+});
+
 Deno.test("importRecords() reads epoch times by their size and refuses unhyphenated dates", async () => {
   const times = ["1699869600000", "1699869600", "202409182200", "20240918220000", "169986960000000"];
   const { records, rejects } = await imported([

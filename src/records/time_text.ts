@@ -11,8 +11,15 @@ const TIME =
 /** No clock is further from UTC. */
 const MAX_OFFSET_MS = 18 * HOUR_MS;
 
+/** The date of the last time that was read, and its start: most times of a file are of few days. */
+const last = { date: "none", start: 0 };
+
 /** Reads an ISO 8601 time; without a zone it is of `timeZone`, and digits beyond milliseconds are cut. */
 export function parseTime(text: string, timeZone = "UTC"): number | undefined {
+  if (text.startsWith(last.date)) {
+    const clock = utcClockOf(text);
+    if (!Number.isNaN(clock)) return last.start + clock;
+  }
   const match = TIME.exec(text);
   if (!match) return undefined;
   const [year, month, day, hour, minute, second] = match.slice(1, 7).map((digits) => Number(digits ?? 0));
@@ -21,12 +28,37 @@ export function parseTime(text: string, timeZone = "UTC"): number | undefined {
   // `Date.UTC()` takes the first hundred years for those of the last century.
   const isDate = year >= 1_000 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
   if (!isDate || hour > 23 || minute > 59 || second > 59) return undefined;
-  const local = date.getTime() + HOUR_MS * hour + 60_000 * minute + 1_000 * second + ms;
+  last.date = text.slice(0, 10);
+  last.start = date.getTime();
+  const local = last.start + HOUR_MS * hour + 60_000 * minute + 1_000 * second + ms;
   if (match[8] === undefined) return timeZone === "UTC" ? local : instantOf(local, timeZone);
   const [, sign, hours = "0", minutes = "0"] = /^([+-])(\d\d):?(\d\d)?$/.exec(match[8]) ?? [];
   const aheadMs = 60_000 * (60 * Number(hours) + Number(minutes));
   if (Number(minutes) > 59 || aheadMs > MAX_OFFSET_MS) return undefined;
   return local - (sign === "-" ? -aheadMs : aheadMs);
+}
+
+/** Milliseconds after midnight of a time in the form of `toISOString()`, or that without a fraction; NaN of any other. */
+function utcClockOf(text: string): number {
+  const { length } = text;
+  const hasFraction = length === 24;
+  if (!hasFraction && length !== 20) return NaN;
+  if (text[10] !== "T" || text[13] !== ":" || text[16] !== ":" || text[length - 1] !== "Z") return NaN;
+  if (hasFraction && text[19] !== ".") return NaN;
+  const [hour, minute, second] = [twoDigits(text, 11), twoDigits(text, 14), twoDigits(text, 17)];
+  if (hour > 23 || minute > 59 || second > 59) return NaN;
+  const ms = hasFraction ? 10 * twoDigits(text, 20) + digit(text, 22) : 0;
+  return HOUR_MS * hour + 60_000 * minute + 1_000 * second + ms;
+}
+
+function twoDigits(text: string, at: number): number {
+  return 10 * digit(text, at) + digit(text, at + 1);
+}
+
+/** A digit of a text; NaN if there is none. */
+function digit(text: string, at: number): number {
+  const value = text.charCodeAt(at) - 48;
+  return value >= 0 && value <= 9 ? value : NaN;
 }
 
 /** The time at which clocks of a zone show a local time; the earlier one where they show it twice. */

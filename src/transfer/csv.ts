@@ -27,7 +27,12 @@ export function readCsvLine(
   { delimiter = ",", nullText, isTrimmed }: CsvForm = {},
 ): (string | null)[] {
   const cells: (string | null)[] = [];
+  const separator = delimiter.charCodeAt(0);
   for (let at = 0;; at++) {
+    if (text.charCodeAt(at) === separator) { // most cells of a bill are empty
+      cells.push(null);
+      continue;
+    }
     let start = at;
     while (text.charCodeAt(start) === SPACE) start++;
     if (text[start] === '"') {

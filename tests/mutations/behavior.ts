@@ -247,6 +247,13 @@ const RETRIES: readonly Mutation[] = [
     tests: ["brief_retries_test.ts"],
   },
   {
+    name: "time-fast-path",
+    file: "src/records/time_text.ts",
+    before: "if (hour > 23 || minute > 59 || second > 59) return NaN;",
+    after: "if (hour > 24 || minute > 59 || second > 59) return NaN;",
+    tests: ["import_test.ts: in the form of toISOString()"],
+  },
+  {
     name: "note-future",
     file: "src/transfer/doubtful_values.ts",
     before: '(name === "cost_entries" ? monthAfter(now) : now)',
