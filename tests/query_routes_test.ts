@@ -323,6 +323,31 @@ Deno.test("Each view answers with times as ISO 8601 and exact amounts", async ()
   assertMatch(answers.data, /"pipelines":/);
 });
 
+Deno.test("Other requests are answered while a large aggregate is computed", async () => {
+  await using server = await openServer();
+  for (const category of ["a", "b", "c", "d"]) {
+    await server.resources.costs.entries.add(costEntry({ entryId: category, category, timestamp: NEW_YEAR }));
+  }
+  const query = "since=2026-01-01&until=2026-01-11&bucket=1m&empty-buckets&group-by=category"; // 57,600 rows
+  let isDone = false;
+  let others = 0;
+  const large = fetch(new URL(`/api/v1/costs/aggregate?${query}`, server.url)).then((response) => {
+    isDone = true; // the answer begins
+    return response.json();
+  });
+  while (!isDone) {
+    assertEquals((await server.send("/healthz")).status, 200);
+    others++;
+  }
+  const { rows } = await large;
+  assertEquals(rows.length, 57_600);
+  assertEquals(
+    rows.map((row: { total: string }) => row.total).filter((total: string) => total !== "0").length,
+    4,
+  );
+  assert(others > 3, `${others} other requests`);
+});
+
 Deno.test("A stream of 200 MB of records takes flat memory", async () => {
   using folder = new TemporaryFolder();
   const connectionString = folder.sqlite();

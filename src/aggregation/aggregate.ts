@@ -4,6 +4,7 @@ import { type BucketRange, rangeAt } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { columnOf, type Dataset } from "../records/dataset.ts";
 import { Decimal, percentOf } from "../records/decimal.ts";
+import { mapSlices } from "../records/slices.ts";
 import {
   acceptAggregateRequest,
   type AggregateRequest,
@@ -116,7 +117,8 @@ export async function aggregateCosts(
     separateBy,
     now,
   });
-  return rows.filter(({ values: [total, , whole] }) => (total ?? whole ?? null) !== null).map((row) => {
+  const present = rows.filter(({ values: [total, , whole] }) => (total ?? whole ?? null) !== null);
+  return await mapSlices(present, (row) => {
     const [found, count, whole, , toDate, , complete] = row.values as (string | null)[] & { 1: number };
     const total = found ?? "0";
     return {
@@ -190,7 +192,7 @@ export async function aggregateFields(
   const rank: Ranking = (values) => ranking ? ranking.read({ values }) : values[0];
   const separateBy = separatorsOf(dataset, request.fieldMeasures);
   const rows = await aggregateRows(backend, dataset, { request, measures, rank, separateBy });
-  return rows.map((row) => {
+  return await mapSlices(rows, (row) => {
     const fields: UsageAggregate["fields"] = {};
     for (const { field, measure, read } of readers) {
       const value = read(row);
@@ -236,7 +238,7 @@ async function aggregateRows(
     let rows: ResultRow[] = [];
     for (const { query, ranges } of parts) {
       const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
-      rows = rows.concat(withEnds(found, ranges));
+      rows = rows.concat(await withEnds(found, ranges));
     }
     return { rows, filled };
   };
@@ -250,7 +252,7 @@ async function aggregateRows(
   let [all, rows] = [layout, found.rows];
   for (const [i, part] of earlier.entries()) {
     if (part === undefined) continue;
-    rows = joinEarlier(rows, i === 2 ? part.rows : part.rows.map(plan!.moveRow), [all, layout]);
+    rows = await joinEarlier(rows, i === 2 ? part.rows : part.rows.map(plan!.moveRow), [all, layout]);
     all = { ...layout, measures: [...all.measures, ...measures] };
   }
   if (plan && earlier[1]) {
@@ -258,34 +260,35 @@ async function aggregateRows(
       (row.start ?? plan.lastStart) < plan.lastStart ? row : { ...row, isPartial: true }
     );
   }
-  const withShare = request.shares ? sharesOf(rows, layout) : undefined;
+  const withShare = request.shares ? await sharesOf(rows, layout) : undefined;
   const { top, limit, order } = request;
   const most = top ?? limit;
   if (most !== undefined) {
     const select = { layout: all, rank, order: top === undefined ? order : "desc" } as const;
-    rows = selectGroups(rows, { ...select, most, hasOther: top !== undefined });
+    rows = await selectGroups(rows, { ...select, most, hasOther: top !== undefined });
   }
   if (found.filled) {
     const always = aggregation.groupBy.length === 0;
     const refuse = refuseRows(dataset);
-    rows = fillEmptyBuckets(rows, { layout: all, ranges: found.filled, always, refuse });
+    rows = await fillEmptyBuckets(rows, { layout: all, ranges: found.filled, always, refuse });
   }
-  const sorted = sortRows(rows, { layout, rank, order });
-  return withShare ? sorted.map(withShare) : sorted;
+  const sorted = await sortRows(rows, { layout, rank, order });
+  return withShare ? await mapSlices(sorted, withShare) : sorted;
 }
 
 /**
  * Adds the end of each bucket. Leaves out rows outside of all buckets, of records that have arrived meanwhile. Bounds in
  * the query would have SQLite read all records through an index (a tenth more time, measured).
  */
-function withEnds(rows: readonly AggregateRow[], ranges: readonly BucketRange[]): ResultRow[] {
+async function withEnds(rows: readonly AggregateRow[], ranges: readonly BucketRange[]): Promise<ResultRow[]> {
   if (ranges.length === 0) return [...rows];
-  return rows.flatMap((row) => {
+  const found = await mapSlices(rows, (row) => {
     const start = row.start!;
     const range = rangeAt(ranges, start);
-    if (start < range.start || start >= range.end) return [];
-    return [{ ...row, end: Math.min(start + range.stepMs, range.end) }];
+    if (start < range.start || start >= range.end) return undefined;
+    return { ...row, end: Math.min(start + range.stepMs, range.end) };
   });
+  return found.filter((row) => row !== undefined);
 }
 
 function spanOf(request: AggregateRequest, row: ResultRow): AggregateSpan {

@@ -214,5 +214,5 @@ async function pick(
     ranges.length === 0 ? row : { ...row, start: bucketAt(ranges, start!).start }
   );
   const cuts = [...cells.points].filter((point) => point >= from && point <= end);
-  return cuts.length === points.length ? rows : mergeRows({ measures }, rows) as AggregateRow[];
+  return cuts.length === points.length ? rows : (await mergeRows({ measures }, rows)) as AggregateRow[];
 }

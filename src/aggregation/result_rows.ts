@@ -6,6 +6,7 @@
 import type { Measure } from "../records/aggregation.ts";
 import { bucketCount, type BucketRange, bucketsOf } from "../records/calendar.ts";
 import { Decimal, percentOf } from "../records/decimal.ts";
+import { mapSlices, slicesOf, sortSlices } from "../records/slices.ts";
 import { Sums } from "../records/sums.ts";
 
 /** A row of a result. Percentiles of merged groups are not known: undefined. */
@@ -46,56 +47,57 @@ interface Selection {
 }
 
 /** Keeps the first groups over all time, and puts the others together in one, or leaves them out. */
-export function selectGroups(
+export async function selectGroups(
   rows: readonly ResultRow[],
   { layout, rank, order, most, hasOther }: Selection,
-): ResultRow[] {
-  const overall = mergeRows(layout, rows.map(({ start: _, end: __, ...row }) => row));
+): Promise<ResultRow[]> {
+  const overall = await mergeRows(layout, await mapSlices(rows, ({ start: _, end: __, ...row }) => row));
   const places = new Map<string, number>();
   const kept = new Set<string>();
-  for (const { group } of sortRows(overall, { layout, rank, order })) {
+  for (const { group } of await sortRows(overall, { layout, rank, order })) {
     const key = JSON.stringify(group.slice(0, layout.leadingKeys));
     const place = (places.get(key) ?? 0) + 1;
     places.set(key, place);
     if (place <= most) kept.add(JSON.stringify(group));
   }
-  const isKept = ({ group }: ResultRow) => kept.has(JSON.stringify(group));
-  if (!hasOther) return rows.filter(isKept);
-  const others = rows.filter((row) => !isKept(row))
-    .map((row): ResultRow => ({
-      ...row,
-      group: row.group.map((value, i) => i < layout.leadingKeys ? value : null),
-      isOther: true,
-    }));
-  return [...rows.filter(isKept), ...mergeRows(layout, others)];
+  const [first, others]: [ResultRow[], ResultRow[]] = [[], []];
+  for await (const slice of slicesOf(rows)) {
+    for (const row of slice) (kept.has(JSON.stringify(row.group)) ? first : others).push(row);
+  }
+  if (!hasOther) return first;
+  const other = await mapSlices(others, (row): ResultRow => ({
+    ...row,
+    group: row.group.map((value, i) => i < layout.leadingKeys ? value : null),
+    isOther: true,
+  }));
+  return first.concat(await mergeRows(layout, other));
 }
 
 /** Order of groups: by rank, the largest or smallest first, or by name. */
 export type RowOrder = "desc" | "asc" | "name";
 
 /** Sorts rows by time, currency, and group: all others last, then by rank or name. */
-export function sortRows(
+export async function sortRows(
   rows: readonly ResultRow[],
   { layout: { leadingKeys }, rank, order }: Pick<Selection, "layout" | "rank" | "order">,
-): ResultRow[] {
-  const ranked = rows.map((row) => ({
+): Promise<ResultRow[]> {
+  const ranked = await mapSlices(rows, (row) => ({
     row,
     leading: JSON.stringify(row.group.slice(0, leadingKeys)),
     value: order === "name" ? null : sortKey(rank(row.values)),
   }));
   const sign = order === "asc" ? 1 : -1;
-  ranked.sort((a, b) =>
+  const sorted = await sortSlices(ranked, (a, b) =>
     (a.row.start ?? 0) - (b.row.start ?? 0) ||
     (a.leading === b.leading ? 0 : a.leading < b.leading ? -1 : 1) ||
     Number(a.row.isOther ?? false) - Number(b.row.isOther ?? false) ||
     sign * compareKeys(a.value, b.value) ||
-    compareGroups(a.row.group, b.row.group) // equal values: independent of the backend's order
-  );
-  return ranked.map(({ row }) => row);
+    compareGroups(a.row.group, b.row.group)); // equal values: independent of the backend's order
+  return sorted.map(({ row }) => row);
 }
 
 /** Adds a row for each bucket in which a group has none. */
-export function fillEmptyBuckets(
+export async function fillEmptyBuckets(
   rows: readonly ResultRow[],
   { layout, ranges, always, refuse }: {
     layout: RowLayout;
@@ -105,7 +107,7 @@ export function fillEmptyBuckets(
     /** Throws if there would be too many rows. */
     refuse: (rows: number) => void;
   },
-): ResultRow[] {
+): Promise<ResultRow[]> {
   const values = emptyValues(layout);
   const groups = Map.groupBy(rows, ({ group, isOther }) => nameOf({ group, isOther }));
   if (always && groups.size === 0) groups.set("", []);
@@ -116,9 +118,11 @@ export function fillEmptyBuckets(
     found: new Map(found.map((row) => [row.start, row])),
   }));
   const filled: ResultRow[] = [];
-  for (const { start, end } of bucketsOf(ranges)) {
-    for (const { found, ...group } of sorted) {
-      filled.push(found.get(start) ?? { start, end, ...group, values });
+  for await (const slice of slicesOf([...bucketsOf(ranges)])) {
+    for (const { start, end } of slice) {
+      for (const { found, ...group } of sorted) {
+        filled.push(found.get(start) ?? { start, end, ...group, values });
+      }
     }
   }
   return filled;
@@ -141,13 +145,15 @@ function emptyValues({ measures, isMoney }: RowLayout): ResultRow["values"] {
 }
 
 /** Returns a function that adds to a row its share of the first value of all rows, by bucket and leading keys. */
-export function sharesOf(
+export async function sharesOf(
   rows: readonly ResultRow[],
   { leadingKeys }: RowLayout,
-): (row: ResultRow) => ResultRow {
+): Promise<(row: ResultRow) => ResultRow> {
   const wholeOf = ({ start, group }: ResultRow) => JSON.stringify([start, group.slice(0, leadingKeys)]);
   const sums = new Sums();
-  for (const row of rows) sums.add(wholeOf(row), row.values[0] as string ?? "0");
+  for await (const slice of slicesOf(rows)) {
+    for (const row of slice) sums.add(wholeOf(row), row.values[0] as string ?? "0");
+  }
   const wholes = sums.toRecord();
   return (row) => ({
     ...row,
@@ -162,17 +168,21 @@ export function sharesOf(
  * @param earlier The earlier rows.
  * @param layouts The layout of each.
  */
-export function joinEarlier(
+export async function joinEarlier(
   rows: readonly ResultRow[],
   earlier: readonly ResultRow[],
   [layout, earlierLayout]: readonly [RowLayout, RowLayout],
-): ResultRow[] {
+): Promise<ResultRow[]> {
   const [none, before] = [emptyValues(earlierLayout), emptyValues(layout)];
   const joined = new Map<string, ResultRow>();
-  for (const row of rows) joined.set(nameOf(row), { ...row, values: [...row.values, ...none] });
-  for (const row of mergeRows(earlierLayout, earlier)) {
-    const { values = before } = joined.get(nameOf(row)) ?? {};
-    joined.set(nameOf(row), { ...row, values: [...values.slice(0, before.length), ...row.values] });
+  for await (const slice of slicesOf(rows)) {
+    for (const row of slice) joined.set(nameOf(row), { ...row, values: [...row.values, ...none] });
+  }
+  for await (const slice of slicesOf(await mergeRows(earlierLayout, earlier))) {
+    for (const row of slice) {
+      const { values = before } = joined.get(nameOf(row)) ?? {};
+      joined.set(nameOf(row), { ...row, values: [...values.slice(0, before.length), ...row.values] });
+    }
   }
   return [...joined.values()];
 }
@@ -182,25 +192,26 @@ function nameOf({ start, group, isOther }: Omit<ResultRow, "values">): string {
 }
 
 /** Puts the rows of each group within each span together. Sums of money stay decimals up to the last row. */
-export function mergeRows(
+export async function mergeRows(
   { measures }: Pick<RowLayout, "measures">,
   rows: readonly ResultRow[],
-): ResultRow[] {
+): Promise<ResultRow[]> {
   const merged = new Map<string, ResultRow | { row: ResultRow; sums: (Value | Decimal)[] }>();
-  for (const row of rows) {
+  const add = (row: ResultRow) => {
     const name = nameOf(row);
     const found = merged.get(name);
-    if (found === undefined) merged.set(name, row);
-    else {
-      const sums = "sums" in found ? found.sums : [...found.values];
-      for (const [i, value] of row.values.entries()) sums[i] = merge(measures[i], sums[i], value);
-      if (!("sums" in found)) merged.set(name, { row, sums });
-    }
-  }
-  return [...merged.values()].map((found) =>
-    "sums" in found
-      ? { ...found.row, values: found.sums.map((sum) => sum instanceof Decimal ? sum.toString() : sum) }
-      : found
+    if (found === undefined) return merged.set(name, row);
+    const sums = "sums" in found ? found.sums : [...found.values];
+    for (const [i, value] of row.values.entries()) sums[i] = merge(measures[i], sums[i], value);
+    if (!("sums" in found)) merged.set(name, { row, sums });
+  };
+  for await (const slice of slicesOf(rows)) for (const row of slice) add(row);
+  return await mapSlices(
+    [...merged.values()],
+    (found) =>
+      "sums" in found
+        ? { ...found.row, values: found.sums.map((sum) => sum instanceof Decimal ? sum.toString() : sum) }
+        : found,
   );
 }
 

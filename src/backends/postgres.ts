@@ -4,6 +4,7 @@ import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import { columnOf, type Dataset, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
+import { mapSlices } from "../records/slices.ts";
 import { BackendError } from "../errors.ts";
 import type {
   Backend,
@@ -231,7 +232,7 @@ export class PostgresBackend implements Backend {
     const source = { from, where, measure: measureOfRecords };
     const sql = this.aggregateSettings + aggregateStatement(dataset, aggregation, source);
     const rows = await this.pool.use("read", (session) => session.query(sql), { signal });
-    return rows.map((row) => readAggregateRow(dataset, aggregation, row));
+    return await mapSlices(rows, (row) => readAggregateRow(dataset, aggregation, row));
   }
 
   async finishWrites({ name }: Dataset<unknown>): Promise<void> {

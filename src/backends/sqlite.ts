@@ -4,6 +4,7 @@ import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { byDataset } from "../records/datasets.ts";
+import { mapSlices } from "../records/slices.ts";
 import { splitAmount } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type {
@@ -194,7 +195,7 @@ export class SqliteBackend implements Backend {
     }
   }
 
-  aggregate(
+  async aggregate(
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
@@ -204,7 +205,7 @@ export class SqliteBackend implements Backend {
       where: sql,
       all: (statement: string) => queryAll(this.#database, statement, parameters),
     };
-    return this.#do("read", () => {
+    const { found, read } = await this.#do("read", () => {
       // Percentiles take statements of their own, and all have to see one state of the file.
       this.#database.exec("BEGIN");
       try {
@@ -213,6 +214,7 @@ export class SqliteBackend implements Backend {
         rollBack(this.#database);
       }
     });
+    return await mapSlices(found, read);
   }
 
   finishWrites(): Promise<void> {

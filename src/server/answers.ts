@@ -6,6 +6,7 @@
 import { parseAccept } from "hono/utils/accept";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { readName, UsageError } from "../query/option_values.ts";
+import { yieldToEventLoop } from "../records/slices.ts";
 
 /** Formats of answers and their media types. */
 export const MEDIA_TYPES = {
@@ -63,16 +64,27 @@ export function answer(
   return new Response(body, { headers: { "content-type": `${MEDIA_TYPES[format]}${charset}`, ...headers } });
 }
 
+/** Writes rows as the texts of one JSON object. */
+export function* jsonRows(rows: Iterable<object>): Generator<string> {
+  let separator = '{"rows":[';
+  for (const row of rows) {
+    yield `${separator}${JSON.stringify(row)}`;
+    separator = ",";
+  }
+  yield separator === "," ? "]}" : `${separator}]}`;
+}
+
 /** Encodes texts, several at once. */
 export function streamTexts(texts: Iterable<string>): ReadableStream<Uint8Array> {
   const utf8 = new TextEncoder();
-  return ReadableStream.from((function* () {
+  return ReadableStream.from((async function* () {
     let chunk = "";
     for (const text of texts) {
       chunk += text;
       if (chunk.length < CHUNK_LENGTH) continue;
       yield utf8.encode(chunk);
       chunk = "";
+      await yieldToEventLoop(); // a client that reads fast would hold up all others
     }
     yield utf8.encode(chunk);
   })());

@@ -30,7 +30,7 @@ import { DATASETS } from "../records/datasets.ts";
 import type { RecordQuery } from "../records/query.ts";
 import { FOCUS_KINDS } from "../transfer/focus_documents.ts";
 import { UNMAPPED_POINTS } from "../transfer/unmapped_points.ts";
-import { begun } from "./answers.ts";
+import { answer, begun, jsonRows, streamTexts } from "./answers.ts";
 import { readJson } from "./bodies.ts";
 import { readParameters } from "./parameters.ts";
 import { committed, ofTenant, refuseTenants } from "./reading.ts";
@@ -90,7 +90,7 @@ export const BACKEND_ROUTES: readonly Route[] = [
       const accepted = acceptAggregation(dataset, aggregation);
       const backend = await committed(resources);
       const rows = await backend.aggregate(dataset, query, accepted, { signal: asked.signal });
-      return Response.json({ rows });
+      return answer(streamTexts(jsonRows(rows)), "json");
     },
   },
   {

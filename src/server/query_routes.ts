@@ -21,6 +21,7 @@ import {
   ANSWER_OPTIONS,
   type AnswerFormat,
   begun,
+  jsonRows,
   MEDIA_TYPES,
   readAnswerFormat,
   streamTexts,
@@ -170,11 +171,8 @@ function* rowTexts(
   },
 ): Generator<string> {
   if (format === "ndjson") { for (const row of found) yield `${JSON.stringify(toJsonRow(row))}\n`; }
-  else if (format === "json") {
-    yield '{"rows":[';
-    for (const [i, row] of found.entries()) yield `${i === 0 ? "" : ","}${JSON.stringify(toJsonRow(row))}`;
-    yield "]}";
-  } else {
+  else if (format === "json") yield* jsonRows(found.values().map(toJsonRow));
+  else {
     const accepted = acceptAggregateRequest(dataset, request);
     const columns = columnsOf(dataset, accepted, { found, showMoney: (amount) => amount })
       .filter(({ only = format }) => only === format);

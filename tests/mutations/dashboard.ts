@@ -129,6 +129,20 @@ export const DASHBOARD: readonly Mutation[] = [
     tests: ["budgets_test.ts: costs ack acknowledges"],
   },
   {
+    name: "slices-yield",
+    file: "src/records/slices.ts",
+    before: "    await yieldToEventLoop();",
+    after: "",
+    tests: ["query_routes_test.ts: Other requests are answered"],
+  },
+  {
+    name: "slices-stable",
+    file: "src/records/slices.ts",
+    before: "compare(second[at], item) < 0",
+    after: "compare(second[at], item) <= 0",
+    tests: ["slices_test.ts: sortSlices"],
+  },
+  {
     name: "anomaly-note",
     file: "src/monitoring/anomalies/acknowledgements.ts",
     before: "noteOf.get(anomaly.anomalyId)",

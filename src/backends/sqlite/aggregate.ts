@@ -28,12 +28,12 @@ export function entry(column: string, key: string): string {
   return `(SELECT e.value FROM json_each(${column}) AS e WHERE e.key = ${literal(key)})`;
 }
 
-/** Aggregates the records of a query in SQLite. */
+/** Aggregates the records of a query in SQLite. Returns rows of SQLite, and a function that reads one. */
 export function aggregate(
   dataset: Dataset<unknown>,
   aggregation: Aggregation,
   source: SqliteSource,
-): AggregateRow[] {
+): { found: SqliteValue[][]; read: (row: SqliteValue[]) => AggregateRow } {
   const groups = groupExpressions(dataset, aggregation, DIALECT);
   const parts = aggregation.measures.map((measure) => partOf(dataset, measure));
   // Distinct names: one driver returns rows as objects, in which columns of one name would be one.
@@ -44,7 +44,7 @@ export function aggregate(
     grouping(groups)
   }`;
   const percentiles = readPercentiles(dataset, aggregation, { source, groups });
-  return source.all(sql).map((row) => {
+  const read = (row: SqliteValue[]) => {
     const key = row.slice(0, groups.length);
     let at = groups.length;
     const values = aggregation.measures.map((measure, i) => {
@@ -54,7 +54,8 @@ export function aggregate(
       return read(row.slice(at - columns.length, at));
     });
     return { ...splitKey(aggregation, key), values };
-  });
+  };
+  return { found: source.all(sql), read };
 }
 
 function grouping(groups: readonly string[]): string {

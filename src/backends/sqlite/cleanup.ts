@@ -1,9 +1,9 @@
-import { setImmediate } from "node:timers";
 import { BackendError } from "../../errors.ts";
 import { retryBriefly } from "../../pipeline/retry.ts";
 import { REQUEST_HOURS } from "../../pipeline/members.ts";
 import { LEDGER_DAYS } from "../../pipeline/sink.ts";
 import { DAY_MS, HOUR_MS } from "../../records/calendar.ts";
+import { yieldToEventLoop } from "../../records/slices.ts";
 import { queryAll, runOnce, type SqliteDatabase } from "./driver.ts";
 
 /** Rows and file pages that one transaction takes, at most, so that other writers get their turn. */
@@ -131,9 +131,4 @@ export class SqliteCleanup {
 function asDiskFull(error: unknown): Error {
   if (error instanceof BackendError && error.kind === "disk-full") return error;
   throw error;
-}
-
-/** Lets the rest of the program have its turn: 6 µs, measured, where `setTimeout` takes 2 ms. */
-export function yieldToEventLoop(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,6 +1,6 @@
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
 import { narrow } from "../../records/dataset.ts";
-import { yieldToEventLoop } from "./cleanup.ts";
+import { yieldToEventLoop } from "../../records/slices.ts";
 import type { SqliteDatabase } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
 import { type ThreadData, WriterThread } from "./writer_thread.ts";
