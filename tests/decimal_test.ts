@@ -66,10 +66,17 @@ Deno.test("Decimal.timesFraction() rounds half to even for either sign", () => {
   assertEquals(Decimal.from("1").timesFraction(-1n, -4n).toString(), "0.25");
 });
 
-Deno.test("Decimal survives splitting into units and parts for either sign", () => {
-  for (const text of ["0", "1.5", "-1.5", "-0.000000000000000001", "999999999999999999.999999999999999999"]) {
-    const { units, parts } = Decimal.from(text);
-    assertEquals(Decimal.fromParts(units, parts).toString(), text);
+Deno.test("Decimal has its value in units of 10⁻¹⁸ for either sign", () => {
+  const cases: [string, bigint][] = [
+    ["0", 0n],
+    ["1.5", 1_500_000_000_000_000_000n],
+    ["-1.5", -1_500_000_000_000_000_000n],
+    ["-0.000000000000000001", -1n],
+    ["999999999999999999.999999999999999999", 10n ** 36n - 1n],
+  ];
+  for (const [text, scaled] of cases) {
+    assertEquals(Decimal.from(text).scaled, scaled);
+    assertEquals(Decimal.fromParts(0n, scaled).toString(), text);
   }
 });
 

@@ -77,7 +77,10 @@ Deno.test("collect logs an alarm and its end once each, serves its state, and ne
   assertMatch(metrics, /^openfinops_ready 0$/m);
   assertMatch(metrics, /^openfinops_alarm\{backend="server",dataset="system_metrics"\} 1$/m);
   await promtool(["check", "metrics"], { stdin: metrics });
-  assertEquals([(await ask("/x")).status, (await ask("/metrics", { method: "POST" })).status], [404, 405]);
+  const unknown = await ask("/x");
+  const error = { code: "NOT_FOUND", message: "Unknown path. Use /healthz, /readyz, /metrics." };
+  assertEquals([unknown.status, JSON.parse(unknown.text)], [404, { error }]);
+  assertEquals((await ask("/metrics", { method: "POST" })).status, 405);
   const probe = ["probe", new URL("/readyz", url).href];
   assertEquals((await openfinops(probe, { cwd: folder.path })).code, 3);
   server.answer = acceptRecords;

@@ -3,7 +3,7 @@ import { PIPELINE_METRICS } from "../src/pipeline/pipeline_metrics.ts";
 import { formatMetrics, METRICS_TYPE, prometheusName } from "../src/server/prometheus_text.ts";
 import { RequestMetrics } from "../src/server/request_metrics.ts";
 import type { RouteRequest } from "../src/server/route.ts";
-import { STATUS_ROUTES } from "../src/server/status_routes.ts";
+import { PROBE_ROUTES } from "../src/server/probe_routes.ts";
 import { parseSamples } from "../src/transfer/prometheus.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
@@ -31,7 +31,7 @@ async function metricsOf(requests: RequestMetrics): Promise<Response> {
   for (let i = 0; i < 2; i++) await costs.entries.add(costEntry()); // one key
   await hub.systemMetrics.add({ timestamp: -1 }).catch(() => {});
   await Promise.all([hub.flush(), costs.flush()]);
-  const [route] = STATUS_ROUTES.filter(({ path }) => path === "/metrics");
+  const [route] = PROBE_ROUTES.filter(({ path }) => path === "/metrics");
   const resources = { hub, costs, backend, config: {}, requests };
   return await route.handle({} as RouteRequest, resources);
 }

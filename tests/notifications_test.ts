@@ -218,7 +218,7 @@ Deno.test("openfinops imports, flushes and tests other channels beside a wrong o
   assertMatch(test.err, noted);
   const missing = await run("database import costs costs.ndjson", "none.json");
   assertEquals(missing.code, 0, missing.err);
-  assertMatch(missing.err, /none\.json cannot be read/);
+  assertMatch(missing.err, /none\.json is not a readable file/);
   assertEquals((await run("notify flush", "none.json")).code === 0, false);
 });
 

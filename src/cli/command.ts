@@ -3,7 +3,7 @@ import { hidePassword } from "../backends/connection_string.ts";
 import { DEFAULT_SQLITE, defaultConnectionString, type PersistenceConfig, resolveConfig } from "../config.ts";
 import { openBackend } from "../open_backend.ts";
 import { isGranted } from "../permissions.ts";
-import type { Arguments, Option } from "./arguments.ts";
+import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
 import { CA_OPTION, env, readSecretFile } from "./environment.ts";
 import { ask, type Format, FORMATS, note, print, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
 import { useMarkdown } from "./table.ts";
@@ -60,12 +60,6 @@ export const SOURCE_OPTIONS: readonly Option[] = [
   },
   CA_OPTION,
 ];
-
-/** Option of every command that writes CSV. */
-export const SPREADSHEET_OPTION: Option = {
-  name: "spreadsheet-safe",
-  summary: "CSV: put an apostrophe before what a spreadsheet takes for a formula",
-};
 
 /** Options of every command that prints data. */
 export const FORMAT_OPTIONS: readonly Option[] = [

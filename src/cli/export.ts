@@ -3,14 +3,8 @@ import { asFileError } from "../transfer/transfer_error.ts";
 import { exportMonths } from "../transfer/export_months.ts";
 import { writeBytes, writeWholeFile, writeWholeFolder } from "../transfer/file_writer.ts";
 import type { FocusOptions } from "../transfer/focus_cells.ts";
-import type { Arguments, Option } from "./arguments.ts";
-import {
-  type Command,
-  readSpreadsheetSafe,
-  SOURCE_OPTIONS,
-  SPREADSHEET_OPTION,
-  withBackend,
-} from "./command.ts";
+import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
+import { type Command, readSpreadsheetSafe, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatThings, note } from "./output.ts";
 import { withPartFile } from "./part_file.ts";
 import { ProgressLine } from "./progress.ts";

@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import type { Backend } from "../backends/backend.ts";
-import { ConfigError, describePath, messageOf } from "../errors.ts";
+import { describePath, messageOf } from "../errors.ts";
 import { evaluateCosts, type EvaluationOptions } from "../monitoring/cost_evaluation.ts";
 import { type Channel, parseChannels } from "../monitoring/notifications/channels.ts";
 import {
@@ -11,7 +11,7 @@ import {
 } from "../monitoring/notifications/outbox.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import { isGranted } from "../permissions.ts";
-import { env } from "./command.ts";
+import { env, readSecretFile } from "./environment.ts";
 import { formatThings, note } from "./output.ts";
 import { asCalled } from "./program_name.ts";
 
@@ -42,24 +42,15 @@ export function readChannels(wrong = new Map<string | undefined, unknown>()): Ch
     note(`Not notified, by ${isJson ? CHANNELS : describePath(given)}: ${messageOf(error)}`);
   };
   try {
-    return parseChannels(isJson ? given : readSecretFile(given), { env, file: readSecretFile }, onWrong);
+    const json = isJson ? given : readSecretFile(given, "the channels");
+    return parseChannels(
+      json,
+      { env, file: (path) => readSecretFile(path, "a secret of a channel") },
+      onWrong,
+    );
   } catch (error) {
     onWrong(error);
     return [];
-  }
-}
-
-function readSecretFile(path: string): string {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new ConfigError(
-      `Cannot use the channels: ${
-        describePath(path)
-      } cannot be read. Name a readable file in ${CHANNELS}, or in it.`,
-      { code: "FILE_NOT_FOUND" },
-    );
   }
 }
 

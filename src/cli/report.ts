@@ -4,6 +4,7 @@ import { type Report, writeHtml, writeMarkdown } from "../report/document.ts";
 import { type ReportQuery, REPORTS } from "../report/reports.ts";
 import { invalidValue, readName, UsageError } from "../query/option_values.ts";
 import { RANGE_OPTIONS, readPeriod, readRange } from "../query/selection.ts";
+import { withDefault } from "../query/view_options.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
@@ -27,11 +28,7 @@ export const report: Command = {
   missing: `Name a report: ${NAMES.join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,
-    ...RANGE_OPTIONS.map((option) =>
-      option.name === "since"
-        ? { ...option, summary: `${option.summary} (default ${DEFAULT_RANGE})` }
-        : option
-    ),
+    ...withDefault(RANGE_OPTIONS, DEFAULT_RANGE),
     { name: "output", value: "FILE", summary: "file that ends in .html or .md (required)" },
     {
       name: "group-by",

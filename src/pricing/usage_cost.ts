@@ -1,5 +1,5 @@
 import type { CostEntry } from "../records/cost_entry.ts";
-import { Decimal } from "../records/decimal.ts";
+import { Decimal, ONE } from "../records/decimal.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
 import { isTokenUnit, type Price, unitsPer, WHOLES } from "./price.ts";
 import type { PriceBook, UnitPrices } from "./price_book.ts";
@@ -8,7 +8,6 @@ import type { PriceBook, UnitPrices } from "./price_book.ts";
 export const PRICES_SOURCE = "prices";
 /** FOCUS ServiceCategory of language models. */
 const CATEGORY = "AI and Machine Learning";
-const ONE = 10n ** 18n;
 
 /** Part of a use that has a price of its own. */
 export interface UsedPart {
@@ -82,9 +81,8 @@ function partsOf(usage: UsageRecord, prices: UnitPrices): UsedPart[] {
 }
 
 function costOf(quantity: string, price: Price): string {
-  const { units, parts } = Decimal.from(quantity);
-  return Decimal.from(price.amount).timesFraction(units * ONE + parts, ONE * BigInt(unitsPer(price)))
-    .toString();
+  const { scaled } = Decimal.from(quantity);
+  return Decimal.from(price.amount).timesFraction(scaled, ONE * BigInt(unitsPer(price))).toString();
 }
 
 /** The cost entries of a priced use: one for each part, whose ids follow from the use. */

@@ -18,6 +18,12 @@ export interface Option {
   readonly isRepeatable?: boolean;
 }
 
+/** Option of commands and routes that write CSV. */
+export const SPREADSHEET_OPTION: Option = {
+  name: "spreadsheet-safe",
+  summary: "CSV: put an apostrophe before what a spreadsheet takes for a formula",
+};
+
 /** Values that are given for options. */
 export interface Arguments {
   /** The value of an option, or undefined. */

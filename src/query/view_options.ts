@@ -169,8 +169,8 @@ export function readDevices(given: Arguments): DevicesQuery {
   };
 }
 
-/** The options with the default of `since`. */
-function withDefault(options: readonly Option[], since: string): Option[] {
+/** Returns options with the default of `since` in its summary. */
+export function withDefault(options: readonly Option[], since: string): Option[] {
   return options.map((option) =>
     option.name === "since" ? { ...option, summary: `${option.summary} (default ${since})` } : option
   );

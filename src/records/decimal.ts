@@ -1,6 +1,7 @@
 /** The number of digits kept after the point. */
 const FRACTION_DIGITS = 18;
-const ONE = 10n ** BigInt(FRACTION_DIGITS);
+/** One, in units of 10⁻¹⁸. */
+export const ONE: bigint = 10n ** BigInt(FRACTION_DIGITS);
 /** Amounts have at most this many digits before the point, so that SQLite can hold them as an integer. */
 const INTEGER_DIGITS = 18;
 const LIMIT = 10n ** BigInt(INTEGER_DIGITS + FRACTION_DIGITS);
@@ -29,10 +30,10 @@ export class Decimal {
   static readonly ZERO: Decimal = new Decimal(0n);
 
   /** The value in units of 10⁻¹⁸. */
-  readonly #scaled: bigint;
+  readonly scaled: bigint;
 
   private constructor(scaled: bigint) {
-    this.#scaled = scaled;
+    this.scaled = scaled;
   }
 
   /**
@@ -74,7 +75,7 @@ export class Decimal {
    * @returns The exact sum.
    */
   plus(other: Decimal): Decimal {
-    return new Decimal(this.#scaled + other.#scaled);
+    return new Decimal(this.scaled + other.scaled);
   }
 
   /**
@@ -84,7 +85,7 @@ export class Decimal {
    * @returns The exact difference.
    */
   minus(other: Decimal): Decimal {
-    return new Decimal(this.#scaled - other.#scaled);
+    return new Decimal(this.scaled - other.scaled);
   }
 
   /**
@@ -94,7 +95,7 @@ export class Decimal {
    * @returns Below zero if this one is less, zero if both are equal, above zero if it is greater.
    */
   compare(other: Decimal): number {
-    return this.#scaled < other.#scaled ? -1 : this.#scaled > other.#scaled ? 1 : 0;
+    return this.scaled < other.scaled ? -1 : this.scaled > other.scaled ? 1 : 0;
   }
 
   /**
@@ -106,22 +107,12 @@ export class Decimal {
    * @throws {RangeError} If the denominator is zero.
    */
   timesFraction(numerator: bigint, denominator: bigint): Decimal {
-    return new Decimal(divideHalfEven(this.#scaled * numerator, denominator));
-  }
-
-  /** The whole units, cut towards zero. */
-  get units(): bigint {
-    return this.#scaled / ONE;
-  }
-
-  /** The rest beyond the whole units, in units of 10⁻¹⁸, with the sign of the value. */
-  get parts(): bigint {
-    return this.#scaled % ONE;
+    return new Decimal(divideHalfEven(this.scaled * numerator, denominator));
   }
 
   /** True if the value can be stored: fewer than 10¹⁸ whole units. */
   get isStorable(): boolean {
-    return this.#scaled < LIMIT && this.#scaled > -LIMIT;
+    return this.scaled < LIMIT && this.scaled > -LIMIT;
   }
 
   /**
@@ -130,8 +121,8 @@ export class Decimal {
    * @returns The exact value as a decimal string.
    */
   toString(): string {
-    const negative = this.#scaled < 0n;
-    const digits = (negative ? -this.#scaled : this.#scaled).toString()
+    const negative = this.scaled < 0n;
+    const digits = (negative ? -this.scaled : this.scaled).toString()
       .padStart(FRACTION_DIGITS + 1, "0");
     const integer = digits.slice(0, -FRACTION_DIGITS);
     const fraction = digits.slice(-FRACTION_DIGITS).replace(/0+$/, "");

@@ -16,11 +16,11 @@ import { withIsoTimes } from "../query/iso_times.ts";
 import { type ListedDelivery, readDeliveries, undoDelivery } from "../transfer/deliveries.ts";
 import type { RecordedPart } from "../transfer/recorded_delivery.ts";
 import { isoTime } from "../transfer/values.ts";
-import { readJson } from "./bodies.ts";
+import { readJson } from "./body.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
-import { refuseTenants } from "./reading.ts";
 import { jsonBody, type Route, type ServerResources } from "./route.ts";
+import { refuseTenants } from "./tenants.ts";
 
 /** Description of a route, from which its `Route` is made. */
 interface Operation extends Pick<Route, "method" | "path" | "summary"> {

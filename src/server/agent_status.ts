@@ -5,6 +5,7 @@
  */
 import { resolveConfig } from "../config.ts";
 import type { StoreStats } from "../store.ts";
+import { methodRefusal, problem, RequestError } from "./problems.ts";
 import { metricsResponse } from "./prometheus_text.ts";
 import { pausedReasons, readinessResponse } from "./probe_routes.ts";
 import { type Listening, serve, type ServeOptions } from "./serve.ts";
@@ -25,13 +26,10 @@ function answer({ method, url }: Request, stores: readonly StoreStats[]): Respon
   const isStarting = stores.length === 0;
   const reasons = isStarting ? ["starting"] : pausedReasons(stores, resolveConfig().maxSpoolBytes);
   const path = AGENT_PATHS.find((path) => path === pathname);
-  if (path === undefined) return Response.json({ error: { code: "NOT_FOUND" } }, { status: 404 });
-  if (method !== "GET" && method !== "HEAD") {
-    return Response.json({ error: { code: "METHOD_NOT_ALLOWED" } }, {
-      status: 405,
-      headers: { allow: "GET" },
-    });
+  if (path === undefined) {
+    return problem(new RequestError(`Unknown path. Use ${AGENT_PATHS.join(", ")}.`, { code: "NOT_FOUND" }));
   }
+  if (method !== "GET" && method !== "HEAD") return problem(methodRefusal("GET"));
   if (path === "/healthz") return Response.json({ status: "ok" });
   if (path === "/readyz") return readinessResponse(reasons);
   return metricsResponse(stores, { isReady: reasons.length === 0 });

@@ -4,7 +4,7 @@
  * @module
  */
 import { parseAccept } from "hono/utils/accept";
-import type { Arguments, Option } from "../query/arguments.ts";
+import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 import { yieldToEventLoop } from "../records/slices.ts";
 
@@ -24,10 +24,7 @@ const CHUNK_LENGTH = 65_536;
 /** Options of a route that answers in several formats. */
 export const ANSWER_OPTIONS: readonly Option[] = [
   { name: "format", value: "F", summary: `${FORMATS.join(", ")} (default: by Accept, else json)` },
-  {
-    name: "spreadsheet-safe",
-    summary: "CSV: put an apostrophe before what a spreadsheet takes for a formula",
-  },
+  SPREADSHEET_OPTION,
 ];
 
 /** Reads the format: the parameter, else what the client accepts. */
@@ -39,7 +36,7 @@ export function readAnswerFormat(
   const format = text === undefined
     ? acceptedFormat(headers.get("accept"))
     : readName("format", text, FORMATS);
-  const isSpreadsheetSafe = given.has("spreadsheet-safe");
+  const isSpreadsheetSafe = given.has(SPREADSHEET_OPTION.name);
   if (isSpreadsheetSafe && format !== "csv") {
     throw new UsageError("--spreadsheet-safe is for CSV. Add format=csv.", { code: "CONFLICTING_OPTIONS" });
   }

@@ -7,7 +7,7 @@ import { Hono } from "hono";
 import type { Access } from "./access.ts";
 import { type BodyAccount, readBody, streamBody } from "./body.ts";
 import { Capacity, DEFAULT_LIMITS, type Limits, RateLimiter } from "./limits.ts";
-import { codeOf, isWhole, problem, RequestError } from "./problems.ts";
+import { codeOf, isWhole, methodRefusal, problem, RequestError } from "./problems.ts";
 import { type AnsweredRequest, RequestMetrics } from "./request_metrics.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 import { ROUTES } from "./routes.ts";
@@ -120,7 +120,9 @@ function createRouter(
   }
   for (const path of new Set(routes.map(({ path }) => path))) {
     const methods = routes.filter((route) => route.path === path).map(({ method }) => method).join(", ");
-    hono.all(path, () => refuseMethod(methods));
+    hono.all(path, () => {
+      throw methodRefusal(methods);
+    });
   }
   hono.notFound(() => {
     throw new RequestError("Unknown path. GET /openapi.json lists all paths.", { code: "NOT_FOUND" });
@@ -168,13 +170,6 @@ const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["cache-control", "no-store"],
   ["x-content-type-options", "nosniff"],
 ];
-
-function refuseMethod(methods: string): never {
-  throw new RequestError(`This path does not support the method. Use ${methods}.`, {
-    code: "METHOD_NOT_ALLOWED",
-    headers: { allow: methods },
-  });
-}
 
 /** Creates the request that a route gets. Its body is read once, even if the route calls `body()` again. */
 function asRouteRequest(

@@ -31,10 +31,11 @@ import type { RecordQuery } from "../records/query.ts";
 import { FOCUS_KINDS } from "../transfer/focus_documents.ts";
 import { UNMAPPED_POINTS } from "../transfer/unmapped_points.ts";
 import { answer, begun, jsonRows, streamTexts } from "./answers.ts";
-import { readJson } from "./bodies.ts";
+import { readJson } from "./body.ts";
 import { readParameters } from "./parameters.ts";
-import { committed, ofTenant, refuseTenants } from "./reading.ts";
+import { committed } from "./reading.ts";
 import { jsonBody, type Route, type RouteRequest } from "./route.ts";
+import { ofTenant, refuseTenants } from "./tenants.ts";
 
 /** Kinds of documents that may be read. Others, such as tokens, are the server's own. */
 const READABLE: readonly string[] = [

@@ -1,5 +1,6 @@
 import { decompress } from "../transfer/decompress.ts";
 import { RequestError } from "./problems.ts";
+import type { RouteRequest } from "./route.ts";
 import { withinLimit } from "./time_limit.ts";
 
 /** Limits of a body. */
@@ -144,9 +145,30 @@ function endedEarly(error: unknown): never {
   throw new RequestError("The body ended early. Send it again.", { code: "INVALID_BODY" });
 }
 
-function tooLarge(limit: number, how: "sent" | "decompressed"): RequestError {
+/** Creates the error of a body that passes its limit. */
+export function tooLarge(limit: number, how: "sent" | "decompressed"): RequestError {
   return new RequestError(
     `The body has more than ${limit} bytes as ${how}. Send it in smaller parts.`,
     { code: "BODY_TOO_LARGE" },
   );
+}
+
+/**
+ * Reads a JSON object. An empty body reads as an empty object.
+ *
+ * @throws {RequestError} If the body is not a JSON object.
+ */
+export async function readJson({ body }: RouteRequest): Promise<object> {
+  const text = new TextDecoder().decode(await body());
+  const parsed = text.trim() === "" ? {} : parseJson(text);
+  if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return parsed;
+  throw new RequestError("The body must be a JSON object.", { code: "INVALID_BODY" });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -20,9 +20,9 @@ import { API_DATASETS } from "./datasets.ts";
 import { Capacity } from "./limits.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
-import { refuseTenants } from "./reading.ts";
 import { jsonBody, type Route } from "./route.ts";
 import { receiveFile, type Upload } from "./uploads.ts";
+import { refuseTenants } from "./tenants.ts";
 
 /** The most bytes of a file. */
 const MAX_FILE_BYTES = 2 * 2 ** 30;

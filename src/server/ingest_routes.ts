@@ -16,9 +16,8 @@ import { refuseDelivered } from "./delivered_costs.ts";
 import { readParameters } from "./parameters.ts";
 import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./posted_records.ts";
 import { cannotStore, RequestError } from "./problems.ts";
-import { tenantMap } from "./reading.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
-import { idOfTenant } from "./tenant_maps.ts";
+import { tenantMap, withTenant } from "./tenants.ts";
 import { withTimeout } from "./time_limit.ts";
 
 /** Refusals that an answer lists by default, and at most: as many records as an agent sends in one request. */
@@ -156,10 +155,10 @@ async function store(
 }
 
 /** Completes records, and refuses those that cannot be completed. */
-function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknown) => void): void {
+function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknown) => unknown): void {
   for (const [index, input] of inputs.entries()) {
     try {
-      complete(input);
+      inputs[index] = complete(input);
     } catch (error) {
       if (!(error instanceof ValidationError)) throw error;
       faults.set(index, error);
@@ -174,20 +173,15 @@ function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknow
  *
  * @throws {RequestError} If records of the dataset name no tenant.
  */
-function completer(dataset: Dataset<unknown>, tenant: string | undefined): (input: unknown) => void {
-  const map = tenantMap(dataset, tenant);
-  const key = dataset.key.find((field) => field !== "timestamp");
+function completer(dataset: Dataset<unknown>, tenant: string | undefined): (input: unknown) => unknown {
+  tenantMap(dataset, tenant);
   const isCosts = dataset.name === "cost_entries";
   return (input) => {
-    if (typeof input !== "object" || input === null || Array.isArray(input)) return;
-    const record = input as Record<string, unknown>;
-    if (map !== undefined) {
-      const given = record[map] ?? {};
-      if (typeof given === "object" && !Array.isArray(given)) record[map] = { ...given, tenant };
-      const id = key === undefined ? undefined : record[key];
-      if (typeof id === "string") record[key!] = idOfTenant(tenant!, id);
-    }
+    if (typeof input !== "object" || input === null || Array.isArray(input)) return input;
+    const given = input as Record<string, unknown>;
+    const record = tenant === undefined ? given : withTenant(dataset, given, tenant);
     if (isCosts) assertUndelivered(dataset, record);
+    return record;
   };
 }
 

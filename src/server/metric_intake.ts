@@ -12,7 +12,7 @@ import { UnmappedCounter } from "../transfer/unmapped_points.ts";
 import { PointKeeper } from "./point_keeper.ts";
 import { cannotStore, RequestError } from "./problems.ts";
 import type { MetricFamily } from "./prometheus_text.ts";
-import { idOfTenant, TENANT_MAPS } from "./tenant_maps.ts";
+import { mapOf, withTenant } from "./tenants.ts";
 import { withTimeout } from "./time_limit.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
@@ -194,9 +194,10 @@ export class MetricIntake {
   /** Appends records at successive positions. */
   async #append(run: readonly MappedRecord[], { id, signal, tenant }: IntakeRequest): Promise<Taken> {
     const [{ dataset, position }] = run;
-    const map = TENANT_MAPS.find((name) => DATASETS[dataset].positions.has(name));
-    if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);
-    const records = run.map(({ record }) => withTenant(record, map, tenant));
+    if (tenant !== undefined && mapOf(DATASETS[dataset]) === undefined) return refuseAll(run, tenant);
+    const records = run.map(({ record }) =>
+      tenant === undefined ? record : withTenant(DATASETS[dataset], record, tenant)
+    );
     const { refused } = await withTimeout(
       MAX_WAIT_MS,
       (timeout) =>
@@ -267,16 +268,4 @@ function refuseAll(run: readonly MappedRecord[], tenant: string): Taken {
       expected: "absent, as they have no labels: send them with a token without a tenant",
     }),
   };
-}
-
-/** A record with the tenant in its map and in the id, if it has one. */
-function withTenant(
-  record: MappedRecord["record"],
-  map: string | undefined,
-  tenant: string | undefined,
-): MappedRecord["record"] {
-  if (tenant === undefined || map === undefined) return record;
-  const { usageId } = record;
-  const id = typeof usageId === "string" ? { usageId: idOfTenant(tenant, usageId) } : {};
-  return { ...record, ...id, [map]: { ...record[map] as object, tenant } };
 }

@@ -2,7 +2,9 @@ import { resolveConfig } from "../config.ts";
 import { errorCodeOf } from "../errors.ts";
 import { LEASE } from "../monitoring/document_kinds.ts";
 import type { StoreStats } from "../store.ts";
+import { metricsResponse } from "./prometheus_text.ts";
 import type { Route, ServerResources } from "./route.ts";
+import { refuseTenants } from "./tenants.ts";
 import { withinLimit } from "./time_limit.ts";
 
 /** Lifetime of a cached answer of `/readyz`, in milliseconds. It bounds the load on the database, as no token is needed. */
@@ -16,7 +18,7 @@ const FULL_SPOOL = 0.95;
 /** The last answers of `/readyz`. */
 const answers = new WeakMap<ServerResources, { at: number; reasons: Promise<string[]> }>();
 
-/** Probes for supervisors and load balancers. They need no token, and return no secret. */
+/** Probes for supervisors and load balancers, which need no token and return no secret; and metrics. */
 export const PROBE_ROUTES: readonly Route[] = [
   {
     method: "GET",
@@ -32,6 +34,20 @@ export const PROBE_ROUTES: readonly Route[] = [
     summary: "Reports if records can be stored, or the reasons why not",
     handle: async (_request, resources) => readinessResponse(await reasonsOf(resources)),
   },
+  {
+    method: "GET",
+    path: "/metrics",
+    scope: "read",
+    summary: "Metrics of the server in the text format of Prometheus",
+    async handle(asked, resources) {
+      refuseTenants(asked);
+      const { hub, costs, requests, intake } = resources;
+      const isReady = (await reasonsOf(resources)).length === 0;
+      // All counters are read at once, so that they add up.
+      const others = [...requests?.families() ?? [], ...intake?.families() ?? []];
+      return metricsResponse([hub.stats(), costs.stats()], { isReady, others });
+    },
+  },
 ];
 
 /** Answers a readiness probe, by the reasons for which records cannot be stored. */
@@ -42,7 +58,7 @@ export function readinessResponse(reasons: readonly string[]): Response {
 }
 
 /** Returns the reasons why records cannot be stored, at most two seconds old. */
-export async function reasonsOf(resources: ServerResources): Promise<readonly string[]> {
+async function reasonsOf(resources: ServerResources): Promise<readonly string[]> {
   let answer = answers.get(resources);
   if (answer === undefined || performance.now() - answer.at >= READY_MS) {
     answers.set(resources, answer = { at: performance.now(), reasons: findReasons(resources) });

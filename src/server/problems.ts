@@ -70,6 +70,14 @@ export class RequestError extends Error {
   }
 }
 
+/** Creates the error of a method that a path does not have. */
+export function methodRefusal(methods: string): RequestError {
+  return new RequestError(`This path does not support the method. Use ${methods}.`, {
+    code: "METHOD_NOT_ALLOWED",
+    headers: { allow: methods },
+  });
+}
+
 /** Creates the error of records that the server cannot store now. */
 export function cannotStore(): RequestError {
   return new RequestError(

@@ -29,8 +29,9 @@ import {
 import { decodeCursor, encodeCursor } from "./cursor.ts";
 import { API_DATASETS } from "./datasets.ts";
 import { readParameters } from "./parameters.ts";
-import { committed, ofTenant, tenantConditions } from "./reading.ts";
+import { committed } from "./reading.ts";
 import { jsonBody, type Route, type RouteRequest } from "./route.ts";
+import { ofTenant, tenantConditions } from "./tenants.ts";
 
 /** The most records of a page of JSON. */
 const MAX_PAGE = 10_000;

@@ -9,7 +9,6 @@ import { PROBE_ROUTES } from "./probe_routes.ts";
 import { PROMETHEUS_ROUTES } from "./prometheus_routes.ts";
 import { QUERY_ROUTES } from "./query_routes.ts";
 import type { Route } from "./route.ts";
-import { STATUS_ROUTES } from "./status_routes.ts";
 import { VIEW_ROUTES } from "./views_routes.ts";
 import { WEB_ROUTES } from "./web_routes.ts";
 
@@ -17,7 +16,6 @@ const DESCRIBED: readonly Route[] = [
   ...PROBE_ROUTES,
   ...OTLP_ROUTES,
   ...PROMETHEUS_ROUTES,
-  ...STATUS_ROUTES,
   ...WEB_ROUTES,
   ...INGEST_ROUTES,
   ...QUERY_ROUTES.map((route) => route.path.endsWith("/aggregate") ? cached(route) : route),

@@ -31,8 +31,9 @@ import { dataHealthView } from "../views/data_health.ts";
 import { devicesView } from "../views/devices.ts";
 import { modelsView } from "../views/models.ts";
 import { readParameters } from "./parameters.ts";
-import { committed, readUntil, refuseTenants } from "./reading.ts";
+import { committed, readUntil } from "./reading.ts";
 import { jsonBody, type Route, type ServerResources } from "./route.ts";
+import { refuseTenants } from "./tenants.ts";
 
 /** Description of a view. */
 interface View<Query> {

@@ -6,7 +6,7 @@
 import { describe, ValidationError } from "../errors.ts";
 import { suggest } from "../nearest.ts";
 import { columnOf, type Dataset } from "../records/dataset.ts";
-import type { Decimal } from "../records/decimal.ts";
+import { type Decimal, ONE } from "../records/decimal.ts";
 import type { Readers } from "./cell_readers.ts";
 import type { Preset } from "./presets/preset.ts";
 import { type Cell, hasValue, type Locate, type Row } from "./locate.ts";
@@ -88,10 +88,9 @@ export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: strin
   } catch (error) {
     throw asInvalidField(dataset, error, { field: plan.field, value: factor });
   }
-  const one = 10n ** 18n;
   const scale = (value: unknown) => {
     if (!hasValue(value)) return value;
-    const product = toDecimal(value).timesFraction(by.units * one + by.parts, one).toString();
+    const product = toDecimal(value).timesFraction(by.scaled, ONE).toString();
     // A number that is too small stays one, so that it is told from 0.
     if (product === "0" && type === "decimal") return Number((Number(value) * Number(factor)).toPrecision(3));
     return type === "decimal" ? product : Number(product);

@@ -311,13 +311,10 @@ async function readCosts(
     groupBy: [{ field: "resourceId" }, { field: "currency" }],
     measures: [{ function: "sum", field: "amount" }],
   });
-  return rows.map(({ group: [resourceId, currency], values: [sum] }) => {
-    const { units, parts } = Decimal.from(sum as string);
-    return { resourceId: resourceId!, currency: currency!, amount: units * UNIT + parts };
-  });
+  return rows.map(({ group: [resourceId, currency], values: [sum] }) => (
+    { resourceId: resourceId!, currency: currency!, amount: Decimal.from(sum as string).scaled }
+  ));
 }
-
-const UNIT = 10n ** 18n;
 
 /** Tokens by model, or by the tag of the same name. */
 async function readTokens(

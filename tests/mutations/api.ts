@@ -46,14 +46,14 @@ export const API: readonly Mutation[] = [
   },
   {
     name: "tenant-of-reads",
-    file: "src/server/reading.ts",
+    file: "src/server/tenants.ts",
     before: "return conditions.length === 0 ? query :",
     after: "return conditions.length >= 0 ? query :",
     tests: ["query_routes_test.ts: token of a tenant"],
   },
   {
     name: "tenant-of-views",
-    file: "src/server/reading.ts",
+    file: "src/server/tenants.ts",
     before: "if (tenant !== undefined) throw refuseTenant(",
     after: "if (tenant === null) throw refuseTenant(",
     tests: ["query_routes_test.ts: token of a tenant"],

@@ -33,7 +33,8 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "intake-tenant",
     file: "src/server/metric_intake.ts",
-    before: "if (tenant !== undefined && map === undefined) return refuseAll(run, tenant);",
+    before:
+      "if (tenant !== undefined && mapOf(DATASETS[dataset]) === undefined) return refuseAll(run, tenant);",
     after: "",
     tests: ["metric_intake_test.ts: tenant of a token"],
   },
@@ -46,9 +47,9 @@ export const INTAKE: readonly Mutation[] = [
   },
   {
     name: "intake-tenant-id",
-    file: "src/server/metric_intake.ts",
-    before: "{ usageId: idOfTenant(tenant, usageId) }",
-    after: "{ usageId }",
+    file: "src/server/tenants.ts",
+    before: "copy[key!] = idOfTenant(tenant, id);",
+    after: "copy[key!] = id;",
     tests: ["metric_intake_test.ts: Tenants share no counters"],
   },
   {

@@ -5,7 +5,7 @@
  */
 import { snappyUncompress } from "hyparquet/src/snappy.js";
 import type { Sample } from "../../transfer/prometheus.ts";
-import type { BodyAccount } from "../body.ts";
+import { type BodyAccount, tooLarge } from "../body.ts";
 import {
   BodyError,
   BYTES,
@@ -48,12 +48,7 @@ export function decompressSnappy(
     length += (byte & 127) * factor;
     if (byte < 128) break;
   }
-  if (length > maxBytes) {
-    throw new BodyError(
-      `The body has more than ${maxBytes} bytes as decompressed. Send it in smaller parts.`,
-      "BODY_TOO_LARGE",
-    );
-  }
+  if (length > maxBytes) throw tooLarge(maxBytes, "decompressed");
   // Three bytes decompress to 64 at most: a larger declared size is false, and would only take memory.
   if (length > 22 * bytes.length) throw notSnappy();
   account?.take(length);
