@@ -6,7 +6,7 @@
 import type { CostEntryInput, DeviceMetricsInput, SystemMetricsInput, UsageRecordInput } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import type { Column, Dataset, DatasetName } from "../src/records/dataset.ts";
-import { Decimal } from "../src/records/decimal.ts";
+import { splitAmount } from "../src/records/decimal.ts";
 import { deviceMetrics } from "../src/records/device_metrics.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { usageRecords } from "../src/records/usage_record.ts";
@@ -162,9 +162,7 @@ export function csvLine(columns: readonly Column[], record: Record<string, unkno
     if (value === undefined) return type === "decimal" ? ["", ""] : "";
     if (type === "boolean") return value ? 1 : 0;
     if (type === "map") return `"${JSON.stringify(value).replaceAll('"', '""')}"`;
-    if (type !== "decimal") return value;
-    const { units, parts } = Decimal.from(value as string);
-    return [units, parts];
+    return type === "decimal" ? splitAmount(value as string) : value;
   });
   return `${values.join(",")}\n`;
 }

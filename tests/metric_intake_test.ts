@@ -418,9 +418,20 @@ Deno.test("Growth of counters is stored after a failure that fills the room for 
   );
   const large = written([network("a", 21e6, later), ...temperatures]);
   const small = written([network("b", 31e6, later)]);
-  hub.systemMetrics.append = () =>
-    Promise.reject(new BackendError("no", { code: "LOCKED", operation: "write", kind: "transient" }));
-  for (const body of [large, small, small, large]) assertEquals(await send(body), 503);
+  const failure = new BackendError("no", { code: "LOCKED", operation: "write", kind: "transient" });
+  const [started, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<never>()];
+  hub.systemMetrics.append = () => {
+    hub.systemMetrics.append = () => Promise.resolve({ accepted: 1, refused: [] });
+    started.resolve();
+    return gate.promise;
+  };
+  const first = send(large);
+  await started.promise;
+  assertEquals(await send(small), 503); // while the records of the large one are written
+  hub.systemMetrics.append = () => Promise.reject(failure);
+  gate.reject(failure);
+  assertEquals(await first, 503);
+  for (const body of [small, small, large]) assertEquals(await send(body), 503);
   hub.systemMetrics.append = append;
   // The client of the large request may never send it again: the server stores it when it needs the room.
   assertEquals(await send(small), 204);
