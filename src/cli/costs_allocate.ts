@@ -1,7 +1,8 @@
 import { percentOf } from "../records/decimal.ts";
 import { allocateCosts, type AllocatedCost } from "../views/allocation.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
-import { formatCount, formatTable, note, print, printFound, showMoney, showPercent } from "./output.ts";
+import { formatCount, formatTable, note, print, printFound, showMoney } from "./output.ts";
+import { showPercent } from "../query/aggregate_columns.ts";
 import { ALLOCATION_OPTIONS, readAllocation } from "../query/view_options.ts";
 
 const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"];

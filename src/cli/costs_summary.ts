@@ -11,7 +11,7 @@ import {
 import { COST_MEASURES } from "../aggregation/aggregate_query.ts";
 import type { CostAggregate } from "../aggregation/aggregate.ts";
 import { bucketLabel } from "../records/periods.ts";
-import { OTHER, showGroup } from "../query/aggregate_columns.ts";
+import { OTHER, showChange, showGroup, showPercent } from "../query/aggregate_columns.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import {
   bold,
@@ -22,9 +22,7 @@ import {
   note,
   print,
   printFound,
-  showChange,
   showMoney,
-  showPercent,
 } from "./output.ts";
 import { readSummary, SUMMARY_OPTIONS } from "../query/view_options.ts";
 import { asCalled } from "./program_name.ts";

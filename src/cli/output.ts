@@ -12,7 +12,6 @@ import { formatLog, type LogFields, type LogFormat, type LogLevel } from "./log.
 import { cut, escapeControls, formatTable } from "./table.ts";
 
 export { isoTime };
-export { showChange, showPercent } from "../query/aggregate_columns.ts";
 export { bold, formatTable, sparkline, terminalColumns } from "./table.ts";
 export { toCells, toJsonRecord } from "../transfer/values.ts";
 
