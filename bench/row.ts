@@ -85,7 +85,7 @@ export async function measureRow(row: Row, places: Places, records = row.records
       await theirs(Math.ceil(records * WARM_UP));
     }
     for (let pair = 0; pair < (row.pairs ?? PAIRS); pair++) {
-      // Who comes first changes, so that neither always finds what the other has left.
+      // The order alternates, so that neither always finds the caches of the other.
       if (pair % 2 === 0) found.ours.push(await ours(records));
       found.theirs.push(await theirs(records));
       if (pair % 2 === 1) found.ours.push(await ours(records));

@@ -7,11 +7,11 @@ import type {
   UsageRecordInput,
 } from "../mod.ts";
 
-/** When the first record was observed. */
+/** Time of the first record. */
 export const START = Date.UTC(2026, 0, 1);
-/** So many nodes are observed, this often. */
+/** Number of nodes. */
 export const NODES = 64;
-/** See {@linkcode NODES}. */
+/** Interval of the records of a node, in milliseconds. */
 export const STEP_MS = 15_000;
 const HOUR_MS = 3_600_000;
 

@@ -23,7 +23,7 @@ const TABLES: readonly (readonly [reporter: string, rows: readonly FailureRow[]]
   ["server of `--send`", REMOTE_FAILURES],
 ];
 
-/** What a code means, and what to do beside what the failure rows say. */
+/** Meaning of a code, and a remedy beside those of the failure rows. */
 type Entry = readonly [meaning: string, remedy?: string];
 
 const INIT = "Check that it is the right database. Run `openfinops database init` to create the tables.";

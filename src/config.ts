@@ -96,9 +96,9 @@ export interface PersistenceConfig {
    */
   maxSpoolBytes?: number;
   /**
-   * When the spool is made safe against a crash of the machine: with each `batch` of records, before they are
-   * acknowledged; at an `interval` of a second; or `none`, whenever the system does. A crash of the process alone
-   * loses nothing with any of them.
+   * Time of the sync that makes the spool survive a crash of the machine: with each `batch` of records, before they are
+   * acknowledged; at an `interval` of a second; or `none`, left to the system. A crash of the process alone never loses
+   * a record.
    *
    * @default {"batch"}
    */

@@ -203,6 +203,12 @@ Deno.test("src folders import only folders above them in docs/ARCHITECTURE.md", 
   }
 });
 
+Deno.test("docs/ARCHITECTURE.md says what each package in deno.json is for", () => {
+  const text = Deno.readTextFileSync(`${ROOT}/docs/ARCHITECTURE.md`);
+  const { imports } = JSON.parse(Deno.readTextFileSync(`${ROOT}/deno.json`));
+  assertEquals(Object.keys(imports).filter((name) => !text.includes(`\`${name}\``)), []);
+});
+
 Deno.test("no module of src/ imports itself through others, not even a type", () => {
   const imports = importsOf(new URL("../src/", import.meta.url));
   const seen = new Set<string>();

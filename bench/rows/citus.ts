@@ -78,7 +78,7 @@ const streamed: Row = {
   },
 };
 
-/** What a cluster costs where one server would do. */
+/** Overhead of a cluster where one server is enough. */
 export const citusRows: Family = {
   name: "citus",
   rows: [

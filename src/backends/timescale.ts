@@ -127,7 +127,7 @@ export class TimescaleBackend extends PostgresBackend {
         return isFresh === "true" ? await session.query(sql) : undefined;
       }, { settings, signal });
     } catch (error) {
-      // Who may not read roll-ups, or whose release keeps its lists elsewhere, is answered from the records.
+      // The user may not read roll-ups, or the release keeps its lists elsewhere: the records are read.
       if (error instanceof BackendError && /^42/.test(error.sqlState ?? "")) return undefined;
       if (isOutOfMemory(error)) return undefined; // records are read in slices of their chunks
       throw error;

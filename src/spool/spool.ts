@@ -228,7 +228,7 @@ export class Spool<T> implements Queue<T> {
   }
 
   dropOldest(): number {
-    // What only waits for the disk to keep up gains nothing by that.
+    // Dropping does not help where records only wait for a sync.
     const isInTime = this.#intake.hasRoom || this.#work.isIntakeDown;
     return isInTime && this.#batches.recovered.length === 0 ? this.#backlog.dropOldest() : 0;
   }

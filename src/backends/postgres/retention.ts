@@ -73,7 +73,7 @@ export class Retention {
       if (round === 0) until = now + Math.min(PATIENCE_MS, (end - now) / 4); // leaves time for the other datasets
     }
     for (const { name } of held) onHeld(name);
-    // What is deleted stays deleted: the next cleanup prunes what remains of the ledger.
+    // A failure undoes no deletion: the next cleanup prunes the rest of the ledger.
     await this.#pruneLedger(end).catch(() => {});
     return deleted;
   }

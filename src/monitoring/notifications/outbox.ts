@@ -103,7 +103,7 @@ export async function fillOutbox(
   }
 }
 
-/** Of the thresholds of each budget and period the highest, and all other occurrences. */
+/** Returns the highest threshold of each budget and period, and all other occurrences. */
 function highestOf(occurrences: readonly Occurrence[]): Set<Occurrence> {
   const periods = Map.groupBy(
     occurrences,

@@ -36,7 +36,7 @@ export function toSamples(
   return found;
 }
 
-/** What was found so far, and the labels that there may still be. */
+/** Samples and counts so far, and the number of labels that may follow. */
 interface Found extends Omit<OtlpSamples, "invalid"> {
   invalid: number;
   readonly labels: LabelLimit;

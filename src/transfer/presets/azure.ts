@@ -2,7 +2,7 @@ import { type Preset, table } from "./preset.ts";
 
 /** Cost in the billing currency, by all names that the exports have had for it. */
 const COST = "CostInBillingCurrency,Cost,PreTaxCost,ExtendedCost";
-/** How a commitment is charged: its purchase, or in an amortized export its use. */
+/** Columns that tell the charge of a commitment: its purchase, or in an amortized export its use. */
 const COMMITMENT = ["PricingModel", "ChargeType"];
 
 /**

@@ -5,7 +5,7 @@ import type { Rule } from "../sources.ts";
 export interface Preset {
   /** Name of the format. */
   readonly name: string;
-  /** What it is, for people. */
+  /** Title, for people. */
   readonly title: string;
   /**
    * Dataset of its records.
@@ -13,7 +13,7 @@ export interface Preset {
    * @default {"cost_entries"}
    */
   readonly dataset?: DatasetName;
-  /** Where its vendor describes the columns. */
+  /** Addresses at which its vendor describes the columns. */
   readonly documentation: readonly string[];
   /** Columns that a file of this format has, and no other: all of one of the groups. Without one, it is not detected. */
   readonly signs: readonly (readonly string[])[];
