@@ -1,6 +1,5 @@
 import { decompress } from "../transfer/decompress.ts";
 import { RequestError } from "./problems.ts";
-import type { RouteRequest } from "./route.ts";
 import { withinLimit } from "./time_limit.ts";
 
 /** Limits of a body. */
@@ -158,7 +157,7 @@ export function tooLarge(limit: number, how: "sent" | "decompressed"): RequestEr
  *
  * @throws {RequestError} If the body is not a JSON object.
  */
-export async function readJson({ body }: RouteRequest): Promise<object> {
+export async function readJson({ body }: { body(): Promise<Uint8Array> }): Promise<object> {
   const text = new TextDecoder().decode(await body());
   const parsed = text.trim() === "" ? {} : parseJson(text);
   if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return parsed;

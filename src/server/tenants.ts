@@ -7,7 +7,6 @@ import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type { Condition } from "../records/where.ts";
 import { RequestError } from "./problems.ts";
-import type { RouteRequest } from "./route.ts";
 
 /** The key of labels and tags that names the tenant. */
 const TENANT = "tenant";
@@ -81,7 +80,7 @@ export function ofTenant(
  *
  * @throws {RequestError} If the token has a tenant.
  */
-export function refuseTenants({ tenant }: Pick<RouteRequest, "tenant">): void {
+export function refuseTenants({ tenant }: { readonly tenant?: string }): void {
   if (tenant !== undefined) throw refuseTenant("This answer is about all tenants.");
 }
 
