@@ -3,7 +3,7 @@ import "../cli.ts"; // brings all it needs into the cache, so that its runs belo
 import { progressText } from "../src/cli/progress.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
-import { RUN } from "./command.ts";
+import { openfinops, RUN } from "./command.ts";
 
 const AT = ["--connection-string", "sqlite:///a.db"];
 
@@ -628,4 +628,23 @@ Deno.test("progressText() shows records, rate and time left", () => {
     "50,000 records, 25,000 a second, 25 %, 6 s left",
   );
   assertEquals(progressText({ records: 10, elapsedMs: 1_000 }), "10 records, 10 a second");
+});
+
+Deno.test("Commands name a file that they cannot read, whatever it is for", async () => {
+  using folder = new TemporaryFolder();
+  await Deno.mkdir(folder.file("folder"));
+  await Deno.writeTextFile(folder.file("bad.json"), '{"a":');
+  const commands = {
+    "prices set --file": ["folder", "bad.json"],
+    "serve --metric-map": ["folder", "none"],
+  };
+  await Promise.all(
+    Object.entries(commands).flatMap(([command, files]) =>
+      files.map(async (file) => {
+        const { code, out, err } = await openfinops([...command.split(" "), file], { cwd: folder.path });
+        assertMatch(err, new RegExp(`^error: [^\n]*${file}[^\n]*\\. \\[[A-Z_]+\\]\n(Try: [^\n]*\n)?$`));
+        assertEquals([code === 1 || code === 2, out], [true, ""], err);
+      })
+    ),
+  );
 });

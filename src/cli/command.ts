@@ -4,12 +4,12 @@ import { DEFAULT_SQLITE, defaultConnectionString, type PersistenceConfig, resolv
 import { openBackend } from "../open_backend.ts";
 import { isGranted } from "../permissions.ts";
 import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
-import { CA_OPTION, env, readSecretFile } from "./environment.ts";
+import { CA_OPTION, env, readNamedFile } from "./environment.ts";
 import { ask, type Format, FORMATS, note, print, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
 import { useMarkdown } from "./table.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
-export { env, readSecretFile };
+export { env, readNamedFile };
 export { readZone, TIME_ZONE_OPTION } from "../query/time_zone.ts";
 
 /** A command, described as data from which its help is derived. */
@@ -90,7 +90,7 @@ export function readConfig(given: Arguments): PersistenceConfig {
 /** Reads the connection string from a file, as secrets of containers are. */
 function readConnectionFile(): string | undefined {
   const path = env("OPENFINOPS_CONNECTION_STRING_FILE");
-  return path === undefined ? undefined : readSecretFile(path, "the connection string").trim();
+  return path === undefined ? undefined : readNamedFile(path, "the connection string").trim();
 }
 
 /** Returns the connection string without a password, for messages. */

@@ -13,7 +13,7 @@ export const CA_OPTION: Option = {
  *
  * @throws {ConfigError} If it cannot be read.
  */
-export function readSecretFile(path: string, what: string): string {
+export function readNamedFile(path: string, what: string): string {
   try {
     return Deno.readTextFileSync(path);
   } catch (error) {

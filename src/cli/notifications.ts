@@ -11,7 +11,7 @@ import {
 } from "../monitoring/notifications/outbox.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
 import { isGranted } from "../permissions.ts";
-import { env, readSecretFile } from "./environment.ts";
+import { env, readNamedFile } from "./environment.ts";
 import { formatThings, note } from "./output.ts";
 import { asCalled } from "./program_name.ts";
 
@@ -42,10 +42,10 @@ export function readChannels(wrong = new Map<string | undefined, unknown>()): Ch
     note(`Not notified, by ${isJson ? CHANNELS : describePath(given)}: ${messageOf(error)}`);
   };
   try {
-    const json = isJson ? given : readSecretFile(given, "the channels");
+    const json = isJson ? given : readNamedFile(given, "the channels");
     return parseChannels(
       json,
-      { env, file: (path) => readSecretFile(path, "a secret of a channel") },
+      { env, file: (path) => readNamedFile(path, "a secret of a channel") },
       onWrong,
     );
   } catch (error) {

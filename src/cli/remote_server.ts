@@ -8,7 +8,7 @@ import type { ConnectionOptions } from "../backends/remote/connection.ts";
 import { RemoteReader } from "../backends/remote/reader.ts";
 import { BackendError, ConfigError } from "../errors.ts";
 import type { Arguments, Option } from "./arguments.ts";
-import { CA_OPTION, env, readSecretFile } from "./environment.ts";
+import { CA_OPTION, env, readNamedFile } from "./environment.ts";
 import { note } from "./output.ts";
 import { readUrl, UsageError } from "../query/option_values.ts";
 
@@ -90,7 +90,7 @@ function readConnection(
  */
 export function readCaCerts(given: Arguments): string[] | undefined {
   const caFile = given.text(CA_OPTION.name);
-  return caFile === undefined ? undefined : [readSecretFile(caFile, "the certificates")];
+  return caFile === undefined ? undefined : [readNamedFile(caFile, "the certificates")];
 }
 
 /** Returns a function that reads the token, and a name of its place. A file is read each time: it may be renewed. */
@@ -102,7 +102,7 @@ function readToken(): { token: () => string | undefined; from: string } {
   }
   const path = env(TOKEN_FILE);
   if (path === undefined) return { token: () => undefined, from: "no token" };
-  const read = () => checkToken(readSecretFile(path, "the token"), TOKEN_FILE);
+  const read = () => checkToken(readNamedFile(path, "the token"), TOKEN_FILE);
   read(); // an error at the start stops the command, one later does not
   const token = () => {
     try {

@@ -11,6 +11,7 @@ import type { MetricField } from "../transfer/metric_mapping.ts";
 import { METRIC_FIELDS } from "../transfer/metric_names.ts";
 import { parseSamples } from "../transfer/prometheus.ts";
 import { type MappedRecord, SampleMapper } from "../transfer/samples_to_records.ts";
+import { readNamedFile } from "./environment.ts";
 import { note } from "./output.ts";
 import { invalidValue } from "../query/option_values.ts";
 
@@ -35,7 +36,7 @@ export function readTarget(text: string): URL {
 export function readMapping(path: string | undefined): readonly MetricField[] {
   return path === undefined
     ? METRIC_FIELDS
-    : [...METRIC_FIELDS, ...readMetricFields(Deno.readTextFileSync(path), path)];
+    : [...METRIC_FIELDS, ...readMetricFields(readNamedFile(path, "the metrics"), path)];
 }
 
 /** Adds records to the dataset that each is of. */

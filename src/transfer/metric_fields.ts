@@ -26,7 +26,9 @@ const KEYS = [
  */
 export function readMetricFields(text: string, name: string): MetricField[] {
   const refuse = (problem: string): never => {
-    throw new TransferError(`Cannot read the metrics of ${name}: ${problem}.`, { code: "INVALID_FIELD" });
+    throw new TransferError(`Cannot read the metrics of ${name}: ${problem}. Correct the file.`, {
+      code: "INVALID_FIELD",
+    });
   };
   let found: unknown;
   try {
