@@ -40,7 +40,7 @@ export class CitusCluster implements AsyncDisposable {
   static async start(
     { workers = 2, settings = [] }: { workers?: number; settings?: readonly string[] } = {},
   ): Promise<CitusCluster | undefined> {
-    const coordinator = await PostgresServer.start();
+    const coordinator = await PostgresServer.start({ settings });
     const sql = "SELECT 1 FROM pg_available_extensions WHERE name = 'citus'";
     if ((await runSql(coordinator.url(), sql)).length === 0) {
       await coordinator[Symbol.asyncDispose]();
@@ -160,9 +160,14 @@ export class CitusDatabase implements AsyncDisposable {
   }
 }
 
-/** An empty database for connection strings of a protocol, such as `citus:`. */
-export function databaseFor(protocol: string): Promise<TestDatabase | CitusDatabase> {
-  return protocol === "citus:" ? CitusDatabase.create() : TestDatabase.create();
+/** An empty database for connection strings of a protocol, such as `citus:`, or a copy of a frozen one. */
+export function databaseFor(
+  protocol: string,
+  original?: TestDatabase | CitusDatabase,
+): Promise<TestDatabase | CitusDatabase> {
+  return protocol === "citus:"
+    ? CitusDatabase.create(original as CitusDatabase | undefined)
+    : TestDatabase.create(original as TestDatabase | undefined);
 }
 
 /** The servers of the shared cluster, as its coordinator names them, and whether they have a database to copy. */

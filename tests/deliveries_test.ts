@@ -22,7 +22,8 @@ import { read, write } from "./backend_contract.ts";
 import { useDuckdbLibrary } from "./duckdb_library.ts";
 import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
-import { citusVersion, databaseFor } from "./citus_cluster.ts";
+import { citusVersion } from "./citus_cluster.ts";
+import { withTablesOf } from "./server_backends.ts";
 
 type Opened = { backend: Backend } & AsyncDisposable;
 
@@ -59,8 +60,12 @@ async function openFile(sqliteDriver: "node:sqlite", onConflict?: "ignore" | "re
   };
 }
 
+const DATABASES = Object.fromEntries(
+  ["postgresql:", "timescaledb:", "citus:"].map((protocol) => [protocol, withTablesOf(protocol)]),
+);
+
 async function openServer(protocol: string, onConflict?: "ignore" | "replace"): Promise<Opened> {
-  const database = await databaseFor(protocol);
+  const database = await DATABASES[protocol]();
   const connectionString = database.url.replace(/^\w+:/, protocol);
   const backend = await openBackend({ connectionString, onConflict });
   return {

@@ -3,8 +3,8 @@
  *
  * @module
  */
+import { statfsSync } from "node:fs";
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import postgres from "postgres";
 
 /** Used where the machine has no PostgreSQL of its own. */
@@ -12,6 +12,8 @@ const EMBEDDED_VERSION = "18.4.0-beta.17";
 /** The user and group `nobody`: a server refuses to run as root. */
 const NOBODY = 65_534;
 const START_ATTEMPTS = 200;
+/** Far more than all servers that the tests run at a time. */
+const LEAST_MEMORY_BYTES = 2 ** 33;
 
 /** Programs of a PostgreSQL installation. */
 export interface Binaries {
@@ -96,6 +98,16 @@ function copyFolder(from: string, to: string): void {
   }
 }
 
+/** A folder in memory, where there is room: the tests make a thousand databases, each of some hundred files. */
+function folderInMemory(): string | undefined {
+  try {
+    const { bavail, bsize } = statfsSync("/dev/shm");
+    return bavail * bsize > LEAST_MEMORY_BYTES ? "/dev/shm" : undefined;
+  } catch {
+    return undefined; // not a Linux
+  }
+}
+
 /** A server, and what tests do to it. */
 export class PostgresServer implements AsyncDisposable {
   readonly binaries: Binaries;
@@ -108,7 +120,9 @@ export class PostgresServer implements AsyncDisposable {
   static async start(
     { settings = [], binaries }: { settings?: readonly string[]; binaries?: Binaries } = {},
   ): Promise<PostgresServer> {
-    const folder = Deno.makeTempDirSync({ prefix: "openfinops-pg-" });
+    const isDurable = settings.includes("fsync = on");
+    const dir = isDurable ? undefined : folderInMemory();
+    const folder = Deno.makeTempDirSync({ prefix: "openfinops-pg-", dir });
     const server = new PostgresServer(folder, await freePort(), binaries ?? await findBinaries(folder));
     if (isRoot()) await Deno.chown(folder, NOBODY, NOBODY);
     Deno.chmodSync(folder, 0o755);
@@ -129,6 +143,7 @@ export class PostgresServer implements AsyncDisposable {
       `port = ${server.port}`,
       `unix_socket_directories = '${Deno.build.os === "windows" ? "" : folder}'`,
       "fsync = off", // the machine does not crash; the server may
+      "max_wal_size = '256MB'",
       "max_connections = 200",
       "timezone = 'America/New_York'", // times must not depend on it
       ...settings,
@@ -255,14 +270,18 @@ function isRoot(): boolean {
   return Deno.build.os !== "windows" && Deno.uid() === 0;
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
+/** Below the ports that systems give to connections, one of which would take it while the server is not running. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
     const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
     });
-  });
+    if (isFree) await new Promise((resolve) => server.close(resolve));
+    if (isFree) return port;
+  }
 }
 
 /** An empty database on the server that the tests share; it is gone when the test is over. */

@@ -7,7 +7,10 @@ import type { Backend } from "../src/backends/backend.ts";
 import { CitusBackend } from "../src/backends/citus.ts";
 import { PostgresBackend, type PostgresBackendOptions } from "../src/backends/postgres.ts";
 import { TimescaleBackend, type TimescaleBackendOptions } from "../src/backends/timescale.ts";
+import { openBackend } from "../src/open_backend.ts";
 import type { OpenEmpty } from "./backend_contract.ts";
+import { type CitusDatabase, databaseFor } from "./citus_cluster.ts";
+import type { TestDatabase } from "./postgres_server.ts";
 
 /** Options with which tests open a backend. */
 export const OPTIONS = {
@@ -49,6 +52,14 @@ export function withTables<T extends Empty>(
   };
   Deno.test.afterAll(async () => await (await original)?.[Symbol.asyncDispose]());
   return async () => await create(await (original ??= prepare()));
+}
+
+/** {@linkcode withTables} for connection strings of a protocol, such as `citus:`. */
+export function withTablesOf(protocol: string): () => Promise<TestDatabase | CitusDatabase> {
+  return withTables(
+    (original?: TestDatabase | CitusDatabase) => databaseFor(protocol, original),
+    (url) => openBackend({ connectionString: url.replace(/^\w+:/, protocol) }),
+  );
 }
 
 /** Opens backends for the contract, each on an empty database. */

@@ -8,7 +8,8 @@ import { verifyDatabase } from "../src/transfer/verify.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { NEW_YEAR, REQUIRED_FIELDS, TemporaryFolder } from "./fixtures.ts";
-import { citusVersion, databaseFor } from "./citus_cluster.ts";
+import { citusVersion } from "./citus_cluster.ts";
+import { withTablesOf } from "./server_backends.ts";
 import { timescaleVersion } from "./postgres_server.ts";
 
 /** A database whose tables can be damaged. */
@@ -35,8 +36,12 @@ async function openFile(): Promise<Place> {
   };
 }
 
+const DATABASES = Object.fromEntries(
+  ["postgresql:", "timescaledb:", "citus:"].map((protocol) => [protocol, withTablesOf(protocol)]),
+);
+
 async function openServer(protocol: string): Promise<Place> {
-  const database = await databaseFor(protocol);
+  const database = await DATABASES[protocol]();
   const backend = await openBackend({ connectionString: database.url.replace(/^\w+:/, protocol) });
   return {
     backend,
