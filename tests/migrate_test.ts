@@ -624,7 +624,7 @@ Deno.test("migrate() waits for a commit that a killed run left to the server", a
         "SELECT pg_sleep(0.8); COMMIT",
     );
     const isUnderWay =
-      "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%active_conn%'";
+      "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
     let isOver = false;
     void left.then(() => isOver = true);
     while (!isOver && (await database.sql(isUnderWay)).length === 0);

@@ -117,13 +117,13 @@ Deno.test("send() gives up when a server does not answer in time", async () => {
   await using receiver = new HttpReceiver();
   const held = Promise.withResolvers<Response>();
   receiver.answer = () => held.promise;
-  await assertRejects(() => send(webhook(receiver.url()), NOTE, 50), SendError, "no answer in time");
+  await assertRejects(() => send(webhook(receiver.url()), NOTE, 300), SendError, "no answer in time");
   held.resolve(new Response());
   const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const accepting = silent.accept();
   const url = `smtp://127.0.0.1:${silent.addr.port}`;
   const channel = { name: "m", type: "email", url, from: "a@x.example", to: ["b@x.example"] } as const;
-  await assertRejects(() => send(channel, NOTE, 50), SendError, "no answer in time");
+  await assertRejects(() => send(channel, NOTE, 300), SendError, "no answer in time");
   (await accepting).close();
   silent.close();
 });

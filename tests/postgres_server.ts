@@ -11,7 +11,7 @@ import postgres from "postgres";
 const EMBEDDED_VERSION = "18.4.0-beta.17";
 /** The user and group `nobody`: a server refuses to run as root. */
 const NOBODY = 65_534;
-const START_ATTEMPTS = 200;
+const START_ATTEMPTS = 1_000;
 /** Far more than all servers that the tests run at a time. */
 const LEAST_MEMORY_BYTES = 2 ** 33;
 

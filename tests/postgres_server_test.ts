@@ -7,6 +7,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { until } from "./faults/load.ts";
 import { PostgresServer, runSql } from "./postgres_server.ts";
 import { openPostgres as open } from "./server_backends.ts";
 import { RUN } from "./command.ts";
@@ -108,7 +109,11 @@ Deno.test("openfinops database test-connection names each cause and remedy", asy
     "pg_hba.conf",
     "host all agent 127.0.0.1/32 scram-sha-256\nhost all nobody 127.0.0.1/32 reject\n",
   );
-  await runSql(server.url(), "SELECT pg_reload_conf(); SELECT pg_sleep(0.2)");
+  const loadedAt = async () =>
+    (await runSql(server.url(), "SELECT pg_conf_load_time()::text AS loaded_at"))[0].loaded_at;
+  const before = await loadedAt();
+  await runSql(server.url(), "SELECT pg_reload_conf()");
+  await until(async () => await loadedAt() !== before);
   const { port } = server;
   await (await open(server.url("telemetry"))).close();
   const at = (user: string, database: string) => `postgresql://${user}@127.0.0.1:${port}/${database}`;

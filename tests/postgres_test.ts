@@ -313,31 +313,29 @@ test(
     const id = crypto.randomUUID();
     const insert = `INSERT INTO ledger (batch_id, dataset, committed, duplicates, restated) ` +
       `VALUES ('${id}', 'system_metrics', 7, 0, 0)`;
-    const first = database.sql(`BEGIN; ${insert}; SELECT pg_sleep(0.3); COMMIT`);
-    await until(async () =>
-      (await database.sql(
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%ledger%'",
-      )).length > 0
-    );
-    const again = await backend.write({ id, dataset: systemMetrics, records: [{ timestamp: NEW_YEAR }] });
+    const gate = await holding(database, "SELECT pg_advisory_xact_lock(1)");
+    const first = database.sql(`BEGIN; ${insert}; SELECT pg_advisory_xact_lock(1); COMMIT`);
+    const isWaitingFor = async (event: string) =>
+      (await database.sql(`SELECT 1 FROM ${SESSIONS} WHERE wait_event = '${event}'`)).length > 0;
+    await until(() => isWaitingFor("advisory"));
+    const again = backend.write({ id, dataset: systemMetrics, records: [{ timestamp: NEW_YEAR }] });
+    await until(() => isWaitingFor("transactionid"));
+    await gate[Symbol.asyncDispose]();
     await first;
-    assertEquals(again, { committed: 7, duplicates: 0, restated: 0, isReplay: true });
+    assertEquals(await again, { committed: 7, duplicates: 0, restated: 0, isReplay: true });
     assertEquals(await rowsIn(database, "system_metrics"), 0);
   },
 );
 
 test("ends a statement at its timeout and allows a retry", async (backend, database) => {
-  const locked = database.sql("BEGIN; LOCK TABLE ledger; SELECT pg_sleep(1); COMMIT");
-  await until(async () =>
-    (await database.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).length > 0
-  );
+  const locked = await holding(database, "LOCK TABLE ledger");
   const error = await assertRejects(
     () => write(backend, systemMetrics, metrics(1)),
     BackendError,
   ) as BackendError;
   // It waited for the outcome of what may be an earlier attempt: to write less would not help.
   assertEquals([error.sqlState, error.kind], ["57014", "transient"]);
-  await locked;
+  await locked[Symbol.asyncDispose]();
   await write(backend, systemMetrics, metrics(1));
 }, { statementTimeoutSeconds: 0.1 });
 
@@ -739,12 +737,15 @@ test("accepts records of any time from many writers", async (backend, database) 
   assertEquals((await read(backend, costEntries)).length, times.length);
 });
 
+/** Sessions of a database: other tests have theirs on the same server. */
+const SESSIONS = "(SELECT * FROM pg_stat_activity WHERE datname = current_database()) AS sessions";
+
 /** Runs statements in a session that then holds its locks; disposing of it ends the session. */
 async function holding(database: TestDatabase, statements: string): Promise<AsyncDisposable> {
-  const held = database.sql(`BEGIN; ${statements}; SELECT pg_sleep(30); COMMIT`).catch(() => {}); // it is ended below
+  const held = database.sql(`BEGIN; ${statements}; SELECT pg_sleep(300); COMMIT`).catch(() => {}); // it is ended below
   const ended = "pg_cancel_backend(pid)";
   const sleeping = (what: string) =>
-    database.sql(`SELECT ${what} FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%(30)%'`);
+    database.sql(`SELECT ${what} FROM ${SESSIONS} WHERE wait_event = 'PgSleep' AND query LIKE '%(300)%'`);
   await until(async () => (await sleeping("1")).length > 0);
   return {
     async [Symbol.asyncDispose]() {
@@ -855,11 +856,7 @@ test("skips a partition that a reader holds, and deletes all others", async (bac
     Array.from({ length: 5 }, (_, i) => ({ timestamp: NEW_YEAR + i * 7 * DAY })),
   );
   await write(backend, serviceMetrics, [{ timestamp: NEW_YEAR, serviceName: "s" }]);
-  const reader = database.sql("BEGIN; SELECT * FROM system_metrics_2026_01_05; SELECT pg_sleep(60); COMMIT")
-    .catch(() => {}); // it is ended below
-  await until(async () =>
-    (await database.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).length > 0
-  );
+  const reader = await holding(database, "SELECT * FROM system_metrics_2026_01_05");
   const { code, out, err } = await openfinops([
     "database",
     "cleanup",
@@ -880,8 +877,7 @@ test("skips a partition that a reader holds, and deletes all others", async (bac
     "system_metrics_2026_01_05",
   ) as BackendError;
   assertEquals(error.retryable, true);
-  await database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-  await reader;
+  await reader[Symbol.asyncDispose]();
   assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 100 * DAY, { dryRun: false }), 1);
 });
 

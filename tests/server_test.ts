@@ -471,10 +471,10 @@ Deno.test("openfinops serve ends at once on a second signal", async () => {
   using slow = await Deno.connect({ hostname, port: Number(port) });
   await slow.write(
     new TextEncoder().encode(
-      "POST /api/v1/budgets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+      "POST /api/v1/budgets HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n{",
     ),
   );
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await slow.read(new Uint8Array(100)); // that it goes on: the request has arrived
   server.process.kill("SIGTERM");
   while (!server.lines.some((line) => line.startsWith("Stopping"))) {
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -11,7 +11,7 @@ export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(r
 /** Waits for a state that comes by itself. */
 export async function until(isSo: () => boolean | Promise<boolean>, what = "a state"): Promise<void> {
   for (let waited = 0; !await isSo(); waited += 5) {
-    if (waited > 30_000) throw new Error(`in vain: ${what}`);
+    if (waited > 90_000) throw new Error(`in vain: ${what}`);
     await sleep(5);
   }
 }
