@@ -143,8 +143,10 @@ export class ObservabilityHub implements AsyncDisposable {
    * @throws {BackendError} If the backend cannot be opened.
    */
   static async open(config: PersistenceConfig = {}): Promise<ObservabilityHub> {
-    const hub = new ObservabilityHub(await openStore(config, DATASETS));
-    await hub.#monitor.load();
+    const opened = await openStore(config, DATASETS);
+    const hub = new ObservabilityHub(opened);
+    const loading = hub.#monitor.load();
+    if (!opened.backend.isAway) await loading;
     return hub;
   }
 

@@ -1,8 +1,12 @@
-import type { Backend } from "./backends/backend.ts";
+import type { Backend, StorageBackend } from "./backends/backend.ts";
 import { DeferredBackend } from "./backends/deferred_backend.ts";
 import { type PersistenceConfig, resolveConfig } from "./config.ts";
 import { failureOf, kindOf, NOT_GRANTED } from "./errors.ts";
+import { withinLimit } from "./pipeline/time_limit.ts";
 import type { DatasetName } from "./records/dataset.ts";
+
+/** Time after which a program with a spool starts without its database, in milliseconds. */
+const OPEN_WAIT_MS = 3_000;
 
 /** Options of {@linkcode openBackend}. */
 export interface OpenOptions {
@@ -20,7 +24,7 @@ export interface OpenOptions {
  * Opens the backend that a configuration names, so that a hub and an observatory can share it.
  * The program that opens it closes it, after its users.
  *
- * With a `spoolDirectory`, a program also starts while its database is down: what
+ * With a `spoolDirectory`, a program also starts while its database is down, or does not answer within 3 s: what
  * is opened then opens it with the first call that succeeds.
  *
  * @param config The configuration.
@@ -45,19 +49,28 @@ export async function openBackend(
   config: PersistenceConfig,
   options: OpenOptions = {},
 ): Promise<Backend> {
+  const { backend, spoolDirectory } = resolveConfig(config);
+  const canWait = spoolDirectory !== undefined && (options.mode ?? "create") === "create" &&
+    typeof backend !== "object";
+  const closing = new AbortController();
+  const opening = openNow(config, options, closing.signal);
+  const defer = async (opening?: Promise<Backend>) =>
+    new DeferredBackend(backend as StorageBackend, {
+      location: await locationOf(config),
+      openNow: (signal) => openNow(config, options, signal),
+      opening,
+      closing,
+    });
   try {
-    return await openNow(config, options);
+    if (!canWait) return await opening;
+    return await withinLimit(opening, OPEN_WAIT_MS, () => defer(opening));
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) {
       const failure = { operation: "open", name: "the database", otherwise: "operator" } as const;
       throw failureOf(NOT_GRANTED, { ...failure, reason: error.message, cause: error });
     }
-    const { backend, spoolDirectory } = resolveConfig(config);
-    const { mode = "create" } = options;
-    const canWait = spoolDirectory !== undefined && mode === "create" && kindOf(error) === "transient";
-    if (!canWait || typeof backend === "object") throw error;
-    const location = await locationOf(config);
-    return new DeferredBackend(backend, { location, openNow: (signal) => openNow(config, options, signal) });
+    if (!canWait || kindOf(error) !== "transient") throw error;
+    return await defer();
   }
 }
 

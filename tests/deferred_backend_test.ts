@@ -8,6 +8,7 @@ import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { openServer } from "./server.ts";
 
 const BATCH = {
   id: "a",
@@ -86,4 +87,20 @@ Deno.test("A server that does not answer while it is opened keeps nothing from c
   using _silent = await listener.accept();
   await backend.close();
   await asked;
+});
+
+Deno.test("A server with a spool listens while its database takes connections and does not answer", async () => {
+  using folder = new TemporaryFolder();
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const url = `postgresql://u@127.0.0.1:${listener.addr.port}/d?sslmode=disable&connect_timeout=600`;
+  const opening = openServer({ connectionString: url, spoolDirectory: folder.path });
+  using _silent = await listener.accept(); // and stays open
+  await using server = await opening;
+  const body = JSON.stringify([{ timestamp: NEW_YEAR, clusterId: "c", nodeId: "n", cpuUsage: 1 }]);
+  const headers = { "content-type": "application/json" };
+  assertEquals((await server.send("/api/v1/system-metrics", { method: "POST", body, headers })).status, 202);
+  const ready = await server.send("/readyz");
+  assertEquals([ready.status, ready.json().error.reasons], [503, ["database: CONNECTION_TIMEOUT"]]);
+  assertEquals((await server.send("/healthz")).status, 200);
+  assertEquals((await server.resources.close({ deadlineMs: 0 })).spooled, 1);
 });

@@ -224,6 +224,8 @@ export interface Backend extends Sink {
   readonly name: StorageBackend | "server";
   /** True if records survive the process. If not, batching gains nothing. */
   readonly isDurable: boolean;
+  /** True while the database could not be opened yet: calls wait, or fail. */
+  readonly isAway?: boolean;
   /** Documents beside the records. */
   readonly documents: DocumentStore;
   /** Location of the database without user and password: spooled records must not go into another database. */

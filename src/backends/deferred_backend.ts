@@ -30,21 +30,32 @@ export class DeferredBackend implements Backend {
   };
   readonly location: string | undefined;
   readonly #openNow: (signal: AbortSignal) => Promise<Backend>;
-  readonly #closing = new AbortController();
+  readonly #closing: AbortController;
   #opening: Promise<Backend> | undefined;
   #backend: Backend | undefined;
 
-  /** Takes the name and place of the backend, and a function that opens it. `close()` aborts the signal of that. */
+  /**
+   * Takes the name and place of the backend, a function that opens it, and an attempt that runs. `close()` aborts the
+   * signals of these.
+   */
   constructor(
     name: StorageBackend,
-    { location, openNow }: {
+    { location, openNow, opening, closing = new AbortController() }: {
       location: string | undefined;
       openNow: (signal: AbortSignal) => Promise<Backend>;
+      opening?: Promise<Backend>;
+      closing?: AbortController;
     },
   ) {
     this.name = name;
     this.location = location;
     this.#openNow = openNow;
+    this.#closing = closing;
+    if (opening) this.#follow(opening).catch(() => {}); // the next call tries again
+  }
+
+  get isAway(): boolean {
+    return this.#backend === undefined;
   }
 
   prepare(batch: Batch): void {
@@ -107,13 +118,16 @@ export class DeferredBackend implements Backend {
   /** The opened backend; what is tried together is tried once. */
   #open(): Promise<Backend> {
     if (!this.#opening && this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason);
-    this.#opening ??= this.#openNow(this.#closing.signal).then(
+    return this.#opening ?? this.#follow(this.#openNow(this.#closing.signal));
+  }
+
+  #follow(opening: Promise<Backend>): Promise<Backend> {
+    return this.#opening = opening.then(
       (backend) => this.#backend = backend,
       (error) => {
         if (!this.#closing.signal.aborted) this.#opening = undefined;
         throw asFailedBefore(error);
       },
     );
-    return this.#opening;
   }
 }

@@ -10,7 +10,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { acceptValue } from "../records/validation.ts";
 import type { Listening } from "../server/serve.ts";
-import { withinLimit } from "../server/time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
 import { summarize } from "./collect_summary.ts";

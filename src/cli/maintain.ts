@@ -15,7 +15,7 @@ import { Notifier, notify, readChannels } from "./notifications.ts";
 import { readDurationMs, readNumber, readOption, readPairs, UsageError } from "../query/option_values.ts";
 import { formatThings, note, print } from "./output.ts";
 import { readDataset } from "../query/selection.ts";
-import { withinLimit } from "../server/time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 import { listenForStop, STOPPED, unlessStopped } from "./stop.ts";
 
 /** Partitions are created for times up to this many days ahead. */

@@ -11,7 +11,7 @@ import { type OpenedResources, openResources } from "../server/resources.ts";
 import type { ServerResources } from "../server/route.ts";
 import { type Listening, serve, type ServeOptions } from "../server/serve.ts";
 import { type CertificateFiles, readCertificate, watchCertificate } from "../server/tls.ts";
-import { withinLimit } from "../server/time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 import { readTokens, readTokensFile, type Token, writeLastUse } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, sqliteFile } from "./command.ts";
@@ -178,12 +178,14 @@ async function readPlan(given: Arguments): Promise<Plan> {
  * @throws {UsageError} If others than this machine could reach the server without a token.
  */
 async function openAccess(
-  { backend: { documents } }: ServerResources,
+  { backend }: ServerResources,
   { hostname, tokensFile, isInsecure }: Plan,
 ): Promise<TokenAccess> {
+  const { documents } = backend;
   let stored: Promise<readonly Token[]> | undefined;
   const read = async () => {
     const inFile = tokensFile === undefined ? [] : await readTokensFile(tokensFile);
+    if (backend.isAway && inFile.length > 0) return inFile; // it may not answer for long
     const before = stored;
     const now = readTokens(documents);
     // During an outage of the database, cached tokens and those of the file stay valid.
@@ -192,7 +194,8 @@ async function openAccess(
   };
   if (tokensFile !== undefined) await readTokensFile(tokensFile); // a fault is reported now
   const isLoopback = isLoopbackName(hostname);
-  if (!isLoopback && !isInsecure && (await read().catch(() => undefined))?.length === 0) {
+  const mayBeRefused = !isLoopback && !isInsecure && !backend.isAway;
+  if (mayBeRefused && (await read().catch(() => undefined))?.length === 0) {
     throw new UsageError(
       `Cannot listen on ${hostname} without a token: everyone there could read and write. ` +
         "Create one with `openfinops token create`, or pass --insecure.",

@@ -1,7 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { RequestError } from "./problems.ts";
 import type { Scope } from "./route.ts";
-import { withinLimit } from "./time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 import { hashToken, type Token } from "./tokens.ts";
 
 /** Rights of a request. */

@@ -1,6 +1,6 @@
 import { decompress } from "../transfer/decompress.ts";
 import { RequestError } from "./problems.ts";
-import { withinLimit } from "./time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 
 /** Limits of a body. */
 export interface BodyLimits {

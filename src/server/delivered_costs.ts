@@ -2,7 +2,7 @@ import type { Backend } from "../backends/backend.ts";
 import { BackendError, ValidationError } from "../errors.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import type { PostedRecords } from "./posted_records.ts";
-import { withTimeout } from "./time_limit.ts";
+import { withTimeout } from "../pipeline/time_limit.ts";
 
 /** Longest wait for the database, in milliseconds: a spool takes records during its outages. */
 const TIMEOUT_MS = 2_000;

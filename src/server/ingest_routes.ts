@@ -18,7 +18,7 @@ import { type PostedRecords, readRecords, RECORD_TYPES, type Refusal } from "./p
 import { cannotStore, RequestError } from "./problems.ts";
 import type { Route, RouteRequest, ServerResources } from "./route.ts";
 import { tenantMap, withTenant } from "./tenants.ts";
-import { withTimeout } from "./time_limit.ts";
+import { withTimeout } from "../pipeline/time_limit.ts";
 
 /** Refusals that an answer lists by default, and at most: as many records as an agent sends in one request. */
 const DEFAULT_ERRORS = 100;

@@ -13,7 +13,7 @@ import { PointKeeper } from "./point_keeper.ts";
 import { cannotStore, RequestError } from "./problems.ts";
 import type { MetricFamily } from "./prometheus_text.ts";
 import { mapOf, withTenant } from "./tenants.ts";
-import { withTimeout } from "./time_limit.ts";
+import { withTimeout } from "../pipeline/time_limit.ts";
 
 /** Sources of usage: the same calls are often in both, so that one counts. */
 export type UsageSource = "spans" | "metrics";

@@ -5,7 +5,7 @@ import type { StoreStats } from "../store.ts";
 import { metricsResponse } from "./prometheus_text.ts";
 import type { Route, ServerResources } from "./route.ts";
 import { refuseTenants } from "./tenants.ts";
-import { withinLimit } from "./time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 
 /** Lifetime of a cached answer of `/readyz`, in milliseconds. It bounds the load on the database, as no token is needed. */
 const READY_MS = 2_000;

@@ -6,7 +6,7 @@ import type { EventOf } from "../pipeline/events.ts";
 import { addReports, type CloseReport } from "../pipeline/pipeline_stats.ts";
 import { MetricIntake, type MetricIntakeOptions } from "./metric_intake.ts";
 import type { ServerResources } from "./route.ts";
-import { withinLimit } from "./time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 
 /** Time between commits, in seconds: answers show a record about this long after it arrived. */
 const COMMIT_SECONDS = 1;

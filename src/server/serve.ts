@@ -13,7 +13,7 @@ import { isGranted } from "../permissions.ts";
 import type { App } from "./app.ts";
 import { OpenRequests } from "./open_requests.ts";
 import { isWhole, problem, RequestError } from "./problems.ts";
-import { withinLimit } from "./time_limit.ts";
+import { withinLimit } from "../pipeline/time_limit.ts";
 import type { Certificate } from "./tls.ts";
 
 /** Options of {@linkcode serve}. */

@@ -75,8 +75,8 @@ export const ACCESS: readonly Mutation[] = [
   {
     name: "start-without-token",
     file: "src/cli/serve.ts",
-    before: "if (!isLoopback && !isInsecure && ",
-    after: "if (!isLoopback && !isInsecure && isLoopback && ",
+    before: "if (mayBeRefused && ",
+    after: "if (mayBeRefused && isLoopback && ",
     tests: ["server_access_test.ts: refuses other addresses"],
   },
   {

@@ -143,6 +143,13 @@ export const DASHBOARD: readonly Mutation[] = [
     tests: ["slices_test.ts: sortSlices"],
   },
   {
+    name: "rules-of-silent-database",
+    file: "src/hub.ts",
+    before: "if (!opened.backend.isAway) await loading;",
+    after: "await loading;",
+    tests: ["deferred_backend_test.ts: A server with a spool listens"],
+  },
+  {
     name: "anomaly-note",
     file: "src/monitoring/anomalies/acknowledgements.ts",
     before: "noteOf.get(anomaly.anomalyId)",

@@ -200,7 +200,7 @@ export const REQUESTS: readonly Mutation[] = [
   },
   {
     name: "ingest-timeout",
-    file: "src/server/time_limit.ts",
+    file: "src/pipeline/time_limit.ts",
     before: "return await run(timeout.signal);",
     after: "return await run(new AbortController().signal);",
     tests: ["ingest_routes_test.ts: spool is full"],

@@ -81,9 +81,9 @@ export class AlertMonitor {
       () => this.#alarm.clear(),
       () => {},
     );
-    await Promise.race([loading, first.promise]);
     this.#timer = setInterval(() => void this.refresh().catch(() => {}), REFRESH_MS);
     Deno.unrefTimer(this.#timer);
+    await Promise.race([loading, first.promise]);
   }
 
   /** Takes over what other processes changed: rules, and alerts that were resolved by hand. */
