@@ -105,7 +105,7 @@ export interface PersistenceConfig {
   fsync?: "batch" | "interval" | "none";
   /**
    * The folder for records that the backend refuses for their data, a file for each dataset. Without one, such a
-   * record is in the event that tells of it, and nowhere else.
+   * record is only in the event that reports it.
    *
    * @default {`dead-letters` in the spoolDirectory}
    */

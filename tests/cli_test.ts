@@ -1093,7 +1093,7 @@ test("costs summary and metrics health print a time range in every format", asyn
   );
   assertMatch(
     (await run("costs", "summary", "--category", "none")).err,
-    /^No costs from .*\nThere are none at any time\. ".* database stats" prints what is there\.\n$/,
+    /^No costs from .*\nThere are none at any time\. ".* database stats" counts all records\.\n$/,
   );
   assertEquals((await run(...summary, "--until", "2025-12-31")).code, 2);
 

@@ -214,7 +214,7 @@ export function separatorsOf(dataset: Dataset<unknown>, fieldMeasures: readonly 
 interface BackendRequest {
   readonly request: AggregateRequest;
   readonly measures: readonly Measure[];
-  /** By what groups are ranked. */
+  /** Value by which groups are ranked. */
   readonly rank: Ranking;
   /** Fields whose values are never put together. */
   readonly separateBy?: readonly string[];

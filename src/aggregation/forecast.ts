@@ -34,7 +34,7 @@ export interface ForecastInput {
 export interface DailyForecast {
   /** The total: what is known, and what is expected for the days after. */
   readonly total: number;
-  /** In 8 of 10 earlier cases the total was between these. */
+  /** Bounds of the total in 8 of 10 earlier cases. */
   readonly low: number;
   readonly high: number;
   /** The last day whose costs are complete. */

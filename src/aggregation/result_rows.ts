@@ -23,7 +23,7 @@ export interface ResultRow {
   readonly isPartial?: true;
 }
 
-/** By what groups are ranked: a value of a row, of which the greatest is at the top. */
+/** Value of a row by which groups are ranked, the greatest first. */
 export type Ranking = (values: ResultRow["values"]) => ResultRow["values"][number];
 
 /** Layout of rows. */

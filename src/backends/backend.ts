@@ -222,7 +222,7 @@ export interface RawTransfer {
 export interface Backend extends Sink {
   /** Name of the backend; `server` where records are sent to one. */
   readonly name: StorageBackend | "server";
-  /** True if records survive the process. If not, batching gains nothing. */
+  /** True if records survive the process. If not, batching has no use. */
   readonly isDurable: boolean;
   /** True while the database could not be opened yet: calls wait, or fail. */
   readonly isAway?: boolean;
@@ -303,7 +303,7 @@ export interface Backend extends Sink {
    */
   stats(): Promise<BackendStats>;
   /**
-   * Makes a round trip and tells what is there.
+   * Makes a round trip, and describes the storage.
    *
    * @throws {BackendError} If there is no way through.
    */

@@ -158,7 +158,7 @@ export function refuseConnectionString(problem: string, remedy: string): ConfigE
   });
 }
 
-/** Returns a connection string without its passwords; of one that cannot be read no more than its scheme. */
+/** Returns a connection string without its passwords; only the scheme of one that cannot be read. */
 export function hidePassword(text: string): string {
   const [, scheme] = /^([a-z]+)(?:\+\w+)?:\/\//.exec(text) ?? [];
   if (

@@ -20,7 +20,7 @@ const LEDGER_LENGTH = 1_000;
 /** Any record, as its fields. */
 type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
 
-/** Keeps records in the process: of each dataset the newest `maxMemoryEntries`, and no more than 64 MiB. */
+/** Keeps records in the process: of each dataset the newest `maxMemoryEntries`, and at most 64 MiB. */
 export class MemoryBackend implements Backend {
   readonly name = "memory";
   readonly isDurable = false;

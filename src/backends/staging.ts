@@ -102,7 +102,7 @@ export interface StagedCost {
 /** Number of the part of rows that belong to no delivery. They are inserted in any case. */
 export const NO_PART = -1;
 
-/** A value now or later: SQLite in this thread and memory publish without giving way to anything else. */
+/** A value now or later: SQLite in this thread and memory publish without yielding to other work. */
 export type Eventual<T> = T | Promise<T>;
 
 /** Steps of a publish: yields what a step gives, and is resumed with its value. */
@@ -157,7 +157,7 @@ export function* publishSteps(target: PublishTarget, publication: Publication): 
   };
 }
 
-/** Runs steps to their end, without giving way to anything else. No step may give a promise. */
+/** Runs steps to their end, without yielding to other work. No step may give a promise. */
 export function runSteps<T>(steps: Steps<T>): T {
   for (let next = steps.next();; next = steps.next(next.value)) {
     if (next.done) return next.value;

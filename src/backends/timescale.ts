@@ -190,7 +190,7 @@ export class TimescaleBackend extends PostgresBackend {
   }
 }
 
-/** Names what the Apache edition lacks for these settings. A hub deletes old records itself when it is told to. */
+/** Names the features that the Apache edition lacks for these settings. `cleanupOldData()` deletes old records there. */
 function lackingOnApache(options: TimescaleBackendOptions): string | undefined {
   const edition = "Set timescaledb.license = 'timescale'";
   if (options.enableCompression) return `the Apache edition of TimescaleDB has no compression. ${edition}.`;

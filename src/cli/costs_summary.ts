@@ -53,7 +53,7 @@ export const costsSummary: Command = {
       const month = newest && bucketLabel({ count: 1, unit: "mo" }, newest, found.timeZone);
       const hint = month
         ? `The newest is of ${isoTime(newest)}: look there with --during ${month}.`
-        : 'There are none at any time. "openfinops database stats" prints what is there.';
+        : 'There are none at any time. "openfinops database stats" counts all records.';
       note(asCalled(hint));
     }
   },

@@ -120,7 +120,7 @@ async function readText(
   try {
     for await (const piece of stream.pipeThrough(decoder, { signal })) text += piece;
   } catch {
-    // aborted: what has come is all there is
+    // aborted: the text ends here
   }
   return text;
 }

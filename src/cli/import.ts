@@ -75,7 +75,8 @@ export const importCommand: Command = {
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using notes = new FileNotes();
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
-    using interrupt = listenForStop(interruption(), STOP_SIGNALS.filter((name) => name !== "SIGHUP")); // as with nohup
+    // A listener for SIGHUP would end an import that is to go on without its terminal.
+    using interrupt = listenForStop(interruption(), STOP_SIGNALS.filter((name) => name !== "SIGHUP"));
     const options = {
       dataset,
       ...mapping,
@@ -119,7 +120,7 @@ interface GivenFile {
   readonly form?: ImportOptions["form"];
 }
 
-/** Print what is told about files, for all files of a command. */
+/** Callbacks that print messages about files. */
 interface Reporters {
   readonly rejects: Rejects;
   readonly notes: FileNotes;
@@ -186,7 +187,7 @@ async function preview(
 /** Callbacks of an import that report to the terminal. */
 type Told = Pick<ImportOptions, "onFocusVersion" | "onNote" | "onReject" | "onProgress">;
 
-/** Opens files one after the other; what is told, and an error, names the one that is read. */
+/** Opens files one after the other. Messages and errors name the one that is read. */
 async function withFiles<T>(
   files: readonly GivenFile[],
   { options, rejects, notes, progress }: Reporters & {

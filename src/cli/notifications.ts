@@ -104,7 +104,7 @@ function printDelivery({ sent, failures }: DeliveryReport): void {
 const KEPT = "The outbox keeps it; `openfinops notify flush` tries again.";
 const DEAD = "Given up after a day; `openfinops notify flush --dead` tries again.";
 
-/** Returns true if an event is one that channels are told of. */
+/** Returns true if channels are notified of an event. */
 export function isFinding({ type }: TelemetryEvent): boolean {
   return /^(alert|budget|cost)-/.test(type);
 }

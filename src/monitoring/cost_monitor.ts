@@ -63,7 +63,7 @@ export class CostMonitor {
     return written;
   }
 
-  /** Resolves when all is told that follows from what was written. */
+  /** Resolves when all events that follow from earlier writes are emitted. */
   async settle(): Promise<void> {
     await this.#turns.idle();
   }
@@ -98,7 +98,7 @@ export class CostMonitor {
     else if (this.#budgets.count(entries)) this.#isStale = true;
   }
 
-  /** Refreshes what is stale, now or later, and tells of what was crossed. What fails is done the next time. */
+  /** Refreshes stale totals, now or later, and emits crossed thresholds. The next refresh retries a failure. */
   async #catchUp(): Promise<void> {
     if (this.#isClosed) return;
     try {

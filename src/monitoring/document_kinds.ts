@@ -21,14 +21,14 @@ export const BUDGET = "budget";
 export const CROSSING = "budget_crossing";
 /** A reported `CostAnomaly`, by day and series. */
 export const ANOMALY = "cost_anomaly";
-/** Acknowledgement of an anomaly, by the id of that. Separate, as an anomaly that is found is not always reported. */
+/** Acknowledgement of an anomaly, by the id of the anomaly. Separate, as not each anomaly is a document. */
 export const ANOMALY_ACKNOWLEDGEMENT = "anomaly_acknowledgement";
 /** Time of the last evaluation of budgets and anomalies. */
 export const EVALUATION = "cost_evaluation";
 /** The times of a `TrainingRun`, by its id. */
 export const TRAINING_RUN = "training_run";
 
-/** An `OutboxEntry`: one notification for one channel, by what it tells of and the channel. */
+/** An `OutboxEntry`: one notification for one channel, by its occurrence and the channel. */
 export const NOTIFICATION = "notification";
 /** Time since which a budget or a channel exists: `{ since }`, by `budget/ID` or `channel/NAME`. */
 export const EXISTENCE = "existence";

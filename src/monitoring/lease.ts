@@ -4,9 +4,9 @@ import { LEASE } from "./document_kinds.ts";
 /** Time for which a lease lasts unless it is renewed, in milliseconds: after a crash, others wait no longer. */
 const LEASE_MS = 30_000;
 
-/** A lease: only one of many processes does what it is named after. */
+/** A lease: one of many processes does the work that it names. */
 interface Lease {
-  /** Raised by each write: who raises it holds the lease. */
+  /** Raised by each write. The process that raises it holds the lease. */
   readonly revision: number;
   /** End of the lease. */
   readonly until: number;

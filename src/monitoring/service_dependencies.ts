@@ -4,14 +4,14 @@ import { bodiesOf, SERVICE } from "./document_kinds.ts";
 import { type Check, isText, isTexts, takeFields } from "./field_checks.ts";
 import { type HealthInput, newestByGroup } from "./health.ts";
 
-/** A service that is to be watched. */
+/** A service to watch. */
 export interface Service {
   /** The name, as metrics have it. */
   serviceName: string;
   /** The cluster that it runs on. */
   clusterId?: string;
   /**
-   * The services that it cannot do without.
+   * The services that it depends on.
    *
    * @default {[]}
    */

@@ -96,7 +96,7 @@ export class BatchWriter<T> {
     try {
       this.#parts.sink.prepare?.(batches[0]);
     } catch {
-      // The write of that batch meets the same and reports it.
+      // The write of that batch fails in the same way and reports it.
     }
     const { promise: sent, resolve } = Promise.withResolvers<void>();
     await this.#writeNext(batches, resolve);

@@ -15,7 +15,7 @@ export interface DeadLetter {
   time: string;
   /** The kind of record. */
   dataset: DatasetName;
-  /** The id of the batch that held nothing but this record. To write it under this id again is harmless. */
+  /** The id of the batch that held this record alone. Writing it under this id again is idempotent. */
   batchId: string;
   /** Reason of the refusal, as a stable name. */
   code?: ErrorCode;

@@ -68,13 +68,13 @@ export class FlushTracker {
     this.#endFlushes();
   }
 
-  /** So many have left the queue; the oldest was accepted at this time. */
+  /** Notes that a number of records left the queue, of which the oldest was accepted at a time. */
   take(count: number, time: number): void {
     this.#head += count;
     this.#taken.push({ count, end: this.#head, time });
   }
 
-  /** So many at the head of the queue are gone. */
+  /** Notes that a number of records at the head of the queue were dropped. */
   drop(count: number): void {
     this.#head += count;
     this.#endFlushes();

@@ -38,7 +38,7 @@ export interface RetryOptions {
  * so that many writers that failed together do not come back together.
  *
  * @param operation What to do; gets called again after each rejection.
- * @param options The signal, who is told of failures, and the waits.
+ * @param options The signal, the callback for failures, and the waits.
  * @returns What the operation gave in the end.
  */
 export async function retry<T>(operation: () => Promise<T>, options: RetryOptions): Promise<T> {

@@ -1,6 +1,6 @@
 /**
  * Pages of records that continue one another. A cursor is the place of the last record: its time, and its place among the
- * records of that time. So records that arrive meanwhile neither move others to another page nor are given twice.
+ * records of that time. Records that arrive meanwhile move no other to another page, and none is given twice.
  *
  * @module
  */

@@ -17,7 +17,7 @@ export interface GroupKey {
 export type Measure =
   /** The number of records, or of those that have the field. */
   | { readonly function: "count"; readonly field?: string }
-  /** Over the values that are there; null where there is none. The sum of amounts is exact, a decimal string; nothing but it is asked of them. */
+  /** Computed over present values; null without any. Amounts have only a sum, an exact decimal string. */
   | { readonly function: "avg" | "sum" | "min" | "max"; readonly field: string }
   /**
    * The value that this fraction of the values does not exceed; between two values in proportion, as `percentile_cont`

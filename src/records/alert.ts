@@ -18,7 +18,7 @@ export interface AlertSubject {
 
 /** A rule that a node, a device or a service has broken for as long as the rule allows. */
 export interface Alert extends AlertSubject {
-  /** The id: there is one alert for each rule and each node, device or service, which tells of the last time. */
+  /** The id. Each rule has one alert for each node, device or service: the last one that fired. */
   alertId: string;
   /** The name of the rule. */
   rule: string;

@@ -18,7 +18,7 @@ export interface TimeRangeQuery {
   /** The most records to return; all where it is not given. */
   limit?: number;
   /**
-   * By time, oldest first or newest first.
+   * Order by time: oldest or newest first.
    *
    * @default {"asc"}
    */
@@ -97,7 +97,7 @@ export interface RecordQuery {
   readonly where?: readonly Condition[];
   /** The most records to return. */
   readonly limit?: number;
-  /** By time, oldest first or newest first. */
+  /** Order by time: oldest or newest first. */
   readonly order: "asc" | "desc";
 }
 

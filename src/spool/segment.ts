@@ -78,7 +78,7 @@ export class Segment {
     return this.#end <= before && this.#pins === 0;
   }
 
-  /** True if it has records, none before a number, and tells of no batch. */
+  /** True if it has records, none before a number, and no batch pins it. */
   isDroppable(from: number): boolean {
     return this.#pins === 0 && this.#start >= from && this.#end > this.#start;
   }

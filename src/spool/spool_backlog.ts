@@ -227,7 +227,7 @@ export class SpoolBacklog<T> {
     this.#parts.onMissing(missing);
   }
 
-  /** At this moment, records leave the queue. */
+  /** Notes that records leave the queue now. */
   #dequeue(groups: readonly Group<T>[], { areOnDisk }: { areOnDisk: boolean }): readonly T[] {
     if (groups.length === 0) return [];
     for (const group of groups) {

@@ -90,7 +90,7 @@ export class SpoolFolder {
     }
   }
 
-  /** Before which record all are settled: 0 where that cannot be read. Nothing is lost by that, only done again. */
+  /** First record that is not settled; 0 where it cannot be read: settled records are then written again, as duplicates. */
   readCursor(): number {
     try {
       const found = decodeFrame(Deno.readFileSync(`${this.path}/cursor`), 0);

@@ -150,7 +150,7 @@ export class SpoolWorker {
     this.#tryNow();
   }
 
-  /** From now on, what fails is not tried again. */
+  /** Stops retries of failures. */
   beginClosing(): void {
     this.#isClosing = true;
   }

@@ -166,7 +166,7 @@ export async function deviceCosts(
 }
 
 /**
- * Divides the costs of each span among the devices that were seen in it, and tells of each share.
+ * Divides the costs of each span among the devices that were seen in it, and reports each share.
  *
  * @returns The costs of the time that no device was seen for, by currency.
  */

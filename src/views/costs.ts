@@ -20,7 +20,7 @@ import { type DayRange, forecastRange, HISTORY_DAYS, trendOfDays } from "../aggr
 /** Time range, filters and groups of a cost summary. */
 export interface CostSummaryOptions extends Omit<CostEntriesQuery, "limit" | "order"> {
   /**
-   * From when on: epoch milliseconds, a `Date`, or a text such as `2026-10`, which is its start.
+   * Earliest time: epoch milliseconds, a `Date`, or a text such as `2026-10`, whose start counts.
    *
    * @default {the start of the month}
    */
@@ -61,9 +61,9 @@ export interface CostSummaryOptions extends Omit<CostEntriesQuery, "limit" | "or
 export interface CostForecast {
   /** The total: what is known and what is expected, a decimal string of 12 digits. */
   total: string;
-  /** In 8 of 10 earlier cases the total was from here … */
+  /** Lower bound of the total in 8 of 10 earlier cases. */
   low: string;
-  /** … to here. */
+  /** Upper bound of the total in these cases. */
   high: string;
   /** The day after the last one whose costs are complete, in epoch milliseconds. */
   dataEnd: number;
@@ -103,9 +103,9 @@ export interface CurrencySummary extends Omit<CostAggregate, "group" | "isOther"
 
 /** Spending in a time range. */
 export interface CostSummary {
-  /** From when on, in epoch milliseconds. */
+  /** Earliest time, in epoch milliseconds. */
   startTime: number;
-  /** Up to when, exclusive. */
+  /** Time before which costs count, in epoch milliseconds. */
   endTime: number;
   /** The time zone of days and months. */
   timeZone: string;

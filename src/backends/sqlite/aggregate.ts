@@ -71,7 +71,7 @@ function splitKey(
   return { start: start as number, group: group as (string | null)[] };
 }
 
-/** A measure as columns of a statement, and what they come to. */
+/** A measure as columns of a statement, and its value from them. */
 interface Part {
   readonly columns: readonly string[];
   read(values: readonly SqliteValue[]): number | string | null;

@@ -38,7 +38,7 @@ export class ThreadedWriter {
    */
   async write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
     const thread = await this.#threadFor(batch.records.length);
-    // SQLite writes without giving way to anything else: what could not arrive before this write could not be
+    // SQLite writes without yielding to other work: what could not arrive before this write could not be
     // gathered for the next batch.
     if (!thread) await yieldToEventLoop();
     const encoded = this.#takePrepared(batch) ?? encodeBatch(batch);

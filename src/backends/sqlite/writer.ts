@@ -63,7 +63,7 @@ export class SqliteWriter {
   }
 
   /**
-   * Writes a batch, without giving way to anything else.
+   * Writes a batch, without yielding to other work.
    *
    * @throws {BackendError} If it was not written.
    */

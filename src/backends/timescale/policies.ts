@@ -16,7 +16,7 @@ const NO_MESSAGE = "the owner of the job can read the message in timescaledb_inf
 export interface PolicySettings {
   /** Days after which records are dropped, by dataset or one number; Infinity for never. */
   readonly retentionDays?: RetentionDays;
-  /** The datasets whose records are dropped by that. Without it, one number is for metrics only. */
+  /** The datasets whose records it drops. Without it, one number is for metrics only. */
   readonly retentionOf?: readonly DatasetName[];
   /** True to compress chunks. */
   readonly enableCompression?: boolean;

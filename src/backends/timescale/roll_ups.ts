@@ -143,7 +143,7 @@ export class RollUps {
     for (const rollUp of made) await this.#refresh(rollUp, Date.now());
   }
 
-  /** Gets ready for the records before a time to go: takes them in, and looks at none of that time again. */
+  /** Prepares the deletion of records before a time: rolls them up, and never reads that time again. */
   async keep({ name }: Dataset<unknown>, before: number): Promise<void> {
     const hours = hoursOf(name);
     if (!hours) return;

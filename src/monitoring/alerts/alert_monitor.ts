@@ -48,7 +48,7 @@ export class AlertMonitor {
   readonly #overload: Alarm;
   readonly #abort = new AbortController();
   #timer: ReturnType<typeof setInterval> | undefined;
-  /** By node or service, and by the name of the rule. */
+  /** Violations by node or service, and by the name of the rule. */
   readonly #violations = new Map<string, Map<string, Violation>>();
   /** The number of violations that have not fired. */
   #pending = 0;

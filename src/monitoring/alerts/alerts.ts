@@ -30,7 +30,7 @@ export class Alerts {
   readonly #documents: DocumentStore;
   readonly #monitor: AlertMonitor;
 
-  /** Stores what people do, and has the watch know. */
+  /** Stores changes, and applies them to the monitor. */
   constructor(documents: DocumentStore, watch: AlertMonitor) {
     this.#documents = documents;
     this.#monitor = watch;
@@ -116,6 +116,6 @@ function rank({ severity }: Alert): number {
 }
 
 function withNote(alert: Alert, note: Acknowledgement | undefined): Alert {
-  if (note?.firedAt !== alert.firedAt) return alert; // it was about an earlier time
+  if (note?.firedAt !== alert.firedAt) return alert; // acknowledges an earlier one
   return { ...alert, acknowledgedAt: note.at, ...(note.by === undefined ? {} : { acknowledgedBy: note.by }) };
 }

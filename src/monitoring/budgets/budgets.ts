@@ -24,8 +24,8 @@ export interface BudgetQuery {
   /** Only this one. */
   budgetId?: string;
   /**
-   * In which period: that which holds this time, epoch milliseconds, a `Date` or a text. It is told how the budget stands now, or at
-   * the end of a period that is over.
+   * Time in the period to report: epoch milliseconds, a `Date` or a text. The status is the current one, or that at the end of a
+   * period that is over.
    *
    * @default {now}
    */
@@ -82,7 +82,7 @@ export class Budgets {
     const budget = acceptBudget(input, this.#timeZone);
     const document = { kind: BUDGET, id: budget.budgetId, body: budget };
     if (!await this.#backend.documents.write(document, { ifAbsent: true })) {
-      // A program that makes its budgets whenever it starts finds them as it has made them.
+      // A program may create its budgets at each start.
       const [stored] = await storedBudgets(this.#backend, budget.budgetId);
       if (isDeepStrictEqual(stored, budget)) return budget;
       throw refusal(
@@ -120,13 +120,13 @@ export class Budgets {
   async delete(budgetId: string): Promise<boolean> {
     const wasThere = await this.#backend.documents.delete(BUDGET, budgetId);
     this.#onChange();
-    // Kept, and armed again: what is told of a new budget of this id must not have the id of what was told of this one.
+    // Kept, and armed again: a notification of a new budget with this id must not have the id of an earlier one.
     const log = await CrossingLog.read(this.#backend.documents);
     for (const crossing of log.of({ budgetId })) await rearm(this.#backend, crossing);
     return wasThere;
   }
 
-  /** Also tells of thresholds that were crossed unseen, as by what another process has imported. */
+  /** Also emits thresholds that were crossed unseen, such as by an import of another process. */
   async status(query?: BudgetQuery): Promise<BudgetStatus[]> {
     const found = await readBudgetSpendings(this.#backend, { timeZone: this.#timeZone, ...query });
     // A user who may only read gets the status all the same.

@@ -11,7 +11,7 @@ import { ALERT, ANOMALY, bodiesOf, BUDGET, CROSSING, EXISTENCE } from "../docume
 import type { TOPICS } from "./channels.ts";
 import type { Notification } from "./send.ts";
 
-/** Events up to this age are told, and older ones that still hold. */
+/** Events up to this age are notified, and older ones that still hold. */
 export const RECENT_MS = 7 * DAY_MS;
 
 /** Something to tell. */

@@ -23,7 +23,7 @@ export interface OutboxEntry {
   readonly revision: number;
   /** Name of the channel. */
   readonly channel: string;
-  /** Id of the occurrence: what it tells of. */
+  /** Id of the occurrence that it reports. */
   readonly source: string;
   readonly notification: Notification;
   /** `dead` after a day of failed attempts; `covered` by the notification of a higher threshold. */
