@@ -43,10 +43,10 @@ export function program(name: "psql" | "sqlite3" | "victoria-metrics"): Promise<
   return once(name, async () => {
     const text = await output(name, ["--version"]);
     if (text === undefined) throw new Missing(`this machine has no ${name}`);
-    return {
-      path: name,
-      version: /\d[\d.]+\S*?(?=["\s])/.exec(`${text} `)?.[0] ?? (text.trim() || "of unknown version"),
-    };
+    const versionIn = (text = "") => /\d[\d.]+\S*?(?=["\s])/.exec(`${text} `)?.[0];
+    const version = versionIn(text) ??
+      versionIn(await output("dpkg-query", ["--show", "--showformat", "${Version}", name])); // Debian's has none in itself
+    return { path: name, version: version ?? "of unknown version" };
   });
 }
 
