@@ -431,6 +431,20 @@ test(
   },
 );
 
+test("aggregates without compiling the statement", async (backend, database) => {
+  await write(backend, systemMetrics, metrics(3));
+  await database.sql(
+    "CREATE TABLE seen (jit text); CREATE FUNCTION note() RETURNS boolean LANGUAGE sql VOLATILE AS " +
+      "$$ INSERT INTO seen VALUES (current_setting('jit')) RETURNING true $$; " +
+      "ALTER TABLE system_metrics RENAME TO records; " +
+      "CREATE VIEW system_metrics AS SELECT * FROM records WHERE note()",
+  );
+  const count = { groupBy: [], measures: [{ function: "count" }] } as const;
+  const [{ values }] = await backend.aggregate(systemMetrics, acceptQuery(systemMetrics), count);
+  assertEquals(values, [3]);
+  assertEquals(await database.sql("SELECT DISTINCT jit FROM seen"), [{ jit: "off" }]);
+});
+
 test("cuts a connection on which the server is silent, and blames no record", async (_backend, database) => {
   const target = resolvePostgresTarget(database.url);
   const pool = new PostgresPool(target, { maxConnections: 1, statementTimeoutSeconds: 60 });

@@ -1,10 +1,15 @@
 import { openBackend } from "../../mod.ts";
 import { runSql } from "../../tests/postgres_server.ts";
+import { columnOf } from "../../src/records/dataset.ts";
+import { systemMetrics } from "../../src/records/system_metrics.ts";
 import type { Places } from "../fixtures.ts";
+import { QUESTIONS } from "../questions.ts";
 import type { Family } from "../row.ts";
 
 /** 15 days of 64 nodes every 15 seconds. */
 const RECORDS = 5_529_600;
+const DOMAIN_RECORDS = 2_000_000;
+const JIT_RECORDS = 2_500_000;
 
 const HOURLY_FROM_ROWS = "SELECT time_bucket(INTERVAL '1 hour', timestamp) AS bucket, cluster_id, " +
   "avg(cpu_usage), max(gpu_usage), count(*) FROM system_metrics GROUP BY 1, 2 ORDER BY 1, 2";
@@ -26,9 +31,43 @@ async function bytesPerRecord(url: string, records: number): Promise<number> {
 }
 
 /** The seconds of a query, as the server measures them. */
-async function secondsOf(url: string, sql: string): Promise<number> {
-  const [plan] = await runSql(url, `EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) ${sql}`);
+async function secondsOf(url: string, sql: string, setting = "jit = on"): Promise<number> {
+  const [plan] = await runSql(url, `SET ${setting}; EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) ${sql}`);
   return (plan["QUERY PLAN"] as { "Execution Time": number }[])[0]["Execution Time"] / 1_000;
+}
+
+const HOURS = QUESTIONS.hours.postgresql;
+
+/** A copy of the hypertable whose measures are `double precision`, compressed as it is. */
+async function copyWithoutDomain(url: string): Promise<void> {
+  const measures = systemMetrics.columns.filter(({ type }) => type === "real")
+    .map(({ name }) => `ALTER COLUMN ${name} TYPE double precision`);
+  await runSql(
+    url,
+    `CREATE TABLE plain (LIKE system_metrics); ALTER TABLE plain ${measures.join(", ")}; ` +
+      "SELECT create_hypertable('plain', by_range('timestamp', INTERVAL '1 day')); " +
+      `ALTER TABLE plain SET (timescaledb.enable_columnstore, timescaledb.orderby = '${
+        systemMetrics.sortBy.map((field) => columnOf(systemMetrics, field).name).join(", ")
+      }')`,
+  );
+  await runSql(url, "INSERT INTO plain SELECT * FROM system_metrics");
+  await runSql(url, "SELECT compress_chunk(chunk) FROM show_chunks('plain') chunk");
+  await runSql(url, "VACUUM ANALYZE plain");
+}
+
+/** Days that records are spread over where chunks are to be many. */
+const MANY_DAYS = 50;
+
+async function manyChunks(places: Places, records: number): Promise<string> {
+  const { url } = places.use(await places.tables("timescaledb", "system_metrics", 1));
+  await runSql(
+    url,
+    "INSERT INTO system_metrics (timestamp, cluster_id, node_id, cpu_usage, gpu_usage) " +
+      `SELECT '2026-01-01 UTC'::timestamptz + i * INTERVAL '${MANY_DAYS} days' / ${records}, 'c' || i % 4, ` +
+      `'n' || i % 64, 100 * random(), 100 * random() FROM generate_series(0, ${records - 1}) AS i`,
+  );
+  await runSql(url, "VACUUM ANALYZE system_metrics");
+  return url;
 }
 
 /** Savings by compression and rollups. */
@@ -47,6 +86,35 @@ export const timescaleRows: Family = {
         return {
           ours: () => secondsOf(url, HOURLY_FROM_ROLL_UP),
           theirs: () => secondsOf(url, HOURLY_FROM_ROWS),
+        };
+      },
+    },
+    {
+      name: "domain-timescaledb",
+      work: `${QUESTIONS.hours.title}, of compressed measures with a domain`,
+      against: "of plain `double precision`",
+      quantity: "time",
+      records: DOMAIN_RECORDS,
+      open: async (places, records) => {
+        const url = await places.filled("timescaledb", { system_metrics: records });
+        await copyWithoutDomain(url);
+        return {
+          ours: () => secondsOf(url, HOURS),
+          theirs: () => secondsOf(url, HOURS.replace("system_metrics", "plain")),
+        };
+      },
+    },
+    {
+      name: "jit-timescaledb",
+      work: `${QUESTIONS.hours.title}, of ${MANY_DAYS} chunks with \`jit\` off`,
+      against: "with `jit` on",
+      quantity: "time",
+      records: JIT_RECORDS,
+      open: async (places, records) => {
+        const url = await manyChunks(places, records);
+        return {
+          ours: () => secondsOf(url, HOURS, "jit = off"),
+          theirs: () => secondsOf(url, HOURS, "jit = on"),
         };
       },
     },

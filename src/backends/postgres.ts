@@ -96,8 +96,8 @@ export class PostgresBackend implements Backend {
   /** True if this backend creates partitions, for which a user needs a privilege. */
   protected readonly createsPartitions: boolean = true;
   /**
-   * Settings of a statement that aggregates. The server would compile its expressions for each partition: of 2.5 million
-   * records in 50 chunks that took 13 s in place of 4 s (measured).
+   * Settings of a statement that aggregates. The server would compile its expressions for each partition, which takes
+   * several times as long as to run it (`deno task bench jit-timescaledb`).
    */
   protected readonly aggregateSettings: string = NO_JIT;
   readonly #writer: PostgresWriter;

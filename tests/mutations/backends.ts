@@ -3,6 +3,13 @@ import type { Mutation } from "../mutations.ts";
 
 export const BACKENDS: readonly Mutation[] = [
   {
+    name: "pg-jit",
+    file: "src/backends/postgres.ts",
+    before: 'export const NO_JIT = "SET LOCAL jit = off; ";',
+    after: 'export const NO_JIT = "";',
+    tests: ["postgres_test.ts: without compiling"],
+  },
+  {
     name: "raw-rows-of-a-skipping-trigger",
     file: "src/backends/postgres/writer.ts",
     before: "const isByKey = dataset.key.length > 0 && !isRaw;",

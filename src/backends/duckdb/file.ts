@@ -18,10 +18,12 @@ const MAX_THREADS = 4;
 const MAX_RETRIES = 5;
 /**
  * Settings that no statement can change. Nothing is loaded from the network and no other file is touched. Queries that
- * need more memory spill to the folder `FILE.tmp`.
+ * need more memory spill to the folder `FILE.tmp`. Background threads give freed memory back to the system within
+ * seconds: without them, a process keeps what an import of many costs took.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   memory_limit: "1GB",
+  allocator_background_threads: "true",
   threads: String(Math.min(MAX_THREADS, availableParallelism())),
   checkpoint_threshold: "64MB",
   enable_external_access: "false",

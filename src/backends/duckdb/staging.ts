@@ -23,6 +23,8 @@ export class DuckdbStaging implements Staging {
   readonly #onConflict: ConflictPolicy;
   readonly #table: string;
   readonly #dialect: PublishDialect;
+  /** Columns that a staged row may have a value in. */
+  readonly #used = new Set<string>();
   #opening: Promise<DuckdbSession> | undefined;
 
   /** Opens nothing yet. */
@@ -47,6 +49,7 @@ export class DuckdbStaging implements Staging {
   async add(records: readonly unknown[]): Promise<void> {
     const session = await this.#open();
     const view = narrow(STAGED_COSTS, records);
+    for (const { name } of view.columns) this.#used.add(name);
     await this.#file.guard("stage", () => session.append(view, records, this.#table));
   }
 
@@ -59,7 +62,10 @@ export class DuckdbStaging implements Staging {
         write: (document) => writeDocument(session, document),
       },
       this.#dialect,
-      { replaces: this.#onConflict === "replace" },
+      {
+        replaces: this.#onConflict === "replace",
+        used: this.#dialect.columns.filter((name) => this.#used.has(name)), // the rows are sorted in memory
+      },
     );
     return await this.#file.change(
       "publish",
