@@ -1107,7 +1107,7 @@ test("costs summary and metrics health print a time range in every format", asyn
   );
   assertMatch(
     (await run("metrics", "health")).err,
-    /^No metrics from .*\nLook further back with --window 1h\. ".* database stats"/,
+    /^No metrics from .*\nThe newest are of 2026-01-01T00:00:02\.000Z: `.* metrics health --at 2026-01-01T00:00:02\.000Z` shows/,
   );
   assertEquals((await run(...health, "--window", "0s")).code, 2);
 });

@@ -1,7 +1,9 @@
 import { nameOf } from "../monitoring/alerts/alert_monitor.ts";
+import type { Backend } from "../backends/backend.ts";
+import { acceptQuery } from "../records/query.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { type ClustersView, clustersView } from "../views/clusters.ts";
-import { HEALTH_STATUSES } from "../records/system_metrics.ts";
+import { HEALTH_STATUSES, systemMetrics } from "../records/system_metrics.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
 import { asCalled } from "./program_name.ts";
@@ -22,19 +24,31 @@ export const metricsHealth: Command = {
   async run(given) {
     const format = readFormat(given);
     const options = readHealth(given);
-    const { since, ...found } = await withBackend(given, "read", (backend) => clustersView(backend, options));
+    const { since, newest, ...found } = await withBackend(given, "read", async (backend) => {
+      const found = await clustersView(backend, options);
+      return { ...found, newest: found.clusters.length === 0 ? await newestTime(backend) : undefined };
+    });
     const table = () => printTables(found);
     const rows = found.clusters.map(({ nodesBy, ...cluster }) => ({ ...cluster, ...nodesBy }));
     printFound(format, found, { table, header: HEADER, rows });
     if (found.clusters.length === 0) {
       note(`No metrics from ${isoTime(since)} to ${isoTime(found.at)}.`);
       note(asCalled(
-        'Look further back with --window 1h. "openfinops database stats" prints the time range of all metrics.',
+        newest === undefined
+          ? "None are stored. `openfinops collect` samples this machine."
+          : `The newest are of ${newest}: \`openfinops metrics health --at ${newest}\` shows them.`,
       ));
     }
     failIfUnhealthy(found);
   },
 };
+
+/** Returns the time of the newest metrics of a node. */
+async function newestTime(backend: Backend): Promise<string | undefined> {
+  const query = acceptQuery(systemMetrics, { order: "desc", limit: 1 });
+  const [page] = await Array.fromAsync(backend.read(systemMetrics, query));
+  return page?.[0] && isoTime(page[0].timestamp);
+}
 
 /** Silence and lost notifications are failures that nothing else reports. */
 function failIfUnhealthy({ clusters, deadNotifications }: Omit<ClustersView, "since">): void {
