@@ -237,8 +237,9 @@ const SECTIONS = {
       "Choose a column that tells them apart with `--id-column`.",
     ],
     DELIVERY_REFUSED: [
-      "A billing period of a source is stored already with other content, and the files do not cover it. Nothing was stored.",
-      "Import all files of the period in one command, or pass `--replace` or `--append`. For the costs of another vendor, pass `--source NAME`. " +
+      "A billing period of a source is stored already with other content, and the files do not cover it; or files of one command have " +
+      "most rows in common. Nothing was stored.",
+      "Leave out copies and older exports of the same month. Import all files of the period in one command, or pass `--replace` or `--append`. For the costs of another vendor, pass `--source NAME`. " +
       "[Deliveries](import-export-migrate.md#deliveries-of-costs) says what each does.",
     ],
     DATABASE_DIFFERS: [

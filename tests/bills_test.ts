@@ -582,6 +582,9 @@ Deno.test("database import prints a note on many files once, with their number",
     "2 more files have notes as above.",
     "",
   ]]);
+  const named = await database(["import", "costs", "cur-1.csv", "./cur-1.csv"], folder.path);
+  assertEquals(named.code, 2);
+  assertMatch(named.err, /^error: \.\/cur-1\.csv is named twice\. Name it once\. \[CONFLICTING_OPTIONS\]\n/);
   // Another note is of its own file.
   Deno.writeTextFileSync(folder.file("empty.csv"), csv("timestamp,cpuUsage"));
   Deno.writeTextFileSync(folder.file("none.csv"), csv("timestamp,cpuUsage"));

@@ -593,6 +593,91 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
   });
 }
 
+Deno.test("a delivery refuses files that have most of their rows in common", async () => {
+  /** Charges of hosts with numbers, in a month. */
+  const hosts = (from: number, to: number, amount = "1") =>
+    HEADER +
+    Array.from({ length: to - from }, (_, i) => row(1 + (from + i) % 28, amount, `host-${from + i}`)).join(
+      "",
+    );
+  const reversed = (text: string) => HEADER + text.split("\n").slice(1, -1).reverse().join("\n") + "\n";
+  const files = (...texts: string[]) =>
+    texts.map((text, i): CostFile => ({ name: `${i}.csv`, open: () => Promise.resolve(new Blob([text])) }));
+  const run = async (texts: readonly string[], options: Options = {}) => {
+    await using place = await PLACES.memory();
+    const { backend } = place;
+    const found = { notes: [] as string[], error: "", total: "0" };
+    const onNote = (note: string) => found.notes.push(note);
+    try {
+      await importCosts(files(...texts), {
+        backend,
+        dataset: "cost_entries",
+        format: "csv",
+        onNote,
+        ...options,
+      });
+    } catch (error) {
+      assert(error instanceof TransferError && error.code === "DELIVERY_REFUSED", String(error));
+      found.error = error.message;
+    }
+    found.total = (await totals(backend)).USD ?? "0";
+    return found;
+  };
+  const refused: string[][] = [
+    [hosts(0, 1_000), reversed(hosts(0, 1_000))], // a copy
+    [hosts(0, 8), hosts(0, 8)],
+    [hosts(0, 500), hosts(0, 900)], // the month up to a day, and up to a later one
+    [hosts(0, 900), hosts(0, 500)],
+    [hosts(0, 900), hosts(300, 1_200)],
+    [...Array.from({ length: 40 }, (_, i) => hosts(100 * i, 100 * i + 100)), hosts(700, 800)],
+  ];
+  for (const texts of refused) {
+    const { error, total, notes } = await run(texts);
+    assertMatch(
+      error,
+      /^Cannot import: \d+\.csv and the files before it have most rows of csv of 2026-01 in common/,
+    );
+    assertEquals([total, notes], ["0", []]);
+  }
+  const last = `${refused.at(-1)!.length - 1}.csv`;
+  assertMatch((await run(refused.at(-1)!)).error, new RegExp(`: ${last} and`));
+  assertEquals((await run([hosts(0, 8), hosts(0, 8)], { append: true })).total, "16");
+  const taken: [string[], string][] = [
+    [[hosts(0, 500), hosts(500, 1_000), hosts(1_000, 1_100)], "1100"],
+    [[hosts(0, 500), hosts(400, 900)], "1000"], // some rows are equal
+    [[hosts(0, 7), hosts(0, 7)], "14"], // too few to tell
+    [[hosts(0, 100), hosts(0, 100).replaceAll("2026-01", "2026-02")], "200"],
+  ];
+  for (const [texts, total] of taken) assertEquals(await run(texts), { notes: [], error: "", total });
+  const corrected = await run([hosts(0, 100), hosts(0, 100, "2")]);
+  assertEquals([corrected.total, corrected.notes.length], ["300", 1]);
+  assertMatch(
+    corrected.notes[0],
+    /^1\.csv has nearly the same charges of csv of 2026-01 as the files before it\. /,
+  );
+});
+
+Deno.test("a delivery refuses a zip file that has a file twice, and names it", async () => {
+  const text = HEADER + Array.from({ length: 9 }, (_, i) => row(i + 1)).join("");
+  const { configure, TextReader, Uint8ArrayWriter, ZipWriter } = await import("@zip.js/zip.js");
+  configure({ useWebWorkers: false });
+  const writer = new ZipWriter(new Uint8ArrayWriter());
+  for (const name of ["a.csv", "b.csv"]) await writer.add(name, new TextReader(text));
+  const zipped = await writer.close();
+  const file: CostFile = {
+    name: "bill.zip",
+    open: () => Promise.resolve(new Blob([zipped as Uint8Array<ArrayBuffer>])),
+  };
+  await using place = await PLACES.memory();
+  const { backend } = place;
+  await assertRejects(
+    () => importCosts([file], { backend, dataset: "cost_entries" }),
+    TransferError,
+    "Cannot import: bill.zip/b.csv and the files before it",
+  );
+  assertEquals(await totals(backend), {});
+});
+
 Deno.test("a delivery on PostgreSQL drops staging tables that killed imports left behind", async () => {
   await using database = await TestDatabase.create();
   const backend = await openBackend({ connectionString: database.url });

@@ -1,3 +1,5 @@
+import { normalize } from "node:path";
+import type { DatasetName } from "../records/dataset.ts";
 import { describePath } from "../errors.ts";
 import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { asFileError, TransferError } from "../transfer/transfer_error.ts";
@@ -57,14 +59,7 @@ export const importCommand: Command = {
     const dataset = readDataset(what).name;
     const mapping = readMapping(given, readDataset(what));
     const onConflict = readConflictPolicy(given);
-    const files = paths.filter((path) => !isManifest(path)).map((path) => ({
-      path,
-      ...readFormat(given, path),
-    }));
-    for (const path of paths.filter(isManifest)) note(`${describePath(path)}: ${MANIFEST_SKIPPED}`);
-    if (files.length === 0) {
-      throw new UsageError("Name the files that it lists.", { code: "MISSING_ARGUMENT" });
-    }
+    const files = readFiles(given, { paths, dataset });
     for (const { path, format } of files) {
       makeReader(readDataset(what), { ...mapping, format }); // unknown fields, before anything is opened
       assertReadable(path);
@@ -111,6 +106,28 @@ function interruption(): TransferError {
     "Interrupted. No costs were stored. Other records that were written stay. Run the same command again; it skips them.",
     { code: "INTERRUPTED" },
   );
+}
+
+/** Reads the files to import: no manifests, and none twice of costs, whose equal rows all count. */
+function readFiles(
+  given: Arguments,
+  { paths, dataset }: { readonly paths: readonly string[]; readonly dataset: DatasetName },
+): GivenFile[] {
+  const named = new Set<string>();
+  for (const path of paths) {
+    const normal = normalize(path);
+    if (named.has(normal) && dataset === "cost_entries") {
+      throw new UsageError(`${nameOf(path)} is named twice. Name it once.`, { code: "CONFLICTING_OPTIONS" });
+    }
+    named.add(normal);
+    if (isManifest(path)) note(`${describePath(path)}: ${MANIFEST_SKIPPED}`);
+  }
+  const files = paths.filter((path) => !isManifest(path)).map((path) => ({
+    path,
+    ...readFormat(given, path),
+  }));
+  if (files.length > 0) return files;
+  throw new UsageError("Name the files that it lists.", { code: "MISSING_ARGUMENT" });
 }
 
 /** A file with its format. */

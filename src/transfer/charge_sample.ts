@@ -29,6 +29,11 @@ export class ChargeSample {
     if (hashes.length > SIZE) hashes.pop();
   }
 
+  /** Adds all of another sample. */
+  merge(other: ChargeSample): void {
+    for (const hash of other.#hashes) this.add(hash);
+  }
+
   /** Share of these charges that another delivery has, from 0 to 1; undefined where the samples are too small to tell. */
   shareIn(other: ChargeSample): number | undefined {
     const most = Math.min(this.#limit, other.#limit);

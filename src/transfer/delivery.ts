@@ -13,6 +13,7 @@ import {
   type PublicationPlan,
   type StagedCost,
 } from "../backends/staging.ts";
+import { describePath } from "../errors.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import { ContentHash, hexOf } from "./content_hash.ts";
 import { NEVER_DELIVERED, sourceOf } from "./cost_sources.ts";
@@ -21,6 +22,9 @@ import {
   judge,
   type LivePart,
   monthNotes,
+  overlapError,
+  overlapNotes,
+  type OverlappingFile,
   refusalOf,
   type RelatedPart,
   repetitionNotes,
@@ -87,6 +91,7 @@ export class Delivery implements Publication {
   #others: RelatedPart[] = [];
   #verdicts: Verdict[] = [];
   #totals: DeliveryTotal[] = [];
+  readonly #overlapping: OverlappingFile[] = [];
   #rows = 0;
   #hasLooseRows = false;
   #isPublished = false;
@@ -121,6 +126,7 @@ export class Delivery implements Publication {
     const isUnnamed = this.#given.source === undefined;
     return [
       ...(isUnnamed ? replacementNotes(this.#verdicts) : []),
+      ...overlapNotes(this.#overlapping, this.id),
       ...repetitionNotes(this.#verdicts, this.id),
       ...(this.#isZoned ? monthNotes(this.#verdicts, this.id) : []),
       ...(isUnnamed ? resemblanceNotes(this.#verdicts, this.#others) : []),
@@ -144,6 +150,19 @@ export class Delivery implements Publication {
     cost.stagedPart = isDelivered ? this.#parts.count(cost, hash, this.#hash.chargeOf(cost)) : NO_PART;
     cost.stagedAt = this.#rows++;
     cost.isHashed = isHashed;
+  }
+
+  /**
+   * Ends a file, or a member of a zip file.
+   *
+   * @throws {TransferError} If its rows would count twice, as files of this delivery before it have most of them.
+   */
+  endFile(file: string, member?: string): void {
+    const name = member === undefined ? file : `${file}/${describePath(member)}`;
+    const { part, overlap } = this.#parts.endFile() ?? {};
+    if (!part || this.#given.append) return;
+    if (overlap === "rows") throw overlapError({ name, part });
+    this.#overlapping.push({ name, part });
   }
 
   /**

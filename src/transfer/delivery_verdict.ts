@@ -9,16 +9,12 @@ import { ChargeSample } from "./charge_sample.ts";
 import { addHash, hashOf, hexOf } from "./content_hash.ts";
 import { isUnnamed } from "./cost_sources.ts";
 import { money, periodName, type RecordedPart, sumOf, things } from "./recorded_delivery.ts";
-import type { StagedPart } from "./staged_parts.ts";
+import { MOST, NEARLY_ALL, type StagedPart } from "./staged_parts.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
 /** Share of the rows that a delivery must have to replace an earlier one by itself. */
 const ENOUGH_ROWS = 0.9;
-/** Share of charges that count as most of them. */
-const MOST = 0.5;
-/** Share of charges above which two deliveries are likely to be of the same costs. */
-const NEARLY_ALL = 0.9;
 
 /** The largest difference of a time zone to UTC. */
 const MOST_OFFSET_MS = 14 * HOUR_MS;
@@ -174,6 +170,33 @@ export function refusalOf(verdicts: readonly Verdict[], isZoned: boolean): Trans
         more(others)
       }. Nothing was stored. Import ${ways.join(", or ")}.`,
     { code: "DELIVERY_REFUSED" },
+  );
+}
+
+/** A file that has content in common with files before it, of a part. */
+export interface OverlappingFile {
+  readonly name: string;
+  readonly part: StagedPart;
+}
+
+/** Creates the error for a file that repeats rows of others of its delivery. */
+export function overlapError({ name, part: { source, period } }: OverlappingFile): TransferError {
+  return new TransferError(
+    `Cannot import: ${name} and the files before it have most rows of ${source} of ${
+      periodName(period)
+    } in common, which would count twice. Nothing was stored. Leave out copies and older exports of the same month, ` +
+      "or use --append if all of them count.",
+    { code: "DELIVERY_REFUSED" },
+  );
+}
+
+/** Warns of files that correct others of their delivery. */
+export function overlapNotes(files: readonly OverlappingFile[], id: string): string[] {
+  return noteOf(
+    files,
+    ({ name, part: { source, period } }) =>
+      `${name} has nearly the same charges of ${source} of ${periodName(period)} as the files before it. ` +
+      `If it corrects them, they count twice: run "openfinops database deliveries undo ${id}"`,
   );
 }
 

@@ -72,7 +72,7 @@ function openStaging(backend: Sink): Promise<Staging> {
 }
 
 async function stageFile(
-  { open }: CostFile,
+  { name, open }: CostFile,
   { staging, delivery, progress, stored, options }: {
     staging: Staging;
     delivery: Delivery;
@@ -94,7 +94,8 @@ async function stageFile(
     onProgress?.({ ...progress });
   });
   const { documents } = delivery;
-  await readFile(await open(), { dataset, progress, options, take, stored, documents }, {
+  const onEnd = (member?: string) => delivery.endFile(name, member);
+  await readFile(await open(), { dataset, progress, options, take, stored, documents, onEnd }, {
     write: (records) =>
       ReadableStream.from(records).pipeThrough(new FixedBatches(dataset, STAGED_RECORDS))
         .pipeTo(sink, { signal }),

@@ -72,7 +72,8 @@ export async function previewImport(
       return record;
     };
     const stored = { read: () => Promise.resolve([]) };
-    await readFile(await file.open(), { dataset, progress, options, take, stored }, {
+    const onEnd = (member?: string) => delivery.endFile(name, member);
+    await readFile(await file.open(), { dataset, progress, options, take, stored, onEnd }, {
       async write(pages) {
         for await (const page of pages) {
           progress.staged += page.length;

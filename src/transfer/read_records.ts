@@ -37,6 +37,8 @@ export interface ReadingOptions {
   readonly stored?: Pick<Backend["documents"], "read">;
   /** Gets the documents that are published with the costs. */
   readonly documents?: StoredDocument[];
+  /** Called at the end of the records of a file, or of each member of a zip file. */
+  readonly onEnd?: (member?: string) => void;
 }
 
 /**
@@ -66,7 +68,7 @@ export async function readFile(
 
 /** Reads the records of a file, part by part. The rows of FOCUS files that are none of costs become documents. */
 async function* readRecords(input: CountedInput, reading: ReadingOptions): AsyncGenerator<unknown[]> {
-  const { dataset, progress, options, take, stored, documents: staged = [] } = reading;
+  const { dataset, progress, options, take, stored, documents: staged = [], onEnd } = reading;
   for await (const part of openParts(input.bytes, options)) {
     const { columns, rows, format } = await openRows(part, reading);
     const reject = rejector(progress, options, part.member);
@@ -81,6 +83,7 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
           format: resolved.format,
           constants: constantsName(constantsOf(dataset, options, columns)),
         }));
+      onEnd?.(part.member);
       continue;
     }
     if (!stored) {

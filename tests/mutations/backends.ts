@@ -255,6 +255,20 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["deliveries_test.ts: when publishing fails"],
   },
   {
+    name: "delivery-copied-file",
+    file: "src/transfer/staged_parts.ts",
+    before: 'isCopy || Math.max(...shares("rows")) >= MOST',
+    after: 'Math.max(...shares("rows")) >= MOST',
+    tests: ["deliveries_test.ts: most of their rows in common"],
+  },
+  {
+    name: "delivery-older-export",
+    file: "src/transfer/staged_parts.ts",
+    before: 'isCopy || Math.max(...shares("rows")) >= MOST',
+    after: "isCopy",
+    tests: ["deliveries_test.ts: most of their rows in common"],
+  },
+  {
     name: "delivery-whole",
     file: "src/transfer/delivery_verdict.ts",
     before: "if (isWhole && isSameContent(",
