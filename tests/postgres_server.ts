@@ -13,7 +13,7 @@ const EMBEDDED_VERSION = "18.4.0-beta.17";
 const NOBODY = 65_534;
 const START_ATTEMPTS = 1_000;
 /** Far more than all servers that the tests run at a time. */
-const LEAST_MEMORY_BYTES = 2 ** 33;
+const LEAST_MEMORY_BYTES = 2 ** 31;
 
 /** Programs of a PostgreSQL installation. */
 export interface Binaries {
