@@ -337,7 +337,7 @@ test("ends a statement at its timeout and allows a retry", async (backend, datab
   assertEquals([error.sqlState, error.kind], ["57014", "transient"]);
   await locked[Symbol.asyncDispose]();
   await write(backend, systemMetrics, metrics(1));
-}, { statementTimeoutSeconds: 0.1 });
+}, { statementTimeoutSeconds: 1 });
 
 test(
   "blames no record when the ledger fails",
