@@ -6,6 +6,7 @@ import type { EventListener } from "./pipeline/events.ts";
 import { isTimeZone, TIME_ZONE_SYNTAX } from "./records/calendar.ts";
 import type { DatasetName } from "./records/dataset.ts";
 import { DATASETS, daysByDataset } from "./records/datasets.ts";
+import { type Check, isFlag, isOneOf } from "./records/field_checks.ts";
 
 /** Configuration of storage. All fields are optional. */
 export interface PersistenceConfig {
@@ -236,13 +237,8 @@ const isFolder = {
   test: (value: unknown) => typeof value === "string" && value !== "",
   expected: "the path of a folder",
 };
-const isOneOf = (...names: string[]) => ({
-  test: (value: unknown) => names.includes(value as string),
-  expected: `one of ${names.join(", ")}`,
-});
-
 /** Rule for each field. */
-const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; expected: string }> = {
+const RULES: Record<keyof PersistenceConfig, Check> = {
   backend: {
     test: (value) =>
       BACKENDS.includes(value as StorageBackend) || value === "in_memory" ||
@@ -262,7 +258,7 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; ex
     test: (value) => Number.isFinite(value) && value as number > 0 && value as number <= MAX_INTERVAL_SECONDS,
     expected: `a number of seconds above 0 and up to ${MAX_INTERVAL_SECONDS}`,
   },
-  enableCompression: { test: (value) => typeof value === "boolean", expected: "true or false" },
+  enableCompression: isFlag,
   compressAfterDays: {
     test: isDays,
     expected: `a number of days from 0 to ${MAX_DAYS}`,
@@ -282,8 +278,8 @@ const RULES: Record<keyof PersistenceConfig, { test(value: unknown): boolean; ex
   },
   fsync: isOneOf("batch", "interval", "none"),
   deadLetterDirectory: isFolder,
-  anomalyDetection: { test: (value) => typeof value === "boolean", expected: "true or false" },
-  priceUsage: { test: (value) => typeof value === "boolean", expected: "true or false" },
+  anomalyDetection: isFlag,
+  priceUsage: isFlag,
   onEvent: { test: (value) => typeof value === "function", expected: "a function" },
   onConflict: isOneOf("ignore", "replace"),
   timeZone: {

@@ -9,7 +9,7 @@ import {
   systemMetrics,
 } from "../records/system_metrics.ts";
 import { acceptTime, asBound } from "../records/validation.ts";
-import { type Check, isAnything, isText, isTexts, takeFields } from "./field_checks.ts";
+import { type Check, isAnything, isText, isTexts, takeFields } from "../records/field_checks.ts";
 import { bodiesOf, CLUSTER } from "./document_kinds.ts";
 
 /** A cluster that is to be watched. */

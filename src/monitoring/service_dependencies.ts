@@ -1,7 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
 import { type ServiceMetrics, serviceMetrics } from "../records/service_metrics.ts";
 import { bodiesOf, SERVICE } from "./document_kinds.ts";
-import { type Check, isText, isTexts, takeFields } from "./field_checks.ts";
+import { type Check, isText, isTexts, takeFields } from "../records/field_checks.ts";
 import { type HealthInput, newestByGroup } from "./health.ts";
 
 /** A service to watch. */

@@ -3,7 +3,7 @@ import type { Backend, CurrencyTotal } from "../backends/backend.ts";
 import { ValidationError } from "../errors.ts";
 import { Decimal } from "../records/decimal.ts";
 import { acceptTime } from "../records/validation.ts";
-import { isAnything, isText, takeFields } from "./field_checks.ts";
+import { isAnything, isText, takeFields } from "../records/field_checks.ts";
 import { bodiesOf, TRAINING_RUN } from "./document_kinds.ts";
 import { HOUR_MS } from "../records/calendar.ts";
 

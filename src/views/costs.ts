@@ -14,7 +14,7 @@ import { endOfDay, localDay, startOfDay, startOfLocalDay } from "../records/peri
 import { acceptQuery, type CostEntriesQuery, queryFields } from "../records/query.ts";
 import { parseSpan } from "../records/time_text.ts";
 import { acceptTimeText, acceptTimeZone } from "../records/validation.ts";
-import { type Check, isAnything, takeFields } from "../monitoring/field_checks.ts";
+import { type Check, isAnything, takeFields } from "../records/field_checks.ts";
 import { type DayRange, forecastRange, HISTORY_DAYS, trendOfDays } from "../aggregation/forecast.ts";
 
 /** Time range, filters and groups of a cost summary. */

@@ -260,7 +260,7 @@ export const FAILURES: readonly Mutation[] = [
     file: "src/cli/stop.ts",
     before: "const opened = await unlessStopped(work, signal);",
     after: "const opened = await work;",
-    tests: ["server_test.ts: serve ends on SIGTERM while it opens"],
+    tests: ["server_test.ts: dashboard ends on SIGTERM while it opens"],
   },
   {
     name: "silent-server-probe",

@@ -2,7 +2,7 @@ import { ValidationError } from "../../errors.ts";
 import { ALERT_SEVERITIES, type AlertSeverity, type AlertSubject } from "../../records/alert.ts";
 import type { Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import { type Check, isFlag, isOneOf, isText, takeFields } from "../field_checks.ts";
+import { type Check, isFlag, isOneOf, isText, takeFields } from "../../records/field_checks.ts";
 
 /** Condition of an alert: a field is above, below or at a value for some time. */
 export interface AlertRule extends AlertSubject {

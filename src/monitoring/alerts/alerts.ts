@@ -3,7 +3,7 @@ import { ValidationError } from "../../errors.ts";
 import { type Alert, ALERT_SEVERITIES } from "../../records/alert.ts";
 import { acceptRule, type AlertRule, type AlertRuleInput } from "./alert_rules.ts";
 import { type AlertMonitor, allRules } from "./alert_monitor.ts";
-import { isFlag, isText, takeFields } from "../field_checks.ts";
+import { isFlag, isText, takeFields } from "../../records/field_checks.ts";
 import { ACKNOWLEDGEMENT, ALERT, ALERT_RULE, bodiesOf } from "../document_kinds.ts";
 
 /** Filter of alerts. */

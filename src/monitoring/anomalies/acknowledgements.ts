@@ -2,7 +2,7 @@ import type { Backend, DocumentStore } from "../../backends/backend.ts";
 import { ValidationError } from "../../errors.ts";
 import type { CostAnomaly } from "../../records/anomaly.ts";
 import { ANOMALY_ACKNOWLEDGEMENT, bodiesOf } from "../document_kinds.ts";
-import { isText, takeFields } from "../field_checks.ts";
+import { isText, takeFields } from "../../records/field_checks.ts";
 import { type AnomalyQuery, findAnomalies } from "./anomalies.ts";
 
 /** Acknowledgement of an anomaly. */

@@ -7,7 +7,7 @@ import { costEntries } from "../../records/cost_entry.ts";
 import { acceptQuery, type CostEntriesQuery, queryFields } from "../../records/query.ts";
 import type { CostFinding } from "../cost_findings.ts";
 import { ANOMALY } from "../document_kinds.ts";
-import { isAnything, takeFields } from "../field_checks.ts";
+import { isAnything, takeFields } from "../../records/field_checks.ts";
 import { CostFeed, DayCalendar, type DayTotal } from "./cost_feed.ts";
 import { HISTORY_DAYS } from "./series_detector.ts";
 

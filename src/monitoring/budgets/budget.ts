@@ -13,7 +13,15 @@ import { currencyFault } from "../../records/currency.ts";
 import { Decimal } from "../../records/decimal.ts";
 import { acceptMap, acceptTimeText, EARLIEST_TIME } from "../../records/validation.ts";
 import { acceptWhere, type WhereCondition } from "../../records/where.ts";
-import { type Check, isAnything, isOneOf, isText, isTexts, isTextUpTo, takeFields } from "../field_checks.ts";
+import {
+  type Check,
+  isAnything,
+  isOneOf,
+  isText,
+  isTexts,
+  isTextUpTo,
+  takeFields,
+} from "../../records/field_checks.ts";
 
 /** A {@linkcode Budget} as it is handed in. */
 export interface BudgetInput {

@@ -11,7 +11,7 @@ import { acceptBudget, type BudgetInput, type BudgetWindow, windowAt } from "./b
 import { type BudgetStatus, budgetStatus, mayChange, reachedThresholds } from "./budget_status.ts";
 import { CrossingLog, rearm, recordCrossings } from "./crossings.ts";
 import { basisOf, readDailyTotals, readSpending, readSpendings, type Spending, spentOf } from "./spending.ts";
-import { isAnything, isText, takeFields } from "../field_checks.ts";
+import { isAnything, isText, takeFields } from "../../records/field_checks.ts";
 import { bodiesOf, BUDGET, EXISTENCE } from "../document_kinds.ts";
 
 /** Changes to a budget; null removes a field. */

@@ -1,5 +1,5 @@
 import { ConfigError } from "../../errors.ts";
-import { type Check, isAnything, isOneOf, isText, isTexts, takeFields } from "../field_checks.ts";
+import { type Check, isAnything, isOneOf, isText, isTexts, takeFields } from "../../records/field_checks.ts";
 
 /** The forms in which a notification is sent. */
 export const CHANNEL_TYPES = ["webhook", "slack", "teams", "email"] as const;

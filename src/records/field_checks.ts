@@ -1,5 +1,5 @@
 /**
- * Checks the fields of what people set up: budgets, rules, clusters.
+ * Checks the fields of a configuration, and of budgets, rules and clusters.
  *
  * @module
  */
@@ -32,7 +32,7 @@ export const isTexts: Check = {
   expected: "an array of non-empty strings",
 };
 
-/** Yes or no. */
+/** True or false. */
 export const isFlag: Check = { test: (value) => typeof value === "boolean", expected: "true or false" };
 
 /** Accepts any value: another check follows. */
