@@ -99,8 +99,8 @@ export const timescaleRows: Family = {
         const url = await places.filled("timescaledb", { system_metrics: records });
         await copyWithoutDomain(url);
         return {
-          ours: () => secondsOf(url, HOURS),
-          theirs: () => secondsOf(url, HOURS.replace("system_metrics", "plain")),
+          ours: () => secondsOf(url, HOURS, "jit = off"),
+          theirs: () => secondsOf(url, HOURS.replace("system_metrics", "plain"), "jit = off"),
         };
       },
     },

@@ -433,9 +433,9 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "sqlite-own-tables",
-    file: "src/backends/sqlite/file.ts",
-    before: "if (!TABLES.every((name) => tables.includes(name))) {",
-    after: "if (!TABLES.some((name) => tables.includes(name))) {",
+    file: "src/backends/database_file.ts",
+    before: "own.every(",
+    after: "own.some(",
     tests: ["sqlite_test.ts: another program"],
   },
   {

@@ -1,10 +1,11 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import { BackendError, closedBackend, type ErrorCode } from "../../errors.ts";
+import { BackendError, closedBackend } from "../../errors.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import { Mutex } from "../../pipeline/mutex.ts";
 import { retry } from "../../pipeline/retry.ts";
 import type { OpenMode } from "../backend.ts";
+import { assertOwnTables, isToBeCreated, noTables, readableVersion } from "../database_file.ts";
 import { assertInPlace } from "../sqlite/file_guard.ts";
 import { type DuckdbDriver, type Handle, loadDuckdbDriver } from "./driver.ts";
 import { asBackendError, FATAL } from "./failures.ts";
@@ -193,7 +194,7 @@ export class DuckdbFile {
   async #prepareTables(mode: OpenMode): Promise<void> {
     const prepare = async (session: DuckdbSession) => {
       const version = await this.#readVersion(session);
-      if (version === undefined && mode !== "create") throw noTables(this.path);
+      if (version === undefined && mode !== "create") throw noTables(this.path, "duckdb");
       this.version = version ?? SCHEMA_VERSION;
       if (mode === "read" || this.version > SCHEMA_VERSION || version === SCHEMA_VERSION) return;
       await session.transaction(async () => {
@@ -206,31 +207,13 @@ export class DuckdbFile {
 
   /** The version of the schema, or undefined where the database is empty. */
   async #readVersion(session: DuckdbSession): Promise<number | undefined> {
-    const refuse = (code: ErrorCode, problem: string) => {
-      throw new BackendError(`Cannot open ${this.path}: ${problem} Nothing was changed.`, {
-        code,
-        operation: "open",
-        kind: "operator",
-      });
-    };
     const names = (await session.query("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")).flat();
     if (names.length === 0) return undefined;
-    if (!TABLES.every((name) => names.includes(name))) {
-      refuse("TABLES_FOREIGN", "it holds tables of another program. Choose another file.");
-    }
-    const [[version, writableFrom] = []] = await session.query(
+    assertOwnTables(this.path, names, TABLES);
+    const [row] = await session.query(
       "SELECT version::BIGINT, writable_from::BIGINT FROM schema_version ORDER BY version DESC LIMIT 1",
     ) as number[][];
-    if (version === undefined) {
-      refuse("TABLES_ALTERED", "the table schema_version is empty. Restore the file from a backup.");
-    }
-    if (writableFrom > SCHEMA_VERSION) {
-      refuse(
-        "SCHEMA_TOO_NEW",
-        `its schema has version ${version}, and this release knows version ${SCHEMA_VERSION}. Update openfinops.`,
-      );
-    }
-    return version;
+    return readableVersion(this.path, row && { version: row[0], writableFrom: row[1] }, SCHEMA_VERSION);
   }
 }
 
@@ -243,20 +226,7 @@ function checkPath(path: string, mode: OpenMode): boolean {
       `Requires ${name} access to "${path}", run again with the --allow-${name} flag`,
     );
   }
-  const refuse = (code: ErrorCode, problem: string): never => {
-    throw new BackendError(`Cannot open ${path}: ${problem}`, { code, operation: "open", kind: "operator" });
-  };
-  try {
-    if (Deno.statSync(path).isFile) return false;
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    if (mode === "create") return true;
-    refuse(
-      "FILE_NOT_FOUND",
-      "no such file. Check the path, or create the database with `openfinops database init`.",
-    );
-  }
-  return refuse("NOT_A_FILE", "it is a folder or a device. Name a file.");
+  return isToBeCreated(path, mode);
 }
 
 async function openInstance(driver: DuckdbDriver, path: string, mode: OpenMode): Promise<Handle> {
@@ -310,15 +280,6 @@ function createPrivately(path: string): void {
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
   }
-}
-
-function noTables(path: string): BackendError {
-  return new BackendError(
-    path === ""
-      ? "Cannot open duckdb://: a new database in memory has no tables. Name a file, as in duckdb:///openfinops.duckdb."
-      : `Cannot open ${path}: it has no tables. Create them with \`openfinops database init\`.`,
-    { code: "TABLES_MISSING", operation: "open", kind: "operator" },
-  );
 }
 
 function closed(operation: string, path: string): BackendError {

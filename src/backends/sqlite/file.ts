@@ -1,9 +1,10 @@
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
-import { BackendError, type ErrorCode, failureOf, type FailureRow, NOT_GRANTED } from "../../errors.ts";
+import { BackendError, failureOf, type FailureRow, NOT_GRANTED } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import type { OpenMode } from "../backend.ts";
+import { assertOwnTables, isToBeCreated, noTables, readableVersion, refuseFile } from "../database_file.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { assertInPlace, type OpenFile } from "./file_guard.ts";
 import { SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
@@ -65,26 +66,7 @@ function removeIfEmpty(path: string): void {
 
 /** Creates the file if the mode allows. Returns true if it did. */
 function prepareFile(path: string, mode: OpenMode): boolean {
-  const refuse = (code: ErrorCode, problem: string, remedy: string): never => {
-    throw new BackendError(`Cannot open ${path}: ${problem}. ${remedy}`, {
-      code,
-      operation: "open",
-      kind: "operator",
-    });
-  };
-  try {
-    if (Deno.statSync(path).isFile) return false;
-    return refuse("NOT_A_FILE", "it is a folder or a device", "Name a file.");
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  if (mode !== "create") {
-    return refuse(
-      "FILE_NOT_FOUND",
-      "no such file",
-      "Check the path, or create the database with `openfinops database init`.",
-    );
-  }
+  if (!isToBeCreated(path, mode)) return false;
   try {
     // Telemetry and costs are private to their owner; SQLite gives its -wal and -shm files the same mode.
     Deno.openSync(linkTarget(path), { write: true, createNew: true, mode: 0o600 }).close();
@@ -92,7 +74,11 @@ function prepareFile(path: string, mode: OpenMode): boolean {
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return false; // another process was faster
     if (error instanceof Deno.errors.NotFound) {
-      return refuse("FILE_NOT_FOUND", "its folder does not exist", "Create the folder, or correct the path.");
+      throw refuseFile(
+        path,
+        "FILE_NOT_FOUND",
+        "its folder does not exist. Create the folder, or correct the path.",
+      );
     }
     throw error;
   }
@@ -136,7 +122,7 @@ function mayWrite(path: string): boolean {
 function readable(database: SqliteDatabase, path: string): SqliteDatabase {
   try {
     database.exec(`PRAGMA busy_timeout = ${OPEN_TIMEOUT_MS}; PRAGMA query_only = ON`);
-    if (readVersion(database, path) === undefined) throw noSchema(path);
+    if (readVersion(database, path) === undefined) throw noTables(path, "sqlite");
     return database;
   } catch (error) {
     database.close();
@@ -149,7 +135,7 @@ function openToWrite(driver: SqliteDriver, path: string, mode: OpenMode): Sqlite
   try {
     database.exec(`PRAGMA busy_timeout = ${OPEN_TIMEOUT_MS}`);
     const version = readVersion(database, path);
-    if (version === undefined && mode === "existing") throw noSchema(path);
+    if (version === undefined && mode === "existing") throw noTables(path, "sqlite");
     // Can only be chosen before the first table; does nothing afterwards.
     if (version === undefined) database.exec("PRAGMA auto_vacuum = INCREMENTAL");
     migrate(database, path); // before anything else is changed: it may find that the file is not ours
@@ -204,39 +190,14 @@ function readVersion(database: SqliteDatabase, path: string): number | undefined
     name
   );
   if (tables.length === 0) return undefined;
-  if (!TABLES.every((name) => tables.includes(name))) {
-    throw new BackendError(
-      `Cannot open ${path}: it holds tables of another program. Choose another file. ` +
-        "Nothing was changed.",
-      { code: "TABLES_FOREIGN", operation: "open", kind: "operator" },
-    );
-  }
+  assertOwnTables(path, tables, TABLES);
   // Files of schema version 2 or older have no third column.
   const [found] = queryAll(database, "SELECT * FROM schema_version ORDER BY version DESC LIMIT 1");
-  if (!found) {
-    throw new BackendError(
-      `Cannot open ${path}: the table schema_version is empty. Restore it from a backup, or insert the version that ` +
-        `it had; that of this release is ${SCHEMA_VERSION}.`,
-      { code: "TABLES_ALTERED", operation: "open", kind: "operator" },
-    );
-  }
-  const [version, , writableFrom] = found as (number | null | undefined)[];
-  if ((writableFrom ?? version!) > SCHEMA_VERSION) {
-    throw new BackendError(
-      `Cannot open ${path}: its schema has version ${version}, and this release knows version ${SCHEMA_VERSION}. ` +
-        "Update openfinops. Nothing was changed.",
-      { code: "SCHEMA_TOO_NEW", operation: "open", kind: "operator" },
-    );
-  }
-  return version!;
-}
-
-function noSchema(path: string): BackendError {
-  return new BackendError(
-    path === ""
-      ? "Cannot open sqlite://: a new database in memory has no tables. Name a file, as in sqlite:///openfinops.db."
-      : `Cannot open ${path}: it has no tables. Create them with \`openfinops database init\`.`,
-    { code: "TABLES_MISSING", operation: "open", kind: "operator" },
+  const [version, , writableFrom] = (found ?? []) as (number | null)[];
+  return readableVersion(
+    path,
+    found && { version: version!, writableFrom: writableFrom ?? version! },
+    SCHEMA_VERSION,
   );
 }
 
