@@ -561,13 +561,19 @@ Deno.test("Small bodies of OTLP that become many labels or buckets are refused",
   };
   const attributes = (length: number) =>
     Array.from({ length }, (_, i) => ({ key: `a${i}`, value: { stringValue: "v" } }));
-  const gauge = { name: "m", gauge: { dataPoints: Array(201).fill({ timeUnixNano: at, asDouble: 1 }) } };
-  assertEquals(code(gauge, attributes(100)), 201);
+  const gauge = { name: "m", gauge: { dataPoints: Array(501).fill({ timeUnixNano: at, asDouble: 1 }) } };
+  assertEquals(code(gauge, attributes(100)), 501);
   assertEquals(code(gauge, attributes(10_000)), "BODY_TOO_LARGE");
   const dataPoints = [{ timeUnixNano: at, bucketCounts: Array(200_001).fill("1") }];
   const histogram = { name: "m", histogram: { aggregationTemporality: 2, dataPoints } };
   assertEquals(code(histogram, attributes(1)), 200_001);
-  assertEquals(code(histogram, attributes(10)), "BODY_TOO_LARGE");
+  assertEquals(code(histogram, attributes(30)), "BODY_TOO_LARGE");
+  const spans = {
+    resource: { attributes: attributes(10_000) },
+    scopeSpans: [{ spans: Array(501).fill({}) }],
+  };
+  const traces = TRACES_REQUEST.decode(writeOtlp("traces", { resourceSpans: [spans] }), false);
+  assertThrows(() => usageOfSpans(traces), Error, "more than 5000000 labels");
 });
 
 Deno.test("A reading that is no count, or of the far future, changes nothing in those that follow", () => {

@@ -117,9 +117,9 @@ Deno.test("Small bodies of remote write that become many labels are refused", ()
     { labels: { __name__: "m", ...labels }, samples: Array(samples).fill([1, NEW_YEAR]) },
   ];
   for (const version of [1, 2] as const) {
-    assertEquals(codeOf(() => readWriteRequest(writeRemote(version, series(1_900)), version)), undefined);
+    assertEquals(codeOf(() => readWriteRequest(writeRemote(version, series(4_900)), version)), undefined);
     assertEquals(
-      codeOf(() => readWriteRequest(writeRemote(version, series(2_000)), version)),
+      codeOf(() => readWriteRequest(writeRemote(version, series(5_000)), version)),
       "BODY_TOO_LARGE",
     );
   }

@@ -10,8 +10,8 @@ import { RequestError } from "./problems.ts";
 const MAX_MESSAGES = 1_000_000;
 /** Items of lists in one body, which may take a byte each. */
 const MAX_ITEMS = 4_000_000;
-/** Labels of all samples of one body. Each sample has those of its resource or series. */
-const MAX_LABELS = 2_000_000;
+/** Labels of all samples or spans of one body. Each has those of its resource or series. */
+const MAX_LABELS = 5_000_000;
 const MAX_DEPTH = 32;
 /** Wire types. */
 export const [VARINT, FIXED64, BYTES] = [0, 1, 2] as const;
@@ -31,13 +31,13 @@ function tooMany(most: number, what: string): BodyError {
   );
 }
 
-/** Bounds the labels of all samples of a body: those of a resource or a series count for each of its samples. */
+/** Bounds the labels of all samples or spans of a body: those of a resource or a series count for each of its own. */
 export class LabelLimit {
   #left = MAX_LABELS;
 
   /** Counts labels. */
   take(labels: number): void {
-    if ((this.#left -= labels) < 0) throw tooMany(MAX_LABELS, "labels in its samples");
+    if ((this.#left -= labels) < 0) throw tooMany(MAX_LABELS, "labels in its samples or spans");
   }
 }
 

@@ -104,7 +104,7 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "labels-unbounded",
     file: "src/server/otlp/metrics.ts",
-    before: "found.labels.take(1 + labels);",
+    before: "found.labels.take(dataPoints.length * (1 + resource.count));",
     after: "",
     tests: ["otlp_test.ts: Small bodies of OTLP"],
   },

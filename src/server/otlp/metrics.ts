@@ -65,15 +65,16 @@ function addMetric(
       found.invalid += dataPoints.length;
       continue;
     }
+    found.labels.take(dataPoints.length * (1 + resource.count)); // before the first is copied
     const isDelta = isCounter && aggregationTemporality === DELTA;
-    for (const point of dataPoints) {
+    for (const point of dataPoints as readonly HistogramPoint[]) {
       if (((point.flags ?? 0) & NO_VALUE) !== 0) continue; // the series has ended, as a stale marker says
       const labels = resource.count + Object.keys(point.attributes ?? {}).length;
-      found.labels.take(1 + labels);
+      if (knows(`${name}_bucket`)) found.labels.take((point.bucketCounts?.length ?? 0) * (1 + labels));
+      found.labels.take((point.quantileValues?.length ?? 0) * (1 + labels));
       const common = commonOf(point, resource.attributes, isDelta);
       const take: Take = (name, value, own) => {
         if (!knows(name)) return;
-        found.labels.take(own ? 1 + labels : 1);
         found.samples.push({ ...common, name, value, ...own && { labels: { ...common.labels, ...own } } });
       };
       if (isNumber) readNumber(name, point, take);

@@ -2,6 +2,7 @@ import { usageRecords } from "../../records/usage_record.ts";
 import { makeReader } from "../../transfer/mapping.ts";
 import type { MappedRecord } from "../../transfer/samples_to_records.ts";
 import { ValidationError } from "../../errors.ts";
+import { LabelLimit } from "../protobuf.ts";
 import type { TracesRequest } from "./messages.ts";
 
 /** Usage of the spans of a request, and the spans that could not be read. */
@@ -17,9 +18,12 @@ const reader = makeReader(usageRecords, { format: "otel-genai" });
 export function usageOfSpans({ resourceSpans = [] }: TracesRequest): SpanUsage {
   const records: MappedRecord[] = [];
   const invalid: ValidationError[] = [];
+  const labels = new LabelLimit();
   for (const { resource, scopeSpans = [] } of resourceSpans) {
-    for (const span of scopeSpans.flatMap(({ spans = [] }) => spans)) {
-      const { attributes, ...times } = span;
+    const common = Object.keys(resource?.attributes ?? {}).length;
+    const spans = scopeSpans.flatMap(({ spans = [] }) => spans);
+    labels.take(spans.length * (1 + common)); // before the first is copied
+    for (const { attributes, ...times } of spans) {
       try {
         for (const record of reader.read({ ...resource?.attributes, ...attributes, ...times })) {
           if (record) {
