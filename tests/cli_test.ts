@@ -756,7 +756,7 @@ test("database test-connection tells a locked file from a read-only one", async 
 
 test("collect exits with 1 when the database refuses its records", async ({ path: cwd }) => {
   const process = new Deno.Command(Deno.execPath(), {
-    args: [...HURRIED, "collect", "--duration", "1s", "--connection-string", "sqlite:///gone.db"],
+    args: [...HURRIED, "collect", "--duration", "3s", "--connection-string", "sqlite:///gone.db"],
     cwd,
     stdin: "null",
     stdout: "piped",
