@@ -3,9 +3,10 @@ import { openBackend } from "../../mod.ts";
 import { acceptQuery } from "../../src/records/query.ts";
 import { systemMetrics } from "../../src/records/system_metrics.ts";
 import type { Places } from "../fixtures.ts";
+import { program } from "../peers.ts";
 import type { Measured } from "../records.ts";
 import type { Family, Measure, Row } from "../row.ts";
-import { intoServer } from "./ingest.ts";
+import { byCopy, intoServer } from "./ingest.ts";
 
 const RECORDS = 1_000_000;
 
@@ -23,6 +24,21 @@ function ingest(dataset: Measured, work: string): Row {
         ours: intoServer(places, dataset, { server: "citus" }),
         theirs: intoServer(places, dataset, { server: "postgresql" }),
       }),
+  };
+}
+
+/** The same without this library: what two phases and the way through the coordinator cost by themselves. */
+function copy(dataset: Measured, work: string): Row {
+  return {
+    name: `copy-${dataset === "system_metrics" ? "metrics" : "costs"}-citus`,
+    work: `\`psql\` \`\\copy\` of ${work} in one transaction, Citus`,
+    against: "the same into PostgreSQL",
+    quantity: "rate",
+    records: RECORDS,
+    open: async (places) => {
+      await program("psql");
+      return { ours: byCopy(places, dataset, "citus"), theirs: byCopy(places, dataset, "postgresql") };
+    },
   };
 }
 
@@ -84,6 +100,8 @@ export const citusRows: Family = {
   rows: [
     ingest("system_metrics", "SystemMetrics"),
     ingest("cost_entries", "CostEntry with their unique key"),
+    copy("system_metrics", "SystemMetrics"),
+    copy("cost_entries", "CostEntry with their unique key"),
     streamed,
     answer(
       "hours",
