@@ -87,6 +87,25 @@ test("takes the operator's number of shards", async (database) => {
   assertEquals(n, 3);
 });
 
+test("copies a large batch over two connections to each worker, and a small one over one", async (database) => {
+  const [{ name }] = await database.sql("SELECT current_database() AS name");
+  await database.sql(`ALTER DATABASE ${name} SET citus.shard_count = 8`);
+  const backend = await open(database.url);
+  const costs = (count: number, first: number) =>
+    Array.from({ length: count }, (_, i) => costEntry({ entryId: `c${first + i}` }));
+  const prepared = async () =>
+    Number((await database.sql("SELECT count(*) AS n FROM pg_dist_transaction"))[0].n);
+  await write(backend, costEntries, costs(1, 0)); // makes the partition
+  const found: unknown[] = [];
+  for (const [count, first] of [[4_999, 1], [5_000, 5_000]]) {
+    const before = await prepared();
+    const { committed } = await write(backend, costEntries, costs(count, first));
+    found.push([committed, await prepared() - before]);
+  }
+  assertEquals(found, [[4_999, 2], [5_000, 4]]);
+  await backend.close();
+});
+
 test("is opened by citus:// and by its name with postgresql://", async (database) => {
   for (
     const config of [{ connectionString: database.url.replace("postgresql", "citus") }, {

@@ -3,7 +3,13 @@ import type { Dataset, DatasetName } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type { BackendStats, DatasetStats, ProbeReport, ReadOptions } from "./backend.ts";
 import { clusterNodes, clusterWarnings, requireCitus, resolveInDoubt } from "./citus/cluster.ts";
-import { CITUS_SETTINGS, DISTRIBUTED, distributeStaging } from "./citus/distribution.ts";
+import {
+  CITUS_SETTINGS,
+  DISTRIBUTED,
+  distributeStaging,
+  PARALLEL_COPY,
+  PARALLEL_RECORDS,
+} from "./citus/distribution.ts";
 import { sliceByRows } from "./citus/row_slices.ts";
 import { PostgresBackend, type PostgresBackendOptions, withPool } from "./postgres.ts";
 import { migrate } from "./postgres/migrate.ts";
@@ -11,8 +17,11 @@ import { Partitions } from "./postgres/partitions.ts";
 import type { PostgresPool, PostgresSession } from "./postgres/pool.ts";
 import { SlicedRetention } from "./postgres/retention.ts";
 import { literal } from "./postgres/schema.ts";
+import type { WriterOptions } from "./postgres/writer.ts";
 import type { Slice } from "./postgres/slices.ts";
 
+/** Records of system metrics that take a batch to its bound in bytes, or nearly. */
+const MAX_RECORDS = 25_000;
 /** Longest wait for transactions in doubt. The server looks for them every 60 seconds. */
 const IN_DOUBT_MS = 90_000;
 
@@ -44,8 +53,15 @@ export class CitusBackend extends PostgresBackend {
   ) {
     const parts = new Partitions(pool, options.now);
     const retention = new SlicedRetention(pool, parts);
-    super(pool, { ...options, afterStaging: distributeStaging }, { parts, retention, version });
+    const settingsFor: WriterOptions["settingsFor"] = ({ records }, isCopy) =>
+      isCopy && records.length >= PARALLEL_RECORDS ? PARALLEL_COPY : "";
+    super(pool, { ...options, settingsFor, afterStaging: distributeStaging }, { parts, retention, version });
     this.#version = citus;
+  }
+
+  /** More than other backends: a commit in two phases waits for the disk three times, one after the other. */
+  maxRecords(): number {
+    return MAX_RECORDS;
   }
 
   /** The coordinator sorts what it reads, so it reads slices of few records. Each slice sees its own state. */

@@ -131,7 +131,7 @@ export class PostgresBackend implements Backend {
     this.documents = new PostgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
     const { onConflict, settingsFor, afterStaging } = options;
-    const settings = settingsFor?.({ id: "", dataset: DATASETS.cost_entries, records: [] }) ?? "";
+    const settings = settingsFor?.({ id: "", dataset: DATASETS.cost_entries, records: [] }, false) ?? "";
     this.#staging = { parts, onConflict, settings, afterTable: afterStaging };
     this.#retention = retention;
     this.#slices = new Slices(pool, parts);

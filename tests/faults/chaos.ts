@@ -11,7 +11,7 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
 import { CitusCluster } from "../citus_cluster.ts";
 import { Chance } from "./chance.ts";
-import { crashCluster, crashCommit, MOMENTS } from "./citus.ts";
+import { CRASH_SIZES, crashCluster, crashCommit, MOMENTS } from "./citus.ts";
 import { killImport } from "./deliveries.ts";
 import { fuzzIntake } from "./intake.ts";
 import { killNotifier } from "./notifications.ts";
@@ -88,7 +88,8 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
   crashCluster: (chance) =>
     withCluster((cluster) => crashCluster(chance, cluster, { crashes: chance.between(2, 10) })),
-  crashCommit: (chance) => withCluster((cluster) => crashCommit(cluster, chance.of(MOMENTS))),
+  crashCommit: (chance) =>
+    withCluster((cluster) => crashCommit(cluster, chance.of(MOMENTS), chance.of(CRASH_SIZES))),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),
   failServer: (chance) => failServer(chance, { forMs: chance.between(200, 20_000) }),

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { PARALLEL_RECORDS } from "../../src/backends/citus/distribution.ts";
 import { costEntries } from "../../src/records/cost_entry.ts";
 import { acceptRecord } from "../../src/records/validation.ts";
 import { assert, assertEquals } from "../assert.ts";
@@ -94,30 +95,37 @@ const HELD = {
 /** Moments at which {@linkcode crashCommit} kills the coordinator. */
 export const MOMENTS = Object.keys(HELD) as (keyof typeof HELD)[];
 
+/** Records of a batch, and the transactions that workers prepare for it: a large one has two connections to each. */
+export const CRASH_SIZES = [{ size: 400, prepared: 2 }, { size: PARALLEL_RECORDS, prepared: 4 }] as const;
+
 /** Kills the coordinator between the two phases of a commit. The batch is written again, and is stored once. */
-export async function crashCommit(cluster: CitusCluster, when: keyof typeof HELD): Promise<void> {
+export async function crashCommit(
+  cluster: CitusCluster,
+  when: keyof typeof HELD,
+  { size, prepared }: typeof CRASH_SIZES[number],
+): Promise<void> {
   const database = await CitusDatabase.createOn(cluster);
   const held = HELD[when](cluster);
   const backend = await openCitus(database.url);
   await write(backend, costEntries, Array.from({ length: 100 }, (_, i) => numberedCost(i))); // makes the partition
-  const records = Array.from({ length: 400 }, (_, i) => acceptRecord(costEntries, numberedCost(100 + i)));
+  const records = Array.from({ length: size }, (_, i) => acceptRecord(costEntries, numberedCost(100 + i)));
   const batch = { id: crypto.randomUUID(), dataset: costEntries, records };
   await setStandbys(held, "SET synchronous_standby_names = 'none_such'");
   const failed = backend.write(batch).then(() => false, () => true);
-  await until(async () => (await inDoubt(database)).length === 2, "prepared");
+  await until(async () => (await inDoubt(database)).length === prepared, "prepared");
   await cluster.coordinator.kill();
   assertEquals(await failed, true);
   await cluster.coordinator.resume();
   await setStandbys(held, "RESET synchronous_standby_names");
 
   // The rows cannot be seen while they are in doubt.
-  assertEquals((await inDoubt(database)).length, 2);
+  assertEquals((await inDoubt(database)).length, prepared);
   assertEquals((await read(backend, costEntries)).length, 100);
   await backend.finishWrites(costEntries);
   const hasCommitted = when === "has committed";
-  assertEquals((await read(backend, costEntries)).length, hasCommitted ? 500 : 100);
+  assertEquals((await read(backend, costEntries)).length, hasCommitted ? 100 + size : 100);
   const { committed, isReplay = false } = await backend.write(batch);
-  assertEquals([committed, isReplay], [400, hasCommitted]);
-  await assertComplete(database, 500);
+  assertEquals([committed, isReplay], [size, hasCommitted]);
+  await assertComplete(database, 100 + size);
   await backend.close();
 }

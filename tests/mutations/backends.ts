@@ -596,6 +596,20 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["citus_test.ts: sliceByRows"],
   },
   {
+    name: "citus-sequential-copy",
+    file: "src/backends/citus.ts",
+    before: "isCopy && records.length >= PARALLEL_RECORDS",
+    after: "isCopy && records.length > PARALLEL_RECORDS",
+    tests: ["citus_test.ts: copies a large batch"],
+  },
+  {
+    name: "citus-many-connections",
+    file: "src/backends/citus/distribution.ts",
+    before: "SET LOCAL citus.max_adaptive_executor_pool_size = 2; ",
+    after: "",
+    tests: ["citus_test.ts: copies a large batch"],
+  },
+  {
     name: "citus-blockers",
     file: "src/backends/citus/distribution.ts",
     before: "WHERE indisunique AND NOT EXISTS",

@@ -38,6 +38,15 @@ const SHARD_COUNT = `(SELECT CASE current_setting('citus.shard_count') WHEN '${D
 export const CITUS_SETTINGS = "SET LOCAL citus.propagate_set_commands = 'local'; " +
   "SET LOCAL citus.multi_shard_modify_mode = 'sequential'; ";
 
+/** Records of a batch whose COPY gains from {@linkcode PARALLEL_COPY}. */
+export const PARALLEL_RECORDS = 5_000;
+/**
+ * Settings of a large COPY: two shards of each worker take records at once, over two connections that are kept. INSERT
+ * stays sequential: two writers of the same keys would wait for each other.
+ */
+export const PARALLEL_COPY = "SET LOCAL citus.multi_shard_modify_mode = 'parallel'; " +
+  "SET LOCAL citus.max_adaptive_executor_pool_size = 2; SET LOCAL citus.max_cached_conns_per_worker = 2; ";
+
 /** Distributed tables in place of local ones. */
 export const DISTRIBUTED: Partitioning = {
   relationKind: "d",

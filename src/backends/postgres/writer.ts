@@ -38,8 +38,8 @@ export interface WriterOptions {
   readonly onConflict: ConflictPolicy;
   /** Timeout of a statement, in seconds. */
   readonly statementTimeoutSeconds: number;
-  /** Further settings of the transaction that writes a batch. */
-  readonly settingsFor?: (batch: Batch) => string;
+  /** Further settings of the transaction that writes a batch, by COPY or by INSERT. */
+  readonly settingsFor?: (batch: Batch, isCopy: boolean) => string;
 }
 
 /** Writes batches effectively once: the rows and the ledger entry in one transaction, confirmed. */
@@ -48,7 +48,7 @@ export class PostgresWriter {
   readonly #parts: PartitionManager;
   readonly #onConflict: ConflictPolicy;
   readonly #statementTimeoutMs: number;
-  readonly #settingsFor: (batch: Batch) => string;
+  readonly #settingsFor: (batch: Batch, isCopy: boolean) => string;
   /** Datasets whose last batch had existing keys, on which COPY fails. */
   readonly #conflicting = new Set<DatasetName>();
 
@@ -124,20 +124,22 @@ export class PostgresWriter {
       await session.copyIn(copy, encode(dataset, records));
       onSent?.();
       return { committed: records.length, duplicates: 0, restated: 0 };
-    });
+    }, true);
   }
 
   /** Writes the new records of a batch and its ledger entry in one transaction; nothing if the entry exists. */
   #transact(
     batch: StoredBatch,
     write: (session: PostgresSession, batch: Batch) => Promise<WriteResult>,
+    isCopy = false,
   ): Promise<WriteResult> {
     const { id, dataset, records, members } = batch;
     const operation = "write";
     const limitMs = 2 * this.#statementTimeoutMs + SLACK_MS;
     // If this process vanishes, the server ends the transaction by itself: later attempts wait for its ledger entry.
     const settings = `SET LOCAL statement_timeout = ${this.#statementTimeoutMs}; ` +
-      `SET LOCAL idle_in_transaction_session_timeout = ${limitMs}; ${KEEP_ALIVE}` + this.#settingsFor(batch);
+      `SET LOCAL idle_in_transaction_session_timeout = ${limitMs}; ${KEEP_ALIVE}` +
+      this.#settingsFor(batch, isCopy);
     let isEntered = false;
     return this.#pool.transaction(operation, async (session) => {
       // Comes first, so that a second attempt waits for the outcome of the first.
