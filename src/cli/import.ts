@@ -14,8 +14,8 @@ import { fileAccess } from "../transfer/random_access.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
 import { evaluateAndNotify, readChannels } from "./notifications.ts";
-import { formatCount, formatTable, note, print } from "./output.ts";
-import { printPreview } from "./import_preview.ts";
+import { note } from "./output.ts";
+import { printPreview, printReport } from "./import_output.ts";
 import { ProgressLine } from "./progress.ts";
 import { FileNotes } from "./file_notes.ts";
 import { Rejects } from "./rejects.ts";
@@ -261,19 +261,6 @@ function asImportError(error: unknown, path: string): unknown {
   if (error.code === "MISSING_CURRENCY") return new UsageError(`${nameOf(path)}: ${error.message}`, error);
   const isOfFile = error.code !== "DELIVERY_REFUSED" && error.code !== "INTERRUPTED";
   return isOfFile ? new TransferError(`${nameOf(path)}: ${error.message}`, error) : error;
-}
-
-/** Prints the outcome of an import: its rows, and for a delivery totals before and after. */
-function printReport({ stored, restated, known, rejected, skipped = 0, delivery }: ImportReport): void {
-  const { replaced, different, totals } = delivery ?? { replaced: 0, different: 0, totals: [] };
-  const counts = [stored, replaced + restated, known, different, skipped, rejected].map(formatCount);
-  print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
-  if (totals.length === 0) return;
-  print("");
-  print(formatTable(
-    ["source", "period", "currency", "before", "after"],
-    totals.map(({ source, period, currency, before, after }) => [source, period, currency, before, after]),
-  ));
 }
 
 function readFormat(given: Arguments, path: string): Pick<GivenFile, "format" | "form"> {

@@ -1,4 +1,10 @@
+/**
+ * Output of an import: its outcome, or what it would store.
+ *
+ * @module
+ */
 import type { Dataset } from "../records/dataset.ts";
+import type { ImportReport } from "../transfer/import_options.ts";
 import type { ImportPreview, PreviewMapping } from "../transfer/preview.ts";
 import { toJsonRecord } from "../transfer/values.ts";
 import { formatCount, formatTable, print } from "./output.ts";
@@ -8,6 +14,21 @@ import { bold, cut, escapeControls } from "./table.ts";
 const SHOWN_RECORDS = 3;
 /** Longer values are cut: a map of tags would make the table hard to read. */
 const MAX_VALUE = 40;
+
+/** Prints the outcome of an import: its rows, and for a delivery totals before and after. */
+export function printReport(
+  { stored, restated, known, rejected, skipped = 0, delivery }: ImportReport,
+): void {
+  const { replaced, different, totals } = delivery ?? { replaced: 0, different: 0, totals: [] };
+  const counts = [stored, replaced + restated, known, different, skipped, rejected].map(formatCount);
+  print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
+  if (totals.length === 0) return;
+  print("");
+  print(formatTable(
+    ["source", "period", "currency", "before", "after"],
+    totals.map(({ source, period, currency, before, after }) => [source, period, currency, before, after]),
+  ));
+}
 
 /** Prints the mapping of each file with values of its first records, totals, and the number of records; or all as JSON. */
 export function printPreview(dataset: Dataset<unknown>, preview: ImportPreview, isJson: boolean): void {
