@@ -157,6 +157,20 @@ export const DASHBOARD: readonly Mutation[] = [
     tests: ["admin_routes_test.ts: An anomaly is acknowledged by its id"],
   },
   {
+    name: "fused-signal",
+    file: "src/aggregation/fused_reads.ts",
+    before: "if (--this.#callers === 0 && signal?.aborted)",
+    after: "if (--this.#callers < 0 && signal?.aborted)",
+    tests: ["fused_reads_test.ts: the last of its callers"],
+  },
+  {
+    name: "fused-callers",
+    file: "src/aggregation/fused_reads.ts",
+    before: "if (--this.#callers === 0 && signal?.aborted)",
+    after: "if (--this.#callers >= 0 && signal?.aborted)",
+    tests: ["fused_reads_test.ts: the last of its callers"],
+  },
+  {
     name: "view-signal",
     file: "src/server/reading.ts",
     before: "asked[2], { signal })",
