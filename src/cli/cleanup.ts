@@ -8,8 +8,8 @@ import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retenti
 import type { Arguments } from "./arguments.ts";
 import {
   type Command,
+  confirmDeletion,
   CONNECTION_OPTIONS,
-  databaseName,
   env,
   FORMAT_OPTIONS,
   readDryRun,
@@ -17,7 +17,6 @@ import {
   withBackend,
 } from "./command.ts";
 import {
-  ask,
   type Format,
   formatCount,
   formatTable,
@@ -76,9 +75,8 @@ export const cleanup: Command = {
       });
       if (isDryRun) return report(format, found, `Would be deleted (before ${isoTime(before)}):`);
       const rows = Object.values(found).reduce((sum, rows) => sum + rows);
-      const question = `Delete ${formatThings(rows, "record", "records")} before ${isoTime(before)} from ` +
-        `${databaseName(given)} for good?`;
-      if (rows > 0 && !ask(question)) return note("Nothing was deleted.");
+      const what = `${formatThings(rows, "record", "records")} before ${isoTime(before)}`;
+      if (rows > 0 && !confirmDeletion(given, what, isDryRun)) return;
     }
     const held: string[] = [];
     const onHeld = (partition: string) => held.push(partition);

@@ -62,11 +62,17 @@ export function showGroup(value: string | null): string {
   return value === NONE || value === OTHER || value.startsWith('"') ? JSON.stringify(value) : value;
 }
 
+/** Rows of a result, and the format of their amounts. */
+interface Shown {
+  readonly found: readonly Row[];
+  readonly showMoney: (amount: string, currency: string) => string;
+}
+
 /** Columns of a result: bucket, group, then measures. */
 export function columnsOf(
   dataset: Dataset<unknown>,
   { bucket, timeZone, groupNames, fieldMeasures, top, measure, ...request }: AggregateRequest,
-  { found, showMoney }: { found: readonly Row[]; showMoney: (amount: string, currency: string) => string },
+  { found, showMoney }: Shown,
 ): ResultColumn[] {
   const columns: ResultColumn[] = [];
   const add = (title: string, cell: ResultColumn["cell"], more: Partial<ResultColumn> = {}) =>
@@ -98,26 +104,7 @@ export function columnsOf(
     if (groupNames.includes(field)) continue;
     if (field !== "basis" || found.some(({ basis }) => basis !== undefined)) add(field, cell);
   }
-  if (hasMoney(dataset)) {
-    const money = (amount: string | undefined, currency: string) =>
-      amount === undefined ? "" : isMoney ? showMoney(amount, currency) : amount;
-    add("total", ({ total }) => total, { show: ({ total, currency }) => money(total, currency!) });
-    if (request.shares) {
-      add("share", ({ share }) => share?.toString(), { show: ({ share }) => showPercent(share!) });
-    }
-    if (request.compare) {
-      const show = ({ previousTotal, currency }: Row) => money(previousTotal, currency!);
-      add("previousTotal", ({ previousTotal }) => previousTotal, { show });
-      add("change", ({ change }) => change?.toString(), { show: ({ change }) => showChange(change) });
-      if (found.some(({ sameDaysTotal }) => sameDaysTotal !== undefined)) {
-        const sameDays = ({ sameDaysTotal, currency }: Row) => money(sameDaysTotal, currency!);
-        add("sameDaysTotal", (row) => row.sameDaysTotal, { show: sameDays });
-        add("sameDaysChange", (row) => row.sameDaysChange?.toString(), {
-          show: (row) => showChange(row.sameDaysChange),
-        });
-      }
-    }
-  }
+  if (hasMoney(dataset)) columns.push(...moneyColumns(request, { found, isMoney, showMoney }));
   add("count", ({ count }) => String(count));
   for (const { field, measure } of fieldMeasures) {
     const cell = ({ fields }: Row) => fields?.[field]?.[measure]?.toString();
@@ -127,6 +114,33 @@ export function columnsOf(
     add(`${field}.${measure}`, cell, { show });
   }
   return columns;
+}
+
+/** Columns of totals, shares and changes. */
+function moneyColumns(
+  { shares, compare }: Pick<AggregateRequest, "shares" | "compare">,
+  { found, isMoney, showMoney }: Shown & { isMoney: boolean },
+): ResultColumn[] {
+  const show = (amount: string | undefined, { currency }: Row) =>
+    amount === undefined ? "" : isMoney ? showMoney(amount, currency!) : amount;
+  const amount = (title: "total" | "previousTotal" | "sameDaysTotal"): ResultColumn => (
+    { title, cell: (row) => row[title], show: (row) => show(row[title], row) }
+  );
+  const change = (title: "change" | "sameDaysChange"): ResultColumn => (
+    { title, cell: (row) => row[title]?.toString(), show: (row) => showChange(row[title]) }
+  );
+  const share: ResultColumn = {
+    title: "share",
+    cell: ({ share }) => share?.toString(),
+    show: ({ share }) => showPercent(share!),
+  };
+  const hasSameDays = found.some(({ sameDaysTotal }) => sameDaysTotal !== undefined);
+  return [
+    amount("total"),
+    ...shares ? [share] : [],
+    ...compare ? [amount("previousTotal"), change("change")] : [],
+    ...compare && hasSameDays ? [amount("sameDaysTotal"), change("sameDaysChange")] : [],
+  ];
 }
 
 /** The fields whose values no row adds up. */
