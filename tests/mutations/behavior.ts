@@ -26,8 +26,8 @@ const TERMINAL: readonly Mutation[] = [
   {
     name: "cleanup-question",
     file: "src/cli/cleanup.ts",
-    before: "if (rows > 0 && !ask(question))",
-    after: "if (rows > 2 && !ask(question))",
+    before: "if (rows > 0 && !confirmDeletion(given, what, isDryRun))",
+    after: "if (rows > 2 && !confirmDeletion(given, what, isDryRun))",
     tests: ["terminal_test.ts: cleanup deletes only"],
   },
   {
