@@ -5,7 +5,7 @@
  * @module
  */
 
-/** Four times what the slowest test takes on a machine with ten times the load. */
+/** Ten times what the slowest test takes on an idle machine of two cores. */
 const TIMEOUT_MS = 4 * 60_000;
 
 /** Progress of a file of tests. */
