@@ -79,11 +79,22 @@ export async function assertComplete(database: CitusDatabase, count: number): Pr
 async function setStandbys(server: PostgresServer, change: string): Promise<void> {
   await runSql(server.url(), `ALTER SYSTEM ${change}`);
   await runSql(server.url(), "SELECT pg_reload_conf()");
-  const expected = change.includes("none_such") ? "none_such" : "";
-  await until(async () =>
-    (await runSql(server.url(), "SHOW synchronous_standby_names"))[0].synchronous_standby_names === expected
-  );
-  await sleep(500); // the process that tells the others of it has a moment
+  const isHeld = change.includes("none_such");
+  await until(async () => await holdsCommits(server) === isHeld, "the setting is in force");
+}
+
+/** Commits something, and tells if that waits for a standby: the settings say so a moment before it is true. */
+async function holdsCommits(server: PostgresServer): Promise<boolean> {
+  const mark = crypto.randomUUID();
+  let isOver = false;
+  const commit = runSql(server.url(), `SELECT pg_logical_emit_message(true, '', '${mark}')`)
+    .finally(() => isOver = true);
+  const release = `SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+    WHERE wait_event = 'SyncRep' AND query LIKE '%${mark}%'`;
+  let isHeld = false;
+  while (!isOver && !isHeld) isHeld = (await runSql(server.url(), release)).length > 0;
+  await commit;
+  return isHeld;
 }
 
 /** The server that is held, for each moment at which the coordinator crashes. */
