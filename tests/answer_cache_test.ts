@@ -30,10 +30,19 @@ function setUp(answer: (signal: AbortSignal) => Response | Promise<Response>) {
   };
   const ask = (
     search = "",
-    { signal = new AbortController().signal, tenant }: Partial<RouteRequest> = {},
+    { signal = new AbortController().signal, tenant, mayBeOld }: Partial<RouteRequest> & {
+      mayBeOld?: boolean;
+    } = {},
   ) => {
     const url = new URL(`http://localhost/x${search}`);
-    const asked = { request: new Request(url), url, params: {}, signal, tenant } as unknown as RouteRequest;
+    const headers: HeadersInit = mayBeOld ? { "cache-control": "max-stale" } : {};
+    const asked = {
+      request: new Request(url, { headers }),
+      url,
+      params: {},
+      signal,
+      tenant,
+    } as unknown as RouteRequest;
     return Promise.resolve(cached(route).handle(asked, resources));
   };
   const change = () =>
@@ -56,6 +65,42 @@ Deno.test("An answer is read once for many viewers, until newer data or a change
   assertEquals(reads(), 5);
   await ask();
   assertEquals(reads(), 6);
+});
+
+Deno.test("A client that takes old answers gets one for as long as its read took, or one on its way", async () => {
+  let now = 0;
+  const original = Date.now;
+  Date.now = () => now;
+  try {
+    const { ask, reads, commit } = setUp(() => {
+      now += 4_000;
+      return Response.json({});
+    });
+    const old = { mayBeOld: true };
+    await ask("", old); // read from 0 s to 4 s
+    commit();
+    now = 7_999;
+    await ask("", old);
+    assertEquals(reads(), 1);
+    await ask(); // read until 12 s
+    assertEquals(reads(), 2);
+    commit();
+    now = 16_000;
+    await ask("", old);
+    assertEquals(reads(), 3);
+  } finally {
+    Date.now = original;
+  }
+  const { promise, resolve } = Promise.withResolvers<Response>();
+  const { ask, reads, commit } = setUp(() => promise);
+  const both = [ask()];
+  commit();
+  both.push(ask("", { mayBeOld: true }));
+  assertEquals(reads(), 1);
+  both.push(ask());
+  assertEquals(reads(), 2);
+  resolve(Response.json({}));
+  await Promise.all(both);
 });
 
 Deno.test("Errors and large answers are not kept", async () => {
@@ -154,6 +199,18 @@ Deno.test("An answer is read again after a deletion in the process of the server
   assertEquals(await count(), 2);
   await costs.cleanupOldData({ retentionDays: 1 });
   assertEquals(await count(), 1);
+});
+
+Deno.test("An answer is read again after an import in the process of the server", async () => {
+  await using server = await openServer();
+  const count = async () =>
+    (await server.send("/api/v1/system-metrics/aggregate?measure=cpuUsage.avg")).json().rows[0].count;
+  const { backend } = server.resources;
+  for (const [i, nodeId] of ["a", "b"].entries()) {
+    const csv = new TextEncoder().encode(`timestamp,nodeId,cpuUsage\n2026-01-01T00:00Z,${nodeId},1\n`);
+    await importRecords(ReadableStream.from([csv]), { backend, dataset: "system_metrics", format: "csv" });
+    assertEquals(await count(), i + 1);
+  }
 });
 
 Deno.test("A read that has ended is not aborted", async () => {

@@ -18,6 +18,8 @@ interface Answer {
   /** Number of commits and other changes of this process when it was read. */
   readonly version: number;
   readonly at: number;
+  /** Time that the read took, in milliseconds. */
+  readonly tookMs: number;
   readonly status: number;
   readonly headers: [string, string][];
   readonly body: Uint8Array<ArrayBuffer>;
@@ -68,8 +70,10 @@ class AnswerCache {
     const key = JSON.stringify([tenant ?? null, request.headers.get("accept"), url.pathname, url.search]);
     const version = versionOf(resources);
     const kept = this.#answers.get(key);
-    if (kept && kept.version === version && Date.now() - kept.at < MAX_AGE_MS) return respond(kept);
+    const mayBeOld = /\bmax-stale\b/i.test(request.headers.get("cache-control") ?? "");
+    if (kept && isFresh(kept, { version, mayBeOld })) return respond(kept);
     const found = await this.#join(key, version, {
+      mayBeOld,
       signal: asked.signal,
       read: (signal) => read(route, { ...asked, signal }, { resources, version }),
     });
@@ -81,10 +85,15 @@ class AnswerCache {
   async #join(
     key: string,
     version: number,
-    { signal, read }: { signal: AbortSignal; read: (signal: AbortSignal) => Promise<Answer> },
+    { mayBeOld, signal, read }: {
+      mayBeOld: boolean;
+      signal: AbortSignal;
+      read: (signal: AbortSignal) => Promise<Answer>;
+    },
   ): Promise<Answer> {
     let running = this.#running.get(key);
-    if (!running || running.version !== version || running.controller.signal.aborted) {
+    const isOlder = running?.version !== version && !mayBeOld;
+    if (!running || isOlder || running.controller.signal.aborted) {
       const controller = new AbortController();
       const started: Running = {
         version,
@@ -128,6 +137,19 @@ class AnswerCache {
   }
 }
 
+/**
+ * Returns true if an answer need not be read again. A client that takes old ones gets one for as long as its read took:
+ * where records are committed all the time, a server would else do nothing but read.
+ */
+function isFresh(
+  { version, at, tookMs }: Answer,
+  now: { version: number; mayBeOld: boolean },
+): boolean {
+  const age = Date.now() - at;
+  if (version === now.version && age < MAX_AGE_MS) return true;
+  return now.mayBeOld && age - tookMs < Math.min(tookMs, MAX_AGE_MS);
+}
+
 /** Bytes that an answer takes in memory, about. A key has the whole query of a request. */
 function sizeOf(key: string, { body }: Answer): number {
   return body.byteLength + 2 * key.length + ANSWER_OVERHEAD;
@@ -146,13 +168,8 @@ async function read(
 ): Promise<Answer> {
   const at = Date.now();
   const { status, headers, body } = await route.handle(asked, resources);
-  return {
-    version,
-    at,
-    status,
-    headers: [...headers],
-    body: new Uint8Array(await new Response(body).arrayBuffer()),
-  };
+  const bytes = new Uint8Array(await new Response(body).arrayBuffer());
+  return { version, at, tookMs: Date.now() - at, status, headers: [...headers], body: bytes };
 }
 
 function respond({ status, headers, body }: Answer): Response {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { countingChange } from "../backends/change_count.ts";
 import type { Dataset, DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { batchSink, FixedBatches } from "./batch_sink.ts";
@@ -65,11 +66,12 @@ export async function importRecords(
       onProgress?.({ ...progress });
     },
   });
-  await readFile(input, { dataset, progress, options, take: (record) => record }, {
+  const read = readFile(input, { dataset, progress, options, take: (record) => record }, {
     write: (records) =>
       ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal }),
     outcome: () => `${progress.stored} records before it are stored.`,
   });
+  await countingChange(backend, read);
   return reportOf(progress);
 }
 
