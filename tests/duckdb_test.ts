@@ -471,7 +471,10 @@ test("says what to do where DuckDB cannot be loaded", async (folder) => {
   assertMatch(without.err, /Requires ffi access.*--allow-ffi.*\[PERMISSION_MISSING\]\n$/);
   const broken = await ask(["-A"], { OPENFINOPS_DUCKDB: folder.file("none.node") });
   assertEquals(broken.code, 1);
-  assertMatch(broken.err, /Run `npm install @duckdb\/node-bindings@.*sqlite:\/\/\/.*\[DRIVER_MISSING\]\n$/);
+  assertMatch(
+    broken.err,
+    /Correct OPENFINOPS_DUCKDB, or unset it\. Else run `npm install @duckdb\/node-bindings@.*sqlite:\/\/\/.*\[DRIVER_MISSING\]\n$/,
+  );
   Deno.writeTextFileSync(folder.file("a.duckdb"), "");
   const unreadable = await ask(["--allow-ffi", "--allow-env", "--deny-read=a.duckdb", "--allow-read"]);
   assertMatch(unreadable.err, /Requires read access .*\[PERMISSION_MISSING\]\n$/);

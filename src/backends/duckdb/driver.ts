@@ -106,7 +106,9 @@ async function load(): Promise<DuckdbDriver> {
     `its native library cannot be loaded on ${process.platform}-${process.arch} (${
       messageOf(failure).split("\n", 1)[0]
     })`,
-    `Run \`npm install ${DUCKDB_PACKAGE}@${DUCKDB_VERSION}\` in the current folder, or use another backend, as in ` +
+    `${
+      library ? `Correct ${LIBRARY}, or unset it. Else run` : "Run"
+    } \`npm install ${DUCKDB_PACKAGE}@${DUCKDB_VERSION}\` in the current folder, or use another backend, as in ` +
       "sqlite:///openfinops.db.",
   );
 }
