@@ -252,19 +252,7 @@ function node(context) {
     h("h2", { class: "title" }, node, cluster && h("small", {}, ` in ${cluster}`)),
     panel(context, { title: "Metrics" }, async () => {
       const rows = await ask("system-metrics/aggregate", { ...params, measure });
-      if (rows.length === 0) return empty("The node has not reported in this range.");
-      const times = rows.map((row) => timeOf(row.startTime));
-      return CHARTS.map(({ title, unit, fields }) => {
-        const lines = Object.entries(fields).map(([field, name], i) => ({
-          name,
-          color: i,
-          values: rows.map((row) => row.fields[field]?.avg ?? null),
-        }))
-          .filter(({ values }) => values.some((value) => value !== null));
-        if (lines.length === 0) return;
-        const options = { zone: state.zone, unit, title: `${title} of ${node}`, signal };
-        return [h("h3", {}, title), timeSeries({ times, lines, ...options })];
-      });
+      return nodeCharts(context, rows);
     }),
     panel(context, { title: "GPUs" }, async () => {
       const measures = { "group-by": "deviceId", measure: "utilization.avg" };
@@ -296,6 +284,22 @@ function node(context) {
       );
     }),
   ];
+}
+
+/** Series of the metrics of a node. @param {Context} context @param {any[]} rows */
+function nodeCharts({ state, signal }, rows) {
+  if (rows.length === 0) return empty("The node has not reported in this range.");
+  const times = rows.map((row) => timeOf(row.startTime));
+  return CHARTS.map(({ title, unit, fields }) => {
+    const lines = Object.entries(fields).map(([field, name], i) => ({
+      name,
+      color: i,
+      values: rows.map((row) => row.fields[field]?.avg ?? null),
+    })).filter(({ values }) => values.some((value) => value !== null));
+    if (lines.length === 0) return;
+    const options = { zone: state.zone, unit, title: `${title} of ${state.more.node}`, signal };
+    return [h("h3", {}, title), timeSeries({ times, lines, ...options })];
+  });
 }
 
 /** @param {string} range */

@@ -138,6 +138,16 @@ export function panel(context, { title, kind = "", tools }, load) {
   return section;
 }
 
+/** Puts the tip beside a place of a box. @param {HTMLElement} tip @param {HTMLElement} box @param {number} x */
+function placeBeside(tip, box, x) {
+  const area = box.getBoundingClientRect();
+  const middle = area.left + x;
+  const width = tip.offsetWidth;
+  const beside = middle > innerWidth / 2 ? middle - width - 14 : middle + 14;
+  tip.style.left = `${Math.max(8, Math.min(innerWidth - width - 8, beside)) + scrollX}px`;
+  tip.style.top = `${area.top + 12 + scrollY}px`;
+}
+
 /**
  * A chart that tells about the place under the pointer, and under the arrow keys.
  * @param {object} options
@@ -168,12 +178,7 @@ export function chart({ draw, count: places, tell, choose, signal }) {
     hover?.setAttribute("visibility", "visible");
     tip.replaceChildren(toDom(tell(at)));
     tip.hidden = false;
-    const area = box.getBoundingClientRect();
-    const middle = area.left + left + (at + 0.5) * step;
-    const width = tip.offsetWidth;
-    const beside = middle > innerWidth / 2 ? middle - width - 14 : middle + 14;
-    tip.style.left = `${Math.max(8, Math.min(innerWidth - width - 8, beside)) + scrollX}px`;
-    tip.style.top = `${area.top + 12 + scrollY}px`;
+    placeBeside(tip, box, left + (at + 0.5) * step);
   };
   const hide = () => {
     tip.hidden = true;
