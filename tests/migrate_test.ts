@@ -22,7 +22,8 @@ import {
   NEW_YEAR,
   TemporaryFolder,
 } from "./fixtures.ts";
-import { TestDatabase } from "./postgres_server.ts";
+import { citusVersion, databaseFor } from "./citus_cluster.ts";
+import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 import { runOf } from "./command.ts";
 
 const HOUR = 3_600_000;
@@ -473,19 +474,30 @@ for (
   });
 }
 
-/** Runs something between two databases on PostgreSQL; tells how many batches of rows were copied as they are. */
+const KINDS: Readonly<Record<string, boolean>> = {
+  postgresql: true,
+  timescaledb: (await timescaleVersion()).version !== undefined,
+  citus: (await citusVersion()).version !== undefined,
+};
+
+/** Runs something between two databases on servers; tells how many batches of rows were copied as they are. */
 function testRaw(
   title: string,
   run: (from: Backend, to: Backend, raw: { batches: number; before: () => unknown }) => Promise<void>,
+  kinds: readonly [from: string, to: string] = ["postgresql", "postgresql"],
 ): void {
-  Deno.test(`migrate() ${title}`, async () => {
+  const ignore = !kinds.every((kind) => KINDS[kind]);
+  Deno.test(`migrate() from ${kinds[0]} into ${kinds[1]} ${title}`, { ignore }, async () => {
     await using databases = new AsyncDisposableStack();
-    const open = async () =>
-      await openBackend({
-        connectionString: databases.use(await TestDatabase.create()).url,
+    const open = async (kind: string) => {
+      const { url } = databases.use(await databaseFor(`${kind}:`));
+      return await openBackend({
+        connectionString: url.replace(/^\w+/, kind),
         onConflict: "replace",
+        maxConnections: 4,
       });
-    const [from, to] = [await open(), await open()];
+    };
+    const [from, to] = [await open(kinds[0]), await open(kinds[1])];
     const raw = { batches: 0, before: () => undefined as unknown };
     const write = to.raw!.write;
     const counting: RawTransfer["write"] = async (...batch) => {
@@ -504,13 +516,14 @@ function testRaw(
   });
 }
 
-testRaw("copies rows between servers without decoding them, exactly", async (from, to, raw) => {
+async function copiesExactly(from: Backend, to: Backend, raw: { batches: number }): Promise<void> {
   const amounts = [
     "-123456789012345678.000000000000000009",
     "0.000000000000000001",
     "0",
     "99999999999999999.5",
   ];
+  await fill(from, systemMetrics, metrics(6_000)); // enough for a COPY into several shards at once
   await write(from, systemMetrics, [FULL_SYSTEM_METRICS, FULL_SYSTEM_METRICS]);
   for (const timestamp of [NEW_YEAR - 40 * 365 * 24 * HOUR, NEW_YEAR, NEW_YEAR + 1_000 * 365 * 24 * HOUR]) {
     await write(from, systemMetrics, [{ timestamp, nodeId: "é\u{1F600}", labels: { "": "", "é": '"' } }]);
@@ -523,9 +536,18 @@ testRaw("copies rows between servers without decoding them, exactly", async (fro
   assertEquals(raw.batches, 5);
   assert((await migrate(from, to)).every(({ copied }) => copied === 0));
   assertEquals(raw.batches, 5);
-});
+}
 
-testRaw("copies large rows between servers in several blocks", async (from, to, raw) => {
+for (
+  const kinds of [
+    ["postgresql", "postgresql"],
+    ["postgresql", "citus"],
+    ["citus", "timescaledb"],
+    ["timescaledb", "postgresql"],
+  ] as const
+) testRaw("copies rows without decoding them, exactly", copiesExactly, kinds);
+
+testRaw("copies large rows in several blocks", async (from, to, raw) => {
   const text = (key: string) => "x".repeat(60_000 - key.length);
   const large = {
     ...Object.fromEntries(
