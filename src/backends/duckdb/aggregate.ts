@@ -1,6 +1,7 @@
 import type { AggregateRow, Aggregation, Measure } from "../../records/aggregation.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import { Decimal } from "../../records/decimal.ts";
+import { mapSlices } from "../../records/slices.ts";
 import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
 import { DIALECT, entry } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
@@ -37,7 +38,7 @@ export async function aggregate(
     }
     throw error;
   });
-  return rows.map((row) => {
+  return await mapSlices(rows, (row) => {
     const start = hasStart ? { start: row[0] as number } : {};
     const first = hasStart ? 1 : 0;
     const group = row.slice(first, groups.length) as (string | null)[];
