@@ -7,11 +7,12 @@ import { acceptCluster, type Cluster } from "../monitoring/health.ts";
 import type { Alert } from "../records/alert.ts";
 import type { Arguments } from "./arguments.ts";
 import {
+  BY_OPTION,
   type Command,
   CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
+  readBy,
   readFormat,
-  userName,
   withBackend,
 } from "./command.ts";
 import { readDurationMs, readOption, UsageError } from "../query/option_values.ts";
@@ -159,17 +160,9 @@ export const alertsAck: Command = {
   positionals: "<id>",
   maxPositionals: 1,
   missing: MISSING_ID,
-  options: [...CONNECTION_OPTIONS, {
-    name: "by",
-    value: "NAME",
-    summary: "who acknowledges (default: the user)",
-  }],
+  options: [...CONNECTION_OPTIONS, BY_OPTION],
   examples: ["openfinops alerts ack gpu_overheating/prod/gpu-01 --by kim"],
-  run: (given) =>
-    change(given, "Acknowledged", (alerts, id) => {
-      const by = given.text("by") ?? userName();
-      return alerts.acknowledge(id, by === undefined ? {} : { by });
-    }),
+  run: (given) => change(given, "Acknowledged", (alerts, id) => alerts.acknowledge(id, readBy(given))),
 };
 
 /** `openfinops alerts resolve` */

@@ -130,6 +130,18 @@ async function openGiven(given: Arguments, mode: OpenMode, more: PersistenceConf
   return openServer(given);
 }
 
+/** Option of the commands that acknowledge. */
+export const BY_OPTION: Option = {
+  name: "by",
+  value: "NAME",
+  summary: "name of the person (default: the user)",
+};
+
+/** Reads the name of the person who acknowledges. */
+export function readBy(given: Arguments): { by?: string } {
+  return { by: given.text(BY_OPTION.name) ?? userName() };
+}
+
 /** Reads the output format. */
 export function readFormat(given: Arguments): Format {
   const format = readName("format", given.text("format") ?? "table", FORMATS);

@@ -6,13 +6,14 @@ import { UsageError } from "../query/option_values.ts";
 import type { CostAnomaly } from "../records/anomaly.ts";
 import { Decimal } from "../records/decimal.ts";
 import {
+  BY_OPTION,
   type Command,
   CONNECTION_OPTIONS,
   FORMAT_OPTIONS,
+  readBy,
   readFormat,
   readZone,
   SOURCE_OPTIONS,
-  userName,
   withBackend,
 } from "./command.ts";
 import { note, printFound, showMoney } from "./output.ts";
@@ -57,7 +58,7 @@ export const costsAck: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...ANOMALY_OPTIONS,
-    { name: "by", value: "NAME", summary: "who acknowledges (default: the user)" },
+    BY_OPTION,
   ],
   examples: [
     "openfinops costs ack 3fa9c2d1 --by kim",
@@ -66,10 +67,9 @@ export const costsAck: Command = {
   async run(given) {
     const [id] = given.positionals;
     const query = readAnomalies(given);
-    const by = given.text("by") ?? userName();
     const acknowledged = await withBackend(given, "existing", async (backend) => {
       const found = id.includes("/") ? undefined : await findAnomaly(backend, id, query);
-      await acknowledgeAnomaly(backend.documents, found?.anomalyId ?? id, by === undefined ? {} : { by });
+      await acknowledgeAnomaly(backend.documents, found?.anomalyId ?? id, readBy(given));
       return found ? describeAnomaly(found) : id;
     });
     note(`Acknowledged: ${acknowledged}.`);

@@ -70,7 +70,7 @@ export const importCommand: Command = {
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using notes = new FileNotes();
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
-    // A listener for SIGHUP would end an import that is to go on without its terminal.
+    // No listener for SIGHUP: it would end an import under nohup.
     using interrupt = listenForStop(interruption(), STOP_SIGNALS.filter((name) => name !== "SIGHUP"));
     const options = {
       dataset,

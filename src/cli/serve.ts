@@ -185,7 +185,7 @@ async function openAccess(
   let stored: Promise<readonly Token[]> | undefined;
   const read = async () => {
     const inFile = tokensFile === undefined ? [] : await readTokensFile(tokensFile);
-    if (backend.isAway && inFile.length > 0) return inFile; // it may not answer for long
+    if (backend.isAway && inFile.length > 0) return inFile; // the database may not answer for a long time
     const before = stored;
     const now = readTokens(documents);
     // During an outage of the database, cached tokens and those of the file stay valid.

@@ -8,8 +8,9 @@ import { HOUR_MS } from "../records/calendar.ts";
 import { ChargeSample } from "./charge_sample.ts";
 import { addHash, hashOf, hexOf } from "./content_hash.ts";
 import { isUnnamed } from "./cost_sources.ts";
+import { MOST, NEARLY_ALL } from "./file_overlap.ts";
 import { money, periodName, type RecordedPart, sumOf, things } from "./recorded_delivery.ts";
-import { MOST, NEARLY_ALL, type StagedPart } from "./staged_parts.ts";
+import type { StagedPart } from "./staged_parts.ts";
 import { TransferError } from "./transfer_error.ts";
 import { isoTime } from "./values.ts";
 
@@ -173,7 +174,7 @@ export function refusalOf(verdicts: readonly Verdict[], isZoned: boolean): Trans
   );
 }
 
-/** A file that has content in common with files before it, of a part. */
+/** A file that overlaps the files before it in a part. */
 export interface OverlappingFile {
   readonly name: string;
   readonly part: StagedPart;

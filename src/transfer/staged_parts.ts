@@ -8,61 +8,13 @@ import type { CostEntry } from "../records/cost_entry.ts";
 import { Sums } from "../records/sums.ts";
 import { ChargeSample } from "./charge_sample.ts";
 import { addHash, type Hash, hexOf } from "./content_hash.ts";
+import { FileOverlap, type Overlap } from "./file_overlap.ts";
 import { periodOf } from "./focus_documents.ts";
 import { nameOf, type RecordedPart } from "./recorded_delivery.ts";
 import { TransferError } from "./transfer_error.ts";
 
 /** Most pairs of source and billing period in one delivery: each takes memory. */
 const MAX_PARTS = 10_000;
-
-/** Share of charges that count as most of them. */
-export const MOST = 0.5;
-/** Share of charges above which two deliveries are likely to be of the same costs. */
-export const NEARLY_ALL = 0.9;
-/** The least number of rows of a copy: files with fewer may be equal. */
-const ENOUGH_ROWS = 8;
-
-/** Content that a file of a part has in common with the files before it. */
-export type Overlap = "rows" | "charges" | undefined;
-
-/** Content that files of a part have in common: copies, or exports of the same month that were made at two times. */
-class FileOverlap {
-  readonly #files = new Set<string>();
-  readonly #earlier = { rows: new ChargeSample(), charges: new ChargeSample() };
-  #file = { rows: new ChargeSample(), charges: new ChargeSample() };
-  #digest: Hash = new Uint32Array(4);
-  #count = 0;
-
-  /** Adds a row, by the hashes of its content and of its charge. */
-  add(hash: Hash, charge: number): void {
-    this.#file.rows.add(hash[0]);
-    this.#file.charges.add(charge);
-    addHash(this.#digest, hash);
-    this.#count++;
-  }
-
-  /** Ends a file. Returns what most of it has in common with the files before it, or most of theirs with it. */
-  endFile(): Overlap {
-    if (this.#count === 0) return undefined;
-    const file = `${this.#count} ${hexOf(this.#digest)}`;
-    const isCopy = this.#count >= ENOUGH_ROWS && this.#files.has(file);
-    const shares = (kind: "rows" | "charges") => {
-      const [one, other] = [this.#file[kind], this.#earlier[kind]];
-      return [one.shareIn(other) ?? 0, other.shareIn(one) ?? 0];
-    };
-    const overlap = isCopy || Math.max(...shares("rows")) >= MOST
-      ? "rows"
-      : Math.min(...shares("charges")) >= NEARLY_ALL
-      ? "charges"
-      : undefined;
-    this.#files.add(file);
-    for (const kind of ["rows", "charges"] as const) this.#earlier[kind].merge(this.#file[kind]);
-    this.#file = { rows: new ChargeSample(), charges: new ChargeSample() };
-    this.#digest = new Uint32Array(4);
-    this.#count = 0;
-    return overlap;
-  }
-}
 
 /** A part while its rows are staged. */
 export interface StagedPart {
@@ -126,7 +78,7 @@ export class StagedParts {
     return part.number;
   }
 
-  /** Ends a file. Returns a part of which it has content in common with files before it, rows rather than charges. */
+  /** Ends a file. Returns a part in which it overlaps the files before it, first one with equal rows. */
   endFile(): { readonly part: StagedPart; readonly overlap: Overlap } | undefined {
     const found = [...this.#parts.values()].map((part) => ({ part, overlap: part.overlap.endFile() }));
     return found.find(({ overlap }) => overlap === "rows") ?? found.find(({ overlap }) => overlap);
