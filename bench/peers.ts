@@ -44,8 +44,9 @@ export function program(name: "psql" | "sqlite3" | "victoria-metrics"): Promise<
     const text = await output(name, ["--version"]);
     if (text === undefined) throw new Missing(`this machine has no ${name}`);
     const versionIn = (text = "") => /\d[\d.]+\S*?(?=["\s])/.exec(`${text} `)?.[0];
+    // Debian builds VictoriaMetrics without a version.
     const version = versionIn(text) ??
-      versionIn(await output("dpkg-query", ["--show", "--showformat", "${Version}", name])); // Debian's has none in itself
+      versionIn(await output("dpkg-query", ["--show", "--showformat", "${Version}", name]));
     return { path: name, version: version ?? "of unknown version" };
   });
 }

@@ -146,7 +146,7 @@ export class ObservabilityHub implements AsyncDisposable {
     const opened = await openStore(config, DATASETS);
     const hub = new ObservabilityHub(opened);
     const loading = hub.#monitor.load();
-    if (!opened.backend.isAway) await loading;
+    if (!opened.backend.isAway) await loading; // else rules load once the database answers
     return hub;
   }
 

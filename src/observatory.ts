@@ -342,11 +342,11 @@ export class CostObservatory implements AsyncDisposable {
   }
 
   /**
-   * Acknowledges an anomaly. {@linkcode CostObservatory.getCostAnomalies} still returns it. Does not look for it, which
-   * would read months of costs.
+   * Acknowledges an anomaly. {@linkcode CostObservatory.getCostAnomalies} still returns it. Does not check that the
+   * anomaly exists, as that would read months of costs.
    *
    * @param anomalyId The id of the anomaly.
-   * @param options Name of the person; the name that is known where absent.
+   * @param options Name of the person; the stored name is kept where absent.
    * @returns The acknowledgement.
    * @throws {ValidationError} If it is not the id of an anomaly.
    * @throws {BackendError} If the backend cannot be written.

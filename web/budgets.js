@@ -259,7 +259,7 @@ async function acknowledge({ signal, refreshers }, path) {
     for (const refresh of refreshers) refresh();
   } catch (error) {
     const { status, message } = /** @type {import("./api.js").ApiError} */ (error);
-    const reason = status === 404 ? "It is over, or this dashboard only reads." : message; // which has no such route
+    const reason = status === 404 ? "It is over, or this dashboard only reads." : message; // a read-only server lacks the route
     const [kind, id] = path.split("/").map(decodeURIComponent);
     const command = kind === "alerts" ? "alerts" : "costs";
     alertUser(`${reason} On the command line: openfinops ${command} ack ${id}`);

@@ -27,7 +27,7 @@ function ingest(dataset: Measured, work: string): Row {
   };
 }
 
-/** The same without this library: what two phases and the way through the coordinator cost by themselves. */
+/** The same without this library: the overhead of two-phase commits and of the coordinator alone. */
 function copy(dataset: Measured, work: string): Row {
   return {
     name: `copy-${dataset === "system_metrics" ? "metrics" : "costs"}-citus`,

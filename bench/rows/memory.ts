@@ -50,7 +50,7 @@ export const memoryRows: Family = {
   name: "memory",
   rows: [
     row("memory-ingest-sqlite", "ingest SystemMetrics, SQLite", intoFile("sqlite")),
-    // It keeps what it has written of the file in its memory, of which it may use 1 GB.
+    // Its memory grows with the file: DuckDB caches the blocks that it writes, up to 1 GB.
     {
       ...row("memory-ingest-duckdb", "ingest SystemMetrics, DuckDB with its cache", intoFile("duckdb")),
       reach: undefined,

@@ -55,7 +55,7 @@ async function copyWithoutDomain(url: string): Promise<void> {
   await runSql(url, "VACUUM ANALYZE plain");
 }
 
-/** Days that records are spread over where chunks are to be many. */
+/** Days of the records for a hypertable with many chunks. */
 const MANY_DAYS = 50;
 
 async function manyChunks(places: Places, records: number): Promise<string> {

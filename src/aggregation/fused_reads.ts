@@ -51,7 +51,7 @@ interface Question {
  * bounds and buckets of all of them. Later windows come from the cells that are known. Totals are exact, as cells are
  * added up as decimals.
  *
- * Use one for each answer: it never reads anything again, unless all its callers have left.
+ * Use one for each answer: it never reads a cell again, unless all callers have aborted.
  */
 export class FusedReads implements Reader {
   readonly #backend: Reader;
@@ -70,7 +70,7 @@ export class FusedReads implements Reader {
     this.#backend = backend;
   }
 
-  /** Ends as soon as the signal aborts; a read ends when no caller waits any more. */
+  /** Rejects as soon as the signal aborts. Reads are canceled when the last caller aborts. */
   async aggregate(
     dataset: Dataset<unknown>,
     query: RecordQuery,

@@ -200,7 +200,10 @@ export async function mergeRows(
   const add = (row: ResultRow) => {
     const name = nameOf(row);
     const found = merged.get(name);
-    if (found === undefined) return merged.set(name, row);
+    if (found === undefined) {
+      merged.set(name, row);
+      return;
+    }
     const sums = "sums" in found ? found.sums : [...found.values];
     for (const [i, value] of row.values.entries()) sums[i] = merge(measures[i], sums[i], value);
     if (!("sums" in found)) merged.set(name, { row, sums });

@@ -192,7 +192,7 @@ export interface DocumentStore {
   delete(kind: string, id: string): Promise<boolean>;
 }
 
-/** Rows in the form of a kind of server. */
+/** Rows in the wire format of a server. */
 export interface RawRows {
   /** The time of each row, in epoch milliseconds. */
   readonly times: readonly number[];
@@ -202,35 +202,35 @@ export interface RawRows {
 
 /** Copies rows between two databases without decoding them. */
 export interface RawTransfer {
-  /** Name of the form: a backend takes the rows of every other with the same form. */
-  readonly form: string;
+  /** Name of the wire format. Rows can be copied between backends with the same format. */
+  readonly format: string;
   /**
-   * Reads rows in the order of time, in blocks, in flat memory.
+   * Reads rows in order of time, in blocks. Memory does not grow with the number of rows.
    *
    * @throws {BackendError} If the backend could not be read.
    */
   read(dataset: Dataset<unknown>, query: RecordQuery): AsyncIterable<RawRows>;
   /**
-   * Writes a block as a batch, like the `write()` of a sink. It stores all rows or none: where a key exists, none.
+   * Writes a block as a batch, like the `write()` of a sink. Stores all rows or none; none if a key exists.
    *
    * @throws {BackendError} If it was not written, or if that is unknown.
    */
   write(batch: Pick<Batch, "id" | "dataset"> & { rows: RawRows }, onSent?: () => void): Promise<WriteResult>;
 }
 
-/** A place where records rest. */
+/** Storage for records. */
 export interface Backend extends Sink {
   /** Name of the backend; `server` where records are sent to one. */
   readonly name: StorageBackend | "server";
   /** True if records survive the process. If not, batching has no use. */
   readonly isDurable: boolean;
-  /** True while the database could not be opened yet: calls wait, or fail. */
+  /** True until the database is opened for the first time. Until then, calls wait or fail. */
   readonly isAway?: boolean;
   /** Documents beside the records. */
   readonly documents: DocumentStore;
   /** Location of the database without user and password: spooled records must not go into another database. */
   readonly location?: string;
-  /** Copies rows as the server sends and takes them. Absent where there is no such form. */
+  /** Copies rows without decoding them. Absent where the backend has no such format. */
   readonly raw?: RawTransfer;
   /**
    * Opens a place for the costs of a delivery, which become visible all at once. Absent where a backend of your own has

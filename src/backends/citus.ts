@@ -20,7 +20,7 @@ import { literal } from "./postgres/schema.ts";
 import type { WriterOptions } from "./postgres/writer.ts";
 import type { Slice } from "./postgres/slices.ts";
 
-/** Records of system metrics that take a batch to its bound in bytes, or nearly. */
+/** Maximum number of records in a batch: that many system metrics nearly reach the limit of 8 MiB. */
 const MAX_RECORDS = 25_000;
 /** Longest wait for transactions in doubt. The server looks for them every 60 seconds. */
 const IN_DOUBT_MS = 90_000;

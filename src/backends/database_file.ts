@@ -1,5 +1,5 @@
 /**
- * Checks of a database file when it is opened, for the databases that are embedded.
+ * Checks of the file of an embedded database when it is opened.
  *
  * @module
  */
@@ -12,9 +12,9 @@ export function refuseFile(path: string, code: ErrorCode, problem: string): Back
 }
 
 /**
- * Returns true if there is no file and the mode allows to create it.
+ * Returns true if there is no file and the mode allows creating it.
  *
- * @throws {BackendError} If there is none otherwise, or something else is at its path.
+ * @throws {BackendError} If there is no file in another mode, or the path is no file.
  */
 export function isToBeCreated(path: string, mode: OpenMode): boolean {
   try {
@@ -45,9 +45,9 @@ export function noTables(path: string, scheme: "sqlite" | "duckdb"): BackendErro
 }
 
 /**
- * Checks whose tables a file has, by those that identify a database of OpenFinOps.
+ * Checks that a file has the tables of OpenFinOps.
  *
- * @throws {BackendError} If they are another program's.
+ * @throws {BackendError} If it has tables of another program.
  */
 export function assertOwnTables(path: string, tables: readonly unknown[], own: readonly string[]): void {
   if (own.every((name) => tables.includes(name))) return;

@@ -35,8 +35,8 @@ export class DeferredBackend implements Backend {
   #backend: Backend | undefined;
 
   /**
-   * Takes the name and place of the backend, a function that opens it, and an attempt that runs. `close()` aborts the
-   * signals of these.
+   * Takes the name and place of the backend, a function that opens it, and an attempt in progress, if there is one.
+   * `close()` aborts the signals of both.
    */
   constructor(
     name: StorageBackend,

@@ -176,7 +176,7 @@ export class PostgresBackend implements Backend {
   }
 
   readonly raw: RawTransfer = {
-    form: "binary COPY of PostgreSQL",
+    format: "binary COPY of PostgreSQL",
     read: (dataset, query) => this.#readRaw(dataset, query),
     write: (batch, onSent) => this.#writer.writeRaw(batch, onSent),
   };

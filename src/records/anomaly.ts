@@ -1,4 +1,4 @@
-/** A day on which the costs of a group were out of order. */
+/** A day on which the costs of a group were unusual. */
 export interface CostAnomaly {
   /** Id: the day and a hash of the series. */
   anomalyId: string;

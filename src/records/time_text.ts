@@ -11,7 +11,7 @@ const TIME =
 /** No clock is further from UTC. */
 const MAX_OFFSET_MS = 18 * HOUR_MS;
 
-/** The date of the last time that was read, and its start: most times of a file are of few days. */
+/** Cache of the last date and its start: most times of a file fall on few days. */
 const last = { date: "none", start: 0 };
 
 /** Reads an ISO 8601 time; without a zone it is of `timeZone`, and digits beyond milliseconds are cut. */

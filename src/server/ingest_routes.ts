@@ -174,7 +174,7 @@ function completeAll({ inputs, faults }: PostedRecords, complete: (input: unknow
  * @throws {RequestError} If records of the dataset name no tenant.
  */
 function completer(dataset: Dataset<unknown>, tenant: string | undefined): (input: unknown) => unknown {
-  tenantMap(dataset, tenant);
+  tenantMap(dataset, tenant); // refuses a dataset without tenants
   const isCosts = dataset.name === "cost_entries";
   return (input) => {
     if (typeof input !== "object" || input === null || Array.isArray(input)) return input;

@@ -12,8 +12,8 @@ interface OpenRequest {
 }
 
 /**
- * Requests that are not answered yet, by connection. Those of one are answered one after the other: Node 24 and Deno 2.9
- * hold all of an answer in memory while another is sent before it, and report no close of those that wait.
+ * Requests that are not answered yet, by connection. Those of a connection are answered one by one: Node 24 and Deno 2.9
+ * hold a whole answer in memory while an earlier one is sent, and report no close of answers that wait.
  */
 export class OpenRequests {
   readonly #bySocket = new Map<Socket, Set<OpenRequest>>();
@@ -23,7 +23,7 @@ export class OpenRequests {
    * connection has too many, and is closed.
    */
   add(socket: Socket, outgoing: ServerResponse): { signal: AbortSignal; turn?: Promise<void> } | undefined {
-    if (socket.destroyed) return undefined; // more of what it sent before
+    if (socket.destroyed) return undefined; // a request that arrived before the close
     const open = this.#bySocket.getOrInsertComputed(socket, () => this.#watch(socket));
     if (open.size >= MAX_PIPELINED) return void socket.destroy();
     const turn = [...open].at(-1)?.ended;

@@ -1,5 +1,5 @@
 /**
- * Reads for requests: of what is committed, until the client is gone.
+ * Reads for requests: committed records only, until the client disconnects.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Tenants: a token may be of one, which then writes and reads its own records only.
+ * Tenants: a token of a tenant writes and reads only records of that tenant.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export function mapOf({ maps }: Dataset<unknown>): string | undefined {
   return maps.find(({ field }) => MAPS.includes(field))?.field;
 }
 
-/** Returns a copy of a record with the tenant in its map and in its id, of a dataset that has both or the map alone. */
+/** Returns a copy of a record with the tenant in its map, and in its id if the dataset has one. */
 export function withTenant(
   dataset: Dataset<unknown>,
   record: Readonly<Record<string, unknown>>,

@@ -33,9 +33,9 @@ export interface CellOptions {
   /** Texts that stand for a missing value in a file of CSV. */
   nullTexts?: readonly string[];
   /**
-   * Called with what a person should know about how a file is read, once each.
+   * Called with each note on the reading of a file, once.
    *
-   * @param file Name of the file, where an import has several and it is about one.
+   * @param file Name of the file, if the note is about one file.
    */
   onNote?: (note: string, file?: string) => void;
 }

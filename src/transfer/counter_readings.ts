@@ -60,7 +60,7 @@ export class CounterReadings {
     owner = "",
   ): Increase | undefined {
     if (isDelta) return { value, seconds: start === undefined ? 0 : (time - start) / 1_000 };
-    if (!(value >= 0 && value < Infinity)) return undefined; // else the next one would look like a restart
+    if (!(value >= 0 && value < Infinity)) return undefined; // the next one would look like a restart
     series = shortName(series);
     const own = this.#owners.getOrInsertComputed(owner, () => ({ readings: new Map(), since: this.#since }));
     const last = own.readings.get(series);

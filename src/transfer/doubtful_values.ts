@@ -11,8 +11,8 @@ interface Found {
 }
 
 /**
- * Values of a file that are stored, and that its author may not have meant: times in the future, as a wrong unit or a wrong
- * order of day and month makes them, and amounts that are stored as 0, as they have no digit within the 18 that are kept.
+ * Values of a file that are stored, but may be mistakes: times in the future, as from a wrong unit or order of day and
+ * month, and amounts that are stored as 0 because only 18 digits after the point are kept.
  */
 export class DoubtfulValues {
   readonly #decimals: readonly string[];
@@ -21,7 +21,7 @@ export class DoubtfulValues {
   readonly #found: { future?: Found; lost?: Found } = {};
 
   /**
-   * Takes values of a dataset. A day is left for zones and clocks, and vendors bill the rest of the month ahead.
+   * Checks values of a dataset. A day is allowed for time zones and clocks; vendors bill the rest of the month ahead.
    *
    * @param now Present time, epoch ms.
    */
@@ -30,7 +30,7 @@ export class DoubtfulValues {
     this.#decimals = columns.filter(({ type }) => type === "decimal").map(({ field }) => field);
   }
 
-  /** Checks a record against what it was made of. */
+  /** Compares a record with the input that it was read from. */
   check(record: unknown, input: Readonly<Record<string, unknown>>, line: number): void {
     const values = record as Record<string, unknown>;
     const { timestamp } = values;
@@ -43,7 +43,7 @@ export class DoubtfulValues {
     }
   }
 
-  /** Describes them. */
+  /** Returns notes on the values. */
   notes(): string[] {
     const { future, lost } = this.#found;
     const notes: string[] = [];

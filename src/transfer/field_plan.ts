@@ -91,7 +91,7 @@ export function scaled(dataset: Dataset<unknown>, plan: FieldPlan, factor: strin
   const scale = (value: unknown) => {
     if (!hasValue(value)) return value;
     const product = toDecimal(value).timesFraction(by.scaled, ONE).toString();
-    // A number that is too small stays one, so that it is told from 0.
+    // A product that is too small to keep stays a number, so that a note can distinguish it from 0.
     if (product === "0" && type === "decimal") return Number((Number(value) * Number(factor)).toPrecision(3));
     return type === "decimal" ? product : Number(product);
   };

@@ -155,7 +155,7 @@ class Migration {
   readonly #to: Backend;
   readonly #dataset: Dataset<unknown>;
   readonly #options: MigrateOptions;
-  /** Ways to copy rows that need no decoding, until one is refused. */
+  /** Copies rows without decoding them; undefined where that is not possible, and after the first refusal. */
   #raw: RawPair | undefined;
   #copied = 0;
   #missing = 0;
@@ -216,7 +216,7 @@ class Migration {
       });
     } catch (error) {
       if (!(error instanceof BackendError) || error.retryable) throw error;
-      // Written as records, those that can be stored are, and the failure names the others.
+      // Copied as records, all that the target accepts are stored, and the error names the others.
       this.#raw = undefined;
       await retryBriefly(() => this.#to.finishWrites(this.#dataset));
       await this.#copy(await this.#compare(range));

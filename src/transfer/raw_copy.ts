@@ -5,18 +5,18 @@ import type { Dataset } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import { aheadSink, BATCHES_AT_ONCE } from "./batch_sink.ts";
 
-/** Source and target of rows that are copied as they are. */
+/** Source and target of rows that are copied without decoding. */
 export interface RawPair {
   readonly from: RawTransfer;
   readonly to: RawTransfer;
 }
 
-/** How two databases exchange rows in the form of their servers, if both have the same. */
+/** Returns the raw transfers of two databases; undefined unless both have one of the same format. */
 export function rawPairOf(from: Pick<Backend, "raw">, to: Pick<Backend, "raw">): RawPair | undefined {
-  if (from.raw && to.raw && from.raw.form === to.raw.form) return { from: from.raw, to: to.raw };
+  if (from.raw && to.raw && from.raw.format === to.raw.format) return { from: from.raw, to: to.raw };
 }
 
-/** Copies the rows of a query, in batches of which the target stores each once. */
+/** Copies the rows of a query in batches. The target stores each batch once. */
 export async function copyRaw(
   { from, to }: RawPair,
   { dataset, query, onWritten }: {

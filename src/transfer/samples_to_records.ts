@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { DAY_MS } from "../records/calendar.ts";
 import { type Column, columnOf, type DatasetName } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { CounterReadings, type Increase } from "./counter_readings.ts";
@@ -7,7 +8,7 @@ import { ADDRESSES, DESCRIPTIONS, IDENTITY, LABELS, METRIC_FIELDS } from "./metr
 import type { Sample } from "./prometheus.ts";
 
 /** Time by which a reading of a counter may be ahead of this machine's clock, in milliseconds. */
-const MAX_AHEAD_MS = 86_400_000;
+const MAX_AHEAD_MS = DAY_MS;
 
 /** A record as an input of its dataset. */
 export interface MappedRecord {
@@ -177,7 +178,7 @@ export class SampleMapper {
         draft ??= this.#draftOf(dataset, sample.labels, time, drafts);
         if (term.counter && series === undefined) {
           series = nameOf(sample);
-          // A reading of the far future would make all that follow late.
+          // A reading in the far future would make all later ones late.
           increase = time <= latest ? this.#counters.take(series, sample, time, tenant) : undefined;
         }
         const value = valueOf(term, sample, increase);

@@ -8,27 +8,10 @@ import type { Buffer } from "node:buffer";
 import { recordBuilder } from "../../records/record_builder.ts";
 import { type ColumnType, type Dataset, withSortedKeys } from "../../records/dataset.ts";
 
-/** Header of a file: `PGCOPY\n\xff\r\n\0`, no flags, no extension. */
-export const HEADER: Uint8Array = Uint8Array.of(
-  80,
-  71,
-  67,
-  79,
-  80,
-  89,
-  10,
-  255,
-  13,
-  10,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
+/** Header of a file: the signature, then eight bytes for no flags and no extension. */
+export const HEADER: Uint8Array = Uint8Array.from(
+  "PGCOPY\n\xff\r\n\0" + "\0".repeat(8),
+  (character) => character.charCodeAt(0),
 );
 /** Ends the rows. */
 export const END: Uint8Array = Uint8Array.of(255, 255);

@@ -1,5 +1,5 @@
 /**
- * Pages of what a server sends as binary COPY.
+ * Pages of the rows that a server sends as binary COPY.
  *
  * @module
  */
@@ -11,12 +11,12 @@ import { asPostgresError } from "./errors.ts";
 import type { PostgresPool } from "./pool.ts";
 
 const PAGE_RECORDS = 1_000;
-/** Bytes of rows from which a block is full. One transaction writes it. */
+/** Size at which a block of rows is full, in bytes. One transaction writes a block. */
 const BLOCK_BYTES = 4 * 2 ** 20;
 /** Bytes that are handed to the socket at once. */
 const CHUNK_BYTES = 256 * 1_024;
 
-/** Gathers what is sent. */
+/** Collects the rows of chunks into pages. */
 export interface Pages<T> {
   readonly isEmpty: boolean;
   readonly isFull: boolean;
@@ -34,7 +34,7 @@ export async function* readPages<T>(
   { signal }: ReadOptions = {},
 ): AsyncGenerator<T> {
   const session = await pool.acquire("read", { isStream: true, signal });
-  const keep = session.cancelOn(signal);
+  const stopListening = session.cancelOn(signal);
   let isOver = false;
   let failure: unknown;
   try {
@@ -49,7 +49,7 @@ export async function* readPages<T>(
     failure = error;
     throw asPostgresError("read", pool.name, error);
   } finally {
-    keep();
+    stopListening();
     if (isOver) pool.release(session);
     else pool.discard(session, failure); // the server stops sending when the connection is cut
   }
@@ -86,7 +86,7 @@ export class RecordPages<T> implements Pages<T[]> {
   }
 }
 
-/** Pages of rows as they are, of which only the times are read. */
+/** Pages of encoded rows. Decodes only their times. */
 export class RawPages implements Pages<RawRows> {
   readonly #timePosition: number;
   #isFirst = true;
@@ -119,7 +119,7 @@ export class RawPages implements Pages<RawRows> {
         const length = view.getInt32(at);
         at += 4;
         if (i === this.#timePosition) this.#times.push(readTime(view, at));
-        at += Math.max(0, length); // -1 where it is absent
+        at += Math.max(0, length); // -1 for NULL
       }
     }
     this.#append(chunk.subarray(start, at));
@@ -145,7 +145,7 @@ export class RawPages implements Pages<RawRows> {
   }
 }
 
-/** Rows as a whole input of binary COPY. */
+/** Splits rows into chunks, and adds the header and the end of binary COPY. */
 function chunksOf(rows: Uint8Array): Uint8Array[] {
   const chunks = [HEADER];
   for (let at = 0; at < rows.length; at += CHUNK_BYTES) chunks.push(rows.subarray(at, at + CHUNK_BYTES));

@@ -61,7 +61,7 @@ export class PostgresSession {
       socket: async () => {
         if (this.#socket || this.#isLost) throw closedError();
         const socket = await openPostgresSocket(target, this.#closing.signal);
-        if (this.#isLost) socket.destroy(); // while the promise settled
+        if (this.#isLost) socket.destroy(); // the session was closed while this one connected
         const { host, port } = target;
         return this.#socket = Object.assign(socket, { host, port }); // which the driver names in errors
       },
@@ -144,7 +144,7 @@ export class PostgresSession {
    * Has the server cancel the statement under way when the signal aborts, and cuts the connection if it does not. Later
    * statements fail.
    *
-   * @returns Ends that.
+   * @returns A function that ignores the signal from then on.
    */
   cancelOn(signal: AbortSignal | undefined): () => void {
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -166,11 +166,11 @@ export class PostgresSession {
   async until<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
     if (!signal) return await run();
     signal.throwIfAborted();
-    const keep = this.cancelOn(signal);
+    const stopListening = this.cancelOn(signal);
     try {
       return await run();
     } finally {
-      keep();
+      stopListening();
       signal.throwIfAborted();
     }
   }
@@ -186,7 +186,7 @@ export class PostgresSession {
     socket.end(request);
   }
 
-  /** Closes the connection at once, even during a statement. Resolves when nothing of it is left. */
+  /** Closes the connection at once, even during a statement. Resolves when it is closed. */
   destroy(): Promise<void> {
     this.#isLost = true;
     this.#closing.abort();

@@ -25,7 +25,7 @@ const KEEP_ALIVE =
 
 type RawBatch = Parameters<RawTransfer["write"]>[0];
 
-/** A batch as it is stored. Of raw rows the records have nothing but their times. */
+/** A batch, or encoded rows, whose records have only their times. */
 interface StoredBatch extends Batch {
   readonly isRaw?: true;
 }
@@ -65,13 +65,13 @@ export class PostgresWriter {
     return this.#withPartitions(narrowed, () => this.#copyOrInsert(narrowed, onSent));
   }
 
-  /** Writes rows as they are. It fails where a key exists. */
+  /** Writes encoded rows by COPY. Fails if a key exists. */
   writeRaw({ rows: { times, chunks }, ...batch }: RawBatch, onSent?: () => void): Promise<WriteResult> {
     const timed: StoredBatch = { ...batch, records: times.map((timestamp) => ({ timestamp })), isRaw: true };
     return this.#withPartitions(timed, () => this.#copy(timed, () => chunks, onSent));
   }
 
-  /** Writes a batch; again where a partition for it was dropped meanwhile. */
+  /** Creates the partitions of a batch and writes it. Retries if a partition is dropped meanwhile. */
   async #withPartitions(
     { dataset, records }: Batch,
     write: () => Promise<WriteResult>,

@@ -38,7 +38,7 @@ const FIELDS = Object.fromEntries(
 );
 
 /**
- * Finds the days that are out of order. The backend adds up the costs of each day, two weeks at a time.
+ * Finds the days with unusual costs. The backend adds up the costs of each day, two weeks at a time.
  *
  * @throws {ValidationError} If the query is wrong, or has more than 10,000 series.
  * @throws {BackendError} If the backend cannot be read.

@@ -65,7 +65,7 @@ export class CostFeed {
     return this.#series.size;
   }
 
-  /** Takes the totals of the next day by series, and returns what is out of order. */
+  /** Takes the totals of the next day by series, and returns the anomalies. */
   observe(day: number, totals: ReadonlyMap<string, DayTotal>): CostAnomaly[] {
     this.#first ??= day;
     const sum = [...totals.values()].reduce((sum, { total }) => sum + Number(total), 0);
