@@ -30,12 +30,12 @@ function setUp(answer: (signal: AbortSignal) => Response | Promise<Response>) {
   };
   const ask = (
     search = "",
-    { signal = new AbortController().signal, tenant, mayBeOld }: Partial<RouteRequest> & {
-      mayBeOld?: boolean;
+    { signal = new AbortController().signal, tenant, mayBeStale }: Partial<RouteRequest> & {
+      mayBeStale?: boolean;
     } = {},
   ) => {
     const url = new URL(`http://localhost/x${search}`);
-    const headers: HeadersInit = mayBeOld ? { "cache-control": "max-stale" } : {};
+    const headers: HeadersInit = mayBeStale ? { "cache-control": "max-stale" } : {};
     const asked = {
       request: new Request(url, { headers }),
       url,
@@ -76,7 +76,7 @@ Deno.test("A client that takes old answers gets one for as long as its read took
       now += 4_000;
       return Response.json({});
     });
-    const old = { mayBeOld: true };
+    const old = { mayBeStale: true };
     await ask("", old); // read from 0 s to 4 s
     commit();
     now = 7_999;
@@ -95,7 +95,7 @@ Deno.test("A client that takes old answers gets one for as long as its read took
   const { ask, reads, commit } = setUp(() => promise);
   const both = [ask()];
   commit();
-  both.push(ask("", { mayBeOld: true }));
+  both.push(ask("", { mayBeStale: true }));
   assertEquals(reads(), 1);
   both.push(ask());
   assertEquals(reads(), 2);

@@ -70,10 +70,10 @@ class AnswerCache {
     const key = JSON.stringify([tenant ?? null, request.headers.get("accept"), url.pathname, url.search]);
     const version = versionOf(resources);
     const kept = this.#answers.get(key);
-    const mayBeOld = /\bmax-stale\b/i.test(request.headers.get("cache-control") ?? "");
-    if (kept && isFresh(kept, { version, mayBeOld })) return respond(kept);
+    const mayBeStale = /\bmax-stale\b/i.test(request.headers.get("cache-control") ?? "");
+    if (kept && isFresh(kept, { version, mayBeStale })) return respond(kept);
     const found = await this.#join(key, version, {
-      mayBeOld,
+      mayBeStale,
       signal: asked.signal,
       read: (signal) => read(route, { ...asked, signal }, { resources, version }),
     });
@@ -85,14 +85,14 @@ class AnswerCache {
   async #join(
     key: string,
     version: number,
-    { mayBeOld, signal, read }: {
-      mayBeOld: boolean;
+    { mayBeStale, signal, read }: {
+      mayBeStale: boolean;
       signal: AbortSignal;
       read: (signal: AbortSignal) => Promise<Answer>;
     },
   ): Promise<Answer> {
     let running = this.#running.get(key);
-    const isOlder = running?.version !== version && !mayBeOld;
+    const isOlder = running?.version !== version && !mayBeStale;
     if (!running || isOlder || running.controller.signal.aborted) {
       const controller = new AbortController();
       const started: Running = {
@@ -138,16 +138,16 @@ class AnswerCache {
 }
 
 /**
- * Returns true if an answer need not be read again. A client that takes old ones gets one for as long as its read took:
- * where records are committed all the time, a server would else do nothing but read.
+ * Returns true if an answer is fresh. A client that accepts stale answers gets one for as long as its read took. Otherwise a
+ * server whose records are committed all the time would read without a pause.
  */
 function isFresh(
   { version, at, tookMs }: Answer,
-  now: { version: number; mayBeOld: boolean },
+  now: { version: number; mayBeStale: boolean },
 ): boolean {
   const age = Date.now() - at;
   if (version === now.version && age < MAX_AGE_MS) return true;
-  return now.mayBeOld && age - tookMs < Math.min(tookMs, MAX_AGE_MS);
+  return now.mayBeStale && age - tookMs < Math.min(tookMs, MAX_AGE_MS);
 }
 
 /** Bytes that an answer takes in memory, about. A key has the whole query of a request. */

@@ -26,8 +26,8 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "raw-rows-refused",
     file: "src/transfer/migrate.ts",
-    before: "if (!(error instanceof BackendError) || error.retryable) throw error;\n      // Written",
-    after: "throw error;\n      // Written",
+    before: "if (!(error instanceof BackendError) || error.retryable) throw error;\n      // Copied",
+    after: "throw error;\n      // Copied",
     tests: ["migrate_test.ts: goes on with records"],
   },
   {
@@ -256,16 +256,16 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "delivery-copied-file",
-    file: "src/transfer/staged_parts.ts",
-    before: 'isCopy || Math.max(...shares("rows")) >= MOST',
-    after: 'Math.max(...shares("rows")) >= MOST',
+    file: "src/transfer/file_overlap.ts",
+    before: 'isCopy ? "rows" : this.#overlap()',
+    after: "this.#overlap()",
     tests: ["deliveries_test.ts: most of their rows in common"],
   },
   {
     name: "delivery-older-export",
-    file: "src/transfer/staged_parts.ts",
-    before: 'isCopy || Math.max(...shares("rows")) >= MOST',
-    after: "isCopy",
+    file: "src/transfer/file_overlap.ts",
+    before: 'if (Math.max(...this.#shares("rows")) >= MOST) return "rows";',
+    after: "",
     tests: ["deliveries_test.ts: most of their rows in common"],
   },
   {

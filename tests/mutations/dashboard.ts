@@ -159,7 +159,7 @@ export const DASHBOARD: readonly Mutation[] = [
   {
     name: "old-answers-on-request",
     file: "src/server/answer_cache.ts",
-    before: "return now.mayBeOld && ",
+    before: "return now.mayBeStale && ",
     after: "return ",
     tests: ["answer_cache_test.ts: takes old answers"],
   },
