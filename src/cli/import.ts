@@ -70,7 +70,7 @@ export const importCommand: Command = {
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using notes = new FileNotes();
     using rejects = new Rejects(given.text("rejects"), [...paths.map(pathOf), ...sqliteFile(given)]);
-    // No listener for SIGHUP: it would end an import under nohup.
+    // A listener for SIGHUP would also stop an import that was started to ignore it.
     using interrupt = listenForStop(interruption(), STOP_SIGNALS.filter((name) => name !== "SIGHUP"));
     const options = {
       dataset,
