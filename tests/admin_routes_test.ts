@@ -218,4 +218,6 @@ Deno.test("Routes for --server refuse requests that no command makes", async () 
     body: JSON.stringify({ dataset: "cost_entries", query: {} }),
   })).text.trim().split("\n").map((line) => JSON.parse(line));
   assertEquals([lines[0].records.length, lines.at(-1)], [1, { end: true }]);
+  const large = await ask("POST", "backend/read", { x: "x".repeat(2 ** 20) });
+  assertEquals([large.status, large.body.error.code], [413, "BODY_TOO_LARGE"]);
 });

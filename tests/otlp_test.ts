@@ -613,3 +613,14 @@ Deno.test("Names of series are kept in a bounded length", () => {
     readings.take(series, { value }, START + seconds * 1_000)?.value;
   assertEquals([take(long, 5, 1), take(`${long}y`, 7, 1), take(long, 6, 2)], [undefined, undefined, 1]);
 });
+
+Deno.test("JSON with many different names of fields is refused before it is parsed", () => {
+  const decode = (names: number, text = "x") => {
+    const fields = Array.from({ length: names }, (_, i) => `{"n${i}":{"\\"${text}:":1}}`);
+    const json = `{"resourceMetrics":[],"other":[${fields.join(",")}]}`;
+    return METRICS_REQUEST.decode(new TextEncoder().encode(json), true);
+  };
+  assertEquals(decode(9_997), {});
+  assertThrows(() => decode(9_998), Error, "more than 10000 names of fields");
+  assertEquals(decode(9_997, '\\"y\\":{'), {});
+});

@@ -16,7 +16,7 @@ import { withIsoTimes } from "../query/iso_times.ts";
 import { type ListedDelivery, readDeliveries, undoDelivery } from "../transfer/deliveries.ts";
 import type { RecordedPart } from "../transfer/recorded_delivery.ts";
 import { isoTime } from "../transfer/values.ts";
-import { readJson } from "./body.ts";
+import { OBJECT_LIMITS, readJson } from "./body.ts";
 import { readParameters } from "./parameters.ts";
 import { RequestError } from "./problems.ts";
 import { jsonBody, type Route, type ServerResources } from "./route.ts";
@@ -33,9 +33,6 @@ interface Operation extends Pick<Route, "method" | "path" | "summary"> {
     resources: ServerResources,
   ): Promise<object | undefined>;
 }
-
-/** Most bytes of a body. */
-const MAX_BODY_BYTES = 2 ** 20;
 
 /** Routes of administration. */
 export const ADMIN_ROUTES: readonly Route[] = ([
@@ -187,7 +184,7 @@ function routeOf({ body: content, parameters = [], run, ...operation }: Operatio
     parameters,
     ...(content === undefined ? {} : { body: jsonBody(content) }),
     answer: jsonBody(operation.summary),
-    limits: { maxBodyBytes: MAX_BODY_BYTES },
+    limits: OBJECT_LIMITS,
     async handle(asked, resources) {
       refuseTenants(asked);
       return await readParameters(asked.url, parameters, {

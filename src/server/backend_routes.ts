@@ -31,7 +31,7 @@ import type { RecordQuery } from "../records/query.ts";
 import { FOCUS_KINDS } from "../transfer/focus_documents.ts";
 import { UNMAPPED_POINTS } from "../transfer/unmapped_points.ts";
 import { answer, begun, jsonRows, streamTexts } from "./answers.ts";
-import { readJson } from "./body.ts";
+import { OBJECT_LIMITS, readJson } from "./body.ts";
 import { readParameters } from "./parameters.ts";
 import { committed } from "./reading.ts";
 import { jsonBody, type Route, type RouteRequest } from "./route.ts";
@@ -69,6 +69,7 @@ export const BACKEND_ROUTES: readonly Route[] = [
     scope: "read",
     summary: "Read records for a command with --server",
     body: jsonBody("`dataset` and `query`"),
+    limits: OBJECT_LIMITS,
     answer: { ...LINES, schema: { type: "object" } },
     async handle(asked, resources) {
       const { dataset, query } = await readRequest(asked);
@@ -85,6 +86,7 @@ export const BACKEND_ROUTES: readonly Route[] = [
     scope: "read",
     summary: "Aggregate records for a command with --server",
     body: jsonBody("`dataset`, `query` and `aggregation`"),
+    limits: OBJECT_LIMITS,
     answer: jsonBody("Rows"),
     async handle(asked, resources) {
       const { dataset, query, aggregation } = await readRequest(asked);

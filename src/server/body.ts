@@ -152,6 +152,9 @@ export function tooLarge(limit: number, how: "sent" | "decompressed"): RequestEr
   );
 }
 
+/** Limits of a route that takes one JSON object. Names of fields that all differ take V8 up to 17 µs each. */
+export const OBJECT_LIMITS: Partial<BodyLimits> = { maxBodyBytes: 2 ** 20 };
+
 /**
  * Reads a JSON object. An empty body reads as an empty object.
  *

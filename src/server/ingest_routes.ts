@@ -120,7 +120,7 @@ async function store(
   let accepted = 0;
   let refused = 0;
   const posted = await asked.body();
-  for (const part of readRecords(dataset, posted, asked.request.headers.get("content-type"))) {
+  for await (const part of readRecords(dataset, posted, asked.request.headers.get("content-type"))) {
     completeAll(part, complete);
     if (dataset.name === "cost_entries") {
       if (isSpooled) await refuseDelivered(part, backend);

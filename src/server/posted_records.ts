@@ -6,10 +6,12 @@
 import { describe, type ErrorCode, ValidationError } from "../errors.ts";
 import type { ColumnType, Dataset } from "../records/dataset.ts";
 import { parseTime } from "../records/time_text.ts";
+import { yieldToEventLoop } from "../records/slices.ts";
 import { JsonScanner } from "../transfer/json_stream.ts";
 import { type Line, LineScanner } from "../transfer/line_stream.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { keepDigits } from "../transfer/values.ts";
+import { JsonParts, MAX_NAMES, MAX_UNCOUNTED_LENGTH } from "./json_parts.ts";
 import { RequestError } from "./problems.ts";
 
 /** A record that was refused. */
@@ -55,8 +57,14 @@ const OTHER_TYPES = new Set([
   "application/x-www-form-urlencoded",
 ]);
 
-/** Records that are parsed before they are stored: together they share one sync. */
+/** Records, and bytes, that are parsed before they are stored: together they share one sync. */
 const PART_RECORDS = 5_000;
+const PART_BYTES = 8 * 2 ** 20;
+/** Bytes that are parsed between turns of others: names of fields that all differ take 0.1 s. */
+const TURN_BYTES = 2 ** 16;
+/** Share of short records whose names of fields are counted: by chance, so that no client knows which. */
+const COUNTED = 1 / 4;
+const MANY_NAMES = `The request has more than ${MAX_NAMES} names of fields. Send this record in another one.`;
 const CHUNK_BYTES = 64 * 1_024;
 type Scanner = Pick<LineScanner, "scan" | "finish">;
 /** The start of a body in which its form is looked for. */
@@ -69,20 +77,30 @@ const LONG_NUMBER = /[\d.]{16}/;
  *
  * @throws {RequestError} If the body has another type.
  */
-export function* readRecords(
+export async function* readRecords(
   dataset: Dataset<unknown>,
   body: Uint8Array,
   contentType: string | null,
-): Generator<PostedRecords> {
+): AsyncGenerator<PostedRecords> {
   const convert = converter(dataset);
+  const parts = new JsonParts();
   let part = emptyPart(0);
+  let [inTurn, inPart] = [0, 0];
   try {
     for (const page of scan(body, scannerOf(body, contentType))) {
       for (const line of page) {
         if (line.fault === undefined && line.text.trim() === "") continue;
-        take(part, line, convert);
-        if (part.inputs.length < PART_RECORDS) continue;
+        if (line.text.length > MAX_UNCOUNTED_LENGTH || Math.random() < COUNTED) parts.count(line.text);
+        take(part, parts.hasManyNames ? { ...line, fault: MANY_NAMES } : line, convert);
+        inTurn += line.text.length;
+        inPart += line.text.length;
+        if (inTurn > TURN_BYTES) {
+          inTurn = 0;
+          await yieldToEventLoop();
+        }
+        if (part.inputs.length < PART_RECORDS && inPart < PART_BYTES) continue;
         yield part;
+        inPart = 0;
         part = emptyPart(part.first + part.inputs.length);
       }
     }

@@ -4,6 +4,7 @@
  * @module
  */
 import { PbfReader } from "pbf";
+import { JsonParts, MAX_NAMES, MAX_UNCOUNTED_LENGTH } from "./json_parts.ts";
 import { RequestError } from "./problems.ts";
 
 /** Messages in one body. A point of a metric with ten attributes is 21. */
@@ -282,13 +283,17 @@ function asList(value: unknown): readonly unknown[] {
   throw otherType("an array");
 }
 
-/** Parses JSON, unless it would become many more objects than its bytes are. */
+/** Parses JSON, unless it would become many more objects than its bytes are, or has too many names. */
 function parseJson(bytes: Uint8Array): unknown {
-  let opened = 0;
-  for (const byte of bytes) if (byte === 0x7b || byte === 0x5b) opened++; // { and [
-  // A message is an object, and often in an array of its own.
-  if (opened > 2 * MAX_MESSAGES) throw tooMany(MAX_MESSAGES, "parts");
-  return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  if (text.length > MAX_UNCOUNTED_LENGTH) {
+    const parts = new JsonParts();
+    parts.count(text);
+    if (parts.hasManyNames) throw tooMany(MAX_NAMES, "names of fields");
+    // A message is an object, and often in an array of its own.
+    if (parts.opened > 2 * MAX_MESSAGES) throw tooMany(MAX_MESSAGES, "parts");
+  }
+  return JSON.parse(text);
 }
 
 /** Converts an error of a reader to a {@linkcode BodyError}. Leaves programming errors as they are. */

@@ -109,6 +109,16 @@ export const INTAKE: readonly Mutation[] = [
     tests: ["otlp_test.ts: Small bodies of OTLP"],
   },
   {
+    name: "names-unbounded",
+    file: "src/server/json_parts.ts",
+    before: "return this.#names.size > MAX_NAMES;",
+    after: "return false;",
+    tests: [
+      "otlp_test.ts: JSON with many different names",
+      "ingest_routes_test.ts: refuses records from too many",
+    ],
+  },
+  {
     name: "keeper-tenant",
     file: "src/server/metric_intake.ts",
     before: "this.#keeper.take(samples.filter(isKept), at, request.tenant)",
