@@ -406,6 +406,72 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(ended.sort(), [false, true, true]);
   });
 
+  test("is all that is left with replace, also when it is one of two that are there", async (backend) => {
+    const notes: string[] = [];
+    const onNote = (note: string) => notes.push(note);
+    const [one, other] = [charges(0, "1.25"), charges(1_000, "7")];
+    for (const known of [one, other]) {
+      await importText(backend, one, { source: "s", replace: true });
+      await importText(backend, other, { source: "s", append: true });
+      assertEquals(await totals(backend), { USD: "247.5" });
+      assertEquals((await importText(backend, known, { source: "s", append: true, onNote })).known, 30);
+      assertEquals(notes, []);
+      assertEquals((await importText(backend, known, { source: "s", onNote })).known, 30);
+      assertEquals(notes.splice(0), [
+        `s has the rows of this import, and 30 rows more of 2026-01 (USD ${
+          known === one ? "210" : "37.5"
+        }) ` +
+        "of other deliveries. If this import is all of them, run it with --replace",
+      ]);
+      assertEquals(await totals(backend), { USD: "247.5" });
+      const { delivery, stored } = await importText(backend, known, { source: "s", replace: true, onNote });
+      assertEquals([stored, delivery?.replaced, notes], [30, 60, []]);
+      const after = known === one ? "37.5" : "210";
+      assertEquals([delivery?.totals[0].before, delivery?.totals[0].after], ["247.5", after]);
+      assertEquals(await totals(backend), { USD: after });
+      assertEquals((await importText(backend, known, { source: "s", replace: true, onNote })).known, 30);
+      assertEquals(notes, []);
+    }
+    await importText(backend, one, { source: "s", append: true });
+    const both = one + other.replace(HEADER, "");
+    assertEquals((await importText(backend, both, { source: "s", replace: true })).known, 60);
+  });
+
+  test("has the total of the last file in any order of again and replace", async (backend) => {
+    const files = [charges(0), charges(0, "2"), charges(1_000, "4")];
+    const sums = [30, 60, 120];
+    for (const order of [[0, 1, 1], [0, 1, 0], [2, 2, 2], [0, 2, 1], [1, 0, 2]]) {
+      await importText(backend, files[order[0]], { replace: true });
+      await importText(backend, files[order[1]], { append: true });
+      const appended = sums[order[0]] + (order[0] === order[1] ? 0 : sums[order[1]]);
+      assertEquals(await totals(backend), { USD: String(appended) }, `append ${order}`);
+      await importText(backend, files[order[2]], { replace: true });
+      assertEquals(await totals(backend), { USD: String(sums[order[2]]) }, `replace ${order}`);
+    }
+  });
+
+  test("tells of a month that lost rows or costs by a replacement", async (backend) => {
+    const notes: string[] = [];
+    const onNote = (note: string) => notes.push(note);
+    const lines = charges(0, "2").split("\n");
+    const without = (at: number) => lines.toSpliced(at, 1).join("\n");
+    await importText(backend, charges(0), { source: "s", onNote });
+    await importText(backend, charges(0, "2"), { source: "s", onNote });
+    assertEquals(notes, []);
+    await importText(backend, without(5), { source: "s", onNote });
+    await importText(backend, charges(0, "2"), { source: "s", onNote });
+    await importText(backend, charges(0), { source: "s", onNote });
+    const advice = "now. If the file lacks charges, import it again when it is complete";
+    assertEquals(notes, [
+      `s of 2026-01 had 30 rows (USD 60) and has 29 rows (USD 58) ${advice}`,
+      `s of 2026-01 had 30 rows (USD 60) and has 30 rows (USD 30) ${advice}`,
+    ]);
+    await importText(backend, without(5).replaceAll(",2,", ",9,"), { source: "s", onNote });
+    assertEquals(notes[2], `s of 2026-01 had 30 rows (USD 30) and has 29 rows (USD 261) ${advice}`);
+    await importText(backend, without(5), { source: "s", onNote, replace: true });
+    assertEquals(notes.length, 3);
+  });
+
   test("needs to be told to replace a closed period", async (backend) => {
     const header =
       "BilledCost,BillingCurrency,ChargePeriodStart,ServiceCategory,ResourceId,BillingPeriodStatus,BillingAccountId\n";

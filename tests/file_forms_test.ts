@@ -14,7 +14,7 @@ import type { DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { JsonStream } from "../src/transfer/json_stream.ts";
 import { decompress, RatioLimit } from "../src/transfer/decompress.ts";
-import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 
 type Bytes = string | Uint8Array<ArrayBuffer>;
@@ -91,7 +91,30 @@ Deno.test("importRecords() refuses numbers and dates in other forms by line", as
   assertEquals([records.length, rejects.map(({ line }) => line)], [0, [2, 3, 4]]);
   assert(rejects.every(({ reason }) => /--decimal|--date-format/.test(reason)));
   const [code, message] = await refusal(() => imported({ file: "semicolon.csv" }, GERMAN));
-  assertEquals([code, message.includes('Use --delimiter ";".')], ["INVALID_HEADER", true]);
+  const hint = 'Cannot import cost_entries: the columns seem to be separated by ";". Use --delimiter ";".';
+  assertEquals([code, message], ["INVALID_HEADER", hint]);
+  for (
+    const header of [
+      "Datum;Betrag;Dienst",
+      "Datum|Betrag",
+      "Datum\tBetrag\tDienst",
+      "Datum;Betrag, netto;Ort",
+    ]
+  ) {
+    const [, only] = await refusal(() =>
+      imported(new Blob([`${header}\n1;2;3\n`]), { set: { currency: "EUR" } })
+    );
+    assertMatch(
+      only,
+      /^Cannot import cost_entries: the columns seem to be separated by \S+\. Use --delimiter \S+\.$/,
+    );
+  }
+  const [, quoted] = await refusal(() => imported(new Blob(['"Datum";"Betrag"\n1;2\n'])));
+  assertMatch(quoted, /end of the line\. Use --delimiter ";" if the cells are separated by it\.$/);
+  const [, usual] = await refusal(() =>
+    imported(new Blob(["Datum,Betrag;netto\n1,2\n"]), { set: { currency: "EUR" } })
+  );
+  assertMatch(usual, /--map/);
 });
 
 Deno.test("importRecords() reads thousands separators only in groups of three", async () => {

@@ -27,9 +27,11 @@ import {
   type OverlappingFile,
   refusalOf,
   type RelatedPart,
+  remainderNotes,
   repetitionNotes,
   replacementNotes,
   resemblanceNotes,
+  shrinkNotes,
   totalsOf,
   type Verdict,
 } from "./delivery_verdict.ts";
@@ -123,9 +125,12 @@ export class Delivery implements Publication {
 
   /** Warnings of effects that the user may not have meant. */
   get notes(): string[] {
-    const isUnnamed = this.#given.source === undefined;
+    const { source, replace, append } = this.#given;
+    const isUnnamed = source === undefined;
     return [
       ...(isUnnamed ? replacementNotes(this.#verdicts) : []),
+      ...(replace ? [] : shrinkNotes(this.#verdicts)),
+      ...(append ? [] : remainderNotes(this.#verdicts)),
       ...overlapNotes(this.#overlapping, this.id),
       ...repetitionNotes(this.#verdicts, this.id),
       ...(this.#isZoned ? monthNotes(this.#verdicts, this.id) : []),

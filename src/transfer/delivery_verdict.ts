@@ -4,6 +4,7 @@
  * @module
  */
 import { monthAfter, type PartState } from "../backends/staging.ts";
+import { Decimal } from "../records/decimal.ts";
 import { HOUR_MS } from "../records/calendar.ts";
 import { ChargeSample } from "./charge_sample.ts";
 import { addHash, hashOf, hexOf } from "./content_hash.ts";
@@ -54,6 +55,8 @@ export interface Verdict {
   /** Parts of earlier deliveries with rows of its source and period. */
   readonly live: readonly LivePart[];
   readonly fate: "new" | "known" | "replace" | "append" | "refused";
+  /** Those of `live` whose rows the part has, if it is known. */
+  readonly same?: readonly LivePart[];
   /** Reason of a refusal. */
   readonly reason?: string;
 }
@@ -67,15 +70,18 @@ export function judge(
   const is = (fate: Verdict["fate"]): Verdict => ({ part, live, fate });
   if (live.length === 0) return is("new");
   const isWhole = live.every(({ part, state }) => part.rows === state.rows);
-  if (isWhole && isSameContent(part, live.map(({ part }) => part))) return is("known");
+  const same = isWhole ? sameContent(part, live) : undefined;
+  // With replace, the files are all that remains of the month.
+  if (same && (!replace || same.length === live.length)) return { ...is("known"), same };
   if (append) return is("append");
   const reason = replace ? undefined : whyNotReplaced(part, live);
   return reason === undefined ? is("replace") : { ...is("refused"), reason };
 }
 
-/** True if the rows are those of one earlier delivery, or those of all together. */
-function isSameContent(part: StagedPart, live: readonly RecordedPart[]): boolean {
-  return [...live.map((one) => [one]), live].some((group) => {
+/** The earlier parts whose rows these are: one of them, or all together. */
+function sameContent(part: StagedPart, live: readonly LivePart[]): readonly LivePart[] | undefined {
+  return [live, ...live.map((one) => [one])].find((parts) => {
+    const group = parts.map(({ part }) => part);
     const digest = new Uint32Array(4);
     for (const each of group) addHash(digest, hashOf(each.digest));
     const delivered = group.reduce((sum, each) => sum + each.delivered, 0);
@@ -222,6 +228,40 @@ export function monthNotes(verdicts: readonly Verdict[], id: string): string[] {
 /** True if all rows are in the first or last hours of their month, as those of a neighbor in another time zone. */
 function isEdge({ period, first, last }: StagedPart): boolean {
   return last < period + MOST_OFFSET_MS || first >= monthAfter(period) - MOST_OFFSET_MS;
+}
+
+/** Tells what other deliveries have of a billing period whose rows are known. */
+export function remainderNotes(verdicts: readonly Verdict[]): string[] {
+  const restOf = ({ live, same = live }: Verdict) => live.filter((one) => !same.includes(one));
+  return noteOf(
+    verdicts.filter((verdict) => restOf(verdict).length > 0),
+    (verdict, others) => {
+      const { source, period } = verdict.part;
+      const rest = restOf(verdict);
+      return `${source} has the rows of this import, and ${things(rowsOf(rest))} more of ${
+        periodName(period)
+      }${others} (${money(sumOf(rest.map(({ state }) => state.totals)))}) of other deliveries. ` +
+        "If this import is all of them, run it with --replace";
+    },
+  );
+}
+
+/** Tells of billing periods of which there are fewer rows or a lower total than before. */
+export function shrinkNotes(verdicts: readonly Verdict[]): string[] {
+  const shrunk = verdicts.filter((verdict) =>
+    verdict.fate === "replace" && (
+      verdict.part.rows < rowsOf(verdict.live) ||
+      totalsOf(verdict).some(({ before, after }) => Decimal.from(after).compare(Decimal.from(before)) < 0)
+    )
+  );
+  return noteOf(
+    shrunk,
+    ({ part, live }, others) =>
+      `${part.source} of ${periodName(part.period)}${others} had ${things(rowsOf(live))} (${
+        money(sumOf(live.map(({ state }) => state.totals)))
+      }) and has ${things(part.rows)} (${money(part.totals.toRecord())}) now. ` +
+      "If the file lacks charges, import it again when it is complete",
+  );
 }
 
 /** Warns of costs of another vendor that were imported with the same constants. */

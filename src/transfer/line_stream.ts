@@ -30,7 +30,7 @@ export interface LineStreamOptions {
   maxBytes?: number;
 }
 
-const LF = 10, CR = 13, SPACE = 32, QUOTE = 34;
+const LF = 10, CR = 13, SPACE = 32, QUOTE = 34, SEMICOLON = 59;
 const BOM = [0xef, 0xbb, 0xbf];
 /** The most bytes of a line, unless options say otherwise. */
 export const MAX_LINE_BYTES = 2 ** 20;
@@ -184,7 +184,10 @@ export class LineScanner {
         if (byte === QUOTE && this.#state === "closing") this.#state = "quoted";
         else if (byte === this.#delimiter) this.#state = "start";
         else if (byte === SPACE) this.#state = "closed";
-        else if (byte !== CR) return "A closing quote must be followed by a comma or the end of the line.";
+        else if (byte !== CR) {
+          return "A closing quote must be followed by a comma or the end of the line." +
+            (byte === SEMICOLON ? ' Use --delimiter ";" if the cells are separated by it.' : "");
+        }
         break;
       case "start":
         if (byte === QUOTE && this.#isQuoted) this.#state = "quoted";

@@ -30,7 +30,7 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
    */
   constructor(dataset: Dataset<unknown>, options: MappingOptions, columns?: readonly string[]) {
     const make = () => makeReader(dataset, options, columns);
-    const reader = columns ? withDelimiterHint(columns, make) : make();
+    const reader = columns ? withDelimiterHint(dataset, columns, make) : make();
     let isFirst = true;
     let hasRows = false;
     const doubtful = new DoubtfulValues(dataset, Date.now());
@@ -63,16 +63,17 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
 
 const SKIPPED = { skipped: true } as const;
 
-/** Adds to an error about columns what another delimiter would make of a header that seems to be one column. */
-function withDelimiterHint<T>(columns: readonly string[], make: () => T): T {
+/** Makes another delimiter the only advice on columns that are missing where the header seems to have one. */
+function withDelimiterHint<T>(dataset: Dataset<unknown>, columns: readonly string[], make: () => T): T {
   try {
     return make();
   } catch (error) {
-    const [, delimiter] = columns.length === 1 ? /\w([;|\t])/.exec(columns[0]) ?? [] : [];
+    const header = columns.join(",");
+    const delimiter = [";", "|", "\t"].find((each) => header.split(each).length > columns.length);
     if (!(error instanceof TransferError) || delimiter === undefined) throw error;
     const name = delimiter === "\t" ? "tab" : `"${delimiter}"`;
     throw new TransferError(
-      `${error.message} Are the cells separated by ${name}? Use --delimiter ${name}.`,
+      `Cannot import ${dataset.name}: the columns seem to be separated by ${name}. Use --delimiter ${name}.`,
       error,
     );
   }

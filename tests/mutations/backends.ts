@@ -271,9 +271,16 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "delivery-whole",
     file: "src/transfer/delivery_verdict.ts",
-    before: "if (isWhole && isSameContent(",
-    after: "if (isSameContent(",
+    before: "isWhole ? sameContent(part, live) : undefined",
+    after: "sameContent(part, live)",
     tests: ["deliveries_test.ts: whose costs were deleted"],
+  },
+  {
+    name: "delivery-replace-known",
+    file: "src/transfer/delivery_verdict.ts",
+    before: "(!replace || same.length === live.length)",
+    after: "same",
+    tests: ["deliveries_test.ts: all that is left with replace"],
   },
   {
     name: "delivery-other-charges",
