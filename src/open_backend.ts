@@ -88,14 +88,12 @@ async function openNow(
   options: OpenOptions,
   signal?: AbortSignal,
 ): Promise<Backend> {
-  const { backend, location, maxMemoryEntries, onConflict, sqliteDriver, ...resolved } = resolveConfig(
-    config,
-  );
+  const { backend, location, onConflict, ...resolved } = resolveConfig(config);
   if (typeof backend === "object") return backend;
   const { mode = "create", retentionOf } = options;
   if (backend === "memory") {
     const { MemoryBackend } = await import("./backends/memory.ts");
-    return new MemoryBackend({ maxMemoryEntries, onConflict });
+    return new MemoryBackend({ maxMemoryEntries: resolved.maxMemoryEntries, onConflict });
   }
   const { maxConnections, statementTimeoutSeconds, enableCompression } = resolved;
   const server = {
@@ -132,5 +130,5 @@ async function openNow(
     return await DuckdbBackend.open({ path: location, mode, onConflict });
   }
   const { SqliteBackend } = await import("./backends/sqlite.ts");
-  return await SqliteBackend.open({ path: location, mode, driver: sqliteDriver, onConflict });
+  return await SqliteBackend.open({ path: location, mode, driver: resolved.sqliteDriver, onConflict });
 }

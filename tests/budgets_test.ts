@@ -405,7 +405,7 @@ Deno.test("database import prints the thresholds that late costs cross, once", a
   assertEquals((await run(...bill)).err, "");
 });
 
-Deno.test("costs anomalies prints days that are out of order", async () => {
+Deno.test("costs anomalies prints days with unusual costs", async () => {
   using folder = new TemporaryFolder();
   const { run, fill } = commandIn(folder);
   const days = Array.from(

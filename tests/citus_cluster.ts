@@ -105,7 +105,7 @@ async function join([coordinator, ...workers]: readonly string[]): Promise<void>
   for (const worker of workers) await runSql(coordinator, `SELECT citus_add_node(${place(worker)})`);
 }
 
-/** An empty database on all nodes of the cluster that the tests share, or of another; gone when the test is over. */
+/** An empty database on all nodes of the cluster that the tests share, or of another. Disposing drops it. */
 export class CitusDatabase implements AsyncDisposable {
   readonly name: string;
   /** The database on the coordinator. */
@@ -148,7 +148,7 @@ export class CitusDatabase implements AsyncDisposable {
     return runSql(this.url, text);
   }
 
-  /** Lets it be copied, and no longer opened. */
+  /** Allows copies of it, and refuses connections. */
   async freeze(): Promise<void> {
     await Promise.all(this.#servers.map((server) => freezeDatabase(server, this.name)));
   }

@@ -152,7 +152,7 @@ for (const place of Object.keys(PLACES)) {
   });
 }
 
-/** Locks the table of system metrics until it is disposed; tells of the statements that wait for it. */
+/** Locks the table of system metrics until it is disposed, and counts the statements that wait for it. */
 async function lockMetrics(url: string) {
   const { default: postgres } = await import("postgres");
   const locker = postgres(url, { max: 1, onnotice: () => {} });
@@ -160,7 +160,7 @@ async function lockMetrics(url: string) {
   await lock`BEGIN`;
   await lock`LOCK TABLE system_metrics IN ACCESS EXCLUSIVE MODE`;
   return {
-    /** Waits until so many statements wait for the table. */
+    /** Waits until a number of statements wait for the table. */
     async waiting(count: number): Promise<void> {
       const statement = "SELECT count(*)::text AS n FROM pg_stat_activity " +
         "WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -176,7 +176,7 @@ async function lockMetrics(url: string) {
   };
 }
 
-/** Reads metrics in each way; gives what the reads reject with. */
+/** Queries and aggregates metrics. Returns the errors. */
 function readBoth({ systemMetrics }: ObservabilityHub, signal: AbortSignal): Promise<unknown[]> {
   const works = [systemMetrics.query({}, { signal }), systemMetrics.aggregate({}, { signal })];
   return Promise.all(works.map(reasonOf));
@@ -208,7 +208,7 @@ Deno.test("DatasetHandle cancels a PostgreSQL query when its signal aborts", asy
   });
 });
 
-Deno.test("DatasetHandle cancels a PostgreSQL query when the request to cancel is there before it", async () => {
+Deno.test("DatasetHandle cancels a PostgreSQL query when the request to cancel overtakes it", async () => {
   await using database = await TestDatabase.create();
   await using proxy = await Proxy.start(Number(new URL(database.url).port));
   await using hub = await ObservabilityHub.open({ connectionString: proxy.url(database.url) });

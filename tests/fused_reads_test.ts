@@ -91,7 +91,7 @@ Deno.test("costsView() reads the costs of a time once for totals, and once for g
   assertEquals((await costsView(reader, options)).currencies, summary.currencies);
 });
 
-Deno.test("FusedReads ends a read when the last of its callers is gone, and reads again after that", async () => {
+Deno.test("FusedReads cancels a read when the last of its callers aborts, and reads again after that", async () => {
   const signals: AbortSignal[] = [];
   const started = [0, 1].map(() => Promise.withResolvers<void>());
   const reader: Pick<Backend, "aggregate"> = {

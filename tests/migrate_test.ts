@@ -480,7 +480,7 @@ const KINDS: Readonly<Record<string, boolean>> = {
   citus: (await citusVersion()).version !== undefined,
 };
 
-/** Runs something between two databases on servers; tells how many batches of rows were copied as they are. */
+/** Registers a test with two databases on servers, which counts the batches that are copied without decoding. */
 function testRaw(
   title: string,
   run: (from: Backend, to: Backend, raw: { batches: number; before: () => unknown }) => Promise<void>,

@@ -270,7 +270,7 @@ function isRoot(): boolean {
   return Deno.build.os !== "windows" && Deno.uid() === 0;
 }
 
-/** Below the ports that systems give to connections, one of which would take it while the server is not running. */
+/** Finds a free port below those that systems assign to connections, which could take it while the server is stopped. */
 async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
@@ -311,7 +311,7 @@ export class TestDatabase implements AsyncDisposable {
     return runSql(this.url, text);
   }
 
-  /** Lets it be copied, and no longer opened. */
+  /** Allows copies of it, and refuses connections. */
   async freeze(): Promise<void> {
     await freezeDatabase(this.#server, this.name);
   }

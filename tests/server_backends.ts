@@ -29,7 +29,7 @@ export const openTimescale = (url: string, options: Partial<TimescaleBackendOpti
 export const openCitus = (url: string, options: Partial<PostgresBackendOptions> = {}) =>
   CitusBackend.open({ ...OPTIONS, connectionString: url, ...options });
 
-/** An empty database, of which copies can be made; gone when it is disposed. */
+/** An empty database that can be copied. Disposing drops it. */
 interface Empty extends AsyncDisposable {
   readonly url: string;
   freeze(): Promise<void>;

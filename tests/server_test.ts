@@ -305,7 +305,7 @@ function endlessRoute(part = new Uint8Array(100_000), parts = Infinity) {
   return { route, state };
 }
 
-/** Asks for a path over a raw connection, several times at once if told so, and reads nothing. */
+/** Sends requests for a path over a raw connection, at once, and reads nothing. */
 async function ask(url: string, path: string, times = 1): Promise<Deno.TcpConn> {
   const { hostname, port } = new URL(url);
   const connection = await Deno.connect({ hostname, port: Number(port) });
@@ -474,7 +474,7 @@ Deno.test("openfinops serve ends at once on a second signal", async () => {
       "POST /api/v1/budgets HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n{",
     ),
   );
-  await slow.read(new Uint8Array(100)); // that it goes on: the request has arrived
+  await slow.read(new Uint8Array(100)); // the answer 100: the request has arrived
   server.process.kill("SIGTERM");
   while (!server.lines.some((line) => line.startsWith("Stopping"))) {
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -17,45 +17,8 @@ export function timeSeries({ times, lines, zone, title, unit = "", height = 180,
     const width = Math.floor(box.clientWidth);
     if (width === 0) return;
     if (plot) return plot.setSize({ width, height });
-    const color = (/** @type {string} */ name) => {
-      box.style.color = `var(${name})`;
-      return getComputedStyle(box).color;
-    };
-    const axis = {
-      stroke: color("--quiet"),
-      grid: { stroke: color("--line"), width: 1 },
-      ticks: { show: false },
-      font: "11px system-ui, sans-serif",
-    };
-    // Callbacks of uPlot, which passes itself as the first argument.
-    /** @type {Record<string, (_: any, first: any, second: any) => any>} */
-    const of = {
-      show: (_, value) => shortOr(value, unit),
-      time: (_, seconds) => seconds ? dateTime(seconds * 1_000, zone) : "–",
-      names: (_, all) => all.map((/** @type {number} */ seconds) => tick(seconds * 1_000, { times, zone })),
-      values: (_, all) => all.map((/** @type {number} */ value) => shortOr(value, unit)),
-      range: (_, low, high) =>
-        unit === " %" ? [0, Math.max(100, high)] : [Math.min(0, low), high > 0 ? high * 1.1 : 1],
-    };
     plot = new /** @type {any} */ (globalThis).uPlot(
-      {
-        width,
-        height,
-        tzDate: (/** @type {number} */ seconds) => zoned(seconds * 1_000, zone),
-        cursor: { y: false, points: { size: 7 } },
-        scales: { y: { range: of.range } },
-        axes: [{ ...axis, space: 70, size: 30, values: of.names }, { ...axis, size: 52, values: of.values }],
-        series: [
-          { label: "Time", value: of.time },
-          ...lines.map(({ name, color: number }) => ({
-            label: name,
-            stroke: color(`--c${number}`),
-            width: 1.5,
-            points: { show: times.length < 3 },
-            value: of.show,
-          })),
-        ],
-      },
+      plotOptions(box, { times, lines, zone, unit, width, height }),
       [times.map((time) => time / 1_000), ...lines.map(({ values }) => values)],
       box,
     );
@@ -70,6 +33,52 @@ export function timeSeries({ times, lines, zone, title, unit = "", height = 180,
   scheme.addEventListener("change", redraw, { signal });
   signal.addEventListener("abort", () => plot?.destroy());
   return box;
+}
+
+/**
+ * Options of a plot, with the colors of the theme.
+ * @param {HTMLElement} box
+ * @param {Omit<Lines, "title"> & { width: number, height: number }} options
+ */
+function plotOptions(box, { times, lines, zone, unit, width, height }) {
+  const color = (/** @type {string} */ name) => {
+    box.style.color = `var(${name})`;
+    return getComputedStyle(box).color;
+  };
+  const axis = {
+    stroke: color("--quiet"),
+    grid: { stroke: color("--line"), width: 1 },
+    ticks: { show: false },
+    font: "11px system-ui, sans-serif",
+  };
+  // Callbacks of uPlot, which passes itself as the first argument.
+  /** @type {Record<string, (_: any, first: any, second: any) => any>} */
+  const of = {
+    show: (_, value) => shortOr(value, unit),
+    time: (_, seconds) => seconds ? dateTime(seconds * 1_000, zone) : "–",
+    names: (_, all) => all.map((/** @type {number} */ seconds) => tick(seconds * 1_000, { times, zone })),
+    values: (_, all) => all.map((/** @type {number} */ value) => shortOr(value, unit)),
+    range: (_, low, high) =>
+      unit === " %" ? [0, Math.max(100, high)] : [Math.min(0, low), high > 0 ? high * 1.1 : 1],
+  };
+  return {
+    width,
+    height,
+    tzDate: (/** @type {number} */ seconds) => zoned(seconds * 1_000, zone),
+    cursor: { y: false, points: { size: 7 } },
+    scales: { y: { range: of.range } },
+    axes: [{ ...axis, space: 70, size: 30, values: of.names }, { ...axis, size: 52, values: of.values }],
+    series: [
+      { label: "Time", value: of.time },
+      ...lines.map(({ name, color: number }) => ({
+        label: name,
+        stroke: color(`--c${number}`),
+        width: 1.5,
+        points: { show: times.length < 3 },
+        value: of.show,
+      })),
+    ],
+  };
 }
 
 /** Label of a time: a clock, or the day where that begins. @param {number} time @param {{ times: number[], zone: string }} options */

@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/backend.ts";
-import type { AggregateRow, Measure } from "../records/aggregation.ts";
+import type { AggregateRow, Aggregation, Measure } from "../records/aggregation.ts";
 import { type BucketRange, rangeAt } from "../records/calendar.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { columnOf, type Dataset } from "../records/dataset.ts";
@@ -233,15 +233,7 @@ async function aggregateRows(
     measures,
     mayUseRollUps: true,
   };
-  const read = async (part: AggregateRequest) => {
-    const { parts, filled } = await planBuckets(backend, dataset, part);
-    let rows: ResultRow[] = [];
-    for (const { query, ranges } of parts) {
-      const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
-      rows = rows.concat(await withEnds(found, ranges));
-    }
-    return { rows, filled };
-  };
+  const read = (part: AggregateRequest) => readBuckets(backend, dataset, part, aggregation);
   const plan = request.compare && await planEarlier(backend, dataset, request, now);
   const [found, ...earlier] = await Promise.all([
     read(request),
@@ -274,6 +266,22 @@ async function aggregateRows(
   }
   const sorted = await sortRows(rows, { layout, rank, order });
   return withShare ? await mapSlices(sorted, withShare) : sorted;
+}
+
+/** Reads the rows of all buckets, and returns the ranges in which empty buckets get a row. */
+async function readBuckets(
+  backend: Pick<Backend, "aggregate">,
+  dataset: Dataset<unknown>,
+  request: AggregateRequest,
+  aggregation: Omit<Aggregation, "ranges">,
+): Promise<{ rows: ResultRow[]; filled?: readonly BucketRange[] }> {
+  const { parts, filled } = await planBuckets(backend, dataset, request);
+  let rows: ResultRow[] = [];
+  for (const { query, ranges } of parts) {
+    const found = await backend.aggregate(dataset, query, { ranges, ...aggregation });
+    rows = rows.concat(await withEnds(found, ranges));
+  }
+  return { rows, filled };
 }
 
 /**

@@ -124,14 +124,7 @@ export const exportCommand: Command = {
     const hasFocus = format === "focus" || given.has("focus-version");
     const query = readSelection(given, dataset, hasFocus ? FOCUS_NAMES : []);
     const focus = readFocus(given);
-    const unused = [...FOCUS_NAMES, "charge-period"].find((name) =>
-      given.has(name) && query[name] === undefined
-    );
-    if (!hasFocus && unused !== undefined) {
-      throw new UsageError(`--${unused} applies to FOCUS only. Remove it, or add --format focus.`, {
-        code: "CONFLICTING_OPTIONS",
-      });
-    }
+    if (!hasFocus) refuseFocus(given, query);
     const isPartitioned = readPartitioned(given, { format, path });
     await withBackend(given, "read", async (backend) => {
       using progress = new ProgressLine();
@@ -198,6 +191,17 @@ function readPartitioned(given: Arguments, { format, path }: { format: string; p
     : undefined;
   if (conflict !== undefined) throw new UsageError(conflict, { code: "CONFLICTING_OPTIONS" });
   return true;
+}
+
+/** Refuses options of FOCUS that are no conditions of the query. */
+function refuseFocus(given: Arguments, query: ReturnType<typeof readSelection>): void {
+  const unused = [...FOCUS_NAMES, "charge-period"].find((name) =>
+    given.has(name) && query[name] === undefined
+  );
+  if (unused === undefined) return;
+  throw new UsageError(`--${unused} applies to FOCUS only. Remove it, or add --format focus.`, {
+    code: "CONFLICTING_OPTIONS",
+  });
 }
 
 function readFocus(given: Arguments): FocusOptions {

@@ -83,7 +83,7 @@ async function setStandbys(server: PostgresServer, change: string): Promise<void
   await until(async () => await holdsCommits(server) === isHeld, "the setting is in force");
 }
 
-/** Commits something, and tells if that waits for a standby: the settings say so a moment before it is true. */
+/** Returns true if a commit waits for a standby. The setting shows a change before it takes effect. */
 async function holdsCommits(server: PostgresServer): Promise<boolean> {
   const mark = crypto.randomUUID();
   let isOver = false;

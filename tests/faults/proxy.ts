@@ -47,7 +47,7 @@ export class Proxy implements AsyncDisposable {
     for (const socket of this.#sockets) socket.pause();
   }
 
-  /** Lets nothing of today's clients through to the server until {@linkcode Proxy.resume}; new ones are served. */
+  /** Holds back the bytes of present clients until {@linkcode Proxy.resume}. New clients are served. */
   holdBack(): void {
     for (const socket of this.#clients) socket.pause();
   }

@@ -239,7 +239,7 @@ export const FAILURES: readonly Mutation[] = [
     file: "src/backends/postgres/pool.ts",
     before: "      timer = setTimeout(cancel, CANCEL_AGAIN_MS);\n",
     after: "      timer = setTimeout(() => this.destroy(), CANCEL_MS);\n",
-    tests: ["dataset_handle_test.ts: is there before it"],
+    tests: ["dataset_handle_test.ts: overtakes it"],
   },
   {
     name: "silent-cancel-socket",
