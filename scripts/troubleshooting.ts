@@ -233,8 +233,8 @@ const SECTIONS = {
       "Map the column (`--map currency=COLUMN`), or set it for all lines (`--set currency=EUR`).",
     ],
     KEY_CLASH: [
-      "One id stands for several different costs.",
-      "Choose a column that tells them apart with `--id-column`.",
+      "One id stands for several different costs; or usage is stored already with other content.",
+      "Choose a column that tells costs apart with `--id-column`. Replace stored usage with `--on-conflict replace`.",
     ],
     DELIVERY_REFUSED: [
       "A billing period of a source is stored already with other content, and the files do not cover it; or files of one command have " +

@@ -15,11 +15,14 @@ import { DATASETS } from "../src/records/datasets.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { acceptRecord } from "../src/records/validation.ts";
+import { usageRecords } from "../src/records/usage_record.ts";
 import type { WhereCondition } from "../src/records/where.ts";
 import { readPage, type RecordPage } from "../src/query/record_page.ts";
 import { type Tally, tally } from "../src/transfer/comparison.ts";
+import { importRecords } from "../src/transfer/import.ts";
+import { TransferError } from "../src/transfer/transfer_error.ts";
 import { answersContract } from "./aggregation_contract.ts";
-import { assert, assertEquals } from "./assert.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { membersContract } from "./members_contract.ts";
 import { liveContract } from "./monitoring_contract.ts";
 import {
@@ -33,6 +36,21 @@ import {
   NEW_YEAR,
   REQUIRED_FIELDS,
 } from "./fixtures.ts";
+
+/** Imports uses that have every field, with these input tokens; gives the numbers of the report. */
+async function importUses(backend: Backend, tokens: readonly number[]): Promise<string> {
+  const lines = tokens.map((inputTokens, i) =>
+    `${JSON.stringify({ ...FULL_USAGE_RECORD, usageId: `u${i}`, inputTokens })}\n`
+  );
+  const options = { backend, dataset: "usage_records", format: "ndjson" } as const;
+  const { stored, known, different = 0 } = await importRecords(new Blob(lines).stream(), options);
+  return `stored ${stored}, known ${known}, different ${different}`;
+}
+
+async function tokensOf(backend: Backend): Promise<(number | undefined)[]> {
+  const uses = await read(backend, usageRecords);
+  return uses.sort((a, b) => a.usageId < b.usageId ? -1 : 1).map(({ inputTokens }) => inputTokens);
+}
 
 /** Opens an empty backend; disposing of it closes it and removes what it left. */
 export type OpenEmpty = (
@@ -444,6 +462,32 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
       [["e1", "3", undefined], ["e2", "1", undefined], ["e3", "1", undefined]],
     );
   }, "replace");
+
+  test("counts imported usage with a known key and other content as different", async (backend) => {
+    assertEquals(await importUses(backend, [9, 7]), "stored 2, known 0, different 0");
+    for (const counts of ["1 records are stored, 1 are known", "0 records are stored, 2 are known"]) {
+      const message = `--on-conflict replace. ${counts}, 1 with other content are not stored.`;
+      await assertRejects(() => importUses(backend, [9, 8, 0]), TransferError, message);
+    }
+    assertEquals(await tokensOf(backend), [9, 7, 0]);
+  });
+
+  test(
+    "restates imported usage each time it is imported and brings back what was deleted",
+    async (backend) => {
+      for (const tokens of [[9, 7], [9, 8], [9, 7], [9, 8]]) {
+        await importUses(backend, tokens);
+        assertEquals(await tokensOf(backend), tokens);
+      }
+      await backend.deleteMatching!(
+        usageRecords,
+        acceptQuery(usageRecords, { where: [{ field: "usageId", eq: "u1" }] }),
+      );
+      await importUses(backend, [9, 8]);
+      assertEquals(await tokensOf(backend), [9, 8]);
+    },
+    "replace",
+  );
 
   test("sums each currency exactly", async (backend) => {
     const largest = "999999999999999999.999999999999999999";

@@ -294,6 +294,24 @@ for (const onConflict of ["ignore", "replace"] as const) {
 }
 
 for (const [name, open] of Object.entries(PLACES)) {
+  Deno.test(`POST without a key restates usage each time in ${name} when onConflict is replace`, async () => {
+    await using place = await open();
+    await using server = await openServer({ connectionString: place.url, onConflict: "replace" });
+    const { costs } = server.resources;
+    const send = async (requests: number, headers: Record<string, string> = {}) => {
+      const record = { timestamp: NEW_YEAR, usageId: "x", requests };
+      assertEquals((await post(server, "usage", JSON.stringify(record), headers)).status, 200);
+      await costs.flush();
+      return (await costs.usage.query()).map(({ requests }) => requests);
+    };
+    for (const requests of [1, 2, 1, 2]) assertEquals(await send(requests), [requests]);
+    // A late retry that has a key restates nothing.
+    const key = { "idempotency-key": "k" };
+    assertEquals([await send(3, key), await send(4), await send(3, key)], [[3], [4], [4]]);
+  });
+}
+
+for (const [name, open] of Object.entries(PLACES)) {
   Deno.test(`POST refuses a cost that has the id and time of a row of a bill in ${name}`, async () => {
     for (const onConflict of ["ignore", "replace"] as const) {
       await using place = await open();

@@ -151,12 +151,14 @@ async function importEach(
 ): Promise<void> {
   const { rejects } = reporters;
   const reports: Omit<ImportReport, "delivery">[] = [];
-  const sum = (field: "stored" | "known" | "restated" | "skipped") =>
+  const sum = (field: "stored" | "known" | "restated" | "skipped" | "different") =>
     reports.reduce((sum, report) => sum + (report[field] ?? 0), 0);
   const printTotal = () => {
-    const [stored, known, restated, skipped] = [sum("stored"), sum("known"), sum("restated"), sum("skipped")];
-    printReport({ stored, known, restated, skipped, rejected: rejects.count });
+    const [stored, known, restated] = [sum("stored"), sum("known"), sum("restated")];
+    const [skipped, different] = [sum("skipped"), sum("different")];
+    printReport({ stored, known, restated, skipped, different, rejected: rejects.count });
   };
+  let clash: unknown;
   for (const [i, file] of files.entries()) {
     using progress = new ProgressLine();
     try {
@@ -165,11 +167,16 @@ async function importEach(
         reports[i] = await importRecords(await open(), { ...options, ...told, format, form, onProgress });
       });
     } catch (error) {
-      if (sum("stored") + sum("known") > 0) printTotal();
+      if (error instanceof TransferError && error.code === "KEY_CLASH") {
+        clash ??= error;
+        continue; // the records of the other files can be stored
+      }
+      if (sum("stored") + sum("known") + sum("different") > 0) printTotal();
       throw error;
     }
   }
   printTotal();
+  if (clash) throw clash;
 }
 
 /** Imports files of costs as one delivery. */

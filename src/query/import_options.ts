@@ -78,7 +78,7 @@ export const IMPORT_OPTIONS: readonly Option[] = [
   {
     name: "on-conflict",
     value: "ignore|replace",
-    summary: "what to do with a cost that exists (default ignore)",
+    summary: "what to do with a cost or use that exists (default ignore)",
   },
   { name: "strict", summary: "stop at the first bad line" },
 ];
@@ -86,13 +86,13 @@ export const IMPORT_OPTIONS: readonly Option[] = [
 /** Options of deliveries, which costs alone have. */
 const OF_COSTS = ["source", "replace", "append", "id-column", "cost-column", "focus-version"];
 
-/** Options of an import into a dataset, by a server whose configuration says what to do with a cost that exists. */
+/** Options of an import into a dataset, by a server whose configuration says what to do with a cost or use that exists. */
 export function importOptions(dataset: Dataset<unknown>): Option[] {
   const isOther = dataset.name !== "cost_entries";
   return IMPORT_OPTIONS.filter(({ name }) => name !== "on-conflict" && !(isOther && OF_COSTS.includes(name)));
 }
 
-/** Reads what to do with a cost that exists. */
+/** Reads what to do with a cost or use that exists. */
 export function readConflictPolicy(given: Arguments): ConflictPolicy {
   return readName("policy", given.text("on-conflict") ?? "ignore", ["ignore", "replace"]);
 }

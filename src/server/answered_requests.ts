@@ -40,15 +40,18 @@ const answers = new WeakMap<ServerResources, AnsweredRequests>();
  * Answers a request by `store`, or as before where it was answered within 24 hours. Of requests with one id that arrive
  * together, one is stored and all get its answer. A failure is not kept.
  *
+ * @param options `isRestating` is true if the records of a request replace stored ones. Without a key, each request is then
+ * one of its own: an equal one before it may have been restated since.
  * @throws {RequestError} If the key of another request comes with this body.
  */
 export async function answerOnce(
   asked: RouteRequest,
   resources: ServerResources,
   store: (requestId: string) => Promise<StoredAnswer>,
+  { isRestating = false } = {},
 ): Promise<Response> {
   const kept = answers.getOrInsertComputed(resources, () => new AnsweredRequests());
-  const { id, body } = await identify(asked);
+  const { id, body } = await identify(asked, isRestating);
   // Another process does not know the body of a key: a request with another body is stored, not taken for a repetition.
   const requestId = hashOf([id, body]);
   const { answer, isRepeated } = kept.answer(id, body, () => store(requestId));
@@ -59,6 +62,7 @@ export async function answerOnce(
 /** The id of a request, from `Idempotency-Key` or its content. Tenants and paths do not share keys. */
 async function identify(
   { request, url: { pathname }, tenant = "", body }: RouteRequest,
+  isRestating: boolean,
 ): Promise<{ id: string; body: string }> {
   const key = request.headers.get("idempotency-key");
   if (key !== null && (key === "" || key.length > MAX_KEY_LENGTH)) {
@@ -67,7 +71,8 @@ async function identify(
     });
   }
   const hash = createHash("sha256").update(await body()).digest("base64url"); // 35 ms for the largest body
-  return { id: hashOf([tenant, pathname, key === null ? ["body", hash] : ["key", key]]), body: hash };
+  const content = isRestating ? crypto.randomUUID() : hash;
+  return { id: hashOf([tenant, pathname, key === null ? ["body", content] : ["key", key]]), body: hash };
 }
 
 function hashOf(parts: readonly unknown[]): string {

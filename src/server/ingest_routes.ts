@@ -98,7 +98,7 @@ export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(
         maxErrors: readParameters(asked.url, PARAMETERS, { read: readErrors }),
         take: (records, options) => handle.append(records as never[], { ...options, requestId }),
       });
-    }),
+    }, { isRestating: dataset.key.length > 0 && resources.config.onConflict === "replace" }),
 }));
 
 /** The number of refusals that the answer lists. */

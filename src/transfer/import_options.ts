@@ -31,7 +31,7 @@ export interface ImportOptions extends MappingOptions, DeliveryOptions {
   onProgress?: (progress: ImportProgress) => void;
 }
 
-/** Number of lines by result: `stored`, `known`, `rejected`, `skipped` and, of costs, `different` add up to all. */
+/** Number of lines by result: `stored`, `known`, `rejected`, `skipped` and `different` add up to all. */
 export interface ImportReport {
   /** Records that are new in the backend, restated ones included. */
   stored: number;
@@ -43,6 +43,8 @@ export interface ImportReport {
   rejected: number;
   /** Lines of a bill that are no charge as they have no amount, if there are any. */
   skipped?: number;
+  /** Usage whose id and time exist with other content, if there is any. It was not stored. Costs have it in `delivery`. */
+  different?: number;
   /** Outcome of a delivery of costs, if the files have any. */
   delivery?: DeliveryReport;
 }
@@ -93,8 +95,17 @@ export function newProgress(): ImportProgress {
   return { stored: 0, known: 0, restated: 0, rejected: 0, bytes: 0, staged: 0 };
 }
 
-export function reportOf({ stored, known, restated, rejected, skipped }: ImportProgress): ImportReport {
-  return { stored, known, restated, rejected, ...(skipped ? { skipped } : {}) };
+export function reportOf(
+  { stored, known, restated, rejected, skipped, different }: ImportProgress,
+): ImportReport {
+  return {
+    stored,
+    known,
+    restated,
+    rejected,
+    ...(skipped ? { skipped } : {}),
+    ...(different ? { different } : {}),
+  };
 }
 
 /** The error as the caller gets it, with what is stored. */

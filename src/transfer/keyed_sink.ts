@@ -1,0 +1,87 @@
+import type { Backend } from "../backends/backend.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
+import type { Sink } from "../pipeline/sink.ts";
+import type { Dataset } from "../records/dataset.ts";
+import { acceptQuery } from "../records/query.ts";
+import { aheadSink } from "./batch_sink.ts";
+import { contentOf } from "./values.ts";
+
+/** Ids that are looked up at once. */
+const CHUNK = 1_000;
+
+type Keyed = Readonly<Record<string, unknown>> & { readonly timestamp: number };
+
+/** Outcome of a batch of records that have a key. */
+export interface KeyedResult {
+  /** Records that are new in the backend, restated ones included. */
+  readonly stored: number;
+  /** Stored records that replaced an older record with the same key. */
+  readonly restated: number;
+  /** Records that are stored with the same content. */
+  readonly known: number;
+  /** Records whose key is stored with other content. */
+  readonly different: readonly Keyed[];
+}
+
+/**
+ * A `WritableStream` of batches of records that have a key. The key makes them idempotent, and not the ledger: a batch that
+ * was written before may restate what was restated since, or bring back what was deleted.
+ */
+export function keyedSink(
+  backend: Sink & Partial<Pick<Backend, "read">>,
+  dataset: Dataset<unknown>,
+  onWritten: (result: KeyedResult) => void,
+): WritableStream<readonly unknown[]> {
+  return aheadSink(async (records, onSent) => {
+    const batch = { id: crypto.randomUUID(), dataset, records };
+    const { committed, duplicates, restated } = await retryBriefly(() => backend.write(batch, onSent));
+    const different = duplicates > 0 && backend.read
+      ? await findDifferent(backend as Pick<Backend, "read">, dataset, records as readonly Keyed[])
+      : [];
+    onWritten({ stored: committed, restated, known: duplicates - different.length, different });
+  });
+}
+
+/** Finds the records whose key is stored with other content. */
+async function findDifferent(
+  backend: Pick<Backend, "read">,
+  dataset: Dataset<unknown>,
+  records: readonly Keyed[],
+): Promise<Keyed[]> {
+  const sorted = records.toSorted((a, b) => a.timestamp - b.timestamp);
+  const different: Keyed[] = [];
+  for (let at = 0; at < sorted.length; at += CHUNK) {
+    const part = sorted.slice(at, at + CHUNK);
+    const stored = await retryBriefly(() => readStored(backend, dataset, part));
+    different.push(...part.filter((record) => {
+      const content = stored.get(keyOf(dataset, record));
+      return content !== undefined && content !== contentOf(dataset.columns, record);
+    }));
+  }
+  return different;
+}
+
+/** Contents of the stored records that have a key of these, which are sorted by time. */
+async function readStored(
+  backend: Pick<Backend, "read">,
+  dataset: Dataset<unknown>,
+  records: readonly Keyed[],
+): Promise<ReadonlyMap<string, string>> {
+  const field = dataset.key.find((name) => name !== "timestamp")!;
+  const query = acceptQuery(dataset, {
+    startTime: records[0].timestamp,
+    endTime: records.at(-1)!.timestamp + 1,
+    where: [{ field, in: [...new Set(records.map((record) => record[field] as string))] }],
+  });
+  const stored = new Map<string, string>();
+  for await (const page of backend.read(dataset, query)) {
+    for (const record of page) {
+      stored.set(keyOf(dataset, record as Keyed), contentOf(dataset.columns, record));
+    }
+  }
+  return stored;
+}
+
+function keyOf({ key }: Dataset<unknown>, record: Keyed): string {
+  return JSON.stringify(key.map((field) => record[field]));
+}
