@@ -152,7 +152,7 @@ export function tooLarge(limit: number, how: "sent" | "decompressed"): RequestEr
   );
 }
 
-/** Limits of a route that takes one JSON object. Names of fields that all differ take V8 up to 17 µs each. */
+/** Limits of a route that takes one JSON object, as V8 takes up to 17 µs for each distinct field name. */
 export const OBJECT_LIMITS: Partial<BodyLimits> = { maxBodyBytes: 2 ** 20 };
 
 /**

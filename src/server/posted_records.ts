@@ -60,9 +60,9 @@ const OTHER_TYPES = new Set([
 /** Records, and bytes, that are parsed before they are stored: together they share one sync. */
 const PART_RECORDS = 5_000;
 const PART_BYTES = 8 * 2 ** 20;
-/** Bytes that are parsed between turns of others: names of fields that all differ take 0.1 s. */
+/** Bytes that are parsed before other requests get a turn: distinct field names in all of them take 0.1 s. */
 const TURN_BYTES = 2 ** 16;
-/** Share of short records whose names of fields are counted: by chance, so that no client knows which. */
+/** Share of short records whose field names are counted. Random, so that no client can avoid the count. */
 const COUNTED = 1 / 4;
 const MANY_NAMES = `The request has more than ${MAX_NAMES} names of fields. Send this record in another one.`;
 const CHUNK_BYTES = 64 * 1_024;

@@ -55,7 +55,7 @@ export interface Verdict {
   /** Parts of earlier deliveries with rows of its source and period. */
   readonly live: readonly LivePart[];
   readonly fate: "new" | "known" | "replace" | "append" | "refused";
-  /** Those of `live` whose rows the part has, if it is known. */
+  /** The parts of `live` with the same rows, if the part is known. */
   readonly same?: readonly LivePart[];
   /** Reason of a refusal. */
   readonly reason?: string;
@@ -78,7 +78,7 @@ export function judge(
   return reason === undefined ? is("replace") : { ...is("refused"), reason };
 }
 
-/** The earlier parts whose rows these are: one of them, or all together. */
+/** Finds the earlier parts with the same rows: all together, or one of them. */
 function sameContent(part: StagedPart, live: readonly LivePart[]): readonly LivePart[] | undefined {
   return [live, ...live.map((one) => [one])].find((parts) => {
     const group = parts.map(({ part }) => part);
@@ -230,7 +230,7 @@ function isEdge({ period, first, last }: StagedPart): boolean {
   return last < period + MOST_OFFSET_MS || first >= monthAfter(period) - MOST_OFFSET_MS;
 }
 
-/** Tells what other deliveries have of a billing period whose rows are known. */
+/** Warns of rows of other deliveries in a billing period whose rows are known. */
 export function remainderNotes(verdicts: readonly Verdict[]): string[] {
   const restOf = ({ live, same = live }: Verdict) => live.filter((one) => !same.includes(one));
   return noteOf(
@@ -246,7 +246,7 @@ export function remainderNotes(verdicts: readonly Verdict[]): string[] {
   );
 }
 
-/** Tells of billing periods of which there are fewer rows or a lower total than before. */
+/** Warns of replaced billing periods that have fewer rows or a lower total than before. */
 export function shrinkNotes(verdicts: readonly Verdict[]): string[] {
   const shrunk = verdicts.filter((verdict) =>
     verdict.fate === "replace" && (

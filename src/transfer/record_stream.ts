@@ -63,7 +63,7 @@ export class RecordStream extends TransformStream<readonly FileRow[], Outcome[]>
 
 const SKIPPED = { skipped: true } as const;
 
-/** Makes another delimiter the only advice on columns that are missing where the header seems to have one. */
+/** Replaces an error of missing columns by a hint, if the header seems to have another delimiter. */
 function withDelimiterHint<T>(dataset: Dataset<unknown>, columns: readonly string[], make: () => T): T {
   try {
     return make();
