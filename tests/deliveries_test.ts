@@ -406,6 +406,28 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals(ended.sort(), [false, true, true]);
   });
 
+  test("tells of charges that count twice when their quantities were corrected", async (backend) => {
+    const notes: string[] = [];
+    const onNote = (note: string) => notes.push(note);
+    const used = (quantity: number, from = 0, amount = "1.75") =>
+      charges(from, amount).trimEnd().split("\n").map((line, i) =>
+        `${line},${i === 0 ? "consumedQuantity,consumedUnit" : `${quantity + i},Hrs`}\n`
+      ).join("");
+    await importText(backend, used(1), { source: "s", onNote });
+    await importText(backend, used(1_000, 500), { source: "s", append: true, onNote });
+    assertEquals(notes, []);
+    const { delivery } = await importText(backend, used(100), { source: "s", append: true, onNote });
+    assertEquals(notes.splice(0), [
+      "s had most of these charges of 2026-01 already: they count twice now. To take this import back, " +
+      `run "openfinops database deliveries undo ${delivery!.id}"`,
+    ]);
+    await importText(backend, used(200), { onNote });
+    assertMatch(notes.splice(0)[0], /^the source s has nearly the same charges of 2026-01 as csv\. /);
+    const restated = await importText(backend, used(300), { onNote });
+    assertEquals(restated.delivery?.replaced, 30);
+    assertEquals(await totals(backend), { USD: "210" });
+  });
+
   test("is all that is left with replace, also when it is one of two that are there", async (backend) => {
     const notes: string[] = [];
     const onNote = (note: string) => notes.push(note);

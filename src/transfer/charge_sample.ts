@@ -1,3 +1,5 @@
+import type { ChargeHashes } from "./content_hash.ts";
+
 /** Charges that are sampled. */
 const SIZE = 256;
 /** The least number of sampled charges that says anything. */
@@ -50,5 +52,39 @@ export class ChargeSample {
 
   toString(): string {
     return this.#hashes.map((hash) => hash.toString(16).padStart(8, "0")).join("");
+  }
+}
+
+/** The sampled charges of a delivery, by their quantities and by their amounts: a vendor restates one or the other. */
+export class Charges {
+  readonly #byQuantity: ChargeSample;
+  readonly #byAmount: ChargeSample;
+
+  constructor(byQuantity = "", byAmount = "") {
+    this.#byQuantity = ChargeSample.parse(byQuantity);
+    this.#byAmount = ChargeSample.parse(byAmount);
+  }
+
+  /** Adds the hashes of a charge with its quantity and with its amount. */
+  add([quantity, amount]: ChargeHashes): void {
+    this.#byQuantity.add(quantity);
+    this.#byAmount.add(amount);
+  }
+
+  /** Adds all of another sample. */
+  merge(other: Charges): void {
+    this.#byQuantity.merge(other.#byQuantity);
+    this.#byAmount.merge(other.#byAmount);
+  }
+
+  /** Share of these charges that another delivery has; see {@linkcode ChargeSample.shareIn}. */
+  shareIn(other: Charges): number | undefined {
+    const share = this.#byQuantity.shareIn(other.#byQuantity);
+    return share === undefined ? undefined : Math.max(share, this.#byAmount.shareIn(other.#byAmount) ?? 0);
+  }
+
+  /** The samples as the document of a delivery records them. */
+  toRecord(): { sample: string; amounts: string } {
+    return { sample: String(this.#byQuantity), amounts: String(this.#byAmount) };
   }
 }

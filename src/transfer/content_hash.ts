@@ -5,15 +5,13 @@ import { positionOf } from "../records/dataset.ts";
 /** A hash of 128 bits, as four numbers of 32 bits. */
 export type Hash = Uint32Array;
 
-/** Fields that vendors do not restate. */
-const CHARGE_FIELDS = [
-  "timestamp",
-  "resourceId",
-  "subAccountId",
-  "serviceName",
-  "skuId",
-  "consumedQuantity",
-] as const;
+/** Hashes of a charge, of 32 bits: with its quantity, and with its amount. */
+export type ChargeHashes = readonly [quantity: number, amount: number];
+
+/** Fields that vendors do not restate: the quantity where amounts are restated, and the amount where quantities are. */
+const CHARGE_FIELDS = ["timestamp", "resourceId", "subAccountId", "serviceName", "skuId"] as const;
+const BY_QUANTITY = [...CHARGE_FIELDS, "consumedQuantity"] as const;
+const BY_AMOUNT = [...CHARGE_FIELDS, "amount", "currency"] as const;
 
 /**
  * Hashes the content of costs: the same for the same values, in any order of fields and of keys in maps, which validation
@@ -45,10 +43,17 @@ export class ContentHash {
     return this.value;
   }
 
-  /** Hashes the fields of a charge that stay when amounts, tags or invoices are restated, to 32 bits. */
-  chargeOf(cost: CostEntry): number {
+  /**
+   * Hashes the fields of a charge that stay when amounts, tags or invoices are restated, and those that stay when quantities are,
+   * to 32 bits each.
+   */
+  chargeOf(cost: CostEntry): ChargeHashes {
+    return [this.#fieldsOf(cost, BY_QUANTITY), this.#fieldsOf(cost, BY_AMOUNT)];
+  }
+
+  #fieldsOf(cost: CostEntry, fields: readonly (keyof CostEntry)[]): number {
     this.#length = 0;
-    for (const field of CHARGE_FIELDS) this.#field(field, cost[field]);
+    for (const field of fields) this.#field(field, cost[field]);
     murmur(this.#words, this.#length, this.#charge);
     return this.#charge[0];
   }

@@ -231,7 +231,7 @@ export class Delivery implements Publication {
     for (const { id, index, state } of ended) {
       const { parts, ...delivery } = changed.get(id) ?? this.#deliveries.get(id)!;
       const by = state.rows === 0 ? "deleted" : this.id;
-      const { sample: _, ...part } = parts[index];
+      const { sample: _, amounts: _amounts, ...part } = parts[index];
       changed.set(id, { ...delivery, parts: parts.with(index, { ...part, ended: { at, by, ...who } }) });
     }
     if (inserted.length > 0) {

@@ -6,7 +6,7 @@
 import { monthAfter, type PartState } from "../backends/staging.ts";
 import { Decimal } from "../records/decimal.ts";
 import { HOUR_MS } from "../records/calendar.ts";
-import { ChargeSample } from "./charge_sample.ts";
+import { Charges } from "./charge_sample.ts";
 import { addHash, hashOf, hexOf } from "./content_hash.ts";
 import { isUnnamed } from "./cost_sources.ts";
 import { MOST, NEARLY_ALL } from "./file_overlap.ts";
@@ -107,11 +107,11 @@ function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | u
 }
 
 /** Share of the stored charges that a part has, by rows; undefined if their samples do not tell. */
-function keptShare({ sample }: StagedPart, live: readonly LivePart[]): number | undefined {
+function keptShare({ charges }: StagedPart, live: readonly LivePart[]): number | undefined {
   let rows = 0;
   let kept = 0;
   for (const { part, state } of live) {
-    const share = sampleOf(part).shareIn(sample);
+    const share = chargesOf(part).shareIn(charges);
     if (share === undefined) continue;
     rows += state.rows;
     kept += share * state.rows;
@@ -121,12 +121,12 @@ function keptShare({ sample }: StagedPart, live: readonly LivePart[]): number | 
 
 /** True if most charges of a part are there already. */
 function isRepeated({ part, live }: Verdict): boolean {
-  const shares = live.map((each) => part.sample.shareIn(sampleOf(each.part)) ?? 0);
+  const shares = live.map((each) => part.charges.shareIn(chargesOf(each.part)) ?? 0);
   return shares.reduce((sum, share) => sum + share, 0) >= MOST;
 }
 
-function sampleOf({ sample = "" }: RecordedPart): ChargeSample {
-  return ChargeSample.parse(sample);
+function chargesOf({ sample, amounts }: RecordedPart): Charges {
+  return new Charges(sample, amounts);
 }
 
 /**
@@ -304,10 +304,10 @@ export function resemblanceNotes(verdicts: readonly Verdict[], stored: readonly 
   );
 }
 
-function isAlike({ period, sample }: StagedPart, stored: RecordedPart): boolean {
+function isAlike({ period, charges }: StagedPart, stored: RecordedPart): boolean {
   if (stored.period !== period) return false;
-  const other = sampleOf(stored);
-  return [sample.shareIn(other), other.shareIn(sample)].every((share = 0) => share >= NEARLY_ALL);
+  const other = chargesOf(stored);
+  return [charges.shareIn(other), other.shareIn(charges)].every((share = 0) => share >= NEARLY_ALL);
 }
 
 /** A note about the first of some parts, with the number of the others. */

@@ -1,5 +1,5 @@
-import { ChargeSample } from "./charge_sample.ts";
-import { addHash, type Hash, hexOf } from "./content_hash.ts";
+import { Charges, ChargeSample } from "./charge_sample.ts";
+import { addHash, type ChargeHashes, type Hash, hexOf } from "./content_hash.ts";
 
 /** Share of charges that count as most of them. */
 export const MOST = 0.5;
@@ -13,11 +13,11 @@ export type Overlap = "rows" | "charges" | undefined;
 
 interface Samples {
   readonly rows: ChargeSample;
-  readonly charges: ChargeSample;
+  readonly charges: Charges;
 }
 
 function newSamples(): Samples {
-  return { rows: new ChargeSample(), charges: new ChargeSample() };
+  return { rows: new ChargeSample(), charges: new Charges() };
 }
 
 /** Finds files of a part that overlap: copies, and exports of one month at two times. */
@@ -29,7 +29,7 @@ export class FileOverlap {
   #count = 0;
 
   /** Adds a row, by the hashes of its content and of its charge. */
-  add(hash: Hash, charge: number): void {
+  add(hash: Hash, charge: ChargeHashes): void {
     this.#file.rows.add(hash[0]);
     this.#file.charges.add(charge);
     addHash(this.#digest, hash);
@@ -53,14 +53,18 @@ export class FileOverlap {
 
   #overlap(): Overlap {
     // Either may be the larger one: a later export has all rows of an earlier one and more.
-    if (Math.max(...this.#shares("rows")) >= MOST) return "rows";
-    if (Math.min(...this.#shares("charges")) >= NEARLY_ALL) return "charges";
+    const { rows, charges } = this.#file;
+    if (Math.max(...shares(rows, this.#earlier.rows)) >= MOST) return "rows";
+    if (Math.min(...shares(charges, this.#earlier.charges)) >= NEARLY_ALL) return "charges";
     return undefined;
   }
+}
 
-  /** The share of the file in the files before it, and their share in the file. */
-  #shares(kind: keyof Samples): [number, number] {
-    const [file, earlier] = [this.#file[kind], this.#earlier[kind]];
-    return [file.shareIn(earlier) ?? 0, earlier.shareIn(file) ?? 0];
-  }
+/** The share of the file in the files before it, and their share in the file. */
+function shares<T extends Sample<T>>(file: T, earlier: T): [number, number] {
+  return [file.shareIn(earlier) ?? 0, earlier.shareIn(file) ?? 0];
+}
+
+interface Sample<T> {
+  shareIn(other: T): number | undefined;
 }

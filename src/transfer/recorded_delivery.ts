@@ -16,8 +16,10 @@ export interface RecordedPart {
   readonly rows: number;
   /** Sum of the hashes of the rows: the same for the same rows in any order. */
   readonly digest: string;
-  /** A `ChargeSample`; none in deliveries of older versions, and of rows that are gone. */
+  /** A `ChargeSample` of charges with their quantities; none in deliveries of older versions, and of rows that are gone. */
   readonly sample?: string;
+  /** A `ChargeSample` of charges with their amounts; none in deliveries of older versions, and of rows that are gone. */
+  readonly amounts?: string;
   readonly first: number;
   readonly last: number;
   readonly totals: Totals;

@@ -6,8 +6,8 @@
 import { monthAfter, type PartState } from "../backends/staging.ts";
 import type { CostEntry } from "../records/cost_entry.ts";
 import { Sums } from "../records/sums.ts";
-import { ChargeSample } from "./charge_sample.ts";
-import { addHash, type Hash, hexOf } from "./content_hash.ts";
+import { Charges } from "./charge_sample.ts";
+import { addHash, type ChargeHashes, type Hash, hexOf } from "./content_hash.ts";
 import { FileOverlap, type Overlap } from "./file_overlap.ts";
 import { periodOf } from "./focus_documents.ts";
 import { nameOf, type RecordedPart } from "./recorded_delivery.ts";
@@ -23,7 +23,7 @@ export interface StagedPart {
   readonly period: number;
   rows: number;
   readonly digest: Hash;
-  readonly sample: ChargeSample;
+  readonly charges: Charges;
   readonly overlap: FileOverlap;
   first: number;
   last: number;
@@ -59,14 +59,14 @@ export class StagedParts {
    * Counts a row in its part; returns the number of the part.
    *
    * @param hash Hash of its content.
-   * @param charge Hash of its charge.
+   * @param charge Hashes of its charge.
    */
-  count(cost: CostEntry, hash: Hash, charge: number): number {
+  count(cost: CostEntry, hash: Hash, charge: ChargeHashes): number {
     const { timestamp, currency, amount, billingPeriodStart, invoiceIssuerName, focus } = cost;
     const part = this.#partOf(cost.source!, billingPeriodStart ?? this.#monthOf(timestamp));
     part.rows++;
     addHash(part.digest, hash);
-    part.sample.add(charge);
+    part.charges.add(charge);
     part.overlap.add(hash, charge);
     part.first = Math.min(part.first, timestamp);
     part.last = Math.max(part.last, timestamp);
@@ -111,7 +111,7 @@ export class StagedParts {
       number: this.#parts.size,
       rows: 0,
       digest: new Uint32Array(4),
-      sample: new ChargeSample(),
+      charges: new Charges(),
       overlap: new FileOverlap(),
       first: Infinity,
       last: -Infinity,
@@ -126,14 +126,14 @@ export class StagedParts {
 
 /** The part as the document of its delivery records it. */
 export function recordOf(part: StagedPart, after: PartState | undefined): RecordedPart {
-  const { source, period, rows, digest, sample, first, last, isClosed } = part;
+  const { source, period, rows, digest, charges, first, last, isClosed } = part;
   return {
     source,
     period,
     delivered: rows,
     rows: after?.rows ?? rows,
     digest: hexOf(digest),
-    sample: String(sample),
+    ...charges.toRecord(),
     first,
     last,
     totals: after?.totals ?? part.totals.toRecord(),

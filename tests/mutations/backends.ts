@@ -264,7 +264,7 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "delivery-older-export",
     file: "src/transfer/file_overlap.ts",
-    before: 'if (Math.max(...this.#shares("rows")) >= MOST) return "rows";',
+    before: 'if (Math.max(...shares(rows, this.#earlier.rows)) >= MOST) return "rows";',
     after: "",
     tests: ["deliveries_test.ts: most of their rows in common"],
   },
@@ -288,6 +288,13 @@ export const BACKENDS: readonly Mutation[] = [
     before: "kept !== undefined && kept < MOST",
     after: "kept === 2",
     tests: ["deliveries_test.ts: other charges of the same number"],
+  },
+  {
+    name: "delivery-same-amounts",
+    file: "src/transfer/charge_sample.ts",
+    before: "Math.max(share, this.#byAmount.shareIn(other.#byAmount) ?? 0)",
+    after: "share",
+    tests: ["deliveries_test.ts: quantities were corrected"],
   },
   {
     name: "delivery-sample-limit",
