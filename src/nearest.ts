@@ -11,9 +11,8 @@ const MAX_LISTED = 12;
 export function nearest(
   written: string,
   names: readonly string[],
-  limit = Math.max(3, written.length / 2 + 1), // that many edits make another word
+  limit = Math.max(3, plain(written).length / 2 + 1), // that many edits make another word
 ): string {
-  const plain = (name: string) => name.replaceAll(/[_-]/g, "").toLowerCase();
   let best = "";
   let least = limit;
   for (const name of names) {
@@ -22,6 +21,10 @@ export function nearest(
     if (edits < least) [best, least] = [name, edits];
   }
   return best;
+}
+
+function plain(name: string): string {
+  return name.replaceAll(/[_-]/g, "").toLowerCase();
 }
 
 /** Returns the sentence that suggests the nearest name, or lists the names where they are few; else nothing. */

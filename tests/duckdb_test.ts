@@ -86,6 +86,22 @@ async function rowsOf(sql: string): Promise<unknown[][]> {
   return rows;
 }
 
+test("names the database in the error of a commit", async () => {
+  const driver = await loadDuckdbDriver();
+  for (const [path, name] of [["a.duckdb", "a.duckdb"], ["", "the DuckDB database in memory"]]) {
+    const database = await driver.get_or_create_from_cache(
+      driver.create_instance_cache(),
+      ":memory:",
+      driver.create_config(),
+    );
+    const session = new DuckdbSession(driver, await driver.connect(database), path);
+    const ended = () => session.transaction(() => session.execute("ROLLBACK"));
+    await assertRejects(ended, Error, `Cannot commit ${name}:`);
+    await session.close();
+    driver.close_sync(database);
+  }
+});
+
 test("takes as many statements for the requests of a batch, however many they are", async (folder) => {
   const path = folder.file("a.duckdb");
   await (await open(path)).close();

@@ -501,6 +501,7 @@ Deno.test("importRecords() names what a file is that it cannot read", async () =
     ["<!DOCTYPE html><html>", /a web page/],
     ["<?xml version='1.0'?><Workbook>", /an XML file/],
     [hex("7f454c4602"), /no text; it begins with the bytes 7f 45 4c 46/],
+    ["timestamp,amount\nentr\0y", /no text; byte 22 is NUL/],
     [await zip({}), /an empty zip file/],
   ];
   for (const [content, expected] of cases) {

@@ -335,6 +335,8 @@ Deno.test("a tokens file gives tokens with the database away, and its faults nam
   Deno.writeTextFileSync(path, `[{"token": "${secret}"`);
   const error = await readTokensFile(path).catch((error) => error);
   assert(error.message.includes("not JSON") && !error.message.includes(secret), error.message);
+  const missing = await readTokensFile("none.json").catch((error) => error);
+  assertEquals(missing.message, "Cannot read the tokens: none.json is not a readable file. Name another.");
 });
 
 Deno.test("token create takes several scopes, and refuses a wrong name, scope or time", async () => {

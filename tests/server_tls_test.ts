@@ -149,5 +149,11 @@ Deno.test("openfinops serve names a certificate that it cannot use", async () =>
     Error,
     "Cannot use the certificate",
   );
-  await assertRejects(() => readCertificate({ certFile: "none.pem", keyFile }), Error, "none.pem");
+  for (const files of [{ certFile: "none.pem", keyFile }, { certFile, keyFile: "none.pem" }]) {
+    await assertRejects(
+      () => readCertificate(files),
+      Error,
+      "none.pem is not a readable file. Name another.",
+    );
+  }
 });

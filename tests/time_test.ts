@@ -1,5 +1,6 @@
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
 import { CostObservatory, ValidationError } from "../mod.ts";
+import { readSpan } from "../src/query/option_values.ts";
 import { parseSpan } from "../src/records/time_text.ts";
 import { acceptBudget } from "../src/monitoring/budgets/budget.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
@@ -157,4 +158,9 @@ Deno.test("openfinops says which times it reads when it cannot read one", async 
     const status = await openfinops("costs", "budgets", "--format", "json", "--at", "2026-10-20");
     assert(status.includes('"startTime": "2026-09-30T22:00:00.000Z"'), status);
   });
+});
+
+Deno.test("readSpan() reads the end of the year 9999 as the last time that a record may have", () => {
+  const last = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+  assertEquals(readSpan("during", "9999-12", "UTC"), { start: Date.UTC(9999, 11), end: last });
 });

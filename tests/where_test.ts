@@ -7,6 +7,7 @@ import { ValidationError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { costSummary } from "../src/views/costs.ts";
+import { nearest } from "../src/nearest.ts";
 import { assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
@@ -35,6 +36,8 @@ Deno.test("readWhere() reads each comparison, and names and values in quotes", (
     ["chargePeriodEnd>=2026-01-01", { field: "chargePeriodEnd", gte: NEW_YEAR }],
   ];
   for (const [text, expected] of cases) assertEquals(parse(text), [expected], text);
+  assertEquals(splitNames(""), []);
+  assertThrows(() => splitNames(",,,"), Error, "has no names");
   assertEquals(splitNames('region,tags."a,b",tags.c,focus.x'), ["region", "tags.a,b", "tags.c", "focus.x"]);
 });
 
@@ -131,4 +134,9 @@ Deno.test("aggregateCosts() sums a measure, quantities by unit and estimates sep
     );
     await backend.close();
   }
+});
+
+Deno.test("nearest() counts edits by the letters of a name, without its signs", () => {
+  assertEquals(nearest("__proto__", ["amount"]), "");
+  assertEquals(nearest("cpu-usag", ["cpuUsage"]), "cpuUsage");
 });

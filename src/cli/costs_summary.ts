@@ -123,7 +123,7 @@ function printTables(
   if (currencies.length === 0) return;
   const date = (time: number) => bucketLabel({ count: 1, unit: "d" }, time, timeZone);
   const isPart = dataEnd !== undefined && dataEnd > startTime && dataEnd < endTime;
-  const until = isPart ? `, data up to ${date(dataEnd - 1)}` : "";
+  const until = isPart ? `, last complete day ${date(dataEnd - 1)}` : "";
   print(`${date(startTime)} to ${date(endTime - 1)} (${timeZone})${until}`);
   for (const summary of currencies) {
     const { currency, basis, unit, total, count } = summary;

@@ -46,7 +46,12 @@ export const NONE = "(none)";
 
 /** Splits a list of names at commas outside of quotes, as in `region,tags."a,b"`. */
 export function splitNames(text = ""): string[] {
-  return (text.match(/(?:"(?:[^"\\]|\\.)*"|[^,"])+/g) ?? []).map((name) => {
+  const names = text.match(/(?:"(?:[^"\\]|\\.)*"|[^,"])+/g) ?? [];
+  if (names.length === 0 && text !== "") {
+    const message = `The list ${describe(text)} has no names. Write NAME or NAME,NAME.`;
+    throw new UsageError(message, { code: "INVALID_OPTION" });
+  }
+  return names.map((name) => {
     const [, field, quoted] = /^([^.]+)\."((?:[^"\\]|\\.)*)"$/s.exec(name) ?? [];
     return field === undefined ? name : `${field}.${unescape(quoted)}`;
   });

@@ -1,5 +1,6 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { ConfigError, messageOf } from "../errors.ts";
+import { cannotRead } from "../named_file.ts";
 
 /** A certificate chain and its key, as PEM. */
 export interface Certificate {
@@ -24,12 +25,16 @@ const CHECK_MS = 5_000;
  * @throws {ConfigError} If it cannot be used.
  */
 export async function readCertificate({ certFile, keyFile }: CertificateFiles): Promise<Certificate> {
+  const read = async (path: string, what: string) => {
+    return await Deno.readTextFile(path).catch((error) => {
+      throw cannotRead(error, path, what);
+    });
+  };
+  const [cert, key] = await Promise.all([read(certFile, "the certificate"), read(keyFile, "the key")]);
   try {
-    const [cert, key] = await Promise.all([certFile, keyFile].map((path) => Deno.readTextFile(path)));
     if (new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) return { cert, key };
     throw new Error("the key does not belong to the certificate");
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
     throw new ConfigError(
       `Cannot use the certificate ${certFile} with the key ${keyFile}: ${
         messageOf(error)

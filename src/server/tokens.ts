@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { DocumentStore } from "../backends/backend.ts";
-import { ConfigError, describe, messageOf } from "../errors.ts";
+import { ConfigError, describe } from "../errors.ts";
+import { cannotRead } from "../named_file.ts";
 import { parseTime } from "../records/time_text.ts";
 import type { Scope } from "./route.ts";
 
@@ -89,11 +90,13 @@ export async function readTokensFile(path: string): Promise<Token[]> {
       code: "INVALID_OPTION",
     });
   let entries: unknown;
+  const text = await Deno.readTextFile(path).catch((error) => {
+    throw cannotRead(error, path, "the tokens");
+  });
   try {
-    entries = JSON.parse(await Deno.readTextFile(path));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw fail(error instanceof SyntaxError ? "it is not JSON" : messageOf(error)); // not its content
+    entries = JSON.parse(text);
+  } catch {
+    throw fail("it is not JSON"); // not its content
   }
   if (!Array.isArray(entries)) throw fail("it is not a JSON array");
   return entries.map((entry, i) => readEntry(entry, (reason) => fail(`entry ${i + 1}: ${reason}`)));

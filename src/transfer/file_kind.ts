@@ -82,7 +82,9 @@ export function fileKind(head: Uint8Array): FileKind {
   if (text.startsWith("<")) throw foreignFile("an XML file", EXPORT_AS_CSV);
   if (head.includes(0)) {
     const first = head.subarray(0, 4).toHex().replace(/..(?=.)/g, "$& ");
-    throw new TransferError(`the file is no text; it begins with the bytes ${first}. Export it as CSV.`, {
+    const isText = /^[\t\n\r -~]{4}/.test(text);
+    const found = isText ? `byte ${head.indexOf(0) + 1} is NUL` : `it begins with the bytes ${first}`;
+    throw new TransferError(`the file is no text; ${found}. Export it as CSV.`, {
       code: "UNSUPPORTED_FORMAT",
     });
   }

@@ -77,5 +77,11 @@ export function asBackendError(operation: string, path: string, cause: unknown):
   if (cause instanceof BackendError) return cause;
   const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
   const row = DUCKDB_FAILURES.find(({ match }) => match.test(reason));
-  return failureOf(row, { operation, name: path || "duckdb://", reason, cause, otherwise: "unknown" });
+  return failureOf(row, {
+    operation,
+    name: path || "the DuckDB database in memory",
+    reason,
+    cause,
+    otherwise: "unknown",
+  });
 }

@@ -103,7 +103,8 @@ export class DuckdbFile {
   /** Opens a connection. Closing the file closes it. */
   async connect(): Promise<DuckdbSession> {
     this.#database ??= openInstance(this.driver, this.path, this.#mode);
-    const session = new DuckdbSession(this.driver, await this.driver.connect(await this.#database));
+    const connection = await this.driver.connect(await this.#database);
+    const session = new DuckdbSession(this.driver, connection, this.path);
     this.#sessions.add(session);
     return session;
   }

@@ -17,13 +17,15 @@ interface Layout {
 export class DuckdbSession {
   readonly #driver: DuckdbDriver;
   readonly #connection: Handle;
+  readonly #path: string;
   readonly #layouts = new Map<string, Layout>();
   #pending: Promise<unknown> = Promise.resolve();
 
-  /** Takes a connection, which it closes. */
-  constructor(driver: DuckdbDriver, connection: Handle) {
+  /** Takes a connection, which it closes, to the database of this path. */
+  constructor(driver: DuckdbDriver, connection: Handle, path = "") {
     this.#driver = driver;
     this.#connection = connection;
+    this.#path = path;
   }
 
   /** Runs statements and gives the rows of the last one. */
@@ -105,7 +107,7 @@ export class DuckdbSession {
       const result = await run(await this.query(`BEGIN; ${first}`));
       await this.execute("COMMIT").catch((error) => {
         // The outcome is unknown: retry only the same batch. The ledger tells if it was stored.
-        throw asFailedBefore(asBackendError("commit", "", error));
+        throw asFailedBefore(asBackendError("commit", this.#path, error));
       });
       return result;
     } catch (error) {
