@@ -1,6 +1,6 @@
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
-import { byteLength, copyRecord, type Dataset, type DatasetName } from "../records/dataset.ts";
+import { byteLength, copyRecord, type Dataset, type DatasetName, keyOf } from "../records/dataset.ts";
 import type { RecordQuery } from "../records/query.ts";
 import { byDataset, DATASETS } from "../records/datasets.ts";
 import type { Backend, BackendStats, ConflictPolicy, DeleteOptions, ProbeReport } from "./backend.ts";
@@ -174,8 +174,4 @@ export class MemoryBackend implements Backend {
     if (order === "desc") found.reverse();
     return limit === undefined ? found : found.slice(0, limit);
   }
-}
-
-function keyOf(dataset: Dataset<unknown>, record: Fields): string {
-  return dataset.key.map((field) => record[field]).join("\0");
 }

@@ -16,10 +16,10 @@ const SHOWN_RECORDS = 3;
 const MAX_VALUE = 40;
 
 /** Prints the outcome of an import: its rows, and for a delivery totals before and after. */
-export function printReport(
-  { stored, restated, known, rejected, skipped = 0, different: differing = 0, delivery }: ImportReport,
-): void {
-  const { replaced, different, totals } = delivery ?? { replaced: 0, different: differing, totals: [] };
+export function printReport(report: ImportReport): void {
+  const { stored, restated, known, rejected, skipped = 0, delivery } = report;
+  const { replaced, different, totals } = delivery ??
+    { replaced: 0, different: report.different ?? 0, totals: [] };
   const counts = [stored, replaced + restated, known, different, skipped, rejected].map(formatCount);
   print(formatTable(["stored", "replaced", "known", "different", "skipped", "bad"], [counts]));
   if (totals.length === 0) return;

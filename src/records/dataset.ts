@@ -132,6 +132,11 @@ export function hasTable({ since = 1 }: Dataset<unknown>, version: number): bool
   return since <= version;
 }
 
+/** The key of a record: its fields, separated by spaces. Different keys give different texts, as only the last is a text. */
+export function keyOf({ key }: Dataset<unknown>, record: unknown): string {
+  return key.map((field) => String((record as Record<string, unknown>)[field])).join(" ");
+}
+
 /** The column of a dataset that has this field. */
 export function columnOf(dataset: Dataset<unknown>, field: string): Column {
   const found = dataset.columns.find((column) => column.field === field);

@@ -1,7 +1,7 @@
 import type { Backend } from "../backends/backend.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import type { Sink } from "../pipeline/sink.ts";
-import type { Dataset } from "../records/dataset.ts";
+import { type Dataset, keyOf } from "../records/dataset.ts";
 import { acceptQuery } from "../records/query.ts";
 import { aheadSink } from "./batch_sink.ts";
 import { contentOf } from "./values.ts";
@@ -24,8 +24,8 @@ export interface KeyedResult {
 }
 
 /**
- * A `WritableStream` of batches of records that have a key. The key makes them idempotent, and not the ledger: a batch that
- * was written before may restate what was restated since, or bring back what was deleted.
+ * A `WritableStream` of batches of records that have a key, which makes writes idempotent. The ledger would skip a batch
+ * that was written before, although its records may have been restated or deleted since.
  */
 export function keyedSink(
   backend: Sink & Partial<Pick<Backend, "read">>,
@@ -76,12 +76,8 @@ async function readStored(
   const stored = new Map<string, string>();
   for await (const page of backend.read(dataset, query)) {
     for (const record of page) {
-      stored.set(keyOf(dataset, record as Keyed), contentOf(dataset.columns, record));
+      stored.set(keyOf(dataset, record), contentOf(dataset.columns, record));
     }
   }
   return stored;
-}
-
-function keyOf({ key }: Dataset<unknown>, record: Keyed): string {
-  return JSON.stringify(key.map((field) => record[field]));
 }

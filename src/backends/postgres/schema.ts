@@ -190,7 +190,10 @@ function recordset(dataset: Dataset<unknown>): string {
   return `json_to_recordset($1::text::json) AS r (${columns})`;
 }
 
-/** Inserts the records whose key does not exist; returns the keys of the inserted ones, or 1 for each where there are none. */
+/**
+ * Inserts the records whose key does not exist. Returns the keys of the inserted ones in the form of `keyOf()`, or 1
+ * for each where records have no key.
+ */
 export function insertStatement(dataset: Dataset<unknown>): string {
   const insert = `INSERT INTO ${dataset.name} (${columnList(dataset)}) ` +
     `SELECT ${columnList(dataset)} FROM ${recordset(dataset)}`;
@@ -218,11 +221,6 @@ export function jsonRow(dataset: Dataset<unknown>, record: unknown): Record<stri
     if (value !== undefined) row[name] = type === "timestamp" ? isoTime(value as number) : value;
   }
   return row;
-}
-
-/** The key of a record in the form that {@linkcode insertStatement} returns. */
-export function keyOf(dataset: Dataset<unknown>, record: unknown): string {
-  return dataset.key.map((field) => String((record as Record<string, unknown>)[field])).join(" ");
 }
 
 function jsonKey(dataset: Dataset<unknown>): string {

@@ -1,6 +1,6 @@
 import { asFailedBefore, BackendError, messageOf } from "../../errors.ts";
 import type { Batch, WriteResult } from "../../pipeline/sink.ts";
-import { type Dataset, type DatasetName, narrow } from "../../records/dataset.ts";
+import { type Dataset, type DatasetName, keyOf, narrow } from "../../records/dataset.ts";
 import type { ConflictPolicy, RawTransfer } from "../backend.ts";
 import { encodeRecords } from "./copy.ts";
 import type { PartitionManager } from "./partitions.ts";
@@ -11,7 +11,6 @@ import {
   expectedShape,
   insertStatement,
   jsonRow,
-  keyOf,
   literal,
   presentQuery,
   restateStatement,
