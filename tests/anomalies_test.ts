@@ -90,13 +90,13 @@ Deno.test("findAnomalies() finds labels of the case with precision and recall ab
 
 Deno.test("findAnomalies() finds anomalies in series of other shapes, noise and scales", async () => {
   const scores: Score[] = [];
-  for (const seed of [11, 12, 13, 14]) {
+  for (const seed of [11, 13, 21, 24]) {
     const firstDay = FIRST - seed * 41;
     const found = await score(generate(seed, { firstDay, length: 150, warmUp: 70, perShape: 12 }), 70);
-    assertScore(found, 0.88);
+    assertScore(found, 0.9);
     scores.push(...found);
   }
-  assertScore(scores, 0.92);
+  assertScore(scores, 0.95);
   for (const shape of Object.keys(SHAPES)) assertScore(scores.filter((each) => each.shape === shape), 0.75);
 });
 
@@ -133,6 +133,50 @@ Deno.test("findAnomalies() takes absent days for zero and tells a stop from a se
   assertEquals(await find(daily(150, (day) => day >= 90 && day < 93 ? 0 : 10)), ["90 stopped gpu"]);
   assertEquals(await find(daily(150, (day) => day * 7 % 10 < 3 ? 0 : 10)), []);
   assertEquals(await find(daily(150, (day) => day % 9 === 0 ? 10 : 0)), []);
+  // One that has no costs on weekends stops on a Monday.
+  const isWeekend = (day: number) => (FIRST + day + 4) % 7 % 6 === 0;
+  assertEquals(await find(daily(150, (day) => isWeekend(day) || (day >= 96 && day < 103) ? 0 : 10)), [
+    "96 stopped gpu",
+  ]);
+});
+
+Deno.test("findAnomalies() never calls a usual cost high after days without costs on its weekday", async () => {
+  const other = daily(150, () => 20, { category: "steady" });
+  const constant = (amountOf: (day: number) => number): Cost[] => [
+    ...other,
+    ...Array.from({ length: 150 }, (_, day): Cost => [day, amountOf(day)]).filter(([, amount]) =>
+      amount !== 0
+    ),
+  ];
+  const isThursday = (day: number) => (FIRST + day) % 7 === 0;
+  const gap = (day: number) => isThursday(day) && day >= 30 && day < 58 ? 0 : 25;
+  assertEquals(await find(constant(gap), { from: 59 }), []);
+  assertEquals(await find(constant(gap), { from: 20 }), ["36 stopped gpu", "43 stopped gpu"]);
+  assertEquals(await find(constant((day) => day >= 50 && day < 64 ? 0 : 25), { from: 51 }), []);
+  assertEquals(await find(constant((day) => day % 2 * 25), { from: 30 }), []);
+  assertEquals(await find(constant((day) => day === 100 ? 75 : day % 2 * 25), { from: 30 }), [
+    "100 high gpu",
+  ]);
+});
+
+Deno.test("findAnomalies() calls no series new that had costs, a credit, or costs and credits of zero", async () => {
+  const old = ["a", "b", "c"].flatMap((category) => daily(150, () => 20, { category }));
+  const series = (amountOf: (day: number) => number) => [...old, ...daily(150, amountOf)];
+  assertEquals(await find(series((day) => day === 100 ? -30 : day * 7 % 10 < 3 ? 0 : 15)), ["100 low gpu"]);
+  assertEquals(await find(series((day) => dateOf(day) === 3 ? -40 : 10)), []);
+  assertEquals(await find(series((day) => day < 90 ? 0 : -30)), []);
+  const monthly = (day: number) => day >= 20 && dateOf(day) === 1 ? 500 : 0;
+  assertEquals(await find(series(monthly), { from: 20 }), ["31 new gpu"]);
+  assertEquals(await find(series(monthly), { from: 40 }), []);
+  assertEquals(await find(series((day) => day >= 20 && day % 7 === 0 ? 50 : 0), { from: 15 }), [
+    "21 new gpu",
+  ]);
+  // Credits pay for all costs until the 90th day.
+  const paid = daily(90, () => 0).concat(...Array.from({ length: 150 }, (_, day): Cost[] => [
+    [day, 30],
+    ...(day < 90 ? [[day, -30] as Cost] : []),
+  ]));
+  assertEquals(await find([...old, ...paid], { from: 20 }), ["90 high gpu"]);
 });
 
 Deno.test("findAnomalies() reports once that all costs stop, and no series after it", async () => {

@@ -69,13 +69,15 @@ export function scoreOf(
   return scores;
 }
 
-/** Adds scores up. */
+/** Adds scores up. Both are 1 where there is nothing to find, and nothing found. */
 export function total(scores: readonly Score[]): { precision: number; recall: number } {
   const sum = (of: (score: Score) => number) => scores.reduce((sum, score) => sum + of(score), 0);
-  const found = sum(({ found }) => found);
+  const found = sum((score) => score.found);
+  const wrong = sum((score) => score.wrong);
+  const labels = sum((score) => score.labels);
   return {
-    precision: found / (found + sum(({ wrong }) => wrong)),
-    recall: found / sum(({ labels }) => labels),
+    precision: found + wrong === 0 ? 1 : found / (found + wrong),
+    recall: labels === 0 ? 1 : found / labels,
   };
 }
 
@@ -95,6 +97,8 @@ interface Shape {
   part(day: number, age: number): number;
   /** A factor, about 1. */
   noise(next: () => number): number;
+  /** Anomalies that can be told from a usual day of the shape. Default: all. */
+  readonly kinds?: readonly string[];
 }
 
 const normal = (next: () => number) => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
@@ -105,7 +109,15 @@ const laplace = (scale: number) => (next: () => number) =>
 const dateOf = (day: number) => new Date(day * DAY);
 const weekday = (day: number) => dateOf(day).getUTCDay();
 const isWeekend = (day: number) => weekday(day) % 6 === 0;
+/** Tells whether a day is one of a part of all days that follow no calendar. */
+const isOneOf = (share: number) => (day: number) => random(day)() < share;
 const isLastOfMonth = (day: number) => dateOf(day + 1).getUTCDate() === 1;
+
+/** Four Thursdays of each ten. */
+const isPausedThursday = (day: number) => weekday(day) === 4 && Math.floor(day / 7) % 10 < 4;
+const KINDS = ["spike", "drop", "shift", "fall", "stopped", "", "", ""];
+const ABOVE = ["spike", "", ""];
+const NONE = [""];
 
 /** Shapes that the case does not have, or has with other noise. */
 export const SHAPES: Readonly<Record<string, Shape>> = {
@@ -125,6 +137,43 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
     noise: logNormal(0.06),
   },
   credits: { part: () => -1, noise: logNormal(0.1) },
+  "gaps of four Thursdays": { part: (day) => isPausedThursday(day) ? 0 : 1, noise: () => 1, kinds: ABOVE },
+  "gaps of four Thursdays, noise": {
+    part: (day) => isPausedThursday(day) ? 0 : 1,
+    noise: logNormal(0.08),
+    kinds: ABOVE,
+  },
+  "a fifth of days absent": {
+    part: (day) => isOneOf(0.2)(day) ? 0 : 1,
+    noise: logNormal(0.1),
+    kinds: ABOVE,
+  },
+  "two fifths of days absent": {
+    part: (day) => isOneOf(0.4)(day) ? 0 : 1,
+    noise: logNormal(0.1),
+    kinds: ABOVE,
+  },
+  "gaps and any amount": {
+    part: (day) => isOneOf(0.2)(day) ? 0 : 1,
+    noise: (next) => 2 * next(),
+    kinds: NONE,
+  },
+  "pause of two weeks": { part: (_, age) => age >= 58 && age < 72 ? 0 : 1, noise: logNormal(0.08) },
+  "every Tuesday": { part: (day) => weekday(day) === 2 ? 1 : 0, noise: logNormal(0.05), kinds: ABOVE },
+  "Monday, Wednesday, Friday": {
+    part: (day) => [1, 3, 5].includes(weekday(day)) ? 1 : 0,
+    noise: logNormal(0.05),
+    kinds: ABOVE,
+  },
+  "every other day": { part: (day) => day % 2, noise: logNormal(0.05), kinds: ABOVE },
+  "fee only": { part: (day) => dateOf(day).getUTCDate() === 1 ? 1 : 0, noise: logNormal(0.02), kinds: NONE },
+  "credit on the 3rd": { part: (day) => dateOf(day).getUTCDate() === 3 ? -4 : 1, noise: logNormal(0.07) },
+  "begins on day 20": { part: (_, age) => age < 20 ? 0 : 1, noise: logNormal(0.08) },
+  "every Tuesday from day 20": {
+    part: (day, age) => age >= 20 && weekday(day) === 2 ? 1 : 0,
+    noise: logNormal(0.05),
+    kinds: ABOVE,
+  },
 };
 
 /** Generates labeled series of all shapes, some with an anomaly. */
@@ -139,15 +188,14 @@ export function generate(
 ): LabeledDay[] {
   const next = random(seed);
   const between = (low: number, high: number) => low + next() * (high - low);
-  return Object.entries(SHAPES).flatMap(([shape, { part, noise }], index) =>
+  return Object.entries(SHAPES).flatMap(([shape, { part, noise, kinds = KINDS }], index) =>
     Array.from({ length: perShape }, (_, i) => {
       const series = `${index}-${i}`;
       const scale = 10 ** between(0, 4);
-      const kinds = ["spike", "drop", "shift", "fall", "stopped", "", "", ""];
       const kind = kinds[Math.floor(next() * kinds.length)];
       let at = firstDay + warmUp + Math.floor(next() * (length - warmUp - 12));
       // A day on which the shape expects next to nothing cannot fall.
-      while (part(at, 0) === 0) at++;
+      while (part(at, at - firstDay) === 0) at++;
       const factor = {
         spike: between(2.5, 6),
         drop: between(0.1, 0.3),

@@ -87,7 +87,7 @@ export class CostFeed {
       const found = totals.get(name) ?? { group: series.group, total: "0" };
       const amount = Number(found.total);
       const verdict = judge(day, series, { amount, large });
-      if (amount === 0 && !series.detector.isAlive) this.#series.delete(name);
+      if (!totals.has(name) && !series.detector.isAlive) this.#series.delete(name);
       const isTiny = verdict && Math.abs(amount - verdict.expected) < MIN_SHARE * Math.abs(before);
       return verdict && !isTiny ? [this.#anomaly(day, found, verdict)] : [];
     });
@@ -110,7 +110,7 @@ export class CostFeed {
   }
 }
 
-/** Judges a day of a series. What comes from nothing is an anomaly if it is large. */
+/** Judges a day of a series. A beginning, and a cost where none is expected, is an anomaly if it is large. */
 function judge(
   day: number,
   series: Series,
@@ -119,7 +119,9 @@ function judge(
   const verdict = series.detector.observe(day, amount);
   const isBeginning = series.begun !== undefined && day - series.begun < BEGINNING_DAYS;
   if (!isBeginning && verdict?.expected !== 0) return verdict;
-  if (Math.abs(amount) < large || (amount === 0)) return undefined;
+  if (Math.abs(amount) < large || amount === 0) return undefined;
+  if (!isBeginning) return verdict;
+  if (amount < 0) return undefined;
   series.begun = undefined;
   return { kind: "new", expected: 0, severity: amount > 2 * large ? "high" : "medium" };
 }

@@ -27,7 +27,7 @@ const SIGMAS_UP = 4.5;
 const MIN_DEVIATION = 0.25;
 /** A weekday with less than this part of the level is expected to cost nothing. */
 const NEARLY_NOTHING = 0.05;
-/** Times that costs stopped among the days of the spread, which make it usual. */
+/** Times that costs stopped among the days in memory, which make it usual. */
 const USUAL_STOPS = 2;
 /** Spread from which one day more without costs is taken for chance. */
 const SIGMA_OF_STOP = 0.5;
@@ -68,9 +68,10 @@ export class SeriesDetector {
   #run: number[] = [];
   #isRunUp = false;
 
-  /** Level of the series. */
+  /** Level of the series: the median of days with costs, if half of the days have costs. */
   get level(): number {
-    return median(this.#base);
+    const costs = this.#base.filter((total) => total !== 0);
+    return 2 * costs.length < this.#base.length ? 0 : median(costs);
   }
 
   /** True if any day in its memory has costs. */
@@ -97,7 +98,8 @@ export class SeriesDetector {
     this.#parts = pushed(this.#parts, NaN, HISTORY_DAYS);
     const at = this.#days.length - 4;
     if (at < 3) return;
-    const around = median(this.#days.slice(at - 3));
+    const week = this.#days.slice(at - 3);
+    const around = median(week) || (this.#days[at] === 0 ? 0 : median(week.filter((each) => each !== 0)));
     if (around !== 0) this.#parts[at] = this.#days[at] / around;
   }
 
@@ -110,8 +112,10 @@ export class SeriesDetector {
     const part = total / expected;
     const value = total / (factor ?? 1);
     const isInOrder = part >= low && part <= high;
-    const lump = isInOrder ? 1 : this.#lump(day, high);
-    if (part > 0 && lump === 1) this.#errors = pushed(this.#errors, Math.log(value / level), SPREAD_DAYS);
+    const lump = isInOrder ? undefined : this.#lump(day, part < 0 ? -1 : 1, high);
+    if (part > 0 && lump === undefined) {
+      this.#errors = pushed(this.#errors, Math.log(value / level), SPREAD_DAYS);
+    }
     if (isInOrder) {
       if (this.#isNearRun(value, level)) {
         this.#extendRun(value, this.#isRunUp, high);
@@ -121,15 +125,16 @@ export class SeriesDetector {
       this.#run = [];
       return undefined;
     }
-    const highest = high * lump;
+    const highest = high * (lump ?? 1);
     // A fee is the same on any weekday.
-    if (lump > 1 && part >= low && Math.min(part, part * (factor ?? 1)) <= highest) {
+    const least = Math.min(Math.abs(part), Math.abs(part * (factor ?? 1)));
+    if (lump !== undefined && (part < 0 || part >= low) && least <= highest) {
       this.#run = [];
       return undefined;
     }
     const isUp = part > highest;
-    const isFirst = this.#extendRun(isUp ? value / lump : value, isUp, high);
-    if (total === 0 ? !this.#isStop(sigma) : !isFirst) return undefined;
+    const isFirst = this.#extendRun(isUp ? value / (lump ?? 1) : value, isUp, high);
+    if (Math.abs(part) < NEARLY_NOTHING ? !this.#isStop(day, level, sigma) : !isFirst) return undefined;
     const isFar = isUp ? part > 2 * highest - 1 : part < 2 * low - 1;
     return {
       kind: total === 0 ? "stopped" : total > expected ? "high" : "low",
@@ -142,12 +147,13 @@ export class SeriesDetector {
   #judgeIdle(total: number, factor = 1): Verdict | undefined {
     const { level } = this;
     const largest = Math.max(...this.#days.map(Math.abs));
+    const expected = level === 0 ? median(this.#days.filter((each) => each !== 0)) : level * factor;
     const most = level === 0 ? largest * (1 + MIN_DEVIATION) : Math.abs(level) * MIN_DEVIATION;
     const isInOrder = Math.abs(total) <= most;
     if (level === 0 && isInOrder) this.#base = pushed(this.#base, total, LEVEL_DAYS);
     if (isInOrder) this.#run = [];
     else if (level !== 0 || this.#extendRun(total, true, 1 + MIN_DEVIATION)) {
-      return { kind: total > 0 ? "high" : "low", expected: level * factor, severity: "high" };
+      return { kind: total > expected ? "high" : "low", expected, severity: "high" };
     }
     return undefined;
   }
@@ -176,11 +182,17 @@ export class SeriesDetector {
     return this.#run.length > 0 && ratio > 0 && Math.abs(Math.log(ratio)) < Math.abs(Math.log(value / level));
   }
 
-  /** Returns true if a further day without costs says that they have stopped. */
-  #isStop(sigma: number): boolean {
-    const days = [...this.#days.slice(-SPREAD_DAYS), 0];
-    const length = days.length - 1 - days.findLastIndex((total) => total !== 0);
-    const stops = days.filter((total, at) => total === 0 && at > 0 && days[at - 1] !== 0).length - 1;
+  /** Returns true if a further day with next to no costs says that they have stopped. */
+  #isStop(day: number, level: number, sigma: number): boolean {
+    const isIdle = Array.from(
+      { length: 7 },
+      (_, i) => Math.abs(this.#weekday(day - i, day) ?? 1) < NEARLY_NOTHING,
+    );
+    const least = Math.abs(level) * NEARLY_NOTHING;
+    const gaps = [...this.#days.map((total) => Math.abs(total) < least), true]
+      .filter((_, at, { length }) => !isIdle[(length - 1 - at) % 7]);
+    const length = gaps.length - 1 - gaps.lastIndexOf(false);
+    const stops = gaps.filter((isGap, at) => isGap && at > 0 && !gaps[at - 1]).length - 1;
     return stops < USUAL_STOPS && length === 1 + Math.floor(sigma / SIGMA_OF_STOP);
   }
 
@@ -216,7 +228,10 @@ export class SeriesDetector {
     this.#errors = [];
   }
 
-  /** Returns the part of the level that a weekday has, as seen from a day; undefined until it is known. */
+  /**
+   * Returns the part of the level that a weekday has, as seen from a day; undefined until it is known.
+   * A weekday is expected to cost nothing if it never did. Where some of its days have no costs, the others count.
+   */
   #weekday(of: number, day: number): number | undefined {
     const parts: number[] = [];
     if (this.#days.length < SEASON_DAYS) return undefined;
@@ -225,11 +240,16 @@ export class SeriesDetector {
       if (!Number.isNaN(this.#parts[at])) parts.push(this.#parts[at]);
     }
     if (parts.length < MIN_WEEKS) return undefined;
-    return median(parts);
+    const costs = parts.filter((part) => Math.abs(part) >= NEARLY_NOTHING);
+    if (costs.length === 0) return median(parts);
+    return costs.length < MIN_WEEKS ? undefined : median(costs);
   }
 
-  /** Returns the part that the same day of the last three months had, where it was out of order in half of them. */
-  #lump(day: number, high: number): number {
+  /**
+   * Returns the part, of a cost or of a credit (a side of -1), that the same day of the last three months had;
+   * undefined unless it was out of order in half of them.
+   */
+  #lump(day: number, side: 1 | -1, high: number): number | undefined {
     const date = new Date(day * DAY_MS);
     const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
     const isLast = new Date((day + 1) * DAY_MS).getUTCDate() === 1;
@@ -240,17 +260,18 @@ export class SeriesDetector {
         const at = this.#days.length - (day - then);
         const around = at < 0 ? 0 : median(this.#days.slice(Math.max(0, at - 7), at + 8));
         if (around === 0) return [];
-        const part = this.#days[at] / around;
+        const part = side * this.#days[at] / around;
         // A weekday that is always large is no fee.
-        return [part > high * Math.max(1, this.#weekday(then, day) ?? 1) ? part : 1];
+        const most = side < 0 ? 0 : high * Math.max(1, this.#weekday(then, day) ?? 1);
+        return [part > most ? part : 0];
       });
     const candidates = [partsOf((last) => Math.min(last, date.getUTCDate()))];
     if (isLast) candidates.push(partsOf((last) => last));
     for (const parts of candidates) {
-      const above = parts.filter((part) => part > 1);
+      const above = parts.filter((part) => part > 0);
       if (above.length > 0 && 2 * above.length >= parts.length) return Math.max(...above);
     }
-    return 1;
+    return undefined;
   }
 }
 
