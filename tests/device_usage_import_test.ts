@@ -1,4 +1,5 @@
 import { CostObservatory, importRecords, ObservabilityHub, openBackend } from "../mod.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
 import type { Dataset, DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import type { ImportOptions } from "../src/transfer/import_options.ts";
@@ -12,6 +13,50 @@ import { TestDatabase } from "./postgres_server.ts";
 const CASES = new URL("cases/gpu/", import.meta.url).pathname;
 
 /** Imports the three files of the cases, each twice, and compares with what they hold. */
+Deno.test("database import detects the formats of usage by their columns", async () => {
+  const bucket = (result: object) => ({
+    object: "page",
+    data: [{ start_time: 1_767_225_600, results: [result] }],
+  });
+  const span = { traceId: "t", spanId: "s", startTimeUnixNano: "1767225600000000000", attributes: [] };
+  const files: [DatasetName, BlobPart, string | undefined][] = [
+    ["usage_records", Deno.readFileSync(`${CASES}/litellm-spend.csv`), "LiteLLM"],
+    [
+      "usage_records",
+      JSON.stringify(bucket({ num_model_requests: 1, input_tokens: 5 })),
+      "OpenAI organization usage",
+    ],
+    [
+      "usage_records",
+      JSON.stringify({ data: [{ starting_at: "2026-01-01", results: [{ uncached_input_tokens: 5 }] }] }),
+      "Anthropic messages usage",
+    ],
+    [
+      "usage_records",
+      JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] }),
+      "OpenTelemetry GenAI",
+    ],
+    ["usage_records", '{"usageId":"u","timestamp":"2026-01-01","inputTokens":5}', undefined],
+    ["device_metrics", "timestamp,clusterId,nodeId,deviceId,temperature\n2026-01-01,c,n,g,64\n", undefined],
+  ];
+  for (const [dataset, file, title] of files) {
+    const backend = new MemoryBackend({ maxMemoryEntries: 100, onConflict: "ignore" });
+    const notes: string[] = [];
+    const set = dataset === "device_metrics" ? { clusterId: "c", nodeId: "n", deviceId: "g" } : undefined;
+    const { rejected } = await importRecords(new Blob([file]).stream(), {
+      backend,
+      dataset,
+      set,
+      onNote: (note) => notes.push(note),
+      onReject: ({ reason }) => notes.push(reason),
+    });
+    assertEquals(rejected, 0, notes.join());
+    const detected = notes.filter((note) => note.includes("detected from the columns"));
+    assertEquals(detected.length, title === undefined ? 0 : 1);
+    if (title !== undefined) assertMatch(detected[0], new RegExp(title));
+  }
+});
+
 async function importCases(connectionString: string): Promise<void> {
   const env = { OPENFINOPS_CONNECTION_STRING: connectionString, NO_COLOR: "1" };
   const set = ["clusterId=c", "nodeId=n", "deviceId=gpu-0"].flatMap((pair) => ["--set", pair]);

@@ -25,9 +25,8 @@ export interface MappedFile {
 function columnRemedy(missing: readonly string[], { dataset, options, columns = [] }: MappedFile): string {
   const { format, idColumn, costColumn, map = {} } = options;
   const isFocus = columns.includes("ChargePeriodStart");
-  const found = detectFormat(columns);
-  const isFitting = (presetOf(found)?.dataset ?? "cost_entries") === dataset.name;
-  if (format !== undefined && found !== undefined && found !== format && isFitting) {
+  const found = detectFormat(dataset.name, columns);
+  if (format !== undefined && found !== undefined && found !== format) {
     const name = found === "focus" ? "FOCUS" : found;
     return `The file looks like ${name}. Use --format ${found}.`;
   }
@@ -59,7 +58,9 @@ function guesses(
   missing: readonly { readonly field: string }[],
   { dataset, options, columns = [] }: MappedFile,
 ): string {
-  if (dataset.name !== "cost_entries" || presetOf(options.format) || detectFormat(columns)) return "";
+  if (dataset.name !== "cost_entries" || presetOf(options.format) || detectFormat(dataset.name, columns)) {
+    return "";
+  }
   const mapped = columnsOf(options);
   const found = missing.flatMap(({ field }) => {
     const headers = field === "currency" ? CURRENCY_HEADER : FIELD_HEADERS[field];

@@ -103,7 +103,7 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
 /** Opens the rows of a part of a file. */
 async function openRows(part: FilePart, { dataset, options }: ReadingOptions): Promise<FileRows> {
   assertFits(dataset, options.format);
-  const detect = dataset.name === "cost_entries" ? detector(options) : undefined;
+  const detect = detector(dataset, options);
   try {
     if (options.format === "parquet" && !part.parquet) {
       throw new TransferError("the file is not Parquet. Leave --format out.", { code: "UNSUPPORTED_FORMAT" });
@@ -185,10 +185,13 @@ function rejector(
   };
 }
 
-/** Makes the function that finds the format of a bill and tells it. */
-function detector({ map, idColumn, onNote }: FileOptions): RowOptions["detect"] {
+/** Makes the function that finds the format of a file and tells it. */
+function detector(
+  { name }: Dataset<unknown>,
+  { map, idColumn, onNote }: FileOptions,
+): RowOptions["detect"] {
   return (columns, row) => {
-    const format = detectFormat(columns, row);
+    const format = detectFormat(name, columns, row);
     const title = presetOf(format)?.title;
     if (map || idColumn !== undefined) {
       if (title) {

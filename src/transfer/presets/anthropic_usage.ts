@@ -8,7 +8,7 @@ export const ANTHROPIC_USAGE: Preset = {
   title: "Anthropic messages usage report (API pages as JSON)",
   dataset: "usage_records",
   documentation: ["https://platform.claude.com/docs/en/api/admin/usage_report/retrieve_messages"],
-  signs: [],
+  signs: [["uncached_input_tokens", "starting_at"]],
   lists: ["data", "results"],
   fields: {
     usageId:

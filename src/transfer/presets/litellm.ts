@@ -10,7 +10,7 @@ export const LITELLM: Preset = {
   title: "Spend logs of LiteLLM (CSV of the table, or JSON of the API)",
   dataset: "usage_records",
   documentation: ["https://docs.litellm.ai/docs/proxy/cost_tracking"],
-  signs: [],
+  signs: [["request_id", "call_type", "spend", "startTime"]],
   lists: ["data"],
   fields: {
     usageId: "request_id,hash(startTime|model|api_key|user|total_tokens|spend)",

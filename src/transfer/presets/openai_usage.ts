@@ -6,7 +6,11 @@ export const OPENAI_USAGE: Preset = {
   title: "OpenAI organization usage (API pages as JSON)",
   dataset: "usage_records",
   documentation: ["https://platform.openai.com/docs/api-reference/usage"],
-  signs: [],
+  signs: [
+    ["num_model_requests", "start_time"],
+    ["usage_bytes", "start_time"],
+    ["num_sessions", "start_time"],
+  ],
   lists: ["data", "results"],
   fields: {
     usageId:

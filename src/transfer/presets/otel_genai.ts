@@ -12,7 +12,7 @@ export const OTEL_GENAI: Preset = {
   title: "OpenTelemetry GenAI attributes (OTLP JSON, spans as NDJSON, or columns)",
   dataset: "usage_records",
   documentation: ["https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/"],
-  signs: [],
+  signs: [["traceId", "spanId", "startTimeUnixNano"], ["TraceId", "SpanId", "SpanAttributes"]],
   lists: ["resourceSpans", "scopeSpans", "spans"],
   spread: ["resource.attributes", "attributes", "SpanAttributes"],
   fields: {

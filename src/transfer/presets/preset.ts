@@ -15,7 +15,7 @@ export interface Preset {
   readonly dataset?: DatasetName;
   /** Addresses at which its vendor describes the columns. */
   readonly documentation: readonly string[];
-  /** Columns that a file of this format has, and no other: all of one of the groups. Without one, it is not detected. */
+  /** Columns that a file of this format has, and no other of its dataset: all of one of the groups. Without one, it is not detected. */
   readonly signs: readonly (readonly string[])[];
   /** Lists that hold the rows, from the outside in, where a row of the file is a page or a group of them. */
   readonly lists?: readonly string[];
