@@ -344,7 +344,8 @@ Deno.test("token create takes several scopes, and refuses a wrong name, scope or
   const token = (...args: string[]) =>
     openfinops(["token", ...args, "--connection-string", folder.sqlite()], { cwd: folder.path });
   assertEquals((await token("create", "a", "--scope", "ingest,read")).code, 0);
-  assertEquals((await token("create", "b", "--scope", "ingest", "--scope", "read")).code, 0);
+  const created = await token("create", "b", "--scope", "ingest", "--scope", "read");
+  assertEquals([created.code, created.err.includes("same name")], [0, false]);
   assertMatch(
     (await token("create", "c", "--scope", "ingest,raed")).err,
     /Unknown scope "raed"\. Did you mean "read"/,
@@ -358,6 +359,22 @@ Deno.test("token create takes several scopes, and refuses a wrong name, scope or
   }
   const listed = JSON.parse((await token("list", "--format", "json")).out);
   assertEquals(listed.map(({ scopes }: { scopes: string }) => scopes), ["ingest read", "ingest read"]);
+});
+
+Deno.test("token create names the other valid tokens of the name", async () => {
+  using folder = new TemporaryFolder();
+  const token = (...args: string[]) =>
+    openfinops(["token", ...args, "--connection-string", folder.sqlite()], { cwd: folder.path });
+  const idOf = ({ err }: { err: string }) => /Created (\S+) /.exec(err)![1];
+  const revoked = idOf(await token("create", "ro", "--scope", "read"));
+  assertEquals((await token("revoke", revoked)).code, 0);
+  const first = await token("create", "ro", "--scope", "read");
+  assert(!first.err.includes("same name"), first.err);
+  const { err } = await token("create", "ro", "--scope", "read");
+  assertMatch(
+    err,
+    new RegExp(`^${idOf(first)} has the same name and stays valid\\. .* token revoke ${idOf(first)}$`, "m"),
+  );
 });
 
 Deno.test("a token may not read the tokens of the server", async () => {

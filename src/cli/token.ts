@@ -14,6 +14,7 @@ import {
 } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
+import { asCalled } from "./program_name.ts";
 import { isoTime, note, print, printFound } from "./output.ts";
 
 /** `openfinops token create` */
@@ -45,9 +46,16 @@ export const tokenCreate: Command = {
   async run(given) {
     const [name] = given.positionals;
     const { token, secret } = createToken({ name, ...readRights(given) });
-    await withBackend(given, "create", ({ documents }) => writeToken(documents, token));
+    const others = await withBackend(given, "create", async ({ documents }) => {
+      const tokens = await readTokens(documents);
+      await writeToken(documents, token);
+      return tokens.filter((other) => other.name === name && stateOf(other) === "active");
+    });
     print(secret);
     note(`Created ${token.id} (${name}). The token above is not shown again: keep it in a secret store.`);
+    for (const { id } of others) {
+      note(asCalled(`${id} has the same name and stays valid. To revoke it: openfinops token revoke ${id}`));
+    }
   },
 };
 
