@@ -549,6 +549,23 @@ Deno.test("formatTable() aligns numbers, bytes and percentages right", () => {
   ]);
 });
 
+Deno.test("database query says that m is minutes when a bucket of minutes gives many rows", async () => {
+  using folder = new TemporaryFolder();
+  const connectionString = folder.sqlite();
+  const backend = await openBackend({ connectionString });
+  const records = Array.from({ length: 201 }, (_, i) => ({ timestamp: NEW_YEAR + i * 60_000 }));
+  await write(backend, systemMetrics, records as never);
+  await backend.close();
+  const query = async (...args: string[]) => {
+    const env = { OPENFINOPS_CONNECTION_STRING: connectionString };
+    return (await openfinops(["database", "query", "metrics", "--since", String(NEW_YEAR), ...args], { env }))
+      .err;
+  };
+  assertEquals(await query("--bucket", "1m"), "201 rows: 1m is in minutes; months are 1mo.\n");
+  assertEquals(await query("--bucket", "60s"), "");
+  assertEquals(await query("--bucket", "2m"), "");
+});
+
 Deno.test("trendsOf() draws bars and merges buckets when there are many", () => {
   const rows = Array.from({ length: 120 }, (_, i) => ({
     startTime: i,

@@ -11,6 +11,7 @@ import {
   bold,
   type Format,
   formatTable,
+  formatThings,
   note,
   print,
   printEach,
@@ -20,6 +21,9 @@ import {
 } from "./output.ts";
 import { DATASET_NAMES, DATASETS, readDataset, readDatasetName, TABLE_OPTION } from "../query/selection.ts";
 import { UsageError } from "../query/option_values.ts";
+
+/** Rows of a result above which minutes may have been meant as months. */
+const MANY_ROWS = 200;
 
 /** `openfinops database query` */
 export const query: Command = {
@@ -48,7 +52,12 @@ export const query: Command = {
     if (isAggregate(given)) {
       const request = readAggregateRequest(given, dataset);
       return await withBackend(given, "read", async (backend) => {
-        if (await printAggregate(backend, dataset, { request, format }) === 0) note(`No ${what} match.`);
+        const rows = await printAggregate(backend, dataset, { request, format });
+        if (rows === 0) note(`No ${what} match.`);
+        const [, count] = /^(\d+)m$/.exec(given.text("bucket") ?? "") ?? [];
+        if (rows > MANY_ROWS && count) {
+          note(`${formatThings(rows, "row", "rows")}: ${count}m is in minutes; months are ${count}mo.`);
+        }
       });
     }
     const asked = readRecordQuery(given, dataset);
