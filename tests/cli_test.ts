@@ -558,7 +558,10 @@ Deno.test("database query says that m is minutes when a bucket of minutes gives 
   await backend.close();
   const query = async (...args: string[]) => {
     const env = { OPENFINOPS_CONNECTION_STRING: connectionString };
-    return (await openfinops(["database", "query", "metrics", "--since", String(NEW_YEAR), ...args], { env }))
+    return (await openfinops(["database", "query", "metrics", "--since", "2025-12-01", ...args], {
+      cwd: folder.path,
+      env,
+    }))
       .err;
   };
   assertEquals(await query("--bucket", "1m"), "201 rows: 1m is in minutes; months are 1mo.\n");

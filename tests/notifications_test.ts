@@ -1,8 +1,10 @@
 import { createHmac } from "node:crypto";
 import { type DocumentStore, openBackend, ValidationError } from "../mod.ts";
+import { MemoryBackend } from "../src/backends/memory.ts";
 import { MemoryDocuments } from "../src/backends/memory/documents.ts";
-import { ConfigError } from "../src/errors.ts";
-import { ALERT, BUDGET, CROSSING, EXISTENCE } from "../src/monitoring/document_kinds.ts";
+import { evaluateAndNotify } from "../src/cli/notifications.ts";
+import { BackendError, ConfigError } from "../src/errors.ts";
+import { ALERT, BUDGET, CROSSING, EVALUATION, EXISTENCE } from "../src/monitoring/document_kinds.ts";
 import { type Channel, parseChannels } from "../src/monitoring/notifications/channels.ts";
 import { deliver, fillOutbox, type Outgoing, readOutbox } from "../src/monitoring/notifications/outbox.ts";
 import { type Notification, send, SendError, sign } from "../src/monitoring/notifications/send.ts";
@@ -28,6 +30,19 @@ const webhook = (url: string, more: Partial<Channel> = {}): Channel => ({
   type: "webhook",
   url,
   ...more,
+});
+
+Deno.test("evaluateAndNotify() evaluates once another program frees the lock of the file", async () => {
+  const backend = new MemoryBackend({ maxMemoryEntries: 10, onConflict: "ignore" });
+  const { documents } = backend;
+  let failures = 3;
+  const read = documents.read.bind(documents);
+  documents.read = (...args) => {
+    if (failures-- <= 0) return read(...args);
+    throw new BackendError("locked", { code: "LOCKED", operation: "read", kind: "transient" });
+  };
+  await evaluateAndNotify(backend, []);
+  assertEquals((await read(EVALUATION)).length, 1);
 });
 
 Deno.test("sign() gives the signature of the Standard Webhooks for their example", () => {

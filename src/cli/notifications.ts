@@ -10,6 +10,7 @@ import {
   fillOutbox,
 } from "../monitoring/notifications/outbox.ts";
 import type { TelemetryEvent } from "../pipeline/events.ts";
+import { retryBriefly } from "../pipeline/retry.ts";
 import { isGranted } from "../permissions.ts";
 import { env, readNamedFile } from "./environment.ts";
 import { formatThings, note } from "./output.ts";
@@ -61,9 +62,14 @@ export async function evaluateAndNotify(
   { spans, ...options }: Pick<EvaluationOptions, "spans"> & Partial<DeliverOptions> = {},
 ): Promise<DeliveryReport | undefined> {
   try {
-    await evaluateCosts(backend, { spans, emit: ({ message }) => note(message) });
+    // Another import may hold the lock of a file for a while.
+    await retryBriefly(() => evaluateCosts(backend, { spans, emit: ({ message }) => note(message) }));
   } catch (error) {
-    note(`Costs are stored, but budgets could not be evaluated: ${messageOf(error)}`);
+    const reason = messageOf(error).replace("It is retried;", "It was retried;");
+    note(asCalled(
+      `Costs are stored, but budgets could not be evaluated: ${reason} The next import evaluates them, or ` +
+        "`openfinops notify flush`.",
+    ));
   }
   return await notify(backend, channels, options);
 }
