@@ -13,7 +13,7 @@ export function readNamedFile(path: string, what: string): string {
   }
 }
 
-/** Returns the error of a named file that cannot be read: one of permissions as it is. */
+/** Returns the error of a named file that cannot be read. An error of Deno's permissions is returned unchanged. */
 export function cannotRead(error: unknown, path: string, what: string): unknown {
   if (error instanceof Deno.errors.NotCapable) return error;
   return new ConfigError(

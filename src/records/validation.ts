@@ -134,7 +134,7 @@ export function acceptText(subject: string, field: string, value: unknown): stri
   }
 }
 
-/** The bound of a range of time: 0, the beginning, where no record can be as early; the last time at the end of year 9999. */
+/** Limits a bound of a time range to times that can be stored: 0 for earlier ones, the last one for the end of year 9999. */
 export function asBound(time: number): number {
   return time < EARLIEST_TIME ? 0 : time === LATEST_TIME + 1 ? LATEST_TIME : time;
 }
