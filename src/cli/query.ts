@@ -127,7 +127,7 @@ function printTable(dataset: Dataset<unknown>, found: readonly Fields[]): number
     Object.hasOwn(COST_MEASURES, field) && !COST_MEASURES[field as "amount"]
   );
   const rows = found.map((record) =>
-    toCells(columns, record).map((cell = "", i) =>
+    toCells(columns, record).map((cell, i) => cell ?? columns[i].absent ?? "").map((cell, i) =>
       isMoney[i] && cell !== "" ? showMoney(cell, record.currency as string) : cell
     )
   );

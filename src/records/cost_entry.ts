@@ -174,7 +174,7 @@ export const costEntries: Dataset<CostEntry> = defineDataset({
     ...["listCost", "contractedCost", "effectiveCost"].map((field) => column("decimal", field, { since: 3 })),
     ...["billingPeriodStart", "billingPeriodEnd"].map((field) => column("timestamp", field, { since: 3 })),
     ...texts("invoiceId"),
-    column("text", "basis", { since: 3, oneOf: ["billed", "estimated"], absent: "billed" }),
+    column("text", "basis", { since: 3, oneOf: ["billed", "estimated"], absent: "billed", summary: true }),
     ...texts("source deliveryId"),
     column("map", "focus", { since: 3 }),
   ],
