@@ -64,7 +64,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const { readArguments } = await import("./arguments.ts");
     if (leading.length === 0) {
       const { has } = await readArguments(args.map(longForm), [HELP, VERSION]);
-      if (!has("help") && !has("version")) return printCommands("a command", COMMANDS);
+      if (!has("help") && !has("version")) return reportMissing("a command", programHelp(String));
       print(has("help") ? programHelp() : `openfinops ${project.version}`);
       return 0;
     }
@@ -103,7 +103,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
   const group = COMMANDS.filter(({ name }) => name.startsWith(`${leading[0]} `));
   if (group.length > 0 && leading.length === 1) {
     if (!args.map(longForm).includes("--help")) {
-      return printCommands(`a command after ${describe(leading[0])}`, group);
+      return reportMissing(`a command after ${describe(leading[0])}`, commandList(group));
     }
     print(commandList(group));
     return 0;
@@ -120,11 +120,11 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
   );
 }
 
-/** Lists the commands if none is given. */
-function printCommands(what: string, commands: readonly CommandEntry[]): number {
-  note(`error: Name ${what}. [MISSING_ARGUMENT]`);
-  for (const line of commandList(commands).split("\n")) note(line);
-  note(asCalled("Try: openfinops --help"));
+/** Prints help on stderr if no command is given, and the error last, where a terminal shows it. */
+function reportMissing(what: string, help: string): number {
+  for (const line of help.split("\n")) note(line);
+  note("");
+  noteError(`Name ${what}.`, "MISSING_ARGUMENT");
   return 2;
 }
 
@@ -155,19 +155,19 @@ function withoutPasswords(message: string): string {
   return message.replaceAll(/[a-z][a-z\d+.-]*:\/\/\S*[^\s"'`.,:;)]/gi, hidePassword);
 }
 
-function programHelp(): string {
+function programHelp(heading: (text: string) => string = bold): string {
   return [
     "Stores and queries telemetry and costs of AI/ML clusters.",
     "",
-    bold("Examples:"),
+    heading("Examples:"),
     ...EXAMPLES.map((example) => `  ${asCalled(example)}`),
     "",
-    bold("Commands:"),
+    heading("Commands:"),
     commandList(COMMANDS),
     "",
     asCalled('Run "openfinops COMMAND --help" for options and examples. --version prints the version.'),
     "",
-    bold("Environment:"),
+    heading("Environment:"),
     columns(ENVIRONMENT),
   ].join("\n");
 }
