@@ -1,3 +1,4 @@
+import { userInfo } from "node:os";
 import type { Backend, OpenMode } from "../backends/backend.ts";
 import { hidePassword } from "../backends/connection_string.ts";
 import { DEFAULT_SQLITE, defaultConnectionString, type PersistenceConfig, resolveConfig } from "../config.ts";
@@ -138,7 +139,7 @@ export const BY_OPTION: Option = {
 };
 
 /** Reads the name of the person who acknowledges. */
-export function readBy(given: Arguments): { by?: string } {
+export function readBy(given: Arguments): { by: string } {
   return { by: given.text(BY_OPTION.name) ?? userName() };
 }
 
@@ -161,10 +162,19 @@ export function readSpreadsheetSafe(given: Arguments, format: string): boolean {
   });
 }
 
-/** Name of the user, where Deno grants to read it. */
-export function userName(): string | undefined {
-  const name = Deno.build.os === "windows" ? "USERNAME" : "USER";
-  return isGranted({ name: "env", variable: name }) ? env(name) : undefined;
+/** Variables that name the user, in this order. */
+const USER_VARIABLES = ["USER", "LOGNAME", "USERNAME"];
+
+/** Name of the user, from the environment or the operating system, as far as Deno grants to read them. */
+export function userName(): string {
+  for (const variable of USER_VARIABLES) {
+    const name = isGranted({ name: "env", variable }) && env(variable);
+    if (name) return name;
+  }
+  try {
+    if (isGranted({ name: "sys" })) return userInfo().username;
+  } catch { /* a container whose user has no name */ }
+  return "unknown user";
 }
 
 /**
