@@ -484,6 +484,36 @@ test("migrate compares both sides and exits with 3 when they differ", async (fol
   assertMatch(differing.err, /Source and target differ, as listed above/);
 });
 
+test("migrate says that the target has records that are not compared", async ({ path: cwd }) => {
+  const header = "entryId,timestamp,resourceId,category,amount,currency\n";
+  const fill = async (file: string, ...rows: string[]) => {
+    const input = `${header}${rows.join("\n")}\n`;
+    const to = ["--connection-string", `sqlite:///${file}`];
+    assertEquals((await database(["import", "costs", "-", ...to], { cwd, input })).code, 0);
+  };
+  const noted = async (to: string, ...more: string[]) => {
+    const args = ["migrate", "--from", "sqlite:///a.db", "--to", `sqlite:///${to}`, "--format", "csv"];
+    const { code, out, err } = await database([...args, ...more], { cwd });
+    assertEquals(code, 0, err);
+    assertMatch(out, /cost_entries,rows,1,1,0\ncost_entries,USD,2,2,0\n/);
+    return err.split("\n").filter((line) => line.includes("target has more"));
+  };
+  await fill("a.db", "x,2026-01-05T00:00Z,r,c,2,USD");
+  const line = "cost_entries: the target has more records, of other times or another currency; not compared";
+  for (
+    const [to, row] of [
+      ["before.db", "y,2026-01-04T23:59:59.999Z,r,c,1,USD"],
+      ["after.db", "y,2026-01-05T00:00:00.001Z,r,c,1,USD"],
+      ["currency.db", "y,2026-01-05T00:00Z,r,c,1,EUR"],
+    ]
+  ) {
+    await fill(to, row);
+    assertEquals(await noted(to), [line], to);
+  }
+  assertEquals(await noted("new.db"), []);
+  assertEquals(await noted("before.db", "--since", "2026-01-05"), []); // others were not asked for
+});
+
 test("migrate --dry-run takes no target that fails for an empty one", async (folder) => {
   const { path: cwd } = folder;
   await database(["init", ...AT], { cwd });

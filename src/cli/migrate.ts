@@ -3,6 +3,7 @@ import { openBackend } from "../open_backend.ts";
 import { resolveConfig } from "../config.ts";
 import { BackendError } from "../errors.ts";
 import { MemoryBackend } from "../backends/memory.ts";
+import { DATASETS as DATASETS_BY_NAME } from "../records/datasets.ts";
 import { Decimal } from "../records/decimal.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { type DatasetMigration, migrate, type MigrateOptions } from "../transfer/migrate.ts";
@@ -160,6 +161,12 @@ function compare({ dataset, source, target }: DatasetMigration): Comparison[] {
   ];
 }
 
+/** Says which records of a target are not compared. */
+function whichAreMore(dataset: DatasetMigration["dataset"]): string {
+  if (dataset === "alerts") return "of other ids";
+  return `of other times or another ${DATASETS_BY_NAME[dataset].groups.join(" or ")}`;
+}
+
 /**
  * Prints rows and totals of both sides.
  *
@@ -179,10 +186,13 @@ export function reportMigration(format: Format, found: readonly DatasetMigration
     });
     print(formatTable(["dataset", "", "source", "target", "difference"], cells));
   }
-  for (const { dataset, copied, bytes } of found) {
+  for (const { dataset, copied, bytes, targetHasMore } of found) {
     if (dryRun) {
       note(`${dataset}: ${formatCount(copied)} records would be copied, about ${formatBytes(bytes)}`);
     } else if (copied > 0) note(`${dataset}: ${formatCount(copied)} records copied`);
+    if (targetHasMore) {
+      note(`${dataset}: the target has more records, ${whichAreMore(dataset)}; not compared`);
+    }
   }
   if (dryRun || found.every(({ isSame }) => isSame)) return;
   throw new TransferError(

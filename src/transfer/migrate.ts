@@ -76,6 +76,8 @@ export interface DatasetMigration {
   source: DatasetTotals;
   /** Rows and totals of the target for the same groups and time range. */
   target: DatasetTotals;
+  /** True if the target has more records, of other times or groups than the source. They are not compared. */
+  targetHasMore: boolean;
   /** True if both are equal, to the last row and digit. */
   isSame: boolean;
 }
@@ -150,6 +152,15 @@ async function copyDocuments(from: MigrationSource, to: Backend): Promise<void> 
   for (const document of await from.documents.read()) await to.documents.write(document, { ifAbsent: true });
 }
 
+/** Spans of a comparison. */
+interface Compared {
+  readonly spans: readonly Span[];
+  /** Number of tallies of the target whose group the source does not have. */
+  readonly ignored: number;
+}
+
+const NO_SPANS: Compared = { spans: [], ignored: 0 };
+
 class Migration {
   readonly #from: MigrationSource;
   readonly #to: Backend;
@@ -177,21 +188,24 @@ class Migration {
 
   async run(query: RecordQuery): Promise<DatasetMigration> {
     const range = await this.#range(query);
-    if (!range) return this.#report([], 0);
+    if (!range) return this.#report(NO_SPANS, query);
     if (this.#options.dryRun) {
-      const spans = await this.#compare(range);
-      this.#copied = sum(spans.map(missingRows));
-      return this.#report(spans, this.#copied * await this.#recordBytes(range));
+      const compared = await this.#compare(range);
+      this.#copied = sum(compared.spans.map(missingRows));
+      return this.#report(compared, query, { range, bytes: this.#copied * await this.#recordBytes(range) });
     }
     // A process that was killed may have left a batch behind that the server is still about to commit.
     await retryBriefly(() => this.#to.finishWrites(this.#dataset));
     // An empty target needs no comparison first.
     if (!await this.#first(this.#to, this.#query(range))) await this.#copyAll(range);
     for (let round = 1;; round++) {
-      const spans = await this.#compare(range);
+      const compared = await this.#compare(range);
+      const { spans } = compared;
       if (round === 1) this.#missing += sum(spans.map(missingRows));
-      if (round > MAX_ROUNDS || spans.every(isSame)) return this.#report(spans, 0);
-      if (await this.#copy(spans) === 0 && round > 1) return this.#report(spans, 0);
+      const isLast = round > MAX_ROUNDS || spans.every(isSame);
+      if (isLast || await this.#copy(spans) === 0 && round > 1) {
+        return this.#report(compared, query, { range });
+      }
       await retryBriefly(() => this.#to.finishWrites(this.#dataset));
     }
   }
@@ -219,7 +233,7 @@ class Migration {
       // Copied as records, all that the target accepts are stored, and the error names the others.
       this.#raw = undefined;
       await retryBriefly(() => this.#to.finishWrites(this.#dataset));
-      await this.#copy(await this.#compare(range));
+      await this.#copy((await this.#compare(range)).spans);
     }
   }
 
@@ -237,12 +251,13 @@ class Migration {
   }
 
   /** Returns the tallies of both sides by time range. */
-  async #compare({ start, end }: Range): Promise<Span[]> {
+  async #compare({ start, end }: Range): Promise<Compared> {
     const spanMs = Math.max(1, Math.ceil((end - start) / SPANS));
     const [source, target] = await Promise.all(
       [this.#from, this.#to].map((backend) => tally(backend, this.#dataset, { start, end, spanMs })),
     );
-    return toSpans({ source, target }, { spanMs, end });
+    const spans = toSpans({ source, target }, { spanMs, end });
+    return { spans, ignored: target.length - sum(spans.map(({ target }) => target.length)) };
   }
 
   /** Copies the missing records of some spans. Returns their number. */
@@ -265,7 +280,7 @@ class Migration {
       const isSmall = span.end - span.start === 1 ||
         Math.max(rowsIn(span.source), rowsIn(span.target)) <= MAX_COMPARED_ROWS;
       if (isSmall) await this.#copyMissing(span);
-      else await this.#copy(await this.#compare(span));
+      else await this.#copy((await this.#compare(span)).spans);
     }
     await copyAbsent();
     return this.#copied - before;
@@ -354,15 +369,30 @@ class Migration {
     return sum(sizes) / Math.max(1, sizes.length);
   }
 
-  #report(spans: readonly Span[], bytes: number): DatasetMigration {
+  async #report(
+    { spans, ignored }: Compared,
+    query: RecordQuery,
+    { range, bytes = 0 }: { range?: Range; bytes?: number } = {},
+  ): Promise<DatasetMigration> {
     return {
       dataset: this.#dataset.name,
       copied: this.#copied,
       bytes: Math.round(bytes),
       source: addTallies(spans.flatMap(({ source }) => source)),
       target: addTallies(spans.flatMap(({ target }) => target)),
+      targetHasMore: ignored > 0 || await this.#hasOtherTimes(query, range),
       isSame: spans.every(isSame),
     };
+  }
+
+  /** Returns true if the target has records of the query before or after a range. */
+  async #hasOtherTimes(query: RecordQuery, range?: Range): Promise<boolean> {
+    const [oldest, newest] = await Promise.all([
+      this.#first(this.#to, query),
+      this.#first(this.#to, { ...query, order: "desc" }),
+    ]);
+    if (!oldest || !newest) return false;
+    return !range || oldest.timestamp < range.start || newest.timestamp >= range.end;
   }
 }
 

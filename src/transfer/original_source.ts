@@ -101,6 +101,7 @@ export async function migrateOriginal(
       : 0,
     source: { rows: alerts.length, totals: [] },
     target: { rows: after, totals: [] },
+    targetHasMore: (await to.documents.read(ALERT)).length > after,
     isSame: after === alerts.length,
   }];
 }

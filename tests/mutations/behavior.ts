@@ -132,6 +132,27 @@ const OLD_FILES: readonly Mutation[] = [
     tests: ["sqlite_test.ts: schema version 1"],
   },
   {
+    name: "migrate-other-groups",
+    file: "src/transfer/migrate.ts",
+    before: "ignored > 0 || await",
+    after: "await",
+    tests: ["transfer_cli_test.ts: says that the target has records"],
+  },
+  {
+    name: "migrate-other-times",
+    file: "src/transfer/migrate.ts",
+    before: "newest.timestamp >= range.end",
+    after: "newest.timestamp > range.end",
+    tests: ["transfer_cli_test.ts: says that the target has records"],
+  },
+  {
+    name: "user-without-variable",
+    file: "src/cli/command.ts",
+    before: 'isGranted({ name: "sys" })',
+    after: "false",
+    tests: ["cli_test.ts: names the user"],
+  },
+  {
     name: "cleanup-question-migrates",
     file: "src/cli/cleanup.ts",
     before: 'const found = await withBackend(given, "read", async',
