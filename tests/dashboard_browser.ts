@@ -6,13 +6,15 @@
 import axe from "axe-core/axe.min.js" with { type: "text" };
 import { openBackend } from "../src/open_backend.ts";
 import { TokenAccess } from "../src/server/access.ts";
+import type { AppOptions } from "../src/server/app.ts";
+import { ROUTES } from "../src/server/routes.ts";
 import { createToken } from "../src/server/tokens.ts";
 import { money } from "../web/format.js";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { type Browser, evaluate, goTo, openBrowser, type Page, settle } from "./browser.ts";
 import { fillDashboard } from "./dashboard_data.ts";
 import { TemporaryFolder } from "./fixtures.ts";
-import { openServer } from "./server.ts";
+import { openServer, type TestServer } from "./server.ts";
 
 const HOSTILE = "<img src=x onerror=alert(1)>";
 const CLI = new URL("../cli.ts", import.meta.url).pathname;
@@ -57,6 +59,17 @@ async function amounts(page: Page, panel: string): Promise<Map<string, [exact: s
     })
   );
   return new Map(rows);
+}
+
+/** Starts a server that has an active alert, of a node `n/1`. */
+async function openWithAlert(options: Partial<AppOptions>): Promise<TestServer> {
+  const server = await openServer({}, options);
+  const { hub } = server.resources;
+  await hub.setAlertRule({ name: "idle_gpu", field: "gpuUsage", below: 5, severity: "info" });
+  await hub.systemMetrics.add({ timestamp: Date.now(), clusterId: "prod", nodeId: "n/1", gpuUsage: 1 });
+  await hub.flush();
+  while ((await hub.getAlerts()).length === 0);
+  return server;
 }
 
 const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
@@ -241,19 +254,14 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   async "acknowledges an alert with an admin token that is typed in"({ browser }) {
     const { token, secret } = createToken({ name: "ada", scopes: ["read", "admin"] });
     const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
-    await using server = await openServer({}, { access });
-    const { hub } = server.resources;
-    await hub.setAlertRule({ name: "idle_gpu", field: "gpuUsage", below: 5, severity: "info" });
-    await hub.systemMetrics.add({ timestamp: Date.now(), clusterId: "prod", nodeId: "n/1", gpuUsage: 1 });
-    await hub.flush();
-    while ((await hub.getAlerts()).length === 0);
+    await using server = await openWithAlert({ access });
     const page = await browser.open();
     await page.goto(`${server.url}#/budgets`);
     await page.fill("form.token input", secret);
     await page.click("form.token button");
     await page.click('button:text-is("Acknowledge")');
     await page.waitForSelector('td:text-matches("^by ")');
-    const [{ acknowledgedAt }] = await hub.getAlerts();
+    const [{ acknowledgedAt }] = await server.resources.hub.getAlerts();
     assert(acknowledgedAt !== undefined);
     await page.close();
   },
@@ -285,16 +293,40 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     }
   },
 
-  async "names the command that acknowledges where it only reads"({ browser, url, base, command }) {
-    const page = await browser.open(); // whose console may have a 404
+  async "shows the commands that acknowledge, and no button, where it only reads"({ browser, url }) {
+    await using server = await openWithAlert({ routes: ROUTES.filter(({ method }) => method === "GET") });
+    const page = await browser.open(); // of two hosts
     await page.goto(url);
     await settle(page);
-    await goTo(page, `${base}#/budgets`);
-    const [{ anomalyId }] = (await command("costs", "anomalies")).toReversed();
-    await page.locator('button:text-is("Acknowledge")').first().click();
+    for (
+      const [base, title, command] of [
+        [new URL("/", url).href, "Anomalies", "costs ack ID"],
+        [server.url, "Active alerts", "alerts ack ID"],
+      ]
+    ) {
+      await goTo(page, `${base}#/budgets`);
+      assertEquals(await page.locator('button:text-is("Acknowledge")').count(), 0);
+      const panel = page.locator(`section:has(h2:text-is("${title}"))`);
+      assert(await panel.locator("tbody tr").count() > 0, title);
+      assertMatch(await panel.innerText(), new RegExp(`only reads.*openfinops ${command} acknowledges`));
+    }
+    await page.close();
+  },
+
+  async "says what the server answers where the token may not acknowledge"({ browser }) {
+    const { token, secret } = createToken({ name: "ada", scopes: ["read"] });
+    const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
+    await using server = await openWithAlert({ access });
+    const page = await browser.open();
+    await page.goto(`${server.url}#/budgets`);
+    await page.fill("form.token input", secret);
+    await page.click("form.token button");
+    await page.click('button:text-is("Acknowledge")');
     await page.waitForSelector("#notice:not([hidden])");
     const shown = await page.locator("#notice").innerText();
-    assertEquals(shown.split("only reads. ")[1], `On the command line: openfinops costs ack ${anomalyId}`);
+    const [{ alertId }] = await server.resources.hub.getAlerts();
+    const command = `On the command line: openfinops alerts ack ${alertId}`;
+    assertEquals(shown, `The token lacks the scope admin. Use one that has it. ${command}`);
     await page.close();
   },
 

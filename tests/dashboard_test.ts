@@ -17,7 +17,10 @@ const WEB = new URL("../web/", import.meta.url);
 Deno.test("The dashboard serves each file of web/ and uPlot, with a strict policy", async () => {
   await using server = await openServer();
   const names = [...Deno.readDirSync(WEB)].map(({ name }) => name);
-  assertEquals(Object.keys(WEB_FILES).toSorted(), [...names, "uplot.css", "uplot.js"].toSorted());
+  assertEquals(
+    Object.keys(WEB_FILES).toSorted(),
+    [...names, "read_only.html", "uplot.css", "uplot.js"].toSorted(),
+  );
   let zipped = 0;
   for (const name of Object.keys(WEB_FILES)) {
     const path = name === "index.html" ? "/" : `/web/${name}`;
@@ -66,6 +69,9 @@ Deno.test("openfinops dashboard only reads, and only with the secret of its addr
   assertEquals(await ask("GET", secret), 200);
   assertEquals([await ask("GET"), await ask("GET", secret.slice(1))], [401, 401]);
   assertEquals(await ask("POST", secret), 405);
+  const isReadOnly = async (url: string) => /^<html.* data-read-only/m.test((await send(url)).text);
+  await using writing = await openServer();
+  assertEquals([await isReadOnly(page.split("#")[0]), await isReadOnly(writing.url)], [true, false]);
 });
 
 Deno.test("The dashboard rounds money as the command does", () => {

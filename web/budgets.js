@@ -11,6 +11,7 @@ import {
   badge,
   button,
   chart,
+  code,
   empty,
   num,
   panel,
@@ -173,12 +174,11 @@ async function anomalies(context) {
       "aria-label": `Show the series of ${nameOf(row)}`,
       "aria-pressed": String(row === shown),
     });
-  const acknowledgeButton = (/** @type {any} */ row) =>
-    row.acknowledgedAt === undefined
-      ? button("Acknowledge", () => acknowledge(context, `anomalies/${encodeURIComponent(row.anomalyId)}`), {
+  const acknowledgement = (/** @type {any} */ row) =>
+    acknowledgedBy(row) ??
+      button("Acknowledge", () => acknowledge(context, `anomalies/${encodeURIComponent(row.anomalyId)}`), {
         "aria-label": `Acknowledge ${nameOf(row)} of ${day(row.startTime, state.zone)}`,
-      })
-      : acknowledger(row);
+      });
   return [
     await anomalySeries(context, shown, nameOf(shown)),
     table("Anomalies, the newest first", newest, [
@@ -190,8 +190,9 @@ async function anomalies(context) {
       num("expected", ({ expected }) => short(expected)),
       wide.num("deviation", ({ deviation }) => Number.isFinite(deviation) ? change(deviation, 0) : "new"),
       text("", (row) => showButton(row)),
-      text("", acknowledgeButton),
+      text("", acknowledgement),
     ]),
+    isReadOnly() && howToAcknowledge("openfinops costs anomalies", "openfinops costs ack ID"),
   ];
 }
 
@@ -240,16 +241,18 @@ async function alerts(context) {
   if (found.length === 0) return empty("No active alerts.", "openfinops alerts rules");
   const placeOf = (/** @type {any} */ { clusterId, nodeId, serviceName, deviceId }) =>
     [clusterId, nodeId, deviceId, serviceName].filter(Boolean).join(" / ");
-  const acknowledgeButton = (/** @type {any} */ { alertId }) =>
-    button("Acknowledge", () => acknowledge(context, `alerts/${encodeURIComponent(alertId)}`));
-  return table("Active alerts, the worst first", found, [
+  const acknowledgement = (/** @type {any} */ row) =>
+    acknowledgedBy(row) ??
+      button("Acknowledge", () => acknowledge(context, `alerts/${encodeURIComponent(row.alertId)}`));
+  const list = table("Active alerts, the worst first", found, [
     text("severity", ({ severity }) => badge(severity)),
     text("alert", ({ description }) => description),
     text("of", placeOf),
     num("value", ({ field, value }) => `${field} ${value}`),
     wide.text("since", ({ since, firedAt }) => dateTime(since ?? firedAt, state.zone)),
-    text("", (row) => row.acknowledgedAt === undefined ? acknowledgeButton(row) : acknowledger(row)),
+    text("", acknowledgement),
   ]);
+  return [list, isReadOnly() && howToAcknowledge("openfinops alerts list", "openfinops alerts ack ID")];
 }
 
 /** Acknowledges an alert or an anomaly, and draws the page again. @param {Context} context @param {string} path */
@@ -259,15 +262,31 @@ async function acknowledge({ signal, refreshers }, path) {
     for (const refresh of refreshers) refresh();
   } catch (error) {
     const { status, message } = /** @type {import("./api.js").ApiError} */ (error);
-    const reason = status === 404 ? "It is over, or this dashboard only reads." : message; // a read-only server lacks the route
+    const reason = status === 404 ? "It is over." : message;
     const [kind, id] = path.split("/").map(decodeURIComponent);
     const command = kind === "alerts" ? "alerts" : "costs";
     alertUser(`${reason} On the command line: openfinops ${command} ack ${id}`);
   }
 }
 
-/** @param {any} note */
-const acknowledger = ({ acknowledgedBy = "someone" }) => `by ${acknowledgedBy}`;
+/** True if the server has no route that acknowledges. */
+const isReadOnly = () => document.documentElement.dataset.readOnly !== undefined;
+
+/** @param {string} list Command that lists ids. @param {string} acknowledge */
+const howToAcknowledge = (list, acknowledge) =>
+  quiet(
+    "This dashboard only reads. ",
+    code(list),
+    " lists the ids; ",
+    code(acknowledge),
+    " acknowledges one.",
+  );
+
+/** Who has acknowledged it, or nothing where it cannot be done here. @param {any} note */
+function acknowledgedBy({ acknowledgedAt, acknowledgedBy = "someone" }) {
+  if (acknowledgedAt !== undefined) return `by ${acknowledgedBy}`;
+  return isReadOnly() ? "" : undefined;
+}
 
 /** @param {string} text */
 function alertUser(text) {

@@ -54,9 +54,10 @@ interface Bindings {
 
 /** Creates the application. It opens nothing. */
 export function createApp(resources: ServerResources, options: AppOptions): App {
-  const { onAnswer } = options;
+  const { onAnswer, routes = ROUTES } = options;
   const requests = resources.requests ?? new RequestMetrics();
-  const hono = createRouter({ ...resources, requests }, options);
+  const isReadOnly = routes.every(({ method }) => method === "GET");
+  const hono = createRouter({ ...resources, requests, isReadOnly }, options);
   return {
     async fetch(request, body = request.body ?? NOTHING) {
       const start = performance.now();

@@ -34,6 +34,12 @@ export interface ServerResources {
   readonly intake?: MetricIntake;
   /** Counters of requests; the application keeps them. */
   readonly requests?: RequestMetrics;
+  /**
+   * True if no route of the application changes anything; the application sets it.
+   *
+   * @internal
+   */
+  readonly isReadOnly?: boolean;
 }
 
 /** A request after access, limits and decompression. */

@@ -45,6 +45,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
 /** The files by name, with their texts. */
 export const WEB_FILES: Readonly<Record<string, string>> = {
   "index.html": page,
+  "read_only.html": page.replace("<html", "<html data-read-only"),
   "style.css": style,
   "uplot.css": uplotStyle,
   "icon.svg": icon,
@@ -78,7 +79,7 @@ export const WEB_ROUTES: readonly Route[] = [
     path: "/",
     scope: "none",
     summary: "The dashboard",
-    handle: ({ request }) => send(request, "index.html"),
+    handle: ({ request }, { isReadOnly }) => send(request, isReadOnly ? "read_only.html" : "index.html"),
   },
   {
     method: "GET",

@@ -10,6 +10,13 @@ export const DASHBOARD: readonly Mutation[] = [
     tests: ["dashboard_test.ts: with a strict policy"],
   },
   {
+    name: "dashboard-read-only",
+    file: "src/server/app.ts",
+    before: 'routes.every(({ method }) => method === "GET")',
+    after: 'routes.some(({ method }) => method === "GET")',
+    tests: ["dashboard_test.ts: openfinops dashboard only reads"],
+  },
+  {
     name: "dashboard-escape",
     file: "web/tree.js",
     before: '.replaceAll("<", "&lt;")',
