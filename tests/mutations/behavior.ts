@@ -504,16 +504,15 @@ const MIGRATION: readonly Mutation[] = [
   {
     name: "migrate-ends",
     file: "src/transfer/migrate.ts",
-    before: "if (round > MAX_ROUNDS || spans.every(isSame))",
-    after: "if (spans.every(isSame))",
+    before: "round > MAX_ROUNDS || spans.every(isSame)",
+    after: "spans.every(isSame)",
     tests: ["migrate_test.ts: keeps growing"],
   },
   {
     name: "migrate-waits-again",
     file: "src/transfer/migrate.ts",
-    before: "round > 1) return this.#report(spans, 0);\n" +
-      "      await retryBriefly(() => this.#to.finishWrites(this.#dataset));",
-    after: "round > 1) return this.#report(spans, 0);",
+    before: "{ range });\n      }\n      await retryBriefly(() => this.#to.finishWrites(this.#dataset));",
+    after: "{ range });\n      }",
     tests: ["migrate_test.ts: before it compares"],
   },
   {
