@@ -3,6 +3,20 @@ import type { Mutation } from "../mutations.ts";
 
 export const BACKENDS: readonly Mutation[] = [
   {
+    name: "usage-import-replay",
+    file: "src/transfer/keyed_sink.ts",
+    before: "id: crypto.randomUUID(),",
+    after: "id: JSON.stringify(records),",
+    tests: ["memory_test.ts: restates imported usage"],
+  },
+  {
+    name: "usage-import-different",
+    file: "src/transfer/keyed_sink.ts",
+    before: "content !== undefined && content !==",
+    after: "content === undefined && content !==",
+    tests: ["memory_test.ts: counts imported usage"],
+  },
+  {
     name: "pg-jit",
     file: "src/backends/postgres.ts",
     before: 'export const NO_JIT = "SET LOCAL jit = off; ";',
