@@ -74,7 +74,7 @@ export function makeReader(
   if (focus) return { read: (row) => [readOne(row)], absentIn: (row, record) => focus.absentIn(row, record) };
   if (!preset) return columns ? { read: (row) => [readOne(row)] } : objectReader(file, readOne);
   const readParts = partReader(file, preset);
-  noteUnread(file, found);
+  noteUnread(file, preset, found);
   return {
     read: (row) =>
       rowsIn(row, preset.lists).flatMap((found) => {
@@ -85,9 +85,13 @@ export function makeReader(
   };
 }
 
-/** Names the columns that a format of bills has no field for: a user may need one. */
-function noteUnread({ dataset, options, columns = [] }: MappedFile, found: ReadonlySet<string>): void {
-  const unread = columns.filter((name) => !found.has(name));
+/** Names the columns that neither a field takes nor the vendor documents: a user may need one. */
+function noteUnread(
+  { dataset, options, columns = [] }: MappedFile,
+  { vendorColumns }: Preset,
+  found: ReadonlySet<string>,
+): void {
+  const unread = columns.filter((name) => !found.has(name) && !vendorColumns?.test(name));
   if (unread.length === 0) return;
   const more = unread.length > SHOWN_COLUMNS ? ` and ${unread.length - SHOWN_COLUMNS} more` : "";
   const map = dataset.columns.find(({ type }) => type === "map")?.field;

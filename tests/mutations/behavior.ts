@@ -54,7 +54,7 @@ const TERMINAL: readonly Mutation[] = [
   {
     name: "unread-columns",
     file: "src/transfer/mapping.ts",
-    before: "  noteUnread(file, found);\n",
+    before: "  noteUnread(file, preset, found);\n",
     after: "",
     tests: ["bills_test.ts: that no field takes"],
   },

@@ -21,6 +21,8 @@ export const AWS_CUR: Preset = {
     "https://docs.aws.amazon.com/cur/latest/userguide/data-dictionary.html",
   ],
   signs: [["line_item_line_item_type", "line_item_unblended_cost", "line_item_usage_start_date"]],
+  vendorColumns:
+    /^(identity|bill|line_?item|pricing|product|reservation|savings_?plan|split_?line_?item)[_/]|^(product|discount)$/i,
   fields: {
     timestamp: "line_item_usage_start_date,bill_billing_period_start_date",
     chargePeriodEnd: "line_item_usage_end_date",

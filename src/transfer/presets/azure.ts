@@ -5,6 +5,21 @@ const COST = "CostInBillingCurrency,Cost,PreTaxCost,ExtendedCost";
 /** Columns that tell the charge of a commitment: its purchase, or in an amortized export its use. */
 const COMMITMENT = ["PricingModel", "ChargeType"];
 
+/** Columns of both agreements that no field takes in every export. */
+const OTHERS = "AccountId|AccountName|AccountOwnerId|AdditionalInfo|AvailabilityZone|BenefitId|BenefitName" +
+  "|BillingAccountName|BillingPeriod|BillingPeriodEndDate|BillingProfileId|BillingProfileName" +
+  "|ConsumedService|CostAllocationRuleName|CostCenter|CostInPricingCurrency|CostInUsd" +
+  "|CustomerName|CustomerTenantId|DepartmentName|EffectivePrice|ExchangeRateDate" +
+  "|ExchangeRatePricingToBilling|InvoiceId|InvoiceSection|InvoiceSectionId|InvoiceSectionName" +
+  "|IsAzureCreditEligible|Location|MeterId|MeterName|MeterRegion|MeterSubCategory|OfferId" +
+  "|PartnerEarnedCreditApplied|PartnerEarnedCreditRate|PartnerName|PartnerTenantId|PartNumber" +
+  "|PayGCostInUsd|PayGPrice|PlanName|PreviousInvoiceId|PricingCurrency|Product|ProductId" +
+  "|ProductName|ProductOrderId|ProductOrderName|Provider|PublisherId|PublisherName" +
+  "|PublisherType|ResellerMpnId|ResellerName|ReservationId|ReservationName|ResourceGroup" +
+  "|ResourceGroupName|ResourceLocation|ResourceName|ResourceType|RoundingAdjustment" +
+  "|ServiceFamily|ServiceInfo1|ServiceInfo2|ServicePeriodEndDate|ServicePeriodStartDate" +
+  "|SubscriptionName|Term|UnitOfMeasure|UnitPrice";
+
 /**
  * Cost details of Azure: actual or amortized, of an Enterprise Agreement or a Microsoft Customer Agreement. The names
  * are those of both, in any case.
@@ -21,6 +36,7 @@ export const AZURE: Preset = {
     ["MeterCategory", "ChargeType", "SubscriptionId", "CostInBillingCurrency"],
     ["MeterCategory", "ChargeType", "SubscriptionId", "Cost"],
   ],
+  vendorColumns: new RegExp(`^(${OTHERS})$`, "i"),
   fields: {
     timestamp: "Date,UsageDateTime,UsageDate",
     billingPeriodStart: "BillingPeriodStartDate",
