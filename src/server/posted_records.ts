@@ -62,9 +62,10 @@ const PART_RECORDS = 5_000;
 const PART_BYTES = 8 * 2 ** 20;
 /** Bytes that are parsed before other requests get a turn: distinct field names in all of them take 0.1 s. */
 const TURN_BYTES = 2 ** 16;
-/** Share of short records whose field names are counted. Random, so that no client can avoid the count. */
-const COUNTED = 1 / 4;
-const MANY_NAMES = `The request has more than ${MAX_NAMES} names of fields. Send this record in another one.`;
+/** Body up to which the field names of all records are not counted: it takes 1 µs a record, and they are few. */
+const UNCOUNTED_BYTES = 2 ** 20;
+/** Maximum number of distinct field names in the records of a body. */
+const MAX_NAMES_OF_ALL = 100_000;
 const CHUNK_BYTES = 64 * 1_024;
 type Scanner = Pick<LineScanner, "scan" | "finish">;
 /** The start of a body in which its form is looked for. */
@@ -83,15 +84,15 @@ export async function* readRecords(
   contentType: string | null,
 ): AsyncGenerator<PostedRecords> {
   const convert = converter(dataset);
-  const parts = new JsonParts();
+  const names = body.length > UNCOUNTED_BYTES ? new JsonParts(MAX_NAMES_OF_ALL) : undefined;
   let part = emptyPart(0);
   let [inTurn, inPart] = [0, 0];
   try {
     for (const page of scan(body, scannerOf(body, contentType))) {
       for (const line of page) {
         if (line.fault === undefined && line.text.trim() === "") continue;
-        if (line.text.length > MAX_UNCOUNTED_LENGTH || Math.random() < COUNTED) parts.count(line.text);
-        take(part, parts.hasManyNames ? { ...line, fault: MANY_NAMES } : line, convert);
+        const fault = line.fault ?? faultOfNames(line.text, names);
+        take(part, fault === undefined ? line : { ...line, fault }, convert);
         inTurn += line.text.length;
         inPart += line.text.length;
         if (inTurn > TURN_BYTES) {
@@ -110,6 +111,18 @@ export async function* readRecords(
     addFault(part, error.line ?? 1, { code: "INVALID_LINE", message });
   }
   if (part.inputs.length > 0) yield part;
+}
+
+/** The fault of a record with too many field names, of its own or with those of the records before it. */
+function faultOfNames(text: string, ofAll: JsonParts | undefined): string | undefined {
+  if (text.length > MAX_UNCOUNTED_LENGTH) {
+    const own = new JsonParts();
+    own.count(text);
+    if (own.hasManyNames) return `The record has more than ${MAX_NAMES} distinct field names.`;
+  }
+  ofAll?.count(text);
+  if (!ofAll?.hasManyNames) return undefined;
+  return `The request has more than ${MAX_NAMES_OF_ALL} distinct field names. Send this record in another one.`;
 }
 
 function emptyPart(first: number): PostedRecords {

@@ -289,7 +289,7 @@ function parseJson(bytes: Uint8Array): unknown {
   if (text.length > MAX_UNCOUNTED_LENGTH) {
     const parts = new JsonParts();
     parts.count(text);
-    if (parts.hasManyNames) throw tooMany(MAX_NAMES, "names of fields");
+    if (parts.hasManyNames) throw tooMany(MAX_NAMES, "distinct field names");
     // A message is an object, and often in an array of its own.
     if (parts.opened > 2 * MAX_MESSAGES) throw tooMany(MAX_MESSAGES, "parts");
   }

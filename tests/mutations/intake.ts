@@ -111,11 +111,11 @@ export const INTAKE: readonly Mutation[] = [
   {
     name: "names-unbounded",
     file: "src/server/json_parts.ts",
-    before: "return this.#names.size > MAX_NAMES;",
+    before: "return this.#names.size > this.#maxNames;",
     after: "return false;",
     tests: [
       "otlp_test.ts: JSON with many different names",
-      "ingest_routes_test.ts: refuses records from too many",
+      "ingest_routes_test.ts: refuses records with too many",
     ],
   },
   {
