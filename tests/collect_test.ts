@@ -2,6 +2,7 @@ import "../cli.ts"; // brings all it needs into the cache, so that its runs belo
 import { type CostEntryInput, CostObservatory, ObservabilityHub } from "../mod.ts";
 import { readAmdMetrics, readMigDevices } from "../src/cli/gpus.ts";
 import { sampleUntil } from "../src/cli/sampling.ts";
+import { Meter } from "../src/cli/meter.ts";
 import { OutageReporter } from "../src/cli/outage_reporter.ts";
 import { Decimal } from "../src/records/decimal.ts";
 import { DatabaseSync } from "node:sqlite";
@@ -378,6 +379,22 @@ Deno.test("CostObservatory charges a minute once with two collectors of a node a
   await costs.flush();
   const ids = (await costs.queryHistoricalCosts()).map(({ entryId }) => entryId);
   assertEquals([ids.length, ids.includes("c%2Fn/n/2026-01-01T00:00Z")], [3, true]);
+});
+
+Deno.test("Meter charges a minute once when its two clocks are read apart, or one is set back", async () => {
+  const costs = recorder();
+  const plan = {
+    intervalMs: 100,
+    durationMs: Infinity,
+    clusterId: "c",
+    costPerHour: Decimal.from("60"),
+    cost: COST,
+  };
+  const meter = new Meter(costs, plan, "n");
+  for (const [ms, elapsedMs] of [[-98, 0], [2, 100], [102, 205], [202, 305], [-500, 405], [302, 505]]) {
+    await meter.charge(NEW_YEAR + ms, elapsedMs);
+  }
+  assertEquals(costs.added.map(({ timestamp }) => timestamp), [NEW_YEAR - MINUTE_MS, NEW_YEAR]);
 });
 
 Deno.test("sampleUntil() charges no minutes of a jump of the clock", async () => {

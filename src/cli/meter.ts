@@ -3,6 +3,8 @@ import type { CostEntryInput } from "../records/cost_entry.ts";
 import type { Decimal } from "../records/decimal.ts";
 
 const MINUTE_MS = 60_000;
+/** Charged minutes that are remembered: a day. */
+const MAX_CHARGED = 1_440;
 
 /** Settings for sampling and charging this machine. */
 export interface SamplePlan {
@@ -27,7 +29,8 @@ export class Meter {
   readonly #plan: SamplePlan;
   readonly #nodeId: string;
   #chargedMs = 0;
-  #lastMinute = -1;
+  /** Minutes that were charged, oldest first. Times that are read apart, or a clock that is set back, meet them again. */
+  readonly #charged = new Set<number>();
 
   constructor(costs: Pick<CostObservatory, "addCostEntry">, plan: SamplePlan, nodeId: string) {
     this.#costs = costs;
@@ -42,9 +45,13 @@ export class Meter {
     this.#chargedMs = elapsedMs; // before the wait: a stop does not wait for it, and charges the rest
     const minutes: number[] = [];
     for (let minute = first; minute <= now / MINUTE_MS; minute++) {
-      if (minute !== this.#lastMinute) minutes.push(minute);
+      if (!this.#charged.has(minute)) minutes.push(minute);
+      this.#charged.add(minute);
     }
-    this.#lastMinute = minutes.at(-1) ?? this.#lastMinute;
+    for (const oldest of this.#charged) {
+      if (this.#charged.size <= MAX_CHARGED) break;
+      this.#charged.delete(oldest);
+    }
     await Promise.all(minutes.map((minute) => this.#costs.addCostEntry(this.#entryOf(minute))));
   }
 

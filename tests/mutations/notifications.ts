@@ -169,6 +169,13 @@ export const NOTIFICATIONS: readonly Mutation[] = [
     tests: ["collect_test.ts: at any interval"],
   },
   {
+    name: "minute-again",
+    file: "src/cli/meter.ts",
+    before: "if (!this.#charged.has(minute)) minutes.push(minute);",
+    after: "minutes.push(minute);",
+    tests: ["collect_test.ts: clocks are read apart"],
+  },
+  {
     name: "minute-not-exact",
     file: "src/cli/meter.ts",
     before: "[minute % 60, minute % 60 + 1]",
