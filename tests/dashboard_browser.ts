@@ -8,6 +8,7 @@ import { openBackend } from "../src/open_backend.ts";
 import { TokenAccess } from "../src/server/access.ts";
 import type { AppOptions } from "../src/server/app.ts";
 import { ROUTES } from "../src/server/routes.ts";
+import type { Scope } from "../src/server/route.ts";
 import { createToken } from "../src/server/tokens.ts";
 import { money } from "../web/format.js";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
@@ -59,6 +60,21 @@ async function amounts(page: Page, panel: string): Promise<Map<string, [exact: s
     })
   );
   return new Map(rows);
+}
+
+/** Access with one token, and its secret. */
+function accessWith(scopes: Scope[]): { access: TokenAccess; secret: string } {
+  const { token, secret } = createToken({ name: "ada", scopes });
+  return { access: new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) }), secret };
+}
+
+/** Opens the page of budgets of a server, and types a token in. */
+async function openBudgets(browser: Browser, server: TestServer, secret: string): Promise<Page> {
+  const page = await browser.open();
+  await page.goto(`${server.url}#/budgets`);
+  await page.fill("form.token input", secret);
+  await page.click("form.token button");
+  return page;
 }
 
 /** Starts a server that has an active alert, of a node `n/1`. */
@@ -252,13 +268,9 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   },
 
   async "acknowledges an alert with an admin token that is typed in"({ browser }) {
-    const { token, secret } = createToken({ name: "ada", scopes: ["read", "admin"] });
-    const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
+    const { access, secret } = accessWith(["read", "admin"]);
     await using server = await openWithAlert({ access });
-    const page = await browser.open();
-    await page.goto(`${server.url}#/budgets`);
-    await page.fill("form.token input", secret);
-    await page.click("form.token button");
+    const page = await openBudgets(browser, server, secret);
     await page.click('button:text-is("Acknowledge")');
     await page.waitForSelector('td:text-matches("^by ")');
     const [{ acknowledgedAt }] = await server.resources.hub.getAlerts();
@@ -267,8 +279,7 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   },
 
   async "acknowledges an anomaly with an admin token, for all who look"({ browser }) {
-    const { token, secret } = createToken({ name: "ada", scopes: ["read", "admin"] });
-    const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
+    const { access, secret } = accessWith(["read", "admin"]);
     await using server = await openServer({}, { access });
     const { costs } = server.resources;
     const today = Math.floor(Date.now() / 86_400_000) * 86_400_000;
@@ -283,10 +294,7 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
     }
     const panel = 'section:has(h2:text-is("Anomalies"))';
     for (const isFirst of [true, false]) {
-      const page = await browser.open();
-      await page.goto(`${server.url}#/budgets`);
-      await page.fill("form.token input", secret);
-      await page.click("form.token button");
+      const page = await openBudgets(browser, server, secret);
       if (isFirst) await page.click(`${panel} tr:has-text("high") button:text-is("Acknowledge")`);
       await page.waitForSelector(`${panel} tr:has-text("high") td:text-matches("^by ")`);
       await page.close();
@@ -314,13 +322,9 @@ const CHECKS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   },
 
   async "says what the server answers where the token may not acknowledge"({ browser }) {
-    const { token, secret } = createToken({ name: "ada", scopes: ["read"] });
-    const access = new TokenAccess({ isOpen: false, read: () => Promise.resolve([token]) });
+    const { access, secret } = accessWith(["read"]);
     await using server = await openWithAlert({ access });
-    const page = await browser.open();
-    await page.goto(`${server.url}#/budgets`);
-    await page.fill("form.token input", secret);
-    await page.click("form.token button");
+    const page = await openBudgets(browser, server, secret);
     await page.click('button:text-is("Acknowledge")');
     await page.waitForSelector("#notice:not([hidden])");
     const shown = await page.locator("#notice").innerText();

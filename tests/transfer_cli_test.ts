@@ -664,7 +664,7 @@ Deno.test("progressText() shows records, rate and time left", () => {
   assertEquals(progressText({ records: 10, elapsedMs: 1_000 }), "10 records, 10 a second");
 });
 
-Deno.test("Commands name a file that they cannot read, whatever it is for", async () => {
+Deno.test("Commands name the file that they cannot read, by any option", async () => {
   using folder = new TemporaryFolder();
   await Deno.mkdir(folder.file("folder"));
   await Deno.writeTextFile(folder.file("bad.json"), '{"a":');
