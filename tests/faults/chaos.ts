@@ -11,7 +11,7 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, TestDatabase } from "../postgres_server.ts";
 import { CitusCluster } from "../citus_cluster.ts";
 import { Chance } from "./chance.ts";
-import { CRASH_SIZES, crashCluster, crashCommit, MOMENTS } from "./citus.ts";
+import { CRASH_SIZES, crashCluster, crashCommit, crashPreparedWorker, MOMENTS, RECOVERY } from "./citus.ts";
 import { killImport } from "./deliveries.ts";
 import { fuzzIntake } from "./intake.ts";
 import { killNotifier } from "./notifications.ts";
@@ -50,8 +50,11 @@ async function withDatabase(
 }
 
 /** Runs something with a cluster of its own, where this machine has Citus. */
-async function withCluster(run: (cluster: CitusCluster) => Promise<void>): Promise<void> {
-  await using cluster = await CitusCluster.start();
+async function withCluster(
+  run: (cluster: CitusCluster) => Promise<void>,
+  settings: readonly string[] = [],
+): Promise<void> {
+  await using cluster = await CitusCluster.start({ settings });
   if (cluster) await run(cluster);
   else console.log("This machine has no Citus:");
 }
@@ -87,9 +90,11 @@ const FAULTS: Readonly<Record<string, (chance: Chance) => Promise<void>>> = {
     }),
   crashServer: (chance) => crashServer(chance, { crashes: chance.between(1, 4), spool: flip(chance) }),
   crashCluster: (chance) =>
-    withCluster((cluster) => crashCluster(chance, cluster, { crashes: chance.between(2, 10) })),
+    withCluster((cluster) => crashCluster(chance, cluster, { crashes: chance.between(2, 10) }), [RECOVERY]),
   crashCommit: (chance) =>
     withCluster((cluster) => crashCommit(cluster, chance.of(MOMENTS), chance.of(CRASH_SIZES))),
+  crashPreparedWorker: (chance) =>
+    withCluster((cluster) => crashPreparedWorker(cluster, chance.of(CRASH_SIZES)), [RECOVERY]),
   breakNetwork: (chance) => breakNetwork(chance, { faults: chance.between(3, 30) }),
   endSessions: (chance) => endSessions(chance, { forMs: chance.between(200, 3_000) }),
   failServer: (chance) => failServer(chance, { forMs: chance.between(200, 20_000) }),

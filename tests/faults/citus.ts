@@ -15,6 +15,12 @@ import type { Chance } from "./chance.ts";
 import { openCitus } from "../server_backends.ts";
 import { conserved, Load, sleep, until } from "./load.ts";
 
+/**
+ * Has the cluster end transactions in doubt by itself, as clusters do outside of the tests, only sooner. Without it, a
+ * batch waits forever for the rows that a worker had prepared when it crashed.
+ */
+export const RECOVERY = "citus.recover_2pc_interval = '1s'";
+
 /** Kills the coordinator or a worker in the middle of writing, and starts it again, so many times. */
 export async function crashCluster(
   chance: Chance,
@@ -109,14 +115,12 @@ export const MOMENTS = Object.keys(HELD) as (keyof typeof HELD)[];
 /** Records of a batch, and the transactions that workers prepare for it: a large one has two connections to each. */
 export const CRASH_SIZES = [{ size: 400, prepared: 2 }, { size: PARALLEL_RECORDS, prepared: 4 }] as const;
 
-/** Kills the coordinator between the two phases of a commit. The batch is written again, and is stored once. */
-export async function crashCommit(
-  cluster: CitusCluster,
-  when: keyof typeof HELD,
+/** A batch of costs on all workers, which the cluster has prepared, and whose write gets no answer. */
+async function holdCommit(
+  database: CitusDatabase,
+  held: PostgresServer,
   { size, prepared }: typeof CRASH_SIZES[number],
-): Promise<void> {
-  const database = await CitusDatabase.createOn(cluster);
-  const held = HELD[when](cluster);
+) {
   const backend = await openCitus(database.url);
   await write(backend, costEntries, Array.from({ length: 100 }, (_, i) => numberedCost(i))); // makes the partition
   const records = Array.from({ length: size }, (_, i) => acceptRecord(costEntries, numberedCost(100 + i)));
@@ -124,6 +128,19 @@ export async function crashCommit(
   await setStandbys(held, "SET synchronous_standby_names = 'none_such'");
   const failed = backend.write(batch).then(() => false, () => true);
   await until(async () => (await inDoubt(database)).length === prepared, "prepared");
+  return { backend, batch, failed };
+}
+
+/** Kills the coordinator between the two phases of a commit. The batch is written again, and is stored once. */
+export async function crashCommit(
+  cluster: CitusCluster,
+  when: keyof typeof HELD,
+  crash: typeof CRASH_SIZES[number],
+): Promise<void> {
+  const { size, prepared } = crash;
+  const database = await CitusDatabase.createOn(cluster);
+  const held = HELD[when](cluster);
+  const { backend, batch, failed } = await holdCommit(database, held, crash);
   await cluster.coordinator.kill();
   assertEquals(await failed, true);
   await cluster.coordinator.resume();
@@ -137,6 +154,24 @@ export async function crashCommit(
   assertEquals((await read(backend, costEntries)).length, hasCommitted ? 100 + size : 100);
   const { committed, isReplay = false } = await backend.write(batch);
   assertEquals([committed, isReplay], [size, hasCommitted]);
+  await assertComplete(database, 100 + size);
+  await backend.close();
+}
+
+/** Kills a worker that has prepared. The coordinator rolls back, and the batch is written again, and stored once. */
+export async function crashPreparedWorker(
+  cluster: CitusCluster,
+  crash: typeof CRASH_SIZES[number],
+): Promise<void> {
+  const { size } = crash;
+  const database = await CitusDatabase.createOn(cluster);
+  const [, worker] = cluster.workers;
+  const { backend, batch, failed } = await holdCommit(database, worker, crash);
+  await worker.kill();
+  assertEquals(await failed, true);
+  await worker.resume();
+  await setStandbys(worker, "RESET synchronous_standby_names");
+  assertEquals(await backend.write(batch), { committed: size, duplicates: 0, restated: 0 });
   await assertComplete(database, 100 + size);
   await backend.close();
 }

@@ -11,19 +11,32 @@ import { write } from "../backend_contract.ts";
 import { CitusCluster, CitusDatabase, citusVersion } from "../citus_cluster.ts";
 import { FULL_SERVICE_METRICS } from "../fixtures.ts";
 import { Chance } from "./chance.ts";
-import { assertComplete, CRASH_SIZES, crashCluster, crashCommit, MOMENTS, numberedCost } from "./citus.ts";
+import {
+  assertComplete,
+  CRASH_SIZES,
+  crashCluster,
+  crashCommit,
+  crashPreparedWorker,
+  MOMENTS,
+  numberedCost,
+  RECOVERY,
+} from "./citus.ts";
 import { openCitus } from "../server_backends.ts";
 import { sleep } from "./load.ts";
 
 const ROWS = Number(Deno.env.get("TEST_CITUS_ROWS") ?? 20_000);
 
 /** Registers a test with a cluster of its own, where the machine has the extension. */
-function test(title: string, run: (cluster: CitusCluster, database: CitusDatabase) => Promise<void>): void {
+function test(
+  title: string,
+  run: (cluster: CitusCluster, database: CitusDatabase) => Promise<void>,
+  settings: readonly string[] = [],
+): void {
   Deno.test({
     name: `CitusBackend ${title}`,
     ignore: Deno.build.os !== "linux" || !hasCitus,
     fn: async () => {
-      await using cluster = await CitusCluster.start();
+      await using cluster = await CitusCluster.start({ settings });
       if (!cluster) return; // TEST_CITUS_URL names a cluster of other machines
       const database = await CitusDatabase.createOn(cluster);
       await run(cluster, database);
@@ -69,7 +82,7 @@ test("stores each cost once when workers are killed", async (cluster, database) 
     }
   });
   await assertComplete(database, count);
-});
+}, [RECOVERY]);
 
 async function untilLong(isSo: () => boolean): Promise<void> {
   while (!isSo()) await sleep(5);
@@ -80,8 +93,17 @@ for (const [i, when] of MOMENTS.entries()) { // `deno task chaos` tries each mom
     crashCommit(cluster, when, CRASH_SIZES[i]));
 }
 
-test("stores each acknowledged metric once in 2 crashes of any machine", (cluster) =>
-  crashCluster(new Chance(34), cluster, { crashes: 2 }));
+test(
+  "stores each acknowledged metric once in 2 crashes of any machine",
+  (cluster) => crashCluster(new Chance(34), cluster, { crashes: 2 }),
+  [RECOVERY],
+);
+
+test(
+  "stores a batch once whose worker crashes when it has prepared",
+  (cluster) => crashPreparedWorker(cluster, CRASH_SIZES[0]),
+  [RECOVERY],
+);
 
 test("loses nothing when a worker is added and shards move under load", async (cluster, database) => {
   await (await openCitus(database.url)).close();
