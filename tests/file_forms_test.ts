@@ -14,6 +14,7 @@ import type { DatasetName } from "../src/records/dataset.ts";
 import { DATASETS } from "../src/records/datasets.ts";
 import { JsonStream } from "../src/transfer/json_stream.ts";
 import { decompress, RatioLimit } from "../src/transfer/decompress.ts";
+import { openParts } from "../src/transfer/file_parts.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 
@@ -400,6 +401,22 @@ Deno.test("importRecords() refuses zip files that are damaged, encrypted or pack
     imported(await zip({ "a.zip": await zip({ "b.zip": await zip({ "c.csv": COSTS }) }) }))
   );
   assertEquals([code, message.includes("Unpack it first")], ["UNSUPPORTED_FORMAT", true]);
+});
+
+Deno.test("openParts() reads a zip file in small parts, as each may become 1,032 times larger at once", async () => {
+  const file = await zip({ "a.csv": "a\n".repeat(2 ** 25) }); // 64 MiB in 64 KiB
+  const blob = new Blob([file]);
+  const lengths: number[] = [];
+  const counted = {
+    size: blob.size,
+    slice(start: number, end: number) {
+      if (start < file.length / 2) lengths.push(end - start);
+      return blob.slice(start, end);
+    },
+    stream: () => blob.stream(),
+  };
+  for await (const { text } of openParts(counted)) await text!.cancel();
+  assert(Math.max(...lengths) <= 2 ** 14, `read ${Math.max(...lengths)} bytes at once`);
 });
 
 Deno.test("RatioLimit() stops what becomes far larger than a bill can, from 1 GiB on", () => {

@@ -78,9 +78,12 @@ function toUtf8(bytes: ReadableStream<Uint8Array>, encoding: string): ReadableSt
   })());
 }
 
+/** Bytes of a zip file that are read at a time. All they become, up to 1,032 times as much, is in memory at once. */
+const ZIP_CHUNK_BYTES = 2 ** 14;
+
 /** The part of `@zip.js/zip.js` that is used here. */
 interface ZipModule {
-  configure(options: { useWebWorkers: boolean }): void;
+  configure(options: { useWebWorkers: boolean; chunkSize: number }): void;
   Reader: new () => object;
   ZipReader: new (
     reader: object,
@@ -97,7 +100,7 @@ interface ZipEntry {
 
 async function* zipParts(file: RandomAccess, options: PartsOptions): AsyncGenerator<FilePart> {
   const zip = await import("@zip.js/zip.js") as unknown as ZipModule;
-  zip.configure({ useWebWorkers: false });
+  zip.configure({ useWebWorkers: false, chunkSize: ZIP_CHUNK_BYTES });
   class FileReader extends zip.Reader {
     size = file.size;
     async readUint8Array(start: number, length: number): Promise<Uint8Array> {
