@@ -6,6 +6,7 @@ import { bodiesOf, CLUSTER } from "../monitoring/document_kinds.ts";
 import { acceptCluster, type Cluster } from "../monitoring/health.ts";
 import type { Alert } from "../records/alert.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import {
   BY_OPTION,
   type Command,
@@ -59,8 +60,10 @@ export const alertsRules: Command = {
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
     ...RULE_OPTIONS,
-    { name: "disable", summary: "keep the rule, and do not apply it" },
-    { name: "delete", summary: "delete the rule; a built-in one of this name applies again" },
+    ...optionsOf({
+      disable: "keep the rule, and do not apply it",
+      delete: "delete the rule; a built-in one of this name applies again",
+    }),
   ],
   examples: [
     "openfinops alerts rules",
@@ -194,14 +197,12 @@ export const alertsClusters: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    { name: "node", value: "ID", summary: "node that must report; repeatable", isRepeatable: true },
-    {
-      name: "every",
-      value: "TIME",
-      summary: "expected interval: a node silent for longer is down (default 5m)",
-    },
-    { name: "region", value: "NAME", summary: "region" },
-    { name: "delete", summary: "expect nothing of the cluster any more" },
+    ...optionsOf({
+      "node ID ...": "node that must report; repeatable",
+      "every TIME": "expected interval: a node silent for longer is down (default 5m)",
+      "region NAME": "region",
+      delete: "expect nothing of the cluster any more",
+    }),
   ],
   examples: [
     "openfinops alerts clusters",

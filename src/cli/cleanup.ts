@@ -6,6 +6,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { DATASETS, DELETED_BY_DEFAULT } from "../records/datasets.ts";
 import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import {
   type Command,
   confirmDeletion,
@@ -37,20 +38,16 @@ export const cleanup: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    {
-      name: "retention-days",
-      value: "N",
-      summary: `keep this many days (default ${DEFAULT_DAYS}; none for costs and usage)`,
-    },
-    { name: "days", value: "N", summary: "the same as --retention-days" },
+    ...optionsOf({
+      "retention-days N": `keep this many days (default ${DEFAULT_DAYS}; none for costs and usage)`,
+      "days N": "the same as --retention-days",
+    }),
     DATASET_OPTION,
-    {
-      name: "time-budget",
-      value: "TIME",
-      summary: "start no further step after this time (default: no limit)",
-    },
-    { name: "dry-run", summary: "only count the records to delete" },
-    { name: "yes", summary: "do not ask for confirmation" },
+    ...optionsOf({
+      "time-budget TIME": "start no further step after this time (default: no limit)",
+      "dry-run": "only count the records to delete",
+      yes: "do not ask for confirmation",
+    }),
   ],
   examples: [
     "openfinops database cleanup --retention-days 30 --dry-run",

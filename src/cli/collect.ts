@@ -13,6 +13,7 @@ import type { Listening } from "../server/serve.ts";
 import { withinLimit } from "../pipeline/time_limit.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { summarize } from "./collect_summary.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig } from "./command.ts";
 import { countersOf, readLog, startHeartbeat } from "./heartbeat.ts";
@@ -40,39 +41,25 @@ export const collect: Command = {
   name: "collect",
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "interval", value: "TIME", summary: "time between samples (default 1s)" },
-    { name: "duration", value: "TIME", summary: "stop after this time (default: until Ctrl-C)" },
-    { name: "cluster-id", value: "ID", summary: "cluster (default: default)" },
-    { name: "node-id", value: "ID", summary: "node (default: the host name)" },
-    { name: "cost-per-hour", value: "AMOUNT", summary: "also record the cost of this machine" },
-    { name: "currency", value: "CODE", summary: "currency of the cost (default USD)" },
-    { name: "category", value: "NAME", summary: "category of the cost (default compute)" },
-    { name: "region", value: "NAME", summary: "region of the cost" },
-    {
-      name: "tag",
-      value: "KEY=VALUE",
-      summary: "tag of the cost, as budgets filter by; repeatable",
-      isRepeatable: true,
-    },
-    { name: "label", value: "KEY=VALUE", summary: "label of the samples; repeatable", isRepeatable: true },
-    {
-      name: "scrape",
-      value: "URL",
-      summary: "also read metrics of dcgm-exporter, node_exporter, vLLM or Triton here; repeatable",
-      isRepeatable: true,
-    },
-    { name: "metric-map", value: "FILE", summary: "own mappings of scraped metrics, a JSON array" },
-    {
-      name: "spool-directory",
-      value: "DIR",
-      summary: "journal samples here first, to survive crashes and outages",
-    },
+    ...optionsOf({
+      "interval TIME": "time between samples (default 1s)",
+      "duration TIME": "stop after this time (default: until Ctrl-C)",
+      "cluster-id ID": "cluster (default: default)",
+      "node-id ID": "node (default: the host name)",
+      "cost-per-hour AMOUNT": "also record the cost of this machine",
+      "currency CODE": "currency of the cost (default USD)",
+      "category NAME": "category of the cost (default compute)",
+      "region NAME": "region of the cost",
+      "tag KEY=VALUE ...": "tag of the cost, as budgets filter by; repeatable",
+      "label KEY=VALUE ...": "label of the samples; repeatable",
+      "scrape URL ...": "also read metrics of dcgm-exporter, node_exporter, vLLM or Triton here; repeatable",
+      "metric-map FILE": "own mappings of scraped metrics, a JSON array",
+      "spool-directory DIR": "journal samples here first, to survive crashes and outages",
+    }),
     ...SEND_OPTIONS,
-    {
-      name: "listen",
-      value: "HOST:PORT",
-      summary: "serve /metrics, /healthz and /readyz here; a port alone is on loopback",
-    },
+    ...optionsOf({
+      "listen HOST:PORT": "serve /metrics, /healthz and /readyz here; a port alone is on loopback",
+    }),
     ...LOG_OPTIONS,
     { name: "dry-run", summary: "check the options, and say what would be sampled and where it goes" },
   ],

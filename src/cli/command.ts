@@ -4,7 +4,7 @@ import { hidePassword } from "../backends/connection_string.ts";
 import { DEFAULT_SQLITE, defaultConnectionString, type PersistenceConfig, resolveConfig } from "../config.ts";
 import { openBackend } from "../open_backend.ts";
 import { isGranted } from "../permissions.ts";
-import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
+import { type Arguments, type Option, optionsOf, SPREADSHEET_OPTION } from "../query/arguments.ts";
 import { CA_OPTION, env, readNamedFile } from "./environment.ts";
 import { ask, type Format, FORMATS, note, print, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
 import { useMarkdown } from "./table.ts";
@@ -39,37 +39,27 @@ export const CONNECTION_OPTIONS: readonly Option[] = [
     summary: `database (default ${DEFAULT_SQLITE})`,
     elsewhere: ["url", "db", "database"],
   },
-  {
-    name: "backend",
-    value: "NAME",
-    summary: "memory, sqlite, duckdb, postgresql, timescaledb or citus (default: from the URL)",
-  },
-  {
-    name: "sqlite-driver",
-    value: "NAME",
-    summary: "auto, @db/sqlite or node:sqlite (default auto)",
-  },
+  ...optionsOf({
+    "backend NAME": "memory, sqlite, duckdb, postgresql, timescaledb or citus (default: from the URL)",
+    "sqlite-driver NAME": "auto, @db/sqlite or node:sqlite (default auto)",
+  }),
 ];
 
 /** Options of every command that only reads: from a database, or through a server. */
 export const SOURCE_OPTIONS: readonly Option[] = [
   ...CONNECTION_OPTIONS,
-  {
-    name: "server",
-    value: "URL",
-    summary: "read through this server in place of a database; its token is in OPENFINOPS_TOKEN",
-  },
+  ...optionsOf({
+    "server URL": "read through this server in place of a database; its token is in OPENFINOPS_TOKEN",
+  }),
   CA_OPTION,
 ];
 
 /** Options of every command that prints data. */
 export const FORMAT_OPTIONS: readonly Option[] = [
-  {
-    name: "format",
-    value: "F",
-    summary: `${FORMATS.join(", ")} (default table)`,
-  },
-  { name: "exact", summary: "tables: all digits of amounts" },
+  ...optionsOf({
+    "format F": `${FORMATS.join(", ")} (default table)`,
+    exact: "tables: all digits of amounts",
+  }),
   SPREADSHEET_OPTION,
 ];
 

@@ -1,3 +1,4 @@
+import { optionsOf } from "../query/arguments.ts";
 import type { BudgetStatus } from "../monitoring/budgets/budget_status.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { budgetsView } from "../views/budgets.ts";
@@ -17,11 +18,9 @@ export const costsBudgets: Command = {
     ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
     ...BUDGET_OPTIONS,
-    {
-      name: "fail-on",
-      value: "over|warning",
-      summary: "exit with 3 if a budget is over its limit, or from 80 % of it (default over)",
-    },
+    ...optionsOf({
+      "fail-on over|warning": "exit with 3 if a budget is over its limit, or from 80 % of it (default over)",
+    }),
   ],
   examples: [
     "openfinops costs budgets",

@@ -1,3 +1,4 @@
+import { optionsOf } from "../query/arguments.ts";
 import { budgetStatuses } from "../monitoring/budgets/budgets.ts";
 import { Decimal } from "../records/decimal.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
@@ -22,9 +23,11 @@ export const costsCheck: Command = {
   options: [
     ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,
-    { name: "budget", value: "ID", summary: "the budget (required)" },
-    { name: "amount", value: "N", summary: "planned spending, in the currency of the budget (required)" },
-    { name: "at", value: "TIME", summary: "time of the spending, which decides the period (default now)" },
+    ...optionsOf({
+      "budget ID": "the budget (required)",
+      "amount N": "planned spending, in the currency of the budget (required)",
+      "at TIME": "time of the spending, which decides the period (default now)",
+    }),
     TIME_ZONE_OPTION,
   ],
   examples: ["openfinops costs check --budget nlp --amount 120 && ./train.sh"],

@@ -1,3 +1,4 @@
+import { optionsOf } from "../query/arguments.ts";
 import { noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import { PriceBook } from "../pricing/price_book.ts";
 import { priceUsageRecords, type PriceUsageReport } from "../transfer/price_usage.ts";
@@ -13,8 +14,10 @@ export const costsPrice: Command = {
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
     ...RANGE_OPTIONS,
-    { name: "reprice", summary: "restate the costs of usage that was priced before" },
-    { name: "dry-run", summary: "compute only, and write nothing" },
+    ...optionsOf({
+      reprice: "restate the costs of usage that was priced before",
+      "dry-run": "compute only, and write nothing",
+    }),
   ],
   examples: [
     "openfinops costs price --since this-month",

@@ -7,6 +7,7 @@ import { suggest } from "../nearest.ts";
 import { DATASETS } from "../records/datasets.ts";
 import type { Budget } from "../records/budget.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
 import { invalidValue, readBound, readPairs, readTime, UsageError } from "../query/option_values.ts";
@@ -20,43 +21,26 @@ export const costsSetBudget: Command = {
   missing: "Name a budget by its id.",
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "amount", value: "N", summary: "limit for each period" },
-    { name: "currency", value: "C", summary: "currency (default USD)" },
-    { name: "name", value: "TEXT", summary: "display name (default: the id)" },
-    {
-      name: "period",
-      value: "SPAN",
-      summary: "1d, 1w, 1mo, 3mo, 1y (default 1mo, or none with --since and --until)",
-    },
-    {
-      name: "time-zone",
-      value: "ZONE",
-      summary: "time zone of periods and dates (default OPENFINOPS_TIME_ZONE, else UTC)",
-    },
-    { name: "since", value: "TIME", summary: "count costs from this time" },
-    { name: "until", value: "TIME", summary: "count costs before this time" },
-    {
-      name: "category",
-      value: "NAME",
-      summary: "only costs of this category; repeatable",
-      isRepeatable: true,
-    },
-    { name: "resource-id", value: "ID", summary: "only costs of this resource" },
-    { name: "region", value: "NAME", summary: "only costs of this region" },
-    { name: "tag", value: "KEY=VALUE", summary: "only costs with this tag; repeatable", isRepeatable: true },
-    {
-      name: "threshold",
-      value: "PERCENT",
-      summary: "alert at these percentages: 80,100 (default 50,80,100)",
-      isRepeatable: true,
-    },
+    ...optionsOf({
+      "amount N": "limit for each period",
+      "currency C": "currency (default USD)",
+      "name TEXT": "display name (default: the id)",
+      "period SPAN": "1d, 1w, 1mo, 3mo, 1y (default 1mo, or none with --since and --until)",
+      "time-zone ZONE": "time zone of periods and dates (default OPENFINOPS_TIME_ZONE, else UTC)",
+      "since TIME": "count costs from this time",
+      "until TIME": "count costs before this time",
+      "category NAME ...": "only costs of this category; repeatable",
+      "resource-id ID": "only costs of this resource",
+      "region NAME": "only costs of this region",
+      "tag KEY=VALUE ...": "only costs with this tag; repeatable",
+      "threshold PERCENT ...": "alert at these percentages: 80,100 (default 50,80,100)",
+    }),
     { ...WHERE_OPTION, summary: `only costs for which this holds: ${"'"}serviceName=EC2${"'"}; repeatable` },
-    {
-      name: "basis",
-      value: "billed|estimated",
-      summary: "costs that count (default billed; estimated in a period without billed costs)",
-    },
-    { name: "delete", summary: "delete the budget, not its costs" },
+    ...optionsOf({
+      "basis billed|estimated":
+        "costs that count (default billed; estimated in a period without billed costs)",
+      delete: "delete the budget, not its costs",
+    }),
   ],
   examples: [
     "openfinops costs set-budget nlp --amount 2500 --tag team=nlp",

@@ -7,6 +7,7 @@ import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptRecord } from "../records/validation.ts";
 import type { Arguments, Option } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatTable, formatThings, note, print, printEach } from "./output.ts";
 import { readRemote, SEND_OPTIONS } from "./remote_server.ts";
@@ -18,10 +19,10 @@ const COLUMNS = ["time", "dataset", "sqlState", "message", "batchId", "record"] 
 const TABLE_ROWS = 1_000;
 
 /** The options that name a folder of refused records. */
-const FOLDER_OPTIONS: readonly Option[] = [
-  { name: "dead-letter-directory", value: "DIR", summary: "folder of refused records" },
-  { name: "spool-directory", value: "DIR", summary: "spool whose folder dead-letters is used" },
-];
+const FOLDER_OPTIONS: readonly Option[] = optionsOf({
+  "dead-letter-directory DIR": "folder of refused records",
+  "spool-directory DIR": "spool whose folder dead-letters is used",
+});
 
 /** `openfinops database dead-letter` */
 export const deadLetter: Command = {

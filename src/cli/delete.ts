@@ -9,6 +9,7 @@ import { deleteRecords } from "../transfer/delete_records.ts";
 import { money, sumOf } from "../transfer/recorded_delivery.ts";
 import { parseTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, confirmDeletion, CONNECTION_OPTIONS, readDryRun, withBackend } from "./command.ts";
 import { formatThings, print } from "./output.ts";
 import { invalidValue, UsageError } from "../query/option_values.ts";
@@ -29,13 +30,11 @@ export const deleteCommand: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...SELECTION_OPTIONS,
-    {
-      name: "billing-period",
-      value: "PERIOD",
-      summary: "only costs of this billing period, such as 2026-11",
-    },
-    { name: "dry-run", summary: "only count" },
-    { name: "yes", summary: "delete without confirmation" },
+    ...optionsOf({
+      "billing-period PERIOD": "only costs of this billing period, such as 2026-11",
+      "dry-run": "only count",
+      yes: "delete without confirmation",
+    }),
   ],
   examples: [
     "openfinops database delete costs --source csv --billing-period 2026-11",

@@ -8,6 +8,7 @@ import {
 } from "../transfer/deliveries.ts";
 import { money, periodName, sumOf } from "../transfer/recorded_delivery.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import {
   type Command,
   confirmDeletion,
@@ -31,8 +32,10 @@ export const deliveries: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
-    { name: "dry-run", summary: "only show what undo would delete" },
-    { name: "yes", summary: "undo without confirmation" },
+    ...optionsOf({
+      "dry-run": "only show what undo would delete",
+      yes: "undo without confirmation",
+    }),
   ],
   examples: [
     "openfinops database deliveries",

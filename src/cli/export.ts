@@ -3,7 +3,7 @@ import { asFileError } from "../transfer/transfer_error.ts";
 import { exportMonths } from "../transfer/export_months.ts";
 import { writeBytes, writeWholeFile, writeWholeFolder } from "../transfer/file_writer.ts";
 import type { FocusOptions } from "../transfer/focus_cells.ts";
-import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
+import { type Arguments, optionsOf, SPREADSHEET_OPTION } from "../query/arguments.ts";
 import { type Command, readSpreadsheetSafe, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatThings, note } from "./output.ts";
 import { withPartFile } from "./part_file.ts";
@@ -19,52 +19,17 @@ import {
 } from "../query/selection.ts";
 import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 
-/** FOCUS columns that a cost entry may lack. */
-const FOCUS_OPTIONS: readonly (Option & { field: keyof FocusOptions })[] = [
-  {
-    field: "version",
-    name: "focus-version",
-    value: "V",
-    summary: "FOCUS: 1.0, 1.1, 1.2, 1.3 or 1.4 (default 1.4); also for parquet",
-  },
-  {
-    field: "dataset",
-    name: "focus-dataset",
-    value: "NAME",
-    summary: "FOCUS: contract-commitment, invoice-detail or billing-period in place of costs",
-  },
-  {
-    field: "billingAccountId",
-    name: "billing-account-id",
-    value: "ID",
-    summary: "FOCUS: BillingAccountId",
-  },
-  {
-    field: "billingAccountName",
-    name: "billing-account-name",
-    value: "NAME",
-    summary: "FOCUS: BillingAccountName",
-  },
-  {
-    field: "providerName",
-    name: "provider",
-    value: "NAME",
-    summary: "usage: only this provider; FOCUS: ServiceProviderName, ProviderName before 1.4",
-  },
-  {
-    field: "publisherName",
-    name: "publisher",
-    value: "NAME",
-    summary: "FOCUS before 1.4: PublisherName (default: the provider)",
-  },
-  {
-    field: "invoiceIssuerName",
-    name: "invoice-issuer",
-    value: "NAME",
-    summary: "FOCUS: InvoiceIssuerName (default: the provider)",
-  },
-  { field: "invoiceId", name: "invoice-id", value: "ID", summary: "FOCUS: InvoiceId" },
-];
+/** Options of FOCUS columns that a cost entry may lack. */
+const FOCUS_OPTIONS = optionsOf({
+  "focus-version V": "FOCUS: 1.0, 1.1, 1.2, 1.3 or 1.4 (default 1.4); also for parquet",
+  "focus-dataset NAME": "FOCUS: contract-commitment, invoice-detail or billing-period in place of costs",
+  "billing-account-id ID": "FOCUS: BillingAccountId",
+  "billing-account-name NAME": "FOCUS: BillingAccountName",
+  "provider NAME": "usage: only this provider; FOCUS: ServiceProviderName, ProviderName before 1.4",
+  "publisher NAME": "FOCUS before 1.4: PublisherName (default: the provider)",
+  "invoice-issuer NAME": "FOCUS: InvoiceIssuerName (default: the provider)",
+  "invoice-id ID": "FOCUS: InvoiceId",
+});
 
 const FOCUS_NAMES = FOCUS_OPTIONS.map(({ name }) => name);
 
@@ -77,29 +42,17 @@ export const exportCommand: Command = {
     ...SOURCE_OPTIONS,
     TABLE_OPTION,
     ...SELECTION_OPTIONS.filter(({ name }) => !FOCUS_NAMES.includes(name)), // --provider is both
-    {
-      name: "format",
-      value: "F",
-      summary: `${EXPORT_FORMATS.join(", ")} (default: from the file name, else ndjson)`,
-    },
-    {
-      name: "output",
-      value: "FILE",
-      summary: "write this file, completely or not at all; .gz compresses it (default stdout)",
-    },
-    {
-      name: "partition-by",
-      value: "month",
-      summary:
+    ...optionsOf({
+      "format F": `${EXPORT_FORMATS.join(", ")} (default: from the file name, else ndjson)`,
+      "output FILE": "write this file, completely or not at all; .gz compresses it (default stdout)",
+      "partition-by month":
         "parquet: --output is a new folder with a file for each UTC month, as in month=2026-10/data.parquet",
-    },
+    }),
     SPREADSHEET_OPTION,
     ...FOCUS_OPTIONS,
-    {
-      name: "charge-period",
-      value: "TIME",
-      summary: "FOCUS: length of a charge period without an end (default 1h)",
-    },
+    ...optionsOf({
+      "charge-period TIME": "FOCUS: length of a charge period without an end (default 1h)",
+    }),
   ],
   examples: [
     "openfinops database export metrics --since 7d --output metrics.ndjson.gz",
@@ -206,7 +159,14 @@ function refuseFocus(given: Arguments, query: ReturnType<typeof readSelection>):
 
 function readFocus(given: Arguments): FocusOptions {
   return {
-    ...Object.fromEntries(FOCUS_OPTIONS.map(({ field, name }) => [field, given.text(name)])),
+    version: given.text("focus-version") as FocusOptions["version"],
+    dataset: given.text("focus-dataset") as FocusOptions["dataset"],
+    billingAccountId: given.text("billing-account-id"),
+    billingAccountName: given.text("billing-account-name"),
+    providerName: given.text("provider"),
+    publisherName: given.text("publisher"),
+    invoiceIssuerName: given.text("invoice-issuer"),
+    invoiceId: given.text("invoice-id"),
     chargePeriodMs: readOption(given, "charge-period", readDurationMs),
   };
 }

@@ -12,6 +12,7 @@ import { makeReader } from "../transfer/mapping.ts";
 import { isManifest, MANIFEST_SKIPPED } from "../transfer/manifest.ts";
 import { fileAccess } from "../transfer/random_access.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, sqliteFile, userName, withBackend } from "./command.ts";
 import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { note } from "./output.ts";
@@ -36,9 +37,11 @@ export const importCommand: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...IMPORT_OPTIONS,
-    { name: "dry-run", summary: "show the mapping, sample values and totals, and store nothing" },
-    { name: "json", summary: "--dry-run: print JSON, with ten records of each mapping" },
-    { name: "rejects", value: "FILE", summary: "write bad lines with their reasons to this file, as NDJSON" },
+    ...optionsOf({
+      "dry-run": "show the mapping, sample values and totals, and store nothing",
+      json: "--dry-run: print JSON, with ten records of each mapping",
+      "rejects FILE": "write bad lines with their reasons to this file, as NDJSON",
+    }),
   ],
   examples: [
     "openfinops database import costs cur-2026-11-*.csv.gz",

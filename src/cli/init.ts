@@ -2,6 +2,7 @@ import { type PersistenceConfig, resolveConfig } from "../config.ts";
 import { BackendError, type ErrorCode } from "../errors.ts";
 import { deleteOld, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
 import { readNumber, UsageError } from "../query/option_values.ts";
@@ -12,17 +13,14 @@ export const init: Command = {
   name: "database init",
   options: [
     ...CONNECTION_OPTIONS,
-    {
-      name: "retention-days",
-      value: "N",
-      summary: "TimescaleDB: the server drops older records from now on; `never` turns that off",
-    },
+    ...optionsOf({
+      "retention-days N": "TimescaleDB: the server drops older records from now on; `never` turns that off",
+    }),
     DATASET_OPTION,
-    {
-      name: "enable-compression",
-      summary: "TimescaleDB: the server compresses records older than a week",
-    },
-    { name: "yes", summary: "do not ask for confirmation if a retention drops records" },
+    ...optionsOf({
+      "enable-compression": "TimescaleDB: the server compresses records older than a week",
+      yes: "do not ask for confirmation if a retention drops records",
+    }),
   ],
   examples: [
     "openfinops database init --connection-string sqlite:///openfinops.db",

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Option } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { escapeControls } from "./table.ts";
 
 /** Severity of a message. */
@@ -17,15 +18,11 @@ export const LOG_FORMATS = ["text", "json"] as const;
 export type LogFormat = typeof LOG_FORMATS[number];
 
 /** Options of long-running commands. */
-export const LOG_OPTIONS: readonly Option[] = [
-  {
-    name: "log-format",
-    value: "F",
-    summary: "text or json: messages as log lines with time and level (default: plain messages)",
-  },
-  { name: "heartbeat", value: "TIME", summary: "time between log lines with the counters (default 1m)" },
-  { name: "quiet", summary: "print warnings and errors only" },
-];
+export const LOG_OPTIONS: readonly Option[] = optionsOf({
+  "log-format F": "text or json: messages as log lines with time and level (default: plain messages)",
+  "heartbeat TIME": "time between log lines with the counters (default 1m)",
+  quiet: "print warnings and errors only",
+});
 
 /** Writes a message as a line of a log. */
 export function formatLog(

@@ -9,6 +9,7 @@ import { DAY_MS } from "../records/calendar.ts";
 import { systemMetrics } from "../records/system_metrics.ts";
 import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retention.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { sparingBudgets } from "./cleanup.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, withBackend } from "./command.ts";
 import { Notifier, notify, readChannels } from "./notifications.ts";
@@ -28,13 +29,11 @@ export const maintain: Command = {
   name: "database maintain",
   options: [
     ...CONNECTION_OPTIONS,
-    {
-      name: "retention",
-      value: "DATASET=DAYS",
-      summary: "delete records that are older, such as metrics=30; repeatable (default: none are deleted)",
-      isRepeatable: true,
-    },
-    { name: "every", value: "TIME", summary: "do it again and again, at least 1m apart, until Ctrl-C" },
+    ...optionsOf({
+      "retention DATASET=DAYS ...":
+        "delete records that are older, such as metrics=30; repeatable (default: none are deleted)",
+      "every TIME": "do it again and again, at least 1m apart, until Ctrl-C",
+    }),
   ],
   examples: [
     "openfinops database maintain --retention metrics=30 --retention costs=2555",

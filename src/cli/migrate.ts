@@ -10,6 +10,7 @@ import { type DatasetMigration, migrate, type MigrateOptions } from "../transfer
 import { mayBeOriginal } from "../transfer/original_reader.ts";
 import { migrateOriginal, openOriginal, OriginalSource } from "../transfer/original_source.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, FORMAT_OPTIONS, readFormat } from "./command.ts";
 import {
   type Format,
@@ -29,14 +30,11 @@ import { UsageError } from "../query/option_values.ts";
 export const migrateCommand: Command = {
   name: "database migrate",
   options: [
-    { name: "from", value: "URL", summary: "source database" },
-    { name: "to", value: "URL", summary: "target database; created if it is missing" },
-    {
-      name: "dataset",
-      value: "NAME",
-      summary: `only this dataset, one of ${DATASET_NAMES}; repeatable`,
-      isRepeatable: true,
-    },
+    ...optionsOf({
+      "from URL": "source database",
+      "to URL": "target database; created if it is missing",
+      "dataset NAME ...": `only this dataset, one of ${DATASET_NAMES}; repeatable`,
+    }),
     ...RANGE_OPTIONS,
     { name: "dry-run", summary: "only count the records to copy" },
     ...FORMAT_OPTIONS,

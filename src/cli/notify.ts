@@ -1,3 +1,4 @@
+import { optionsOf } from "../query/arguments.ts";
 import { BackendError } from "../errors.ts";
 import { type Outgoing, readOutbox, STATES } from "../monitoring/notifications/outbox.ts";
 import { send, SendError } from "../monitoring/notifications/send.ts";
@@ -11,8 +12,10 @@ export const notifyFlush: Command = {
   name: "notify flush",
   options: [
     ...CONNECTION_OPTIONS,
-    { name: "time-budget", value: "TIME", summary: "begin no attempt after this time (default 30s)" },
-    { name: "dead", summary: "also try those that were given up after a day" },
+    ...optionsOf({
+      "time-budget TIME": "begin no attempt after this time (default 30s)",
+      dead: "also try those that were given up after a day",
+    }),
   ],
   examples: ["openfinops notify flush", "openfinops notify flush --dead --time-budget 2m"],
   async run(given) {

@@ -17,6 +17,7 @@ import { Sums } from "../records/sums.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
 import { readPriceFile } from "../transfer/price_file.ts";
 import type { Arguments, Option } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -49,9 +50,11 @@ export const pricesList: Command = {
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
     PROVIDER_OPTION,
-    { name: "model", value: "PATTERN", summary: "only these models; * stands for any text" },
-    { name: "own", summary: "only own prices" },
-    { name: "history", summary: "also earlier versions of own prices" },
+    ...optionsOf({
+      "model PATTERN": "only these models; * stands for any text",
+      own: "only own prices",
+      history: "also earlier versions of own prices",
+    }),
   ],
   examples: ["openfinops prices list --model 'gpt-5*'", "openfinops prices list --own --format csv"],
   async run(given) {
@@ -133,20 +136,18 @@ export const pricesSet: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     PROVIDER_OPTION,
-    {
-      name: "unit",
-      value: "NAME",
-      summary: "input, output, cacheRead, cacheWrite, reasoning, request, or a unit",
-    },
-    { name: "amount", value: "N", summary: "amount for a number of units" },
-    { name: "per", value: "N", summary: "that number (default 1000000 for tokens, else 1)" },
-    { name: "currency", value: "C", summary: "currency (default USD)" },
-    { name: "region", value: "NAME", summary: "only for uses with this tag region" },
-    { name: "above-input-tokens", value: "N", summary: "only for calls with more input tokens" },
-    { name: "valid-from", value: "TIME", summary: "only for uses from this time" },
-    { name: "valid-to", value: "TIME", summary: "only for uses before this time" },
-    { name: "file", value: "FILE", summary: "prices of a CSV or NDJSON file, with these fields as columns" },
-    { name: "delete", summary: "delete the own prices of the model" },
+    ...optionsOf({
+      "unit NAME": "input, output, cacheRead, cacheWrite, reasoning, request, or a unit",
+      "amount N": "amount for a number of units",
+      "per N": "that number (default 1000000 for tokens, else 1)",
+      "currency C": "currency (default USD)",
+      "region NAME": "only for uses with this tag region",
+      "above-input-tokens N": "only for calls with more input tokens",
+      "valid-from TIME": "only for uses from this time",
+      "valid-to TIME": "only for uses before this time",
+      "file FILE": "prices of a CSV or NDJSON file, with these fields as columns",
+      delete: "delete the own prices of the model",
+    }),
     TIME_ZONE_OPTION,
   ],
   examples: [

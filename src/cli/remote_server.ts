@@ -8,6 +8,7 @@ import type { ConnectionOptions } from "../backends/remote/connection.ts";
 import { RemoteReader } from "../backends/remote/reader.ts";
 import { BackendError, ConfigError } from "../errors.ts";
 import type { Arguments, Option } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { CA_OPTION, env, readNamedFile } from "./environment.ts";
 import { note } from "./output.ts";
 import { readUrl, UsageError } from "../query/option_values.ts";
@@ -19,11 +20,9 @@ const TOKEN_FILE = "OPENFINOPS_TOKEN_FILE";
 
 /** Options of commands that send to a server. */
 export const SEND_OPTIONS: readonly Option[] = [
-  {
-    name: "send",
-    value: "URL",
-    summary: `send to this server in place of a database; its token is in ${TOKEN} or ${TOKEN_FILE}`,
-  },
+  ...optionsOf({
+    "send URL": `send to this server in place of a database; its token is in ${TOKEN} or ${TOKEN_FILE}`,
+  }),
   CA_OPTION,
 ];
 

@@ -7,6 +7,7 @@ import { RANGE_OPTIONS, readPeriod, readRange } from "../query/selection.ts";
 import { withDefault } from "../query/view_options.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
 
@@ -29,19 +30,15 @@ export const report: Command = {
   options: [
     ...CONNECTION_OPTIONS,
     ...withDefault(RANGE_OPTIONS, DEFAULT_RANGE),
-    { name: "output", value: "FILE", summary: "file that ends in .html or .md (required)" },
-    {
-      name: "group-by",
-      value: "FIELDS",
-      summary: "costs: list by these (default category,serviceName,resourceId)",
-    },
+    ...optionsOf({
+      "output FILE": "file that ends in .html or .md (required)",
+      "group-by FIELDS": "costs: list by these (default category,serviceName,resourceId)",
+    }),
     WHERE_OPTION,
-    { name: "by", value: "TAG", summary: "models: tag of the second list (default team)" },
-    {
-      name: "basis",
-      value: "NAME",
-      summary: "cluster: costs of GPUs, estimated or billed (default estimated)",
-    },
+    ...optionsOf({
+      "by TAG": "models: tag of the second list (default team)",
+      "basis NAME": "cluster: costs of GPUs, estimated or billed (default estimated)",
+    }),
   ],
   examples: [
     "openfinops report costs --during last-month --output report.html",

@@ -14,6 +14,7 @@ import { type CertificateFiles, readCertificate, watchCertificate } from "../ser
 import { withinLimit } from "../pipeline/time_limit.ts";
 import { readTokens, readTokensFile, type Token, writeLastUse } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, sqliteFile } from "./command.ts";
 import { invalidValue, readCount, readDurationMs, readOption, UsageError } from "../query/option_values.ts";
 import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
@@ -44,48 +45,22 @@ export const serveCommand: Command = {
       summary: `address to listen on (default ${DEFAULT_LISTEN})`,
       elsewhere: ["host", "port", "bind"],
     },
-    {
-      name: "spool-directory",
-      value: "DIR",
-      summary: `journal of accepted records (default: FILE-spool of SQLite, else ${DEFAULT_SPOOL})`,
-    },
-    { name: "no-spool", summary: "no journal: requests wait for the database" },
-    {
-      name: "tls-cert",
-      value: "FILE",
-      summary: "certificate chain (PEM) for TLS; a changed file is used within 5 s",
-    },
-    { name: "tls-key", value: "FILE", summary: "its private key (PEM)" },
-    {
-      name: "tokens-file",
-      value: "FILE",
-      summary: "further tokens, a JSON array; a changed file is used within 5 s",
-    },
-    { name: "insecure", summary: "answer without a token on other addresses than loopback" },
-    { name: "max-body", value: "MIB", summary: "most MiB of a body, also decompressed (default 64)" },
-    { name: "max-requests", value: "N", summary: "most requests at once; others get 503 (default 256)" },
-    {
-      name: "rate-limit",
-      value: "N",
-      summary: "most requests of a token a second; others get 429 (default: none)",
-    },
-    {
-      name: "usage-from",
-      value: "spans|metrics|both",
-      summary: "telemetry that usage of models is read from (default spans)",
-    },
-    { name: "metric-map", value: "FILE", summary: "own mappings of their metrics, a JSON array" },
-    {
-      name: "keep",
-      value: "PATTERN",
-      summary: "keep other metrics of these names in metric_points, as in 'my.*'; repeatable",
-      isRepeatable: true,
-    },
-    {
-      name: "deadline",
-      value: "TIME",
-      summary: "time to finish requests and commit at the end (default 10s)",
-    },
+    ...optionsOf({
+      "spool-directory DIR":
+        `journal of accepted records (default: FILE-spool of SQLite, else ${DEFAULT_SPOOL})`,
+      "no-spool": "no journal: requests wait for the database",
+      "tls-cert FILE": "certificate chain (PEM) for TLS; a changed file is used within 5 s",
+      "tls-key FILE": "its private key (PEM)",
+      "tokens-file FILE": "further tokens, a JSON array; a changed file is used within 5 s",
+      insecure: "answer without a token on other addresses than loopback",
+      "max-body MIB": "most MiB of a body, also decompressed (default 64)",
+      "max-requests N": "most requests at once; others get 503 (default 256)",
+      "rate-limit N": "most requests of a token a second; others get 429 (default: none)",
+      "usage-from spans|metrics|both": "telemetry that usage of models is read from (default spans)",
+      "metric-map FILE": "own mappings of their metrics, a JSON array",
+      "keep PATTERN ...": "keep other metrics of these names in metric_points, as in 'my.*'; repeatable",
+      "deadline TIME": "time to finish requests and commit at the end (default 10s)",
+    }),
     ...LOG_OPTIONS,
   ],
   examples: [

@@ -13,6 +13,7 @@ import {
   writeToken,
 } from "../server/tokens.ts";
 import type { Arguments } from "./arguments.ts";
+import { optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { asCalled } from "./program_name.ts";
 import { isoTime, note, print, printFound } from "./output.ts";
@@ -25,18 +26,11 @@ export const tokenCreate: Command = {
   missing: "Name the token, as in openfinops token create agents --scope ingest.",
   options: [
     ...CONNECTION_OPTIONS,
-    {
-      name: "scope",
-      value: "NAME",
-      summary: `${SCOPES.join(", ")}; several separated by commas`,
-      isRepeatable: true,
-    },
-    {
-      name: "tenant",
-      value: "NAME",
-      summary: "label or tag `tenant` of all records that it writes or reads",
-    },
-    { name: "expires", value: "TIME", summary: "from now, as in 90d, or a date (default: never)" },
+    ...optionsOf({
+      "scope NAME ...": `${SCOPES.join(", ")}; several separated by commas`,
+      "tenant NAME": "label or tag `tenant` of all records that it writes or reads",
+      "expires TIME": "from now, as in 90d, or a date (default: never)",
+    }),
   ],
   examples: [
     "openfinops token create agents --scope ingest",

@@ -1,28 +1,20 @@
 import { acceptAggregateRequest, hasMoney } from "../aggregation/aggregate_query.ts";
 import type { Dataset } from "../records/dataset.ts";
-import type { Arguments, Option } from "./arguments.ts";
+import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import { invalidValue, readCount, readName, readOption, UsageError } from "./option_values.ts";
 import { readSelection } from "./selection.ts";
 import { readZone } from "./time_zone.ts";
 import { splitNames } from "./where.ts";
 
 /** Options that request an aggregate in place of records. */
-export const AGGREGATE_OPTIONS: readonly Option[] = [
-  { name: "group-by", value: "FIELDS", summary: "aggregate by these fields, such as category,tags.team" },
-  { name: "bucket", value: "SPAN", summary: "aggregate by time: 15m, 1h, 1d, 1w, 1mo, 1y …" },
-  {
-    name: "measure",
-    value: "NAMES",
-    summary: "cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …); of costs: effectiveCost …",
-  },
-  { name: "top", value: "N", summary: "only the N largest groups, and one of all others" },
-  {
-    name: "compare",
-    value: "WITH",
-    summary: "costs: change against the previous period, or a year before (year)",
-  },
-  { name: "empty-buckets", summary: "also print buckets without records" },
-];
+export const AGGREGATE_OPTIONS: readonly Option[] = optionsOf({
+  "group-by FIELDS": "aggregate by these fields, such as category,tags.team",
+  "bucket SPAN": "aggregate by time: 15m, 1h, 1d, 1w, 1mo, 1y …",
+  "measure NAMES": "cpuUsage.avg,gpuUsage.p95 (avg min max sum count p95 …); of costs: effectiveCost …",
+  "top N": "only the N largest groups, and one of all others",
+  "compare WITH": "costs: change against the previous period, or a year before (year)",
+  "empty-buckets": "also print buckets without records",
+});
 
 /** Returns true if an aggregate is requested. */
 export function isAggregate(given: Arguments): boolean {

@@ -18,6 +18,17 @@ export interface Option {
   readonly isRepeatable?: boolean;
 }
 
+/**
+ * Returns options from their usage, as `"limit N"`, and their description. Without a placeholder one is a switch; with `...`
+ * it may be repeated.
+ */
+export function optionsOf(described: Readonly<Record<string, string>>): Option[] {
+  return Object.entries(described).map(([usage, summary]) => {
+    const [name, value, repeated] = usage.split(" ");
+    return { name, value, summary, isRepeatable: repeated === "..." };
+  });
+}
+
 /** Option of commands and routes that write CSV. */
 export const SPREADSHEET_OPTION: Option = {
   name: "spreadsheet-safe",

@@ -10,78 +10,32 @@ import type { CellOptions } from "../transfer/cell_readers.ts";
 import { IMPORT_FORMATS } from "../transfer/formats.ts";
 import type { ImportOptions } from "../transfer/import_options.ts";
 import type { MappingOptions } from "../transfer/mapping_options.ts";
-import type { Arguments, Option } from "./arguments.ts";
+import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import { invalidValue, readName, UsageError } from "./option_values.ts";
 import { readAt } from "./selection.ts";
 
 /** Options of an import. */
-export const IMPORT_OPTIONS: readonly Option[] = [
-  { name: "format", value: "F", summary: `${IMPORT_FORMATS.join(", ")} (default: detected)` },
-  {
-    name: "map",
-    value: "FIELD=COLUMN,…",
-    summary: "read a field, or one tag (tags.team=…), from the first column or path with a value; repeatable",
-    isRepeatable: true,
-  },
-  {
-    name: "set",
-    value: "FIELD=VALUE",
-    summary: "set a field where the file has no value; repeatable",
-    isRepeatable: true,
-  },
-  {
-    name: "scale",
-    value: "FIELD=FACTOR",
-    summary: "multiply a field, such as amount=0.01 for cents; repeatable",
-    isRepeatable: true,
-  },
-  {
-    name: "id-column",
-    value: "COLUMN",
-    summary: "column with the unique id of a cost (default: a hash of the row)",
-  },
-  {
-    name: "cost-column",
-    value: "COLUMN",
-    summary: "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
-  },
-  { name: "delimiter", value: "C", summary: "character between the cells of CSV, or tab (default ,)" },
-  {
-    name: "decimal",
-    value: ",|.",
-    summary: "decimal sign of numbers, which may then have thousands separators",
-  },
-  {
-    name: "date-format",
-    value: "F",
-    summary: "formats of times beside ISO 8601, separated by commas, such as DD.MM.YYYY,MM/DD/YYYY",
-  },
-  { name: "at", value: "TIME", summary: "time of Prometheus samples without one (default now)" },
-  { name: "time-zone", value: "ZONE", summary: "time zone of times without one (default UTC)" },
-  {
-    name: "null",
-    value: "TEXT",
-    summary: "text that stands for a missing value in CSV; repeatable",
-    isRepeatable: true,
-  },
-  { name: "focus-version", value: "V", summary: "FOCUS version (default: detected from the columns)" },
-  {
-    name: "source",
-    value: "NAME",
-    summary: "source of the costs (default: format and billing account, or the constants of --set)",
-  },
-  {
-    name: "replace",
-    summary: "replace costs of the same source and billing period, even if the files have fewer",
-  },
-  { name: "append", summary: "add to costs of the same source and billing period" },
-  {
-    name: "on-conflict",
-    value: "ignore|replace",
-    summary: "what to do with a cost or use that exists (default ignore)",
-  },
-  { name: "strict", summary: "stop at the first bad line" },
-];
+export const IMPORT_OPTIONS: readonly Option[] = optionsOf({
+  "format F": `${IMPORT_FORMATS.join(", ")} (default: detected)`,
+  "map FIELD=COLUMN,… ...":
+    "read a field, or one tag (tags.team=…), from the first column or path with a value; repeatable",
+  "set FIELD=VALUE ...": "set a field where the file has no value; repeatable",
+  "scale FIELD=FACTOR ...": "multiply a field, such as amount=0.01 for cents; repeatable",
+  "id-column COLUMN": "column with the unique id of a cost (default: a hash of the row)",
+  "cost-column COLUMN": "FOCUS column of the amount, such as EffectiveCost (default BilledCost)",
+  "delimiter C": "character between the cells of CSV, or tab (default ,)",
+  "decimal ,|.": "decimal sign of numbers, which may then have thousands separators",
+  "date-format F": "formats of times beside ISO 8601, separated by commas, such as DD.MM.YYYY,MM/DD/YYYY",
+  "at TIME": "time of Prometheus samples without one (default now)",
+  "time-zone ZONE": "time zone of times without one (default UTC)",
+  "null TEXT ...": "text that stands for a missing value in CSV; repeatable",
+  "focus-version V": "FOCUS version (default: detected from the columns)",
+  "source NAME": "source of the costs (default: format and billing account, or the constants of --set)",
+  replace: "replace costs of the same source and billing period, even if the files have fewer",
+  append: "add to costs of the same source and billing period",
+  "on-conflict ignore|replace": "what to do with a cost or use that exists (default ignore)",
+  strict: "stop at the first bad line",
+});
 
 /** Options of deliveries, which costs alone have. */
 const OF_COSTS = ["source", "replace", "append", "id-column", "cost-column", "focus-version"];

@@ -1,6 +1,6 @@
 import type { Dataset } from "../records/dataset.ts";
 import { acceptQuery, type RecordQuery } from "../records/query.ts";
-import type { Arguments, Option } from "./arguments.ts";
+import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import { readCount, readName } from "./option_values.ts";
 import { readSelection, selectionOptions } from "./selection.ts";
 
@@ -8,19 +8,11 @@ import { readSelection, selectionOptions } from "./selection.ts";
 export const DEFAULT_LIMIT = 100;
 
 /** Options of limit and order. */
-const LIMIT_OPTIONS: readonly Option[] = [
-  {
-    name: "limit",
-    value: "N",
-    summary: `at most N records (default ${DEFAULT_LIMIT}; 0 for all), or groups (default all)`,
-  },
-  {
-    name: "order",
-    value: "ORDER",
-    summary:
-      "records: newest (desc, default) or oldest first (asc); groups: largest first (desc), asc, or name",
-  },
-];
+const LIMIT_OPTIONS: readonly Option[] = optionsOf({
+  "limit N": `at most N records (default ${DEFAULT_LIMIT}; 0 for all), or groups (default all)`,
+  "order ORDER":
+    "records: newest (desc, default) or oldest first (asc); groups: largest first (desc), asc, or name",
+});
 
 /** Options that ask for records of any dataset. */
 export const RECORD_OPTIONS: readonly Option[] = recordOptions();

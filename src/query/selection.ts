@@ -2,7 +2,7 @@ import { describe } from "../errors.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS as BY_TABLE } from "../records/datasets.ts";
 import { isoTime } from "../transfer/values.ts";
-import type { Arguments, Option } from "./arguments.ts";
+import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import { readWhere, WHERE_OPTION } from "./where.ts";
 import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
 import {
@@ -72,18 +72,12 @@ export function readDatasetName(given: Arguments): string | undefined {
 
 /** Options that select a time range. */
 export const RANGE_OPTIONS: readonly Option[] = [
-  {
-    name: "since",
-    value: "TIME",
-    summary: "from this time: 2026-10-05, 2026-10, yesterday, 7d or 1mo ago …",
-  },
-  { name: "until", value: "TIME", summary: "before this time, in the same forms" },
-  {
-    name: "during",
-    value: "PERIOD",
-    summary: "only this day, month, quarter or year: last-month, 2026-10, 2026-Q3",
-  },
-  { name: "days", value: "N", summary: "only the last N days; the same as --since Nd" },
+  ...optionsOf({
+    "since TIME": "from this time: 2026-10-05, 2026-10, yesterday, 7d or 1mo ago …",
+    "until TIME": "before this time, in the same forms",
+    "during PERIOD": "only this day, month, quarter or year: last-month, 2026-10, 2026-Q3",
+    "days N": "only the last N days; the same as --since Nd",
+  }),
   TIME_ZONE_OPTION,
 ];
 

@@ -13,7 +13,7 @@ import { ALLOCATION_METHODS, type AllocationQuery } from "../views/allocation.ts
 import type { CostSummaryOptions } from "../views/costs.ts";
 import type { DevicesQuery } from "../views/devices.ts";
 import type { ModelsQuery } from "../views/models.ts";
-import type { Arguments, Option } from "./arguments.ts";
+import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import {
   invalidValue,
   readCount,
@@ -30,10 +30,12 @@ import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
 /** Options of a cost summary. */
 export const SUMMARY_OPTIONS: readonly Option[] = [
   ...withDefault(selectionOptions(costEntries), "this-month"),
-  { name: "at", value: "TIME", summary: "as of this time: later costs do not count (default now)" },
-  { name: "group-by", value: "FIELDS", summary: "list by these fields (default category, and resourceId)" },
-  { name: "measure", value: "NAME", summary: "effectiveCost, listCost, … (default amount)" },
-  { name: "top", value: "N", summary: "number of groups to list, 0 for none (default 10)" },
+  ...optionsOf({
+    "at TIME": "as of this time: later costs do not count (default now)",
+    "group-by FIELDS": "list by these fields (default category, and resourceId)",
+    "measure NAME": "effectiveCost, listCost, … (default amount)",
+    "top N": "number of groups to list, 0 for none (default 10)",
+  }),
 ];
 
 /** Reads the options of a cost summary. */
@@ -61,12 +63,10 @@ export function readBudgets(given: Arguments, budgetId?: string): BudgetQuery {
 
 /** Options of the health of clusters. */
 export const HEALTH_OPTIONS: readonly Option[] = [
-  { name: "at", value: "TIME", summary: "health at this time (default now)" },
-  {
-    name: "window",
-    value: "TIME",
-    summary: "nodes silent for this long are down, unless their cluster has an interval (default 5m)",
-  },
+  ...optionsOf({
+    "at TIME": "health at this time (default now)",
+    "window TIME": "nodes silent for this long are down, unless their cluster has an interval (default 5m)",
+  }),
   TIME_ZONE_OPTION,
 ];
 
@@ -80,11 +80,10 @@ export function readHealth(given: Arguments): HealthOptions {
 /** Options of anomalies. */
 export const ANOMALY_OPTIONS: readonly Option[] = [
   ...withDefault(RANGE_OPTIONS, "30d"),
-  {
-    name: "group-by",
-    value: "FIELDS",
-    summary: "series by these fields, such as tags.team or subAccountId (default category,serviceName)",
-  },
+  ...optionsOf({
+    "group-by FIELDS":
+      "series by these fields, such as tags.team or subAccountId (default category,serviceName)",
+  }),
   WHERE_OPTION,
 ];
 
@@ -106,11 +105,13 @@ function readGroups(given: Arguments): string[] | undefined {
 /** Options of the allocation of costs. */
 export const ALLOCATION_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
-  { name: "by", value: "LABEL", summary: "label of devices: team, pod, model … (required)" },
-  { name: "method", value: "NAME", summary: `${ALLOCATION_METHODS.join(", ")} (default utilization)` },
-  { name: "basis", value: "NAME", summary: "costs to divide: estimated or billed (default estimated)" },
-  { name: "provider", value: "NAME", summary: "count only the tokens of this provider, such as vllm" },
-  { name: "bucket", value: "SPAN", summary: "span within which a cost is divided (default 1d)" },
+  ...optionsOf({
+    "by LABEL": "label of devices: team, pod, model … (required)",
+    "method NAME": `${ALLOCATION_METHODS.join(", ")} (default utilization)`,
+    "basis NAME": "costs to divide: estimated or billed (default estimated)",
+    "provider NAME": "count only the tokens of this provider, such as vllm",
+    "bucket SPAN": "span within which a cost is divided (default 1d)",
+  }),
 ];
 
 /** Reads the options of the allocation of costs. */
@@ -135,10 +136,12 @@ export function readAllocation(given: Arguments): AllocationQuery {
 /** Options of the use of models. */
 export const MODEL_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
-  { name: "provider", value: "NAME", summary: "only this provider" },
-  { name: "model", value: "NAME", summary: "only this model" },
-  { name: "by", value: "TAG", summary: "tag of the second list (default team)" },
-  { name: "value", value: "TEXT", summary: "only usage with this value of the tag" },
+  ...optionsOf({
+    "provider NAME": "only this provider",
+    "model NAME": "only this model",
+    "by TAG": "tag of the second list (default team)",
+    "value TEXT": "only usage with this value of the tag",
+  }),
 ];
 
 /** Reads the options of the use of models. */
@@ -150,9 +153,11 @@ export function readModels(given: Arguments): ModelsQuery {
 /** Options of the use of devices. */
 export const DEVICE_OPTIONS: readonly Option[] = [
   ...withDefault(RANGE_OPTIONS, "1d"),
-  { name: "cluster-id", value: "ID", summary: "only this cluster" },
-  { name: "basis", value: "NAME", summary: "costs of devices: estimated or billed (default estimated)" },
-  { name: "idle-below", value: "N", summary: "mean utilization of an idle device, percent (default 5)" },
+  ...optionsOf({
+    "cluster-id ID": "only this cluster",
+    "basis NAME": "costs of devices: estimated or billed (default estimated)",
+    "idle-below N": "mean utilization of an idle device, percent (default 5)",
+  }),
 ];
 
 /** Reads the options of the use of devices. */

@@ -6,7 +6,7 @@
 import type { AppendOptions, AppendReport } from "../dataset_handle.ts";
 import { type ErrorCode, ValidationError } from "../errors.ts";
 import { handlesOf } from "../observatory.ts";
-import type { Arguments, Option } from "../query/arguments.ts";
+import { type Arguments, type Option, optionsOf } from "../query/arguments.ts";
 import { readCount, readOption } from "../query/option_values.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { NEVER_DELIVERED } from "../transfer/cost_sources.ts";
@@ -64,13 +64,9 @@ const REPORT_SCHEMA = {
 } as const;
 
 /** Parameters of the query. */
-const PARAMETERS: readonly Option[] = [
-  {
-    name: "errors",
-    value: "N",
-    summary: `most refused records that the answer names (default ${DEFAULT_ERRORS}, at most ${MAX_ERRORS})`,
-  },
-];
+const PARAMETERS: readonly Option[] = optionsOf({
+  "errors N": `most refused records that the answer names (default ${DEFAULT_ERRORS}, at most ${MAX_ERRORS})`,
+});
 
 /** Routes of each dataset. */
 export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) => ({

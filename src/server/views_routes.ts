@@ -5,7 +5,7 @@
  */
 import type { Backend } from "../backends/backend.ts";
 import { listAnomalies } from "../monitoring/anomalies/acknowledgements.ts";
-import type { Arguments, Option } from "../query/arguments.ts";
+import { type Arguments, type Option, optionsOf } from "../query/arguments.ts";
 import { withIsoTimes } from "../query/iso_times.ts";
 import {
   ALLOCATION_OPTIONS,
@@ -56,8 +56,10 @@ export const VIEW_ROUTES: readonly Route[] = [
     summary: "Costs of a period: totals, change, forecast and the largest groups",
     options: [
       ...SUMMARY_OPTIONS,
-      { name: "bucket", value: "SPAN", summary: "also return the costs of the groups by 1d, 1w, …" },
-      { name: "month", summary: "also return the totals of the present month, with the same filters" },
+      ...optionsOf({
+        "bucket SPAN": "also return the costs of the groups by 1d, 1w, …",
+        month: "also return the totals of the present month, with the same filters",
+      }),
     ],
     read: (given) => ({ ...readSummary(given), bucket: given.text("bucket"), month: given.has("month") }),
     answer: costsView,
