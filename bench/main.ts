@@ -128,9 +128,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const records = rows === undefined ? undefined : readCount("rows", rows, 1_000);
   if (records !== undefined && given.has("write")) {
-    throw new UsageError("--write needs rows of their own size. Leave out --rows.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError("--write needs rows of their own size. Leave out --rows.", "CONFLICTING_OPTIONS");
   }
   note(
     `${formatThings(tasks.length, "row", "rows")}, ${PAIRS} pairs each; at full size they took ${

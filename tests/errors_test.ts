@@ -90,7 +90,7 @@ Deno.test("failure rows have a problem and remedies that are sentences", () => {
 });
 
 Deno.test("TransferError and UsageError have a code", () => {
-  assertEquals(new UsageError("no", { code: "UNKNOWN_OPTION" }).code, "UNKNOWN_OPTION");
+  assertEquals(new UsageError("no", "UNKNOWN_OPTION").code, "UNKNOWN_OPTION");
   assertEquals(new TransferError("no", { code: "INVALID_LINE", line: 3 }).code, "INVALID_LINE");
 });
 

@@ -88,7 +88,7 @@ export const alertsRules: Command = {
       const known = (await allRules(backend.documents)).find((rule) => rule.name === name);
       const base = Object.keys(fields).length > 0 ? { name } : known;
       if (!base) {
-        throw new UsageError(`There is no rule ${name}. Add --field and a condition.`, { code: "NOT_FOUND" });
+        throw new UsageError(`There is no rule ${name}. Add --field and a condition.`, "NOT_FOUND");
       }
       const rule = await openAlerts(backend).setRule({ ...base, ...fields, isEnabled } as AlertRuleInput);
       note(`Set: ${rule.name}, ${conditionOf(rule)}${isEnabled ? "" : ", disabled"}.`);

@@ -32,7 +32,7 @@ export async function readArguments(
   const names = options.map(({ name }) => name);
   for (const { name } of options.filter(({ value }) => value === undefined)) {
     if (args.some((arg) => arg.startsWith(`--${name}=`))) {
-      throw new UsageError(`--${name} takes no value.`, { code: "INVALID_OPTION" });
+      throw new UsageError(`--${name} takes no value.`, "INVALID_OPTION");
     }
   }
   const { options: given, positionals } = await parse(args, options);
@@ -42,15 +42,11 @@ export async function readArguments(
     if (!option) {
       const hint = options.find(({ elsewhere }) => elsewhere?.includes(name))?.name ?? nearest(name, names);
       const shown = /^[a-z][a-z-]*$/i.test(name) ? `--${name}` : "(not shown: it may hold a password)";
-      throw new UsageError(`Unknown option ${shown}.${hint && ` Did you mean --${hint}?`}`, {
-        code: "UNKNOWN_OPTION",
-      });
+      throw new UsageError(`Unknown option ${shown}.${hint && ` Did you mean --${hint}?`}`, "UNKNOWN_OPTION");
     }
     const texts = [found].flat().filter((value) => typeof value === "string" && value !== "") as string[];
     if (option.value !== undefined && texts.length < [found].flat().length) {
-      throw new UsageError(`--${name} needs a value: --${name} ${option.value}.`, {
-        code: "MISSING_ARGUMENT",
-      });
+      throw new UsageError(`--${name} needs a value: --${name} ${option.value}.`, "MISSING_ARGUMENT");
     }
     values.set(name, option.value === undefined ? true : texts);
   }

@@ -36,7 +36,7 @@ export const backup: Command = {
     if (path.includes("://")) {
       throw new UsageError(
         "A backup is a file, not a connection string. Name it as in backup.db.",
-        { code: "INVALID_OPTION" },
+        "INVALID_OPTION",
       );
     }
     const format = readFormat(given);

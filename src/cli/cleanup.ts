@@ -123,21 +123,24 @@ function report(format: Format, deleted: Record<string, number>, title: string):
 function readRetentionDays(given: Arguments, datasets: readonly Dataset<unknown>[]): number {
   const options = ["retention-days", "days"].filter((name) => given.has(name));
   if (options.length > 1) {
-    throw new UsageError("--retention-days and --days are the same option. Remove one.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError(
+      "--retention-days and --days are the same option. Remove one.",
+      "CONFLICTING_OPTIONS",
+    );
   }
   const [option] = options;
   if (option !== undefined) return readNumber(option, given.text(option)!);
   if (!datasets.every(({ name }) => DELETED_BY_DEFAULT.includes(name))) {
-    throw new UsageError("Costs and usage are deleted only by an explicit --retention-days. Add it.", {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError(
+      "Costs and usage are deleted only by an explicit --retention-days. Add it.",
+      "MISSING_ARGUMENT",
+    );
   }
   const days = env("OPENFINOPS_RETENTION_DAYS");
   if (days === undefined) return DEFAULT_DAYS;
   if (/^\d+(\.\d+)?$/.test(days)) return Number(days);
-  throw new UsageError(`OPENFINOPS_RETENTION_DAYS must be a number from 0, not ${describe(days)}.`, {
-    code: "INVALID_OPTION",
-  });
+  throw new UsageError(
+    `OPENFINOPS_RETENTION_DAYS must be a number from 0, not ${describe(days)}.`,
+    "INVALID_OPTION",
+  );
 }

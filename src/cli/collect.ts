@@ -193,7 +193,7 @@ async function serveStatus(stores: Stores, address: ListenAddress): Promise<List
 function readPlan(given: Arguments): CollectPlan {
   const intervalMs = readDurationMs("interval", given.text("interval") ?? "1s");
   if (intervalMs < 100 || intervalMs > MAX_INTERVAL_MS) {
-    throw new UsageError("--interval must be at least 100ms and at most 24d.", { code: "INVALID_OPTION" });
+    throw new UsageError("--interval must be at least 100ms and at most 24d.", "INVALID_OPTION");
   }
   return {
     intervalMs,

@@ -147,9 +147,7 @@ export function readFormat(given: Arguments): Format {
 export function readSpreadsheetSafe(given: Arguments, format: string): boolean {
   if (!given.has(SPREADSHEET_OPTION.name)) return false;
   if (format === "csv" || format === "focus") return true;
-  throw new UsageError(`--${SPREADSHEET_OPTION.name} is for CSV. Pass --format csv.`, {
-    code: "CONFLICTING_OPTIONS",
-  });
+  throw new UsageError(`--${SPREADSHEET_OPTION.name} is for CSV. Pass --format csv.`, "CONFLICTING_OPTIONS");
 }
 
 /** Variables that name the user, in this order. */
@@ -177,9 +175,7 @@ export function userName(): string {
 export function readDryRun(given: Arguments, effect: string): boolean {
   const isDryRun = given.has("dry-run");
   if (isDryRun || given.has("yes") || Deno.stdin.isTerminal()) return isDryRun;
-  throw new UsageError(`${effect} Pass --yes to confirm, or --dry-run to count.`, {
-    code: "CONFIRMATION_REQUIRED",
-  });
+  throw new UsageError(`${effect} Pass --yes to confirm, or --dry-run to count.`, "CONFIRMATION_REQUIRED");
 }
 
 /** Prints what a dry run would delete, or asks. Returns true if it may be deleted. */

@@ -84,7 +84,7 @@ async function findAnomaly(backend: Backend, id: string, query: AnomalyQuery): P
   const problem = found.length === 0
     ? `There is no anomaly ${id}. Pass the options with which \`costs anomalies\` lists it.`
     : `There are ${found.length} anomalies ${id}. Pass the anomalyId that --format json lists.`;
-  throw new UsageError(problem, { code: "NOT_FOUND" });
+  throw new UsageError(problem, "NOT_FOUND");
 }
 
 function rowOf(anomaly: CostAnomaly, timeZone: string, isRounded: boolean): object {

@@ -35,9 +35,10 @@ export const costsCheck: Command = {
     const format = readFormat(given);
     const [budgetId, requested] = ["budget", "amount"].map((name) => given.text(name));
     if (budgetId === undefined || requested === undefined) {
-      throw new UsageError("Pass --budget with its id and --amount with the planned spending.", {
-        code: "MISSING_ARGUMENT",
-      });
+      throw new UsageError(
+        "Pass --budget with its id and --amount with the planned spending.",
+        "MISSING_ARGUMENT",
+      );
     }
     const planned = readAmount("amount", requested);
     const query = { budgetId, ...readAt(given) };

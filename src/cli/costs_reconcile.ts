@@ -18,7 +18,7 @@ export const costsReconcile: Command = {
   async run(given) {
     const invoice = given.text("invoice");
     if (invoice === undefined) {
-      throw new UsageError("Pass --invoice with the InvoiceId.", { code: "MISSING_ARGUMENT" });
+      throw new UsageError("Pass --invoice with the InvoiceId.", "MISSING_ARGUMENT");
     }
     const format = readFormat(given);
     const found = await withBackend(given, "read", (backend) => reconcileInvoice(backend, invoice));

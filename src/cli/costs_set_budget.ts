@@ -52,9 +52,10 @@ export const costsSetBudget: Command = {
     const changes = readChanges(given, budgetId);
     const isDeleted = given.has("delete");
     if (isDeleted && Object.keys(changes).length > 0) {
-      throw new UsageError("--delete cannot be combined with other options of the budget.", {
-        code: "CONFLICTING_OPTIONS",
-      });
+      throw new UsageError(
+        "--delete cannot be combined with other options of the budget.",
+        "CONFLICTING_OPTIONS",
+      );
     }
     await withBackend(
       given,
@@ -69,7 +70,7 @@ export const costsSetBudget: Command = {
           if (!await budgets.delete(budgetId)) {
             throw new UsageError(
               `There is no budget ${describe(budgetId)}. \`openfinops costs budgets\` lists them.`,
-              { code: "NOT_FOUND" },
+              "NOT_FOUND",
             );
           }
           return note(`Deleted: ${budgetId}.`);

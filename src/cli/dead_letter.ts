@@ -74,9 +74,7 @@ function readFiles(given: Arguments): DeadLetters[] {
     spoolDirectory: given.text("spool-directory"),
   });
   if (folder === undefined) {
-    throw new UsageError("Pass --dead-letter-directory or --spool-directory.", {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError("Pass --dead-letter-directory or --spool-directory.", "MISSING_ARGUMENT");
   }
   return Object.values(DATASETS).map(({ name }) => new DeadLetters(folder, name));
 }
@@ -163,7 +161,7 @@ async function isStored(
 
 async function purge(files: readonly DeadLetters[], isSure: boolean): Promise<void> {
   if (!isSure && !Deno.stdin.isTerminal()) {
-    throw new UsageError("Purge deletes for good. Pass --yes to confirm.", { code: "CONFIRMATION_REQUIRED" });
+    throw new UsageError("Purge deletes for good. Pass --yes to confirm.", "CONFIRMATION_REQUIRED");
   }
   let count = 0;
   if (!isSure) { for await (const _ of all(files)) count++; }

@@ -85,15 +85,14 @@ function readQueries(given: Arguments, dataset: Dataset<unknown>): RecordQuery[]
   const selection = readSelection(given, dataset);
   const period = given.text("billing-period");
   if (dataset.name !== costEntries.name && period !== undefined) {
-    throw new UsageError("--billing-period applies to costs only. Remove it.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError("--billing-period applies to costs only. Remove it.", "CONFLICTING_OPTIONS");
   }
   const all = (selection.where ?? []) as WhereCondition[];
   if (Object.keys(selection).length === 0 && period === undefined) {
-    throw new UsageError("Give a condition, such as --since, --until, --where or --source.", {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError(
+      "Give a condition, such as --since, --until, --where or --source.",
+      "MISSING_ARGUMENT",
+    );
   }
   const withWhere = (conditions: readonly WhereCondition[]) =>
     acceptQuery(dataset, { ...selection, ...(conditions.length > 0 ? { where: conditions } : {}) });

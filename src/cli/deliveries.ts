@@ -45,9 +45,10 @@ export const deliveries: Command = {
     const [action, id] = given.positionals;
     if (action === undefined) return await list(given);
     if (action === "undo" && id !== undefined) return await undo(given, id);
-    throw new UsageError('Write "database deliveries", or "database deliveries undo ID".', {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError(
+      'Write "database deliveries", or "database deliveries undo ID".',
+      "MISSING_ARGUMENT",
+    );
   },
 };
 

@@ -63,15 +63,13 @@ export const exportCommand: Command = {
   async run(given) {
     const what = readDatasetName(given);
     if (what === undefined) {
-      throw new UsageError(`Name a dataset: ${Object.keys(DATASETS).join(", ")}.`, {
-        code: "MISSING_ARGUMENT",
-      });
+      throw new UsageError(`Name a dataset: ${Object.keys(DATASETS).join(", ")}.`, "MISSING_ARGUMENT");
     }
     const dataset = readDataset(what);
     const path = given.text("output");
     const format = readFormat(given, path);
     if (path === undefined && format === "parquet" && Deno.stdout.isTerminal()) {
-      throw new UsageError("Parquet is binary. Pass --output FILE.", { code: "CONFLICTING_OPTIONS" });
+      throw new UsageError("Parquet is binary. Pass --output FILE.", "CONFLICTING_OPTIONS");
     }
     const isSpreadsheetSafe = readSpreadsheetSafe(given, format);
     const hasFocus = format === "focus" || given.has("focus-version");
@@ -126,7 +124,7 @@ function readFormat(given: Arguments, path = ""): ExportFormat {
     `No format has the ending of the name in --output. Pass --format with one of ${
       EXPORT_FORMATS.join(", ")
     }.`,
-    { code: "MISSING_ARGUMENT" },
+    "MISSING_ARGUMENT",
   );
 }
 
@@ -142,7 +140,7 @@ function readPartitioned(given: Arguments, { format, path }: { format: string; p
     : ["limit", "order"].some((name) => given.text(name) !== undefined)
     ? "--partition-by takes neither --limit nor --order."
     : undefined;
-  if (conflict !== undefined) throw new UsageError(conflict, { code: "CONFLICTING_OPTIONS" });
+  if (conflict !== undefined) throw new UsageError(conflict, "CONFLICTING_OPTIONS");
   return true;
 }
 
@@ -152,9 +150,10 @@ function refuseFocus(given: Arguments, query: ReturnType<typeof readSelection>):
     given.has(name) && query[name] === undefined
   );
   if (unused === undefined) return;
-  throw new UsageError(`--${unused} applies to FOCUS only. Remove it, or add --format focus.`, {
-    code: "CONFLICTING_OPTIONS",
-  });
+  throw new UsageError(
+    `--${unused} applies to FOCUS only. Remove it, or add --format focus.`,
+    "CONFLICTING_OPTIONS",
+  );
 }
 
 function readFocus(given: Arguments): FocusOptions {

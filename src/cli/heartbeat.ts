@@ -34,13 +34,11 @@ const SUMS = [
 export function readLog(given: Arguments): number {
   const format = readOption(given, "log-format", (_, text) => readName("log format", text, LOG_FORMATS));
   if (given.has("heartbeat") && format === undefined) {
-    throw new UsageError("--heartbeat is for logs. Pass --log-format text or json.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError("--heartbeat is for logs. Pass --log-format text or json.", "CONFLICTING_OPTIONS");
   }
   const everyMs = readDurationMs("heartbeat", given.text("heartbeat") ?? "1m");
   if (everyMs < 100 || everyMs > 2 ** 31 - 1) {
-    throw new UsageError("--heartbeat must be at least 100ms and at most 24d.", { code: "INVALID_OPTION" });
+    throw new UsageError("--heartbeat must be at least 100ms and at most 24d.", "INVALID_OPTION");
   }
   useLog({ format, isQuiet: given.has("quiet") });
   return everyMs;

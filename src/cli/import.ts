@@ -56,7 +56,7 @@ export const importCommand: Command = {
     if (what === undefined || paths.length === 0) {
       throw new UsageError(
         `Name a dataset (${Object.keys(DATASETS).join(", ")}) and files. - is stdin.`,
-        { code: "MISSING_ARGUMENT" },
+        "MISSING_ARGUMENT",
       );
     }
     const dataset = readDataset(what).name;
@@ -68,7 +68,7 @@ export const importCommand: Command = {
       assertReadable(path);
     }
     if (given.has("json") && !given.has("dry-run")) {
-      throw new UsageError("--json applies to --dry-run only.", { code: "CONFLICTING_OPTIONS" });
+      throw new UsageError("--json applies to --dry-run only.", "CONFLICTING_OPTIONS");
     }
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using notes = new FileNotes();
@@ -120,7 +120,7 @@ function readFiles(
   for (const path of paths) {
     const normal = normalize(path);
     if (named.has(normal) && dataset === "cost_entries") {
-      throw new UsageError(`${nameOf(path)} is named twice. Name it once.`, { code: "CONFLICTING_OPTIONS" });
+      throw new UsageError(`${nameOf(path)} is named twice. Name it once.`, "CONFLICTING_OPTIONS");
     }
     named.add(normal);
     if (isManifest(path)) note(`${describePath(path)}: ${MANIFEST_SKIPPED}`);
@@ -130,7 +130,7 @@ function readFiles(
     ...readFormat(given, path),
   }));
   if (files.length > 0) return files;
-  throw new UsageError("Name the files that it lists.", { code: "MISSING_ARGUMENT" });
+  throw new UsageError("Name the files that it lists.", "MISSING_ARGUMENT");
 }
 
 /** A file with its format. */
@@ -268,7 +268,9 @@ function asCostFile({ path, ...form }: GivenFile): CostFile {
 function asImportError(error: unknown, path: string): unknown {
   if (!(error instanceof TransferError)) return asFileError("read", path, error);
   // The options lack what the file does not have.
-  if (error.code === "MISSING_CURRENCY") return new UsageError(`${nameOf(path)}: ${error.message}`, error);
+  if (error.code === "MISSING_CURRENCY") {
+    return new UsageError(`${nameOf(path)}: ${error.message}`, error.code);
+  }
   const isOfFile = error.code !== "DELIVERY_REFUSED" && error.code !== "INTERRUPTED";
   return isOfFile ? new TransferError(`${nameOf(path)}: ${error.message}`, error) : error;
 }

@@ -46,9 +46,7 @@ function readPolicies(given: Arguments): PersistenceConfig {
   if (isAsked && resolveConfig(readConfig(given)).backend !== "timescaledb") {
     throw new UsageError(
       "--retention-days and --enable-compression apply to TimescaleDB only. Remove them.",
-      {
-        code: "CONFLICTING_OPTIONS",
-      },
+      "CONFLICTING_OPTIONS",
     );
   }
   if (days === undefined) return { enableCompression };
@@ -68,9 +66,7 @@ async function mayDrop(given: Arguments, { retentionDays = {} }: PersistenceConf
   if (rows === 0) return true;
   const what = `${formatThings(rows, "record", "records")} before ${isoTime(before)}`;
   if (!Deno.stdin.isTerminal()) {
-    throw new UsageError(`That drops ${what} for good. Pass --yes to confirm.`, {
-      code: "CONFIRMATION_REQUIRED",
-    });
+    throw new UsageError(`That drops ${what} for good. Pass --yes to confirm.`, "CONFIRMATION_REQUIRED");
   }
   return ask(`Have the server drop ${what} from ${databaseName(given)} for good?`);
 }

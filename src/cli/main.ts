@@ -79,12 +79,10 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const extra = given.positionals[command.maxPositionals ?? 0];
     if (extra !== undefined) {
-      throw new UsageError(`Unexpected argument ${describe(extra)}. Remove it.`, {
-        code: "UNEXPECTED_ARGUMENT",
-      });
+      throw new UsageError(`Unexpected argument ${describe(extra)}. Remove it.`, "UNEXPECTED_ARGUMENT");
     }
     if (command.missing !== undefined && !given.positionals[0]?.trim()) {
-      throw new UsageError(command.missing, { code: "MISSING_ARGUMENT" });
+      throw new UsageError(command.missing, "MISSING_ARGUMENT");
     }
     await command.run(given);
     return 0;
@@ -114,9 +112,7 @@ async function unknownCommand(leading: readonly string[], args: readonly string[
     nearest(leading.slice(0, 2).join(" "), names);
   throw new UsageError(
     `Unknown command ${describe(leading.join(" "))}.${hint && ` Did you mean "${hint}"?`}`,
-    {
-      code: "UNKNOWN_COMMAND",
-    },
+    "UNKNOWN_COMMAND",
   );
 }
 

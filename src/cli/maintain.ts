@@ -72,7 +72,7 @@ function readRetention(given: Arguments): Retention {
 function readEvery(given: Arguments): number | undefined {
   const everyMs = readOption(given, "every", readDurationMs);
   if (everyMs === undefined || (everyMs >= 60_000 && everyMs <= 24 * DAY_MS)) return everyMs;
-  throw new UsageError("--every must be at least 1m and at most 24d.", { code: "INVALID_OPTION" });
+  throw new UsageError("--every must be at least 1m and at most 24d.", "INVALID_OPTION");
 }
 
 /** Does all of it, unless another process is at it. What fails keeps the rest from nothing, and is thrown at the end. */

@@ -109,9 +109,7 @@ function notTaken(count: number): TransferError {
 function readUrl(given: Arguments, option: string): string {
   const url = given.text(option);
   if (url === undefined) {
-    throw new UsageError(`Pass --${option} with the connection string of a database.`, {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError(`Pass --${option} with the connection string of a database.`, "MISSING_ARGUMENT");
   }
   resolveConfig({ connectionString: url }); // an invalid one fails before anything is opened
   return url;

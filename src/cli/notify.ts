@@ -103,9 +103,7 @@ function requireChannels(name?: string) {
   for (const error of wrong.values()) throw error;
   throw new UsageError(
     `No channels. Set ${CHANNELS} to a JSON file of channels (see docs/notifications.md).`,
-    {
-      code: "MISSING_ARGUMENT",
-    },
+    "MISSING_ARGUMENT",
   );
 }
 

@@ -159,7 +159,7 @@ export const pricesSet: Command = {
     const [model] = given.positionals;
     const file = given.text("file");
     if ((model === undefined) === (file === undefined)) {
-      throw new UsageError("Name a model, or a file with --file.", { code: "MISSING_ARGUMENT" });
+      throw new UsageError("Name a model, or a file with --file.", "MISSING_ARGUMENT");
     }
     if (given.has("delete")) {
       const provider = given.text("provider");
@@ -169,9 +169,7 @@ export const pricesSet: Command = {
       if (gone === 0) {
         throw new UsageError(
           `There is no own price of ${model}. \`openfinops prices list --own\` lists them.`,
-          {
-            code: "NOT_FOUND",
-          },
+          "NOT_FOUND",
         );
       }
       return note(`Deleted ${formatThings(gone, "price", "prices")} of ${model}.`);
@@ -212,7 +210,7 @@ function readPrice(given: Arguments, model: string): PriceInput {
   if (!meant) return price;
   throw new UsageError(
     `Unknown unit "${unit}". Did you mean "${meant}"? For a unit of that name, set the price with --file.`,
-    { code: "INVALID_OPTION" },
+    "INVALID_OPTION",
   );
 }
 
@@ -250,9 +248,10 @@ function readCounts(given: Arguments, use: UsageRecord): UsageRecord {
     if (count !== undefined) counts[option] = count;
   }
   if (Object.keys(counts).length === 0) {
-    throw new UsageError("Give the counts of the call, such as --input 12000 --output 800.", {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError(
+      "Give the counts of the call, such as --input 12000 --output 800.",
+      "MISSING_ARGUMENT",
+    );
   }
   const { input = 0, output = 0, "cache-read": read = 0, "cache-write": written = 0, reasoning = 0 } = counts;
   const excess = read + written > input
@@ -260,7 +259,7 @@ function readCounts(given: Arguments, use: UsageRecord): UsageRecord {
     : reasoning > output
     ? "--reasoning must be at most --output, which it is part of."
     : undefined;
-  if (excess) throw new UsageError(excess, { code: "INVALID_OPTION" });
+  if (excess) throw new UsageError(excess, "INVALID_OPTION");
   return { ...use, ...Object.fromEntries(COUNTS.map(([option, field]) => [field, counts[option]])) };
 }
 

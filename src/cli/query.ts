@@ -76,9 +76,10 @@ export const query: Command = {
 /** Prints a table of each dataset. */
 async function printAll(given: Arguments, format: Format): Promise<void> {
   if (format !== "table" || isAggregate(given)) {
-    throw new UsageError("--table all prints tables of records. Name one dataset for anything else.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError(
+      "--table all prints tables of records. Name one dataset for anything else.",
+      "CONFLICTING_OPTIONS",
+    );
   }
   const queries = Object.entries(DATASETS).map(([name, dataset]) =>
     [name, dataset, readRecordQuery(given, dataset)] as const

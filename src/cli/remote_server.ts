@@ -125,5 +125,5 @@ function checkToken(text: string, variable: string): string {
 }
 
 function conflict(message: string): UsageError {
-  return new UsageError(message, { code: "CONFLICTING_OPTIONS" });
+  return new UsageError(message, "CONFLICTING_OPTIONS");
 }

@@ -50,9 +50,7 @@ export const report: Command = {
     const name = readName("report", what, NAMES);
     const output = given.text("output");
     if (output === undefined) {
-      throw new UsageError("Pass --output with a file that ends in .html or .md.", {
-        code: "MISSING_ARGUMENT",
-      });
+      throw new UsageError("Pass --output with a file that ends in .html or .md.", "MISSING_ARGUMENT");
     }
     const write = WRITERS[output.slice(output.lastIndexOf(".") + 1)];
     if (!write) throw invalidValue("output", "a file that ends in .html or .md", output);

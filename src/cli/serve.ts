@@ -127,9 +127,7 @@ async function readPlan(given: Arguments): Promise<Plan> {
   };
   const [certFile, keyFile] = [given.text("tls-cert"), given.text("tls-key")];
   if ((certFile === undefined) !== (keyFile === undefined)) {
-    throw new UsageError("--tls-cert and --tls-key belong together. Pass both.", {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError("--tls-cert and --tls-key belong together. Pass both.", "MISSING_ARGUMENT");
   }
   const files = certFile === undefined ? undefined : { certFile, keyFile: keyFile! };
   return {
@@ -174,7 +172,7 @@ async function openAccess(
     throw new UsageError(
       `Cannot listen on ${hostname} without a token: everyone there could read and write. ` +
         "Create one with `openfinops token create`, or pass --insecure.",
-      { code: "TOKEN_MISSING" },
+      "TOKEN_MISSING",
     );
   }
   return new TokenAccess({
@@ -240,9 +238,10 @@ function readSpool(given: Arguments): string | undefined {
   const directory = given.text("spool-directory");
   if (given.has("no-spool")) {
     if (directory === undefined) return undefined;
-    throw new UsageError("--no-spool and --spool-directory contradict each other. Remove one.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError(
+      "--no-spool and --spool-directory contradict each other. Remove one.",
+      "CONFLICTING_OPTIONS",
+    );
   }
   if (directory !== undefined) return directory;
   const { backend, connectionString } = readConfig(given);

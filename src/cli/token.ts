@@ -101,7 +101,7 @@ function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expire
   if (names.length === 0) {
     throw new UsageError(
       "Say what the token is for, as in --scope ingest, --scope read or --scope admin.",
-      { code: "MISSING_ARGUMENT" },
+      "MISSING_ARGUMENT",
     );
   }
   const scopes = [...new Set<Scope>(names.map((name) => readName("scope", name, SCOPES)))];
@@ -109,7 +109,7 @@ function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expire
   assertTenantScopes(
     tenant,
     scopes,
-    (reason) => new UsageError(`Cannot create the token: ${reason}.`, { code: "CONFLICTING_OPTIONS" }),
+    (reason) => new UsageError(`Cannot create the token: ${reason}.`, "CONFLICTING_OPTIONS"),
   );
   return { scopes, tenant, expiresAt: readExpiry(given.text("expires")) };
 }
@@ -124,7 +124,7 @@ function readExpiry(text: string | undefined): number | undefined {
     throw invalidValue("expires", "a time from now such as 90d, or a date such as 2027-01-31", text);
   }
   if (time > Date.now()) return time;
-  throw new UsageError("--expires must be in the future.", { code: "INVALID_OPTION" });
+  throw new UsageError("--expires must be in the future.", "INVALID_OPTION");
 }
 
 function stateOf({ revokedAt, expiresAt = Infinity }: Pick<Token, "revokedAt" | "expiresAt">): string {

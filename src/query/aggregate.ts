@@ -26,20 +26,19 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
   const top = readOption(given, "top", (name, text) => readCount(name, text, 1));
   const limit = readOption(given, "limit", readCount) || undefined;
   if (top !== undefined && limit !== undefined) {
-    throw new UsageError("--top and --limit both limit the groups. Remove one.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError("--top and --limit both limit the groups. Remove one.", "CONFLICTING_OPTIONS");
   }
   const groupBy = splitNames(given.text("group-by"));
   if ((top ?? limit) !== undefined && groupBy.length === 0) {
     const problem = top !== undefined ? "--top ranks groups" : "--limit counts the groups of an aggregate";
-    throw new UsageError(`${problem}. Name their fields with --group-by.`, { code: "CONFLICTING_OPTIONS" });
+    throw new UsageError(`${problem}. Name their fields with --group-by.`, "CONFLICTING_OPTIONS");
   }
   const hasStart = ["since", "during", "days", "bucket"].some((name) => given.has(name));
   if (given.has("compare") && !hasStart) {
-    throw new UsageError("--compare compares periods. Give --bucket, --during or --since.", {
-      code: "MISSING_ARGUMENT",
-    });
+    throw new UsageError(
+      "--compare compares periods. Give --bucket, --during or --since.",
+      "MISSING_ARGUMENT",
+    );
   }
   const request = {
     ...readSelection(given, dataset),

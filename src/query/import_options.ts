@@ -62,12 +62,10 @@ export function readDelivery(
 ): Pick<ImportOptions, "source" | "replace" | "append"> {
   const options = ["source", "replace", "append"].filter((name) => given.has(name));
   if (dataset !== "cost_entries" && options.length > 0) {
-    throw new UsageError(`--${options[0]} applies to costs only.`, { code: "CONFLICTING_OPTIONS" });
+    throw new UsageError(`--${options[0]} applies to costs only.`, "CONFLICTING_OPTIONS");
   }
   if (given.has("replace") && given.has("append")) {
-    throw new UsageError("--replace and --append contradict each other. Remove one.", {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError("--replace and --append contradict each other. Remove one.", "CONFLICTING_OPTIONS");
   }
   const replace = given.has("replace");
   return { source: given.text("source"), replace, append: given.has("append") };
@@ -116,7 +114,7 @@ function assertOneFieldEach(given: Arguments, fields: readonly string[]): void {
     throw new UsageError(
       `--map ${text} names several fields. Commas separate the columns of one field; repeat --map for each field: ` +
         text.split(",").map((part) => `--map ${part.trim()}`).join(" "),
-      { code: "INVALID_OPTION" },
+      "INVALID_OPTION",
     );
   }
 }
@@ -134,9 +132,7 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
     const remedy = option === "map"
       ? ` Write --map ${twice[0]}=A,B for the first that has a value.`
       : " Remove one.";
-    throw new UsageError(`--${option} names ${describe(twice[0])} twice.${remedy}`, {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError(`--${option} names ${describe(twice[0])} twice.${remedy}`, "CONFLICTING_OPTIONS");
   }
   return pairs.length === 0 ? undefined : Object.fromEntries(pairs);
 }

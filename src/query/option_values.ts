@@ -12,9 +12,7 @@ export { UsageError };
 
 /** Creates the error for an option whose value has the wrong form. */
 export function invalidValue(option: string, expected: string, text: string, hint = ""): UsageError {
-  return new UsageError(`--${option} must be ${expected}, not ${describe(text)}.${hint}`, {
-    code: "INVALID_OPTION",
-  });
+  return new UsageError(`--${option} must be ${expected}, not ${describe(text)}.${hint}`, "INVALID_OPTION");
 }
 
 /** Reads an option; undefined where it is not given. */
@@ -138,9 +136,7 @@ export function readPairs(given: Arguments, option: string): Record<string, stri
 export function readName<T extends string>(what: string, text: string, names: readonly T[]): T {
   const found = names.find((name) => name === text);
   if (found) return found;
-  throw new UsageError(`Unknown ${what} ${describe(text)}.${suggest(text, names)}`, {
-    code: "INVALID_OPTION",
-  });
+  throw new UsageError(`Unknown ${what} ${describe(text)}.${suggest(text, names)}`, "INVALID_OPTION");
 }
 
 /**

@@ -65,9 +65,10 @@ export function readDatasetName(given: Arguments): string | undefined {
   const [name] = given.positionals;
   const table = given.text("table");
   if (name === undefined || table === undefined) return name ?? table;
-  throw new UsageError(`--table and ${describe(name)} both name a dataset. Remove one.`, {
-    code: "CONFLICTING_OPTIONS",
-  });
+  throw new UsageError(
+    `--table and ${describe(name)} both name a dataset. Remove one.`,
+    "CONFLICTING_OPTIONS",
+  );
 }
 
 /** Options that select a time range. */
@@ -114,9 +115,10 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   ) => given.has(name));
   if (other !== undefined) {
     const what = other === "until" ? "end" : "start";
-    throw new UsageError(`--${start} and --${other} both set the ${what} of the range. Remove one.`, {
-      code: "CONFLICTING_OPTIONS",
-    });
+    throw new UsageError(
+      `--${start} and --${other} both set the ${what} of the range. Remove one.`,
+      "CONFLICTING_OPTIONS",
+    );
   }
   const timeZone = readZone(given);
   if (start === "during") return readPeriod("during", given.text("during")!, timeZone);
@@ -128,7 +130,7 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   if (startTime !== undefined && endTime !== undefined && startTime > endTime) {
     throw new UsageError(
       `--since (${isoTime(startTime)}) must be no later than --until (${isoTime(endTime)}).`,
-      { code: "INVALID_OPTION" },
+      "INVALID_OPTION",
     );
   }
   return { ...(startTime === undefined ? {} : { startTime }), ...(endTime === undefined ? {} : { endTime }) };
@@ -162,16 +164,14 @@ export function readSelection(
     if (value === undefined) continue;
     if (!dataset.filters.includes(field)) {
       if (others.includes(name)) continue;
-      throw new UsageError(`--${name} does not apply to ${dataset.name}. Remove it.`, {
-        code: "CONFLICTING_OPTIONS",
-      });
+      throw new UsageError(`--${name} does not apply to ${dataset.name}. Remove it.`, "CONFLICTING_OPTIONS");
     }
     asked[field] = value;
   }
   const where = readWhere(given, { dataset, timeZone: readZone(given) });
   const source = given.text("source");
   if (source !== undefined && !hasSource(dataset)) {
-    throw new UsageError("--source applies to costs only. Remove it.", { code: "CONFLICTING_OPTIONS" });
+    throw new UsageError("--source applies to costs only. Remove it.", "CONFLICTING_OPTIONS");
   }
   if (source !== undefined) where.push({ field: "source", eq: source });
   if (where.length > 0) asked.where = where;

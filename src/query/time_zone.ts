@@ -17,7 +17,5 @@ export function readZone(given: Arguments): string {
     ? given.fallback?.(TIME_ZONE_OPTION.name) ?? { text: "UTC", origin: "" }
     : { text: option, origin: `--${TIME_ZONE_OPTION.name}` };
   if (isTimeZone(text)) return text;
-  throw new UsageError(`${origin} must be ${TIME_ZONE_SYNTAX}, not ${describe(text)}.`, {
-    code: "INVALID_OPTION",
-  });
+  throw new UsageError(`${origin} must be ${TIME_ZONE_SYNTAX}, not ${describe(text)}.`, "INVALID_OPTION");
 }

@@ -8,7 +8,7 @@ export class UsageError extends Error {
   readonly code: ErrorCode;
 
   /** Creates the error: what happened, then what to do. */
-  constructor(message: string, { code }: { code: ErrorCode }) {
+  constructor(message: string, code: ErrorCode) {
     super(message);
     this.code = code;
   }

@@ -118,7 +118,7 @@ export const ALLOCATION_OPTIONS: readonly Option[] = [
 export function readAllocation(given: Arguments): AllocationQuery {
   const by = given.text("by");
   if (by === undefined) {
-    throw new UsageError("Pass --by with a label of devices.", { code: "MISSING_ARGUMENT" });
+    throw new UsageError("Pass --by with a label of devices.", "MISSING_ARGUMENT");
   }
   const method = readName("method", given.text("method") ?? "utilization", ALLOCATION_METHODS);
   const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);
@@ -127,7 +127,7 @@ export function readAllocation(given: Arguments): AllocationQuery {
   if (!bucket) throw invalidValue("bucket", "a span such as 1h, 6h or 1d", span);
   const { startTime, endTime = Date.now() } = readRange(given);
   if (startTime === undefined) {
-    throw new UsageError("Pass a time range: --since, --during or --days.", { code: "MISSING_ARGUMENT" });
+    throw new UsageError("Pass a time range: --since, --during or --days.", "MISSING_ARGUMENT");
   }
   const timeZone = readZone(given);
   return { startTime, endTime, by, method, basis, bucket, timeZone, provider: given.text("provider") };

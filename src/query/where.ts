@@ -49,7 +49,7 @@ export function splitNames(text = ""): string[] {
   const names = text.match(/(?:"(?:[^"\\]|\\.)*"|[^,"])+/g) ?? [];
   if (names.length === 0 && text !== "") {
     const message = `The list ${describe(text)} has no names. Write NAME or NAME,NAME.`;
-    throw new UsageError(message, { code: "INVALID_OPTION" });
+    throw new UsageError(message, "INVALID_OPTION");
   }
   return names.map((name) => {
     const [, field, quoted] = /^([^.]+)\."((?:[^"\\]|\\.)*)"$/s.exec(name) ?? [];
@@ -74,7 +74,7 @@ function parseCondition(
         describe(text)
       }. Write FIELD=VALUE, != < <= > >=, "FIELD in A,B", "FIELD not in A,B", ` +
         '"FIELD missing" or "FIELD present"; put a key with other signs in quotes, as in tags."a=b".',
-      { code: "INVALID_OPTION" },
+      "INVALID_OPTION",
     );
   }
   // As tables print groups without a value; a value that is written so goes in quotes.
@@ -82,7 +82,7 @@ function parseCondition(
   if (list?.split(",").some((item) => item.trim() === NONE)) {
     throw new UsageError(
       `Cannot read "${NONE}" in a list. Write ${describe(`${name}=${NONE}`)}, or the value in quotes.`,
-      { code: "INVALID_OPTION" },
+      "INVALID_OPTION",
     );
   }
   if (isMissing !== undefined) return { field: name, missing: isMissing === "missing" };

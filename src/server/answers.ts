@@ -38,7 +38,7 @@ export function readAnswerFormat(
     : readName("format", text, FORMATS);
   const isSpreadsheetSafe = given.has(SPREADSHEET_OPTION.name);
   if (isSpreadsheetSafe && format !== "csv") {
-    throw new UsageError("--spreadsheet-safe is for CSV. Add format=csv.", { code: "CONFLICTING_OPTIONS" });
+    throw new UsageError("--spreadsheet-safe is for CSV. Add format=csv.", "CONFLICTING_OPTIONS");
   }
   return { format, isSpreadsheetSafe };
 }

@@ -50,13 +50,12 @@ export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>):
     };
     if (parts[0] === fingerprint(url)) return place;
   } catch {
-    throw new UsageError(`--cursor must be the "next" of a page, not ${describe(text)}.`, {
-      code: "INVALID_OPTION",
-    });
+    throw new UsageError(`--cursor must be the "next" of a page, not ${describe(text)}.`, "INVALID_OPTION");
   }
-  throw new UsageError("--cursor is from another query. Keep all parameters, or leave out the cursor.", {
-    code: "CONFLICTING_OPTIONS",
-  });
+  throw new UsageError(
+    "--cursor is from another query. Keep all parameters, or leave out the cursor.",
+    "CONFLICTING_OPTIONS",
+  );
 }
 
 function fingerprint({ pathname, searchParams }: URL): string {

@@ -20,9 +20,7 @@ export function readParameters<T>(
       const option = options.find((option) => option.name === name);
       if (!option) {
         const hint = suggest(name, names) || " GET /openapi.json lists all.";
-        throw new UsageError(`Unknown parameter ${describe(name)}.${hint}`, {
-          code: "UNKNOWN_OPTION",
-        });
+        throw new UsageError(`Unknown parameter ${describe(name)}.${hint}`, "UNKNOWN_OPTION");
       }
       const given = acceptValues(option, searchParams.getAll(name));
       if (given.length > 0) values.set(name, given);
@@ -42,7 +40,7 @@ export function readParameters<T>(
 /** The values of a parameter; none for a switch that is off. */
 function acceptValues({ name, value, isRepeatable }: Option, given: readonly string[]): readonly string[] {
   const refuse = (problem: string): never => {
-    throw new UsageError(`--${name} ${problem}`, { code: "INVALID_OPTION" });
+    throw new UsageError(`--${name} ${problem}`, "INVALID_OPTION");
   };
   if (given.length > 1 && !isRepeatable) refuse("is given more than once. Give it once.");
   if (value !== undefined) return given.includes("") ? refuse(`needs a value: ${name}=${value}.`) : given;
@@ -57,5 +55,5 @@ function asParameterError(error: unknown, names: readonly string[]): unknown {
     /--([a-z][a-z-]*)/g,
     (option, name) => names.includes(name) ? name : option,
   );
-  return new UsageError(message, error);
+  return new UsageError(message, error.code);
 }
