@@ -4,7 +4,8 @@
  * @module
  */
 import { fileURLToPath as fromFileUrl } from "node:url";
-import { type Option, readArguments } from "../src/cli/arguments.ts";
+import { readArguments } from "../src/cli/arguments.ts";
+import type { Option } from "../src/query/arguments.ts";
 import { formatTable, formatThings, note, print } from "../src/cli/output.ts";
 import { readCount, readName, UsageError } from "../src/query/option_values.ts";
 import { type GrowthResult, GROWTHS, measureGrowth } from "./growth.ts";

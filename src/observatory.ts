@@ -23,7 +23,7 @@ import { BuiltInPrices } from "./pricing/built_in_prices.ts";
 import { PriceBook } from "./pricing/price_book.ts";
 import { pricingSink } from "./pricing/pricing_sink.ts";
 import { CostMonitor } from "./monitoring/cost_monitor.ts";
-import { startOfBudgets } from "./monitoring/retention.ts";
+import { type CleanupOptions, startOfBudgets } from "./monitoring/retention.ts";
 import {
   costsOfRuns,
   startRun,
@@ -39,7 +39,6 @@ import type { DatasetName } from "./records/dataset.ts";
 import type { CostEntriesQuery, UsageRecordsQuery } from "./records/query.ts";
 import { type UsageRecord, type UsageRecordInput, usageRecords } from "./records/usage_record.ts";
 import { assertOpened, type OpenedBackend, openInMemory, openStore } from "./open_store.ts";
-import type { CleanupOptions } from "./monitoring/retention.ts";
 import { type CloseOptions, RecordStore, type StoreStats } from "./store.ts";
 
 const DATASETS = [costEntries, usageRecords];

@@ -2,6 +2,7 @@
 import { parse, parseAllDocuments } from "yaml";
 import { readArguments } from "../src/cli/arguments.ts";
 import { COMMANDS } from "../src/cli/commands.ts";
+import { maxPositionalsOf } from "../src/cli/main.ts";
 import { readListen } from "../src/cli/listen.ts";
 import { readDurationMs } from "../src/query/option_values.ts";
 import { AGENT_PATHS } from "../src/server/agent_status.ts";
@@ -28,7 +29,7 @@ async function parseCommand(args: readonly string[]) {
   const command = await entry.load();
   const rest = args.slice(entry.name.split(" ").length);
   const given = await readArguments(rest, command.options);
-  assert(given.positionals.length <= (command.maxPositionals ?? 0), args.join(" "));
+  assert(given.positionals.length <= maxPositionalsOf(command), args.join(" "));
   const listen = given.text("listen");
   const url = entry.name === "probe" ? new URL(given.positionals[0]) : undefined;
   return {

@@ -1,7 +1,7 @@
 import { openBackend, type WhereCondition } from "../mod.ts";
 import { aggregateCosts } from "../src/aggregation/aggregate.ts";
 import { exportRecords } from "../src/transfer/export.ts";
-import type { Arguments } from "../src/cli/arguments.ts";
+import type { Arguments } from "../src/query/arguments.ts";
 import { readWhere, splitNames } from "../src/query/where.ts";
 import { ValidationError } from "../src/errors.ts";
 import { costEntries } from "../src/records/cost_entry.ts";

@@ -5,8 +5,7 @@ import { Alerts } from "../monitoring/alerts/alerts.ts";
 import { bodiesOf, CLUSTER } from "../monitoring/document_kinds.ts";
 import { acceptCluster, type Cluster } from "../monitoring/health.ts";
 import type { Alert } from "../records/alert.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import {
   BY_OPTION,
   type Command,
@@ -55,7 +54,6 @@ const RULE_OPTIONS = [
 export const alertsRules: Command = {
   name: "alerts rules",
   positionals: "[name]",
-  maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,
@@ -161,7 +159,6 @@ const MISSING_ID = "Name an alert by its id; `alerts list` has it.";
 export const alertsAck: Command = {
   name: "alerts ack",
   positionals: "<id>",
-  maxPositionals: 1,
   missing: MISSING_ID,
   options: [...CONNECTION_OPTIONS, BY_OPTION],
   examples: ["openfinops alerts ack gpu_overheating/prod/gpu-01 --by kim"],
@@ -172,7 +169,6 @@ export const alertsAck: Command = {
 export const alertsResolve: Command = {
   name: "alerts resolve",
   positionals: "<id>",
-  maxPositionals: 1,
   missing: MISSING_ID,
   options: CONNECTION_OPTIONS,
   examples: ["openfinops alerts resolve node_silent/prod/gpu-07"],
@@ -193,7 +189,6 @@ async function change(
 export const alertsClusters: Command = {
   name: "alerts clusters",
   positionals: "[cluster-id]",
-  maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
     ...FORMAT_OPTIONS,

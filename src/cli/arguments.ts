@@ -9,8 +9,6 @@ import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { UsageError } from "../query/usage_error.ts";
 
-export type { Arguments, Option };
-
 /** Environment variables in place of options that are not given. */
 const VARIABLES: Readonly<Record<string, string>> = { "time-zone": "OPENFINOPS_TIME_ZONE" };
 

@@ -24,7 +24,6 @@ import { ProgressLine } from "./progress.ts";
 export const backup: Command = {
   name: "database backup",
   positionals: "<file>",
-  maxPositionals: 1,
   missing: "Name the file to create.",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
   examples: [

@@ -1,12 +1,10 @@
 import type { Backend } from "../backends/backend.ts";
 import { BackendError, describe } from "../errors.ts";
 import { resolveConfig } from "../config.ts";
-import { startOfBudgets } from "../monitoring/retention.ts";
+import { deleteOld, type Deletion, retentionCutoff, startOfBudgets } from "../monitoring/retention.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS, DELETED_BY_DEFAULT } from "../records/datasets.ts";
-import { deleteOld, type Deletion, retentionCutoff } from "../monitoring/retention.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import {
   type Command,
   confirmDeletion,

@@ -5,7 +5,7 @@
  */
 import { BackendError } from "../errors.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "../query/arguments.ts";
 import { databaseName } from "./command.ts";
 import { bold, formatThings, isQuiet, note, print as printLine } from "./output.ts";
 import { asCalled, programName } from "./program_name.ts";

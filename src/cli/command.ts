@@ -19,7 +19,7 @@ export interface Command {
   readonly name: string;
   /** Positional arguments in the help, such as `[topic]`. */
   readonly positionals?: string;
-  /** Maximum number of positional arguments. */
+  /** Maximum number of positional arguments: 1 where the help names some, else 0. */
   readonly maxPositionals?: number;
   /** Error where the first positional argument is missing; absent where it may be. */
   readonly missing?: string;

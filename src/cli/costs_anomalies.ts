@@ -53,7 +53,6 @@ export const costsAnomalies: Command = {
 export const costsAck: Command = {
   name: "costs ack",
   positionals: "<id>",
-  maxPositionals: 1,
   missing: "Name an anomaly by its id; `costs anomalies` has it.",
   options: [
     ...CONNECTION_OPTIONS,

@@ -13,7 +13,6 @@ import { BUDGET_OPTIONS, readBudgets } from "../query/view_options.ts";
 export const costsBudgets: Command = {
   name: "costs budgets",
   positionals: "[budget-id]",
-  maxPositionals: 1,
   options: [
     ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,

@@ -6,8 +6,7 @@ import { bodiesOf, BUDGET } from "../monitoring/document_kinds.ts";
 import { suggest } from "../nearest.ts";
 import { DATASETS } from "../records/datasets.ts";
 import type { Budget } from "../records/budget.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
 import { invalidValue, readBound, readPairs, readTime, UsageError } from "../query/option_values.ts";
@@ -17,7 +16,6 @@ import { readWhere, WHERE_OPTION } from "../query/where.ts";
 export const costsSetBudget: Command = {
   name: "costs set-budget",
   positionals: "<budget-id>",
-  maxPositionals: 1,
   missing: "Name a budget by its id.",
   options: [
     ...CONNECTION_OPTIONS,

@@ -6,8 +6,7 @@ import { retryBriefly } from "../pipeline/retry.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { DATASETS } from "../records/datasets.ts";
 import { acceptRecord } from "../records/validation.ts";
-import type { Arguments, Option } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, type Option, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatTable, formatThings, note, print, printEach } from "./output.ts";
 import { readRemote, SEND_OPTIONS } from "./remote_server.ts";
@@ -28,7 +27,6 @@ const FOLDER_OPTIONS: readonly Option[] = optionsOf({
 export const deadLetter: Command = {
   name: "database dead-letter",
   positionals: ACTIONS.join("|"),
-  maxPositionals: 1,
   missing: `Name an action: ${ACTIONS.join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,

@@ -8,8 +8,7 @@ import type { WhereCondition } from "../records/where.ts";
 import { deleteRecords } from "../transfer/delete_records.ts";
 import { money, sumOf } from "../transfer/recorded_delivery.ts";
 import { parseTime } from "../transfer/values.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, confirmDeletion, CONNECTION_OPTIONS, readDryRun, withBackend } from "./command.ts";
 import { formatThings, print } from "./output.ts";
 import { invalidValue, UsageError } from "../query/option_values.ts";
@@ -25,7 +24,6 @@ import {
 export const deleteCommand: Command = {
   name: "database delete",
   positionals: `<${DATASET_NAMES}>`,
-  maxPositionals: 1,
   missing: `Name a dataset: ${Object.keys(DATASETS).join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,

@@ -7,8 +7,7 @@ import {
   undoDelivery,
 } from "../transfer/deliveries.ts";
 import { money, periodName, sumOf } from "../transfer/recorded_delivery.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import {
   type Command,
   confirmDeletion,

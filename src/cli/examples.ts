@@ -7,7 +7,6 @@ import { readName } from "../query/option_values.ts";
 export const examples: Command = {
   name: "database examples",
   positionals: "[topic]",
-  maxPositionals: 1,
   options: [],
   examples: ["openfinops database examples", "openfinops database examples sqlite > example.ts"],
   run(given) {

@@ -37,7 +37,6 @@ const FOCUS_NAMES = FOCUS_OPTIONS.map(({ name }) => name);
 export const exportCommand: Command = {
   name: "database export",
   positionals: `<${DATASET_NAMES}>`,
-  maxPositionals: 1,
   options: [
     ...SOURCE_OPTIONS,
     TABLE_OPTION,

@@ -5,7 +5,7 @@
  */
 import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
 import type { StoreStats } from "../store.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "../query/arguments.ts";
 import { LOG_FORMATS, type LogFields } from "./log.ts";
 import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 import { isLogging, note, useLog } from "./output.ts";

@@ -1,8 +1,7 @@
 import { type PersistenceConfig, resolveConfig } from "../config.ts";
 import { BackendError, type ErrorCode } from "../errors.ts";
 import { deleteOld, retentionCutoff } from "../monitoring/retention.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
 import { readNumber, UsageError } from "../query/option_values.ts";

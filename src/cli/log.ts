@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { Option } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Option, optionsOf } from "../query/arguments.ts";
 import { escapeControls } from "./table.ts";
 
 /** Severity of a message. */

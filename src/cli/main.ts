@@ -77,7 +77,7 @@ export async function main(args: readonly string[]): Promise<number> {
       print(commandHelp(command, entry.summary));
       return 0;
     }
-    const extra = given.positionals[command.maxPositionals ?? 0];
+    const extra = given.positionals[maxPositionalsOf(command)];
     if (extra !== undefined) {
       throw new UsageError(`Unexpected argument ${describe(extra)}. Remove it.`, "UNEXPECTED_ARGUMENT");
     }
@@ -89,6 +89,13 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     return report(error, command);
   }
+}
+
+/** Returns how many positional arguments a command takes at most. */
+export function maxPositionalsOf(
+  { positionals, maxPositionals = positionals === undefined ? 0 : 1 }: Command,
+): number {
+  return maxPositionals;
 }
 
 /** Expands the two short options. */

@@ -9,8 +9,7 @@ import { TransferError } from "../transfer/transfer_error.ts";
 import { type DatasetMigration, migrate, type MigrateOptions } from "../transfer/migrate.ts";
 import { mayBeOriginal } from "../transfer/original_reader.ts";
 import { migrateOriginal, openOriginal, OriginalSource } from "../transfer/original_source.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, FORMAT_OPTIONS, readFormat } from "./command.ts";
 import {
   type Format,

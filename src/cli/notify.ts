@@ -39,7 +39,6 @@ export const notifyFlush: Command = {
 export const notifyTest: Command = {
   name: "notify test",
   positionals: "<channel>",
-  maxPositionals: 1,
   missing: "Name a channel.",
   options: [],
   examples: ["openfinops notify test ops"],

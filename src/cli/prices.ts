@@ -16,8 +16,7 @@ import { priceUsage } from "../pricing/usage_cost.ts";
 import { Sums } from "../records/sums.ts";
 import type { UsageRecord } from "../records/usage_record.ts";
 import { readPriceFile } from "../transfer/price_file.ts";
-import type { Arguments, Option } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, type Option, optionsOf } from "../query/arguments.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,
@@ -76,7 +75,6 @@ export const pricesList: Command = {
 export const pricesShow: Command = {
   name: "prices show",
   positionals: "<model>",
-  maxPositionals: 1,
   missing: "Name a model.",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS, PROVIDER_OPTION, AT_OPTION, TIME_ZONE_OPTION],
   examples: ["openfinops prices show gpt-5", "openfinops prices show claude-sonnet-4-5 --at 2026-01-01"],
@@ -92,7 +90,6 @@ export const pricesShow: Command = {
 export const pricesTest: Command = {
   name: "prices test",
   positionals: "<model>",
-  maxPositionals: 1,
   missing: "Name a model.",
   options: [
     ...CONNECTION_OPTIONS,
@@ -132,7 +129,6 @@ export const pricesTest: Command = {
 export const pricesSet: Command = {
   name: "prices set",
   positionals: "[model]",
-  maxPositionals: 1,
   options: [
     ...CONNECTION_OPTIONS,
     PROVIDER_OPTION,

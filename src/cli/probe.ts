@@ -15,7 +15,6 @@ const TIMEOUT_MS = 5_000;
 export const probe: Command = {
   name: "probe",
   positionals: "[URL]",
-  maxPositionals: 1,
   options: [CA_OPTION],
   examples: ["openfinops probe", "openfinops probe http://127.0.0.1:9464/readyz"],
   async run(given) {

@@ -5,7 +5,7 @@ import type { RecordQuery } from "../records/query.ts";
 import { AGGREGATE_OPTIONS, isAggregate, readAggregateRequest } from "../query/aggregate.ts";
 import { DEFAULT_LIMIT, readRecordQuery, RECORD_OPTIONS } from "../query/records.ts";
 import { noteAbsentKeys, printAggregate } from "./aggregation.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "../query/arguments.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import {
   bold,
@@ -29,7 +29,6 @@ const MANY_ROWS = 200;
 export const query: Command = {
   name: "database query",
   positionals: `[${DATASET_NAMES}]`,
-  maxPositionals: 1,
   options: [
     ...SOURCE_OPTIONS,
     ...FORMAT_OPTIONS,

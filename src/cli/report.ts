@@ -6,8 +6,7 @@ import { invalidValue, readName, UsageError } from "../query/option_values.ts";
 import { RANGE_OPTIONS, readPeriod, readRange } from "../query/selection.ts";
 import { withDefault } from "../query/view_options.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
 
@@ -25,7 +24,6 @@ const WRITERS: Readonly<Record<string, (report: Report) => string>> = {
 export const report: Command = {
   name: "report",
   positionals: NAMES.join("|"),
-  maxPositionals: 1,
   missing: `Name a report: ${NAMES.join(", ")}.`,
   options: [
     ...CONNECTION_OPTIONS,

@@ -1,6 +1,6 @@
 import type { OpenMode, ProbeReport } from "../backends/backend.ts";
 import { BackendError } from "../errors.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "../query/arguments.ts";
 import {
   type Command,
   CONNECTION_OPTIONS,

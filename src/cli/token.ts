@@ -12,8 +12,7 @@ import {
   type Token,
   writeToken,
 } from "../server/tokens.ts";
-import type { Arguments } from "./arguments.ts";
-import { optionsOf } from "../query/arguments.ts";
+import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { asCalled } from "./program_name.ts";
 import { isoTime, note, print, printFound } from "./output.ts";
@@ -22,7 +21,6 @@ import { isoTime, note, print, printFound } from "./output.ts";
 export const tokenCreate: Command = {
   name: "token create",
   positionals: "<name>",
-  maxPositionals: 1,
   missing: "Name the token, as in openfinops token create agents --scope ingest.",
   options: [
     ...CONNECTION_OPTIONS,
@@ -82,7 +80,6 @@ export const tokenList: Command = {
 export const tokenRevoke: Command = {
   name: "token revoke",
   positionals: "<id or name>",
-  maxPositionals: 1,
   missing: "Name the token, as in openfinops token revoke agents.",
   options: CONNECTION_OPTIONS,
   examples: ["openfinops token revoke agents"],

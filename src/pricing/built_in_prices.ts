@@ -4,8 +4,7 @@
  * @module
  */
 import type { calcPrice, ModelInfo, ModelPrice, Provider } from "@pydantic/genai-prices";
-import type { Price } from "./price.ts";
-import { acceptPrice } from "./price.ts";
+import { acceptPrice, type Price } from "./price.ts";
 
 /** Version and date of the built-in prices. */
 export const BUILT_IN_PRICES = "genai-prices 0.1.8 of 2026-09-23";
