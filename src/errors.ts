@@ -298,7 +298,6 @@ interface Failure {
   name: string;
   /** Message of the cause. */
   reason: string;
-  /** Cause. */
   cause: unknown;
   /** The SQLSTATE, where a server answered with one. */
   sqlState?: string;

@@ -148,7 +148,6 @@ export interface AggregateRequest {
   readonly groupNames: readonly string[];
   readonly groupBy: readonly GroupKey[];
   readonly fieldMeasures: readonly FieldMeasure[];
-  /** The measure of costs. */
   readonly measure: CostMeasure;
   readonly emptyBuckets: boolean;
   readonly top?: number;
@@ -346,7 +345,6 @@ function acceptFields(dataset: Dataset<unknown>, fields: unknown = {}): FieldMea
   );
 }
 
-/** Creates the error for an invalid option of an aggregate. */
 export function invalidAggregate(
   dataset: Dataset<unknown>,
   problem: { field: string; value: unknown } & ({ expected: string } | { known: string[] }),

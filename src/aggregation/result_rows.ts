@@ -26,7 +26,6 @@ export interface ResultRow {
 /** Value of a row by which groups are ranked, the greatest first. */
 export type Ranking = (values: ResultRow["values"]) => ResultRow["values"][number];
 
-/** Layout of rows. */
 export interface RowLayout {
   readonly measures: readonly Measure[];
   /** Number of leading values of each group that are never merged: the currency. */

@@ -3,7 +3,6 @@ import type { StorageBackend } from "./backend.ts";
 
 /** Backend and location that a connection string names. */
 export interface ConnectionTarget {
-  /** Backend. */
   readonly backend: StorageBackend;
   /** The path of the SQLite or DuckDB file, empty in memory; or the connection string of the server. */
   readonly location: string;

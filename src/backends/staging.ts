@@ -120,7 +120,6 @@ export interface PublishTarget {
   insert(parts: readonly number[]): Steps<PublishResult>;
   /** Counts the staged rows of these parts whose key has other content. */
   different(parts: readonly number[]): Steps<Clashes>;
-  /** Writes a document. */
   write(document: StoredDocument): Steps<unknown>;
 }
 

@@ -23,11 +23,9 @@ export interface Command {
   readonly maxPositionals?: number;
   /** Error where the first positional argument is missing; absent where it may be. */
   readonly missing?: string;
-  /** Options. */
   readonly options: readonly Option[];
   /** Example calls. */
   readonly examples: readonly string[];
-  /** Runs it. */
   run(given: Arguments): Promise<void>;
 }
 

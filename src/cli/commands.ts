@@ -6,7 +6,6 @@ export interface CommandEntry {
   readonly name: string;
   /** Description in one line. */
   readonly summary: string;
-  /** Loads it. */
   load(): Promise<Command>;
 }
 

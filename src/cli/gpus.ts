@@ -6,7 +6,6 @@
 import type { DeviceMetricsInput } from "../records/device_metrics.ts";
 import { runProgram, startProgram } from "./helper_programs.ts";
 
-/** One sample of a device. */
 export type DeviceSample = Omit<DeviceMetricsInput, "timestamp" | "clusterId" | "nodeId">;
 
 /** Samples the GPUs of a vendor. */

@@ -1,6 +1,5 @@
 import { invalidValue } from "../query/option_values.ts";
 
-/** Address to listen on. */
 export interface ListenAddress {
   readonly hostname: string;
   /** Port; 0 for a free one. */

@@ -11,9 +11,7 @@ export type LogLevel = "info" | "warn" | "error";
 /** Facts of a message. No secret belongs here. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** The formats of logs. */
 export const LOG_FORMATS = ["text", "json"] as const;
-/** A format of logs. */
 export type LogFormat = typeof LOG_FORMATS[number];
 
 /** Options of long-running commands. */

@@ -15,7 +15,6 @@ export interface SamplePlan {
   costPerHour?: Decimal;
   /** Fields of each cost beside those of the meter. */
   cost: { currency: string; category: string; region?: string; tags?: Record<string, string> };
-  /** Labels of each sample. */
   labels?: Record<string, string>;
 }
 

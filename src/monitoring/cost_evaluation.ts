@@ -20,7 +20,6 @@ const FIRST_DAYS = 7;
 /** Clocks of processes may differ by this much. */
 const MARGIN_MS = DAY_MS;
 
-/** Options of an evaluation. */
 export interface EvaluationOptions {
   /** Gets the event of each finding that is new. */
   emit?: EventListener;

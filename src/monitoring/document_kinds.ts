@@ -35,7 +35,6 @@ export const EXISTENCE = "existence";
 /** A `Lease`, by its name. */
 export const LEASE = "lease";
 
-/** Returns the bodies of the documents of a kind. */
 export async function bodiesOf<T>(documents: DocumentStore, kind: string): Promise<T[]> {
   return (await documents.read(kind)).map(({ body }) => body as T);
 }

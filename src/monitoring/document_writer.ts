@@ -21,7 +21,6 @@ export class DocumentWriter {
     return [...this.#pending.values()];
   }
 
-  /** Has a document stored. */
   save(document: StoredDocument): void {
     const name = `${document.kind} ${document.id}`;
     this.#pending.delete(name); // to the end of the line

@@ -186,7 +186,6 @@ export interface HealthInput<T> {
   readonly recent: readonly T[];
 }
 
-/** Returns the health of all clusters of a backend. */
 export async function clusterHealthSummary(
   backend: Backend,
   { window, recent, alerts }: HealthInput<SystemMetrics> & { alerts: Alert[] },

@@ -13,7 +13,6 @@ import { readFocusRows } from "../transfer/focus_documents.ts";
 export interface ReconciledDetail {
   /** InvoiceDetailId; null for costs that name no detail. */
   invoiceDetailId: string | null;
-  /** The currency. */
   currency: string;
   /** The exact sum of the invoice, a canonical decimal string. */
   invoiced: string;

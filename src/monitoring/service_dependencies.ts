@@ -56,7 +56,6 @@ export function acceptService(input: Service): Service {
   return takeFields("a service", input, checks) as unknown as Service;
 }
 
-/** Returns the services of a backend. */
 export async function serviceDependencyMap(
   backend: Backend,
   { window, recent }: HealthInput<ServiceMetrics>,

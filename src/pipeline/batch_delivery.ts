@@ -12,7 +12,6 @@ import type { Batch, Sink, WriteResult } from "./sink.ts";
 /** The parts of a {@linkcode BatchDelivery}. */
 export interface BatchDeliveryParts<T> {
   readonly dataset: Dataset<T>;
-  /** Sink of batches. */
   readonly sink: Pick<Sink, "write">;
   /** Remembers which batches were split. */
   readonly queue: Pick<Queue<T>, "isSplit" | "split">;

@@ -23,7 +23,6 @@ export interface DeadLetter {
   sqlState?: string;
   /** The refusal in words. */
   message: string;
-  /** The record. */
   record: unknown;
   /** Position in the request that contained it, if there was one. */
   member?: Member;

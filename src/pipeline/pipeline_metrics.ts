@@ -13,7 +13,6 @@ export interface PipelineMetric {
   readonly unit: string;
   /** Meaning, as a noun phrase. */
   readonly description: string;
-  /** True for a counter. */
   readonly isCounter: boolean;
   /** Reads the value. */
   readonly value: (stats: PipelineStats) => number;

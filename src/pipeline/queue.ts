@@ -33,17 +33,13 @@ export type QueueRoom = "memory" | "disk" | "busy" | "none";
 
 /** Id and length of a batch. */
 export interface BatchName {
-  /** The id of the batch. */
   readonly id: string;
   /** Its number of records. */
   readonly count: number;
 }
 
-/** A batch that is frozen. */
 export interface FrozenBatch<T> {
-  /** Its id. */
   readonly id: string;
-  /** Its records. */
   readonly records: readonly T[];
 }
 

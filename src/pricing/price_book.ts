@@ -12,7 +12,6 @@ export interface AppliedPrice {
   readonly source: string;
 }
 
-/** Prices by the unit that each is for. */
 export type UnitPrices = ReadonlyMap<string, AppliedPrice>;
 
 /**

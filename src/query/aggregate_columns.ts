@@ -42,7 +42,6 @@ export type Row =
   & Partial<Omit<CostAggregate, keyof AggregateSpan | "unit" | "currency">>
   & Partial<UsageAggregate>;
 
-/** Columns of a result. */
 export interface ResultColumn {
   readonly title: string;
   /** The value in CSV. */

@@ -43,7 +43,6 @@ export interface Arguments {
   texts(name: string): readonly string[];
   /** Returns true if an option is given. */
   has(name: string): boolean;
-  /** Positional arguments. */
   readonly positionals: readonly string[];
   /** Returns the value of an option that is not given, and its origin in messages. */
   fallback?(name: string): { readonly text: string; readonly origin: string } | undefined;

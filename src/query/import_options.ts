@@ -14,7 +14,6 @@ import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import { invalidValue, readName, UsageError } from "./option_values.ts";
 import { readAt } from "./selection.ts";
 
-/** Options of an import. */
 export const IMPORT_OPTIONS: readonly Option[] = optionsOf({
   "format F": `${IMPORT_FORMATS.join(", ")} (default: detected)`,
   "map FIELD=COLUMN,… ...":

@@ -20,7 +20,6 @@ export interface RecordPlace {
   readonly count: number;
 }
 
-/** A page of records. */
 export interface RecordPage {
   /** The records: at most the limit, and fewer where they are large. */
   readonly records: unknown[];
@@ -28,13 +27,11 @@ export interface RecordPage {
   readonly next?: RecordPlace;
 }
 
-/** Options of a page. */
 export interface PageOptions extends ReadOptions {
   /** Place after which the page begins. */
   readonly after?: RecordPlace;
 }
 
-/** A record, as its fields. */
 type Fields = Readonly<Record<string, unknown>> & { readonly timestamp: number };
 
 /** Reads a page. The query has its limit. */

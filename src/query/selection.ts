@@ -108,7 +108,6 @@ export const SELECTION_OPTIONS: readonly Option[] = selectionOptions();
 /** Options that each set the start of a range. */
 const STARTS = ["days", "since", "during"];
 
-/** Reads the time range. */
 export function readRange(given: Arguments): { startTime?: number; endTime?: number } {
   const [start, other = start === "during" && given.has("until") ? "until" : undefined] = STARTS.filter((
     name,
@@ -136,7 +135,6 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   return { ...(startTime === undefined ? {} : { startTime }), ...(endTime === undefined ? {} : { endTime }) };
 }
 
-/** Reads `--at`. */
 export function readAt(given: Arguments): { at?: number } {
   return { at: readOption(given, "at", (name, text) => readTime(name, text, readZone(given))) };
 }

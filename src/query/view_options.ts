@@ -38,7 +38,6 @@ export const SUMMARY_OPTIONS: readonly Option[] = [
   }),
 ];
 
-/** Reads the options of a cost summary. */
 export function readSummary(given: Arguments): CostSummaryOptions {
   return {
     ...readSelection(given, costEntries),
@@ -77,7 +76,6 @@ export function readHealth(given: Arguments): HealthOptions {
   return options;
 }
 
-/** Options of anomalies. */
 export const ANOMALY_OPTIONS: readonly Option[] = [
   ...withDefault(RANGE_OPTIONS, "30d"),
   ...optionsOf({
@@ -87,7 +85,6 @@ export const ANOMALY_OPTIONS: readonly Option[] = [
   WHERE_OPTION,
 ];
 
-/** Reads the options of anomalies. */
 export function readAnomalies(given: Arguments): AnomalyQuery {
   const timeZone = readZone(given);
   return {

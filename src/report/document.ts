@@ -10,13 +10,10 @@ import { isTree, toHtml } from "../../web/tree.js";
 /** An element of `web/tree.js`, a text, or a list of them. */
 export type Tree = unknown;
 
-/** A report. */
 export interface Report {
-  /** Title. */
   readonly title: string;
   /** Time range, zone and origin, in one line. */
   readonly subtitle: string;
-  /** The parts. */
   readonly parts: readonly { readonly title: string; readonly content: Tree }[];
 }
 

@@ -14,7 +14,6 @@ export const MEDIA_TYPES = {
   ndjson: "application/x-ndjson",
   csv: "text/csv",
 } as const;
-/** Format of an answer. */
 export type AnswerFormat = keyof typeof MEDIA_TYPES;
 
 const FORMATS = Object.keys(MEDIA_TYPES) as AnswerFormat[];
@@ -51,7 +50,6 @@ function acceptedFormat(accept: string | null): AnswerFormat {
   return found.find((format) => format !== undefined) ?? "json";
 }
 
-/** Answers with a body in a format. */
 export function answer(
   body: BodyInit,
   format: AnswerFormat,

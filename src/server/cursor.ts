@@ -25,7 +25,6 @@ const FREE = [
   "time-zone",
 ];
 
-/** Encodes a cursor. */
 export function encodeCursor({ time, count, names }: RecordPlace, url: URL): string {
   return Buffer.from(JSON.stringify([fingerprint(url), time, count, ...names])).toString("base64url");
 }

@@ -23,7 +23,6 @@ export interface Limits extends BodyLimits {
   readonly maxRatePerToken: number;
 }
 
-/** Default limits. */
 export const DEFAULT_LIMITS: Limits = {
   maxBodyBytes: 64 * 2 ** 20,
   bodyTimeoutMs: 30_000,

@@ -39,7 +39,6 @@ export class OpenRequests {
     return { signal: controller.signal, turn };
   }
 
-  /** Aborts all requests. */
   abort(): void {
     for (const open of this.#bySocket.values()) abortAll(open);
   }

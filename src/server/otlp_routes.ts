@@ -22,7 +22,6 @@ interface Outcome {
   readonly message: string;
 }
 
-/** Routes of OTLP. */
 export const OTLP_ROUTES: readonly Route[] = [
   route("metrics", "Takes metrics of OpenTelemetry", async (body, isJson, request, intake) => {
     const { samples, unmapped, invalid } = toSamples(

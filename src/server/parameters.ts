@@ -48,7 +48,6 @@ function acceptValues({ name, value, isRepeatable }: Option, given: readonly str
   return given[0] === "false" ? [] : given;
 }
 
-/** The error of an option with its name as a parameter. */
 function asParameterError(error: unknown, names: readonly string[]): unknown {
   if (!(error instanceof UsageError)) return error;
   const message = error.message.replaceAll(

@@ -34,7 +34,6 @@ export interface PostedRecords {
   readonly first: number;
   /** Records as they are given to validation; undefined where `faults` has the reason. */
   readonly inputs: unknown[];
-  /** Line of each. */
   readonly lines: number[];
   /** Faults by index among these. */
   readonly faults: Map<number, Omit<Refusal, "line" | "index">>;

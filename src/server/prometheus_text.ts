@@ -65,7 +65,6 @@ function pipelineFamilies(stores: readonly StoreStats[]): MetricFamily[] {
 /** Start of the process, in epoch seconds. */
 const STARTED = performance.timeOrigin / 1_000;
 
-/** Metrics of the process. */
 function processFamilies(isReady: boolean): MetricFamily[] {
   const { rss, heapUsed } = Deno.memoryUsage();
   const gauge = (name: string, help: string, value: number, labels = {}): MetricFamily => ({

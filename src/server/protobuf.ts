@@ -19,7 +19,6 @@ export const [VARINT, FIXED64, BYTES] = [0, 1, 2] as const;
 
 /** A body that cannot be read. */
 export class BodyError extends RequestError {
-  /** Creates the error. */
   constructor(message: string, code: "INVALID_BODY" | "BODY_TOO_LARGE" = "INVALID_BODY") {
     super(message, { code });
   }
@@ -228,14 +227,12 @@ export class Message<F extends Fields> implements Codec<ObjectOf<F>> {
   }
 }
 
-/** Text. */
 export const TEXT: Codec<string> = {
   wire: BYTES,
   fromBytes: (source, limit) => source.readText(limit),
   fromJson: textFrom,
 };
 
-/** A `double`. */
 export const DOUBLE: Codec<number> = number(FIXED64, (source) => source.readDouble());
 /** A `fixed64`. */
 export const FIXED: Codec<number> = number(FIXED64, (source) => source.readFixed64());

@@ -45,11 +45,9 @@ interface View<Query> {
   readonly options: readonly Option[];
   /** Reads the question. */
   read(given: Arguments): Query;
-  /** Answers it. */
   answer(backend: Backend, query: Query, resources: ServerResources): Promise<unknown>;
 }
 
-/** Routes of views. */
 export const VIEW_ROUTES: readonly Route[] = [
   route({
     name: "costs",

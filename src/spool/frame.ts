@@ -35,7 +35,6 @@ export const FrameKind = {
   MEMBERS: 5,
 } as const;
 
-/** A frame. */
 export interface Frame {
   /** One of {@linkcode FrameKind}. */
   readonly kind: number;
@@ -45,7 +44,6 @@ export interface Frame {
   readonly count: number;
   /** Time at which it was made, in epoch milliseconds. */
   readonly time: number;
-  /** Payload. */
   readonly payload: string;
 }
 

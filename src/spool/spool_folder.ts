@@ -27,7 +27,6 @@ async function openLocked(path: string): Promise<Deno.FsFile> {
 
 /** The folder of a spool, and the small files in it beside the journal. */
 export class SpoolFolder {
-  /** Its path. */
   readonly path: string;
   #lock: Deno.FsFile;
   #lockIdentity: string;

@@ -24,7 +24,6 @@ export interface Part {
 
 /** A batch of an earlier process: the records from `first` to before `end`. */
 export interface RecoveredBatch {
-  /** Its id. */
   readonly id: string;
   /** The number of its first record. */
   readonly first: number;

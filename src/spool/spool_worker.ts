@@ -180,7 +180,6 @@ export class PeriodicCheck {
     Deno.unrefTimer(this.#timer);
   }
 
-  /** Ends it. */
   end(): void {
     clearInterval(this.#timer);
   }

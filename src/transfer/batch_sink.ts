@@ -41,7 +41,6 @@ export interface BatchSinkOptions<T> {
   dataset: Dataset<T>;
   /** Target. */
   sink: Sink;
-  /** The id of a batch. */
   idOf: (records: readonly T[]) => string;
   /** Called for each batch. */
   onWritten: (result: WriteResult) => void;

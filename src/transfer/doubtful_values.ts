@@ -43,7 +43,6 @@ export class DoubtfulValues {
     }
   }
 
-  /** Returns notes on the values. */
   notes(): string[] {
     const { future, lost } = this.#found;
     const notes: string[] = [];

@@ -12,13 +12,11 @@ import { TransferError } from "./transfer_error.ts";
 /** Bytes of a file that can be imported: a stream, or one that can be read at any place, such as a `Blob`. */
 export type FileInput = ReadableStream<Uint8Array> | RandomAccess;
 
-/** A part of a file. */
 export interface FilePart {
   /** Name of the member of a zip file. */
   readonly member?: string;
   /** Text in UTF-8. */
   readonly text?: ReadableStream<Uint8Array>;
-  /** Parquet. */
   readonly parquet?: RandomAccess;
 }
 

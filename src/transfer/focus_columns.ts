@@ -8,7 +8,6 @@
 import { CostCategory, costEntries } from "../records/cost_entry.ts";
 import type { ColumnType } from "../records/dataset.ts";
 
-/** A version of FOCUS. */
 export type FocusVersion = "1.0" | "1.1" | "1.2" | "1.3" | "1.4";
 /** The versions of FOCUS that are read and written, oldest first. */
 export const FOCUS_VERSIONS: readonly FocusVersion[] = ["1.0", "1.1", "1.2", "1.3", "1.4"];
@@ -131,7 +130,6 @@ export function focusColumn(name: string, version?: FocusVersion): FocusColumn |
   return column && (version === undefined || isInVersion(column, version)) ? column : undefined;
 }
 
-/** True if a version has the column. */
 export function isInVersion({ since, until }: FocusColumn, version: FocusVersion): boolean {
   return since <= version && version <= until;
 }

@@ -60,7 +60,6 @@ export interface FocusImportOptions {
 
 const NOTHING: ReadonlySet<string> = new Set();
 
-/** A column of a file. */
 interface FocusFileColumn {
   readonly name: string;
   readonly column: FocusColumn | undefined;

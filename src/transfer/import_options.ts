@@ -69,7 +69,6 @@ export interface ImportProgress extends Omit<ImportReport, "delivery"> {
   staged: number;
 }
 
-/** A file of costs. */
 export interface CostFile {
   /** Name in messages, and in the list of deliveries. */
   readonly name: string;
@@ -77,7 +76,6 @@ export interface CostFile {
   readonly format?: ImportOptions["format"];
   /** Form of the file where its format does not say; by default its first byte tells. */
   readonly form?: ImportOptions["form"];
-  /** Opens it. */
   open(): Promise<FileInput>;
   /** Size in bytes, where known. */
   readonly size?: number;

@@ -11,7 +11,6 @@ const [OPEN_LIST, CLOSE_LIST, OPEN, CLOSE] = [91, 93, 123, 125];
  * lines. Anything else between them is passed on, for its fault to be told.
  */
 export class JsonStream extends TransformStream<Uint8Array, Line[]> {
-  /** Makes the stream. */
   constructor() {
     const scanner = new JsonScanner();
     super({

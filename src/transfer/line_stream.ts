@@ -55,7 +55,6 @@ type State =
  * text from nothing.
  */
 export class LineStream extends TransformStream<Uint8Array, Line[]> {
-  /** Makes the stream. */
   constructor(options: LineStreamOptions) {
     const scanner = new LineScanner(options);
     super({

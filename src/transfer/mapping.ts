@@ -120,7 +120,6 @@ export function assertFits({ name }: Dataset<unknown>, format: ImportFormat | un
   );
 }
 
-/** The reader of a file of FOCUS. */
 function focusReader({ options, columns = [], locate }: MappedFile): FocusReader {
   for (const field of ["decimal", "dateFormats", "timeZone"] as const) {
     if (options[field] === undefined) continue;

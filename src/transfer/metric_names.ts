@@ -139,7 +139,6 @@ const VLLM: readonly MetricField[] = [
   usage("requests", { metrics: ["vllm:request_success_total"] }),
 ];
 
-/** node_exporter. */
 const NODE_EXPORTER: readonly MetricField[] = [
   system("cpuUsage", rate("node_cpu_seconds_total"), {
     where: { mode: "idle" },

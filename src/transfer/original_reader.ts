@@ -20,7 +20,6 @@ export interface OriginalReader {
   close(): Promise<void>;
 }
 
-/** Rows of a page. */
 const PAGE_ROWS = 1_000;
 const CURSOR = "openfinops_original";
 

@@ -23,7 +23,6 @@ const BATCH_RECORDS = 5_000;
 export interface PriceUsageOptions {
   /** Usage to price; all where absent. */
   query?: Pick<UsageRecordsQuery, "startTime" | "endTime">;
-  /** Prices. */
   book: PriceBook;
   /**
    * Restate the costs of usage that was priced before. The backend must be open with `onConflict: "replace"`.
@@ -45,11 +44,9 @@ export interface UnpricedUsage {
   provider?: string;
   /** Model, if known. */
   model?: string;
-  /** Unit. */
   unit: string;
   /** Volume: a canonical decimal string. */
   quantity: string;
-  /** Number of records. */
   records: number;
 }
 

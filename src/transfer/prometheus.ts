@@ -11,7 +11,6 @@ import { TransferError } from "./transfer_error.ts";
 export interface Sample {
   /** Name of the metric. */
   readonly name: string;
-  /** Labels. */
   readonly labels: Readonly<Record<string, string>>;
   /** Value; may be NaN or infinite. */
   readonly value: number;

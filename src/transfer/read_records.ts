@@ -100,7 +100,6 @@ async function* readRecords(input: CountedInput, reading: ReadingOptions): Async
   }
 }
 
-/** Opens the rows of a part of a file. */
 async function openRows(part: FilePart, { dataset, options }: ReadingOptions): Promise<FileRows> {
   assertFits(dataset, options.format);
   const detect = detector(dataset, options);

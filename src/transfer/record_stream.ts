@@ -95,7 +95,6 @@ function readRow(row: FileRow, read: (row: FileRow) => Outcome[]): Outcome[] {
 /** Stands for an id until the content of a cost makes one. */
 const NO_ID = "row";
 
-/** Makes a record. */
 function accept(dataset: Dataset<unknown>, input: Record<string, unknown>): Taken {
   const isHashed = dataset.key.includes("entryId") && (input.entryId ?? undefined) === undefined;
   if (isHashed) input.entryId = NO_ID;

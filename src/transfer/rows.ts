@@ -19,7 +19,6 @@ import { keepDigits } from "./values.ts";
 /** Bytes that show whether a file has an object of JSON in each line. */
 const FIRST_LINE_BYTES = 2_000;
 
-/** A row of a file. */
 export interface FileRow {
   /** The number of its first line, from 1. */
   readonly line: number;
@@ -47,7 +46,6 @@ export interface Reject {
   readonly text: string;
 }
 
-/** The rows of a file. */
 export interface FileRows {
   /** The format, as given or as found. */
   readonly format: ImportFormat | undefined;

@@ -97,7 +97,6 @@ export class SampleMapper {
   readonly #plans = new Map<DatasetName, Plan[]>();
   #slots = 0;
 
-  /** Makes a mapper. */
   constructor(
     { target, defaults = {}, fields = METRIC_FIELDS, counters = new CounterReadings() }: SampleMapperOptions,
   ) {

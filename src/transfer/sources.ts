@@ -44,7 +44,6 @@ export function columnSource(name: string): Source {
   return { names: [name], bind: (locate) => locate(name) };
 }
 
-/** The source of a constant. */
 export function constantSource(value: unknown): Source {
   return { names: [], constant: value, bind: () => () => value };
 }
@@ -74,7 +73,6 @@ function firstOf(found: readonly (Cell | undefined)[]): Cell | undefined {
   };
 }
 
-/** The source of a rule. */
 export function ruleSource(rule: Rule): Source {
   if (typeof rule !== "string") return caseSource(rule);
   const terms = splitAlternatives(rule).map(termSource);

@@ -5,7 +5,6 @@ import { contentOf } from "./values.ts";
 const MAX_TIES = 100_000;
 const MAX_TIE_BYTES = 64 * 2 ** 20;
 
-/** A record, as its fields. */
 type Fields = Readonly<Record<string, unknown>>;
 
 /**

@@ -20,7 +20,6 @@ export class UnmappedCounter {
   /** Counts that are not stored yet. */
   #fresh = new Map<string, number>();
 
-  /** Adds points. */
   add(name: string, points: number): void {
     addTo(this.#counts, name, points);
     addTo(this.#fresh, name, points);

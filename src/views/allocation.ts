@@ -12,7 +12,6 @@ import { usageRecords } from "../records/usage_record.ts";
  * which a workload had the device; or evenly among those that had it.
  */
 export type AllocationMethod = "utilization" | "time" | "even";
-/** The methods of allocation. */
 export const ALLOCATION_METHODS: readonly AllocationMethod[] = ["utilization", "time", "even"];
 
 /** Question of {@linkcode allocateCosts}. */
@@ -57,7 +56,6 @@ export interface AllocatedCost {
   group: string | null;
   /** True for the row of what was not used. */
   isIdle?: true;
-  /** Currency. */
   currency: string;
   /** Exact cost: a canonical decimal string. */
   cost: string;
@@ -125,13 +123,10 @@ export async function allocateCosts(
 
 /** Cost of a device, and the part of it that was not used. */
 export interface DeviceCost {
-  /** Node of the device. */
   nodeId: string;
-  /** Device. */
   deviceId: string;
   /** Partition of the device, where it has any. */
   partition?: string;
-  /** Currency. */
   currency: string;
   /** Exact cost: a canonical decimal string. */
   cost: string;

@@ -19,7 +19,6 @@ export interface DatasetHealth extends DatasetStats {
 
 /** A source of delivered costs. */
 export interface SourceHealth {
-  /** The source. */
   source: string;
   /** Time of its newest delivery, in epoch milliseconds. */
   deliveredAt: number;
@@ -33,11 +32,9 @@ export interface SourceHealth {
 
 /** An import of costs. */
 export interface DeliveryHealth {
-  /** Its id. */
   id: string;
   /** Time of the import, in epoch milliseconds. */
   at: number;
-  /** The files. */
   files: readonly string[];
   /** Sources of its costs. */
   sources: string[];
@@ -81,7 +78,6 @@ export interface ProcessHealth {
 export interface DataHealthView extends Omit<BackendStats, "datasets"> {
   /** The time of the view, in epoch milliseconds. */
   at: number;
-  /** Each dataset. */
   datasets: DatasetHealth[];
   /** Sources of delivered costs, by name. */
   sources: SourceHealth[];

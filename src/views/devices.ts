@@ -23,7 +23,6 @@ export interface DeviceUse
   extends
     Pick<DeviceMetrics, "clusterId" | "nodeId" | "deviceId" | "deviceIndex" | "partition" | "utilization">,
     Pick<DeviceMetrics, "memoryUsed" | "memoryTotal" | "powerConsumption" | "temperature"> {
-  /** Number of samples. */
   samples: number;
   /** True if the mean utilization is below the threshold. */
   isIdle?: true;
@@ -33,9 +32,7 @@ export interface DeviceUse
 
 /** Exact totals of the devices in one currency. */
 export interface DeviceTotal {
-  /** Currency. */
   currency: string;
-  /** Cost of all devices. */
   cost: string;
   /** Part of it that was not used, also of devices that are busy at times. */
   idleCost: string;

@@ -26,7 +26,6 @@ export interface ModelsQuery extends Pick<UsageRecordsQuery, "startTime" | "endT
 
 /** Estimated cost of usage in one currency. */
 export interface UsageCost {
-  /** Currency. */
   currency: string;
   /** Exact cost by the prices: a canonical decimal string. */
   cost: string;
@@ -42,9 +41,7 @@ export interface UsageOfGroup {
   requests: number;
   /** Tokens of input and output, and those of records that only know their total. */
   tokens: number;
-  /** Tokens of the input. */
   inputTokens?: number;
-  /** Tokens of the output. */
   outputTokens?: number;
   /** Part of the input that was read from a cache. */
   cacheReadTokens?: number;
@@ -58,7 +55,6 @@ export interface UsageOfGroup {
   costs: UsageCost[];
 }
 
-/** Usage of a model. */
 export interface ModelUsage extends UsageOfGroup {
   /** Provider; null where records name none. */
   provider: string | null;

@@ -25,7 +25,6 @@ type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>
 /** Outcome of a record that is put into memory. */
 export type PutOutcome = "stored" | "restated" | "duplicate";
 
-/** Costs in memory. */
 export interface CostsInMemory {
   readonly documents: MemoryDocuments;
   values(): readonly Fields[];

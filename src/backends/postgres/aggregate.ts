@@ -42,7 +42,6 @@ export function measureOfRecords(dataset: Dataset<unknown>, measure: Measure): s
   return type === "integer" ? `${value}::double precision` : value;
 }
 
-/** The statement that aggregates. */
 export function aggregateStatement(
   dataset: Dataset<unknown>,
   aggregation: Aggregation,

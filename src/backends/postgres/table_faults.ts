@@ -4,7 +4,6 @@ import { triggerWarning } from "../condition.ts";
 import type { PostgresSession } from "./pool.ts";
 import { columnNames, expectedShape, literal, shapeQuery, tablesQuery, triggersQuery } from "./schema.ts";
 
-/** Faults of the tables. */
 export interface TableFaults {
   /** Faults with which batches are refused, or would be stored twice. */
   readonly faults: string[];

@@ -35,7 +35,6 @@ const NOTHING: WriteResult = { committed: 0, duplicates: 0, restated: 0 };
 export interface WriterOptions {
   /** Policy for a record whose key exists. */
   readonly onConflict: ConflictPolicy;
-  /** Timeout of a statement, in seconds. */
   readonly statementTimeoutSeconds: number;
   /** Further settings of the transaction that writes a batch, by COPY or by INSERT. */
   readonly settingsFor?: (batch: Batch, isCopy: boolean) => string;

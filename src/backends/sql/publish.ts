@@ -42,7 +42,6 @@ export interface PublishSession {
   query(sql: string): Eventual<readonly Row[]>;
   /** Runs a change; gives the number of rows that it affected. */
   execute(sql: string): Eventual<number>;
-  /** Writes a document. */
   write(document: StoredDocument): Eventual<unknown>;
 }
 
@@ -62,7 +61,6 @@ export interface PublishDialect {
   readonly isUnkeyed?: true;
   /** The entries of a map that are not empty, in an order that does not vary; null where there are none. */
   filledEntries(map: string): string;
-  /** An expression as a text. */
   asText(expression: string): string;
   /** Columns that add up the amounts. */
   readonly sums: string;

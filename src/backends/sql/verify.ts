@@ -18,7 +18,6 @@ export interface VerifiedDatabase {
   query(sql: string): Promise<readonly (readonly unknown[])[]>;
   /** A column of times as epoch milliseconds. */
   epochMs(column: string): string;
-  /** An expression as a text. */
   asText(expression: string): string;
 }
 

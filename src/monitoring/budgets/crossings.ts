@@ -19,7 +19,6 @@ export interface SpentPeriod extends BudgetPeriod {
 export class CrossingLog {
   readonly #newest = new Map<string, BudgetCrossing>();
 
-  /** Reads the log. */
   static async read(documents: DocumentStore): Promise<CrossingLog> {
     const log = new CrossingLog();
     for (const crossing of await bodiesOf<BudgetCrossing>(documents, CROSSING)) {

@@ -47,7 +47,6 @@ const REQUIRED: Readonly<Partial<Record<Channel["type"], string[]>>> = {
   email: ["from", "to"],
 };
 
-/** Sources of secrets. */
 export interface SecretSources {
   /** Returns an environment variable. */
   env(name: string): string | undefined;

@@ -16,7 +16,6 @@ export interface Notification {
   readonly type: "budget-threshold" | "cost-anomaly" | "alert-fired" | "alert-resolved";
   /** Time of the event, in epoch milliseconds. */
   readonly at: number;
-  /** Severity. */
   readonly severity: string;
   /** A sentence for people. */
   readonly message: string;

@@ -213,7 +213,6 @@ export const TRACES_REQUEST = new Message({
   ),
 });
 
-/** A request of metrics. */
 export type MetricsRequest = Decoded<typeof METRICS_REQUEST>;
 /** A metric with points of one kind. */
 export type Metric = Decoded<typeof METRIC>;

@@ -26,7 +26,6 @@ export const PRESETS: readonly Preset[] = [
   OTEL_GENAI,
 ];
 
-/** The preset of a format, if it is one. */
 export function presetOf(format: string | undefined): Preset | undefined {
   return PRESETS.find(({ name }) => name === format);
 }
