@@ -281,6 +281,24 @@ export interface FailureRow {
   readonly remedy: string;
 }
 
+/** A {@linkcode FailureRow} as a row of a table, with its fields in this order. */
+type FailureCells = readonly [
+  match: RegExp,
+  code: ErrorCode,
+  kind: FailureKind,
+  problem: string,
+  remedy: string,
+];
+
+/** Returns the rows of a table of failures; some are shared by several tables. */
+export function failureRows(rows: readonly (FailureCells | FailureRow)[]): FailureRow[] {
+  return rows.map((row) => {
+    if ("match" in row) return row;
+    const [match, code, kind, problem, remedy] = row;
+    return { match, code, kind, problem, remedy };
+  });
+}
+
 /** Deno did not grant a permission. Its own message names the flag. */
 export const NOT_GRANTED: FailureRow = {
   match: /^Requires \w+ access/,

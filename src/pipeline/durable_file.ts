@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { dirname, resolve } from "node:path";
-import { BackendError, failureOf, type FailureRow, messageOf, NOT_GRANTED } from "../errors.ts";
+import { BackendError, failureOf, type FailureRow, failureRows, messageOf, NOT_GRANTED } from "../errors.ts";
 
 /** Writes all of it, however many calls that takes. */
 export async function writeAll(
@@ -92,45 +92,22 @@ const { full, refused } = OS_ERRORS[Deno.build.os] ??
   { full: /os error (28|122|27)\)/, refused: /os error (13|1|30)\)/ };
 
 /** Kinds of failures of the file system. */
-export const FILE_FAILURES: readonly FailureRow[] = [
-  {
-    match: full,
-    code: "DISK_FULL",
-    kind: "disk-full",
-    problem: "no space left on the disk, or the quota is used up",
-    remedy: "Free some space; writing resumes by itself.",
-  },
+// deno-fmt-ignore: a failure is two lines, one for programs and one for people
+export const FILE_FAILURES: readonly FailureRow[] = failureRows([
+  [full, "DISK_FULL", "disk-full",
+    "no space left on the disk, or the quota is used up", "Free some space; writing resumes by itself."],
   NOT_GRANTED,
-  {
-    match: refused,
-    code: "ACCESS_DENIED",
-    kind: "operator",
-    problem: "access denied",
-    remedy: "Give the user of this process permission to read and write the folder and its files.",
-  },
-  {
-    match: /another hub of this one, uses it$/,
-    code: "FILE_IN_USE",
-    kind: "operator",
-    problem: "the folder is in use",
-    remedy: "Stop the other process, or name another folder by --spool-directory or spoolDirectory.",
-  },
-  {
-    match: /changed while in use$/,
-    code: "FILE_REPLACED",
-    kind: "operator",
-    problem: "a file was removed, moved or changed while in use",
-    remedy:
-      "Leave the files of a spool alone while it is in use. It is written again from what is still open or in memory.",
-  },
-  {
-    match: /./s,
-    code: "FILE_FAILED",
-    kind: "operator",
-    problem: "the file or its folder cannot be used",
-    remedy: "Check that the path names a folder that can be written.",
-  },
-];
+  [refused, "ACCESS_DENIED", "operator",
+    "access denied", "Give the user of this process permission to read and write the folder and its files."],
+  [/another hub of this one, uses it$/, "FILE_IN_USE", "operator",
+    "the folder is in use",
+    "Stop the other process, or name another folder by --spool-directory or spoolDirectory."],
+  [/changed while in use$/, "FILE_REPLACED", "operator",
+    "a file was removed, moved or changed while in use",
+    "Leave the files of a spool alone while it is in use. It is written again from what is still open or in memory."],
+  [/./s, "FILE_FAILED", "operator",
+    "the file or its folder cannot be used", "Check that the path names a folder that can be written."],
+]);
 
 /** Converts anything thrown while working on a file into a {@linkcode BackendError}. */
 export function storageError(operation: string, path: string, cause: unknown): BackendError {

@@ -61,15 +61,15 @@ export const AGENTS: readonly Mutation[] = [
   {
     name: "remote-401",
     file: "src/backends/remote/failures.ts",
-    before: 'match: /^401 /,\n    code: "TOKEN_REFUSED",\n    kind: "operator"',
-    after: 'match: /^401 /,\n    code: "TOKEN_REFUSED",\n    kind: "data"',
+    before: '[/^401 /, "TOKEN_REFUSED", "operator"',
+    after: '[/^401 /, "TOKEN_REFUSED", "data"',
     tests: ["remote_test.ts: refused token"],
   },
   {
     name: "remote-tls",
     file: "src/backends/remote/failures.ts",
-    before: "match: /certificate|tls|UnknownIssuer/i",
-    after: "match: /certificates/i",
+    before: "[/certificate|tls|UnknownIssuer/i",
+    after: "[/certificates/i",
     tests: ["remote_test.ts: CA of its own"],
   },
   {

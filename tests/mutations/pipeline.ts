@@ -154,8 +154,8 @@ export const PIPELINE: readonly Mutation[] = [
   {
     name: "file-disk-full",
     file: "src/pipeline/durable_file.ts",
-    before: 'kind: "disk-full",',
-    after: 'kind: "operator",',
+    before: '"DISK_FULL", "disk-full",',
+    after: '"DISK_FULL", "operator",',
     tests: ["failure_kinds_test.ts: file"],
   },
   {

@@ -1,6 +1,6 @@
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
-import { BackendError, failureOf, type FailureRow, NOT_GRANTED } from "../../errors.ts";
+import { BackendError, failureOf, type FailureRow, failureRows, NOT_GRANTED } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import type { OpenMode } from "../backend.ts";
@@ -214,65 +214,29 @@ function exists(path: string): boolean {
 const LOCKED = /database (table )?is locked|busy|locking protocol|schema has changed/;
 
 /** Meaning of failures. Matched against the driver's message: neither driver gives the result code. */
-export const SQLITE_FAILURES: readonly FailureRow[] = [
-  {
-    match: LOCKED,
-    code: "LOCKED",
-    kind: "transient",
-    problem: "another process holds the lock",
-    remedy: "It is retried; if this lasts, find the process with `fuser FILE`.",
-  },
-  {
-    match: /disk is full/,
-    code: "DISK_FULL",
-    kind: "disk-full",
-    problem: "no space left on the disk, or the quota is used up",
-    remedy: "Free some space; writing resumes by itself.",
-  },
-  {
-    match: /disk I\/O error/,
-    code: "DISK_FAILED",
-    kind: "disk-full",
-    problem: "the disk failed to read or write",
-    remedy: "Check the disk and its free space; writing resumes by itself.",
-  },
-  {
-    match: /constraint failed|datatype mismatch|too big/,
-    code: "CONSTRAINT_VIOLATED",
-    kind: "data",
-    problem: "the table refused the record",
-    remedy: "Correct the record, or remove the constraint that was added to the table.",
-  },
+// deno-fmt-ignore: a failure is two lines, one for programs and one for people
+export const SQLITE_FAILURES: readonly FailureRow[] = failureRows([
+  [LOCKED, "LOCKED", "transient",
+    "another process holds the lock", "It is retried; if this lasts, find the process with `fuser FILE`."],
+  [/disk is full/, "DISK_FULL", "disk-full",
+    "no space left on the disk, or the quota is used up", "Free some space; writing resumes by itself."],
+  [/disk I\/O error/, "DISK_FAILED", "disk-full",
+    "the disk failed to read or write", "Check the disk and its free space; writing resumes by itself."],
+  [/constraint failed|datatype mismatch|too big/, "CONSTRAINT_VIOLATED", "data",
+    "the table refused the record",
+    "Correct the record, or remove the constraint that was added to the table."],
   NOT_GRANTED,
-  {
-    match: /readonly|read-only|Permission denied/i,
-    code: "ACCESS_DENIED",
-    kind: "operator",
-    problem: "access denied",
-    remedy: "Give the user of this process permission to write the file and its folder.",
-  },
-  {
-    match: /not a database|malformed/,
-    code: "NOT_A_DATABASE",
-    kind: "operator",
-    problem: "the file is damaged or no SQLite database",
-    remedy: "Restore it from a backup, or choose another file.",
-  },
-  {
-    match: /unable to open/,
-    code: "FILE_FAILED",
-    kind: "operator",
-    problem: "the file cannot be opened",
-    remedy: "Check that the file and its folder exist, and that this user may read and write both.",
-  },
-  {
-    match: /no such (table|column)|has no column|already exists/,
-    code: "TABLES_ALTERED",
-    kind: "operator",
-    problem: "the tables are not as openfinops created them",
-    remedy: "Undo what was changed in the schema, or restore the file from a backup.",
-  },
-];
+  [/readonly|read-only|Permission denied/i, "ACCESS_DENIED", "operator",
+    "access denied", "Give the user of this process permission to write the file and its folder."],
+  [/not a database|malformed/, "NOT_A_DATABASE", "operator",
+    "the file is damaged or no SQLite database", "Restore it from a backup, or choose another file."],
+  [/unable to open/, "FILE_FAILED", "operator",
+    "the file cannot be opened",
+    "Check that the file and its folder exist, and that this user may read and write both."],
+  [/no such (table|column)|has no column|already exists/, "TABLES_ALTERED", "operator",
+    "the tables are not as openfinops created them",
+    "Undo what was changed in the schema, or restore the file from a backup."],
+]);
 
 /** Converts anything thrown while working on a database file into a {@linkcode BackendError}. */
 export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
