@@ -50,7 +50,8 @@ const list = (fields: Readonly<Record<string, Rule>>) =>
   Object.entries(fields).flatMap(fieldLines).join("\n");
 
 function section(
-  { name, title, documentation, dataset, signs, lists, spread, fields, tags, ...preset }: Preset,
+  { name, title, documentation, dataset, signs, vendorColumns, lists, spread, fields, tags, ...preset }:
+    Preset,
 ): string {
   const scale = Object.entries(preset.scale ?? {}).map(([field, factor]) => `${code(field)} by ${factor}`);
   const notes = [
@@ -60,6 +61,10 @@ function section(
     spread && `The entries of ${spread.map(code).join(", ")} count as columns.`,
     tags && `Tags: ${tags.map(code).join(", ")}. They keep their keys.`,
     preset.dateFormats && `Times beside ISO 8601: ${preset.dateFormats.map(code).join(", ")}.`,
+    vendorColumns &&
+    `An import does not name these columns where no field takes them: ${
+      vendorColumns.split("|").map(code).join(", ")
+    }.`,
     scale.length > 0 && `Multiplied: ${scale.join(", ")}.`,
     preset.skipsWithout &&
     `A row without ${preset.skipsWithout.map(code).join(" and ")} is skipped and counted.`,

@@ -37,7 +37,18 @@ Deno.test("database import detects the formats of usage by their columns", async
       "OpenTelemetry GenAI",
     ],
     ["usage_records", '{"usageId":"u","timestamp":"2026-01-01","inputTokens":5}', undefined],
-    ["device_metrics", "timestamp,clusterId,nodeId,deviceId,temperature\n2026-01-01,c,n,g,64\n", undefined],
+    ["device_metrics", Deno.readFileSync(`${CASES}/nvidia-smi.csv`), "nvidia-smi"],
+    [
+      "device_metrics",
+      "timestamp, pci.bus_id, memory.used [MiB]\n2026/01/15 10:30:00.123, 00000000:01:00.0, 5\n",
+      "nvidia-smi",
+    ],
+    [
+      "device_metrics",
+      "timestamp,clusterId,nodeId,deviceId,utilization,temperature\n2026-01-01,c,n,g,9,64\n",
+      undefined,
+    ],
+    ["device_metrics", "timestamp,deviceId,power,memory\n2026-01-01,g,9,64\n", undefined],
   ];
   for (const [dataset, file, title] of files) {
     const backend = new MemoryBackend({ maxMemoryEntries: 100, onConflict: "ignore" });

@@ -46,7 +46,7 @@ export const importCommand: Command = {
     "openfinops database import costs cur-2026-11-*.csv.gz",
     "openfinops database import costs bill.csv --map amount=Cost,Price --set currency=EUR --dry-run",
     "openfinops database import metrics cpu.csv --map cpuUsage=value --set nodeId=i-24ae8d",
-    "openfinops database import devices gpus.csv --format nvidia-smi --set nodeId=gpu-01",
+    "openfinops database import devices gpus.csv --set nodeId=gpu-01",
     "openfinops database import devices dcgm.prom --format prometheus --at 2026-11-01T00:00:00Z",
     "zcat *.ndjson.gz | openfinops database import services - --format ndjson",
   ],

@@ -18,8 +18,9 @@ type Step = { readonly key: string } | { readonly index: number } | {
 
 const STEP = /([^.[\]]+)|\[(\d+)\]|\[([^\]=]+)=([^\]]*)\]/g;
 
-/** The parts of a path such as `labels[key=team].value`. */
+/** The parts of a path such as `labels[key=team].value`; none of the name of a column with a unit, as in `power.draw [W]`. */
 function parsePath(path: string): Step[] {
+  if (path.includes(" [")) return [];
   return [...path.matchAll(STEP)].map(([, key, index, name, value]) =>
     key !== undefined ? { key } : index !== undefined ? { index: Number(index) } : { match: [name, value] }
   );

@@ -22,7 +22,7 @@ import { columnsOf, isMapped, type MappingOptions } from "./mapping_options.ts";
 import type { Preset } from "./presets/preset.ts";
 import { presetOf } from "./presets/presets.ts";
 import { listIn, locator, type Row, rowsIn, spreadRow } from "./locate.ts";
-import { constantSource, firstSource } from "./sources.ts";
+import { constantSource, firstSource, globPattern } from "./sources.ts";
 import { TransferError } from "./transfer_error.ts";
 import { READERS } from "./values.ts";
 
@@ -91,7 +91,8 @@ function noteUnread(
   { vendorColumns }: Preset,
   found: ReadonlySet<string>,
 ): void {
-  const unread = columns.filter((name) => !found.has(name) && !vendorColumns?.test(name));
+  const documented = vendorColumns === undefined ? undefined : globPattern(vendorColumns);
+  const unread = columns.filter((name) => !found.has(name) && !documented?.test(name));
   if (unread.length === 0) return;
   const more = unread.length > SHOWN_COLUMNS ? ` and ${unread.length - SHOWN_COLUMNS} more` : "";
   const map = dataset.columns.find(({ type }) => type === "map")?.field;

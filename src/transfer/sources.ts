@@ -201,7 +201,7 @@ function caseSource({ by, cases }: Exclude<Rule, string>): Source {
 }
 
 /** A pattern as in `Fee|*Discount`: `*` is any text, `?` any character. */
-function globPattern(glob: string): RegExp {
+export function globPattern(glob: string): RegExp {
   const pattern = glob.replaceAll(/[.+^${}()[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
   return new RegExp(`^(?:${pattern})$`, "is");
 }

@@ -22,7 +22,9 @@ export const AWS_CUR: Preset = {
   ],
   signs: [["line_item_line_item_type", "line_item_unblended_cost", "line_item_usage_start_date"]],
   vendorColumns:
-    /^(identity|bill|line_?item|pricing|product|reservation|savings_?plan|split_?line_?item)[_/]|^(product|discount)$/i,
+    "identity_*|bill_*|line_item_*|pricing_*|product_*|reservation_*|savings_plan_*|split_line_item_*" +
+    "|identity/*|bill/*|lineItem/*|pricing/*|product/*|reservation/*|savingsPlan/*|splitLineItem/*" +
+    "|product|discount",
   fields: {
     timestamp: "line_item_usage_start_date,bill_billing_period_start_date",
     chargePeriodEnd: "line_item_usage_end_date",

@@ -36,7 +36,7 @@ export const AZURE: Preset = {
     ["MeterCategory", "ChargeType", "SubscriptionId", "CostInBillingCurrency"],
     ["MeterCategory", "ChargeType", "SubscriptionId", "Cost"],
   ],
-  vendorColumns: new RegExp(`^(${OTHERS})$`, "i"),
+  vendorColumns: OTHERS,
   fields: {
     timestamp: "Date,UsageDateTime,UsageDate",
     billingPeriodStart: "BillingPeriodStartDate",

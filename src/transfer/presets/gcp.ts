@@ -9,10 +9,9 @@ export const GCP: Preset = {
     "https://cloud.google.com/billing/docs/how-to/export-data-bigquery-tables/detailed-usage",
   ],
   signs: [["billing_account_id", "service.description", "usage_start_time", "cost", "currency"]],
-  vendorColumns: new RegExp(
-    "^(adjustment_info|consumption_model|invoice|location|price|project|resource|service|sku|subscription|usage)\\.|" +
-      "^(cost_at_\\w+|currency_conversion_rate|export_time|transaction_type)$",
-  ),
+  vendorColumns:
+    "adjustment_info.*|consumption_model.*|invoice.*|location.*|price.*|project.*|resource.*|service.*" +
+    "|sku.*|subscription.*|usage.*|cost_at_*|currency_conversion_rate|export_time|transaction_type",
   fields: {
     timestamp: "usage_start_time",
     chargePeriodEnd: "usage_end_time",

@@ -6,10 +6,10 @@ export const NVIDIA_SMI: Preset = {
   title: "Log of nvidia-smi (`--query-gpu=timestamp,… --format=csv`)",
   dataset: "device_metrics",
   documentation: ["https://docs.nvidia.com/deploy/nvidia-smi/index.html"],
-  signs: [],
+  signs: ["utilization.gpu [%]", "memory.used [MiB]", "power.draw [W]"].map((name) => ["timestamp", name]),
   fields: {
     timestamp: "timestamp",
-    deviceId: "known(uuid),known(gpu_uuid)",
+    deviceId: "known(uuid),known(gpu_uuid),known(pci.bus_id),known(gpu_bus_id)",
     deviceIndex: "known(index)",
     vendor: "=nvidia",
     model: "known(name),known(gpu_name)",

@@ -6,7 +6,7 @@ export const OCI: Preset = {
   title: "Oracle Cloud Infrastructure cost reports",
   documentation: ["https://docs.oracle.com/iaas/Content/Billing/Concepts/costusagereportsoverview.htm"],
   signs: [["lineItem/intervalUsageStart", "product/service", "cost/myCost", "cost/currencyCode"]],
-  vendorColumns: /^(lineItem|product|usage|cost)\//i,
+  vendorColumns: "lineItem/*|product/*|usage/*|cost/*",
   fields: {
     timestamp: "lineItem/intervalUsageStart",
     chargePeriodEnd: "lineItem/intervalUsageEnd",

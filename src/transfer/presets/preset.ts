@@ -17,8 +17,8 @@ export interface Preset {
   readonly documentation: readonly string[];
   /** Columns that a file of this format has, and no other of its dataset: all of one of the groups. Without one, it is not detected. */
   readonly signs: readonly (readonly string[])[];
-  /** Columns that its vendor documents: imports do not name those that no field takes. */
-  readonly vendorColumns?: RegExp;
+  /** Patterns of columns that its vendor documents, as in `bill_*|product`: imports do not name those that no field takes. */
+  readonly vendorColumns?: string;
   /** Lists that hold the rows, from the outside in, where a row of the file is a page or a group of them. */
   readonly lists?: readonly string[];
   /** Objects, or lists of keys and values, whose entries are columns of the row, too. */
