@@ -137,6 +137,7 @@ export class DuckdbBackend implements Backend {
       findStorageFaults({
         query: (sql) => session.query(sql),
         epochMs: (column) => `epoch_ms(${column})`,
+        now: `${Date.now()}`,
         asText: (expression) => `(${expression})::VARCHAR`,
       }));
   }

@@ -276,6 +276,7 @@ export class PostgresBackend implements Backend {
       findStorageFaults({
         query: (sql) => session.query(sql),
         epochMs,
+        now: epochMs("now()"),
         asText: (expression) => `(${expression})::text`,
       }));
   }

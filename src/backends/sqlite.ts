@@ -250,6 +250,7 @@ export class SqliteBackend implements Backend {
       ...await findStorageFaults({
         query: (sql) => Promise.resolve(queryAll(this.#database, sql)),
         epochMs: (column) => column,
+        now: `${Date.now()}`,
         asText: (expression) => expression,
       }),
     ]);

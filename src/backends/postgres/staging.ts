@@ -18,7 +18,7 @@ import type { PartitionManager } from "./partitions.ts";
 import type { PostgresPool } from "./pool.ts";
 import { columnList, epochMs, insertStatement, jsonRow, literal, timeLiteral } from "./schema.ts";
 
-/** Prefix of the names of staging tables; the time of their creation follows, in epoch seconds. */
+/** Prefix of the names of staging tables; the time of their creation follows, in epoch seconds of the server. */
 const PREFIX = "openfinops_staging_";
 /** Age at which a staging table is taken for one that a killed import left behind. */
 const LEFTOVER_SECONDS = 24 * 3_600;
@@ -45,28 +45,12 @@ export interface PostgresStagingOptions {
  */
 export class PostgresStaging implements Staging {
   readonly #options: PostgresStagingOptions;
-  readonly #table: string;
-  readonly #dialect: PublishDialect;
-
+  #table = "";
   #creating: Promise<void> | undefined;
 
   /** Creates nothing yet. */
   constructor(options: PostgresStagingOptions) {
     this.#options = options;
-    const random = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
-    this.#table = `${PREFIX}${Math.floor(Date.now() / 1_000)}_${random}`;
-    this.#dialect = {
-      table: this.#table,
-      columns: costEntries.columns.map(({ name }) => name),
-      text: (value) => `${literal(value)}::text`,
-      time: timeLiteral,
-      epochMs,
-      filledEntries: (map) =>
-        `(SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(${map}) WHERE value <> '')`,
-      asText: (expression) => `(${expression})::text`,
-      sums: "trim_scale(sum(amount))::text",
-      total: ([sum]) => sum as string,
-    };
   }
 
   async add(records: readonly unknown[]): Promise<void> {
@@ -101,7 +85,7 @@ export class PostgresStaging implements Staging {
           execute: (sql) => session.execute(sql),
           write: (document) => writeDocument(session, document),
         },
-        this.#dialect,
+        dialectOf(this.#table),
         { replaces },
       );
       return await runStepsLater(publishSteps(target, publication));
@@ -121,11 +105,15 @@ export class PostgresStaging implements Staging {
     await this.#dropLeftovers().catch(() => {});
     const extra = STAGED_COSTS.columns.slice(costEntries.columns.length)
       .map(({ name, type }) => `${name} ${type === "boolean" ? "boolean" : "bigint"}`);
-    const table = `CREATE UNLOGGED TABLE ${this.#table} (LIKE ${costEntries.name}, ${extra.join(", ")})`;
     const { pool, afterTable } = this.#options;
     await retryBriefly(() =>
       pool.transaction("stage", async (session) => {
-        await session.query(table);
+        // By the clock of the server, as its age is: else imports of others drop it where a clock is behind.
+        const [[seconds]] = await session.query("SELECT floor(extract(epoch FROM now()))::bigint::text");
+        this.#table = `${PREFIX}${seconds}_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
+        await session.query(
+          `CREATE UNLOGGED TABLE ${this.#table} (LIKE ${costEntries.name}, ${extra.join(", ")})`,
+        );
         if (afterTable) await session.query(afterTable(this.#table));
       })
     );
@@ -171,4 +159,20 @@ export class PostgresStaging implements Staging {
       for (const [name] of tables) await session.query(`DROP TABLE IF EXISTS ${name}`);
     });
   }
+}
+
+/** SQL of a publish from a staging table. */
+function dialectOf(table: string): PublishDialect {
+  return {
+    table,
+    columns: costEntries.columns.map(({ name }) => name),
+    text: (value) => `${literal(value)}::text`,
+    time: timeLiteral,
+    epochMs,
+    filledEntries: (map) =>
+      `(SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(${map}) WHERE value <> '')`,
+    asText: (expression) => `(${expression})::text`,
+    sums: "trim_scale(sum(amount))::text",
+    total: ([sum]) => sum as string,
+  };
 }

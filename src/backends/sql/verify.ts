@@ -18,6 +18,8 @@ export interface VerifiedDatabase {
   query(sql: string): Promise<readonly (readonly unknown[])[]>;
   /** A column of times as epoch milliseconds. */
   epochMs(column: string): string;
+  /** The present in epoch milliseconds, by the clock that dates the ledger, as an expression. */
+  readonly now: string;
   asText(expression: string): string;
 }
 
@@ -78,9 +80,11 @@ async function findBadBatches({ query, asText }: VerifiedDatabase): Promise<Stor
  * Records that no batch brought: stored twice, or by another program. The ledger knows all batches of a database that is
  * younger than its oldest entries may be. Imports of costs are no batches.
  */
-async function findUnknownRecords({ query, epochMs, asText }: VerifiedDatabase): Promise<StorageFault[]> {
-  const [[createdAt]] = await query(`SELECT ${epochMs("min(applied_at)")} FROM schema_version`);
-  if (Date.now() - Number(createdAt) > LEDGER_DAYS * DAY_MS) return [];
+async function findUnknownRecords(
+  { query, epochMs, now, asText }: VerifiedDatabase,
+): Promise<StorageFault[]> {
+  const [[createdAt, at]] = await query(`SELECT ${epochMs("min(applied_at)")}, ${now} FROM schema_version`);
+  if (Number(at) - Number(createdAt) > LEDGER_DAYS * DAY_MS) return [];
   const faults: StorageFault[] = [];
   for (const { name } of Object.values(DATASETS).filter(({ name }) => name !== "cost_entries")) {
     // First the records: a batch that is committed meanwhile is in the ledger then.
