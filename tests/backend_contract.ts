@@ -38,11 +38,15 @@ import {
 } from "./fixtures.ts";
 
 /** Imports uses that have every field, with these input tokens; gives the numbers of the report. */
-async function importUses(backend: Backend, tokens: readonly number[]): Promise<string> {
+async function importUses(
+  backend: Backend,
+  tokens: readonly number[],
+  onConflict: ConflictPolicy = "ignore",
+): Promise<string> {
   const lines = tokens.map((inputTokens, i) =>
     `${JSON.stringify({ ...FULL_USAGE_RECORD, usageId: `u${i}`, inputTokens })}\n`
   );
-  const options = { backend, dataset: "usage_records", format: "ndjson" } as const;
+  const options = { backend, dataset: "usage_records", format: "ndjson", onConflict } as const;
   const { stored, known, different = 0 } = await importRecords(new Blob(lines).stream(), options);
   return `stored ${stored}, known ${known}, different ${different}`;
 }
@@ -466,7 +470,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
   test("counts imported usage with a known key and other content as different", async (backend) => {
     assertEquals(await importUses(backend, [9, 7]), "stored 2, known 0, different 0");
     for (const counts of ["1 records are stored, 1 are known", "0 records are stored, 2 are known"]) {
-      const message = `--on-conflict replace. ${counts}, 1 with other content are not stored.`;
+      const message =
+        `--on-conflict replace" where the database can be opened. ${counts}, 1 with other content are not stored.`;
       await assertRejects(() => importUses(backend, [9, 8, 0]), TransferError, message);
     }
     assertEquals(await tokensOf(backend), [9, 7, 0]);
@@ -475,8 +480,10 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
   test(
     "restates imported usage each time it is imported and brings back what was deleted",
     async (backend) => {
-      for (const tokens of [[9, 7], [9, 8], [9, 7], [9, 8]]) {
-        await importUses(backend, tokens);
+      for (const [i, tokens] of [[9, 7], [9, 8], [9, 8], [9, 7], [9, 8]].entries()) {
+        const stored = [2, 1, 0, 1, 1][i];
+        const counts = `stored ${stored}, known ${2 - stored}, different 0`;
+        assertEquals(await importUses(backend, tokens, "replace"), counts);
         assertEquals(await tokensOf(backend), tokens);
       }
       await backend.deleteMatching!(

@@ -717,6 +717,8 @@ Deno.test("a delivery refuses files that have most of their rows in common", asy
     [hosts(0, 500), hosts(0, 900)], // the month up to a day, and up to a later one
     [hosts(0, 900), hosts(0, 500)],
     [hosts(0, 900), hosts(300, 1_200)],
+    [hosts(4_000, 4_060), hosts(0, 8_000)], // a day, and the month
+    [hosts(0, 8_000), hosts(4_000, 4_060)],
     [...Array.from({ length: 40 }, (_, i) => hosts(100 * i, 100 * i + 100)), hosts(700, 800)],
   ];
   for (const texts of refused) {
@@ -769,12 +771,46 @@ Deno.test("a delivery refuses a zip file that has a file twice, and names it", a
 Deno.test("a delivery on PostgreSQL drops staging tables that killed imports left behind", async () => {
   await using database = await TestDatabase.create();
   const backend = await openBackend({ connectionString: database.url });
-  const now = Math.floor(Date.now() / 1_000);
+  const [{ now }] = await database.sql("SELECT floor(extract(epoch FROM now()))::int AS now") as [
+    { now: number },
+  ];
   await database.sql(`CREATE TABLE openfinops_staging_${now - 90_000}_aa (i int)`);
   await database.sql(`CREATE TABLE openfinops_staging_${now}_bb (i int)`);
   await importText(backend, month());
   const found = await database.sql("SELECT relname FROM pg_class WHERE relname LIKE 'openfinops_staging%'");
   assertEquals(found.map(({ relname }) => relname), [`openfinops_staging_${now}_bb`]);
+  await backend.close();
+});
+
+Deno.test("a delivery on PostgreSQL keeps its costs when its clock is behind and another one begins", async () => {
+  await using database = await TestDatabase.create();
+  const backend = await openBackend({ connectionString: database.url });
+  const { now } = Date;
+  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  Date.now = () => now() - 60 * 86_400_000;
+  try {
+    const importing = importCosts(
+      ["a", "b"].map((name): CostFile => ({
+        name,
+        async open() {
+          if (name === "b") {
+            first.resolve(); // file a is staged
+            await second.promise;
+          }
+          return new Blob([name === "a" ? month() : month("2").replaceAll("i-", "j-")]);
+        },
+      })),
+      { backend, dataset: "cost_entries", format: "csv" },
+    );
+    await first.promise;
+    Date.now = now;
+    await importText(backend, month("7"), { source: "other" });
+    second.resolve();
+    await importing;
+  } finally {
+    Date.now = now;
+  }
+  assertEquals(await totals(backend), { USD: "100" });
   await backend.close();
 });
 

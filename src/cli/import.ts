@@ -76,6 +76,7 @@ export const importCommand: Command = {
     using interrupt = listenForStop(interruption(), STOP_SIGNALS.filter((name) => name !== "SIGHUP"));
     const options = {
       dataset,
+      onConflict,
       ...mapping,
       ...readDelivery(given, dataset),
       user: userName(),

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Backend } from "../backends/backend.ts";
+import type { Backend, ConflictPolicy } from "../backends/backend.ts";
 import { evaluateCosts, noteLooseCosts } from "../monitoring/cost_evaluation.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
 import { importOptions, readDelivery, readMapping } from "../query/import_options.ts";
@@ -80,6 +80,7 @@ function importRoute(path: string, dataset: Dataset<unknown>): Route {
         dataset,
         question,
         backend,
+        onConflict: resources.config.onConflict,
         signal: asked.signal,
         onReject,
         onNote,
@@ -108,6 +109,7 @@ function run(
     dataset: Dataset<unknown>;
     question: Question;
     backend: Backend;
+    onConflict?: ConflictPolicy;
     signal: AbortSignal;
     onReject: (reject: Reject) => void;
     onNote: (note: string) => void;

@@ -7,11 +7,18 @@ const ENOUGH = 8;
 
 /**
  * A sample of the charges of a delivery: the smallest hashes that differ. It is the same for the same charges in any order, and
- * two of them tell which share of the charges of one delivery another has (bottom-k sketch). It takes 2 KiB for any number of rows.
+ * two of them tell which share of the charges of one delivery another has (bottom-k sketch). Its size is the same for any
+ * number of rows.
  */
 export class ChargeSample {
   /** Hashes in ascending order. */
   readonly #hashes: number[] = [];
+  readonly #size: number;
+
+  /** Makes an empty sample of at most so many hashes. */
+  constructor(size: number = SIZE) {
+    this.#size = size;
+  }
 
   /** Reads a sample that {@linkcode ChargeSample.toString} wrote. */
   static parse(text: string): ChargeSample {
@@ -23,12 +30,16 @@ export class ChargeSample {
   /** Adds the hash of a charge, of 32 bits. */
   add(hash: number): void {
     const hashes = this.#hashes;
-    if (hashes.length === SIZE && hash >= hashes[SIZE - 1]) return;
-    let at = hashes.length;
-    while (at > 0 && hashes[at - 1] >= hash) at--;
+    if (hash >= this.#limit) return;
+    let [at, end] = [0, hashes.length];
+    while (at < end) {
+      const middle = (at + end) >>> 1;
+      if (hashes[middle] < hash) at = middle + 1;
+      else end = middle;
+    }
     if (hashes[at] === hash) return;
     hashes.splice(at, 0, hash);
-    if (hashes.length > SIZE) hashes.pop();
+    if (hashes.length > this.#size) hashes.pop();
   }
 
   /** Adds all of another sample. */
@@ -47,7 +58,7 @@ export class ChargeSample {
 
   /** All hashes up to this one are in the sample. */
   get #limit(): number {
-    return this.#hashes.length < SIZE ? Infinity : this.#hashes[SIZE - 1];
+    return this.#hashes.length < this.#size ? Infinity : this.#hashes[this.#size - 1];
   }
 
   toString(): string {

@@ -7,6 +7,8 @@ export const MOST = 0.5;
 export const NEARLY_ALL = 0.9;
 /** Minimum number of rows of a copy. Smaller files may be equal by chance. */
 const ENOUGH_ROWS = 8;
+/** Rows that are sampled: a file is found in one that is up to about 250 times as large. */
+const SAMPLED_ROWS = 4_096;
 
 /** Content that a file has in common with the files before it: most rows, or nearly all charges. */
 export type Overlap = "rows" | "charges" | undefined;
@@ -17,7 +19,7 @@ interface Samples {
 }
 
 function newSamples(): Samples {
-  return { rows: new ChargeSample(), charges: new Charges() };
+  return { rows: new ChargeSample(SAMPLED_ROWS), charges: new Charges() };
 }
 
 /** Finds files of a part that overlap: copies, and exports of one month at two times. */

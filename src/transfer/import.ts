@@ -57,7 +57,7 @@ export async function importRecords(
     const open = () => Promise.resolve(input);
     return await importCosts([{ name: "a stream", format: options.format, open }], options);
   }
-  const { backend, onProgress, signal } = options;
+  const { backend, onConflict, onProgress, signal } = options;
   const dataset: Dataset<unknown> = DATASETS[options.dataset];
   const progress = newProgress();
   let clash: unknown;
@@ -69,7 +69,9 @@ export async function importRecords(
     clash ??= different[0];
     onProgress?.({ ...progress });
   };
-  const sink = dataset.key.length > 0 ? keyedSink(backend, dataset, add) : ledgerSink(backend, dataset, add);
+  const sink = dataset.key.length > 0
+    ? keyedSink(backend, dataset, { onConflict, onWritten: add })
+    : ledgerSink(backend, dataset, add);
   const read = readFile(input, { dataset, progress, options, take: (record) => record }, {
     write: (records) =>
       ReadableStream.from(records).pipeThrough(new FixedBatches(dataset)).pipeTo(sink, { signal }),
@@ -110,8 +112,8 @@ function clashError({ key }: Dataset<unknown>, record: unknown, report: ImportRe
     `Cannot import all: ${describe(id)} of ${
       isoTime(timestamp as number)
     } is stored with other content. To replace ` +
-      `stored records, run the same command with --on-conflict replace. ${stored} records are stored, ${known} are ` +
-      `known, ${different} with other content are not stored.`,
+      `stored records, run "openfinops database import usage FILE --on-conflict replace" where the database can be ` +
+      `opened. ${stored} records are stored, ${known} are known, ${different} with other content are not stored.`,
     { code: "KEY_CLASH" },
   );
 }

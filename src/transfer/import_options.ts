@@ -15,6 +15,12 @@ export interface ImportOptions extends MappingOptions, DeliveryOptions {
   backend: Sink;
   /** Dataset. */
   dataset: DatasetName;
+  /**
+   * Policy with which the backend was opened. With `replace`, stored usage with the same content is known, not restated.
+   *
+   * @default {"ignore"}
+   */
+  onConflict?: "ignore" | "replace";
   /** Time of samples of Prometheus that have none, in epoch ms; the present by default. */
   at?: number;
   /**

@@ -1,4 +1,4 @@
-import type { Backend } from "../backends/backend.ts";
+import type { Backend, ConflictPolicy } from "../backends/backend.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import type { Sink } from "../pipeline/sink.ts";
 import { type Dataset, keyOf } from "../records/dataset.ts";
@@ -30,35 +30,60 @@ export interface KeyedResult {
 export function keyedSink(
   backend: Sink & Partial<Pick<Backend, "read">>,
   dataset: Dataset<unknown>,
-  onWritten: (result: KeyedResult) => void,
+  { onConflict, onWritten }: {
+    readonly onConflict?: ConflictPolicy;
+    readonly onWritten: (result: KeyedResult) => void;
+  },
 ): WritableStream<readonly unknown[]> {
-  return aheadSink(async (records, onSent) => {
+  const canRead = backend.read !== undefined;
+  const compare = (records: readonly unknown[]) =>
+    compareStored(backend as Pick<Backend, "read">, dataset, records as readonly Keyed[]);
+  return aheadSink(async (given, onSent) => {
+    const records = onConflict === "replace" && canRead
+      ? withoutEqual(dataset, given as readonly Keyed[], (await compare(given)).equal)
+      : given;
+    const skipped = given.length - records.length;
+    if (records.length === 0) return onWritten({ stored: 0, restated: 0, known: skipped, different: [] });
     const batch = { id: crypto.randomUUID(), dataset, records };
-    const { committed, duplicates, restated } = await retryBriefly(() => backend.write(batch, onSent));
-    const different = duplicates > 0 && backend.read
-      ? await findDifferent(backend as Pick<Backend, "read">, dataset, records as readonly Keyed[])
-      : [];
-    onWritten({ stored: committed, restated, known: duplicates - different.length, different });
+    const { committed, duplicates, restated } = await retryBriefly(() =>
+      // The next batch is compared with what this one has stored.
+      backend.write(batch, onConflict === "replace" ? undefined : onSent)
+    );
+    const different = duplicates > 0 && canRead ? (await compare(records)).different : [];
+    onWritten({ stored: committed, restated, known: skipped + duplicates - different.length, different });
   });
 }
 
-/** Finds the records whose key is stored with other content. */
-async function findDifferent(
+/** Leaves out the records of keys whose last record is stored already: the last of a key replaces those before it. */
+function withoutEqual(
+  dataset: Dataset<unknown>,
+  records: readonly Keyed[],
+  equal: ReadonlySet<Keyed>,
+): readonly Keyed[] {
+  if (equal.size === 0) return records;
+  const last = new Map(records.map((record) => [keyOf(dataset, record), record]));
+  return records.filter((record) => !equal.has(last.get(keyOf(dataset, record))!));
+}
+
+/** Finds the records whose key is stored, with the same content or other. */
+async function compareStored(
   backend: Pick<Backend, "read">,
   dataset: Dataset<unknown>,
   records: readonly Keyed[],
-): Promise<Keyed[]> {
+): Promise<{ readonly equal: ReadonlySet<Keyed>; readonly different: readonly Keyed[] }> {
   const sorted = records.toSorted((a, b) => a.timestamp - b.timestamp);
+  const equal = new Set<Keyed>();
   const different: Keyed[] = [];
   for (let at = 0; at < sorted.length; at += CHUNK) {
     const part = sorted.slice(at, at + CHUNK);
     const stored = await retryBriefly(() => readStored(backend, dataset, part));
-    different.push(...part.filter((record) => {
+    for (const record of part) {
       const content = stored.get(keyOf(dataset, record));
-      return content !== undefined && content !== contentOf(dataset.columns, record);
-    }));
+      if (content === contentOf(dataset.columns, record)) equal.add(record);
+      else if (content !== undefined) different.push(record);
+    }
   }
-  return different;
+  return { equal, different };
 }
 
 /** Contents of the stored records that have a key of these, which are sorted by time. */
