@@ -12,9 +12,23 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "usage-import-different",
     file: "src/transfer/keyed_sink.ts",
-    before: "content !== undefined && content !==",
-    after: "content === undefined && content !==",
+    before: "else if (content !== undefined)",
+    after: "else if (content === undefined)",
     tests: ["memory_test.ts: counts imported usage"],
+  },
+  {
+    name: "usage-import-equal",
+    file: "src/transfer/keyed_sink.ts",
+    before: "if (equal.size === 0) return records;",
+    after: "return records;",
+    tests: ["memory_test.ts: restates imported usage"],
+  },
+  {
+    name: "staging-clock",
+    file: "src/backends/postgres/staging.ts",
+    before: "const [[seconds]] = await session",
+    after: "const [[seconds] = [Math.floor(Date.now() / 1_000)]] = [] as string[][]; await session",
+    tests: ["deliveries_test.ts: clock is behind"],
   },
   {
     name: "pg-jit",
