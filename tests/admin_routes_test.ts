@@ -4,6 +4,7 @@ import { importRecords } from "../mod.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
+import { until } from "./until.ts";
 
 const DAY = 86_400_000;
 
@@ -53,8 +54,10 @@ for (const [name, open] of Object.entries(PLACES)) {
     const metrics = { timestamp: Date.now(), clusterId: "prod", nodeId: "n/1", gpuUsage: 1 };
     await server.resources.hub.systemMetrics.add(metrics);
     await server.resources.hub.flush();
-    let [alert] = (await ask("GET", "alerts")).body.rows;
-    while (!alert) [alert] = (await ask("GET", "alerts")).body.rows;
+    const alert = await until(
+      async () => (await ask("GET", "alerts")).body.rows[0],
+      "the alert to be stored",
+    );
     assertMatch(alert.firedAt, /^\d{4}-/);
     const id = encodeURIComponent(alert.alertId);
     const noted = await ask("POST", `alerts/${id}/acknowledge`, { by: "Ada" });

@@ -8,7 +8,8 @@ import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics
 import { decodeFrame, FrameKind } from "../src/spool/frame.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { Chance } from "./faults/chance.ts";
-import { conserved, until } from "./faults/load.ts";
+import { conserved } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { crash, metrics, open, range } from "./spooled.ts";
 

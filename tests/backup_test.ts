@@ -14,6 +14,7 @@ import { read, write } from "./backend_contract.ts";
 import { FULL_SERVICE_METRICS, FULL_SYSTEM_METRICS, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
 import { RUN } from "./command.ts";
+import { until } from "./until.ts";
 
 const DATABASE = [...RUN, "database"];
 
@@ -150,9 +151,8 @@ Deno.test("database backup leaves no file under its name when killed", async () 
         .spawn();
       let hasEnded = false;
       const output = process.output().finally(() => hasEnded = true);
-      while (!hasEnded && !left().some((name) => name.endsWith(".part"))) {
-        await new Promise((wake) => setTimeout(wake, 1));
-      }
+      const isUnderWay = () => hasEnded || left().some((name) => name.endsWith(".part"));
+      await until(isUnderWay, "the backup to be under way", 1);
       try {
         process.kill(signal);
       } catch {

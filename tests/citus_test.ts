@@ -17,6 +17,7 @@ import { CitusDatabase, citusVersion } from "./citus_cluster.ts";
 import { costEntry, NEW_YEAR, REQUIRED_FIELDS } from "./fixtures.ts";
 import { databaseUrl, runSql, TestDatabase } from "./postgres_server.ts";
 import { onEmpty, openCitus as open, openPostgres, OPTIONS } from "./server_backends.ts";
+import { until } from "./until.ts";
 
 /** Without Citus these are not run, and `tests/run.ts` says why. */
 const isPresent = (await citusVersion()).version !== undefined;
@@ -389,7 +390,7 @@ test("gives up a partition that a session on a worker holds, in time", async (da
   );
   const isHeld =
     `SELECT FROM pg_locks WHERE relation = '${shard}'::regclass AND mode = 'AccessShareLock' AND granted`;
-  while ((await runSql(worker, isHeld)).length === 0);
+  await until(async () => (await runSql(worker, isHeld)).length, "the lock on the worker");
   const held: string[] = [];
   const deleted = await backend.deleteBefore(systemMetrics, NEW_YEAR + 9 * WEEK, {
     dryRun: false,

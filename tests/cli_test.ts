@@ -10,6 +10,7 @@ import { write } from "./backend_contract.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { openfinops, RUN } from "./command.ts";
 import { databaseUrl, TestDatabase } from "./postgres_server.ts";
+import { until } from "./until.ts";
 
 /** The command with short waits for locks and deadlines. */
 const HURRIED = [...RUN.slice(0, -1), "--preload", new URL("hurry.ts", import.meta.url).href, RUN.at(-1)!];
@@ -232,7 +233,7 @@ test("names the user that acknowledges and imports, also without $USER", async (
   await hub.setAlertRule({ name: "idle", field: "gpuUsage", below: 5, severity: "info" });
   await hub.systemMetrics.add({ timestamp: Date.now(), clusterId: "c", nodeId: "n", gpuUsage: 1 });
   await hub.flush();
-  while ((await hub.getAlerts()).length === 0);
+  await until(async () => (await hub.getAlerts()).length, "the alert to be stored");
   const input = "entryId,timestamp,resourceId,category,amount,currency\na,2026-01-05T00:00Z,r,c,1,USD\n";
   const [deno, ...rest] = RUN;
   const few = [
@@ -840,7 +841,7 @@ test("collect exits with 1 when the database refuses its records", async ({ path
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  while (!exists(`${cwd}/gone.db-wal`)) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => exists(`${cwd}/gone.db-wal`), "the database to be opened");
   Deno.removeSync(`${cwd}/gone.db`);
   const { code, stderr } = await process.output();
   const err = new TextDecoder().decode(stderr);
@@ -866,7 +867,7 @@ test("collect closes cleanly on SIGINT, SIGTERM and SIGHUP", async ({ path: cwd 
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    while (!exists(`${cwd}/${signal}.db-wal`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(() => exists(`${cwd}/${signal}.db-wal`), "the database to be opened");
     process.kill(signal);
     const { code, stdout } = await process.output();
     assertEquals(code, 0);

@@ -9,6 +9,7 @@ import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { RUN } from "./command.ts";
+import { until } from "./until.ts";
 
 const AT = ["--connection-string", "sqlite:///a.db"];
 
@@ -53,12 +54,15 @@ function hasMetrics(folder: TemporaryFolder): boolean {
 
 /** Waits until a process has ended; one that nothing reaps has ended, too. */
 async function hasEnded(pid: number): Promise<void> {
-  for (;;) {
-    const { stdout } = await new Deno.Command("ps", { args: ["-o", "stat=", "-p", String(pid)] }).output();
-    const state = new TextDecoder().decode(stdout).trim();
-    if (state === "" || state.startsWith("Z")) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await until(
+    async () => {
+      const { stdout } = await new Deno.Command("ps", { args: ["-o", "stat=", "-p", String(pid)] }).output();
+      const state = new TextDecoder().decode(stdout).trim();
+      return state === "" || state.startsWith("Z");
+    },
+    `process ${pid} to end`,
+    20,
+  );
 }
 
 interface Run {
@@ -86,7 +90,7 @@ async function collectUntil(
     for await (const piece of process.stderr.pipeThrough(new TextDecoderStream())) err += piece;
   };
   const stop = async () => {
-    while (!isTrue(err) && !hasEnded) await new Promise((resolve) => setTimeout(resolve, 50));
+    await until(() => isTrue(err) || hasEnded, () => `a moment to stop; collect says:\n${err}`, 50);
     if (!hasEnded) process.kill(signal);
   };
   const end = process.status.finally(() => hasEnded = true);

@@ -1,5 +1,6 @@
 /** The command, run as a user would run it. */
 import "../cli.ts"; // brings all it needs into the cache, so that its runs below need no network
+import { inTime } from "./until.ts";
 
 /** Arguments of Deno that run the command. */
 export const RUN: readonly string[] = [
@@ -34,8 +35,8 @@ export async function openfinops(
   },
 ): Promise<Run> {
   const [command, ...rest] = [...wrap, Deno.execPath(), ...run, ...args];
-  const { code, stdout, stderr } = await new Deno.Command(command, { args: rest, cwd, env, stdin: "null" })
-    .output();
+  const output = new Deno.Command(command, { args: rest, cwd, env, stdin: "null" }).output();
+  const { code, stdout, stderr } = await inTime(output, `the end of \`openfinops ${args.join(" ")}\``);
   const decoder = new TextDecoder();
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
@@ -86,7 +87,11 @@ export function startCommand(
     } catch {
       // it has ended
     }
-    const [{ code }, text] = await Promise.all([process.status, out, reading]);
+    const ending = Promise.all([process.status, out, reading]);
+    const [{ code }, text] = await inTime(
+      ending,
+      () => `${args[0]} to end on ${signal}: ${lines.join("\n")}`,
+    );
     return { code, out: text };
   };
   return {
@@ -94,7 +99,7 @@ export function startCommand(
     lines,
     stop,
     line(isWanted, { isNew = false } = {}) {
-      return new Promise((resolve, reject) => {
+      const found = new Promise<string>((resolve, reject) => {
         let seen = isNew ? lines.length : 0;
         const check = () => {
           const found = lines.slice(seen).find(isWanted);
@@ -107,6 +112,7 @@ export function startCommand(
         waiting.add(check);
         check();
       });
+      return inTime(found, () => `a line of ${args[0]} for which ${isWanted} holds: ${lines.join("\n")}`);
     },
     [Symbol.asyncDispose]: async () => void await stop("SIGKILL"),
   };

@@ -16,6 +16,7 @@ import { type Browser, evaluate, goTo, openBrowser, type Page, settle } from "./
 import { fillDashboard } from "./dashboard_data.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { openServer, type TestServer } from "./server.ts";
+import { until } from "./until.ts";
 
 const HOSTILE = "<img src=x onerror=alert(1)>";
 const CLI = new URL("../cli.ts", import.meta.url).pathname;
@@ -84,7 +85,7 @@ async function openWithAlert(options: Partial<AppOptions>): Promise<TestServer> 
   await hub.setAlertRule({ name: "idle_gpu", field: "gpuUsage", below: 5, severity: "info" });
   await hub.systemMetrics.add({ timestamp: Date.now(), clusterId: "prod", nodeId: "n/1", gpuUsage: 1 });
   await hub.flush();
-  while ((await hub.getAlerts()).length === 0);
+  await until(async () => (await hub.getAlerts()).length, "the alert to be stored");
   return server;
 }
 

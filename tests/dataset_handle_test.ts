@@ -10,6 +10,7 @@ import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { runSql, TestDatabase } from "./postgres_server.ts";
+import { inTime, until } from "./until.ts";
 
 const at = (i: number): SystemMetricsInput => ({ timestamp: NEW_YEAR + i, cpuUsage: i });
 /** Several pages. */
@@ -164,9 +165,8 @@ async function lockMetrics(url: string) {
     async waiting(count: number): Promise<void> {
       const statement = "SELECT count(*)::text AS n FROM pg_stat_activity " +
         "WHERE datname = current_database() AND wait_event_type = 'Lock'";
-      while (Number((await runSql(url, statement))[0].n) !== count) {
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
+      const isSo = async () => Number((await runSql(url, statement))[0].n) === count;
+      await until(isSo, `${count} statements that wait for the table`, 20);
     },
     async [Symbol.asyncDispose](): Promise<void> {
       await lock`COMMIT`;
@@ -220,7 +220,7 @@ Deno.test("DatasetHandle cancels a PostgreSQL query when the request to cancel o
   await new Promise((resolve) => setTimeout(resolve)); // the statements are sent
   const request = proxy.nextEnd();
   stop.abort();
-  await request;
+  await inTime(request, "a request to cancel");
   proxy.resume();
   assertEquals(await reasons, [stop.signal.reason, stop.signal.reason]);
   await lock.waiting(0);

@@ -5,7 +5,7 @@ import type { TelemetryEvent } from "../src/pipeline/events.ts";
 import { Pipeline } from "../src/pipeline/pipeline.ts";
 import { type SystemMetrics, systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { FileCalls } from "./file_calls.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { LedgerSink, metrics } from "./spooled.ts";

@@ -31,7 +31,7 @@ import {
   NEW_YEAR,
   TemporaryFolder,
 } from "./fixtures.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { startServer } from "./server.ts";
 
 await useDuckdbLibrary();

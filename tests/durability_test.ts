@@ -13,7 +13,7 @@ import { decodeFrame } from "../src/spool/frame.ts";
 import { type FsyncPolicy, Spool } from "../src/spool/spool.ts";
 import { writeWholeFile } from "../src/transfer/file_writer.ts";
 import { assert, assertEquals } from "./assert.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { FileCalls } from "./file_calls.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { LedgerSink, metrics, never, open, range } from "./spooled.ts";

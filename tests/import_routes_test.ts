@@ -7,6 +7,7 @@ import { exportRecords } from "../src/transfer/export.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
+import { until } from "./until.ts";
 
 const BILL = `Id,ChargePeriodStart,BilledCost,BillingCurrency,ServiceCategory,ResourceId
 1,2026-01-05T00:00:00Z,0.1,USD,Compute,gpu-01
@@ -151,10 +152,10 @@ Deno.test("POST of a file whose client goes away stores no cost and leaves no fi
       return 0;
     }
   };
-  while (files() === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(files, "the upload to have a file");
   controller.abort();
   await assertRejects(() => request);
-  while (files() > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => files() === 0, "the file to be removed");
   assertEquals((await server.send("/api/v1/costs")).json().records, []);
 });
 

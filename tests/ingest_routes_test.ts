@@ -4,7 +4,8 @@ import { DATASETS } from "../src/records/datasets.ts";
 import type { Access } from "../src/server/access.ts";
 import { API_DATASETS } from "../src/server/datasets.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { conserved, until } from "./faults/load.ts";
+import { conserved } from "./faults/load.ts";
+import { until } from "./until.ts";
 import {
   costEntry,
   FULL_COST_ENTRY,

@@ -14,6 +14,7 @@ import { costEntry, TemporaryFolder } from "./fixtures.ts";
 import { TestDatabase } from "./postgres_server.ts";
 import { HttpReceiver } from "./receivers.ts";
 import { RUN } from "./command.ts";
+import { until } from "./until.ts";
 
 /** A folder with a database, and the command in it. */
 class Place extends TemporaryFolder {
@@ -149,9 +150,7 @@ Deno.test("AlertMonitor.refresh() takes over rules and resolved alerts of anothe
   await monitor.refresh(); // which changes nothing
   observe(60);
   assertEquals(told, ["warning: temperature above 50: c/n, temperature 60"]);
-  while ((await backend.documents.read(ALERT)).length === 0) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(async () => (await backend.documents.read(ALERT)).length > 0, "the alert to be stored");
   await alerts.resolve("hot/c/n");
   observe(61);
   assertEquals(told.length, 1);

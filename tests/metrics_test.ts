@@ -11,6 +11,7 @@ import { TestDatabase } from "./postgres_server.ts";
 import { promtool } from "./promtool.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { openServer } from "./server.ts";
+import { until } from "./until.ts";
 
 /** Samples by name and labels, as the project's own reader of the format sees them. */
 function read(text: string): Record<string, number> {
@@ -128,20 +129,20 @@ Deno.test("serve is not ready while its database does not answer, and tells no m
   await using server = await openServer({ connectionString: proxy.url(database.url) });
   assertEquals((await server.send("/readyz")).status, 200);
   proxy.stall();
-  for (;;) { // the last answer counts for a second
-    const { status, json } = await server.send("/readyz");
-    if (status === 200) continue;
-    assertEquals([status, json()], [503, {
-      error: {
-        code: "NOT_READY",
-        message: "Records cannot be stored now.",
-        reasons: ["database: CONNECTION_TIMEOUT"],
-      },
-    }]);
-    break;
-  }
+  const ready = () => server.send("/readyz");
+  const answer = await until(async () => { // the last answer counts for a second
+    const answer = await ready();
+    return answer.status === 200 ? undefined : answer;
+  }, "the server to be not ready");
+  assertEquals([answer.status, answer.json()], [503, {
+    error: {
+      code: "NOT_READY",
+      message: "Records cannot be stored now.",
+      reasons: ["database: CONNECTION_TIMEOUT"],
+    },
+  }]);
   assertEquals(read((await server.send("/metrics")).text)["openfinops_ready"], 0);
   assertEquals((await server.send("/healthz")).status, 200);
   proxy.resume();
-  for (let status = 503; status !== 200;) ({ status } = await server.send("/readyz"));
+  await until(async () => (await ready()).status === 200, "the server to be ready");
 });

@@ -25,6 +25,7 @@ import {
 import { citusVersion, databaseFor } from "./citus_cluster.ts";
 import { TestDatabase, timescaleVersion } from "./postgres_server.ts";
 import { runOf } from "./command.ts";
+import { until } from "./until.ts";
 
 const HOUR = 3_600_000;
 
@@ -649,7 +650,10 @@ Deno.test("migrate() waits for a commit that a killed run left to the server", a
       "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
     let isOver = false;
     void left.then(() => isOver = true);
-    while (!isOver && (await database.sql(isUnderWay)).length === 0);
+    await until(
+      async () => isOver || (await database.sql(isUnderWay)).length > 0,
+      "the commit to be under way",
+    );
     const [found] = await migrate(from, to, { datasets: ["system_metrics"] });
     await left;
     assertEquals(figures(found), ["system_metrics", 699, 700, 700, true]);

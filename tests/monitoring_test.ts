@@ -12,6 +12,7 @@ import { write } from "./backend_contract.ts";
 import { FakeTime } from "./fake_time.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { until } from "./until.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -1058,13 +1059,9 @@ Deno.test("DocumentWriter raises one alarm while it cannot store, and clears it"
   for (const ago of [2, 1, 0]) {
     await hub.collectSystemMetrics({ timestamp: Date.now() - ago * MINUTE, temperature: 90 });
   }
-  while (!told.includes("watch-paused system_metrics")) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(() => told.includes("watch-paused system_metrics"), "the alarm");
   backend.documents.write = write;
-  while (!told.includes("watch-resumed system_metrics")) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(() => told.includes("watch-resumed system_metrics"), "the end of the alarm");
   assertEquals(told, [
     "alert-fired system_metrics",
     "watch-paused system_metrics",

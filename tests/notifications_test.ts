@@ -12,7 +12,7 @@ import { DAY_MS, HOUR_MS } from "../src/records/calendar.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
 import { openfinops } from "./command.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { HttpReceiver, SmtpReceiver } from "./receivers.ts";
 import { startServer } from "./server.ts";
 

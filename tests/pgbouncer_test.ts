@@ -2,6 +2,7 @@ import { type Backend, CostObservatory, ObservabilityHub, openBackend } from "..
 import { assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { sharedServer, TestDatabase } from "./postgres_server.ts";
+import { until } from "./until.ts";
 
 const RECORDS = 1_000;
 const PROGRAM = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].find((path) => {
@@ -50,9 +51,8 @@ class Bouncer implements AsyncDisposable {
   /** Waits until it listens. */
   async ready(): Promise<void> {
     const socket = ".s.PGSQL.6432";
-    while (![...Deno.readDirSync(this.#folder.path)].some(({ name }) => name === socket)) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    const hasSocket = () => [...Deno.readDirSync(this.#folder.path)].some(({ name }) => name === socket);
+    await until(hasSocket, "PgBouncer to listen");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

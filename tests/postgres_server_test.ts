@@ -7,7 +7,7 @@ import { systemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { read, write } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { PostgresServer, runSql } from "./postgres_server.ts";
 import { openPostgres as open } from "./server_backends.ts";
 import { RUN } from "./command.ts";
@@ -113,7 +113,7 @@ Deno.test("openfinops database test-connection names each cause and remedy", asy
     (await runSql(server.url(), "SELECT pg_conf_load_time()::text AS loaded_at"))[0].loaded_at;
   const before = await loadedAt();
   await runSql(server.url(), "SELECT pg_reload_conf()");
-  await until(async () => await loadedAt() !== before);
+  await until(async () => await loadedAt() !== before, "the settings to be loaded");
   const { port } = server;
   await (await open(server.url("telemetry"))).close();
   const at = (user: string, database: string) => `postgresql://${user}@127.0.0.1:${port}/${database}`;
@@ -159,13 +159,12 @@ Deno.test("openfinops database test-connection names each cause and remedy", asy
   server.configure("postgresql.auto.conf", "hot_standby = off\n");
   server.launch();
   const name = at("postgres", "telemetry");
-  for (;;) {
+  const out = await until(async () => {
     const { code, out } = await testConnection(name);
     assertEquals(code, 1, out);
-    if (out.includes("connection refused")) continue; // not even listening
-    assert(out.includes("the server is starting up or shutting down"), out);
-    break;
-  }
+    return out.includes("connection refused") ? undefined : out;
+  }, "the server to listen");
+  assert(out.includes("the server is starting up or shutting down"), out);
 });
 
 Deno.test("PostgresBackend connects through a Unix socket", async () => {

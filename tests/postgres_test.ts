@@ -28,7 +28,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { backendContract, countsByReading, read, write } from "./backend_contract.ts";
 import { writeParts } from "./members_contract.ts";
 import { Chance } from "./faults/chance.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { assertSilentReadsEnd } from "./faults/silent_reads.ts";
 import { costEntry, FULL_COST_ENTRY, NEW_YEAR, undoUpgrade } from "./fixtures.ts";
@@ -317,9 +317,9 @@ test(
     const first = database.sql(`BEGIN; ${insert}; SELECT pg_advisory_xact_lock(1); COMMIT`);
     const isWaitingFor = async (event: string) =>
       (await database.sql(`SELECT 1 FROM ${SESSIONS} WHERE wait_event = '${event}'`)).length > 0;
-    await until(() => isWaitingFor("advisory"));
+    await until(() => isWaitingFor("advisory"), "a wait for the lock");
     const again = backend.write({ id, dataset: systemMetrics, records: [{ timestamp: NEW_YEAR }] });
-    await until(() => isWaitingFor("transactionid"));
+    await until(() => isWaitingFor("transactionid"), "a wait for the transaction");
     await gate[Symbol.asyncDispose]();
     await first;
     assertEquals(await again, { committed: 7, duplicates: 0, restated: 0, isReplay: true });
@@ -760,7 +760,7 @@ async function holding(database: TestDatabase, statements: string): Promise<Asyn
   const ended = "pg_cancel_backend(pid)";
   const sleeping = (what: string) =>
     database.sql(`SELECT ${what} FROM ${SESSIONS} WHERE wait_event = 'PgSleep' AND query LIKE '%(300)%'`);
-  await until(async () => (await sleeping("1")).length > 0);
+  await until(async () => (await sleeping("1")).length > 0, `its locks after ${statements}`);
   return {
     async [Symbol.asyncDispose]() {
       assertEquals((await sleeping(ended)).length, 1, "It did not hold its locks until now.");
@@ -1039,7 +1039,7 @@ test(
       for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) break;
     }
     assertEquals((await read(backend, systemMetrics, { limit: 10 })).length, 10);
-    await until(async () => await connectionsTo(database) <= 1);
+    await until(async () => await connectionsTo(database) <= 1, "connections to close");
   },
   { maxConnections: 2 },
 );

@@ -2,15 +2,7 @@ import { assert, assertEquals } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { NODE_EXPORTER, PROMETHEUS } from "./node_exporter.ts";
 import { openServer, type TestServer } from "./server.ts";
-
-/** Waits until something is there. */
-async function until<T>(find: () => Promise<T | undefined>): Promise<T> {
-  for (;;) {
-    const found = await find();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
+import { inTime, sleep, until } from "./until.ts";
 
 /** A program of Prometheus that listens on a free port of loopback. */
 class Program implements AsyncDisposable {
@@ -24,7 +16,7 @@ class Program implements AsyncDisposable {
     const process = new Deno.Command(path, options).spawn();
     this.#process = process;
     const { promise, resolve, reject } = Promise.withResolvers<string>();
-    this.address = promise;
+    this.address = inTime(promise, () => `${path} to listen; it says:\n${this.#lines}`);
     this.#reading = (async () => {
       for await (const text of process.stderr.pipeThrough(new TextDecoderStream())) {
         this.#lines += text;
@@ -33,7 +25,7 @@ class Program implements AsyncDisposable {
       }
       reject(new Error(`${path} ended: ${this.#lines}`));
     })();
-    promise.catch(() => {});
+    this.address.catch(() => {});
   }
 
   get lines(): string {
@@ -86,12 +78,16 @@ Deno.test({
     let server = await openServer(config);
     try {
       await using prometheus = startPrometheus(folder, target, server.url);
-      const [complete] = await until(async () => {
-        const found = (await metricsIn(server)).filter(({ cpuUsage, networkIo }) =>
-          cpuUsage !== undefined && networkIo !== undefined
-        );
-        return found.length > 0 ? found : undefined;
-      });
+      const [complete] = await until(
+        async () => {
+          const found = (await metricsIn(server)).filter(({ cpuUsage, networkIo }) =>
+            cpuUsage !== undefined && networkIo !== undefined
+          );
+          return found.length > 0 ? found : undefined;
+        },
+        () => `complete metrics; Prometheus says:\n${prometheus.lines}`,
+        100,
+      ) ?? [];
       assertEquals([complete.clusterId, complete.nodeId, complete.labels], ["prod", "127.0.0.1", {
         job: "node",
       }]);
@@ -103,12 +99,16 @@ Deno.test({
       const port = Number(new URL(server.url).port);
       const newest = Math.max(...(await metricsIn(server)).map(({ timestamp }) => timestamp));
       await server[Symbol.asyncDispose]();
-      await new Promise((resolve) => setTimeout(resolve, 3_000));
+      await sleep(3_000);
       server = await openServer(config, {}, { port });
-      const times = await until(async () => {
-        const found = (await metricsIn(server)).map(({ timestamp }) => timestamp);
-        return found.filter((time) => time > newest).length >= 5 ? found : undefined;
-      });
+      const times = await until(
+        async () => {
+          const found = (await metricsIn(server)).map(({ timestamp }) => timestamp);
+          return found.filter((time) => time > newest).length >= 5 ? found : undefined;
+        },
+        () => `metrics of the outage; Prometheus says:\n${prometheus.lines}`,
+        100,
+      ) ?? [];
       const gaps = times.toSorted((a, b) => a - b).slice(1).map((time, i) =>
         time - times.toSorted((a, b) => a - b)[i]
       );

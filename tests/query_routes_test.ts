@@ -11,6 +11,7 @@ import { write } from "./backend_contract.ts";
 import { openfinops } from "./command.ts";
 import { costEntry, NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
+import { until } from "./until.ts";
 
 const HOUR = 3_600_000;
 const JANUARY = "since=2026-01-01&until=2026-02-01";
@@ -239,10 +240,10 @@ Deno.test("A stream of records reads no further than the client takes it, and en
     }
     assert(pages < 60, `${pages} MB`);
     await reader.cancel();
-    while (!state.ended) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => state.ended, `the read of ${path} to end`);
     state.ended = false;
     await server.send(path, { method: "HEAD" });
-    while (!state.ended) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => state.ended, `the read of ${path} to end`);
   }
 });
 

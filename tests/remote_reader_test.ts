@@ -29,6 +29,7 @@ import {
 } from "./fixtures.ts";
 import { HttpReceiver } from "./receivers.ts";
 import { openServer, PLACES, type TestServer } from "./server.ts";
+import { until } from "./until.ts";
 
 const DAY = 86_400_000;
 
@@ -271,7 +272,7 @@ Deno.test("A read through a server that is left ends the read of the server", as
     assertEquals(record.entryId, "0");
     break;
   }
-  while (!hasEnded) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => hasEnded, "the read of the server to end");
   await reader.close();
 });
 

@@ -6,6 +6,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { openfinops } from "./command.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { openServer, PLACES, startServer } from "./server.ts";
+import { until } from "./until.ts";
 
 /** Paths that need no token: they hold the state of the process, or files of the program. */
 const PUBLIC = ["/healthz", "/readyz", "/", "/web/:file"];
@@ -115,9 +116,8 @@ Deno.test("serve refuses other addresses than loopback unless there is a token o
     assertEquals((await server.send("/openapi.json", bearer(out.trim()))).status, 200);
     await backend.documents.delete("token", id);
     await backend.close();
-    while ((await server.send("/openapi.json", bearer(out.trim()))).status === 200) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    const status = async () => (await server.send("/openapi.json", bearer(out.trim()))).status;
+    await until(async () => await status() !== 200, "the token to be refused", 100);
     assertEquals((await server.send("/openapi.json")).status, 401); // without any token, it stays closed
   }
   const open = ["--connection-string", folder.sqlite("open.db"), "--insecure"];
@@ -139,12 +139,12 @@ for (const [name, open] of Object.entries(PLACES).filter(([name]) => name !== "m
     assertEquals([await status(first), await status(second)], [200, 200]);
     assertEquals((await token("revoke", "grafana")).code, 2); // two have this name
     const list = async () => JSON.parse((await token("list", "--format", "json")).out);
-    let tokens = await list();
     // A cached read of no tokens counts for a moment: then a request is answered without a use of its token.
-    while (!tokens.every(({ lastUsed }: { lastUsed?: string }) => lastUsed)) {
+    const tokens = await until(async () => {
       assertEquals([await status(first), await status(second)], [200, 200]);
-      tokens = await list();
-    }
+      const tokens = await list();
+      return tokens.every(({ lastUsed }: { lastUsed?: string }) => lastUsed) ? tokens : undefined;
+    }, "the use of both tokens to be noted");
     assertEquals(tokens.map(({ name, state }: Record<string, string>) => [name, state]), [
       ["grafana", "active"],
       ["grafana", "active"],
@@ -154,7 +154,7 @@ for (const [name, open] of Object.entries(PLACES).filter(([name]) => name !== "m
     assert(![first, second].some((secret) => text.includes(secret.slice(4))), text);
     for (const { id } of tokens) assertEquals((await token("revoke", id)).code, 0);
     const refused = async (secret?: string) => {
-      while (await status(secret) !== 401) await new Promise((resolve) => setTimeout(resolve, 100));
+      await until(async () => await status(secret) === 401, "the token to be refused", 100);
     };
     await refused(first);
     await refused(second);

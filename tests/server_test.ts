@@ -10,6 +10,7 @@ import { RUN } from "./command.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { type Answer, openServer, PLACES, type ServerProcess, startServer } from "./server.ts";
+import { until } from "./until.ts";
 
 Deno.test("serve answers /healthz in this process", async () => {
   await using server = await openServer();
@@ -326,16 +327,14 @@ async function rest(connection: Deno.TcpConn, most: number): Promise<number> {
   return received;
 }
 
-const soon = () => new Promise((resolve) => setTimeout(resolve, 10));
-
 Deno.test("serve ends answers that a client does not read, and holds a place for each until then", async () => {
   const { route, state } = endlessRoute();
   const options = { routes: [route, ...testRoutes()], limits: { maxRequests: 2 } };
   await using server = await openServer({}, options, { connections: { sendTimeout: 1_000 } });
   const stalled = [await ask(server.url, "/endless"), await ask(server.url, "/endless")];
-  while (state.started < 2) await soon();
+  await until(() => state.started >= 2, "2 answers to be started");
   assertEquals([(await server.send("/wait")).status, state.ended], [503, 0]);
-  while (state.ended < 2) await soon();
+  await until(() => state.ended >= 2, "2 answers to be ended");
   assertEquals((await server.send("/wait")).status, 200);
   for (const connection of stalled) assert(await rest(connection, 2 ** 30) < 2 ** 30);
 });
@@ -347,7 +346,7 @@ Deno.test("serve ends an answer of one part that a client does not read, and sen
   await using server = await openServer({}, options, { connections: { sendTimeout: 2_000 } });
   const stalled = await ask(server.url, "/endless");
   using slow = await ask(server.url, "/endless");
-  while (state.started < 2) await soon();
+  await until(() => state.started >= 2, "2 answers to be started");
   const bytes = new Uint8Array(150_000);
   for (let received = 0; received < part.length;) { // takes at least 3 s
     const count = await slow.read(bytes);
@@ -370,7 +369,7 @@ Deno.test("serve frees the place of an answer that is read, canceled, has failed
   const options = { routes: [route, failing, empty, ...testRoutes()], limits: { maxRequests: 1 } };
   await using server = await openServer({}, options);
   const isFree = async () => {
-    while ((await server.send("/wait")).status === 503) await soon();
+    await until(async () => (await server.send("/wait")).status !== 503, "a free place");
   };
   const response = await fetch(`${server.url}endless`);
   await response.body!.cancel();
@@ -390,10 +389,10 @@ Deno.test("serve answers requests of a connection one by one, and frees all of o
   const options = { routes: [route, ...testRoutes()], limits: { maxRequests: 2 } };
   await using server = await openServer({}, options, { connections: { sendTimeout: 60_000 } });
   const stalled = await ask(server.url, "/endless", 60);
-  while (state.started < 1) await soon();
+  await until(() => state.started >= 1, "an answer to be started");
   assertEquals([(await server.send("/wait")).status, state.started], [200, 1]);
   stalled.close();
-  while (state.ended < 1) await soon();
+  await until(() => state.ended >= 1, "an answer to be ended");
   assertEquals([(await server.send("/wait")).status, state.started], [200, 1]);
 });
 
@@ -415,9 +414,8 @@ Deno.test("serve closes connections beyond maxConnections", async () => {
   );
   assertEquals(await talk(server.url, ["GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"]), "");
   for (const connection of held) connection.close();
-  while (
-    !/ 200 /.test(await talk(server.url, ["GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]))
-  );
+  const request = "GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  await until(async () => / 200 /.test(await talk(server.url, [request])), "a free connection");
 });
 
 Deno.test("serve finishes requests while it closes, and takes no new ones", async () => {
@@ -456,7 +454,7 @@ Deno.test("serve aborts requests at the deadline of closing", async () => {
   };
   await using server = await openServer({}, { routes: [never] });
   const refused = assertRejects(() => server.send("/never"));
-  while (signals.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => signals.length, "the request");
   await server.listening.close({ deadlineMs: 50 });
   await refused;
   assert(signals[0].aborted);
@@ -476,9 +474,7 @@ Deno.test("openfinops serve ends at once on a second signal", async () => {
   );
   await slow.read(new Uint8Array(100)); // the answer 100: the request has arrived
   server.process.kill("SIGTERM");
-  while (!server.lines.some((line) => line.startsWith("Stopping"))) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await server.line((line) => line.startsWith("Stopping"));
   assertEquals(await server.stop("SIGTERM"), 143);
 });
 
@@ -495,15 +491,18 @@ Deno.test("openfinops serve is ready only while the database answers", async () 
   };
   assertEquals(await ready(), [200, undefined]);
   proxy.stall();
-  let found = await ready();
-  while (found[0] === 200) {
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    found = await ready();
-  }
+  const found = await until(
+    async () => {
+      const found = await ready();
+      return found[0] === 200 ? undefined : found;
+    },
+    "the server to be not ready",
+    200,
+  );
   assertMatch(String(found[1]), /^database: CONNECTION_\w+/);
   assertEquals((await server.send("/healthz")).status, 200);
   proxy.resume();
-  while ((await ready())[0] === 503) await new Promise((resolve) => setTimeout(resolve, 200));
+  await until(async () => (await ready())[0] === 200, "the server to be ready", 200);
   assertEquals(await server.stop(), 0);
 });
 
@@ -539,7 +538,7 @@ Deno.test("openfinops serve ends within its deadline while the database is away,
   const server = await startServer(at, { cwd: place.folder.path });
   try {
     assertEquals((await post(server, ["a"])).status, 202);
-    while (await countCosts(place.url!) < 1) await new Promise((resolve) => setTimeout(resolve, 200));
+    await until(async () => await countCosts(place.url!) >= 1, "1 stored costs", 200);
     proxy.stall();
     assertEquals((await post(server, ["b", "c"])).status, 202); // journaled
     assertEquals(await server.stop(), 0);
@@ -549,7 +548,7 @@ Deno.test("openfinops serve ends within its deadline while the database is away,
   }
   proxy.resume();
   await using again = await startServer(at, { cwd: place.folder.path });
-  while (await countCosts(place.url!) < 3) await new Promise((resolve) => setTimeout(resolve, 200));
+  await until(async () => await countCosts(place.url!) >= 3, "3 stored costs", 200);
   assertEquals(await again.stop(), 0);
   assertEquals(await countCosts(place.url!), 3);
 });

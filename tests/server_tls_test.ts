@@ -4,6 +4,7 @@ import { readCertificate, watchCertificate } from "../src/server/tls.ts";
 import { assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { openServer, startServer } from "./server.ts";
+import { until } from "./until.ts";
 
 /** Writes a certificate of a name and its key. */
 async function writeCertificate(folder: TemporaryFolder, commonName: string, as = "server") {
@@ -82,9 +83,6 @@ Deno.test("watchCertificate reports a pair that does not fit once, and waits for
   const first = await readCertificate(files);
   const changes: string[] = [];
   const faults: string[] = [];
-  const until = async (isSo: () => boolean) => {
-    while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 10));
-  };
   using _watch = watchCertificate(files, first, {
     everyMs: 10,
     onChange: ({ cert }) => changes.push(cert),
@@ -92,12 +90,12 @@ Deno.test("watchCertificate reports a pair that does not fit once, and waits for
   });
   const next = await readCertificate(await writeCertificate(folder, "second", "next"));
   Deno.writeTextFileSync(files.certFile, next.cert); // its key comes a moment later
-  await until(() => faults.length > 0);
+  await until(() => faults.length > 0, "the fault");
   assertMatch(faults[0], /the key does not belong to the certificate/);
   await new Promise((resolve) => setTimeout(resolve, 100));
   assertEquals([changes.length, faults.length], [0, 1]);
   Deno.writeTextFileSync(files.keyFile, next.key);
-  await until(() => changes.length > 0);
+  await until(() => changes.length > 0, "the certificate");
   assertEquals([changes, faults.length], [[next.cert], 1]);
 });
 
@@ -112,7 +110,7 @@ Deno.test("openfinops serve takes a renewed certificate without a restart", asyn
   };
   assertEquals(await name(), "first");
   await writeCertificate(folder, "second");
-  while (await name() !== "second") await new Promise((resolve) => setTimeout(resolve, 250));
+  await until(async () => await name() === "second", "the renewed certificate", 250);
   assertEquals(await server.stop(), 0);
 });
 

@@ -3,7 +3,7 @@ import { decodeFrame, encodeFrame, FrameKind } from "../src/spool/frame.ts";
 import type { SystemMetrics } from "../src/records/system_metrics.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { crash, LedgerSink, metrics, never, obstruct, open, range } from "./spooled.ts";
 
 const failure = (kind: "data" | "transient" | "unknown") =>
@@ -45,7 +45,7 @@ Deno.test("Spool passes records to the next process under their batch ids", asyn
     return await never;
   };
   for (const number of range(4, 8)) await pipeline.accept(metrics(number));
-  while (!isWritten) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => isWritten, "the batch to be written");
   for (const number of range(8, 10)) await pipeline.accept(metrics(number));
   const second = new LedgerSink(first);
   const next = await open(crash(folder), second);
@@ -69,7 +69,7 @@ Deno.test("Spool never writes a whole batch after it was halved", async () => {
   };
   for (const number of range(0, 8)) void pipeline.accept(metrics(number));
   const flushing = pipeline.flush().catch(() => {});
-  while (!isHalf) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => isHalf, "the second half");
   assertEquals(first.numbers, range(0, 4));
   const second = new LedgerSink(first); // accepts everything: the fault of the records is fixed
   const next = await open(crash(folder), second);
@@ -174,7 +174,7 @@ Deno.test("Spool rejects and counts a record that cannot be journaled in time", 
   const pipeline = await open(folder.file("spool"), new LedgerSink());
   obstruct(folder, "spool");
   const refused = assertRejects(() => pipeline.accept(metrics(1)), BackendError, "Cannot write");
-  while (pipeline.stats().alarm === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => pipeline.stats().alarm !== undefined, "the alarm");
   assertEquals((await pipeline.close({ deadlineMs: 20 })).lost, 1);
   await refused;
 });

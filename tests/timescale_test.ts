@@ -24,7 +24,7 @@ import {
   FULL_USAGE_RECORD,
   NEW_YEAR,
 } from "./fixtures.ts";
-import { until } from "./faults/load.ts";
+import { until } from "./until.ts";
 import { assertSilentReadsEnd } from "./faults/silent_reads.ts";
 import { databaseUrl, PostgresServer, runSql, TestDatabase, timescaleVersion } from "./postgres_server.ts";
 import { onEmpty, openPostgres, openTimescale as open } from "./server_backends.ts";

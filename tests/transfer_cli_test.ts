@@ -4,6 +4,7 @@ import { progressText } from "../src/cli/progress.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { openfinops, RUN } from "./command.ts";
+import { until } from "./until.ts";
 
 const AT = ["--connection-string", "sqlite:///a.db"];
 
@@ -342,9 +343,7 @@ test("import reads a named pipe once", async (folder) => {
   await new Deno.Command("mkfifo", { args: [pipe] }).output();
   const args = ["-c", `printf 'timestamp,cpuUsage\\n2026-01-01T00:00Z,1\\n' > ${pipe}`];
   const writer = new Deno.Command("sh", { args }).spawn();
-  const ending = setTimeout(() => Deno.writeTextFileSync(pipe, ""), 20_000); // rather than wait for good
   const { code, out } = await database(["import", "metrics", "m.csv", ...AT], { cwd });
-  clearTimeout(ending);
   await writer.status;
   assertEquals([code, counts(out)], [0, [1, 0, 0, 0, 0, 0]]);
 });
@@ -545,7 +544,7 @@ async function kill(
   }).spawn();
   let isOver = false;
   const status = process.status.finally(() => isOver = true);
-  while (!isOver && !when()) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => isOver || when(), `a moment to kill \`database ${args.join(" ")}\``);
   try {
     if (!isOver) process.kill(signal);
   } catch {

@@ -51,7 +51,10 @@ export async function crashCluster(
 
 /** Ends transactions in doubt, once all machines answer. */
 async function recover(database: CitusDatabase): Promise<void> {
-  await until(() => database.sql("SELECT recover_prepared_transactions()").then(() => true, () => false));
+  await until(
+    () => database.sql("SELECT recover_prepared_transactions()").then(() => true, () => false),
+    "transactions to be recovered",
+  );
   assertEquals(await inDoubt(database), []);
 }
 

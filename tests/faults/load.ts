@@ -5,25 +5,9 @@ import { systemMetrics } from "../../src/records/system_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { read } from "../backend_contract.ts";
 import { NEW_YEAR } from "../fixtures.ts";
+import { inTime, sleep, until } from "../until.ts";
 
-export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-
-/** Waits for a state that comes by itself. */
-export async function until(isSo: () => boolean | Promise<boolean>, what = "a state"): Promise<void> {
-  for (let waited = 0; !await isSo(); waited += 5) {
-    if (waited > 90_000) throw new Error(`in vain: ${what}`);
-    await sleep(5);
-  }
-}
-
-/** Result of a promise, or its error. */
-export async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
-  let isOver = false;
-  const end = () => isOver = true;
-  promise.then(end, end);
-  await until(() => isOver, what);
-  return await promise;
-}
+export { inTime, sleep, until };
 
 /** The counters of a hub's system metrics, of which the conservation rule must be true. */
 export function conserved(hub: ObservabilityHub): PipelineStats {
