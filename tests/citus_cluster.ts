@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { databaseUrl, freezeDatabase, PostgresServer, runSql, TestDatabase } from "./postgres_server.ts";
+import {
+  databaseUrl,
+  freezeDatabase,
+  PostgresServer,
+  runAlone,
+  runSql,
+  TestDatabase,
+} from "./postgres_server.ts";
 
 const SETTINGS = [
   "shared_preload_libraries = 'citus'",
@@ -90,9 +97,9 @@ export class CitusCluster implements AsyncDisposable {
   }
 }
 
-function create(server: string, database: string, template = "template0"): Promise<unknown> {
+function create(server: string, database: string, template = "template0"): Promise<void> {
   // From a database without the extension, which would create it on all nodes.
-  return runSql(databaseUrl(server, "template1"), `CREATE DATABASE ${database} TEMPLATE ${template}`);
+  return runAlone(databaseUrl(server, "template1"), `CREATE DATABASE ${database} TEMPLATE ${template}`);
 }
 
 /** Makes the same database of several servers one cluster; the first is the coordinator. */
@@ -154,10 +161,16 @@ export class CitusDatabase implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(
-      this.#servers.map((server) => runSql(server, `DROP DATABASE ${this.name} WITH (FORCE)`)),
-    );
+    const drop = `DROP DATABASE ${this.name} WITH (FORCE)`;
+    const urls = [this.url, ...this.workers];
+    await Promise.all(urls.map((url, i) => runAlone(this.#servers[i], drop, () => endPrepared(url))));
   }
+}
+
+/** Ends transactions that a statement left in doubt when it was cut off: with one, no database can be dropped. */
+async function endPrepared(url: string): Promise<void> {
+  const prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()";
+  for (const { gid } of await runSql(url, prepared)) await runSql(url, `ROLLBACK PREPARED '${gid}'`);
 }
 
 /** An empty database for connection strings of a protocol, such as `citus:`, or a copy of a frozen one. */

@@ -293,7 +293,7 @@ test("replaces the progress line when it prints a message", async (folder) => {
   const env = putFirst(folder, {
     df: `[ $(wc -l < "$0.pids") -lt 3 ] || ${HANG}\nexec /usr/bin/env PATH="\${PATH#*:}" df "$@"`,
   });
-  const command = [Deno.execPath(), ...RUN, "collect", "--interval", "100ms", "--duration", "1s", ...AT];
+  const command = [Deno.execPath(), ...RUN, "collect", "--interval", "100ms", "--duration", "4s", ...AT];
   const { stdout } = await new Deno.Command("script", {
     args: ["-qec", command.join(" "), "/dev/null"],
     cwd: folder.path,

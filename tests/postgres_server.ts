@@ -6,12 +6,14 @@
 import { statfsSync } from "node:fs";
 import { createServer } from "node:net";
 import postgres from "postgres";
+import { until } from "./until.ts";
 
 /** Used where the machine has no PostgreSQL of its own. */
 const EMBEDDED_VERSION = "18.4.0-beta.17";
 /** The user and group `nobody`: a server refuses to run as root. */
 const NOBODY = 65_534;
-const START_ATTEMPTS = 1_000;
+/** Another process may take a free port before the server does. */
+const START_ATTEMPTS = 3;
 /** Far more than all servers that the tests run at a time. */
 const LEAST_MEMORY_BYTES = 2 ** 31;
 
@@ -111,9 +113,9 @@ function folderInMemory(): string | undefined {
 /** A server, and what tests do to it. */
 export class PostgresServer implements AsyncDisposable {
   readonly binaries: Binaries;
-  readonly port: number;
   /** Its folder; the Unix socket lies in it. */
   readonly folder: string;
+  #port = 0;
   #process: Deno.ChildProcess | undefined;
 
   /** Makes a server and starts it. Settings are lines of postgresql.conf. */
@@ -123,7 +125,7 @@ export class PostgresServer implements AsyncDisposable {
     const isDurable = settings.includes("fsync = on");
     const dir = isDurable ? undefined : folderInMemory();
     const folder = Deno.makeTempDirSync({ prefix: "openfinops-pg-", dir });
-    const server = new PostgresServer(folder, await freePort(), binaries ?? await findBinaries(folder));
+    const server = new PostgresServer(folder, binaries ?? await findBinaries(folder));
     if (isRoot()) await Deno.chown(folder, NOBODY, NOBODY);
     Deno.chmodSync(folder, 0o755);
     await server.#run("initdb", [
@@ -140,7 +142,6 @@ export class PostgresServer implements AsyncDisposable {
     ]);
     const lines = [
       "listen_addresses = '127.0.0.1'",
-      `port = ${server.port}`,
       `unix_socket_directories = '${Deno.build.os === "windows" ? "" : folder}'`,
       "fsync = off", // the machine does not crash; the server may
       "max_wal_size = '256MB'",
@@ -149,14 +150,24 @@ export class PostgresServer implements AsyncDisposable {
       ...settings,
     ];
     Deno.writeTextFileSync(`${server.#data}/postgresql.conf`, `${lines.join("\n")}\n`, { append: true });
-    await server.resume();
-    return server;
+    for (let attempt = 1;; attempt++) {
+      server.#port = await freePort();
+      try {
+        await server.resume();
+        return server;
+      } catch (error) {
+        if (attempt === START_ATTEMPTS) throw error;
+      }
+    }
   }
 
-  private constructor(folder: string, port: number, binaries: Binaries) {
+  private constructor(folder: string, binaries: Binaries) {
     this.folder = folder;
-    this.port = port;
     this.binaries = binaries;
+  }
+
+  get port(): number {
+    return this.#port;
   }
 
   get #data(): string {
@@ -183,24 +194,29 @@ export class PostgresServer implements AsyncDisposable {
 
   /** Starts it without waiting for anything. */
   launch(): void {
-    this.#process = this.#command("postgres", ["-D", this.#data], { stderr: "null", stdout: "null" }).spawn();
+    const args = ["-D", this.#data, "-p", String(this.port)];
+    this.#process = this.#command("postgres", args, { stderr: "null", stdout: "null" }).spawn();
   }
 
   /** Starts it again after {@linkcode PostgresServer.stop}, and waits until it takes connections. */
   async resume(): Promise<void> {
     this.launch();
-    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
-      const sql = postgres(this.url(), { max: 1, connect_timeout: 5, onnotice: () => {} });
-      try {
-        await sql`SELECT 1`;
-        return;
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      } finally {
-        await sql.end({ timeout: 1 });
-      }
+    let ended: Deno.CommandStatus | undefined;
+    void this.#process!.status.then((status) => ended = status);
+    await until(() => ended ?? this.#isReady(), `PostgreSQL in ${this.folder} to start`);
+    if (!ended) return;
+    this.#process = undefined;
+    throw new Error(`PostgreSQL ended with ${ended.code} when it was started on port ${this.port}.`);
+  }
+
+  /** True if this very process takes connections. Another server may have the port, or have left the file. */
+  #isReady(): boolean {
+    try {
+      const lines = Deno.readTextFileSync(`${this.#data}/postmaster.pid`).split("\n");
+      return Number(lines[0]) === this.pid && lines[7]?.trim() === "ready";
+    } catch {
+      return false; // not there yet
     }
-    throw new Error("the PostgreSQL server for the tests did not start");
   }
 
   /** Has it load TimescaleDB, where it has the extension. */
@@ -293,7 +309,7 @@ export class TestDatabase implements AsyncDisposable {
   /** Makes the database, as a copy of another if given one that {@linkcode TestDatabase.freeze} was called on. */
   static async create(original?: TestDatabase): Promise<TestDatabase> {
     const database = new TestDatabase(sharedServer());
-    await runSql(
+    await runAlone(
       database.#server,
       `CREATE DATABASE ${database.name} TEMPLATE ${original?.name ?? "template0"}`,
     );
@@ -317,8 +333,31 @@ export class TestDatabase implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await runSql(this.#server, `DROP DATABASE ${this.name} WITH (FORCE)`);
+    await runAlone(this.#server, `DROP DATABASE ${this.name} WITH (FORCE)`);
   }
+}
+
+/**
+ * Runs a statement that needs a database without sessions, until it succeeds: ended sessions may need longer to go than the
+ * five seconds that the server waits for them.
+ *
+ * @param onBusy Is called before each further attempt.
+ */
+export async function runAlone(
+  server: string,
+  statement: string,
+  onBusy: () => Promise<unknown> = () => Promise.resolve(),
+): Promise<void> {
+  await until(async () => {
+    try {
+      await runSql(server, statement);
+      return true;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "55006") throw error;
+      await onBusy();
+      return false;
+    }
+  }, `the end of all sessions, to ${statement}`);
 }
 
 /** Ends all sessions of a database and refuses others, because only a database without sessions can be copied. */
@@ -373,6 +412,6 @@ export async function runSql(url: string, text: string): Promise<Record<string, 
     const isSeveral = Array.isArray(results[0]);
     return [...(isSeveral ? results.at(-1) as unknown as typeof results : results)];
   } finally {
-    await sql.end({ timeout: 5 });
+    await sql.end({ timeout: 60 }); // what is not closed by then counts as a leak of the test
   }
 }
