@@ -935,7 +935,8 @@ if (isPresent) {
       (await backend.stats()).policies!.find(({ policy, table }) =>
         policy === "retention" && table === "system_metrics"
       )!;
-    await until(async () => (await retention()).lastStatus !== undefined, "the first run ends");
+    const hasRun = async () => /Success|Failed/.test((await retention()).lastStatus ?? "");
+    await until(hasRun, "the end of the first run", 50);
     await runSql(
       url,
       `BEGIN; SELECT alter_job(job_id, next_start => now()) FROM ${JOBS}
@@ -944,12 +945,21 @@ if (isPresent) {
         WHERE id IN (SELECT job_id FROM ${JOBS} WHERE proc_name = 'policy_retention' AND subject = 'system_metrics');
       COMMIT`,
     );
-    await until(async () => (await retention()).lastError?.includes("a while") === true, "the job fails");
-    const { lastStatus, lastError, failures } = await retention();
+    const { lastStatus, lastError, failures } = await until(
+      async () => {
+        const found = await retention();
+        return found.lastError?.includes("a while") ? found : undefined;
+      },
+      "the job to fail",
+      50,
+    );
     assertEquals([lastStatus, lastError], ["Failed", 'invalid input syntax for type interval: "a while"']);
     assert(failures > 0);
     const warning = (await backend.probe()).warnings.find((warning) => warning.includes("a while"))!;
     assertMatch(warning, /^the last run of \d+ of \d+ background jobs of TimescaleDB failed/);
+    // As the server has it during a run.
+    await runSql(url, "UPDATE _timescaledb_internal.bgw_job_stat SET last_finish = '-infinity'");
+    assertEquals((await retention()).lastStatus, "Running");
     await backend.close();
   });
 }

@@ -92,7 +92,7 @@ export interface PolicyStats {
   settings: string;
   /** Time at which it began to do so last, in epoch milliseconds. */
   lastRun?: number;
-  /** Status of the last run. */
+  /** Status of the last run: `Success`, `Failed` or `Running`. */
   lastStatus?: string;
   /** Number of failed runs. */
   failures: number;

@@ -74,7 +74,7 @@ export class Policies {
       table: table!,
       every: every!,
       settings: settings!,
-      ...(lastRun === null ? {} : { lastRun: Number(lastRun), lastStatus: lastStatus! }),
+      ...(lastRun === null ? {} : { lastRun: Number(lastRun), lastStatus: lastStatus ?? "Running" }),
       failures: Number(failures ?? 0),
       ...(lastStatus === "Failed" ? { lastError: lastError ?? NO_MESSAGE } : {}),
     }));
