@@ -23,7 +23,7 @@ import { jsonBody, type Route, type ServerResources } from "./route.ts";
 import { refuseTenants } from "./tenants.ts";
 
 /** Description of a route, from which its `Route` is made. */
-interface Operation extends Pick<Route, "method" | "path" | "summary"> {
+interface Operation extends Pick<Route, "summary"> {
   /** Content of the body of the request, where it has one. */
   readonly body?: string;
   readonly parameters?: readonly Option[];
@@ -34,91 +34,65 @@ interface Operation extends Pick<Route, "method" | "path" | "summary"> {
   ): Promise<object | undefined>;
 }
 
-/** Routes of administration. */
-export const ADMIN_ROUTES: readonly Route[] = ([
-  {
-    method: "GET",
-    path: "/api/v1/budgets",
+/** Operations by method and path. */
+const OPERATIONS: Readonly<Record<string, Operation>> = {
+  "GET /api/v1/budgets": {
     summary: "List budgets with their current spending",
     run: async (_, { costs }) => ({ rows: await costs.getBudgetStatus() }),
   },
-  {
-    method: "POST",
-    path: "/api/v1/budgets",
+  "POST /api/v1/budgets": {
     summary: "Create a budget",
     body: "Budget: `budgetId` and `amount`; filters, period and thresholds as in `createBudget()`",
     run: ({ body }, { costs }) => costs.createBudget(body as BudgetInput),
   },
-  {
-    method: "PATCH",
-    path: "/api/v1/budgets/:id",
+  "PATCH /api/v1/budgets/:id": {
     summary: "Change a budget",
     body: "The fields that change; null resets one",
     run: ({ id, body }, { costs }) => costs.updateBudget(id, body as BudgetChanges),
   },
-  {
-    method: "DELETE",
-    path: "/api/v1/budgets/:id",
+  "DELETE /api/v1/budgets/:id": {
     summary: "Delete a budget; costs stay",
     run: async ({ id }, { costs }) => found(await costs.deleteBudget(id), `No budget ${id}.`),
   },
-  {
-    method: "GET",
-    path: "/api/v1/alerts",
+  "GET /api/v1/alerts": {
     summary: "List active alerts, the worst first",
     parameters: [{ name: "resolved", summary: "also those that are resolved" }],
     run: async ({ given }, { hub }) => ({
       rows: await hub.getAlerts({ includeResolved: given.has("resolved") }),
     }),
   },
-  {
-    method: "POST",
-    path: "/api/v1/alerts/:id/acknowledge",
+  "POST /api/v1/alerts/:id/acknowledge": {
     summary: "Acknowledge an active alert",
     body: "Empty, or `by` with the name of a person",
     run: ({ id, body }, { hub }) => hub.acknowledgeAlert(id, body),
   },
-  {
-    method: "POST",
-    path: "/api/v1/alerts/:id/resolve",
+  "POST /api/v1/alerts/:id/resolve": {
     summary: "Resolve an alert by hand",
     run: ({ id }, { hub }) => hub.resolveAlert(id),
   },
-  {
-    method: "POST",
-    path: "/api/v1/anomalies/:id/acknowledge",
+  "POST /api/v1/anomalies/:id/acknowledge": {
     summary: "Acknowledge an anomaly, by its id in the list of anomalies",
     body: "Empty, or `by` with the name of a person",
     run: ({ id, body }, { costs }) => costs.acknowledgeCostAnomaly(id, body),
   },
-  {
-    method: "GET",
-    path: "/api/v1/alert-rules",
+  "GET /api/v1/alert-rules": {
     summary: "List alert rules, the default ones included",
     run: async (_, { hub }) => ({ rows: await hub.getAlertRules() }),
   },
-  {
-    method: "PUT",
-    path: "/api/v1/alert-rules/:id",
+  "PUT /api/v1/alert-rules/:id": {
     summary: "Store an alert rule",
     body: "Rule as in `setAlertRule()`, without `name`",
     run: ({ id, body }, { hub }) => hub.setAlertRule({ ...body, name: id } as AlertRuleInput),
   },
-  {
-    method: "DELETE",
-    path: "/api/v1/alert-rules/:id",
+  "DELETE /api/v1/alert-rules/:id": {
     summary: "Remove a stored alert rule",
     run: async ({ id }, { hub }) => found(await hub.removeAlertRule(id), `No stored alert rule ${id}.`),
   },
-  {
-    method: "GET",
-    path: "/api/v1/clusters",
+  "GET /api/v1/clusters": {
     summary: "List registered clusters",
     run: async (_, { backend }) => ({ rows: await bodiesOf(backend.documents, CLUSTER) }),
   },
-  {
-    method: "PUT",
-    path: "/api/v1/clusters/:id",
+  "PUT /api/v1/clusters/:id": {
     summary: "Register a cluster, whose nodes must report",
     body: "Cluster as in `registerCluster()`, without `clusterId`",
     run: async ({ id, body }, { hub }) => {
@@ -127,22 +101,16 @@ export const ADMIN_ROUTES: readonly Route[] = ([
       return cluster;
     },
   },
-  {
-    method: "DELETE",
-    path: "/api/v1/clusters/:id",
+  "DELETE /api/v1/clusters/:id": {
     summary: "Remove a registered cluster; records stay",
     run: async ({ id }, { backend }) =>
       found(await backend.documents.delete(CLUSTER, id), `No registered cluster ${id}.`),
   },
-  {
-    method: "GET",
-    path: "/api/v1/services",
+  "GET /api/v1/services": {
     summary: "List registered services",
     run: async (_, { backend }) => ({ rows: await bodiesOf(backend.documents, SERVICE) }),
   },
-  {
-    method: "PUT",
-    path: "/api/v1/services/:id",
+  "PUT /api/v1/services/:id": {
     summary: "Register a service and its dependencies",
     body: "Service as in `registerService()`, without `serviceName`",
     run: async ({ id, body }, { hub }) => {
@@ -151,21 +119,15 @@ export const ADMIN_ROUTES: readonly Route[] = ([
       return service;
     },
   },
-  {
-    method: "GET",
-    path: "/api/v1/deliveries",
+  "GET /api/v1/deliveries": {
     summary: "List imports of costs, the oldest first",
     run: async (_, { backend }) => ({ rows: (await readDeliveries(backend)).map(withIsoParts) }),
   },
-  {
-    method: "POST",
-    path: "/api/v1/deliveries/:id/undo",
+  "POST /api/v1/deliveries/:id/undo": {
     summary: "Delete the costs of an import",
     run: async ({ id }, { backend }) => ({ deleted: await undoDelivery(backend, id) }),
   },
-  {
-    method: "GET",
-    path: "/api/v1/prices",
+  "GET /api/v1/prices": {
     summary: "List own prices, or also built-in ones",
     parameters: [{ name: "built-in", summary: "also built-in prices" }],
     run: async ({ given }, { backend }) => {
@@ -175,15 +137,23 @@ export const ADMIN_ROUTES: readonly Route[] = ([
       return { rows: [...own, ...builtIn.all().map((price) => ({ ...price, source: "built-in" }))] };
     },
   },
-] satisfies Operation[]).map(routeOf);
+};
 
-function routeOf({ body: content, parameters = [], run, ...operation }: Operation): Route {
+/** Routes of administration. */
+export const ADMIN_ROUTES: readonly Route[] = Object.entries(OPERATIONS).map(([name, operation]) =>
+  routeOf(name, operation)
+);
+
+function routeOf(name: string, { body: content, parameters = [], run, summary }: Operation): Route {
+  const [method, path] = name.split(" ") as [Route["method"], string];
   return {
-    ...operation,
-    scope: operation.method === "GET" ? "read" : "admin",
+    method,
+    path,
+    summary,
+    scope: method === "GET" ? "read" : "admin",
     parameters,
     ...(content === undefined ? {} : { body: jsonBody(content) }),
-    answer: jsonBody(operation.summary),
+    answer: jsonBody(summary),
     limits: OBJECT_LIMITS,
     async handle(asked, resources) {
       refuseTenants(asked);

@@ -6,21 +6,7 @@
  */
 import { DELIVERY } from "../backends/staging.ts";
 import { BackendError, errorCodeOf, kindOf } from "../errors.ts";
-import {
-  ACKNOWLEDGEMENT,
-  ALERT,
-  ALERT_RULE,
-  ANOMALY,
-  ANOMALY_ACKNOWLEDGEMENT,
-  BUDGET,
-  CLUSTER,
-  CROSSING,
-  EVALUATION,
-  EXISTENCE,
-  NOTIFICATION,
-  SERVICE,
-  TRAINING_RUN,
-} from "../monitoring/document_kinds.ts";
+import * as kinds from "../monitoring/document_kinds.ts";
 import { PRICE } from "../pricing/own_prices.ts";
 import type { Option } from "../query/arguments.ts";
 import { acceptAggregation, acceptBackendQuery } from "../backends/remote/request.ts";
@@ -39,21 +25,21 @@ import { ofTenant, refuseTenants } from "./tenants.ts";
 
 /** Kinds of documents that may be read. Others, such as tokens, are the server's own. */
 const READABLE: readonly string[] = [
-  ACKNOWLEDGEMENT,
-  ALERT,
-  ALERT_RULE,
-  ANOMALY,
-  ANOMALY_ACKNOWLEDGEMENT,
-  BUDGET,
-  CLUSTER,
-  CROSSING,
+  kinds.ACKNOWLEDGEMENT,
+  kinds.ALERT,
+  kinds.ALERT_RULE,
+  kinds.ANOMALY,
+  kinds.ANOMALY_ACKNOWLEDGEMENT,
+  kinds.BUDGET,
+  kinds.CLUSTER,
+  kinds.CROSSING,
   DELIVERY,
-  EVALUATION,
-  EXISTENCE,
-  NOTIFICATION,
+  kinds.EVALUATION,
+  kinds.EXISTENCE,
+  kinds.NOTIFICATION,
   PRICE,
-  SERVICE,
-  TRAINING_RUN,
+  kinds.SERVICE,
+  kinds.TRAINING_RUN,
   UNMAPPED_POINTS,
   ...FOCUS_KINDS,
 ];
