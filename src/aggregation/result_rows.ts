@@ -160,13 +160,7 @@ export async function sharesOf(
   });
 }
 
-/**
- * Puts the values of earlier rows behind those of each row. Groups that only earlier rows have get a row.
- *
- * @param rows The rows.
- * @param earlier The earlier rows.
- * @param layouts The layout of each.
- */
+/** Puts the values of earlier rows behind those of each row. Groups that only earlier rows have get a row. */
 export async function joinEarlier(
   rows: readonly ResultRow[],
   earlier: readonly ResultRow[],

@@ -91,13 +91,7 @@ export function hasLiveTerminal(): boolean {
   return Deno.stderr.isTerminal() && logFormat === undefined && !quiet;
 }
 
-/**
- * Writes a message to stderr, in place of the line of progress.
- *
- * @param line The message.
- * @param level Severity.
- * @param fields Facts, which only logs show.
- */
+/** Writes a message to stderr, in place of the line of progress. */
 export function note(line: string, level: LogLevel = "warn", fields: LogFields = {}): void {
   if (quiet && level === "info") return;
   clearLiveLine();

@@ -61,9 +61,7 @@ export class ScrapeTarget {
   /**
    * Makes a target.
    *
-   * @param url Its URL.
    * @param names Cluster of its records, and the node where it runs on this machine.
-   * @param fields Metrics and their fields.
    */
   constructor(
     url: URL,
@@ -79,11 +77,7 @@ export class ScrapeTarget {
     });
   }
 
-  /**
-   * Reads it once. A target that cannot be read is a service that is `down`, and said once; sampling goes on.
-   *
-   * @param signal Ends the read.
-   */
+  /** Reads it once. A target that cannot be read is a service that is `down`, and said once; sampling goes on. */
   async take(signal: AbortSignal): Promise<readonly MappedRecord[]> {
     const timestamp = Date.now();
     const state = (status: string): MappedRecord => ({

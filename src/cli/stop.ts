@@ -16,12 +16,7 @@ export const STOP_SIGNALS: readonly Deno.Signal[] = [
 /** Result of work that a stop ended. */
 export const STOPPED: unique symbol = Symbol("stopped");
 
-/**
- * Returns a signal that aborts on Ctrl-C and when the system ends the process. Listens until it is disposed.
- *
- * @param reason The reason of the signal.
- * @param signals The signals of the system.
- */
+/** Returns a signal that aborts on Ctrl-C and when the system ends the process. Listens until it is disposed. */
 export function listenForStop(
   reason?: Error,
   signals = STOP_SIGNALS,

@@ -43,7 +43,6 @@ export class BatchStream<T> extends TransformStream<readonly T[], readonly T[]> 
   /**
    * Makes the stream.
    *
-   * @param options When batches are due.
    * @throws {RangeError} If size or intervalMs is out of range.
    */
   constructor(options: BatchStreamOptions<T> = {}) {

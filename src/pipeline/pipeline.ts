@@ -56,11 +56,7 @@ export class Pipeline<T> {
   #state: "open" | "closing" | "closed" = "open";
   #closing: Promise<CloseReport> | undefined;
 
-  /**
-   * Starts the pipeline; it opens nothing by itself.
-   *
-   * @param options The dataset, the sink and the batching.
-   */
+  /** Starts the pipeline; it opens nothing by itself. */
   constructor(options: PipelineOptions<T>) {
     const {
       dataset,

@@ -112,8 +112,6 @@ export class MemoryQueue<T> implements Queue<T> {
   /**
    * Makes an empty queue.
    *
-   * @param dataset The dataset of the records.
-   * @param hooks The calls into its pipeline.
    * @param options Why there is no better queue, if there should be one; and how many records it holds: a batch takes
    * them all.
    */

@@ -1,8 +1,6 @@
 /**
  * Waits for work, but not longer than a limit. What the work does after that is ignored.
  *
- * @param work The work.
- * @param limitMs The limit, in milliseconds.
  * @param onLimit Gives the result, or throws, when the limit is over.
  */
 export function withinLimit<T>(
@@ -19,8 +17,6 @@ export function withinLimit<T>(
 /**
  * Runs work with a signal that aborts when a limit is over.
  *
- * @param limitMs The limit, in milliseconds.
- * @param run The work.
  * @param onLimit Gives the result of work that failed after the limit, or throws.
  */
 export async function withTimeout<T>(

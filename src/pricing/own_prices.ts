@@ -49,11 +49,7 @@ export async function setPrices(
   return changed;
 }
 
-/**
- * Deletes all versions of the prices that a filter finds.
- *
- * @returns The number of prices.
- */
+/** Deletes all versions of the prices that a filter finds. */
 export async function deletePrices(
   documents: DocumentStore,
   isGone: (price: Price) => boolean,

@@ -24,12 +24,7 @@ export class PriceBook {
   /** Own prices by provider and model: few of thousands match. */
   readonly #matching = new Map<string, readonly StoredPrice[]>();
 
-  /**
-   * Makes a book.
-   *
-   * @param own Own prices.
-   * @param builtIn Built-in prices, if they apply.
-   */
+  /** Makes a book. */
   constructor(own: readonly StoredPrice[], builtIn?: BuiltInPrices) {
     this.#own = own.toSorted(byPrecedence);
     this.#builtIn = builtIn;

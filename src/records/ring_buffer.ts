@@ -43,11 +43,7 @@ export class RingBuffer<T> {
   #length = 0;
   #size = 0;
 
-  /**
-   * Creates an empty ring.
-   *
-   * @param options The bounds, and the key of a record.
-   */
+  /** Creates an empty ring. */
   constructor({ maxRecords, maxBytes = Infinity, keyOf }: RingBufferOptions<T>) {
     this.#maxRecords = maxRecords;
     this.#maxSize = maxBytes / BYTES_PER_UNIT;
@@ -67,8 +63,6 @@ export class RingBuffer<T> {
   /**
    * Adds a record, and evicts the oldest ones if there is no room.
    *
-   * @param record The record.
-   * @param size Its size by `byteLength()`.
    * @returns How many records were evicted.
    */
   push(record: T, size = 0): number {
@@ -88,8 +82,6 @@ export class RingBuffer<T> {
   /**
    * Replaces the record with the same key.
    *
-   * @param record The record.
-   * @param size Its size by `byteLength()`.
    * @returns How many records were evicted because it is larger.
    */
   replace(record: T, size = 0): number {
@@ -112,7 +104,6 @@ export class RingBuffer<T> {
   /**
    * Removes records.
    *
-   * @param isUnwanted Decides on each record.
    * @returns How many were removed.
    */
   remove(isUnwanted: (record: T) => boolean): number {

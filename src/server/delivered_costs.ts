@@ -25,8 +25,6 @@ const silent = new WeakMap<Pick<Backend, "read">, boolean>();
  * Refuses costs that have the id and time of a row of a delivery: they would be dropped as duplicates, or replace a row of
  * a bill. Before a spool, checks nothing while the database does not answer, and waits for it once in an outage only.
  *
- * @param part Records of the request.
- * @param backend The database.
  * @param limit Ends the lookup where there is no spool.
  * @throws {BackendError} If the database cannot be read, and there is no spool.
  */

@@ -9,7 +9,6 @@ import { TransferError } from "./transfer_error.ts";
 /**
  * Deletes the records that a query finds, oldest first, a day in each transaction, so that other writers get their turn.
  *
- * @returns The number of records that were deleted.
  * @throws {BackendError} If a step failed; what was deleted before it stays deleted.
  */
 export async function deleteRecords(

@@ -49,7 +49,6 @@ export function replacedFiles(deliveries: readonly ListedDelivery[], id: string)
 /**
  * Deletes what a delivery brought.
  *
- * @returns The number of rows that were deleted.
  * @throws {TransferError} If there is no such delivery, or nothing of it is left.
  * @throws {BackendError} If nothing was deleted, or if that is unknown.
  */

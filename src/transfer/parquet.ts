@@ -59,7 +59,6 @@ const STORAGE: Readonly<Record<ColumnType, Storage>> = {
 /**
  * A `TransformStream` of records into a file of Parquet: money as DECIMAL(38,18), maps as JSON.
  *
- * @param columns The columns of the file.
  * @param valuesOf The values of a record in the order of the columns; undefined where there is none.
  */
 export async function parquetEncoder(

@@ -55,12 +55,7 @@ export class StagedParts {
     return this.#parts.values();
   }
 
-  /**
-   * Counts a row in its part; returns the number of the part.
-   *
-   * @param hash Hash of its content.
-   * @param charge Hashes of its charge.
-   */
+  /** Counts a row in its part; returns the number of the part. */
   count(cost: CostEntry, hash: Hash, charge: ChargeHashes): number {
     const { timestamp, currency, amount, billingPeriodStart, invoiceIssuerName, focus } = cost;
     const part = this.#partOf(cost.source!, billingPeriodStart ?? this.#monthOf(timestamp));

@@ -40,7 +40,6 @@ export interface Preset {
 /**
  * The cases of a rule from a table of values, each with the texts that stand for it.
  *
- * @param by The column.
  * @param table The texts of each value, separated by `|`.
  * @param otherwise The source for all other texts.
  */
