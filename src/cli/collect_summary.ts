@@ -7,7 +7,7 @@ import { BackendError } from "../errors.ts";
 import type { CloseReport } from "../pipeline/pipeline_stats.ts";
 import type { Arguments } from "../query/arguments.ts";
 import { databaseName } from "./command.ts";
-import { bold, formatThings, isQuiet, note, print as printLine } from "./output.ts";
+import { bold, formatThings, note, print as printLine, printing } from "./output.ts";
 import { asCalled, programName } from "./program_name.ts";
 import type { CollectPlan } from "./sampling.ts";
 
@@ -34,7 +34,7 @@ export function summarize(
   const spoolDirectory = given.text("spool-directory");
   const stored = [formatThings(samples.committed, "sample", "samples")];
   if (plan.costPerHour) stored.push(formatThings(entries.committed, "cost entry", "cost entries"));
-  const print = isQuiet() ? () => {} : printLine;
+  const print = printing.isQuiet ? () => {} : printLine;
   print(`${remote ? "Sent" : "Stored"} ${stored.join(" and ")} ${remote ? "to" : "in"} ${name}.`);
   const spooled = samples.spooled + entries.spooled;
   if (spooled > 0) {
@@ -62,7 +62,7 @@ export function summarize(
     );
   }
   // A database in memory is gone with this process; a server is asked by others.
-  if (name !== "memory" && !remote && !isQuiet()) printNextSteps(given, plan);
+  if (name !== "memory" && !remote && !printing.isQuiet) printNextSteps(given, plan);
 }
 
 /** Prints commands to try next. They hold no password, which would stay in the history of the shell. */

@@ -6,7 +6,7 @@ import { openBackend } from "../open_backend.ts";
 import { isGranted } from "../permissions.ts";
 import { type Arguments, type Option, optionsOf, SPREADSHEET_OPTION } from "../query/arguments.ts";
 import { CA_OPTION, env, readNamedFile } from "./environment.ts";
-import { ask, type Format, FORMATS, note, print, useExactAmounts, useSpreadsheetSafeCsv } from "./output.ts";
+import { ask, type Format, FORMATS, note, print, printing } from "./output.ts";
 import { useMarkdown } from "./table.ts";
 import { readName, UsageError } from "../query/option_values.ts";
 
@@ -134,8 +134,8 @@ export function readBy(given: Arguments): { by: string } {
 /** Reads the output format. */
 export function readFormat(given: Arguments): Format {
   const format = readName("format", given.text("format") ?? "table", FORMATS);
-  if (readSpreadsheetSafe(given, format)) useSpreadsheetSafeCsv();
-  if (given.has("exact")) useExactAmounts();
+  if (readSpreadsheetSafe(given, format)) printing.isSpreadsheetSafe = true;
+  if (given.has("exact")) printing.isExact = true;
   if (format !== "markdown") return format;
   useMarkdown();
   return "table";

@@ -8,7 +8,7 @@ import type { StoreStats } from "../store.ts";
 import type { Arguments } from "../query/arguments.ts";
 import { LOG_FORMATS, type LogFields } from "./log.ts";
 import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
-import { isLogging, note, useLog } from "./output.ts";
+import { isLogging, note, printing } from "./output.ts";
 
 /** Counters that a log shows, summed over datasets. */
 const SUMS = [
@@ -40,7 +40,8 @@ export function readLog(given: Arguments): number {
   if (everyMs < 100 || everyMs > 2 ** 31 - 1) {
     throw new UsageError("--heartbeat must be at least 100ms and at most 24d.", "INVALID_OPTION");
   }
-  useLog({ format, isQuiet: given.has("quiet") });
+  printing.logFormat = format;
+  printing.isQuiet = given.has("quiet");
   return everyMs;
 }
 

@@ -24,30 +24,26 @@ const encoder = new TextEncoder();
 /** The current line of the terminal holds progress, which the next message replaces. */
 let hasLiveLine = false;
 
-/** True if cells of CSV that a spreadsheet would take for a formula get an apostrophe in front. */
-let isSpreadsheetSafe = false;
-
-/** Has CSV be safe to open in a spreadsheet from now on. */
-export function useSpreadsheetSafeCsv(): void {
-  isSpreadsheetSafe = true;
-}
-
-/** True if tables show all digits of amounts. */
-let isExact = false;
-
-/** Has tables show all digits of amounts from now on. */
-export function useExactAmounts(): void {
-  isExact = true;
-}
+/** How results and messages are written. The options of a command set it. */
+export const printing = {
+  /** True if cells of CSV that a spreadsheet would take for a formula get an apostrophe in front. */
+  isSpreadsheetSafe: false,
+  /** True if tables show all digits of amounts. */
+  isExact: false,
+  /** True to leave out messages of level `info`, and the summary. */
+  isQuiet: false,
+  /** Form of messages; lines for people where absent. */
+  logFormat: undefined as LogFormat | undefined,
+};
 
 /** An amount in a table: rounded, unless all digits are asked for. */
 export function showMoney(amount: string, currency: string): string {
-  return isExact ? amount : roundMoney(amount, currency);
+  return printing.isExact ? amount : roundMoney(amount, currency);
 }
 
 /** A line of CSV; `undefined` is written as nothing. */
 export function formatCsv(cells: readonly (string | undefined)[]): string {
-  return formatLine(cells, { isSpreadsheetSafe });
+  return formatLine(cells, printing);
 }
 
 /** Writes a line of results to stdout. */
@@ -65,35 +61,20 @@ export function write(text: string): void {
   }
 }
 
-/** Form of messages; lines for people where absent. */
-let logFormat: LogFormat | undefined;
-/** True to leave out messages of level `info`, and the summary. */
-let quiet = false;
-
-/** Has messages be written as a log, or only warnings and errors, from now on. */
-export function useLog(options: { format: LogFormat | undefined; isQuiet: boolean }): void {
-  logFormat = options.format;
-  quiet = options.isQuiet;
-}
-
-/** True if only warnings and errors are printed. */
-export function isQuiet(): boolean {
-  return quiet;
-}
-
 /** True if messages are lines of a log. */
 export function isLogging(): boolean {
-  return logFormat !== undefined;
+  return printing.logFormat !== undefined;
 }
 
 /** True if a line of progress may be shown. */
 export function hasLiveTerminal(): boolean {
-  return Deno.stderr.isTerminal() && logFormat === undefined && !quiet;
+  return Deno.stderr.isTerminal() && !isLogging() && !printing.isQuiet;
 }
 
 /** Writes a message to stderr, in place of the line of progress. */
 export function note(line: string, level: LogLevel = "warn", fields: LogFields = {}): void {
-  if (quiet && level === "info") return;
+  const { isQuiet, logFormat } = printing;
+  if (isQuiet && level === "info") return;
   clearLiveLine();
   const text = logFormat === undefined
     ? escapeControls(line)

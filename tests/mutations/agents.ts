@@ -96,8 +96,8 @@ export const AGENTS: readonly Mutation[] = [
   {
     name: "log-quiet",
     file: "src/cli/output.ts",
-    before: 'if (quiet && level === "info") return;',
-    after: 'if (quiet && level === "warn") return;',
+    before: 'if (isQuiet && level === "info") return;',
+    after: 'if (isQuiet && level === "warn") return;',
     tests: ["log_test.ts: --quiet"],
   },
   {
