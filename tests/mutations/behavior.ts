@@ -559,22 +559,22 @@ const RULES: readonly Mutation[] = [
   {
     name: "built-in-rule-enabled",
     file: "src/monitoring/alerts/alert_rules.ts",
-    before: 'description: "High CPU usage",\n    isEnabled: true,',
-    after: 'description: "High CPU usage",\n    isEnabled: false,',
+    before: "description,\n      isEnabled: true,",
+    after: "description,\n      isEnabled: false,",
     tests: ["alert_rules_test.ts"],
   },
   {
     name: "built-in-rule-duration",
     file: "src/monitoring/alerts/alert_rules.ts",
-    before: "durationMs: MINUTE / 2,",
-    after: "durationMs: MINUTE / 3,",
+    before: '"down" }, 0.5,',
+    after: '"down" }, 0.3,',
     tests: ["alert_rules_test.ts"],
   },
   {
     name: "built-in-rule-severity",
     file: "src/monitoring/alerts/alert_rules.ts",
-    before: 'severity: "emergency",',
-    after: 'severity: "critical",',
+    before: '"emergency", "Service is down"',
+    after: '"critical", "Service is down"',
     tests: ["alert_rules_test.ts"],
   },
   {

@@ -65,109 +65,54 @@ export interface AlertRuleInput
 
 const MINUTE = 60_000;
 
-/** Rules of accelerators. An XID is reported once, so it fires at once. */
-const DEVICE_RULES = [
-  {
-    name: "device_overheating",
-    field: "temperature",
-    above: 90,
-    durationMs: MINUTE,
-    severity: "critical",
-    description: "GPU is too hot",
-  },
-  {
-    name: "device_error",
-    field: "errorCode",
-    above: 0,
-    durationMs: 0,
-    severity: "critical",
-    description: "GPU error",
-  },
-  {
-    name: "device_throttled",
-    field: "throttled",
-    equals: true,
-    durationMs: 5 * MINUTE,
-    severity: "warning",
-    description: "GPU is slowed down by heat or power",
-  },
-  {
-    name: "device_idle",
-    field: "utilization",
-    below: 1,
-    durationMs: 60 * MINUTE,
-    severity: "info",
-    description: "GPU is idle",
-  },
-] as const;
-
-/** The built-in rules, with the thresholds of OpenFinOps. */
-export const DEFAULT_RULES: readonly AlertRule[] = [
-  {
-    name: "high_cpu_usage",
-    dataset: "system_metrics",
-    field: "cpuUsage",
-    above: 90,
-    durationMs: 5 * MINUTE,
-    severity: "warning",
-    description: "High CPU usage",
-    isEnabled: true,
-  },
-  {
-    name: "high_memory_usage",
-    dataset: "system_metrics",
-    field: "memoryUsage",
-    above: 85,
-    durationMs: 3 * MINUTE,
-    severity: "critical",
-    description: "High memory usage",
-    isEnabled: true,
-  },
-  {
-    name: "gpu_overheating",
-    dataset: "system_metrics",
-    field: "temperature",
-    above: 85,
-    durationMs: MINUTE,
-    severity: "critical",
-    description: "GPU overheating",
-    isEnabled: true,
-  },
-  {
-    name: "high_error_rate",
-    dataset: "system_metrics",
-    field: "errorRate",
-    above: 5,
-    durationMs: 2 * MINUTE,
-    severity: "critical",
-    description: "High error rate",
-    isEnabled: true,
-  },
-  {
-    name: "low_success_rate",
-    dataset: "service_metrics",
-    field: "successRate",
-    below: 95,
-    durationMs: 2 * MINUTE,
-    severity: "critical",
-    description: "High error rate of a service",
-    isEnabled: true,
-  },
-  {
-    name: "service_down",
-    dataset: "service_metrics",
-    field: "status",
-    equals: "down",
-    durationMs: MINUTE / 2,
-    severity: "emergency",
-    description: "Service is down",
-    isEnabled: true,
-  },
-  ...DEVICE_RULES.map((rule) => ({ ...rule, dataset: "device_metrics" as const, isEnabled: true })),
+/** A built-in rule of a dataset: its condition holds for so many minutes. */
+type BuiltIn = readonly [
+  name: string,
+  field: string,
+  condition: Pick<AlertRule, "above" | "below" | "equals">,
+  minutes: number,
+  severity: AlertSeverity,
+  description: string,
 ];
+
+/** The built-in rules by dataset, with the thresholds of OpenFinOps. An XID is reported once, so it fires at once. */
+const BUILT_IN: Readonly<Record<AlertRule["dataset"], readonly BuiltIn[]>> = {
+  system_metrics: [
+    ["high_cpu_usage", "cpuUsage", { above: 90 }, 5, "warning", "High CPU usage"],
+    ["high_memory_usage", "memoryUsage", { above: 85 }, 3, "critical", "High memory usage"],
+    ["gpu_overheating", "temperature", { above: 85 }, 1, "critical", "GPU overheating"],
+    ["high_error_rate", "errorRate", { above: 5 }, 2, "critical", "High error rate"],
+  ],
+  service_metrics: [
+    ["low_success_rate", "successRate", { below: 95 }, 2, "critical", "High error rate of a service"],
+    ["service_down", "status", { equals: "down" }, 0.5, "emergency", "Service is down"],
+  ],
+  device_metrics: [
+    ["device_overheating", "temperature", { above: 90 }, 1, "critical", "GPU is too hot"],
+    ["device_error", "errorCode", { above: 0 }, 0, "critical", "GPU error"],
+    ["device_throttled", "throttled", { equals: true }, 5, "warning", "GPU is slowed down by heat or power"],
+    ["device_idle", "utilization", { below: 1 }, 60, "info", "GPU is idle"],
+  ],
+};
 
 /** The datasets that rules can be about. */
 export const ALERT_DATASETS = ["system_metrics", "service_metrics", "device_metrics"] as const;
+
+/** The built-in rules. */
+export const DEFAULT_RULES: readonly AlertRule[] = ALERT_DATASETS.flatMap((dataset) =>
+  BUILT_IN[dataset].map(([name, field, condition, minutes, severity, description]) => (
+    {
+      name,
+      dataset,
+      field,
+      ...condition,
+      durationMs: minutes * MINUTE,
+      severity,
+      description,
+      isEnabled: true,
+    }
+  ))
+);
 
 const isNumber: Check = { test: Number.isFinite, expected: "a finite number" };
 
