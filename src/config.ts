@@ -237,7 +237,6 @@ const isFolder = {
   test: (value: unknown) => typeof value === "string" && value !== "",
   expected: "the path of a folder",
 };
-/** Rule for each field. */
 const RULES: Record<keyof PersistenceConfig, Check> = {
   backend: {
     test: (value) =>

@@ -308,7 +308,6 @@ export const NOT_GRANTED: FailureRow = {
   remedy: "Add the named flag, or run with -A.",
 };
 
-/** Options of {@linkcode failureOf}. */
 interface Failure {
   /** Operation, such as `"write"`. */
   operation: string;

@@ -210,7 +210,6 @@ export function separatorsOf(dataset: Dataset<unknown>, fieldMeasures: readonly 
   return [...new Set(fields.map((field) => columnOf(dataset, field).per).filter((per) => per !== undefined))];
 }
 
-/** Builds the request to a backend. */
 interface BackendRequest {
   readonly request: AggregateRequest;
   readonly measures: readonly Measure[];

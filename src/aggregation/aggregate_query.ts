@@ -133,7 +133,6 @@ export interface UsageRecordsAggregateQuery
   fields?: MeasuresOf<UsageRecord> & Partial<Record<UsageDecimalField, readonly ("sum" | "count")[]>>;
 }
 
-/** A field with its measures by name. */
 export interface FieldMeasure {
   readonly field: string;
   readonly measure: MeasureName;

@@ -22,7 +22,6 @@ export interface PlanPart {
   readonly ranges: readonly BucketRange[];
 }
 
-/** The buckets of an aggregate. */
 export interface BucketPlan {
   /** Requests to a backend, one after the other. */
   readonly parts: Iterable<PlanPart>;

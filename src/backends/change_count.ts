@@ -12,7 +12,6 @@ export async function countingChange<T>(backend: object, change: Promise<T>): Pr
   }
 }
 
-/** Returns the number of changes so far. */
 export function changesOf(backend: object): number {
   return counts.get(originalOf(backend)) ?? 0;
 }

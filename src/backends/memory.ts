@@ -17,7 +17,6 @@ const PAGE_RECORDS = 1_000;
 /** Batch ids that are remembered. Nothing outlives the process, so only a retry can come again. */
 const LEDGER_LENGTH = 1_000;
 
-/** Any record, as its fields. */
 type Fields = { readonly timestamp: number } & Readonly<Record<string, unknown>>;
 
 /** Keeps records in the process: of each dataset the newest `maxMemoryEntries`, and at most 64 MiB. */

@@ -110,7 +110,6 @@ export type Steps<T> = Generator<Eventual<unknown>, T, unknown>;
 
 /** Operations on stored costs within the transaction of a publish. */
 export interface PublishTarget {
-  /** Reads the documents of deliveries. */
   deliveries(): Steps<StoredDocument[]>;
   /** Counts and adds up the rows of a part. */
   measure(part: DeliveredPart): Steps<PartState>;
@@ -123,7 +122,6 @@ export interface PublishTarget {
   write(document: StoredDocument): Steps<unknown>;
 }
 
-/** One step: gives its value. */
 export function* step<T>(value: Eventual<T>): Steps<T> {
   return (yield value) as T;
 }
@@ -193,7 +191,6 @@ export interface Staging {
   discard(): Promise<void>;
 }
 
-/** The dataset of staged costs. */
 export const STAGED_COSTS: Dataset<unknown> = defineDataset({
   ...costEntries,
   columns: [

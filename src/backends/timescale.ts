@@ -35,7 +35,6 @@ const APACHE_WARNING =
   "the Apache edition of TimescaleDB has no compression, no roll-ups and no retention policy; " +
   "schedule `openfinops database cleanup` to delete old records";
 
-/** Options of a {@linkcode TimescaleBackend}. */
 export type TimescaleBackendOptions = PostgresBackendOptions & PolicySettings;
 
 /** Records in hypertables of TimescaleDB: PostgreSQL, with chunks, compression, roll-ups and policies. */

@@ -50,7 +50,6 @@ const RULE_OPTIONS = [
   { name: "service-name", field: "serviceName", value: "NAME", summary: "only this service" },
 ] as const;
 
-/** `openfinops alerts rules` */
 export const alertsRules: Command = {
   name: "alerts rules",
   positionals: "[name]",
@@ -127,7 +126,6 @@ function conditionOf({ field, above, below, equals }: AlertRule): string {
   return above === undefined ? `${field} below ${below}` : `${field} above ${above}`;
 }
 
-/** `openfinops alerts list` */
 export const alertsList: Command = {
   name: "alerts list",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS, { name: "all", summary: "also resolved ones" }],
@@ -155,7 +153,6 @@ export const alertsList: Command = {
 
 const MISSING_ID = "Name an alert by its id; `alerts list` has it.";
 
-/** `openfinops alerts ack` */
 export const alertsAck: Command = {
   name: "alerts ack",
   positionals: "<id>",
@@ -165,7 +162,6 @@ export const alertsAck: Command = {
   run: (given) => change(given, "Acknowledged", (alerts, id) => alerts.acknowledge(id, readBy(given))),
 };
 
-/** `openfinops alerts resolve` */
 export const alertsResolve: Command = {
   name: "alerts resolve",
   positionals: "<id>",
@@ -185,7 +181,6 @@ async function change(
   note(`${what}: ${alert.alertId}.`);
 }
 
-/** `openfinops alerts clusters` */
 export const alertsClusters: Command = {
   name: "alerts clusters",
   positionals: "[cluster-id]",

@@ -20,7 +20,6 @@ import { note } from "./output.ts";
 import { removePart, withPartFile } from "./part_file.ts";
 import { ProgressLine } from "./progress.ts";
 
-/** `openfinops database backup` */
 export const backup: Command = {
   name: "database backup",
   positionals: "<file>",

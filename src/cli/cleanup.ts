@@ -30,7 +30,6 @@ import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
 const DEFAULT_DAYS = resolveConfig().retentionDays.system_metrics;
 
-/** `openfinops database cleanup` */
 export const cleanup: Command = {
   name: "database cleanup",
   options: [

@@ -35,7 +35,6 @@ const COMMIT_SECONDS = 5;
 /** Time for notifications at the end, in milliseconds: a database that does not answer must not keep the process. */
 const NOTIFY_MS = 15_000;
 
-/** `openfinops collect` */
 export const collect: Command = {
   name: "collect",
   options: [
@@ -109,7 +108,6 @@ interface Stores {
   stats(): StoreStats[];
 }
 
-/** Parts of a run. */
 interface Run {
   readonly given: Arguments;
   readonly plan: CollectPlan;

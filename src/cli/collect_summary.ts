@@ -78,7 +78,6 @@ function printNextSteps(given: Arguments, { costPerHour }: CollectPlan): void {
   printLine(`  ${program} database stats${connection}`);
 }
 
-/** Quotes a text for a shell. */
 function quote(text: string): string {
   return /^[\w:/.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -24,7 +24,6 @@ export interface Command {
   /** Error where the first positional argument is missing; absent where it may be. */
   readonly missing?: string;
   readonly options: readonly Option[];
-  /** Example calls. */
   readonly examples: readonly string[];
   run(given: Arguments): Promise<void>;
 }
@@ -131,7 +130,6 @@ export function readBy(given: Arguments): { by: string } {
   return { by: given.text(BY_OPTION.name) ?? userName() };
 }
 
-/** Reads the output format. */
 export function readFormat(given: Arguments): Format {
   const format = readName("format", given.text("format") ?? "table", FORMATS);
   if (readSpreadsheetSafe(given, format)) printing.isSpreadsheetSafe = true;

@@ -7,7 +7,6 @@ import { ALLOCATION_OPTIONS, readAllocation } from "../query/view_options.ts";
 
 const HEADER = ["group", "isIdle", "currency", "cost", "tokens", "costPerMillionTokens"];
 
-/** `openfinops costs allocate` */
 export const costsAllocate: Command = {
   name: "costs allocate",
   options: [

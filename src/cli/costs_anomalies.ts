@@ -23,7 +23,6 @@ const COLUMNS = ["day", "kind", "severity", "group", "currency", "amount", "expe
 const HEADER = [...COLUMNS, "anomalyId", "acknowledgedAt", "acknowledgedBy"];
 const TABLE_HEADER = [...COLUMNS, "acknowledged", "id"];
 
-/** `openfinops costs anomalies` */
 export const costsAnomalies: Command = {
   name: "costs anomalies",
   options: [
@@ -49,7 +48,6 @@ export const costsAnomalies: Command = {
   },
 };
 
-/** `openfinops costs ack` */
 export const costsAck: Command = {
   name: "costs ack",
   positionals: "<id>",

@@ -9,7 +9,6 @@ import { bucketLabel } from "../records/periods.ts";
 import { asCalled } from "./program_name.ts";
 import { BUDGET_OPTIONS, readBudgets } from "../query/view_options.ts";
 
-/** `openfinops costs budgets` */
 export const costsBudgets: Command = {
   name: "costs budgets",
   positionals: "[budget-id]",

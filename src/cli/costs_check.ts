@@ -17,7 +17,6 @@ import { readAt } from "../query/selection.ts";
 const HEADER = ["budgetId", "fits", "currency", "amount", "spent", "requested", "remaining"] as const;
 const MONEY: ReadonlySet<string> = new Set(["amount", "spent", "requested", "remaining"]);
 
-/** `openfinops costs check` */
 export const costsCheck: Command = {
   name: "costs check",
   options: [

@@ -7,7 +7,6 @@ import { evaluateAndNotify, readChannels } from "./notifications.ts";
 import { formatCount, formatTable, formatThings, note, print, printFound, showMoney } from "./output.ts";
 import { RANGE_OPTIONS, readRange } from "../query/selection.ts";
 
-/** `openfinops costs price` */
 export const costsPrice: Command = {
   name: "costs price",
   options: [

@@ -6,7 +6,6 @@ import { UsageError } from "../query/option_values.ts";
 
 const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference", "entries"];
 
-/** `openfinops costs reconcile` */
 export const costsReconcile: Command = {
   name: "costs reconcile",
   options: [

@@ -12,7 +12,6 @@ import { note } from "./output.ts";
 import { invalidValue, readBound, readPairs, readTime, UsageError } from "../query/option_values.ts";
 import { readWhere, WHERE_OPTION } from "../query/where.ts";
 
-/** `openfinops costs set-budget` */
 export const costsSetBudget: Command = {
   name: "costs set-budget",
   positionals: "<budget-id>",

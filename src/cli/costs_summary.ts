@@ -27,7 +27,6 @@ import {
 import { readSummary, SUMMARY_OPTIONS } from "../query/view_options.ts";
 import { asCalled } from "./program_name.ts";
 
-/** `openfinops costs summary` */
 export const costsSummary: Command = {
   name: "costs summary",
   options: [
@@ -179,7 +178,6 @@ function factsOf(summary: CurrencySummary, { show, date }: Show): string[][] {
   return rows;
 }
 
-/** Explains a forecast by its parts. */
 function explain({ forecast, currency }: CurrencySummary, show: Show["show"]): string {
   const { days, hasWeekdays, growthPerDay, monthly } = forecast!;
   const parts = [

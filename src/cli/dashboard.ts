@@ -17,7 +17,6 @@ const DEFAULT_PORT = 8431;
 /** Time that requests get at the end, in milliseconds. */
 const DEADLINE_MS = 1_000;
 
-/** `openfinops dashboard` */
 export const dashboard: Command = {
   name: "dashboard",
   options: [

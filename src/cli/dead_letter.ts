@@ -23,7 +23,6 @@ const FOLDER_OPTIONS: readonly Option[] = optionsOf({
   "spool-directory DIR": "spool whose folder dead-letters is used",
 });
 
-/** `openfinops database dead-letter` */
 export const deadLetter: Command = {
   name: "database dead-letter",
   positionals: ACTIONS.join("|"),

@@ -20,7 +20,6 @@ import {
   SELECTION_OPTIONS,
 } from "../query/selection.ts";
 
-/** `openfinops database delete` */
 export const deleteCommand: Command = {
   name: "database delete",
   positionals: `<${DATASET_NAMES}>`,

@@ -23,7 +23,6 @@ import { UsageError } from "../query/option_values.ts";
 
 const HEADER = ["delivery", "time", "user", "source", "period", "rows", "totals", "state", "files"] as const;
 
-/** `openfinops database deliveries` */
 export const deliveries: Command = {
   name: "database deliveries",
   positionals: "[undo ID]",

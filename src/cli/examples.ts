@@ -3,7 +3,6 @@ import programs from "./examples.json" with { type: "json" };
 import { bold, note, print } from "./output.ts";
 import { readName } from "../query/option_values.ts";
 
-/** `openfinops database examples` */
 export const examples: Command = {
   name: "database examples",
   positionals: "[topic]",

@@ -33,7 +33,6 @@ const FOCUS_OPTIONS = optionsOf({
 
 const FOCUS_NAMES = FOCUS_OPTIONS.map(({ name }) => name);
 
-/** `openfinops database export` */
 export const exportCommand: Command = {
   name: "database export",
   positionals: `<${DATASET_NAMES}>`,

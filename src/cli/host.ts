@@ -71,7 +71,6 @@ const LOAD: readonly Deno.PermissionDescriptor[] = [
 ];
 const MEMORY: readonly Deno.PermissionDescriptor[] = [{ name: "sys", kind: "systemMemoryInfo" }];
 
-/** Options of a {@linkcode Measure}. */
 interface MeasureOptions<T> {
   /** The permissions without which it is not taken: the library would throw where no caller can catch it. */
   readonly needs: readonly Deno.PermissionDescriptor[];

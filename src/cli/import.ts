@@ -28,7 +28,6 @@ const STDIN = "-";
 
 const OVERRIDE_HINT = " (detected from the columns; --focus-version overrides)";
 
-/** `openfinops database import` */
 export const importCommand: Command = {
   name: "database import",
   positionals: `<${DATASET_NAMES}> FILE…`,
@@ -133,7 +132,6 @@ function readFiles(
   throw new UsageError("Name the files that it lists.", "MISSING_ARGUMENT");
 }
 
-/** A file with its format. */
 interface GivenFile {
   readonly path: string;
   readonly format?: ImportFormat;
@@ -182,7 +180,6 @@ async function importEach(
   if (clash) throw clash;
 }
 
-/** Imports files of costs as one delivery. */
 async function importAsDelivery(
   files: readonly GivenFile[],
   options: Omit<ImportOptions, "format">,

@@ -7,7 +7,6 @@ import { ask, formatThings, isoTime, note, print } from "./output.ts";
 import { readNumber, UsageError } from "../query/option_values.ts";
 import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
-/** `openfinops database init` */
 export const init: Command = {
   name: "database init",
   options: [
@@ -37,7 +36,6 @@ export const init: Command = {
   },
 };
 
-/** Policies for the server. */
 function readPolicies(given: Arguments): PersistenceConfig {
   const days = given.text("retention-days");
   const enableCompression = given.has("enable-compression");

@@ -23,7 +23,6 @@ const DAYS_AHEAD = 35;
 /** Time for a run that is under way at the end, in milliseconds. */
 const STOP_MS = 10_000;
 
-/** `openfinops database maintain` */
 export const maintain: Command = {
   name: "database maintain",
   options: [

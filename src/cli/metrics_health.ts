@@ -9,7 +9,6 @@ import { formatTable, formatThings, isoTime, note, print, printFound } from "./o
 import { asCalled } from "./program_name.ts";
 import { HEALTH_OPTIONS, readHealth } from "../query/view_options.ts";
 
-/** `openfinops metrics health` */
 export const metricsHealth: Command = {
   name: "metrics health",
   options: [

@@ -25,7 +25,6 @@ import { ProgressLine } from "./progress.ts";
 import { DATASET_NAMES, RANGE_OPTIONS, readDataset, readRange } from "../query/selection.ts";
 import { UsageError } from "../query/option_values.ts";
 
-/** `openfinops database migrate` */
 export const migrateCommand: Command = {
   name: "database migrate",
   options: [

@@ -124,7 +124,6 @@ export class Notifier {
   #isDue = false;
   #running: Promise<void> | undefined;
 
-  /** Starts. */
   constructor(backend: Backend, channels: readonly Channel[]) {
     this.#backend = backend;
     this.#channels = channels;

@@ -7,7 +7,6 @@ import { CHANNELS, evaluateAndNotify, readChannels } from "./notifications.ts";
 import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 import { formatThings, isoTime, note, print, printFound } from "./output.ts";
 
-/** `openfinops notify flush` */
 export const notifyFlush: Command = {
   name: "notify flush",
   options: [
@@ -35,7 +34,6 @@ export const notifyFlush: Command = {
   },
 };
 
-/** `openfinops notify test` */
 export const notifyTest: Command = {
   name: "notify test",
   positionals: "<channel>",
@@ -65,7 +63,6 @@ export const notifyTest: Command = {
   },
 };
 
-/** `openfinops notify list` */
 export const notifyList: Command = {
   name: "notify list",
   options: [

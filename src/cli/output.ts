@@ -15,7 +15,6 @@ export { isoTime };
 export { bold, formatTable, sparkline, terminalColumns } from "./table.ts";
 export { toCells, toJsonRecord } from "../transfer/values.ts";
 
-/** The formats of results. */
 export const FORMATS = ["table", "markdown", "json", "ndjson", "csv"] as const;
 /** A format of results; Markdown is a table that is written another way. */
 export type Format = Exclude<typeof FORMATS[number], "markdown">;
@@ -118,7 +117,6 @@ interface Forms {
   readonly none?: string;
 }
 
-/** Prints a result in a format. */
 export function printFound(format: Format, found: unknown, { header, rows, table, none }: Forms): void {
   const fields = withIsoTimes(rows ?? found) as Record<string, unknown>[];
   const cells = fields.map((row) => header.map((name) => row[name] ?? undefined));

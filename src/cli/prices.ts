@@ -42,7 +42,6 @@ const COUNTS: readonly [option: string, field: keyof UsageRecord, what: string][
   ["requests", "requests", "requests"],
 ];
 
-/** `openfinops prices list` */
 export const pricesList: Command = {
   name: "prices list",
   options: [
@@ -71,7 +70,6 @@ export const pricesList: Command = {
   },
 };
 
-/** `openfinops prices show` */
 export const pricesShow: Command = {
   name: "prices show",
   positionals: "<model>",
@@ -86,7 +84,6 @@ export const pricesShow: Command = {
   },
 };
 
-/** `openfinops prices test` */
 export const pricesTest: Command = {
   name: "prices test",
   positionals: "<model>",
@@ -125,7 +122,6 @@ export const pricesTest: Command = {
   },
 };
 
-/** `openfinops prices set` */
 export const pricesSet: Command = {
   name: "prices set",
   positionals: "[model]",

@@ -25,7 +25,6 @@ import { UsageError } from "../query/option_values.ts";
 /** Rows of a result above which minutes may have been meant as months. */
 const MANY_ROWS = 200;
 
-/** `openfinops database query` */
 export const query: Command = {
   name: "database query",
   positionals: `[${DATASET_NAMES}]`,

@@ -30,7 +30,6 @@ export class Rejects implements Disposable {
     throw inUseError(path);
   }
 
-  /** Number of rejected lines. */
   get count(): number {
     return this.#count;
   }

@@ -20,7 +20,6 @@ const WRITERS: Readonly<Record<string, (report: Report) => string>> = {
   md: writeMarkdown,
 };
 
-/** `openfinops report` */
 export const report: Command = {
   name: "report",
   positionals: NAMES.join("|"),

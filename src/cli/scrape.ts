@@ -39,7 +39,6 @@ export function readMapping(path: string | undefined): readonly MetricField[] {
     : [...METRIC_FIELDS, ...readMetricFields(readNamedFile(path, "the metrics"), path)];
 }
 
-/** Adds records to the dataset that each is of. */
 export async function addRecords(
   records: readonly MappedRecord[],
   { hub, costs, add }: {

@@ -33,7 +33,6 @@ const DEFAULT_SPOOL = "openfinops-spool";
 /** Time between looks if an outage is over, in milliseconds. */
 const RECOVERY_MS = 1_000;
 
-/** `openfinops serve` */
 export const serveCommand: Command = {
   name: "serve",
   options: [
@@ -99,7 +98,6 @@ export const serveCommand: Command = {
   },
 };
 
-/** Parsed options. */
 interface Plan extends ServeOptions {
   readonly config: PersistenceConfig;
   readonly intake: MetricIntakeOptions;

@@ -11,7 +11,6 @@ import {
 } from "./command.ts";
 import { formatBytes, formatCount, formatCsv, formatTable, isoTime, print, showMoney } from "./output.ts";
 
-/** `openfinops database stats` */
 export const stats: Command = {
   name: "database stats",
   options: [...SOURCE_OPTIONS, ...FORMAT_OPTIONS],

@@ -9,10 +9,8 @@ export interface Bar {
   readonly bar: number;
 }
 
-/** A cell of a table. */
 export type Cell = string | Bar;
 
-/** Layout of a table. */
 export interface TableOptions {
   /**
    * The columns of the terminal.

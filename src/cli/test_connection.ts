@@ -17,7 +17,6 @@ interface Finding extends ProbeReport {
   milliseconds: number;
 }
 
-/** `openfinops database test-connection` */
 export const testConnection: Command = {
   name: "database test-connection",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],

@@ -17,7 +17,6 @@ import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBacke
 import { asCalled } from "./program_name.ts";
 import { isoTime, note, print, printFound } from "./output.ts";
 
-/** `openfinops token create` */
 export const tokenCreate: Command = {
   name: "token create",
   positionals: "<name>",
@@ -51,7 +50,6 @@ export const tokenCreate: Command = {
   },
 };
 
-/** `openfinops token list` */
 export const tokenList: Command = {
   name: "token list",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],
@@ -76,7 +74,6 @@ export const tokenList: Command = {
   },
 };
 
-/** `openfinops token revoke` */
 export const tokenRevoke: Command = {
   name: "token revoke",
   positionals: "<id or name>",

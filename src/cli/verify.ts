@@ -3,7 +3,6 @@ import { verifyDatabase } from "../transfer/verify.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { formatThings, print, printFound } from "./output.ts";
 
-/** `openfinops database verify` */
 export const verify: Command = {
   name: "database verify",
   options: [...CONNECTION_OPTIONS, ...FORMAT_OPTIONS],

@@ -6,7 +6,6 @@ import { ANOMALY, CROSSING } from "./document_kinds.ts";
 export interface CostFinding {
   /** Id of its document, the same for the same finding in every process. */
   readonly id: string;
-  /** The event that reports it. */
   readonly event: EventOf<"budget-threshold"> | EventOf<"cost-anomaly">;
 }
 

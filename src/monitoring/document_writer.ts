@@ -16,7 +16,6 @@ export class DocumentWriter {
     this.#alarm = alarm;
   }
 
-  /** Documents that are not stored yet. */
   get pending(): StoredDocument[] {
     return [...this.#pending.values()];
   }

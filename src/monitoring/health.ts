@@ -235,7 +235,6 @@ function clusterHealth(
   return { clusters: found.map(({ health }) => health), nodes: found.flatMap(({ nodes }) => nodes) };
 }
 
-/** Input about one cluster. */
 interface ClusterInput {
   readonly at: number;
   readonly newest: ReadonlyMap<string, SystemMetrics>;

@@ -24,7 +24,6 @@ export class AdmissionQueue<T> {
     return this.#waiting.length - this.#admitted;
   }
 
-  /** Records that wait. */
   get records(): number {
     let records = 0;
     for (let i = this.#admitted; i < this.#waiting.length; i++) records += this.#waiting[i].records.length;

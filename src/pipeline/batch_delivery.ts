@@ -9,7 +9,6 @@ import type { Queue } from "./queue.ts";
 import { retry, type RetryPace } from "./retry.ts";
 import type { Batch, Sink, WriteResult } from "./sink.ts";
 
-/** The parts of a {@linkcode BatchDelivery}. */
 export interface BatchDeliveryParts<T> {
   readonly dataset: Dataset<T>;
   readonly sink: Pick<Sink, "write">;

@@ -33,7 +33,6 @@ export type Refusal = Pick<DeadLetter, "batchId" | "code" | "sqlState" | "messag
 
 /** The file of the refused records of one dataset, one JSON document a line. */
 export class DeadLetters {
-  /** The path of the file. */
   readonly path: string;
   readonly #folder: string;
   readonly #dataset: DatasetName;

@@ -77,7 +77,6 @@ export class Alarm {
   #message: string | undefined;
   #cause: string | undefined;
 
-  /** Makes a silent alarm. */
   constructor(dataset: DatasetName, emit: EventListener, { isMonitoring = false } = {}) {
     this.#dataset = dataset;
     this.#emit = emit;

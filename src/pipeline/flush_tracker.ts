@@ -98,7 +98,6 @@ export class FlushTracker {
     return new Promise((resolve, reject) => this.#flushing.splice(index, 0, { target, resolve, reject }));
   }
 
-  /** Rejects all waiting flushes. */
   rejectAll(error: unknown): void {
     for (const { reject } of this.#flushing.splice(0)) reject(error);
   }

@@ -9,7 +9,6 @@ import type { Queue } from "./queue.ts";
 /** Policy for a record when the buffer is full. */
 export type OverflowPolicy = "block" | "drop-oldest" | "drop-newest";
 
-/** The parts of an {@linkcode Intake}. */
 export interface IntakeParts<T> {
   readonly dataset: Dataset<T>;
   readonly queue: Queue<T>;
@@ -49,7 +48,6 @@ export class Intake<T> {
   readonly #waiting = new AdmissionQueue<T>();
   #state: IntakeState = "open";
 
-  /** Opens the intake. */
   constructor(parts: IntakeParts<T>) {
     this.#parts = parts;
     this.#queue = parts.queue;

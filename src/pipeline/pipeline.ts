@@ -12,11 +12,8 @@ import { QueueSource } from "./queue_source.ts";
 import { RetryPace } from "./retry.ts";
 import type { Sink } from "./sink.ts";
 
-/** Options of a {@linkcode Pipeline}. */
 export interface PipelineOptions<T> {
-  /** The dataset of the records. */
   dataset: Dataset<T>;
-  /** Sink of batches. */
   sink: Sink;
   /** Records that make a batch due. */
   batchSize: number;

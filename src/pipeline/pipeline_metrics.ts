@@ -14,11 +14,9 @@ export interface PipelineMetric {
   /** Meaning, as a noun phrase. */
   readonly description: string;
   readonly isCounter: boolean;
-  /** Reads the value. */
   readonly value: (stats: PipelineStats) => number;
 }
 
-/** The metrics of each dataset. */
 export const PIPELINE_METRICS: readonly PipelineMetric[] = [
   count("records.accepted", "Records accepted", ({ accepted }) => accepted),
   count("records.committed", "Records stored", ({ committed }) => committed),

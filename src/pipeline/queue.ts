@@ -34,7 +34,6 @@ export type QueueRoom = "memory" | "disk" | "busy" | "none";
 /** Id and length of a batch. */
 export interface BatchName {
   readonly id: string;
-  /** Its number of records. */
   readonly count: number;
 }
 
@@ -86,7 +85,6 @@ export interface Queue<T> {
   split(batchId: string): void | Promise<void>;
   /** Forgets the oldest frozen batch: all of its records are settled. */
   acknowledge(): void | Promise<void>;
-  /** Closes its files. */
   close(): Promise<void>;
 }
 

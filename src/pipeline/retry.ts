@@ -71,7 +71,6 @@ export class RetryPace {
     return this.#abort.signal;
   }
 
-  /** Options for {@linkcode retry}. */
   options(onFailure: (error: unknown) => void): RetryOptions {
     const onWait = (tryNow: () => void) => this.#tryNow = tryNow;
     return { signal: this.signal, onFailure, onWait, maxMs: () => this.#maxMs };

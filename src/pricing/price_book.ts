@@ -62,7 +62,6 @@ export class PriceBook {
   }
 }
 
-/** The closest price of each unit. */
 function closestOf(prices: readonly Price[], source: string): Map<string, AppliedPrice> {
   const units = new Map<string, AppliedPrice>();
   for (const price of prices) {

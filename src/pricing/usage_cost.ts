@@ -19,9 +19,7 @@ export interface UsedPart {
 
 /** A part of a use and its cost. */
 export interface PricedPart extends UsedPart {
-  /** Price that applies. */
   readonly price: Price;
-  /** Origin of the price. */
   readonly priceSource: string;
   /** Cost: a canonical decimal string, rounded half to even at the 18th digit. */
   readonly cost: string;

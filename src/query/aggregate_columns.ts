@@ -155,7 +155,6 @@ function cellOf(field: string): ResultColumn["cell"] {
   return field === "basis" ? ({ basis = "billed" }) => basis : (row) => row[field as "currency" | "unit"];
 }
 
-/** Titles of buckets in tables. */
 const BUCKET_TITLES: Partial<Record<string, string>> = { d: "day", w: "week of", mo: "month", y: "year" };
 
 /** Formats a percentage, without the sign of one that rounds to zero. */

@@ -93,7 +93,6 @@ export function readMapping(
   };
 }
 
-/** Reads the forms of cells. */
 function readCells(given: Arguments): CellOptions {
   const delimiter = given.text("delimiter");
   return {

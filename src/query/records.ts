@@ -7,7 +7,6 @@ import { readSelection, selectionOptions } from "./selection.ts";
 /** The most records of an answer that names no limit. */
 export const DEFAULT_LIMIT = 100;
 
-/** Options of limit and order. */
 const LIMIT_OPTIONS: readonly Option[] = optionsOf({
   "limit N": `at most N records (default ${DEFAULT_LIMIT}; 0 for all), or groups (default all)`,
   "order ORDER":

@@ -27,7 +27,6 @@ import { RANGE_OPTIONS, readAt, readRange, readSelection, selectionOptions } fro
 import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "./where.ts";
 
-/** Options of a cost summary. */
 export const SUMMARY_OPTIONS: readonly Option[] = [
   ...withDefault(selectionOptions(costEntries), "this-month"),
   ...optionsOf({
@@ -49,18 +48,15 @@ export function readSummary(given: Arguments): CostSummaryOptions {
   };
 }
 
-/** Options of the status of budgets. */
 export const BUDGET_OPTIONS: readonly Option[] = [
   { name: "at", value: "TIME", summary: "show the period that contains this time (default now)" },
   TIME_ZONE_OPTION,
 ];
 
-/** Reads the options of the status of budgets. */
 export function readBudgets(given: Arguments, budgetId?: string): BudgetQuery {
   return { budgetId, ...readAt(given) };
 }
 
-/** Options of the health of clusters. */
 export const HEALTH_OPTIONS: readonly Option[] = [
   ...optionsOf({
     "at TIME": "health at this time (default now)",
@@ -99,7 +95,6 @@ function readGroups(given: Arguments): string[] | undefined {
   return readOption(given, "group-by", (_, text) => splitNames(text));
 }
 
-/** Options of the allocation of costs. */
 export const ALLOCATION_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
   ...optionsOf({
@@ -111,7 +106,6 @@ export const ALLOCATION_OPTIONS: readonly Option[] = [
   }),
 ];
 
-/** Reads the options of the allocation of costs. */
 export function readAllocation(given: Arguments): AllocationQuery {
   const by = given.text("by");
   if (by === undefined) {
@@ -130,7 +124,6 @@ export function readAllocation(given: Arguments): AllocationQuery {
   return { startTime, endTime, by, method, basis, bucket, timeZone, provider: given.text("provider") };
 }
 
-/** Options of the use of models. */
 export const MODEL_OPTIONS: readonly Option[] = [
   ...RANGE_OPTIONS,
   ...optionsOf({
@@ -141,13 +134,11 @@ export const MODEL_OPTIONS: readonly Option[] = [
   }),
 ];
 
-/** Reads the options of the use of models. */
 export function readModels(given: Arguments): ModelsQuery {
   const [provider, model, by, value] = ["provider", "model", "by", "value"].map((name) => given.text(name));
   return { ...readRange(given), provider, model, by, value };
 }
 
-/** Options of the use of devices. */
 export const DEVICE_OPTIONS: readonly Option[] = [
   ...withDefault(RANGE_OPTIONS, "1d"),
   ...optionsOf({
@@ -157,7 +148,6 @@ export const DEVICE_OPTIONS: readonly Option[] = [
   }),
 ];
 
-/** Reads the options of the use of devices. */
 export function readDevices(given: Arguments): DevicesQuery {
   const { endTime = Date.now(), startTime = endTime - DAY_MS } = readRange(given);
   const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);

@@ -91,7 +91,6 @@ export function writeMarkdown({ title, subtitle, parts }: Report): string {
 
 type Element = [tag: string, attributes: Record<string, unknown>, ...children: Tree[]];
 
-/** Blocks of Markdown. */
 function blocksOf(tree: Tree): string[] {
   if (!Array.isArray(tree)) return textOf(tree) === "" ? [] : [textOf(tree)];
   if (!isTree(tree)) return tree.flatMap(blocksOf);

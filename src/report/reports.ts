@@ -35,7 +35,6 @@ import { bucketOf } from "../../web/state.js";
 import { amount, badge, cards, empty, num, table, text } from "../../web/ui.js";
 import { type Report, type Tree, withBars } from "./document.ts";
 
-/** Question of a report. */
 export interface ReportQuery {
   /** Earliest time, epoch ms. */
   readonly startTime: number;
@@ -45,7 +44,6 @@ export interface ReportQuery {
   readonly timeZone: string;
   /** Fields or tags to list costs by. */
   readonly groupBy: readonly string[];
-  /** Conditions on costs. */
   readonly where: readonly WhereCondition[];
   /** Tag of usage by which models are listed too. */
   readonly by: string;
@@ -62,7 +60,6 @@ const MAX_POINTS = 300;
 
 type Parts = { title: string; content: Tree }[];
 
-/** Reports by name. */
 export const REPORTS: Readonly<Record<string, (backend: Backend, query: ReportQuery) => Promise<Report>>> = {
   costs: costReport,
   cluster: clusterReport,

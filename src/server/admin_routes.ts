@@ -139,7 +139,6 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
 };
 
-/** Routes of administration. */
 export const ADMIN_ROUTES: readonly Route[] = Object.entries(OPERATIONS).map(([name, operation]) =>
   routeOf(name, operation)
 );

@@ -10,7 +10,6 @@ import { metricsResponse } from "./prometheus_text.ts";
 import { pausedReasons, readinessResponse } from "./probe_routes.ts";
 import { type Listening, serve, type ServeOptions } from "./serve.ts";
 
-/** Paths that an agent answers. */
 export const AGENT_PATHS = ["/healthz", "/readyz", "/metrics"] as const;
 
 /** Serves probes and metrics of a process that has these counters. */

@@ -24,7 +24,6 @@ import { jsonBody, type Route } from "./route.ts";
 import { receiveFile, type Upload } from "./uploads.ts";
 import { refuseTenants } from "./tenants.ts";
 
-/** The most bytes of a file. */
 const MAX_FILE_BYTES = 2 * 2 ** 30;
 /** The longest that a file may take to arrive, in milliseconds. */
 const FILE_TIMEOUT_MS = 3_600_000;
@@ -41,7 +40,6 @@ const FILE_OPTION: Option = {
 
 const occupancy = new Capacity(MAX_IMPORTS);
 
-/** Routes of imports, one for each dataset. */
 export const IMPORT_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) =>
   importRoute(`/api/v1/${name}/import`, dataset)
 );

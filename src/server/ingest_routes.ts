@@ -63,12 +63,10 @@ const REPORT_SCHEMA = {
   },
 } as const;
 
-/** Parameters of the query. */
 const PARAMETERS: readonly Option[] = optionsOf({
   "errors N": `most refused records that the answer names (default ${DEFAULT_ERRORS}, at most ${MAX_ERRORS})`,
 });
 
-/** Routes of each dataset. */
 export const INGEST_ROUTES: readonly Route[] = Object.entries(API_DATASETS).map(([name, dataset]) => ({
   method: "POST",
   path: `/api/v1/${name}`,

@@ -18,7 +18,6 @@ import { withTimeout } from "../pipeline/time_limit.ts";
 /** Sources of usage: the same calls are often in both, so that one counts. */
 export type UsageSource = "spans" | "metrics";
 
-/** Options of a {@linkcode MetricIntake}. */
 export interface MetricIntakeOptions {
   /**
    * Sources of usage records.

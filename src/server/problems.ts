@@ -139,7 +139,6 @@ function isInvalid(error: unknown): error is InstanceType<typeof INVALID[number]
   return INVALID.some((kind) => error instanceof kind);
 }
 
-/** Code of an error in a response. */
 export function codeOf(error: unknown): ErrorCode {
   return describeProblem(error).code;
 }

@@ -35,7 +35,6 @@ function tooMany(most: number, what: string): BodyError {
 export class LabelLimit {
   #left = MAX_LABELS;
 
-  /** Counts labels. */
   take(labels: number): void {
     if ((this.#left -= labels) < 0) throw tooMany(MAX_LABELS, "labels in its samples or spans");
   }
@@ -114,11 +113,9 @@ function isAt(bytes: Uint8Array, buffer: Uint8Array, position: number): boolean 
 
 /** Kind of a value: its form in bytes and in JSON. */
 export interface Codec<T> {
-  /** Wire type. */
   readonly wire: number;
   /** Reads it from bytes; `limit` is the end of the message around it. */
   fromBytes(source: Source, limit: number): T;
-  /** Reads it from JSON. */
   fromJson(value: unknown, source: Source): T;
 }
 
@@ -171,7 +168,6 @@ export class Message<F extends Fields> implements Codec<ObjectOf<F>> {
   readonly #byNumber: (Field | undefined)[] = [];
   readonly #fields: readonly Field[];
 
-  /** Makes the codec. */
   constructor(fields: F) {
     this.#fields = Object.values(fields);
     for (const [number, field] of Object.entries(fields)) this.#byNumber[Number(number)] = field;
@@ -234,13 +230,11 @@ export const TEXT: Codec<string> = {
 };
 
 export const DOUBLE: Codec<number> = number(FIXED64, (source) => source.readDouble());
-/** A `fixed64`. */
 export const FIXED: Codec<number> = number(FIXED64, (source) => source.readFixed64());
 /** A signed `fixed64`. */
 export const SFIXED: Codec<number> = number(FIXED64, (source) => source.readSFixed64());
 /** A `uint32` or `uint64`. */
 export const UINT: Codec<number> = number(VARINT, (source) => source.readVarint());
-/** An `int64`. */
 export const INT: Codec<number> = number(VARINT, (source) => source.readVarint(true));
 
 function number(wire: number, fromBytes: (source: Source) => number): Codec<number> {

@@ -80,7 +80,6 @@ function recordsRoute(path: string, dataset: Dataset<unknown>): Route {
   };
 }
 
-/** A question for records. */
 interface Question {
   readonly format: AnswerFormat;
   readonly isSpreadsheetSafe: boolean;
@@ -161,7 +160,6 @@ function aggregateRoute(path: string, dataset: Dataset<unknown>): Route {
   };
 }
 
-/** The rows of an aggregate as texts. */
 function* rowTexts(
   found: readonly Row[],
   { dataset, request, format, isSpreadsheetSafe }: {

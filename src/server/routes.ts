@@ -24,5 +24,4 @@ const DESCRIBED: readonly Route[] = [
   ...BACKEND_ROUTES,
 ];
 
-/** All routes of the server. */
 export const ROUTES: readonly Route[] = [...DESCRIBED, openApiRoute(DESCRIBED)];

@@ -10,7 +10,6 @@ export interface Certificate {
   readonly key: string;
 }
 
-/** Files of a certificate and its key. */
 export interface CertificateFiles {
   readonly certFile: string;
   readonly keyFile: string;

@@ -12,7 +12,6 @@ const FOLDER = "uploads";
 /** A file that was received; disposing of it deletes it. */
 export interface Upload extends AsyncDisposable {
   readonly path: string;
-  /** Size in bytes. */
   readonly size: number;
 }
 

@@ -35,15 +35,12 @@ import { committed, readUntil } from "./reading.ts";
 import { jsonBody, type Route, type ServerResources } from "./route.ts";
 import { refuseTenants } from "./tenants.ts";
 
-/** Description of a view. */
 interface View<Query> {
   /** Last part of its path. */
   readonly name: string;
   /** Purpose, in one line. */
   readonly summary: string;
-  /** Options of the question. */
   readonly options: readonly Option[];
-  /** Reads the question. */
   read(given: Arguments): Query;
   answer(backend: Backend, query: Query, resources: ServerResources): Promise<unknown>;
 }

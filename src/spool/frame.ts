@@ -55,7 +55,6 @@ export const HEADER_BYTES = 40;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** A frame as bytes. */
 export function encodeFrame({ kind, sequence, count, time, payload }: Frame): Uint8Array<ArrayBuffer> {
   const body = encoder.encode(payload);
   const bytes = new Uint8Array(HEADER_BYTES + body.length);

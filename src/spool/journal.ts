@@ -33,7 +33,6 @@ export class Journal {
     this.#segmentBytes = segmentBytes;
   }
 
-  /** Bytes in all files. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -137,7 +136,6 @@ export class Journal {
     this.#isWriting = false;
   }
 
-  /** Closes all files. */
   close(): void {
     this.seal();
     for (const segment of this.segments) segment.close();

@@ -12,7 +12,6 @@ export function identityOf({ dev, ino }: Deno.FileInfo): string {
  * of a batch that a later process might take for unsettled. It is kept open, so that it can be restored when it is removed.
  */
 export class Segment {
-  /** Path of the file. */
   readonly path: string;
   #file: Deno.FsFile | undefined;
   #identity: string;
@@ -63,7 +62,6 @@ export class Segment {
     return this.#end;
   }
 
-  /** True if its file is open. */
   get isOpen(): boolean {
     return this.#file !== undefined;
   }
@@ -161,7 +159,6 @@ export class Segment {
     this.#bytes = content.length;
   }
 
-  /** Closes the file. */
   close(): void {
     this.#file?.close();
     this.#file = undefined;

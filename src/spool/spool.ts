@@ -25,7 +25,6 @@ import { storageError } from "../pipeline/durable_file.ts";
 /** Policy for syncing the spool to disk, against a crash of the machine. */
 export type FsyncPolicy = "batch" | "interval" | "none";
 
-/** Options of a {@linkcode Spool}. */
 export interface SpoolOptions {
   /** The folder of all datasets. */
   directory: string;
@@ -43,7 +42,6 @@ const MAX_SEGMENT_BYTES = 16 * 2 ** 20;
 /** A segment is an eighth of the spool at the most: it is what can be removed at once. */
 const MIN_SEGMENTS = 8;
 
-/** Parts of a {@linkcode Spool}. */
 interface SpoolParts {
   readonly folder: SpoolFolder;
   readonly journal: Journal;
@@ -317,7 +315,6 @@ function outdatedEvent(
   return { type: "spool-outdated", dataset, message, records, since };
 }
 
-/** Event for bytes that are not a frame. */
 function damageEvent(
   { name: dataset }: Dataset<unknown>,
   { what, bytes, file }: { what: string; bytes: number; file: string | undefined },

@@ -21,7 +21,6 @@ interface CommitGroup<T> {
 
 /** Records of a group in a frame, and where that is in its segment. */
 export interface WrittenGroup<T> {
-  /** The records. */
   readonly group: Group<T>;
   /** Start of their frame. */
   readonly offset: number;
@@ -34,7 +33,6 @@ export interface IntakeParts<T> {
   readonly work: SpoolWorker;
   /** True if each frame is synced before its records count as written. */
   readonly isSynced: boolean;
-  /** The number of the next record. */
   readonly next: number;
   /** Is handed what was written. */
   readonly onWritten: (written: WrittenGroup<T>) => void;
@@ -51,7 +49,6 @@ export class SpoolIntake<T> {
   #oldestTime: number | undefined;
   #writing: Promise<void> | undefined;
 
-  /** Makes an empty one. */
   constructor(dataset: Dataset<T>, parts: IntakeParts<T>) {
     this.#dataset = dataset;
     this.#parts = parts;

@@ -14,7 +14,6 @@ const READ_WAIT_MS = 100;
 /** The largest file that is read. A segment has 16 MiB and a frame; anything larger was not written by a spool. */
 const MAX_READABLE_BYTES = 2 ** 28;
 
-/** A part of a file. */
 export interface Part {
   /** Start position. */
   readonly offset: number;

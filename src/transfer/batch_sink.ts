@@ -35,11 +35,8 @@ export class FixedBatches<T> extends TransformStream<readonly T[], T[]> {
   }
 }
 
-/** Options of a {@linkcode batchSink}. */
 export interface BatchSinkOptions<T> {
-  /** The dataset of the records. */
   dataset: Dataset<T>;
-  /** Target. */
   sink: Sink;
   idOf: (records: readonly T[]) => string;
   /** Called for each batch. */

@@ -73,7 +73,6 @@ const MAX_REMEMBERED = 10_000;
 /** Units of epoch times by their number of digits: from 2001 to 2286. Other numbers of digits are a date, or unclear. */
 const EPOCHS = new Map([[10, "seconds"], [13, "milliseconds"], [16, "microseconds"], [19, "nanoseconds"]]);
 
-/** The parsers that the options make. */
 export function makeReaders(options: CellOptions = {}): Readers {
   const { decimal, timeZone, dateFormats = [] } = options;
   check("delimiter", options.delimiter, /^[!#-&(-+,/:-@[-^`{-~\t]$/, "a character such as ; or |, or tab");

@@ -22,7 +22,6 @@ export interface Tally {
   readonly start: number;
   /** The values of the fields that the dataset is grouped by. */
   readonly group: readonly string[];
-  /** The number of records. */
   readonly rows: number;
   /** The exact sum of their amounts, where the records have one. */
   readonly total?: string;
@@ -113,7 +112,6 @@ export function rowsIn(tallies: readonly Tally[]): number {
   return sum(tallies.map(({ rows }) => rows));
 }
 
-/** The sum of some numbers. */
 export function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);
 }

@@ -19,7 +19,6 @@ export function sourceOf(
   return account === undefined ? format : `${format}:${account}`;
 }
 
-/** Name of the source that constants make. */
 export function constantsName(constants: readonly (readonly [field: string, value: string])[]): string {
   const texts = constants.toSorted()
     .map(([field, value]) => `${field}=${value.replaceAll(/[%,]/g, encodeURIComponent)}`);

@@ -57,7 +57,6 @@ export interface Verdict {
   readonly fate: "new" | "known" | "replace" | "append" | "refused";
   /** The parts of `live` with the same rows, if the part is known. */
   readonly same?: readonly LivePart[];
-  /** Reason of a refusal. */
   readonly reason?: string;
 }
 

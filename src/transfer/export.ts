@@ -40,7 +40,6 @@ export interface ExportOptions {
   onProgress?: (records: number) => void;
 }
 
-/** Options of an encoder. */
 interface Export {
   readonly dataset: Dataset<unknown>;
   readonly query: RecordQuery;

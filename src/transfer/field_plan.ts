@@ -14,12 +14,10 @@ import { columnSource, mergedSource, type Rule, ruleSource, type Source, toDecim
 import { TransferError } from "./transfer_error.ts";
 import { Unreadable } from "./values.ts";
 
-/** Reads a value of a file. */
 export type Read = (value: unknown) => unknown;
 
 /** Source of the value of a field. */
 export interface FieldPlan {
-  /** The field of the record. */
   readonly field: string;
   /** The key, where the plan is for one entry of a map field. */
   readonly key?: string;

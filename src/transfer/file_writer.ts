@@ -25,7 +25,6 @@ export async function writeWholeFile(
   }
 }
 
-/** A file of a folder that is written. */
 interface FileOfFolder {
   /** Its path below the folder. */
   readonly path: string;

@@ -163,7 +163,6 @@ export const PARTNERS: Readonly<Record<string, readonly string[]>> = {
   SubAccountId: ["SubAccountName"],
 };
 
-/** The service categories of FOCUS. */
 const SERVICE_CATEGORIES: ReadonlySet<string> = new Set(
   ("AI and Machine Learning|Analytics|Business Applications|Compute|Databases|Developer Tools|" +
     "Multicloud|Identity|Integration|Internet of Things|Management and Governance|Media|Migration|" +

@@ -27,7 +27,6 @@ const DATASETS: Readonly<Record<FocusDataset, { readonly sign: string; readonly 
   "invoice-detail": { sign: "InvoiceDetailId", key: ["InvoiceIssuerName", "InvoiceId", "InvoiceDetailId"] },
 };
 
-/** The names of the datasets. */
 export const FOCUS_DATASETS = Object.keys(DATASETS) as readonly FocusDataset[];
 
 /** The dataset of a file by its columns; nothing for Cost and Usage. */

@@ -44,7 +44,6 @@ const KEPT: ReadonlySet<string> = new Set(["ProviderName", "PublisherName"]);
 const ADJUSTED: ReadonlySet<string> = new Set(["BilledCost", "ChargePeriodStart", "ChargePeriodEnd"]);
 /** Options of an import of a FOCUS file. */
 export interface FocusImportOptions {
-  /** The column of the amount. */
   readonly costColumn?: string;
   /** The version, if the columns do not identify it. */
   readonly focusVersion?: FocusVersion;

@@ -6,13 +6,11 @@ export interface Line {
   readonly line: number;
   /** Text without the line end; of a faulty line as much as can be shown. */
   readonly text: string;
-  /** Fault, if there is one. */
   readonly fault?: string;
   /** True of the last line if it has no line end. */
   readonly isOpen?: boolean;
 }
 
-/** Options of a {@linkcode LineStream}. */
 export interface LineStreamOptions {
   /** True if quotes hide line ends, as in CSV. */
   isQuoted: boolean;

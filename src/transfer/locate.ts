@@ -100,7 +100,6 @@ function locateMember(name: string): Cell {
   return (row) => memberOf(row, name) ?? follow(row, steps) ?? memberOf(row, flat);
 }
 
-/** True if a cell has a value. */
 export function hasValue(value: unknown): boolean {
   return value !== null && value !== undefined && value !== "";
 }

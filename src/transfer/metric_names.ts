@@ -83,7 +83,6 @@ const usage = fieldsOf("usage_records", { counter: "increase" });
 const device = (field: string, metric: string, more?: Partial<MetricField>): MetricField =>
   devices(field, { metrics: [metric] }, more);
 
-/** dcgm-exporter. */
 const DCGM: readonly MetricField[] = [
   device("utilization", "DCGM_FI_DEV_GPU_UTIL"),
   device("memoryUtilization", "DCGM_FI_DEV_MEM_COPY_UTIL"),

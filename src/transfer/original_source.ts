@@ -41,9 +41,7 @@ export interface OriginalReject {
   readonly reason: string;
 }
 
-/** Content of a database of the original. */
 export interface OriginalContent {
-  /** Number of rows by table. */
   readonly rows: ReadonlyMap<string, number>;
   /** Number of rows that cannot be taken, and the first of them. */
   readonly rejected: number;

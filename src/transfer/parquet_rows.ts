@@ -14,7 +14,6 @@ import { isoTime } from "./values.ts";
 const SLICE_BYTES = 256 * 2 ** 20;
 /** Bytes that a value takes beside its own in a file. */
 const VALUE_BYTES = 16;
-/** Rows of a page of a stream. */
 const PAGE_ROWS = 1_000;
 /** The most bytes of a column in one row group, as they are stored: the library reads these at once. */
 const MAX_CHUNK_BYTES = 256 * 2 ** 20;

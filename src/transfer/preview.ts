@@ -28,10 +28,8 @@ export interface PreviewTotal {
 
 /** Fields of a file and their columns. */
 export interface PreviewMapping {
-  /** Name of the file. */
   readonly name: string;
   readonly fields: readonly FieldMapping[];
-  /** The first records. */
   readonly records: readonly unknown[];
 }
 
@@ -41,7 +39,6 @@ export interface ImportPreview {
   readonly mappings: readonly PreviewMapping[];
   /** Records, lines that are no charge, and bad lines. */
   readonly counts: { readonly records: number; readonly skipped: number; readonly bad: number };
-  /** Totals of costs. */
   readonly totals: readonly PreviewTotal[];
 }
 

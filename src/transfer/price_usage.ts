@@ -16,7 +16,6 @@ import { acceptRecord } from "../records/validation.ts";
 import { deleteRecords } from "./delete_records.ts";
 import { contentOf } from "./values.ts";
 
-/** Entries of a batch. */
 const BATCH_RECORDS = 5_000;
 
 /** Options of {@linkcode priceUsageRecords}. */
@@ -52,9 +51,7 @@ export interface UnpricedUsage {
 
 /** Result of {@linkcode priceUsageRecords}. */
 export interface PriceUsageReport {
-  /** Usage records read. */
   records: number;
-  /** Costs added. */
   added: number;
   /** Costs restated with another amount or description. */
   restated: number;

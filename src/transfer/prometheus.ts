@@ -7,9 +7,7 @@
  */
 import { TransferError } from "./transfer_error.ts";
 
-/** One sample of a series. */
 export interface Sample {
-  /** Name of the metric. */
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   /** Value; may be NaN or infinite. */
@@ -102,7 +100,6 @@ function badLine(): TransferError {
   });
 }
 
-/** A line that is no sample. */
 export interface BadLine {
   /** Its number, from 1. */
   readonly line: number;

@@ -26,7 +26,6 @@ export type Take = (record: unknown, from: Origin) => unknown;
 /** Options of an import, but for its target. */
 export type FileOptions = Omit<ImportOptions, "backend">;
 
-/** Options of reading a file. */
 export interface ReadingOptions {
   readonly dataset: Dataset<unknown>;
   readonly progress: ImportProgress;

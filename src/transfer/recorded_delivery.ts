@@ -29,7 +29,6 @@ export interface RecordedPart {
   readonly ended?: { readonly at: number; readonly by: string; readonly user?: string };
 }
 
-/** Document of a delivery. */
 export interface RecordedDelivery {
   /** Time of the import, epoch ms. */
   readonly at: number;
@@ -65,7 +64,6 @@ export function money(totals: Totals): string {
   return Object.entries(totals).sort().map(([currency, total]) => `${currency} ${total}`).join(", ");
 }
 
-/** Name of a source and billing period. */
 export function nameOf({ source, period }: { readonly source: string; readonly period: number }): string {
   return `${period} ${source}`;
 }

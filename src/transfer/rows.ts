@@ -24,7 +24,6 @@ export interface FileRow {
   readonly line: number;
   /** The row as the file has it; of a faulty one as much as can be shown. */
   readonly text: string;
-  /** Fault, if there is one. */
   readonly fault?: string;
   /** True if the file seems to be cut within the row. */
   readonly isCut?: boolean;

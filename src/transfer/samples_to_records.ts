@@ -20,7 +20,6 @@ export interface MappedRecord {
   readonly position: number;
 }
 
-/** Options of a {@linkcode SampleMapper}. */
 export interface SampleMapperOptions {
   /** Origin of the samples; part of the ids of usage. */
   readonly target: string;
@@ -78,7 +77,6 @@ interface Draft {
   readonly fields: Record<string, unknown>;
   readonly labels: Record<string, string>;
   readonly values: Map<number, Gathered>;
-  /** Series of its counters. */
   readonly series: string[];
   samples: number;
 }

@@ -115,7 +115,6 @@ export interface CostSummary {
   currencies: CurrencySummary[];
 }
 
-/** Options of {@linkcode costsView}. */
 export interface CostsViewOptions extends CostSummaryOptions {
   /** Length of the buckets of `series`, which have the first of the groups that the summary lists. */
   bucket?: string;

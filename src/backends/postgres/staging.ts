@@ -28,7 +28,6 @@ const IN_FAILED_TRANSACTION = "25P02";
 const PUBLISH_LIMIT =
   "SET LOCAL statement_timeout = '1h'; SET LOCAL idle_in_transaction_session_timeout = '60s'; ";
 
-/** Options of a {@linkcode PostgresStaging}. */
 export interface PostgresStagingOptions {
   readonly pool: PostgresPool;
   readonly parts: PartitionManager;

@@ -117,7 +117,6 @@ function highestOf(occurrences: readonly Occurrence[]): Set<Occurrence> {
   );
 }
 
-/** Options of {@linkcode deliver}. */
 export interface DeliverOptions {
   /** No attempt begins after this time, or lasts longer, in milliseconds. */
   readonly timeBudgetMs: number;
