@@ -418,6 +418,38 @@ Deno.test("serve closes connections beyond maxConnections", async () => {
   await until(async () => / 200 /.test(await talk(server.url, [request])), "a free connection");
 });
 
+Deno.test("serve answers more clients than maxConnections, though each keeps its connection", async () => {
+  await using server = await openServer({}, { routes: testRoutes() }, {
+    connections: { maxConnections: 16 },
+  });
+  const { hostname, port } = new URL(server.url);
+  const held: Deno.Conn[] = [];
+  /** Asks once. Returns true if an answer came; the connection stays open unless the server closes it. */
+  const answered = async () => {
+    const connection = await Deno.connect({ hostname, port: Number(port) });
+    held.push(connection);
+    let text = "";
+    try {
+      await connection.write(new TextEncoder().encode("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"));
+      const part = new Uint8Array(1_000);
+      do {
+        const length = await connection.read(part);
+        if (length === null) break;
+        text += new TextDecoder().decode(part.subarray(0, length));
+      } while (!text.includes("waited") || /connection: close/i.test(text));
+    } catch {
+      // closed
+    }
+    return text.includes("waited");
+  };
+  for (let client = 1; client <= 40; client++) {
+    let attempts = 100;
+    while (attempts > 0 && !await answered()) attempts--;
+    assert(attempts > 0, `client ${client} is never answered`);
+  }
+  for (const connection of held) connection.close();
+});
+
 Deno.test("serve finishes requests while it closes, and takes no new ones", async () => {
   const gate = Promise.withResolvers<void>();
   const entered = Promise.withResolvers<void>();

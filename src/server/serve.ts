@@ -61,7 +61,7 @@ export interface ConnectionLimits {
    */
   readonly maxHeaderSize: number;
   /**
-   * Most connections; further ones are closed at once.
+   * Most connections; further ones are closed at once. Beyond three quarters of them, each is closed after its answer.
    *
    * @default {1_024}
    */
@@ -87,6 +87,12 @@ const CONNECTION_LIMITS: ConnectionLimits = {
   maxConnections: 1_024,
 };
 
+/**
+ * Share of the connections from which on each is closed after its answer. Agents that send once a minute would else
+ * keep all of them, and others would never get in.
+ */
+const BUSY = 0.75;
+
 /** Most bytes that are written at once: a slow client takes these within the limit, though not a large answer. */
 const PART_BYTES = 65_536;
 
@@ -104,13 +110,15 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
   const { hostname, port, certificate } = options;
   assertGranted(`${hostname}:${port}`);
   const open = new OpenRequests();
+  // Node's lists lack connections that sent nothing, or have not finished the handshake of TLS.
+  const sockets = new Set<Socket>();
   let isClosing = false;
   // Bodies have a bound of their own, which differs by route.
   const limits = { ...CONNECTION_LIMITS, ...options.connections, requestTimeout: 0 };
   const listener = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const { signal, turn } = open.add(incoming.socket, outgoing) ?? {};
     if (!signal) return;
-    if (isClosing) outgoing.setHeader("connection", "close");
+    if (isClosing || sockets.size > BUSY * limits.maxConnections) outgoing.setHeader("connection", "close");
     answer(app, { incoming, outgoing, signal, turn, limits }).catch(() => outgoing.destroy());
   };
   const server = certificate
@@ -120,8 +128,6 @@ export async function serve(app: App, options: ServeOptions): Promise<Listening>
     )
     : createServer(limits, listener);
   server.maxConnections = limits.maxConnections;
-  // Node's lists lack connections that sent nothing, or have not finished the handshake of TLS.
-  const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
