@@ -60,9 +60,13 @@ export class SpoolWorker {
   async persist<R>(write: () => Promise<R>, { isIntake }: { isIntake: boolean }): Promise<R> {
     const alarm = isIntake ? this.#intakeAlarm : this.#batchAlarm;
     let hasFailed = false;
+    // Another write that succeeded meanwhile may have cleared the alarm.
+    const report = (error: unknown) => {
+      if (alarm.message === undefined) alarm.raise(storageError("write", this.#folder.path, error));
+    };
     const attempt = async () => {
       // A path that leads nowhere also fails in other ways than by a check.
-      if (hasFailed) await this.#guard.check({ all: true }).catch(() => {});
+      if (hasFailed) await this.#guard.check({ all: true }).catch(report);
       return await this.#attempt(write, isIntake);
     };
     const result = await retry(() => this.exclusive(attempt), {

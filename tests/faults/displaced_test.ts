@@ -1,6 +1,9 @@
 /** Files of a spool that are removed, moved, replaced or cut while it is in use. */
 import type { TelemetryEvent } from "../../mod.ts";
 import type { FsyncPolicy } from "../../src/spool/spool.ts";
+import type { SpoolFolder } from "../../src/spool/spool_folder.ts";
+import type { SpoolGuard } from "../../src/spool/spool_guard.ts";
+import { SpoolWorker } from "../../src/spool/spool_worker.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
@@ -189,6 +192,23 @@ Deno.test("Spool keeps records on disk when its folder is removed", async () => 
   assertEquals(sink.numbers, range(0, 40_000));
   const { lost } = await pipeline.close({ deadlineMs: 30_000 });
   assertEquals([lost, pipeline.stats().dropped], [0, 0]);
+});
+
+Deno.test("SpoolWorker reports lost files that a second attempt finds after another write succeeded", async () => {
+  const told: string[] = [];
+  let isGone = false;
+  const check = () => isGone ? Promise.reject(new Error("moved")) : Promise.resolve();
+  const guard = { check, restore: () => Promise.resolve() } as unknown as SpoolGuard;
+  const folder = { path: "spool", keepReserve: () => Promise.resolve() } as unknown as SpoolFolder;
+  const write = (run: () => Promise<void>) => work.persist(run, { isIntake: true });
+  const onEvent = ({ type }: { type: string }) => {
+    told.push(type);
+    if (told.length === 1) void write(() => Promise.resolve()).then(() => isGone = true); // before the second attempt
+  };
+  const work = new SpoolWorker({ folder, guard, dataset: "system_metrics", onEvent });
+  let attempts = 0;
+  await write(() => ++attempts === 1 ? Promise.reject(new Error("EIO")) : Promise.resolve());
+  assertEquals(told, ["paused", "resumed", "paused", "resumed"]);
 });
 
 Deno.test("Spool loses and duplicates nothing when its files keep vanishing, with SQLite", async () => {
