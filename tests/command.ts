@@ -41,6 +41,12 @@ export async function openfinops(
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
 
+/** The output of `collect` without the measures that a machine under load did not give in time. */
+export function withoutSlowMeasures(err: string): string {
+  const measures = "memory usage|CPU usage|disk usage \\(df\\)|temperature \\(sensors\\)|network traffic";
+  return err.replace(new RegExp(`^(Left out of the samples|Measured again): (${measures}).*\n`, "gm"), "");
+}
+
 /** The command, running. */
 export interface Running extends AsyncDisposable {
   readonly process: Deno.ChildProcess;
