@@ -236,6 +236,16 @@ for (const [place, openPlace] of Object.entries(PLACES)) {
     assertEquals([notes.length, await totals(backend)], [1, { USD: "60" }]);
   });
 
+  test("does not replace a few charges of another vendor that has the same constants", async (backend) => {
+    const text = (host: string, amount: string) =>
+      HEADER + row(1, amount, `${host}-1`) + row(2, "2", `${host}-2`);
+    await importText(backend, text("a", "1"), {});
+    const other = () => importText(backend, text("b", "1"), {});
+    await assertRejects(other, TransferError, "most of the charges that are there are not in it");
+    assertEquals((await importText(backend, text("a", "5"), {})).delivery?.replaced, 2);
+    assertEquals(await totals(backend), { USD: "7" });
+  });
+
   /** Thirty charges of a host on the days of a month, from one on. */
   const charges = (from: number, amount = "1") =>
     HEADER + Array.from({ length: 30 }, (_, i) => row(i + 1, amount, `host-${from + i}`)).join("");

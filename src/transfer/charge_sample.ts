@@ -47,11 +47,15 @@ export class ChargeSample {
     for (const hash of other.#hashes) this.add(hash);
   }
 
-  /** Share of these charges that another delivery has, from 0 to 1; undefined where the samples are too small to tell. */
-  shareIn(other: ChargeSample): number | undefined {
+  /**
+   * Share of these charges that another delivery has, from 0 to 1; undefined where the samples are too small to tell.
+   *
+   * @param enough The least number of sampled charges that tells.
+   */
+  shareIn(other: ChargeSample, enough = ENOUGH): number | undefined {
     const most = Math.min(this.#limit, other.#limit);
     const sampled = this.#hashes.filter((hash) => hash <= most);
-    if (sampled.length < ENOUGH) return undefined;
+    if (sampled.length < enough) return undefined;
     const found = new Set(other.#hashes);
     return sampled.filter((hash) => found.has(hash)).length / sampled.length;
   }
@@ -89,9 +93,11 @@ export class Charges {
   }
 
   /** Share of these charges that another delivery has; see {@linkcode ChargeSample.shareIn}. */
-  shareIn(other: Charges): number | undefined {
-    const share = this.#byQuantity.shareIn(other.#byQuantity);
-    return share === undefined ? undefined : Math.max(share, this.#byAmount.shareIn(other.#byAmount) ?? 0);
+  shareIn(other: Charges, enough?: number): number | undefined {
+    const share = this.#byQuantity.shareIn(other.#byQuantity, enough);
+    return share === undefined
+      ? undefined
+      : Math.max(share, this.#byAmount.shareIn(other.#byAmount, enough) ?? 0);
   }
 
   /** The samples as the document of a delivery records them. */

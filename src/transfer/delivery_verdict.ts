@@ -105,12 +105,15 @@ function whyNotReplaced(part: StagedPart, live: readonly LivePart[]): string | u
   return kept !== undefined && kept < MOST ? "most of the charges that are there are not in it" : undefined;
 }
 
-/** Share of the stored charges that a part has, by rows; undefined if their samples do not tell. */
-function keptShare({ charges }: StagedPart, live: readonly LivePart[]): number | undefined {
+/**
+ * Share of the stored charges that a part has, by rows; undefined if their samples do not tell. Where constants name the
+ * source, a single charge tells: the file may well be that of another vendor.
+ */
+function keptShare({ source, charges }: StagedPart, live: readonly LivePart[]): number | undefined {
   let rows = 0;
   let kept = 0;
   for (const { part, state } of live) {
-    const share = chargesOf(part).shareIn(charges);
+    const share = chargesOf(part).shareIn(charges, isUnnamed(source) ? 1 : undefined);
     if (share === undefined) continue;
     rows += state.rows;
     kept += share * state.rows;

@@ -318,6 +318,13 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["deliveries_test.ts: other charges of the same number"],
   },
   {
+    name: "delivery-few-charges",
+    file: "src/transfer/delivery_verdict.ts",
+    before: "isUnnamed(source) ? 1 : undefined",
+    after: "undefined",
+    tests: ["deliveries_test.ts: a few charges of another vendor"],
+  },
+  {
     name: "delivery-same-amounts",
     file: "src/transfer/charge_sample.ts",
     before: "Math.max(share, this.#byAmount.shareIn(other.#byAmount) ?? 0)",
