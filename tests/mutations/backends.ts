@@ -327,7 +327,7 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "delivery-same-amounts",
     file: "src/transfer/charge_sample.ts",
-    before: "Math.max(share, this.#byAmount.shareIn(other.#byAmount) ?? 0)",
+    before: "Math.max(share, this.#byAmount.shareIn(other.#byAmount, enough) ?? 0)",
     after: "share",
     tests: ["deliveries_test.ts: quantities were corrected"],
   },
