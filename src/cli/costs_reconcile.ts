@@ -23,7 +23,9 @@ export const costsReconcile: Command = {
     const found = await withBackend(given, "read", (backend) => reconcileInvoice(backend, invoice));
     if (found.length === 0) {
       throw new TransferError(
-        `No invoice ${invoice}. Import its Invoice Detail file: openfinops database import costs FILE --format focus`,
+        `No invoice ${invoice}. Import its Invoice Detail file (openfinops database import costs FILE --format focus), ` +
+          "or compare its total with that of its costs: openfinops database query costs --where " +
+          `'invoiceId=${invoice}' --group-by invoiceId`,
         { code: "NOT_FOUND" },
       );
     }
