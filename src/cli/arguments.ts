@@ -7,7 +7,7 @@ import { lazyImport } from "../lazy_import.ts";
 import { nearest } from "../nearest.ts";
 import { isGranted } from "../permissions.ts";
 import type { Arguments, Option } from "../query/arguments.ts";
-import { UsageError } from "../query/usage_error.ts";
+import { missing, UsageError } from "../query/usage_error.ts";
 
 /** Environment variables in place of options that are not given. */
 const VARIABLES: Readonly<Record<string, string>> = { "time-zone": "OPENFINOPS_TIME_ZONE" };
@@ -44,7 +44,7 @@ export async function readArguments(
     }
     const texts = [found].flat().filter((value) => typeof value === "string" && value !== "") as string[];
     if (option.value !== undefined && texts.length < [found].flat().length) {
-      throw new UsageError(`--${name} needs a value: --${name} ${option.value}.`, "MISSING_ARGUMENT");
+      throw missing(`--${name} needs a value: --${name} ${option.value}.`);
     }
     values.set(name, option.value === undefined ? true : texts);
   }

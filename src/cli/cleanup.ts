@@ -25,7 +25,14 @@ import {
   print,
   printFound,
 } from "./output.ts";
-import { readDurationMs, readNumber, readOption, UsageError } from "../query/option_values.ts";
+import {
+  conflict,
+  missing,
+  readDurationMs,
+  readNumber,
+  readOption,
+  UsageError,
+} from "../query/option_values.ts";
 import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
 const DEFAULT_DAYS = resolveConfig().retentionDays.system_metrics;
@@ -120,18 +127,12 @@ function report(format: Format, deleted: Record<string, number>, title: string):
 function readRetentionDays(given: Arguments, datasets: readonly Dataset<unknown>[]): number {
   const options = ["retention-days", "days"].filter((name) => given.has(name));
   if (options.length > 1) {
-    throw new UsageError(
-      "--retention-days and --days are the same option. Remove one.",
-      "CONFLICTING_OPTIONS",
-    );
+    throw conflict("--retention-days and --days are the same option. Remove one.");
   }
   const [option] = options;
   if (option !== undefined) return readNumber(option, given.text(option)!);
   if (!datasets.every(({ name }) => DELETED_BY_DEFAULT.includes(name))) {
-    throw new UsageError(
-      "Costs and usage are deleted only by an explicit --retention-days. Add it.",
-      "MISSING_ARGUMENT",
-    );
+    throw missing("Costs and usage are deleted only by an explicit --retention-days. Add it.");
   }
   const days = env("OPENFINOPS_RETENTION_DAYS");
   if (days === undefined) return DEFAULT_DAYS;

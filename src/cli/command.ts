@@ -8,7 +8,7 @@ import { type Arguments, type Option, optionsOf, SPREADSHEET_OPTION } from "../q
 import { CA_OPTION, env, readNamedFile } from "./environment.ts";
 import { ask, type Format, FORMATS, note, print, printing } from "./output.ts";
 import { useMarkdown } from "./table.ts";
-import { readName, UsageError } from "../query/option_values.ts";
+import { conflict, readName, UsageError } from "../query/option_values.ts";
 
 export { env, readNamedFile };
 export { readZone, TIME_ZONE_OPTION } from "../query/time_zone.ts";
@@ -143,7 +143,7 @@ export function readFormat(given: Arguments): Format {
 export function readSpreadsheetSafe(given: Arguments, format: string): boolean {
   if (!given.has(SPREADSHEET_OPTION.name)) return false;
   if (format === "csv" || format === "focus") return true;
-  throw new UsageError(`--${SPREADSHEET_OPTION.name} is for CSV. Pass --format csv.`, "CONFLICTING_OPTIONS");
+  throw conflict(`--${SPREADSHEET_OPTION.name} is for CSV. Pass --format csv.`);
 }
 
 /** Variables that name the user, in this order. */

@@ -10,7 +10,7 @@ import {
   TIME_ZONE_OPTION,
   withBackend,
 } from "./command.ts";
-import { readAmount, UsageError } from "../query/option_values.ts";
+import { missing, readAmount } from "../query/option_values.ts";
 import { formatTable, print, printFound, showMoney } from "./output.ts";
 import { readAt } from "../query/selection.ts";
 
@@ -34,10 +34,7 @@ export const costsCheck: Command = {
     const format = readFormat(given);
     const [budgetId, requested] = ["budget", "amount"].map((name) => given.text(name));
     if (budgetId === undefined || requested === undefined) {
-      throw new UsageError(
-        "Pass --budget with its id and --amount with the planned spending.",
-        "MISSING_ARGUMENT",
-      );
+      throw missing("Pass --budget with its id and --amount with the planned spending.");
     }
     const planned = readAmount("amount", requested);
     const query = { budgetId, ...readAt(given) };

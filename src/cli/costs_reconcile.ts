@@ -2,7 +2,7 @@ import { reconcileInvoice } from "../monitoring/reconciliation.ts";
 import { TransferError } from "../transfer/transfer_error.ts";
 import { type Command, FORMAT_OPTIONS, readFormat, SOURCE_OPTIONS, withBackend } from "./command.ts";
 import { formatThings, printFound } from "./output.ts";
-import { UsageError } from "../query/option_values.ts";
+import { missing } from "../query/option_values.ts";
 
 const HEADER = ["invoiceDetailId", "currency", "invoiced", "costs", "difference", "entries"];
 
@@ -17,7 +17,7 @@ export const costsReconcile: Command = {
   async run(given) {
     const invoice = given.text("invoice");
     if (invoice === undefined) {
-      throw new UsageError("Pass --invoice with the InvoiceId.", "MISSING_ARGUMENT");
+      throw missing("Pass --invoice with the InvoiceId.");
     }
     const format = readFormat(given);
     const found = await withBackend(given, "read", (backend) => reconcileInvoice(backend, invoice));

@@ -9,7 +9,14 @@ import type { Budget } from "../records/budget.ts";
 import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, readZone, withBackend } from "./command.ts";
 import { note } from "./output.ts";
-import { invalidValue, readBound, readPairs, readTime, UsageError } from "../query/option_values.ts";
+import {
+  conflict,
+  invalidValue,
+  readBound,
+  readPairs,
+  readTime,
+  UsageError,
+} from "../query/option_values.ts";
 import { readWhere, WHERE_OPTION } from "../query/where.ts";
 
 export const costsSetBudget: Command = {
@@ -49,10 +56,7 @@ export const costsSetBudget: Command = {
     const changes = readChanges(given, budgetId);
     const isDeleted = given.has("delete");
     if (isDeleted && Object.keys(changes).length > 0) {
-      throw new UsageError(
-        "--delete cannot be combined with other options of the budget.",
-        "CONFLICTING_OPTIONS",
-      );
+      throw conflict("--delete cannot be combined with other options of the budget.");
     }
     await withBackend(
       given,

@@ -10,7 +10,7 @@ import { type Arguments, type Option, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { ask, type Format, formatTable, formatThings, note, print, printEach } from "./output.ts";
 import { readRemote, SEND_OPTIONS } from "./remote_server.ts";
-import { readName, UsageError } from "../query/option_values.ts";
+import { missing, readName, UsageError } from "../query/option_values.ts";
 
 const ACTIONS = ["list", "retry", "purge"] as const;
 const COLUMNS = ["time", "dataset", "sqlState", "message", "batchId", "record"] as const;
@@ -71,7 +71,7 @@ function readFiles(given: Arguments): DeadLetters[] {
     spoolDirectory: given.text("spool-directory"),
   });
   if (folder === undefined) {
-    throw new UsageError("Pass --dead-letter-directory or --spool-directory.", "MISSING_ARGUMENT");
+    throw missing("Pass --dead-letter-directory or --spool-directory.");
   }
   return Object.values(DATASETS).map(({ name }) => new DeadLetters(folder, name));
 }

@@ -11,7 +11,7 @@ import { parseTime } from "../transfer/values.ts";
 import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, confirmDeletion, CONNECTION_OPTIONS, readDryRun, withBackend } from "./command.ts";
 import { formatThings, print } from "./output.ts";
-import { invalidValue, UsageError } from "../query/option_values.ts";
+import { conflict, invalidValue, missing } from "../query/option_values.ts";
 import {
   DATASET_NAMES,
   DATASETS,
@@ -82,14 +82,11 @@ function readQueries(given: Arguments, dataset: Dataset<unknown>): RecordQuery[]
   const selection = readSelection(given, dataset);
   const period = given.text("billing-period");
   if (dataset.name !== costEntries.name && period !== undefined) {
-    throw new UsageError("--billing-period applies to costs only. Remove it.", "CONFLICTING_OPTIONS");
+    throw conflict("--billing-period applies to costs only. Remove it.");
   }
   const all = (selection.where ?? []) as WhereCondition[];
   if (Object.keys(selection).length === 0 && period === undefined) {
-    throw new UsageError(
-      "Give a condition, such as --since, --until, --where or --source.",
-      "MISSING_ARGUMENT",
-    );
+    throw missing("Give a condition, such as --since, --until, --where or --source.");
   }
   const withWhere = (conditions: readonly WhereCondition[]) =>
     acceptQuery(dataset, { ...selection, ...(conditions.length > 0 ? { where: conditions } : {}) });

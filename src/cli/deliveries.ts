@@ -19,7 +19,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatTable, formatThings, isoTime, note, print, printFound } from "./output.ts";
-import { UsageError } from "../query/option_values.ts";
+import { missing } from "../query/option_values.ts";
 
 const HEADER = ["delivery", "time", "user", "source", "period", "rows", "totals", "state", "files"] as const;
 
@@ -43,10 +43,7 @@ export const deliveries: Command = {
     const [action, id] = given.positionals;
     if (action === undefined) return await list(given);
     if (action === "undo" && id !== undefined) return await undo(given, id);
-    throw new UsageError(
-      'Write "database deliveries", or "database deliveries undo ID".',
-      "MISSING_ARGUMENT",
-    );
+    throw missing('Write "database deliveries", or "database deliveries undo ID".');
   },
 };
 

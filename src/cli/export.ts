@@ -17,7 +17,7 @@ import {
   SELECTION_OPTIONS,
   TABLE_OPTION,
 } from "../query/selection.ts";
-import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
+import { conflict, missing, readDurationMs, readName, readOption } from "../query/option_values.ts";
 
 /** Options of FOCUS columns that a cost entry may lack. */
 const FOCUS_OPTIONS = optionsOf({
@@ -61,13 +61,13 @@ export const exportCommand: Command = {
   async run(given) {
     const what = readDatasetName(given);
     if (what === undefined) {
-      throw new UsageError(`Name a dataset: ${Object.keys(DATASETS).join(", ")}.`, "MISSING_ARGUMENT");
+      throw missing(`Name a dataset: ${Object.keys(DATASETS).join(", ")}.`);
     }
     const dataset = readDataset(what);
     const path = given.text("output");
     const format = readFormat(given, path);
     if (path === undefined && format === "parquet" && Deno.stdout.isTerminal()) {
-      throw new UsageError("Parquet is binary. Pass --output FILE.", "CONFLICTING_OPTIONS");
+      throw conflict("Parquet is binary. Pass --output FILE.");
     }
     const isSpreadsheetSafe = readSpreadsheetSafe(given, format);
     const hasFocus = format === "focus" || given.has("focus-version");
@@ -118,11 +118,10 @@ function readFormat(given: Arguments, path = ""): ExportFormat {
   const byEnding = BY_ENDING.get(ending.toLowerCase());
   if (byEnding !== undefined) return byEnding;
   // Without the ending: it may be part of a connection string that was given by mistake.
-  throw new UsageError(
+  throw missing(
     `No format has the ending of the name in --output. Pass --format with one of ${
       EXPORT_FORMATS.join(", ")
     }.`,
-    "MISSING_ARGUMENT",
   );
 }
 
@@ -131,14 +130,14 @@ function readPartitioned(given: Arguments, { format, path }: { format: string; p
   const unit = given.text("partition-by");
   if (unit === undefined) return false;
   readName("partition-by", unit, ["month"]);
-  const conflict = format !== "parquet"
+  const problem = format !== "parquet"
     ? "--partition-by needs --format parquet."
     : path === undefined
     ? "--partition-by needs --output FOLDER."
     : ["limit", "order"].some((name) => given.text(name) !== undefined)
     ? "--partition-by takes neither --limit nor --order."
     : undefined;
-  if (conflict !== undefined) throw new UsageError(conflict, "CONFLICTING_OPTIONS");
+  if (problem !== undefined) throw conflict(problem);
   return true;
 }
 
@@ -148,10 +147,7 @@ function refuseFocus(given: Arguments, query: ReturnType<typeof readSelection>):
     given.has(name) && query[name] === undefined
   );
   if (unused === undefined) return;
-  throw new UsageError(
-    `--${unused} applies to FOCUS only. Remove it, or add --format focus.`,
-    "CONFLICTING_OPTIONS",
-  );
+  throw conflict(`--${unused} applies to FOCUS only. Remove it, or add --format focus.`);
 }
 
 function readFocus(given: Arguments): FocusOptions {

@@ -7,7 +7,7 @@ import type { PipelineStats } from "../pipeline/pipeline_stats.ts";
 import type { StoreStats } from "../store.ts";
 import type { Arguments } from "../query/arguments.ts";
 import { LOG_FORMATS, type LogFields } from "./log.ts";
-import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
+import { conflict, readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
 import { isLogging, note, printing } from "./output.ts";
 
 /** Counters that a log shows, summed over datasets. */
@@ -34,7 +34,7 @@ const SUMS = [
 export function readLog(given: Arguments): number {
   const format = readOption(given, "log-format", (_, text) => readName("log format", text, LOG_FORMATS));
   if (given.has("heartbeat") && format === undefined) {
-    throw new UsageError("--heartbeat is for logs. Pass --log-format text or json.", "CONFLICTING_OPTIONS");
+    throw conflict("--heartbeat is for logs. Pass --log-format text or json.");
   }
   const everyMs = readDurationMs("heartbeat", given.text("heartbeat") ?? "1m");
   if (everyMs < 100 || everyMs > 2 ** 31 - 1) {

@@ -22,7 +22,7 @@ import { Rejects } from "./rejects.ts";
 import { listenForStop, STOP_SIGNALS } from "./stop.ts";
 import { IMPORT_OPTIONS, readConflictPolicy, readDelivery, readMapping } from "../query/import_options.ts";
 import { DATASET_NAMES, DATASETS, readDataset } from "../query/selection.ts";
-import { readName, UsageError } from "../query/option_values.ts";
+import { conflict, missing, readName, UsageError } from "../query/option_values.ts";
 
 const STDIN = "-";
 
@@ -52,10 +52,7 @@ export const importCommand: Command = {
   async run(given) {
     const [what, ...paths] = given.positionals;
     if (what === undefined || paths.length === 0) {
-      throw new UsageError(
-        `Name a dataset (${Object.keys(DATASETS).join(", ")}) and files. - is stdin.`,
-        "MISSING_ARGUMENT",
-      );
+      throw missing(`Name a dataset (${Object.keys(DATASETS).join(", ")}) and files. - is stdin.`);
     }
     const dataset = readDataset(what).name;
     const mapping = readMapping(given, readDataset(what));
@@ -66,7 +63,7 @@ export const importCommand: Command = {
       assertReadable(path);
     }
     if (given.has("json") && !given.has("dry-run")) {
-      throw new UsageError("--json applies to --dry-run only.", "CONFLICTING_OPTIONS");
+      throw conflict("--json applies to --dry-run only.");
     }
     const channels = dataset === "cost_entries" ? readChannels() : [];
     using notes = new FileNotes();
@@ -119,7 +116,7 @@ function readFiles(
   for (const path of paths) {
     const normal = normalize(path);
     if (named.has(normal) && dataset === "cost_entries") {
-      throw new UsageError(`${nameOf(path)} is named twice. Name it once.`, "CONFLICTING_OPTIONS");
+      throw conflict(`${nameOf(path)} is named twice. Name it once.`);
     }
     named.add(normal);
     if (isManifest(path)) note(`${describePath(path)}: ${MANIFEST_SKIPPED}`);
@@ -129,7 +126,7 @@ function readFiles(
     ...readFormat(given, path),
   }));
   if (files.length > 0) return files;
-  throw new UsageError("Name the files that it lists.", "MISSING_ARGUMENT");
+  throw missing("Name the files that it lists.");
 }
 
 interface GivenFile {

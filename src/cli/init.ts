@@ -4,7 +4,7 @@ import { deleteOld, retentionCutoff } from "../monitoring/retention.ts";
 import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, withBackend } from "./command.ts";
 import { ask, formatThings, isoTime, note, print } from "./output.ts";
-import { readNumber, UsageError } from "../query/option_values.ts";
+import { conflict, readNumber, UsageError } from "../query/option_values.ts";
 import { DATASET_OPTION, readDatasets } from "../query/selection.ts";
 
 export const init: Command = {
@@ -41,10 +41,7 @@ function readPolicies(given: Arguments): PersistenceConfig {
   const enableCompression = given.has("enable-compression");
   const isAsked = days !== undefined || enableCompression;
   if (isAsked && resolveConfig(readConfig(given)).backend !== "timescaledb") {
-    throw new UsageError(
-      "--retention-days and --enable-compression apply to TimescaleDB only. Remove them.",
-      "CONFLICTING_OPTIONS",
-    );
+    throw conflict("--retention-days and --enable-compression apply to TimescaleDB only. Remove them.");
   }
   if (days === undefined) return { enableCompression };
   const number = days === "never" ? Infinity : readNumber("retention-days", days);

@@ -14,7 +14,7 @@ import type { Command } from "./command.ts";
 import { type CommandEntry, COMMANDS } from "./commands.ts";
 import { bold, isLogging, note, print } from "./output.ts";
 import { asCalled } from "./program_name.ts";
-import { UsageError } from "../query/usage_error.ts";
+import { missing, UsageError } from "../query/usage_error.ts";
 
 const HELP = { name: "help", summary: "print this help" };
 const VERSION = { name: "version", summary: "print the version" };
@@ -82,7 +82,7 @@ export async function main(args: readonly string[]): Promise<number> {
       throw new UsageError(`Unexpected argument ${describe(extra)}. Remove it.`, "UNEXPECTED_ARGUMENT");
     }
     if (command.missing !== undefined && !given.positionals[0]?.trim()) {
-      throw new UsageError(command.missing, "MISSING_ARGUMENT");
+      throw missing(command.missing);
     }
     await command.run(given);
     return 0;

@@ -23,7 +23,7 @@ import {
 } from "./output.ts";
 import { ProgressLine } from "./progress.ts";
 import { DATASET_NAMES, RANGE_OPTIONS, readDataset, readRange } from "../query/selection.ts";
-import { UsageError } from "../query/option_values.ts";
+import { missing } from "../query/option_values.ts";
 
 export const migrateCommand: Command = {
   name: "database migrate",
@@ -107,7 +107,7 @@ function notTaken(count: number): TransferError {
 function readUrl(given: Arguments, option: string): string {
   const url = given.text(option);
   if (url === undefined) {
-    throw new UsageError(`Pass --${option} with the connection string of a database.`, "MISSING_ARGUMENT");
+    throw missing(`Pass --${option} with the connection string of a database.`);
   }
   resolveConfig({ connectionString: url }); // an invalid one fails before anything is opened
   return url;

@@ -4,7 +4,7 @@ import { type Outgoing, readOutbox, STATES } from "../monitoring/notifications/o
 import { send, SendError } from "../monitoring/notifications/send.ts";
 import { type Command, CONNECTION_OPTIONS, FORMAT_OPTIONS, readFormat, withBackend } from "./command.ts";
 import { CHANNELS, evaluateAndNotify, readChannels } from "./notifications.ts";
-import { readDurationMs, readName, readOption, UsageError } from "../query/option_values.ts";
+import { missing, readDurationMs, readName, readOption } from "../query/option_values.ts";
 import { formatThings, isoTime, note, print, printFound } from "./output.ts";
 
 export const notifyFlush: Command = {
@@ -97,10 +97,7 @@ function requireChannels(name?: string) {
   }
   if (channels.length > 0) return channels;
   for (const error of wrong.values()) throw error;
-  throw new UsageError(
-    `No channels. Set ${CHANNELS} to a JSON file of channels (see docs/notifications.md).`,
-    "MISSING_ARGUMENT",
-  );
+  throw missing(`No channels. Set ${CHANNELS} to a JSON file of channels (see docs/notifications.md).`);
 }
 
 function notSent(problem: string): BackendError {

@@ -27,7 +27,7 @@ import {
   withBackend,
 } from "./command.ts";
 import { formatThings, isoTime, note, printFound } from "./output.ts";
-import { readCount, readOption, readTime, UsageError } from "../query/option_values.ts";
+import { missing, readCount, readOption, readTime, UsageError } from "../query/option_values.ts";
 import { readAt } from "../query/selection.ts";
 
 const PROVIDER_OPTION: Option = { name: "provider", value: "NAME", summary: "provider, such as openai" };
@@ -151,7 +151,7 @@ export const pricesSet: Command = {
     const [model] = given.positionals;
     const file = given.text("file");
     if ((model === undefined) === (file === undefined)) {
-      throw new UsageError("Name a model, or a file with --file.", "MISSING_ARGUMENT");
+      throw missing("Name a model, or a file with --file.");
     }
     if (given.has("delete")) {
       const provider = given.text("provider");
@@ -240,10 +240,7 @@ function readCounts(given: Arguments, use: UsageRecord): UsageRecord {
     if (count !== undefined) counts[option] = count;
   }
   if (Object.keys(counts).length === 0) {
-    throw new UsageError(
-      "Give the counts of the call, such as --input 12000 --output 800.",
-      "MISSING_ARGUMENT",
-    );
+    throw missing("Give the counts of the call, such as --input 12000 --output 800.");
   }
   const { input = 0, output = 0, "cache-read": read = 0, "cache-write": written = 0, reasoning = 0 } = counts;
   const excess = read + written > input

@@ -20,7 +20,7 @@ import {
   toJsonRecord,
 } from "./output.ts";
 import { DATASET_NAMES, DATASETS, readDataset, readDatasetName, TABLE_OPTION } from "../query/selection.ts";
-import { UsageError } from "../query/option_values.ts";
+import { conflict } from "../query/option_values.ts";
 
 /** Rows of a result above which minutes may have been meant as months. */
 const MANY_ROWS = 200;
@@ -74,10 +74,7 @@ export const query: Command = {
 /** Prints a table of each dataset. */
 async function printAll(given: Arguments, format: Format): Promise<void> {
   if (format !== "table" || isAggregate(given)) {
-    throw new UsageError(
-      "--table all prints tables of records. Name one dataset for anything else.",
-      "CONFLICTING_OPTIONS",
-    );
+    throw conflict("--table all prints tables of records. Name one dataset for anything else.");
   }
   const queries = Object.entries(DATASETS).map(([name, dataset]) =>
     [name, dataset, readRecordQuery(given, dataset)] as const

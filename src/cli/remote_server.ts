@@ -10,7 +10,7 @@ import { BackendError, ConfigError } from "../errors.ts";
 import { type Arguments, type Option, optionsOf } from "../query/arguments.ts";
 import { CA_OPTION, env, readNamedFile } from "./environment.ts";
 import { note } from "./output.ts";
-import { readUrl, UsageError } from "../query/option_values.ts";
+import { conflict, readUrl } from "../query/option_values.ts";
 
 /** Variable with the token. */
 export const TOKEN = "OPENFINOPS_TOKEN";
@@ -121,8 +121,4 @@ function checkToken(text: string, variable: string): string {
     `Cannot use the token of ${variable}: it must be one line of visible characters. Copy it again.`,
     { code: "TOKEN_REFUSED" },
   );
-}
-
-function conflict(message: string): UsageError {
-  return new UsageError(message, "CONFLICTING_OPTIONS");
 }

@@ -2,7 +2,7 @@ import { writeWholeFile } from "../transfer/file_writer.ts";
 import { costEntries } from "../records/cost_entry.ts";
 import { type Report, writeHtml, writeMarkdown } from "../report/document.ts";
 import { type ReportQuery, REPORTS } from "../report/reports.ts";
-import { invalidValue, readName, UsageError } from "../query/option_values.ts";
+import { invalidValue, missing, readName } from "../query/option_values.ts";
 import { RANGE_OPTIONS, readPeriod, readRange } from "../query/selection.ts";
 import { withDefault } from "../query/view_options.ts";
 import { readWhere, splitNames, WHERE_OPTION } from "../query/where.ts";
@@ -47,7 +47,7 @@ export const report: Command = {
     const name = readName("report", what, NAMES);
     const output = given.text("output");
     if (output === undefined) {
-      throw new UsageError("Pass --output with a file that ends in .html or .md.", "MISSING_ARGUMENT");
+      throw missing("Pass --output with a file that ends in .html or .md.");
     }
     const write = WRITERS[output.slice(output.lastIndexOf(".") + 1)];
     if (!write) throw invalidValue("output", "a file that ends in .html or .md", output);

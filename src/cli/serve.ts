@@ -15,7 +15,15 @@ import { withinLimit } from "../pipeline/time_limit.ts";
 import { readTokens, readTokensFile, type Token, writeLastUse } from "../server/tokens.ts";
 import { type Arguments, optionsOf } from "../query/arguments.ts";
 import { type Command, CONNECTION_OPTIONS, databaseName, readConfig, sqliteFile } from "./command.ts";
-import { invalidValue, readCount, readDurationMs, readOption, UsageError } from "../query/option_values.ts";
+import {
+  conflict,
+  invalidValue,
+  missing,
+  readCount,
+  readDurationMs,
+  readOption,
+  UsageError,
+} from "../query/option_values.ts";
 import { countersOf, readLog, repeat, startHeartbeat } from "./heartbeat.ts";
 import { readListen } from "./listen.ts";
 import { isFinding, Notifier, readChannels } from "./notifications.ts";
@@ -124,7 +132,7 @@ async function readPlan(given: Arguments): Promise<Plan> {
   };
   const [certFile, keyFile] = [given.text("tls-cert"), given.text("tls-key")];
   if ((certFile === undefined) !== (keyFile === undefined)) {
-    throw new UsageError("--tls-cert and --tls-key belong together. Pass both.", "MISSING_ARGUMENT");
+    throw missing("--tls-cert and --tls-key belong together. Pass both.");
   }
   const files = certFile === undefined ? undefined : { certFile, keyFile: keyFile! };
   return {
@@ -235,10 +243,7 @@ function readSpool(given: Arguments): string | undefined {
   const directory = given.text("spool-directory");
   if (given.has("no-spool")) {
     if (directory === undefined) return undefined;
-    throw new UsageError(
-      "--no-spool and --spool-directory contradict each other. Remove one.",
-      "CONFLICTING_OPTIONS",
-    );
+    throw conflict("--no-spool and --spool-directory contradict each other. Remove one.");
   }
   if (directory !== undefined) return directory;
   const { backend, connectionString } = readConfig(given);

@@ -1,5 +1,12 @@
 import { ValidationError } from "../errors.ts";
-import { invalidValue, readDurationMs, readName, UsageError } from "../query/option_values.ts";
+import {
+  conflict,
+  invalidValue,
+  missing,
+  readDurationMs,
+  readName,
+  UsageError,
+} from "../query/option_values.ts";
 import { parseSpan } from "../records/time_text.ts";
 import type { Scope } from "../server/route.ts";
 import {
@@ -93,17 +100,14 @@ export const tokenRevoke: Command = {
 function readRights(given: Arguments): Pick<Token, "scopes" | "tenant" | "expiresAt"> {
   const names = given.texts("scope").flatMap((text) => text.split(","));
   if (names.length === 0) {
-    throw new UsageError(
-      "Say what the token is for, as in --scope ingest, --scope read or --scope admin.",
-      "MISSING_ARGUMENT",
-    );
+    throw missing("Say what the token is for, as in --scope ingest, --scope read or --scope admin.");
   }
   const scopes = [...new Set<Scope>(names.map((name) => readName("scope", name, SCOPES)))];
   const tenant = given.text("tenant");
   assertTenantScopes(
     tenant,
     scopes,
-    (reason) => new UsageError(`Cannot create the token: ${reason}.`, "CONFLICTING_OPTIONS"),
+    (reason) => conflict(`Cannot create the token: ${reason}.`),
   );
   return { scopes, tenant, expiresAt: readExpiry(given.text("expires")) };
 }

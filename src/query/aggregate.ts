@@ -1,7 +1,7 @@
 import { acceptAggregateRequest, hasMoney } from "../aggregation/aggregate_query.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { type Arguments, type Option, optionsOf } from "./arguments.ts";
-import { invalidValue, readCount, readName, readOption, UsageError } from "./option_values.ts";
+import { conflict, invalidValue, missing, readCount, readName, readOption } from "./option_values.ts";
 import { readSelection } from "./selection.ts";
 import { readZone } from "./time_zone.ts";
 import { splitNames } from "./where.ts";
@@ -26,19 +26,16 @@ export function readAggregateRequest(given: Arguments, dataset: Dataset<unknown>
   const top = readOption(given, "top", (name, text) => readCount(name, text, 1));
   const limit = readOption(given, "limit", readCount) || undefined;
   if (top !== undefined && limit !== undefined) {
-    throw new UsageError("--top and --limit both limit the groups. Remove one.", "CONFLICTING_OPTIONS");
+    throw conflict("--top and --limit both limit the groups. Remove one.");
   }
   const groupBy = splitNames(given.text("group-by"));
   if ((top ?? limit) !== undefined && groupBy.length === 0) {
     const problem = top !== undefined ? "--top ranks groups" : "--limit counts the groups of an aggregate";
-    throw new UsageError(`${problem}. Name their fields with --group-by.`, "CONFLICTING_OPTIONS");
+    throw conflict(`${problem}. Name their fields with --group-by.`);
   }
   const hasStart = ["since", "during", "days", "bucket"].some((name) => given.has(name));
   if (given.has("compare") && !hasStart) {
-    throw new UsageError(
-      "--compare compares periods. Give --bucket, --during or --since.",
-      "MISSING_ARGUMENT",
-    );
+    throw missing("--compare compares periods. Give --bucket, --during or --since.");
   }
   const request = {
     ...readSelection(given, dataset),

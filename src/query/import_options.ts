@@ -11,7 +11,7 @@ import { IMPORT_FORMATS } from "../transfer/formats.ts";
 import type { ImportOptions } from "../transfer/import_options.ts";
 import type { MappingOptions } from "../transfer/mapping_options.ts";
 import { type Arguments, type Option, optionsOf } from "./arguments.ts";
-import { invalidValue, readName, UsageError } from "./option_values.ts";
+import { conflict, invalidValue, readName, UsageError } from "./option_values.ts";
 import { readAt } from "./selection.ts";
 
 export const IMPORT_OPTIONS: readonly Option[] = optionsOf({
@@ -61,10 +61,10 @@ export function readDelivery(
 ): Pick<ImportOptions, "source" | "replace" | "append"> {
   const options = ["source", "replace", "append"].filter((name) => given.has(name));
   if (dataset !== "cost_entries" && options.length > 0) {
-    throw new UsageError(`--${options[0]} applies to costs only.`, "CONFLICTING_OPTIONS");
+    throw conflict(`--${options[0]} applies to costs only.`);
   }
   if (given.has("replace") && given.has("append")) {
-    throw new UsageError("--replace and --append contradict each other. Remove one.", "CONFLICTING_OPTIONS");
+    throw conflict("--replace and --append contradict each other. Remove one.");
   }
   const replace = given.has("replace");
   return { source: given.text("source"), replace, append: given.has("append") };
@@ -130,7 +130,7 @@ function readPairs(given: Arguments, option: string): Record<string, string> | u
     const remedy = option === "map"
       ? ` Write --map ${twice[0]}=A,B for the first that has a value.`
       : " Remove one.";
-    throw new UsageError(`--${option} names ${describe(twice[0])} twice.${remedy}`, "CONFLICTING_OPTIONS");
+    throw conflict(`--${option} names ${describe(twice[0])} twice.${remedy}`);
   }
   return pairs.length === 0 ? undefined : Object.fromEntries(pairs);
 }

@@ -8,7 +8,7 @@ import { isoTime } from "../transfer/values.ts";
 import type { Arguments } from "./arguments.ts";
 import { UsageError } from "./usage_error.ts";
 
-export { UsageError };
+export { conflict, missing, UsageError } from "./usage_error.ts";
 
 /** Creates the error for an option whose value has the wrong form. */
 export function invalidValue(option: string, expected: string, text: string, hint = ""): UsageError {

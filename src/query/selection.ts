@@ -6,6 +6,7 @@ import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import { readWhere, WHERE_OPTION } from "./where.ts";
 import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
 import {
+  conflict,
   invalidValue,
   readBound,
   readName,
@@ -65,10 +66,7 @@ export function readDatasetName(given: Arguments): string | undefined {
   const [name] = given.positionals;
   const table = given.text("table");
   if (name === undefined || table === undefined) return name ?? table;
-  throw new UsageError(
-    `--table and ${describe(name)} both name a dataset. Remove one.`,
-    "CONFLICTING_OPTIONS",
-  );
+  throw conflict(`--table and ${describe(name)} both name a dataset. Remove one.`);
 }
 
 /** Options that select a time range. */
@@ -114,10 +112,7 @@ export function readRange(given: Arguments): { startTime?: number; endTime?: num
   ) => given.has(name));
   if (other !== undefined) {
     const what = other === "until" ? "end" : "start";
-    throw new UsageError(
-      `--${start} and --${other} both set the ${what} of the range. Remove one.`,
-      "CONFLICTING_OPTIONS",
-    );
+    throw conflict(`--${start} and --${other} both set the ${what} of the range. Remove one.`);
   }
   const timeZone = readZone(given);
   if (start === "during") return readPeriod("during", given.text("during")!, timeZone);
@@ -162,14 +157,14 @@ export function readSelection(
     if (value === undefined) continue;
     if (!dataset.filters.includes(field)) {
       if (others.includes(name)) continue;
-      throw new UsageError(`--${name} does not apply to ${dataset.name}. Remove it.`, "CONFLICTING_OPTIONS");
+      throw conflict(`--${name} does not apply to ${dataset.name}. Remove it.`);
     }
     asked[field] = value;
   }
   const where = readWhere(given, { dataset, timeZone: readZone(given) });
   const source = given.text("source");
   if (source !== undefined && !hasSource(dataset)) {
-    throw new UsageError("--source applies to costs only. Remove it.", "CONFLICTING_OPTIONS");
+    throw conflict("--source applies to costs only. Remove it.");
   }
   if (source !== undefined) where.push({ field: "source", eq: source });
   if (where.length > 0) asked.where = where;

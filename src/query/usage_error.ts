@@ -13,3 +13,13 @@ export class UsageError extends Error {
     this.code = code;
   }
 }
+
+/** Creates the error of options that contradict each other, or what they are given with. */
+export function conflict(message: string): UsageError {
+  return new UsageError(message, "CONFLICTING_OPTIONS");
+}
+
+/** Creates the error of an argument or option that is not given. */
+export function missing(message: string): UsageError {
+  return new UsageError(message, "MISSING_ARGUMENT");
+}

@@ -16,12 +16,12 @@ import type { ModelsQuery } from "../views/models.ts";
 import { type Arguments, type Option, optionsOf } from "./arguments.ts";
 import {
   invalidValue,
+  missing,
   readCount,
   readDurationMs,
   readName,
   readNumber,
   readOption,
-  UsageError,
 } from "./option_values.ts";
 import { RANGE_OPTIONS, readAt, readRange, readSelection, selectionOptions } from "./selection.ts";
 import { readZone, TIME_ZONE_OPTION } from "./time_zone.ts";
@@ -109,7 +109,7 @@ export const ALLOCATION_OPTIONS: readonly Option[] = [
 export function readAllocation(given: Arguments): AllocationQuery {
   const by = given.text("by");
   if (by === undefined) {
-    throw new UsageError("Pass --by with a label of devices.", "MISSING_ARGUMENT");
+    throw missing("Pass --by with a label of devices.");
   }
   const method = readName("method", given.text("method") ?? "utilization", ALLOCATION_METHODS);
   const basis = readName("basis", given.text("basis") ?? "estimated", ["estimated", "billed"]);
@@ -118,7 +118,7 @@ export function readAllocation(given: Arguments): AllocationQuery {
   if (!bucket) throw invalidValue("bucket", "a span such as 1h, 6h or 1d", span);
   const { startTime, endTime = Date.now() } = readRange(given);
   if (startTime === undefined) {
-    throw new UsageError("Pass a time range: --since, --during or --days.", "MISSING_ARGUMENT");
+    throw missing("Pass a time range: --since, --during or --days.");
   }
   const timeZone = readZone(given);
   return { startTime, endTime, by, method, basis, bucket, timeZone, provider: given.text("provider") };

@@ -5,7 +5,7 @@
  */
 import { parseAccept } from "hono/utils/accept";
 import { type Arguments, type Option, SPREADSHEET_OPTION } from "../query/arguments.ts";
-import { readName, UsageError } from "../query/option_values.ts";
+import { conflict, readName } from "../query/option_values.ts";
 import { yieldToEventLoop } from "../records/slices.ts";
 
 /** Formats of answers and their media types. */
@@ -37,7 +37,7 @@ export function readAnswerFormat(
     : readName("format", text, FORMATS);
   const isSpreadsheetSafe = given.has(SPREADSHEET_OPTION.name);
   if (isSpreadsheetSafe && format !== "csv") {
-    throw new UsageError("--spreadsheet-safe is for CSV. Add format=csv.", "CONFLICTING_OPTIONS");
+    throw conflict("--spreadsheet-safe is for CSV. Add format=csv.");
   }
   return { format, isSpreadsheetSafe };
 }

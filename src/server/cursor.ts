@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { describe } from "../errors.ts";
 import type { RecordPlace } from "../query/record_page.ts";
-import { UsageError } from "../query/usage_error.ts";
+import { conflict, UsageError } from "../query/usage_error.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { acceptText } from "../records/validation.ts";
 
@@ -51,10 +51,7 @@ export function decodeCursor(text: string, url: URL, dataset: Dataset<unknown>):
   } catch {
     throw new UsageError(`--cursor must be the "next" of a page, not ${describe(text)}.`, "INVALID_OPTION");
   }
-  throw new UsageError(
-    "--cursor is from another query. Keep all parameters, or leave out the cursor.",
-    "CONFLICTING_OPTIONS",
-  );
+  throw conflict("--cursor is from another query. Keep all parameters, or leave out the cursor.");
 }
 
 function fingerprint({ pathname, searchParams }: URL): string {
