@@ -24,31 +24,21 @@ export function openAlerts({ documents }: Backend): Alerts {
   return new Alerts(documents, new AlertMonitor(documents, () => {}));
 }
 
-/** Options with the field of a rule or a cluster that each sets. */
-const RULE_OPTIONS = [
-  { name: "dataset", field: "dataset", value: "NAME", summary: "metrics or services (default metrics)" },
-  { name: "field", field: "field", value: "NAME", summary: "field of the metrics, such as gpuUsage" },
-  { name: "above", field: "above", value: "N", summary: "fire where the field is greater" },
-  { name: "below", field: "below", value: "N", summary: "fire where the field is less" },
-  { name: "equals", field: "equals", value: "VALUE", summary: "fire where the field is this" },
-  {
-    name: "for",
-    field: "durationMs",
-    value: "TIME",
-    summary: "how long that must hold (default: fire at once)",
-  },
-  { name: "severity", field: "severity", value: "NAME", summary: "info, warning, critical or emergency" },
-  {
-    name: "description",
-    field: "description",
-    value: "TEXT",
-    summary: "text of the alert (default: the condition)",
-  },
-  { name: "cluster-id", field: "clusterId", value: "ID", summary: "only this cluster" },
-  { name: "node-id", field: "nodeId", value: "ID", summary: "only this node" },
-  { name: "device-id", field: "deviceId", value: "ID", summary: "only this device" },
-  { name: "service-name", field: "serviceName", value: "NAME", summary: "only this service" },
-] as const;
+/** Options that each set the field of a rule with the same name in camelCase; `for` sets `durationMs`. */
+const RULE_OPTIONS = optionsOf({
+  "dataset NAME": "metrics or services (default metrics)",
+  "field NAME": "field of the metrics, such as gpuUsage",
+  "above N": "fire where the field is greater",
+  "below N": "fire where the field is less",
+  "equals VALUE": "fire where the field is this",
+  "for TIME": "how long that must hold (default: fire at once)",
+  "severity NAME": "info, warning, critical or emergency",
+  "description TEXT": "text of the alert (default: the condition)",
+  "cluster-id ID": "only this cluster",
+  "node-id ID": "only this node",
+  "device-id ID": "only this device",
+  "service-name NAME": "only this service",
+});
 
 export const alertsRules: Command = {
   name: "alerts rules",
@@ -94,10 +84,11 @@ export const alertsRules: Command = {
 };
 
 function readRule(given: Arguments): Record<string, unknown> {
-  const fields = RULE_OPTIONS.map(({ name, field }): [string, unknown] => {
+  const fields = RULE_OPTIONS.map(({ name }): [string, unknown] => {
     const text = given.text(name);
+    const field = name.replace(/-(.)/, (_, letter) => letter.toUpperCase());
     if (text === undefined) return [field, undefined];
-    if (name === "for") return [field, readDurationMs(name, text)];
+    if (name === "for") return ["durationMs", readDurationMs(name, text)];
     if (name === "dataset") return [field, readDataset(text).name];
     if (name === "above" || name === "below") return [field, Number(text)];
     return [field, name === "equals" && /^(true|false)$/.test(text) ? text === "true" : text];
