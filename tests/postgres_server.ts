@@ -286,8 +286,8 @@ function isRoot(): boolean {
   return Deno.build.os !== "windows" && Deno.uid() === 0;
 }
 
-/** Finds a free port below those that systems assign to connections, which could take it while the server is stopped. */
-async function freePort(): Promise<number> {
+/** Finds a free port below those that systems assign to connections, which could take it while a server is stopped. */
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const server = createServer();

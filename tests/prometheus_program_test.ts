@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "./assert.ts";
 import { TemporaryFolder } from "./fixtures.ts";
 import { NODE_EXPORTER, PROMETHEUS } from "./node_exporter.ts";
+import { freePort } from "./postgres_server.ts";
 import { openServer, type TestServer } from "./server.ts";
 import { inTime, sleep, until } from "./until.ts";
 
@@ -75,7 +76,8 @@ Deno.test({
     const config = { connectionString: folder.sqlite(), spoolDirectory: `${folder.path}/spool` };
     await using exporter = new Program(NODE_EXPORTER!, ["--web.listen-address=127.0.0.1:0"]);
     const target = await exporter.address;
-    let server = await openServer(config);
+    const port = await freePort(); // for both servers
+    let server = await openServer(config, {}, { port });
     try {
       await using prometheus = startPrometheus(folder, target, server.url);
       const [complete] = await until(
@@ -96,7 +98,6 @@ Deno.test({
         assert(value >= 0 && value <= 100, `${field}: ${value}`);
       }
       // Without the server, Prometheus keeps its samples and sends them later.
-      const port = Number(new URL(server.url).port);
       const newest = Math.max(...(await metricsIn(server)).map(({ timestamp }) => timestamp));
       await server[Symbol.asyncDispose]();
       await sleep(3_000);

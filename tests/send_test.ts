@@ -5,6 +5,7 @@ import { assert, assertEquals } from "./assert.ts";
 import { type Agent, startAgent } from "./agent.ts";
 import { openfinops } from "./command.ts";
 import { TemporaryFolder } from "./fixtures.ts";
+import { freePort } from "./postgres_server.ts";
 import { HttpReceiver } from "./receivers.ts";
 import { type ServerProcess, startServer } from "./server.ts";
 
@@ -35,10 +36,11 @@ async function finish(agent: Agent): Promise<Counters> {
 class Restartable implements AsyncDisposable {
   readonly folder = new TemporaryFolder();
   #server: ServerProcess | undefined;
-  #listen: string;
+  readonly #host: string;
+  #listen: string | undefined;
 
-  constructor(listen = "127.0.0.1:0") {
-    this.#listen = listen;
+  constructor(host = "127.0.0.1") {
+    this.#host = host;
   }
 
   /** URL of the server. */
@@ -48,8 +50,8 @@ class Restartable implements AsyncDisposable {
 
   async start(...args: string[]): Promise<void> {
     const database = ["--connection-string", this.folder.sqlite("server.db")];
+    this.#listen ??= `${this.#host}:${await freePort()}`;
     this.#server = await startServer([...database, ...args], { cwd: this.folder.path, listen: this.#listen });
-    this.#listen = new URL(this.#server.url).host;
   }
 
   async stop(signal: Deno.Signal = "SIGTERM"): Promise<void> {
@@ -192,7 +194,7 @@ Deno.test({
   name: "collect --send pauses when its token is revoked, and goes on with a renewed one, by TLS",
   ignore: SKIPPED,
   async fn() {
-    await using server = new Restartable("0.0.0.0:0"); // on loopback no token is needed
+    await using server = new Restartable("0.0.0.0"); // on loopback no token is needed
     const { folder, folder: { path: cwd } } = server;
     const authority = await generate([{ name: "commonName", value: "CA" }], {
       extensions: [{ name: "basicConstraints", cA: true, critical: true }],

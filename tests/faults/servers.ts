@@ -7,6 +7,7 @@ import { startAgent } from "../agent.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { read } from "../backend_contract.ts";
 import { TemporaryFolder } from "../fixtures.ts";
+import { freePort } from "../postgres_server.ts";
 import { type ServerProcess, startServer } from "../server.ts";
 import type { Chance } from "./chance.ts";
 import { assertStored, numbered, sleep, until } from "./load.ts";
@@ -166,9 +167,10 @@ export async function killAgents(
 ): Promise<{ journaled: number; stored: number }> {
   using folder = new TemporaryFolder();
   const cwd = folder.path;
-  const serve = (listen?: string) =>
+  const serve = (listen: string) =>
     startServer(["--connection-string", connectionString, "--spool-directory", "server"], { cwd, listen });
-  let server = await serve();
+  const address = `127.0.0.1:${await freePort()}`;
+  let server = await serve(address);
   const { url } = server;
   const start = (index: number) =>
     startAgent(["--send", url, "--spool-directory", `agent-${index}`, "--node-id", `node-${index}`], { cwd });
@@ -180,7 +182,7 @@ export async function killAgents(
     if (victim === agents) {
       await server.stop("SIGKILL");
       await sleep(chance.between(0, 1_000));
-      server = await serve(new URL(url).host);
+      server = await serve(address);
     } else {
       await running[victim].stop("SIGKILL");
       for (const sample of journaledIn(folder.file(`agent-${victim}/system_metrics`))) journaled.add(sample);
