@@ -385,7 +385,7 @@ test("gives up a partition that a session on a worker holds, in time", async (da
     "SELECT shard_name AS shard, nodeport FROM citus_shards WHERE table_name::text LIKE 'system_metrics_2%' LIMIT 1",
   );
   const worker = database.workers.find((url) => new URL(url).port === String(nodeport))!;
-  const holder = runSql(worker, `BEGIN; SELECT FROM ${shard} LIMIT 1; SELECT pg_sleep(60)`).catch(
+  const holder = runSql(worker, `BEGIN; SELECT FROM ${shard} LIMIT 1; SELECT pg_sleep(600)`).catch(
     () => {},
   );
   const isHeld =
@@ -394,13 +394,13 @@ test("gives up a partition that a session on a worker holds, in time", async (da
   const held: string[] = [];
   const deleted = await backend.deleteBefore(systemMetrics, NEW_YEAR + 9 * WEEK, {
     dryRun: false,
-    timeBudgetMs: 3_000,
+    timeBudgetMs: 6_000, // enough to come to the partition on a loaded machine
     onHeld: (name) => held.push(name),
   });
   assertEquals([deleted, held.length], [0, 1]);
   await runSql(
     worker,
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()",
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND datname = current_database() AND pid <> pg_backend_pid()",
   );
   await holder;
   assertEquals(await backend.deleteBefore(systemMetrics, NEW_YEAR + 9 * WEEK, { dryRun: false }), 100);
