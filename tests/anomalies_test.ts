@@ -1,5 +1,6 @@
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { ValidationError } from "../src/errors.ts";
+import { acknowledgeAnomaly, listAnomalies } from "../src/monitoring/anomalies/acknowledgements.ts";
 import { type AnomalyQuery, findAnomalies } from "../src/monitoring/anomalies/anomalies.ts";
 import { costEntries, type CostEntry } from "../src/records/cost_entry.ts";
 import {
@@ -23,11 +24,8 @@ const FIRST = Date.UTC(2025, 0, 1) / DAY;
 /** A cost of a series on the nth day. */
 type Cost = [day: number, amount: number, overrides?: Partial<CostEntry>];
 
-/** Anomalies of costs from a day on, in short: the day, the kind, and the group. */
-async function find(
-  costs: readonly Cost[],
-  { from = 70, to = 150, ...query }: AnomalyQuery & { from?: number; to?: number } = {},
-): Promise<string[]> {
+/** A backend with costs. */
+async function filled(costs: readonly Cost[]): Promise<MemoryBackend> {
   const backend = new MemoryBackend({ maxMemoryEntries: 1e6, onConflict: "ignore" });
   await write(
     backend,
@@ -36,6 +34,15 @@ async function find(
       costEntry({ entryId: `e${i}`, timestamp: (FIRST + day) * DAY, amount: amount.toFixed(6), ...overrides })
     ),
   );
+  return backend;
+}
+
+/** Anomalies of costs from a day on, in short: the day, the kind, and the group. */
+async function find(
+  costs: readonly Cost[],
+  { from = 70, to = 150, ...query }: AnomalyQuery & { from?: number; to?: number } = {},
+): Promise<string[]> {
+  const backend = await filled(costs);
   const range = { startTime: (FIRST + from) * DAY, endTime: (FIRST + to) * DAY };
   return (await findAnomalies(backend, { ...range, ...query })).map(
     ({ startTime, kind, group, currency, basis }) => {
@@ -247,6 +254,27 @@ Deno.test("findAnomalies() groups by tag or account and reads days in a time zon
   const range = { startTime: (FIRST + 70) * DAY, endTime: (FIRST + 119) * DAY };
   const [found] = await findAnomalies(backend, { ...range, timeZone: "Asia/Tokyo" });
   assertEquals(new Date(found.startTime).toISOString(), "2025-04-06T15:00:00.000Z"); // the 96th day there
+});
+
+Deno.test("listAnomalies() has one id in any order of fields, and keeps acknowledgements of former ids", async () => {
+  const costs = daily(120, (day) => day === 95 ? 60 : 10, { tags: { team: "cv" }, subAccountId: "a" });
+  const backend = await filled(costs);
+  const list = async (groupBy: string[]) => {
+    const range = { startTime: (FIRST + 70) * DAY, endTime: (FIRST + 119) * DAY };
+    const [{ anomalyId, acknowledgedBy }] = await listAnomalies(backend, { ...range, groupBy });
+    return { anomalyId, acknowledgedBy };
+  };
+  const [sorted, turned] = [["subAccountId", "tags.team"], ["tags.team", "subAccountId"]];
+  const { anomalyId } = await list(turned);
+  assertEquals(await list(sorted), { anomalyId, acknowledgedBy: undefined });
+  const name = JSON.stringify(["USD", undefined, { "tags.team": "cv", subAccountId: "a" }]);
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name)));
+  await acknowledgeAnomaly(backend.documents, `${anomalyId.split("/")[0]}/${hash.toHex()}`, { by: "kim" });
+  assertEquals(await list(turned), { anomalyId, acknowledgedBy: "kim" });
+  await acknowledgeAnomaly(backend.documents, anomalyId, { by: "lee" });
+  for (const fields of [sorted, turned]) {
+    assertEquals(await list(fields), { anomalyId, acknowledgedBy: "lee" });
+  }
 });
 
 Deno.test("findAnomalies() refuses more than 10,000 series", async () => {

@@ -3,6 +3,7 @@ import { ValidationError } from "../../errors.ts";
 import type { CostAnomaly } from "../../records/anomaly.ts";
 import { ANOMALY_ACKNOWLEDGEMENT, bodiesOf } from "../document_kinds.ts";
 import { isText, takeFields } from "../../records/field_checks.ts";
+import { formerIdOf } from "./anomaly_id.ts";
 import { type AnomalyQuery, findAnomalies } from "./anomalies.ts";
 
 /** Acknowledgement of an anomaly. */
@@ -23,7 +24,10 @@ export async function listAnomalies(backend: Backend, query?: AnomalyQuery): Pro
   const found = await findAnomalies(backend, query);
   const notes = await bodiesOf<AnomalyAcknowledgement>(backend.documents, ANOMALY_ACKNOWLEDGEMENT);
   const noteOf = new Map(notes.map((note) => [note.anomalyId, note]));
-  return found.map((anomaly) => ({ ...anomaly, ...noteOf.get(anomaly.anomalyId) }));
+  return found.map((anomaly) => {
+    const { anomalyId } = anomaly;
+    return { ...anomaly, ...(noteOf.get(anomalyId) ?? noteOf.get(formerIdOf(anomaly))), anomalyId };
+  });
 }
 
 /**
