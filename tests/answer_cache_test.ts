@@ -80,7 +80,7 @@ Deno.test("A client that takes old answers gets one for as long as its read took
     await ask("", old); // read from 0 s to 4 s
     commit();
     now = 7_999;
-    await ask("", old);
+    assertEquals((await ask("", old)).headers.get("age"), "7");
     assertEquals(reads(), 1);
     await ask(); // read until 12 s
     assertEquals(reads(), 2);

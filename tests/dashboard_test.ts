@@ -1,6 +1,7 @@
 /** Files of the dashboard and who may read through it. What it shows is tested in a browser, in `dashboard_browser_test.ts`. */
 import { burnDown, burnDownChart } from "../web/budgets.js";
-import { money, roundMoney as roundOnPage } from "../web/format.js";
+import { lines as drawLines } from "../web/charts.js";
+import { money, percent, roundMoney as roundOnPage, short } from "../web/format.js";
 import { rangeParams, readState, writeState } from "../web/state.js";
 import { h, toHtml } from "../web/tree.js";
 import { roundMoney } from "../src/records/currency.ts";
@@ -88,6 +89,12 @@ Deno.test("The dashboard rounds money as the command does", () => {
     assertEquals(roundOnPage(amount, currency), roundMoney(amount, currency), `${amount} ${currency}`);
   }
   assertEquals(money("-1234567.891", "USD"), "-1,234,567.89");
+  assertEquals([short(-1.5e17), short(999e12), percent(1e6), percent(101.25)], [
+    "-1.5e17",
+    "999T",
+    "1M %",
+    "101.3 %",
+  ]);
 });
 
 Deno.test("The dashboard keeps its whole state in the address", () => {
@@ -126,6 +133,21 @@ Deno.test("Trees of the dashboard keep hostile text as text", () => {
     toHtml(h("td", { title: text, onclick: () => {}, hidden: false }, text, null, [h("br")])),
     '<td title="&lt;img src=x onerror=alert(1)&gt;&quot;&amp;">&lt;img src=x onerror=alert(1)&gt;&quot;&amp;<br></td>',
   );
+});
+
+Deno.test("Charts show a value without neighbors, and no two labels of lines on one another", () => {
+  const series = [{ name: "left", color: 0, values: [null, 5, null] }];
+  const lines = [50, 40, 0].map((value) => ({ value, label: `at ${value}` }));
+  const chart = toHtml(drawLines({ labels: ["a", "b", "c"], title: "t", series, lines }));
+  assert(/d="M[\d.]+ [\d.]+m-3 0a3 3/.test(chart), chart);
+  assertEquals([...chart.matchAll(/at \d+/g)].map(String), ["at 0", "at 40", "at 50"]);
+  const far = toHtml(drawLines({
+    labels: ["a"],
+    title: "t",
+    series: [{ name: "left", color: 0, values: [5_000] }],
+    lines,
+  }));
+  assertEquals([...far.matchAll(/at \d+/g)].map(String), ["at 0"]);
 });
 
 Deno.test("A burn-down tells days whose costs may still come from complete ones", () => {

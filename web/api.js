@@ -53,10 +53,10 @@ async function fetchPatiently(address, init) {
  * Asks a route of the API.
  * @param {string} path Path under `/api/v1/`.
  * @param {Params} [params]
- * @param {{ signal?: AbortSignal, method?: string }} [options]
+ * @param {{ signal?: AbortSignal, method?: string, onRead?: (time: number) => void }} [options]
  * @returns {Promise<any>}
  */
-export async function ask(path, params = {}, { signal, method = "GET" } = {}) {
+export async function ask(path, params = {}, { signal, method = "GET", onRead } = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
     for (const each of Array.isArray(value) ? value : [value]) {
@@ -77,6 +77,7 @@ export async function ask(path, params = {}, { signal, method = "GET" } = {}) {
     throw new ApiError("The server does not answer. Is it still running?", details);
   }
   const found = await response.json().catch(() => ({}));
+  if (response.ok) onRead?.(Date.now() - 1_000 * Number(response.headers.get("age")));
   if (response.ok) return found;
   const { status } = response;
   const { code = "UNKNOWN", message = `The server answered with status ${status}.` } = found.error ?? {};

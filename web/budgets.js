@@ -13,6 +13,8 @@ import {
   chart,
   code,
   empty,
+  hidden,
+  link,
   num,
   panel,
   quiet,
@@ -20,12 +22,15 @@ import {
   table,
   text,
   tipOf,
+  when,
   wide,
 } from "./ui.js";
 
 /** @import { Context, Page } from "./main.js" */
 
 const DAY = 86_400_000;
+/** Most budgets that have a chart. The others are rows of a table. */
+const CHARTS = 12;
 
 /** @type {Page} */
 export const budgetsPage = {
@@ -40,15 +45,27 @@ export const budgetsPage = {
 };
 
 /** @param {Context} context */
-async function budgets({ signal, ask }) {
-  const found = (await ask("views/budgets")).budgets;
+async function budgets({ state, signal, ask, to }) {
+  const all = (await ask("views/budgets")).budgets;
+  const found = all.toSorted((/** @type {any} */ a, /** @type {any} */ b) =>
+    Number(b.budgetId === state.more.budget) - Number(a.budgetId === state.more.budget) ||
+    b.utilization - a.utilization
+  );
   if (found.length === 0) {
     return empty(
       "No budgets.",
       "openfinops costs set-budget nlp --amount 5000 --currency USD --period 1mo --tag team=nlp",
     );
   }
-  return h("div", { class: "budgets" }, found.map((/** @type {any} */ each) => budget(each, signal)));
+  const others = table("Other budgets, the most used first", found.slice(CHARTS), [
+    text("budget", (row) => link(to({ more: { budget: row.budgetId } }), row.name || row.budgetId)),
+    text("status", ({ status }) => badge(status)),
+    num("spent", (row) => [amount(row.spent, row.currency), ` ${row.currency}`]),
+    wide.num("limit", (row) => amount(row.amount, row.currency)),
+    num("used", ({ utilization }) => percent(utilization)),
+  ]);
+  const shown = found.slice(0, CHARTS).map((/** @type {any} */ each) => budget(each, signal));
+  return [h("div", { class: "budgets" }, shown), found.length > CHARTS && others];
 }
 
 /**
@@ -182,15 +199,15 @@ async function anomalies(context) {
   return [
     await anomalySeries(context, shown, nameOf(shown)),
     table("Anomalies, the newest first", newest, [
-      text("day", (row) => day(row.startTime, state.zone)),
+      when("day", (row) => day(row.startTime, state.zone)),
       text("kind", ({ kind }) => kind),
       wide.text("severity", ({ severity }) => badge(severity)),
       text("group", nameOf),
       num("cost", (row) => [amount(row.amount, row.currency), ` ${nameOfMoney(row)}`]),
       num("expected", ({ expected }) => short(expected)),
       wide.num("deviation", ({ deviation }) => Number.isFinite(deviation) ? change(deviation, 0) : "new"),
-      text("", (row) => showButton(row)),
-      text("", acknowledgement),
+      text(hidden("chart"), (row) => showButton(row)),
+      text(hidden("acknowledgement"), acknowledgement),
     ]),
     isReadOnly() && howToAcknowledge("openfinops costs anomalies", "openfinops costs ack ID"),
   ];
@@ -250,16 +267,16 @@ async function alerts(context) {
     text("of", placeOf),
     num("value", ({ field, value }) => `${field} ${value}`),
     wide.text("since", ({ since, firedAt }) => dateTime(since ?? firedAt, state.zone)),
-    text("", acknowledgement),
+    text(hidden("acknowledgement"), acknowledgement),
   ]);
   return [list, isReadOnly() && howToAcknowledge("openfinops alerts list", "openfinops alerts ack ID")];
 }
 
 /** Acknowledges an alert or an anomaly, and draws the page again. @param {Context} context @param {string} path */
-async function acknowledge({ signal, refreshers }, path) {
+async function acknowledge({ signal, refresh }, path) {
   try {
     await ask(`${path}/acknowledge`, {}, { method: "POST", signal });
-    for (const refresh of refreshers) refresh();
+    refresh();
   } catch (error) {
     const { status, message } = /** @type {import("./api.js").ApiError} */ (error);
     const reason = status === 404 ? "It is over." : message;

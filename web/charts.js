@@ -91,9 +91,10 @@ export function lines(options) {
         isOpen = false;
         return "";
       }
+      const isAlone = !isOpen && (values[i + 1] ?? null) === null;
       const part = `${isOpen ? "L" : "M"}${n(x(i))} ${n(y(value))}`;
       isOpen = true;
-      return part;
+      return isAlone ? `${part}m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0` : part;
     }).join("");
     const first = values.findIndex((value) => value !== null);
     const last = values.findLastIndex((value) => value !== null);
@@ -128,10 +129,13 @@ function frameOf({ labels, width = 760, height = 240, title, lines = [], marks =
     name(short(value), LEFT - 6, y(value) + 3.5),
   ]);
   const names = labels.map((label, i) => i % every === 0 && name(label, x(i), height - 6, "middle"));
-  const across = lines.map(({ value, label, isMinor }) => [
-    rule(isMinor ? "limit minor" : "limit", value),
-    name(label, width - RIGHT - 2, y(value) - 4),
-  ]);
+  const taken = /** @type {number[]} */ ([]);
+  const across = lines.toReversed().map(({ value, label, isMinor }) => {
+    const at = Math.max(9, y(value) - 4);
+    const isFree = taken.every((other) => Math.abs(other - at) >= 11);
+    if (isFree) taken.push(at);
+    return [rule(isMinor ? "limit minor" : "limit", value), isFree && name(label, width - RIGHT - 2, at)];
+  });
   const flags = marks.map(({ index, label }) =>
     h("g", { class: "mark" }, [
       h("line", { x1: n(x(index)), x2: n(x(index)), y1: TOP, y2: height - BOTTOM }),

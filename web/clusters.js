@@ -15,6 +15,7 @@ import {
   cards,
   code,
   empty,
+  hidden,
   link,
   num,
   panel,
@@ -95,9 +96,9 @@ async function clusterCards(context, /** @type {any} */ { clusters, at }) {
   }
   return [
     cards(clusters.map(clusterCard)),
-    quiet(
+    state.more.at && quiet(
       `At ${dateTime(at, state.zone)} (${state.zone}). `,
-      state.more.at && link(context.to({ more: { ...state.more, at: "" } }), "Show now"),
+      link(context.to({ more: { ...state.more, at: "" } }), "Show now"),
     ),
   ];
 }
@@ -185,7 +186,7 @@ export function idle(context, { devices, totals }) {
       nodeColumn(context),
       text("GPU", deviceName),
       num("utilization", ({ utilization }) => percent(utilization)),
-      wide.text("", ({ utilization = 0 }) => shareBar(utilization)),
+      wide.text(hidden("bar"), ({ utilization = 0 }) => shareBar(utilization)),
       wide.num("cost", each("cost")),
       num("unused", each("idleCost")),
     ]),

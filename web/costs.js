@@ -26,6 +26,7 @@ import {
   code,
   empty,
   field,
+  hidden,
   link,
   num,
   panel,
@@ -37,6 +38,7 @@ import {
   table,
   text,
   tipOf,
+  when,
   wide,
 } from "./ui.js";
 
@@ -329,7 +331,7 @@ export function ranked({ state, to }, found, breakdown = found?.breakdowns[0]) {
     ]),
     num("total", (row) => amount(row.total, currency)),
     num("share", (row) => percent(row.share)),
-    wide.text("", (row) => shareBar(row.share, `s${colors.get(groupName(row)) ?? 0}`)),
+    wide.text(hidden("bar"), (row) => shareBar(row.share, `s${colors.get(groupName(row)) ?? 0}`)),
     wide.num(before, (row) => amount(row.sameDaysTotal ?? row.previousTotal ?? "0", currency)),
     num("change", (row) => changeOf(sameDaysTotal === undefined ? row.change : row.sameDaysChange)),
     wide.num("costs", (row) => count(row.count)),
@@ -361,7 +363,7 @@ async function entries({ state, rows, to, go }, summary) {
   const tag = (/** @type {[string, any]} */ [key, value]) => h("span", { class: "tag" }, `${key}=${value}`);
   return [
     table("Newest entries", found, [
-      text("time", ({ timestamp }) => dateTime(timestamp, state.zone)),
+      when("time", ({ timestamp }) => dateTime(timestamp, state.zone)),
       num("amount", (row) => amount(row.amount, row.currency)),
       text("currency", nameOfMoney),
       text("category", ({ category }) => category),

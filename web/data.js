@@ -20,7 +20,7 @@ function show(context) {
   const { zone } = context.state;
   const read = context.once(() => context.ask("views/data"));
   return [
-    panel(context, { kind: "plain" }, async () => storage(await read(), zone)),
+    panel(context, { kind: "plain" }, async () => storage(await read())),
     panel(context, { title: "Datasets" }, async () => datasets(await read(), zone)),
     panel(context, { title: "Intake of this server" }, async () => counters(await read())),
     panel(context, { title: "Refused records" }, async () => letters(await read(), zone)),
@@ -30,8 +30,8 @@ function show(context) {
   ];
 }
 
-/** @param {any} view @param {string} zone */
-function storage({ storage, at, sources, datasets }, zone) {
+/** @param {any} view */
+function storage({ storage, at, sources, datasets }) {
   const rows = datasetsOf(datasets).reduce((sum, { rows }) => sum + rows, 0);
   const size = Object.entries(storage).find(([name]) => name.endsWith("SizeBytes"));
   /** @type {any[]} */
@@ -45,7 +45,6 @@ function storage({ storage, at, sources, datasets }, zone) {
       card("Oldest feed", ageOfLate, late ? late.source : "no bill was imported"),
     ),
     quiet(
-      `At ${dateTime(at, zone)} (${zone}). `,
       Object.entries(storage).filter(([name]) => !name.endsWith("SizeBytes")).map(([name, value]) =>
         `${name}: ${value}`
       ).join(" · "),

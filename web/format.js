@@ -47,6 +47,7 @@ export function money(amount, currency) {
 /** A number with a suffix, for axes and cards: 1.2k, 34M. @param {number} value */
 export function short(value) {
   const size = Math.abs(value);
+  if (size >= 1e15) return Number(value.toPrecision(3)).toExponential().replace("+", "");
   for (
     const [unit, suffix]
       of /** @type {[number, string][]} */ ([[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
@@ -68,7 +69,8 @@ export function count(value) {
 
 /** @param {number | undefined | null} value */
 export function percent(value, digits = 1) {
-  return value === undefined || value === null ? "–" : `${fixed(value, digits)} %`;
+  if (value === undefined || value === null) return "–";
+  return `${Math.abs(value) < 10_000 ? fixed(value, digits) : short(value)} %`;
 }
 
 /** A number with so many digits, and no sign where it rounds to zero. @param {number} value @param {number} digits */

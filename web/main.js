@@ -7,6 +7,7 @@ import { costsPage } from "./costs.js";
 import { dataPage } from "./data.js";
 import { modelsPage } from "./models.js";
 import { isZone, months, PRESETS, readState, writeState } from "./state.js";
+import { dateTime } from "./format.js";
 import { h, toDom } from "./tree.js";
 import { code, field, quiet, select, suggestions } from "./ui.js";
 
@@ -22,7 +23,8 @@ import { code, field, quiet, select, suggestions } from "./ui.js";
  * @property {(path: string, params?: Params) => Promise<any>} ask Asks a route of the API.
  * @property {(path: string, params?: Params) => Promise<any[]>} rows Rows of the answer of a route.
  * @property {(load: () => Promise<any>) => () => Promise<any>} once Shares what is loaded until the next refresh.
- * @property {(() => void)[]} refreshers Called by live refresh.
+ * @property {(() => void)[]} refreshers Called by `refresh`.
+ * @property {() => void} refresh Loads all parts of the page again.
  * @property {(changes: Partial<State>) => void} go Moves to a changed address.
  * @property {(changes: Partial<State>) => string} to The address of a change.
  * @property {(error: Error) => void} askForToken
@@ -65,12 +67,19 @@ function show() {
   controller.abort();
   controller = new AbortController();
   const { signal } = controller;
+  let oldest = Infinity;
+  byId("as-of").textContent = "";
+  const onRead = (/** @type {number} */ time) => {
+    if (signal.aborted) return;
+    oldest = Math.min(oldest, time);
+    byId("as-of").textContent = `As of ${dateTime(oldest, state.zone)} (${state.zone})`;
+  };
   /** @type {Context} */
   const context = {
     state,
     signal,
-    ask: (path, params) => ask(path, params, { signal }),
-    rows: async (path, params) => rowsOf(await ask(path, params, { signal })),
+    ask: (path, params) => ask(path, params, { signal, onRead }),
+    rows: async (path, params) => rowsOf(await context.ask(path, params)),
     once(load) {
       /** @type {Promise<any> | undefined} */
       let found;
@@ -78,13 +87,17 @@ function show() {
       return () => found ??= load();
     },
     refreshers: [],
+    refresh() {
+      oldest = Infinity;
+      for (const refresh of context.refreshers) refresh();
+    },
     go: (changes) => location.assign(writeState({ ...state, ...changes })),
     to: (changes) => writeState({ ...state, ...changes }),
     askForToken,
     redraw: () => keepFocus(() => byId("filters").replaceChildren(toDom(filtersOf(page, context)))),
   };
   byId("notice").hidden = true;
-  const isOther = current?.state.page !== page.name;
+  const isOther = current?.state.page !== page.name || current.state.more.budget !== state.more.budget;
   current = context;
   document.title = `${page.title} · OpenFinOps`;
   document.documentElement.dataset.theme = state.theme || "auto";
@@ -97,8 +110,10 @@ function show() {
     byId("tools").replaceChildren(toDom(toolsOf(context)));
     byId("filters").replaceChildren(toDom(filtersOf(page, context)));
   });
+  const hadFocus = byId("main").contains(document.activeElement);
   byId("main").replaceChildren(toDom([h("h1", { class: "hidden" }, page.title), page.show(context)]));
   byId("main").dataset.address = location.hash; // tests wait for it
+  if (hadFocus) byId("main").focus({ preventScroll: true }); // what had it is gone
   if (isOther) scrollTo(0, 0);
 }
 
@@ -189,7 +204,7 @@ byId("skip").addEventListener("click", (event) => {
 setInterval(() => {
   if (!current?.state.live || document.hidden) return;
   if (byId("main").querySelector('[aria-busy="true"]')) return; // a busy server gets no further requests
-  for (const refresh of current.refreshers) refresh();
+  current.refresh();
 }, LIVE_MS);
 addEventListener("hashchange", show);
 show();

@@ -43,12 +43,13 @@ export function badge(status) {
   return h("span", { class: `badge ${kind}`.trim() }, status.replaceAll("_", " "));
 }
 
-/** @typedef {{ title: string, cell: (row: any) => any, kind: string }} Column */
+/** @typedef {{ title: any, cell: (row: any) => any, kind: string }} Column */
 
-/** Makes columns of a kind. @param {string} kind @returns {(title: string, cell: (row: any) => any) => Column} */
+/** Makes columns of a kind. @param {string} kind @returns {(title: any, cell: (row: any) => any) => Column} */
 const columnsOf = (kind) => (title, cell) => ({ title, cell, kind });
 export const text = columnsOf("");
 export const num = columnsOf("num");
+export const when = columnsOf("when");
 /** Columns that narrow windows hide. */
 export const wide = { text: columnsOf("wide"), num: columnsOf("num wide") };
 
@@ -71,6 +72,9 @@ export const scroll = (label, content) =>
 
 /** @param {...any} children */
 export const quiet = (...children) => h("p", { class: "quiet" }, children);
+
+/** Text for screen readers only. @param {string} text */
+export const hidden = (text) => h("span", { class: "hidden" }, text);
 
 /** @param {string} command */
 export const code = (command) => h("code", {}, command);
@@ -118,7 +122,7 @@ function failure(error) {
  */
 export function panel(context, { title, kind = "", tools }, load) {
   const body = toElement(h("div", { class: "body" }, h("div", { class: "skeleton", "aria-hidden": "true" })));
-  const head = title && h("div", { class: "head" }, h("h2", {}, title), tools);
+  const head = h("div", { class: title ? "head" : "hidden" }, h("h2", {}, title || "Summary"), tools);
   const section = toElement(h("section", { class: `panel ${kind}`, "aria-busy": "true" }, head, body));
   const refresh = async () => {
     section.setAttribute("aria-busy", "true");

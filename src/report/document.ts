@@ -133,8 +133,8 @@ function textOf(tree: Tree): string {
   if (tree === null || tree === undefined || tree === false) return "";
   if (!Array.isArray(tree)) return escapeMarkdown(String(tree));
   if (!isTree(tree)) return tree.map(textOf).join("");
-  const [tag, , ...children] = tree as Element;
-  if (tag === "svg") return "";
+  const [tag, { class: kind }, ...children] = tree as Element;
+  if (tag === "svg" || kind === "hidden") return "";
   if (tag === "code") return `\`${String(children[0]).replaceAll("`", "'")}\``;
   return children.map(textOf).join("").trim();
 }

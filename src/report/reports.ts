@@ -76,7 +76,7 @@ function titled(title: string, { startTime, endTime, timeZone }: ReportQuery, pa
   const made = new Date().toISOString().slice(0, 16).replace("T", " ");
   return {
     title,
-    subtitle: `${date(startTime)} to ${date(endTime - 1)} (${timeZone}). Made ${made} UTC.`,
+    subtitle: `${date(startTime)} to ${date(endTime - 1)} (${timeZone}). As of ${made} UTC.`,
     parts,
   };
 }

@@ -172,6 +172,8 @@ async function read(
   return { version, at, tookMs: Date.now() - at, status, headers: [...headers], body: bytes };
 }
 
-function respond({ status, headers, body }: Answer): Response {
-  return new Response(body, { status, headers });
+/** Responds with an answer, and with the seconds since it was read, as HTTP caches do. */
+function respond({ status, headers, body, at }: Answer): Response {
+  const age = String(Math.max(0, Math.floor((Date.now() - at) / 1_000)));
+  return new Response(body, { status, headers: [...headers, ["age", age]] });
 }

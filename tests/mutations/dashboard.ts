@@ -3,6 +3,27 @@ import type { Mutation } from "../mutations.ts";
 
 export const DASHBOARD: readonly Mutation[] = [
   {
+    name: "answer-age",
+    file: "src/server/answer_cache.ts",
+    before: "Math.floor((Date.now() - at) / 1_000)",
+    after: "Math.floor((Date.now() - at) / 1_000_000)",
+    tests: ["answer_cache_test.ts: takes old answers"],
+  },
+  {
+    name: "chart-labels-overlap",
+    file: "web/charts.js",
+    before: "if (isFree) taken.push(at);",
+    after: "",
+    tests: ["dashboard_test.ts: Charts show a value"],
+  },
+  {
+    name: "anomaly-id-order",
+    file: "src/monitoring/anomalies/anomaly_id.ts",
+    before: "Object.entries(group).sort(([a], [b]) => a < b ? -1 : 1)",
+    after: "Object.entries(group)",
+    tests: ["anomalies_test.ts: listAnomalies"],
+  },
+  {
     name: "dashboard-policy",
     file: "src/server/web_routes.ts",
     before: "\"default-src 'self'; base-uri",
