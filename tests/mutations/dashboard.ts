@@ -222,7 +222,7 @@ export const DASHBOARD: readonly Mutation[] = [
   {
     name: "anomaly-note",
     file: "src/monitoring/anomalies/acknowledgements.ts",
-    before: "noteOf.get(anomaly.anomalyId)",
+    before: "noteOf.get(anomalyId) ?? noteOf.get(formerIdOf(anomaly))",
     after: "notes[0]",
     tests: ["admin_routes_test.ts: An anomaly is acknowledged by its id"],
   },
