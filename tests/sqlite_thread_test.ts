@@ -5,6 +5,7 @@ import { encodeRows } from "../src/backends/sqlite/rows.ts";
 import { type ThreadData, WriterThread } from "../src/backends/sqlite/writer_thread.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { BackendError } from "../src/errors.ts";
+import { acceptQuery } from "../src/records/query.ts";
 import { systemMetrics } from "../src/records/system_metrics.ts";
 import { ObservabilityHub, openBackend } from "../mod.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
@@ -214,4 +215,25 @@ Deno.test("WriterThread does not block the program while it writes", async () =>
   clearImmediate(next);
   await backend.close();
   assert(turns > 0); // thousands; without a thread it would be none
+});
+
+Deno.test("SqliteBackend lets the program go on between the pages of a read", async () => {
+  using folder = new TemporaryFolder();
+  const backend = await openBackend({ connectionString: folder.sqlite() });
+  const records = Array.from({ length: 900 }, (_, i) => ({
+    timestamp: NEW_YEAR + i,
+    clusterId: "c",
+    nodeId: "n",
+  }));
+  await backend.write({ id: "a", dataset: systemMetrics, records });
+  let turns = 0;
+  let next = setImmediate(function count() {
+    turns++;
+    next = setImmediate(count);
+  });
+  let pages = 0;
+  for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) pages++;
+  clearImmediate(next);
+  await backend.close();
+  assert(pages > 3 && turns >= pages - 1, `${turns} turns, ${pages} pages`);
 });

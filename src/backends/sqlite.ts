@@ -4,7 +4,7 @@ import type { Batch, WriteResult } from "../pipeline/sink.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { byDataset } from "../records/datasets.ts";
-import { mapSlices } from "../records/slices.ts";
+import { mapSlices, yieldToEventLoop } from "../records/slices.ts";
 import { splitAmount } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
 import type {
@@ -188,6 +188,7 @@ export class SqliteBackend implements Backend {
         });
         if (!page) return;
         yield page;
+        await yieldToEventLoop(); // a reader that takes each page at once would hold up all others
       }
     } finally {
       found.return(undefined);

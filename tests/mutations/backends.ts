@@ -495,6 +495,14 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["sqlite_test.ts: one snapshot"],
   },
   {
+    name: "sqlite-read-yields",
+    file: "src/backends/sqlite.ts",
+    before:
+      "        await yieldToEventLoop(); // a reader that takes each page at once would hold up all others\n",
+    after: "",
+    tests: ["sqlite_thread_test.ts: between the pages"],
+  },
+  {
     name: "sqlite-skipped-by-trigger",
     file: "src/backends/sqlite/writer.ts",
     before: "      else if (hasTriggers) this.#assertDuplicate(dataset, row);\n",
