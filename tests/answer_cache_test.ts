@@ -7,6 +7,8 @@ import { importRecords } from "../mod.ts";
 import { costEntries } from "../src/records/cost_entry.ts";
 import { acceptQuery } from "../src/records/query.ts";
 import { deleteRecords } from "../src/transfer/delete_records.ts";
+import { PriceBook } from "../src/pricing/price_book.ts";
+import { priceUsageRecords } from "../src/transfer/price_usage.ts";
 import { undoDelivery } from "../src/transfer/deliveries.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
@@ -211,6 +213,21 @@ Deno.test("An answer is read again after an import in the process of the server"
     await importRecords(ReadableStream.from([csv]), { backend, dataset: "system_metrics", format: "csv" });
     assertEquals(await count(), i + 1);
   }
+});
+
+Deno.test("An answer is read again after usage was priced in the process of the server", async () => {
+  await using server = await openServer();
+  const { costs, backend } = server.resources;
+  const total = async () => {
+    const { json } = await server.send("/api/v1/costs/aggregate?where=source%3Dprices");
+    return json().rows.map(({ total }: { total: string }) => total);
+  };
+  await costs.usage.add({ usageId: "a", timestamp: Date.now(), model: "m", inputTokens: 5 });
+  await costs.flush();
+  assertEquals(await total(), []);
+  const price = { provider: "*", model: "m", unit: "input", amount: "2", currency: "USD", per: 1, setAt: 1 };
+  await priceUsageRecords(backend, { book: new PriceBook([price]) });
+  assertEquals(await total(), ["10"]);
 });
 
 Deno.test("A read that has ended is not aborted", async () => {

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Backend } from "../backends/backend.ts";
+import { countingChange } from "../backends/change_count.ts";
 import { retryBriefly } from "../pipeline/retry.ts";
 import { costEntriesOf, PRICES_SOURCE, priceUsage } from "../pricing/usage_cost.ts";
 import type { PriceBook } from "../pricing/price_book.ts";
@@ -171,7 +172,8 @@ class PricingRun {
     if (records.length === 0 || this.#options.dryRun) return;
     // A new id for each attempt of a run: prices may be set back, and the ledger would take that for a replay.
     const id = crypto.randomUUID();
-    await retryBriefly(() => this.#backend.write({ id, dataset: costEntries, records }));
+    const write = () => this.#backend.write({ id, dataset: costEntries, records });
+    await countingChange(this.#backend, retryBriefly(write));
   }
 
   #noteUnpriced({ provider, model }: UsageRecord, unit: string, quantity: string): void {
