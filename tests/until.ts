@@ -3,7 +3,7 @@
 /** Less than the time limit of a test, whose error names only the test. */
 const LIMIT_MS = 150_000;
 
-/** What a test waits for, as a phrase such as "the server to listen". */
+/** What a test waits for, such as "the batch is written". */
 export type Awaited = string | (() => string);
 
 export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -13,7 +13,7 @@ export async function inTime<T>(promise: Promise<T>, what: Awaited): Promise<T> 
   const { promise: limit, reject } = Promise.withResolvers<never>();
   const end = () => {
     const said = typeof what === "string" ? what : what();
-    reject(new Error(`Waited ${LIMIT_MS / 1_000} s in vain for ${said}`));
+    reject(new Error(`Waited ${LIMIT_MS / 1_000} s in vain: ${said}`));
   };
   const timer = setTimeout(end, LIMIT_MS);
   try {
