@@ -77,8 +77,9 @@ export async function openBackend(
 /** Returns the location of a database that could not be opened. */
 async function locationOf(config: PersistenceConfig): Promise<string | undefined> {
   const { backend, location } = resolveConfig(config);
-  if (backend === "sqlite") return (await import("./backends/sqlite/file.ts")).locationOfFile(location);
-  if (backend === "duckdb") return (await import("./backends/duckdb/file.ts")).locationOfFile(location);
+  if (backend === "sqlite" || backend === "duckdb") {
+    return (await import("./backends/database_file.ts")).locationOfFile(backend, location);
+  }
   const { locationOfTarget, resolvePostgresTarget } = await import("./backends/postgres/target.ts");
   return locationOfTarget(resolvePostgresTarget(location));
 }

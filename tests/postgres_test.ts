@@ -6,10 +6,12 @@ import {
   type PartitionManager,
   planPartitions,
 } from "../src/backends/postgres/partitions.ts";
+import { aggregateDialect } from "../src/backends/postgres/aggregate.ts";
 import { PostgresPool } from "../src/backends/postgres/pool.ts";
 import { openPostgresSocket } from "../src/backends/postgres/socket.ts";
 import { resolvePostgresTarget } from "../src/backends/postgres/target.ts";
 import { PostgresWriter } from "../src/backends/postgres/writer.ts";
+import { aggregateStatement } from "../src/backends/sql/aggregate.ts";
 import { currencyTotals } from "../src/backends/currency_totals.ts";
 import { MemoryBackend } from "../src/backends/memory.ts";
 import { asPostgresError } from "../src/backends/postgres/errors.ts";
@@ -1029,6 +1031,27 @@ test("prunes partitions and uses an index in documented queries", async (backend
     }`,
   )).map((row) => row["QUERY PLAN"]).join("\n");
   assertMatch(plan, /Bitmap Index Scan on cost_entries_\w+_tags_idx/);
+});
+
+test("groups by hour alike on servers with and without date_bin()", async (backend, database) => {
+  const HOUR = 3_600_000;
+  const offsets = [0, 1, HOUR - 1, HOUR, 25 * HOUR - 1, 25 * HOUR, 70_000 * HOUR + 1];
+  await write(backend, systemMetrics, offsets.map((offset) => ({ timestamp: NEW_YEAR + offset })));
+  const aggregation = {
+    ranges: [{ start: NEW_YEAR, end: NEW_YEAR + 80_000 * HOUR, stepMs: HOUR }],
+    groupBy: [],
+    measures: [{ function: "count" as const }],
+  };
+  const found = async (version: number) => {
+    const source = { from: "system_metrics", where: "", dialect: aggregateDialect(version) };
+    const sql = aggregateStatement(systemMetrics, aggregation, source);
+    assertEquals(sql.includes("date_bin"), version > 13);
+    return (await database.sql(`SELECT found::text AS row FROM (${sql}) AS found ORDER BY 1`))
+      .map(({ row }) => row);
+  };
+  const expected = [[0, 3], [1, 1], [24, 1], [25, 1], [70_000, 1]]
+    .map(([hour, count]) => `(${NEW_YEAR + hour * HOUR},${count})`);
+  for (const version of [13, 14]) assertEquals(await found(version), expected);
 });
 
 test(

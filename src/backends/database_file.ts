@@ -3,8 +3,60 @@
  *
  * @module
  */
-import { BackendError, type ErrorCode } from "../errors.ts";
-import type { OpenMode } from "./backend.ts";
+import { resolve } from "node:path";
+import { BackendError, type ErrorCode, failureOf, type FailureRow } from "../errors.ts";
+import type { ConflictPolicy, OpenMode } from "./backend.ts";
+
+/** Options of a backend in a file. */
+export interface FileBackendOptions {
+  /** The path of the file; empty for a database in memory. */
+  path: string;
+  /** Create the file, require it, or only read. */
+  mode: OpenMode;
+  /** Policy for a record whose key exists. */
+  onConflict: ConflictPolicy;
+}
+
+/** Converts anything thrown while working on a database in a file into a {@linkcode BackendError}. */
+export function asFileError(
+  rows: readonly FailureRow[],
+  { operation, name, cause }: { operation: string; name: string; cause: unknown },
+): BackendError {
+  if (cause instanceof BackendError) return cause;
+  const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
+  const row = rows.find(({ match }) => match.test(reason));
+  return failureOf(row, { operation, name, reason, cause, otherwise: "unknown" });
+}
+
+/** Location of a file, absolute; none in memory. */
+export function locationOfFile(scheme: "sqlite" | "duckdb", path: string): string | undefined {
+  if (path === "") return undefined;
+  try {
+    return `${scheme}:///${resolve(path)}`;
+  } catch {
+    return `${scheme}:///${path}`; // the current folder may not be read
+  }
+}
+
+/** Creates an empty file that only its owner may read. Returns false if there is one. */
+export function createPrivately(path: string): boolean {
+  try {
+    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.AlreadyExists) return false;
+    throw error;
+  }
+}
+
+/** Removes a file that is empty. */
+export function removeIfEmpty(path: string): void {
+  try {
+    if (Deno.statSync(path).size === 0) Deno.removeSync(path);
+  } catch {
+    // It is gone, or the error that led here is the one to report.
+  }
+}
 
 /** The error of a file that cannot be opened. */
 export function refuseFile(path: string, code: ErrorCode, problem: string): BackendError {

@@ -7,46 +7,36 @@ import type { RecordQuery } from "../records/query.ts";
 import type {
   Backend,
   BackendStats,
-  ConflictPolicy,
   DatasetStats,
   DeleteOptions,
-  OpenMode,
   ProbeReport,
   ReadOptions,
   StorageFault,
 } from "./backend.ts";
 import { describeLedger, newerSchema } from "./condition.ts";
+import { type FileBackendOptions, locationOfFile } from "./database_file.ts";
 import { currencyTotals } from "./currency_totals.ts";
 import { aggregate } from "./duckdb/aggregate.ts";
 import { deleteBefore, sizeOf } from "./duckdb/cleanup.ts";
-import { DuckdbDocuments } from "./duckdb/documents.ts";
-import { DuckdbFile, locationOfFile, logOf } from "./duckdb/file.ts";
+import { DuckdbFile, logOf } from "./duckdb/file.ts";
 import { readPages } from "./duckdb/pages.ts";
-import { DIALECT, readableFrom, SCHEMA_VERSION, timeLiteral } from "./duckdb/schema.ts";
+import { DIALECT, DOCUMENTS, READABLE, SCHEMA_VERSION, timeLiteral } from "./duckdb/schema.ts";
 import type { DuckdbSession } from "./duckdb/session.ts";
 import { DuckdbStaging } from "./duckdb/staging.ts";
 import { writeBatch } from "./duckdb/writer.ts";
+import { SqlDocuments } from "./sql/documents.ts";
+import { readableFrom } from "./sql/schema.ts";
 import { whereClause } from "./sql/select.ts";
 import { findStorageFaults } from "./sql/verify.ts";
 import type { Staging } from "./staging.ts";
-
-/** Options of a {@linkcode DuckdbBackend}. */
-export interface DuckdbBackendOptions {
-  /** The path of the file; empty for a database in memory. */
-  path: string;
-  /** Create the file, require it, or only read. */
-  mode: OpenMode;
-  /** Policy for a record whose key exists. */
-  onConflict: ConflictPolicy;
-}
 
 /** Records in a DuckDB file, or in a DuckDB database in memory. One process has the file. */
 export class DuckdbBackend implements Backend {
   readonly name = "duckdb";
   readonly isDurable: boolean;
-  readonly documents: DuckdbDocuments;
+  readonly documents: SqlDocuments;
   readonly #file: DuckdbFile;
-  readonly #options: DuckdbBackendOptions;
+  readonly #options: FileBackendOptions;
 
   /**
    * Opens the database.
@@ -54,19 +44,22 @@ export class DuckdbBackend implements Backend {
    * @throws {BackendError} If DuckDB cannot be loaded, or if the file is missing, is in use, is no database, is newer than
    * this program, or cannot be written.
    */
-  static async open(options: DuckdbBackendOptions): Promise<DuckdbBackend> {
+  static async open(options: FileBackendOptions): Promise<DuckdbBackend> {
     return new DuckdbBackend(await DuckdbFile.open(options.path, options.mode), options);
   }
 
-  private constructor(file: DuckdbFile, options: DuckdbBackendOptions) {
+  private constructor(file: DuckdbFile, options: FileBackendOptions) {
     this.#file = file;
     this.#options = options;
     this.isDurable = options.path !== "";
-    this.documents = new DuckdbDocuments(file);
+    this.documents = new SqlDocuments({
+      query: (sql) => file.use("read", (session) => session.query(sql)),
+      execute: (operation, sql) => file.change(operation, (session) => session.execute(sql)),
+    }, DOCUMENTS);
   }
 
   get location(): string | undefined {
-    return locationOfFile(this.#options.path);
+    return locationOfFile("duckdb", this.#options.path);
   }
 
   write(batch: Batch, onSent?: () => void): Promise<WriteResult> {
@@ -80,22 +73,15 @@ export class DuckdbBackend implements Backend {
 
   async *read<T>(dataset: Dataset<T>, query: RecordQuery, { signal }: ReadOptions = {}): AsyncGenerator<T[]> {
     const file = this.#file;
-    const session = await file.guard("read", () => file.connect(), signal);
-    const interrupt = () => session.interrupt();
-    signal?.addEventListener("abort", interrupt);
+    await using session = await file.guard("read", () => file.connect(signal), signal);
     const pages = readPages(session, this.#readable(dataset), {
       query,
       where: whereClause(dataset, query, DIALECT),
     });
-    try {
-      for (;;) {
-        const { done, value } = await file.guard("read", () => pages.next(), signal);
-        if (done) return;
-        yield value;
-      }
-    } finally {
-      signal?.removeEventListener("abort", interrupt);
-      await file.disconnect(session);
+    for (;;) {
+      const { done, value } = await file.guard("read", () => pages.next(), signal);
+      if (done) return;
+      yield value;
     }
   }
 
@@ -133,13 +119,11 @@ export class DuckdbBackend implements Backend {
   }
 
   verify(): Promise<StorageFault[]> {
-    return this.#file.use("read", (session) =>
-      findStorageFaults({
-        query: (sql) => session.query(sql),
-        epochMs: (column) => `epoch_ms(${column})`,
-        now: `${Date.now()}`,
-        asText: (expression) => `(${expression})::VARCHAR`,
-      }));
+    return this.#file.use(
+      "read",
+      (session) =>
+        findStorageFaults({ ...DIALECT, query: (sql) => session.query(sql), now: `${Date.now()}` }),
+    );
   }
 
   async stats(): Promise<BackendStats> {
@@ -167,23 +151,17 @@ export class DuckdbBackend implements Backend {
 
   probe(): Promise<ProbeReport> {
     const { mode } = this.#options;
-    const report = () => ({
-      writable: mode !== "read",
-      details: { ...this.#describe(), schemaVersion: this.#file.version },
-      warnings: newerSchema(this.#file.version, SCHEMA_VERSION),
-    });
-    // Changes nothing, but fails where a change would fail.
-    const nothing = "UPDATE schema_version SET version = version WHERE false";
-    if (mode === "read") {
-      return this.#file.use("probe", async (session) => {
-        await session.query("SELECT 1");
-        return report();
-      });
-    }
-    return this.#file.change("probe", async (session) => {
-      await session.execute(nothing);
-      return report();
-    });
+    const writable = mode !== "read";
+    const probe = async (session: DuckdbSession) => {
+      // Changes nothing, but fails where a change would fail.
+      await session.query(writable ? "UPDATE schema_version SET version = version WHERE false" : "SELECT 1");
+      return {
+        writable,
+        details: { ...this.#describe(), schemaVersion: this.#file.version },
+        warnings: newerSchema(this.#file.version, SCHEMA_VERSION),
+      };
+    };
+    return writable ? this.#file.change("probe", probe) : this.#file.use("probe", probe);
   }
 
   close(): Promise<void> {
@@ -196,7 +174,7 @@ export class DuckdbBackend implements Backend {
 
   /** The dataset as it can be read: a file that is only read may be of an older schema. */
   #readable<T>(dataset: Dataset<T>): Dataset<T> {
-    return readableFrom(dataset, this.#file.version);
+    return readableFrom(dataset, this.#file.version, READABLE);
   }
 }
 

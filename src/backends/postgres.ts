@@ -12,6 +12,7 @@ import type {
   ConflictPolicy,
   DatasetStats,
   DeleteOptions,
+  DocumentStore,
   OpenMode,
   ProbeReport,
   RawRows,
@@ -20,30 +21,24 @@ import type {
   StorageBackend,
   StorageFault,
 } from "./backend.ts";
-import { aggregateStatement, measureOfRecords, readAggregateRow } from "./postgres/aggregate.ts";
-import { PostgresDocuments } from "./postgres/documents.ts";
+import { aggregateDialect } from "./postgres/aggregate.ts";
+import { postgresDocuments } from "./postgres/documents.ts";
 import { isOutOfMemory } from "./postgres/errors.ts";
 import { migrate, PARTITIONED } from "./postgres/migrate.ts";
 import { MAY_ADD_PARTITIONS, type PartitionManager, Partitions } from "./postgres/partitions.ts";
 import { RawPages, readPages, RecordPages } from "./postgres/pages.ts";
 import { PostgresPool, type PostgresSession } from "./postgres/pool.ts";
 import { Retention } from "./postgres/retention.ts";
-import {
-  DIALECT,
-  epochMs,
-  literal,
-  rawSelectList,
-  readableFrom,
-  SCHEMA_VERSION,
-  selectList,
-} from "./postgres/schema.ts";
+import { DIALECT, literal, rawSelectList, READABLE, SCHEMA_VERSION, selectList } from "./postgres/schema.ts";
 import { eachSlice, type Slice, Slices } from "./postgres/slices.ts";
 import { findTableFaults } from "./postgres/table_faults.ts";
 import { resolvePostgresTarget } from "./postgres/target.ts";
 import { PostgresStaging, type PostgresStagingOptions } from "./postgres/staging.ts";
 import type { Staging } from "./staging.ts";
 import { PostgresWriter, type WriterOptions } from "./postgres/writer.ts";
+import { aggregateStatement, readAggregateRow } from "./sql/aggregate.ts";
 import { mergeAggregates } from "./sql/merge_aggregates.ts";
+import { readableFrom } from "./sql/schema.ts";
 import { whereClause } from "./sql/select.ts";
 import { findStorageFaults } from "./sql/verify.ts";
 import { describeLedger, newerSchema } from "./condition.ts";
@@ -90,7 +85,7 @@ export interface PostgresBackendOptions {
 export class PostgresBackend implements Backend {
   readonly name: StorageBackend = "postgresql";
   readonly isDurable = true;
-  readonly documents: PostgresDocuments;
+  readonly documents: DocumentStore;
   /** The connections to the server. */
   protected readonly pool: PostgresPool;
   /** True if this backend creates partitions, for which a user needs a privilege. */
@@ -128,7 +123,7 @@ export class PostgresBackend implements Backend {
     { parts, retention, version }: { parts: PartitionManager; retention: Retention; version: number },
   ) {
     this.pool = pool;
-    this.documents = new PostgresDocuments(pool);
+    this.documents = postgresDocuments(pool);
     this.#writer = new PostgresWriter(pool, parts, options);
     const { onConflict, settingsFor, afterStaging } = options;
     const settings = settingsFor?.({ id: "", dataset: DATASETS.cost_entries, records: [] }, false) ?? "";
@@ -158,7 +153,7 @@ export class PostgresBackend implements Backend {
   /** Reads in one statement, which sees one state of the database, or in several where many partitions have records. */
   async *read<T>(dataset: Dataset<T>, query: RecordQuery, options?: ReadOptions): AsyncGenerator<T[]> {
     let left = query.limit ?? Infinity;
-    const source = readableFrom(dataset, this.#version);
+    const source = readableFrom(dataset, this.#version, READABLE);
     const readSlice = (slice: RecordQuery) => {
       const select = this.selectStatement(source, left < Infinity ? { ...slice, limit: left } : slice);
       return readPages(this.pool, select, new RecordPages(dataset), options);
@@ -183,7 +178,7 @@ export class PostgresBackend implements Backend {
 
   async *#readRaw(dataset: Dataset<unknown>, query: RecordQuery): AsyncGenerator<RawRows> {
     const columns = rawSelectList(dataset);
-    const source = readableFrom(dataset, this.#version);
+    const source = readableFrom(dataset, this.#version, READABLE);
     const readSlice = (slice: RecordQuery) =>
       readPages(this.pool, this.selectStatement(source, slice, columns), new RawPages(dataset));
     yield* eachSlice(await this.slicesOf(dataset, query), readSlice);
@@ -228,8 +223,8 @@ export class PostgresBackend implements Backend {
     { aggregation, signal }: ReadOptions & { aggregation: Aggregation },
   ): Promise<AggregateRow[]> {
     const where = whereClause(dataset, query, DIALECT);
-    const { source: from } = readableFrom(dataset, this.#version);
-    const source = { from, where, measure: measureOfRecords };
+    const { source: from } = readableFrom(dataset, this.#version, READABLE);
+    const source = { from, where, dialect: aggregateDialect(this.pool.serverVersion) };
     const sql = this.aggregateSettings + aggregateStatement(dataset, aggregation, source);
     const rows = await this.pool.use("read", (session) => session.query(sql), { signal });
     return await mapSlices(rows, (row) => readAggregateRow(dataset, aggregation, row));
@@ -272,13 +267,11 @@ export class PostgresBackend implements Backend {
   }
 
   verify(): Promise<StorageFault[]> {
-    return this.pool.use("read", (session) =>
-      findStorageFaults({
-        query: (sql) => session.query(sql),
-        epochMs,
-        now: epochMs("now()"),
-        asText: (expression) => `(${expression})::text`,
-      }));
+    return this.pool.use(
+      "read",
+      (session) =>
+        findStorageFaults({ ...DIALECT, query: (sql) => session.query(sql), now: DIALECT.epochMs("now()") }),
+    );
   }
 
   async stats(): Promise<BackendStats> {

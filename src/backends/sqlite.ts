@@ -5,22 +5,14 @@ import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { byDataset } from "../records/datasets.ts";
 import { mapSlices, yieldToEventLoop } from "../records/slices.ts";
-import { splitAmount } from "../records/decimal.ts";
 import type { RecordQuery } from "../records/query.ts";
-import type {
-  Backend,
-  BackendStats,
-  ConflictPolicy,
-  DeleteOptions,
-  OpenMode,
-  ProbeReport,
-  StorageFault,
-} from "./backend.ts";
+import type { Backend, BackendStats, DeleteOptions, ProbeReport, StorageFault } from "./backend.ts";
+import { SqlDocuments } from "./sql/documents.ts";
+import { readableFrom } from "./sql/schema.ts";
 import { whereClause } from "./sql/select.ts";
 import { findStorageFaults } from "./sql/verify.ts";
-import { aggregate, entry } from "./sqlite/aggregate.ts";
+import { aggregate, DIALECT } from "./sqlite/aggregate.ts";
 import { SqliteCleanup } from "./sqlite/cleanup.ts";
-import { SqliteDocuments } from "./sqlite/documents.ts";
 import {
   loadSqliteDriver,
   queryAll,
@@ -31,7 +23,7 @@ import {
   type SqliteDriverName,
   type SqliteValue,
 } from "./sqlite/driver.ts";
-import { asBackendError, locationOfFile, openOnceMore, openSqliteFile } from "./sqlite/file.ts";
+import { asBackendError, openOnceMore, openSqliteFile } from "./sqlite/file.ts";
 import { FileGuard } from "./sqlite/file_guard.ts";
 import {
   datasetStats,
@@ -44,13 +36,14 @@ import {
   schemaVersionOf,
 } from "./sqlite/inspection.ts";
 import { type Condition, readPages } from "./sqlite/pages.ts";
-import { readableFrom, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
+import { DOCUMENTS, READABLE, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
 import { SqliteStaging } from "./sqlite/staging.ts";
 import { ThreadedWriter, type ThreadedWriterOptions } from "./sqlite/threaded_writer.ts";
 import type { SqliteWriterOptions } from "./sqlite/writer.ts";
 import type { Staging } from "./staging.ts";
 import { newerSchema } from "./condition.ts";
 import { currencyTotals } from "./currency_totals.ts";
+import { type FileBackendOptions, locationOfFile } from "./database_file.ts";
 
 /**
  * Values of a batch. These are 7,142 system metrics, of which 10,000 take 60 MiB more and are no faster, and 20,000 costs: with
@@ -62,28 +55,16 @@ const BATCH_VALUES = 200_000;
 function condition(dataset: Dataset<unknown>, query: RecordQuery): Condition {
   const parameters: SqliteValue[] = [];
   const sql = whereClause(dataset, query, {
+    ...DIALECT,
     value: (value) => `?${parameters.push(value)}`,
-    hasEntry: (column, key, value) =>
-      `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
-    entry,
-    // Row values compare whole units first, then the rest, which has the same sign.
-    compareDecimal: (column, operator, amount) =>
-      `(${column}_units, ${column}_parts) ${operator} (${splitAmount(amount).join(", ")})`,
-    boolean: (value) => value ? "1" : "0",
   });
   return { sql, parameters };
 }
 
 /** Options of a {@linkcode SqliteBackend}. */
-export interface SqliteBackendOptions {
-  /** The path of the file; empty for a database in memory. */
-  path: string;
-  /** Create the file, require it, or only read. */
-  mode: OpenMode;
+export interface SqliteBackendOptions extends FileBackendOptions {
   /** The driver, or `auto`. */
   driver: "auto" | SqliteDriverName;
-  /** Policy for a record whose key exists. */
-  onConflict: ConflictPolicy;
   /**
    * Once a batch has so many records, a thread of its own writes: it takes 30 ms to start, and some 30 MiB. Where there are
    * fewer, others do not wait long.
@@ -97,7 +78,7 @@ export interface SqliteBackendOptions {
 export class SqliteBackend implements Backend {
   readonly name = "sqlite";
   readonly isDurable: boolean;
-  readonly documents: SqliteDocuments;
+  readonly documents: SqlDocuments;
   readonly #cleanup: SqliteCleanup;
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
@@ -141,11 +122,15 @@ export class SqliteBackend implements Backend {
     const guard = this.#guard = new FileGuard(database, file);
     const change = <T>(operation: string, run: () => T) => this.#change(operation, () => guard.around(run));
     this.#cleanup = new SqliteCleanup(database, change);
-    this.documents = new SqliteDocuments(database, { read: (run) => this.#do("read", run), change });
+    this.documents = new SqlDocuments({
+      query: (...statement) =>
+        this.#do("read", () => schemaVersionOf(database) < 2 ? [] : queryAll(database, ...statement)),
+      execute: (operation, ...statement) => change(operation, () => runOnce(database, ...statement)),
+    }, DOCUMENTS);
   }
 
   get location(): string | undefined {
-    return locationOfFile(this.#file.path);
+    return locationOfFile("sqlite", this.#file.path);
   }
 
   maxRecords({ usual }: Dataset<unknown>): number {
@@ -249,10 +234,9 @@ export class SqliteBackend implements Backend {
     return this.#do("read", async () => [
       ...findFileFaults(this.#database),
       ...await findStorageFaults({
+        ...DIALECT,
         query: (sql) => Promise.resolve(queryAll(this.#database, sql)),
-        epochMs: (column) => column,
         now: `${Date.now()}`,
-        asText: (expression) => expression,
       }),
     ]);
   }
@@ -292,8 +276,7 @@ export class SqliteBackend implements Backend {
   /** The dataset as it can be read: a file that is only read may be of an older schema. */
   #readable<T>(dataset: Dataset<T>): Dataset<T> {
     if (!this.#isReadOnly) return dataset;
-    const columns = queryAll(this.#database, `SELECT name FROM pragma_table_info('${dataset.name}')`);
-    return readableFrom(dataset, new Set(columns.map(([name]) => name as string)));
+    return readableFrom(dataset, schemaVersionOf(this.#database), READABLE);
   }
 
   /** The same for what changes the file. */

@@ -8,7 +8,7 @@ import { NO_JIT, PostgresBackend, type PostgresBackendOptions, withPool } from "
 import { isOutOfMemory } from "./postgres/errors.ts";
 import { refuse } from "./postgres/extension.ts";
 import { migrate } from "./postgres/migrate.ts";
-import { aggregateStatement, readAggregateRow } from "./postgres/aggregate.ts";
+import { aggregateDialect } from "./postgres/aggregate.ts";
 import type { PostgresPool, PostgresSession, Row } from "./postgres/pool.ts";
 import { literal } from "./postgres/schema.ts";
 import {
@@ -25,6 +25,7 @@ import {
   requireTimescale,
 } from "./timescale/hypertables.ts";
 import { freshnessQuery, rollUpSource } from "./timescale/roll_up_aggregate.ts";
+import { aggregateStatement, readAggregateRow } from "./sql/aggregate.ts";
 import { failedJobs, Policies, type PolicySettings, retentionOf } from "./timescale/policies.ts";
 import { RollUps } from "./timescale/roll_ups.ts";
 
@@ -105,7 +106,10 @@ export class TimescaleBackend extends PostgresBackend {
     const source = mayAsk ? rollUpSource(dataset, query, aggregation) : undefined;
     const rows = source &&
       await this.#readFresh(dataset, query, {
-        sql: aggregateStatement(dataset, aggregation, source),
+        sql: aggregateStatement(dataset, aggregation, {
+          ...source,
+          dialect: aggregateDialect(this.pool.serverVersion),
+        }),
         ...options,
       });
     return rows

@@ -95,7 +95,7 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "sqlite-other",
-    file: "src/backends/sqlite/file.ts",
+    file: "src/backends/database_file.ts",
     before: 'otherwise: "unknown" }',
     after: 'otherwise: "data" }',
     tests: ["failure_kinds_test.ts: SQLite"],
@@ -109,7 +109,7 @@ export const BACKENDS: readonly Mutation[] = [
   },
   {
     name: "sqlite-file-mode",
-    file: "src/backends/sqlite/file.ts",
+    file: "src/backends/database_file.ts",
     before: "createNew: true, mode: 0o600 }",
     after: "createNew: true }",
     tests: ["sqlite_test.ts: only their owner can read"],
@@ -410,6 +410,20 @@ export const BACKENDS: readonly Mutation[] = [
     tests: ["postgres_test.ts: when its key exists"],
   },
   {
+    name: "pg-date-bin",
+    file: "src/backends/postgres/aggregate.ts",
+    before: "timeLiteral(from + stepMs)",
+    after: "timeLiteral(from + 1)",
+    tests: ["postgres_test.ts: groups by hour alike"],
+  },
+  {
+    name: "document-revision",
+    file: "src/backends/sql/documents.ts",
+    before: " AND ${dialect.hasRevision(ifRevision)}`",
+    after: "`",
+    tests: ["sqlite_test.ts: document"],
+  },
+  {
     name: "pg-statement-limit",
     file: "src/backends/postgres/writer.ts",
     before: "`SET LOCAL statement_timeout = ${this.#statementTimeoutMs}; `",
@@ -534,9 +548,8 @@ export const BACKENDS: readonly Mutation[] = [
   {
     name: "sqlite-documents-guarded",
     file: "src/backends/sqlite.ts",
-    before: '{ read: (run) => this.#do("read", run), change });',
-    after:
-      '{ read: (run) => this.#do("read", run), change: (operation, run) => this.#change(operation, run) });',
+    before: "change(operation, () => runOnce(database, ...statement))",
+    after: "this.#change(operation, () => runOnce(database, ...statement))",
     tests: ["sqlite_test.ts: acknowledges no batch"],
   },
   {

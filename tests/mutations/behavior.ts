@@ -119,9 +119,9 @@ const TERMINAL: readonly Mutation[] = [
 const OLD_FILES: readonly Mutation[] = [
   {
     name: "old-file-without-rowid",
-    file: "src/backends/sqlite/schema.ts",
-    before: '["rowid", ...names].map(',
-    after: "names.map(",
+    file: "src/backends/sql/schema.ts",
+    before: "if (hasRowid) columns",
+    after: "if (hasRowid && version < 0) columns",
     tests: ["sqlite_test.ts: schema version 1"],
   },
   {

@@ -61,7 +61,7 @@ export const DUCKDB: readonly Mutation[] = [
   },
   {
     name: "duckdb-log-mode",
-    file: "src/backends/duckdb/file.ts",
+    file: "src/backends/database_file.ts",
     before: "createNew: true, mode: 0o600 }",
     after: "createNew: true }",
     tests: ["duckdb_test.ts: private to its owner"],
@@ -101,6 +101,20 @@ export const DUCKDB: readonly Mutation[] = [
     before: "/Overflow|Out of Range/",
     after: "/never/",
     tests: ["duckdb_test.ts: more digits"],
+  },
+  {
+    name: "duckdb-step",
+    file: "src/backends/duckdb/aggregate.ts",
+    before: "`${from} + ${step} * ${stepMs}`",
+    after: "`${from} + ${step}`",
+    tests: ["duckdb_test.ts: buckets of records far apart"],
+  },
+  {
+    name: "duckdb-document-absent",
+    file: "src/backends/sql/documents.ts",
+    before: 'ifAbsent ? "" : `WHEN MATCHED',
+    after: 'ifAbsent && false ? "" : `WHEN MATCHED',
+    tests: ["duckdb_test.ts: document"],
   },
   {
     name: "duckdb-operator-index",

@@ -19,6 +19,8 @@ export const DUCKDB_VERSION = "1.5.6-r.1";
 /** Opaque handle of the driver. */
 export type Handle = { readonly _handle: never };
 
+type Copy = (vector: Handle, offset: number, from: ArrayBuffer, start: number, bytes: number) => void;
+
 /** The part of the driver that is used here. */
 export interface DuckdbDriver {
   library_version(): string;
@@ -47,14 +49,8 @@ export interface DuckdbDriver {
   vector_get_data(vector: Handle, bytes: number): Uint8Array<ArrayBuffer>;
   vector_get_validity(vector: Handle, bytes: number): Uint8Array<ArrayBuffer> | null;
   vector_ensure_validity_writable(vector: Handle): void;
-  copy_data_to_vector(vector: Handle, offset: number, from: ArrayBuffer, start: number, bytes: number): void;
-  copy_data_to_vector_validity(
-    vector: Handle,
-    offset: number,
-    from: ArrayBuffer,
-    start: number,
-    bytes: number,
-  ): void;
+  copy_data_to_vector: Copy;
+  copy_data_to_vector_validity: Copy;
   vector_assign_string_element(vector: Handle, index: number, text: string): void;
   list_vector_get_child(vector: Handle): Handle;
   list_vector_get_size(vector: Handle): number;
@@ -102,21 +98,12 @@ async function load(): Promise<DuckdbDriver> {
       failure ??= error;
     }
   }
-  throw missing(
-    `its native library cannot be loaded on ${process.platform}-${process.arch} (${
-      messageOf(failure).split("\n", 1)[0]
-    })`,
-    `${
-      library ? `Correct ${LIBRARY}, or unset it. Else run` : "Run"
-    } \`npm install ${DUCKDB_PACKAGE}@${DUCKDB_VERSION}\` in the current folder, or use another backend, as in ` +
+  const [reason] = messageOf(failure).split("\n", 1);
+  throw new BackendError(
+    `Cannot load DuckDB: its native library cannot be loaded on ${process.platform}-${process.arch} (${reason}). ` +
+      `${library ? `Correct ${LIBRARY}, or unset it. Else run` : "Run"} ` +
+      `\`npm install ${DUCKDB_PACKAGE}@${DUCKDB_VERSION}\` in the current folder, or use another backend, as in ` +
       "sqlite:///openfinops.db.",
+    { code: "DRIVER_MISSING", operation: "open", kind: "operator" },
   );
-}
-
-function missing(problem: string, remedy: string): BackendError {
-  return new BackendError(`Cannot load DuckDB: ${problem}. ${remedy}`, {
-    code: "DRIVER_MISSING",
-    operation: "open",
-    kind: "operator",
-  });
 }

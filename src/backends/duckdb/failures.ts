@@ -1,4 +1,5 @@
-import { BackendError, failureOf, type FailureRow, failureRows, NOT_GRANTED } from "../../errors.ts";
+import { type BackendError, type FailureRow, failureRows, NOT_GRANTED } from "../../errors.ts";
+import { asFileError } from "../database_file.ts";
 
 /** The sign that an instance is of no more use. */
 export const FATAL = /FATAL Error|has been invalidated/;
@@ -37,14 +38,5 @@ export const DUCKDB_FAILURES: readonly FailureRow[] = failureRows([
 
 /** Converts anything thrown while working on a database into a {@linkcode BackendError}. */
 export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
-  if (cause instanceof BackendError) return cause;
-  const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
-  const row = DUCKDB_FAILURES.find(({ match }) => match.test(reason));
-  return failureOf(row, {
-    operation,
-    name: path || "the DuckDB database in memory",
-    reason,
-    cause,
-    otherwise: "unknown",
-  });
+  return asFileError(DUCKDB_FAILURES, { operation, name: path || "the DuckDB database in memory", cause });
 }

@@ -1,15 +1,22 @@
 import { availableParallelism } from "node:os";
-import { resolve } from "node:path";
 import { BackendError, closedBackend } from "../../errors.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import { Mutex } from "../../pipeline/mutex.ts";
 import { retry } from "../../pipeline/retry.ts";
 import type { OpenMode } from "../backend.ts";
-import { assertOwnTables, isToBeCreated, noTables, readableVersion } from "../database_file.ts";
+import {
+  assertOwnTables,
+  createPrivately,
+  isToBeCreated,
+  noTables,
+  readableVersion,
+  removeIfEmpty,
+} from "../database_file.ts";
 import { assertInPlace } from "../sqlite/file_guard.ts";
 import { type DuckdbDriver, type Handle, loadDuckdbDriver } from "./driver.ts";
 import { asBackendError, FATAL } from "./failures.ts";
-import { SCHEMA_VERSION, TABLES, upgradesFrom } from "./schema.ts";
+import { upgradesFrom } from "../sql/schema.ts";
+import { FORM, NOW, SCHEMA_VERSION, TABLES, WRITABLE_FROM } from "./schema.ts";
 import { DuckdbSession } from "./session.ts";
 
 /** Threads that answer a query, at most: the program that embeds the database has other work. */
@@ -39,11 +46,6 @@ const SETTINGS: Readonly<Record<string, string>> = {
 let cache: Handle | undefined;
 /** Changes of a file run one after the other, whichever backend of this process makes them. */
 const changes = new Map<string, Mutex>();
-
-/** Location of the file, absolute; none in memory. */
-export function locationOfFile(path: string): string | undefined {
-  return path === "" ? undefined : `duckdb:///${resolve(path)}`;
-}
 
 /** An open database. */
 export class DuckdbFile {
@@ -95,38 +97,26 @@ export class DuckdbFile {
     if (path !== "") changes.set(name, this.#mutex);
   }
 
-  /** True once it is closed, or is being closed. */
-  get isClosed(): boolean {
-    return this.#isClosed;
-  }
-
-  /** Opens a connection. Closing the file closes it. */
-  async connect(): Promise<DuckdbSession> {
+  /** Opens a connection, whose statement ends when the signal aborts. Closing the file closes it. */
+  async connect(signal?: AbortSignal): Promise<DuckdbSession> {
     this.#database ??= openInstance(this.driver, this.path, this.#mode);
     const connection = await this.driver.connect(await this.#database);
-    const session = new DuckdbSession(this.driver, connection, this.path);
+    const session = new DuckdbSession(this.driver, connection, this.path, () => {
+      signal?.removeEventListener("abort", interrupt);
+      this.#sessions.delete(session);
+    });
+    const interrupt = () => session.interrupt();
+    signal?.addEventListener("abort", interrupt);
     this.#sessions.add(session);
     return session;
-  }
-
-  /** Closes a connection. */
-  async disconnect(session: DuckdbSession): Promise<void> {
-    if (this.#sessions.delete(session)) await session.close();
   }
 
   /** Runs a function on a connection of its own, which ends when the signal aborts. */
   use<T>(operation: string, run: (session: DuckdbSession) => Promise<T>, signal?: AbortSignal): Promise<T> {
     return this.guard(operation, async () => {
-      const session = await this.connect();
-      const interrupt = () => session.interrupt();
-      signal?.addEventListener("abort", interrupt);
-      try {
-        signal?.throwIfAborted(); // meanwhile
-        return await run(session);
-      } finally {
-        signal?.removeEventListener("abort", interrupt);
-        await this.disconnect(session);
-      }
+      await using session = await this.connect(signal);
+      signal?.throwIfAborted(); // meanwhile
+      return await run(session);
     }, signal);
   }
 
@@ -146,18 +136,14 @@ export class DuckdbFile {
    * Runs a change while no other change runs, between two checks that the file is still there: DuckDB goes on writing into
    * a file that was deleted.
    */
-  change<T>(
-    operation: string,
-    run: (session: DuckdbSession) => Promise<T>,
-    given?: DuckdbSession,
-  ): Promise<T> {
+  change<T>(operation: string, run: (session: DuckdbSession) => Promise<T>): Promise<T> {
     return this.#mutex.run(async () => {
       if (this.#isClosed) throw closed(operation, this.path);
       try {
         this.#assertInPlace();
         // Made here, as DuckDB would let all users read it.
         if (this.path !== "" && this.#mode !== "read") createPrivately(logOf(this.path));
-        const result = await run(given ?? (this.#writer ??= await this.connect()));
+        const result = await run(this.#writer ??= await this.connect());
         this.#assertInPlace();
         return result;
       } catch (error) {
@@ -182,7 +168,7 @@ export class DuckdbFile {
   /** Closes all connections and the instance; it is opened again by the next connection. */
   async #release(): Promise<void> {
     this.#writer = undefined;
-    for (const session of [...this.#sessions]) await this.disconnect(session);
+    for (const session of [...this.#sessions]) await session.close();
     const database = await this.#database;
     this.#database = undefined;
     if (database) this.driver.close_sync(database);
@@ -199,7 +185,10 @@ export class DuckdbFile {
       this.version = version ?? SCHEMA_VERSION;
       if (mode === "read" || this.version > SCHEMA_VERSION || version === SCHEMA_VERSION) return;
       await session.transaction(async () => {
-        for (const statement of upgradesFrom(version ?? 0)) await session.execute(statement);
+        for (const statement of upgradesFrom(version ?? 0, FORM)) await session.execute(statement);
+        await session.execute(
+          `INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, ${NOW}, ${WRITABLE_FROM})`,
+        );
       });
       this.version = SCHEMA_VERSION;
     };
@@ -265,22 +254,6 @@ function openPatiently(driver: DuckdbDriver, path: string, mode: OpenMode): Prom
 /** The write-ahead log of a file. */
 export function logOf(path: string): string {
   return `${linkTarget(path)}.wal`;
-}
-
-function removeIfEmpty(path: string): void {
-  try {
-    if (Deno.statSync(path).size === 0) Deno.removeSync(path);
-  } catch {
-    // it is gone, as DuckDB removes it, too
-  }
-}
-
-function createPrivately(path: string): void {
-  try {
-    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-  }
 }
 
 function closed(operation: string, path: string): BackendError {

@@ -1,8 +1,9 @@
 import { byteLength, type Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
 import { PAGE_BYTES } from "../backend.ts";
+import { tieBreaker } from "../sql/schema.ts";
 import { literal } from "../sql/select.ts";
-import { tieBreaker, timeLiteral } from "./schema.ts";
+import { timeLiteral } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
 
 /** Most rows that a statement sorts and gives. */

@@ -1,6 +1,7 @@
-import { columnOf, type ColumnType, type Dataset, hasTable } from "../../records/dataset.ts";
-import { DATASETS } from "../../records/datasets.ts";
-import { literal, type SelectDialect } from "../sql/select.ts";
+import type { Column, ColumnType, Dataset } from "../../records/dataset.ts";
+import type { DocumentDialect } from "../sql/documents.ts";
+import type { SchemaForm } from "../sql/schema.ts";
+import { literal, type SqlDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. Its number is that of the other backends. */
 export const SCHEMA_VERSION = 6;
@@ -38,25 +39,13 @@ export const TYPES: Readonly<Record<ColumnType, { readonly sql: string; readonly
   map: { sql: "MAP(VARCHAR, VARCHAR)", id: 26 },
 };
 
-/** The statements that lead from a schema version, 0 for an empty database, to that of this program. */
-export function upgradesFrom(version: number): string[] {
-  const steps = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
-  const datasets = Object.values(DATASETS).flatMap((dataset: Dataset<unknown>) =>
-    version > 0 && hasTable(dataset, version)
-      ? addedColumns(dataset, version)
-      : createTable(dataset.name, dataset)
-  );
-  return [
-    ...steps,
-    ...datasets,
-    `INSERT INTO schema_version VALUES (${SCHEMA_VERSION}, ${NOW}, ${WRITABLE_FROM})`,
-  ];
-}
-
-function addedColumns({ name, columns }: Dataset<unknown>, version: number): string[] {
-  return columns.filter(({ since }) => since > version)
-    .map((column) => `ALTER TABLE ${name} ADD COLUMN ${column.name} ${TYPES[column.type].sql}`);
-}
+/** The form of tables. */
+export const FORM: SchemaForm = {
+  steps: UPGRADES,
+  createTable: (dataset) => [createTable(dataset.name, dataset)],
+  addColumns: ({ name }, columns) =>
+    columns.map((column) => `ALTER TABLE ${name} ADD COLUMN ${column.name} ${TYPES[column.type].sql}`),
+};
 
 /** The statement that creates a table for records of a dataset. */
 export function createTable(table: string, { columns }: Dataset<unknown>): string {
@@ -66,22 +55,12 @@ export function createTable(table: string, { columns }: Dataset<unknown>): strin
   return `CREATE TABLE ${table} (${definitions.join(", ")})`;
 }
 
-/** The dataset as a database of an older schema version can be read: the columns that it lacks are null. */
-export function readableFrom<T>(dataset: Dataset<T>, version: number): Dataset<T> {
-  if (version >= SCHEMA_VERSION) return dataset;
-  const hasRows = hasTable(dataset, version);
-  const columns = dataset.columns.map(({ name, type, since }) =>
-    hasRows && since <= version ? name : `NULL::${TYPES[type].sql} AS ${name}`
-  );
-  const from = hasRows ? `, rowid FROM ${dataset.name}` : ", 0 AS rowid WHERE false";
-  return { ...dataset, source: `(SELECT ${columns.join(", ")}${from})` };
-}
-
-/** The column beside time that orders records of one time. */
-export function tieBreaker(dataset: Dataset<unknown>): string {
-  const field = dataset.key.find((field) => field !== "timestamp");
-  return field === undefined ? "rowid" : columnOf(dataset, field).name;
-}
+/** Columns as they are read. */
+export const READABLE = {
+  names: ({ name }: Column) => [name],
+  nullOf: ({ type }: Column) => `NULL::${TYPES[type].sql}`,
+  hasRowid: true,
+};
 
 /** Current time in UTC, as SQL. */
 export const NOW = "epoch_ms(epoch_ms(now()))";
@@ -91,16 +70,20 @@ export function timeLiteral(ms: number): string {
   return `epoch_ms(${ms})`;
 }
 
-/** Reads the entry of a map; null where it has none. */
-export function entry(column: string, key: string): string {
-  return `${column}[${literal(key)}]`;
-}
+/** SQL of documents. */
+export const DOCUMENTS: DocumentDialect = {
+  isUnkeyed: true,
+  now: () => NOW,
+  hasRevision: (revision) => `(body ->> '$.revision') = '${revision}'`,
+};
 
 /** SQL of queries. */
-export const DIALECT: SelectDialect = {
+export const DIALECT: SqlDialect = {
   value: (value) => typeof value === "number" ? timeLiteral(value) : literal(value),
   hasEntry: (column, key, value) => `${column}[${key}] = ${value}`,
-  entry,
+  entry: (column, key) => `${column}[${literal(key)}]`,
   compareDecimal: (column, operator, amount) => `${column} ${operator} ${literal(amount)}::DECIMAL(38,18)`,
   boolean: String,
+  epochMs: (time) => `epoch_ms(${time})`,
+  asText: (expression) => `(${expression})::VARCHAR`,
 };

@@ -18,14 +18,17 @@ export class DuckdbSession {
   readonly #driver: DuckdbDriver;
   readonly #connection: Handle;
   readonly #path: string;
+  readonly #onClose: () => void;
   readonly #layouts = new Map<string, Layout>();
   #pending: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
 
   /** Takes a connection, which it closes, to the database of this path. */
-  constructor(driver: DuckdbDriver, connection: Handle, path = "") {
+  constructor(driver: DuckdbDriver, connection: Handle, path = "", onClose = () => {}) {
     this.#driver = driver;
     this.#connection = connection;
     this.#path = path;
+    this.#onClose = onClose;
   }
 
   /** Runs statements and gives the rows of the last one. */
@@ -116,11 +119,18 @@ export class DuckdbSession {
     }
   }
 
-  /** Ends the statement that runs, and closes the connection. */
+  /** Ends the statement that runs, and closes the connection. Safe to call again. */
   async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#onClose();
     this.interrupt();
     await this.#pending;
     this.#driver.disconnect_sync(this.#connection);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #run(sql: string): Promise<Handle> {

@@ -11,10 +11,8 @@ import {
   type Staging,
 } from "../staging.ts";
 import { exactSums, totalOf } from "./aggregate.ts";
-import { writeDocument } from "./documents.ts";
 import type { DuckdbFile } from "./file.ts";
-import { literal } from "../sql/select.ts";
-import { createTable, timeLiteral } from "./schema.ts";
+import { createTable, DIALECT, DOCUMENTS } from "./schema.ts";
 import type { DuckdbSession } from "./session.ts";
 
 /** Staged costs in a temporary table of a connection of their own. It ends with the process. */
@@ -33,14 +31,11 @@ export class DuckdbStaging implements Staging {
     this.#onConflict = onConflict;
     this.#table = `staged_${crypto.randomUUID().replaceAll("-", "")}`;
     this.#dialect = {
+      ...DIALECT,
       table: this.#table,
       columns: costEntries.columns.map(({ name }) => name),
-      isUnkeyed: true,
-      text: literal,
-      time: timeLiteral,
-      epochMs: (column) => `epoch_ms(${column})`,
+      documents: DOCUMENTS,
       filledEntries: (map) => `nullif(list_filter(map_entries(${map}), lambda x: x.value <> ''), [])`,
-      asText: (expression) => `(${expression})::VARCHAR`,
       sums: exactSums("amount").join(", "),
       total: (sums) => totalOf(sums as string[]),
     };
@@ -56,11 +51,7 @@ export class DuckdbStaging implements Staging {
   async publish(publication: Publication): Promise<PublishResult> {
     const session = await this.#open();
     const target = new SqlPublishTarget(
-      {
-        query: (sql) => session.query(sql),
-        execute: (sql) => session.execute(sql),
-        write: (document) => writeDocument(session, document),
-      },
+      session,
       this.#dialect,
       {
         replaces: this.#onConflict === "replace",
@@ -76,7 +67,7 @@ export class DuckdbStaging implements Staging {
   async discard(): Promise<void> {
     const session = await this.#opening?.catch(() => undefined);
     this.#opening = undefined;
-    if (session) await this.#file.disconnect(session);
+    await session?.close();
   }
 
   /** Opens the connection and creates the table. */

@@ -48,7 +48,8 @@ export async function migrate(
 ): Promise<number> {
   const found = await pool.useBriefly("open", async (session) => {
     const [[server]] = await session.query("SELECT current_setting('server_version_num')");
-    if (Number(server) < OLDEST_SERVER * 10_000) {
+    pool.serverVersion = Math.floor(Number(server) / 10_000);
+    if (pool.serverVersion < OLDEST_SERVER) {
       throw refuse(
         { pool, code: "SERVER_UNSUPPORTED" },
         `the server has version ${server}`,

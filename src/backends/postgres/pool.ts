@@ -235,6 +235,8 @@ function written(stream: Writable, chunk: Uint8Array): Promise<void> {
 
 /** The connections of a backend: opened on demand, closed when idle. */
 export class PostgresPool {
+  /** The major version of the server, once the database is open. */
+  serverVersion = 0;
   readonly #target: PostgresTarget;
   readonly #maxConnections: number;
   readonly #briefTimeoutMs: number;

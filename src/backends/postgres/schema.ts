@@ -1,6 +1,7 @@
-import { columnOf, type ColumnType, type Dataset, hasTable } from "../../records/dataset.ts";
+import { type Column, columnOf, type ColumnType, type Dataset, hasTable } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
-import type { SelectDialect } from "../sql/select.ts";
+import { upgradesFrom as upgrades } from "../sql/schema.ts";
+import type { SqlDialect } from "../sql/select.ts";
 
 /** The schema that this program reads and writes. */
 export const SCHEMA_VERSION = 6;
@@ -41,33 +42,28 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
 
 /** The statements that lead from a schema version, 0 for an empty database, to that of this program. */
 export function upgradesFrom(version: number, form: TableForm): string[] {
-  const steps = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
-  const datasets = Object.values(DATASETS).flatMap((dataset) =>
-    hasTable(dataset, version)
-      ? addedColumns(dataset, version)
-      : [createTable(dataset, form), ...createIndexes(dataset), ...form.afterTable?.(dataset) ?? []]
-  );
+  const statements = upgrades(version, {
+    steps: UPGRADES,
+    createTable: (dataset) => [
+      createTable(dataset, form),
+      ...createIndexes(dataset),
+      ...form.afterTable?.(dataset) ?? [],
+    ],
+    addColumns({ name }, columns) {
+      const added = columns.map(({ name, type }) => `ADD COLUMN ${name} ${TYPES[type].sql}`);
+      return [`ALTER TABLE ${name} ${added.join(", ")}`];
+    },
+  });
   const values = `${SCHEMA_VERSION}, ${WRITABLE_FROM}`;
-  return [...steps, ...datasets, `INSERT INTO schema_version (version, writable_from) VALUES (${values})`];
+  return [...statements, `INSERT INTO schema_version (version, writable_from) VALUES (${values})`];
 }
 
-/** The statement that adds the columns of later versions. It rewrites no row. */
-function addedColumns({ name, columns }: Dataset<unknown>, version: number): string[] {
-  const added = columns.filter(({ since }) => since > version)
-    .map(({ name, type }) => `ADD COLUMN ${name} ${TYPES[type].sql}`);
-  return added.length > 0 ? [`ALTER TABLE ${name} ${added.join(", ")}`] : [];
-}
-
-/** The dataset as a table of a schema version can be read: the columns that it lacks are null. */
-export function readableFrom<T>(dataset: Dataset<T>, version: number): Dataset<T> {
-  const hasRows = hasTable(dataset, version);
-  if (hasRows && dataset.columns.every(({ since }) => since <= version)) return dataset;
-  const columns = dataset.columns.map(({ name, type, since }) =>
-    hasRows && since <= version ? name : `NULL::${TYPES[type].sql} AS ${name}`
-  );
-  const from = hasRows ? `FROM ${dataset.name}` : "WHERE false";
-  return { ...dataset, source: `(SELECT ${columns.join(", ")} ${from}) AS ${dataset.name}` };
-}
+/** Columns as they are read. */
+export const READABLE = {
+  names: ({ name }: Column) => [name],
+  nullOf: ({ type }: Column) => `NULL::${TYPES[type].sql}`,
+  hasRowid: false,
+};
 
 /** The type of a column on the server, and how the catalog has it: its OID, and its modifier where it has one. */
 const TYPES: Readonly<Record<ColumnType, { sql: string; oid: number; modifier?: number }>> = {
@@ -257,10 +253,12 @@ function isoTime(ms: number): string {
 }
 
 /** COPY takes no parameters, so values are part of the text. */
-export const DIALECT: SelectDialect = {
+export const DIALECT: SqlDialect = {
   value: (value) => typeof value === "number" ? timeLiteral(value) : `${literal(value)}::text`,
   hasEntry: (column, key, value) => `${column} @> jsonb_build_object(${key}, ${value})`,
   entry: (column, key) => `(${column} ->> ${literal(key)})`,
   compareDecimal: (column, operator, amount) => `${column} ${operator} ${literal(amount)}::numeric`,
   boolean: String,
+  epochMs,
+  asText: (expression) => `(${expression})::text`,
 };

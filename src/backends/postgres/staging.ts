@@ -13,10 +13,10 @@ import {
   type Staging,
 } from "../staging.ts";
 import { encodeRecords } from "./copy.ts";
-import { writeDocument } from "./documents.ts";
+import { DOCUMENTS } from "./documents.ts";
 import type { PartitionManager } from "./partitions.ts";
 import type { PostgresPool } from "./pool.ts";
-import { columnList, epochMs, insertStatement, jsonRow, literal, timeLiteral } from "./schema.ts";
+import { columnList, DIALECT, insertStatement, jsonRow } from "./schema.ts";
 
 /** Prefix of the names of staging tables; the time of their creation follows, in epoch seconds of the server. */
 const PREFIX = "openfinops_staging_";
@@ -78,15 +78,7 @@ export class PostgresStaging implements Staging {
     const replaces = this.#options.onConflict === "replace";
     return await pool.transaction("publish", async (session) => {
       await session.query("SELECT pg_advisory_xact_lock(hashtextextended('openfinops deliveries', 0))");
-      const target = new SqlPublishTarget(
-        {
-          query: (sql) => session.query(sql),
-          execute: (sql) => session.execute(sql),
-          write: (document) => writeDocument(session, document),
-        },
-        dialectOf(this.#table),
-        { replaces },
-      );
+      const target = new SqlPublishTarget(session, dialectOf(this.#table), { replaces });
       return await runStepsLater(publishSteps(target, publication));
     }, { settings: PUBLISH_LIMIT + settings });
   }
@@ -163,14 +155,12 @@ export class PostgresStaging implements Staging {
 /** SQL of a publish from a staging table. */
 function dialectOf(table: string): PublishDialect {
   return {
+    ...DIALECT,
     table,
     columns: costEntries.columns.map(({ name }) => name),
-    text: (value) => `${literal(value)}::text`,
-    time: timeLiteral,
-    epochMs,
+    documents: DOCUMENTS,
     filledEntries: (map) =>
       `(SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(${map}) WHERE value <> '')`,
-    asText: (expression) => `(${expression})::text`,
     sums: "trim_scale(sum(amount))::text",
     total: ([sum]) => sum as string,
   };

@@ -22,6 +22,8 @@ import {
   step,
   type Steps,
 } from "../staging.ts";
+import type { SqlDialect } from "./select.ts";
+import { type DocumentDialect, documentsOf, readStatement, writeStatement } from "./documents.ts";
 
 const KEY = "timestamp, entry_id";
 /** A join with the stored cost of this id. */
@@ -39,29 +41,21 @@ type Row = readonly unknown[];
 /** The transaction of a publish. */
 export interface PublishSession {
   /** Runs a query; gives its rows. */
-  query(sql: string): Eventual<readonly Row[]>;
+  query(sql: string, parameters?: readonly string[]): Eventual<readonly Row[]>;
   /** Runs a change; gives the number of rows that it affected. */
-  execute(sql: string): Eventual<number>;
-  write(document: StoredDocument): Eventual<unknown>;
+  execute(sql: string, parameters?: readonly string[]): Eventual<number>;
 }
 
 /** SQL of a publish that differs between databases. */
-export interface PublishDialect {
+export interface PublishDialect extends Pick<SqlDialect, "value" | "epochMs" | "asText"> {
   /** The staging table. */
   readonly table: string;
   /** Columns of the table of costs. */
   readonly columns: readonly string[];
-  /** Writes a text. */
-  text(value: string): string;
-  /** Writes a time. */
-  time(ms: number): string;
-  /** A column as epoch milliseconds. */
-  epochMs(column: string): string;
-  /** True if the table has no unique key: rows are looked up first, which needs that no other change runs. */
-  readonly isUnkeyed?: true;
+  /** Documents. Where they have no unique key, costs have none: rows are looked up first, while no other change runs. */
+  readonly documents: DocumentDialect;
   /** The entries of a map that are not empty, in an order that does not vary; null where there are none. */
   filledEntries(map: string): string;
-  asText(expression: string): string;
   /** Columns that add up the amounts. */
   readonly sums: string;
   /** The exact total that these columns have. */
@@ -96,16 +90,7 @@ export class SqlPublishTarget implements PublishTarget {
   }
 
   *deliveries(): Steps<StoredDocument[]> {
-    const { text, asText } = this.#dialect;
-    const rows = yield* this.#query(
-      `SELECT id, ${asText("body")} FROM live_documents WHERE kind = ${text(DELIVERY)}`,
-    );
-    const documents = rows.map(([id, body]): StoredDocument => ({
-      kind: DELIVERY,
-      id: id as string,
-      body: JSON.parse(body as string),
-    }));
-    return documents.sort((a, b) => a.id < b.id ? -1 : 1);
+    return documentsOf(yield* this.#query(...readStatement(this.#dialect.documents, DELIVERY)));
   }
 
   *measure(part: DeliveredPart): Steps<PartState> {
@@ -124,7 +109,7 @@ export class SqlPublishTarget implements PublishTarget {
   }
 
   write(document: StoredDocument): Steps<unknown> {
-    return step(this.#session.write(document));
+    return this.#execute(...writeStatement(this.#dialect.documents, document));
   }
 
   *insert(parts: readonly number[]): Steps<PublishResult> {
@@ -166,22 +151,22 @@ export class SqlPublishTarget implements PublishTarget {
     return { ...NOTHING_PUBLISHED, ...clashes, stored, restated: Number(existing), known };
   }
 
-  #query(sql: string): Steps<readonly Row[]> {
-    return step(this.#session.query(sql));
+  #query(...statement: Parameters<PublishSession["query"]>): Steps<readonly Row[]> {
+    return step(this.#session.query(...statement));
   }
 
-  #execute(sql: string): Steps<number> {
-    return step(this.#session.execute(sql));
+  #execute(...statement: Parameters<PublishSession["execute"]>): Steps<number> {
+    return step(this.#session.execute(...statement));
   }
 
   /** The condition of the rows of a part. The time comes first: the index of the key serves it. */
   #where({ deliveryId, source, period, first, last }: DeliveredPart): string {
-    const { text, time } = this.#dialect;
-    const end = time(monthAfter(period));
-    return `WHERE timestamp >= ${time(first)} AND timestamp <= ${time(last)} ` +
-      `AND delivery_id = ${text(deliveryId)} AND source = ${text(source)} ` +
-      `AND (billing_period_start = ${time(period)} OR (billing_period_start IS NULL ` +
-      `AND timestamp >= ${time(period)} AND timestamp < ${end}))`;
+    const { value } = this.#dialect;
+    const [start, end] = [value(period), value(monthAfter(period))];
+    return `WHERE timestamp >= ${value(first)} AND timestamp <= ${value(last)} ` +
+      `AND delivery_id = ${value(deliveryId)} AND source = ${value(source)} ` +
+      `AND (billing_period_start = ${start} OR (billing_period_start IS NULL ` +
+      `AND timestamp >= ${start} AND timestamp < ${end}))`;
   }
 
   /** Staged rows, named `s`. */
@@ -215,7 +200,7 @@ export class SqlPublishTarget implements PublishTarget {
 
   /** Inserts rows in an order; of those whose key exists none, or all in place of the stored ones. */
   *#insert({ id, from, order }: { id: string; from: string; order: string }): Steps<number> {
-    const { columns, isUnkeyed } = this.#dialect;
+    const { columns, documents: { isUnkeyed } } = this.#dialect;
     const { replaces } = this.#options;
     const values = this.#used.map((name) => name === "entry_id" ? id : `s.${name}`);
     const insert = `INSERT INTO cost_entries (${this.#used.join(", ")}) SELECT ${
@@ -237,7 +222,7 @@ export class SqlPublishTarget implements PublishTarget {
   /** Inserts the first row of each key, in an order that the indexes take fast. Sorting takes a third of the time. */
   #insertFirst(staged: string): Steps<number> {
     const order = this.#options.isOrdered ? "s.staged_at" : "s.timestamp, s.entry_id, s.staged_at";
-    const from = this.#dialect.isUnkeyed ? this.#numbered(staged, "n = 1") : this.#from(staged);
+    const from = this.#dialect.documents.isUnkeyed ? this.#numbered(staged, "n = 1") : this.#from(staged);
     return this.#insert({ id: "s.entry_id", from, order });
   }
 

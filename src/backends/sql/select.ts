@@ -16,6 +16,14 @@ export interface SelectDialect {
   boolean(value: boolean): string;
 }
 
+/** SQL of queries, publishes, aggregates and checks that differs between databases. */
+export interface SqlDialect extends SelectDialect {
+  /** A time as epoch milliseconds. */
+  epochMs(time: string): string;
+  /** An expression as a text. */
+  asText(expression: string): string;
+}
+
 /** Writes a text as standard SQL. */
 export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;

@@ -8,19 +8,17 @@ import { DAY_MS } from "../../records/calendar.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import type { StorageFault } from "../backend.ts";
+import type { SqlDialect } from "./select.ts";
 
 /** Most faults that one check names. */
 const MAX_FAULTS = 100;
 
 /** A database that is checked. */
-export interface VerifiedDatabase {
+interface VerifiedDatabase extends Pick<SqlDialect, "epochMs" | "asText"> {
   /** Runs a query; gives its rows. */
   query(sql: string): Promise<readonly (readonly unknown[])[]>;
-  /** A column of times as epoch milliseconds. */
-  epochMs(column: string): string;
   /** The present in epoch milliseconds, by the clock that dates the ledger, as an expression. */
   readonly now: string;
-  asText(expression: string): string;
 }
 
 /** Finds keys that several records have, and batches of the ledger that cannot be or that records contradict. */

@@ -1,8 +1,8 @@
 import { type AggregateRow, type Aggregation, interpolate, type Measure } from "../../records/aggregation.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
-import { Decimal } from "../../records/decimal.ts";
-import { type GroupDialect, groupExpressions } from "../sql/aggregate.ts";
-import { literal } from "../sql/select.ts";
+import { Decimal, splitAmount } from "../../records/decimal.ts";
+import { groupExpressions } from "../sql/aggregate.ts";
+import { literal, type SqlDialect } from "../sql/select.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** Source of rows: a table and a condition on it. */
@@ -15,10 +15,18 @@ export interface SqliteSource {
 
 type Percentile = Extract<Measure, { function: "percentile" }>;
 
-const DIALECT: GroupDialect = {
-  epochMs: "timestamp",
+/** SQL without parameters. */
+export const DIALECT: SqlDialect = {
   value: (value) => typeof value === "number" ? String(value) : literal(value),
+  hasEntry: (column, key, value) =>
+    `EXISTS (SELECT 1 FROM json_each(${column}) AS e WHERE e.key = ${key} AND e.value = ${value})`,
   entry,
+  // Row values compare whole units first, then the rest, which has the same sign.
+  compareDecimal: (column, operator, amount) =>
+    `(${column}_units, ${column}_parts) ${operator} (${splitAmount(amount).join(", ")})`,
+  boolean: (value) => value ? "1" : "0",
+  epochMs: (time) => time,
+  asText: (expression) => expression,
 };
 
 /** A path saves a join for each record, but not every key can be written in one. */

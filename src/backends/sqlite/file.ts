@@ -1,10 +1,18 @@
 import { accessSync, constants } from "node:fs";
-import { resolve } from "node:path";
-import { BackendError, failureOf, type FailureRow, failureRows, NOT_GRANTED } from "../../errors.ts";
+import { type BackendError, type FailureRow, failureRows, NOT_GRANTED } from "../../errors.ts";
 import { isGranted } from "../../permissions.ts";
 import { linkTarget } from "../../pipeline/durable_file.ts";
 import type { OpenMode } from "../backend.ts";
-import { assertOwnTables, isToBeCreated, noTables, readableVersion, refuseFile } from "../database_file.ts";
+import {
+  asFileError,
+  assertOwnTables,
+  createPrivately,
+  isToBeCreated,
+  noTables,
+  readableVersion,
+  refuseFile,
+  removeIfEmpty,
+} from "../database_file.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteDriver } from "./driver.ts";
 import { assertInPlace, type OpenFile } from "./file_guard.ts";
 import { SCHEMA_VERSION, TABLES, upgradesFrom, WRITABLE_FROM } from "./schema.ts";
@@ -23,16 +31,6 @@ const BUSY_TIMEOUT_MS = 250;
 const WRITER_MEMORY = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
 /** Pragmas of a writing connection. */
 const WRITING = `PRAGMA synchronous = FULL; ${WRITER_MEMORY}; PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`;
-
-/** Location of the file, absolute; none in memory. */
-export function locationOfFile(path: string): string | undefined {
-  if (path === "") return undefined;
-  try {
-    return `sqlite:///${resolve(path)}`;
-  } catch {
-    return `sqlite:///${path}`; // the current folder may not be read
-  }
-}
 
 /**
  * Opens a database file (or one in memory, for an empty path) and creates or migrates its schema.
@@ -56,23 +54,13 @@ export function openSqliteFile(
   }
 }
 
-function removeIfEmpty(path: string): void {
-  try {
-    if (Deno.statSync(path).size === 0) Deno.removeSync(path);
-  } catch {
-    // The first error is the one to report.
-  }
-}
-
 /** Creates the file if the mode allows. Returns true if it did. */
 function prepareFile(path: string, mode: OpenMode): boolean {
   if (!isToBeCreated(path, mode)) return false;
   try {
     // Telemetry and costs are private to their owner; SQLite gives its -wal and -shm files the same mode.
-    Deno.openSync(linkTarget(path), { write: true, createNew: true, mode: 0o600 }).close();
-    return true;
+    return createPrivately(linkTarget(path));
   } catch (error) {
-    if (error instanceof Deno.errors.AlreadyExists) return false; // another process was faster
     if (error instanceof Deno.errors.NotFound) {
       throw refuseFile(
         path,
@@ -240,8 +228,5 @@ export const SQLITE_FAILURES: readonly FailureRow[] = failureRows([
 
 /** Converts anything thrown while working on a database file into a {@linkcode BackendError}. */
 export function asBackendError(operation: string, path: string, cause: unknown): BackendError {
-  if (cause instanceof BackendError) return cause;
-  const reason = String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0];
-  const row = SQLITE_FAILURES.find(({ match }) => match.test(reason));
-  return failureOf(row, { operation, name: path || "sqlite://", reason, cause, otherwise: "unknown" });
+  return asFileError(SQLITE_FAILURES, { operation, name: path || "sqlite://", cause });
 }

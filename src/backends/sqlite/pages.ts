@@ -1,7 +1,8 @@
 import { PAGE_BYTES } from "../backend.ts";
-import { columnOf, type Dataset } from "../../records/dataset.ts";
+import type { Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
 import { rollBack, type SqliteDatabase, type SqliteStatement, type SqliteValue } from "./driver.ts";
+import { tieBreaker } from "../sql/schema.ts";
 import { selectList } from "./schema.ts";
 
 /** Most rows of a page, which is taken before its bytes are known. 1,000 take 8 % less time, and four times the memory. */
@@ -118,10 +119,4 @@ function textLength(row: readonly SqliteValue[]): number {
   let length = 0;
   for (const value of row) if (typeof value === "string") length += value.length;
   return length;
-}
-
-/** Order of rows with the same time, along the key's index if there is one. */
-function tieBreaker(dataset: Dataset<unknown>): string {
-  const field = dataset.key.find((field) => field !== "timestamp");
-  return field === undefined ? "rowid" : columnOf(dataset, field).name;
 }

@@ -9,6 +9,8 @@ import {
 import { recordBuilder } from "../../records/record_builder.ts";
 import { DATASETS } from "../../records/datasets.ts";
 import { Decimal, splitAmount } from "../../records/decimal.ts";
+import type { DocumentDialect } from "../sql/documents.ts";
+import { upgradesFrom as upgrades } from "../sql/schema.ts";
 import type { SqliteValue } from "./driver.ts";
 
 /** The schema that this program reads and writes. */
@@ -49,17 +51,12 @@ const UPGRADES: Readonly<Record<number, readonly string[]>> = {
 
 /** The statements that lead from a schema version, 0 for an empty database, to that of this program. */
 export function upgradesFrom(version: number): string[] {
-  const steps = Object.entries(UPGRADES).flatMap(([to, steps]) => Number(to) > version ? steps : []);
-  const datasets = Object.values(DATASETS).flatMap((dataset) =>
-    hasTable(dataset, version) ? addedColumns(dataset, version) : createTable(dataset)
-  );
-  return [...steps, ...datasets];
-}
-
-/** The statements that add the columns of later versions. None rewrites a row. */
-function addedColumns({ name, columns }: Dataset<unknown>, version: number): string[] {
-  return columns.filter(({ since }) => since > version)
-    .flatMap(definitionsOf).map((column) => `ALTER TABLE ${name} ADD COLUMN ${column}`);
+  return upgrades(version, {
+    steps: UPGRADES,
+    createTable,
+    addColumns: ({ name }, columns) =>
+      columns.flatMap(definitionsOf).map((column) => `ALTER TABLE ${name} ADD COLUMN ${column}`),
+  });
 }
 
 /** A column as `CREATE TABLE` has it: a decimal takes two. */
@@ -69,16 +66,15 @@ function definitionsOf({ name, type, required }: Column): string[] {
   );
 }
 
-/** The dataset as a table with these columns can be read: those that it lacks are null. Without any there is no table. */
-export function readableFrom<T>(dataset: Dataset<T>, present: ReadonlySet<string>): Dataset<T> {
-  const names = storedNames(dataset);
-  if (names.every((name) => present.has(name))) return dataset;
-  const columns = ["rowid", ...names].map((name) =>
-    present.has(name) || (name === "rowid" && present.size > 0) ? name : `NULL AS ${name}`
-  );
-  const from = present.size === 0 ? "WHERE false" : `FROM ${dataset.name}`;
-  return { ...dataset, source: `(SELECT ${columns.join(", ")} ${from})` };
-}
+/** Columns as they are read. */
+export const READABLE = { names: namesOf, nullOf: () => "NULL", hasRowid: true };
+
+/** SQL of documents. */
+export const DOCUMENTS: DocumentDialect = {
+  parameter: "?",
+  now: () => String(Date.now()),
+  hasRevision: (revision) => `json_extract(body, '$.revision') = ${revision}`,
+};
 
 /** A column of a table. */
 export interface StoredColumn {
@@ -239,9 +235,11 @@ function columnsDecoder(
 
 /** Names of the columns of the table. */
 export function storedNames(dataset: Dataset<unknown>): string[] {
-  return dataset.columns.flatMap(({ name, type }) =>
-    STORAGE[type].columns.map(({ suffix }) => name + suffix)
-  );
+  return dataset.columns.flatMap(namesOf);
+}
+
+function namesOf({ name, type }: Column): string[] {
+  return STORAGE[type].columns.map(({ suffix }) => name + suffix);
 }
 
 function columnNames(dataset: Dataset<unknown>, fields: readonly string[]): string {

@@ -15,11 +15,10 @@ import {
   step,
   type Steps,
 } from "../staging.ts";
-import { literal } from "../sql/select.ts";
-import { amountSums, sumOf } from "./aggregate.ts";
+import { amountSums, DIALECT, sumOf } from "./aggregate.ts";
 import type { SqliteDatabase, SqliteValue } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
-import { storedColumns, storedNames } from "./schema.ts";
+import { DOCUMENTS, storedColumns, storedNames } from "./schema.ts";
 import { type Call, runCall, StagingConnection } from "./staging_connection.ts";
 import { WriterThread } from "./writer_thread.ts";
 import type { ThreadedWriterOptions } from "./threaded_writer.ts";
@@ -61,15 +60,13 @@ export class SqliteStaging implements Staging {
   constructor(options: StagingOptions) {
     this.#options = options;
     this.#dialect = {
+      ...DIALECT,
       table: `temp.staged_${crypto.randomUUID().replaceAll("-", "")}`,
       columns: storedNames(costEntries),
-      text: literal,
-      time: String,
-      epochMs: (column) => column,
+      documents: DOCUMENTS,
       filledEntries: (map) =>
         `(SELECT group_concat(json_quote(key) || json_quote(value)) FROM (SELECT key, value FROM json_each(${map}) ` +
         "WHERE value <> '' ORDER BY key))",
-      asText: (expression) => expression,
       sums: amountSums("amount").join(", "),
       total: (sums) => sumOf(sums as SqliteValue[])!,
     };
@@ -114,9 +111,8 @@ export class SqliteStaging implements Staging {
   *#publish(channel: Channel, publication: Publication): Steps<PublishResult> {
     const call = { operation: "publish" };
     const session: PublishSession = {
-      query: (sql) => channel.run({ ...call, method: "query", args: [sql] }),
-      execute: (sql) => channel.run({ ...call, method: "execute", args: [sql] }),
-      write: (document) => channel.run({ ...call, method: "write", args: [document] }),
+      query: (...args) => channel.run({ ...call, method: "query", args }),
+      execute: (...args) => channel.run({ ...call, method: "execute", args }),
     };
     const target = new SqlPublishTarget(session, this.#dialect, {
       replaces: this.#options.onConflict === "replace",

@@ -1,7 +1,5 @@
 import { narrowTo } from "../../records/dataset.ts";
-import type { StoredDocument } from "../stored_document.ts";
 import { STAGED_COSTS } from "../staging.ts";
-import { writeDocument } from "./documents.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteValue } from "./driver.ts";
 import { asBackendError } from "./file.ts";
 import { FileGuard, type OpenFile } from "./file_guard.ts";
@@ -62,16 +60,12 @@ export class StagingConnection {
     this.#database.exec(sql);
   }
 
-  query(sql: string): SqliteValue[][] {
-    return queryAll(this.#database, sql);
+  query(sql: string, parameters: readonly string[] = []): SqliteValue[][] {
+    return queryAll(this.#database, sql, parameters);
   }
 
-  execute(sql: string): number {
-    return runOnce(this.#database, sql, []);
-  }
-
-  write(document: StoredDocument): boolean {
-    return writeDocument(this.#database, document);
+  execute(sql: string, parameters: readonly string[] = []): number {
+    return runOnce(this.#database, sql, parameters);
   }
 
   /** Inserts rows into the table of the staging. */

@@ -6,7 +6,7 @@
 import type { Aggregation, Measure } from "../../records/aggregation.ts";
 import { columnOf, type Dataset } from "../../records/dataset.ts";
 import type { RecordQuery } from "../../records/query.ts";
-import type { AggregateSource } from "../postgres/aggregate.ts";
+import type { AggregateSource } from "../sql/aggregate.ts";
 import { DIALECT, literal, timeLiteral } from "../postgres/schema.ts";
 import { whereClause } from "../sql/select.ts";
 import { HOUR_MS } from "../../records/calendar.ts";
