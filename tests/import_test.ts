@@ -375,6 +375,8 @@ Deno.test("importRecords() names the option or the form for a date or an amount 
     ["31.01.26", "1", "use --date-format DD.MM.YY,"],
     ["01-31-2026", "1", "use --date-format MM-DD-YYYY,"],
     ["2026/01/31", "1", "use --date-format YYYY/MM/DD,"],
+    ["2026-02-30", "1", "in epoch milliseconds, not"], // no format helps
+    ["2016-12-31T23:59:60Z", "1", "in epoch milliseconds, not"],
     ["2026-01-31", "$7", "a number without currency sign,"],
     ["2026-01-31", "(5.00)", "a number as in -5.00, not in parentheses,"],
   ];

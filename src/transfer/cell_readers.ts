@@ -219,7 +219,8 @@ function dateFormatHint(text: string): string {
     : Number(second) > 12
     ? [monthFirst]
     : [dayFirst, monthFirst];
-  return `; use --date-format ${formats.join(" or ")}`;
+  const fitting = formats.filter((format) => parseTime(compileFormat(format)(text) ?? "") !== undefined);
+  return fitting.length === 0 ? "" : `; use --date-format ${fitting.join(" or ")}`;
 }
 
 /** Reads an epoch time by its size. Digits beyond milliseconds are cut. */
