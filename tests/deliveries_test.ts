@@ -757,6 +757,35 @@ Deno.test("a delivery refuses files that have most of their rows in common", asy
   );
 });
 
+Deno.test("a delivery tells that a bill of the same account came in another format", async () => {
+  await using opened = await open({ connectionString: "sqlite://" });
+  const { backend } = opened;
+  const notes: string[] = [];
+  const onNote = (note: string) => notes.push(note);
+  const bill = JSON.stringify({
+    billing_account_id: "01",
+    service: { description: "Compute Engine" },
+    sku: { id: "x", description: "N1" },
+    usage_start_time: "2026-01-05 00:00:00 UTC",
+    cost: 1.5,
+    currency: "USD",
+    resource: { name: "vm1" },
+  });
+  await importText(backend, bill, { format: "gcp" });
+  const focus = (account: string) =>
+    "BilledCost,BillingCurrency,ChargePeriodStart,ServiceCategory,ResourceId,BillingAccountId\n" +
+    `1.5,USD,2026-01-05T00:00:00Z,Compute,//compute/vm1,${account}\n`;
+  await importText(backend, focus("02"), { format: "focus", onNote });
+  assertEquals(notes.splice(0), []);
+  await importText(backend, focus("01"), { format: "focus", onNote });
+  assertMatch(
+    notes.splice(0).join(),
+    /^the source gcp:01 has costs of the same account of 2026-01 as focus:01\. .* they count twice: run /,
+  );
+  await importText(backend, focus("01"), { format: "focus", onNote }); // known
+  assertEquals(notes, []);
+});
+
 Deno.test("a delivery refuses a zip file that has a file twice, and names it", async () => {
   const text = HEADER + Array.from({ length: 9 }, (_, i) => row(i + 1)).join("");
   const { configure, TextReader, Uint8ArrayWriter, ZipWriter } = await import("@zip.js/zip.js");

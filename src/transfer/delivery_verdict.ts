@@ -290,20 +290,32 @@ export function repetitionNotes(verdicts: readonly Verdict[], id: string): strin
   );
 }
 
-/** Warns of costs that another source has already, as when a constant was corrected. */
+/**
+ * Warns of costs that another source has already, as when a constant was corrected, or when one bill came in the
+ * vendor's own format and as FOCUS.
+ */
 export function resemblanceNotes(verdicts: readonly Verdict[], stored: readonly RelatedPart[]): string[] {
-  const pairs = verdicts.flatMap(({ part, fate }) => {
-    const twin = fate !== "new" ? undefined : stored.find((one) => isAlike(part, one.part));
-    return twin ? [{ part, twin }] : [];
-  });
-  return noteOf(
-    pairs,
-    ({ part: { source, period }, twin }, others) =>
-      `the source ${twin.part.source} has nearly the same charges of ${
-        periodName(period)
-      }${others} as ${source}. ` +
-      `If this import corrects them, they count twice: run "openfinops database deliveries undo ${twin.id}"`,
-  );
+  const twinsBy = (what: string, isTwin: (part: StagedPart, other: RecordedPart) => boolean) => {
+    const pairs = verdicts.flatMap(({ part, fate }) => {
+      const twin = fate !== "new" ? undefined : stored.find((one) => isTwin(part, one.part));
+      return twin ? [{ part, twin }] : [];
+    });
+    return noteOf(
+      pairs,
+      ({ part: { source, period }, twin }, others) =>
+        `the source ${twin.part.source} has ${what} of ${periodName(period)}${others} as ${source}. ` +
+        `If this import corrects them, they count twice: run "openfinops database deliveries undo ${twin.id}"`,
+    );
+  };
+  const alike = twinsBy("nearly the same charges", isAlike);
+  return alike.length > 0 ? alike : twinsBy("costs of the same account", isSameAccount);
+}
+
+/** True if two formats, such as a vendor's own and FOCUS, name the same billing account for a period. */
+function isSameAccount({ source, period }: StagedPart, stored: RecordedPart): boolean {
+  if (stored.period !== period || isUnnamed(source)) return false;
+  const account = source.indexOf(":");
+  return account > 0 && source.slice(account) === stored.source.slice(stored.source.indexOf(":"));
 }
 
 function isAlike({ period, charges }: StagedPart, stored: RecordedPart): boolean {
