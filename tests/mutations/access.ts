@@ -108,6 +108,13 @@ export const ACCESS: readonly Mutation[] = [
     tests: ["server_test.ts: too slowly"],
   },
   {
+    name: "connections-kept",
+    file: "src/server/serve.ts",
+    before: "isClosing || sockets.size > BUSY * limits.maxConnections",
+    after: "isClosing",
+    tests: ["server_test.ts: though each keeps its connection"],
+  },
+  {
     name: "answer-tells-cause",
     file: "src/server/problems.ts",
     before: 'message: "The request failed. The log of the server has the cause."',

@@ -3,6 +3,20 @@ import type { Mutation } from "../mutations.ts";
 
 export const BACKENDS: readonly Mutation[] = [
   {
+    name: "zip-whole",
+    file: "src/transfer/file_parts.ts",
+    before: ", chunkSize: ZIP_CHUNK_BYTES",
+    after: "",
+    tests: ["file_forms_test.ts: small parts"],
+  },
+  {
+    name: "account-twice",
+    file: "src/transfer/delivery_verdict.ts",
+    before: 'twinsBy("costs of the same account", isSameAccount)',
+    after: "[]",
+    tests: ["deliveries_test.ts: came in another format"],
+  },
+  {
     name: "usage-import-replay",
     file: "src/transfer/keyed_sink.ts",
     before: "id: crypto.randomUUID(),",
