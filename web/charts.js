@@ -91,7 +91,7 @@ export function lines(options) {
         isOpen = false;
         return "";
       }
-      const isAlone = !isOpen && (values[i + 1] ?? null) === null;
+      const isAlone = !isOpen && !isDashed && (values[i + 1] ?? null) === null;
       const part = `${isOpen ? "L" : "M"}${n(x(i))} ${n(y(value))}`;
       isOpen = true;
       return isAlone ? `${part}m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0` : part;
