@@ -85,9 +85,11 @@ class Writer {
     this.#at += 8;
   }
 
-  float64(value: number): void {
-    this.#view.setFloat64(this.#at, value);
-    this.#at += 8;
+  /** A float with its length in front. */
+  real(value: number): void {
+    this.#view.setInt32(this.#at, 8);
+    this.#view.setFloat64(this.#at + 4, value);
+    this.#at += 12;
   }
 
   /** A text with its length in front; the prefix, if any, counts as part of it. Makes room for itself. */
@@ -118,10 +120,7 @@ const ENCODERS: Readonly<Record<ColumnType, (out: Writer, value: unknown) => voi
     else out.bigInt64(BigInt(ms) * 1_000n); // beyond the year 2285
   },
   text: (out, value) => out.text(value as string),
-  real(out, value) {
-    out.int32(8);
-    out.float64(value as number);
-  },
+  real: (out, value) => out.real(value as number),
   integer(out, value) {
     out.int32(8);
     out.int64(value as number);
@@ -161,24 +160,48 @@ export function* encodeRecords(
   records: readonly unknown[],
 ): Generator<Uint8Array> {
   const out = new Writer();
-  const { columns } = dataset;
-  const fields = columns.map(({ field }) => field);
-  const encoders = columns.map(({ type }) => ENCODERS[type]);
+  const encode = rowEncoder(dataset, out);
   out.bytes(HEADER);
-  for (const record of records as readonly Record<string, unknown>[]) {
-    out.reserve(2);
-    out.int16(columns.length);
-    for (let i = 0; i < fields.length; i++) {
-      const value = record[fields[i]];
-      out.reserve(FIXED_BYTES);
-      if (value === undefined) out.int32(ABSENT);
-      else encoders[i](out, value);
-    }
+  for (const record of records) {
+    encode(record as Record<string, unknown>);
     if (out.length >= CHUNK_BYTES) yield out.take();
   }
   out.reserve(END.length);
   out.bytes(END);
   yield out.take();
+}
+
+/** Makes the function that writes a record as a row. A record is read fastest in the order of its own fields. */
+function rowEncoder(
+  { columns, positions }: Dataset<unknown>,
+  out: Writer,
+): (record: Record<string, unknown>) => void {
+  const rowBytes = 2 + FIXED_BYTES * columns.length;
+  const fields = columns.map(({ field }) => field);
+  const encoders = columns.map(({ type }) => ENCODERS[type]);
+  const isReal = columns.map(({ type }) => type === "real");
+  const values: unknown[] = columns.map(() => undefined);
+  return (record) => {
+    let next = 0;
+    for (const field in record) {
+      const position = fields[next] === field ? next : positions.get(field);
+      if (position === undefined) continue;
+      values[position] = record[field];
+      next = position + 1;
+    }
+    out.reserve(rowBytes);
+    out.int16(columns.length);
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i];
+      values[i] = undefined;
+      if (value === undefined) out.int32(ABSENT);
+      else if (isReal[i]) out.real(value as number); // most are
+      else {
+        encoders[i](out, value);
+        out.reserve(rowBytes); // it may have taken the room of the others
+      }
+    }
+  };
 }
 
 /** Bytes of COPY as they are read. A `DataView` reads numbers faster than a `Buffer` does. */
