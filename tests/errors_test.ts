@@ -74,7 +74,7 @@ Deno.test("failureOf() states problem and remedy and keeps the cause", () => {
   assertEquals(
     error.message,
     "Cannot write a.db: no space left on the disk, or the quota is used up (database or disk is full). " +
-      "Free some space; writing resumes by itself.",
+      "Free some space (imports also need it in SQLITE_TMPDIR, else /var/tmp). Pipelines resume by themselves; run other commands again.",
   );
   const other = failureOf(undefined, failure);
   assertEquals([other.code, other.kind], ["BACKEND_FAILED", "unknown"]);
