@@ -195,7 +195,7 @@ export function idle(context, { devices, totals }) {
 
 /** @param {Links} context */
 export function nodes(context, /** @type {any} */ { nodes = [], at }) {
-  if (nodes.length === 0) return empty("No nodes.", COLLECT);
+  if (nodes.length === 0) return empty("No node has reported in the last five minutes.", COLLECT);
   const now = timeOf(at);
   return table("Nodes", nodes, [
     nodeColumn(context),
