@@ -22,7 +22,7 @@ import {
   RECOVERY,
 } from "./citus.ts";
 import { openCitus } from "../server_backends.ts";
-import { sleep } from "./load.ts";
+import { sleep, until } from "../until.ts";
 
 const ROWS = Number(Deno.env.get("TEST_CITUS_ROWS") ?? 20_000);
 
@@ -74,7 +74,7 @@ test("stores each cost once when workers are killed", async (cluster, database) 
   await (await openCitus(database.url)).close();
   const count = await writeDuring(database, async (progress, total) => {
     for (const [i, part] of [0.2, 0.4, 0.6, 0.8].entries()) {
-      await untilLong(() => progress() >= part * total);
+      await until(() => progress() >= part * total, `${100 * part} % of the costs are taken`);
       const worker = cluster.workers[i % 2];
       await worker.kill();
       await sleep(200);
@@ -83,10 +83,6 @@ test("stores each cost once when workers are killed", async (cluster, database) 
   });
   await assertComplete(database, count);
 }, [RECOVERY]);
-
-async function untilLong(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await sleep(5);
-}
 
 for (const [i, when] of MOMENTS.entries()) { // `deno task chaos` tries each moment with each size
   test(`counts a batch once when the coordinator crashes that ${when}`, (cluster) =>
@@ -108,7 +104,7 @@ test(
 test("loses nothing when a worker is added and shards move under load", async (cluster, database) => {
   await (await openCitus(database.url)).close();
   const count = await writeDuring(database, async (progress, total) => {
-    await untilLong(() => progress() >= 0.2 * total);
+    await until(() => progress() >= 0.2 * total, "20 % of the costs are taken");
     await cluster.addWorker(database.name);
     const backend = await openCitus(database.url);
     const { warnings } = await backend.probe();

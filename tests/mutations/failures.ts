@@ -240,7 +240,7 @@ export const FAILURES: readonly Mutation[] = [
     file: "src/backends/postgres/pool.ts",
     before: ".setTimeout(CANCEL_MS, () => socket.destroy())",
     after: "",
-    tests: ["server_test.ts: while a read waits for a silent database"],
+    tests: ["postgres_test.ts: although the server is silent"],
   },
   {
     name: "silent-keepalive",

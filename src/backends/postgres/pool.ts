@@ -37,6 +37,8 @@ export class PostgresSession {
   #statement: { state?: BackendKey | null } = {};
   /** Rejects pending promises when the connection is lost. */
   readonly #waiting = new Set<(reason: Error) => void>();
+  /** Requests to cancel that are under way. */
+  readonly #requests = new Set<Promise<void>>();
   #isLost = false;
   #isCanceled = false;
   #end: Promise<void> | undefined;
@@ -153,7 +155,8 @@ export class PostgresSession {
       this.#isCanceled = true;
       if (requests-- === 0) return void this.destroy();
       timer = setTimeout(cancel, CANCEL_AGAIN_MS);
-      this.#cancel().catch(() => {});
+      const request = this.#cancel().catch(() => {}).finally(() => this.#requests.delete(request));
+      this.#requests.add(request);
     };
     signal?.addEventListener("abort", cancel);
     return () => {
@@ -181,17 +184,20 @@ export class PostgresSession {
     if (!key) return void this.destroy(); // still connecting: the statement would be sent later
     const request = Buffer.alloc(16);
     [16, CANCEL_REQUEST, key.pid, key.secret].forEach((part, i) => request.writeUInt32BE(part >>> 0, 4 * i));
-    const socket = await openPostgresSocket({ ...this.#target, connectTimeoutMs: CANCEL_MS });
+    const target = { ...this.#target, connectTimeoutMs: CANCEL_MS };
+    const socket = await openPostgresSocket(target, this.#closing.signal);
     socket.on("error", () => {}).setTimeout(CANCEL_MS, () => socket.destroy()); // the server is to close it
-    socket.end(request);
+    socket.resume().end(request);
+    await new Promise((resolve) => socket.once("close", resolve));
   }
 
-  /** Closes the connection at once, even during a statement. Resolves when it is closed. */
+  /** Closes the connection at once, even during a statement. Resolves when it is closed, and requests to cancel are. */
   destroy(): Promise<void> {
     this.#isLost = true;
     this.#closing.abort();
     this.#socket?.destroy();
-    return this.#end ??= this.#sql.end({ timeout: 0 }).catch(() => {});
+    const end = () => Promise.all([this.#sql.end({ timeout: 0 }).catch(() => {}), ...this.#requests]);
+    return this.#end ??= end().then(() => {});
   }
 
   /** Closes the connection in order. */
