@@ -63,11 +63,8 @@ export type OpenEmpty = (
 
 const HOUR = 3_600_000;
 
-/**
- * Registers the tests of the contract; without those of answers and monitoring for another way of writing into a backend
- * whose answers are tested.
- */
-export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOnly = false } = {}): void {
+/** Registers the tests of the contract. */
+export function backendContract(name: string, openEmpty: OpenEmpty): void {
   function test(
     title: string,
     run: (backend: Backend) => Promise<void>,
@@ -568,8 +565,8 @@ export function backendContract(name: string, openEmpty: OpenEmpty, { isWriterOn
     ]);
   });
 
-  if (!isWriterOnly) answersContract(test);
-  if (!isWriterOnly) liveContract(test);
+  answersContract(test);
+  liveContract(test);
 
   test("deletes records before a time and only counts in a dry run", async (backend) => {
     await writeHours(backend, 5);

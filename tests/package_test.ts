@@ -70,7 +70,7 @@ Deno.test("src modules load only modules of the graph, or ones with a fallback",
   const own = ownModules(graph);
   const loaded = [
     "src/backends/sqlite/db_sqlite.ts",
-    "src/backends/sqlite/writer_worker.ts",
+    "src/backends/sqlite/sqlite_worker.ts",
     "src/cli/std_cli.ts",
   ];
   assertEquals(onDemand(own).sort(), loaded);

@@ -2,7 +2,7 @@ import { clearImmediate, setImmediate } from "node:timers";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
-import { type ThreadData, WriterThread } from "../src/backends/sqlite/writer_thread.ts";
+import { SqliteThread, type ThreadData } from "../src/backends/sqlite/sqlite_thread.ts";
 import { SqliteBackend } from "../src/backends/sqlite.ts";
 import { BackendError } from "../src/errors.ts";
 import { acceptQuery } from "../src/records/query.ts";
@@ -13,6 +13,7 @@ import { read } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
 
 const OPTIONS = { mode: "create", driver: "node:sqlite", onConflict: "ignore", threadRecords: 1 } as const;
+const COUNT = { groupBy: [], measures: [{ function: "count" }] } as const;
 const MOD = new URL("../mod.ts", import.meta.url).href;
 
 function batch(id: string, nodeId: string) {
@@ -26,7 +27,7 @@ async function startThread(folder: TemporaryFolder) {
   const path = folder.file("test.db");
   await (await openBackend({ connectionString: folder.sqlite() })).close();
   const { ino: inode } = Deno.statSync(path);
-  return (await WriterThread.start({ path, inode, driver: "node:sqlite", onConflict: "ignore" }))!;
+  return (await SqliteThread.start({ path, inode, driver: "node:sqlite", onConflict: "ignore" }))!;
 }
 
 /** Runs a program that writes 5,000 records into a file; gives how many are there, and whether a thread wrote them. */
@@ -47,7 +48,7 @@ async function run(folder: TemporaryFolder, { end, permissions }: { end: string;
   return { code, err: new TextDecoder().decode(stderr), length, isByThread };
 }
 
-Deno.test("WriterThread writes, reports replays and continues after a failure", async () => {
+Deno.test("SqliteThread writes, reports replays and continues after a failure", async () => {
   using folder = new TemporaryFolder();
   const thread = await startThread(folder);
   assertEquals(await thread.write(batch("a", "n")), { committed: 1, duplicates: 0, restated: 0 });
@@ -60,7 +61,7 @@ Deno.test("WriterThread writes, reports replays and continues after a failure", 
   await thread.close();
 });
 
-Deno.test("WriterThread passes on the kind and the code of a failure", async () => {
+Deno.test("SqliteThread passes on the kind and the code of a failure", async () => {
   using folder = new TemporaryFolder();
   const thread = await startThread(folder);
   using database = new DatabaseSync(folder.file("test.db"));
@@ -81,13 +82,13 @@ Deno.test("WriterThread passes on the kind and the code of a failure", async () 
   await thread.close();
 });
 
-Deno.test("WriterThread reports its end as transient", async () => {
+Deno.test("SqliteThread reports its end as transient", async () => {
   using folder = new TemporaryFolder();
   const thread = await startThread(folder);
   await thread.close();
   const error = await assertRejects(() => thread.write(batch("a", "n")), BackendError) as BackendError;
   assertEquals([error.kind, thread.hasEnded], ["transient", true]);
-  assertMatch(error.message, /^Cannot write: the writer thread ended \(/);
+  assertMatch(error.message, /^The thread of SQLite ended \(/);
 });
 
 Deno.test("SqliteBackend writes each batch under its own id when another one was prepared", async () => {
@@ -105,9 +106,9 @@ Deno.test("SqliteBackend writes each batch under its own id when another one was
 Deno.test("SqliteStaging fails at once when its thread ends, and nothing is stored", async () => {
   using folder = new TemporaryFolder();
   const backend = await openBackend({ connectionString: folder.sqlite() });
-  const start = WriterThread.start;
-  let thread: WriterThread | undefined;
-  WriterThread.start = async (data) => thread = await start(data); // to get at the thread
+  const start = SqliteThread.start;
+  let thread: SqliteThread | undefined;
+  SqliteThread.start = async (data) => thread = await start(data); // to get at the thread
   try {
     const staging = await backend.stage!();
     const cost = {
@@ -129,22 +130,31 @@ Deno.test("SqliteStaging fails at once when its thread ends, and nothing is stor
     assertEquals((error as BackendError).kind, "operator");
     await staging.discard();
   } finally {
-    WriterThread.start = start;
+    SqliteThread.start = start;
   }
   assertEquals((await backend.stats()).datasets.cost_entries.rows, 0);
   await backend.close();
 });
 
-Deno.test("SqliteBackend starts its thread again after that has ended", async () => {
-  using folder = new TemporaryFolder();
-  const { start } = WriterThread;
-  const threads: WriterThread[] = [];
-  WriterThread.start = async (data) => {
-    const thread = await start.call(WriterThread, data);
+/** Runs something, and collects the threads that are started meanwhile. */
+async function withThreads(run: (threads: SqliteThread[]) => Promise<void>) {
+  const { start } = SqliteThread;
+  const threads: SqliteThread[] = [];
+  SqliteThread.start = async (data) => {
+    const thread = await start.call(SqliteThread, data);
     if (thread) threads.push(thread);
     return thread;
   };
   try {
+    await run(threads);
+  } finally {
+    SqliteThread.start = start;
+  }
+}
+
+Deno.test("SqliteBackend starts its thread again after that has ended", async () => {
+  using folder = new TemporaryFolder();
+  await withThreads(async (threads) => {
     const backend = await SqliteBackend.open({ ...OPTIONS, path: folder.file("test.db") });
     const write = (id: string) =>
       backend.write({
@@ -156,12 +166,130 @@ Deno.test("SqliteBackend starts its thread again after that has ended", async ()
     await threads[0].close();
     assertEquals([(await write("b")).committed, threads.length], [1, 2]);
     await backend.close();
-  } finally {
-    WriterThread.start = start;
-  }
+  });
 });
 
-Deno.test("WriterThread does not start for a file that cannot be opened", async () => {
+/** Opens a file with so many records, which a thread reads. */
+async function openRead(folder: TemporaryFolder, records: number) {
+  const options = { ...OPTIONS, threadRecords: Infinity, threadBytes: 0 };
+  const backend = await SqliteBackend.open({ ...options, path: folder.file("test.db") });
+  const made = Array.from({ length: records }, (_, i) => ({
+    timestamp: NEW_YEAR + i,
+    clusterId: "c",
+    nodeId: `n${i % 2}`,
+  }));
+  await backend.write({ id: "a", dataset: systemMetrics, records: made });
+  const count = (signal?: AbortSignal) =>
+    backend.aggregate(systemMetrics, acceptQuery(systemMetrics), COUNT, { signal });
+  return { backend, count };
+}
+
+Deno.test("SqliteBackend reads in a thread where the file is large and the answer may take long", async () => {
+  using folder = new TemporaryFolder();
+  await withThreads(async (threads) => {
+    const { backend, count } = await openRead(folder, 10);
+    await read(backend, systemMetrics);
+    assertEquals(threads.length, 0);
+    await count();
+    assertEquals(threads.length, 1);
+    await backend.close();
+    const path = folder.file("test.db");
+    const { size } = Deno.statSync(path);
+    for (const [threadBytes, started] of [[size, 2], [size + 1, 2]]) {
+      const backend = await SqliteBackend.open({ ...OPTIONS, mode: "read", path, threadBytes });
+      const pages = backend.read(systemMetrics, acceptQuery(systemMetrics, { nodeId: "n1" }));
+      assertEquals((await Array.fromAsync(pages)).flat().length, 5);
+      assertEquals(threads.length, started);
+      await backend.close();
+    }
+  });
+});
+
+Deno.test("SqliteBackend reads several pages of a filtered read beside newer aggregates in a thread", async () => {
+  using folder = new TemporaryFolder();
+  const { backend, count } = await openRead(folder, 2_000);
+  const found: string[] = [];
+  for await (const page of backend.read(systemMetrics, acceptQuery(systemMetrics, { nodeId: "n1" }))) {
+    found.push(...page.map(({ nodeId }) => nodeId!));
+    const record = { timestamp: NEW_YEAR, clusterId: "c", nodeId: "n1" };
+    await backend.write({ id: `b${found.length}`, dataset: systemMetrics, records: [record] });
+    assertEquals(found.every((nodeId) => nodeId === "n1"), true);
+    assert((await count())[0].values[0] as number > 2_000); // not the state that the read sees
+  }
+  assertEquals(found.length, 1_000);
+  await backend.close();
+});
+
+Deno.test("SqliteBackend gets all rows of a long answer from its thread, and those of percentiles", async () => {
+  using folder = new TemporaryFolder();
+  const { backend } = await openRead(folder, 4_500);
+  const aggregation = {
+    groupBy: [],
+    ranges: [{ start: NEW_YEAR, end: NEW_YEAR + 4_500, stepMs: 1 }],
+    measures: [{ function: "count" }, { function: "percentile", field: "timestamp", fraction: 0.5 }],
+  } as const;
+  const rows = await backend.aggregate(systemMetrics, acceptQuery(systemMetrics), aggregation);
+  const expected = Array.from({ length: 4_500 }, (_, i) => [NEW_YEAR + i, 1, NEW_YEAR + i]);
+  const found = rows.map(({ start, values }) => [start!, ...values as number[]]);
+  assertEquals(found.sort(([a], [b]) => a - b), expected);
+  await backend.close();
+});
+
+Deno.test("SqliteBackend drops an aggregate that is aborted before its turn", async () => {
+  using folder = new TemporaryFolder();
+  const { backend, count } = await openRead(folder, 10);
+  const controller = new AbortController();
+  const [first, second, third] = [count(), count(controller.signal), count()];
+  controller.abort(new Error("the page changed"));
+  await assertRejects(() => second, Error, "the page changed");
+  for (const found of [first, third]) assertEquals((await found)[0].values, [10]);
+  const left = backend.read(systemMetrics, acceptQuery(systemMetrics, { nodeId: "n1" }), controller);
+  await assertRejects(() => left.next(), Error, "the page changed");
+  await backend.close();
+});
+
+Deno.test("SqliteBackend fails a read whose thread ends, and starts another one for the next", async () => {
+  using folder = new TemporaryFolder();
+  await withThreads(async (threads) => {
+    const { backend, count } = await openRead(folder, 2_000);
+    const pages = backend.read(systemMetrics, acceptQuery(systemMetrics, { nodeId: "n1" }));
+    assertEquals((await pages.next()).value!.length, 250);
+    await threads[0].close();
+    const error = await assertRejects(() => pages.next(), BackendError, "ended") as BackendError;
+    assertEquals([error.kind, error.code, error.operation], ["transient", "BACKEND_FAILED", "read"]);
+    assertEquals([(await count())[0].values, threads.length], [[2_000], 2]);
+    await backend.close();
+    await assertRejects(() => count(), BackendError, "closed");
+    assertEquals(threads.length, 2);
+  });
+});
+
+Deno.test("SqliteBackend reads the file at its path, also when it was replaced between two reads", async () => {
+  using folder = new TemporaryFolder();
+  const path = folder.file("test.db");
+  const { backend } = await openRead(folder, 3);
+  await (await SqliteBackend.open({ ...OPTIONS, path: folder.file("other.db") })).close();
+  const find = async () => (await read(backend, systemMetrics)).length;
+  assertEquals([await find(), await find()], [3, 3]);
+  for (const suffix of ["", "-wal", "-shm"]) {
+    Deno.renameSync(path + suffix, folder.file(`away.db${suffix}`));
+  }
+  Deno.renameSync(folder.file("other.db"), path);
+  assertEquals([await find(), await find()], [0, 0]);
+  await backend.close();
+});
+
+Deno.test("SqliteBackend reports why a thread could not read", async () => {
+  using folder = new TemporaryFolder();
+  const { backend, count } = await openRead(folder, 10);
+  using database = new DatabaseSync(folder.file("test.db"));
+  database.exec("ALTER TABLE system_metrics RENAME TO hidden");
+  const error = await assertRejects(() => count(), BackendError) as BackendError;
+  assertEquals([error.kind, error.code, error.operation], ["operator", "TABLES_ALTERED", "read"]);
+  await backend.close();
+});
+
+Deno.test("SqliteThread does not start for a file that cannot be opened", async () => {
   using folder = new TemporaryFolder();
   const data = {
     path: folder.file("none.db"),
@@ -169,15 +297,15 @@ Deno.test("WriterThread does not start for a file that cannot be opened", async 
     driver: "node:sqlite",
     onConflict: "ignore",
   } as const;
-  assertEquals(await WriterThread.start(data), undefined);
+  assertEquals(await SqliteThread.start(data), undefined);
 });
 
-Deno.test("WriterThread does not start where threads are not available", async () => {
+Deno.test("SqliteThread does not start where threads are not available", async () => {
   using folder = new TemporaryFolder();
   await (await startThread(folder)).close();
   const path = folder.file("test.db");
   const unsendable = { path, inode: Deno.statSync(path).ino, driver: "node:sqlite", onConflict: () => {} };
-  assertEquals(await WriterThread.start(unsendable as unknown as ThreadData), undefined);
+  assertEquals(await SqliteThread.start(unsendable as unknown as ThreadData), undefined);
 });
 
 Deno.test("SqliteBackend does not keep a program alive when it is not closed", async () => {
@@ -186,7 +314,7 @@ Deno.test("SqliteBackend does not keep a program alive when it is not closed", a
   assertEquals(found, { code: 0, err: "", length: 5_000, isByThread: true });
 });
 
-Deno.test("WriterThread needs read permission for its module only", async () => {
+Deno.test("SqliteThread needs read permission for its module only", async () => {
   for (const isGranted of [true, false]) {
     using folder = new TemporaryFolder();
     const source = fileURLToPath(new URL("../src", import.meta.url));
@@ -197,7 +325,7 @@ Deno.test("WriterThread needs read permission for its module only", async () => 
   }
 });
 
-Deno.test("WriterThread does not block the program while it writes", async () => {
+Deno.test("SqliteThread does not block the program while it writes", async () => {
   using folder = new TemporaryFolder();
   const backend = await openBackend({ connectionString: folder.sqlite() });
   const records = Array.from({ length: 30_000 }, (_, i) => ({

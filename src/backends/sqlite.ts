@@ -1,22 +1,30 @@
 import { closedBackend } from "../errors.ts";
 import { Mutex } from "../pipeline/mutex.ts";
 import type { Batch, WriteResult } from "../pipeline/sink.ts";
+import { unlessAborted } from "../pipeline/unless_aborted.ts";
 import type { AggregateRow, Aggregation } from "../records/aggregation.ts";
 import type { Dataset } from "../records/dataset.ts";
 import { byDataset } from "../records/datasets.ts";
 import { mapSlices, yieldToEventLoop } from "../records/slices.ts";
 import type { RecordQuery } from "../records/query.ts";
-import type { Backend, BackendStats, DeleteOptions, ProbeReport, StorageFault } from "./backend.ts";
+import type {
+  Backend,
+  BackendStats,
+  DatasetStats,
+  DeleteOptions,
+  ProbeReport,
+  ReadOptions,
+  StorageFault,
+} from "./backend.ts";
 import { SqlDocuments } from "./sql/documents.ts";
 import { readableFrom } from "./sql/schema.ts";
 import { whereClause } from "./sql/select.ts";
 import { findStorageFaults } from "./sql/verify.ts";
-import { aggregate, DIALECT } from "./sqlite/aggregate.ts";
+import { DIALECT, planAggregate } from "./sqlite/aggregate.ts";
 import { SqliteCleanup } from "./sqlite/cleanup.ts";
 import {
   loadSqliteDriver,
   queryAll,
-  rollBack,
   runOnce,
   type SqliteDatabase,
   type SqliteDriver,
@@ -35,8 +43,9 @@ import {
   ledgerFacts,
   schemaVersionOf,
 } from "./sqlite/inspection.ts";
-import { type Condition, readPages } from "./sqlite/pages.ts";
+import type { Condition } from "./sqlite/pages.ts";
 import { DOCUMENTS, READABLE, rowsDecoder, SCHEMA_VERSION } from "./sqlite/schema.ts";
+import { SqliteReader } from "./sqlite/sqlite_reader.ts";
 import { SqliteStaging } from "./sqlite/staging.ts";
 import { ThreadedWriter, type ThreadedWriterOptions } from "./sqlite/threaded_writer.ts";
 import type { SqliteWriterOptions } from "./sqlite/writer.ts";
@@ -72,6 +81,13 @@ export interface SqliteBackendOptions extends FileBackendOptions {
    * @default {1_000}
    */
   threadRecords?: number;
+  /**
+   * Where the file has so many bytes, a thread of its own answers aggregates and reads with filters. In smaller files they
+   * take about as long as the thread takes to start.
+   *
+   * @default {67_108_864}
+   */
+  threadBytes?: number;
 }
 
 /** Records in an SQLite file, or in an SQLite database in memory. */
@@ -83,6 +99,7 @@ export class SqliteBackend implements Backend {
   readonly #driver: SqliteDriver;
   readonly #database: SqliteDatabase;
   readonly #writer: ThreadedWriter;
+  readonly #reader: SqliteReader;
   readonly #file: SqliteWriterOptions;
   readonly #guard: FileGuard;
   readonly #writing: ThreadedWriterOptions;
@@ -106,7 +123,7 @@ export class SqliteBackend implements Backend {
   private constructor(
     driver: SqliteDriver,
     database: SqliteDatabase,
-    { path, mode, onConflict, threadRecords = 1_000 }: SqliteBackendOptions,
+    { path, mode, onConflict, threadRecords = 1_000, threadBytes = 2 ** 26 }: SqliteBackendOptions,
   ) {
     this.#driver = driver;
     this.#database = database;
@@ -119,6 +136,7 @@ export class SqliteBackend implements Backend {
       threadRecords: this.isDurable && mode !== "read" ? threadRecords : Infinity,
     };
     this.#writer = new ThreadedWriter(database, this.#writing);
+    this.#reader = new SqliteReader(database, { ...file, driver, mode, threadBytes });
     const guard = this.#guard = new FileGuard(database, file);
     const change = <T>(operation: string, run: () => T) => this.#change(operation, () => guard.around(run));
     this.#cleanup = new SqliteCleanup(database, change);
@@ -159,16 +177,15 @@ export class SqliteBackend implements Backend {
     );
   }
 
-  async *read<T>(dataset: Dataset<T>, query: RecordQuery): AsyncGenerator<T[]> {
-    const reader = await this.#do("read", () => this.#openReader());
-    const found = readPages(reader, this.#readable(dataset), { query, condition: condition(dataset, query) });
+  async *read<T>(dataset: Dataset<T>, query: RecordQuery, { signal }: ReadOptions = {}): AsyncGenerator<T[]> {
+    const found = { query, condition: condition(dataset, query) };
+    const pages = await this.#do("read", () => this.#reader.pages(this.#readable(dataset), found));
+    const decode = rowsDecoder(dataset);
     try {
-      // The one connection of a database in memory writes as well, so its rows are taken at once.
-      const pages = this.#file.path === "" ? await this.#do("read", () => [...found].values()) : found;
-      const decode = rowsDecoder(dataset);
       for (;;) {
-        const page = await this.#do("read", () => {
-          const { done, value } = pages.next();
+        signal?.throwIfAborted();
+        const page = await this.#do("read", async () => {
+          const { done, value } = await pages.next();
           return done ? undefined : decode(value);
         });
         if (!page) return;
@@ -176,8 +193,7 @@ export class SqliteBackend implements Backend {
         await yieldToEventLoop(); // a reader that takes each page at once would hold up all others
       }
     } finally {
-      found.return(undefined);
-      if (reader !== this.#database) reader.close();
+      await pages.return(undefined);
     }
   }
 
@@ -185,22 +201,16 @@ export class SqliteBackend implements Backend {
     dataset: Dataset<unknown>,
     query: RecordQuery,
     aggregation: Aggregation,
+    { signal }: ReadOptions = {},
   ): Promise<AggregateRow[]> {
     const { sql, parameters } = condition(dataset, query);
-    const source = {
-      where: sql,
-      all: (statement: string) => queryAll(this.#database, statement, parameters),
-    };
-    const { found, read } = await this.#do("read", () => {
-      // Percentiles take statements of their own, and all have to see one state of the file.
-      this.#database.exec("BEGIN");
-      try {
-        return aggregate(this.#readable(dataset), aggregation, source);
-      } finally {
-        rollBack(this.#database);
-      }
-    });
-    return await mapSlices(found, read);
+    const { statements, reader } = await this.#do(
+      "read",
+      () => planAggregate(this.#readable(dataset), aggregation, sql),
+    );
+    const found = this.#do("read", () => this.#reader.query({ statements, parameters }, signal));
+    const [groups, ...ranked] = await unlessAborted(found, signal);
+    return await mapSlices(groups, reader(ranked));
   }
 
   finishWrites(): Promise<void> {
@@ -242,15 +252,21 @@ export class SqliteBackend implements Backend {
   }
 
   stats(): Promise<BackendStats> {
-    return this.#do("read", async () => ({
-      datasets: byDataset((dataset) => datasetStats(this.#database, this.#readable(dataset))),
-      totals: await currencyTotals(this),
-      storage: {
-        ...describeFile(this.#database, this.#file.path, this.#driver.name),
-        fileSizeBytes: fileSize(this.#database, this.#file.path),
-        ...ledgerFacts(this.#database),
-      },
-    }));
+    return this.#do("read", async () => {
+      const datasets: Record<string, DatasetStats> = {};
+      for (const [name, dataset] of Object.entries(byDataset((dataset) => this.#readable(dataset)))) {
+        datasets[name] = await datasetStats(this.#reader, dataset);
+      }
+      return {
+        datasets: datasets as BackendStats["datasets"],
+        totals: await currencyTotals(this),
+        storage: {
+          ...describeFile(this.#database, this.#file.path, this.#driver.name),
+          fileSizeBytes: fileSize(this.#database, this.#file.path),
+          ...ledgerFacts(this.#database),
+        },
+      };
+    });
   }
 
   probe(): Promise<ProbeReport> {
@@ -269,6 +285,7 @@ export class SqliteBackend implements Backend {
     this.#isClosed = true;
     return this.#change("close", async () => {
       await this.#writer.close();
+      await this.#reader.close();
       this.#database.close();
     });
   }
@@ -291,13 +308,5 @@ export class SqliteBackend implements Backend {
     } catch (error) {
       throw asBackendError(operation, this.#file.path, error);
     }
-  }
-
-  /**
-   * A connection of its own for a read, so that it sees one state of the file however long it takes, and
-   * does not hold up the writer. A database in memory has only the one connection.
-   */
-  #openReader(): SqliteDatabase {
-    return this.#file.path === "" ? this.#database : openSqliteFile(this.#driver, this.#file.path, "read");
   }
 }

@@ -684,8 +684,8 @@ const IN_FLIGHT: readonly Mutation[] = [
   },
   {
     name: "read-canceled",
-    file: "src/backends/sqlite.ts",
-    before: "if (reader !== this.#database) reader.close();",
+    file: "src/backends/sqlite/sqlite_reader.ts",
+    before: "else connection.database.close();",
     after: "",
     tests: ["hub_test.ts: canceled early"],
   },
@@ -715,8 +715,8 @@ const ANSWERS: readonly Mutation[] = [
   },
   {
     name: "aggregate-one-state",
-    file: "src/backends/sqlite.ts",
-    before: 'this.#database.exec("BEGIN");\n',
+    file: "src/backends/sqlite/read_connection.ts",
+    before: 'database.exec("BEGIN");\n',
     after: "",
     tests: ["sqlite_test.ts: one state of the file"],
   },

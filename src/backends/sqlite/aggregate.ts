@@ -5,12 +5,12 @@ import { groupExpressions } from "../sql/aggregate.ts";
 import { literal, type SqlDialect } from "../sql/select.ts";
 import type { SqliteValue } from "./driver.ts";
 
-/** Source of rows: a table and a condition on it. */
-export interface SqliteSource {
-  /** The `WHERE` clause, or nothing. */
-  readonly where: string;
-  /** Runs a statement with what the condition has bound. */
-  all(sql: string): SqliteValue[][];
+/** Statements that aggregate, and what their rows stand for. */
+export interface AggregatePlan {
+  /** The first gives a row for each group, the others the values around the percentiles of a field each. */
+  readonly statements: readonly string[];
+  /** Makes the function that reads a row of the first statement, from the rows of the others. */
+  reader(ranked: readonly SqliteValue[][][]): (row: SqliteValue[]) => AggregateRow;
 }
 
 type Percentile = Extract<Measure, { function: "percentile" }>;
@@ -36,34 +36,38 @@ export function entry(column: string, key: string): string {
   return `(SELECT e.value FROM json_each(${column}) AS e WHERE e.key = ${literal(key)})`;
 }
 
-/** Aggregates the records of a query in SQLite. Returns rows of SQLite, and a function that reads one. */
-export function aggregate(
+/** Plans the aggregate of the records that a `WHERE` clause selects. */
+export function planAggregate(
   dataset: Dataset<unknown>,
   aggregation: Aggregation,
-  source: SqliteSource,
-): { found: SqliteValue[][]; read: (row: SqliteValue[]) => AggregateRow } {
+  where: string,
+): AggregatePlan {
   const groups = groupExpressions(dataset, aggregation, DIALECT);
   const parts = aggregation.measures.map((measure) => partOf(dataset, measure));
   // Distinct names: one driver returns rows as objects, in which columns of one name would be one.
   const columns = [...groups, ...parts.flatMap(({ columns }) => columns)].map((column, i) =>
     `${column} AS c${i}`
   );
-  const sql = `SELECT ${columns.join(", ") || "1"} FROM ${dataset.source} ${source.where} ${
-    grouping(groups)
-  }`;
-  const percentiles = readPercentiles(dataset, aggregation, { source, groups });
-  const read = (row: SqliteValue[]) => {
-    const key = row.slice(0, groups.length);
-    let at = groups.length;
-    const values = aggregation.measures.map((measure, i) => {
-      if (measure.function === "percentile") return percentiles(measure, key);
-      const { columns, read } = parts[i];
-      at += columns.length;
-      return read(row.slice(at - columns.length, at));
-    });
-    return { ...splitKey(aggregation, key), values };
+  const sql = `SELECT ${columns.join(", ") || "1"} FROM ${dataset.source} ${where} ${grouping(groups)}`;
+  const fractions = fractionsOf(aggregation);
+  const ranks = [...fractions].map(([field, fractions]) =>
+    neighbors(columnOf(dataset, field).name, fractions, { dataset, where, groups })
+  );
+  const reader = (ranked: readonly SqliteValue[][][]) => {
+    const percentiles = percentileReader([...fractions.keys()], ranked, groups.length);
+    return (row: SqliteValue[]) => {
+      const key = row.slice(0, groups.length);
+      let at = groups.length;
+      const values = aggregation.measures.map((measure, i) => {
+        if (measure.function === "percentile") return percentiles(measure, key);
+        const { columns, read } = parts[i];
+        at += columns.length;
+        return read(row.slice(at - columns.length, at));
+      });
+      return { ...splitKey(aggregation, key), values };
+    };
   };
-  return { found: source.all(sql), read };
+  return { statements: [sql, ...ranks], reader };
 }
 
 function grouping(groups: readonly string[]): string {
@@ -115,23 +119,27 @@ export function sumOf(sums: readonly SqliteValue[]): string | null {
   return Decimal.fromParts(unitsHigh * billion + unitsLow, partsHigh * billion + partsLow).toString();
 }
 
-/** Reads the neighbors of all percentiles, field by field. Returns a function that looks one up. */
-function readPercentiles(
-  dataset: Dataset<unknown>,
-  { measures }: Aggregation,
-  { source, groups }: { source: SqliteSource; groups: readonly string[] },
+/** The fractions of the percentiles of each field. */
+function fractionsOf({ measures }: Aggregation): Map<string, number[]> {
+  const fractions = new Map<string, number[]>();
+  for (const measure of measures) {
+    if (measure.function !== "percentile") continue;
+    fractions.getOrInsertComputed(measure.field, () => []).push(measure.fraction);
+  }
+  return fractions;
+}
+
+/** Takes the neighbors of the percentiles of each field. Returns a function that looks one up. */
+function percentileReader(
+  fields: readonly string[],
+  ranked: readonly SqliteValue[][][],
+  groups: number,
 ): (percentile: Percentile, key: readonly SqliteValue[]) => number | null {
-  const percentiles = measures.filter((measure) => measure.function === "percentile");
-  const fields = [...new Set(percentiles.map(({ field }) => field))];
-  const found = new Map(fields.map((field) => {
-    const fractions = percentiles.filter((percentile) => percentile.field === field).map(({ fraction }) =>
-      fraction
-    );
-    const sql = neighbors(columnOf(dataset, field).name, fractions, { dataset, source, groups });
+  const found = new Map(fields.map((field, i) => {
     const byKey = new Map<string, Ranked>();
-    for (const row of source.all(sql)) {
-      const [count, rank, value] = row.slice(groups.length) as number[];
-      const key = JSON.stringify(row.slice(0, groups.length));
+    for (const row of ranked[i]) {
+      const [count, rank, value] = row.slice(groups) as number[];
+      const key = JSON.stringify(row.slice(0, groups));
       const ranked = byKey.get(key) ?? { count, values: new Map() };
       byKey.set(key, ranked);
       ranked.values.set(rank, value);
@@ -158,12 +166,12 @@ interface Ranked {
 function neighbors(
   column: string,
   fractions: readonly number[],
-  { dataset, source, groups }: { dataset: Dataset<unknown>; source: SqliteSource; groups: readonly string[] },
+  { dataset, where, groups }: { dataset: Dataset<unknown>; where: string; groups: readonly string[] },
 ): string {
   const names = groups.map((_, i) => `g${i}`);
   const partition = names.length > 0 ? `PARTITION BY ${names.join(", ")} ` : "";
   const rows = `SELECT ${[...groups.map((group, i) => `${group} AS g${i}`), `${column} AS x`].join(", ")} ` +
-    `FROM ${dataset.source} ${source.where ? `${source.where} AND` : "WHERE"} ${column} IS NOT NULL`;
+    `FROM ${dataset.source} ${where ? `${where} AND` : "WHERE"} ${column} IS NOT NULL`;
   // One order for both, so that it is sorted once.
   const ranked =
     `SELECT *, row_number() OVER (${partition}ORDER BY x) - 1 AS i, count(*) OVER (${partition}` +

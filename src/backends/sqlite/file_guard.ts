@@ -97,8 +97,13 @@ export class FileGuard {
  * @throws {BackendError} If it was deleted or replaced.
  */
 export function assertInPlace({ path, inode }: OpenFile): void {
-  if (path === "" || statOf(path)?.ino === inode) return;
+  if (path === "" || inodeOf(path) === inode) return;
   throw refuse(path, "the file was deleted or replaced. Put it back, or close and open again");
+}
+
+/** Returns the inode of the file at a path, undefined where there is none. */
+export function inodeOf(path: string): number | null | undefined {
+  return statOf(path)?.ino;
 }
 
 function statOf(path: string): Deno.FileInfo | undefined {

@@ -10,18 +10,23 @@ import type { DatasetStats, StorageFault } from "../backend.ts";
 import { describeLedger, triggerWarning } from "../condition.ts";
 import { queryAll, type SqliteDatabase } from "./driver.ts";
 import { WRITE_NOTHING } from "./file.ts";
+import type { SqliteReader } from "./sqlite_reader.ts";
 
 /** SQLite before this can corrupt a database when a write-ahead log is reset. */
 const SOUND_SQLITE_VERSION = "3.51.3";
 
 /** Returns the number of records of a dataset, and the times of the oldest and the newest. */
-export function datasetStats(database: SqliteDatabase, { source }: Dataset<unknown>): DatasetStats {
-  const [[rows]] = queryAll(database, `SELECT count(*) FROM ${source}`);
-  // Each in a query of its own: SQLite takes one of them from the end of the index, not both at once.
-  const [[oldest]] = queryAll(database, `SELECT min(timestamp) FROM ${source}`);
-  const [[newest]] = queryAll(database, `SELECT max(timestamp) FROM ${source}`);
-  if (oldest === null) return { rows: 0 };
-  return { rows: rows as number, oldest: oldest as number, newest: newest as number };
+export async function datasetStats(
+  reader: SqliteReader,
+  { source }: Dataset<unknown>,
+): Promise<DatasetStats> {
+  // Each in a query of its own: SQLite takes one time from the end of the index, not both at once.
+  const statements = ["count(*)", "min(timestamp)", "max(timestamp)"].map((value) =>
+    `SELECT ${value} FROM ${source}`
+  );
+  const found = await reader.query({ statements, parameters: [] });
+  const [rows, oldest, newest] = found.map(([[value]]) => value as number);
+  return rows === 0 ? { rows } : { rows, oldest, newest };
 }
 
 /** Returns the file, the driver and the version of SQLite; `path` is empty for a database in memory. */

@@ -16,11 +16,12 @@ import {
   type Steps,
 } from "../staging.ts";
 import { amountSums, DIALECT, sumOf } from "./aggregate.ts";
+import { type Call, type ResultOf, runCall } from "./call.ts";
 import type { SqliteDatabase, SqliteValue } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
 import { DOCUMENTS, storedColumns, storedNames } from "./schema.ts";
-import { type Call, runCall, StagingConnection } from "./staging_connection.ts";
-import { WriterThread } from "./writer_thread.ts";
+import { SqliteThread } from "./sqlite_thread.ts";
+import { StagingConnection } from "./staging_connection.ts";
 import type { ThreadedWriterOptions } from "./threaded_writer.ts";
 
 /** Connection and settings of the backend, for its staging. */
@@ -36,7 +37,9 @@ export interface StagingOptions extends ThreadedWriterOptions {
 /** Way to a connection: in this thread at once, else by messages. */
 interface Channel {
   readonly isThread: boolean;
-  run<M extends keyof StagingConnection>(call: Call<M>): Eventual<ReturnType<StagingConnection[M]>>;
+  run<M extends keyof StagingConnection>(
+    call: Call<StagingConnection, M>,
+  ): Eventual<ResultOf<StagingConnection, M>>;
   close(): Promise<void> | void;
 }
 
@@ -144,7 +147,7 @@ export class SqliteStaging implements Staging {
   async #open(rows: number): Promise<Channel> {
     const { threadRecords, path, inode, onConflict, driver } = this.#options;
     const thread = this.#channel === undefined && rows >= threadRecords
-      ? await WriterThread.start({ path, inode, onConflict, driver })
+      ? await SqliteThread.start({ path, inode, onConflict, driver })
       : undefined;
     return this.#channel ??= thread
       ? { isThread: true, run: (call) => runInThread(thread, call), close: () => thread.close() }
@@ -168,9 +171,9 @@ export class SqliteStaging implements Staging {
 
 /** Has a thread run a call. The staged rows go with the thread, so a call is not tried again by another. */
 async function runInThread<M extends keyof StagingConnection>(
-  thread: WriterThread,
-  call: Call<M>,
-): Promise<ReturnType<StagingConnection[M]>> {
+  thread: SqliteThread,
+  call: Call<StagingConnection, M>,
+): Promise<ResultOf<StagingConnection, M>> {
   try {
     return await thread.call(call);
   } catch (error) {

@@ -1,30 +1,9 @@
 import { narrowTo } from "../../records/dataset.ts";
 import { STAGED_COSTS } from "../staging.ts";
 import { queryAll, rollBack, runOnce, type SqliteDatabase, type SqliteValue } from "./driver.ts";
-import { asBackendError } from "./file.ts";
 import { FileGuard, type OpenFile } from "./file_guard.ts";
 import { eachRow, type Rows } from "./rows.ts";
 import { storedNames } from "./schema.ts";
-
-/** A call of a {@linkcode StagingConnection}, as it goes to another thread. */
-export interface Call<M extends keyof StagingConnection = keyof StagingConnection> {
-  readonly operation: string;
-  readonly method: M;
-  readonly args: Parameters<StagingConnection[M]>;
-}
-
-/** Runs a call; what it throws becomes a {@linkcode BackendError}. */
-export function runCall<M extends keyof StagingConnection>(
-  connection: StagingConnection,
-  path: string,
-  { operation, method, args }: Call<M>,
-): ReturnType<StagingConnection[M]> {
-  try {
-    return (connection[method] as (...args: unknown[]) => ReturnType<StagingConnection[M]>)(...args);
-  } catch (error) {
-    throw asBackendError(operation, path, error);
-  }
-}
 
 /** Rows of staged costs and the fields that they have. */
 export interface StagedRows {

@@ -3,7 +3,7 @@ import { narrow } from "../../records/dataset.ts";
 import { yieldToEventLoop } from "../../records/slices.ts";
 import type { SqliteDatabase } from "./driver.ts";
 import { encodeRows } from "./rows.ts";
-import { type ThreadData, WriterThread } from "./writer_thread.ts";
+import { SqliteThread, type ThreadData } from "./sqlite_thread.ts";
 import { type EncodedBatch, SqliteWriter } from "./writer.ts";
 
 /** Options of a {@linkcode ThreadedWriter}. */
@@ -16,7 +16,7 @@ export interface ThreadedWriterOptions extends ThreadData {
 export class ThreadedWriter {
   readonly #options: ThreadedWriterOptions;
   readonly #writer: SqliteWriter;
-  #thread: WriterThread | undefined;
+  #thread: SqliteThread | undefined;
   #prepared: { batch: Batch; encoded: EncodedBatch } | undefined;
 
   /** Writes by a connection that its owner closes. */
@@ -59,11 +59,11 @@ export class ThreadedWriter {
   }
 
   /** Returns the thread that writes, if there is one for so many records. */
-  async #threadFor(records: number): Promise<WriterThread | undefined> {
+  async #threadFor(records: number): Promise<SqliteThread | undefined> {
     if (this.#thread?.hasEnded) this.#thread = undefined;
     if (!this.#thread && records >= this.#options.threadRecords) {
       const { path, inode, onConflict, driver } = this.#options;
-      this.#thread = await WriterThread.start({ path, inode, onConflict, driver });
+      this.#thread = await SqliteThread.start({ path, inode, onConflict, driver });
     }
     return this.#thread;
   }

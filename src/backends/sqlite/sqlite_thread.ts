@@ -2,52 +2,57 @@ import { Worker } from "node:worker_threads";
 import { BackendError, type ErrorCode, type FailureKind } from "../../errors.ts";
 import { isAvailable } from "../../lazy_import.ts";
 import type { WriteResult } from "../../pipeline/sink.ts";
+import type { Call, ResultOf } from "./call.ts";
 import type { SqliteDriverName } from "./driver.ts";
 import type { Rows } from "./rows.ts";
-import type { Call, StagedRows, StagingConnection } from "./staging_connection.ts";
+import type { StagedRows } from "./staging_connection.ts";
 import type { EncodedBatch, SqliteWriterOptions } from "./writer.ts";
 
-const MODULE = new URL("./writer_worker.ts", import.meta.url);
+const MODULE = new URL("./sqlite_worker.ts", import.meta.url);
 /** Folder of the modules that it imports. */
 const SOURCES = new URL("../../", MODULE);
 
 /** Options of the thread. */
 export interface ThreadData extends SqliteWriterOptions {
   readonly driver: SqliteDriverName;
+  /** True if it only reads. */
+  readonly isReader?: boolean;
 }
 
-/** Reply of the thread. */
+/** Reply of the thread, or a part of a list, of which the last part is the result. */
 export interface Reply {
+  readonly part?: unknown[];
   readonly result?: unknown;
   readonly failure?: { readonly message: string; readonly code: ErrorCode; readonly kind: FailureKind };
 }
 
 /**
- * A thread that writes: SQLite works while this thread takes in what comes next, and what else the program does is not
- * held up by the disk. One thing at a time is to be asked of it.
+ * A thread that writes or reads: SQLite works while this thread takes in what comes next, and what else the program does
+ * is not held up by it. One thing at a time is to be asked of it.
  */
-export class WriterThread {
+export class SqliteThread {
   /** True if the module could not be loaded. */
   static #isBroken = false;
   readonly #worker: Worker;
   #answered: PromiseWithResolvers<Reply> | undefined;
+  #parts: unknown[][] = [];
   /** Reply to all requests after it has ended. */
   #end: Reply | undefined;
 
   /** Starts the thread. Returns undefined if the file cannot be opened again, or if there are no threads. */
-  static async start(data: ThreadData): Promise<WriterThread | undefined> {
-    if (WriterThread.#isBroken || !isAvailable(SOURCES)) return undefined;
-    const thread = WriterThread.#make(data);
+  static async start(data: ThreadData): Promise<SqliteThread | undefined> {
+    if (SqliteThread.#isBroken || !isAvailable(SOURCES)) return undefined;
+    const thread = SqliteThread.#make(data);
     if (!thread) return undefined;
     const { failure } = await thread.#ask(() => {});
     if (!failure) return thread;
-    WriterThread.#isBroken = thread.hasEnded;
+    SqliteThread.#isBroken = thread.hasEnded;
     await thread.#worker.terminate();
   }
 
-  static #make(data: ThreadData): WriterThread | undefined {
+  static #make(data: ThreadData): SqliteThread | undefined {
     try {
-      return new WriterThread(data);
+      return new SqliteThread(data);
     } catch {
       return undefined; // the system has no thread to give now
     }
@@ -61,7 +66,10 @@ export class WriterThread {
       env: {}, // else Deno would ask for all variables
     });
     this.#worker.unref(); // who forgets to close keeps no program from ending
-    this.#worker.on("message", (reply: Reply) => this.#answered?.resolve(reply));
+    this.#worker.on("message", (reply: Reply) => {
+      if (reply.part) this.#parts.push(reply.part);
+      else this.#answered?.resolve(reply);
+    });
     for (const event of ["error", "exit"]) this.#worker.on(event, (cause) => this.#onEnd(cause));
   }
 
@@ -80,15 +88,13 @@ export class WriterThread {
   }
 
   /**
-   * Has a call of a staging run.
+   * Has a call of its connection run: a `StagingConnection`, or a `ReadConnection` if it only reads.
    *
-   * @throws {BackendError} If it failed. The rows that were staged are lost if the thread ended.
+   * @throws {BackendError} If it failed. What the connection holds, such as staged rows, is lost if the thread ended.
    */
-  async call<M extends keyof StagingConnection>(
-    call: Call<M>,
-  ): Promise<ReturnType<StagingConnection[M]>> {
-    const [{ rows } = {}] = call.args as Partial<StagedRows>[];
-    return await this.#run(call.operation, call, { rows }) as ReturnType<StagingConnection[M]>;
+  async call<T, M extends keyof T>(call: Call<T, M>): Promise<ResultOf<T, M>> {
+    const [{ rows } = {}] = call.args as readonly Partial<StagedRows>[];
+    return await this.#run(call.operation, call, { rows }) as ResultOf<T, M>;
   }
 
   async #run(
@@ -100,8 +106,9 @@ export class WriterThread {
       this.#worker.postMessage(message, rows ? [rows.numbers.buffer] : []);
       onSent?.();
     });
+    const parts = this.#parts.splice(0);
     if (failure) throw new BackendError(failure.message, { ...failure, operation });
-    return result;
+    return parts.length > 0 ? [...parts, result].flat() : result;
   }
 
   /** Has it close its connection, and ends it. */
@@ -125,7 +132,7 @@ export class WriterThread {
   /** The outcome of its work is unknown; the ledger will tell. */
   #onEnd(cause: unknown): void {
     const reason = cause instanceof Error ? cause.message : `it ended with code ${cause}`;
-    const message = `Cannot write: the writer thread ended (${reason}). It is started again.`;
+    const message = `The thread of SQLite ended (${reason}). It is started again.`;
     this.#end ??= { failure: { message, code: "BACKEND_FAILED", kind: "transient" } };
     this.#answered?.resolve(this.#end);
   }
