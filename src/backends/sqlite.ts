@@ -60,7 +60,7 @@ import { type FileBackendOptions, locationOfFile } from "./database_file.ts";
  */
 const BATCH_VALUES = 200_000;
 
-/** The `WHERE` clause of a query, and what is bound to it. */
+/** The `WHERE` clause of a query, and its parameters. */
 function condition(dataset: Dataset<unknown>, query: RecordQuery): Condition {
   const parameters: SqliteValue[] = [];
   const sql = whereClause(dataset, query, {
@@ -82,7 +82,7 @@ export interface SqliteBackendOptions extends FileBackendOptions {
    */
   threadRecords?: number;
   /**
-   * Where the file has so many bytes, a thread of its own answers aggregates and reads with filters. In smaller files they
+   * Size of the file in bytes from which a reader thread answers aggregates and reads with filters. In a smaller file they
    * take about as long as the thread takes to start.
    *
    * @default {67_108_864}

@@ -14,12 +14,12 @@ export class UsageError extends Error {
   }
 }
 
-/** Creates the error of options that contradict each other, or what they are given with. */
+/** Creates the error for options or arguments that cannot be combined. */
 export function conflict(message: string): UsageError {
   return new UsageError(message, "CONFLICTING_OPTIONS");
 }
 
-/** Creates the error of an argument or option that is not given. */
+/** Creates the error for a missing argument or option. */
 export function missing(message: string): UsageError {
   return new UsageError(message, "MISSING_ARGUMENT");
 }

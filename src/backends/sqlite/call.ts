@@ -12,13 +12,13 @@ export type ResultOf<T, M extends keyof T> = T[M] extends (...args: never) => in
 
 /** A call of a method of a `T`. */
 export interface Call<T, M extends keyof T = keyof T> {
-  /** What fails if it fails. */
+  /** Name of the operation in errors, such as "read". */
   readonly operation: string;
   readonly method: M;
   readonly args: ArgsOf<T, M>;
 }
 
-/** Runs a call; what it throws becomes a {@linkcode BackendError}. */
+/** Runs a call. Its errors become a {@linkcode BackendError}. */
 export function runCall<T, M extends keyof T>(
   connection: T,
   path: string,

@@ -10,7 +10,7 @@ const PAGE_ROWS = 250;
 /** Rows of the first page, where nothing is known of their size. */
 const FIRST_ROWS = 50;
 
-/** A condition or a whole statement, and what is bound to it. */
+/** A condition or a whole statement, and its parameters. */
 export interface Condition {
   readonly sql: string;
   readonly parameters: readonly SqliteValue[];
@@ -38,7 +38,7 @@ export function selectAll(
   };
 }
 
-/** Steps through the rows of one statement, in pages. It is to be ended, where it is not read to its end. */
+/** Steps through the rows of one statement, in pages. The caller ends it early with `return()`. */
 export function* stepThrough(
   database: SqliteDatabase,
   { sql, parameters }: Condition,
@@ -63,7 +63,7 @@ export function* stepThrough(
 /**
  * Finds each page by the last row of the page before, along an index that holds the rows in their order. To take all
  * rows of a statement at once costs half as much as to step through them (1.1 and 2.3 µs for system metrics). The
- * transaction keeps all pages in one state of the file. It is to be ended, where it is not read to its end.
+ * transaction keeps all pages in one state of the file. The caller ends it early with `return()`.
  */
 export function* seek(
   database: SqliteDatabase,

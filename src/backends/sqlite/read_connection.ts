@@ -1,7 +1,7 @@
 import { queryAll, rollBack, type SqliteDatabase, type SqliteValue } from "./driver.ts";
 import { type Condition, stepThrough } from "./pages.ts";
 
-/** Statements that are answered together, and what is bound to each. */
+/** Statements that see one state of the file, and the parameters of each. */
 export interface Question {
   readonly statements: readonly string[];
   readonly parameters: readonly SqliteValue[];
@@ -26,7 +26,7 @@ export class ReadConnection {
   readonly #open: () => SqliteDatabase;
   readonly #reads = new Map<number, { database: SqliteDatabase; pages: Generator<SqliteValue[][]> }>();
 
-  /** Answers questions by a connection that its owner closes, and opens another one for each read. */
+  /** Uses a connection that its owner closes for queries, and opens another one for each read. */
   constructor(database: SqliteDatabase, open: () => SqliteDatabase) {
     this.#database = database;
     this.#open = open;

@@ -37,14 +37,14 @@ interface Connection {
 export class SqliteReader {
   readonly #database: SqliteDatabase;
   readonly #options: SqliteReaderOptions;
-  /** The thread does one thing at a time. */
+  /** Serializes the calls of the thread. */
   readonly #turns = new Mutex();
   readonly #idle: Connection[] = [];
   #thread: SqliteThread | undefined;
   #reads = 0;
   #isClosed = false;
 
-  /** Reads by connections of its own, and in memory by the connection that its owner closes. */
+  /** Opens its own connections. In memory it uses the given one, which its owner closes. */
   constructor(database: SqliteDatabase, options: SqliteReaderOptions) {
     this.#database = database;
     this.#options = options;
@@ -74,7 +74,7 @@ export class SqliteReader {
       : this.#readHere((database) => stepThrough(database, all));
   }
 
-  /** Closes its connections and ends its thread, after what that does now. */
+  /** Closes its connections, and ends the thread after its current call. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#turns.run(async () => await this.#thread?.close());
@@ -139,7 +139,7 @@ export class SqliteReader {
   }
 }
 
-/** Has a thread answer a question. */
+/** Runs statements in the thread. */
 async function queryThread(thread: SqliteThread, question: Question): Promise<SqliteValue[][][]> {
   const call: Call<ReadConnection, "query"> = { operation: "read", method: "query", args: [question] };
   const [counts, ...rows] = await thread.call(call);

@@ -27,8 +27,7 @@ export interface Reply {
 }
 
 /**
- * A thread that writes or reads: SQLite works while this thread takes in what comes next, and what else the program does
- * is not held up by it. One thing at a time is to be asked of it.
+ * A thread that writes or reads, so that SQLite does not block the main thread. Calls must not overlap.
  */
 export class SqliteThread {
   /** True if the module could not be loaded. */

@@ -42,7 +42,7 @@ try {
   });
 }
 
-/** Does something and says how it went. */
+/** Runs a request, and posts its result or its failure. */
 function answer(run: () => Reply): void {
   let reply: Reply;
   try {
@@ -52,7 +52,7 @@ function answer(run: () => Reply): void {
   }
   const { result } = reply;
   if (Array.isArray(result)) {
-    // In parts: what one message brings, the other thread takes in at once.
+    // In parts, because the main thread is blocked while it receives a message.
     while (result.length > MAX_ITEMS) parentPort!.postMessage({ part: result.splice(0, MAX_ITEMS) });
   }
   parentPort!.postMessage(reply);
