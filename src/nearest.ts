@@ -13,11 +13,14 @@ export function nearest(
   names: readonly string[],
   limit = Math.max(3, plain(written).length / 2 + 1), // that many edits make another word
 ): string {
+  const given = plain(written).slice(0, 100);
   let best = "";
   let least = limit;
   for (const name of names) {
-    const [given, right] = [plain(written).slice(0, 100), plain(name)];
-    const edits = given.length >= 4 && right.startsWith(given) ? 0 : distance(given, right);
+    const right = plain(name);
+    const isStart = given.length >= 4 && right.startsWith(given);
+    if (!isStart && Math.abs(given.length - right.length) >= least) continue; // at least that many edits
+    const edits = isStart ? 0 : distance(given, right);
     if (edits < least) [best, least] = [name, edits];
   }
   return best;

@@ -8,6 +8,7 @@ import {
 } from "../mod.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { costEntry, NEW_YEAR } from "./fixtures.ts";
+import { yieldToEventLoop } from "../src/records/slices.ts";
 import { Proxy } from "./faults/proxy.ts";
 import { runSql, TestDatabase } from "./postgres_server.ts";
 import { inTime, until } from "./until.ts";
@@ -224,4 +225,15 @@ Deno.test("DatasetHandle cancels a PostgreSQL query when the request to cancel o
   proxy.resume();
   assertEquals(await reasons, [stop.signal.reason, stop.signal.reason]);
   await lock.waiting(0);
+});
+
+Deno.test("append() lets other work go on between the records that it refuses", async () => {
+  await using hub = await ObservabilityHub.open();
+  const records = Array.from({ length: 1_000 }, (_, i) => ({ timestamp: NEW_YEAR + i, networkIn: 1 }));
+  let isOver = false;
+  const appended = hub.systemMetrics.append(records as SystemMetricsInput[]).finally(() => isOver = true);
+  let turns = 0;
+  for (; !isOver; turns++) await yieldToEventLoop();
+  assertEquals((await appended).refused.length, 1_000);
+  assert(turns >= 10, `${turns} turns`);
 });

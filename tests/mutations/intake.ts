@@ -3,6 +3,13 @@ import type { Mutation } from "../mutations.ts";
 
 export const INTAKE: readonly Mutation[] = [
   {
+    name: "append-refused-turn",
+    file: "src/dataset_handle.ts",
+    before: "if (refused.length % REFUSED_IN_TURN === 0) await yieldToEventLoop();",
+    after: "",
+    tests: ["dataset_handle_test.ts: between the records that it refuses"],
+  },
+  {
     name: "intake-held",
     file: "src/server/metric_intake.ts",
     before: "    if (held) return await this.#takeHeld(held, request);\n",
