@@ -1,4 +1,3 @@
-import { clearImmediate, setImmediate } from "node:timers";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { encodeRows } from "../src/backends/sqlite/rows.ts";
@@ -11,6 +10,7 @@ import { ObservabilityHub, openBackend } from "../mod.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { read } from "./backend_contract.ts";
 import { NEW_YEAR, TemporaryFolder } from "./fixtures.ts";
+import { Turns } from "./turns.ts";
 
 const OPTIONS = { mode: "create", driver: "node:sqlite", onConflict: "ignore", threadRecords: 1 } as const;
 const COUNT = { groupBy: [], measures: [{ function: "count" }] } as const;
@@ -333,16 +333,11 @@ Deno.test("SqliteThread does not block the program while it writes", async () =>
     clusterId: "c",
     nodeId: "n",
   }));
-  let turns = 0;
-  let next: ReturnType<typeof setImmediate> | undefined;
-  const count = () => {
-    turns++;
-    next = setImmediate(count);
-  };
-  await backend.write({ id: "a", dataset: systemMetrics, records }, () => next = setImmediate(count));
-  clearImmediate(next);
+  let turns: Turns | undefined;
+  await backend.write({ id: "a", dataset: systemMetrics, records }, () => turns = new Turns());
+  turns?.[Symbol.dispose]();
   await backend.close();
-  assert(turns > 0); // thousands; without a thread it would be none
+  assert((turns?.count ?? 0) > 0); // thousands; without a thread it would be none
 });
 
 Deno.test("SqliteBackend lets the program go on between the pages of a read", async () => {
@@ -354,14 +349,10 @@ Deno.test("SqliteBackend lets the program go on between the pages of a read", as
     nodeId: "n",
   }));
   await backend.write({ id: "a", dataset: systemMetrics, records });
-  let turns = 0;
-  let next = setImmediate(function count() {
-    turns++;
-    next = setImmediate(count);
-  });
+  using turns = new Turns();
   let pages = 0;
   for await (const _page of backend.read(systemMetrics, acceptQuery(systemMetrics))) pages++;
-  clearImmediate(next);
+  const { count } = turns;
   await backend.close();
-  assert(pages > 3 && turns >= pages - 1, `${turns} turns, ${pages} pages`);
+  assert(pages > 3 && count >= pages - 1, `${count} turns, ${pages} pages`);
 });

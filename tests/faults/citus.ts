@@ -13,7 +13,8 @@ import { costEntry, NEW_YEAR } from "../fixtures.ts";
 import { type PostgresServer, runSql } from "../postgres_server.ts";
 import type { Chance } from "./chance.ts";
 import { openCitus } from "../server_backends.ts";
-import { conserved, Load, sleep, until } from "./load.ts";
+import { conserved, Load } from "./load.ts";
+import { sleep, until } from "../until.ts";
 
 /**
  * Has the cluster end transactions in doubt by itself, as clusters do outside of the tests, only sooner. Without it, a

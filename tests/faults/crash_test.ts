@@ -8,7 +8,7 @@ import { assert, assertEquals } from "../assert.ts";
 import { FileCalls } from "../file_calls.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
-import { until } from "./load.ts";
+import { until } from "../until.ts";
 
 const NO_DEADLINE = { deadlineMs: 30_000 };
 const RECORD_BYTES = 250;

@@ -9,7 +9,7 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, open, range } from "../spooled.ts";
 import { TestDatabase } from "../postgres_server.ts";
 import { Chance } from "./chance.ts";
-import { inTime, until } from "./load.ts";
+import { inTime, until } from "../until.ts";
 import { displaceSpool } from "./scenarios.ts";
 
 const SPOOL = "spool/system_metrics";

@@ -9,7 +9,8 @@ import { type SystemMetrics, systemMetrics } from "../../src/records/system_metr
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { crash, LedgerSink, metrics, never, obstruct, open, range } from "../spooled.ts";
-import { inTime, Load, storedNumbers, until } from "./load.ts";
+import { Load, storedNumbers } from "./load.ts";
+import { inTime, until } from "../until.ts";
 
 /** About the size of a record of `metrics()`. */
 const RECORD_BYTES = 250;

@@ -8,7 +8,8 @@ import { systemMetrics } from "../../src/records/system_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { NEW_YEAR, TemporaryFolder } from "../fixtures.ts";
 import { DatabaseSync } from "node:sqlite";
-import { conserved, inTime, Load, sleep, until } from "./load.ts";
+import { conserved, Load } from "./load.ts";
+import { inTime, sleep, until } from "../until.ts";
 
 /** A disk of so many KiB, where there is the right to mount one. */
 async function mount(path: string, kibibytes: number): Promise<void> {

@@ -5,9 +5,7 @@ import { systemMetrics } from "../../src/records/system_metrics.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { read } from "../backend_contract.ts";
 import { NEW_YEAR } from "../fixtures.ts";
-import { inTime, sleep, until } from "../until.ts";
-
-export { inTime, sleep, until };
+import { inTime, sleep } from "../until.ts";
 
 /** The counters of a hub's system metrics, of which the conservation rule must be true. */
 export function conserved(hub: ObservabilityHub): PipelineStats {

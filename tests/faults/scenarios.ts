@@ -12,7 +12,8 @@ import { assert, assertEquals } from "../assert.ts";
 import { TemporaryFolder } from "../fixtures.ts";
 import { PostgresServer, runSql, sharedServer, TestDatabase } from "../postgres_server.ts";
 import type { Chance } from "./chance.ts";
-import { assertStored, conserved, Load, sleep, storedNumbers, until } from "./load.ts";
+import { assertStored, conserved, Load, storedNumbers } from "./load.ts";
+import { sleep, until } from "../until.ts";
 import { Proxy } from "./proxy.ts";
 import { runOf } from "../command.ts";
 

@@ -10,7 +10,8 @@ import { TemporaryFolder } from "../fixtures.ts";
 import { freePort } from "../postgres_server.ts";
 import { type ServerProcess, startServer } from "../server.ts";
 import type { Chance } from "./chance.ts";
-import { assertStored, numbered, sleep, until } from "./load.ts";
+import { assertStored, numbered } from "./load.ts";
+import { sleep, until } from "../until.ts";
 
 const CLIENTS = 4;
 /** Numbers of a client. */
